@@ -1,0 +1,184 @@
+"""Files and folders: made whole or not at all, never over another, checked for who may write."""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import os
+import pwd
+import shutil
+import stat
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from tools.errors import BackupError
+
+PART = ".part-"  # stands in every temporary name
+Write = Callable[[bytes], None]
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a name is one that `create` gives to what is not whole yet."""
+    return name.startswith(".") and PART in name
+
+
+@contextlib.contextmanager
+def create(path: Path, *, durable: bool = True) -> Iterator[Write]:
+    """A new file that appears under its name only when the block has ended well.
+
+    Gives the function that writes to it. Written under a temporary name beside it (O_EXCL,
+    0600), synced, then linked without replacing anything, and the folder synced;
+    `durable=False` leaves the syncs out, for work files. On any exception nothing is left.
+    Raises FileExistsError where the name is taken, OSError naming the path where the disk
+    is full or broken.
+    """
+    with staged(path) as temporary:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with naming(path):
+            try:
+                yield lambda chunk: _write_all(descriptor, chunk)
+                if durable:
+                    os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        publish(temporary, path)
+    if durable:
+        sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def staged(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path`; what is left under it in the end is removed."""
+    temporary = path.with_name(f".{path.name}{PART}{uuid.uuid4().hex[:8]}")
+    try:
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write_all(descriptor: int, chunk: bytes) -> None:
+    """Write every byte: the kernel may take less than it was given."""
+    left = memoryview(chunk)
+    while left:
+        left = left[os.write(descriptor, left) :]
+
+
+def publish(temporary: Path, path: Path) -> None:
+    """Give a finished file its name without ever replacing another.
+
+    Where the file system knows no hard links (FAT, some FUSE), the name is checked and
+    then taken by a rename.
+    """
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise FileExistsError(17, "exists already, and nothing is overwritten", str(path)) from None
+    except OSError:
+        if path.exists():
+            raise FileExistsError(
+                17, "exists already, and nothing is overwritten", str(path)
+            ) from None
+        temporary.rename(path)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder last through a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Put the path into an OSError that a descriptor raised and that names none."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            raise OSError(error.errno, os.strerror(error.errno), str(path)) from None
+        raise
+
+
+def make_folder(folder: Path) -> Path:
+    """The folder, made (0700, parents too) where it is missing."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
+
+
+def remove(path: Path) -> None:
+    """Remove one file or one tree, named exactly; a missing one is no error.
+
+    Raises BackupError for a path so short that it can only be a mistake.
+    """
+    if len(path.absolute().parts) <= 2:  # noqa: PLR2004  (/ and /opt: never a work folder)
+        raise BackupError(f"{path} is not removed: it is too near to /")
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def files_below(target: Path) -> Iterator[Path]:
+    """Every finished regular file below a folder, or the file itself, in order of names."""
+    if not target.is_dir():
+        if target.is_file():
+            yield target
+        return
+    for entry in sorted(target.iterdir()):
+        if entry.name.startswith("."):
+            continue  # temporary or private
+        if entry.is_dir() and not entry.is_symlink():
+            yield from files_below(entry)
+        elif entry.is_file() and not entry.is_symlink():
+            yield entry
+
+
+def free_percent(path: Path) -> float:
+    """How much of the partition of `path` (or of its nearest parent there is) is free."""
+    while not path.exists():
+        path = path.parent
+    usage = os.statvfs(path)
+    return 100.0 * usage.f_bavail / max(1, usage.f_blocks - usage.f_bfree + usage.f_bavail)
+
+
+def insecure(path: Path) -> str:
+    """Why somebody else could change `path`, looking at every folder above it; "" if not.
+
+    A group that is the owner's own (same name), or root's, counts as the owner.
+    """
+    real = path.resolve()
+    for place in (real, *real.parents):
+        status = place.stat()
+        sticky = place.is_dir() and status.st_mode & stat.S_ISVTX
+        if status.st_uid not in (0, os.geteuid()):
+            return f"{place} belongs to {_owner(status.st_uid)}: chown {os.geteuid()} {place}"
+        if status.st_mode & stat.S_IWOTH and not sticky:
+            return f"{place} is writable by everybody: chmod o-w {place}"
+        if status.st_mode & stat.S_IWGRP and not sticky and not _own_group(status):
+            return f"{place} is writable by its group: chmod g-w {place}"
+    return ""
+
+
+def exposed(path: Path) -> str:
+    """Why others could read a file of secrets; "" if they cannot."""
+    if path.stat().st_mode & (stat.S_IROTH | stat.S_IWOTH):
+        return f"{path} can be read or written by everybody: chmod 0600 {path}"
+    return ""
+
+
+def _owner(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)
+
+
+def _own_group(status: os.stat_result) -> bool:
+    try:
+        name = grp.getgrgid(status.st_gid).gr_name
+    except KeyError:
+        return False
+    return status.st_gid == 0 or name == _owner(status.st_uid)

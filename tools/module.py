@@ -1,0 +1,51 @@
+"""The one door through which every module executable goes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from tools import mask, options, os_works
+from tools.errors import BackupError, Cancelled
+from tools.result import Result, Status, of_error
+
+T = TypeVar("T")
+
+
+def run(declaration: type[T], work: Callable[[T], Result]) -> int:
+    """Parse argv, do the work, say what came of it; return the exit code (DESIGN 8).
+
+    Where NC_BACKUP_RESULT names a file, the result is written there as JSON: a built-in
+    module that ends without one has not ended well.
+    """
+    if "--help" in sys.argv[1:] or "-h" in sys.argv[1:]:
+        print(f"{Path(sys.argv[0]).name} --KEY value ...\n\n{options.table(declaration)}")
+        return 0
+    os_works.harden()
+    os_works.catch_signals()
+    try:
+        result = work(options.parse(declaration, sys.argv[1:]))
+    except (BackupError, OSError) as error:
+        result = of_error(error)
+    except Cancelled as cancelled:
+        result = Result(os_works.status_of_signal(cancelled.signal_number), str(cancelled))
+    _show(result)
+    if os.environ.get("NC_BACKUP_RESULT"):
+        Path(os.environ["NC_BACKUP_RESULT"]).write_text(result.to_json(), encoding="utf-8")
+    return result.status.exit_code
+
+
+def _show(result: Result) -> None:
+    """People's text: good news on standard output, trouble on standard error."""
+    good = result.status is Status.OK
+    lines = [result.message if good else f"error: {result.message}"]
+    lines += [f"warning: {warning}" for warning in result.warnings]
+    lines += [f"hint: {result.hint}"] if result.hint else []
+    try:
+        print(mask.text("\n".join(lines)), file=sys.stdout if good else sys.stderr, flush=True)
+    except OSError:
+        # whoever was to read this is gone; that is no failure of the work
+        os_works.silence_output()

@@ -1,0 +1,91 @@
+"""What is asked of the operating system: who runs this, signals, limits, environment."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import pwd
+import resource
+import signal
+from collections.abc import Iterable, Mapping
+from types import FrameType
+
+from tools.errors import Cancelled, ConfigError
+from tools.result import Status
+
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+_PR_SET_DUMPABLE = 4  # prctl(2)
+# What a program needs to find its way; all else is kept from it (RELIABILITY 4.2).
+_KEPT = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TERM")
+_KEPT_BEGINNINGS = ("LC_", "NC_BACKUP_", "XDG_")
+_PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
+
+
+def harden() -> None:
+    """Files for the owner only, no core dumps, end with the parent: for every executable."""
+    os.umask(0o077)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    if os.environ.get("NC_BACKUP_RUN_ID"):
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+
+
+def catch_signals() -> None:
+    """Turn SIGTERM, SIGINT and SIGHUP into Cancelled, so that temporary files are removed."""
+
+    def cancel(number: int, _frame: FrameType | None) -> None:
+        for caught in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(caught, signal.SIG_IGN)
+        raise Cancelled(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, cancel)
+
+
+def status_of_signal(number: int) -> Status:
+    """130 for SIGINT, 143 for everything else that asks to end."""
+    return Status.INTERRUPTED if number == signal.SIGINT else Status.TERMINATED
+
+
+def silence_output() -> None:
+    """Point standard output and error to nowhere, after their reader has gone."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in (1, 2):
+        os.dup2(nowhere, descriptor)
+    os.close(nowhere)
+
+
+def user() -> str:
+    """The name of the user that runs this; its number where it has no name."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
+
+
+def is_root() -> bool:
+    """Whether this runs with the powers of root."""
+    return os.geteuid() == 0
+
+
+def refuse_root(allowed: bool) -> None:
+    """A backup does not run as root, unless the config says so (a container, a demo)."""
+    if is_root() and not allowed:
+        raise ConfigError(
+            "a backup does not run as root",
+            hint='Run it as the user ncbackup, or set "ALLOW_ROOT": "True" in GENERAL '
+            "(meant for containers).",
+        )
+
+
+def environment(extra: Mapping[str, str], named: Iterable[str] = ()) -> dict[str, str]:
+    """The environment for a child: an allow-list, the variables named, and `extra`."""
+    wanted = {*_KEPT, *_PROXIES, *(name.upper() for name in _PROXIES), *named}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name in wanted or name.startswith(_KEPT_BEGINNINGS)
+    }
+    kept.setdefault("PATH", "/usr/local/bin:/usr/bin:/bin")
+    return {**kept, **extra}

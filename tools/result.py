@@ -1,0 +1,120 @@
+"""What a section, a module and a run hand back: one frozen value (DESIGN 8)."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable
+from enum import Enum
+from typing import Any
+
+from tools.errors import BackupError
+
+
+class Status(str, Enum):
+    """How a section or a run ended, from good to bad: `worst` takes the later one."""
+
+    OK = "ok"
+    UNREPORTED = "unreported"  # stored, report not delivered
+    UNCLEAN = "unclean"  # stored, clean-up failed
+    INCOMPLETE = "incomplete"  # stored, but named files are missing or cut
+    FAILED = "failed"
+    LOCKED = "locked"  # another run holds the lock
+    REFUSED = "refused"  # config or usage, nothing was started
+    INTERRUPTED = "interrupted"  # SIGINT
+    TERMINATED = "terminated"  # SIGTERM
+
+    @property
+    def exit_code(self) -> int:
+        return _EXIT_CODES[self]
+
+    @property
+    def stored(self) -> bool:
+        """Whether what there was to store has been stored."""
+        return self in (Status.OK, Status.UNREPORTED, Status.UNCLEAN, Status.INCOMPLETE)
+
+    @classmethod
+    def of_exit_code(cls, code: int) -> Status:
+        """The status that an exit code stands for; an unknown one is a failure."""
+        return _STATUSES.get(code, cls.FAILED)
+
+
+_EXIT_CODES = {
+    Status.OK: 0,
+    Status.FAILED: 1,
+    Status.REFUSED: 2,
+    Status.INCOMPLETE: 3,
+    Status.UNREPORTED: 4,
+    Status.UNCLEAN: 5,
+    Status.LOCKED: 11,
+    Status.INTERRUPTED: 130,
+    Status.TERMINATED: 143,
+}
+_STATUSES = {code: status for status, code in _EXIT_CODES.items()}
+
+
+def worst(statuses: Iterable[Status]) -> Status:
+    """The worst of the statuses; OK if there is none."""
+    order = list(Status)
+    return max(statuses, key=order.index, default=Status.OK)
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What one section did.
+
+    message:   one line for people
+    hint:      what to do about it, where something is wrong
+    files:     the files that were made or stored, absolute paths
+    items:     how many restorable things these are
+    bytes:     how many bytes they hold
+    warnings:  one line each, of what is missing or cut (status INCOMPLETE) or unusual
+    removable: what may be removed once every store of the run has confirmed
+    size:      the size of the run as a text for the report, if the section measures it
+    """
+
+    status: Status
+    message: str
+    hint: str = ""
+    files: tuple[str, ...] = ()
+    items: int = 0
+    bytes: int = 0
+    warnings: tuple[str, ...] = ()
+    removable: tuple[str, ...] = ()
+    size: str = ""
+
+    def to_json(self) -> str:
+        """The form that goes into the file named by NC_BACKUP_RESULT."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Result:
+        """Read what a module wrote; unknown keys are skipped.
+
+        Raises BackupError where the text is no result.
+        """
+        try:
+            given: Any = json.loads(text)
+            known = {
+                field.name: given[field.name]
+                for field in dataclasses.fields(cls)
+                if field.name in given
+            }
+            known["status"] = Status(known["status"])
+            known["message"] = str(known.get("message", ""))
+            for name in ("files", "warnings", "removable"):
+                known[name] = tuple(str(entry) for entry in known.get(name, ()))
+            for name in ("items", "bytes"):
+                known[name] = int(known.get(name, 0))
+            return cls(**known)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise BackupError(
+                f"the file named by NC_BACKUP_RESULT is no result: {error}",
+                hint='It must hold a JSON object with at least "status" and "message".',
+            ) from None
+
+
+def of_error(error: BackupError | OSError) -> Result:
+    """The result of a section that ended with an error."""
+    status = Status.of_exit_code(getattr(error, "exit_code", 1))
+    return Result(status, str(error), hint=getattr(error, "hint", ""))
