@@ -17,7 +17,7 @@ _PR_SET_PDEATHSIG = 1  # prctl(2)
 _PR_SET_DUMPABLE = 4  # prctl(2)
 # What a program needs to find its way; all else is kept from it (RELIABILITY 4.2).
 _KEPT = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TERM")
-_KEPT_BEGINNINGS = ("LC_", "NC_BACKUP_", "XDG_")
+_KEPT_BEGINNINGS = ("LC_", "XDG_")
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
 
 

@@ -138,7 +138,7 @@ def output(
     try:
         group.drain(group.popen.stderr, take)
         if given:
-            _feed(group.popen, given)
+            feed(group.popen, given)
         while chunk := group.popen.stdout.read(CHUNK):
             yield chunk
         code = group.wait()
@@ -151,7 +151,7 @@ def output(
         group.popen.stdout.close()
 
 
-def _feed(popen: subprocess.Popen[bytes], given: bytes) -> None:
+def feed(popen: subprocess.Popen[bytes], given: bytes) -> None:
     """Write the standard input in a thread, so that neither side waits for the other."""
 
     def work() -> None:

@@ -1,0 +1,151 @@
+#!/usr/bin/env python3
+"""nc-backup-py: run the sections of one conf.json in order, and say truly what came of it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":  # run through a link or from any folder: look from here
+    sys.path[0] = str(Path(__file__).resolve().parent)
+    from tools import venv
+
+    venv.enter()
+
+import argparse
+import dataclasses
+import traceback
+from collections.abc import Sequence
+from datetime import datetime, timezone
+
+from tools.config import Config
+
+from tools import config, date_str_utils, log, os_works, preview, run, terminal
+from tools.errors import BackupError, Cancelled, ConfigError
+from tools.log import logger
+from tools.result import Status, worst
+from tools.run import Outcome
+
+CONF = Path("/etc/nc-backup-py/conf.json")
+_HURRIED = 1  # tries of a report when a signal asks the run to end
+
+
+def arguments(argv: Sequence[str]) -> argparse.Namespace:
+    """Read the command line; a wrong one ends with exit code 2 and the usage."""
+    parser = argparse.ArgumentParser(
+        prog="backup.py", description="Back up what conf.json says.", allow_abbrev=False
+    )
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("-r", "--run", action="store_true", help="run every section")
+    what.add_argument("-t", "--test", action="store_true", help="test the config; change nothing")
+    what.add_argument("-n", "--dry-run", action="store_true", help="show what would run")
+    parser.add_argument("-c", "--config", type=Path, default=CONF, help=f"default {CONF}")
+    parser.add_argument(
+        "-l",
+        "--log-level",
+        type=str.upper,
+        default="WARNING",
+        choices=log.LEVELS,
+        help="of the log",
+    )
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument("--only", action="append", default=[], metavar="SECTION")
+    parser.add_argument("--skip", action="append", default=[], metavar="SECTION")
+    parser.add_argument(
+        "--if-busy", choices=("fail", "skip"), default="fail", help="what to do when a run goes on"
+    )
+    parser.add_argument(
+        "--insecure-permissions", action="store_true", help="accept files that others can change"
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str]) -> int:
+    """The command line of the documented system; the exit code is that of DESIGN 8."""
+    given = arguments(argv)
+    os_works.harden()
+    os_works.catch_signals()
+    try:
+        loaded = config.load(given.config, insecure=given.insecure_permissions)
+        chosen = run.select(loaded, given.only, given.skip)
+        if given.dry_run:
+            return terminal.show(preview.planned(loaded, chosen), as_json=given.json)
+        if given.test:
+            return terminal.show(preview.tested(loaded, chosen), as_json=given.json)
+        return _run(given, loaded, chosen)
+    except ConfigError as error:
+        return _refused(given, error)
+    except Cancelled as cancelled:
+        return os_works.status_of_signal(cancelled.signal_number).exit_code
+
+
+def _run(given: argparse.Namespace, loaded: Config, chosen: Sequence[config.Section]) -> int:
+    """Run, report, render."""
+    general = loaded.general
+    run_log = log.begin(general.log_folder, given.log_level, general.log_size, general.log_files)
+    for warning in loaded.warnings:
+        logger.warning("%s", warning)
+    with terminal.watcher(quiet=given.json) as watcher:
+        try:
+            outcome = run.perform(loaded, chosen, watcher)
+        except Exception as bug:  # noqa: BLE001  (the outermost guard: a crash is reported too)
+            logger.critical("%s", traceback.format_exc())
+            traceback.print_exc()
+            outcome = _nothing_but(
+                Status.FAILED, f"crashed: {type(bug).__name__}: {bug}", general.hostname
+            )
+    if outcome.status is Status.LOCKED and given.if_busy == "skip":
+        return terminal.render(
+            dataclasses.replace(outcome, status=Status.OK), "none", as_json=given.json
+        )
+    if not outcome.steps or outcome.message:
+        logger.error("%s", outcome.message)
+    wait = general.message_config_wait
+    return _reported(
+        given, outcome, (general.message_config_command, general.work_folder, wait), run_log
+    )
+
+
+def _refused(given: argparse.Namespace, error: ConfigError) -> int:
+    """A config that cannot be run is reported too, once the address is known."""
+    known = config.report_address(given.config) if given.run else None
+    hostname, address, work_folder = known or ("", "", Path())
+    outcome = _nothing_but(Status.REFUSED, str(error), hostname, error.hint)
+    return _reported(given, outcome, (address, work_folder, 1.0), log.RunLog())
+
+
+def _nothing_but(status: Status, message: str, hostname: str, hint: str = "") -> Outcome:
+    now = datetime.now(timezone.utc)
+    return Outcome(
+        date_str_utils.run_id(now), hostname, now, 0.0, status, message=message, hint=hint
+    )
+
+
+def _reported(
+    given: argparse.Namespace, outcome: Outcome, to: tuple[str, Path, float], run_log: log.RunLog
+) -> int:
+    """Send the report; whatever comes of that, the outcome of the backup stays what it is."""
+    from tools import report  # costs start-up time that -n need not pay
+
+    address, work_folder, first_wait = to
+    delivery = "none"
+    try:
+        if address:
+            reporter = report.Reporter(address, run.state_folder(work_folder), first_wait)
+            hurried = outcome.status in (Status.INTERRUPTED, Status.TERMINATED)
+            text = "\n".join([run_log.tail(), *terminal.table_lines(outcome)])
+            delivery = reporter.deliver(
+                report.form(outcome, text),
+                tries=_HURRIED if hurried else 5,
+                waiting=outcome.status is not Status.LOCKED,
+            )
+    except (OSError, BackupError) as error:
+        logger.error("the report could not be made or kept: %s", error)
+        delivery = "lost"
+    if delivery in ("kept", "lost"):
+        outcome = dataclasses.replace(outcome, status=worst((outcome.status, Status.UNREPORTED)))
+    return terminal.render(outcome, delivery, as_json=given.json)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

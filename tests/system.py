@@ -1,0 +1,114 @@
+"""A whole installation in a temporary folder, and runs of backup.py in it as a user makes them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from tools import plugin
+
+BUILT_IN = ("filesbackup", "compression", "encryption", "storage", "tools", "qa")
+
+
+class System:
+    """HOME_FOLDER with the built-in modules and the user's own, a source, a store, a key."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.home = folder / "home"
+        self.work = folder / "work"
+        self.store = folder / "store"
+        self.source = folder / "source"
+        self.log = folder / "log" / "backup.log"
+        self.key = folder / "key_file"
+        self.conf = folder / "conf.json"
+        for made in (self.home, self.source, self.log.parent):
+            made.mkdir(mode=0o755)
+        for name in BUILT_IN:
+            (self.home / name).symlink_to(plugin.ROOT / name)
+        self.general: dict[str, Any] = {
+            "HOSTNAME": "srv-test",
+            "WORK_FOLDER": str(self.work),
+            "LOCAL_BACKUP": str(self.store),
+            "HOME_FOLDER": str(self.home),
+            "LOG_FOLDER": str(self.log),
+            "ALLOW_ROOT": "True",
+            "DISK_SPACE_CHECK": "False",
+            "MESSAGE_CONFIG_WAIT": "0.05",
+        }
+
+    def module(self, name: str, text: str, file: str = "") -> None:
+        """A module of the user's own."""
+        place = self.home / name / (file or f"{name}.py")
+        place.parent.mkdir(exist_ok=True)
+        place.write_text(text)
+
+    def whole(self, **more: Any) -> dict[str, Any]:
+        """The sections of a whole documented run, and `more`."""
+        self.keygen()
+        return {
+            "FILESET": execute("filesbackup", FILESET_INCLUDE=str(self.source)),
+            "COMPRESSION": execute("compression"),
+            "ENCRYPTION": execute("encryption", KEY_FILE=str(self.key), FILE_SIZE="1"),
+            "SIZE": {
+                "ACTION": "load",
+                "FROM": "tools",
+                "FILENAME": "size_calculation",
+                "CLASS": "SizeCalculation",
+            },
+            "STORAGE_LOCAL": execute("storage", DESTINATION="local"),
+            **more,
+        }
+
+    def keygen(self) -> None:
+        """A key, made by the module itself."""
+        if not self.key.exists():
+            program = str(plugin.ROOT / "encryption/encryption.py")
+            command = [sys.executable, program, "--KEYGEN", "--KEY_FILE", str(self.key)]
+            subprocess.run(command, check=True, capture_output=True)
+
+    def configure(self, sections: dict[str, Any], **general: Any) -> Path:
+        """Write conf.json."""
+        whole = {"GENERAL": {**self.general, **general}, **sections}
+        self.conf.write_text(json.dumps(whole, indent=1))
+        self.conf.chmod(0o600)
+        return self.conf
+
+    def command(self, *words: str) -> list[str]:
+        """The command line of a run of this system."""
+        return [sys.executable, str(plugin.ROOT / "backup.py"), "-c", str(self.conf), *words]
+
+    def run(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """backup.py -r (or the words given), from /, as cron would."""
+        return subprocess.run(
+            self.command(*(words or ("-r",))),
+            cwd="/",
+            env={**os.environ, **environment},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    def result(self, *words: str, **environment: str) -> dict[str, Any]:
+        """The result of a run as JSON, its exit code checked against the process's."""
+        done = self.run("-r", "--json", *words, **environment)
+        assert done.stdout, done.stderr
+        found: dict[str, Any] = json.loads(done.stdout)
+        assert found["exit_code"] == done.returncode
+        return {**found, "stderr": done.stderr}
+
+    def stored(self) -> list[str]:
+        """The names in the store of this host."""
+        folder = self.store / "srv-test"
+        return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+
+def execute(name: str, **parameters: Any) -> dict[str, Any]:
+    """A section that executes a module."""
+    return {"ACTION": "execute", "NAME": name, "PARAMETERS": parameters}

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tools import filesystem_handling
+from tools.errors import BackupError
+
+root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)], check=True)
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with pytest.raises(RuntimeError), filesystem_handling.create(path) as write:
+        write(b"half")
+        assert not path.exists()
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+    with filesystem_handling.create(path) as write:
+        write(b"whole")
+    assert path.read_bytes() == b"whole"
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_nothing_is_overwritten(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"first")
+    with pytest.raises(FileExistsError, match="nothing is overwritten"):  # noqa: SIM117
+        with filesystem_handling.create(path) as write:
+            write(b"second")
+    assert path.read_bytes() == b"first"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@root
+def test_a_full_disk_is_named_and_leaves_nothing(small_disk: Path) -> None:
+    with pytest.raises(OSError, match="No space left") as caught:  # noqa: SIM117
+        with filesystem_handling.create(small_disk / "file") as write:
+            write(b"x" * 100_000)
+    assert caught.value.filename == str(small_disk / "file")
+    assert list(small_disk.iterdir()) == []
+
+
+def test_remove_refuses_what_can_only_be_a_mistake(tmp_path: Path) -> None:
+    with pytest.raises(BackupError, match="too near to /"):
+        filesystem_handling.remove(Path("/etc"))
+    link = tmp_path / "link"
+    (tmp_path / "kept").mkdir()
+    link.symlink_to(tmp_path / "kept")
+    filesystem_handling.remove(link)
+    assert (tmp_path / "kept").exists()
+
+
+def test_insecure_names_the_place_and_the_mend(tmp_path: Path) -> None:
+    path = tmp_path / "conf.json"
+    path.write_text("{}")
+    path.chmod(0o600)
+    assert filesystem_handling.insecure(path) == ""
+    path.chmod(0o602)
+    assert (
+        filesystem_handling.insecure(path) == f"{path} is writable by everybody: chmod o-w {path}"
+    )
+
+
+def test_files_below_skips_hidden_ones_and_links(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b/x").write_text("")
+    (tmp_path / ".hidden").write_text("")
+    (tmp_path / "link").symlink_to("b/x")
+    assert list(filesystem_handling.files_below(tmp_path)) == [tmp_path / "b/x"]

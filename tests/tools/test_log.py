@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from tools import log, mask
+
+
+def test_the_documented_line_by_level_and_masked(tmp_path: Path) -> None:
+    mask.add("hunter2-log")
+    run_log = log.begin(tmp_path / "x.log", "WARNING", 1, 2)
+    log.logger.info("Section 8: %s.", "STORAGE_OSS")
+    log.logger.warning("password hunter2-log")
+    line = (tmp_path / "x.log").read_text()
+    assert re.fullmatch(
+        r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} - ncbackup - WARNING - password \*\*\*\n", line
+    )
+    assert "INFO - Section 8: STORAGE_OSS." in run_log.tail()
+
+
+def test_a_folder_gets_the_documented_name(tmp_path: Path) -> None:
+    log.begin(tmp_path, "INFO", 1, 2)
+    log.logger.info("x")
+    assert (tmp_path / "nc-backup-py.log").exists()
+
+
+def test_rotation_keeps_the_number_of_old_ones_that_was_asked_for(tmp_path: Path) -> None:
+    log.begin(tmp_path / "x.log", "INFO", 1, 3)
+    for _ in range(60):
+        log.logger.info("%s", "x" * 100_000)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["x.log", "x.log.1", "x.log.2", "x.log.3"]
+
+
+def test_the_runs_own_log_is_bounded_and_says_so(tmp_path: Path) -> None:
+    run_log = log.begin(tmp_path / "x.log", "INFO", 1, 1)
+    for number in range(5000):
+        log.logger.info("line %d %s", number, "ü" * 50)
+    tail = run_log.tail()
+    assert len(tail.encode()) < log.REPORTED + 100
+    assert tail.startswith("[older lines left out]")
+    assert "line 4999" in tail
+
+
+def test_a_log_that_cannot_be_opened_is_said_and_stops_nothing(
+    tmp_path: Path, capsys: object
+) -> None:
+    (tmp_path / "file").write_text("")
+    run_log = log.begin(tmp_path / "file" / "x.log", "INFO", 1, 1)
+    log.logger.warning("goes on")
+    assert "goes on" in run_log.tail()
+    assert "cannot be opened" in run_log.tail()

@@ -1,0 +1,96 @@
+"""The log: the documented line, rotation that keeps history, and one run's own lines."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections import deque
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+
+from tools import mask
+
+NAME = "ncbackup"
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+FILE = "nc-backup-py.log"
+REPORTED = 64 * 1024  # bytes of a run's log that go into its report
+_LINE = "%(asctime)s - ncbackup - %(levelname)s - %(message)s"
+_MIB = 1 << 20
+
+logger = logging.getLogger(NAME)
+
+
+class _Masked(logging.Formatter):
+    """The documented line, with every secret taken out."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return mask.text(super().format(record))
+
+
+class _File(RotatingFileHandler):
+    """A log file whose own trouble is said once, and never stops a backup."""
+
+    troubled = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (logging's name)
+        if not self.troubled:
+            self.troubled = True
+            sys.stderr.write(f"warning: the log cannot be written: {sys.exc_info()[1]}\n")
+
+
+class RunLog(logging.Handler):
+    """The newest lines of one run, at most REPORTED bytes: what the report carries."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self._lines: deque[str] = deque()
+        self._size = 0
+        self._cut = False
+        self.setFormatter(_Masked(_LINE))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = self.format(record)[-REPORTED:]
+        self._lines.append(line)
+        self._size += len(line.encode("utf-8", "replace")) + 1
+        while self._size > REPORTED:
+            self._size -= len(self._lines.popleft().encode("utf-8", "replace")) + 1
+            self._cut = True
+
+    def tail(self) -> str:
+        """The lines, oldest first; a first line says so where older ones were left out."""
+        return "\n".join((["[older lines left out]"] if self._cut else []) + list(self._lines))
+
+
+def file_of(place: Path) -> Path:
+    """The log file that LOG_FOLDER means: itself, or nc-backup-py.log in the folder it is."""
+    return place / FILE if place.is_dir() or not place.suffix else place
+
+
+def begin(place: Path, level: str, size: int, count: int) -> RunLog:
+    """Open the log of a run; gives what collects the lines of this run alone.
+
+    size: MiB of one file before it is put aside; count: how many of those are kept.
+    A log that cannot be opened is said on standard error, and the run goes on.
+    """
+    run_log = RunLog()
+    logger.handlers.clear()
+    logger.propagate = False
+    logger.setLevel(logging.DEBUG)
+    logger.addHandler(run_log)
+    file = file_of(place)
+    try:
+        file.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+        handler = _File(
+            file,
+            maxBytes=size * _MIB,
+            backupCount=count,
+            encoding="utf-8",
+            errors="backslashreplace",
+        )
+        handler.setLevel(level)
+        handler.setFormatter(_Masked(_LINE))
+        logger.addHandler(handler)
+    except OSError as error:
+        sys.stderr.write(f"warning: the log {file} cannot be opened: {error.strerror}\n")
+        logger.warning("the log %s cannot be opened: %s", file, error.strerror)
+    return run_log

@@ -1,0 +1,103 @@
+"""What a run would do, and whether it could: nothing here changes anything."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tools import options, os_works, plugin, section
+from tools.config import Config, Section
+from tools.errors import BackupError
+
+
+@dataclass(frozen=True)
+class Line:
+    """One thing that was looked at."""
+
+    section: str
+    text: str
+    good: bool = True
+    hint: str = ""
+
+
+def planned(config: Config, chosen: Sequence[Section]) -> list[Line]:
+    """The command of every section, secrets masked (-n)."""
+    lines = [Line("GENERAL", warning) for warning in config.warnings]
+    for number, current in enumerate(chosen, 1):
+        shown = section.command(current, config).shown()
+        of_class = (
+            f" (class {current.class_name} of {current.file})" if current.action == "load" else ""
+        )
+        lines.append(Line(current.name, f"section {number}: {shown}{of_class}"))
+    return lines
+
+
+def tested(config: Config, chosen: Sequence[Section]) -> list[Line]:
+    """Config, tools, credentials and destinations (-t). The config itself has been read."""
+    lines = [Line("GENERAL", f"{config.path} is good")]
+    lines += [Line("GENERAL", warning) for warning in config.warnings]
+    lines += _general(config)
+    for current in chosen:
+        try:
+            lines += [Line(current.name, text) for text in _of(current, config)]
+        except (BackupError, OSError) as error:
+            lines.append(
+                Line(current.name, str(error), good=False, hint=getattr(error, "hint", ""))
+            )
+    return lines
+
+
+def _general(config: Config) -> list[Line]:
+    general = config.general
+    lines = []
+    try:
+        os_works.refuse_root(general.allow_root)
+    except BackupError as error:
+        lines.append(Line("GENERAL", str(error), good=False, hint=error.hint))
+    for key, folder in (
+        ("WORK_FOLDER", general.work_folder),
+        ("LOG_FOLDER", general.log_folder.parent),
+    ):
+        good = os.access(_nearest(folder), os.W_OK | os.X_OK)
+        text = f"{key} {folder} is {'' if good else 'not '}writable"
+        lines.append(Line("GENERAL", text, good=good))
+    address = general.message_config_command
+    lines.append(Line("GENERAL", f"reports go to {address}" if address else "no report is sent"))
+    return lines
+
+
+def _nearest(folder: Path) -> Path:
+    """The folder, or the nearest one above it that exists."""
+    while not folder.exists():
+        folder = folder.parent
+    return folder
+
+
+def _of(current: Section, config: Config) -> Sequence[str]:
+    """What was found good; raises BackupError for what was not."""
+    if current.declaration is None:
+        if current.action == "execute":
+            return (_interpreter(current),)
+        return (f"{current.file} is there",)
+    test = getattr(plugin.load(current.file), "test", None)
+    if test is None:
+        return (f"{current.file.name} is there",)
+    texts = {k: options.to_text(v) for k, v in {**config.handed, **current.parameters}.items()}
+    found: tuple[str, ...] = test(options.fill(current.declaration, texts))
+    return found
+
+
+def _interpreter(current: Section) -> str:
+    name = shlex.split(current.interpreter)[0]
+    found = sys.executable if name == "python" else shutil.which(name)
+    if not found:
+        raise BackupError(
+            f"EXECUTE_WITH: there is no {name}",
+            hint=f"Install {name}, or name another interpreter.",
+        )
+    return f"{found} runs {current.file}"

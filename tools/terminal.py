@@ -1,0 +1,168 @@
+"""What people and programs see: live progress, the closing table, errors, JSON."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from tools import mask, os_works
+from tools.date_str_utils import human_size, human_time
+from tools.preview import Line
+from tools.result import Result, Status
+from tools.run import Outcome, Watcher
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+
+def _print(text: str, *, error: bool = False) -> None:
+    """Print, masked; a reader that is gone is no failure of the backup."""
+    stream = sys.stderr if error else sys.stdout
+    try:
+        print(mask.text(text), file=stream, flush=True)
+    except (OSError, ValueError, AttributeError):  # closed pipe, closed file, no stream at all
+        os_works.silence_output()
+
+
+def _on_terminal() -> bool:
+    try:
+        return sys.stdout is not None and sys.stdout.isatty()
+    except ValueError:  # standard output was closed
+        return False
+
+
+class _Live:
+    """Live progress on a terminal: section, bytes, speed, time."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._task: TaskID | None = None
+
+    def begin(self, number: int, name: str) -> None:
+        self._task = self._progress.add_task(f"{number}. {name}", total=None)
+
+    def advance(self, size: int) -> None:
+        if self._task is not None:
+            self._progress.update(self._task, completed=size)
+
+    def end(self, name: str, result: Result, seconds: float) -> None:
+        if self._task is not None:
+            size = result.bytes or 1
+            self._progress.update(self._task, total=size, completed=size)
+            self._progress.stop_task(self._task)
+
+
+@contextlib.contextmanager
+def watcher(*, quiet: bool) -> Iterator[Watcher | None]:
+    """Whoever looks on: live progress on a terminal, nobody elsewhere."""
+    if quiet or not _on_terminal():
+        yield None
+        return
+    from rich import progress
+
+    columns = (
+        progress.SpinnerColumn(),
+        progress.TextColumn("{task.description}", markup=False),
+        progress.DownloadColumn(binary_units=True),
+        progress.TransferSpeedColumn(),
+        progress.TimeElapsedColumn(),
+    )
+    with progress.Progress(*columns, transient=True) as shown:
+        yield _Live(shown)
+
+
+def table_lines(outcome: Outcome) -> list[str]:
+    """The closing table as plain text, a line a section."""
+    steps = outcome.steps
+    width = max((len(step.name) for step in steps), default=0)
+    rows = [
+        f"{step.name:{width}}  {step.result.status.value:10}  {human_time(step.seconds):>10}  "
+        f"{human_size(step.result.bytes) if step.result.bytes else '-':>10}  {step.result.message}"
+        for step in steps
+    ]
+    total = f"run {outcome.run_id}: {outcome.status.value} in {human_time(outcome.seconds)}"
+    return [*rows, f"{total}, size {outcome.size}"]
+
+
+def _rich_table(outcome: Outcome) -> None:
+    """The closing table in colours."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=f"run {outcome.run_id}", title_justify="left")
+    for name in ("section", "result", "time", "bytes", "what"):
+        table.add_column(
+            name, justify="right" if name in ("time", "bytes") else "left", overflow="fold"
+        )
+    for step in outcome.steps:
+        colour = {Status.OK: "green", Status.FAILED: "red"}.get(step.result.status, "yellow")
+        size = human_size(step.result.bytes) if step.result.bytes else "-"
+        result = f"[{colour}]{step.result.status.value}[/]"
+        what = escape(mask.text(step.result.message))
+        table.add_row(escape(step.name), result, human_time(step.seconds), size, what)
+    console = Console()
+    console.print(table)
+    colour = "green" if outcome.status is Status.OK else "red"
+    console.print(
+        f"[{colour}]{outcome.status.value}[/] in {human_time(outcome.seconds)}, size {outcome.size}"
+    )
+
+
+def render(outcome: Outcome, delivery: str, *, as_json: bool) -> int:
+    """Show what came of a run, and give its exit code.
+
+    Standard output is silent without a terminal; troubles go to standard error.
+    """
+    if as_json:
+        _print(json.dumps(_data(outcome, delivery)))
+    elif _on_terminal() and outcome.steps:
+        _rich_table(outcome)
+    for line in outcome.troubles():
+        _print(f"{'warning' if outcome.status.stored else 'error'}: {line}", error=True)
+    for hint in (outcome.hint, *(step.result.hint for step in outcome.steps)):
+        if hint:
+            _print(f"hint: {hint}", error=True)
+    if delivery in ("kept", "lost"):
+        then = "kept, the next run sends it" if delivery == "kept" else "lost, see the log"
+        _print(f"warning: the report was not delivered ({then})", error=True)
+    return outcome.status.exit_code
+
+
+def _data(outcome: Outcome, delivery: str) -> dict[str, object]:
+    return {
+        "run_id": outcome.run_id,
+        "hostname": outcome.hostname,
+        "begin": outcome.begin.isoformat(timespec="seconds"),
+        "seconds": round(outcome.seconds, 3),
+        "status": outcome.status.value,
+        "exit_code": outcome.status.exit_code,
+        "message": outcome.message,
+        "hint": outcome.hint,
+        "size": outcome.size,
+        "destinations": outcome.destinations,
+        "report": delivery,
+        "sections": [
+            {"name": s.name, "seconds": round(s.seconds, 3), **dataclasses.asdict(s.result)}
+            for s in outcome.steps
+        ],
+    }
+
+
+def show(lines: Sequence[Line], *, as_json: bool) -> int:
+    """Show what would run, or what a test found; 0 if all of it is good, else 1."""
+    if as_json:
+        _print(json.dumps([dataclasses.asdict(line) for line in lines]))
+    for line in lines:
+        if not as_json:
+            _print(
+                f"{'ok   ' if line.good else 'BAD  '}{line.section}: {line.text}",
+                error=not line.good,
+            )
+            if line.hint:
+                _print(f"     hint: {line.hint}", error=not line.good)
+    return 0 if all(line.good for line in lines) else 1
