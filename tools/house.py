@@ -1,0 +1,33 @@
+"""The modules that come with the house, and what each is in the flow of the data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tools import plugin
+
+MODULES = {
+    "filesbackup/filesbackup.py": "source",
+    "compression/compression.py": "stage",
+    "encryption/encryption.py": "stage",
+    "storage/storage.py": "store",
+    "tools/size_calculation.py": "check",
+    "qa/qa.py": "check",
+}
+
+
+def kind(file: Path) -> str:
+    """What a file is: source, stage, store or check; "" for a module of the user's own."""
+    real = file.resolve()
+    return (
+        MODULES.get(str(real.relative_to(plugin.ROOT)), "")
+        if real.is_relative_to(plugin.ROOT)
+        else ""
+    )
+
+
+def declaration(file: Path) -> type[Any]:
+    """The Options of a built-in module."""
+    found: type[Any] = plugin.load(file.resolve().relative_to(plugin.ROOT)).Options
+    return found
