@@ -1,0 +1,181 @@
+#!/usr/bin/env python3
+"""Store what the sections before made, under the folder of this host."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":  # spawned by path: look from the root, not from this folder
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+    from tools import venv
+
+    venv.enter()
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tools import date_str_utils, filesystem_handling, module, plugin, stream
+from tools.errors import BackupError, ConfigError, StoreError
+from tools.options import Duration, Paths, option
+from tools.result import Result, Status
+
+if TYPE_CHECKING:
+    from storage import local, retry
+else:
+    local = plugin.load("storage/local.py")
+    retry = plugin.load("storage/retry.py")
+
+BUILT = ("local",)
+_PART = re.compile(r"(?P<stem>.+\.(?:age|crypt))\.(?P<number>\d{3,})")
+
+
+@dataclass(frozen=True)
+class Options:
+    """The keys of the section."""
+
+    hostname: str = option("name of this server; the folder of its backups in the store")
+    destination: str = option("the kind of store: `local`", default="local")
+    targets: Paths = option(
+        "files and folders to store; default WORK_FOLDER/encrypted",
+        default=(),
+        aliases=("OBJECTIVES",),
+    )
+    local_backup: Path | None = option("local: folder of the store", default=None)
+    remove_targets: bool = option(
+        "remove the sources once every store of the run has confirmed",
+        default=True,
+        aliases=("REMOVE_OBJECTIVES",),
+    )
+    require_mount: bool = option("local: the folder must lie on a mounted disk", default=False)
+    marker: str = option("local: a file that must be in the folder", default="")
+    retry_wait: Duration = option(
+        "seconds before the second of five tries; each wait is longer", default=Duration(5.0)
+    )
+    work_folder: Path = option("temporary work", default=Path("/opt/backup"))
+
+    def __post_init__(self) -> None:
+        if self.destination not in BUILT:
+            raise ConfigError(
+                f"DESTINATION: {self.destination} is not built yet", f"Built: {', '.join(BUILT)}."
+            )
+        if self.local_backup is None:
+            raise ConfigError("LOCAL_BACKUP: is required for the store local", "Set it in GENERAL.")
+        if "/" in self.hostname or self.hostname in ("", ".", ".."):
+            raise ConfigError(f"HOSTNAME: {self.hostname!r} cannot be the name of a folder")
+
+
+def work(options: Options) -> Result:
+    """Store every whole set of parts; one that fails does not hide or stop the others."""
+    files = _files(options)
+    if not files:
+        where = ", ".join(map(str, _targets(options)))
+        raise StoreError(f"nothing to store in {where}", "Did the sections before write elsewhere?")
+    store = _open(options)
+    sets, troubles = whole_sets(files)
+    stored: list[Path] = []
+    size = 0
+    progress = stream.Progress()
+    for parts in sets:
+        try:
+            # the first part last: a set that has it is whole
+            for part in [*parts[1:], parts[0]]:
+                size += store.put(
+                    f"{options.hostname}/{part.name}", lambda part=part: progress(stream.read(part))
+                ).size
+                stored.append(part)
+        except (BackupError, OSError) as error:
+            troubles.append(str(error))
+    return _result(options, stored, size, troubles)
+
+
+def _result(options: Options, stored: list[Path], size: int, troubles: list[str]) -> Result:
+    place = options.local_backup / options.hostname if options.local_backup else Path()
+    told = f"{len(stored)} files, {date_str_utils.human_size(size)}, in {place}"
+    if troubles:
+        return Result(
+            Status.FAILED,
+            f"{troubles[0]} ({len(troubles)} not stored; {told})",
+            warnings=tuple(troubles),
+        )
+    removable = tuple(map(str, stored)) if options.remove_targets else ()
+    if not os.environ.get("NC_BACKUP_RUN_ID"):  # alone: no other store has to confirm
+        for name in removable:
+            Path(name).unlink()
+        removable = ()
+    files = tuple(str(place / path.name) for path in stored)
+    return Result(Status.OK, told, files=files, items=len(stored), bytes=size, removable=removable)
+
+
+def _targets(options: Options) -> Paths:
+    return options.targets or (options.work_folder / "encrypted",)
+
+
+def _files(options: Options) -> list[Path]:
+    """Every file to store; two of one name cannot both be."""
+    found: dict[str, Path] = {}
+    for target in _targets(options):
+        if not target.exists():
+            raise StoreError(
+                f"TARGETS: {target} does not exist", "Name what the sections before wrote."
+            )
+        for file in filesystem_handling.files_below(target):
+            if file.name in found:
+                raise StoreError(
+                    f"two files to store are called {file.name}", "Give each a name of its own."
+                )
+            found[file.name] = file
+    return list(found.values())
+
+
+def whole_sets(files: Iterable[Path]) -> tuple[list[list[Path]], list[str]]:
+    """The sets of parts in numeric order (a file that is no part is a set), and what is missing."""
+    sets: dict[str, dict[int, Path]] = {}
+    for file in files:
+        part = _PART.fullmatch(file.name)
+        stem, number = (part["stem"], int(part["number"])) if part else (file.name, 0)
+        sets.setdefault(stem, {})[number] = file
+    whole, troubles = [], []
+    for stem, parts in sets.items():
+        gap = next((n for n in range(max(parts)) if n not in parts), None)
+        if gap is None:
+            whole.append([parts[number] for number in sorted(parts)])
+        else:
+            troubles.append(f"{stem}.{gap:03} is missing, so its other parts are not stored")
+    return whole, troubles
+
+
+def _open(options: Options) -> retry.Retry:
+    """The store that DESTINATION names."""
+    assert options.local_backup is not None  # noqa: S101  (checked in Options)
+    inner = local.LocalStore(
+        options.local_backup, require_mount=options.require_mount, marker=options.marker
+    )
+    return retry.Retry(
+        inner,
+        lambda line: print(line, file=sys.stderr),
+        first_wait=options.retry_wait,  # noqa: T201  (the log)
+    )
+
+
+def test(options: Options) -> tuple[str, ...]:
+    """Whether the store can be reached and written to."""
+    _open(options)
+    assert options.local_backup is not None  # noqa: S101  (checked in Options)
+    place = options.local_backup
+    while not place.exists():
+        place = place.parent
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise StoreError(
+            f"LOCAL_BACKUP: {place} is not writable", "Give it to the user of the backup."
+        )
+    return (
+        f"{options.local_backup} can be written, {filesystem_handling.free_percent(place):.0f} % free",
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(module.run(Options, work))
