@@ -1,0 +1,57 @@
+"""What all tests share: requirements by name, and the tests that CI may not skip."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import shutil
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+MUST_RUN = Path(__file__).with_name("must_run.txt")
+_PATH = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The markers of this project (docs/development.md)."""
+    config.addinivalue_line(
+        "markers", "needs(*names): programs on the path, or root: skipped by name without them"
+    )
+    config.addinivalue_line("markers", "slow: runs under one Python only")
+
+
+def missing(name: str) -> str:
+    """Why a requirement is not met; "" where it is."""
+    if name == "root":
+        return "" if os.geteuid() == 0 else "needs root"
+    return "" if shutil.which(name, path=_PATH) else f"needs {name}, which is not installed"
+
+
+def must_run(node_id: str) -> bool:
+    """Whether CI lists this test."""
+    lines = MUST_RUN.read_text(encoding="utf-8").splitlines()
+    return any(fnmatch.fnmatchcase(node_id, line) for line in lines if line and line[0] != "#")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test whose requirements are not met, naming them."""
+    for marker in item.iter_markers("needs"):
+        reasons = [reason for reason in map(missing, marker.args) if reason]
+        if reasons:
+            pytest.skip("; ".join(reasons))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Where CI is set, a skip of a test that CI lists is a failure."""
+    report = yield
+    expected = hasattr(report, "wasxfail")
+    if report.skipped and not expected and os.environ.get("CI") and must_run(item.nodeid):
+        reason = report.longrepr[-1] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} may not be skipped in CI: {reason}"
+    return report

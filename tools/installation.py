@@ -1,0 +1,165 @@
+"""What setup.py does: the private environment, and the verbs on top of it.
+
+Stands on the standard library alone: it runs before anything is installed.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tools import venv
+from tools.errors import BackupError, ConfigError
+
+ROOT = Path(__file__).resolve().parents[1]
+USAGE = """usage: python3 setup.py VERB
+
+demo     back up, encrypt, decrypt and restore a real folder in a temporary place
+test     ruff, mypy, and the tests under this, the oldest and the newest Python found
+install  put the system into its places (not built yet)"""
+_SETUPTOOLS = ("build", "bdist", "sdist", "develop", "egg_info", "dist_info", "editable_wheel")
+_TAIL = 5  # lines of a failed program that are shown
+
+
+def main(argv: Sequence[str]) -> int:
+    """The command line of setup.py; trouble is one line and a hint."""
+    try:
+        return _perform(argv)
+    except (BackupError, OSError) as error:
+        _say(f"error: {error}", getattr(error, "hint", ""))
+        return getattr(error, "exit_code", 1)
+    except KeyboardInterrupt:
+        return 130
+
+
+def _perform(argv: Sequence[str]) -> int:
+    verb = argv[0] if argv else "install"
+    if {"-h", "--help", "help"} & set(argv):
+        sys.stdout.write(USAGE + "\n")
+        return 0
+    if verb.startswith(_SETUPTOOLS):
+        raise ConfigError(
+            f"setup.py {verb} is a command of setuptools, and this setup.py is a system installer",
+            hint="It knows demo, test and install; pip builds with hatchling from pyproject.toml.",
+        )
+    if verb not in ("demo", "test", "install") or len(argv) > 1:
+        raise ConfigError(
+            f"setup.py does not know {' '.join(argv)!r}", hint="It knows demo, test and install."
+        )
+    if verb == "install":
+        raise ConfigError(
+            "the installation into the system is not built yet, nothing was changed",
+            hint="python3 setup.py demo shows a whole backup and its restore, and backup.py "
+            "runs from this folder as it is: see README.md.",
+        )
+    if verb == "demo":
+        from tools import demo
+
+        return demo.demo(environment(venv.FOLDER, Path(sys.executable)))
+    from tools import checks
+
+    return checks.test()
+
+
+def _say(line: str, hint: str = "") -> None:
+    sys.stderr.write(line + "\n" + (f"hint: {hint}\n" if hint else ""))
+
+
+def requirements(*groups: str) -> list[str]:
+    """The requirements of pyproject.toml: `dependencies`, or a dependency group such as `dev`.
+
+    Python 3.10 has no tomllib; a list of plain strings reads the same in Python as in TOML.
+    """
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    found: list[str] = []
+    for group in groups:
+        written = re.search(rf"^{group} = (\[.*?\])$", text, re.M | re.S)
+        if written is None:
+            raise BackupError(f"pyproject.toml has no list {group}")
+        found += ast.literal_eval(written[1])
+    return found
+
+
+def environment(folder: Path, python: Path, *more: str) -> Path:
+    """The Python of a private environment that holds what runs, and `more`; made where missing.
+
+    A stamp in the folder says what was installed, so that a second call costs nothing.
+    Raises BackupError with the last words of venv or pip where that fails.
+    """
+    wanted = "\n".join(sorted([*requirements("dependencies"), *more])) + "\n"
+    inside = folder / "bin/python"
+    stamp = folder / "requirements.txt"
+    if not _runs(inside):
+        _say(f"making {_shown(folder)} with {python}")
+        _make(folder, python)
+    elif stamp.exists() and set(wanted.split("\n")) <= set(stamp.read_text("utf-8").split("\n")):
+        return inside
+    _say(f"installing {', '.join(wanted.split())} into {_shown(folder)}")
+    pip = [str(inside), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    _call([*pip, *wanted.split()], "pip could not install what is needed")
+    stamp.write_text(wanted, encoding="utf-8")
+    return inside
+
+
+def _shown(folder: Path) -> str:
+    return str(folder.relative_to(ROOT)) if folder.is_relative_to(ROOT) else str(folder)
+
+
+def _runs(python: Path) -> bool:
+    """Whether an environment is whole: a link to a Python that is gone is not."""
+    if not python.exists():
+        return False
+    done = subprocess.run([python, "-m", "pip", "--version"], capture_output=True, check=False)
+    return done.returncode == 0
+
+
+def _make(folder: Path, python: Path) -> None:
+    able = subprocess.run([python, "-c", "import ensurepip"], capture_output=True, check=False)
+    if able.returncode != 0 and not install_packages(["python3-venv"]):
+        raise BackupError(
+            f"{python} cannot make an environment: it has no ensurepip",
+            hint="On Debian and Ubuntu: apt install python3-venv.",
+        )
+    try:
+        _call([str(python), "-m", "venv", "--clear", str(folder)], f"{folder} could not be made")
+    except BackupError:
+        # backup.py goes on in .venv as soon as it is there: none is better than half of one
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _call(command: Sequence[str], failure: str) -> None:
+    done = subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if done.returncode != 0:
+        raise BackupError(failure, hint=" | ".join(done.stdout.strip().splitlines()[-_TAIL:]))
+
+
+def install_packages(names: Sequence[str]) -> bool:
+    """Install packages of Debian; False where that cannot be done (no root, no apt, no net)."""
+    apt = shutil.which("apt-get")
+    if apt is None or os.geteuid() != 0:
+        return False
+    _say(f"installing {' '.join(names)} with apt-get")
+    quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    install = [apt, "install", "-qq", "-y", "--no-install-recommends", *names]
+    for command in (install, [apt, "update", "-qq"], install):
+        done = subprocess.run(
+            command, env=quiet, stdin=subprocess.DEVNULL, capture_output=True, check=False
+        )
+        if command is install and done.returncode == 0:
+            return True
+    return False
