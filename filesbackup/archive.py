@@ -19,10 +19,7 @@ from tools.stream import Chunks
 
 PRIVILEGED = Path("/usr/local/libexec/nc-backup/tar")  # a copy that may read everything
 _END = 1024  # bytes: an archive ends with two blocks of zeros (POSIX.1-1988 ustar)
-_FORMAT = (
-    "--create --directory=/ --format=posix --numeric-owner --acls --xattrs --xattrs-include=* "
-    "--sparse --quoting-style=escape --no-wildcards-match-slash"
-).split()
+_FORMAT = ["--create", "--directory=/", "--format=posix", "--numeric-owner", "--acls", "--xattrs", "--xattrs-include=*", "--sparse", "--quoting-style=escape", "--no-wildcards-match-slash"]
 _FROM_LIST = ("--null", "--verbatim-files-from", "--files-from=-")
 _LISTED = 1000  # names that a finding lists; more are counted
 
@@ -130,7 +127,7 @@ def members(fileset: Fileset) -> list[bytes]:
 
     A configured path that is itself a link is stored as a link, and what it leads to as well.
     """
-    wanted = {path: None for path in fileset.include}
+    wanted = dict.fromkeys(fileset.include)
     wanted.update({path.resolve(): None for path in fileset.include if path.is_symlink()})
     outer = [p for p in wanted if not any(p != q and p.is_relative_to(q) for q in wanted)]
     return [os.fsencode(path).lstrip(b"/") for path in outer]

@@ -40,7 +40,7 @@ class LocalStore:
             )
 
     def put(self, name: str, chunks: Iterable[bytes]) -> store.Stored:
-        """See Store: temporary name, sync, link without replacing, sync of the folder, read back."""
+        """See Store: temporary name, sync, link without replacing, folder sync, read back."""
         path = self.folder / store.check_name(name)
         filesystem_handling.make_folder(path.parent)
         if path.exists():

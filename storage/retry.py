@@ -59,7 +59,8 @@ class Retry:
                     raise
                 wait = self._first_wait * _GROWTH ** (number - 1) * random.uniform(0.75, 1.25)  # noqa: S311  (no secret)
                 self._say(
-                    f"warning: try {number} of {TRIES} failed for {name}: {error}; next in {wait:.1f} s"
+                    f"warning: try {number} of {TRIES} failed for {name}: {error}; "
+                    f"next in {wait:.1f} s"
                 )
                 self._sleep(wait)
         return self._inner.put(name, chunks())

@@ -14,7 +14,7 @@ if __name__ == "__main__":  # spawned by path: look from the root, not from this
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -83,13 +83,16 @@ def work(options: Options) -> Result:
         try:
             # the first part last: a set that has it is whole
             for part in [*parts[1:], parts[0]]:
-                size += store.put(
-                    f"{options.hostname}/{part.name}", lambda part=part: progress(stream.read(part))
-                ).size
+                size += store.put(f"{options.hostname}/{part.name}", _reader(part, progress)).size
                 stored.append(part)
         except (BackupError, OSError) as error:
             troubles.append(str(error))
     return _result(options, stored, size, troubles)
+
+
+def _reader(part: Path, progress: stream.Progress) -> Callable[[], Iterable[bytes]]:
+    """What reads a part anew for each try."""
+    return lambda: progress(stream.read(part))
 
 
 def _result(options: Options, stored: list[Path], size: int, troubles: list[str]) -> Result:
@@ -156,9 +159,15 @@ def _open(options: Options) -> retry.Retry:
     )
     return retry.Retry(
         inner,
-        lambda line: print(line, file=sys.stderr),
-        first_wait=options.retry_wait,  # noqa: T201  (the log)
+        _say,
+        first_wait=options.retry_wait,
     )
+
+
+def _say(line: str) -> None:
+    """A line for the log, at once: a wait follows it."""
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
 
 
 def test(options: Options) -> tuple[str, ...]:
@@ -173,7 +182,8 @@ def test(options: Options) -> tuple[str, ...]:
             f"LOCAL_BACKUP: {place} is not writable", "Give it to the user of the backup."
         )
     return (
-        f"{options.local_backup} can be written, {filesystem_handling.free_percent(place):.0f} % free",
+        f"{options.local_backup} can be written, "
+        f"{filesystem_handling.free_percent(place):.0f} % free",
     )
 
 

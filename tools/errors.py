@@ -33,6 +33,18 @@ class StageError(BackupError):
     """A stage (compression, encryption) could not do its work, or its input is damaged."""
 
 
+class WrongKeyError(StageError):
+    """The key does not open what was encrypted."""
+
+
+class DamagedError(StageError):
+    """The data is not what was written."""
+
+
+class TruncatedError(StageError):
+    """The end of the data is missing."""
+
+
 class StoreError(BackupError):
     """A store did not take, or does not hold, what it was given."""
 

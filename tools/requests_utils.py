@@ -7,10 +7,14 @@ import random
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from tools import mask
 from tools.errors import BackupError, ConfigError
+
+if TYPE_CHECKING:
+    import requests
 
 _CONNECT = 10.0  # seconds
 _READ = 30.0  # seconds without a byte
@@ -50,7 +54,7 @@ def waits(first: float, tries: int) -> Iterator[float]:
         yield first * _GROWTH**number * random.uniform(0.75, 1.25)  # noqa: S311  (no secret)
 
 
-def post_form(
+def post_form(  # noqa: PLR0913  (each is named where it is called)
     url: str,
     fields: Mapping[str, str],
     *,
@@ -111,7 +115,7 @@ def _once(url: str, fields: Mapping[str, str], accept: Callable[[str], bool]) ->
     return shown(text)
 
 
-def _no_credentials(request: object) -> object:
+def _no_credentials(request: requests.PreparedRequest) -> requests.PreparedRequest:
     return request
 
 

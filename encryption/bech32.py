@@ -1,0 +1,61 @@
+"""Bech32 (BIP 173) without its limit of 90 characters: how age writes its keys."""
+
+from __future__ import annotations
+
+_ALPHABET = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
+_GENERATOR = (0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)
+_CHECKSUM = 6  # characters
+
+
+def _polymod(values: list[int]) -> int:
+    check = 1
+    for value in values:
+        top = check >> 25
+        check = (check & 0x1FFFFFF) << 5 ^ value
+        for bit, generator in enumerate(_GENERATOR):
+            check ^= generator if top >> bit & 1 else 0
+    return check
+
+
+def _expanded(prefix: str) -> list[int]:
+    return [ord(c) >> 5 for c in prefix] + [0] + [ord(c) & 31 for c in prefix]
+
+
+def _regrouped(values: bytes | list[int], width: int, into: int) -> tuple[list[int], int, int]:
+    """Numbers of `width` bits as numbers of `into` bits; what is left over, and its bits."""
+    held = bits = 0
+    out = []
+    for value in values:
+        held = held << width | value
+        bits += width
+        while bits >= into:
+            bits -= into
+            out.append(held >> bits & (1 << into) - 1)
+            held &= (1 << bits) - 1
+    return out, held, bits
+
+
+def encode(prefix: str, data: bytes) -> str:
+    """The text, in lower case."""
+    values, held, bits = _regrouped(data, 8, 5)
+    if bits:
+        values.append(held << 5 - bits)
+    check = _polymod([*_expanded(prefix), *values, *[0] * _CHECKSUM]) ^ 1
+    values += [check >> 5 * (5 - n) & 31 for n in range(_CHECKSUM)]
+    return prefix + "1" + "".join(_ALPHABET[value] for value in values)
+
+
+def decode(text: str) -> tuple[str, bytes]:
+    """The prefix in lower case, and the data. Raises ValueError for a slip of the pen."""
+    if text not in (text.lower(), text.upper()):
+        raise ValueError("mixed case")
+    prefix, _, rest = text.lower().rpartition("1")
+    if not prefix or len(rest) < _CHECKSUM or set(rest) - set(_ALPHABET):
+        raise ValueError("no bech32")
+    values = [_ALPHABET.index(c) for c in rest]
+    if _polymod([*_expanded(prefix), *values]) != 1:
+        raise ValueError("wrong checksum")
+    data, held, _ = _regrouped(values[:-_CHECKSUM], 5, 8)
+    if held:
+        raise ValueError("bits left over")
+    return prefix, bytes(data)
