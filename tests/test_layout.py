@@ -1,0 +1,236 @@
+"""The rules of the house, held by reading the source and by spawning what it holds."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tools import house, plugin
+
+ROOT = plugin.ROOT
+TOP = ("backup.py", "setup.py", "README.md", "CHANGELOG.md", "LICENSE", "conf", "docs", "tests")
+NO_MODULE_FOLDERS = {"tools", "tests", "docs", "conf", "benchmarks"}
+LONGEST = 400  # lines of a file
+# What the manual says may stand in a module folder beside the executable of its own name.
+EXECUTABLES = sorted(name for name in house.MODULES if not name.startswith(("tools/", "qa/")))
+PLUGINS = sorted(set(house.MODULES) - set(EXECUTABLES))
+BOOTSTRAP = "sys.path[0] = str(Path(__file__).resolve().parents[1])"
+
+
+def module_folders() -> list[str]:
+    """The folders at the top that hold Python and are modules."""
+    return sorted(
+        folder.name
+        for folder in ROOT.iterdir()
+        if folder.name[0] not in "._"
+        and folder.name not in NO_MODULE_FOLDERS
+        and any(folder.glob("*.py"))
+    )
+
+
+def sources(*tops: str) -> list[Path]:
+    """Every Python file below the folders or files named."""
+    found: list[Path] = []
+    for top in tops:
+        place = ROOT / top
+        found += sorted(place.rglob("*.py")) if place.is_dir() else [place]
+    return found
+
+
+def named(path: Path) -> str:
+    """How a file is called in the id of a test."""
+    return str(path.relative_to(ROOT))
+
+
+HOUSE = sources("backup.py", "setup.py", "tools", *module_folders())
+EVERYTHING = [*HOUSE, *sources("tests", "benchmarks")]
+
+
+def imports(path: Path) -> Iterator[str]:
+    """The full names of what a file imports, in functions too, and what it loads by path."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (entry.name for entry in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import fails in a file loaded by path"
+            yield node.module or ""
+        elif (
+            isinstance(node, ast.Call)
+            and ast.unparse(node.func) == "plugin.load"
+            and node.args
+            and isinstance(node.args[0], ast.Constant)
+        ):
+            yield str(node.args[0].value).removesuffix(".py").replace("/", ".")
+
+
+def test_the_top_level_is_as_the_user_fixed_it() -> None:
+    missing = [name for name in (*TOP, *house.MODULES) if not (ROOT / name).exists()]
+    assert not missing
+
+
+@pytest.mark.parametrize("path", HOUSE, ids=named)
+def test_two_floors(path: Path) -> None:
+    """tools stands on libraries; a module on tools and its own folder, never on another."""
+    own = path.relative_to(ROOT).parts[0]
+    upper = {*module_folders(), "backup", "setup", "tests", "benchmarks"} - {own}
+    forbidden = [name for name in imports(path) if name.split(".")[0] in upper]
+    assert not forbidden, f"{path} may not stand on {forbidden}"
+
+
+@pytest.mark.parametrize("path", EVERYTHING, ids=named)
+def test_module_folders_are_never_imported_by_name(path: Path) -> None:
+    """`import compression` is the standard library's from Python 3.14 on."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for_types = {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    names = []
+    for node in ast.walk(tree):
+        if node not in for_types and isinstance(node, ast.Import):
+            names += [entry.name for entry in node.names]
+        elif node not in for_types and isinstance(node, ast.ImportFrom):
+            names.append(node.module or "")
+    assert not [name for name in names if name.split(".")[0] in module_folders()]
+
+
+@pytest.mark.parametrize("folder", module_folders())
+def test_a_module_folder_is_no_package_and_has_its_executable(folder: str) -> None:
+    assert not list((ROOT / folder).rglob("__init__.py"))
+    assert (ROOT / folder / f"{folder}.py").is_file()
+
+
+@pytest.mark.parametrize("path", HOUSE, ids=named)
+def test_docstrings(path: Path) -> None:
+    """On every file and on every public function and class at its top."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    assert ast.get_docstring(tree), f"{path} has no docstring"
+    bare = [
+        node.name
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef | ast.ClassDef)
+        and not node.name.startswith("_")
+        and not ast.get_docstring(node)
+    ]
+    assert not bare, f"{path}: no docstring on {bare}"
+
+
+@pytest.mark.parametrize("path", HOUSE, ids=named)
+def test_no_file_is_too_long(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST
+
+
+@pytest.mark.parametrize("name", EXECUTABLES)
+def test_an_executable_has_its_five_parts_in_order(name: str) -> None:
+    tree = ast.parse((ROOT / name).read_text(encoding="utf-8"))
+    guards = [node for node in tree.body if isinstance(node, ast.If) and is_guard(node)]
+    assert len(guards) == 2, "one bootstrap, one main guard"
+    declared = next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "Options")
+    work = next(n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == "work")
+    assert ast.get_docstring(tree)
+    assert guards[0].lineno < declared.lineno < work.lineno < guards[1].lineno
+    assert ast.unparse(guards[0].body[0]) == BOOTSTRAP
+    assert [ast.unparse(line) for line in guards[1].body] == ["sys.exit(module.run(Options, work))"]
+    assert tree.body[-1] is guards[1]
+    assert "frozen=True" in "".join(ast.unparse(entry) for entry in declared.decorator_list)
+    before = [n for n in tree.body if n.lineno < guards[0].lineno]
+    early = [n.module or "" for n in before if isinstance(n, ast.ImportFrom)]
+    assert not [name for name in early if name.startswith("tools")], "imported too early"
+    used = {ast.unparse(n.func) for n in ast.walk(work) if isinstance(n, ast.Call)}
+    assert not used & {"print", "exit", "sys.exit"}, "work returns its result"
+
+
+def is_guard(node: ast.If) -> bool:
+    """Whether this is `if __name__ == "__main__":`."""
+    return ast.unparse(node.test) == "__name__ == '__main__'"
+
+
+@pytest.mark.parametrize("name", PLUGINS)
+def test_a_plugin_has_the_documented_class(name: str) -> None:
+    classes = [
+        {entry.name for entry in node.body if isinstance(entry, ast.FunctionDef)}
+        for node in ast.parse((ROOT / name).read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ClassDef)
+    ]
+    assert any({"__init__", "config_plugin", "works_execution", "output"} <= c for c in classes)
+
+
+@pytest.mark.parametrize("name", sorted(house.MODULES))
+def test_imported_it_does_nothing(name: str) -> None:
+    """It declares Options, and neither prints nor loads what costs start-up time."""
+    code = (
+        "import sys; sys.path[0] = sys.argv[1]; from tools import plugin\n"
+        "assert plugin.load(sys.argv[2]).Options\n"
+        "heavy = {'cryptography', 'zstandard', 'requests', 'rich'} & set(sys.modules)\n"
+        "sys.exit(f'loaded at import: {heavy}' if heavy else 0)\n"
+    )
+    command = [sys.executable, "-c", code, str(ROOT), name]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("name", [*EXECUTABLES, "backup.py"])
+@pytest.mark.parametrize("through", ["path", "link"])
+def test_spawned_from_anywhere(name: str, through: str, tmp_path: Path) -> None:
+    """By its path from /, and through a symbolic link in another folder."""
+    program = ROOT / name
+    if through == "link":
+        program = tmp_path / "link.py"
+        program.symlink_to(ROOT / name)
+    done = subprocess.run(
+        [sys.executable, program, "--help"], cwd="/", capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "--" in done.stdout
+    assert not done.stderr
+
+
+def test_the_standard_library_works_beside_our_folders() -> None:
+    """Since Python 3.14 gzip, bz2 and lzma import a package called compression."""
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import bz2, gzip, lzma; print('good')"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(ROOT)], capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "good\n", done.stderr
+
+
+def test_a_wheel_can_be_built_without_our_setup_py() -> None:
+    """pip runs a setup.py where the backend is setuptools or absent; ours would refuse."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert 'build-backend = "hatchling.build"' in text
+    assert "bypass-selection = true" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "not built yet"),
+        (["install"], "not built yet"),
+        (["bdist_wheel"], "a command of setuptools"),
+        (["egg_info"], "a command of setuptools"),
+        (["--nonsense"], "does not know '--nonsense'"),
+    ],
+)
+def test_setup_py_refuses_in_one_line(words: list[str], said: str) -> None:
+    command = [sys.executable, str(ROOT / "setup.py"), *words]
+    done = subprocess.run(command, cwd="/", capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    error, hint = done.stderr.splitlines()
+    assert error.startswith("error: ")
+    assert said in error
+    assert hint.startswith("hint: ")
+    assert not done.stdout
+
+
+def test_ci_runs_what_everybody_runs() -> None:
+    script = ROOT / ".ci/run"
+    assert os.access(script, os.X_OK)
+    assert script.read_text(encoding="utf-8").endswith("exec python3 setup.py test\n")
