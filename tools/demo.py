@@ -124,7 +124,8 @@ def _configure(conf: Path, place: Path, source: Path, key: Path) -> None:
         "encryption": {"KEY_FILE": str(key), "FILE_SIZE": "1"},
         "storage": {},
     }
-    for section in config.values():
+    config.pop("$schema", None)  # names a file beside the example
+    for section in (entry for entry in config.values() if isinstance(entry, dict)):
         if section.get("NAME") in filled:
             # what else the example says of folders are places of a real installation
             given = section.setdefault("PARAMETERS", {})
@@ -153,6 +154,7 @@ def _stored(store: Path) -> tuple[Path, list[Path]]:
 def _decrypted(python: Path, first: Path, key: Path, place: Path) -> Path:
     """Decrypt with the documented command and decompress: the tar archive."""
     decrypted = place / "decrypted"
+    decrypted.mkdir()
     program = ROOT / "encryption/encryption.py"
     common = str(first).removesuffix("000")
     words: list[str | Path] = [
