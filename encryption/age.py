@@ -249,8 +249,8 @@ def _sealed(chunks: Chunks, cipher: ChaCha20Poly1305) -> Iterator[bytes]:
 def decrypt(chunks: Chunks, identities: Sequence[Identity | Passphrase]) -> Iterator[bytes]:
     """The inverse stage: the plaintext, each chunk only after its tag is verified.
 
-    Raises WrongKeyError, DamagedError or TruncatedError; what was given out before is a true prefix, so
-    nothing may be committed before the end.
+    Raises WrongKeyError, DamagedError or TruncatedError; what was given out before is a
+    true prefix, so nothing may be committed before the end.
     """
     source = _Source(iter(chunks))
     header, stanzas, mac = _header(source)

@@ -19,7 +19,18 @@ from tools.stream import Chunks
 
 PRIVILEGED = Path("/usr/local/libexec/nc-backup/tar")  # a copy that may read everything
 _END = 1024  # bytes: an archive ends with two blocks of zeros (POSIX.1-1988 ustar)
-_FORMAT = ["--create", "--directory=/", "--format=posix", "--numeric-owner", "--acls", "--xattrs", "--xattrs-include=*", "--sparse", "--quoting-style=escape", "--no-wildcards-match-slash"]
+_FORMAT = [
+    "--create",
+    "--directory=/",
+    "--format=posix",
+    "--numeric-owner",
+    "--acls",
+    "--xattrs",
+    "--xattrs-include=*",
+    "--sparse",
+    "--quoting-style=escape",
+    "--no-wildcards-match-slash",
+]
 _FROM_LIST = ("--null", "--verbatim-files-from", "--files-from=-")
 _LISTED = 1000  # names that a finding lists; more are counted
 

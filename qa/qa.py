@@ -63,11 +63,13 @@ def _user(given: Options) -> Iterator[Finding]:
     user = os_works.user()
     if user != given.user:
         yield Finding(
-            f"the backup runs as {user}, not as {given.user}", f"run it by the crontab of {given.user}"
+            f"the backup runs as {user}, not as {given.user}",
+            f"run it by the crontab of {given.user}",
         )
     names = [_group_name(number) for number in {os.getegid(), *os.getgroups()}]
     if given.group not in names:
-        yield Finding(f"{user} is not in the group {given.group}", f"usermod -aG {given.group} {user}")
+        mend = f"usermod -aG {given.group} {user}"
+        yield Finding(f"{user} is not in the group {given.group}", mend)
 
 
 def _group_name(number: int) -> str:

@@ -88,7 +88,7 @@ def split(chunks: Chunks, size: int) -> Iterator[Iterator[bytes]]:
 
     An empty stream is one empty part.
     """
-    source = iter(chunks)
+    source = (chunk for chunk in chunks if chunk)  # an empty chunk is no end
     rest = next(source, b"")
     first = True
     while rest or first:

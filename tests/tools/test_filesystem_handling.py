@@ -24,7 +24,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "file"
-    with pytest.raises(RuntimeError), filesystem_handling.create(path) as write:
+    with pytest.raises(RuntimeError), filesystem_handling.create(path) as write:  # noqa: PT012
         write(b"half")
         assert not path.exists()
         raise RuntimeError

@@ -22,12 +22,19 @@ def test_the_second_one_is_told_who_holds_it(tmp_path: Path) -> None:
 
 
 def test_of_many_at_once_exactly_one_gets_it(tmp_path: Path) -> None:
-    code = (
-        "import sys,time; from pathlib import Path; from tools import lock; from tools.errors import *\n"
-        f"try:\n with lock.hold(Path('{tmp_path}/lock')): print('got', flush=True); sys.stdin.read()\n"
-        "except LockedError: print('busy', flush=True)\n"
-    )
-    command = [sys.executable, "-c", code]
+    code = """
+import sys
+from pathlib import Path
+from tools import lock
+from tools.errors import LockedError
+try:
+    with lock.hold(Path(sys.argv[1])):
+        print("got", flush=True)
+        sys.stdin.read()
+except LockedError:
+    print("busy", flush=True)
+"""
+    command = [sys.executable, "-c", code, str(tmp_path / "lock")]
     pipe = subprocess.PIPE
     started = [
         subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True) for _ in range(12)

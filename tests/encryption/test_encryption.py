@@ -1,0 +1,316 @@
+"""The executable: the documented commands word for word, both formats, parts, keys, faults."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tools import plugin
+from tools.errors import ConfigError, StageError
+
+PROGRAM = str(plugin.ROOT / "encryption/encryption.py")
+encryption = plugin.load("encryption/encryption.py")
+parts = plugin.load("encryption/parts.py")
+keys = plugin.load("encryption/keys.py")
+SIZES = (0, 1, 15, 16, 17, 65536, 1_000_003)
+
+
+def run(*words: object, code: int = 0) -> str:
+    """Spawn the module from /, with a key it does not know; gives what it said."""
+    done = subprocess.run(
+        [sys.executable, PROGRAM, *map(str, words), "--GREASE", "--x"],
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> Path:
+    path = tmp_path / "key_file"
+    run("--KEYGEN", "--KEY_FILE", path)
+    return path
+
+
+@pytest.fixture
+def password(tmp_path: Path) -> Path:
+    path = tmp_path / "old_key"
+    path.write_text("0123456789abcdef" * 4 + "\n")
+    path.chmod(0o600)
+    return path
+
+
+def encrypt(tmp_path: Path, key: Path, plain: bytes, *more: object) -> Path:
+    """Encrypt one file; gives the common beginning of its parts."""
+    (tmp_path / "in").mkdir(exist_ok=True)
+    (tmp_path / "in/20261123_030000.tar.zst").write_bytes(plain)
+    out = tmp_path / "encrypted"
+    words = [
+        "--KEY_FILE",
+        key,
+        "--TARGETS",
+        tmp_path / "in",
+        "--DESTINATION",
+        out,
+        "--FILE_SIZE",
+        1,
+    ]
+    run(*words, *more)
+    ending = "crypt" if "openssl" in more else "age"
+    return out / f"20261123_030000.tar.zst.{ending}"
+
+
+def decrypt(key: Path, objective: object, target: Path, code: int = 0) -> str:
+    return run(
+        "-d", "--KEY_FILE", key, "--OBJECTIVES", objective, "--DESTINATION", target,
+        "--HOME_FOLDER", plugin.ROOT, code=code,
+    )  # fmt: skip
+
+
+def test_keygen_never_overwrites_and_prints_only_the_recipient(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    said = run("--KEYGEN", "--KEY_FILE", path)
+    text = path.read_text()
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert text.splitlines()[1].removeprefix("# public key: ") in said
+    assert "AGE-SECRET-KEY-1" in text
+    assert "AGE-SECRET-KEY" not in said
+    assert "Store a copy" in said
+    assert "nothing is overwritten" in run("--KEYGEN", "--KEY_FILE", path, code=1)
+    assert path.read_text() == text
+
+
+@pytest.mark.needs("age")
+def test_parts_joined_are_an_age_file_and_sources_go_only_in_the_end(
+    tmp_path: Path, key: Path
+) -> None:
+    plain = os.urandom(2_500_000)
+    stem = encrypt(tmp_path, key, plain)
+    names = sorted(path.name for path in stem.parent.iterdir())
+    assert names == [f"{stem.name}.{n:03}" for n in range(3)]
+    joined = b"".join((stem.parent / name).read_bytes() for name in names)
+    command = ["age", "-d", "-i", str(key)]
+    assert subprocess.run(command, input=joined, capture_output=True, check=True).stdout == plain
+    assert list((tmp_path / "in").iterdir()) == []
+
+
+@pytest.mark.parametrize("objective", ["{}", "{}.", "{}.0", "{}.00"])
+def test_many_parts_by_their_common_beginning(tmp_path: Path, key: Path, objective: str) -> None:
+    plain = os.urandom(11 << 20)  # twelve parts: .00 names only ten of them
+    stem = encrypt(tmp_path, key, plain)
+    before = {path: path.read_bytes() for path in stem.parent.iterdir()}
+    decrypt(key, objective.format(stem), tmp_path / "out")
+    assert (tmp_path / "out").read_bytes() == plain
+    assert {path: path.read_bytes() for path in stem.parent.iterdir()} == before
+
+
+@pytest.mark.needs("age")
+def test_a_file_of_the_stock_program_is_decrypted(tmp_path: Path, key: Path) -> None:
+    recipient = key.read_text().split("public key: ")[1].split()[0]
+    subprocess.run(
+        ["age", "-r", recipient, "-o", str(tmp_path / "x.age")], input=b"hello", check=True
+    )
+    decrypt(key, tmp_path / "x.age", tmp_path / "out")
+    assert (tmp_path / "out").read_bytes() == b"hello"
+
+
+@pytest.mark.needs("openssl")
+@pytest.mark.parametrize("size", SIZES)
+def test_the_old_format_both_ways_with_openssl(tmp_path: Path, password: Path, size: int) -> None:
+    plain = os.urandom(size)
+    base = ["openssl", "enc", "-aes-256-cbc", "-md", "md5", "-pass", f"file:{password}"]
+    theirs = subprocess.run([*base, "-e"], input=plain, capture_output=True, check=True).stdout
+    whole = tmp_path / "20160607_161750.tar.gz.crypt"
+    whole.write_bytes(theirs)
+    cut = ["split", "-b", "300000", "-d", "-a", "3", str(whole), f"{whole}."]
+    subprocess.run(cut, check=True)
+    whole.unlink()
+    said = decrypt(password, whole, tmp_path / "out")
+    assert (tmp_path / "out").read_bytes() == plain
+    assert "no authentication" in said
+    stem = encrypt(tmp_path, password, plain, "--FORMAT", "openssl")
+    ours = b"".join(path.read_bytes() for path in sorted(stem.parent.iterdir()))
+    assert (
+        subprocess.run([*base, "-d"], input=ours, capture_output=True, check=True).stdout == plain
+    )
+
+
+def test_an_old_password_gives_an_age_key_that_can_be_exported(
+    tmp_path: Path, password: Path
+) -> None:
+    stem = encrypt(tmp_path, password, b"plain")
+    decrypt(password, stem, tmp_path / "out")
+    assert (tmp_path / "out").read_bytes() == b"plain"
+    exported = tmp_path / "exported"
+    said = run("--EXPORT", "--KEY_FILE", password, "--DESTINATION", exported)
+    assert "AGE-SECRET-KEY" not in said
+    decrypt(exported, stem, tmp_path / "again")
+    assert (tmp_path / "again").read_bytes() == b"plain"
+
+
+def test_a_server_that_holds_only_recipients_cannot_read_its_backups(
+    tmp_path: Path, key: Path
+) -> None:
+    public = tmp_path / "public"
+    public.write_text(f"# ours\n{key.read_text().split('public key: ')[1].split()[0]}\n")
+    public.chmod(0o600)
+    stem = encrypt(tmp_path, public, b"plain")
+    assert "only recipients" in decrypt(public, stem, tmp_path / "out", code=2)
+    decrypt(key, stem, tmp_path / "out")
+
+
+def test_four_troubles_have_four_messages_and_leave_nothing(tmp_path: Path, key: Path) -> None:
+    stem = encrypt(tmp_path, key, os.urandom(3 << 20))
+    other = tmp_path / "other"
+    run("--KEYGEN", "--KEY_FILE", other)
+    out = tmp_path / "out"
+    first, second = Path(f"{stem}.000"), Path(f"{stem}.001")
+    last = max(stem.parent.iterdir())
+    assert "error: wrong key" in decrypt(other, stem, out, code=1)
+    good = second.read_bytes()
+    second.write_bytes(good[:1000] + bytes([good[1000] ^ 1]) + good[1001:])
+    assert "error: the data is damaged (chunk" in decrypt(key, stem, out, code=1)
+    second.write_bytes(good)
+    end = last.read_bytes()
+    last.write_bytes(end[:-100])
+    assert "error: the file ends too early" in decrypt(key, stem, out, code=1)
+    last.write_bytes(end)
+    second.rename(tmp_path / "away")
+    assert f"error: part 001 is missing: {second}" in decrypt(key, stem, out, code=1)
+    (tmp_path / "away").rename(second)
+    first.rename(tmp_path / "away")
+    assert "part 000 is missing" in decrypt(key, stem, out, code=1)
+    assert not [p for p in tmp_path.iterdir() if "out" in p.name]
+
+
+def test_one_of_many_parts_is_not_taken_for_the_whole(tmp_path: Path, key: Path) -> None:
+    stem = encrypt(tmp_path, key, os.urandom(2 << 20))
+    said = decrypt(key, f"{stem}.000", tmp_path / "out", code=2)
+    assert f"Name them all: {stem}" in said
+
+
+def test_nothing_is_overwritten(tmp_path: Path, key: Path) -> None:
+    stem = encrypt(tmp_path, key, b"plain")
+    (tmp_path / "out").write_text("precious")
+    assert "nothing is overwritten" in decrypt(key, stem, tmp_path / "out", code=1)
+    assert (tmp_path / "out").read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "says"),
+    [
+        (None, 0, "--KEYGEN"),
+        ("", 0o600, "is empty"),
+        ("short", 0o600, "no key of 128 bits"),
+        ("AGE-SECRET-KEY-1QQQQ", 0o600, ":1: not an age identity"),
+        ("a" * 64, 0o644, "chmod 0600"),
+    ],
+)
+def test_a_bad_key_file_is_named(tmp_path: Path, content: str | None, mode: int, says: str) -> None:
+    path = tmp_path / "key"
+    if content is not None:
+        path.write_text(content)
+        path.chmod(mode)
+    (tmp_path / "in").write_bytes(b"x")
+    words = ["--KEY_FILE", path, "--TARGETS", tmp_path / "in", "--DESTINATION", tmp_path / "out"]
+    said = run(*words, code=2)
+    assert says in said
+    assert str(path) in said
+    assert "QQQQ" not in said
+    assert (tmp_path / "in").exists()
+
+
+def test_no_input_is_a_failure(tmp_path: Path, key: Path) -> None:
+    (tmp_path / "in").mkdir()
+    words = ["--KEY_FILE", key, "--TARGETS", tmp_path / "in", "--DESTINATION", tmp_path / "out"]
+    assert "nothing to encrypt" in run(*words, code=1)
+
+
+def test_two_files_of_one_name_are_refused_before_anything_is_done(
+    tmp_path: Path, key: Path
+) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / "in" / folder).mkdir(parents=True)
+        (tmp_path / "in" / folder / "x").write_text(folder)
+    words = ["--KEY_FILE", key, "--TARGETS", tmp_path / "in", "--DESTINATION", tmp_path / "out"]
+    assert "two files" in run(*words, code=1)
+    assert not (tmp_path / "out").exists()
+
+
+def test_parts_count_beyond_999_and_are_joined_by_number(tmp_path: Path) -> None:
+    made = parts.write([bytes([n % 251]) for n in range(1005)], tmp_path, "x.age", 1)
+    assert [path.name for path in made[998:1002]] == [
+        "x.age.998",
+        "x.age.999",
+        "x.age.1000",
+        "x.age.1001",
+    ]
+    stem, found = parts.find(tmp_path / "x.age")
+    assert (stem, found) == ("x.age", made)
+    assert b"".join(path.read_bytes() for path in found) == bytes(n % 251 for n in range(1005))
+
+
+def test_a_set_has_its_first_part_only_when_it_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    real = parts.filesystem_handling.publish
+
+    def publish(temporary: Path, path: Path) -> None:
+        if not path.name.startswith("."):
+            order.append(path.name)
+        real(temporary, path)
+
+    monkeypatch.setattr(parts.filesystem_handling, "publish", publish)
+    parts.write([b"abc"], tmp_path, "x.age", 1)
+    assert order == ["x.age.002", "x.age.001", "x.age.000"]
+
+
+def test_a_failing_stream_leaves_no_part(tmp_path: Path) -> None:
+    def failing() -> object:
+        yield b"ab"
+        raise StageError("broken")
+
+    with pytest.raises(StageError):
+        parts.write(failing(), tmp_path, "x.age", 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_meant_must_be_clear(tmp_path: Path) -> None:
+    for name in ("a1.age.000", "a2.age.000"):
+        (tmp_path / name).touch()
+    with pytest.raises(ConfigError, match="2 backups"):
+        parts.find(tmp_path / "a")
+    with pytest.raises(ConfigError, match="nothing begins with"):
+        parts.find(tmp_path / "b")
+    with pytest.raises(ConfigError, match="no folder"):
+        parts.find(tmp_path / "none/b")
+
+
+def test_memory_stays_small(tmp_path: Path, key: Path) -> None:
+    big = tmp_path / "big"
+    with big.open("wb") as file:
+        file.truncate(600 << 20)
+    words = [
+        sys.executable,
+        PROGRAM,
+        "--KEY_FILE",
+        key,
+        "--TARGETS",
+        big,
+        "--REMOVE_TARGETS",
+        "False",
+    ]
+    words += ["--DESTINATION", tmp_path / "out"]
+    child = os.posix_spawn(sys.executable, [str(word) for word in words], os.environ)
+    _, status, usage = os.wait4(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert usage.ru_maxrss < 100 * 1024  # KiB
