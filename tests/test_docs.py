@@ -1,0 +1,116 @@
+"""The docs say what is: their tables, paths, links, commands and examples are tried."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from tests import system
+from tools import config, house, options, plugin
+from tools.result import Status
+
+ROOT = plugin.ROOT
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+EXAMPLES = sorted(path.name for path in (ROOT / "conf/examples").iterdir())
+ADDING = (ROOT / "docs/adding-a-module.md").read_text(encoding="utf-8")
+
+
+def named(path: Path) -> str:
+    """How a page is called in the id of a test."""
+    return str(path.relative_to(ROOT))
+
+
+def fences(text: str, language: str) -> list[str]:
+    """What stands between ```language and ```."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.M | re.S)
+
+
+@pytest.mark.parametrize("name", sorted(house.MODULES))
+def test_the_page_of_a_module_holds_its_keys(name: str) -> None:
+    page = ROOT / "docs/modules" / f"{Path(name).stem}.md"
+    tables = re.findall(r"(?:^\|.*\n)+", page.read_text(encoding="utf-8"), re.M)
+    assert options.table(plugin.load(name).Options) + "\n" in tables
+
+
+def test_no_page_of_a_module_that_is_not_there() -> None:
+    pages = {path.stem for path in (ROOT / "docs/modules").glob("*.md")}
+    assert pages == {Path(name).stem for name in house.MODULES}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_links_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8"))
+    ours = [link for link in links if not link.startswith("http")]
+    assert not [link for link in ours if not (page.parent / link).exists()]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_paths_of_the_tree_exist(page: Path) -> None:
+    """`folder/file` and `python3 folder/file.py`, where the folder is one of ours."""
+    text = page.read_text(encoding="utf-8")
+    tops = "|".join(sorted(p.name for p in ROOT.iterdir() if p.is_dir() and p.name[0] != "."))
+    found = set(re.findall(rf"`((?:{tops})/[\w./-]*)`", text))
+    found |= set(re.findall(r"^python3? ([\w./-]+)", text, re.M))
+    missing = [path for path in found if not path.startswith("/") and not (ROOT / path).exists()]
+    own = {"inventory/inventory.bash"}  # what the reader is to write
+    assert not set(missing) - own
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_every_example_is_explained(name: str) -> None:
+    assert f"`{name}`" in (ROOT / "docs/examples.md").read_text(encoding="utf-8")
+
+
+def test_exit_codes_are_those_of_the_code() -> None:
+    text = (ROOT / "docs/exit-codes.md").read_text(encoding="utf-8")
+    assert {int(code) for code in re.findall(r"^\| (\d+) \|", text, re.M)} == {
+        status.exit_code for status in Status
+    }
+
+
+def test_every_dependency_has_its_reason() -> None:
+    text = (ROOT / "docs/dependencies.md").read_text(encoding="utf-8")
+    listed = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    arrays = re.findall(r"^(?:dependencies|dev) = \[(.*)\]$", listed, re.M)
+    names = re.findall(r'"([\w-]+)', " ".join(arrays))
+    assert len(arrays) == 2
+    assert not [name for name in names if not re.search(rf"\b{re.escape(name)}\b", text)]
+
+
+def test_the_config_of_the_readme_is_good(tmp_path: Path) -> None:
+    (text,) = fences((ROOT / "README.md").read_text(encoding="utf-8"), "json")
+    place = tmp_path / "conf.json"
+    place.write_text(text)
+    place.chmod(0o600)
+    names = [section.name for section in config.load(place).sections]
+    assert names == ["FILESET", "COMPRESSION", "ENCRYPTION", "STORAGE_LOCAL"]
+
+
+def test_the_changelog_names_the_version() -> None:
+    version = re.search(r'^version = "(.*)"', (ROOT / "pyproject.toml").read_text(), re.M)
+    assert version
+    assert f"\n## {version[1]}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.needs("perl")
+def test_the_modules_of_the_guide_run(tmp_path: Path) -> None:
+    """Bash, perl, Python and a class, each with the section that the guide gives it."""
+    whole = system.System(tmp_path)
+    whole.module("inventory", fences(ADDING, "bash")[0], "inventory.bash")
+    whole.module("title", fences(ADDING, "perl")[0], "title.pl")
+    whole.module("notes", fences(ADDING, "python")[0])
+    whole.module("greeting", fences(ADDING, "python")[1])
+    given = [json.loads(f"{{{text}}}") for text in fences(ADDING, "json") if "ACTION" in text]
+    sections = {name: section for entry in given for name, section in entry.items()}
+    assert set(sections) == {"INVENTORY", "TITLE", "GREETING"}
+    whole.configure({**sections, "NOTES": system.execute("notes", TEXT="as it stands: $(id)")})
+    result = whole.result()
+    assert result["exit_code"] == 0, result
+    (note,) = (whole.work / "notes").iterdir()
+    assert note.read_text() == "as it stands: $(id)"
+    (listed,) = (whole.work / "inventory").iterdir()
+    assert listed.name.endswith(".mounts.txt")
+    assert listed.stat().st_size
