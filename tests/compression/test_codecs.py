@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tools import plugin
+from tools.errors import StageError
+
+codecs = plugin.load("compression/codecs.py")
+PACKED = [name for name in codecs.CODECS if name != "none"]
+LEVEL = {"zstd": 3, "gzip": 6, "xz": 0, "none": 0}
+
+
+def packed(name: str, *chunks: bytes) -> bytes:
+    return b"".join(codecs.CODECS[name].pack(chunks, LEVEL[name], 2))
+
+
+def unpacked(name: str, *chunks: bytes) -> bytes:
+    return b"".join(codecs.CODECS[name].unpack(chunks))
+
+
+@pytest.mark.parametrize("name", codecs.CODECS)
+@given(chunks=st.lists(st.binary(max_size=3000)), width=st.integers(1, 500))
+@settings(max_examples=25, deadline=None)
+def test_any_chunking_comes_back(name: str, chunks: list[bytes], width: int) -> None:
+    file = packed(name, *chunks)
+    pieces = [file[at : at + width] for at in range(0, len(file), width)]
+    assert unpacked(name, *pieces) == b"".join(chunks)
+
+
+@pytest.mark.needs("zstd", "gzip", "xz")
+@pytest.mark.parametrize("name", PACKED)
+def test_both_ways_with_the_systems_own_program(name: str) -> None:
+    plain = random.Random(3).randbytes(100_000) + bytes(3_000_000) + b"end"
+    theirs = subprocess.run(
+        [name, "-d", "-c"], input=packed(name, plain), capture_output=True, check=True
+    )
+    assert theirs.stdout == plain
+    given_file = subprocess.run([name, "-c"], input=plain, capture_output=True, check=True).stdout
+    assert unpacked(name, given_file) == plain
+    assert unpacked(name, given_file, given_file) == plain * 2
+
+
+@pytest.mark.parametrize("name", PACKED)
+def test_cut_damaged_or_followed_by_something_else(name: str) -> None:
+    plain = random.Random(4).randbytes(200_000)
+    file = packed(name, plain)
+    for size in (0, 1, 5, len(file) // 2, len(file) - 1):
+        with pytest.raises(StageError):
+            unpacked(name, file[:size])
+    middle = len(file) // 2
+    with pytest.raises(StageError):
+        unpacked(name, file[:middle] + bytes([file[middle] ^ 255]) + file[middle + 1 :])
+    with pytest.raises(StageError):
+        unpacked(name, file + b"garbage garbage garbage")
+    with pytest.raises(StageError):
+        unpacked(name, plain)
+
+
+@pytest.mark.parametrize("name", PACKED)
+def test_what_is_compressed_is_recognised(name: str) -> None:
+    assert codecs.is_compressed(packed(name, b"x"))
+    assert not codecs.is_compressed(b"-- MySQL dump 10.13")
+
+
+@pytest.mark.parametrize("way", ["pack", "unpack"])
+def test_memory_stays_small(tmp_path: Path, way: str) -> None:
+    code = """
+import sys
+from tools import plugin
+codecs = plugin.load("compression/codecs.py")
+data = open("/dev/urandom", "rb").read(1 << 20)
+source = [data, bytes(1 << 20)] * 300 + [bytes(1 << 20)] * 400
+packed = codecs.CODECS["zstd"].pack(source, 3, 4)
+if sys.argv[1] == "unpack":
+    packed = codecs.CODECS["zstd"].unpack(packed)
+for chunk in packed:
+    pass
+"""
+    argv = [sys.executable, "-c", code, way]
+    environment = {**os.environ, "PYTHONPATH": str(plugin.ROOT)}
+    child = os.posix_spawn(sys.executable, argv, environment)
+    _, status, usage = os.wait4(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert usage.ru_maxrss < 200 * 1024  # KiB

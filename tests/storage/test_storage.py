@@ -1,0 +1,238 @@
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tools import plugin
+
+PROGRAM = str(plugin.ROOT / "storage/storage.py")
+storage = plugin.load("storage/storage.py")
+retry = plugin.load("storage/retry.py")
+local = plugin.load("storage/local.py")
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    folder = tmp_path / "work"
+    (folder / "encrypted").mkdir(parents=True)
+    for number in range(3):
+        (folder / f"encrypted/x.tar.zst.age.{number:03}").write_bytes(bytes([number]) * 1000)
+    return folder
+
+
+def command(work: Path, *words: object) -> list[str]:
+    given = ["--WORK_FOLDER", work, "--HOSTNAME", "srv-1", "--LOCAL_BACKUP", work.parent / "store"]
+    return [sys.executable, PROGRAM, *map(str, given), "--GREASE", "--x", *map(str, words)]
+
+
+def run(work: Path, *words: object, code: int = 0, **environment: str) -> str:
+    done = subprocess.run(
+        command(work, *words),
+        cwd="/",
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout + done.stderr
+
+
+def stored(work: Path) -> list[str]:
+    folder = work.parent / "store/srv-1"
+    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+
+def test_parts_are_stored_and_alone_the_sources_go(work: Path) -> None:
+    run(work)
+    assert stored(work) == [f"x.tar.zst.age.{n:03}" for n in range(3)]
+    assert list((work / "encrypted").iterdir()) == []
+    assert (work.parent / "store/srv-1").stat().st_mode & 0o077 == 0
+
+
+def test_in_a_run_the_sources_stay_for_the_runner(work: Path, tmp_path: Path) -> None:
+    result = tmp_path / "result.json"
+    run(work, NC_BACKUP_RUN_ID="20261123_030000", NC_BACKUP_RESULT=str(result))
+    assert len(list((work / "encrypted").iterdir())) == 3
+    assert str(work / "encrypted/x.tar.zst.age.000") in result.read_text()
+
+
+def test_a_set_with_a_gap_is_not_stored_and_the_others_are(work: Path) -> None:
+    (work / "encrypted/y.tar.gz.crypt.000").write_bytes(b"y")
+    (work / "encrypted/x.tar.zst.age.000").unlink()
+    assert "x.tar.zst.age.000 is missing" in run(work, code=1)
+    assert stored(work) == ["y.tar.gz.crypt.000"]
+    assert len(list((work / "encrypted").iterdir())) == 3
+
+
+def test_sets_are_whole_or_named_and_in_numeric_order() -> None:
+    sets, troubles = storage.whole_sets([Path(f"x.age.{n:03}") for n in (1000, 0, 999, 1)])
+    assert sets == []
+    assert troubles == ["x.age.002 is missing, so its other parts are not stored"]
+    sets, _ = storage.whole_sets([Path(f"x.age.{n:03}") for n in reversed(range(1002))])
+    assert [path.name for path in sets[0][998:1002]] == [
+        "x.age.998", "x.age.999", "x.age.1000", "x.age.1001",
+    ]  # fmt: skip
+
+
+def test_another_content_under_a_name_that_is_taken(work: Path) -> None:
+    place = work.parent / "store/srv-1"
+    place.mkdir(parents=True)
+    (place / "x.tar.zst.age.001").write_bytes(b"older")
+    assert "exists already with another content" in run(work, code=1)
+    assert (place / "x.tar.zst.age.001").read_bytes() == b"older"
+    assert "x.tar.zst.age.000" not in stored(work)
+    assert len(list((work / "encrypted").iterdir())) == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (("--DESTINATION", "s3"), 2, "DESTINATION: s3 is not built yet"),
+        (("--DESTINATION", "ssh"), 2, "DESTINATION: ssh is not built yet"),
+        (("--LOCAL_BACKUP", ""), 2, "LOCAL_BACKUP"),
+        (("--HOSTNAME", "a/b"), 2, "HOSTNAME"),
+        (("--TARGETS", "/not/there"), 1, "TARGETS: /not/there does not exist"),
+        (("--MARKER", "mounted"), 1, "mounted is missing"),
+        (("--REQUIRE_MOUNT", "True", "--LOCAL_BACKUP", "/opt/x"), 1, "is not mounted"),
+    ],
+)
+def test_bad_input_is_named(work: Path, words: tuple[str, ...], code: int, says: str) -> None:
+    assert says in run(work, *words, code=code)
+    assert stored(work) == []
+    assert len(list((work / "encrypted").iterdir())) == 3
+
+
+def test_nothing_to_store_is_a_failure(work: Path) -> None:
+    for path in (work / "encrypted").iterdir():
+        path.unlink()
+    assert "nothing to store" in run(work, code=1)
+
+
+class Failing:
+    """A store whose first puts fail."""
+
+    def __init__(self, *errors: int) -> None:
+        self.errors = list(errors)
+        self.tries = 0
+
+    def put(self, name: str, chunks: Iterable[bytes]) -> Any:
+        self.tries += 1
+        assert b"".join(chunks) == b"all of it"
+        if self.errors:
+            raise OSError(self.errors.pop(0), "trouble", name)
+        return "stored"
+
+
+def test_five_tries_with_growing_waits_each_from_the_beginning() -> None:
+    waits: list[float] = []
+    said: list[str] = []
+    inner = Failing(*[errno.EIO] * 4)
+    tried = retry.Retry(inner, said.append, first_wait=10.0, sleep=waits.append)
+    assert tried.put("x", lambda: [b"all ", b"of it"]) == "stored"
+    assert inner.tries == 5
+    assert [line.split(" for ")[0] for line in said] == [
+        f"warning: try {n} of 5 failed" for n in range(1, 5)
+    ]
+    assert all(b > 1.5 * a for a, b in zip(waits[:-1], waits[1:], strict=True))
+    with pytest.raises(OSError, match="trouble"):
+        retry.Retry(Failing(*[errno.EIO] * 5), said.append, sleep=waits.append).put(
+            "x", lambda: [b"all of it"]
+        )
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES])
+def test_what_no_try_can_mend_is_not_tried_again(number: int) -> None:
+    inner = Failing(number)
+    with pytest.raises(OSError, match="trouble"):
+        retry.Retry(inner, print, sleep=lambda _: pytest.fail("waited")).put(
+            "x", lambda: [b"all of it"]
+        )
+    assert inner.tries == 1
+
+
+@pytest.mark.needs("root")
+@pytest.mark.parametrize("options", ["size=64k", "size=1m,nr_inodes=4", "ro"])
+def test_a_full_or_read_only_disk_harms_nothing_that_is_stored(work: Path, options: str) -> None:
+    place = work.parent / "store"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(place)], check=True)
+    try:
+        (place / "srv-1").mkdir()
+        (place / "srv-1/older").write_bytes(b"older")
+        subprocess.run(["mount", "-o", f"remount,{options}", str(place)], check=True)
+        (work / "encrypted/x.tar.zst.age.001").write_bytes(bytes(200_000))
+        said = run(work, code=1)
+        assert str(place) in said
+        assert (place / "srv-1/older").read_bytes() == b"older"
+        assert "x.tar.zst.age.000" not in stored(work)
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+    assert len(list((work / "encrypted").iterdir())) == 3
+
+
+@pytest.mark.needs("strace")
+def test_a_failed_sync_is_never_synced_again_but_written_anew(work: Path, tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    inject = [
+        "strace",
+        "-f",
+        "-o",
+        str(trace),
+        "-e",
+        "trace=fsync",
+        "-e",
+        "inject=fsync:error=EIO:when=1",
+    ]
+    done = subprocess.run(
+        [*inject, *command(work, "--RETRY_WAIT", "0.1")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "try 1 of 5 failed" in done.stderr
+    assert "Input/output error" in done.stderr
+    assert stored(work) == [f"x.tar.zst.age.{n:03}" for n in range(3)]
+
+
+@pytest.mark.needs("strace")
+@pytest.mark.parametrize("call", ["write", "fsync", "link"])
+def test_killed_while_storing_leaves_no_half_part_and_the_next_run_stores_all(
+    work: Path, tmp_path: Path, call: str
+) -> None:
+    for number in (1, 2, 3):
+        inject = ["strace", "-f", "-o", str(tmp_path / "trace"), "-e", f"trace={call}"]
+        inject += ["-e", f"inject={call}:signal=KILL:when={number}"]
+        done = subprocess.run([*inject, *command(work)], capture_output=True, check=False)
+        visible = [name for name in stored(work) if not name.startswith(".")]
+        assert done.returncode in (0, -signal.SIGKILL, 137)
+        for name in visible:
+            assert (work.parent / "store/srv-1" / name).stat().st_size == 1000
+    if list((work / "encrypted").iterdir()):
+        run(work)
+    assert [name for name in stored(work) if not name.startswith(".")] == [
+        f"x.tar.zst.age.{n:03}" for n in range(3)
+    ]
+
+
+def test_terminated_while_storing_leaves_no_temporary_file(work: Path) -> None:
+    with (work / "encrypted/x.tar.zst.age.001").open("wb") as file:
+        file.truncate(4 << 30)
+    process = subprocess.Popen(command(work), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    until = time.monotonic() + 20
+    while not stored(work) and time.monotonic() < until:
+        time.sleep(0.01)
+    process.terminate()
+    assert process.wait(30) in (143, 0)
+    assert not [name for name in stored(work) if name.startswith(".")]
