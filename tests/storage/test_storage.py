@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import signal
 import subprocess
@@ -144,7 +145,7 @@ def test_five_tries_with_growing_waits_each_from_the_beginning() -> None:
     assert [line.split(" for ")[0] for line in said] == [
         f"warning: try {n} of 5 failed" for n in range(1, 5)
     ]
-    assert all(b > 1.5 * a for a, b in zip(waits[:-1], waits[1:], strict=True))
+    assert all(b > 1.5 * a for a, b in itertools.pairwise(waits))
     with pytest.raises(OSError, match="trouble"):
         retry.Retry(Failing(*[errno.EIO] * 5), said.append, sleep=waits.append).put(
             "x", lambda: [b"all of it"]
