@@ -12,21 +12,23 @@ if __name__ == "__main__":  # spawned by path: look from the root, not from this
 
     venv.enter()
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from itertools import chain
 from typing import TYPE_CHECKING
 
 from tools import date_str_utils, filesystem_handling, module, plugin, stream
-from tools.errors import ConfigError, StageError
+from tools.errors import ConfigError, StageError, TruncatedError
 from tools.options import Paths, Words, option
 from tools.result import Result, Status
 from tools.secret import Secret
 
 if TYPE_CHECKING:
-    from encryption import age, keys, openssl, parts
+    from encryption import age, keys, openssl, parts, payload
 
+_ARMOR = b"-----BEGIN AGE"
 _KEY_FILE = Path("/etc/nc-backup-py/key_file")
 
 
@@ -65,6 +67,16 @@ class Options:
         "write the age identity of an old KEY_FILE into DESTINATION", default=False, flag="--EXPORT"
     )
 
+    def __post_init__(self) -> None:
+        if self.passphrase and (self.recipients or self.format is Format.OPENSSL):
+            raise ConfigError(
+                "PASSPHRASE: goes with neither RECIPIENTS nor FORMAT openssl", "Leave one out."
+            )
+        if self.recipients and self.format is Format.OPENSSL:
+            raise ConfigError(
+                "RECIPIENTS: the old OpenSSL format knows none", "Leave RECIPIENTS or FORMAT out."
+            )
+
 
 def work(options: Options) -> Result:
     """Do what the options ask for."""
@@ -78,7 +90,7 @@ def work(options: Options) -> Result:
 
 def _load() -> None:
     """Load the rooms of this module: their library costs time that `backup.py -n` need not pay."""
-    names = ("age", "keys", "openssl", "parts")
+    names = ("age", "keys", "openssl", "parts", "payload")
     globals().update({name: plugin.load(f"encryption/{name}.py") for name in names})
 
 
@@ -94,127 +106,243 @@ def _keygen(options: Options) -> Result:
 
 
 def _export(options: Options) -> Result:
+    """Into a file, never onto the screen: what is shown ends in logs."""
     found = keys.identities(keys.read(options.key_file), options.key_file)
     if options.destination is None:
         raise ConfigError(
-            "--DESTINATION is required", "The file that the identity is written into."
+            "--DESTINATION is required", "It names the file that the identity is written into."
         )
     public = keys.save(found[0], options.destination)
     return Result(Status.OK, f"{options.destination} opens what was encrypted for {public}")
 
 
-def _stage(options: Options) -> tuple[Callable[[stream.Chunks], Iterator[bytes]], str, str]:
-    """The stage that encrypts, the ending of its files, and what is to be said of the key."""
+@dataclass(frozen=True)
+class _Way:
+    """How files are encrypted.
+
+    stage:  from the chunks of a file to those of the encrypted one
+    ending: of the names
+    said:   what is to be told of the key or the format
+    kept:   whether these parts are what `stage` would make of so many bytes
+    """
+
+    stage: Callable[[stream.Chunks], Iterator[bytes]]
+    ending: str
+    said: str
+    kept: Callable[[Sequence[Path], int], bool]
+
+
+def _way(options: Options) -> _Way:
     if options.passphrase:
-        if options.recipients or options.format is Format.OPENSSL:
-            raise ConfigError(
-                "PASSPHRASE: goes with neither RECIPIENTS nor FORMAT openssl", "Leave one out."
-            )
         secret = age.Passphrase(options.passphrase.reveal())
-        return lambda chunks: age.encrypt(chunks, [secret]), ".age", ""
+        return _Way(lambda chunks: age.encrypt(chunks, [secret]), ".age", "", _kept_age([]))
     found = keys.read(options.key_file)
     if options.format is Format.OPENSSL:
-        secret_text = keys.password(found, options.key_file)
-        return lambda chunks: openssl.encrypt(chunks, secret_text), ".crypt", openssl.UNSIGNED
+        password = keys.password(found, options.key_file)
+        return _Way(
+            lambda chunks: openssl.encrypt(chunks, password), ".crypt", openssl.UNSIGNED, _never
+        )
     said = ""
     if found.derived:
-        said = "an age key is derived from the old password in KEY_FILE; better make one (--KEYGEN)"
+        said = (
+            "KEY_FILE holds an old password, so an age key is derived from it; better make a "
+            "real one (--KEYGEN) for what comes, and keep the old file for what is there"
+        )
     everyone = keys.recipients(found, options.key_file, options.recipients)
-    return lambda chunks: age.encrypt(chunks, everyone), ".age", said
+    kept = _kept_age(found.identities)
+    return _Way(lambda chunks: age.encrypt(chunks, everyone), ".age", said, kept)
+
+
+def _never(_files: Sequence[Path], _size: int) -> bool:
+    return False
+
+
+def _kept_age(identities: Sequence[age.Identity]) -> Callable[[Sequence[Path], int], bool]:
+    """Whether parts are an age file of the right size, for these identities where there are any."""
+
+    def kept(files: Sequence[Path], size: int) -> bool:
+        try:
+            header = age.header_size(stream.joined(files), identities)
+        except StageError:
+            return False
+        return sum(map(_size, files)) == header + int(payload.sealed_size(size))
+
+    return kept
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size
 
 
 def _encrypt(options: Options) -> Result:
     """Encrypt every file below the targets; remove them when all are done."""
     targets = options.targets or (options.work_folder / "compressed",)
     destination = options.destination or options.work_folder / "encrypted"
-    files = _files(targets)
-    stage, ending, said = _stage(options)
+    files = _named(targets, destination)
+    way = _way(options)
     filesystem_handling.make_folder(destination)
     progress = stream.Progress()
     made: list[Path] = []
-    for file in files:
-        chunks = stream.flow(stream.read(file), progress, stage)
-        made += parts.write(chunks, destination, file.name + ending, options.file_size * parts.MIB)
-    if options.remove_targets:
-        for file in files:
-            file.unlink()
-    size = sum(path.stat().st_size for path in made)
-    message = f"{len(files)} files in {len(made)} parts, {date_str_utils.human_size(size)}"
+    kept = 0
+    for name, file in files.items():
+        there = _already(destination, name + way.ending, file, way)
+        if there:
+            kept += 1
+        else:
+            chunks = stream.flow(stream.read(file), progress, way.stage)
+            size = options.file_size * parts.MIB
+            there = parts.write(chunks, destination, name + way.ending, size)
+        made += there
+    left = _remove(files.values()) if options.remove_targets else ()
+    size = sum(map(_size, made))
+    said = [f"{len(files)} files in {len(made)} parts, {date_str_utils.human_size(size)}"]
+    said += [f"{kept} of them were encrypted already by a run that died"] if kept else []
+    said += [way.said] if way.said else []
     return Result(
-        Status.OK,
-        f"{message}; {said}" if said else message,
+        Status.UNCLEAN if left else Status.OK,
+        "; ".join(said),
+        hint="Remove what is named, or it is encrypted again." if left else "",
         files=tuple(map(str, made)),
         items=len(files),
         bytes=size,
+        warnings=left,
     )
 
 
-def _files(targets: Paths) -> list[Path]:
-    found: dict[str, Path] = {}
+def _already(folder: Path, stem: str, source: Path, way: _Way) -> list[Path]:
+    """The whole set that a run left which died before it removed the source; else nothing.
+
+    It may have been stored, and a store takes no other bytes under the same name. Only a set
+    newer than the last change of the source, and of the size that follows from it, counts.
+    """
+    found = parts.parts_of(folder, stem)
+    if not found or sorted(found) != list(range(len(found))):
+        return []
+    files = list(found.values())
+    status = source.stat()
+    changed = max(status.st_mtime_ns, status.st_ctime_ns)
+    newer = all(path.stat().st_mtime_ns >= changed for path in files)
+    return files if newer and way.kept(files, status.st_size) else []
+
+
+def _remove(files: Iterable[Path]) -> tuple[str, ...]:
+    """Remove the sources; a line for each that stayed."""
+    left = []
+    for file in files:
+        try:
+            file.unlink(missing_ok=True)
+        except OSError as error:
+            left.append(f"{file} could not be removed: {error.strerror}")
+    return tuple(left)
+
+
+def _named(targets: Paths, destination: Path) -> dict[str, Path]:
+    """The files to encrypt by the names of their sets.
+
+    A name that several files bear is told apart by the folders below the target.
+    """
+    found: dict[Path, str] = {}  # by the file, the name that is its alone
+    into = destination.resolve()
     for target in targets:
         if not target.exists():
             raise StageError(
                 f"TARGETS: {target} does not exist", "Name what the sections before wrote."
             )
+        real = target.resolve()
+        if real == into or real in into.parents:
+            raise ConfigError(
+                f"DESTINATION: {destination} lies in TARGETS ({target})",
+                "What has been encrypted would be encrypted again: name a folder elsewhere.",
+            )
         for file in filesystem_handling.files_below(target):
-            if file.name in found:
-                raise StageError(
-                    f"two files to encrypt are called {file.name}", "Give each its own name."
-                )
-            found[file.name] = file
+            below = file.relative_to(target.parent) if target.name else file
+            found.setdefault(file.resolve(), "%2F".join(below.parts))
     if not found:
         where = ", ".join(map(str, targets))
         raise StageError(
             f"nothing to encrypt in {where}", "Did the sections before write elsewhere?"
         )
-    return list(found.values())
+    many = Counter(file.name for file in found)
+    named: dict[str, Path] = {}
+    for file, long in found.items():
+        name = file.name if many[file.name] == 1 else long
+        if name in named:
+            raise StageError(
+                f"two files to encrypt are called {long}", f"{named[name]} and {file}: rename one."
+            )
+        named[name] = file
+    return named
 
 
 def _decrypt(options: Options) -> Result:
     """Decrypt one part or many into one file, which appears when its last byte is verified."""
     if len(options.targets) != 1 or options.destination is None:
         raise ConfigError("-d needs --OBJECTIVES (one) and --DESTINATION", "--help lists the keys.")
-    stem, files = parts.find(options.targets[0])
+    stem, files = parts.find(options.targets[0], (age.MAGIC, openssl.MAGIC))
     target = options.destination
     if target.is_dir():
         target /= stem.removesuffix(".age").removesuffix(".crypt")
+    if target.exists() or target.is_symlink():
+        raise ConfigError(
+            f"DESTINATION: {target} exists already, and nothing is overwritten", "Name a new file."
+        )
+    if not target.parent.is_dir():
+        raise ConfigError(f"DESTINATION: {target.parent} is no folder", "Make it first.")
     chunks = stream.joined(files)
     first = next(chunks, b"")
-    whole = chain([first], chunks)
-    old = first.startswith(openssl.MAGIC)
-    if not old and not first.startswith(age.MAGIC[: max(1, len(first))]):
-        raise StageError(
-            f"{files[0]} is in no known format", "It begins neither as age nor as OpenSSL does."
-        )
-    plain = _opened(options, whole, old=old)
-    progress = stream.Progress()
-    tally = stream.Tally()
-    with filesystem_handling.create(target) as write:
-        for chunk in stream.flow(plain, progress, tally):
-            write(chunk)
-    size = date_str_utils.human_size(tally.size)
+    old = _is_old(first, files[0])
+    opened = _opener(options, old=old)
+    try:
+        # not synced: it can be decrypted again at any time
+        with filesystem_handling.create(target, durable=False) as write:
+            for chunk in stream.flow(chain([first], chunks), stream.Progress(), opened):
+                write(chunk)
+    except StageError as trouble:
+        raise parts.explain(trouble, files, stem) from None
+    size = date_str_utils.human_size(_size(target))
     said = f"; {openssl.UNSIGNED}" if old else ""
     return Result(
-        Status.OK, f"{target}: {size} from {len(files)} parts{said}", files=(str(target),)
+        Status.OK,
+        f"{target}: {size} from {len(files)} parts{said}",
+        files=(str(target),),
+        items=1,
+        bytes=_size(target),
     )
 
 
-def _opened(options: Options, chunks: Iterator[bytes], *, old: bool) -> Iterator[bytes]:
-    """The stage that decrypts what the first bytes say."""
-    if options.passphrase and not old:
-        yield from age.decrypt(chunks, [age.Passphrase(options.passphrase.reveal())])
-        return
+def _is_old(first: bytes, path: Path) -> bool:
+    """Whether it is the old format, by its first bytes. Raises StageError for neither."""
+    if not first:
+        raise TruncatedError(f"{path} is empty", "Fetch it from the store again.")
+    if first.startswith(_ARMOR):
+        raise StageError(f"{path} is an age file in armor", "Read it with: age -d -i KEY_FILE")
+    for magic, old in ((openssl.MAGIC, True), (age.MAGIC, False)):
+        if first.startswith(magic[: len(first)]):
+            return old
+    raise StageError(
+        f"{path} is in no known format", "It begins neither as age nor as OpenSSL does."
+    )
+
+
+def _opener(options: Options, *, old: bool) -> Callable[[stream.Chunks], Iterator[bytes]]:
+    """The stage that decrypts."""
+    if options.passphrase:
+        secret = options.passphrase.reveal()
+        if old:
+            return lambda chunks: openssl.decrypt(chunks, secret.encode())
+        return lambda chunks: age.decrypt(chunks, [age.Passphrase(secret)])
     found = keys.read(options.key_file)
     if old:
-        yield from openssl.decrypt(chunks, keys.password(found, options.key_file))
-    else:
-        yield from age.decrypt(chunks, keys.identities(found, options.key_file))
+        password = keys.password(found, options.key_file)
+        return lambda chunks: openssl.decrypt(chunks, password)
+    identities = keys.identities(found, options.key_file)
+    return lambda chunks: age.decrypt(chunks, identities)
 
 
 def test(options: Options) -> tuple[str, ...]:
     """Whether the key is there and fits the format."""
     _load()
-    _stage(options)
+    _way(options)
     where = "a passphrase" if options.passphrase else str(options.key_file)
     return (f"encrypts as {options.format.value} with {where}",)
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 else:
     age = plugin.load("encryption/age.py")
 
-_LEAST = 32  # hexadecimal digits: 128 bits; a shorter password is no key
+_LEAST = 128  # bits that a password's length must be able to hold, to be a key
 _MOST_BYTES = 1 << 20
 _SALT = b"nc-backup-py/keyfile/v1"
 _INFO = b"age-x25519-identity"
@@ -60,6 +60,11 @@ def read(path: Path) -> Keys:
     text = raw.decode("utf-8", "surrogateescape")
     if "AGE-SECRET-KEY-" in text.upper() or re.search(r"^age1", text, re.M):
         return _of_age(path, text)
+    if found := re.search(r"^\s*(AGE-|ssh-|-----BEGIN)", text, re.M):
+        raise ConfigError(
+            f"KEY_FILE: {path} holds a kind of key that is not known here ({found[1]}...)",
+            f"Known are AGE-SECRET-KEY-1... and age1... Make one: {_PROGRAM} --KEYGEN",
+        )
     return _of_password(path, raw)
 
 
@@ -83,24 +88,44 @@ def _of_age(path: Path, text: str) -> Keys:
 
 
 def _of_password(path: Path, raw: bytes) -> Keys:
-    """The old kind: it reads old files, and gives an age identity where it is long enough."""
-    password = raw.replace(b"\n", b"").replace(b"\r", b"")
-    if not password:
-        raise ConfigError(f"KEY_FILE: {path} is empty", "It holds an age key.")
+    """The old kind: it reads old files, and gives an age identity where it is long enough.
+
+    The password is the text without newlines, as `openssl -pass file:` reads it; a carriage
+    return belongs to it there. The identity is of the text alone.
+    """
+    password = raw.replace(b"\n", b"")
+    text = password.strip()
+    if not text:
+        raise ConfigError(
+            f"KEY_FILE: {path} is empty", f"Make a key: {_PROGRAM} --KEYGEN --KEY_FILE NEW"
+        )
     mask.add(password.decode("utf-8", "surrogateescape"))
-    if not re.fullmatch(rb"[0-9A-Fa-f]{%d,}" % _LEAST, password):
+    if bits(text) < _LEAST:
         return Keys(password=password)
     kdf = HKDF(algorithm=hashes.SHA256(), length=32, salt=_SALT, info=_INFO)
-    identity = age.Identity(kdf.derive(password))
+    identity = age.Identity(kdf.derive(text))
+    mask.add(identity.reveal())
     return Keys((identity.recipient(),), (identity,), password, derived=True)
+
+
+def bits(password: bytes) -> int:
+    """How many bits of chance a password of this length and kind can hold at the most.
+
+    A hexadecimal digit holds 4, a printable sign 6 (as in base64), any other byte 8.
+    """
+    if re.fullmatch(rb"[0-9A-Fa-f]+", password):
+        return 4 * len(password)
+    return (6 if re.fullmatch(rb"[\x20-\x7e]+", password) else 8) * len(password)
 
 
 def recipients(keys: Keys, path: Path, more: Sequence[str]) -> list[age.Recipient]:
     """Whom new files are encrypted for. Raises ConfigError where the key is too weak for that."""
     if not keys.recipients:
         raise ConfigError(
-            f"KEY_FILE: {path} holds a password that is no key of 128 bits",
-            f"It reads old files. For new ones make a key: {_PROGRAM} --KEYGEN --KEY_FILE NEW",
+            f"KEY_FILE: {path} holds a password too short for a key: at most "
+            f"{bits(keys.password.strip())} bits of {_LEAST}",
+            "It reads old files, but who copies a new one could guess it. "
+            f"Make a key: {_PROGRAM} --KEYGEN --KEY_FILE NEW",
         )
     return [*keys.recipients, *(age.Recipient.parse(text) for text in more)]
 
@@ -127,17 +152,20 @@ def password(keys: Keys, path: Path) -> bytes:
 
 
 def generate(path: Path) -> age.Recipient:
-    """Write a new identity (0600), never over a file. Raises FileExistsError."""
+    """Write a new identity (0600), never over a file. Raises ConfigError."""
     return save(age.Identity.generate(), path)
 
 
 def save(identity: age.Identity, path: Path) -> age.Recipient:
-    """Write an identity as age-keygen does."""
+    """Write an identity as age-keygen does, 0600. Raises ConfigError where the name is taken."""
     public = identity.recipient()
     made = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     text = f"# created: {made}\n# public key: {public}\n{identity.reveal()}\n"
     if os.path.lexists(path):
-        raise FileExistsError(17, "exists already, and nothing is overwritten", str(path))
+        raise ConfigError(
+            f"{path} exists already, and nothing is overwritten",
+            "Name another file; whoever needs the old key must keep it.",
+        )
     filesystem_handling.make_folder(path.absolute().parent)
     with filesystem_handling.create(path) as write:
         write(text.encode())

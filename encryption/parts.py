@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tools import filesystem_handling, stream
-from tools.errors import ConfigError, StageError
+from tools.errors import ConfigError, DamagedError, StageError, TruncatedError
 
 MIB = 1 << 20
-_NUMBERED = re.compile(r"(?P<stem>.+)\.(?P<number>\d{3,})")
+_MEANT = "It names one part, or how the names of all parts begin."
+_NUMBERED = re.compile(r"(?P<stem>.+)\.(?P<number>[0-9]{3,})", re.DOTALL)
 
 
 def numbered(path: Path) -> tuple[str, int] | None:
@@ -25,11 +26,15 @@ def numbered(path: Path) -> tuple[str, int] | None:
 
 
 def parts_of(folder: Path, stem: str) -> dict[int, Path]:
-    """The parts of a set that are there, in numeric order."""
-    found = {}
+    """The parts of a set that are there, in numeric order. Raises StageError for a number twice."""
+    found: dict[int, Path] = {}
     for path in folder.iterdir():
         part = numbered(path)
         if part is not None and part[0] == stem:
+            if part[1] in found:
+                raise StageError(
+                    f"part {part[1]:03} is there twice: {found[part[1]]}, {path}", "Keep one."
+                )
             found[part[1]] = path
     return dict(sorted(found.items()))
 
@@ -37,67 +42,95 @@ def parts_of(folder: Path, stem: str) -> dict[int, Path]:
 def write(chunks: Iterable[bytes], folder: Path, stem: str, size: int) -> list[Path]:
     """Write a stream as parts of `size` bytes; none has its name before all are written.
 
-    On any exception nothing is left, and the next call clears what a kill left.
+    Then an older set of that name goes, its first part before the others, and the new one
+    comes, its first part after the others: what a kill leaves at any moment is no whole set.
+    On any exception nothing of the new one is left.
     """
-    for leftover in parts_of(folder, stem).values():
-        leftover.unlink()
+    clear(folder, stem)
     written: list[Path] = []
     named: list[Path] = []
     try:
         for number, part in enumerate(stream.split(chunks, size)):
-            temporary = folder / f".{stem}.{number:03}{filesystem_handling.PART}{os.getpid()}"
-            written.append(temporary)
-            with filesystem_handling.create(temporary, durable=False) as put:
-                for chunk in part:
-                    put(chunk)
+            written.append(folder / f".{stem}.{number:03}{filesystem_handling.PART}{os.getpid()}")
+            _write(part, written[-1])
+        for old in parts_of(folder, stem).values():
+            old.unlink()
         for number in reversed(range(len(written))):
-            named.insert(0, folder / f"{stem}.{number:03}")
-            filesystem_handling.publish(written[number], named[0])
-            written[number].unlink()
+            path = folder / f"{stem}.{number:03}"
+            filesystem_handling.publish(written[number], path)
+            named.insert(0, path)
+            written[number].unlink(missing_ok=True)
     except BaseException:
-        for path in (*written, *named):
+        for path in (*named, *written):
             path.unlink(missing_ok=True)
         raise
     return named
 
 
-def find(objective: Path) -> tuple[str, list[Path]]:
+def _write(chunks: Iterable[bytes], path: Path) -> None:
+    """A new file of mode 0600; not synced, for it can be made again from its source."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    with (
+        filesystem_handling.naming(path.parent),
+        os.fdopen(os.open(path, flags, 0o600), "wb", buffering=stream.CHUNK) as file,
+    ):
+        for chunk in chunks:
+            file.write(chunk)
+
+
+def clear(folder: Path, stem: str) -> None:
+    """Remove what a killed run left of a set: unfinished parts, and parts without the first."""
+    for path in folder.iterdir():
+        of_ours = path.name.startswith(f".{stem}.")
+        if of_ours and filesystem_handling.is_temporary(path.name):
+            path.unlink()
+    left = parts_of(folder, stem)
+    if 0 not in left:
+        for path in left.values():
+            path.unlink()
+
+
+def find(objective: Path, magics: Sequence[bytes]) -> tuple[str, list[Path]]:
     """What a command line means: one part, one file, or the common beginning of all parts.
 
-    Gives the common beginning of the names, and the parts in numeric order. Raises
+    Gives the common beginning of the names, and the parts in numeric order. `magics`: how an
+    encrypted file begins, so that a lone file whose name only looks numbered is known. Raises
     ConfigError where nothing or more than one set is meant, StageError naming a missing part.
     """
     folder = objective.parent
     if objective.is_file():
         part = numbered(objective)
-        if part is None:
-            return objective.name, [objective]
-        beside = parts_of(folder, part[0])
+        beside = parts_of(folder, part[0]) if part else {}
         if len(beside) > 1:
             raise ConfigError(
-                f"{objective} is one of {len(beside)} parts", f"Name them all: {folder / part[0]}"
+                f"{objective} is one of {len(beside)} parts",
+                f"Name how all of them begin: {folder / objective.stem}",
             )
-        return part[0], _complete(folder, part[0], beside)
-    if not folder.is_dir():
-        raise ConfigError(
-            f"{folder} is no folder", "OBJECTIVES names a part, or how all parts begin."
-        )
+        with objective.open("rb") as file:
+            begins = file.read(max(map(len, magics))).startswith(tuple(magics))
+        if part is None or begins:
+            return (part[0] if part else objective.name), [objective]
+        return part[0], complete(folder, part[0])
+    if objective.is_dir() or not folder.is_dir():
+        what = "is a folder" if objective.is_dir() else "does not exist"
+        raise ConfigError(f"OBJECTIVES: {objective} {what}", _MEANT)
     begun = [path for path in folder.iterdir() if path.name.startswith(objective.name)]
     stems = sorted({part[0] for path in begun if (part := numbered(path))})
-    exact = [stem for stem in stems if stem in (objective.name, objective.name.rstrip("."))]
+    exact = [stem for stem in stems if stem == objective.name.rstrip(".")]
     stems = exact or stems
     if not stems:
-        raise ConfigError(
-            f"nothing begins with {objective}", "OBJECTIVES names a part, or how all parts begin."
-        )
+        raise ConfigError(f"OBJECTIVES: nothing begins with {objective}", _MEANT)
     if len(stems) > 1:
         raise ConfigError(
-            f"{objective} begins the names of {len(stems)} backups", f"Name one: {', '.join(stems)}"
+            f"OBJECTIVES: {objective} begins the names of {len(stems)} backups",
+            f"Name one: {', '.join(stems)}",
         )
-    return stems[0], _complete(folder, stems[0], parts_of(folder, stems[0]))
+    return stems[0], complete(folder, stems[0])
 
 
-def _complete(folder: Path, stem: str, found: dict[int, Path]) -> list[Path]:
+def complete(folder: Path, stem: str) -> list[Path]:
+    """The parts of a set in numeric order. Raises StageError naming the first that is missing."""
+    found = parts_of(folder, stem)
     missing = next((number for number in range(max(found)) if number not in found), None)
     if missing is not None:
         raise StageError(
@@ -105,3 +138,22 @@ def _complete(folder: Path, stem: str, found: dict[int, Path]) -> list[Path]:
             "Fetch it from the store too.",
         )
     return list(found.values())
+
+
+def explain(trouble: StageError, files: Sequence[Path], stem: str) -> StageError:
+    """The same trouble, or what the sizes of the parts say of it: all but the last are alike."""
+    sizes = [path.stat().st_size for path in files]
+    for path, size in zip(files[:-1], sizes[:-1], strict=True):
+        if size < max(sizes):
+            return TruncatedError(
+                f"{path} is cut off: {size} bytes, other parts have {max(sizes)}",
+                "Fetch it from the store again.",
+            )
+    alike = sizes[-1] == sizes[0] and (len(files) > 1 or sizes[0] % MIB == 0)
+    if isinstance(trouble, DamagedError) or not alike or numbered(files[-1]) is None:
+        return trouble
+    after = files[0].parent / f"{stem}.{len(files):03}"
+    return type(trouble)(
+        f"part {len(files):03} seems to be missing: {after}",
+        f"The last part found is as long as a whole one ({trouble}).",
+    )

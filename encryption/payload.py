@@ -1,0 +1,126 @@
+"""The payload of an age file (C2SP age.md, STREAM): 64 KiB chunks, counted, the last marked.
+
+Each chunk is sealed with ChaCha20-Poly1305 under the nonce `11-byte counter || last?`, so no
+piece can be cut off, moved, repeated or mixed in unnoticed. The key is used for one payload
+only, and within it no counter comes twice. Both ways hold one chunk back: it may be the last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from cryptography.exceptions import InvalidTag
+
+from tools.errors import DamagedError, TruncatedError
+from tools.stream import Chunks
+
+CHUNK = 65536  # bytes of plaintext
+TAG = 16
+SEALED = CHUNK + TAG
+_ALTERED = "The file was altered: fetch another copy of it."
+
+Piece = bytes | bytearray | memoryview
+
+
+class Cipher(Protocol):
+    """What is needed of ChaCha20Poly1305; `decrypt` raises InvalidTag."""
+
+    def encrypt(self, nonce: bytes, data: Piece, associated_data: None, /) -> bytes: ...
+
+    def decrypt(self, nonce: bytes, data: Piece, associated_data: None, /) -> bytes: ...
+
+
+def sealed_size(plain: int) -> int:
+    """How many bytes `seal` makes of so many: an empty input is one empty chunk."""
+    return plain + TAG * max(1, -(-plain // CHUNK))
+
+
+def seal(chunks: Chunks, cipher: Cipher) -> Iterator[bytes]:
+    """A stage: the chunks, sealed."""
+    number = 0
+    held: Piece | None = None
+    for piece in _pieces(chunks, CHUNK):
+        if held is not None:
+            yield cipher.encrypt(_nonce(number, last=False), held, None)
+            number += 1
+        held = piece
+    yield cipher.encrypt(_nonce(number, last=True), held or b"", None)
+
+
+def unseal(chunks: Chunks, cipher: Cipher) -> Iterator[bytes]:
+    """The inverse stage: each chunk only after its tag is verified.
+
+    Raises DamagedError or TruncatedError; what came before is a true prefix.
+    """
+    number = 0
+    held: Piece | None = None
+    for piece in _pieces(chunks, SEALED):
+        if held is not None:
+            try:
+                yield cipher.decrypt(_nonce(number, last=False), held, None)
+            except InvalidTag:
+                raise _inside(cipher, number, held) from None
+            number += 1
+        held = piece
+    yield _last(cipher, number, held or b"")
+
+
+def _nonce(number: int, *, last: bool) -> bytes:
+    return number.to_bytes(11, "big") + (b"\x01" if last else b"\x00")
+
+
+def _pieces(chunks: Chunks, size: int) -> Iterator[Piece]:
+    """The same bytes in pieces of `size`, the last one shorter; copied only where they must be."""
+    rest = bytearray()
+    for chunk in chunks:
+        view = memoryview(chunk)
+        if rest:
+            missing = size - len(rest)
+            rest += view[:missing]
+            if len(rest) < size:
+                continue
+            yield rest
+            view = view[missing:]
+        whole = len(view) - len(view) % size
+        for at in range(0, whole, size):
+            yield view[at : at + size]
+        rest = bytearray(view[whole:])
+    if rest:
+        yield rest
+
+
+def _opens(cipher: Cipher, number: int, piece: Piece, *, last: bool) -> bool:
+    try:
+        cipher.decrypt(_nonce(number, last=last), piece, None)
+    except InvalidTag:
+        return False
+    return True
+
+
+def _inside(cipher: Cipher, number: int, piece: Piece) -> DamagedError:
+    """Why a chunk that others follow does not open."""
+    if _opens(cipher, number, piece, last=True):
+        return DamagedError(f"the file goes on after its end (chunk {number})", _ALTERED)
+    return DamagedError(f"the data is damaged (chunk {number})", _ALTERED)
+
+
+def _last(cipher: Cipher, number: int, piece: Piece) -> bytes:
+    """The last chunk. Where it opens as one that others should follow, the end was cut off.
+
+    A short one that does not open was cut off or altered: the format cannot tell which.
+    """
+    try:
+        plain = cipher.decrypt(_nonce(number, last=True), piece, None)
+    except InvalidTag:
+        whole = len(piece) == SEALED
+        if whole and not _opens(cipher, number, piece, last=False):
+            raise DamagedError(f"the data is damaged (chunk {number})", _ALTERED) from None
+        raise TruncatedError(
+            f"the file ends too early{'' if whole or not piece else ', or its end is damaged'}"
+            f" (chunk {number})",
+            "Its end is missing: is each part there, and whole?",
+        ) from None
+    if number and not plain:
+        raise DamagedError(f"the data is damaged (empty chunk {number})", _ALTERED)
+    return plain
