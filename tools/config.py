@@ -6,88 +6,21 @@ import dataclasses
 import difflib
 import os
 import re
-import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tools import filesystem_handling, house, jsontext, mask, options, plugin
+from tools import house, jsontext, mask, options, plugin
+from tools.declarations import SECTION_KEYS, General, SectionKeys
 from tools.errors import ConfigError
-from tools.options import Duration, Paths, option
+from tools.included import Entry, Files, Keys
+from tools.options import Paths
 from tools.secret import Secret
 
-INTERPRETER = "python"
 _NEAR = 0.8  # how alike an unknown key of GENERAL must be to a known one to be a slip
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-
-
-@dataclass(frozen=True)
-class General:
-    """The keys of GENERAL."""
-
-    hostname: str = option("name of this server; the folder of its backups in every store")
-    work_folder: Path = option("temporary work", default=Path("/opt/backup"))
-    local_backup: Path | None = option("folder of the local store", default=None)
-    home_folder: Path = option("where the code is; default: where this program is", default=None)
-    log_folder: Path = option(
-        "log file, or folder of logs", default=Path("/var/log/nc-backup-py/nc-backup-py.log")
-    )
-    log_size: int = option("MiB of one log file before it is put aside", default=10, least=1)
-    log_files: int = option("how many of those are kept", default=10, least=1)
-    disk_space_check: bool = option(
-        "look at the partition of WORK_FOLDER before each section", default=True
-    )
-    disk_space_threshold: float = option(
-        "percent free: below it a warning, below half an error, below a tenth the run stops",
-        default=20.0,
-        least=0,
-    )
-    message_config_command: str = option(
-        "address of the report server; without it no report is sent", default=""
-    )
-    message_config_method: str = option("how reports are sent; only post is known", default="post")
-    message_config_wait: Duration = option(
-        "seconds before a report's second try; each wait is longer than the last",
-        default=Duration(5.0),
-    )
-    max_runtime: Duration | None = option("how long a run may take (90, 30m, 12h)", default=None)
-    allow_root: bool = option("run as root all the same (for containers)", default=False)
-
-    def __post_init__(self) -> None:
-        if not self.hostname.strip() or re.search(r"[/\x00-\x1f\x7f]", self.hostname):
-            raise ConfigError("HOSTNAME: must be a name without / and control characters")
-        if self.hostname.strip(". ") == "" or self.hostname.startswith("-"):
-            raise ConfigError(f"HOSTNAME: {self.hostname!r} cannot be the name of a folder")
-        if self.message_config_method.lower() != "post":
-            raise ConfigError(
-                f"MESSAGE_CONFIG_METHOD: {self.message_config_method!r} is not known", 'Use "post".'
-            )
-        if self.disk_space_threshold > 100:  # noqa: PLR2004  (percent)
-            raise ConfigError("DISK_SPACE_THRESHOLD: more than 100 percent cannot be free")
-
-
-@dataclass(frozen=True)
-class SectionKeys:
-    """The keys of any other section."""
-
-    action: str = option("`execute`: spawn a program; `load`: run a plugin class")
-    name: str = option("execute: folder of the module", default="")
-    executable: str = option("execute: file in that folder; default NAME.py", default="")
-    execute_with: str = option("execute: interpreter (bash, perl, php ...)", default=INTERPRETER)
-    from_: str = option("load: folder", default="")
-    filename: str = option("load: file without .py", default="")
-    class_: str = option("load: class", default="")
-    parameters: str = option("what is handed to the module", default="")
-    parameters_mode: str = option("`flat`: the values alone, without --KEY", default="")
-    needs: options.Words = option("sections that must not have failed", default=())
-    on_error: str = option("`stop`: no section runs after this one failed", default="continue")
-    timeout: Duration | None = option("how long it may take (90, 30m, 12h)", default=None)
-    environment: options.Words = option("names of variables that are handed on", default=())
-
-
-SECTION_KEYS = tuple(f.name.upper().rstrip("_") for f in dataclasses.fields(SectionKeys))
 
 
 @dataclass(frozen=True)
@@ -133,18 +66,6 @@ class Config:
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class _Entry:
-    """A value with the place that it comes from: its file, line and folder."""
-
-    value: Any
-    where: str
-    folder: Path
-
-
-_Keys = dict[str, _Entry]
-
-
 def load(path: Path, *, insecure: bool = False) -> Config:
     """Read and check a config with all that it includes.
 
@@ -156,7 +77,7 @@ def load(path: Path, *, insecure: bool = False) -> Config:
 def report_address(path: Path) -> tuple[str, str, Path] | None:
     """HOSTNAME, report address and WORK_FOLDER of a config that may be broken elsewhere."""
     try:
-        general = _Loader(insecure=True).merged(path)["GENERAL"].value
+        general = Files(insecure=True).merged(path)["GENERAL"].value
         values = {
             key: options.to_text(jsontext.plain(entry.value)) for key, entry in general.items()
         }
@@ -173,11 +94,11 @@ class _Loader:
     """Reads one config and what it includes."""
 
     def __init__(self, insecure: bool) -> None:
-        self.insecure = insecure
+        self.files = Files(insecure)
         self.warnings: list[str] = []
 
     def load(self, path: Path) -> Config:
-        merged = self.merged(path)
+        merged = self.files.merged(path)
         if "GENERAL" not in merged:
             raise ConfigError(
                 f"{path}:1: the section GENERAL is missing", "It holds at least HOSTNAME."
@@ -196,61 +117,9 @@ class _Loader:
             self.warnings.append(f"{path}: no section stores anything")
         return Config(path.resolve(), general, handed, tuple(sections), tuple(self.warnings))
 
-    # --- reading and merging
-
-    def merged(self, path: Path, above: tuple[Path, ...] = ()) -> dict[str, _Entry]:
-        """The sections of a file over those of the files that it includes."""
-        real = path.resolve()
-        if real in above:
-            chain = " -> ".join(map(str, (*above, real)))
-            raise ConfigError(f"{path}: INCLUDE goes round in a circle", f"{chain}.")
-        table = jsontext.parse(self.read(path), str(path))
-        found: dict[str, _Entry] = {}
-        include = table.values.get("INCLUDE", [])
-        files = include.split() if isinstance(include, str) else include
-        if not isinstance(files, list) or not all(isinstance(name, str) for name in files):
-            raise ConfigError(f"{path}:{table.lines['INCLUDE']}: INCLUDE: must be a list of files")
-        for name in files:
-            for section, entry in self.merged(real.parent / name, (*above, real)).items():
-                _merge(found, section, entry)
-        for key, value in table.values.items():
-            where = f"{path}:{table.lines[key]}"
-            if key in ("INCLUDE", "$schema"):
-                continue
-            if not isinstance(value, jsontext.Table):
-                raise ConfigError(
-                    f"{where}: {key}: a section must be an object", 'Like {"ACTION": ...}.'
-                )
-            _merge(found, key, _Entry(_entries(value, path, real.parent), where, real.parent))
-        return found
-
-    def read(self, path: Path) -> bytes:
-        """The bytes of a file, checked and read through one descriptor."""
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        except OSError as error:
-            hint = "Name the config with -c." if isinstance(error, FileNotFoundError) else ""
-            raise ConfigError(
-                f"{path}: {(error.strerror or 'cannot be read').lower()}", hint
-            ) from None
-        with os.fdopen(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise ConfigError(f"{path}: is not a regular file", "-c names the file conf.json.")
-            self.secure(path)
-            return file.read(jsontext.MOST_BYTES + 1)
-
-    def secure(self, path: Path) -> None:
-        """Refuse what somebody else could change: it would run as this user."""
-        why = "" if self.insecure else filesystem_handling.insecure(path)
-        if why:
-            trouble, _, mend = why.partition(": ")
-            raise ConfigError(
-                f"{path}: {trouble}", f"{mend} (or --insecure-permissions, if you must)."
-            )
-
     # --- GENERAL
 
-    def general(self, entries: _Keys) -> tuple[General, dict[str, Any]]:
+    def general(self, entries: Keys) -> tuple[General, dict[str, Any]]:
         known = options.keys(General)
         handed: dict[str, Any] = {}
         for key, entry in entries.items():
@@ -270,7 +139,7 @@ class _Loader:
             )
         return dataclasses.replace(general, home_folder=home), handed
 
-    def unknown_general(self, key: str, entry: _Entry, known: Iterable[str]) -> None:
+    def unknown_general(self, key: str, entry: Entry, known: Iterable[str]) -> None:
         """Refuse a slip; hand on what may be meant for a module of the user's own."""
         near = difflib.get_close_matches(key.upper(), known, 1, _NEAR)
         if near:
@@ -285,13 +154,13 @@ class _Loader:
     # --- a section
 
     def section(
-        self, name: str, entry: _Entry, general: tuple[General, dict[str, Any]], earlier: list[str]
+        self, name: str, entry: Entry, general: tuple[General, dict[str, Any]], earlier: list[str]
     ) -> Section:
         if not _NAME.fullmatch(name):
             raise ConfigError(
                 f"{entry.where}: {name!r} cannot be the name of a section", "Use A-Z, 0-9, _."
             )
-        keys: _Keys = entry.value
+        keys: Keys = entry.value
         for key, given in keys.items():
             _refuse_stream(key, given, name)
             _refuse_unknown(key, given, SECTION_KEYS, name)
@@ -337,7 +206,7 @@ class _Loader:
             )
         return section
 
-    def file(self, name: str, entry: _Entry, read: SectionKeys, general: General) -> Path:
+    def file(self, name: str, entry: Entry, read: SectionKeys, general: General) -> Path:
         """The file that a section runs; it must exist, and nobody else may write it."""
         wanted = ("NAME",) if read.action == "execute" else ("FROM", "FILENAME", "CLASS")
         given = {
@@ -365,17 +234,17 @@ class _Loader:
         if not file.is_file():
             hint = f"A module is a folder in HOME_FOLDER ({general.home_folder})."
             raise ConfigError(f"{entry.where}: {name}: there is no module {file}", hint)
-        self.secure(file)
+        self.files.secure(file)
         return file
 
     def parameters(
-        self, name: str, keys: _Keys, declaration: type[Any] | None, handed: Mapping[str, Any]
+        self, name: str, keys: Keys, declaration: type[Any] | None, handed: Mapping[str, Any]
     ) -> dict[str, Any]:
         """The PARAMETERS of a section, checked against what a built-in module declares."""
         given = keys.get("PARAMETERS")
         if given is not None and not isinstance(given.value, dict):
             raise ConfigError(f"{given.where}: {name}.PARAMETERS: must be an object")
-        entries: _Keys = given.value if given is not None else {}
+        entries: Keys = given.value if given is not None else {}
         called = f"{name}.PARAMETERS"
         found: dict[str, Any] = {}
         for key, entry in entries.items():
@@ -407,28 +276,7 @@ class _Loader:
         self.warnings.append(f"{called} holds a secret; better is env:NAME or file:/path")
 
 
-def _entries(table: jsontext.Table, path: Path, folder: Path) -> _Keys:
-    """The keys of a section with their places; PARAMETERS likewise."""
-    found: _Keys = {}
-    for key, value in table.values.items():
-        nested = key == "PARAMETERS" and isinstance(value, jsontext.Table)
-        held = _entries(value, path, folder) if nested else value
-        found[key] = _Entry(
-            held if nested else jsontext.plain(value), f"{path}:{table.lines[key]}", folder
-        )
-    return found
-
-
-def _merge(into: dict[str, _Entry], name: str, entry: _Entry) -> None:
-    """Lay a section over one of the same name: key by key, PARAMETERS likewise."""
-    if name in into and isinstance(into[name].value, dict) and isinstance(entry.value, dict):
-        for key, given in entry.value.items():
-            _merge(into[name].value, key, given)
-    else:
-        into[name] = entry
-
-
-def _anchored(declaration: type[Any], key: str, entry: _Entry) -> Any:  # noqa: ANN401  (JSON value)
+def _anchored(declaration: type[Any], key: str, entry: Entry) -> Any:  # noqa: ANN401  (JSON value)
     """The value with its paths made absolute, from the folder of the file that holds it."""
     value = jsontext.plain(entry.value)
     kind = options.kinds(declaration).get(options.canonical(declaration, key).lower())
@@ -444,9 +292,9 @@ def _anchored(declaration: type[Any], key: str, entry: _Entry) -> Any:  # noqa: 
 def _filled(
     declaration: type[Any],
     texts: Mapping[str, str],
-    entries: _Keys,
+    entries: Keys,
     called: str,
-    near: _Keys | None = None,
+    near: Keys | None = None,
 ) -> Any:  # noqa: ANN401  (an instance of the declaration)
     """options.fill, with file, line and key in whatever it raises."""
     first = next(iter({**(near or {}), **entries}.values()), None)
@@ -468,7 +316,7 @@ def _filled(
         raise ConfigError(f"{place(key)}.{text}", error.hint) from None
 
 
-def _refuse_unknown(key: str, entry: _Entry, known: Iterable[str], called: str) -> None:
+def _refuse_unknown(key: str, entry: Entry, known: Iterable[str], called: str) -> None:
     if key in known:
         return
     near = difflib.get_close_matches(key.upper(), known, 1, 0.5)
@@ -476,19 +324,19 @@ def _refuse_unknown(key: str, entry: _Entry, known: Iterable[str], called: str) 
     raise ConfigError(f"{entry.where}: {called}.{key}: unknown key", hint)
 
 
-def _refuse_stream(key: str, entry: _Entry, called: str) -> None:
+def _refuse_stream(key: str, entry: Entry, called: str) -> None:
     if key == "STREAM":
         raise ConfigError(
             f"{entry.where}: {called}.STREAM: streamed runs are not built yet", "Leave the key out."
         )
 
 
-def _check_key(key: str, entry: _Entry, called: str) -> None:
+def _check_key(key: str, entry: Entry, called: str) -> None:
     if not _KEY.fullmatch(key):
         raise ConfigError(f"{entry.where}: {called}.{key!r}: no key", "Use A-Z, 0-9 and _.")
 
 
-def _choice(value: str, allowed: tuple[str, ...], keys: _Keys, name: str, key: str) -> None:
+def _choice(value: str, allowed: tuple[str, ...], keys: Keys, name: str, key: str) -> None:
     if value not in allowed:
         near = ", ".join(word for word in allowed if word)
         raise ConfigError(

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tools import jsontext
+from tools.errors import ConfigError
+
+texts = st.text().filter(lambda text: "\0" not in text)
+keys = texts.filter(lambda text: not text.startswith("__"))
+scalars = st.none() | st.booleans() | st.integers() | texts
+numbers = st.floats(allow_nan=False, allow_infinity=False)
+values = st.recursive(
+    scalars | numbers,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3),
+    max_leaves=15,
+)
+
+
+@given(st.dictionaries(st.text("ABC", min_size=1), values), st.sampled_from([None, 1]))
+def test_it_reads_what_the_standard_library_writes(
+    value: dict[str, object], indent: int | None
+) -> None:
+    raw = json.dumps(value, indent=indent, ensure_ascii=bool(indent)).encode(
+        "utf-8", "surrogatepass"
+    )
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return
+    assert jsontext.plain(jsontext.parse(raw, "x")) == value
+
+
+def test_lines_and_comments_that_repeat() -> None:
+    table = jsontext.parse(b'{\n "__a": 1,\n "__a": 2,\n "B": {\n  "C": 3}\n}', "x")
+    assert table.values.keys() == {"B"}
+    assert table.lines == {"B": 4}
+    assert table.values["B"].lines == {"C": 5}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('{"A": 1,\n "A": 2}', r"x:2: the key A repeats"),
+        ('{"A": 1,}', r"x:1: a key is expected, not '}' \(column 9\)"),
+        ('{"A": [1,]}', r"a value is expected, not '\]'"),
+        ('{"A" 1}', r"a colon is missing after the key 'A'"),
+        ('{"A": 1 "B": 2}', r"a comma or } is missing"),
+        ('{"A": NaN}', r"a value is expected, not 'NaN'"),
+        ('{"A": Infinity}', r"not 'Infinity'"),
+        ('{"A": -}', r"a value is expected"),
+        ('{"A": 01}', r"a comma or } is missing"),
+        ('{"A": "x\ny"}', r"x:1: invalid control character"),
+        ('{"A": "x', r"x:1: unterminated string"),
+        ('{"A": "\\u0000"}', r"NUL"),
+        ("{\n\n// no\n}", r"x:3: a key is expected"),
+        ('{"A": 1} x', r"something follows"),
+        ("[1]", r"must be an object"),
+        ("", r"ends before it is complete"),
+        ('{"A": ' + "[" * 30 + "]" * 30 + "}", r"deeper than 20"),
+        ('{"A": tru}', r"not 'tru'"),
+    ],
+)
+def test_what_is_wrong_is_said_with_line_and_column(text: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        jsontext.parse(text.encode(), "x")
+
+
+def test_not_utf8_and_too_large() -> None:
+    with pytest.raises(ConfigError, match="x:2: not UTF-8") as caught:
+        jsontext.parse(b'{\n"A": "\xff"}', "x")
+    assert "0xff" in caught.value.hint
+    with pytest.raises(ConfigError, match="larger than"):
+        jsontext.parse(b" " * (1 << 20) + b"{}", "x")
+
+
+def test_a_byte_order_mark_is_no_trouble() -> None:
+    assert jsontext.parse(b"\xef\xbb\xbf{}", "x").values == {}

@@ -1,0 +1,81 @@
+"""What conf.json may hold: the keys of GENERAL and those of any section."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from tools import options
+from tools.errors import ConfigError
+from tools.options import Duration, option
+
+INTERPRETER = "python"
+
+
+@dataclass(frozen=True)
+class General:
+    """The keys of GENERAL."""
+
+    hostname: str = option("name of this server; the folder of its backups in every store")
+    work_folder: Path = option("temporary work", default=Path("/opt/backup"))
+    local_backup: Path | None = option("folder of the local store", default=None)
+    home_folder: Path = option("where the code is; default: where this program is", default=None)
+    log_folder: Path = option(
+        "log file, or folder of logs", default=Path("/var/log/nc-backup-py/nc-backup-py.log")
+    )
+    log_size: int = option("MiB of one log file before it is put aside", default=10, least=1)
+    log_files: int = option("how many of those are kept", default=10, least=1)
+    disk_space_check: bool = option(
+        "look at the partition of WORK_FOLDER before each section", default=True
+    )
+    disk_space_threshold: float = option(
+        "percent free: below it a warning, below half an error, below a tenth the run stops",
+        default=20.0,
+        least=0,
+    )
+    message_config_command: str = option(
+        "address of the report server; without it no report is sent", default=""
+    )
+    message_config_method: str = option("how reports are sent; only post is known", default="post")
+    message_config_wait: Duration = option(
+        "seconds before a report's second try; each wait is longer than the last",
+        default=Duration(5.0),
+    )
+    max_runtime: Duration | None = option("how long a run may take (90, 30m, 12h)", default=None)
+    allow_root: bool = option("run as root all the same (for containers)", default=False)
+
+    def __post_init__(self) -> None:
+        if not self.hostname.strip() or re.search(r"[/\x00-\x1f\x7f]", self.hostname):
+            raise ConfigError("HOSTNAME: must be a name without / and control characters")
+        if self.hostname.strip(". ") == "" or self.hostname.startswith("-"):
+            raise ConfigError(f"HOSTNAME: {self.hostname!r} cannot be the name of a folder")
+        if self.message_config_method.lower() != "post":
+            raise ConfigError(
+                f"MESSAGE_CONFIG_METHOD: {self.message_config_method!r} is not known", 'Use "post".'
+            )
+        if self.disk_space_threshold > 100:  # noqa: PLR2004  (percent)
+            raise ConfigError("DISK_SPACE_THRESHOLD: more than 100 percent cannot be free")
+
+
+@dataclass(frozen=True)
+class SectionKeys:
+    """The keys of any other section."""
+
+    action: str = option("`execute`: spawn a program; `load`: run a plugin class")
+    name: str = option("execute: folder of the module", default="")
+    executable: str = option("execute: file in that folder; default NAME.py", default="")
+    execute_with: str = option("execute: interpreter (bash, perl, php ...)", default=INTERPRETER)
+    from_: str = option("load: folder", default="")
+    filename: str = option("load: file without .py", default="")
+    class_: str = option("load: class", default="")
+    parameters: str = option("what is handed to the module", default="")
+    parameters_mode: str = option("`flat`: the values alone, without --KEY", default="")
+    needs: options.Words = option("sections that must not have failed", default=())
+    on_error: str = option("`stop`: no section runs after this one failed", default="continue")
+    timeout: Duration | None = option("how long it may take (90, 30m, 12h)", default=None)
+    environment: options.Words = option("names of variables that are handed on", default=())
+
+
+SECTION_KEYS = tuple(f.name.upper().rstrip("_") for f in dataclasses.fields(SectionKeys))

@@ -1,0 +1,107 @@
+"""conf.json with all that it includes, merged; each key remembers the place that it comes from."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tools import filesystem_handling, jsontext
+from tools.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A value with the place that it comes from: its file, line and folder."""
+
+    value: Any
+    where: str
+    folder: Path
+
+
+Keys = dict[str, Entry]
+
+
+@dataclass(frozen=True)
+class Files:
+    """Reads files, each of them only if nobody else could have changed it.
+
+    insecure: read it all the same.
+    """
+
+    insecure: bool = False
+
+    def merged(self, path: Path, above: tuple[Path, ...] = ()) -> dict[str, Entry]:
+        """The sections of a file over those of the files that it includes."""
+        real = path.resolve()
+        if real in above:
+            chain = " -> ".join(map(str, (*above, real)))
+            raise ConfigError(f"{path}: INCLUDE goes round in a circle", f"{chain}.")
+        table = jsontext.parse(self.read(path), str(path))
+        found: dict[str, Entry] = {}
+        include = table.values.get("INCLUDE", [])
+        files = include.split() if isinstance(include, str) else include
+        if not isinstance(files, list) or not all(isinstance(name, str) for name in files):
+            raise ConfigError(f"{path}:{table.lines['INCLUDE']}: INCLUDE: must be a list of files")
+        for name in files:
+            for section, entry in self.merged(real.parent / name, (*above, real)).items():
+                _merge(found, section, entry)
+        for key, value in table.values.items():
+            where = f"{path}:{table.lines[key]}"
+            if key in ("INCLUDE", "$schema"):
+                continue
+            if not isinstance(value, jsontext.Table):
+                raise ConfigError(
+                    f"{where}: {key}: a section must be an object", 'Like {"ACTION": ...}.'
+                )
+            _merge(found, key, Entry(_entries(value, path, real.parent), where, real.parent))
+        return found
+
+    def read(self, path: Path) -> bytes:
+        """The bytes of a file, checked and read through one descriptor."""
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError as error:
+            hint = "Name the config with -c." if isinstance(error, FileNotFoundError) else ""
+            raise ConfigError(
+                f"{path}: {(error.strerror or 'cannot be read').lower()}", hint
+            ) from None
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise ConfigError(f"{path}: is not a regular file", "-c names the file conf.json.")
+            self.secure(path)
+            return os.read(descriptor, jsontext.MOST_BYTES + 1)
+        finally:
+            os.close(descriptor)
+
+    def secure(self, path: Path) -> None:
+        """Refuse what somebody else could change: it would run as this user."""
+        why = "" if self.insecure else filesystem_handling.insecure(path)
+        if why:
+            trouble, _, mend = why.partition(": ")
+            raise ConfigError(
+                f"{path}: {trouble}", f"{mend} (or --insecure-permissions, if you must)."
+            )
+
+
+def _entries(table: jsontext.Table, path: Path, folder: Path) -> Keys:
+    """The keys of a section with their places; PARAMETERS likewise."""
+    found: Keys = {}
+    for key, value in table.values.items():
+        nested = key == "PARAMETERS" and isinstance(value, jsontext.Table)
+        held = _entries(value, path, folder) if nested else value
+        found[key] = Entry(
+            held if nested else jsontext.plain(value), f"{path}:{table.lines[key]}", folder
+        )
+    return found
+
+
+def _merge(into: dict[str, Entry], name: str, entry: Entry) -> None:
+    """Lay a section over one of the same name: key by key, PARAMETERS likewise."""
+    if name in into and isinstance(into[name].value, dict) and isinstance(entry.value, dict):
+        for key, given in entry.value.items():
+            _merge(into[name].value, key, given)
+    else:
+        into[name] = entry
