@@ -6,6 +6,7 @@ Stands on the standard library alone: it runs before anything is installed.
 from __future__ import annotations
 
 import ast
+import io
 import os
 import re
 import shutil
@@ -29,6 +30,8 @@ _TAIL = 5  # lines of a failed program that are shown
 
 def main(argv: Sequence[str]) -> int:
     """The command line of setup.py; trouble is one line and a hint."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # in order with what pip and errors say
     try:
         return _perform(argv)
     except (BackupError, OSError) as error:
