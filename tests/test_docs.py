@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests import system
-from tools import config, house, options, plugin
+from tools import config, declarations, house, options, plugin
 from tools.result import Status
 
 ROOT = plugin.ROOT
@@ -33,6 +33,13 @@ def test_the_page_of_a_module_holds_its_keys(name: str) -> None:
     page = ROOT / "docs/modules" / f"{Path(name).stem}.md"
     tables = re.findall(r"(?:^\|.*\n)+", page.read_text(encoding="utf-8"), re.M)
     assert options.table(plugin.load(name).Options) + "\n" in tables
+
+
+def test_the_page_of_the_config_holds_every_key() -> None:
+    page = (ROOT / "docs/config.md").read_text(encoding="utf-8")
+    sections = options.table(declarations.SectionKeys)
+    for table in (options.table(declarations.General), sections.replace("FROM_", "FROM")):
+        assert table.replace("CLASS_", "CLASS") in page
 
 
 def test_no_page_of_a_module_that_is_not_there() -> None:

@@ -1,15 +1,14 @@
 from __future__ import annotations
 
-import os
 import random
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.system import peak
 from tools import plugin
 from tools.errors import StageError
 
@@ -71,7 +70,7 @@ def test_what_is_compressed_is_recognised(name: str) -> None:
 
 
 @pytest.mark.parametrize("way", ["pack", "unpack"])
-def test_memory_stays_small(tmp_path: Path, way: str) -> None:
+def test_memory_stays_small(way: str) -> None:
     code = """
 import sys
 from tools import plugin
@@ -84,9 +83,4 @@ if sys.argv[1] == "unpack":
 for chunk in packed:
     pass
 """
-    argv = [sys.executable, "-c", code, way]
-    environment = {**os.environ, "PYTHONPATH": str(plugin.ROOT)}
-    child = os.posix_spawn(sys.executable, argv, environment)
-    _, status, usage = os.wait4(child, 0)
-    assert os.waitstatus_to_exitcode(status) == 0
-    assert usage.ru_maxrss < 200 * 1024  # KiB
+    assert peak(sys.executable, "-c", code, way) < 200 * 1024
