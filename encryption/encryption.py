@@ -276,9 +276,10 @@ def _named(targets: Paths, destination: Path) -> dict[str, Path]:
 
 def _decrypt(options: Options) -> Result:
     """Decrypt one part or many into one file, which appears when its last byte is verified."""
-    if len(options.targets) != 1 or options.destination is None:
-        raise ConfigError("-d needs --OBJECTIVES (one) and --DESTINATION", "--help lists the keys.")
-    stem, files = parts.find(options.targets[0], (age.MAGIC, openssl.MAGIC))
+    if not options.targets or options.destination is None:
+        raise ConfigError("-d needs --OBJECTIVES and --DESTINATION", "--help lists the keys.")
+    objective = Path(" ".join(map(str, options.targets)))  # one path, though spaces part a list
+    stem, files = parts.find(objective, (age.MAGIC, openssl.MAGIC))
     target = options.destination
     if target.is_dir():
         target /= stem.removesuffix(".age").removesuffix(".crypt")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hmac
+import json
 import os
 import subprocess
 import sys
@@ -16,6 +18,7 @@ PROGRAM = str(plugin.ROOT / "encryption/encryption.py")
 encryption = plugin.load("encryption/encryption.py")
 parts = plugin.load("encryption/parts.py")
 keys = plugin.load("encryption/keys.py")
+MAGICS = (b"age-encryption.org/v1\n", b"Salted__")
 SIZES = (0, 1, 15, 16, 17, 65536, 1_000_003)
 
 
@@ -84,7 +87,7 @@ def test_keygen_never_overwrites_and_prints_only_the_recipient(tmp_path: Path) -
     assert "AGE-SECRET-KEY-1" in text
     assert "AGE-SECRET-KEY" not in said
     assert "Store a copy" in said
-    assert "nothing is overwritten" in run("--KEYGEN", "--KEY_FILE", path, code=1)
+    assert "nothing is overwritten" in run("--KEYGEN", "--KEY_FILE", path, code=2)
     assert path.read_text() == text
 
 
@@ -183,6 +186,12 @@ def test_four_troubles_have_four_messages_and_leave_nothing(tmp_path: Path, key:
     last.write_bytes(end[:-100])
     assert "error: the file ends too early" in decrypt(key, stem, out, code=1)
     last.write_bytes(end)
+    second.write_bytes(good[:-7])
+    assert f"error: {second} is cut off: 1048569 bytes" in decrypt(key, stem, out, code=1)
+    second.write_bytes(good)
+    last.rename(tmp_path / "away")
+    assert f"error: part 003 seems to be missing: {last}" in decrypt(key, stem, out, code=1)
+    (tmp_path / "away").rename(last)
     second.rename(tmp_path / "away")
     assert f"error: part 001 is missing: {second}" in decrypt(key, stem, out, code=1)
     (tmp_path / "away").rename(second)
@@ -194,13 +203,13 @@ def test_four_troubles_have_four_messages_and_leave_nothing(tmp_path: Path, key:
 def test_one_of_many_parts_is_not_taken_for_the_whole(tmp_path: Path, key: Path) -> None:
     stem = encrypt(tmp_path, key, os.urandom(2 << 20))
     said = decrypt(key, f"{stem}.000", tmp_path / "out", code=2)
-    assert f"Name them all: {stem}" in said
+    assert f"Name how all of them begin: {stem}" in said
 
 
 def test_nothing_is_overwritten(tmp_path: Path, key: Path) -> None:
     stem = encrypt(tmp_path, key, b"plain")
     (tmp_path / "out").write_text("precious")
-    assert "nothing is overwritten" in decrypt(key, stem, tmp_path / "out", code=1)
+    assert "nothing is overwritten" in decrypt(key, stem, tmp_path / "out", code=2)
     assert (tmp_path / "out").read_text() == "precious"
 
 
@@ -209,7 +218,7 @@ def test_nothing_is_overwritten(tmp_path: Path, key: Path) -> None:
     [
         (None, 0, "--KEYGEN"),
         ("", 0o600, "is empty"),
-        ("short", 0o600, "no key of 128 bits"),
+        ("short", 0o600, "at most 30 bits of 128"),
         ("AGE-SECRET-KEY-1QQQQ", 0o600, ":1: not an age identity"),
         ("a" * 64, 0o644, "chmod 0600"),
     ],
@@ -234,15 +243,64 @@ def test_no_input_is_a_failure(tmp_path: Path, key: Path) -> None:
     assert "nothing to encrypt" in run(*words, code=1)
 
 
-def test_two_files_of_one_name_are_refused_before_anything_is_done(
-    tmp_path: Path, key: Path
-) -> None:
+def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path: Path, key: Path) -> None:
     for folder in ("a", "b"):
         (tmp_path / "in" / folder).mkdir(parents=True)
         (tmp_path / "in" / folder / "x").write_text(folder)
-    words = ["--KEY_FILE", key, "--TARGETS", tmp_path / "in", "--DESTINATION", tmp_path / "out"]
-    assert "two files" in run(*words, code=1)
+    (tmp_path / "in/y").write_text("alone")
+    out = tmp_path / "out"
+    run("--KEY_FILE", key, "--TARGETS", tmp_path / "in", "--DESTINATION", out)
+    names = ["in%2Fa%2Fx.age.000", "in%2Fb%2Fx.age.000", "y.age.000"]
+    assert sorted(path.name for path in out.iterdir()) == names
+    decrypt(key, out / names[1], tmp_path)
+    assert (tmp_path / "in%2Fb%2Fx").read_text() == "b"
+
+
+def test_files_that_no_folder_tells_apart_are_refused(tmp_path: Path, key: Path) -> None:
+    targets = [tmp_path / one / "in" for one in ("a", "b")]
+    for target in targets:
+        target.mkdir(parents=True)
+        (target / "x").touch()
+    words = ["--KEY_FILE", key, "--TARGETS", " ".join(map(str, targets))]
+    assert "two files" in run(*words, "--DESTINATION", tmp_path / "out", code=1)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("below", ["in", "in/encrypted"])
+def test_what_is_encrypted_is_not_encrypted_again(tmp_path: Path, key: Path, below: str) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/x").touch()
+    words = ["--KEY_FILE", key, "--TARGETS", tmp_path / "in", "--DESTINATION", tmp_path / below]
+    assert "lies in TARGETS" in run(*words, code=2)
+
+
+def test_a_whole_set_of_a_run_that_died_is_kept(tmp_path: Path, key: Path) -> None:
+    stem = encrypt(tmp_path, key, b"plain", "--REMOVE_TARGETS", "False")
+    first = Path(f"{stem}.000")
+    before = first.read_bytes()
+    words = ["--KEY_FILE", key, "--TARGETS", tmp_path / "in", "--DESTINATION", stem.parent]
+    assert "1 of them were encrypted already" in run(*words)
+    assert first.read_bytes() == before
+    assert not list((tmp_path / "in").iterdir())
+
+
+@pytest.mark.parametrize("change", ["source", "key", "cut"])
+def test_a_set_that_is_not_of_this_source_is_made_anew(
+    tmp_path: Path, key: Path, change: str
+) -> None:
+    stem = encrypt(tmp_path, key, b"plain", "--REMOVE_TARGETS", "False")
+    first = Path(f"{stem}.000")
+    if change == "source":
+        (tmp_path / "in/20261123_030000.tar.zst").write_bytes(b"other")
+    elif change == "key":
+        key = tmp_path / "other key"
+        run("--KEYGEN", "--KEY_FILE", key)
+    else:
+        first.write_bytes(first.read_bytes()[:-1])
+    words = ["--KEY_FILE", key, "--TARGETS", tmp_path / "in", "--DESTINATION", stem.parent]
+    assert "already" not in run(*words)
+    decrypt(key, first, tmp_path / "out")
+    assert (tmp_path / "out").read_bytes() == (b"other" if change == "source" else b"plain")
 
 
 def test_parts_count_beyond_999_and_are_joined_by_number(tmp_path: Path) -> None:
@@ -253,7 +311,7 @@ def test_parts_count_beyond_999_and_are_joined_by_number(tmp_path: Path) -> None
         "x.age.1000",
         "x.age.1001",
     ]
-    stem, found = parts.find(tmp_path / "x.age")
+    stem, found = parts.find(tmp_path / "x.age", MAGICS)
     assert (stem, found) == ("x.age", made)
     assert b"".join(path.read_bytes() for path in found) == bytes(n % 251 for n in range(1005))
 
@@ -284,15 +342,183 @@ def test_a_failing_stream_leaves_no_part(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("step", range(6))
+def test_a_kill_between_two_names_leaves_no_whole_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    """An older set goes, a new one comes; at each step a process is killed for good."""
+    parts.write([b"old"], tmp_path, "x.age", 1)
+    child = os.fork()
+    if child == 0:
+        count = 0
+        real_unlink, real_publish = Path.unlink, parts.filesystem_handling.publish
+
+        def counted() -> None:
+            nonlocal count
+            if count == step:
+                os.kill(os.getpid(), 9)
+            count += 1
+
+        def unlink(path: Path, missing_ok: bool = False) -> None:  # noqa: FBT001, FBT002, RUF100
+            if not path.name.startswith("."):
+                counted()
+            real_unlink(path, missing_ok=missing_ok)
+
+        def publish(temporary: Path, path: Path) -> None:
+            counted()
+            real_publish(temporary, path)
+
+        monkeypatch.setattr(Path, "unlink", unlink)
+        monkeypatch.setattr(parts.filesystem_handling, "publish", publish)
+        parts.write([b"new"], tmp_path, "x.age", 1)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -9
+    found = parts.parts_of(tmp_path, "x.age")
+    if 0 in found:
+        assert b"".join(path.read_bytes() for path in found.values()) == b"old"
+    parts.write([b"new"], tmp_path, "x.age", 1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"x.age.00{n}" for n in range(3)]
+
+
+@pytest.mark.needs("root", "mount")
+def test_a_full_disk_leaves_nothing_and_the_source_stays(tmp_path: Path, key: Path) -> None:
+    full = tmp_path / "full"
+    full.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(full)], check=True)
+    try:
+        source = tmp_path / "source"
+        source.write_bytes(bytes(3 << 20))
+        words = ["--KEY_FILE", key, "--TARGETS", source, "--DESTINATION", full]
+        said = run(*words, "--FILE_SIZE", 1, code=1)
+        assert "No space left" in said
+        assert str(full) in said
+        assert list(full.iterdir()) == []
+        stem = encrypt(tmp_path, key, bytes(3 << 20))
+        assert "No space left" in decrypt(key, stem, full / "out", code=1)
+        assert list(full.iterdir()) == []
+    finally:
+        subprocess.run(["umount", str(full)], check=True)
+    assert source.stat().st_size == 3 << 20
+
+
+def test_a_lone_file_whose_name_looks_numbered(tmp_path: Path, key: Path) -> None:
+    stem = encrypt(tmp_path, key, b"plain")
+    lone = tmp_path / "dump.2026"
+    Path(f"{stem}.000").rename(lone)
+    decrypt(key, lone, tmp_path / "out")
+    assert (tmp_path / "out").read_bytes() == b"plain"
+    lone.write_bytes(b"the middle of something")
+    assert "part 000 is missing" in decrypt(key, lone, tmp_path / "again", code=1)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "is empty"),
+        (b"PK\x03\x04 and more", "no known format"),
+        (b"-----BEGIN AGE ENCRYPTED FILE-----\n", "in armor"),
+        (b"Salted__1234", "ends in its header"),
+        (b"age-encryption.org/v1", "ends in its header"),
+    ],
+)
+def test_what_is_no_encrypted_file(tmp_path: Path, key: Path, content: bytes, says: str) -> None:
+    path = tmp_path / "x.age.000"
+    path.write_bytes(content)
+    used = key
+    if content.startswith(b"Salted"):
+        used = tmp_path / "old"
+        used.write_text("a" * 32)
+        used.chmod(0o600)
+    assert says in decrypt(used, path, tmp_path / "out", code=1)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_old_format_tells_a_cut_from_a_wrong_key(tmp_path: Path, password: Path) -> None:
+    stem = encrypt(tmp_path, password, bytes(100), "--FORMAT", "openssl")
+    first = Path(f"{stem}.000")
+    whole = first.read_bytes()
+    first.write_bytes(whole[:-1])
+    assert "ends too early" in decrypt(password, first, tmp_path / "out", code=1)
+    first.write_bytes(whole[:-16])
+    assert "wrong key, or the end" in decrypt(password, first, tmp_path / "out", code=1)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_passphrase_by_reference_is_never_seen(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("a passphrase of many words\n")
+    plain = tmp_path / "in"
+    plain.write_bytes(b"plain")
+    there = ["--PASSPHRASE", f"file:{secret}"]
+    said = run(*there, "--TARGETS", plain, "--DESTINATION", tmp_path / "out")
+    said += run(
+        "-d", *there, "--OBJECTIVES", tmp_path / "out/in.age", "--DESTINATION", tmp_path / "again"
+    )
+    assert (tmp_path / "again").read_bytes() == b"plain"
+    secret.write_text("another")
+    objective = ["--OBJECTIVES", tmp_path / "out/in.age", "--DESTINATION", tmp_path / "third"]
+    said += run("-d", *there, *objective, code=1)
+    assert "wrong key" in said
+    assert "many words" not in said
+    assert "another" not in said
+    assert "PASSPHRASE" in run(*there, "--FORMAT", "openssl", code=2)
+
+
+def test_more_recipients_than_the_key_file_holds(tmp_path: Path, key: Path) -> None:
+    other = tmp_path / "other"
+    public = keys.generate(other)
+    stem = encrypt(tmp_path, key, b"plain", "--RECIPIENTS", str(public))
+    for number, used in enumerate((key, other)):
+        decrypt(used, stem, tmp_path / f"out{number}")
+    assert "not an age recipient" in run(
+        "--KEY_FILE", key, "--TARGETS", key.parent / "other", "--RECIPIENTS", "age1x",
+        "--DESTINATION", tmp_path / "never", code=2,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["with space", "-dash", "new\nline.tar", "quote'\"", "100%"])
+def test_any_name(tmp_path: Path, key: Path, name: str) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / name).write_text("plain")
+    out = tmp_path / "out"
+    run("--KEY_FILE", key, "--TARGETS", tmp_path / "in", "--DESTINATION", out)
+    objective = str(out / f"{name}.age")
+    if "\n" in name:  # white space parts a list: such a name needs the form of JSON
+        objective = json.dumps([objective])
+    decrypt(key, objective, tmp_path / "back")
+    assert (tmp_path / "back").read_text() == "plain"
+
+
+@pytest.mark.parametrize(
+    ("password", "bits"),
+    [(b"0" * 32, 128), (b"0" * 31, 124), (b"z" * 22, 132), (b"z" * 21, 126), (b"\xff" * 16, 128)],
+)
+def test_what_a_password_can_hold(tmp_path: Path, password: bytes, bits: int) -> None:
+    assert keys.bits(password) == bits
+    path = tmp_path / "key"
+    path.write_bytes(password + b"\n")
+    path.chmod(0o600)
+    assert bool(keys.read(path).recipients) == (bits >= 128)
+    assert keys.password(keys.read(path), path) == password
+
+
+def test_the_derived_key_is_as_documented(tmp_path: Path, password: Path) -> None:
+    """HKDF of RFC 5869 by hand; a backup must open for ever."""
+    text = password.read_bytes().strip()
+    start = hmac.digest(b"nc-backup-py/keyfile/v1", text, "sha256")
+    secret = hmac.digest(start, b"age-x25519-identity\x01", "sha256")
+    assert keys.read(password).identities[0].secret == secret
+
+
 def test_what_is_meant_must_be_clear(tmp_path: Path) -> None:
     for name in ("a1.age.000", "a2.age.000"):
         (tmp_path / name).touch()
     with pytest.raises(ConfigError, match="2 backups"):
-        parts.find(tmp_path / "a")
+        parts.find(tmp_path / "a", MAGICS)
     with pytest.raises(ConfigError, match="nothing begins with"):
-        parts.find(tmp_path / "b")
-    with pytest.raises(ConfigError, match="no folder"):
-        parts.find(tmp_path / "none/b")
+        parts.find(tmp_path / "b", MAGICS)
+    with pytest.raises(ConfigError, match="does not exist"):
+        parts.find(tmp_path / "none/b", MAGICS)
 
 
 def test_memory_stays_small(tmp_path: Path, key: Path) -> None:
