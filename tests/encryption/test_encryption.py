@@ -540,3 +540,21 @@ def test_memory_stays_small(tmp_path: Path, key: Path) -> None:
     _, status, usage = os.wait4(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0
     assert usage.ru_maxrss < 100 * 1024  # KiB
+
+
+def test_a_source_that_stays_is_named(tmp_path: Path) -> None:
+    """A folder stands for what cannot be removed: root may remove any file."""
+    (tmp_path / "gone").touch()
+    (left,) = encryption._remove([tmp_path / "gone", tmp_path])
+    assert left.startswith(f"{tmp_path} could not be removed: ")
+    assert not (tmp_path / "gone").exists()
+
+
+def test_the_check_of_backup_t_changes_nothing(tmp_path: Path, key: Path) -> None:
+    before = sorted(tmp_path.iterdir())
+    (line,) = encryption.test(encryption.Options(key_file=key))
+    assert line == f"encrypts as age with {key}"
+    assert sorted(tmp_path.iterdir()) == before
+    with pytest.raises(ConfigError, match="no such file") as caught:
+        encryption.test(encryption.Options(key_file=tmp_path / "none"))
+    assert "--KEYGEN --KEY_FILE" in caught.value.hint
