@@ -16,5 +16,7 @@ def enter() -> None:
     that is in an environment already stays there.
     """
     python = FOLDER / "bin/python"
-    if sys.prefix == sys.base_prefix and python.exists():
+    whole = (FOLDER / "pyvenv.cfg").exists() and python.exists()
+    # a broken environment must not make this process replace itself for ever
+    if whole and sys.prefix == sys.base_prefix and Path(sys.executable) != python:
         os.execv(python, [str(python), *sys.orig_argv[1:]])  # noqa: S606  (no shell is wanted)
