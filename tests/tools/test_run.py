@@ -1,0 +1,98 @@
+"""What a run decides: disk space, what is removed, what a run is called."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from tests.system import System, execute
+from tools import config, filesystem_handling, run
+from tools.errors import ConfigError
+from tools.result import Result, Status
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> System:
+    made = System(tmp_path)
+    made.module("good", "print('fine')")
+    return made
+
+
+@pytest.mark.parametrize(
+    ("free", "level", "status"),
+    [
+        (50.0, "", Status.OK),
+        (19.0, "WARNING", Status.OK),
+        (9.0, "ERROR", Status.OK),
+        (1.9, "CRITICAL", Status.FAILED),
+    ],
+)
+def test_the_documented_levels_of_disk_space(
+    system: System, monkeypatch: pytest.MonkeyPatch, free: float, level: str, status: Status
+) -> None:
+    monkeypatch.setattr(filesystem_handling, "free_percent", lambda _path: free)
+    said: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.emit = said.append  # type: ignore[method-assign]
+    run.logger.addHandler(handler)
+    path = system.configure({"A": execute("good"), "B": execute("good")}, DISK_SPACE_CHECK="True")
+    outcome = run.perform(config.load(path), config.load(path).sections, None)
+    run.logger.removeHandler(handler)
+    assert outcome.status is status
+    lines = [record for record in said if "of the partition" in record.getMessage()]
+    assert {record.levelname for record in lines} - {"INFO"} <= {level, "ERROR"}
+    assert bool(lines) is bool(level)
+    if status is Status.FAILED:
+        assert all("DISK_SPACE_THRESHOLD" in step.result.message for step in outcome.steps)
+        assert [step.result.message[:7] for step in outcome.steps] == ["not run", "not run"]
+
+
+def test_two_runs_in_one_second_have_two_names(system: System) -> None:
+    path = system.configure({"A": execute("good")})
+    loaded = config.load(path)
+    names = {run.perform(loaded, loaded.sections, None).run_id for _ in range(3)}
+    assert len(names) == 3
+
+
+def test_a_source_that_cannot_be_removed_makes_the_run_unclean(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (system.source / "a").write_text("a")
+    loaded = config.load(system.configure(system.whole()))
+    real = filesystem_handling.remove
+
+    def refuse(path: Path) -> None:
+        if ".age." in path.name:
+            raise PermissionError(13, "Permission denied", str(path))
+        real(path)
+
+    monkeypatch.setattr(filesystem_handling, "remove", refuse)
+    outcome = run.perform(loaded, loaded.sections, None)
+    assert outcome.status is Status.UNCLEAN
+    assert outcome.status.exit_code == 5
+    assert "could not be removed" in outcome.troubles()[0]
+    assert len(system.stored()) == 1
+
+
+def test_what_no_source_may_back_up(system: System) -> None:
+    loaded = config.load(system.configure(system.whole()))
+    private = run.private_paths(loaded)
+    assert {str(system.work), str(system.store), str(system.key)} <= set(private)
+
+
+def test_a_section_that_is_not_there_cannot_be_chosen(system: System) -> None:
+    loaded = config.load(system.configure({"A": execute("good")}))
+    with pytest.raises(ConfigError, match="no section X"):
+        run.select(loaded, ["X"], [])
+
+
+def test_the_size_is_measured_or_stored_or_unknown(system: System) -> None:
+    loaded = config.load(system.configure({"A": execute("good")}))
+    outcome = run.perform(loaded, loaded.sections, None)
+    assert outcome.size == "N/A"
+    stored = run.Step("S", "store", Result(Status.OK, "", bytes=2048))
+    measured = run.Step("M", "check", Result(Status.OK, "", size="1.00 GB"))
+    assert run.Outcome("", "", outcome.begin, 0, Status.OK, (stored,)).size == "2.00 KB"
+    assert run.Outcome("", "", outcome.begin, 0, Status.OK, (measured, stored)).size == "1.00 GB"
