@@ -18,9 +18,8 @@ import traceback
 from collections.abc import Sequence
 from datetime import datetime, timezone
 
-from tools.config import Config
-
 from tools import config, date_str_utils, log, os_works, preview, run, terminal
+from tools.config import Config
 from tools.errors import BackupError, Cancelled, ConfigError
 from tools.log import logger
 from tools.result import Status, worst
@@ -108,7 +107,11 @@ def _run(given: argparse.Namespace, loaded: Config, chosen: Sequence[config.Sect
 
 def _refused(given: argparse.Namespace, error: ConfigError) -> int:
     """A config that cannot be run is reported too, once the address is known."""
-    known = config.report_address(given.config) if given.run else None
+    known = (
+        config.report_address(given.config, insecure=given.insecure_permissions)
+        if given.run
+        else None
+    )
     hostname, address, work_folder = known or ("", "", Path())
     outcome = _nothing_but(Status.REFUSED, str(error), hostname, error.hint)
     return _reported(given, outcome, (address, work_folder, 1.0), log.RunLog())

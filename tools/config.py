@@ -6,21 +6,32 @@ import dataclasses
 import difflib
 import os
 import re
+import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tools import house, jsontext, mask, options, plugin
+from tools import house, mask, options, plugin
 from tools.declarations import SECTION_KEYS, General, SectionKeys
 from tools.errors import ConfigError
 from tools.included import Entry, Files, Keys
-from tools.options import Paths
 from tools.secret import Secret
+from tools.values import (
+    anchored,
+    check_key,
+    choice,
+    filled,
+    one_line,
+    refuse_stream,
+    refuse_unknown,
+    trouble,
+)
 
 _NEAR = 0.8  # how alike an unknown key of GENERAL must be to a known one to be a slip
-_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_SECTION = re.compile(r"[^/\x00-\x1f\x7f.\s-][^/\x00-\x1f\x7f]*")  # it stands in names of files
+_LONGEST_SECTION = 100  # bytes
 
 
 @dataclass(frozen=True)
@@ -71,23 +82,35 @@ def load(path: Path, *, insecure: bool = False) -> Config:
 
     insecure: accept files that somebody else could change. Raises ConfigError.
     """
-    return _Loader(insecure).load(path)
-
-
-def report_address(path: Path) -> tuple[str, str, Path] | None:
-    """HOSTNAME, report address and WORK_FOLDER of a config that may be broken elsewhere."""
     try:
-        general = Files(insecure=True).merged(path)["GENERAL"].value
-        values = {
-            key: options.to_text(jsontext.plain(entry.value)) for key, entry in general.items()
+        return _Loader(insecure).load(path)
+    except ConfigError as error:
+        raise ConfigError(one_line(str(error)), one_line(error.hint)) from None
+
+
+def report_address(path: Path, *, insecure: bool = False) -> tuple[str, str, Path] | None:
+    """HOSTNAME, report address and WORK_FOLDER of a config that may be broken elsewhere.
+
+    None where they cannot be read, or where somebody else could have written them: reports
+    that wait in WORK_FOLDER would go to that address.
+    """
+    files = Files(insecure)
+    try:
+        try:
+            general = files.merged(path)["GENERAL"].value
+        except ConfigError:  # what it includes may be what is broken
+            general = files.own(path)["GENERAL"].value
+        texts = {
+            key: options.to_text(anchored(General, key, general[key]))
+            for key in ("HOSTNAME", "MESSAGE_CONFIG_COMMAND", "WORK_FOLDER")
+            if key in general
         }
-        known = {key: values[key] for key in values if key in options.keys(General)}
-        read = options.fill(General, known)
-    except (ConfigError, OSError, KeyError, AttributeError):
+        read = options.fill(General, {"HOSTNAME": "unknown", **texts})
+    except (ConfigError, KeyError):
         return None
     if not read.message_config_command:
         return None
-    return read.hostname, read.message_config_command, path.resolve().parent / read.work_folder
+    return read.hostname, read.message_config_command, read.work_folder
 
 
 class _Loader:
@@ -96,6 +119,7 @@ class _Loader:
     def __init__(self, insecure: bool) -> None:
         self.files = Files(insecure)
         self.warnings: list[str] = []
+        self.places: dict[str, str] = {}  # of the keys of GENERAL
 
     def load(self, path: Path) -> Config:
         merged = self.files.merged(path)
@@ -103,7 +127,7 @@ class _Loader:
             raise ConfigError(
                 f"{path}:1: the section GENERAL is missing", "It holds at least HOSTNAME."
             )
-        general, handed = self.general(merged.pop("GENERAL").value)
+        general, handed = self.general(merged.pop("GENERAL"))
         sections: list[Section] = []
         for name, entry in merged.items():
             sections.append(
@@ -119,24 +143,27 @@ class _Loader:
 
     # --- GENERAL
 
-    def general(self, entries: Keys) -> tuple[General, dict[str, Any]]:
+    def general(self, section: Entry) -> tuple[General, dict[str, Any]]:
         known = options.keys(General)
+        entries: Keys = section.value
         handed: dict[str, Any] = {}
         for key, entry in entries.items():
-            _refuse_stream(key, entry, "GENERAL")
+            refuse_stream(key, entry, "GENERAL")
             if key not in known:
                 self.unknown_general(key, entry, known)
-            handed[key] = _anchored(General, key, entry)
-        texts = {k: options.to_text(v).removesuffix("%") for k, v in handed.items() if k in known}
-        general = _filled(General, texts, entries, "GENERAL")
+            self.places[key] = f"{entry.where}: GENERAL.{key}"
+            handed[key] = anchored(General, key, entry, self.places[key])
+        texts = {key: options.to_text(value) for key, value in handed.items() if key in known}
+        if "DISK_SPACE_THRESHOLD" in texts:
+            texts["DISK_SPACE_THRESHOLD"] = texts["DISK_SPACE_THRESHOLD"].removesuffix("%")
+        general: General = filled(General, texts, self.places, f"{section.where}: GENERAL")
         home = general.home_folder or plugin.ROOT
-        handed.setdefault("HOME_FOLDER", str(home))
-        handed.setdefault("WORK_FOLDER", str(general.work_folder))
-        if not home.is_dir():
-            where = entries["HOME_FOLDER"].where
-            raise ConfigError(
-                f"{where}: GENERAL.HOME_FOLDER: {home} is no folder", "It holds the code."
-            )
+        for key, folder in (("HOME_FOLDER", home), ("WORK_FOLDER", general.work_folder)):
+            handed[key] = handed.get(key) or str(folder)
+        why = trouble(home, stat.S_ISDIR)
+        if why:
+            place = self.places.get("HOME_FOLDER", f"{section.where}: GENERAL.HOME_FOLDER")
+            raise ConfigError(f"{place}: {home} is no folder{why}", "It holds the code.")
         return dataclasses.replace(general, home_folder=home), handed
 
     def unknown_general(self, key: str, entry: Entry, known: Iterable[str]) -> None:
@@ -146,24 +173,26 @@ class _Loader:
             raise ConfigError(
                 f"{entry.where}: GENERAL.{key}: unknown key", f"Did you mean {near[0]}?"
             )
-        _check_key(key, entry, "GENERAL")
+        check_key(key, entry, "GENERAL")
         self.warnings.append(
             f"{entry.where}: GENERAL.{key} is unknown here; it is handed to the modules"
         )
+        self.warn_of_literal(f"{entry.where}: GENERAL.{key}", key, entry.value, None)
 
     # --- a section
 
     def section(
         self, name: str, entry: Entry, general: tuple[General, dict[str, Any]], earlier: list[str]
     ) -> Section:
-        if not _NAME.fullmatch(name):
+        if not _SECTION.fullmatch(name) or len(os.fsencode(name)) > _LONGEST_SECTION:
             raise ConfigError(
-                f"{entry.where}: {name!r} cannot be the name of a section", "Use A-Z, 0-9, _."
+                f"{entry.where}: {name!r} cannot be the name of a section",
+                "It stands in names of files: no /, no control character, no dot in front.",
             )
         keys: Keys = entry.value
         for key, given in keys.items():
-            _refuse_stream(key, given, name)
-            _refuse_unknown(key, given, SECTION_KEYS, name)
+            refuse_stream(key, given, name)
+            refuse_unknown(key, given, SECTION_KEYS, name)
         texts = {
             {"FROM": "FROM_", "CLASS": "CLASS_"}.get(key, key): options.to_text(given.value)
             for key, given in keys.items()
@@ -171,10 +200,11 @@ class _Loader:
         }
         if "ACTION" not in keys:
             raise ConfigError(f"{entry.where}: {name}.ACTION is missing", "It is execute or load.")
-        read = _filled(SectionKeys, texts, keys, name)
-        _choice(read.action, ("execute", "load"), keys, name, "ACTION")
-        _choice(read.on_error, ("continue", "stop"), keys, name, "ON_ERROR")
-        _choice(read.parameters_mode, ("", "flat"), keys, name, "PARAMETERS_MODE")
+        places = {key: f"{given.where}: {name}.{key}" for key, given in keys.items()}
+        read: SectionKeys = filled(SectionKeys, texts, places, f"{entry.where}: {name}")
+        choice(read.action, ("execute", "load"), keys, name, "ACTION")
+        choice(read.on_error, ("continue", "stop"), keys, name, "ON_ERROR")
+        choice(read.parameters_mode, ("", "flat"), keys, name, "PARAMETERS_MODE")
         for needed in read.needs:
             if needed not in earlier:
                 hint = f"Earlier sections: {', '.join(earlier) or 'none'}."
@@ -191,7 +221,7 @@ class _Loader:
             file=file,
             interpreter=read.execute_with if read.action == "execute" else "",
             class_name=read.class_,
-            parameters=self.parameters(name, keys, declaration, general[1]),
+            parameters=self.parameters(name, entry, declaration, general[1]),
             flat=read.parameters_mode == "flat",
             needs=read.needs,
             on_error=read.on_error,
@@ -231,37 +261,49 @@ class _Loader:
                 f"{entry.value['EXECUTABLE'].where}: {name}.EXECUTABLE: must be a plain name"
             )
         file = Path(str(general.home_folder)) / part
-        if not file.is_file():
+        why = trouble(file, stat.S_ISREG)
+        if why:
             hint = f"A module is a folder in HOME_FOLDER ({general.home_folder})."
-            raise ConfigError(f"{entry.where}: {name}: there is no module {file}", hint)
+            raise ConfigError(f"{entry.where}: {name}: there is no module {file}{why}", hint)
         self.files.secure(file)
         return file
 
     def parameters(
-        self, name: str, keys: Keys, declaration: type[Any] | None, handed: Mapping[str, Any]
+        self, name: str, section: Entry, declaration: type[Any] | None, handed: Mapping[str, Any]
     ) -> dict[str, Any]:
         """The PARAMETERS of a section, checked against what a built-in module declares."""
-        given = keys.get("PARAMETERS")
+        given: Entry | None = section.value.get("PARAMETERS")
         if given is not None and not isinstance(given.value, dict):
             raise ConfigError(f"{given.where}: {name}.PARAMETERS: must be an object")
         entries: Keys = given.value if given is not None else {}
         called = f"{name}.PARAMETERS"
+        places = dict(self.places)
         found: dict[str, Any] = {}
         for key, entry in entries.items():
-            _check_key(key, entry, called)
-            _refuse_stream(key, entry, called)
-            value = jsontext.plain(entry.value)
+            places[key] = f"{entry.where}: {called}.{key}"
+            check_key(key, entry, called)
+            refuse_stream(key, entry, called)
             if declaration is None:
-                found[key] = value
-            else:
-                _refuse_unknown(key, entry, options.keys(declaration), called)
-                found[options.canonical(declaration, key)] = _anchored(declaration, key, entry)
-            self.warn_of_literal(f"{entry.where}: {called}.{key}", key, value, declaration)
+                found[key] = entry.value
+            elif not self.outdone(key, entries, declaration, called):
+                preferred = options.canonical(declaration, key)
+                found[preferred] = anchored(declaration, key, entry, places[key])
+            self.warn_of_literal(places[key], key, entry.value, declaration)
         if declaration is not None:
             known = options.keys(declaration)
             texts = {k: options.to_text(v) for k, v in {**handed, **found}.items() if k in known}
-            _filled(declaration, texts, entries or keys, called, keys)
+            filled(declaration, texts, places, f"{(given or section).where}: {called}")
         return found
+
+    def outdone(self, key: str, entries: Keys, declaration: type[Any], called: str) -> bool:
+        """Whether the key is an old name, and the preferred one is given beside it."""
+        where = entries[key].where
+        refuse_unknown(key, entries[key], options.keys(declaration), called)
+        preferred = options.canonical(declaration, key)
+        if preferred == key or preferred not in entries:
+            return False
+        self.warnings.append(f"{where}: {called}.{key} is not used: {preferred} is given, too")
+        return True
 
     def warn_of_literal(
         self, called: str, key: str, value: object, declaration: type[Any] | None
@@ -269,76 +311,13 @@ class _Loader:
         """A secret that stands in the config itself works, with a warning."""
         if not isinstance(value, str) or not value or value.startswith(("env:", "file:")):
             return
-        if declaration is not None and options.kinds(declaration).get(key.lower()) is Secret:
+        kind = (
+            options.kinds(declaration).get(options.canonical(declaration, key).lower())
+            if declaration
+            else None
+        )
+        if kind is Secret:
             Secret(value)
         elif not mask.secretive(key):
             return
         self.warnings.append(f"{called} holds a secret; better is env:NAME or file:/path")
-
-
-def _anchored(declaration: type[Any], key: str, entry: Entry) -> Any:  # noqa: ANN401  (JSON value)
-    """The value with its paths made absolute, from the folder of the file that holds it."""
-    value = jsontext.plain(entry.value)
-    kind = options.kinds(declaration).get(options.canonical(declaration, key).lower())
-    if kind in (Path, Path | None) and isinstance(value, str) and value:
-        return os.path.normpath(entry.folder / value)
-    if kind in (Paths, Paths | None) and isinstance(value, str | list):
-        words = options.words(value) if isinstance(value, str) else value
-        if all(isinstance(word, str) for word in words):
-            return [os.path.normpath(entry.folder / word) for word in words]
-    return value
-
-
-def _filled(
-    declaration: type[Any],
-    texts: Mapping[str, str],
-    entries: Keys,
-    called: str,
-    near: Keys | None = None,
-) -> Any:  # noqa: ANN401  (an instance of the declaration)
-    """options.fill, with file, line and key in whatever it raises."""
-    first = next(iter({**(near or {}), **entries}.values()), None)
-
-    def place(key: str) -> str:
-        entry = entries.get(key, first)
-        return f"{entry.where}: {called}" if entry is not None else called
-
-    def named(key: str) -> str:
-        return f"{place(key.rstrip('_'))}.{key.rstrip('_')}"
-
-    try:
-        return options.fill(declaration, texts, named)
-    except ConfigError as error:
-        text = str(error)
-        if f"{called}." in text:
-            raise
-        key = text.partition(":")[0]
-        raise ConfigError(f"{place(key)}.{text}", error.hint) from None
-
-
-def _refuse_unknown(key: str, entry: Entry, known: Iterable[str], called: str) -> None:
-    if key in known:
-        return
-    near = difflib.get_close_matches(key.upper(), known, 1, 0.5)
-    hint = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(known)}."
-    raise ConfigError(f"{entry.where}: {called}.{key}: unknown key", hint)
-
-
-def _refuse_stream(key: str, entry: Entry, called: str) -> None:
-    if key == "STREAM":
-        raise ConfigError(
-            f"{entry.where}: {called}.STREAM: streamed runs are not built yet", "Leave the key out."
-        )
-
-
-def _check_key(key: str, entry: Entry, called: str) -> None:
-    if not _KEY.fullmatch(key):
-        raise ConfigError(f"{entry.where}: {called}.{key!r}: no key", "Use A-Z, 0-9 and _.")
-
-
-def _choice(value: str, allowed: tuple[str, ...], keys: Keys, name: str, key: str) -> None:
-    if value not in allowed:
-        near = ", ".join(word for word in allowed if word)
-        raise ConfigError(
-            f"{keys[key].where}: {name}.{key}: {value!r} is not known", f"Known: {near}."
-        )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +14,8 @@ from tools.errors import ConfigError
 from tools.options import Duration, option
 
 INTERPRETER = "python"
+_LONGEST_NAME = 200  # bytes; most file systems take 255
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,12 @@ class General:
             raise ConfigError("HOSTNAME: must be a name without / and control characters")
         if self.hostname.strip(". ") == "" or self.hostname.startswith("-"):
             raise ConfigError(f"HOSTNAME: {self.hostname!r} cannot be the name of a folder")
+        if len(os.fsencode(self.hostname)) > _LONGEST_NAME:
+            raise ConfigError("HOSTNAME: is too long for the name of a folder")
+        for key, folder in (("WORK_FOLDER", self.work_folder), ("LOCAL_BACKUP", self.local_backup)):
+            if folder == Path("/"):
+                raise ConfigError(f"{key}: / cannot be it", "Name a folder of its own.")
+        _refuse_zero("MAX_RUNTIME", self.max_runtime)
         if self.message_config_method.lower() != "post":
             raise ConfigError(
                 f"MESSAGE_CONFIG_METHOD: {self.message_config_method!r} is not known", 'Use "post".'
@@ -76,6 +86,25 @@ class SectionKeys:
     on_error: str = option("`stop`: no section runs after this one failed", default="continue")
     timeout: Duration | None = option("how long it may take (90, 30m, 12h)", default=None)
     environment: options.Words = option("names of variables that are handed on", default=())
+
+    def __post_init__(self) -> None:
+        _refuse_zero("TIMEOUT", self.timeout)
+        for name in self.environment:
+            if not _VARIABLE.fullmatch(name):
+                raise ConfigError(f"ENVIRONMENT: {name!r} is no name of a variable")
+        try:
+            words = shlex.split(self.execute_with)
+        except ValueError:
+            words = []
+        if not words:
+            raise ConfigError(
+                f"EXECUTE_WITH: {self.execute_with!r} is no interpreter", "Like bash or perl."
+            )
+
+
+def _refuse_zero(key: str, limit: float | None) -> None:
+    if limit == 0:
+        raise ConfigError(f"{key}: 0 would end it at once", "Leave it out for no limit.")
 
 
 SECTION_KEYS = tuple(f.name.upper().rstrip("_") for f in dataclasses.fields(SectionKeys))

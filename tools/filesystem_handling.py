@@ -157,6 +157,8 @@ def insecure(path: Path) -> str:
             return f"{place} belongs to {_owner(status.st_uid)}: chown {os.geteuid()} {place}"
         if status.st_mode & stat.S_IWOTH and not sticky:
             return f"{place} is writable by everybody: chmod o-w {place}"
+        if status.st_mode & stat.S_IWGRP and not sticky and _has_acl(place):
+            return f"{place} is writable by others through its ACL: setfacl -b {place}"
         if status.st_mode & stat.S_IWGRP and not sticky and not _own_group(status):
             return f"{place} is writable by its group: chmod g-w {place}"
     return ""
@@ -174,6 +176,18 @@ def _owner(number: int) -> str:
         return pwd.getpwuid(number).pw_name
     except KeyError:
         return str(number)
+
+
+def _has_acl(place: Path) -> bool:
+    """Whether there are entries beyond owner, group and others (acl(5)).
+
+    The group bits of the mode are then the mask of all entries: they say that somebody may
+    write, and not who.
+    """
+    try:
+        return "system.posix_acl_access" in os.listxattr(place)
+    except OSError:
+        return False  # a file system without such attributes
 
 
 def _own_group(status: os.stat_result) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ class Entry:
 
 
 Keys = dict[str, Entry]
+_MOST_FILES = 100
 
 
 @dataclass(frozen=True)
@@ -32,13 +33,17 @@ class Files:
     """
 
     insecure: bool = False
+    opened: list[Path] = field(default_factory=list)
 
     def merged(self, path: Path, above: tuple[Path, ...] = ()) -> dict[str, Entry]:
         """The sections of a file over those of the files that it includes."""
-        real = path.resolve()
+        real = Path(os.path.realpath(path))  # Path.resolve raises on a link to itself
         if real in above:
             chain = " -> ".join(map(str, (*above, real)))
             raise ConfigError(f"{path}: INCLUDE goes round in a circle", f"{chain}.")
+        if len(self.opened) >= _MOST_FILES:
+            raise ConfigError(f"{path}: INCLUDE leads to more than {_MOST_FILES} files")
+        self.opened.append(real)
         table = jsontext.parse(self.read(path), str(path))
         found: dict[str, Entry] = {}
         include = table.values.get("INCLUDE", [])
@@ -59,6 +64,16 @@ class Files:
             _merge(found, key, Entry(_entries(value, path, real.parent), where, real.parent))
         return found
 
+    def own(self, path: Path) -> dict[str, Entry]:
+        """The sections of the file itself, without what it includes."""
+        table = jsontext.parse(self.read(path), str(path))
+        folder = Path(os.path.realpath(path)).parent
+        return {
+            key: Entry(_entries(value, path, folder), f"{path}:{table.lines[key]}", folder)
+            for key, value in table.values.items()
+            if isinstance(value, jsontext.Table)
+        }
+
     def read(self, path: Path) -> bytes:
         """The bytes of a file, checked and read through one descriptor."""
         try:
@@ -71,19 +86,34 @@ class Files:
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise ConfigError(f"{path}: is not a regular file", "-c names the file conf.json.")
-            self.secure(path)
-            return os.read(descriptor, jsontext.MOST_BYTES + 1)
+            self._secure_opened(path, descriptor)
+            with os.fdopen(os.dup(descriptor), "rb") as opened:
+                return opened.read(jsontext.MOST_BYTES + 1)
+        except OSError as error:
+            raise ConfigError(f"{path}: {(error.strerror or 'cannot be read').lower()}") from None
         finally:
             os.close(descriptor)
 
     def secure(self, path: Path) -> None:
         """Refuse what somebody else could change: it would run as this user."""
-        why = "" if self.insecure else filesystem_handling.insecure(path)
+        why = ""
+        if not self.insecure:
+            # the folder that the name stands in, too: it may be a link that is turned round
+            why = filesystem_handling.insecure(path) or filesystem_handling.insecure(
+                path.absolute().parent
+            )
         if why:
             trouble, _, mend = why.partition(": ")
             raise ConfigError(
                 f"{path}: {trouble}", f"{mend} (or --insecure-permissions, if you must)."
             )
+
+    def _secure_opened(self, path: Path, descriptor: int) -> None:
+        """The same for an open file, which must be the one that has been looked at."""
+        real = os.path.realpath(path)
+        self.secure(path)
+        if not self.insecure and not os.path.samestat(os.fstat(descriptor), Path(real).stat()):
+            raise ConfigError(f"{path}: was replaced while it was read", "Start again.")
 
 
 def _entries(table: jsontext.Table, path: Path, folder: Path) -> Keys:

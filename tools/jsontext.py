@@ -7,6 +7,7 @@ that repeats is refused, and so is what no config needs: NaN, deep nesting, NUL.
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import dataclass
 from json.decoder import scanstring  # type: ignore[attr-defined]
@@ -18,6 +19,10 @@ MOST_BYTES = 1 << 20
 _DEEPEST = 20
 _SPACE = re.compile(r"[ \t\r\n]*")
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")
+_HALF = re.compile(
+    "[\ud800-\udc7f\udd00-\udfff]"
+)  # \udc80-\udcff: bytes of names that are no UTF-8
+_LONGEST_NUMBER = 300  # digits; Python refuses to read some thousands
 _LITERALS = {"true": True, "false": False, "null": None}
 
 
@@ -71,6 +76,8 @@ class _Reader:
             raise self.fail(error.msg.lower(), begin, hint) from None
         if "\0" in text:
             raise self.fail("a text holds a NUL character", begin)
+        if _HALF.search(text):
+            raise self.fail("a text holds half a character (a lone surrogate)", begin)
         return str(text)
 
     def scalar(self) -> Any:  # noqa: ANN401  (number, boolean or null)
@@ -82,7 +89,7 @@ class _Reader:
         number = _NUMBER.match(self.text, begin)
         if number and number[0]:
             self.at = number.end()
-            return float(number[0]) if number[1] or number[2] else int(number[0])
+            return self.number(number[0], begin, whole=not (number[1] or number[2]))
         if begin >= len(self.text):
             raise self.fail(
                 "ends before it is complete", begin, "A bracket or a quote is not closed."
@@ -90,6 +97,11 @@ class _Reader:
         what = word[0] if word else self.text[begin]
         hint = "JSON knows no comma before a closing bracket, no comments and only double quotes."
         raise self.fail(f"a value is expected, not {what!r}", begin, hint)
+
+    def number(self, text: str, begin: int, *, whole: bool) -> int | float:
+        if len(text) > _LONGEST_NUMBER or not math.isfinite(float(text)):
+            raise self.fail("a number is too large", begin)
+        return int(text) if whole else float(text)
 
     def list(self, depth: int) -> list[Any]:
         found: list[Any] = []

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -57,9 +58,14 @@ def canonical(declaration: type[Any], key: str) -> str:
     return field.name.upper() if field else key
 
 
-def kinds(declaration: type[Any]) -> dict[str, Any]:
+_kinds: dict[type[Any], Mapping[str, Any]] = {}  # reading annotations is slow
+
+
+def kinds(declaration: type[Any]) -> Mapping[str, Any]:
     """The type of each field by its name."""
-    return get_type_hints(declaration)
+    if declaration not in _kinds:
+        _kinds[declaration] = get_type_hints(declaration)
+    return _kinds[declaration]
 
 
 def to_text(value: Any) -> str:  # noqa: ANN401  (any JSON value)
@@ -84,7 +90,10 @@ def to_text(value: Any) -> str:  # noqa: ANN401  (any JSON value)
 def words(text: str) -> Words:
     """The words of a list: separated by white space, or a JSON list."""
     if text.lstrip().startswith("["):
-        given = json.loads(text)
+        try:
+            given = json.loads(text)
+        except RecursionError:
+            raise ValueError(text) from None
         if not all(isinstance(entry, str) for entry in given):
             raise ValueError(text)
         return tuple(given)
@@ -127,10 +136,17 @@ def duration(text: str) -> Duration:
     return Duration(float(found[1]) * unit)
 
 
+def _number(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(text)
+    return number
+
+
 _READERS: dict[Any, tuple[str, Callable[[str], Any]]] = {
     str: ("a text", str),
     int: ("a whole number", int),
-    float: ("a number", float),
+    float: ("a number", _number),
     bool: ('"True" or "False"', _boolean),
     Path: ("a path", Path),
     Secret: ("a secret", Secret),

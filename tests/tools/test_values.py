@@ -1,0 +1,262 @@
+"""What stands in a config is any JSON that somebody typed: each value and key is tried as one."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.system import System, execute
+from tools import config
+from tools.errors import ConfigError
+
+STRANGE: list[Any] = [
+    *(None, True, 0, -1, 10**30, 1.5, "", "x", " ", "[", "[1]", "[" * 5000, "\udcff", "a\nb"),
+    *("/", "..", ".", "~", "nan", "inf", "-5", "9" * 400, "9" * 5000, "x" * 10000, "\u2028"),
+    *([], [None], ["a", 1], [[]], [""], {}, {"a": 1}, {"__c": 1}, "env:", "é", "//opt//x/", "٣"),
+]
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> System:
+    made = System(tmp_path)
+    made.module("own", "")
+    return made
+
+
+def refusal(system: System, sections: dict[str, Any], **general: Any) -> ConfigError:
+    with pytest.raises(ConfigError) as caught:
+        config.load(system.configure(sections, **general))
+    return caught.value
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The way to each value of a JSON text."""
+    entries = value.items() if isinstance(value, dict) else ()
+    for key, inner in entries:
+        yield (*path, key)
+        yield from places(inner, (*path, key))
+
+
+def variants(whole: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The config with one value, or one key, replaced by each strange one."""
+    for path in list(places(whole)):
+        for strange in STRANGE:
+            for as_key in (False, True) if isinstance(strange, str) else (False,):
+                made = copy.deepcopy(whole)
+                place = made
+                for key in path[:-1]:
+                    place = place[key]
+                if as_key:
+                    place[strange] = place.pop(path[-1])
+                else:
+                    place[path[-1]] = strange
+                yield made
+
+
+def test_every_strange_value_and_key_is_taken_or_refused_in_one_line(system: System) -> None:
+    size = {
+        "ACTION": "load",
+        "FROM": "tools",
+        "FILENAME": "size_calculation",
+        "CLASS": "SizeCalculation",
+    }
+    whole = {
+        "GENERAL": {**system.general, "MAX_RUNTIME": "2h", "MESSAGE_CONFIG_COMMAND": "http://x/y"},
+        "FILES": execute("filesbackup", FILESET_INCLUDE="/etc", FILESET_EXCLUDE="a"),
+        "COMPRESSION": execute("compression", LEVEL=3, OBJECTIVES="a b", DESTINATION="x"),
+        "ENCRYPTION": {
+            **execute("encryption", KEY_FILE="/k", FILE_SIZE="5", FORMAT="age"),
+            "NEEDS": ["COMPRESSION"],
+            "TIMEOUT": "5m",
+            "ENVIRONMENT": "A",
+        },
+        "SIZE": size,
+        "OWN": {
+            **execute("own", A="b", PASSWORD="env:X"),
+            "PARAMETERS_MODE": "flat",
+            "EXECUTE_WITH": "bash",
+            "ON_ERROR": "stop",
+        },
+    }
+    assert config.load(system.configure({k: v for k, v in whole.items() if k != "GENERAL"}))
+    refused = 0
+    for variant in variants(whole):
+        system.conf.write_text(json.dumps(variant))
+        try:
+            config.load(system.conf)
+        except ConfigError as error:
+            refused += 1
+            said = f"{error} {error.hint}"
+            assert said.isprintable(), said
+            assert str(system.conf) in said
+            assert len(said) < 2000
+            said.encode()
+    assert refused > 1000
+
+
+@pytest.mark.parametrize("paths", ["[", "[1]", [""], ["/a", 1], {"a": 1}, 5])
+def test_paths_that_are_none_are_refused_by_key(system: System, paths: Any) -> None:
+    """An empty entry would stand for the folder of the config, and be emptied by a stage."""
+    said = str(refusal(system, {"A": execute("compression", TARGETS=paths)}))
+    assert said.endswith("A.PARAMETERS.TARGETS: must be paths")
+
+
+@pytest.mark.parametrize(
+    ("general", "says"),
+    [
+        ({"WORK_FOLDER": "/"}, "GENERAL.WORK_FOLDER: / cannot be it"),
+        ({"LOCAL_BACKUP": "//"}, "GENERAL.LOCAL_BACKUP: / cannot be it"),
+        ({"WORK_FOLDER": ["w"]}, "GENERAL.WORK_FOLDER: must be a text"),
+        ({"DISK_SPACE_THRESHOLD": "nan"}, "GENERAL.DISK_SPACE_THRESHOLD: 'nan' is not a number"),
+        ({"MAX_RUNTIME": 0}, "GENERAL.MAX_RUNTIME: 0 would end it at once"),
+        ({"HOSTNAME": "x" * 201}, "GENERAL.HOSTNAME: is too long"),
+        ({"LEVEL": "x"}, "GENERAL.LEVEL: 'x' is not a whole number"),
+    ],
+)
+def test_a_value_of_general_is_blamed_where_it_stands(
+    system: System, general: dict[str, Any], says: str
+) -> None:
+    error = refusal(system, {"A": execute("compression")}, **general)
+    lines = system.conf.read_text().splitlines()
+    line = 1 + next(n for n, text in enumerate(lines) if f'"{next(iter(general))}"' in text)
+    assert str(error).startswith(f"{system.conf}:{line}: {says}")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("EXECUTE_WITH", '"', "is no interpreter"),
+        ("EXECUTE_WITH", " ", "is no interpreter"),
+        ("ENVIRONMENT", "A=B", "'A=B' is no name of a variable"),
+        ("TIMEOUT", 0, "0 would end it at once"),
+        ("NAME", "n" * 5000, "file name too long"),
+    ],
+)
+def test_a_section_that_could_not_be_started_is_refused(
+    system: System, key: str, value: Any, says: str
+) -> None:
+    assert says in str(refusal(system, {"A": {**execute("own"), key: value}}))
+
+
+def test_a_percent_sign_belongs_to_the_threshold_alone(system: System) -> None:
+    loaded = config.load(system.configure({"A": execute("own")}, HOSTNAME="srv%"))
+    assert loaded.general.hostname == loaded.handed["HOSTNAME"] == "srv%"
+
+
+def test_of_two_names_of_one_key_the_preferred_one_counts(system: System) -> None:
+    for order in (("TARGETS", "OBJECTIVES"), ("OBJECTIVES", "TARGETS")):
+        given = {key: f"/{key.lower()}" for key in order}
+        loaded = config.load(system.configure({"A": execute("compression", **given)}))
+        assert loaded.sections[0].parameters == {"TARGETS": ["/targets"]}
+        assert "A.PARAMETERS.OBJECTIVES is not used" in loaded.warnings[0]
+
+
+def test_a_literal_secret_in_general_is_warned_of(system: System) -> None:
+    loaded = config.load(system.configure({"A": execute("own")}, DB_PASSWORD="hunter2"))
+    assert any("GENERAL.DB_PASSWORD holds a secret" in warning for warning in loaded.warnings)
+
+
+def test_a_section_may_bear_any_name(system: System) -> None:
+    (system.source / "a").write_text("a")
+    sections = system.whole()
+    files = {"Größe & (my files)": sections.pop("FILESET")}
+    system.configure({**files, **sections})
+    assert system.result()["exit_code"] == 0
+    assert system.stored()
+    for name in ("", ".x", "a/b", "a\nb", "ö" * 51):
+        assert "cannot be the name of a section" in str(refusal(system, {name: execute("own")}))
+
+
+def test_rights_given_by_an_acl_are_seen(system: System) -> None:
+    """The group bits are then a mask: `root:root 0660` says nothing of who may write."""
+    path = system.configure({"A": execute("own")})
+    subprocess.run(["setfacl", "-m", "u:nobody:r", str(path)], check=True)
+    config.load(path)
+    subprocess.run(["setfacl", "-m", "u:nobody:rw", str(path)], check=True)
+    with pytest.raises(ConfigError, match="writable by others through its ACL") as caught:
+        config.load(path)
+    assert f"setfacl -b {path}" in caught.value.hint
+
+
+def test_a_link_that_others_can_turn_round_is_refused(system: System) -> None:
+    path = system.configure({"A": execute("own")})
+    shared = system.folder / "shared"
+    shared.mkdir()
+    link = shared / "conf.json"
+    link.symlink_to(path)
+    assert config.load(link).path == path
+    shared.chmod(0o777)
+    with pytest.raises(ConfigError, match=r"shared is writable by everybody"):
+        config.load(link)
+
+
+def test_a_file_that_is_replaced_while_it_is_read_is_refused(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = system.configure({"A": execute("own")})
+    there = os.open
+
+    def opened(name: Any, *rest: Any, **more: Any) -> int:
+        descriptor = there(name, *rest, **more)
+        if name == path:
+            path.rename(system.folder / "old")
+            path.write_text("{}")
+        return descriptor
+
+    monkeypatch.setattr(os, "open", opened)
+    with pytest.raises(ConfigError, match="was replaced while it was read"):
+        config.load(path)
+
+
+def test_links_and_includes_without_an_end(system: System) -> None:
+    system.conf.symlink_to(system.conf)
+    with pytest.raises(ConfigError, match="too many levels of symbolic links"):
+        config.load(system.conf)
+    system.conf.unlink()
+    for number in range(12):
+        twice = [f"{number + 1}.json"] * 2 if number < 11 else []
+        (system.folder / f"{number}.json").write_text(json.dumps({"INCLUDE": twice}))
+    with pytest.raises(ConfigError, match="more than 100 files"):
+        config.load(system.folder / "0.json")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_what_cannot_be_read_is_named(system: System) -> None:
+    path = system.configure({"A": execute("own")})
+    system.folder.chmod(0o711)
+    uid = os.geteuid()
+    for hidden, says in ((path, r"conf.json: permission denied"),):
+        os.seteuid(65534)
+        try:
+            with pytest.raises(ConfigError, match=says):
+                config.load(hidden)
+        finally:
+            os.seteuid(uid)
+
+
+def test_the_report_address_is_found_though_the_rest_is_broken(system: System) -> None:
+    path = system.configure(
+        {"A": {"ACTION": "fly"}},
+        MESSAGE_CONFIG_COMMAND="http://x/y",
+        DISK_SPACE_CHECK="perhaps",
+        WORK_FOLDER="work/",
+    )
+    known = ("srv-test", "http://x/y", system.work)
+    assert config.report_address(path) == known
+    path.write_text(json.dumps({**json.loads(path.read_text()), "INCLUDE": "missing.json"}))
+    assert config.report_address(path) == known
+
+
+def test_an_address_that_others_could_have_written_is_not_used(system: System) -> None:
+    """Reports that wait, with their logs, would be sent to it."""
+    path = system.configure({"A": execute("own")}, MESSAGE_CONFIG_COMMAND="http://x/y")
+    path.chmod(0o666)
+    assert config.report_address(path) is None
+    assert config.report_address(path, insecure=True)
