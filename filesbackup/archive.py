@@ -6,9 +6,11 @@ What tar's messages mean was read in GNU tar 1.34 (src/create.c, lib/paxerror.c)
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shutil
+import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +21,7 @@ from tools.stream import Chunks
 
 PRIVILEGED = Path("/usr/local/libexec/nc-backup/tar")  # a copy that may read everything
 _END = 1024  # bytes: an archive ends with two blocks of zeros (POSIX.1-1988 ustar)
+_MAGIC = slice(257, 262)  # where the first block says "ustar"
 _FORMAT = [
     "--create",
     "--directory=/",
@@ -28,9 +31,9 @@ _FORMAT = [
     "--xattrs",
     "--xattrs-include=*",
     "--sparse",
-    "--quoting-style=escape",
-    "--no-wildcards-match-slash",
 ]
+# Names in messages can be read back; a * in an exclude stays within one folder.
+SPOKEN = ("--quoting-style=escape", "--no-wildcards-match-slash")
 _FROM_LIST = ("--null", "--verbatim-files-from", "--files-from=-")
 _LISTED = 1000  # names that a finding lists; more are counted
 
@@ -38,19 +41,48 @@ _CHANGED = re.compile(r"(?P<name>.*): file changed as we read it$")
 _LOST = (
     re.compile(r"(?P<name>.*): (?P<what>File removed before we read it)$"),
     re.compile(r"(?P<name>.*): (?P<what>File shrank by \d+ bytes?; padding with zeros)$"),
+    re.compile(r"(?P<name>.*): (?P<what>Unknown file type; file ignored)$"),
     re.compile(
         r"(?P<name>.*): Cannot (?:open|stat|readlink|opendir|read|savedir|seek): (?P<what>.+)$"
     ),
-    re.compile(r"(?P<name>.*): (?P<what>Read error at byte \d+, while reading \d+ bytes: .+)$"),
+    re.compile(r"(?P<name>.*): (?P<what>Read error at byte \d+, while reading \d+ bytes?: .+)$"),
     re.compile(r"(?P<name>.*): Warning: Cannot (?P<what>(?:open|stat|seek|\w+attr\w*|acl_\w+).*)$"),
 )
+_UNSUPPORTED = re.compile(r"(?:POSIX )?(?P<what>ACL|XATTR) support is not available$")
 _NOTHING = (
     re.compile(r".*: socket ignored$"),
     re.compile(r".*: door ignored$"),
     re.compile(r"Removing leading .* from (?:member names|hard link targets)$"),
     re.compile(r".*: file is the archive; not dumped$"),
+    re.compile(r".*: file is on a different filesystem; not dumped$"),
     re.compile(r"Exiting with failure status due to previous errors$"),
+    re.compile(r"sudo: unable to resolve host .*$"),
 )
+_ESCAPES = {"a": 7, "b": 8, "f": 12, "n": 10, "r": 13, "t": 9, "v": 11, "\\": 92}
+_GONE = "no such file or directory"
+
+
+def unquoted(name: str) -> bytes:
+    """The bytes of a name that tar has written with --quoting-style=escape."""
+    found = bytearray()
+    for octal, sign, plain in re.findall(r"\\([0-7]{3})|\\(.)|([^\\]+)", name):
+        if octal:
+            found.append(int(octal, 8) & 0xFF)
+        elif sign:
+            found += bytes([_ESCAPES[sign]]) if sign in _ESCAPES else sign.encode()
+        else:
+            found += plain.encode("utf-8", "surrogateescape")
+    return bytes(found)
+
+
+def shown(name: bytes) -> str:
+    """A name on one line: what cannot be printed, and the backslash, is escaped."""
+    text = name.replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _named(quoted: str) -> str:
+    return shown(b"/" + unquoted(quoted).lstrip(b"/"))
 
 
 @dataclass
@@ -68,18 +100,39 @@ class Findings:
             return
         changed = _CHANGED.match(text)
         lost = next((found for kind in _LOST if (found := kind.match(text))), None)
+        unsupported = _UNSUPPORTED.match(text)
         if changed:
-            self.changed.append(f"/{changed['name'].lstrip('/')}")
+            self.changed.append(_named(changed["name"]))
         elif lost:
-            self.lost.append(f"/{lost['name'].lstrip('/')}: {lost['what'].lower()}")
+            self.lost.append(f"{_named(lost['name'])}: {lost['what'].lower()}")
+        elif unsupported:
+            self.lost.append(f"this tar does not store any {unsupported['what']}")
         else:
             self.unknown.append(text)
 
-    def judge(self) -> None:
-        """Raise SourceError where tar said anything that is not understood."""
+    def explain(self, code: int) -> bool:
+        """Whether tar's exit code is one that what it said accounts for.
+
+        1: files changed; 2: files are lost. What is not understood is for `judge`.
+        """
+        if self.unknown and code > 0:
+            return True
+        return (
+            code == 0 or (code == 1 and bool(self.changed)) or (code in (1, 2) and bool(self.lost))
+        )
+
+    def judge(self, fileset: Fileset) -> None:
+        """Raise SourceError where tar said what is not understood, or misses a configured path."""
         if self.unknown:
             said = "\n".join(self.unknown[-process.TAIL :])
             raise SourceError(f"tar said what is not understood: {self.unknown[0]}", hint=said)
+        lost = set(self.lost)
+        for path in fileset.include:
+            name = shown(os.fsencode(os.path.realpath(path)))
+            if f"{name}: {_GONE}" in lost:
+                raise SourceError(
+                    f"FILESET_INCLUDE: {name} does not exist", "Is a disk not mounted?"
+                )
 
 
 def bounded(names: Sequence[str]) -> tuple[str, ...]:
@@ -115,62 +168,133 @@ def tar_program() -> str:
     return found
 
 
-def excludes(fileset: Fileset) -> list[str]:
+def version(program: str) -> str:
+    """What the program calls itself; raises ConfigError where that is not GNU tar."""
+    asked = [program, "--version"]
+    said = subprocess.run(asked, capture_output=True, stdin=subprocess.DEVNULL, check=False).stdout
+    line = said.decode("utf-8", "replace").partition("\n")[0]
+    if "GNU tar" not in line:
+        raise ConfigError(
+            f"{program} is not GNU tar", "Install GNU tar, or name it with TAR_COMMAND."
+        )
+    return line
+
+
+def excludes(fileset: Fileset, top: str = "") -> list[str]:
     """tar's options for what stays out; tar reads them in order, and they precede the names.
 
     A path that begins with / means that path and all below; anything else matches a name
-    at any depth (`*.log`, `cache`). Private paths are taken by the letter.
+    at any depth (`*.log`, `cache`). Private paths are taken by the letter, as given and
+    without links. `top` is what member names begin with: "" where tar works from /, else "/".
     """
     words = []
     for path in fileset.private:
-        spellings = {str(path), str(path.resolve())}
-        words += [f"--exclude={spelling.lstrip('/')}" for spelling in sorted(spellings)]
+        spellings = {str(path), os.path.realpath(path)}
+        words += [f"--exclude={top}{spelling.lstrip('/')}" for spelling in sorted(spellings)]
     words = ["--anchored", "--no-wildcards", *words] if words else []
     for pattern in fileset.exclude:
         anchored = pattern.startswith("/")
+        clean = os.path.normpath(pattern).lstrip("/")
         words += ["--anchored" if anchored else "--no-anchored", "--wildcards"]
-        words.append(f"--exclude={pattern.strip('/') if anchored else pattern.rstrip('/')}")
+        spelt = dict.fromkeys((clean, _without_links(clean))) if anchored else (clean,)
+        words += [f"--exclude={top if anchored else ''}{spelling}" for spelling in spelt]
     return words
+
+
+def _without_links(pattern: str) -> str:
+    """A pattern for a path (without its first /), the links in its literal beginning followed.
+
+    Member names are real paths; the last part is left, so that a link itself can be excluded.
+    """
+    parts = pattern.split("/")
+    literal = list(itertools.takewhile(lambda part: not re.search(r"[*?\[\\]", part), parts[:-1]))
+    real = os.path.realpath("/" + "/".join(literal)).strip("/")
+    escaped = re.sub(r"([*?\[\\])", r"\\\1", real)
+    return "/".join(filter(None, (escaped, *parts[len(literal) :])))
 
 
 def members(fileset: Fileset) -> list[bytes]:
     """The names that tar is given: relative to /, the inner one of two dropped.
 
-    A configured path that is itself a link is stored as a link, and what it leads to as well.
+    All are real paths: where a configured path is or goes over a link, the link is stored
+    as a link, and what it leads to under its real path. So nothing is stored twice, and an
+    exclude by real path cannot be got round.
     """
-    wanted = dict.fromkeys(fileset.include)
-    wanted.update({path.resolve(): None for path in fileset.include if path.is_symlink()})
-    outer = [p for p in wanted if not any(p != q and p.is_relative_to(q) for q in wanted)]
+    wanted: dict[Path, None] = {}
+    for path in fileset.include:
+        links = [place for place in (path, *path.parents) if _is_link(place)]
+        wanted.update({Path(os.path.realpath(link.parent)) / link.name: None for link in links})
+        wanted[Path(os.path.realpath(path))] = None
+    single = fileset.one_file_system
+    outer = [
+        path
+        for path in wanted
+        if not any(
+            path != other and path.is_relative_to(other) and not (single and _apart(path, other))
+            for other in wanted
+        )
+    ]
     return [os.fsencode(path).lstrip(b"/") for path in outer]
+
+
+def _is_link(path: Path) -> bool:
+    return os.path.islink(path)  # noqa: PTH114  (Path.is_symlink raises where we may not look)
+
+
+def _apart(inner: Path, outer: Path) -> bool:
+    """Whether --one-file-system would keep tar from coming from outer to inner."""
+    way = [place for place in (inner, *inner.parents) if place.is_relative_to(outer)]
+    try:
+        return len({place.lstat().st_dev for place in way}) > 1
+    except OSError:
+        return True
 
 
 def command(fileset: Fileset) -> list[str]:
     """tar's own command line: archive to standard output, names on standard input."""
+    program = tar_program()
+    version(program)
     single = ["--one-file-system"] if fileset.one_file_system else []
-    return [tar_program(), *_FORMAT, "--file=-", *single, *excludes(fileset), *_FROM_LIST]
+    return [program, *_FORMAT, *SPOKEN, "--file=-", *single, *excludes(fileset), *_FROM_LIST]
+
+
+def environment() -> dict[str, str]:
+    """For tar: messages in English, and no options from elsewhere."""
+    kept = {name: value for name, value in os.environ.items() if name != "TAR_OPTIONS"}
+    return {**kept, "LC_ALL": "C"}
 
 
 def read(fileset: Fileset, findings: Findings) -> Iterator[bytes]:
     """The archive as chunks. Raises SourceError at its end where tar did not end well."""
     given = b"".join(name + b"\0" for name in members(fileset))
-    env = {**os.environ, "LC_ALL": "C"}
-    env.pop("TAR_OPTIONS", None)
+    argv = command(fileset)
     yield from whole(
         process.output(
-            command(fileset), given=given, allowed=(0, 1, 2), notice=findings.take, env=env
+            argv,
+            given=given,
+            allowed=findings.explain,
+            notice=findings.take,
+            env=environment(),
         )
     )
-    findings.judge()
+    findings.judge(fileset)
 
 
 def whole(chunks: Chunks) -> Iterator[bytes]:
-    """A stage that changes nothing: raises SourceError where the archive has no end."""
-    tail = b""
+    """A stage that changes nothing: raises SourceError where an archive is empty or has no end."""
+    head = tail = b""
     for chunk in chunks:
+        if len(head) < _MAGIC.stop:
+            head += chunk[: _MAGIC.stop]
         tail = (tail + chunk)[-_END:] if len(chunk) < _END else chunk[-_END:]
         yield chunk
     if len(tail) < _END or tail.strip(b"\0"):
         raise SourceError(
             "tar's archive stops before its end",
             "tar was ended, or ended itself, half-way through.",
+        )
+    if head[_MAGIC] != b"ustar":
+        raise SourceError(
+            "tar's archive holds nothing",
+            "Is everything in FILESET_INCLUDE excluded, or may none of it be read?",
         )

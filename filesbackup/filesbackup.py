@@ -14,9 +14,8 @@ if __name__ == "__main__":  # spawned by path: look from the root, not from this
 
 import json
 import os
-import re
 import shlex
-import subprocess
+import shutil
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -33,12 +32,15 @@ else:
 
 _DEFAULTS = (Path("/etc"), Path("/opt/ncscripts"), Path("/var/spool/cron"))
 _USUAL = "FILESET"  # the section whose archive bears the documented name
-_KINDS = (
-    (b"\x1f\x8b", ".gz"),
-    (b"BZh", ".bz2"),
-    (b"\xfd7zXZ", ".xz"),
-    (b"\x28\xb5\x2f\xfd", ".zst"),
+_KINDS = (  # first bytes, ending, what unpacks it
+    (b"\x1f\x8b", ".gz", "gzip"),
+    (b"BZh", ".bz2", "bzip2"),
+    (b"\xfd7zXZ", ".xz", "xz"),
+    (b"\x28\xb5\x2f\xfd", ".zst", "zstd"),
 )
+# Kept out even where no runner says what is private (a run of this program alone).
+_KEY_FILE = Path("/etc/nc-backup-py/key_file")
+_FROM_TOP = ("/", "-C/", "--directory=/")
 
 
 class Changed(Enum):
@@ -72,11 +74,33 @@ class Options:
     )
 
     def __post_init__(self) -> None:
+        if not self.fileset_include:
+            raise ConfigError("FILESET_INCLUDE: names nothing", "Leave it out for the default.")
         for path in self.fileset_include:
-            if Path(os.path.normpath(path)) in (Path("/"), Path("//")):
+            _refuse_top(path, os.path.normpath(path))
+        for pattern in self.fileset_exclude:
+            if os.path.normpath(pattern).strip("/") in ("", ".", ".."):
                 raise ConfigError(
-                    "FILESET_INCLUDE: / cannot be a fileset", "Name the folders in it."
+                    f"FILESET_EXCLUDE: {pattern!r} names no file", "Name a path or a pattern."
                 )
+        try:
+            words = shlex.split(self.tar_command)
+        except ValueError as error:
+            raise ConfigError(f"TAR_COMMAND: {str(error).lower()}", "Look at its quotes.") from None
+        if self.tar_command and not words:
+            raise ConfigError("TAR_COMMAND: names no program", "Leave it out for the default.")
+
+
+def _refuse_top(path: Path, real: str) -> None:
+    if real in ("/", "//"):
+        also = "" if str(path) == "/" else f" ({_text(path)} is /)"
+        raise ConfigError(
+            f"FILESET_INCLUDE: / cannot be a fileset{also}", "Name the folders in it."
+        )
+
+
+def _text(path: Path) -> str:
+    return archive.shown(os.fsencode(path))
 
 
 def work(options: Options) -> Result:
@@ -89,7 +113,7 @@ def work(options: Options) -> Result:
     target = folder / (f"{run_id}.tar" if section == _USUAL else f"{run_id}.{section}.tar")
     findings = archive.Findings()
     if options.tar_command:
-        target = _by_command(options.tar_command, fileset, target, findings)
+        target = _by_command(options, fileset, target, findings)
     else:
         with filesystem_handling.create(target, durable=False) as write:
             chunks = stream.flow(archive.read(fileset, findings), stream.Progress())
@@ -100,29 +124,47 @@ def work(options: Options) -> Result:
 
 
 def fileset_of(options: Options) -> archive.Fileset:
-    """What the options mean, checked: every configured path is there and may be read."""
-    include = tuple(Path(os.path.normpath(path.absolute())) for path in options.fileset_include)
-    missing = [path for path in include if not os.path.lexists(path)]
+    """What the options mean, checked: every configured path is there."""
+    include = tuple(_clean(path) for path in options.fileset_include)
+    missing = [path for path in include if not _there(path)]
     if options.fileset_include == _DEFAULTS and len(missing) < len(include):
         include = tuple(path for path in include if path not in missing)
     elif missing:
-        names = ", ".join(map(str, missing))
+        names = ", ".join(map(_text, missing))
         raise SourceError(f"FILESET_INCLUDE: {names} does not exist", "Is a disk not mounted?")
     private = private_paths(options)
     for path in include:
-        inside = next((p for p in private if path.resolve().is_relative_to(p.resolve())), None)
+        real = Path(os.path.realpath(path))
+        _refuse_top(path, str(real))
+        inside = next((p for p in private if real.is_relative_to(os.path.realpath(p))), None)
         if inside is not None:
             raise ConfigError(
-                f"FILESET_INCLUDE: {path} lies in {inside}, which is never backed up",
+                f"FILESET_INCLUDE: {_text(path)} lies in {_text(inside)}, which is never backed up",
                 "It is the work folder, a store or a key of the backup itself.",
             )
     return archive.Fileset(include, options.fileset_exclude, private, options.one_file_system)
 
 
+def _clean(path: Path) -> Path:
+    """An absolute path without . and ..; `link/..` is what the kernel makes of it."""
+    return Path(os.path.realpath(path)) if ".." in path.parts else path.absolute()
+
+
+def _there(path: Path) -> bool:
+    """Whether there is anything; where we may not look, tar will (it may have more rights)."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 def private_paths(options: Options) -> tuple[Path, ...]:
     """The work folder, and what the runner says must stay out (stores, keys)."""
-    told = json.loads(os.environ.get("NC_BACKUP_PRIVATE", "[]"))
-    paths = [options.work_folder, *map(Path, told)]
+    told = json.loads(os.environ.get("NC_BACKUP_PRIVATE") or "[]")
+    paths = [options.work_folder, _KEY_FILE, *map(Path, told)]
     return tuple(dict.fromkeys(path.absolute() for path in paths))
 
 
@@ -134,45 +176,52 @@ def _judge(findings: archive.Findings, options: Options) -> None:
 
 
 def _by_command(
-    text: str, fileset: archive.Fileset, target: Path, findings: archive.Findings
+    options: Options, fileset: archive.Fileset, target: Path, findings: archive.Findings
 ) -> Path:
     """Let the user's own tar write the archive into a file that we made and own."""
-    words = shlex.split(text)
-    if Path(words[0]).name == "sudo" and "-n" not in words:
+    words = shlex.split(options.tar_command)
+    if Path(words[0]).name == "sudo" and not {"-n", "--non-interactive"} & set(words):
         words.insert(1, "-n")  # never wait for a password
-    names = [os.fsdecode(name) for name in archive.members(fileset)]
-    if not any(re.fullmatch(r"-?[A-Za-z]*C[A-Za-z]*|--directory.*", word) for word in words[1:]):
-        names = [f"/{name}" for name in names]
+    top = "" if any(word in _FROM_TOP for word in words[1:]) else "/"
+    names = [top + os.fsdecode(name) for name in archive.members(fileset)]
+    left_out = [*archive.SPOKEN, *archive.excludes(fileset, top)]
+    left_out += ["--one-file-system"] if fileset.one_file_system else []
     with filesystem_handling.staged(target) as temporary:
         temporary.touch(0o600, exist_ok=False)
-        argv = [*words, str(temporary), *archive.excludes(fileset), "--", *names]
-        env = {**os.environ, "LC_ALL": "C"}
-        said = process.output(argv, allowed=(0, 1, 2), notice=findings.take, env=env)
-        for line in said:
+        for line in process.output(
+            [*words, str(temporary), *left_out, "--", *names],
+            allowed=findings.explain,
+            notice=findings.take,
+            env=archive.environment(),
+        ):
             sys.stdout.write(line.decode("utf-8", "backslashreplace"))
-        findings.judge()
-        with temporary.open("rb") as file:
-            head = file.read(6)
-        if not head:
-            raise SourceError(
-                f"{text} wrote nothing", "TAR_COMMAND must end where the file's name follows."
-            )
-        ending = next((ending for magic, ending in _KINDS if head.startswith(magic)), "")
+        findings.judge(fileset)
+        _judge(findings, options)
+        ending = _checked(temporary, options.tar_command)
         final = target.with_name(target.name + ending)
-        _check_end(temporary, ending)
         filesystem_handling.publish(temporary, final)
     return final
 
 
-def _check_end(written: Path, ending: str) -> None:
-    """Whether an archive that somebody else's tar wrote is whole."""
-    if ending:
-        argv = ["tar", "--list", f"--file={written}"]
-        for _ in process.output(argv, env={**os.environ, "LC_ALL": "C"}):
-            pass
-    else:
-        for _ in archive.whole(stream.read(written)):
-            pass
+def _checked(written: Path, by: str) -> str:
+    """What the archive's name must end with; raises SourceError where it is not whole."""
+    with written.open("rb") as file:
+        head = file.read(6)
+    if not head:
+        raise SourceError(
+            f"{by} wrote nothing", "TAR_COMMAND must end where the file's name follows."
+        )
+    for magic, ending, unpack in _KINDS:
+        if head.startswith(magic):
+            _drain(archive.whole(process.output([unpack, "-dc", str(written)])))
+            return ending
+    _drain(archive.whole(stream.read(written)))
+    return ""
+
+
+def _drain(chunks: stream.Chunks) -> None:
+    for _ in chunks:
+        pass
 
 
 def _result(
@@ -183,13 +232,15 @@ def _result(
     if options.changed_files is Changed.WARN:
         warnings += [f"{name}: changed while it was read" for name in changed]
     if not options.allow_empty:
-        warnings += [f"{path}: is empty" for path in include if _is_empty(path)]
+        warnings += [f"{_text(path)}: is empty" for path in include if _is_empty(path)]
     for name in archive.bounded(changed):
         sys.stdout.write(f"{name}: changed while it was read\n")
     size = target.stat().st_size
-    what = f"{', '.join(map(str, include))}: {date_str_utils.human_size(size)} in {target.name}"
+    what = f"{', '.join(map(_text, include))}: {date_str_utils.human_size(size)} in {target.name}"
     if warnings:
         what += f", {len(warnings)} missing, cut or empty"
+    if changed and options.changed_files is Changed.LOG:
+        what += f", {len(changed)} changed while they were read"
     return Result(
         Status.INCOMPLETE if warnings else Status.OK,
         what,
@@ -203,27 +254,30 @@ def _result(
 def _is_empty(path: Path) -> bool:
     try:
         return path.is_dir() and not any(path.iterdir())
-    except PermissionError:
+    except OSError:
         return False  # tar says so better
 
 
 def test(options: Options) -> tuple[str, ...]:
     """Whether tar is GNU tar, and the paths can be read."""
+    os_works.refuse_root(options.allow_root)
     fileset = fileset_of(options)
-    program = archive.tar_program()
-    version = subprocess.run(
-        [program, "--version"], capture_output=True, text=True, check=False
-    ).stdout
-    if "GNU tar" not in version:
-        raise ConfigError(
-            f"{program} is not GNU tar", "Install GNU tar, or name it with TAR_COMMAND."
-        )
-    for path in fileset.include:
-        if not options.tar_command and not os.access(path, os.R_OK) and not path.is_symlink():
-            raise SourceError(
-                f"FILESET_INCLUDE: {path} cannot be read", "Allow it, or use TAR_COMMAND."
+    if options.tar_command:
+        words = shlex.split(options.tar_command)
+        if shutil.which(words[0]) is None:
+            raise ConfigError(
+                f"TAR_COMMAND: there is no {words[0]}", "Install it, or name another."
             )
-    return (version.splitlines()[0], *(f"{path} can be read" for path in fileset.include))
+        return (f"{words[0]} is there", *(f"{_text(path)} is there" for path in fileset.include))
+    program = archive.tar_program()
+    good = [f"{program}: {archive.version(program)}"]
+    for path in fileset.include:
+        if program != str(archive.PRIVILEGED) and not os.access(path, os.R_OK):
+            raise SourceError(
+                f"FILESET_INCLUDE: {_text(path)} cannot be read", "Allow it, or use TAR_COMMAND."
+            )
+        good.append(f"{_text(path)} can be read")
+    return tuple(good)
 
 
 if __name__ == "__main__":

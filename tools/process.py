@@ -115,14 +115,15 @@ def output(
     argv: Sequence[str],
     *,
     given: bytes = b"",
-    allowed: Collection[int] = (0,),
+    allowed: Collection[int] | Callable[[int], bool] = (0,),
     notice: Callable[[str], None] | None = None,
     env: Mapping[str, str] | None = None,
 ) -> Iterator[bytes]:
     """The standard output of a program, as chunks.
 
     At the end of it the exit code is read: one that is not allowed raises SourceError
-    with the last lines of standard error. `given` is written to its standard input;
+    with the last lines of standard error; `allowed` may also be a function that is asked
+    once all of standard error has been read. `given` is written to its standard input;
     `notice` gets each line of its standard error. The program is ended if the reader
     goes away early.
     """
@@ -143,7 +144,7 @@ def output(
             yield chunk
         code = group.wait()
         group.finish()
-        if code not in allowed:
+        if not (allowed(code) if callable(allowed) else code in allowed):
             raise SourceError(f"{group.name} {ended(code)}", hint=mask.text("\n".join(tail)))
     finally:
         if group.popen.poll() is None:
