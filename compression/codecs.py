@@ -17,7 +17,8 @@ from typing import Any
 from tools.errors import StageError
 from tools.stream import CHUNK, Chunks
 
-_JOB = 4 << 20  # bytes that one zstd thread takes at a time: bounds the memory of many threads
+_JOB = 2 << 20  # bytes that one zstd thread takes at a time: its default is 8 MiB and more
+_MEMORY = 160 << 20  # bytes that all threads of zstd may take together
 _BITE = 4096  # bytes of compressed data that the decoder of zstd takes at a time
 _GZIP = 31  # zlib's window bits for a gzip wrapper of the largest window
 _MAGIC = (
@@ -37,14 +38,23 @@ def is_compressed(head: bytes) -> bool:
     return head.startswith(_MAGIC)
 
 
+def zstd_threads(level: int, wanted: int) -> int:
+    """As many threads as wanted, but no more than fit into the memory they share.
+
+    A thread holds its tables (1 MiB at level 3, 81 MiB at level 19), a job, and its result.
+    """
+    import zstandard
+
+    tables = zstandard.ZstdCompressionParameters.from_level(level)
+    each = tables.estimated_compression_context_size() + 2 * _JOB
+    return max(1, min(wanted, _MEMORY // each))
+
+
 def _zstd(chunks: Chunks, level: int, threads: int) -> Iterator[bytes]:
     import zstandard
 
     parameters = zstandard.ZstdCompressionParameters.from_level(
-        level,
-        threads=threads,
-        job_size=_JOB if threads > 1 else 0,
-        write_checksum=True,
+        level, threads=zstd_threads(level, threads), job_size=_JOB, write_checksum=True
     )
     packer = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
     for chunk in chunks:

@@ -107,7 +107,7 @@ def work(options: Options) -> Result:
     share = f"{date_str_utils.human_size(before)} to {date_str_utils.human_size(after)}"
     return Result(
         Status.OK,
-        f"{len(sources)} files with {options.chosen().value}, {share}",
+        f"{date_str_utils.count(len(sources), 'file')} with {options.chosen().value}, {share}",
         files=tuple(str(path) for path, _ in made),
         items=len(made),
         bytes=after,

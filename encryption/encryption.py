@@ -195,7 +195,9 @@ def _encrypt(options: Options) -> Result:
         made += there
     left = _remove(files.values()) if options.remove_targets else ()
     size = sum(map(_size, made))
-    said = [f"{len(files)} files in {len(made)} parts, {date_str_utils.human_size(size)}"]
+    count = date_str_utils.count
+    text = f"{count(len(files), 'file')} in {count(len(made), 'part')}"
+    said = [f"{text}, {date_str_utils.human_size(size)}"]
     said += [f"{kept} of them were encrypted already by a run that died"] if kept else []
     said += [way.said] if way.said else []
     return Result(
@@ -304,7 +306,7 @@ def _decrypt(options: Options) -> Result:
     said = f"; {openssl.UNSIGNED}" if old else ""
     return Result(
         Status.OK,
-        f"{target}: {size} from {len(files)} parts{said}",
+        f"{target}: {size} from {date_str_utils.count(len(files), 'part')}{said}",
         files=(str(target),),
         items=1,
         bytes=_size(target),

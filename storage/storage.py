@@ -97,7 +97,8 @@ def _reader(part: Path, progress: stream.Progress) -> Callable[[], Iterable[byte
 
 def _result(options: Options, stored: list[Path], size: int, troubles: list[str]) -> Result:
     place = options.local_backup / options.hostname if options.local_backup else Path()
-    told = f"{len(stored)} files, {date_str_utils.human_size(size)}, in {place}"
+    files = date_str_utils.count(len(stored), "file")
+    told = f"{files}, {date_str_utils.human_size(size)}, in {place}"
     if troubles:
         return Result(
             Status.FAILED,
@@ -109,8 +110,14 @@ def _result(options: Options, stored: list[Path], size: int, troubles: list[str]
         for name in removable:
             Path(name).unlink()
         removable = ()
-    files = tuple(str(place / path.name) for path in stored)
-    return Result(Status.OK, told, files=files, items=len(stored), bytes=size, removable=removable)
+    return Result(
+        Status.OK,
+        told,
+        files=tuple(str(place / path.name) for path in stored),
+        items=len(stored),
+        bytes=size,
+        removable=removable,
+    )
 
 
 def _targets(options: Options) -> Paths:

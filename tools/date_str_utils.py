@@ -23,6 +23,11 @@ def human_size(size: float) -> str:
     return f"{size:.2f} {_UNITS[-1]}"
 
 
+def count(number: int, noun: str) -> str:
+    """A number with its noun: 1 file, 2 files."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def human_time(seconds: float) -> str:
     """A time span as people say it: 0.8 s, 42 s, 3 min 05 s, 2 h 07 min."""
     if seconds < 10:  # noqa: PLR2004  (below ten a tenth of a second is worth showing)

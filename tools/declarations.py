@@ -9,7 +9,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools import options
+from tools import options, requests_utils
 from tools.errors import ConfigError
 from tools.options import Duration, option
 
@@ -65,6 +65,8 @@ class General:
             raise ConfigError(
                 f"MESSAGE_CONFIG_METHOD: {self.message_config_method!r} is not known", 'Use "post".'
             )
+        if self.message_config_command:
+            requests_utils.check_address(self.message_config_command, "MESSAGE_CONFIG_COMMAND")
         if self.disk_space_threshold > 100:  # noqa: PLR2004  (percent)
             raise ConfigError("DISK_SPACE_THRESHOLD: more than 100 percent cannot be free")
 

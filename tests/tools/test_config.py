@@ -143,6 +143,11 @@ def test_a_bad_section_is_named_with_file_line_and_key(
         ({"DISK_SPACE_THRESHOLD": "120"}, "DISK_SPACE_THRESHOLD"),
         ({"MESSAGE_CONFIG_METHOD": "get"}, "MESSAGE_CONFIG_METHOD: 'get' is not known"),
         ({"HOME_FOLDER": "/not/there"}, "GENERAL.HOME_FOLDER: /not/there is no folder"),
+        ({"MESSAGE_CONFIG_COMMAND": "ftp://x/y"}, "GENERAL.MESSAGE_CONFIG_COMMAND: must be"),
+        (
+            {"MESSAGE_CONFIG_COMMAND": "https://u:hunter2@x/"},
+            "GENERAL.MESSAGE_CONFIG_COMMAND: holds",
+        ),
         ({"MAX_RUNTIME": "-1"}, "GENERAL.MAX_RUNTIME"),
         ({"LOG_SIZE": 0}, "GENERAL.LOG_SIZE: 0 is less than 1"),
         ({"STREAM": "True"}, "streamed runs are not built yet"),

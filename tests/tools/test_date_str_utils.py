@@ -29,6 +29,10 @@ def test_sizes(size: int, text: str) -> None:
     assert date_str_utils.human_size(size) == text
 
 
+def test_counts() -> None:
+    assert [date_str_utils.count(n, "file") for n in (0, 1, 2)] == ["0 files", "1 file", "2 files"]
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0.84, "0.8 s"), (42, "42 s"), (185, "3 min 05 s"), (7620, "2 h 07 min")]
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.system import System, execute
-from tools import config, filesystem_handling, run
+from tools import config, filesystem_handling, log, run
 from tools.errors import ConfigError
 from tools.result import Result, Status
 
@@ -36,10 +36,10 @@ def test_the_documented_levels_of_disk_space(
     said: list[logging.LogRecord] = []
     handler = logging.Handler()
     handler.emit = said.append  # type: ignore[method-assign]
-    run.logger.addHandler(handler)
+    log.logger.addHandler(handler)
     path = system.configure({"A": execute("good"), "B": execute("good")}, DISK_SPACE_CHECK="True")
     outcome = run.perform(config.load(path), config.load(path).sections, None)
-    run.logger.removeHandler(handler)
+    log.logger.removeHandler(handler)
     assert outcome.status is status
     lines = [record for record in said if "of the partition" in record.getMessage()]
     assert {record.levelname for record in lines} - {"INFO"} <= {level, "ERROR"}
