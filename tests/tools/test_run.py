@@ -20,6 +20,17 @@ def system(tmp_path: Path) -> System:
     return made
 
 
+class Kept(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+
 @pytest.mark.parametrize(
     ("free", "level", "status"),
     [
@@ -33,15 +44,13 @@ def test_the_documented_levels_of_disk_space(
     system: System, monkeypatch: pytest.MonkeyPatch, free: float, level: str, status: Status
 ) -> None:
     monkeypatch.setattr(filesystem_handling, "free_percent", lambda _path: free)
-    said: list[logging.LogRecord] = []
-    handler = logging.Handler()
-    handler.emit = said.append  # type: ignore[method-assign]
+    handler = Kept()
     log.logger.addHandler(handler)
     path = system.configure({"A": execute("good"), "B": execute("good")}, DISK_SPACE_CHECK="True")
     outcome = run.perform(config.load(path), config.load(path).sections, None)
     log.logger.removeHandler(handler)
     assert outcome.status is status
-    lines = [record for record in said if "of the partition" in record.getMessage()]
+    lines = [record for record in handler.records if "of the partition" in record.getMessage()]
     assert {record.levelname for record in lines} - {"INFO"} <= {level, "ERROR"}
     assert bool(lines) is bool(level)
     if status is Status.FAILED:
