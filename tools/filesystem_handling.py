@@ -24,12 +24,15 @@ def is_temporary(name: str) -> bool:
 
 
 @contextlib.contextmanager
-def create(path: Path, *, durable: bool = True) -> Iterator[Write]:
+def create(
+    path: Path, *, durable: bool = True, check: Callable[[Path], None] | None = None
+) -> Iterator[Write]:
     """A new file that appears under its name only when the block has ended well.
 
     Gives the function that writes to it. Written under a temporary name beside it (O_EXCL,
     0600), synced, then linked without replacing anything, and the folder synced;
-    `durable=False` leaves the syncs out, for work files. On any exception nothing is left.
+    `durable=False` leaves the syncs out, for work files. `check` is called with the temporary
+    name before the file gets its own, and may raise. On any exception nothing is left.
     Raises FileExistsError where the name is taken, OSError naming the path where the disk
     is full or broken.
     """
@@ -42,6 +45,8 @@ def create(path: Path, *, durable: bool = True) -> Iterator[Write]:
                     os.fsync(descriptor)
             finally:
                 os.close(descriptor)
+        if check is not None:
+            check(temporary)
         publish(temporary, path)
     if durable:
         sync_folder(path.parent)

@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from tools import filesystem_handling
+
 CHUNK = 1 << 20  # bytes; large enough that Python's share of the work does not show
 
 Chunks = Iterable[bytes]
@@ -26,8 +28,8 @@ def flow(source: Chunks, *stages: Stage) -> Iterator[bytes]:
 
 
 def read(path: Path) -> Iterator[bytes]:
-    """The chunks of a file."""
-    with path.open("rb", buffering=0) as file:
+    """The chunks of a file. Raises OSError naming it, and not the file they are written to."""
+    with filesystem_handling.naming(path), path.open("rb", buffering=0) as file:
         while chunk := file.read(CHUNK):
             yield chunk
 
