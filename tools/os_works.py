@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import pwd
 import resource
 import signal
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import FrameType
 
 from tools.errors import Cancelled, ConfigError
@@ -18,6 +19,7 @@ _PR_SET_DUMPABLE = 4  # prctl(2)
 # What a program needs to find its way; all else is kept from it (RELIABILITY 4.2).
 _KEPT = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TERM")
 _KEPT_BEGINNINGS = ("LC_", "XDG_")
+_CAUGHT = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
 
 
@@ -33,14 +35,43 @@ def harden() -> None:
 
 def catch_signals() -> None:
     """Turn SIGTERM, SIGINT and SIGHUP into Cancelled, so that temporary files are removed."""
+    for number in _CAUGHT:
+        signal.signal(number, _cancel)
 
-    def cancel(number: int, _frame: FrameType | None) -> None:
-        for caught in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(caught, signal.SIG_IGN)
+
+def _cancel(number: int, _frame: FrameType | None) -> None:
+    for caught in _CAUGHT:
+        signal.signal(caught, signal.SIG_IGN)
+    if _deferral.depth:
+        _deferral.pending = number
+    else:
         raise Cancelled(number)
 
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, cancel)
+
+class _Deferral:
+    """Whether Cancelled must wait, and for which signal it waits."""
+
+    depth = 0
+    pending = 0
+
+
+_deferral = _Deferral()
+
+
+@contextlib.contextmanager
+def signals_deferred() -> Iterator[None]:
+    """Let Cancelled wait until the end of the block: what it starts has an owner by then.
+
+    (Blocking the signals themselves would be inherited by the programs that are started.)
+    """
+    _deferral.depth += 1
+    try:
+        yield
+    finally:
+        _deferral.depth -= 1
+    if _deferral.pending and not _deferral.depth:
+        number, _deferral.pending = _deferral.pending, 0
+        raise Cancelled(number)
 
 
 def status_of_signal(number: int) -> Status:

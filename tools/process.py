@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-from tools import mask
+from tools import mask, os_works
 from tools.errors import BackupError, SourceError
 from tools.stream import CHUNK
 
@@ -111,6 +111,29 @@ class Group:
         return True
 
 
+@contextlib.contextmanager
+def started(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+    stdin: int = subprocess.DEVNULL,
+) -> Iterator[Group]:
+    """A program that is ended, with all that it started, at the end of the block.
+
+    A signal that comes while it starts waits until it has its owner here. Raises
+    BackupError where there is no such program.
+    """
+    group = None
+    try:
+        with os_works.signals_deferred():
+            group = Group(argv, env=env, folder=folder, stdin=stdin)
+        yield group
+    finally:
+        if group is not None:
+            group.end()
+
+
 def output(
     argv: Sequence[str],
     *,
@@ -127,8 +150,6 @@ def output(
     `notice` gets each line of its standard error. The program is ended if the reader
     goes away early.
     """
-    group = Group(argv, env=env, stdin=subprocess.PIPE if given else subprocess.DEVNULL)
-    assert group.popen.stdout is not None and group.popen.stderr is not None  # noqa: S101, PT018
     tail: deque[str] = deque(maxlen=TAIL)
 
     def take(line: str) -> None:
@@ -136,20 +157,19 @@ def output(
         if notice is not None:
             notice(line)
 
-    try:
-        group.drain(group.popen.stderr, take)
-        if given:
-            feed(group.popen, given)
-        while chunk := group.popen.stdout.read(CHUNK):
-            yield chunk
-        code = group.wait()
-        group.finish()
-        if not (allowed(code) if callable(allowed) else code in allowed):
-            raise SourceError(f"{group.name} {ended(code)}", hint=mask.text("\n".join(tail)))
-    finally:
-        if group.popen.poll() is None:
-            group.end()
-        group.popen.stdout.close()
+    stdin = subprocess.PIPE if given else subprocess.DEVNULL
+    with started(argv, env=env, stdin=stdin) as group:
+        assert group.popen.stdout is not None and group.popen.stderr is not None  # noqa: S101, PT018
+        with group.popen.stdout as pipe:
+            group.drain(group.popen.stderr, take)
+            if given:
+                feed(group.popen, given)
+            while chunk := pipe.read(CHUNK):
+                yield chunk
+            code = group.wait()
+            group.finish()
+            if not (allowed(code) if callable(allowed) else code in allowed):
+                raise SourceError(f"{group.name} {ended(code)}", hint=mask.text("\n".join(tail)))
 
 
 def feed(popen: subprocess.Popen[bytes], given: bytes) -> None:

@@ -137,22 +137,19 @@ def execute(section: Section, context: Context) -> Result:
             "NC_BACKUP_PRIVATE": json.dumps(context.private),
             **({"NC_BACKUP_PROGRESS": str(context.folder / "progress")} if with_watch else {}),
         }
-        group = process.Group(
+        output = _Output()
+        with process.started(
             order.argv,
             env=os_works.environment(extra, order.named),
             folder=context.config.path.parent,
             stdin=subprocess.PIPE if order.given else subprocess.DEVNULL,
-        )
-        output = _Output()
-        try:
+        ) as group:
             output.follow(group, order.given)
             code = _wait(group, section, context)
             if not group.finish():
                 logger.warning(
                     "%s left a program running that held its output: ended", section.name
                 )
-        finally:
-            group.end()
         return _judged(section, code, context.folder / "result.json", output)
     except (BackupError, OSError) as error:
         return Result(Status.FAILED, str(error), hint=getattr(error, "hint", ""))

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import os
+import signal
 import time
+from typing import Any
 
 import pytest
 
-from tools import process
-from tools.errors import BackupError, SourceError
+from tools import os_works, process
+from tools.errors import BackupError, Cancelled, SourceError
 
 
 def test_output_gives_all_and_reads_the_exit_code_at_the_end() -> None:
@@ -44,3 +47,27 @@ def test_a_reader_that_leaves_early_ends_the_program() -> None:
 def test_a_missing_program_is_named() -> None:
     with pytest.raises(BackupError, match=r"no-such-program cannot be started"):
         list(process.output(["no-such-program"]))
+
+
+def test_a_signal_while_a_program_starts_waits_for_its_owner(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[process.Group] = []
+    real = process.Group
+
+    def slow(*argv: Any, **how: Any) -> process.Group:
+        group = real(*argv, **how)
+        made.append(group)
+        os.kill(os.getpid(), signal.SIGTERM)  # lands before anybody owns the group
+        return group
+
+    monkeypatch.setattr(process, "Group", slow)
+    before = {number: signal.getsignal(number) for number in os_works._CAUGHT}
+    os_works.catch_signals()
+    try:
+        with pytest.raises(Cancelled), process.started(["sleep", "60"]):
+            pytest.fail("the block was entered")
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert made[0].popen.returncode == -signal.SIGTERM
