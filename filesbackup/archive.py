@@ -32,8 +32,9 @@ _FORMAT = [
     "--xattrs-include=*",
     "--sparse",
 ]
-# Names in messages can be read back; a * in an exclude stays within one folder.
-SPOKEN = ("--quoting-style=escape", "--no-wildcards-match-slash")
+# Names are taken by the letter, and can be read back in messages; a * in an exclude stays
+# within one folder.
+SPOKEN = ("--no-unquote", "--quoting-style=escape", "--no-wildcards-match-slash")
 _FROM_LIST = ("--null", "--verbatim-files-from", "--files-from=-")
 _LISTED = 1000  # names that a finding lists; more are counted
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import grp
 import logging
 import os
+import pwd
+import shlex
 import stat
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tools import filesystem_handling, options, os_works, plugin
+from tools import filesystem_handling, options, os_works
 from tools.options import option
+
+_OLD = 86400  # seconds after which an unfinished file is a leftover; `find -mtime +0`
 
 
 @dataclass(frozen=True)
@@ -47,16 +53,26 @@ class Finding:
 
 
 def findings(given: Options) -> Iterator[Finding]:
-    """Everything that is not in order."""
+    """Everything that is not in order; what may not be looked at is a finding too."""
     yield from _user(given)
-    for folder in (given.work_folder, given.local_backup):
-        if folder is not None:
-            yield from _private(folder, 0o700, given.user)
-    yield from _private(given.key_file, 0o600, given.user)
-    log = given.log_folder
-    if log.exists():
-        yield from _closed(log, stat.S_IROTH | stat.S_IWOTH, "o-rwx")
-    yield from _home(given.home_folder)
+    yield from _looked(given.work_folder, lambda path: _folder(path, given))
+    if given.local_backup is not None:
+        yield from _looked(given.local_backup, lambda path: _folder(path, given))
+    yield from _looked(given.key_file, lambda path: _key(path, given))
+    yield from _looked(given.log_folder, _log)
+    yield from _looked(given.home_folder, _home)
+
+
+def _looked(path: Path, look: Callable[[Path], Iterator[Finding]]) -> Iterator[Finding]:
+    try:
+        yield from look(path)
+    except OSError as error:
+        mend = f"namei -l {_quoted(path)}"
+        yield Finding(f"{path} cannot be looked at ({error.strerror})", mend)
+
+
+def _quoted(path: Path) -> str:
+    return shlex.quote(str(path))
 
 
 def _user(given: Options) -> Iterator[Finding]:
@@ -64,11 +80,11 @@ def _user(given: Options) -> Iterator[Finding]:
     if user != given.user:
         yield Finding(
             f"the backup runs as {user}, not as {given.user}",
-            f"run it by the crontab of {given.user}",
+            f"crontab -u {given.user} -e, and take it out of the crontab of {user}",
         )
     names = [_group_name(number) for number in {os.getegid(), *os.getgroups()}]
     if given.group not in names:
-        mend = f"usermod -aG {given.group} {user}"
+        mend = f"usermod -aG {given.group} {given.user}"
         yield Finding(f"{user} is not in the group {given.group}", mend)
 
 
@@ -79,23 +95,63 @@ def _group_name(number: int) -> str:
         return str(number)
 
 
-def _private(path: Path, mode: int, user: str) -> Iterator[Finding]:
-    """A path that must be there, be the user's, and be closed to all others."""
-    if not path.exists():
-        make = f"install -d -o {user} -m {mode:04o} {path}"
-        if mode == 0o600:  # noqa: PLR2004  (a key file)
-            make = f"python3 {plugin.ROOT}/encryption/encryption.py --KEYGEN --KEY_FILE {path}"
-        yield Finding(f"{path} does not exist", make)
+def _owners(user: str) -> tuple[int, ...]:
+    """Who may own what the backup uses: root, and the user that should run it."""
+    try:
+        return 0, pwd.getpwnam(user).pw_uid
+    except KeyError:
+        return 0, os.geteuid()
+
+
+def _folder(folder: Path, given: Options) -> Iterator[Finding]:
+    """A folder that must be there, be the user's, be closed to others, and hold no leftovers."""
+    if not folder.is_dir():
+        make = f"install -d -o {given.user} -m 0700 {_quoted(folder)}"
+        yield Finding(f"{folder} does not exist", make)
         return
-    if path.stat().st_uid not in (0, os.geteuid()):
-        yield Finding(f"{path} belongs to somebody else", f"chown {user} {path}")
-    yield from _closed(path, stat.S_IRWXG | stat.S_IRWXO, f"{mode:04o}")
+    yield from _owned(folder, given)
+    yield from _closed(folder, stat.S_IRWXG | stat.S_IRWXO, "0700")
+    old = time.time() - _OLD
+    left = 0
+    for place, _, names in os.walk(folder):
+        for name in filter(filesystem_handling.is_temporary, names):
+            with contextlib.suppress(FileNotFoundError):
+                left += (Path(place) / name).lstat().st_mtime < old
+    if left:
+        mend = f"find {_quoted(folder)} -name '.*{filesystem_handling.PART}*' -mtime +0 -delete"
+        yield Finding(f"{folder} holds {left} leftovers of runs that were ended", mend)
+
+
+def _key(path: Path, given: Options) -> Iterator[Finding]:
+    """The user's alone; or root's, and readable by the group of the user."""
+    if not path.exists():
+        program = _quoted(given.home_folder / "encryption/encryption.py")
+        mend = f"python3 {program} --KEYGEN --KEY_FILE {_quoted(path)}"
+        yield Finding(f"{path} does not exist", mend)
+        return
+    yield from _owned(path, given)
+    status = path.stat()
+    shared = status.st_uid == 0 and _group_name(status.st_gid) == given.group
+    bits = stat.S_IWGRP | stat.S_IXGRP if shared else stat.S_IRWXG
+    yield from _closed(path, bits | stat.S_IRWXO, "0640" if shared else "0600")
+
+
+def _log(path: Path) -> Iterator[Finding]:
+    if path.exists():
+        yield from _closed(path, stat.S_IRWXO | stat.S_IWGRP, "g-w,o-rwx")
+
+
+def _owned(path: Path, given: Options) -> Iterator[Finding]:
+    if path.stat().st_uid not in _owners(given.user):
+        yield Finding(f"{path} belongs to somebody else", f"chown {given.user} {_quoted(path)}")
 
 
 def _closed(path: Path, bits: int, mode: str) -> Iterator[Finding]:
     if path.stat().st_mode & bits:
         have = stat.S_IMODE(path.stat().st_mode)
-        yield Finding(f"{path} is open to others (mode {have:04o})", f"chmod {mode} {path}")
+        yield Finding(
+            f"{path} is open to others (mode {have:04o})", f"chmod {mode} {_quoted(path)}"
+        )
 
 
 def _home(folder: Path) -> Iterator[Finding]:
@@ -103,10 +159,10 @@ def _home(folder: Path) -> Iterator[Finding]:
     if not folder.is_dir():
         yield Finding(f"HOME_FOLDER {folder} does not exist", "set HOME_FOLDER in GENERAL")
         return
-    for path in (folder, *sorted(folder.glob("*/*.py"))):
+    for path in (folder, *sorted(folder.glob("*.py")), *sorted(folder.glob("*/*.py"))):
         why = filesystem_handling.insecure(path)
         if why:
-            what, _, mend = why.partition(": ")
+            what, _, mend = why.rpartition(": ")
             yield Finding(what, mend)
 
 
@@ -132,4 +188,5 @@ class QA:
 
     def output(self) -> tuple[int, str, str]:
         """Always good: QA warns, and never makes a backup fail."""
-        return 0, f"{len(self._found)} findings", ""
+        text = "\n".join(map(str, self._found)) or "everything is in order"
+        return 0, text, ""

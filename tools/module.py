@@ -45,7 +45,9 @@ def _show(result: Result) -> None:
     lines += [f"warning: {warning}" for warning in result.warnings]
     lines += [f"hint: {result.hint}"] if result.hint else []
     try:
-        print(mask.text("\n".join(lines)), file=sys.stdout if good else sys.stderr, flush=True)
+        # a name that is no UTF-8 must not end a work that went well
+        text = mask.text("\n".join(lines)).encode("utf-8", "backslashreplace").decode()
+        print(text, file=sys.stdout if good else sys.stderr, flush=True)
     except OSError:
         # whoever was to read this is gone; that is no failure of the work
         os_works.silence_output()

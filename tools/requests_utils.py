@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import random
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -16,10 +18,6 @@ from tools.errors import BackupError, ConfigError
 if TYPE_CHECKING:
     import requests
 
-_CONNECT = 10.0  # seconds
-_READ = 30.0  # seconds without a byte
-_TRY = 60.0  # seconds for one whole try, however slowly the bytes come
-_BUDGET = 600.0  # seconds for all tries together
 _GROWTH = 3.0  # each wait is about so many times the last one
 _MOST = 64 * 1024  # bytes of an answer that are read
 _AGAIN = (408, 425, 429)  # 4xx codes that may pass: timeout, too early, too many
@@ -39,7 +37,13 @@ def check_address(url: str, key: str) -> None:
 
     Raises ConfigError naming the key that it was given for.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        good = parts.port != 0 and not re.search(r"[\x00-\x20\x7f\\]", url)
+    except ValueError:
+        good = False
+    if not good:
+        raise ConfigError(f"{key}: is no address", "It looks like https://HOST/PATH.")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConfigError(f"{key}: must be an http:// or https:// address")
     if parts.username or parts.password:
@@ -54,6 +58,20 @@ def waits(first: float, tries: int) -> Iterator[float]:
         yield first * _GROWTH**number * random.uniform(0.75, 1.25)  # noqa: S311  (no secret)
 
 
+@dataclass(frozen=True)
+class Limits:
+    """How long a server may take, in seconds.
+
+    connect: for the connection; read: between two bytes; whole: for one try, however slowly
+    the bytes come; budget: for all tries and waits together
+    """
+
+    connect: float = 10.0
+    read: float = 30.0
+    whole: float = 60.0
+    budget: float = 600.0
+
+
 def post_form(  # noqa: PLR0913  (each is named where it is called)
     url: str,
     fields: Mapping[str, str],
@@ -61,22 +79,26 @@ def post_form(  # noqa: PLR0913  (each is named where it is called)
     accept: Callable[[str], bool],
     tries: int = 5,
     first_wait: float = 5.0,
+    limits: Limits = Limits(),
+    key: str = "MESSAGE_CONFIG_COMMAND",
     say: Callable[[str], None] = lambda _line: None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> str:
     """Post a form until the server acknowledges it; gives the answer, fit to be logged.
 
     A redirect, an error code, or an answer that `accept` does not know is none. `say` gets a
-    line for each try that failed. Raises DeliveryError after the last try, or at once where
-    trying again cannot help.
+    line for each try that failed. `key` is the key of the config that the address came from.
+    Raises ConfigError for an address that is none, DeliveryError after the last try, or at
+    once where trying again cannot help.
     """
-    check_address(url, "MESSAGE_CONFIG_COMMAND")
-    until = time.monotonic() + _BUDGET
+    check_address(url, key)
+    until = time.monotonic() + limits.budget
     for number, wait in enumerate([*waits(first_wait, tries), None], 1):
+        left = max(0.0, until - time.monotonic())
         try:
-            return _once(url, fields, accept)
+            return _once(url, fields, accept, replace(limits, whole=min(limits.whole, left)))
         except DeliveryError as error:
-            over = wait is None or time.monotonic() + wait > until
+            over = wait is None or time.monotonic() + wait >= until
             then = "" if over or not error.again else f"; next in {wait:.1f} s"
             say(f"report: try {number} of {tries} failed: {error}{then}")
             if over or not error.again or wait is None:
@@ -85,7 +107,31 @@ def post_form(  # noqa: PLR0913  (each is named where it is called)
     raise AssertionError("unreachable: the last wait is None")
 
 
-def _once(url: str, fields: Mapping[str, str], accept: Callable[[str], bool]) -> str:
+def _once(
+    url: str, fields: Mapping[str, str], accept: Callable[[str], bool], limits: Limits
+) -> str:
+    """One try, in a thread: requests bounds the time between two bytes, never the whole."""
+    outcome: list[str | DeliveryError] = []
+
+    def work() -> None:
+        try:
+            outcome.append(_exchange(url, fields, accept, limits))
+        except DeliveryError as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)  # left behind where the server hangs
+    thread.start()
+    thread.join(limits.whole)
+    if not outcome:
+        raise DeliveryError(f"the answer does not end within {limits.whole:.0f} s")
+    if isinstance(outcome[0], DeliveryError):
+        raise outcome[0]
+    return outcome[0]
+
+
+def _exchange(
+    url: str, fields: Mapping[str, str], accept: Callable[[str], bool], limits: Limits
+) -> str:
     import requests
 
     with contextlib.ExitStack() as stack:
@@ -95,13 +141,14 @@ def _once(url: str, fields: Mapping[str, str], accept: Callable[[str], bool]) ->
             answer = session.post(
                 url,
                 data=dict(fields),
-                timeout=(_CONNECT, _READ),
+                headers={"Accept-Encoding": "identity"},  # small answers stay small
+                timeout=(limits.connect, limits.read),
                 allow_redirects=False,
                 stream=True,
             )
             stack.callback(answer.close)
-            text = _bounded(answer.iter_content(1024))
-        except requests.RequestException as error:
+            text = _bounded(answer.iter_content(1024), limits)
+        except (requests.RequestException, UnicodeError) as error:
             raise DeliveryError(f"{type(error).__name__}: {shown(str(error))}") from None
     if answer.is_redirect or 300 <= answer.status_code < 400:  # noqa: PLR2004  (RFC 9110)
         raise DeliveryError(
@@ -109,7 +156,7 @@ def _once(url: str, fields: Mapping[str, str], accept: Callable[[str], bool]) ->
         )
     if answer.status_code != 200:  # noqa: PLR2004  (RFC 9110)
         server = answer.status_code >= 500 or answer.status_code in _AGAIN  # noqa: PLR2004
-        raise DeliveryError(f"the server answers {answer.status_code}", again=server)
+        raise DeliveryError(f"the server answers {answer.status_code}: {shown(text)}", again=server)
     if not accept(text):
         raise DeliveryError(f"the answer is no acknowledgement: {shown(text)}")
     return shown(text)
@@ -119,9 +166,9 @@ def _no_credentials(request: requests.PreparedRequest) -> requests.PreparedReque
     return request
 
 
-def _bounded(chunks: Iterator[bytes]) -> str:
-    """At most _MOST bytes, in at most _TRY seconds."""
-    until = time.monotonic() + _TRY
+def _bounded(chunks: Iterator[bytes], limits: Limits) -> str:
+    """At most _MOST bytes; the thread that reads them ends even where nobody waits for it."""
+    until = time.monotonic() + limits.whole
     held = bytearray()
     for chunk in chunks:
         held += chunk
@@ -134,5 +181,6 @@ def _bounded(chunks: Iterator[bytes]) -> str:
 
 def shown(text: str) -> str:
     """An answer fit for a log: one short line without control characters, masked."""
-    line = re.sub(r"[^\x20-\x7e\u00a0-\uffff]+", " ", mask.text(text)).strip()
+    printable = "".join(sign if sign.isprintable() else " " for sign in mask.text(text))
+    line = " ".join(printable.split())
     return line if len(line) <= _SHOWN else line[:_SHOWN] + " ..."

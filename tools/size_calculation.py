@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import os
+import stat
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,13 +28,43 @@ class Options:
 
 
 def size(targets: Paths) -> int:
-    """The bytes in all files below the targets. Raises SourceError where one is missing."""
+    """The bytes in all finished files below the targets; one that vanishes meanwhile has none.
+
+    Raises SourceError where a target is missing, OSError where a folder cannot be read.
+    """
     total = 0
     for target in targets:
         if not target.exists():
-            raise SourceError(f"{target} does not exist, so it has no size")
-        total += sum(path.stat().st_size for path in filesystem_handling.files_below(target))
+            raise SourceError(
+                f"TARGETS: {target} does not exist, so it has no size",
+                "A section before this one should have made it, or TARGETS names another place.",
+            )
+        total += sum(map(_size, _files(target)))
     return total
+
+
+def _files(target: Path) -> Iterator[Path]:
+    if not target.is_dir():
+        yield target.resolve()  # a target may be a link; below one, links count nothing
+        return
+    for folder, _, names in os.walk(target, onerror=_unless_gone):
+        for name in names:
+            if not filesystem_handling.is_temporary(name):
+                yield Path(folder) / name
+
+
+def _unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
+
+
+def _size(path: Path) -> int:
+    """0 for a file that has vanished, and for what is no regular file."""
+    try:
+        status = path.lstat() if path.is_symlink() else path.stat()
+    except FileNotFoundError:
+        return 0
+    return status.st_size if stat.S_ISREG(status.st_mode) else 0
 
 
 class SizeCalculation:
@@ -52,7 +84,11 @@ class SizeCalculation:
 
     def works_execution(self) -> None:
         """Measure."""
-        self._size = size(self._targets)
+        try:
+            self._size = size(self._targets)
+        except (SourceError, OSError) as error:
+            self._logger.error("%s", error)
+            raise
         self._logger.info("%d bytes in %s", self._size, " ".join(map(str, self._targets)))
 
     def output(self) -> int:

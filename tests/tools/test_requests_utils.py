@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+import contextlib
+import itertools
 import socket
+import struct
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.brt import ReportServer
 from tools import report, requests_utils
 from tools.errors import ConfigError
-from tools.requests_utils import DeliveryError
+from tools.requests_utils import DeliveryError, Limits
 
 FORM = {"srvname": "srv.1", "result": "0"}
 
@@ -21,9 +25,47 @@ def server() -> Iterator[ReportServer]:
     opened.close()
 
 
-def post(url: str, waits: list[float], tries: int = 5) -> str:
-    accept = report.acknowledged("srv.1")
-    return requests_utils.post_form(url, FORM, accept=accept, tries=tries, sleep=waits.append)
+def post(url: str, waits: list[float], tries: int = 5, **limits: float) -> str:
+    return requests_utils.post_form(
+        url,
+        FORM,
+        accept=report.acknowledged("srv.1"),
+        tries=tries,
+        limits=Limits(**limits),
+        sleep=waits.append,
+    )
+
+
+@contextlib.contextmanager
+def raw(*answers: bytes, then: str = "close") -> Iterator[tuple[str, list[bytes]]]:
+    """A server that gives each connection the next answer, byte for byte, then `then`."""
+    seen: list[bytes] = []
+    over = threading.Event()
+
+    def serve(connection: socket.socket, answer: bytes) -> None:
+        with connection, contextlib.suppress(OSError):
+            asked = b""
+            while not asked.endswith(b"result=0"):  # else closing resets the connection
+                asked += connection.recv(65536)
+            seen.append(asked)
+            connection.sendall(answer)
+            if then == "reset":
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            while then == "trickle" and not over.wait(0.02):
+                connection.sendall(b"x")
+
+    def listen() -> None:
+        with contextlib.suppress(OSError):
+            for number in itertools.count():
+                answer = answers[min(number, len(answers) - 1)]
+                threading.Thread(
+                    target=serve, args=(listening.accept()[0], answer), daemon=True
+                ).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=listen, daemon=True).start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/", seen
+        over.set()
 
 
 def test_acknowledged_at_once(server: ReportServer) -> None:
@@ -57,35 +99,89 @@ def test_a_redirect_is_not_followed_and_not_tried_again(server: ReportServer) ->
     assert len(server.forms) == 1
 
 
-def test_a_server_that_hangs_is_given_up(
-    server: ReportServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(requests_utils, "_READ", 0.3)
+def test_a_server_that_hangs_is_given_up(server: ReportServer) -> None:
     server.answers = ["hang"]
     with pytest.raises(DeliveryError, match="Timeout"):
-        post(server.url, [], tries=2)
+        post(server.url, [], tries=2, read=0.3)
     assert len(server.forms) == 2
 
 
-def test_a_server_that_trickles_for_ever_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(requests_utils, "_TRY", 0.5)
-    with socket.create_server(("127.0.0.1", 0)) as listening:
+@pytest.mark.parametrize("begin", [b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 200 OK\r\nX-Pad: ", b""])
+def test_a_server_that_trickles_for_ever_is_given_up(begin: bytes) -> None:
+    """In the body, in a header, in the first line: always a byte before the time is up."""
+    with raw(begin, then="trickle") as (url, seen):
+        with pytest.raises(DeliveryError, match="does not end"):
+            post(url, [], tries=2, whole=0.4)
+        assert len(seen) == 2
 
-        def trickle() -> None:
-            connection, _ = listening.accept()
-            connection.recv(65536)
-            connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
-            try:
-                while True:
-                    connection.sendall(b"x" * 1024)
-                    threading.Event().wait(0.05)
-            except OSError:
-                connection.close()
 
-        threading.Thread(target=trickle, daemon=True).start()
-        url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
-        with pytest.raises(DeliveryError, match=r"does not end|no acknowledgement"):
-            post(url, [], tries=1)
+@pytest.mark.parametrize(
+    ("code", "tries"),
+    [
+        (400, 1),
+        (403, 1),
+        (404, 1),
+        (408, 3),
+        (425, 3),
+        (429, 3),
+        (500, 3),
+        (503, 3),
+        (201, 1),
+        (204, 1),
+        (301, 1),
+        (307, 1),
+        (399, 1),
+    ],
+)
+def test_which_codes_are_tried_again(code: int, tries: int) -> None:
+    good = b"New Backup result added for server: srv.1. This backup ID is: 7."
+    answer = b"HTTP/1.1 %d x\r\nLocation: /y\r\nConnection: close\r\n\r\n" % code + good
+    with raw(answer) as (url, seen):
+        with pytest.raises(DeliveryError, match=str(code)):
+            post(url, [], tries=3)
+        assert len(seen) == tries
+
+
+def test_a_connection_that_is_reset_is_tried_again() -> None:
+    waits: list[float] = []
+    with raw(b"", then="reset") as (url, seen):
+        with pytest.raises(DeliveryError, match="ConnectionError"):
+            post(url, waits, tries=3)
+        assert (len(seen), len(waits)) == (3, 2)
+
+
+def test_no_answer_is_longer_than_its_bound() -> None:
+    good = b"New Backup result added for server: srv.1. This backup ID is: 7."
+    answer = b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 65536 + good
+    with (
+        raw(answer) as (url, _),
+        pytest.raises(DeliveryError, match="no acknowledgement") as caught,
+    ):
+        post(url, [], tries=1)
+    assert len(str(caught.value)) < 300
+
+
+def test_the_budget_ends_the_tries_early(server: ReportServer) -> None:
+    server.answers = ["down"]
+    waits: list[float] = []
+    with pytest.raises(DeliveryError, match="answers 500"):
+        post(server.url, waits, budget=10.0)
+    assert len(server.forms) == 2, "5 s fit into 10 s, 15 s do not"
+
+
+def test_no_credentials_are_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login me password hidden\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    refused = b"HTTP/1.1 404 x\r\nConnection: close\r\n\r\n"
+    with raw(refused) as (url, seen), pytest.raises(DeliveryError):
+        post(url, [], tries=1)
+    assert b"authorization" not in seen[0].lower()
+
+
+def test_the_key_of_another_address_is_named() -> None:
+    with pytest.raises(ConfigError, match="OTHER_KEY"):
+        requests_utils.post_form("x", FORM, accept=bool, key="OTHER_KEY")
 
 
 def test_nobody_there() -> None:
@@ -96,7 +192,21 @@ def test_nobody_there() -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["file:///etc/passwd", "ftp://x/y", "http://", "x", "https://u:p@host/"]
+    "url",
+    [
+        "file:///etc/passwd",
+        "ftp://x/y",
+        "http://",
+        "x",
+        "https://u:p@host/",
+        "https://u@host/",
+        "http://[::1",
+        "http://h:99999/",
+        "http://h:x/",
+        "http://h:0/",
+        "http://a b/",
+        "http://h\n/",
+    ],
 )
 def test_an_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(ConfigError, match="MESSAGE_CONFIG_COMMAND") as caught:
@@ -122,5 +232,6 @@ def test_what_counts_as_acknowledged(answer: str, good: bool) -> None:
 
 def test_an_answer_is_shown_without_what_could_harm_a_log() -> None:
     assert (
-        requests_utils.shown("a\x1b[31m\nb" + "x" * 500) == ("a [31m b" + "x" * 500)[:200] + " ..."
+        requests_utils.shown("a\x1b[31m\n\u202eb" + "x" * 500)
+        == ("a [31m b" + "x" * 500)[:200] + " ..."
     )

@@ -1,0 +1,85 @@
+"""Runs of filesbackup as a user makes them, and what came of them."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+from tools import plugin
+
+PROGRAM = str(plugin.ROOT / "filesbackup/filesbackup.py")
+
+
+def run(tmp_path: Path, *words: object, code: int = 0, **environment: str) -> str:
+    argv = ["--WORK_FOLDER", tmp_path / "work", "--ALLOW_ROOT", "True", "--GREASE", "--x", *words]
+    done = subprocess.run(
+        [sys.executable, PROGRAM, *map(str, argv)],
+        cwd="/",
+        env={**os.environ, **environment},
+        capture_output=True,
+        check=False,
+    )
+    said = (done.stdout + done.stderr).decode("utf-8", "surrogateescape")
+    assert done.returncode == code, said
+    assert "Traceback" not in said
+    return said
+
+
+def made(tmp_path: Path) -> list[Path]:
+    folder = tmp_path / "work/files"
+    return sorted(folder.iterdir()) if folder.exists() else []
+
+
+def listed(tmp_path: Path) -> set[bytes]:
+    argv = ["tar", "tf", str(made(tmp_path)[0]), "--quoting-style=literal", "--null"]
+    names = subprocess.run(argv, capture_output=True, check=True).stdout
+    return set(names.split(b"\n"))
+
+
+def facts(folder: Path) -> dict[str, tuple[object, ...]]:
+    """Everything about a tree that a backup must bring back."""
+    found: dict[str, tuple[object, ...]] = {}
+    for path in [folder, *folder.rglob("*")]:
+        status = path.lstat()
+        kind = stat.S_IFMT(status.st_mode)
+        content: object = None
+        if stat.S_ISREG(status.st_mode):
+            content = (path.read_bytes(), status.st_mtime_ns, status.st_nlink)
+        elif stat.S_ISLNK(status.st_mode):
+            content = path.readlink()
+        attributes = {
+            n: os.getxattr(path, n, follow_symlinks=False)
+            for n in os.listxattr(path, follow_symlinks=False)
+        }
+        mode = stat.S_IMODE(status.st_mode)
+        found[str(path.relative_to(folder))] = (
+            kind,
+            mode,
+            status.st_uid,
+            status.st_gid,
+            content,
+            attributes,
+        )
+    return found
+
+
+def double(tmp_path: Path, says: str, code: int, *, end: bool = True) -> str:
+    """A tar that checks its arguments, writes a real archive (or half of it) and complains."""
+    place = tmp_path / "bin/tar"
+    place.parent.mkdir(exist_ok=True)
+    cut = "" if end else " | head -c 700"
+    lines = (
+        "#!/bin/bash",
+        "[[ $1 == --version ]] && exec /bin/tar --version",
+        "[[ $* == *--null*--files-from=-* && $LC_ALL == C ]] || exit 9",
+        f'/bin/tar "$@"{cut}',
+        f"printf '%s\\n' {shlex.quote(says)} >&2",
+        f"kill -{-code} $$" if code < 0 else f"exit {code}",
+    )
+    place.write_text("\n".join(lines) + "\n")
+    place.chmod(0o755)
+    return f"{place.parent}:{os.environ['PATH']}"
