@@ -342,13 +342,14 @@ def test_after_kill_9_the_lock_is_free_and_the_next_run_works_unaided(system: Sy
     (system.source / "big").write_bytes(os.urandom(2 << 20))
     going = system.folder / "going"
     sections = system.whole()
-    system.module("own", f"touch {going}; sleep 300", "own.sh")
+    system.module("own", f"echo $$ > {going}.new; mv {going}.new {going}; exec sleep 300", "own.sh")
     own = {**execute("own"), "EXECUTE_WITH": "bash", "EXECUTABLE": "own.sh"}
     system.configure({**sections, "OWN": own})
     first = subprocess.Popen(system.command("-r"))
     wait_for(going)
     first.kill()
     first.wait()
+    os.kill(int(going.read_text()), signal.SIGKILL)  # the orphan
     system.configure(sections)
     assert system.result()["status"] == "ok"
     assert all(".part-" not in name for name in system.stored())
