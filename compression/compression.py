@@ -14,17 +14,20 @@ if __name__ == "__main__":  # spawned by path: look from the root, not from this
 
 import json
 import os
-import shlex
-from collections.abc import Iterable, Sequence
+import re
+import shutil
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from tools import date_str_utils, filesystem_handling, module, plugin, process, stream
+from tools import date_str_utils, filesystem_handling, module, os_works, plugin, process, stream
 from tools.errors import ConfigError, StageError
 from tools.options import Paths, option
 from tools.result import Result, Status
 
 _codecs = plugin.load("compression/codecs.py")
+_TAR = re.compile(r"(gnu|g|bsd)?tar")
 _HEAD = 32  # bytes that tell what a file is
 _BETWEEN = ("compressed", "encrypted")  # usual folders between stages, no sources
 
@@ -43,7 +46,7 @@ class Options:
     """The keys of the section."""
 
     targets: Paths = option(
-        "files and folders; default every folder in WORK_FOLDER that sections filled",
+        "files and folders; default, in a run, every folder in WORK_FOLDER that sections filled",
         default=(),
         aliases=("OBJECTIVES",),
     )
@@ -57,9 +60,11 @@ class Options:
     level: int | None = option(
         "zstd 1 to 19, gzip 1 to 9, xz 0 to 9; default 3, 6, 6", default=None
     )
-    threads: int = option("processors that zstd uses; 0: all", default=0, least=0)
+    threads: int = option(
+        "processors that zstd uses, as far as 160 MiB serve them; 0: all", default=0, least=0
+    )
     tar_command: str = option(
-        "as documented (`sudo /bin/tar czCf /`): only its compression is honoured, z gzip, J xz",
+        "as documented (`sudo /bin/tar czCf /`): only its z (gzip) or J (xz) is honoured",
         default="",
     )
     work_folder: Path = option("temporary work", default=Path("/opt/backup"))
@@ -71,126 +76,237 @@ class Options:
                 f"LEVEL: {self.level} is no level of {self.chosen().value}",
                 f"It has {codec.levels[0]} to {codec.levels[-1]}.",
             )
+        goal = self.goal().resolve()
+        for target in self.targets:
+            if goal in (target.resolve(), *target.resolve().parents):
+                raise ConfigError(
+                    f"TARGETS: {target} lies in DESTINATION, {self.goal()}",
+                    "What is compressed must go into a folder of its own.",
+                )
+
+    def goal(self) -> Path:
+        """Where the compressed files go."""
+        return self.destination or self.work_folder / "compressed"
 
     def chosen(self) -> Algorithm:
         """The algorithm: as named, else as the documented TAR_COMMAND asks, else zstd."""
-        if self.algorithm is not None:
-            return self.algorithm
-        words = [
-            word for word in shlex.split(self.tar_command) if "/" not in word and word != "sudo"
-        ]
-        letters = words[0] if words else ""
-        return (
-            Algorithm.GZIP if "z" in letters else Algorithm.XZ if "J" in letters else Algorithm.ZSTD
-        )
+        return self.algorithm or _of_tar(self.tar_command) or Algorithm.ZSTD
+
+
+def _of_tar(command: str) -> Algorithm | None:
+    """What a tar command compresses with, by the letters or the long option after `tar`."""
+    words = command.split()
+    at = next((n for n, word in enumerate(words) if _TAR.fullmatch(Path(word).name)), None)
+    after = words[at + 1 :] if at is not None else []
+    letters = after[0].lstrip("-") if after and not after[0].startswith("--") else ""
+    if "z" in letters or "--gzip" in after:
+        return Algorithm.GZIP
+    return Algorithm.XZ if "J" in letters or "--xz" in after else None
 
 
 def work(options: Options) -> Result:
     """Compress each file; bundle what is compressed already; then remove the sources."""
-    destination = options.destination or options.work_folder / "compressed"
-    targets = options.targets or filled_folders(options.work_folder, destination)
-    plain, packed = _sorted(targets)
-    if not plain and not packed:
+    destination = options.goal()
+    reserved = reserved_places(options)
+    targets = options.targets or filled_folders(options.work_folder, reserved)
+    tasks = plan(targets, reserved, options.chosen())
+    if not tasks:
         where = ", ".join(map(str, targets)) or str(options.work_folder)
         raise StageError(
             f"nothing to compress in {where}", "Did the sections before write elsewhere?"
         )
     filesystem_handling.make_folder(destination)
+    sources = [file for task in tasks.values() for file in task.files]
+    before = sum(file.stat().st_size for file in sources)
     progress = stream.Progress()
-    made = [_compress(file, destination, options, progress) for file in plain]
-    made += [_bundle(files, destination) for files in packed]
-    sources = [*plain, *(file for files in packed for file in files)]
+    made = [_do(task, destination / name, options, progress) for name, task in tasks.items()]
     if options.remove_targets:
         _remove(sources, targets)
-    before = sum(size for _, size in made)
-    after = sum(path.stat().st_size for path, _ in made)
+    after = sum(path.stat().st_size for path in made)
     share = f"{date_str_utils.human_size(before)} to {date_str_utils.human_size(after)}"
     return Result(
         Status.OK,
         f"{date_str_utils.count(len(sources), 'file')} with {options.chosen().value}, {share}",
-        files=tuple(str(path) for path, _ in made),
+        files=tuple(str(path) for path in made),
         items=len(made),
         bytes=after,
     )
 
 
-def filled_folders(work_folder: Path, destination: Path) -> Paths:
-    """The folders in the work folder that are neither private, between stages, nor a store."""
-    told = {Path(path) for path in json.loads(os.environ.get("NC_BACKUP_PRIVATE", "[]"))}
-    kept = told | {destination.absolute()} | {work_folder.absolute() / name for name in _BETWEEN}
+def reserved_places(options: Options) -> frozenset[Path]:
+    """Where no source is looked for: between stages, and what the runner says is private."""
+    told = json.loads(os.environ.get("NC_BACKUP_PRIVATE", "[]"))
+    between = (options.work_folder / name for name in _BETWEEN)
+    return frozenset(Path(place).resolve() for place in (*told, *between, options.goal()))
+
+
+def filled_folders(work_folder: Path, reserved: Collection[Path]) -> Paths:
+    """The folders in the work folder that are not reserved.
+
+    Only the runner knows which are private. Raises ConfigError where there is none: a local
+    store in the work folder would be compressed, and removed.
+    """
+    if "NC_BACKUP_PRIVATE" not in os.environ:
+        raise ConfigError(
+            "TARGETS: is required where compression.py is called by itself",
+            "backup.py says what is private; alone, name the folders.",
+        )
     found = sorted(work_folder.absolute().iterdir()) if work_folder.is_dir() else []
     return tuple(
         path
         for path in found
-        if path.is_dir() and not path.name.startswith(".") and path not in kept
+        if path.is_dir() and not path.name.startswith(".") and path.resolve() not in reserved
     )
 
 
-def _sorted(targets: Iterable[Path]) -> tuple[list[Path], list[list[Path]]]:
-    """The files to compress, and by folder those that are compressed already."""
-    plain: list[Path] = []
+@dataclass(frozen=True)
+class Task:
+    """What becomes one file: its name is `first`, as many of the `folders` as needed, `name`."""
+
+    files: Paths
+    folders: tuple[str, ...]
+    name: str
+    packed: bool = False  # compressed already
+    first: tuple[str, ...] = ()
+
+    def called(self, depth: int) -> str:
+        """The name, with so many folders in it."""
+        return ".".join((*self.first, *self.folders[len(self.folders) - depth :], self.name))
+
+
+def plan(
+    targets: Iterable[Path], reserved: Collection[Path], algorithm: Algorithm
+) -> dict[str, Task]:
+    """What is to be done, by the name in the destination: each file is in one task only.
+
+    Raises StageError for a target that is not there.
+    """
+    ending = _codecs.CODECS[algorithm.value].ending
+    tasks = []
     packed: dict[Path, list[Path]] = {}
-    for target in dict.fromkeys(targets):
+    for file in _inputs(targets, reserved):
+        with file.open("rb") as opened:
+            known = _codecs.is_compressed(opened.read(_HEAD))
+        if known:
+            packed.setdefault(file.parent, []).append(file)
+        else:
+            tasks.append(Task((file,), _folders(file), file.name + ending))
+    run_id = os.environ.get("NC_BACKUP_RUN_ID") or date_str_utils.run_id()
+    for folder, files in packed.items():
+        if len(files) == 1:
+            tasks.append(Task((files[0],), _folders(files[0]), files[0].name, packed=True))
+        else:
+            name = f"{folder.absolute().name}.tar"
+            tasks.append(Task(tuple(files), _folders(folder), name, packed=True, first=(run_id,)))
+    return _named(tasks)
+
+
+def _folders(path: Path) -> tuple[str, ...]:
+    """The names of the folders that a path lies in."""
+    return path.absolute().parent.parts[1:]
+
+
+def _inputs(targets: Iterable[Path], reserved: Collection[Path]) -> list[Path]:
+    """Every file below the targets, once, without the reserved places that lie in a target."""
+    found: dict[Path, Path] = {}
+    for target in targets:
         if not target.exists():
             raise StageError(
                 f"TARGETS: {target} does not exist", "Name what the sections before wrote."
             )
+        root = target.resolve()
+        inside = {place for place in reserved if root in place.parents}
         for file in filesystem_handling.files_below(target):
-            with file.open("rb") as opened:
-                known = _codecs.is_compressed(opened.read(_HEAD))
-            if known:
-                packed.setdefault(file.parent, []).append(file)
-            else:
-                plain.append(file)
-    names = [file.name for file in plain]
-    twice = next((file for file in plain if names.count(file.name) > 1), None)
-    if twice is not None:
-        raise StageError(
-            f"two files to compress are called {twice.name}", "Give each a name of its own."
-        )
-    return plain, list(packed.values())
+            real = file.resolve()
+            if inside.isdisjoint((real, *real.parents)):
+                found.setdefault(real, file)
+    return list(found.values())
 
 
-def _compress(
-    file: Path, destination: Path, options: Options, progress: stream.Progress
-) -> tuple[Path, int]:
-    """One file; gives the new one and how many bytes went in.
+def _named(tasks: Sequence[Task]) -> dict[str, Task]:
+    """The tasks by names that differ: where two are alike, their folders are in them."""
+    depths = [0] * len(tasks)
+    while True:
+        names = [task.called(depth) for task, depth in zip(tasks, depths, strict=True)]
+        often = Counter(names)
+        alike = [number for number, name in enumerate(names) if often[name] > 1]
+        if not alike:
+            return dict(zip(names, tasks, strict=True))
+        for number in alike:
+            if depths[number] == len(tasks[number].folders):
+                raise StageError(
+                    f"two files would be called {names[number]}", "Give each a name of its own."
+                )
+            depths[number] += 1
 
-    What is there already under the new name was made whole by a run that died before it
-    could remove its source: it is made anew, for the source may have changed since.
+
+def _do(task: Task, target: Path, options: Options, progress: stream.Progress) -> Path:
+    """Make the file of one task; gives its path.
+
+    What is there already under its name was published whole. If it holds the same, a run
+    died before it could remove the source, and it is kept. If not, it is the only copy of
+    something else: it is kept as well, and the new one gets the run id in front.
     """
+    if target.exists():
+        if len(task.files) == 1 and _holds(target, task, options):
+            return target
+        run_id = os.environ.get("NC_BACKUP_RUN_ID") or date_str_utils.run_id()
+        target = target.with_name(f"{run_id}.{target.name}")
+    if len(task.files) > 1:
+        _write(target, _bundle(task), progress)
+    elif not task.packed:
+        _write(target, _packed(task.files[0], options, progress))
+    elif not (options.remove_targets and _linked(task.files[0], target)):
+        _write(target, stream.read(task.files[0]), progress)
+    return target
+
+
+def _holds(target: Path, task: Task, options: Options) -> bool:
+    """Whether a file that is there gives back exactly the one source of the task."""
+    unpack = iter if task.packed else _codecs.CODECS[options.chosen().value].unpack
+    held, wanted = stream.Tally(), stream.Tally()
+    try:
+        for _ in held(unpack(stream.read(target))):
+            pass
+    except StageError:
+        return False  # another format, or damaged
+    for _ in wanted(stream.read(task.files[0])):
+        pass
+    return (held.size, held.sha256) == (wanted.size, wanted.sha256)
+
+
+def _packed(file: Path, options: Options, progress: stream.Progress) -> Iterator[bytes]:
+    """The compressed chunks of one file; progress counts what goes in."""
     codec = _codecs.CODECS[options.chosen().value]
-    target = destination / (file.name + codec.ending)
-    target.unlink(missing_ok=True)
     level = codec.level if options.level is None else options.level
     threads = options.threads or _codecs.cores()
-    tally = stream.Tally()
-    source = stream.flow(stream.read(file), progress, tally)
-    with filesystem_handling.create(target, durable=False) as write:
-        for chunk in codec.pack(source, level, threads):
-            write(chunk)
-    return target, tally.size
+    packed: Iterator[bytes] = codec.pack(progress(stream.read(file)), level, threads)
+    return packed
 
 
-def _bundle(files: Sequence[Path], destination: Path) -> tuple[Path, int]:
-    """What is compressed already: one file as it is, several of a folder in one plain tar."""
-    size = sum(file.stat().st_size for file in files)
-    if len(files) == 1:
-        target = destination / files[0].name
-        target.unlink(missing_ok=True)
-        source = stream.read(files[0])
-    else:
-        run_id = os.environ.get("NC_BACKUP_RUN_ID") or date_str_utils.run_id()
-        folder = files[0].parent
-        target = destination / f"{run_id}.{folder.name}.tar"
-        names = b"".join(os.fsencode(file.name) + b"\0" for file in files)
-        argv = ["tar", "--create", "--file=-", "--format=posix", f"--directory={folder}"]
-        argv += ["--null", "--verbatim-files-from", "--files-from=-"]
-        source = process.output(argv, given=names)
+def _bundle(task: Task) -> Iterator[bytes]:
+    """The chunks of an archive of what is compressed already."""
+    names = b"".join(os.fsencode(file.name) + b"\0" for file in task.files)
+    argv = ["tar", "--create", "--file=-", "--format=posix", f"--directory={task.files[0].parent}"]
+    argv += ["--null", "--verbatim-files-from", "--files-from=-"]
+    return process.output(argv, given=names, env=os_works.environment({}))
+
+
+def _write(target: Path, chunks: stream.Chunks, *stages: stream.Stage) -> None:
     with filesystem_handling.create(target, durable=False) as write:
-        for chunk in source:
+        for chunk in stream.flow(chunks, *stages):
             write(chunk)
-    return target, size
+
+
+def _linked(file: Path, target: Path) -> bool:
+    """Take a file over by a second name; False where the file system does not allow it."""
+    try:
+        os.link(file, target)
+    except FileExistsError:
+        raise
+    except OSError:
+        return False
+    return True
 
 
 def _remove(sources: Iterable[Path], targets: Iterable[Path]) -> None:
@@ -198,17 +314,26 @@ def _remove(sources: Iterable[Path], targets: Iterable[Path]) -> None:
     for file in sources:
         file.unlink()
     for target in targets:
-        folders = [path for path in target.rglob("*") if path.is_dir()] if target.is_dir() else []
+        folders = [path for path in target.rglob("*") if path.is_dir() and not path.is_symlink()]
         for folder in sorted(folders, reverse=True):
             if not any(folder.iterdir()):
                 folder.rmdir()
 
 
 def test(options: Options) -> tuple[str, ...]:
-    """Whether the library for the algorithm is there."""
+    """Whether the library for the algorithm is there, tar, and a place for what is made."""
     name = options.chosen().value
     b"".join(_codecs.CODECS[name].pack([b"x"], _codecs.CODECS[name].level, 1))
-    return (f"{name} is there",)
+    if shutil.which("tar") is None:
+        raise StageError("tar is not on the path", "Install it: it bundles compressed files.")
+    place = options.goal().absolute()
+    while not place.exists():
+        place = place.parent
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise StageError(
+            f"DESTINATION: {place} is not writable", "Give it to the user of the backup."
+        )
+    return (f"{name} and tar are there", f"{options.goal()} can be written")
 
 
 if __name__ == "__main__":

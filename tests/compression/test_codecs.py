@@ -69,6 +69,21 @@ def test_what_is_compressed_is_recognised(name: str) -> None:
     assert not codecs.is_compressed(b"-- MySQL dump 10.13")
 
 
+@pytest.mark.parametrize(("level", "wanted"), [(1, 64), (3, 1000), (12, 8), (19, 8)])
+def test_threads_share_a_bounded_memory(level: int, wanted: int) -> None:
+    threads = codecs.zstd_threads(level, wanted)
+    assert 1 <= threads <= wanted
+    code = """
+import sys
+from tools import plugin
+codecs = plugin.load("compression/codecs.py")
+data = open("/dev/urandom", "rb").read(1 << 20)
+for chunk in codecs.CODECS["zstd"].pack([data, bytes(1 << 20)] * 20, *map(int, sys.argv[1:])):
+    pass
+"""
+    assert peak(sys.executable, "-c", code, str(level), str(wanted)) < 200 * 1024
+
+
 @pytest.mark.parametrize("way", ["pack", "unpack"])
 def test_memory_stays_small(way: str) -> None:
     code = """

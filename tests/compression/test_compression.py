@@ -4,13 +4,16 @@ import gzip
 import os
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
 
 from tools import plugin
+from tools.errors import StageError
 
 PROGRAM = str(plugin.ROOT / "compression/compression.py")
+compression = plugin.load("compression/compression.py")
 
 
 @pytest.fixture
@@ -82,10 +85,182 @@ def test_what_is_compressed_already_is_bundled_and_not_compressed_again(work: Pa
 def test_sources_are_kept_when_told_and_when_anything_fails(work: Path) -> None:
     run(work, "--REMOVE_OBJECTIVES", "False")
     assert (work / "files/a.tar").exists()
-    (work / "files/b").mkdir()
-    (work / "files/b/a.tar").write_text("same name")
-    assert "called a.tar" in run(work, code=1)
+    assert "not exist" in run(work, "--TARGETS", f"{work}/files {work}/none", code=1)
     assert (work / "files/a.tar").exists()
+
+
+def whole(work: Path) -> dict[str, bytes]:
+    """What was compressed, by name, decompressed where it is zstd."""
+    return {
+        path.name: subprocess.run(["zstd", "-dc", path], capture_output=True, check=True).stdout
+        if path.suffix == ".zst"
+        else path.read_bytes()
+        for path in (work / "compressed").iterdir()
+    }
+
+
+def fill(work: Path, **files: bytes) -> None:
+    for name, content in files.items():
+        path = work / name.replace("__", "/").replace("_", ".")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+
+@pytest.mark.needs("zstd")
+def test_equal_names_from_several_folders_are_all_there(work: Path) -> None:
+    packed = subprocess.run(["zstd", "-c"], input=b"3", capture_output=True, check=True).stdout
+    fill(work, one__x_sql=b"1", two__x_sql=b"2", three__x_sql_zst=packed)
+    run(work)
+    assert whole(work) == {
+        "a.tar.zst": b"plain " * 10_000,
+        "one.x.sql.zst": b"1",
+        "two.x.sql.zst": b"2",
+        "three.x.sql.zst": b"3",
+    }
+
+
+def test_bundles_of_folders_of_one_name_are_all_there(work: Path) -> None:
+    pieces = {f"{n}.gz": gzip.compress(bytes([n])) for n in range(4)}
+    for n, (name, content) in enumerate(pieces.items()):
+        place = work / f"p{n // 2}/mydump"
+        place.mkdir(parents=True, exist_ok=True)
+        (place / name).write_bytes(content)
+    run(work, "--TARGETS", f"{work}/p0/mydump {work}/p1/mydump")
+    bundles = sorted((work / "compressed").iterdir())
+    assert [path.name.split(".", 1)[1] for path in bundles] == ["p0.mydump.tar", "p1.mydump.tar"]
+    listed = [
+        subprocess.run(["tar", "tf", path], capture_output=True, text=True, check=True).stdout
+        for path in bundles
+    ]
+    assert "".join(listed).split() == list(pieces)
+
+
+def test_overlapping_targets_are_taken_once(work: Path) -> None:
+    run(work, "--TARGETS", f"{work}/files {work}/files/a.tar {work}/files/../files")
+    assert names(work) == ["a.tar.zst"]
+
+
+@pytest.mark.parametrize("algorithm", ["none", "zstd"])
+@pytest.mark.parametrize("below", ["", "/deeper"])
+def test_sources_in_the_destination_are_refused_and_stay(
+    work: Path, algorithm: str, below: str
+) -> None:
+    place = work / f"files{below}"
+    place.mkdir(exist_ok=True)
+    (place / "b.gz").write_bytes(gzip.compress(b"b"))
+    words = ("--DESTINATION", f"{work}/files/../files", "--TARGETS", place)
+    assert "lies in DESTINATION" in run(work, *words, "--ALGORITHM", algorithm, code=2)
+    assert gzip.decompress((place / "b.gz").read_bytes()) == b"b"
+    assert (work / "files/a.tar").exists()
+
+
+def test_a_destination_a_store_or_a_key_inside_a_target_is_no_source(work: Path) -> None:
+    fill(work, compressed__old_zst=b"old", encrypted__x_age_000=b"x", deep__store__s=b"s", key=b"k")
+    run(work, "--TARGETS", work, private=f'["{work}", "{work}/deep/store", "{work}/key"]')
+    assert names(work) == ["a.tar.zst", "old.zst"]
+    for kept in ("compressed/old.zst", "encrypted/x.age.000", "deep/store/s", "key"):
+        assert (work / kept).exists()
+
+
+def test_alone_the_folders_must_be_named(work: Path) -> None:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("NC_BACKUP")}
+    done = subprocess.run(
+        [sys.executable, PROGRAM, "--WORK_FOLDER", str(work)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "TARGETS: is required" in done.stderr
+    assert (work / "files/a.tar").exists()
+
+
+@pytest.mark.needs("zstd")
+def test_what_a_run_that_died_has_made_is_kept_and_its_source_removed(work: Path) -> None:
+    run(work, "--REMOVE_TARGETS", "False")
+    made = work / "compressed/a.tar.zst"
+    before = made.stat()
+    run(work)
+    assert (made.stat().st_ino, made.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert names(work) == ["a.tar.zst"]
+    assert list((work / "files").iterdir()) == []
+
+
+@pytest.mark.needs("zstd")
+@pytest.mark.parametrize("damaged", [False, True])
+def test_another_content_under_the_name_is_kept_beside_the_new_one(
+    work: Path, damaged: bool
+) -> None:
+    run(work)
+    if damaged:
+        (work / "compressed/a.tar.zst").write_bytes(b"no zstd at all")
+    older = (work / "compressed/a.tar.zst").read_bytes()
+    fill(work, files__a_tar=b"the next day")
+    run(work)
+    assert (work / "compressed/a.tar.zst").read_bytes() == older
+    newer = next(name for name in names(work) if name != "a.tar.zst")
+    assert newer.endswith(".a.tar.zst")
+    content = subprocess.run(
+        ["zstd", "-dc", work / "compressed" / newer], capture_output=True, check=True
+    )
+    assert content.stdout == b"the next day"
+
+
+def test_one_compressed_file_is_linked_where_its_source_goes_and_copied_where_it_stays(
+    work: Path,
+) -> None:
+    fill(work, files__b_gz=gzip.compress(b"b"), files__a_tar=b"x")
+    node = (work / "files/b.gz").stat().st_ino
+    run(work, "--REMOVE_TARGETS", "False")
+    assert (work / "compressed/b.gz").stat().st_ino != node
+    (work / "compressed/b.gz").unlink()
+    run(work)
+    assert (work / "compressed/b.gz").stat().st_ino == node
+    assert gzip.decompress((work / "compressed/b.gz").read_bytes()) == b"b"
+
+
+@pytest.mark.parametrize("name", [b"a b", b"new\nline", b"-rf", b"quo'te\"", b"\xff\xfe", b"$(id)"])
+def test_odd_names_alone_and_in_a_bundle(work: Path, name: bytes) -> None:
+    odd = os.fsdecode(name)
+    (work / "files" / odd).write_text("plain")
+    (work / "dump").mkdir()
+    for number in range(2):
+        (work / "dump" / f"{odd}{number}").write_bytes(gzip.compress(b"x"))
+    run(work, "--THREADS", "1")
+    made = names(work)
+    assert f"{odd}.zst" in made
+    bundle = work / "compressed" / next(entry for entry in made if entry.endswith(".dump.tar"))
+    with tarfile.open(bundle) as archive:
+        assert archive.getnames() == [f"{odd}0", f"{odd}1"]
+
+
+@pytest.mark.parametrize(
+    ("command", "chosen"),
+    [
+        ("", "zstd"),
+        ("sudo /bin/tar czCf /", "gzip"),
+        ("tar -czf", "gzip"),
+        ("/usr/bin/gtar cJf", "xz"),
+        ("sudo -n tar --xz -cf", "xz"),
+        ("tar cjf", "zstd"),
+        ("sudo zebra", "zstd"),
+        ("tar 'czf", "gzip"),
+    ],
+)
+def test_the_documented_tar_command_says_only_the_algorithm(command: str, chosen: str) -> None:
+    options = compression.Options(tar_command=command)
+    assert options.chosen().value == chosen
+    named = compression.Options(tar_command=command, algorithm=compression.Algorithm.ZSTD)
+    assert named.chosen().value == "zstd"
+
+
+@pytest.mark.needs("root")
+def test_what_is_tried_before_a_run(work: Path) -> None:
+    assert "can be written" in "".join(compression.test(compression.Options(work_folder=work)))
+    proc = compression.Options(destination=Path("/proc/self/status/x"))
+    with pytest.raises(StageError, match=r"DESTINATION: .* is not writable"):
+        compression.test(proc)
 
 
 def test_private_folders_are_no_sources(work: Path) -> None:
