@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -40,33 +39,44 @@ class LocalStore:
             )
 
     def put(self, name: str, chunks: Iterable[bytes]) -> store.Stored:
-        """See Store: temporary name, sync, link without replacing, folder sync, read back."""
+        """See Store: temporary name, sync, read back, link without replacing, folder sync."""
         path = self.folder / store.check_name(name)
-        filesystem_handling.make_folder(path.parent)
-        if path.exists():
-            return self._already(name, path, chunks)
+        self._make(path.parent)
         tally = stream.Tally()
-        with filesystem_handling.create(path) as write:
+        if path.exists():
+            return self._already(name, path, tally(chunks), tally)
+
+        def check(temporary: Path) -> None:
+            if _digest(temporary) != tally.sha256:
+                raise StoreError(
+                    f"{path}: what was written reads back differently",
+                    "Distrust this disk; nothing was stored under the name.",
+                )
+
+        with filesystem_handling.create(path, check=check) as write:
             for chunk in tally(chunks):
                 write(chunk)
-        held = _digest(path)
-        if held != tally.sha256:
-            raise StoreError(
-                f"{path}: what was written reads back differently",
-                "Distrust this disk; the file is left.",
-            )
-        return store.Stored(name, tally.size, held)
+        return store.Stored(name, tally.size, tally.sha256)
 
-    def _already(self, name: str, path: Path, chunks: Iterable[bytes]) -> store.Stored:
+    def _make(self, folder: Path) -> None:
+        """The folder, its name made to last as well."""
+        if not folder.is_dir():
+            filesystem_handling.make_folder(folder)
+            filesystem_handling.sync_folder(folder.parent)
+
+    def _already(
+        self, name: str, path: Path, chunks: Iterable[bytes], tally: stream.Tally
+    ) -> store.Stored:
         """The name is taken: by the same content, or the put fails."""
-        tally = stream.Tally()
-        for _ in tally(chunks):
+        for _ in chunks:
             pass
         if _digest(path) != tally.sha256:
             raise StoreError(
                 f"{path} exists already with another content",
                 "Nothing that is stored is overwritten.",
             )
+        # who wrote it may have died before its name was safe from a power cut
+        filesystem_handling.sync_folder(path.parent)
         return store.Stored(name, tally.size, tally.sha256)
 
     def get(self, name: str) -> Iterator[bytes]:
@@ -86,12 +96,12 @@ class LocalStore:
 
 def _digest(path: Path) -> str:
     """The SHA-256 of what the disk holds: the page cache is asked to forget the file first."""
-    digest = hashlib.sha256()
     with path.open("rb", buffering=0) as file:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-        while chunk := file.read(stream.CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+    tally = stream.Tally()
+    for _ in tally(stream.read(path)):
+        pass
+    return tally.sha256
 
 
 if TYPE_CHECKING:

@@ -17,8 +17,11 @@ else:
 
 TRIES = 5
 _GROWTH = 3.0  # each wait is about so many times the last one
-# What no further try can mend: no room, no right, no name.
+# What no further try can mend: no room, no right, no name, no source.
 _FINAL = {
+    errno.ENOENT,
+    errno.EISDIR,
+    errno.ELOOP,
     errno.ENOSPC,
     errno.EDQUOT,
     errno.EFBIG,

@@ -24,12 +24,15 @@ from tools.options import Duration, Paths, option
 from tools.result import Result, Status
 
 if TYPE_CHECKING:
-    from storage import local, retry
+    from storage import local, retry, store
 else:
     local = plugin.load("storage/local.py")
     retry = plugin.load("storage/retry.py")
 
-BUILT = ("local",)
+# Documented, and refused by name until it is built: nothing may pretend to it.
+_NOT_BUILT = (
+    "upload_command", "upload_command_template", "args_dict", "bucket_name", "aliyun_credentials"
+)  # fmt: skip
 _PART = re.compile(r"(?P<stem>.+\.(?:age|crypt))\.(?P<number>\d{3,})")
 
 
@@ -55,13 +58,20 @@ class Options:
     retry_wait: Duration = option(
         "seconds before the second of five tries; each wait is longer", default=Duration(5.0)
     )
+    bucket_name: str = option("not built yet: refused", default="")
+    aliyun_credentials: str = option("not built yet: refused", default="")
+    upload_command: str = option("not built yet: refused", default="")
+    upload_command_template: str = option("not built yet: refused", default="")
+    args_dict: str = option("not built yet: refused", default="")
     work_folder: Path = option("temporary work", default=Path("/opt/backup"))
 
     def __post_init__(self) -> None:
-        if self.destination not in BUILT:
-            raise ConfigError(
-                f"DESTINATION: {self.destination} is not built yet", f"Built: {', '.join(BUILT)}."
-            )
+        built = f"Built: DESTINATION {', '.join(STORES)}."
+        if self.destination not in STORES:
+            raise ConfigError(f"DESTINATION: {self.destination} is not built yet", built)
+        for name in _NOT_BUILT:
+            if getattr(self, name):
+                raise ConfigError(f"{name.upper()}: is not built yet", built)
         if self.local_backup is None:
             raise ConfigError("LOCAL_BACKUP: is required for the store local", "Set it in GENERAL.")
         if "/" in self.hostname or self.hostname in ("", ".", ".."):
@@ -74,7 +84,7 @@ def work(options: Options) -> Result:
     if not files:
         where = ", ".join(map(str, _targets(options)))
         raise StoreError(f"nothing to store in {where}", "Did the sections before write elsewhere?")
-    store = _open(options)
+    place = _open(options)
     sets, troubles = whole_sets(files)
     stored: list[Path] = []
     size = 0
@@ -83,7 +93,7 @@ def work(options: Options) -> Result:
         try:
             # the first part last: a set that has it is whole
             for part in [*parts[1:], parts[0]]:
-                size += store.put(f"{options.hostname}/{part.name}", _reader(part, progress)).size
+                size += place.put(f"{options.hostname}/{part.name}", _reader(part, progress)).size
                 stored.append(part)
         except (BackupError, OSError) as error:
             troubles.append(str(error))
@@ -98,7 +108,7 @@ def _reader(part: Path, progress: stream.Progress) -> Callable[[], Iterable[byte
 def _result(options: Options, stored: list[Path], size: int, troubles: list[str]) -> Result:
     place = options.local_backup / options.hostname if options.local_backup else Path()
     files = date_str_utils.count(len(stored), "file")
-    told = f"{files}, {date_str_utils.human_size(size)}, in {place}"
+    told = f"{files}, {date_str_utils.human_size(size)}, in {place}{_same_disk(options, stored)}"
     if troubles:
         return Result(
             Status.FAILED,
@@ -143,12 +153,15 @@ def _files(options: Options) -> list[Path]:
 
 def whole_sets(files: Iterable[Path]) -> tuple[list[list[Path]], list[str]]:
     """The sets of parts in numeric order (a file that is no part is a set), and what is missing."""
+    whole: list[list[Path]] = []
     sets: dict[str, dict[int, Path]] = {}
     for file in files:
         part = _PART.fullmatch(file.name)
-        stem, number = (part["stem"], int(part["number"])) if part else (file.name, 0)
-        sets.setdefault(stem, {})[number] = file
-    whole, troubles = [], []
+        if part and part["number"] == f"{int(part['number']):03}":
+            sets.setdefault(part["stem"], {})[int(part["number"])] = file
+        else:
+            whole.append([file])
+    troubles = []
     for stem, parts in sets.items():
         gap = next((n for n in range(max(parts)) if n not in parts), None)
         if gap is None:
@@ -158,17 +171,29 @@ def whole_sets(files: Iterable[Path]) -> tuple[list[list[Path]], list[str]]:
     return whole, troubles
 
 
-def _open(options: Options) -> retry.Retry:
-    """The store that DESTINATION names."""
+def _local(options: Options) -> store.Store:
     assert options.local_backup is not None  # noqa: S101  (checked in Options)
-    inner = local.LocalStore(
+    made: store.Store = local.LocalStore(
         options.local_backup, require_mount=options.require_mount, marker=options.marker
     )
-    return retry.Retry(
-        inner,
-        _say,
-        first_wait=options.retry_wait,
-    )
+    return made
+
+
+# The stores by the word of DESTINATION.
+STORES: dict[str, Callable[[Options], store.Store]] = {"local": _local}
+
+
+def _open(options: Options) -> retry.Retry:
+    """The store that DESTINATION names, each part tried up to five times."""
+    return retry.Retry(STORES[options.destination](options), _say, first_wait=options.retry_wait)
+
+
+def _same_disk(options: Options, files: Iterable[Path]) -> str:
+    """A note where the store would be lost together with what it is a copy of."""
+    place = options.local_backup
+    if place is None or all(file.stat().st_dev != place.stat().st_dev for file in files):
+        return ""
+    return "; it lies on the disk of the work folder"
 
 
 def _say(line: str) -> None:

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from tools import plugin
+from tools import plugin, stream
+from tools.errors import StoreError
 
 PROGRAM = str(plugin.ROOT / "storage/storage.py")
 storage = plugin.load("storage/storage.py")
@@ -101,6 +102,10 @@ def test_another_content_under_a_name_that_is_taken(work: Path) -> None:
     [
         (("--DESTINATION", "s3"), 2, "DESTINATION: s3 is not built yet"),
         (("--DESTINATION", "ssh"), 2, "DESTINATION: ssh is not built yet"),
+        (("--DESTINATION", "s3", "--BUCKET_NAME", "b"), 2, "DESTINATION: s3 is not built yet"),
+        (("--BUCKET_NAME", "b"), 2, "BUCKET_NAME: is not built yet"),
+        (("--UPLOAD_COMMAND", "aws s3 cp"), 2, "UPLOAD_COMMAND: is not built yet"),
+        (("--UPLOAD_COMMAND_TEMPLATE", "x"), 2, "UPLOAD_COMMAND_TEMPLATE: is not built yet"),
         (("--LOCAL_BACKUP", ""), 2, "LOCAL_BACKUP"),
         (("--HOSTNAME", "a/b"), 2, "HOSTNAME"),
         (("--TARGETS", "/not/there"), 1, "TARGETS: /not/there does not exist"),
@@ -237,3 +242,133 @@ def test_terminated_while_storing_leaves_no_temporary_file(work: Path) -> None:
     process.terminate()
     assert process.wait(30) in (143, 0)
     assert not [name for name in stored(work) if name.startswith(".")]
+
+
+def inject(work: Path, how: str, *words: str, only: str = "") -> subprocess.CompletedProcess[str]:
+    """Run the program under strace, which makes one of its system calls fail or lie."""
+    call = how.split(":", 1)[0]
+    trace = ["strace", "-f", "-o", str(work.parent / "trace"), "-e", f"trace={call}"]
+    path = ["-P", only] if only else []
+    return subprocess.run(
+        [*trace, *path, "-e", f"inject={how}", *command(work, *words)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.needs("strace")
+def test_a_write_that_lies_is_found_before_the_part_has_its_name(work: Path) -> None:
+    (work.parent / "store/srv-1").mkdir(parents=True)
+    done = inject(work, "write:retval=1000:when=1")
+    assert done.returncode == 1
+    assert "x.tar.zst.age.001: what was written reads back differently" in done.stderr
+    assert stored(work) == []
+    assert len(list((work / "encrypted").iterdir())) == 3
+
+
+@pytest.mark.needs("strace")
+def test_a_source_that_cannot_be_read_is_named_and_not_the_store(work: Path) -> None:
+    source = work / "encrypted/x.tar.zst.age.001"
+    done = inject(work, "read:error=EIO:when=1+", "--RETRY_WAIT", "0.01", only=str(source))
+    assert done.returncode == 1
+    assert f"Input/output error: '{source}'" in done.stderr
+    assert str(work.parent / "store/srv-1/x") not in done.stderr
+    assert stored(work) == []
+
+
+def test_a_set_that_fails_does_not_hide_the_others(work: Path) -> None:
+    (work / "encrypted/a").write_bytes(b"a")
+    (work / "encrypted/y.crypt.001").write_bytes(b"no first part")
+    (work / "encrypted/z").write_bytes(b"z")
+    place = work.parent / "store/srv-1"
+    place.mkdir(parents=True)
+    (place / "a").write_bytes(b"older")
+    said = run(work, code=1)
+    assert "a exists already with another content" in said
+    assert "y.crypt.000 is missing" in said
+    assert stored(work) == ["a", *(f"x.tar.zst.age.{n:03}" for n in range(3)), "z"]
+    assert len(list((work / "encrypted").iterdir())) == 6
+
+
+def test_a_file_that_is_called_like_a_set_is_stored_too(work: Path) -> None:
+    for name in ("x.tar.zst.age", "x.tar.zst.age.0001"):
+        (work / "encrypted" / name).write_bytes(b"alone")
+    run(work)
+    names = [*(f"x.tar.zst.age.{n:03}" for n in range(3)), "x.tar.zst.age", "x.tar.zst.age.0001"]
+    assert stored(work) == sorted(names)
+    assert list((work / "encrypted").iterdir()) == []
+
+
+def test_odd_names_are_stored_and_hidden_ones_are_not(work: Path) -> None:
+    names = [b"a b", b"new\nline", b"-rf", b"quo'te\"", b"\xff\xfe", b"$(id)"]
+    for name in [*names, b".hidden", b".x.part-12345678"]:
+        (work / "encrypted" / os.fsdecode(name)).write_bytes(name)
+    run(work)
+    place = work.parent / "store/srv-1"
+    for name in names:
+        assert (place / os.fsdecode(name)).read_bytes() == name
+    assert sorted(path.name for path in (work / "encrypted").iterdir()) == [
+        ".hidden",
+        ".x.part-12345678",
+    ]
+    assert not [name for name in stored(work) if name.startswith(".")]
+
+
+def test_a_trouble_with_an_odd_name_is_said(work: Path) -> None:
+    (work / "encrypted" / os.fsdecode(b"\xff.age.001")).write_bytes(b"x")
+    assert ".age.000 is missing" in run(work, code=1)
+
+
+def test_the_first_part_comes_last(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put: list[str] = []
+    inner = local.LocalStore(work.parent / "store")
+
+    class Watched:
+        def put(self, name: str, chunks: Iterable[bytes]) -> Any:
+            put.append(name)
+            return inner.put(name, chunks)
+
+    monkeypatch.setitem(storage.STORES, "local", lambda _options: Watched())
+    options = storage.Options(
+        hostname="h", local_backup=work.parent / "store", work_folder=work, remove_targets=False
+    )
+    assert storage.work(options).items == 3
+    assert put == [f"h/x.tar.zst.age.{n:03}" for n in (1, 2, 0)]
+
+
+@pytest.mark.needs("root")
+def test_a_mounted_disk_with_its_marker_is_taken_and_named_as_another_disk(work: Path) -> None:
+    place = work.parent / "store"
+    place.mkdir()
+    proof = ("--REQUIRE_MOUNT", "True", "--MARKER", "this-disk")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)], check=True)
+    try:
+        assert "this-disk is missing" in run(work, *proof, code=1)
+        (place / "this-disk").touch()
+        assert "disk of the work folder" not in run(work, *proof)
+        assert stored(work) == [f"x.tar.zst.age.{n:03}" for n in range(3)]
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_store_on_the_disk_of_its_sources_is_noted(work: Path) -> None:
+    assert "lies on the disk of the work folder" in run(work)
+
+
+def test_what_is_tried_before_a_run_changes_nothing(work: Path) -> None:
+    options = storage.Options(hostname="h", local_backup=work / "new/store", work_folder=work)
+    assert "can be written" in storage.test(options)[0]
+    assert not (work / "new").exists()
+    nowhere = storage.Options(hostname="h", local_backup=Path("/proc/self/status/x"))
+    with pytest.raises(StoreError, match="is not writable"):
+        storage.test(nowhere)
+
+
+def test_a_source_that_is_gone_is_not_waited_for(work: Path) -> None:
+    tried = retry.Retry(
+        local.LocalStore(work / "store"), print, sleep=lambda _: pytest.fail("waited")
+    )
+    with pytest.raises(FileNotFoundError, match="gone"):
+        tried.put("h/gone", lambda: stream.read(work / "gone"))
+    assert not list((work / "store/h").iterdir())
