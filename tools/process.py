@@ -162,7 +162,7 @@ def output(
     with started(argv, env=env, stdin=stdin) as group:
         assert group.popen.stdout is not None and group.popen.stderr is not None  # noqa: S101, PT018
         with group.popen.stdout as pipe:
-            with contextlib.suppress(PermissionError):  # beyond what a user may have: it stays small
+            with contextlib.suppress(PermissionError):  # over the limit: it stays small
                 fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, CHUNK)
             group.drain(group.popen.stderr, take)
             if given:
