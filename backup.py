@@ -81,6 +81,7 @@ def main(argv: Sequence[str]) -> int:
 def _run(given: argparse.Namespace, loaded: Config, chosen: Sequence[config.Section]) -> int:
     """Run, report, render."""
     general = loaded.general
+    os_works.refuse_root(general.allow_root)  # before a log of root's is made
     run_log = log.begin(general.log_folder, given.log_level, general.log_size, general.log_files)
     for warning in loaded.warnings:
         logger.warning("%s", warning)
@@ -134,13 +135,13 @@ def _reported(
     delivery = "none"
     try:
         if address:
-            reporter = report.Reporter(address, run.state_folder(work_folder), first_wait)
+            reporter = report.Reporter(address, _spool(outcome, work_folder), first_wait)
             hurried = outcome.status in (Status.INTERRUPTED, Status.TERMINATED)
             text = "\n".join([run_log.tail(), *terminal.table_lines(outcome)])
             delivery = reporter.deliver(
                 report.form(outcome, text),
                 tries=_HURRIED if hurried else 5,
-                waiting=outcome.status is not Status.LOCKED,
+                waiting=bool(outcome.steps),  # what waits is sent by who held the lock
             )
     except (OSError, BackupError) as error:
         logger.error("the report could not be made or kept: %s", error)
@@ -148,6 +149,13 @@ def _reported(
     if delivery in ("kept", "lost"):
         outcome = dataclasses.replace(outcome, status=worst((outcome.status, Status.UNREPORTED)))
     return terminal.render(outcome, delivery, as_json=given.json)
+
+
+def _spool(outcome: Outcome, work_folder: Path) -> Path | None:
+    """Where a report waits; nowhere where a refused run would have to make the folder."""
+    if outcome.status is Status.REFUSED:
+        return run.owned_state_folder(work_folder)
+    return run.state_folder(work_folder)
 
 
 if __name__ == "__main__":

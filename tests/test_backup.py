@@ -511,11 +511,63 @@ def test_on_a_terminal_there_is_a_summary(system: System) -> None:
     os.close(master)
 
 
-def test_root_is_refused_unless_told(system: System) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("only root can show this")
+@pytest.mark.needs("root")
+def test_root_is_refused_unless_told_and_leaves_nothing_that_is_roots(
+    system: System, server: ReportServer
+) -> None:
+    """A log or a folder of root's would lock the user of the backup out of every later run."""
     system.module("good", "print('fine')")
-    system.configure({"A": execute("good")}, ALLOW_ROOT="False")
+    system.configure({"A": execute("good")}, ALLOW_ROOT="False", MESSAGE_CONFIG_COMMAND=server.url)
     done = system.run()
     assert done.returncode == 2
     assert "root" in done.stderr
+    (form,) = server.forms
+    assert form["result"] == "1"
+    assert "root" in form["error"]
+    assert not system.work.exists()
+    assert not system.log.exists()
+
+
+@pytest.mark.parametrize("words", [("--skip", "STORAGE_LOCAL"), ("--only", "FILESET")])
+def test_a_run_that_stores_nothing_is_no_success(
+    system: System, server: ReportServer, words: tuple[str, ...]
+) -> None:
+    (system.source / "a").write_text("a")
+    system.configure(system.whole(), MESSAGE_CONFIG_COMMAND=server.url)
+    result = system.result(*words)
+    assert (result["status"], result["exit_code"]) == ("failed", 1)
+    assert "nothing was stored" in result["message"]
+    assert {entry["status"] for entry in result["sections"]} == {"ok"}
+    assert server.forms[0]["result"] == "1"
+
+
+def test_a_config_without_a_store_is_no_success(system: System) -> None:
+    (system.source / "a").write_text("a")
+    sections = system.whole()
+    del sections["STORAGE_LOCAL"]
+    system.configure(sections)
+    assert system.result()["exit_code"] == 1
+
+
+def test_a_run_of_checks_alone_has_nothing_to_store(system: System) -> None:
+    qa = {"ACTION": "load", "FROM": "qa", "FILENAME": "qa", "CLASS": "QA"}
+    system.configure(system.whole(QA=qa))
+    assert system.result("--only", "QA")["exit_code"] == 0
+
+
+def test_a_refused_config_does_not_touch_the_reports_that_wait(
+    system: System, server: ReportServer
+) -> None:
+    system.module("good", "print('fine')")
+    system.configure({"A": execute("good")}, MESSAGE_CONFIG_COMMAND=server.url)
+    server.answers = ["redirect"]
+    assert system.run().returncode == 4
+    waiting = server.forms[0]["run_id"]
+    server.answers = ["good"]
+    system.configure({"A": {"ACTION": "fly"}}, MESSAGE_CONFIG_COMMAND=server.url)
+    assert system.run().returncode == 2
+    assert [form["run_id"] for form in server.accepted] != [waiting]
+    assert len(server.accepted) == 1
+    system.configure({"A": execute("good")}, MESSAGE_CONFIG_COMMAND=server.url)
+    assert system.run().returncode == 0
+    assert server.accepted[1]["run_id"] == waiting

@@ -59,55 +59,60 @@ def acknowledged(hostname: str) -> Callable[[str], bool]:
 class Reporter:
     """Delivers reports to one address; what cannot be delivered waits in the spool folder."""
 
-    def __init__(self, address: str, state: Path, first_wait: float) -> None:
-        """address: "" where no report is wanted; first_wait: seconds before the second try."""
+    def __init__(self, address: str, state: Path | None, first_wait: float) -> None:
+        """state: None where nothing may be kept; first_wait: seconds before the second try."""
         self.address = address
-        self.spool = state / _SPOOL
+        self.spool = None if state is None else state / _SPOOL
         self.first_wait = first_wait
 
     def deliver(self, fields: Mapping[str, str], tries: int = 5, *, waiting: bool = True) -> str:
         """Send what waits (unless another run may be doing so), then this one.
 
-        Gives "delivered", "kept", or "none" without an address.
+        Gives "delivered"; or, where that failed, "kept", or "lost" where nothing may be kept.
         """
-        if not self.address:
-            return "none"
-        own = self._keep(fields)
         try:
-            for kept in self.waiting() if waiting else [own]:
-                self._send(kept, tries)
+            if self.spool is None:
+                self._post(fields, tries)
+                return "delivered"
+            own = _kept(fields, self.spool)
+            for report in sorted(self.spool.glob("*.json")) if waiting else [own]:
+                self._send(report, tries)
         except (requests_utils.DeliveryError, OSError) as error:
-            logger.error("the report is kept for the next run: %s", error)
-            return "kept"
+            then = "lost" if self.spool is None else "kept for the next run"
+            logger.error("the report is %s: %s", then, error)
+            return "lost" if self.spool is None else "kept"
         return "delivered"
 
-    def waiting(self) -> list[Path]:
-        """The reports that could not be delivered yet, oldest first."""
-        return sorted(self.spool.glob("*.json"))
-
-    def _keep(self, fields: Mapping[str, str]) -> Path:
-        """Into the spool first, so that not even a kill while sending loses it."""
-        filesystem_handling.make_folder(self.spool)
-        place = self.spool / f"{fields['run_id']}-{uuid.uuid4().hex[:8]}.json"
-        with filesystem_handling.create(place) as write:
-            write(json.dumps(fields).encode())
-        return place
-
     def _send(self, kept: Path, tries: int) -> None:
+        """One that waits; what another run has sent meanwhile is sent."""
         try:
             fields = json.loads(kept.read_text(encoding="utf-8"))
-            accept = acknowledged(fields["srvname"])
+            acknowledged(fields["srvname"])
+        except FileNotFoundError:
+            return
         except (ValueError, KeyError, TypeError):
             logger.error("%s is no report: put aside", kept)
             kept.rename(kept.with_suffix(".bad"))
             return
+        self._post(fields, tries)
+        kept.unlink(missing_ok=True)
+
+    def _post(self, fields: Mapping[str, str], tries: int) -> None:
         answer = requests_utils.post_form(
             self.address,
             fields,
-            accept=accept,
+            accept=acknowledged(fields["srvname"]),
             tries=tries,
             first_wait=self.first_wait,
             say=lambda line: logger.warning("%s", line),
         )
-        kept.unlink()
         logger.info("report delivered: %s", answer)
+
+
+def _kept(fields: Mapping[str, str], spool: Path) -> Path:
+    """The report as a file, before it is sent: not even a kill while sending loses it."""
+    filesystem_handling.make_folder(spool)
+    place = spool / f"{fields['run_id']}-{uuid.uuid4().hex[:8]}.json"
+    with filesystem_handling.create(place) as write:
+        write(json.dumps(fields).encode())
+    return place

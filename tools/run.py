@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -82,6 +83,15 @@ def state_folder(work_folder: Path) -> Path:
     return filesystem_handling.make_folder(work_folder / _STATE)
 
 
+def owned_state_folder(work_folder: Path) -> Path | None:
+    """The same where the work folder is there and is this user's; None elsewhere.
+
+    For whoever may not run: what root made here would lock out the user of the backup.
+    """
+    ours = work_folder.is_dir() and work_folder.stat().st_uid == os.geteuid()
+    return state_folder(work_folder) if ours else None
+
+
 def perform(config: Config, chosen: Sequence[Section], watcher: Watcher | None) -> Outcome:
     """Run the chosen sections. Every way to end but a bug gives an Outcome."""
     return _Run(config, chosen, watcher).perform()
@@ -103,7 +113,6 @@ class _Run:
     def perform(self) -> Outcome:
         """Take the lock, run, remove what may be removed."""
         try:
-            os_works.refuse_root(self.config.general.allow_root)
             state = state_folder(self.config.general.work_folder)
             with ExitStack() as stack:
                 stack.enter_context(lock.hold(state / "lock"))
@@ -112,7 +121,7 @@ class _Run:
                 stack.callback(_remove_quietly, state / "run")
                 self._sections(state)
                 self._remove_stored()
-            return self._outcome(worst(step.result.status for step in self.steps))
+            return self._ended()
         except LockedError as error:
             return self._outcome(Status.LOCKED, str(error), error.hint)
         except Cancelled as cancelled:
@@ -121,6 +130,17 @@ class _Run:
         except (BackupError, OSError) as error:
             status = Status.of_exit_code(getattr(error, "exit_code", 1))
             return self._outcome(status, str(error), getattr(error, "hint", ""))
+
+    def _ended(self) -> Outcome:
+        """The worst of the sections; what was collected and went nowhere is no success."""
+        status = worst(step.result.status for step in self.steps)
+        kinds = {step.kind for step in self.steps}
+        collected = bool(kinds & {"source", "stage"})
+        may_store = bool(kinds & {"store", ""})  # a module of the user's own may be a store
+        if status.stored and collected and not may_store:
+            hint = "Run a section that stores as well: without one nothing can be restored."
+            return self._outcome(Status.FAILED, "nothing was stored: no section of it stores", hint)
+        return self._outcome(status)
 
     def _outcome(self, status: Status, message: str = "", hint: str = "") -> Outcome:
         return Outcome(
