@@ -6,27 +6,17 @@ import os
 import shlex
 import stat
 import subprocess
-import sys
 from pathlib import Path
 
+from tests.system import said
 from tools import plugin
 
 PROGRAM = str(plugin.ROOT / "filesbackup/filesbackup.py")
 
 
 def run(tmp_path: Path, *words: object, code: int = 0, **environment: str) -> str:
-    argv = ["--WORK_FOLDER", tmp_path / "work", "--ALLOW_ROOT", "True", "--GREASE", "--x", *words]
-    done = subprocess.run(
-        [sys.executable, PROGRAM, *map(str, argv)],
-        cwd="/",
-        env={**os.environ, **environment},
-        capture_output=True,
-        check=False,
-    )
-    said = (done.stdout + done.stderr).decode("utf-8", "surrogateescape")
-    assert done.returncode == code, said
-    assert "Traceback" not in said
-    return said
+    given = ["--WORK_FOLDER", tmp_path / "work", "--ALLOW_ROOT", "True", *words]
+    return said("filesbackup", *given, code=code, **environment)
 
 
 def made(tmp_path: Path) -> list[Path]:

@@ -124,6 +124,27 @@ def peak(*argv: object) -> int:
     return int(done.stdout.splitlines()[-1])
 
 
+def spawning(module: str, *words: object) -> list[str]:
+    """The command line of a module, with a key that it does not know and must skip."""
+    program = plugin.ROOT / module / f"{module}.py"
+    return [sys.executable, str(program), "--GREASE", "--x", *map(str, words)]
+
+
+def said(module: str, *words: object, code: int = 0, **environment: str) -> str:
+    """Spawn a module from /; it must end with this code. What it said on both outputs."""
+    done = subprocess.run(
+        spawning(module, *words),
+        cwd="/",
+        env={**os.environ, **environment},
+        capture_output=True,
+        check=False,
+    )
+    text = (done.stdout + done.stderr).decode("utf-8", "surrogateescape")
+    assert done.returncode == code, text
+    assert "Traceback" not in text
+    return text
+
+
 def execute(name: str, **parameters: Any) -> dict[str, Any]:
     """A section that executes a module."""
     return {"ACTION": "execute", "NAME": name, "PARAMETERS": parameters}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.system import said
 from tools import plugin
 from tools.errors import StageError
 
@@ -25,17 +26,7 @@ def work(tmp_path: Path) -> Path:
 
 
 def run(work: Path, *words: object, code: int = 0, private: str = "[]") -> str:
-    done = subprocess.run(
-        [sys.executable, PROGRAM, "--WORK_FOLDER", str(work), "--GREASE", "--x", *map(str, words)],
-        cwd="/",
-        env={**os.environ, "NC_BACKUP_PRIVATE": private},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stdout + done.stderr
+    return said("compression", "--WORK_FOLDER", work, *words, code=code, NC_BACKUP_PRIVATE=private)
 
 
 def names(work: Path) -> list[str]:

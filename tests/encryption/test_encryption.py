@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.system import said
 from tools import plugin
 from tools.errors import ConfigError, StageError
 
@@ -23,17 +24,7 @@ SIZES = (0, 1, 15, 16, 17, 65536, 1_000_003)
 
 
 def run(*words: object, code: int = 0) -> str:
-    """Spawn the module from /, with a key it does not know; gives what it said."""
-    done = subprocess.run(
-        [sys.executable, PROGRAM, *map(str, words), "--GREASE", "--x"],
-        cwd="/",
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stdout + done.stderr
+    return said("encryption", *words, code=code)
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import itertools
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.system import said, spawning
 from tools import plugin, stream
 from tools.errors import StoreError
 
@@ -31,23 +31,17 @@ def work(tmp_path: Path) -> Path:
     return folder
 
 
+def given(work: Path, *words: object) -> list[object]:
+    store = work.parent / "store"
+    return ["--WORK_FOLDER", work, "--HOSTNAME", "srv-1", "--LOCAL_BACKUP", store, *words]
+
+
 def command(work: Path, *words: object) -> list[str]:
-    given = ["--WORK_FOLDER", work, "--HOSTNAME", "srv-1", "--LOCAL_BACKUP", work.parent / "store"]
-    return [sys.executable, PROGRAM, *map(str, given), "--GREASE", "--x", *map(str, words)]
+    return spawning("storage", *given(work, *words))
 
 
 def run(work: Path, *words: object, code: int = 0, **environment: str) -> str:
-    done = subprocess.run(
-        command(work, *words),
-        cwd="/",
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stdout + done.stderr
+    return said("storage", *given(work, *words), code=code, **environment)
 
 
 def stored(work: Path) -> list[str]:
