@@ -9,9 +9,6 @@ import subprocess
 from pathlib import Path
 
 from tests.system import said
-from tools import plugin
-
-PROGRAM = str(plugin.ROOT / "filesbackup/filesbackup.py")
 
 
 def run(tmp_path: Path, *words: object, code: int = 0, **environment: str) -> str:

@@ -16,7 +16,6 @@ from tests.system import said, spawning
 from tools import plugin, stream
 from tools.errors import StoreError
 
-PROGRAM = str(plugin.ROOT / "storage/storage.py")
 storage = plugin.load("storage/storage.py")
 retry = plugin.load("storage/retry.py")
 local = plugin.load("storage/local.py")
