@@ -115,6 +115,9 @@ def _refused(given: argparse.Namespace, error: ConfigError) -> int:
     )
     hostname, address, work_folder = known or ("", "", Path())
     outcome = _nothing_but(Status.REFUSED, str(error), hostname, error.hint)
+    state = run.owned_state_folder(work_folder) if address else None
+    if state is not None:
+        outcome = dataclasses.replace(outcome, run_id=run.claimed_run_id(state))
     return _reported(given, outcome, (address, work_folder, 1.0), log.RunLog())
 
 

@@ -9,12 +9,14 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.brt import ReportServer
 from tests.system import System, execute
+from tools import run
 
 SHELL_SIGNS = "a b  c'd\"e$(id)`id`;|&<>*?[x]{y}~!#%^\\n\\ -x --Y =\t$HOME é"
 
@@ -336,6 +338,22 @@ def test_two_runs_at_once_one_runs_the_other_exits_11_and_both_are_reported(
     assert first.wait(60) == 0
     assert sorted(form["result"] for form in server.forms) == ["0", "1"]
     assert any("another run" in form["error"] for form in server.forms)
+    assert len({form["run_id"] for form in server.forms}) == 2
+
+
+def test_starts_of_one_second_have_run_ids_of_their_own(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(run.claimed_run_id, [tmp_path] * 3))
+    assert len(set(found)) == 3
+
+
+def test_a_refused_run_has_a_run_id_of_its_own(system: System, server: ReportServer) -> None:
+    system.module("good", "print('fine')")
+    for section in ({"ACTION": "fly"}, execute("good"), {"ACTION": "fly"}):
+        system.configure({"A": section}, MESSAGE_CONFIG_COMMAND=server.url)
+        system.run()
+    # the first could keep nothing: there was no work folder yet
+    assert len({form["run_id"] for form in server.forms[1:]}) == 2
 
 
 def test_after_kill_9_the_lock_is_free_and_the_next_run_works_unaided(system: System) -> None:

@@ -27,6 +27,21 @@ def file_system(path: Path, mounts: str) -> str:
 
 
 @contextlib.contextmanager
+def waiting(file: Path) -> Iterator[None]:
+    """Wait for a lock that is only ever held for moments, and hold it for the block."""
+    descriptor = _opened(file)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _opened(file: Path) -> int:
+    return os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
+
+@contextlib.contextmanager
 def hold(file: Path) -> Iterator[None]:
     """Hold the lock in `file` for the length of the block; children do not inherit it.
 
@@ -39,8 +54,7 @@ def hold(file: Path) -> Iterator[None]:
             f"{file.parent} lies on {kind}, where a lock proves nothing",
             hint="Set WORK_FOLDER to a folder on a disk of this machine.",
         )
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(file, flags, 0o600)
+    descriptor = _opened(file)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

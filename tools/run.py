@@ -92,6 +92,22 @@ def owned_state_folder(work_folder: Path) -> Path | None:
     return state_folder(work_folder) if ours else None
 
 
+def claimed_run_id(state: Path) -> str:
+    """A run id that no other start has got, though several start in one second.
+
+    The one that finds another run going on, and the one that is refused, report too, and the
+    report server drops what comes twice under one run id.
+    """
+    last = state / "last_run_id"
+    with lock.waiting(state / "last_run_id.lock"):
+        while True:
+            run_id = date_str_utils.run_id()
+            if not last.exists() or last.read_text(encoding="ascii") != run_id:
+                last.write_text(run_id, encoding="ascii")
+                return run_id
+            time.sleep(0.05)
+
+
 def perform(config: Config, chosen: Sequence[Section], watcher: Watcher | None) -> Outcome:
     """Run the chosen sections. Every way to end but a bug gives an Outcome."""
     return _Run(config, chosen, watcher).perform()
@@ -104,8 +120,8 @@ class _Run:
         self.config = config
         self.chosen = chosen
         self.watcher = watcher
-        self.run_id = date_str_utils.run_id()
         self.begin = datetime.now(timezone.utc)
+        self.run_id = date_str_utils.run_id(self.begin)
         self.started = time.monotonic()
         self.steps: list[Step] = []
         self.stopped = ""  # why the sections that are left do not run
@@ -114,9 +130,9 @@ class _Run:
         """Take the lock, run, remove what may be removed."""
         try:
             state = state_folder(self.config.general.work_folder)
+            self.run_id = claimed_run_id(state)
             with ExitStack() as stack:
                 stack.enter_context(lock.hold(state / "lock"))
-                self._claim_run_id(state)
                 self._clear(state)
                 stack.callback(_remove_quietly, state / "run")
                 self._sections(state)
@@ -154,14 +170,6 @@ class _Run:
             hint=hint,
             destinations=destinations(self.chosen),
         )
-
-    def _claim_run_id(self, state: Path) -> None:
-        """A run id of its own, even for the second run of one second."""
-        last = state / "last_run_id"
-        while last.exists() and last.read_text(encoding="ascii") == self.run_id:
-            time.sleep(0.1)
-            self.run_id = date_str_utils.run_id()
-        last.write_text(self.run_id, encoding="ascii")
 
     def _clear(self, state: Path) -> None:
         """Remove what a dead run left: it can have no owner, for we hold the lock."""
