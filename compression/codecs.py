@@ -177,7 +177,7 @@ CODECS = {
     "zstd": Codec(".zst", 3, range(1, 20), _zstd, _unzstd),
     "gzip": Codec(".gz", 6, range(1, 10), _gzip, _gunzip),
     "xz": Codec(".xz", 6, range(10), _xz, _unxz),
-    "none": Codec("", 0, range(1), _as_it_is, iter),
+    "none": Codec("", 0, range(1), _as_it_is, lambda chunks: _as_it_is(chunks, 0, 0)),
 }
 
 

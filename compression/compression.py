@@ -12,19 +12,21 @@ if __name__ == "__main__":  # spawned by path: look from the root, not from this
 
     venv.enter()
 
+import dataclasses
 import json
 import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
 from tools import date_str_utils, filesystem_handling, module, os_works, plugin, process, stream
 from tools.errors import ConfigError, StageError
+from tools.item import Stage
 from tools.options import Paths, option
-from tools.result import Result, Status
+from tools.result import BUNDLE, Made, Result, Status
 
 _codecs = plugin.load("compression/codecs.py")
 _TAR = re.compile(r"(gnu|g|bsd)?tar")
@@ -119,7 +121,8 @@ def work(options: Options) -> Result:
     sources = [file for task in tasks.values() for file in task.files]
     before = sum(file.stat().st_size for file in sources)
     progress = stream.Progress()
-    made = [_do(task, destination / name, options, progress) for name, task in tasks.items()]
+    trail = [_do(task, destination / name, options, progress) for name, task in tasks.items()]
+    made = [Path(name) for entry in trail for name in entry.into]
     if options.remove_targets:
         _remove(sources, targets)
     after = sum(path.stat().st_size for path in made)
@@ -130,6 +133,7 @@ def work(options: Options) -> Result:
         files=tuple(str(path) for path in made),
         items=len(made),
         bytes=after,
+        trail=tuple(trail),
     )
 
 
@@ -240,25 +244,53 @@ def _named(tasks: Sequence[Task]) -> dict[str, Task]:
             depths[number] += 1
 
 
-def _do(task: Task, target: Path, options: Options, progress: stream.Progress) -> Path:
-    """Make the file of one task; gives its path.
+def _do(task: Task, target: Path, options: Options, progress: stream.Progress) -> Made:
+    """Make the file of one task; says what became of what.
 
     What is there already under its name was published whole. If it holds the same, a run
     died before it could remove the source, and it is kept. If not, it is the only copy of
     something else: it is kept as well, and the new one gets the run id in front.
     """
+    algorithm = "" if task.packed else options.chosen().value
+    files = tuple(map(str, task.files))
     if target.exists():
         if len(task.files) == 1 and _holds(target, task, options):
-            return target
+            return Made(files, (str(target),), algorithm)
         run_id = os.environ.get("NC_BACKUP_RUN_ID") or date_str_utils.run_id()
         target = target.with_name(f"{run_id}.{target.name}")
+    tally = stream.Tally()
+    made = Made(files, (str(target),), algorithm)
     if len(task.files) > 1:
-        _write(target, _bundle(task), progress)
+        _write(target, _bundle(task), tally, progress)
+        made = dataclasses.replace(made, stage=BUNDLE)
     elif not task.packed:
-        _write(target, _packed(task.files[0], options, progress))
-    elif not (options.remove_targets and _linked(task.files[0], target)):
-        _write(target, stream.read(task.files[0]), progress)
-    return target
+        chunks = progress(tally(stream.read(task.files[0])))
+        _write(target, chunks, stage(options).forward)
+    elif options.remove_targets and _linked(task.files[0], target):
+        return made
+    else:
+        _write(target, stream.read(task.files[0]), tally, progress)
+    return dataclasses.replace(made, size=tally.size, sha256=tally.sha256)
+
+
+def stage(options: Options) -> Stage:
+    """The stage for a streamed run: what is compressed already is left as it is."""
+    name = options.chosen().value
+    codec = _codecs.CODECS[name]
+    level = codec.level if options.level is None else options.level
+    threads = options.threads or _codecs.cores()
+    return Stage(
+        name,
+        codec.ending,
+        lambda chunks: codec.pack(chunks, level, threads),
+        skips=_codecs.is_compressed,
+    )
+
+
+def backward(name: str, _options: Options) -> Callable[[stream.Chunks], Iterator[bytes]]:
+    """The inverse of a stage of this module, by its name in the manifest."""
+    unpack: Callable[[stream.Chunks], Iterator[bytes]] = _codecs.CODECS[name].unpack
+    return unpack
 
 
 def _holds(target: Path, task: Task, options: Options) -> bool:
@@ -273,15 +305,6 @@ def _holds(target: Path, task: Task, options: Options) -> bool:
     for _ in wanted(stream.read(task.files[0])):
         pass
     return (held.size, held.sha256) == (wanted.size, wanted.sha256)
-
-
-def _packed(file: Path, options: Options, progress: stream.Progress) -> Iterator[bytes]:
-    """The compressed chunks of one file; progress counts what goes in."""
-    codec = _codecs.CODECS[options.chosen().value]
-    level = codec.level if options.level is None else options.level
-    threads = options.threads or _codecs.cores()
-    packed: Iterator[bytes] = codec.pack(progress(stream.read(file)), level, threads)
-    return packed
 
 
 def _bundle(task: Task) -> Iterator[bytes]:

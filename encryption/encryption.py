@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING
 
 from tools import date_str_utils, filesystem_handling, module, plugin, stream
 from tools.errors import ConfigError, StageError, TruncatedError
+from tools.item import Stage
 from tools.options import Paths, Words, option
-from tools.result import Result, Status
+from tools.result import Made, Result, Status
 from tools.secret import Secret
 
 if TYPE_CHECKING:
@@ -183,16 +184,21 @@ def _encrypt(options: Options) -> Result:
     filesystem_handling.make_folder(destination)
     progress = stream.Progress()
     made: list[Path] = []
+    trail: list[Made] = []
     kept = 0
     for name, file in files.items():
         there = _already(destination, name + way.ending, file, way)
+        tally = stream.Tally()
         if there:
             kept += 1
+            stream.drained(tally(stream.read(file)))
         else:
-            chunks = stream.flow(stream.read(file), progress, way.stage)
+            chunks = stream.flow(stream.read(file), tally, progress, way.stage)
             size = options.file_size * parts.MIB
             there = parts.write(chunks, destination, name + way.ending, size)
         made += there
+        into = tuple(map(str, there))
+        trail.append(Made((str(file),), into, options.format.value, tally.size, tally.sha256))
     left = _remove(files.values()) if options.remove_targets else ()
     size = sum(map(_size, made))
     count = date_str_utils.count
@@ -208,7 +214,27 @@ def _encrypt(options: Options) -> Result:
         items=len(files),
         bytes=size,
         warnings=left,
+        trail=tuple(trail),
     )
+
+
+def stage(options: Options) -> Stage:
+    """The stage for a streamed run, with the size of its parts."""
+    _load()
+    way = _way(options)
+    return Stage(
+        options.format.value,
+        way.ending,
+        way.stage,
+        size=options.file_size * parts.MIB,
+        said=way.said,
+    )
+
+
+def backward(name: str, options: Options) -> Callable[[stream.Chunks], Iterator[bytes]]:
+    """The inverse of a stage of this module, by its name in the manifest."""
+    _load()
+    return _opener(options, old=name == Format.OPENSSL.value)
 
 
 def _already(folder: Path, stem: str, source: Path, way: _Way) -> list[Path]:

@@ -14,6 +14,7 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from tools import process
 from tools.errors import ConfigError, SourceError
@@ -21,6 +22,7 @@ from tools.stream import Chunks
 
 PRIVILEGED = Path("/usr/local/libexec/nc-backup/tar")  # a copy that may read everything
 _END = 1024  # bytes: an archive ends with two blocks of zeros (POSIX.1-1988 ustar)
+_BITE = 1024  # bytes of a compressed archive that are unpacked at a time: they may be many more
 _MAGIC = slice(257, 262)  # where the first block says "ustar"
 _FORMAT = [
     "--create",
@@ -61,6 +63,18 @@ _NOTHING = (
 )
 _ESCAPES = {"a": 7, "b": 8, "f": 12, "n": 10, "r": 13, "t": 9, "v": 11, "\\": 92}
 _GONE = "no such file or directory"
+
+
+class Decoder(Protocol):
+    """A decompressor of the standard library, or of zstandard."""
+
+    @property
+    def eof(self) -> bool: ...
+
+    @property
+    def unused_data(self) -> bytes: ...
+
+    def decompress(self, data: bytes, /) -> bytes: ...
 
 
 def unquoted(name: str) -> bytes:
@@ -281,21 +295,48 @@ def read(fileset: Fileset, findings: Findings) -> Iterator[bytes]:
     findings.judge(fileset)
 
 
+class Ends:
+    """Looks at an archive as it passes: is it one, and is its end there?"""
+
+    def __init__(self) -> None:
+        self._head = self._tail = b""
+
+    def take(self, chunk: bytes) -> None:
+        """The next bytes of the archive."""
+        if len(self._head) < _MAGIC.stop:
+            self._head += chunk[: _MAGIC.stop]
+        self._tail = (self._tail + chunk)[-_END:] if len(chunk) < _END else chunk[-_END:]
+
+    def judge(self) -> None:
+        """After the last bytes; raises SourceError where the archive is empty or has no end."""
+        if len(self._tail) < _END or self._tail.strip(b"\0"):
+            raise SourceError(
+                "tar's archive stops before its end",
+                "tar was ended, or ended itself, half-way through.",
+            )
+        if self._head[_MAGIC] != b"ustar":
+            raise SourceError(
+                "tar's archive holds nothing",
+                "Is everything in FILESET_INCLUDE excluded, or may none of it be read?",
+            )
+
+
 def whole(chunks: Chunks) -> Iterator[bytes]:
     """A stage that changes nothing: raises SourceError where an archive is empty or has no end."""
-    head = tail = b""
+    ends = Ends()
     for chunk in chunks:
-        if len(head) < _MAGIC.stop:
-            head += chunk[: _MAGIC.stop]
-        tail = (tail + chunk)[-_END:] if len(chunk) < _END else chunk[-_END:]
+        ends.take(chunk)
         yield chunk
-    if len(tail) < _END or tail.strip(b"\0"):
-        raise SourceError(
-            "tar's archive stops before its end",
-            "tar was ended, or ended itself, half-way through.",
-        )
-    if head[_MAGIC] != b"ustar":
-        raise SourceError(
-            "tar's archive holds nothing",
-            "Is everything in FILESET_INCLUDE excluded, or may none of it be read?",
-        )
+    ends.judge()
+
+
+def whole_packed(chunks: Chunks, decoder: Decoder) -> Iterator[bytes]:
+    """The same for an archive that tar's own option compressed."""
+    ends = Ends()
+    for chunk in chunks:
+        for at in range(0, len(chunk), _BITE):
+            ends.take(decoder.decompress(chunk[at : at + _BITE]))
+        yield chunk
+    if not decoder.eof or decoder.unused_data:
+        raise SourceError("tar's compressed archive has no end", "Its compressor was ended.")
+    ends.judge()

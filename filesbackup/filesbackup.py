@@ -12,18 +12,25 @@ if __name__ == "__main__":  # spawned by path: look from the root, not from this
 
     venv.enter()
 
+import bz2
+import dataclasses
+import itertools
 import json
+import lzma
 import os
 import shlex
 import shutil
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
 from tools import date_str_utils, filesystem_handling, module, os_works, plugin, process, stream
 from tools.errors import ConfigError, SourceError
+from tools.item import Ended, Item, Told
 from tools.options import Paths, Words, option
-from tools.result import Result, Status
+from tools.result import Made, Result, Status
 
 if TYPE_CHECKING:
     from filesbackup import archive
@@ -31,6 +38,7 @@ else:
     archive = plugin.load("filesbackup/archive.py")
 
 _DEFAULTS = (Path("/etc"), Path("/opt/ncscripts"), Path("/var/spool/cron"))
+KIND = "fileset"  # of its items: how they are restored
 _USUAL = "FILESET"  # the section whose archive bears the documented name
 _KINDS = (  # first bytes, ending, what unpacks it
     (b"\x1f\x8b", ".gz", "gzip"),
@@ -106,7 +114,7 @@ def _text(path: Path) -> str:
 def work(options: Options) -> Result:
     """Write the archive and say what could not be read, what changed."""
     os_works.refuse_root(options.allow_root)
-    fileset = fileset_of(options)
+    fileset = fileset_of(options, _told())
     folder = filesystem_handling.make_folder(options.work_folder / "files")
     run_id = os.environ.get("NC_BACKUP_RUN_ID") or date_str_utils.run_id()
     section = os.environ.get("NC_BACKUP_SECTION", _USUAL)
@@ -123,8 +131,49 @@ def work(options: Options) -> Result:
     return _result(options, fileset, findings, target)
 
 
-def fileset_of(options: Options) -> archive.Fileset:
-    """What the options mean, checked: every configured path is there."""
+def items(options: Options, told: Told) -> tuple[Item, ...]:
+    """The fileset as the one item of its section, for a streamed run."""
+    os_works.refuse_root(options.allow_root)
+    fileset = fileset_of(options, told.private)
+    findings = archive.Findings()
+
+    def read() -> Iterator[bytes]:
+        if options.tar_command:
+            yield from _from_command(options, fileset, findings)
+        else:
+            yield from archive.read(fileset, findings)
+        _judge(findings, options)
+
+    def ended() -> Ended:
+        said = _findings(options, fileset, findings)
+        return dataclasses.replace(said, facts=_facts(options))
+
+    return (Item("files", KIND, lambda head: f".tar{_kind(head)[0]}", read, ended),)
+
+
+def _facts(options: Options) -> dict[str, str]:
+    """What made the archive, for the manifest."""
+    if options.tar_command:
+        return {"tar": options.tar_command}
+    return {"tar": archive.version(archive.tar_program())}
+
+
+def _kind(head: bytes) -> tuple[str, str]:
+    """Ending and unpacker of what tar itself compressed; two empty texts for a plain archive."""
+    found = (kind[1:] for kind in _KINDS if head.startswith(kind[0]))
+    return next(found, ("", ""))
+
+
+def _told() -> tuple[Path, ...]:
+    """What the runner of a staged run says must stay out (stores, keys)."""
+    return tuple(map(Path, json.loads(os.environ.get("NC_BACKUP_PRIVATE") or "[]")))
+
+
+def fileset_of(options: Options, told: Sequence[Path]) -> archive.Fileset:
+    """What the options mean, checked: every configured path is there.
+
+    told: paths that must never be backed up, beside the work folder and the usual key file
+    """
     include = tuple(_clean(path) for path in options.fileset_include)
     missing = [path for path in include if not _there(path)]
     if options.fileset_include == _DEFAULTS and len(missing) < len(include):
@@ -132,7 +181,8 @@ def fileset_of(options: Options) -> archive.Fileset:
     elif missing:
         names = ", ".join(map(_text, missing))
         raise SourceError(f"FILESET_INCLUDE: {names} does not exist", "Is a disk not mounted?")
-    private = private_paths(options)
+    private = tuple(path.absolute() for path in (options.work_folder, _KEY_FILE, *told))
+    private = tuple(dict.fromkeys(private))
     for path in include:
         real = Path(os.path.realpath(path))
         _refuse_top(path, str(real))
@@ -161,13 +211,6 @@ def _there(path: Path) -> bool:
     return True
 
 
-def private_paths(options: Options) -> tuple[Path, ...]:
-    """The work folder, and what the runner says must stay out (stores, keys)."""
-    told = json.loads(os.environ.get("NC_BACKUP_PRIVATE") or "[]")
-    paths = [options.work_folder, _KEY_FILE, *map(Path, told)]
-    return tuple(dict.fromkeys(path.absolute() for path in paths))
-
-
 def _judge(findings: archive.Findings, options: Options) -> None:
     """Raise where a changed file is meant to be a failure."""
     changed = findings.changed
@@ -179,17 +222,10 @@ def _by_command(
     options: Options, fileset: archive.Fileset, target: Path, findings: archive.Findings
 ) -> Path:
     """Let the user's own tar write the archive into a file that we made and own."""
-    words = shlex.split(options.tar_command)
-    if Path(words[0]).name == "sudo" and not {"-n", "--non-interactive"} & set(words):
-        words.insert(1, "-n")  # never wait for a password
-    top = "" if any(word in _FROM_TOP for word in words[1:]) else "/"
-    names = [top + os.fsdecode(name) for name in archive.members(fileset)]
-    left_out = [*archive.SPOKEN, *archive.excludes(fileset, top)]
-    left_out += ["--one-file-system"] if fileset.one_file_system else []
     with filesystem_handling.staged(target) as temporary:
         temporary.touch(0o600, exist_ok=False)
         for line in process.output(
-            [*words, str(temporary), *left_out, "--", *names],
+            _command(options, fileset, str(temporary)),
             allowed=findings.explain,
             notice=findings.take,
             env=archive.environment(),
@@ -203,51 +239,101 @@ def _by_command(
     return final
 
 
+def _command(options: Options, fileset: archive.Fileset, target: str) -> list[str]:
+    """The user's own tar, with the archive's name where it expects it."""
+    words = shlex.split(options.tar_command)
+    if Path(words[0]).name == "sudo" and not {"-n", "--non-interactive"} & set(words):
+        words.insert(1, "-n")  # never wait for a password
+    top = "" if any(word in _FROM_TOP for word in words[1:]) else "/"
+    names = [top + os.fsdecode(name) for name in archive.members(fileset)]
+    left_out = [*archive.SPOKEN, *archive.excludes(fileset, top)]
+    left_out += ["--one-file-system"] if fileset.one_file_system else []
+    return [*words, target, *left_out, "--", *names]
+
+
+def _from_command(
+    options: Options, fileset: archive.Fileset, findings: archive.Findings
+) -> Iterator[bytes]:
+    """What the user's own tar writes to its standard output, looked at for its end."""
+    chunks = process.output(
+        _command(options, fileset, "-"),
+        allowed=findings.explain,
+        notice=findings.take,
+        env=archive.environment(),
+    )
+    head = next(chunks, b"")
+    if not head:
+        raise _nothing(options.tar_command)
+    whole = itertools.chain([head], chunks)
+    ending = _kind(head)[0]
+    yield from archive.whole_packed(whole, _decoder(ending)) if ending else archive.whole(whole)
+    findings.judge(fileset)
+
+
+def _decoder(ending: str) -> archive.Decoder:
+    """The decompressor for what tar itself compressed."""
+    if ending == ".zst":
+        import zstandard
+
+        found: archive.Decoder = zstandard.ZstdDecompressor().decompressobj()
+        return found
+    makers: dict[str, Callable[[], archive.Decoder]] = {
+        ".gz": lambda: zlib.decompressobj(zlib.MAX_WBITS | 16),
+        ".bz2": bz2.BZ2Decompressor,
+        ".xz": lzma.LZMADecompressor,
+    }
+    return makers[ending]()
+
+
+def _nothing(by: str) -> SourceError:
+    return SourceError(f"{by} wrote nothing", "TAR_COMMAND must end where the file's name follows.")
+
+
 def _checked(written: Path, by: str) -> str:
     """What the archive's name must end with; raises SourceError where it is not whole."""
     with written.open("rb") as file:
         head = file.read(6)
     if not head:
-        raise SourceError(
-            f"{by} wrote nothing", "TAR_COMMAND must end where the file's name follows."
-        )
-    for magic, ending, unpack in _KINDS:
-        if head.startswith(magic):
-            _drain(archive.whole(process.output([unpack, "-dc", str(written)])))
-            return ending
-    _drain(archive.whole(stream.read(written)))
-    return ""
+        raise _nothing(by)
+    ending, unpack = _kind(head)
+    chunks = process.output([unpack, "-dc", str(written)]) if unpack else stream.read(written)
+    stream.drained(archive.whole(chunks))
+    return ending
 
 
-def _drain(chunks: stream.Chunks) -> None:
-    for _ in chunks:
-        pass
+def _findings(options: Options, fileset: archive.Fileset, findings: archive.Findings) -> Ended:
+    """What is missing, cut, empty or changed."""
+    changed = findings.changed
+    warnings = list(findings.lost)
+    if options.changed_files is Changed.WARN:
+        warnings += [f"{name}: changed while it was read" for name in changed]
+    if not options.allow_empty:
+        warnings += [f"{_text(path)}: is empty" for path in fileset.include if _is_empty(path)]
+    notes = [f"{name}: changed while it was read" for name in changed]
+    return Ended(archive.bounded(warnings), archive.bounded(notes))
 
 
 def _result(
     options: Options, fileset: archive.Fileset, findings: archive.Findings, target: Path
 ) -> Result:
-    changed, include = findings.changed, fileset.include
-    warnings = list(findings.lost)
-    if options.changed_files is Changed.WARN:
-        warnings += [f"{name}: changed while it was read" for name in changed]
-    if not options.allow_empty:
-        warnings += [f"{_text(path)}: is empty" for path in include if _is_empty(path)]
-    for name in archive.bounded(changed):
-        sys.stdout.write(f"{name}: changed while it was read\n")
+    said = _findings(options, fileset, findings)
+    for note in said.notes:
+        sys.stdout.write(f"{note}\n")
     size = target.stat().st_size
-    what = f"{', '.join(map(_text, include))}: {date_str_utils.human_size(size)} in {target.name}"
-    if warnings:
-        what += f", {len(warnings)} missing, cut or empty"
-    if changed and options.changed_files is Changed.LOG:
-        what += f", {len(changed)} changed while they were read"
+    names = ", ".join(map(_text, fileset.include))
+    what = f"{names}: {date_str_utils.human_size(size)} in {target.name}"
+    if said.warnings:
+        what += f", {len(said.warnings)} missing, cut or empty"
+    if findings.changed and options.changed_files is Changed.LOG:
+        what += f", {len(findings.changed)} changed while they were read"
     return Result(
-        Status.INCOMPLETE if warnings else Status.OK,
+        Status.INCOMPLETE if said.warnings else Status.OK,
         what,
         files=(str(target),),
         items=1,
         bytes=size,
-        warnings=archive.bounded(warnings),
+        warnings=said.warnings,
+        trail=(Made((), (str(target),), KIND, facts=_facts(options)),),
     )
 
 
@@ -261,7 +347,7 @@ def _is_empty(path: Path) -> bool:
 def test(options: Options) -> tuple[str, ...]:
     """Whether tar is GNU tar, and the paths can be read."""
     os_works.refuse_root(options.allow_root)
-    fileset = fileset_of(options)
+    fileset = fileset_of(options, _told())
     if options.tar_command:
         words = shlex.split(options.tar_command)
         if shutil.which(words[0]) is None:

@@ -5,15 +5,9 @@ from __future__ import annotations
 import errno
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
 
-from tools import plugin
-
-if TYPE_CHECKING:
-    from storage import store
-else:
-    store = plugin.load("storage/store.py")
+from tools import store
 
 TRIES = 5
 _GROWTH = 3.0  # each wait is about so many times the last one
@@ -67,7 +61,3 @@ class Retry:
                 )
                 self._sleep(wait)
         return self._inner.put(name, chunks())
-
-    def names(self, folder: str) -> Iterator[str]:
-        """Like Store.names."""
-        return self._inner.names(folder)

@@ -14,17 +14,17 @@ if __name__ == "__main__":  # spawned by path: look from the root, not from this
 
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tools import date_str_utils, filesystem_handling, module, plugin, stream
+from tools import date_str_utils, filesystem_handling, module, plugin, store, stream
 from tools.errors import BackupError, ConfigError, StoreError
 from tools.options import Duration, Paths, option
-from tools.result import Result, Status
+from tools.result import Made, Result, Status
 
 if TYPE_CHECKING:
-    from storage import local, retry, store
+    from storage import local, retry
 else:
     local = plugin.load("storage/local.py")
     retry = plugin.load("storage/retry.py")
@@ -84,20 +84,20 @@ def work(options: Options) -> Result:
     if not files:
         where = ", ".join(map(str, _targets(options)))
         raise StoreError(f"nothing to store in {where}", "Did the sections before write elsewhere?")
-    place = _open(options)
+    place = opened(options)
+    tries = retry.Retry(place, _say, first_wait=options.retry_wait)
     sets, troubles = whole_sets(files)
-    stored: list[Path] = []
-    size = 0
+    stored: dict[Path, store.Stored] = {}
     progress = stream.Progress()
     for parts in sets:
         try:
-            # the first part last: a set that has it is whole
-            for part in [*parts[1:], parts[0]]:
-                size += place.put(f"{options.hostname}/{part.name}", _reader(part, progress)).size
-                stored.append(part)
+            names = {part: f"{options.hostname}/{part.name}" for part in parts}
+            with store.all_or_none(place, list(names.values())):
+                done = {part: tries.put(names[part], _reader(part, progress)) for part in parts}
+            stored.update(done)
         except (BackupError, OSError) as error:
             troubles.append(str(error))
-    return _result(options, stored, size, troubles)
+    return _result(options, stored, troubles)
 
 
 def _reader(part: Path, progress: stream.Progress) -> Callable[[], Iterable[bytes]]:
@@ -105,7 +105,8 @@ def _reader(part: Path, progress: stream.Progress) -> Callable[[], Iterable[byte
     return lambda: progress(stream.read(part))
 
 
-def _result(options: Options, stored: list[Path], size: int, troubles: list[str]) -> Result:
+def _result(options: Options, stored: Mapping[Path, store.Stored], troubles: list[str]) -> Result:
+    size = sum(entry.size for entry in stored.values())
     place = options.local_backup / options.hostname if options.local_backup else Path()
     files = date_str_utils.count(len(stored), "file")
     told = f"{files}, {date_str_utils.human_size(size)}, in {place}{_same_disk(options, stored)}"
@@ -114,6 +115,7 @@ def _result(options: Options, stored: list[Path], size: int, troubles: list[str]
             Status.FAILED,
             f"{troubles[0]} ({len(troubles)} not stored; {told})",
             warnings=tuple(troubles),
+            trail=_trail(stored),
         )
     removable = tuple(map(str, stored)) if options.remove_targets else ()
     if not os.environ.get("NC_BACKUP_RUN_ID"):  # alone: no other store has to confirm
@@ -127,6 +129,14 @@ def _result(options: Options, stored: list[Path], size: int, troubles: list[str]
         items=len(stored),
         bytes=size,
         removable=removable,
+        trail=_trail(stored),
+    )
+
+
+def _trail(stored: Mapping[Path, store.Stored]) -> tuple[Made, ...]:
+    return tuple(
+        Made((str(path),), (part.name,), size=part.size, sha256=part.sha256)
+        for path, part in stored.items()
     )
 
 
@@ -183,9 +193,9 @@ def _local(options: Options) -> store.Store:
 STORES: dict[str, Callable[[Options], store.Store]] = {"local": _local}
 
 
-def _open(options: Options) -> retry.Retry:
-    """The store that DESTINATION names, each part tried up to five times."""
-    return retry.Retry(STORES[options.destination](options), _say, first_wait=options.retry_wait)
+def opened(options: Options) -> store.Store:
+    """The store that DESTINATION names."""
+    return STORES[options.destination](options)
 
 
 def _same_disk(options: Options, files: Iterable[Path]) -> str:
@@ -204,7 +214,7 @@ def _say(line: str) -> None:
 
 def test(options: Options) -> tuple[str, ...]:
     """Whether the store can be reached and written to."""
-    _open(options)
+    opened(options)
     assert options.local_backup is not None  # noqa: S101  (checked in Options)
     place = options.local_backup
     while not place.exists():

@@ -36,18 +36,18 @@ def create(
     Raises FileExistsError where the name is taken, OSError naming the path where the disk
     is full or broken.
     """
-    with staged(path) as temporary:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with staged(path) as unfinished:
+        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with naming(path):
             try:
-                yield lambda chunk: _write_all(descriptor, chunk)
+                yield lambda chunk: write_all(descriptor, chunk)
                 if durable:
                     os.fsync(descriptor)
             finally:
                 os.close(descriptor)
         if check is not None:
-            check(temporary)
-        publish(temporary, path)
+            check(unfinished)
+        publish(unfinished, path)
     if durable:
         sync_folder(path.parent)
 
@@ -55,14 +55,19 @@ def create(
 @contextlib.contextmanager
 def staged(path: Path) -> Iterator[Path]:
     """A temporary name beside `path`; what is left under it in the end is removed."""
-    temporary = path.with_name(f".{path.name}{PART}{uuid.uuid4().hex[:8]}")
+    found = temporary(path)
     try:
-        yield temporary
+        yield found
     finally:
-        temporary.unlink(missing_ok=True)
+        found.unlink(missing_ok=True)
 
 
-def _write_all(descriptor: int, chunk: bytes) -> None:
+def temporary(path: Path) -> Path:
+    """A new name beside `path` for what is not whole yet."""
+    return path.with_name(f".{path.name}{PART}{uuid.uuid4().hex[:8]}")
+
+
+def write_all(descriptor: int, chunk: bytes) -> None:
     """Write every byte: the kernel may take less than it was given."""
     left = memoryview(chunk)
     while left:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import Any
 
@@ -59,6 +59,40 @@ def worst(statuses: Iterable[Status]) -> Status:
     return max(statuses, key=order.index, default=Status.OK)
 
 
+BUNDLE = "bundle"  # the stage that puts several files into one plain tar archive
+
+
+@dataclasses.dataclass(frozen=True)
+class Made:
+    """What became of files in a staged run, from which the manifest is made.
+
+    files:  what was read, absolute paths; of a source nothing
+    into:   what it became: absolute paths, or names in a store
+    stage:  the stage in between ("zstd"); of a source what kind of item it is ("fileset")
+    size, sha256: of what was read; of a source or where unknown -1 and ""
+    facts:  versions of tools, positions
+    """
+
+    files: tuple[str, ...]
+    into: tuple[str, ...]
+    stage: str = ""
+    size: int = -1
+    sha256: str = ""
+    facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def from_dict(cls, given: Mapping[str, Any]) -> Made:
+        """Read what `dataclasses.asdict` gave; raises KeyError, TypeError, ValueError."""
+        return cls(
+            files=tuple(map(str, given["files"])),
+            into=tuple(map(str, given["into"])),
+            stage=str(given.get("stage", "")),
+            size=int(given.get("size", -1)),
+            sha256=str(given.get("sha256", "")),
+            facts={str(key): str(value) for key, value in given.get("facts", {}).items()},
+        )
+
+
 @dataclasses.dataclass(frozen=True)
 class Result:
     """What one section did.
@@ -71,6 +105,7 @@ class Result:
     warnings:  one line each, of what is missing or cut (status INCOMPLETE) or unusual
     removable: what may be removed once every store of the run has confirmed
     size:      the size of the run as a text for the report, if the section measures it
+    trail:     what became of which file, for the manifest
     """
 
     status: Status
@@ -82,6 +117,7 @@ class Result:
     warnings: tuple[str, ...] = ()
     removable: tuple[str, ...] = ()
     size: str = ""
+    trail: tuple[Made, ...] = ()
 
     def to_json(self) -> str:
         """The form that goes into the file named by NC_BACKUP_RESULT."""
@@ -106,6 +142,7 @@ class Result:
                 known[name] = tuple(str(entry) for entry in known.get(name, ()))
             for name in ("items", "bytes"):
                 known[name] = int(known.get(name, 0))
+            known["trail"] = tuple(Made.from_dict(entry) for entry in known.get("trail", ()))
             return cls(**known)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise BackupError(

@@ -40,6 +40,12 @@ def joined(paths: Iterable[Path]) -> Iterator[bytes]:
         yield from read(path)
 
 
+def drained(chunks: Chunks) -> None:
+    """Read to the end, for what is learnt on the way."""
+    for _ in chunks:
+        pass
+
+
 class Tally:
     """A stage that changes nothing: it counts the bytes and takes their SHA-256."""
 

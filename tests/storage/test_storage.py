@@ -255,7 +255,7 @@ def test_a_write_that_lies_is_found_before_the_part_has_its_name(work: Path) -> 
     (work.parent / "store/srv-1").mkdir(parents=True)
     done = inject(work, "write:retval=1000:when=1")
     assert done.returncode == 1
-    assert "x.tar.zst.age.001: what was written reads back differently" in done.stderr
+    assert "x.tar.zst.age.000: what was written reads back differently" in done.stderr
     assert stored(work) == []
     assert len(list((work / "encrypted").iterdir())) == 3
 
@@ -314,20 +314,20 @@ def test_a_trouble_with_an_odd_name_is_said(work: Path) -> None:
 
 
 def test_the_first_part_comes_last(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    put: list[str] = []
+    published: list[str] = []
     inner = local.LocalStore(work.parent / "store")
 
-    class Watched:
-        def put(self, name: str, chunks: Iterable[bytes]) -> Any:
-            put.append(name)
-            return inner.put(name, chunks)
+    def watched(names: list[str]) -> None:
+        published.extend(names)
+        type(inner).publish(inner, names)
 
-    monkeypatch.setitem(storage.STORES, "local", lambda _options: Watched())
+    monkeypatch.setattr(inner, "publish", watched)
+    monkeypatch.setitem(storage.STORES, "local", lambda _options: inner)
     options = storage.Options(
         hostname="h", local_backup=work.parent / "store", work_folder=work, remove_targets=False
     )
     assert storage.work(options).items == 3
-    assert put == [f"h/x.tar.zst.age.{n:03}" for n in (1, 2, 0)]
+    assert published == [f"h/x.tar.zst.age.{n:03}" for n in (1, 2, 0)]
 
 
 @pytest.mark.needs("root")

@@ -1,0 +1,92 @@
+"""The contract of a store: where parts lie, and what it proves before it says so."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from tools.errors import StoreError
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a store holds under a name: its size in bytes and its SHA-256 in hexadecimal."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A name in a store, its size in bytes, and how many seconds ago it was written."""
+
+    name: str
+    size: int
+    age: float = 0.0
+
+
+class Store(Protocol):
+    """Where parts lie. Names are relative, with `/` between folders (`srv-1/20260101_...`).
+
+    `put` may be called from several threads for different names. A store is made before
+    the first part comes, and nothing is called after the run.
+    """
+
+    def put(self, name: str, chunks: Iterable[bytes]) -> Stored:
+        """Take the chunks, durably, and confirm what has been taken; it is not visible yet.
+
+        The confirmation is read back from the store, not assumed. Nothing is kept when the
+        chunks raise. A name that is taken is never overwritten: equal content counts as done,
+        other content raises StoreError. Raises StoreError or OSError for all trouble.
+        """
+
+    def publish(self, names: Sequence[str]) -> None:
+        """Make visible what has been put, in this order, never over another; durably."""
+
+    def discard(self, names: Sequence[str]) -> None:
+        """Drop what has been put and not published; what is not there is no error."""
+
+    def get(self, name: str) -> Iterator[bytes]:
+        """The chunks of what is stored under a name. Raises StoreError if there is nothing."""
+
+    def entries(self, folder: str) -> Iterator[Entry]:
+        """What is visible in a folder of the store, in order of names."""
+
+    def folders(self) -> Iterator[str]:
+        """The folders of the store: a host each."""
+
+    def unfinished(self, folder: str) -> Iterator[Entry]:
+        """What was put there and never published, by names that only `remove` knows."""
+
+    def remove(self, name: str) -> None:
+        """Remove one entry, exactly; a missing one is no error."""
+
+
+def check_name(name: str) -> str:
+    """The name, if it can lead nowhere but into the store. Raises StoreError."""
+    if not name or name.startswith("/") or "\0" in name or {"..", ".", ""} & set(name.split("/")):
+        raise StoreError(f"{name!r} cannot be the name of a part")
+    return name
+
+
+@contextlib.contextmanager
+def all_or_none(store: Store, names: Sequence[str]) -> Iterator[None]:
+    """Publish a set of parts when the block has put them all, else drop them.
+
+    The first part comes last: a set that has it is whole.
+    """
+    try:
+        yield
+        store.publish([*names[1:], *names[:1]])
+    except BaseException:
+        store.discard(names)
+        raise
+
+
+def keep(store: Store, name: str, chunks: Iterable[bytes]) -> Stored:
+    """Put and publish one thing by itself."""
+    with all_or_none(store, [name]):
+        return store.put(name, chunks)
