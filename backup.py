@@ -22,8 +22,8 @@ from tools import config, date_str_utils, log, os_works, preview, run, terminal
 from tools.config import Config
 from tools.errors import BackupError, Cancelled, ConfigError
 from tools.log import logger
+from tools.outcome import Outcome
 from tools.result import Status, worst
-from tools.run import Outcome
 
 CONF = Path("/etc/nc-backup-py/conf.json")
 _HURRIED = 1  # tries of a report when a signal asks the run to end

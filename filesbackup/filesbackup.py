@@ -148,7 +148,7 @@ def items(options: Options, told: Told) -> tuple[Item, ...]:
         said = _findings(options, fileset, findings)
         return dataclasses.replace(said, facts=_facts(options))
 
-    return (Item("files", KIND, lambda head: f".tar{_kind(head)[0]}", read, ended),)
+    return (Item("", KIND, lambda head: f".tar{_kind(head)[0]}", read, ended),)
 
 
 def _facts(options: Options) -> dict[str, str]:

@@ -104,7 +104,12 @@ class System:
         return {**found, "stderr": done.stderr}
 
     def stored(self) -> list[str]:
-        """The names in the store of this host."""
+        """The names of the parts in the store of this host."""
+        records = (".manifest.json", ".RECOVERY.txt")
+        return [name for name in self.names() if not name.endswith(records)]
+
+    def names(self) -> list[str]:
+        """All names in the store of this host."""
         folder = self.store / "srv-test"
         return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
 

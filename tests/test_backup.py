@@ -317,7 +317,7 @@ def test_sources_are_kept_until_every_store_has_confirmed_and_stored_by_the_next
     second.unlink()
     assert system.result()["status"] == "ok"
     assert len(system.stored()) == 2
-    assert sorted(p.name for p in (second / "srv-test").iterdir()) == system.stored()
+    assert sorted(p.name for p in (second / "srv-test").glob("*.age.*")) == system.stored()
     assert not list((system.work / "encrypted").glob("*"))
 
 

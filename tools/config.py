@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import hashlib
+import json
 import os
 import re
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,6 @@ from tools.values import (
     choice,
     filled,
     one_line,
-    refuse_stream,
     refuse_unknown,
     trouble,
 )
@@ -32,6 +33,7 @@ _NEAR = 0.8  # how alike an unknown key of GENERAL must be to a known one to be 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _SECTION = re.compile(r"[^/\x00-\x1f\x7f.\s-][^/\x00-\x1f\x7f]*")  # it stands in names of files
 _LONGEST_SECTION = 100  # bytes
+_STREAM = {"source": "source", "filter": "stage", "store": "store"}  # of STREAM: the kind
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ class Section:
     file:        the executable or the plugin's file, absolute
     interpreter: "" for load
     parameters:  JSON values; keys of built-in modules by their preferred names
-    kind:        source, stage, store or check for a built-in module, "" for one of the user's
+    kind:        source, stage, store or check; "" for a module of the user's own, unless
+                 its STREAM says what it is in a streamed run
     declaration: the Options of a built-in module
     """
 
@@ -75,6 +78,15 @@ class Config:
     handed: Mapping[str, Any]
     sections: tuple[Section, ...]
     warnings: tuple[str, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what was configured, secrets left out: two runs of one config share it."""
+        told = {
+            "GENERAL": _public(self.handed),
+            **{entry.name: [str(entry.file), _public(entry.parameters)] for entry in self.sections},
+        }
+        return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def load(path: Path, *, insecure: bool = False) -> Config:
@@ -113,6 +125,30 @@ def report_address(path: Path, *, insecure: bool = False) -> tuple[str, str, Pat
     return read.hostname, read.message_config_command, read.work_folder
 
 
+def _public(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: mask.text(options.to_text(v)) for key, v in given.items() if not mask.secretive(key)
+    }
+
+
+def _check_flow(sections: Sequence[Section]) -> None:
+    """In a streamed run every item goes through every stage: twice the same one is a mistake."""
+    stages = [section for section in sections if section.kind == "stage"]
+    for number, section in enumerate(stages):
+        before = [other.file for other in stages[:number]]
+        if section.declaration is not None and section.file in before:
+            raise ConfigError(
+                f"{section.where}: {section.name}: is the second {section.file.parent.name}",
+                "Every item flows through every stage: leave one out.",
+            )
+        encrypted = [file for file in before if file.parent.name == "encryption"]
+        if section.declaration is not None and encrypted:
+            raise ConfigError(
+                f"{section.where}: {section.name}: comes after the encryption",
+                "What is encrypted cannot be compressed: move it before.",
+            )
+
+
 class _Loader:
     """Reads one config and what it includes."""
 
@@ -137,6 +173,8 @@ class _Loader:
             raise ConfigError(
                 f"{path}:1: there is no section beside GENERAL", "Nothing would be run."
             )
+        if general.stream:
+            _check_flow(sections)
         if not any(section.kind in ("store", "") for section in sections):
             self.warnings.append(f"{path}: no section stores anything")
         return Config(path.resolve(), general, handed, tuple(sections), tuple(self.warnings))
@@ -148,7 +186,6 @@ class _Loader:
         entries: Keys = section.value
         handed: dict[str, Any] = {}
         for key, entry in entries.items():
-            refuse_stream(key, entry, "GENERAL")
             if key not in known:
                 self.unknown_general(key, entry, known)
             self.places[key] = f"{entry.where}: GENERAL.{key}"
@@ -181,6 +218,18 @@ class _Loader:
 
     # --- a section
 
+    @staticmethod
+    def check_stream(called: str, read: SectionKeys, kind: str, general: General) -> None:
+        """Refuse a part in the stream where there is none to take."""
+        if kind or read.action != "execute":
+            raise ConfigError(
+                f"{called}: is for programs of your own", "Built-in modules know what they are."
+            )
+        if not general.stream:
+            raise ConfigError(
+                f"{called}: this run is not streamed", 'Set "STREAM": "True" in GENERAL.'
+            )
+
     def section(
         self, name: str, entry: Entry, general: tuple[General, dict[str, Any]], earlier: list[str]
     ) -> Section:
@@ -191,7 +240,6 @@ class _Loader:
             )
         keys: Keys = entry.value
         for key, given in keys.items():
-            refuse_stream(key, given, name)
             refuse_unknown(key, given, SECTION_KEYS, name)
         texts = {
             {"FROM": "FROM_", "CLASS": "CLASS_"}.get(key, key): options.to_text(given.value)
@@ -211,9 +259,13 @@ class _Loader:
                 raise ConfigError(
                     f"{keys['NEEDS'].where}: {name}.NEEDS: no earlier section {needed}", hint
                 )
+        choice(read.stream, ("", *_STREAM), keys, name, "STREAM")
         file = self.file(name, entry, read, general[0])
         kind = house.kind(file)
         declaration = house.declaration(file) if kind else None
+        if read.stream:
+            self.check_stream(f"{keys['STREAM'].where}: {name}.STREAM", read, kind, general[0])
+            kind = _STREAM[read.stream]
         section = Section(
             name=name,
             where=entry.where,
@@ -282,7 +334,6 @@ class _Loader:
         for key, entry in entries.items():
             places[key] = f"{entry.where}: {called}.{key}"
             check_key(key, entry, called)
-            refuse_stream(key, entry, called)
             if declaration is None:
                 found[key] = entry.value
             elif not self.outdone(key, entries, declaration, called):

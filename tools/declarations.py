@@ -49,6 +49,20 @@ class General:
     )
     max_runtime: Duration | None = option("how long a run may take (90, 30m, 12h)", default=None)
     allow_root: bool = option("run as root all the same (for containers)", default=False)
+    stream: bool = option(
+        "every item flows from its source through the stages into all stores, without files "
+        "in between",
+        default=False,
+    )
+    parallel: int = option("streamed: how many items flow at a time", default=1, least=1)
+    stall_timeout: Duration | None = option(
+        "streamed: a source of which nothing comes for so long is ended (90, 30m, 12h)",
+        default=None,
+    )
+    leftovers_age: Duration = option(
+        "how old what dead runs of this host left in a store must be to be removed",
+        default=Duration(86400.0),
+    )
 
     def __post_init__(self) -> None:
         if not self.hostname.strip() or re.search(r"[/\x00-\x1f\x7f]", self.hostname):
@@ -61,6 +75,7 @@ class General:
             if folder == Path("/"):
                 raise ConfigError(f"{key}: / cannot be it", "Name a folder of its own.")
         _refuse_zero("MAX_RUNTIME", self.max_runtime)
+        _refuse_zero("STALL_TIMEOUT", self.stall_timeout)
         if self.message_config_method.lower() != "post":
             raise ConfigError(
                 f"MESSAGE_CONFIG_METHOD: {self.message_config_method!r} is not known", 'Use "post".'
@@ -88,6 +103,9 @@ class SectionKeys:
     on_error: str = option("`stop`: no section runs after this one failed", default="continue")
     timeout: Duration | None = option("how long it may take (90, 30m, 12h)", default=None)
     environment: options.Words = option("names of variables that are handed on", default=())
+    stream: str = option(
+        "a module of your own in a streamed run: `source`, `filter` or `store`", default=""
+    )
 
     def __post_init__(self) -> None:
         _refuse_zero("TIMEOUT", self.timeout)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -31,3 +32,10 @@ def declaration(file: Path) -> type[Any]:
     """The Options of a built-in module."""
     found: type[Any] = plugin.load(file.resolve().relative_to(plugin.ROOT)).Options
     return found
+
+
+def version() -> str:
+    """The version of the house, from pyproject.toml."""
+    text = (plugin.ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    found = re.search(r'^version = "(.+)"$', text, re.M)
+    return found[1] if found else "unknown"

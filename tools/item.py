@@ -39,7 +39,7 @@ class Ended:
 class Item:
     """One restorable thing.
 
-    name:   within its section ("files", a database)
+    name:   within its section (a database); "" for the one item of a section
     kind:   what restores it ("fileset")
     called: the ending of its names (".tar"), from its first bytes
     read:   its bytes; raises at their end where they are not whole (SourceError)

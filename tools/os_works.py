@@ -8,6 +8,7 @@ import os
 import pwd
 import resource
 import signal
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from types import FrameType
 
@@ -63,7 +64,11 @@ def signals_deferred() -> Iterator[None]:
     """Let Cancelled wait until the end of the block: what it starts has an owner by then.
 
     (Blocking the signals themselves would be inherited by the programs that are started.)
+    Only the main thread gets Cancelled, so elsewhere there is nothing to defer.
     """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     _deferral.depth += 1
     try:
         yield

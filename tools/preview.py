@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools import options, os_works, plugin, section
+from tools import os_works, plugin, section
 from tools.config import Config, Section
 from tools.errors import BackupError
 
@@ -87,8 +87,7 @@ def _of(current: Section, config: Config) -> Sequence[str]:
     test = getattr(plugin.load(current.file), "test", None)
     if test is None:
         return (f"{current.file.name} is there",)
-    texts = {k: options.to_text(v) for k, v in {**config.handed, **current.parameters}.items()}
-    found: tuple[str, ...] = test(options.fill(current.declaration, texts))
+    found: tuple[str, ...] = test(section.filled(current, config))
     return found
 
 

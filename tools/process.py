@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import fcntl
 import os
 import signal
@@ -14,9 +15,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-from tools import mask, os_works
+from tools import mask, os_works, stream
 from tools.errors import BackupError, SourceError
-from tools.stream import CHUNK
+from tools.stream import CHUNK, Chunks
 
 TAIL = 25  # lines of a failed program's output that go into the error
 _LINE = 8192  # bytes; a longer line is cut into several
@@ -63,6 +64,8 @@ class Group:
                 hint=f"Install {self.name}, or name the right program in the config.",
             ) from None
         self._threads: list[threading.Thread] = []
+        self.owner = owner.get()
+        _running.add(self)
 
     def drain(self, pipe: IO[bytes], take: Callable[[str], None]) -> None:
         """Hand every line of a pipe to `take`, in a thread, until the pipe is closed."""
@@ -98,6 +101,7 @@ class Group:
             time.sleep(0.02)
         self._signal(signal.SIGKILL)
         self.popen.wait()
+        _running.discard(self)
 
     def _signal(self, number: int) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -110,6 +114,17 @@ class Group:
         except (ProcessLookupError, PermissionError):
             return False
         return True
+
+
+_running: set[Group] = set()
+# Whom the programs belong to that this thread, and those it makes, start.
+owner: contextvars.ContextVar[str] = contextvars.ContextVar("owner", default="")
+
+
+def end_all(whose: str) -> None:
+    """End every program of an owner, whichever thread waits for it."""
+    for group in [group for group in list(_running) if group.owner == whose]:
+        group.end()
 
 
 @contextlib.contextmanager
@@ -135,44 +150,103 @@ def started(
             group.end()
 
 
-def output(
+def output(  # noqa: PLR0913  (as subprocess.Popen, by name)
     argv: Sequence[str],
     *,
-    given: bytes = b"",
+    given: bytes | Chunks = b"",
     allowed: Collection[int] | Callable[[int], bool] = (0,),
     notice: Callable[[str], None] | None = None,
     env: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+    failure: type[BackupError] = SourceError,
 ) -> Iterator[bytes]:
     """The standard output of a program, as chunks.
 
-    At the end of it the exit code is read: one that is not allowed raises SourceError
+    At the end of it the exit code is read: one that is not allowed raises `failure`
     with the last lines of standard error; `allowed` may also be a function that is asked
-    once all of standard error has been read. `given` is written to its standard input;
-    `notice` gets each line of its standard error. The program is ended if the reader
-    goes away early.
+    once all of standard error has been read. `given` is written to its standard input: bytes,
+    or chunks; when those raise, the program is ended and never sees their end, and what they
+    raise is raised. `notice` gets each line of its standard error. The program is ended if
+    the reader goes away early.
     """
-    tail: deque[str] = deque(maxlen=TAIL)
-
-    def take(line: str) -> None:
-        tail.append(line)
-        if notice is not None:
-            notice(line)
-
+    said = Said(notice)
     stdin = subprocess.PIPE if given else subprocess.DEVNULL
-    with started(argv, env=env, stdin=stdin) as group:
+    with started(argv, env=env, stdin=stdin, folder=folder) as group:
         assert group.popen.stdout is not None and group.popen.stderr is not None  # noqa: S101, PT018
         with group.popen.stdout as pipe:
             with contextlib.suppress(PermissionError):  # over the limit: it stays small
                 fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, CHUNK)
-            group.drain(group.popen.stderr, take)
-            if given:
-                feed(group.popen, given)
+            group.drain(group.popen.stderr, said.take)
+            feeder = _Feeder(group, given) if given else None
             while chunk := pipe.read(CHUNK):
                 yield chunk
             code = group.wait()
             group.finish()
+            if feeder is not None:
+                feeder.judge()
             if not (allowed(code) if callable(allowed) else code in allowed):
-                raise SourceError(f"{group.name} {ended(code)}", hint=mask.text("\n".join(tail)))
+                raise failure(f"{group.name} {ended(code)}", hint=said.text())
+            if feeder is not None and feeder.unread:
+                raise failure(f"{group.name} ended well, and left a part of its input unread")
+
+
+class Said:
+    """The last lines that a program wrote to its standard error, for the error message."""
+
+    def __init__(self, notice: Callable[[str], None] | None = None) -> None:
+        self._notice = notice
+        self._tail: deque[str] = deque(maxlen=TAIL)
+
+    def take(self, line: str) -> None:
+        """One line."""
+        self._tail.append(line)
+        if self._notice is not None:
+            self._notice(line)
+
+    def text(self) -> str:
+        """The lines, secrets masked."""
+        return mask.text("\n".join(self._tail))
+
+
+class _Feeder:
+    """Writes a program's standard input in a thread, so that neither side waits for the other."""
+
+    def __init__(self, group: Group, given: bytes | Chunks) -> None:
+        self._group = group
+        self._given: Chunks = [given] if isinstance(given, bytes) else given
+        self._lenient = isinstance(given, bytes)  # a program need not read a list to its end
+        self._error: BaseException | None = None
+        self._closed_early = False
+        self._thread = stream.thread(self._work)
+
+    def _work(self) -> None:
+        pipe = self._group.popen.stdin
+        assert pipe is not None  # noqa: S101
+        try:
+            for chunk in self._given:
+                pipe.write(chunk)
+            pipe.close()
+        except BrokenPipeError:
+            self._closed_early = True
+        except BaseException as error:  # noqa: BLE001  (raised again by `judge`)
+            self._error = error
+            self._group.end()  # it must not take the end of its input for the end of the data
+        finally:
+            with contextlib.suppress(OSError):
+                pipe.close()
+            if not isinstance(self._given, list):
+                getattr(self._given, "close", lambda: None)()
+
+    @property
+    def unread(self) -> bool:
+        """Whether the program left chunks unread; a list it may."""
+        return self._closed_early and not self._lenient
+
+    def judge(self) -> None:
+        """After the program has ended: raises what the chunks raised."""
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
 
 
 def feed(popen: subprocess.Popen[bytes], given: bytes) -> None:

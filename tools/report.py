@@ -13,8 +13,8 @@ from pathlib import Path
 
 from tools import filesystem_handling, mask, requests_utils
 from tools.log import REPORTED, logger
+from tools.outcome import Outcome
 from tools.result import Status
-from tools.run import Outcome
 
 METHOD = "ncscript-py"
 _FIELD = 4096  # characters of any field but the log

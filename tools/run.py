@@ -5,77 +5,36 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Protocol
 
-from tools import date_str_utils, filesystem_handling, lock, options, os_works, section
+from tools import (
+    date_str_utils,
+    filesystem_handling,
+    house,
+    lock,
+    manifest,
+    mask,
+    os_works,
+    records,
+    section,
+    streamed,
+)
 from tools.config import Config, Section
 from tools.errors import BackupError, Cancelled, ConfigError, LockedError
 from tools.log import logger
+from tools.manifest import Manifest
+from tools.outcome import Outcome, Step, Watcher
 from tools.result import Result, Status, worst
+from tools.section import Context
+from tools.staged import Staged
+from tools.store import Store
+from tools.streamed import Streamed
 
 _STATE = ".nc-backup-py"  # in WORK_FOLDER: lock, undelivered reports, results of a running run
 _DEEPEST = 10  # the run stops when free space falls below a tenth of the threshold
-
-
-class Watcher(Protocol):
-    """Whoever looks on while a run goes: each call stands for one event, in their order."""
-
-    def begin(self, number: int, name: str) -> None:
-        """A section begins; the first is number 1."""
-
-    def advance(self, size: int) -> None:
-        """So many bytes of the section have passed."""
-
-    def end(self, name: str, result: Result, seconds: float) -> None:
-        """A section has ended."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """One section of a run, its result, and how many seconds it took."""
-
-    name: str
-    kind: str
-    result: Result
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of a run: the report, --json, the table and the exit code are made from it."""
-
-    run_id: str
-    hostname: str
-    begin: datetime
-    seconds: float
-    status: Status
-    steps: tuple[Step, ...] = ()
-    message: str = ""
-    hint: str = ""
-    destinations: tuple[str, ...] = ()
-
-    @property
-    def size(self) -> str:
-        """The size that a size plugin measured, else of what a store took, else N/A."""
-        for step in reversed(self.steps):
-            if step.result.size:
-                return step.result.size
-        stored = max((s.result.bytes for s in self.steps if s.kind == "store"), default=0)
-        return date_str_utils.human_size(stored) if stored else "N/A"
-
-    def troubles(self) -> tuple[str, ...]:
-        """What went wrong or is missing, a line each; empty when all is well."""
-        lines = [self.message] if self.message else []
-        for step in self.steps:
-            if step.result.status is not Status.OK:
-                lines.append(f"{step.name}: {step.result.message}")
-                lines += [f"{step.name}: {warning}" for warning in step.result.warnings]
-        return tuple(lines)
 
 
 def state_folder(work_folder: Path) -> Path:
@@ -125,9 +84,11 @@ class _Run:
         self.started = time.monotonic()
         self.steps: list[Step] = []
         self.stopped = ""  # why the sections that are left do not run
+        self.private = private_paths(config)
+        self.streamed = Streamed(chosen, self.context) if config.general.stream else None
 
     def perform(self) -> Outcome:
-        """Take the lock, run, remove what may be removed."""
+        """Take the lock, run, write the manifests, remove what may be removed."""
         try:
             state = state_folder(self.config.general.work_folder)
             self.run_id = claimed_run_id(state)
@@ -135,8 +96,12 @@ class _Run:
                 stack.enter_context(lock.hold(state / "lock"))
                 self._clear(state)
                 stack.callback(_remove_quietly, state / "run")
-                self._sections(state)
-                self._remove_stored()
+                staged = Staged(self.config, state)
+                stores = self._begun(stack)
+                self._sections(staged)
+                self._record(stores, staged)
+                if self.streamed is None:
+                    staged.remove_stored(self.steps)
             return self._ended()
         except LockedError as error:
             return self._outcome(Status.LOCKED, str(error), error.hint)
@@ -152,7 +117,8 @@ class _Run:
         status = worst(step.result.status for step in self.steps)
         kinds = {step.kind for step in self.steps}
         collected = bool(kinds & {"source", "stage"})
-        may_store = bool(kinds & {"store", ""})  # a module of the user's own may be a store
+        # staged, a module of the user's own may be a store
+        may_store = bool(kinds & ({"store", ""} if self.streamed is None else {"store"}))
         if status.stored and collected and not may_store:
             hint = "Run a section that stores as well: without one nothing can be restored."
             return self._outcome(Status.FAILED, "nothing was stored: no section of it stores", hint)
@@ -182,58 +148,159 @@ class _Run:
                         logger.info("removing %s, which an ended run left unfinished", entry)
                         filesystem_handling.remove(entry)
 
-    def _sections(self, state: Path) -> None:
+    def context(self, current: Section) -> Context:
+        """What the run tells a section."""
         general = self.config.general
-        deadline = None if general.max_runtime is None else self.started + general.max_runtime
-        private = private_paths(self.config)
-        for number, current in enumerate(self.chosen, 1):
-            self._check_space()
-            if deadline is not None and time.monotonic() >= deadline and not self.stopped:
-                self.stopped = "MAX_RUNTIME is over"
-            logger.info("Section %d: %s.", number, current.name)
-            if self.watcher:
-                self.watcher.begin(number, current.name)
-            reason = self.stopped or self._unmet(current)
-            began = time.monotonic()
-            if reason:
-                result = Result(Status.FAILED, f"not run: {reason}")
-            else:
-                folder = filesystem_handling.make_folder(state / "run" / current.name)
-                advance = self.watcher.advance if self.watcher else None
-                context = section.Context(
-                    self.config, self.run_id, folder, private, deadline, advance
-                )
-                result = self._guarded(current, context, state)
-            self._note(current, result, time.monotonic() - began)
+        state = state_folder(general.work_folder)
+        return Context(
+            self.config,
+            self.run_id,
+            filesystem_handling.make_folder(state / "run" / current.name),
+            self.private,
+            None if general.max_runtime is None else self.started + general.max_runtime,
+            self.watcher.advance if self.watcher else None,
+            None if self.streamed is None else self.streamed.size,
+        )
 
-    def _guarded(self, current: Section, context: section.Context, state: Path) -> Result:
-        """Run one section; what a failed source leaves is never stored as if it were whole."""
-        if current.kind not in ("", "source"):
-            return section.execute(current, context)
-        before = self._work_files()
-        result = section.execute(current, context)
-        if result.status is Status.FAILED:
-            aside = state / "failed" / current.name
-            new = [path for path, seen in self._work_files().items() if before.get(path) != seen]
-            for path in new:
-                place = aside / path.relative_to(self.config.general.work_folder)
-                filesystem_handling.make_folder(place.parent)
-                path.rename(place)
-                logger.warning("%s failed: %s is put aside until the next run", current.name, path)
+    # --- the stores' records
+
+    def _begun(self, stack: ExitStack) -> dict[str, Store]:
+        """The stores of the run, marked: what dead runs left there is removed.
+
+        A store that cannot be reached is for its section to report.
+        """
+        general = self.config.general
+        found = {}
+        for entry in self.chosen:
+            if entry.kind != "store":
+                continue
+            try:
+                place = streamed.opened(entry, self.context(entry))
+                records.begin(place, general.hostname, self.run_id)
+                stack.callback(records.end, place, general.hostname, self.run_id)
+                found[entry.name] = place
+                records.sweep(place, general.hostname, self.run_id, general.leftovers_age)
+            except (BackupError, OSError) as error:
+                logger.warning("%s: %s", entry.name, error)
+        return found
+
+    def _record(self, stores: Mapping[str, Store], staged: Staged) -> None:
+        """A manifest into every store that holds something of this run."""
+        items = {
+            name: list(staged.items(name))
+            if self.streamed is None
+            else [done.item for done in self.streamed.flowed if name in done.holders]
+            for name in stores
+        }
+        everything = {item.called for held in items.values() for item in held}
+        everything |= set(() if self.streamed is None else self.streamed.missing)
+        warnings = [line for step in self.steps for line in step.result.warnings]
+        for name, place in stores.items():
+            if not items[name]:
+                continue
+            made = Manifest(
+                host=self.config.general.hostname,
+                run_id=self.run_id,
+                begin=manifest.stamp(self.begin),
+                end=manifest.now(),
+                mode="staged" if self.streamed is None else "streamed",
+                status=worst(s.result.status for s in self.steps if _concerns(s, name)).value,
+                items=tuple(items[name]),
+                missing=tuple(sorted(everything - {item.called for item in items[name]})),
+                warnings=tuple(mask.text(line) for line in warnings),
+                config=self.config.digest,
+                program=f"nc-backup-py {house.version()}",
+            )
+            try:
+                records.finish(place, made)
+            except (BackupError, OSError) as error:
+                self._unrecorded(name, error)
+
+    def _unrecorded(self, name: str, error: BackupError | OSError) -> None:
+        """Without a manifest the run does not exist in that store."""
+        logger.error("%s: the manifest could not be stored: %s", name, error)
+        for number, step in enumerate(self.steps):
+            if step.name == name:
+                what = f"the manifest could not be stored: {error}"
+                result = dataclasses.replace(
+                    step.result, status=Status.FAILED, message=what, removable=()
+                )
+                self.steps[number] = dataclasses.replace(step, result=result)
+
+    # --- the sections
+
+    def _sections(self, staged: Staged) -> None:
+        for batch in self._batches():
+            able = [current for number, current in batch if self._may_run(number, current)]
+            if able and self._flows(able[0]):
+                self._flow(able)
+            elif able:
+                began = time.monotonic()
+                result = self._executed(able[0], staged)
+                self._note(able[0], result, time.monotonic() - began)
+        if self.streamed is not None:
+            for current in self.chosen:
+                if current.kind in ("stage", "store"):
+                    self._note(current, self.streamed.result_of(current), 0.0)
+            order = [section.name for section in self.chosen]
+            self.steps.sort(key=lambda step: order.index(step.name))
+
+    def _flows(self, current: Section) -> bool:
+        return self.streamed is not None and current.kind == "source"
+
+    def _batches(self) -> Iterator[list[tuple[int, Section]]]:
+        """The sections with their numbers, one by one; sources that may flow together at once.
+
+        In a streamed run stages and stores have no time of their own.
+        """
+        batch: list[tuple[int, Section]] = []
+        for number, current in enumerate(self.chosen, 1):
+            if self.streamed is not None and current.kind in ("stage", "store"):
+                continue
+            together = self._flows(current) and not {s.name for _, s in batch} & set(current.needs)
+            if batch and not together:
+                yield batch
+                batch = []
+            batch.append((number, current))
+            if not self._flows(current):
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+
+    def _may_run(self, number: int, current: Section) -> bool:
+        """Whether the section's turn has come; where not, its result says why."""
+        self._check_space()
+        deadline = self.context(current).deadline
+        if deadline is not None and time.monotonic() >= deadline and not self.stopped:
+            self.stopped = "MAX_RUNTIME is over"
+        logger.info("Section %d: %s.", number, current.name)
+        if self.watcher:
+            self.watcher.begin(number, current.name)
+        reason = self.stopped or self._unmet(current)
+        if reason:
+            self._note(current, Result(Status.FAILED, f"not run: {reason}"), 0.0)
+        return not reason
+
+    def _executed(self, current: Section, staged: Staged) -> Result:
+        """Run one section as a program; a streamed run stores nothing that lies in files."""
+        result = staged.execute(current, self.context(current))
+        left = staged.left(current.name) if self.streamed is not None else []
+        if left and result.status.stored:
+            return Result(
+                Status.FAILED,
+                f"{current.name} left {left[0]}, which a streamed run does not store",
+                'Let it write to its standard output, and give it "STREAM": "source".',
+            )
         return result
 
-    def _work_files(self) -> dict[Path, tuple[int, int, int]]:
-        """The files in the work folder that could be stored, with inode, size and time."""
-        general = self.config.general
-        kept = [general.local_backup] if general.local_backup else []
-        found = {}
-        for top in general.work_folder.iterdir():
-            if top.name.startswith(".") or top in kept:
-                continue
-            for path in filesystem_handling.files_below(top):
-                status = path.stat()
-                found[path] = (status.st_ino, status.st_size, status.st_mtime_ns)
-        return found
+    def _flow(self, group: Sequence[Section]) -> None:
+        """Let the items of these sources flow."""
+        assert self.streamed is not None  # noqa: S101
+        began = time.monotonic()
+        results = self.streamed.run(group, self.watcher.advance if self.watcher else None)
+        for current in group:
+            self._note(current, results[current.name], time.monotonic() - began)
 
     def _note(self, current: Section, result: Result, seconds: float) -> None:
         self.steps.append(Step(current.name, current.kind, result, seconds))
@@ -282,28 +349,10 @@ class _Run:
         elif free < threshold:
             logger.warning("%s, less than DISK_SPACE_THRESHOLD (%g %%)", text, threshold)
 
-    def _remove_stored(self) -> None:
-        """Remove the sources of the stores, when every store of the run has confirmed."""
-        stores = [step for step in self.steps if step.kind == "store"]
-        if not all(step.result.status.stored for step in stores):
-            logger.warning("nothing is removed from the work folder: a store has not confirmed")
-            return
-        for number, step in enumerate(self.steps):
-            if step.kind == "store" and step.result.removable:
-                self.steps[number] = dataclasses.replace(step, result=_removed(step.result))
 
-
-def _removed(result: Result) -> Result:
-    """Remove what a store named; the result says so where that fails."""
-    try:
-        for name in result.removable:
-            filesystem_handling.remove(Path(name))
-    except (OSError, BackupError) as error:
-        text = f"stored, but its source could not be removed: {error}"
-        return dataclasses.replace(
-            result, status=worst((result.status, Status.UNCLEAN)), message=text
-        )
-    return result
+def _concerns(step: Step, store: str) -> bool:
+    """Whether a section says something of what a store holds: no check, no other store."""
+    return step.kind != "check" and (step.kind != "store" or step.name == store)
 
 
 def _remove_quietly(folder: Path) -> None:
@@ -327,8 +376,7 @@ def private_paths(config: Config) -> tuple[str, ...]:
     for entry in config.sections:
         if entry.declaration is None or entry.kind not in ("stage", "store"):
             continue
-        texts = {k: options.to_text(v) for k, v in {**config.handed, **entry.parameters}.items()}
-        filled = options.fill(entry.declaration, texts)
+        filled = section.filled(entry, config)
         for name in ("key_file", "local_backup", "destination"):
             value = getattr(filled, name, None)
             if isinstance(value, Path):

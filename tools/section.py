@@ -36,6 +36,7 @@ class Context:
     private:  paths that no source may back up
     deadline: on the monotonic clock; None where nothing limits the run
     advance:  gets the bytes that have passed so far, where somebody looks on
+    streamed: bytes that a streamed run has stored so far; None in a staged one
     """
 
     config: Config
@@ -44,6 +45,7 @@ class Context:
     private: tuple[str, ...] = ()
     deadline: float | None = None
     advance: Callable[[int], None] | None = None
+    streamed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,13 @@ def _arguments(section: Section, handed: Mapping[str, Any]) -> tuple[list[str], 
     return words, extra
 
 
+def filled(section: Section, config: Config) -> Any:  # noqa: ANN401  (the Options of its module)
+    """The Options of a built-in section, its own keys before those of GENERAL."""
+    given = {**config.handed, **section.parameters}
+    texts = {key: options.to_text(value) for key, value in given.items()}
+    return options.fill(section.declaration, texts)  # type: ignore[arg-type]
+
+
 def _learn_secrets(section: Section, config: Config) -> None:
     """Mask every secret of the section from now on, in whatever shows it."""
     for key, value in {**config.handed, **section.parameters}.items():
@@ -128,19 +137,10 @@ def execute(section: Section, context: Context) -> Result:
     try:
         order = command(section, context.config)
         logger.info("Executing: %s", order.shown())
-        with_watch = context.advance is not None
-        extra = {
-            **order.extra,
-            "NC_BACKUP_RUN_ID": context.run_id,
-            "NC_BACKUP_SECTION": section.name,
-            "NC_BACKUP_RESULT": str(context.folder / "result.json"),
-            "NC_BACKUP_PRIVATE": json.dumps(context.private),
-            **({"NC_BACKUP_PROGRESS": str(context.folder / "progress")} if with_watch else {}),
-        }
-        output = _Output()
+        output = Output()
         with process.started(
             order.argv,
-            env=os_works.environment(extra, order.named),
+            env=environment(section, order, context),
             folder=context.config.path.parent,
             stdin=subprocess.PIPE if order.given else subprocess.DEVNULL,
         ) as group:
@@ -155,7 +155,22 @@ def execute(section: Section, context: Context) -> Result:
         return Result(Status.FAILED, str(error), hint=getattr(error, "hint", ""))
 
 
-class _Output:
+def environment(section: Section, order: Command, context: Context) -> dict[str, str]:
+    """What a section's program finds in its environment: an allow-list, and what we tell it."""
+    told = {
+        "NC_BACKUP_RUN_ID": context.run_id,
+        "NC_BACKUP_SECTION": section.name,
+        "NC_BACKUP_RESULT": str(context.folder / "result.json"),
+        "NC_BACKUP_PRIVATE": json.dumps(context.private),
+    }
+    if context.advance is not None:
+        told["NC_BACKUP_PROGRESS"] = str(context.folder / "progress")
+    if context.streamed is not None:
+        told["NC_BACKUP_STREAMED"] = str(context.streamed)
+    return os_works.environment({**order.extra, **told}, order.named)
+
+
+class Output:
     """What a section prints: into the log line by line, bounded, with a tail for the error."""
 
     def __init__(self) -> None:
@@ -166,11 +181,12 @@ class _Output:
         """Read both pipes in threads and feed standard input."""
         for pipe in (group.popen.stdout, group.popen.stderr):
             if pipe is not None:
-                group.drain(pipe, self._take)
+                group.drain(pipe, self.take)
         if given:
             process.feed(group.popen, given)
 
-    def _take(self, line: str) -> None:
+    def take(self, line: str) -> None:
+        """One line; a level in front of it ("warning: ...") is honoured."""
         self.tail.append(line)
         if self._left < 0:
             return
@@ -214,7 +230,7 @@ def _advance(context: Context) -> None:
         context.advance(int(text) if text.isdigit() else 0)
 
 
-def _judged(section: Section, code: int, told: Path, output: _Output) -> Result:
+def _judged(section: Section, code: int, told: Path, output: Output) -> Result:
     """The result from exit code and result file together: the worse of the two counts."""
     by_code = Status.of_exit_code(code) if code >= 0 else Status.FAILED
     by_code = by_code if by_code in _ENDINGS else Status.FAILED

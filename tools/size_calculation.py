@@ -20,7 +20,8 @@ class Options:
     """The keys of the section."""
 
     targets: Paths = option(
-        "files and folders to measure; default WORK_FOLDER/encrypted",
+        "files and folders to measure; default WORK_FOLDER/encrypted, and in a streamed run "
+        "what has been stored",
         default=(),
         aliases=("OBJECTIVES",),
     )
@@ -75,15 +76,23 @@ class SizeCalculation:
         self._logger = logger
         self._targets: Paths = ()
         self._size = 0
+        self._named = False
 
     def config_plugin(self) -> None:
         """Read the parameters."""
         texts = {key: options.to_text(value) for key, value in self._parameters.items()}
         given = options.fill(Options, texts)
-        self._targets = given.targets or (given.work_folder / "encrypted",)
+        usual = (given.work_folder / "encrypted",)
+        self._targets = given.targets or usual
+        self._named = self._targets != usual
 
     def works_execution(self) -> None:
         """Measure."""
+        streamed = os.environ.get("NC_BACKUP_STREAMED")
+        if streamed is not None and not self._named:
+            self._size = int(streamed)  # there are no files to measure
+            self._logger.info("%d bytes were streamed", self._size)
+            return
         try:
             self._size = size(self._targets)
         except (SourceError, OSError) as error:

@@ -6,14 +6,18 @@ well, and what consumes them makes nothing visible before that end.
 
 from __future__ import annotations
 
+import contextvars
 import hashlib
 import os
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from tools import filesystem_handling
 
+_AHEAD = 4  # chunks that wait between two threads
 CHUNK = 1 << 20  # bytes; large enough that Python's share of the work does not show
 
 Chunks = Iterable[bytes]
@@ -89,6 +93,102 @@ class Progress:
                 Path(self._path).write_text(str(self._size), encoding="ascii")
                 self._next = time.monotonic() + self._PAUSE
             yield chunk
+
+
+class Channel:
+    """A bounded queue of chunks from one thread to another.
+
+    Its end is either said well by the writer, or an error that the reader gets; a reader that
+    goes away is an error for the writer.
+    """
+
+    def __init__(self, size: int = _AHEAD) -> None:
+        """size: chunks that may wait in it."""
+        self._waiting: deque[bytes] = deque()
+        self._size = size
+        self._changed = threading.Condition()
+        self._ended = False
+        self._error: BaseException | None = None
+        self._gone: BaseException | None = None
+
+    def put(self, chunk: bytes) -> None:
+        """Hand on a chunk; waits while the queue is full. Raises what the reader went with."""
+        with self._changed:
+            while len(self._waiting) >= self._size and self._gone is None:
+                self._changed.wait()
+            if self._gone is not None:
+                raise self._gone
+            self._waiting.append(chunk)
+            self._changed.notify_all()
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Nothing more comes: well, or with this error. Only the first call counts."""
+        with self._changed:
+            if not self._ended:
+                self._ended, self._error = True, error
+            self._changed.notify_all()
+
+    def leave(self, error: BaseException | None = None) -> None:
+        """The reader is gone, for this reason."""
+        with self._changed:
+            if self._gone is None:
+                self._gone = error or ReaderGoneError()
+            self._waiting.clear()
+            self._changed.notify_all()
+
+    def __iter__(self) -> Iterator[bytes]:
+        while True:
+            with self._changed:
+                while not self._waiting and not self._ended:
+                    self._changed.wait()
+                # an error does not wait behind chunks that lead nowhere any more
+                if self._error is not None:
+                    raise self._error
+                if not self._waiting:
+                    return
+                chunk = self._waiting.popleft()
+                self._changed.notify_all()
+            yield chunk
+
+
+class ReaderGoneError(Exception):
+    """Whoever read the chunks has gone away without an error of its own."""
+
+
+def ahead(chunks: Chunks) -> Iterator[bytes]:
+    """A stage that changes nothing: all before it goes on in a thread of its own.
+
+    For stages whose work leaves Python. What the thread raises, the reader gets; when the
+    reader goes away, what is before is closed there.
+    """
+    channel = Channel()
+
+    def work() -> None:
+        try:
+            for chunk in chunks:
+                channel.put(chunk)
+            channel.end()
+        except BaseException as error:  # noqa: BLE001  (raised again by the reader)
+            channel.end(error)
+        finally:
+            close = getattr(chunks, "close", None)
+            if close is not None:
+                close()
+
+    worker = thread(work)
+    try:
+        yield from channel
+    finally:
+        channel.leave()
+        worker.join()
+
+
+def thread(work: Callable[[], None]) -> threading.Thread:
+    """Start a thread that belongs to the same owner as this one (see process.owner)."""
+    context = contextvars.copy_context()
+    started = threading.Thread(target=context.run, args=(work,), daemon=True)
+    started.start()
+    return started
 
 
 def split(chunks: Chunks, size: int) -> Iterator[Iterator[bytes]]:

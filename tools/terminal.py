@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from tools import mask, os_works
 from tools.date_str_utils import human_size, human_time
+from tools.outcome import Outcome, Watcher
 from tools.preview import Line
 from tools.result import Result, Status
-from tools.run import Outcome, Watcher
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -147,10 +147,15 @@ def _data(outcome: Outcome, delivery: str) -> dict[str, object]:
         "destinations": outcome.destinations,
         "report": delivery,
         "sections": [
-            {"name": s.name, "seconds": round(s.seconds, 3), **dataclasses.asdict(s.result)}
+            {"name": s.name, "seconds": round(s.seconds, 3), **_of_result(s.result)}
             for s in outcome.steps
         ],
     }
+
+
+def _of_result(result: Result) -> dict[str, object]:
+    """The fields of a result, without what only the manifest is made from."""
+    return {key: value for key, value in dataclasses.asdict(result).items() if key != "trail"}
 
 
 def show(lines: Sequence[Line], *, as_json: bool) -> int:

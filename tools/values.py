@@ -95,14 +95,6 @@ def refuse_unknown(key: str, entry: Entry, known: Iterable[str], called: str) ->
     raise ConfigError(f"{entry.where}: {called}.{key}: unknown key", hint)
 
 
-def refuse_stream(key: str, entry: Entry, called: str) -> None:
-    """Refuse, by its name, what is not built."""
-    if key == "STREAM":
-        raise ConfigError(
-            f"{entry.where}: {called}.STREAM: streamed runs are not built yet", "Leave the key out."
-        )
-
-
 def check_key(key: str, entry: Entry, called: str) -> None:
     """Refuse what cannot be the key of an argument."""
     if not _KEY.fullmatch(key):

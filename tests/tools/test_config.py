@@ -101,7 +101,11 @@ def test_lists_texts_aliases_booleans_slashes_and_relative_paths(system: System)
             "",
         ),
         ({"ACTION": "execute", "NAME": "own", "PARAMETERS": {"a b": 1}}, r"'a b'", ""),
-        ({"ACTION": "execute", "NAME": "own", "STREAM": "source"}, r"not built yet", ""),
+        (
+            {"ACTION": "execute", "NAME": "own", "STREAM": "source"},
+            r"A.STREAM: this run is not streamed",
+            "GENERAL",
+        ),
         (execute("compression", LEVL=3), r"A.PARAMETERS.LEVL: unknown key", "Did you mean LEVEL"),
         (execute("compression", LEVEL="x"), r"A.PARAMETERS.LEVEL: 'x' is not a whole number", ""),
         (
@@ -150,7 +154,9 @@ def test_a_bad_section_is_named_with_file_line_and_key(
         ),
         ({"MAX_RUNTIME": "-1"}, "GENERAL.MAX_RUNTIME"),
         ({"LOG_SIZE": 0}, "GENERAL.LOG_SIZE: 0 is less than 1"),
-        ({"STREAM": "True"}, "streamed runs are not built yet"),
+        ({"STREAM": "perhaps"}, r"GENERAL.STREAM: 'perhaps' is not"),
+        ({"PARALLEL": "0"}, r"GENERAL.PARALLEL: 0 is less than 1"),
+        ({"STALL_TIMEOUT": "0"}, r"STALL_TIMEOUT"),
     ],
 )
 def test_a_bad_general_is_named(system: System, general: dict[str, Any], says: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.system import System, execute
-from tools import config, filesystem_handling, log, run
+from tools import config, filesystem_handling, log, outcome, run
 from tools.errors import ConfigError
 from tools.result import Result, Status
 
@@ -99,9 +99,9 @@ def test_a_section_that_is_not_there_cannot_be_chosen(system: System) -> None:
 
 def test_the_size_is_measured_or_stored_or_unknown(system: System) -> None:
     loaded = config.load(system.configure({"A": execute("good")}))
-    outcome = run.perform(loaded, loaded.sections, None)
-    assert outcome.size == "N/A"
-    stored = run.Step("S", "store", Result(Status.OK, "", bytes=2048))
-    measured = run.Step("M", "check", Result(Status.OK, "", size="1.00 GB"))
-    assert run.Outcome("", "", outcome.begin, 0, Status.OK, (stored,)).size == "2.00 KB"
-    assert run.Outcome("", "", outcome.begin, 0, Status.OK, (measured, stored)).size == "1.00 GB"
+    done = run.perform(loaded, loaded.sections, None)
+    assert done.size == "N/A"
+    stored = outcome.Step("S", "store", Result(Status.OK, "", bytes=2048))
+    measured = outcome.Step("M", "check", Result(Status.OK, "", size="1.00 GB"))
+    assert outcome.Outcome("", "", done.begin, 0, Status.OK, (stored,)).size == "2.00 KB"
+    assert outcome.Outcome("", "", done.begin, 0, Status.OK, (measured, stored)).size == "1.00 GB"

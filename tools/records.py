@@ -1,0 +1,148 @@
+"""The records of a run in its stores: that it goes on, its recovery sheet, its manifest.
+
+The mark comes first (`<run id>.UNFINISHED`), the manifest last; then the mark goes. What a dead
+run left is known by its mark, and removed once it is old enough.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from tools import manifest, recovery, store
+from tools.errors import BackupError
+from tools.log import logger
+from tools.manifest import Manifest
+from tools.store import Entry, Store
+
+UNFINISHED = ".UNFINISHED"
+_MOST_BYTES = 1 << 16  # of a mark that is read
+
+
+def begin(place: Store, host: str, run_id: str) -> None:
+    """Mark in a store that a run goes on, and who runs it. Raises BackupError or OSError."""
+    who = json.dumps({"run_id": run_id, **_self()}, sort_keys=True) + "\n"
+    store.keep(place, f"{host}/{run_id}{UNFINISHED}", [who.encode()])
+
+
+def finish(place: Store, made: Manifest) -> None:
+    """The recovery sheet, and last the manifest. Raises BackupError or OSError."""
+    folder = made.host
+    sheet = recovery.sheet(made).encode("utf-8", "backslashreplace")
+    store.keep(place, f"{folder}/{made.run_id}{manifest.RECOVERY}", [sheet])
+    name = f"{folder}/{manifest.name_of(made.run_id)}"
+    store.keep(place, name, [made.to_json()])
+    if b"".join(place.get(name)) != made.to_json():
+        raise BackupError(f"{name} reads back differently", "Distrust this store.")
+
+
+def end(place: Store, host: str, run_id: str) -> None:
+    """Take the mark away, unless the run left what no manifest names: then a later run cleans.
+
+    A store that only takes and never removes keeps the mark; beside a manifest it says nothing.
+    """
+    try:
+        visible = [entry for entry in place.entries(host) if _run_id(entry) == run_id]
+        kept = {run_id + UNFINISHED, *_named(place, host, visible)}
+        if {entry.name.rpartition("/")[2] for entry in visible} <= kept:
+            place.remove(f"{host}/{run_id}{UNFINISHED}")
+    except (BackupError, OSError) as error:
+        logger.warning("%s: the mark of the run stays: %s", place, error)
+
+
+def read(place: Store, host: str, run_id: str) -> Manifest:
+    """The manifest of a run. Raises ManifestError, StoreError or OSError."""
+    name = f"{host}/{manifest.name_of(run_id)}"
+    found = manifest.read(b"".join(place.get(name)), name)
+    if (found.host, found.run_id) != (host, run_id):
+        raise manifest.ManifestError(
+            f"{name}: is the manifest of {found.host}/{found.run_id}", "It was moved or renamed."
+        )
+    return found
+
+
+def sweep(place: Store, host: str, run_id: str, age: float) -> list[str]:
+    """Remove what dead runs of this host left, once it is older than `age` seconds.
+
+    Never what a manifest names, what belongs to a living run, and what was made on another
+    machine. Where one manifest cannot be read, nothing is removed. Gives what was removed.
+    """
+    visible = list(place.entries(host))
+    marks = {_run_id(entry): entry for entry in visible if entry.name.endswith(UNFINISHED)}
+    dead = {
+        run
+        for run, mark in marks.items()
+        if run != run_id and mark.age >= age and _dead(place, mark)
+    }
+    gone = []
+    kept = _named(place, host, visible) if dead else frozenset()
+    for entry in visible:
+        name = entry.name.rpartition("/")[2]
+        if _run_id(entry) in dead and name not in kept and not name.endswith(UNFINISHED):
+            gone.append(entry.name)
+    for entry in place.unfinished(host):
+        run = _run_id(entry)
+        living = run == run_id or (run in marks and run not in dead)
+        if run and not living and entry.age >= age:
+            gone.append(entry.name)
+    gone += [marks[run].name for run in dead]  # last: until then they say what is to be done
+    for name in gone:
+        place.remove(name)
+        logger.info("removed %s, which a dead run left in %s", name, place)
+    return gone
+
+
+def _run_id(entry: Entry) -> str:
+    return manifest.run_in(entry.name.rpartition("/")[2])
+
+
+def _named(place: Store, host: str, visible: list[Entry]) -> frozenset[str]:
+    """Every name that a manifest vouches for, the manifests and their sheets included."""
+    kept: set[str] = set()
+    for entry in visible:
+        name = entry.name.rpartition("/")[2]
+        run = manifest.run_of(name)
+        if run:
+            found = read(place, host, run)
+            kept |= {name, run + manifest.RECOVERY}
+            kept |= {part.name for item in found.items for part in item.parts}
+    return frozenset(kept)
+
+
+def _dead(place: Store, mark: Entry) -> bool:
+    """Whether the run of a mark has ended; what is not certain is alive."""
+    try:
+        who: Any = json.loads(b"".join(place.get(mark.name))[:_MOST_BYTES])
+        ours = _self()
+        if who["machine"] != ours["machine"]:
+            return False
+        if who["boot"] != ours["boot"]:
+            return True
+        return bool(_started(int(who["process"])) != who["started"])
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
+def _self() -> dict[str, Any]:
+    """This machine, its boot, this process."""
+    return {
+        "machine": _text("/etc/machine-id") or os.uname().nodename,
+        "boot": _text("/proc/sys/kernel/random/boot_id"),
+        "process": os.getpid(),
+        "started": _started(os.getpid()),
+    }
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def _started(process: int) -> str:
+    """When a process started, in ticks since the boot (proc(5), field 22); "" if there is none."""
+    status = _text(f"/proc/{process}/stat")
+    return status.rpartition(")")[2].split()[19] if status else ""

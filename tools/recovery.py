@@ -1,0 +1,116 @@
+"""The recovery sheet: how one run is restored with stock programs, and nothing of ours."""
+
+from __future__ import annotations
+
+import shlex
+
+from tools.date_str_utils import human_size
+from tools.manifest import Item, Manifest
+
+_MOST_PARTS = 200  # names that one command lists; more are joined by a loop
+_UNDO = {
+    "age": 'age -d -i "$KEY"',
+    "openssl": 'openssl enc -d -aes-256-cbc -md md5 -pass "file:$KEY"',
+    "zstd": "zstd -dc",
+    "gzip": "gzip -dc",
+    "xz": "xz -dc",
+}
+_PACKED = {".gz": "gzip -dc", ".bz2": "bzip2 -dc", ".xz": "xz -dc", ".zst": "zstd -dc"}
+_HEAD = """\
+How to restore run {run_id} of {host} without nc-backup-py
+{line}
+
+It began {begin} and ended {end} (UTC): {status}. {count}, {size} stored.
+You need: the parts that are named below, the key file, and these programs: {programs}.
+
+Paste this into a shell (bash), once, with your own three places:
+
+    STORE=.                      # the folder that this file lies in
+    KEY=/path/to/key_file        # the identity (AGE-SECRET-KEY-1...), or the old password
+    TARGET=./restored            # a new folder
+
+    mkdir -p "$TARGET" && TARGET=$(cd "$TARGET" && pwd) && cd "$STORE" && set -o pipefail
+
+Then each item that you want. A command that does not say "restored" has failed: trust nothing
+of what it wrote. As root, tar gives owners back; as another user it cannot.
+"""
+
+
+def sheet(made: Manifest) -> str:
+    """The text for one manifest. No secret stands in it."""
+    title = f"How to restore run {made.run_id} of {made.host} without nc-backup-py"
+    programs = sorted({word for item in made.items for word in _programs(item)} | {"cat", "bash"})
+    head = _HEAD.format(
+        run_id=made.run_id,
+        host=made.host,
+        line="=" * len(title),
+        begin=made.begin,
+        end=made.end,
+        status=made.status,
+        count=f"{len(made.items)} item{'' if len(made.items) == 1 else 's'}",
+        size=human_size(made.size),
+        programs=", ".join(programs),
+    )
+    lines = [head]
+    for number, item in enumerate(made.items, 1):
+        lines += _item(number, item)
+    if made.missing:
+        lines += ["", "This store does not hold: " + ", ".join(made.missing) + "."]
+    return "\n".join(lines) + "\n"
+
+
+def _programs(item: Item) -> list[str]:
+    return [command.split()[0] for command in (*_steps(item), _end(item))]
+
+
+def _item(number: int, item: Item) -> list[str]:
+    stages = ", ".join(item.stages) or "none"
+    about = f"{len(item.parts)} part{'' if len(item.parts) == 1 else 's'}"
+    lines = [
+        f"{number}. {_plain(item.called)} ({item.kind}; {about}, {human_size(item.stored)}; "
+        f"stages: {stages})",
+        "",
+    ]
+    commands = [_joined(item), *_steps(item), _end(item)]
+    lines += ["    " + " \\\n      | ".join(commands) + ' && echo "restored"']
+    if item.sha256 is not None:
+        lines += ["", f"   Its data before the first stage has the SHA-256 {item.sha256}."]
+    for warning in item.warnings[:10]:
+        lines += [f"   Not in it: {_plain(warning)}"]
+    return [*lines, ""]
+
+
+def _plain(text: str) -> str:
+    return "".join(sign if sign.isprintable() else "?" for sign in text)
+
+
+def _joined(item: Item) -> str:
+    """The parts in their order: by name, or counted up where there are many."""
+    names = [part.name for part in item.parts]
+    stem = names[0].removesuffix("000")
+    counted = [f"{stem}{number:03}" for number in range(len(names))]
+    if len(names) > _MOST_PARTS and names == counted:
+        quoted = shlex.quote(stem)
+        return (
+            f"for n in $(seq 0 {len(names) - 1}); do "
+            f'cat -- {quoted}"$(printf %03d "$n")" || exit 1; done'
+        )
+    return "cat -- " + " ".join(shlex.quote(name) for name in names)
+
+
+def _steps(item: Item) -> list[str]:
+    """What undoes the stages, last one first."""
+    found = [
+        _UNDO.get(stage, f"YOUR-PROGRAM-OF-{shlex.quote(stage)} --DIRECTION backward")
+        for stage in reversed(item.stages)
+    ]
+    packed = next((undo for ending, undo in _PACKED.items() if item.ending.endswith(ending)), None)
+    return [*found, packed] if packed and item.kind == "fileset" else found
+
+
+def _end(item: Item) -> str:
+    """What takes the plain data."""
+    if item.kind == "fileset":
+        return 'tar -x -p --numeric-owner --acls --xattrs --xattrs-include="*" -C "$TARGET" -f -'
+    name = item.called.replace("/", "_")
+    return f'cat > "$TARGET"/{shlex.quote(name)}'

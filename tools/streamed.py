@@ -1,0 +1,279 @@
+"""The streamed run: items flow from their sources through the stages into every store at once."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tools import date_str_utils, flow, own, plugin, process, section
+from tools.config import Section
+from tools.errors import BackupError
+from tools.flow import Flowed, Target
+from tools.item import Item, Stage, Told
+from tools.log import logger
+from tools.result import Result, Status, of_error
+from tools.section import Context
+from tools.store import Store
+
+_TICK = 0.2  # seconds between two looks at time limits and progress
+_LINGER = 15.0  # seconds that a thread gets to end when its item has been stopped
+
+
+@dataclass
+class _Source:
+    """One source section while its items flow."""
+
+    section: Section
+    flowed: list[Flowed] = field(default_factory=list)
+    errors: list[tuple[str, BackupError | OSError]] = field(default_factory=list)
+    stopped: str = ""  # why its items were ended
+    began: float = 0.0
+    moved: float = 0.0  # when bytes came last
+    size: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def count(self, size: int) -> None:
+        """So many plain bytes have passed. Raises BackupError where it has been stopped."""
+        if self.stopped:
+            raise BackupError(self.stopped)
+        with self.lock:
+            self.size += size
+        self.moved = time.monotonic()
+
+
+def opened(current: Section, context: Context) -> Store:
+    """The store of a section, built-in or the user's own. Raises BackupError."""
+    if current.declaration is None:
+        return own.ProgramStore(current, context)
+    made: Store = plugin.load(current.file).opened(section.filled(current, context.config))
+    return made
+
+
+class Streamed:
+    """The flows of one run: what has been stored, and what became of stages and stores."""
+
+    def __init__(self, chosen: Sequence[Section], contexts: Callable[[Section], Context]) -> None:
+        """contexts: what the run tells a section."""
+        self._contexts = contexts
+        self._stages = [entry for entry in chosen if entry.kind == "stage"]
+        self._stores = [entry for entry in chosen if entry.kind == "store"]
+        self._failed: dict[str, Result] = {}  # stages and stores that could not begin
+        self._made: list[Stage] | None = None
+        self.targets: list[Target] = []
+        self.flowed: list[Flowed] = []
+        self.missing: list[str] = []  # items that no store has, SECTION/name
+
+    @property
+    def size(self) -> int:
+        """The bytes that the fullest store has taken."""
+        return max((target.size for target in self.targets), default=0)
+
+    def run(
+        self, group: Sequence[Section], advance: Callable[[int], None] | None
+    ) -> dict[str, Result]:
+        """Let the items of these sources flow, PARALLEL at a time; a result for each section.
+
+        advance: gets the plain bytes that have passed in all. Raises Cancelled, and then
+        nothing is left running.
+        """
+        self._open()
+        if reason := self._blocked():
+            return {entry.name: Result(Status.FAILED, reason) for entry in group}
+        sources = {entry.name: _Source(entry) for entry in group}
+        tasks: queue.SimpleQueue[tuple[_Source, Item]] = queue.SimpleQueue()
+        for source in sources.values():
+            for item in self._items(source):
+                tasks.put((source, item))
+        self._drive(list(sources.values()), tasks, advance)
+        return {name: self._result(source) for name, source in sources.items()}
+
+    def _open(self) -> None:
+        """The stages and stores, when the first source is there."""
+        if self._made is not None:
+            return
+        self._made = []
+        for entry in self._stages:
+            context = self._contexts(entry)
+            try:
+                if entry.declaration is None:
+                    self._made.append(own.stage(entry, context))
+                else:
+                    given = section.filled(entry, context.config)
+                    self._made.append(plugin.load(entry.file).stage(given))
+                if self._made[-1].said:
+                    logger.warning("%s: %s", entry.name, self._made[-1].said)
+            except (BackupError, OSError) as error:
+                self._failed[entry.name] = of_error(error)
+        for entry in self._stores:
+            try:
+                self.targets.append(Target(entry.name, opened(entry, self._contexts(entry))))
+            except (BackupError, OSError) as error:
+                self._failed[entry.name] = of_error(error)
+
+    def _blocked(self) -> str:
+        """Why nothing can flow; "" if it can."""
+        for entry in self._stages:
+            if entry.name in self._failed:
+                return f"not run: it needs {entry.name}, which failed"
+        if not self.targets:
+            failed = [entry.name for entry in self._stores if entry.name in self._failed]
+            what = f"it needs {failed[0]}, which failed" if failed else "no section stores anything"
+            return f"not run: {what}"
+        return ""
+
+    def _items(self, source: _Source) -> Sequence[Item]:
+        """What a source has to give; an error is kept as its result."""
+        entry = source.section
+        context = self._contexts(entry)
+        try:
+            if entry.declaration is None:
+                return (own.item(entry, context),)
+            told = Told(context.run_id, entry.name, tuple(map(Path, context.private)))
+            found: Sequence[Item] = plugin.load(entry.file).items(
+                section.filled(entry, context.config), told
+            )
+        except (BackupError, OSError) as error:
+            source.errors.append(("", error))
+            self.missing.append(entry.name)
+            return ()
+        return found
+
+    # --- threads
+
+    def _drive(
+        self,
+        sources: Sequence[_Source],
+        tasks: queue.SimpleQueue[tuple[_Source, Item]],
+        advance: Callable[[int], None] | None,
+    ) -> None:
+        """Work through the tasks in threads, and look after time limits meanwhile."""
+        general = self._contexts(sources[0].section).config.general
+        workers = [
+            threading.Thread(target=self._work, args=(tasks,), daemon=True)
+            for _ in range(min(general.parallel, tasks.qsize()))
+        ]
+        try:
+            for worker in workers:
+                worker.start()
+            while living := [worker for worker in workers if worker.is_alive()]:
+                for source in sources:
+                    self._limit(source)
+                if advance is not None:
+                    advance(sum(source.size for source in sources))
+                living[0].join(_TICK)
+        except BaseException:
+            for source in sources:
+                _stop(source, "the run was ended")
+            until = time.monotonic() + _LINGER
+            for worker in workers:
+                worker.join(max(0.0, until - time.monotonic()))
+            raise
+
+    def _work(self, tasks: queue.SimpleQueue[tuple[_Source, Item]]) -> None:
+        """One thread: item after item."""
+        while True:
+            try:
+                source, item = tasks.get_nowait()
+            except queue.Empty:
+                return
+            process.owner.set(source.section.name)
+            self._one(source, item)
+
+    def _one(self, source: _Source, item: Item) -> None:
+        """One item from its source into the stores; whatever happens is kept as its result."""
+        entry = source.section
+        context = self._contexts(entry)
+        place = f"{context.config.general.hostname}/{context.run_id}"
+        source.began = source.began or time.monotonic()
+        source.moved = time.monotonic()
+        try:
+            source.count(0)  # not even begun, where the section has been stopped
+            done = flow.store_item(
+                item, entry.name, self._made or [], self.targets, place, source.count
+            )
+        except (BackupError, OSError) as error:
+            self._lost(source, item, error)
+        except Exception as bug:  # noqa: BLE001  (a bug is a failure of this item alone)
+            logger.critical("%s", traceback.format_exc())
+            self._lost(source, item, BackupError(f"crashed: {type(bug).__name__}: {bug}"))
+        else:
+            for note in done.ended.notes:
+                logger.info("%s: %s", done.item.called, note)
+            source.flowed.append(done)
+            self.flowed.append(done)
+
+    def _lost(self, source: _Source, item: Item, error: BackupError | OSError) -> None:
+        called = f"{source.section.name}/{item.name}" if item.name else source.section.name
+        source.errors.append((item.name, BackupError(source.stopped) if source.stopped else error))
+        self.missing.append(called)
+
+    def _limit(self, source: _Source) -> None:
+        """End the items of a source whose time is over."""
+        if source.stopped or not source.began:
+            return
+        now = time.monotonic()
+        entry, context = source.section, self._contexts(source.section)
+        stall = context.config.general.stall_timeout
+        if context.deadline is not None and now >= context.deadline:
+            _stop(source, f"{entry.name} took longer than its MAX_RUNTIME and was ended")
+        elif entry.timeout is not None and now >= source.began + entry.timeout:
+            limit = f"TIMEOUT of {entry.timeout:g} s"
+            _stop(source, f"{entry.name} took longer than its {limit} and was ended")
+        elif stall is not None and now >= source.moved + stall:
+            _stop(source, f"nothing came from {entry.name} for {stall:g} s (STALL_TIMEOUT)")
+
+    # --- results
+
+    def _result(self, source: _Source) -> Result:
+        items = [done.item for done in source.flowed]
+        size = sum(item.size or 0 for item in items)
+        stored = sum(item.stored for item in items)
+        human = date_str_utils.human_size
+        told = f"{date_str_utils.count(len(items), 'item')}, {human(size)}, {human(stored)} stored"
+        warnings = [f"{item.called}: {line}" for item in items for line in item.warnings]
+        if source.errors:
+            error = source.errors[0][1]
+            lines = [
+                f"{name}: {trouble}" if name else str(trouble) for name, trouble in source.errors
+            ]
+            what = f"{lines[0]} ({len(lines)} not stored; {told})" if items else lines[0]
+            return Result(
+                Status.FAILED,
+                what,
+                getattr(error, "hint", ""),
+                items=len(items),
+                bytes=size,
+                warnings=(*lines[1:], *warnings),
+            )
+        status = Status.INCOMPLETE if warnings else Status.OK
+        return Result(status, told, items=len(items), bytes=size, warnings=tuple(warnings))
+
+    def result_of(self, entry: Section) -> Result:
+        """What became of a stage or a store in this run."""
+        if entry.name in self._failed:
+            return self._failed[entry.name]
+        if self._made is None:
+            return Result(Status.OK, "nothing to do: no source ran")
+        count = date_str_utils.count
+        if entry.kind == "stage":
+            return Result(Status.OK, f"{count(len(self.flowed), 'item')} went through")
+        target = next(found for found in self.targets if found.section == entry.name)
+        told = f"{count(target.parts, 'part')}, {date_str_utils.human_size(target.size)}"
+        told += f", in {target.store}"
+        if target.troubles:
+            what = f"{target.troubles[0]} ({len(target.troubles)} not stored; {told})"
+            return Result(Status.FAILED, what, warnings=tuple(target.troubles[1:]))
+        if not self.flowed:
+            return Result(Status.FAILED, "nothing was stored: no source gave a whole item")
+        return Result(Status.OK, told, items=target.parts, bytes=target.size)
+
+
+def _stop(source: _Source, reason: str) -> None:
+    """End what a source has running; its threads then end by themselves."""
+    source.stopped = source.stopped or reason
+    process.end_all(source.section.name)
