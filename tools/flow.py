@@ -63,7 +63,7 @@ def store_item(
     """
     plain = stream.Tally()
     with contextlib.ExitStack() as stack:
-        chunks = stack.enter_context(_closed(item.read()))
+        chunks = stack.enter_context(stream.closed(item.read()))
         head = next(chunks, b"")
         applied = [stage for stage in stages if not stage.skips(head)]
         ending = item.called(head)
@@ -73,7 +73,7 @@ def store_item(
         whole = _counted(plain(itertools.chain([head] if head else [], chunks)), advance)
         *first, last = [stage.forward for stage in applied] or [iter]
         # closed in this order: the threads end before what they read
-        fed = stack.enter_context(_closed(stream.ahead(stream.flow(whole, *first))))
+        fed = stack.enter_context(stream.closed(stream.ahead(stream.flow(whole, *first))))
         fan = stack.enter_context(_Fan(targets, stem))
         parts = fan.take(last(fed), size)
         ended = item.ended()
@@ -94,17 +94,6 @@ def store_item(
         holders,
         ended,
     )
-
-
-@contextlib.contextmanager
-def _closed(chunks: Iterator[bytes]) -> Iterator[Iterator[bytes]]:
-    """Close a generator at the end of the block; another iterator needs none."""
-    try:
-        yield chunks
-    finally:
-        close = getattr(chunks, "close", None)
-        if close is not None:
-            close()
 
 
 def _counted(chunks: Chunks, advance: Callable[[int], None]) -> Iterator[bytes]:

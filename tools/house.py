@@ -39,3 +39,18 @@ def version() -> str:
     text = (plugin.ROOT / "pyproject.toml").read_text(encoding="utf-8")
     found = re.search(r'^version = "(.+)"$', text, re.M)
     return found[1] if found else "unknown"
+
+
+# What undoes a stage of a manifest, by its name there.
+_STAGES = {
+    "zstd": "compression/compression.py",
+    "gzip": "compression/compression.py",
+    "xz": "compression/compression.py",
+    "age": "encryption/encryption.py",
+    "openssl": "encryption/encryption.py",
+}
+
+
+def undoes(stage: str) -> str:
+    """The module that has the inverse of a stage; "" for a filter of the user's own."""
+    return _STAGES.get(stage, "")

@@ -178,10 +178,14 @@ def output(  # noqa: PLR0913  (as subprocess.Popen, by name)
                 fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, CHUNK)
             group.drain(group.popen.stderr, said.take)
             feeder = _Feeder(group, given) if given else None
-            while chunk := pipe.read(CHUNK):
-                yield chunk
-            code = group.wait()
-            group.finish()
+            try:
+                while chunk := pipe.read(CHUNK):
+                    yield chunk
+                code = group.wait()
+                group.finish()
+            finally:
+                if feeder is not None:
+                    feeder.stop()
             if feeder is not None:
                 feeder.judge()
             if not (allowed(code) if callable(allowed) else code in allowed):
@@ -242,9 +246,14 @@ class _Feeder:
         """Whether the program left chunks unread; a list it may."""
         return self._closed_early and not self._lenient
 
+    def stop(self) -> None:
+        """End the program if it has not ended, and with it the thread."""
+        if self._thread.is_alive():
+            self._group.end()
+        self._thread.join(_GRACE)
+
     def judge(self) -> None:
         """After the program has ended: raises what the chunks raised."""
-        self._thread.join()
         if self._error is not None:
             raise self._error
 

@@ -6,6 +6,7 @@ well, and what consumes them makes nothing visible before that end.
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import hashlib
 import os
@@ -48,6 +49,17 @@ def drained(chunks: Chunks) -> None:
     """Read to the end, for what is learnt on the way."""
     for _ in chunks:
         pass
+
+
+@contextlib.contextmanager
+def closed(chunks: Iterator[bytes]) -> Iterator[Iterator[bytes]]:
+    """Close a generator at the end of the block; another iterator needs none."""
+    try:
+        yield chunks
+    finally:
+        close = getattr(chunks, "close", None)
+        if close is not None:
+            close()
 
 
 class Tally:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 
-def _print(text: str, *, error: bool = False) -> None:
+def say(text: str, *, error: bool = False) -> None:
     """Print, masked; a reader that is gone is no failure of the backup."""
     stream = sys.stderr if error else sys.stdout
     try:
@@ -28,7 +28,8 @@ def _print(text: str, *, error: bool = False) -> None:
         os_works.silence_output()
 
 
-def _on_terminal() -> bool:
+def on_terminal() -> bool:
+    """Whether somebody looks at standard output."""
     try:
         return sys.stdout is not None and sys.stdout.isatty()
     except ValueError:  # standard output was closed
@@ -59,7 +60,7 @@ class _Live:
 @contextlib.contextmanager
 def watcher(*, quiet: bool) -> Iterator[Watcher | None]:
     """Whoever looks on: live progress on a terminal, nobody elsewhere."""
-    if quiet or not _on_terminal():
+    if quiet or not on_terminal():
         yield None
         return
     from rich import progress
@@ -73,6 +74,16 @@ def watcher(*, quiet: bool) -> Iterator[Watcher | None]:
     )
     with progress.Progress(*columns, transient=True) as shown:
         yield _Live(shown)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Rows under a header, each column as wide as it must be."""
+    if not rows:
+        return
+    widths = [max(len(row[n]) for row in (header, *rows)) for n in range(len(header))]
+    for row in (header, *rows):
+        cells = (f"{cell:{width}}" for cell, width in zip(row, widths, strict=True))
+        say("  ".join(cells).rstrip())
 
 
 def table_lines(outcome: Outcome) -> list[str]:
@@ -119,17 +130,17 @@ def render(outcome: Outcome, delivery: str, *, as_json: bool) -> int:
     Standard output is silent without a terminal; troubles go to standard error.
     """
     if as_json:
-        _print(json.dumps(_data(outcome, delivery)))
-    elif _on_terminal() and outcome.steps:
+        say(json.dumps(_data(outcome, delivery)))
+    elif on_terminal() and outcome.steps:
         _rich_table(outcome)
     for line in outcome.troubles():
-        _print(f"{'warning' if outcome.status.stored else 'error'}: {line}", error=True)
+        say(f"{'warning' if outcome.status.stored else 'error'}: {line}", error=True)
     for hint in (outcome.hint, *(step.result.hint for step in outcome.steps)):
         if hint:
-            _print(f"hint: {hint}", error=True)
+            say(f"hint: {hint}", error=True)
     if delivery in ("kept", "lost"):
         then = "kept, the next run sends it" if delivery == "kept" else "lost, see the log"
-        _print(f"warning: the report was not delivered ({then})", error=True)
+        say(f"warning: the report was not delivered ({then})", error=True)
     return outcome.status.exit_code
 
 
@@ -161,13 +172,13 @@ def _of_result(result: Result) -> dict[str, object]:
 def show(lines: Sequence[Line], *, as_json: bool) -> int:
     """Show what would run, or what a test found; 0 if all of it is good, else 1."""
     if as_json:
-        _print(json.dumps([dataclasses.asdict(line) for line in lines]))
+        say(json.dumps([dataclasses.asdict(line) for line in lines]))
     for line in lines:
         if not as_json:
-            _print(
+            say(
                 f"{'ok   ' if line.good else 'BAD  '}{line.section}: {line.text}",
                 error=not line.good,
             )
             if line.hint:
-                _print(f"     hint: {line.hint}", error=not line.good)
+                say(f"     hint: {line.hint}", error=not line.good)
     return 0 if all(line.good for line in lines) else 1

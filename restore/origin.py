@@ -1,0 +1,152 @@
+"""Where a restore takes its data from: the stores and keys of a config, or of arguments alone."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tools import config, house, own, plugin, section, streamed
+from tools.config import Config, Section
+from tools.declarations import General
+from tools.errors import BackupError, ConfigError
+from tools.outcome import Outcome
+from tools.section import Context
+from tools.store import Store
+from tools.stream import Chunks
+
+_STORAGE = "storage/storage.py"
+_ENCRYPTION = "encryption/encryption.py"
+METHOD = "ncscript-py-restore"  # bckmethod of its report: a restore is no backup
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A store, whose runs are meant, and what undoes the stages."""
+
+    store: Store
+    config: Config
+    hostname: str
+    scratch: Path
+
+    def hosts(self) -> Sequence[str]:
+        """The hosts that are meant: the one that was named, or all in the store."""
+        return [self.hostname] if self.hostname else list(self.store.folders())
+
+    def host(self) -> str:
+        """The one host that is meant. Raises ConfigError where the store holds several."""
+        hosts = self.hosts()
+        if len(hosts) != 1:
+            there = ", ".join(hosts) or "none"
+            raise ConfigError(
+                f"{self.store} holds runs of {len(hosts)} hosts", f"--hostname: {there}."
+            )
+        return hosts[0]
+
+    def undo(self, stage: str) -> Callable[[Chunks], Iterator[bytes]]:
+        """The inverse of a stage, by its name in the manifest. Raises ConfigError, StageError."""
+        module = house.undoes(stage)
+        if module:
+            file = plugin.ROOT / module
+            ours = next((entry for entry in self.config.sections if entry.file == file), None)
+            given = section.filled(ours or _built_in(module), self.config)
+            inverse: Callable[[Chunks], Iterator[bytes]] = plugin.load(module).backward(
+                stage, given
+            )
+            return inverse
+        name = stage.removeprefix(own.STAGE)
+        found = [entry for entry in self.config.sections if entry.name == name]
+        if not stage.startswith(own.STAGE) or not found:
+            raise ConfigError(
+                f"the stage {stage!r} is not known here",
+                f"It is a filter of the section {name}: name the config that has it (-c).",
+            )
+        return lambda chunks: own.undone(
+            found[0], context(self.config, found[0], self.scratch), chunks
+        )
+
+    def report(self, outcome: Outcome) -> str:
+        """Report a restore where the config names a server; gives how the delivery went."""
+        address = self.config.general.message_config_command
+        if not address:
+            return "none"
+        from tools import report, terminal
+
+        text = "\n".join(terminal.table_lines(outcome))
+        fields = {**report.form(outcome, text), "bckmethod": METHOD}
+        wait = self.config.general.message_config_wait
+        return report.Reporter(address, None, wait).deliver(fields)
+
+
+def context(loaded: Config, entry: Section, scratch: Path) -> Context:
+    """What a program of the user's own is told in a restore."""
+    folder = scratch / entry.name
+    folder.mkdir(exist_ok=True)
+    return Context(loaded, "restore", folder)
+
+
+def of(given: argparse.Namespace, scratch: Path) -> Origin:
+    """Read the arguments. Raises ConfigError, or what the store raises."""
+    if given.config is None and given.local_backup is None:
+        raise ConfigError(
+            "where from is not said", "Name a config (-c), or a store: --local-backup FOLDER."
+        )
+    loaded = (
+        config.load(given.config, insecure=given.insecure_permissions)
+        if given.config
+        else Config(Path.cwd() / "arguments", General(given.hostname or "unknown"), {}, ())
+    )
+    if given.key_file or given.passphrase:
+        loaded = _with_key(loaded, given)
+    host = given.hostname or (loaded.general.hostname if given.config else "")
+    return Origin(_store(loaded, given, scratch), loaded, host, scratch)
+
+
+def _built_in(module: str, **parameters: Any) -> Section:  # noqa: ANN401  (values of options)
+    """A section for a built-in module that no config has."""
+    file = plugin.ROOT / module
+    kind = house.kind(file)
+    return Section(
+        Path(module).stem.upper(), "arguments", "execute", file, "python",
+        parameters=parameters, kind=kind, declaration=house.declaration(file),
+    )  # fmt: skip
+
+
+def _with_key(loaded: Config, given: argparse.Namespace) -> Config:
+    """The config, its encryption with the key that was named."""
+    old = next((s for s in loaded.sections if s.file == plugin.ROOT / _ENCRYPTION), None)
+    ours = old or _built_in(_ENCRYPTION)
+    parameters = {k: v for k, v in ours.parameters.items() if k not in ("PASSPHRASE", "RECIPIENTS")}
+    if given.key_file:
+        parameters["KEY_FILE"] = str(given.key_file.absolute())
+    if given.passphrase:
+        parameters["PASSPHRASE"] = given.passphrase
+    ours = dataclasses.replace(ours, parameters=parameters)
+    rest = [entry for entry in loaded.sections if entry is not old]
+    return dataclasses.replace(loaded, sections=(ours, *rest))
+
+
+def _store(loaded: Config, given: argparse.Namespace, scratch: Path) -> Store:
+    """The store that was named, or the first of the config that opens."""
+    if given.local_backup is not None:
+        folder = given.local_backup.absolute()
+        if not folder.is_dir():
+            raise ConfigError(f"--local-backup: {folder} is no folder", "Is its disk mounted?")
+        entry = _built_in(_STORAGE, HOSTNAME="any", DESTINATION="local", LOCAL_BACKUP=str(folder))
+        return streamed.opened(entry, context(loaded, entry, scratch))
+    stores = [entry for entry in loaded.sections if entry.kind == "store"]
+    chosen = [entry for entry in stores if given.store in ("", entry.name)]
+    if not chosen:
+        names = ", ".join(entry.name for entry in stores) or "none"
+        raise ConfigError(f"--store: there is no store {given.store}", f"Stores: {names}.")
+    error: BackupError | OSError | None = None
+    for entry in chosen:
+        try:
+            return streamed.opened(entry, context(loaded, entry, scratch))
+        except (BackupError, OSError) as trouble:
+            error = error or trouble
+    assert error is not None  # noqa: S101
+    raise error

@@ -1,0 +1,317 @@
+#!/usr/bin/env python3
+"""What is stored, listed, verified and restored: from a conf.json, or from arguments alone."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":  # spawned by path: look from the root, not from this folder
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+    from tools import venv
+
+    venv.enter()
+
+import argparse
+import dataclasses
+import functools
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+from tools import os_works, plugin, stream, terminal
+from tools.errors import BackupError, Cancelled, ConfigError
+from tools.manifest import Item, Manifest
+from tools.outcome import Outcome, Step, Watcher
+from tools.result import Result, Status, of_error, worst
+
+if TYPE_CHECKING:
+    from restore import fileset, origin, reading, runs, target
+else:
+    fileset = plugin.load("restore/fileset.py")
+    origin = plugin.load("restore/origin.py")
+    reading = plugin.load("restore/reading.py")
+    runs = plugin.load("restore/runs.py")
+    target = plugin.load("restore/target.py")
+
+_LEVELS = ("presence", "sha256", "full")
+_HEADER = ("run", "host", "age", "result", "items", "size", "base")
+
+
+def arguments(argv: Sequence[str]) -> argparse.Namespace:
+    """Read the command line; a wrong one ends with exit code 2 and the usage."""
+    parser = argparse.ArgumentParser(
+        prog="restore.py",
+        description="List, verify and restore what backup.py stored.",
+        epilog="Times are UTC. Nothing is ever overwritten unless --overwrite says so.",
+        allow_abbrev=False,
+    )
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--list", action="store_true", help="the runs that there are")
+    what.add_argument("--show", metavar="RUN", help="one run, its items and parts")
+    what.add_argument("--verify", metavar="RUN", help='a run, "latest" or "all"')
+    what.add_argument("--restore", metavar="RUN", help='a run, "latest", or a date')
+    where = parser.add_argument_group("where from: a config, or a store and a key")
+    where.add_argument("-c", "--config", type=Path, help="conf.json of the backup")
+    where.add_argument("--store", metavar="SECTION", default="", help="which store of the config")
+    where.add_argument("--local-backup", type=Path, help="folder of a local store")
+    where.add_argument("--hostname", default="", help="whose runs; default: the config's")
+    where.add_argument("--key-file", type=Path, help="the identity that opens the backup")
+    where.add_argument("--passphrase", default="", help="env:NAME or file:/path, instead of a key")
+    which = parser.add_argument_group("what of it")
+    which.add_argument("--section", default="", help="only the items of this section")
+    which.add_argument("--item", default="", help="only this item")
+    which.add_argument(
+        "--path", action="append", default=[], metavar="GLOB", help="only these files"
+    )
+    which.add_argument("--destination", type=Path, help="a new or empty folder")
+    which.add_argument("--overwrite", action="store_true", help="a folder that is not empty")
+    which.add_argument("--level", choices=_LEVELS, default="full", help="of --verify")
+    which.add_argument("--dry-run", action="store_true", help="show what would be written")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument("--insecure-permissions", action="store_true", help="as in backup.py")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str]) -> int:
+    """The command line; the exit code is that of DESIGN 8."""
+    given = arguments(argv)
+    os_works.harden()
+    os_works.catch_signals()
+    try:
+        if given.restore and not (given.destination or given.dry_run):
+            raise ConfigError("--restore needs --destination", "Name a new or empty folder.")
+        with tempfile.TemporaryDirectory(prefix="nc-restore-") as scratch:
+            return _Session(given, origin.of(given, Path(scratch))).answer()
+    except (BackupError, OSError) as error:
+        result = of_error(error)
+        terminal.say(f"error: {result.message}", error=True)
+        if result.hint:
+            terminal.say(f"hint: {result.hint}", error=True)
+        return result.status.exit_code
+    except Cancelled as cancelled:
+        terminal.say("cancelled: nothing was left", error=True)
+        return os_works.status_of_signal(cancelled.signal_number).exit_code
+
+
+class _Session:
+    """One call: what was asked for, and where it comes from."""
+
+    def __init__(self, given: argparse.Namespace, came: origin.Origin) -> None:
+        self.given = given
+        self.origin = came
+        self.begin = datetime.now(timezone.utc)
+        self.started = time.monotonic()
+
+    def answer(self) -> int:
+        """Do what was asked for."""
+        if self.given.list:
+            return self._list()
+        if self.given.show:
+            return self._show()
+        if self.given.verify:
+            return self._verify()
+        return self._restore()
+
+    def _list(self) -> int:
+        found = [run for host in self.origin.hosts() for run in runs.found(self.origin.store, host)]
+        if self.given.json:
+            terminal.say(json.dumps([run.facts() for run in found]))
+        else:
+            terminal.table(_HEADER, [run.row() for run in found])
+            if not found:
+                terminal.say(f"there is no run in {self.origin.store}", error=True)
+        return 1 if any(run.manifest is None for run in found) else 0
+
+    def _run(self, wanted: str) -> reading.Run:
+        host = self.origin.host()
+        return reading.Run(self.origin.store, runs.chosen(self.origin.store, host, wanted))
+
+    def _show(self) -> int:
+        made = self._run(self.given.show).manifest
+        if self.given.json:
+            terminal.say(made.to_json().decode())
+            return 0
+        terminal.say(
+            f"run {made.run_id} of {made.host}: {made.status}, {made.mode}, "
+            f"{made.begin} to {made.end}, by {made.program}"
+        )
+        rows = [
+            (i.called, i.kind, " ".join(i.stages) or "-", str(len(i.parts)), str(i.stored),
+             "-" if i.size is None else str(i.size))
+            for i in made.items
+        ]  # fmt: skip
+        terminal.table(("item", "kind", "stages", "parts", "stored", "bytes"), rows)
+        for line in (*(f"missing: {name}" for name in made.missing), *made.warnings):
+            terminal.say(line)
+        return 0
+
+    # --- verify
+
+    def _verify(self) -> int:
+        if self.given.verify == "all":
+            host = self.origin.host()
+            found = list(runs.found(self.origin.store, host))
+            steps = [self._unreadable(run) for run in found if run.manifest is None]
+            chosen = [reading.Run(self.origin.store, run.manifest) for run in found if run.manifest]
+            if not found:
+                raise ConfigError(f"there is no run of {host} in {self.origin.store}")
+        else:
+            steps, chosen = [], [self._run(self.given.verify)]
+        with terminal.watcher(quiet=self.given.json) as watcher:
+            for run in chosen:
+                items = runs.items(run.manifest, self.given.section, self.given.item)
+                steps += self._steps(
+                    items,
+                    functools.partial(self._verified, run),
+                    watcher,
+                    run.manifest.run_id if len(chosen) > 1 else "",
+                )
+        return self._ended(chosen[-1].manifest if chosen else None, steps)
+
+    @staticmethod
+    def _unreadable(run: runs.Found) -> Step:
+        return Step(run.run_id, "check", Result(Status.FAILED, run.trouble))
+
+    def _verified(self, run: reading.Run, item: Item, advance: Callable[[int], None]) -> Result:
+        """One item, as far as the level goes. Raises BackupError or OSError."""
+        reading.refuse_absent(run, [item])
+        if self.given.level == "presence":
+            return Result(Status.OK, f"{len(item.parts)} parts are there", bytes=item.stored)
+        if self.given.level == "sha256":
+            stream.drained(reading.counted(reading.sealed(run, item), advance))
+            return Result(
+                Status.OK, f"{len(item.parts)} parts are what was stored", bytes=item.stored
+            )
+        with stream.closed(reading.plain(run, item, self.origin.undo, advance)) as chunks:
+            if item.kind == "fileset":
+                fileset.verify(chunks, item.ending)
+            else:
+                stream.drained(chunks)
+        told = "can be restored" if item.sha256 else "can be read; its source's digest is not known"
+        return Result(Status.OK, told, bytes=item.size or 0)
+
+    # --- restore
+
+    def _restore(self) -> int:
+        given = self.given
+        run = self._run(given.restore)
+        items = runs.items(run.manifest, given.section, given.item)
+        if given.path:
+            items = [item for item in items if item.kind == "fileset"]
+            if not items:
+                raise ConfigError("--path: none of these items holds files", "Leave it out.")
+        reading.refuse_absent(run, items)
+        if given.dry_run:
+            return self._dry(run, items)
+        if not run.manifest.good:
+            terminal.say(
+                f"warning: run {run.manifest.run_id} is not good ({run.manifest.status})",
+                error=True,
+            )
+        target.refuse(given.destination, overwrite=given.overwrite)
+        with terminal.watcher(quiet=given.json) as watcher:
+            steps = self._steps(
+                items, lambda item, advance: self._restored(run, item, advance), watcher
+            )
+        matched = any(step.result.items or not step.result.status.stored for step in steps)
+        if given.path and not matched:
+            raise ConfigError(
+                f"nothing in run {run.manifest.run_id} matches {' '.join(given.path)}",
+                "--dry-run lists what there is; a pattern counts from /, ** crosses folders.",
+            )
+        return self._ended(run.manifest, steps)
+
+    def _restored(self, run: reading.Run, item: Item, advance: Callable[[int], None]) -> Result:
+        """One item, made where nobody looks and moved into place when all of it is whole."""
+        given = self.given
+
+        def again() -> Iterator[bytes]:
+            found: Iterator[bytes] = reading.plain(run, item, self.origin.undo, advance)
+            return found
+
+        goal = given.destination / target.place_of(item)
+        with target.staging(given.destination, overwrite=given.overwrite) as staging:
+            place = staging / target.place_of(item)
+            place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if item.kind != "fileset":
+                with stream.closed(again()) as chunks:
+                    size = target.written(chunks, place)
+                return Result(Status.OK, f"in {goal}", items=1, bytes=size)
+            place.mkdir(mode=0o755)
+            found = fileset.unpack(again, item.ending, place, given.path)
+            if not found.entries:
+                place.rmdir()
+        warnings = found.warnings()
+        return Result(
+            Status.INCOMPLETE if warnings else Status.OK,
+            f"{found.entries} entries in {goal}",
+            items=found.entries,
+            bytes=found.size,
+            warnings=warnings,
+        )
+
+    def _dry(self, run: reading.Run, items: Sequence[Item]) -> int:
+        """What would be written, without writing it; the data is read to its end all the same."""
+        if self.given.destination:
+            target.refuse(self.given.destination, overwrite=self.given.overwrite)
+        below = self.given.destination or Path("DESTINATION")
+        for item in items:
+            goal = below / target.place_of(item)
+            size = "unknown size" if item.size is None else f"{item.size} bytes"
+            terminal.say(f"{goal}: {item.kind} {item.called} of run {run.manifest.run_id}, {size}")
+            if item.kind == "fileset":
+                chunks = reading.plain(run, item, self.origin.undo, lambda _size: None)
+                for line in fileset.listed(chunks, item.ending, self.given.path):
+                    terminal.say(f"  {line}")
+        return 0
+
+    # --- what came of it
+
+    def _steps(
+        self,
+        items: Sequence[Item],
+        do: Callable[[Item, Callable[[int], None]], Result],
+        watcher: Watcher | None,
+        run_id: str = "",
+    ) -> list[Step]:
+        """Do it for each item; one that fails does not stop the others."""
+        steps = []
+        for number, item in enumerate(items, 1):
+            name = f"{run_id} {item.called}".strip()
+            if watcher:
+                watcher.begin(number, name)
+            began = time.monotonic()
+            try:
+                result = do(item, watcher.advance if watcher else lambda _size: None)
+            except (BackupError, OSError) as error:
+                result = dataclasses.replace(of_error(error), status=Status.FAILED)
+            seconds = time.monotonic() - began
+            if watcher:
+                watcher.end(name, result, seconds)
+            steps.append(Step(name, "check", result, seconds))
+        return steps
+
+    def _ended(self, made: Manifest | None, steps: Sequence[Step]) -> int:
+        """Show it, report a restore, and give the exit code."""
+        outcome = Outcome(
+            run_id=made.run_id if made else "",
+            hostname=made.host if made else "",
+            begin=self.begin,
+            seconds=time.monotonic() - self.started,
+            status=worst(step.result.status for step in steps),
+            steps=tuple(steps),
+        )
+        delivery = self.origin.report(outcome) if self.given.restore else "none"
+        code = terminal.render(outcome, delivery, as_json=self.given.json)
+        if not self.given.json and not terminal.on_terminal():
+            for line in terminal.table_lines(outcome):
+                terminal.say(line)
+        return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,142 @@
+"""The runs of a store: found, told of in a line, chosen by id, date or "latest"."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+
+from tools import manifest, records
+from tools.date_str_utils import RUN_ID, count, human_size, human_time
+from tools.errors import BackupError, ConfigError
+from tools.manifest import Manifest
+from tools.store import Store
+
+_DATES = (  # what is accepted, and how much later its end is
+    (RUN_ID, timedelta()),
+    ("%Y-%m-%d", timedelta(days=1, seconds=-1)),
+    ("%Y%m%d", timedelta(days=1, seconds=-1)),
+    ("%Y-%m-%dT%H:%M", timedelta(seconds=59)),
+    ("%Y-%m-%d %H:%M", timedelta(seconds=59)),
+    ("%Y-%m-%dT%H:%M:%S", timedelta()),
+    ("%Y-%m-%d %H:%M:%S", timedelta()),
+)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A run of which there is a manifest; `trouble` where that cannot be read."""
+
+    host: str
+    run_id: str
+    manifest: Manifest | None = None
+    trouble: str = ""
+
+    def facts(self) -> dict[str, object]:
+        """What --list shows, as --json gives it."""
+        made = self.manifest
+        return {
+            "run_id": self.run_id,
+            "host": self.host,
+            "age": round(self.age()),
+            "result": self.result,
+            "items": None if made is None else len(made.items),
+            "size": None if made is None else made.size,
+            "mode": None if made is None else made.mode,
+            "base": None if made is None else made.base,
+        }
+
+    def row(self) -> tuple[str, ...]:
+        """What --list shows, as texts."""
+        made = self.manifest
+        items = "-" if made is None else str(len(made.items))
+        size = "-" if made is None else human_size(made.size)
+        base = "-" if made is None or made.base is None else made.base
+        return (self.run_id, self.host, human_age(self.age()), self.result, items, size, base)
+
+    def age(self) -> float:
+        """Seconds since it began."""
+        return (datetime.now(timezone.utc) - manifest.time_of(self.run_id)).total_seconds()
+
+    @property
+    def result(self) -> str:
+        """One word, or what is wrong with the manifest."""
+        if self.manifest is None:
+            return f"unreadable: {self.trouble}"
+        if self.manifest.missing:
+            return f"{self.manifest.status}, lacks {', '.join(self.manifest.missing)}"
+        return self.manifest.status
+
+
+def human_age(seconds: float) -> str:
+    """An age as people say it: 3 d, 5 h, 42 s."""
+    days = int(seconds // 86400)
+    return f"{days} d" if days else human_time(max(0.0, seconds))
+
+
+def found(store: Store, host: str) -> Iterator[Found]:
+    """Every run of a host, oldest first, whether its manifest can be read or not."""
+    for entry in store.entries(host):
+        run_id = manifest.run_of(entry.name.rpartition("/")[2])
+        if not run_id:
+            continue
+        try:
+            manifest.time_of(run_id)
+            yield Found(host, run_id, records.read(store, host, run_id))
+        except ValueError:
+            continue  # eight digits and six, but no time
+        except (BackupError, OSError) as error:
+            yield Found(host, run_id, trouble=str(error))
+
+
+def until(text: str) -> datetime:
+    """The last moment that a date means, UTC. Raises ConfigError."""
+    for form, rest in _DATES:
+        try:
+            return datetime.strptime(text, form).replace(tzinfo=timezone.utc) + rest
+        except ValueError:
+            continue
+    raise ConfigError(
+        f"{text!r} is no run, and no date",
+        'Name a run id, "latest", or a time in UTC: 2026-01-31, "2026-01-31 14:30".',
+    )
+
+
+def chosen(store: Store, host: str, wanted: str) -> Manifest:
+    """The run that is meant: by its id, the newest good one, or that at or before a date.
+
+    Raises ConfigError where there is none; an id may name a run that is not good.
+    """
+    if re.fullmatch(r"\d{8}_\d{6}", wanted):
+        names = {entry.name for entry in store.entries(host)}
+        if f"{host}/{manifest.name_of(wanted)}" in names:
+            return records.read(store, host, wanted)
+        raise ConfigError(f"there is no run {wanted} of {host} in {store}", "--list shows them.")
+    latest = datetime.max.replace(tzinfo=timezone.utc) if wanted == "latest" else until(wanted)
+    everything = list(found(store, host))
+    for run in reversed(everything):
+        made = run.manifest
+        if made is not None and made.good and manifest.time_of(run.run_id) <= latest:
+            return made
+    what = "" if wanted == "latest" else f" at or before {latest:%Y-%m-%d %H:%M:%S} UTC"
+    there = f"{count(len(everything), 'run')} of it in all" if everything else "no run of it at all"
+    raise ConfigError(
+        f"there is no good run of {host}{what} in {store} ({there})", "--list shows them."
+    )
+
+
+def items(made: Manifest, section: str, item: str) -> Sequence[manifest.Item]:
+    """The items that are meant. Raises ConfigError where there are none."""
+    wanted = [
+        entry
+        for entry in made.items
+        if section in ("", entry.section) and item in ("", entry.name, entry.called)
+    ]
+    if not wanted:
+        there = ", ".join(entry.called for entry in made.items)
+        raise ConfigError(
+            f"run {made.run_id} holds no item {item or '(any)'} of section {section or '(any)'}",
+            f"It holds: {there}.",
+        )
+    return wanted
