@@ -31,15 +31,16 @@ from dataclasses import dataclass
 from tools import plugin
 
 ROOT = plugin.ROOT
-_PART = 100  # MB of one part
+PART = 100  # MB of one part
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Seconds of each run, and the highest memory of any process of all runs, in MB."""
+    """Seconds and processor seconds of each run; the highest memory of any process, in MB."""
 
     seconds: tuple[float, ...]
     peak: float
+    cpu: tuple[float, ...] = ()
 
     @property
     def median(self) -> float:
@@ -50,6 +51,7 @@ class Measured:
 def measure(command: list[str], runs: int, before: Callable[[], None]) -> Measured:
     """Run a command so many times; `before` each of them, untimed."""
     seconds = []
+    cpu = []
     peak = 0.0
     for _ in range(runs):
         before()
@@ -59,7 +61,9 @@ def measure(command: list[str], runs: int, before: Callable[[], None]) -> Measur
         code = (
             "import resource, subprocess, sys\n"
             "code = subprocess.run(sys.argv[1:], stdin=subprocess.DEVNULL).returncode\n"
-            "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)\n"
+            "used = resource.getrusage(resource.RUSAGE_CHILDREN)\n"
+            "print()\n"
+            "print(used.ru_utime + used.ru_stime, used.ru_maxrss)\n"
             "sys.exit(code)\n"
         )
         done = subprocess.run(
@@ -68,8 +72,10 @@ def measure(command: list[str], runs: int, before: Callable[[], None]) -> Measur
         seconds.append(time.monotonic() - began)
         if done.returncode != 0:
             sys.exit(f"{command[:4]} ended with exit code {done.returncode}")
-        peak = max(peak, int(done.stdout.split()[-1]) / 1024)
-    return Measured(tuple(seconds), peak)
+        used, most = done.stdout.split()[-2:]
+        cpu.append(float(used))
+        peak = max(peak, int(most) / 1024)
+    return Measured(tuple(seconds), peak, tuple(cpu))
 
 
 class Bench:
@@ -91,7 +97,7 @@ class Bench:
         self.encryption = [sys.executable, encryption, "--HOME_FOLDER", str(ROOT)]
         self.conf = self._conf()
 
-    def _conf(self) -> Path:
+    def _conf(self, **general: str) -> Path:
         sections = {
             "GENERAL": {
                 "HOSTNAME": "benchmark",
@@ -101,10 +107,11 @@ class Bench:
                 "LOG_FOLDER": str(self.place / "log"),
                 "ALLOW_ROOT": "True",
                 "DISK_SPACE_CHECK": "False",
+                **general,
             },
             "FILESET": _execute("filesbackup", FILESET_INCLUDE=str(self.tree)),
             "COMPRESSION": _execute("compression"),
-            "ENCRYPTION": _execute("encryption", KEY_FILE=str(self.key), FILE_SIZE=str(_PART)),
+            "ENCRYPTION": _execute("encryption", KEY_FILE=str(self.key), FILE_SIZE=str(PART)),
             "STORAGE": _execute("storage", DESTINATION="local"),
         }
         conf = self.place / "conf.json"
@@ -134,7 +141,7 @@ class Bench:
         below = self.tree.relative_to("/")
         return self.shell(
             f"tar -C / -c {below} | zstd -3 -T0 -q | age -r {self.recipient} "
-            f"| split -b {_PART}M - p."
+            f"| split -b {PART}M - p."
         )
 
     def documented(self) -> Measured:
@@ -144,7 +151,7 @@ class Bench:
             f"tar czCf / {self.out}/1.tar.gz {below}; "
             f"tar czCf {self.out} {self.out}/2.tar.gz 1.tar.gz; "
             f"openssl enc -e -aes-256-cbc -md md5 -pass file:{self.key} -in 2.tar.gz -out 3 "
-            f"2>/dev/null; split -b {_PART}M 3 p.; mkdir store; cp p.* store/"
+            f"2>/dev/null; split -b {PART}M 3 p.; mkdir store; cp p.* store/"
         )
 
 

@@ -17,7 +17,9 @@ from typing import Any
 from tools.errors import StageError
 from tools.stream import CHUNK, Chunks
 
-_JOB = 2 << 20  # bytes that one zstd thread takes at a time: its default is 8 MiB and more
+_JOB = 2 << 20  # bytes that one zstd thread takes at a time, at least
+_MOST_JOB = 8 << 20  # and at most: larger ones compress better and cost less
+_OVERLAP = 1  # log of the share of the job before that is looked at again: none (zstd.h)
 _MEMORY = 160 << 20  # bytes that all threads of zstd may take together
 _BITE = 4096  # bytes of compressed data that the decoder of zstd takes at a time
 _GZIP = 31  # zlib's window bits for a gzip wrapper of the largest window
@@ -53,8 +55,13 @@ def zstd_threads(level: int, wanted: int) -> int:
 def _zstd(chunks: Chunks, level: int, threads: int) -> Iterator[bytes]:
     import zstandard
 
+    number = zstd_threads(level, threads)
     parameters = zstandard.ZstdCompressionParameters.from_level(
-        level, threads=zstd_threads(level, threads), job_size=_JOB, write_checksum=True
+        level,
+        threads=number,
+        job_size=max(_JOB, min(_MOST_JOB, _MEMORY // (4 * number))),
+        overlap_log=_OVERLAP,
+        write_checksum=True,
     )
     packer = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
     for chunk in chunks:

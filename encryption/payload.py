@@ -18,6 +18,7 @@ from tools.stream import Chunks
 CHUNK = 65536  # bytes of plaintext
 TAG = 16
 SEALED = CHUNK + TAG
+_TOGETHER = 16  # sealed chunks that are given out as one
 _ALTERED = "The file was altered: fetch another copy of it."
 
 Piece = bytes | bytearray | memoryview
@@ -37,15 +38,19 @@ def sealed_size(plain: int) -> int:
 
 
 def seal(chunks: Chunks, cipher: Cipher) -> Iterator[bytes]:
-    """A stage: the chunks, sealed."""
+    """A stage: the chunks, sealed; several are given out together, as whoever takes them likes."""
     number = 0
     held: Piece | None = None
+    ready: list[bytes] = []
     for piece in _pieces(chunks, CHUNK):
         if held is not None:
-            yield cipher.encrypt(_nonce(number, last=False), held, None)
+            ready.append(cipher.encrypt(_nonce(number, last=False), held, None))
             number += 1
+            if len(ready) == _TOGETHER:
+                yield b"".join(ready)
+                ready.clear()
         held = piece
-    yield cipher.encrypt(_nonce(number, last=True), held or b"", None)
+    yield b"".join([*ready, cipher.encrypt(_nonce(number, last=True), held or b"", None)])
 
 
 def unseal(chunks: Chunks, cipher: Cipher) -> Iterator[bytes]:
@@ -55,14 +60,22 @@ def unseal(chunks: Chunks, cipher: Cipher) -> Iterator[bytes]:
     """
     number = 0
     held: Piece | None = None
+    ready: list[bytes] = []
     for piece in _pieces(chunks, SEALED):
         if held is not None:
             try:
-                yield cipher.decrypt(_nonce(number, last=False), held, None)
+                ready.append(cipher.decrypt(_nonce(number, last=False), held, None))
             except InvalidTag:
+                if ready:  # all of it is a true prefix
+                    yield b"".join(ready)
                 raise _inside(cipher, number, held) from None
             number += 1
+            if len(ready) == _TOGETHER:
+                yield b"".join(ready)
+                ready.clear()
         held = piece
+    if ready:
+        yield b"".join(ready)
     yield _last(cipher, number, held or b"")
 
 

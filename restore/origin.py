@@ -50,9 +50,7 @@ class Origin:
         """The inverse of a stage, by its name in the manifest. Raises ConfigError, StageError."""
         module = house.undoes(stage)
         if module:
-            file = plugin.ROOT / module
-            ours = next((entry for entry in self.config.sections if entry.file == file), None)
-            given = section.filled(ours or _built_in(module), self.config)
+            given = section.filled(_of(self.config, module) or _built_in(module), self.config)
             inverse: Callable[[Chunks], Iterator[bytes]] = plugin.load(module).backward(
                 stage, given
             )
@@ -105,6 +103,11 @@ def of(given: argparse.Namespace, scratch: Path) -> Origin:
     return Origin(_store(loaded, given, scratch), loaded, host, scratch)
 
 
+def _of(loaded: Config, module: str) -> Section | None:
+    """The section of a config that runs a built-in module."""
+    return next((entry for entry in loaded.sections if house.named(entry.file) == module), None)
+
+
 def _built_in(module: str, **parameters: Any) -> Section:  # noqa: ANN401  (values of options)
     """A section for a built-in module that no config has."""
     file = plugin.ROOT / module
@@ -117,7 +120,7 @@ def _built_in(module: str, **parameters: Any) -> Section:  # noqa: ANN401  (valu
 
 def _with_key(loaded: Config, given: argparse.Namespace) -> Config:
     """The config, its encryption with the key that was named."""
-    old = next((s for s in loaded.sections if s.file == plugin.ROOT / _ENCRYPTION), None)
+    old = _of(loaded, _ENCRYPTION)
     ours = old or _built_in(_ENCRYPTION)
     parameters = {k: v for k, v in ours.parameters.items() if k not in ("PASSPHRASE", "RECIPIENTS")}
     if given.key_file:

@@ -67,7 +67,7 @@ def temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}{PART}{uuid.uuid4().hex[:8]}")
 
 
-def write_all(descriptor: int, chunk: bytes) -> None:
+def write_all(descriptor: int, chunk: bytes | memoryview) -> None:
     """Write every byte: the kernel may take less than it was given."""
     left = memoryview(chunk)
     while left:

@@ -18,14 +18,15 @@ MODULES = {
 }
 
 
+def named(file: Path) -> str:
+    """How a file of the house is called ("storage/storage.py"), links followed; "" for others."""
+    real = file.resolve()
+    return str(real.relative_to(plugin.ROOT)) if real.is_relative_to(plugin.ROOT) else ""
+
+
 def kind(file: Path) -> str:
     """What a file is: source, stage, store or check; "" for a module of the user's own."""
-    real = file.resolve()
-    return (
-        MODULES.get(str(real.relative_to(plugin.ROOT)), "")
-        if real.is_relative_to(plugin.ROOT)
-        else ""
-    )
+    return MODULES.get(named(file), "")
 
 
 def declaration(file: Path) -> type[Any]:

@@ -1,0 +1,206 @@
+#!/usr/bin/env python3
+"""Streamed runs and restores against the same work by standard programs: time, CPU, memory.
+
+    python3 benchmarks/streamed.py [--size MB] [--files N] [--runs N] [--only WORD]
+
+Needs age, zstd and tar. Each pair is measured in turn; the ratio is that of the medians.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":  # look from the root, not from this folder
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+    from tools import venv
+
+    venv.enter()
+
+import argparse
+import dataclasses
+import json
+import os
+import shutil
+import statistics
+import tempfile
+from datetime import datetime, timedelta, timezone
+
+from benchmarks import staged, tree
+from benchmarks.staged import Bench, Measured
+from tools import manifest, plugin
+
+ROOT = plugin.ROOT
+_RUNS = 1000  # that --list lists
+_CHUNK = 64 << 20
+
+
+class Streamed(Bench):
+    """Streamed runs of a folder into a local store, and back."""
+
+    def _conf(self, **general: str) -> Path:
+        return super()._conf(STREAM="True", **general)
+
+    def restore(self, *words: str) -> list[str]:
+        """The command of a restore."""
+        store = ["--local-backup", str(self.out / "store"), "--key-file", str(self.key)]
+        return [sys.executable, str(ROOT / "restore/restore.py"), *store, *words]
+
+    def pair(self, called: str, ours: list[str], theirs: str, before: str = "") -> float:
+        """Measure two commands in turn and show them."""
+        found: tuple[list[Measured], list[Measured]] = ([], [])
+        other = ["bash", "-c", f"set -eo pipefail; cd {self.out}; {theirs}"]
+        for _ in range(self.runs):
+            for number, command in enumerate((ours, other)):
+                clear = self.clear if not before else lambda: self.fresh(before)
+                found[number].append(staged.measure(command, 1, clear))
+        return shown(called, *found)
+
+    def fresh(self, name: str) -> None:
+        """Remove what a restore made."""
+        shutil.rmtree(self.out / name, ignore_errors=True)
+        (self.out / f"{name}2").mkdir(exist_ok=True)
+        shutil.rmtree(self.out / f"{name}2")
+        (self.out / f"{name}2").mkdir()
+
+    def backups(self, called: str) -> None:
+        """A run against tar, zstd, age and split."""
+        below = self.tree.relative_to("/")
+        self.pair(
+            f"{called}, streamed run / tar | zstd -3 -T0 | age | split",
+            [sys.executable, str(ROOT / "backup.py"), "-r", "-c", str(self.conf)],
+            f"tar -C / -c {below} | zstd -3 -T0 -q | age -r {self.recipient} "
+            f"| split -b {staged.PART}M - p.",
+        )
+        largest = max(
+            (p.stat().st_size for p in (self.out / "work").rglob("*") if p.is_file()), default=0
+        )
+        print(f"   largest file in WORK_FOLDER: {largest} bytes")
+
+    def restores(self, called: str) -> None:
+        """A restore against age, zstd and tar; and one file of it."""
+        self.clear()
+        staged.measure(
+            [sys.executable, str(ROOT / "backup.py"), "-r", "-c", str(self.conf)], 1, lambda: None
+        )
+        parts = sorted((self.out / "store/benchmark").glob("*.age.*"), key=lambda p: p.suffix)
+        joined = " ".join(map(str, parts))
+        goal = str(self.out / "back")
+        self.pair(
+            f"{called}, restore / cat | age -d | zstd -d | tar x",
+            self.restore("--restore", "latest", "--destination", goal),
+            f"cat {joined} | age -d -i {self.key} | zstd -dc | tar -x -p -C {self.out}/back2",
+            before="back",
+        )
+        some = next(path for path in sorted(self.tree.rglob("*")) if path.is_file())
+        full = self.restore("--restore", "latest", "--destination", goal)
+        self.pair(
+            f"{called}, restore of one file / of all of it",
+            [*full, "--path", str(some)],
+            " ".join([*full[:-1], f"{self.out}/back2/all"]),
+            before="back",
+        )
+
+    def listing(self) -> None:
+        """--list of many runs."""
+        self.clear()
+        folder = self.out / "store/benchmark"
+        folder.mkdir(parents=True)
+        begin = datetime(2026, 1, 1, tzinfo=timezone.utc)
+        part = manifest.Part("x", 1 << 30, "0" * 64)
+        for number in range(_RUNS):
+            moment = begin + timedelta(hours=number)
+            run_id = moment.strftime("%Y%m%d_%H%M%S")
+            parts = tuple(dataclasses.replace(part, name=f"{run_id}.{n:03}") for n in range(10))
+            item = manifest.Item("FILESET", "", "fileset", ".tar", ("zstd", "age"), parts)
+            made = manifest.Manifest(
+                "benchmark", run_id, manifest.stamp(moment), manifest.stamp(moment),
+                "streamed", "ok", (item,),
+            )  # fmt: skip
+            (folder / manifest.name_of(run_id)).write_bytes(made.to_json())
+        done = staged.measure(self.restore("--list"), self.runs, lambda: None)
+        print(f"--list of {_RUNS} runs: {done.median:.2f} s, {done.peak:.0f} MB")
+
+
+def shown(called: str, ours: list[Measured], theirs: list[Measured]) -> float:
+    """Print a pair; gives the ratio of the wall times."""
+
+    def middle(found: list[Measured]) -> tuple[float, float, float]:
+        seconds = statistics.median(one.seconds[0] for one in found)
+        cpu = statistics.median(one.cpu[0] for one in found)
+        return seconds, cpu, max(one.peak for one in found)
+
+    (a, a_cpu, a_peak), (b, b_cpu, b_peak) = middle(ours), middle(theirs)
+    print(called)
+    print(f"   ours   {a:6.2f} s  {a_cpu:6.2f} s CPU  {a_peak:4.0f} MB")
+    print(f"   theirs {b:6.2f} s  {b_cpu:6.2f} s CPU  {b_peak:4.0f} MB")
+    print(f"   ratio  {a / b:6.2f}    {a_cpu / b_cpu:6.2f}", flush=True)
+    return a / b
+
+
+def incompressible(megabytes: int) -> Path:
+    """A folder with one file of random bytes; made once and kept."""
+    folder = Path(tempfile.gettempdir()) / f"nc-backup-benchmark-random-{megabytes}"
+    file = folder / "random"
+    if not file.exists() or file.stat().st_size != megabytes << 20:
+        folder.mkdir(exist_ok=True)
+        with file.open("wb") as made:
+            for _ in range((megabytes << 20) // _CHUNK):
+                made.write(os.urandom(_CHUNK))
+    return folder
+
+
+def zeros(place: Path, gigabytes: int) -> None:
+    """A source of the user's own that gives zeros, through the whole flow: the peak memory."""
+    home = place / "home"
+    (home / "zeros").mkdir(parents=True)
+    for name in ("compression", "encryption", "storage"):
+        (home / name).symlink_to(ROOT / name)
+    program = home / "zeros/zeros.sh"
+    program.write_text(f"head -c {gigabytes}G /dev/zero\n", encoding="ascii")
+    bench = Streamed(place, place, 1)
+    config = json.loads(bench.conf.read_text(encoding="utf-8"))
+    config["GENERAL"]["HOME_FOLDER"] = str(home)
+    own = {"ACTION": "execute", "NAME": "zeros", "EXECUTABLE": "zeros.sh", "EXECUTE_WITH": "bash"}
+    config["FILESET"] = {**own, "STREAM": "source"}
+    bench.conf.write_text(json.dumps(config), encoding="utf-8")
+    command = [sys.executable, str(ROOT / "backup.py"), "-r", "-c", str(bench.conf)]
+    done = staged.measure(command, 1, bench.clear)
+    print(f"{gigabytes} GiB of zeros: {done.median:.1f} s, peak {done.peak:.0f} MB", flush=True)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", type=int, default=1100, help="MB of the tree")
+    parser.add_argument("--files", type=int, default=40000)
+    parser.add_argument("--random", type=int, default=2048, help="MB of the incompressible file")
+    parser.add_argument("--zeros", type=int, default=20, help="GiB of zeros")
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--only", default="", help="tree, random, restore, list or zeros")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="nc-backup-bench-") as name:
+        place = Path(name)
+
+        def bench(folder: Path) -> Streamed:
+            made = place / folder.name
+            made.mkdir()
+            return Streamed(folder, made, given.runs)
+
+        if given.only in ("", "tree", "restore"):
+            whole = bench(tree.make(given.size, given.files))
+            if given.only != "restore":
+                whole.backups("tree")
+            if given.only != "tree":
+                whole.restores("tree")
+        if given.only in ("", "random"):
+            bench(incompressible(given.random)).backups("incompressible file")
+        if given.only in ("", "list"):
+            bench(place).listing()
+        if given.only in ("", "zeros"):
+            (place / "zeros").mkdir()
+            zeros(place / "zeros", given.zeros)
+
+
+if __name__ == "__main__":
+    main()
