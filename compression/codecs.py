@@ -18,7 +18,7 @@ from tools.errors import StageError
 from tools.stream import CHUNK, Chunks
 
 _JOB = 2 << 20  # bytes that one zstd thread takes at a time, at least
-_MOST_JOB = 8 << 20  # and at most: larger ones compress better and cost less
+_MOST_JOB = 4 << 20  # and at most: larger ones cost less time and more memory
 _OVERLAP = 1  # log of the share of the job before that is looked at again: none (zstd.h)
 _MEMORY = 160 << 20  # bytes that all threads of zstd may take together
 _BITE = 4096  # bytes of compressed data that the decoder of zstd takes at a time
@@ -65,9 +65,18 @@ def _zstd(chunks: Chunks, level: int, threads: int) -> Iterator[bytes]:
     )
     packer = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
     for chunk in chunks:
-        if packed := packer.compress(chunk):
+        yield from _bounded(packer.compress(chunk))
+    yield from _bounded(packer.flush())
+
+
+def _bounded(packed: bytes) -> Iterator[bytes]:
+    """What came out at once, in chunks: several jobs may end together."""
+    if len(packed) <= CHUNK:
+        if packed:
             yield packed
-    yield packer.flush()
+        return
+    for at in range(0, len(packed), CHUNK):
+        yield packed[at : at + CHUNK]
 
 
 def _unzstd(chunks: Chunks) -> Iterator[bytes]:

@@ -16,11 +16,12 @@ from tools.errors import ConfigError, StoreError
 from tools.stream import Chunks
 
 if TYPE_CHECKING:
-    from restore import members
+    from restore import members, tarformat
 else:
     from tools import plugin
 
     members = plugin.load("restore/members.py")
+    tarformat = plugin.load("restore/tarformat.py")
 
 _PACKED = {
     ".gz": ["gzip", "-dc"],
@@ -39,12 +40,12 @@ class Unpacked:
     dropped: list[str] = field(default_factory=list)
     foreign: int = 0  # entries of other owners, restored without their owner
 
-    def take(self, member: members.Member) -> None:
+    def take(self, member: tarformat.Member) -> None:
         """One member that goes through."""
         self.kinds[member.kind] += 1
         self.size += member.size if member.kind == "file" else 0
         if member.unsafe:
-            self.dropped.append(f"{members.shown(member.name)}: {member.unsafe}")
+            self.dropped.append(f"{tarformat.shown(member.name)}: {member.unsafe}")
         if not os_works.is_root() and member.uid != os.geteuid():
             self.foreign += 1
 
@@ -106,7 +107,7 @@ def _pass(
     privileged = os_works.is_root()
     with stream.closed(chunks):
         plain = archive(chunks, ending)
-        rules = members.Rules(privileged=privileged)
+        rules = tarformat.Rules(privileged=privileged)
         chosen = None if wanted is None else _either(wanted, more)
         checked = members.checked(plain, rules, found.take, chosen)
         stream.drained(process.output(command(target), given=checked, env=_environment()))
@@ -122,24 +123,24 @@ def listed(chunks: Iterator[bytes], ending: str, patterns: Sequence[str]) -> Ite
     wanted = members.matcher(patterns) if patterns else None
     lines: list[str] = []
 
-    def take(member: members.Member) -> None:
+    def take(member: tarformat.Member) -> None:
         if wanted is None or wanted(member.name):
             lines.append(_line(member))
 
     with stream.closed(chunks):
-        rules = members.Rules(privileged=os_works.is_root())
+        rules = tarformat.Rules(privileged=os_works.is_root())
         for _ in members.checked(archive(chunks, ending), rules, take):
             yield from lines
             lines.clear()
     yield from lines
 
 
-def _line(member: members.Member) -> str:
+def _line(member: tarformat.Member) -> str:
     letter = {"folder": "d", "symlink": "l", "link": "h", "fifo": "p"}.get(member.kind, "-")
     mode = stat.filemode(member.mode)[1:]
-    target = f" -> {members.shown(member.target)}" if member.target else ""
+    target = f" -> {tarformat.shown(member.target)}" if member.target else ""
     about = f"{letter}{mode} {member.uid}/{member.gid} {member.size:>12}"
-    return f"{about} {members.shown(member.name)}{target}"
+    return f"{about} {tarformat.shown(member.name)}{target}"
 
 
 def command(target: Path) -> list[str]:
@@ -174,4 +175,4 @@ def _environment() -> dict[str, str]:
 def verify(chunks: Iterator[bytes], ending: str) -> None:
     """Read an archive to its end as a restore would, and write nothing."""
     with stream.closed(chunks):
-        stream.drained(members.checked(archive(chunks, ending), members.Rules(privileged=True)))
+        stream.drained(members.checked(archive(chunks, ending), tarformat.Rules(privileged=True)))

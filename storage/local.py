@@ -53,7 +53,7 @@ class LocalStore:
         temporary = filesystem_handling.temporary(path)
         try:
             with filesystem_handling.naming(path):
-                _write(temporary, path, tally(chunks))
+                _write(temporary, path, stream.ahead(tally(chunks)))
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
