@@ -26,6 +26,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "needs(*names): programs on the path, or root: skipped by name without them"
     )
+    config.addinivalue_line(
+        "markers", "fault(what, then): a fault that is tried, for the table in docs/reliability.md"
+    )
     config.addinivalue_line("markers", "slow: runs under one Python only")
 
 

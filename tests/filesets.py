@@ -27,6 +27,34 @@ def listed(tmp_path: Path) -> set[bytes]:
     return set(names.split(b"\n"))
 
 
+ODD = ("a b", "quo'te\"", "new\nline", "-rf", "$(id)`id`;|&*?[x]\\n", "\\", "ü" * 100, "x" * 255)
+
+
+def difficult(folder: Path) -> Path:
+    """A tree of all that a backup stumbles over, made in a new folder."""
+    folder.mkdir()
+    (folder / "plain").write_text("plain\n")
+    (folder / "plain").chmod(0o640)
+    os.utime(folder / "plain", ns=(1_600_000_000_123_456_789,) * 2)
+    os.link(folder / "plain", folder / "hard")
+    (folder / "link").symlink_to("plain")
+    (folder / "dangling").symlink_to("/not/there")
+    (folder / "empty").mkdir()
+    os.mkfifo(folder / "fifo")
+    with (folder / "sparse").open("wb") as file:
+        file.truncate(64 << 20)
+        file.seek(32 << 20)
+        file.write(b"middle")
+    for name in (*ODD, os.fsdecode(b"\xff\xfe not utf-8")):
+        (folder / name).write_text(f"{len(name)}")
+    deep = folder
+    for _ in range(12):
+        deep /= "d" * 200
+        deep.mkdir()
+    (deep / "bottom").write_text("deep")
+    return folder
+
+
 def facts(folder: Path) -> dict[str, tuple[object, ...]]:
     """Everything about a tree that a backup must bring back."""
     found: dict[str, tuple[object, ...]] = {}
@@ -50,6 +78,7 @@ def facts(folder: Path) -> dict[str, tuple[object, ...]]:
             status.st_gid,
             content,
             attributes,
+            0 if stat.S_ISLNK(status.st_mode) else status.st_mtime_ns,
         )
     return found
 

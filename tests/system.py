@@ -6,12 +6,13 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 from tools import plugin
 
-BUILT_IN = ("filesbackup", "compression", "encryption", "storage", "tools", "qa")
+BUILT_IN = ("filesbackup", "compression", "encryption", "storage", "tools", "qa", "restore")
 
 
 class System:
@@ -40,6 +41,14 @@ class System:
             "DISK_SPACE_CHECK": "False",
             "MESSAGE_CONFIG_WAIT": "0.05",
         }
+
+    def own(self, name: str, text: str, stream: str = "", perl: bool = False) -> dict[str, Any]:
+        """A section for a new module of the user's own, in bash or perl."""
+        self.module(name, text, f"{name}.sh")
+        language = "perl" if perl else "bash"
+        section = {"ACTION": "execute", "NAME": name, "EXECUTABLE": f"{name}.sh"}
+        section |= {"EXECUTE_WITH": language}
+        return {**section, "STREAM": stream} if stream else section
 
     def module(self, name: str, text: str, file: str = "") -> None:
         """A module of the user's own."""
@@ -103,6 +112,33 @@ class System:
         assert found["exit_code"] == done.returncode
         return {**found, "stderr": done.stderr}
 
+    def restore(self, *words: str, code: int = 0) -> str:
+        """restore.py with this config; it must end with this code. What it said."""
+        done = subprocess.run(
+            [sys.executable, str(plugin.ROOT / "restore/restore.py"), "-c", str(self.conf), *words],
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=120,
+            check=False,
+        )
+        text = (done.stdout + done.stderr).decode("utf-8", "surrogateescape")
+        assert done.returncode == code, text
+        assert "Traceback" not in text
+        return text
+
+    def restored(self, *words: str, run: str = "latest") -> Path:
+        """A whole restore into a new folder."""
+        out = self.folder / f"restored-{len(list(self.folder.iterdir()))}"
+        self.restore("--restore", run, "--destination", str(out), *words)
+        return out
+
+    def manifest(self) -> dict[str, Any]:
+        """The manifest of the one run in the store."""
+        (path,) = (self.store / "srv-test").glob("*.manifest.json")
+        found: dict[str, Any] = json.loads(path.read_text())
+        return found
+
     def stored(self) -> list[str]:
         """The names of the parts in the store of this host."""
         records = (".manifest.json", ".RECOVERY.txt")
@@ -112,6 +148,14 @@ class System:
         """All names in the store of this host."""
         folder = self.store / "srv-test"
         return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+
+def wait_for(path: Path, seconds: float = 20.0) -> None:
+    """Wait until a file is there."""
+    until = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < until, f"{path} did not appear"
+        time.sleep(0.02)
 
 
 def peak(*argv: object) -> int:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.brt import ReportServer
-from tests.system import System, execute
+from tests.system import System, execute, wait_for
 from tools import run
 
 SHELL_SIGNS = "a b  c'd\"e$(id)`id`;|&<>*?[x]{y}~!#%^\\n\\ -x --Y =\t$HOME é"
@@ -31,14 +31,6 @@ def server() -> Iterator[ReportServer]:
     opened = ReportServer()
     yield opened
     opened.close()
-
-
-def wait_for(path: Path, seconds: float = 20.0) -> None:
-    """Wait until a file is there."""
-    until = time.monotonic() + seconds
-    while not path.exists():
-        assert time.monotonic() < until, f"{path} did not appear"
-        time.sleep(0.02)
 
 
 def dead(process_id: int) -> bool:

@@ -225,7 +225,8 @@ class _Sink:
             self._fail(error)
 
     def drop(self, error: BaseException | None) -> None:
-        """The item has failed: nothing of it stays."""
+        """The item has failed, here or elsewhere: nothing of it stays."""
+        self.error = self.error or error  # what the chunks raise is no fault of the store
         for _thread, channel in self._settling:
             channel.end(error)
         self._join()

@@ -168,7 +168,9 @@ class Streamed:
                 living[0].join(_TICK)
         except BaseException:
             for source in sources:
-                _stop(source, "the run was ended")
+                source.stopped = source.stopped or "the run was ended"
+            for source in sources:
+                process.end_all(source.section.name)
             until = time.monotonic() + _LINGER
             for worker in workers:
                 worker.join(max(0.0, until - time.monotonic()))

@@ -2,38 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
-ODD = ("a b", "quo'te\"", "new\nline", "-rf", "$(id)`id`;|&*?[x]\\n", "\\", "ü" * 100, "x" * 255)
+from tests.filesets import difficult
 
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    folder = tmp_path / "tree"
-    folder.mkdir()
-    (folder / "plain").write_text("plain\n")
-    (folder / "plain").chmod(0o640)
-    os.utime(folder / "plain", ns=(1_600_000_000_123_456_789,) * 2)
-    os.link(folder / "plain", folder / "hard")
-    (folder / "link").symlink_to("plain")
-    (folder / "dangling").symlink_to("/not/there")
-    (folder / "empty").mkdir()
-    os.mkfifo(folder / "fifo")
-    with (folder / "sparse").open("wb") as file:
-        file.truncate(64 << 20)
-        file.seek(32 << 20)
-        file.write(b"middle")
-    for name in (*ODD, os.fsdecode(b"\xff\xfe not utf-8")):
-        (folder / name).write_text(f"{len(name)}")
-    deep = folder
-    for _ in range(12):
-        deep /= "d" * 200
-        deep.mkdir()
-    (deep / "bottom").write_text("deep")
-    return folder
+    return difficult(tmp_path / "tree")
 
 
 @pytest.fixture

@@ -1,0 +1,377 @@
+"""Streamed runs as a user makes them: the same config, the same archive, and every fault said."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.filesets import difficult, facts
+from tests.system import System, execute, wait_for
+
+STORE = """\
+place={store}; mkdir -p "$place"
+while [ $# -gt 0 ]; do declare "${{1#--}}=$2"; shift 2; done
+case "${{DIRECTION:-forward}}" in
+  list) cd "$place/$NAME" 2>/dev/null && stat -c '%s %n' -- *; true;;
+  backward) cat -- "$place/$NAME";;
+  forward) cd "$place"; mkdir -p "${{NAME%/*}}"; cat > "$NAME.new"; mv "$NAME.new" "$NAME";;
+esac
+"""
+FILTER = """\
+binmode STDIN; binmode STDOUT; my %given = @ARGV;
+my $by = ($given{'--DIRECTION'} // '') eq 'backward' ? -3 : 3;
+while (read(STDIN, my $part, 65536)) {
+  print join '', map { chr((ord($_) + $by) % 256) } split //, $part
+}
+"""
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> System:
+    return System(tmp_path)
+
+
+def below(out: Path, source: Path, section: str = "FILESET") -> Path:
+    return out / section / source.relative_to("/")
+
+
+def own_files(system: System) -> list[Path]:
+    return [p for p in system.work.rglob("*") if p.is_file() and p.stat().st_size > 1 << 20]
+
+
+@pytest.mark.needs("root", "setfacl", "setfattr")
+def test_one_config_staged_and_streamed_gives_back_everything(system: System) -> None:
+    system.source.rmdir()
+    tree = difficult(system.source)
+    subprocess.run(["setfacl", "-m", "u:1234:rw", str(tree / "plain")], check=True)
+    subprocess.run(["setfattr", "-n", "user.note", "-v", "kept", str(tree / "empty")], check=True)
+    os.chown(tree / "link", 1234, 5678, follow_symlinks=False)
+    (tree / "set").write_text("id")
+    (tree / "set").chmod(0o6755)
+    before = facts(tree)
+    for stream in ("False", "True"):
+        system.configure(system.whole(), STREAM=stream)
+        result = system.result()
+        assert result["exit_code"] == 0, result
+        assert result["size"].endswith("KB")
+        back = below(system.restored(), tree)
+        assert facts(back) == before
+        assert (back / "plain").stat().st_ino == (back / "hard").stat().st_ino
+        assert (back / "sparse").stat().st_blocks < 1000
+    assert "streamed" in system.restore("--show", "latest")
+    assert not own_files(system)
+
+
+def test_what_is_streamed_is_read_by_the_stock_tools(system: System) -> None:
+    (system.source / "a").write_bytes(os.urandom(3 << 20))
+    system.configure(system.whole(), STREAM="True")
+    assert system.result()["exit_code"] == 0
+    names = system.stored()
+    run_id = names[0].partition(".")[0]
+    assert names == [f"{run_id}.FILESET.tar.zst.age.{n:03}" for n in range(len(names))]
+    assert len(names) == 4
+    assert set(system.names()) - set(names) == {f"{run_id}.manifest.json", f"{run_id}.RECOVERY.txt"}
+
+
+@pytest.mark.needs("age", "zstd")
+@pytest.mark.parametrize("stream", ["True", "False"])
+def test_the_recovery_sheet_pasted_into_a_shell_restores(system: System, stream: str) -> None:
+    (system.source / "it's a file").write_bytes(os.urandom(3 << 20))
+    sections = system.whole()
+    if stream == "True":
+        sections = {"OWN": system.own("own", "seq 100000", "source"), **sections}
+    system.configure(sections, STREAM=stream)
+    assert system.result()["exit_code"] == 0
+    (sheet,) = (system.store / "srv-test").glob("*.RECOVERY.txt")
+    text = sheet.read_text()
+    assert "AGE-SECRET" not in text
+    target = system.folder / "by hand"
+    lines = [line[4:] for line in text.splitlines() if line.startswith("    ")]
+    places = (f"STORE='{sheet.parent}'", f"KEY='{system.key}'", f"TARGET='{target}'")
+    script = "\n".join([*places, *lines[3:]])
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert set(done.stdout.split()) == {"restored"}
+    back = target / system.source.relative_to("/")
+    assert facts(back) == facts(system.source)
+    if stream == "True":
+        assert (target / "OWN").read_text().splitlines()[-1] == "100000"
+
+
+def test_a_bash_source_a_perl_filter_and_a_bash_store(system: System) -> None:
+    place = system.folder / "own store"
+    system.configure(
+        {
+            "NUMBERS": system.own("numbers", "seq 1 300000", "source"),
+            "ADD": system.own("add", FILTER, "filter", perl=True),
+            "COMPRESSION": execute("compression"),
+            "OWN": system.own("keep", STORE.format(store=f"'{place}'"), "store"),
+        },
+        STREAM="True",
+    )
+    result = system.result()
+    assert result["exit_code"] == 0, result
+    names = sorted(path.name for path in (place / "srv-test").iterdir())
+    run_id = result["run_id"]
+    assert names == [
+        f"{run_id}.NUMBERS.ADD.zst.000",
+        f"{run_id}.RECOVERY.txt",
+        f"{run_id}.UNFINISHED",  # it is never asked to remove anything
+        f"{run_id}.manifest.json",
+    ]
+    assert "can be restored" in system.restore("--verify", "latest")
+    out = system.restored()
+    assert (out / "NUMBERS").read_text() == "".join(f"{n}\n" for n in range(1, 300001))
+    assert "ok" in system.restore("--list")
+
+
+def test_two_stores_get_one_read(system: System) -> None:
+    reads = system.folder / "reads"
+    second = execute("storage", DESTINATION="local", LOCAL_BACKUP=str(system.folder / "second"))
+    system.configure(
+        {
+            "OWN": system.own("own", f"echo read >> {reads}; seq 100000", "source"),
+            "STORAGE_LOCAL": execute("storage", DESTINATION="local"),
+            "SECOND": second,
+        },
+        STREAM="True",
+    )
+    assert system.result()["exit_code"] == 0
+    assert reads.read_text() == "read\n"
+    for store in ("STORAGE_LOCAL", "SECOND"):
+        assert (system.restored("--store", store) / "OWN").exists()
+
+
+@pytest.mark.fault(
+    "a store that fails beside one that works", "exit 1; the other holds a whole run"
+)
+@pytest.mark.needs("root")
+def test_a_full_store_does_not_stop_the_other(system: System) -> None:
+    (system.source / "big").write_bytes(os.urandom(5 << 20))
+    small = system.folder / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(small)], check=True)
+    try:
+        full = execute("storage", DESTINATION="local", LOCAL_BACKUP=str(small))
+        system.configure(system.whole(FULL=full), STREAM="True")
+        result = system.result()
+        assert result["exit_code"] == 1
+        found = {entry["name"]: entry for entry in result["sections"]}
+        assert found["FULL"]["status"] == "failed"
+        assert "No space left" in found["FULL"]["message"]
+        assert str(small) in found["FULL"]["message"]
+        assert found["STORAGE_LOCAL"]["status"] == found["FILESET"]["status"] == "ok"
+        assert not [p.name for p in small.rglob("*") if p.is_file() and ".UNFINISHED" not in p.name]
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+    assert system.manifest()["status"] == "ok"
+    assert facts(below(system.restored(), system.source)) == facts(system.source)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        pytest.param(
+            "head -c 3000000 /dev/urandom; exit 7",
+            "ended with exit code 7",
+            marks=pytest.mark.fault("a source dies after half", "exit 1, nothing of it visible"),
+        ),
+        pytest.param(
+            "head -c 3000000 /dev/urandom; kill -9 $$",
+            "was ended by SIGKILL (out of memory?",
+            marks=pytest.mark.fault("a source is killed", "exit 1 naming the signal"),
+        ),
+        pytest.param(
+            "exit 0",
+            "gave nothing",
+            marks=pytest.mark.fault("a source gives nothing and exits 0", "exit 1"),
+        ),
+        (
+            """echo '{"status": "failed", "message": "odd"}' > $NC_BACKUP_RESULT; seq 9""",
+            "odd",
+        ),
+    ],
+)
+def test_a_source_that_fails_is_not_stored(system: System, text: str, says: str) -> None:
+    system.configure(
+        {
+            "BAD": system.own("bad", text, "source"),
+            "GOOD": system.own("good", "seq 1000", "source"),
+            "STORAGE_LOCAL": execute("storage", DESTINATION="local"),
+        },
+        STREAM="True",
+    )
+    result = system.result()
+    assert result["exit_code"] == 1
+    found = {entry["name"]: entry for entry in result["sections"]}
+    assert found["BAD"]["status"] == "failed"
+    assert says in found["BAD"]["message"]
+    assert found["GOOD"]["status"] == found["STORAGE_LOCAL"]["status"] == "ok"
+    assert [name.split(".")[1] for name in system.stored()] == ["GOOD"]
+    made = system.manifest()
+    assert made["missing"] == ["BAD"]
+    assert "lacks BAD" in system.restore("--list")
+    assert "no good run" in system.restore("--verify", "latest", code=2)
+
+
+@pytest.mark.fault("tar exits 0 after half an archive", "exit 1, nothing of it visible")
+def test_half_an_archive_with_exit_code_0_is_not_stored(system: System) -> None:
+    (system.source / "big").write_bytes(os.urandom(2 << 20))
+    fake = system.folder / "tar"
+    fake.write_text('#!/bin/bash\n/bin/tar "$@" | head -c 1000000\n')
+    fake.chmod(0o755)
+    sections = system.whole()
+    sections["FILESET"]["PARAMETERS"]["TAR_COMMAND"] = f"{fake} cCf /"
+    system.configure(sections, STREAM="True")
+    result = system.result()
+    assert result["exit_code"] == 1
+    assert "stops before its end" in result["sections"][0]["message"]
+    assert system.stored() == []
+
+
+def test_the_documented_tar_command_streams_and_is_not_compressed_twice(system: System) -> None:
+    (system.source / "a").write_text("a" * 100000)
+    sections = system.whole()
+    sections["FILESET"]["PARAMETERS"]["TAR_COMMAND"] = "/bin/tar czCf /"
+    system.configure(sections, STREAM="True")
+    assert system.result()["exit_code"] == 0
+    (name,) = system.stored()
+    assert name.endswith(".FILESET.tar.gz.age.000")
+    assert "can be restored" in system.restore("--verify", "latest")
+    assert (below(system.restored(), system.source) / "a").read_text() == "a" * 100000
+
+
+@pytest.mark.fault("a filter fails, or leaves input unread", "exit 1, nothing of it visible")
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [("cat; exit 5", "ended with exit code 5"), ("head -c 100; exec 0<&-; exit 0", "unread")],
+)
+def test_a_filter_that_fails(system: System, text: str, says: str) -> None:
+    system.configure(
+        {
+            "OWN": system.own("own", "head -c 9000000 /dev/urandom", "source"),
+            "BAD": system.own("bad", text, "filter"),
+            "STORAGE_LOCAL": execute("storage", DESTINATION="local"),
+        },
+        STREAM="True",
+    )
+    result = system.result()
+    assert result["exit_code"] == 1
+    assert says in result["sections"][0]["message"]
+    assert system.stored() == []
+
+
+@pytest.mark.fault(
+    "a source fails before a store of the user's own", "the store sees no end of input"
+)
+def test_a_store_sees_the_end_only_when_all_before_it_succeeded(system: System) -> None:
+    place = system.folder / "own store"
+    system.configure(
+        {
+            "BAD": system.own("bad", "head -c 3000000 /dev/urandom; exit 7", "source"),
+            "OWN": system.own("keep", STORE.format(store=f"'{place}'"), "store"),
+        },
+        STREAM="True",
+    )
+    assert system.result()["exit_code"] == 1
+    left = [path.name for path in (place / "srv-test").iterdir()]
+    assert not [name for name in left if ".BAD" in name and not name.endswith(".new")]
+    assert not [name for name in left if "manifest" in name]
+
+
+def test_files_that_a_module_leaves_are_not_silently_lost(system: System) -> None:
+    own = system.own("own", f"mkdir -p {system.work}/own; echo data > {system.work}/own/dump")
+    (system.source / "a").write_text("a")
+    system.configure({"OWN": own, **system.whole()}, STREAM="True")
+    result = system.result()
+    assert result["exit_code"] == 1
+    assert "a streamed run does not store" in result["sections"][0]["message"]
+
+
+def test_parallel_items_flow_at_once(system: System) -> None:
+    """Each source ends only when the other has begun."""
+    text = "touch {0}/{1}; until [ -e {0}/{2} ]; do sleep 0.05; done; seq 1000"
+    there = system.folder
+    system.configure(
+        {
+            "ONE": system.own("one", text.format(there, "one.began", "two.began"), "source"),
+            "TWO": system.own("two", text.format(there, "two.began", "one.began"), "source"),
+            "STORAGE_LOCAL": execute("storage", DESTINATION="local"),
+        },
+        STREAM="True",
+        PARALLEL="2",
+    )
+    assert system.result()["exit_code"] == 0
+    assert len(system.stored()) == 2
+
+
+def test_a_source_waits_for_what_it_needs(system: System) -> None:
+    two = {**system.own("two", "seq 1000", "source"), "NEEDS": ["ONE"]}
+    system.configure(
+        {
+            "ONE": system.own("one", "exit 1", "source"),
+            "TWO": two,
+            "STORAGE_LOCAL": execute("storage", DESTINATION="local"),
+        },
+        STREAM="True",
+        PARALLEL="2",
+    )
+    result = system.result()
+    assert "it needs ONE" in result["sections"][1]["message"]
+    assert system.names() == []
+
+
+@pytest.mark.fault("nothing comes from a source any more", "it is ended, exit 1")
+@pytest.mark.parametrize(
+    ("general", "section", "says"),
+    [
+        ({"STALL_TIMEOUT": "1"}, {}, "STALL_TIMEOUT"),
+        ({}, {"TIMEOUT": "1"}, "its TIMEOUT of 1 s"),
+        ({"MAX_RUNTIME": "1"}, {}, "MAX_RUNTIME"),
+    ],
+)
+def test_a_source_that_hangs_is_ended(
+    system: System, general: dict[str, str], section: dict[str, str], says: str
+) -> None:
+    own = {**system.own("own", "seq 10; exec sleep 300", "source"), **section}
+    stores = {"STORAGE_LOCAL": execute("storage", DESTINATION="local")}
+    system.configure({"OWN": own, **stores}, STREAM="True", **general)
+    result = system.result()
+    assert result["exit_code"] == 1
+    assert says in result["sections"][0]["message"]
+    assert system.names() == []
+
+
+@pytest.mark.fault("SIGTERM while an item flows", "exit 143, no manifest, nothing left")
+def test_terminated_it_leaves_nothing(system: System) -> None:
+    going = system.folder / "going"
+    own = system.own("own", f"seq 1000000; touch {going}; exec sleep 300", "source")
+    system.configure({"OWN": own, **system.whole()}, STREAM="True")
+    run = subprocess.Popen([*system.command("-r"), "--json"], stdout=subprocess.PIPE)
+    wait_for(going)
+    run.send_signal(signal.SIGTERM)
+    said, _ = run.communicate(timeout=60)
+    assert run.returncode == 143
+    assert json.loads(said)["status"] == "terminated"
+    assert system.names() == []
+    assert system.result("--only", "STORAGE_LOCAL", "--only", "FILESET")["status"] == "incomplete"
+
+
+def test_an_incomplete_source_is_stored_and_says_so(system: System) -> None:
+    told = '{"status": "incomplete", "message": "", "warnings": ["row 7 is missing"]}'
+    system.configure(
+        {
+            "OWN": system.own("own", f"echo '{told}' > $NC_BACKUP_RESULT; seq 9; exit 3", "source"),
+            "STORAGE_LOCAL": execute("storage", DESTINATION="local"),
+        },
+        STREAM="True",
+    )
+    result = system.result()
+    assert result["exit_code"] == 3
+    assert system.manifest()["items"][0]["warnings"] == ["row 7 is missing"]
+    assert (system.restored() / "OWN").read_text().startswith("1\n")
