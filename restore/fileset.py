@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tools import os_works, process, stream
-from tools.errors import ConfigError, StoreError
+from tools.errors import ConfigError, SourceError, StoreError
 from tools.stream import Chunks
 
 if TYPE_CHECKING:
@@ -110,8 +110,19 @@ def _pass(
         rules = tarformat.Rules(privileged=privileged)
         chosen = None if wanted is None else _either(wanted, more)
         checked = members.checked(plain, rules, found.take, chosen)
-        stream.drained(process.output(command(target), given=checked, env=_environment()))
+        try:
+            stream.drained(process.output(command(target), given=checked, env=_environment()))
+        except SourceError as error:
+            raise _of_tar(error) from None
     return found
+
+
+def _of_tar(error: SourceError) -> StoreError:
+    """What tar could not write, in its own words."""
+    lines = [line for line in error.hint.splitlines() if "Exiting with failure" not in line]
+    full = any("No space left" in line or "Wrote only" in line for line in lines)
+    first = "No space left on the disk" if full else (lines[0] if lines else "nothing was said")
+    return StoreError(f"{error}: {first}", "\n".join(lines))
 
 
 def _either(wanted: Callable[[bytes], bool], more: frozenset[bytes]) -> Callable[[bytes], bool]:

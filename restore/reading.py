@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from tools import stream
-from tools.errors import DamagedError, StoreError, TruncatedError
+from tools.errors import DamagedError, StageError, StoreError, TruncatedError
 from tools.manifest import Item, Manifest, Part
 from tools.store import Store
 from tools.stream import Chunks
@@ -73,7 +73,11 @@ def plain(run: Run, item: Item, undo: Undo, advance: Callable[[int], None]) -> I
     for stage in reversed(item.stages):
         chunks = undo(stage)(stream.ahead(chunks))
     tally = stream.Tally()
-    yield from tally(stream.ahead(chunks) if item.stages else chunks)
+    try:
+        yield from tally(stream.ahead(chunks) if item.stages else chunks)
+    except StageError:
+        stream.drained(sealed(run, item))  # which part it is says more than what is in it
+        raise
     if item.size is not None and tally.size != item.size:
         raise TruncatedError(f"{item.called} has {tally.size} bytes instead of {item.size}", _AGAIN)
     if item.sha256 is not None and tally.sha256 != item.sha256:

@@ -76,17 +76,22 @@ def _moved(source: Path, goal: Path, *, overwrite: bool) -> None:
     if not os.path.lexists(goal):
         source.rename(goal)
         return
-    both = source.is_dir() and not source.is_symlink() and goal.is_dir() and not goal.is_symlink()
-    if both:
+    folder, there = _is_folder(source), _is_folder(goal)
+    if folder and there:
         for entry in sorted(source.iterdir()):
             _moved(entry, goal / entry.name, overwrite=overwrite)
         shutil.copystat(source, goal)
         return
-    if not overwrite or goal.is_dir() != source.is_dir():
+    if not overwrite or folder or there:
         raise ConfigError(
             f"DESTINATION: {goal} exists already as something else", "Move it away first."
         )
     source.replace(goal)
+
+
+def _is_folder(path: Path) -> bool:
+    """A real one: a link to one is none."""
+    return path.is_dir() and not path.is_symlink()
 
 
 def _removed(place: Path) -> None:

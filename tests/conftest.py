@@ -5,11 +5,13 @@ from __future__ import annotations
 import fnmatch
 import os
 import shutil
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
+
+from tests.brt import ReportServer
 
 # No test is timed: a machine under load is slow, and that is no failure.
 hypothesis.settings.register_profile(
@@ -30,6 +32,14 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers", "fault(what, then): a fault that is tried, for the table in docs/reliability.md"
     )
     config.addinivalue_line("markers", "slow: runs under one Python only")
+
+
+@pytest.fixture
+def server() -> Iterator[ReportServer]:
+    """A real report server on a free port."""
+    opened = ReportServer()
+    yield opened
+    opened.close()
 
 
 def missing(name: str) -> str:

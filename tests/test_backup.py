@@ -8,7 +8,6 @@ import pty
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,13 +23,6 @@ SHELL_SIGNS = "a b  c'd\"e$(id)`id`;|&<>*?[x]{y}~!#%^\\n\\ -x --Y =\t$HOME é"
 @pytest.fixture
 def system(tmp_path: Path) -> System:
     return System(tmp_path)
-
-
-@pytest.fixture
-def server() -> Iterator[ReportServer]:
-    opened = ReportServer()
-    yield opened
-    opened.close()
 
 
 def dead(process_id: int) -> bool:
