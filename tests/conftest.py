@@ -23,6 +23,25 @@ MUST_RUN = Path(__file__).with_name("must_run.txt")
 _PATH = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The table of docs/reliability.md is made by: pytest --collect-only -q --faults."""
+    parser.addoption("--faults", action="store_true", help="print the table of the faults tried")
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Print each fault once, with what must come of it and the test that tries it."""
+    if not session.config.getoption("--faults"):
+        return
+    rows = {}
+    for item in session.items:
+        for marker in item.iter_markers("fault"):
+            name = item.nodeid.partition("[")[0].removeprefix("tests/")
+            rows[marker.args[0]] = f"| {marker.args[0]} | {marker.args[1]} | `{name}` |"
+    print("FAULTS")
+    print("| Fault | What comes of it | Test |", "|---|---|---|", *rows.values(), sep="\n")
+    print("END")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """The markers of this project (docs/development.md)."""
     config.addinivalue_line(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -76,6 +78,15 @@ def test_exit_codes_are_those_of_the_code() -> None:
     assert {int(code) for code in re.findall(r"^\| (\d+) \|", text, re.M)} == {
         status.exit_code for status in Status
     }
+
+
+def test_the_table_of_faults_is_that_of_the_tests() -> None:
+    """Made anew by: pytest --collect-only -q --faults."""
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "--faults", "-p", "no:xdist"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    table = done.stdout.partition("FAULTS\n")[2].partition("END\n")[0]
+    assert len(table.splitlines()) > 60
+    assert table in (ROOT / "docs/reliability.md").read_text(encoding="utf-8")
 
 
 def test_every_dependency_has_its_reason() -> None:

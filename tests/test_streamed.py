@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.filesets import difficult, facts
-from tests.system import System, execute, wait_for
+from tests.system import System, execute, peak, wait_for
 
 STORE = """\
 place={store}; mkdir -p "$place"
@@ -375,3 +375,14 @@ def test_an_incomplete_source_is_stored_and_says_so(system: System) -> None:
     assert result["exit_code"] == 3
     assert system.manifest()["items"][0]["warnings"] == ["row 7 is missing"]
     assert (system.restored() / "OWN").read_text().startswith("1\n")
+
+
+def test_memory_is_bounded_whatever_the_size(system: System) -> None:
+    """(benchmarks/streamed.py sends 20 GiB through; here it is 1 GiB.)"""
+    zeros = system.own("zeros", "head -c 1G /dev/zero", "source")
+    noise = system.own("noise", "head -c 500M /dev/urandom", "source")
+    sections = system.whole()
+    del sections["FILESET"]
+    system.configure({"ZEROS": zeros, "NOISE": noise, **sections}, STREAM="True")
+    assert peak(*system.command("-r")) < 200 << 10
+    assert not own_files(system)

@@ -1,0 +1,66 @@
+"""kill -9 at any moment: a whole, verifying run or no manifest, and the next run works unaided."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.system import System
+from tools import plugin, records, stream
+
+local = plugin.load("storage/local.py")
+reading = plugin.load("restore/reading.py")
+MOMENTS = 25  # in each of four tests
+
+
+def whole_runs(system: System) -> int:
+    """How many manifests there are; every part that they name is what was stored."""
+    place = local.LocalStore(system.store)
+    names = [entry.name for entry in place.entries("srv-test")]
+    found = [name for name in names if name.endswith(".manifest.json")]
+    for name in found:
+        run = reading.Run(place, records.read(place, "srv-test", name[9:24]))
+        assert run.manifest.good
+        for item in run.manifest.items:
+            stream.drained(reading.sealed(run, item))
+    return len(found)
+
+
+@pytest.mark.slow
+@pytest.mark.fault(
+    "kill -9 at 100 random moments", "a whole run or no manifest, the next run works"
+)
+@pytest.mark.parametrize("seed", range(4))
+def test_kill_9_at_any_moment(tmp_path: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    system = System(tmp_path)
+    (system.source / "random").write_bytes(os.urandom(6 << 20))
+    streamed = "True" if seed < 3 else "False"
+    system.configure(system.whole(), STREAM=streamed, LEFTOVERS_AGE="0s")
+    began = time.monotonic()
+    assert system.run().returncode == 0
+    length = time.monotonic() - began
+    ended = 0
+    for _ in range(MOMENTS):
+        run = subprocess.Popen(
+            system.command("-r"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        time.sleep(chance.uniform(0.05, 1.1) * length)
+        run.send_signal(signal.SIGKILL)
+        ended += run.wait() == 0
+        whole_runs(system)
+    before = whole_runs(system)
+    assert before >= 1 + ended
+    assert system.run().returncode == 0
+    assert whole_runs(system) == before + 1
+    system.restore("--verify", "all")
+    left = [name for name in system.names() if ".part-" in name or name.endswith(".UNFINISHED")]
+    assert left == []
+    back = system.restored() / "FILESET" / system.source.relative_to("/")
+    assert (back / "random").read_bytes() == (system.source / "random").read_bytes()

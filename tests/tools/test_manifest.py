@@ -1,0 +1,207 @@
+"""The manifest: what is written is read, as the schema in docs/ says; the rest is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.system import System, execute
+from tools import manifest, plugin
+from tools.manifest import Item, Manifest, ManifestError, Part
+
+SCHEMA = json.loads((plugin.ROOT / "docs/manifest.schema.json").read_text(encoding="utf-8"))
+DIGEST = "0123456789abcdef" * 4
+MADE = Manifest(
+    host="srv-1",
+    run_id="20260101_030000",
+    begin="2026-01-01T03:00:00Z",
+    end="2026-01-01T03:10:00Z",
+    mode="streamed",
+    status="ok",
+    items=(
+        Item(
+            "FILESET",
+            "",
+            "fileset",
+            ".tar",
+            ("zstd", "age"),
+            (Part("20260101_030000.FILESET.tar.zst.age.000", 7, DIGEST),),
+            9,
+            DIGEST,
+            facts={"tar": "1.34"},
+        ),
+    ),
+    missing=("MYSQL/shop",),
+    warnings=("FILESET: odd \udcff",),
+    config=DIGEST,
+)
+
+
+def test_what_is_written_is_read() -> None:
+    assert manifest.read(MADE.to_json(), "x") == MADE
+    jsonschema.validate(json.loads(MADE.to_json()), SCHEMA)
+
+
+@pytest.mark.parametrize("stream", ["True", "False"])
+def test_real_runs_write_what_the_schema_says(tmp_path: Path, stream: str) -> None:
+    system = System(tmp_path)
+    (system.source / "a").write_bytes(os.urandom(2 << 20))
+    system.configure(system.whole(), STREAM=stream)
+    assert system.result()["exit_code"] == 0
+    made = system.manifest()
+    jsonschema.validate(made, SCHEMA)
+    (item,) = made["items"]
+    assert (item["section"], item["kind"], item["stages"]) == (
+        "FILESET",
+        "fileset",
+        ["zstd", "age"],
+    )
+    assert "GNU tar" in item["facts"]["tar"]
+    assert [part["name"] for part in item["parts"]] == system.stored()
+
+
+def test_a_later_version_may_add_keys_and_nothing_is_lost() -> None:
+    given = json.loads(MADE.to_json())
+    given["chain"] = {"new": True}
+    given["items"][0]["parts"][0]["crc64"] = "x"
+    assert manifest.read(json.dumps(given).encode(), "x") == MADE
+
+
+@pytest.mark.fault("1,000 altered manifests", "read or refused in one line, never a traceback")
+@given(st.data())
+def test_altered_manifests_are_read_or_refused_in_one_line(data: st.DataObject) -> None:
+    """A value somewhere in it replaced by any JSON value, or a byte changed."""
+    given: Any = json.loads(MADE.to_json())
+    place = given
+    while True:
+        keys = list(place) if isinstance(place, dict) else list(range(len(place)))
+        key = data.draw(st.sampled_from(keys))
+        if not isinstance(place[key], dict | list) or not place[key] or data.draw(st.booleans()):
+            break
+        place = place[key]
+    values: st.SearchStrategy[Any] = (
+        st.none() | st.booleans() | st.integers() | st.text(max_size=9) | st.just([]) | st.just({})
+    )
+    place[key] = data.draw(values)
+    raw = bytearray(json.dumps(given).encode())
+    if data.draw(st.booleans()):
+        raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
+    said = "srv/x: "
+    try:
+        found = manifest.read(bytes(raw), "srv/x")
+        assert all("/" not in part.name for item in found.items for part in item.parts)
+    except ManifestError as error:
+        said = str(error)
+    assert said.startswith("srv/x: ")
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    "raw", [b"", b"[]", b"null", b"7", b"[" * 100000, b"\xff", b'{"version": 1}']
+)
+def test_what_is_no_manifest(raw: bytes) -> None:
+    with pytest.raises(ManifestError, match="x: "):
+        manifest.read(raw, "x")
+
+
+@given(st.text(min_size=1, max_size=200))
+def test_quoted_names_are_names_of_files_and_differ(text: str) -> None:
+    name = manifest.quoted(text)
+    assert name
+    assert len(name) <= 100
+    assert not set(name) & set("/.\0\n ")
+    assert manifest.quoted(text + "x") != name
+
+
+def test_odd_names_are_percent_encoded() -> None:
+    assert manifest.quoted("a b.c|ü") == "a%20b%2Ec%7C%C3%BC"
+    assert manifest.quoted("shop-1_x") == "shop-1_x"
+
+
+# --- what a staged run knows of its files
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> System:
+    return System(tmp_path)
+
+
+def items(system: System) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = system.manifest()["items"]
+    return found
+
+
+def test_staged_files_of_own_modules_are_items_of_their_section(system: System) -> None:
+    place = system.work / "dumps"
+    own = system.own("own", f"mkdir -p {place}; seq 1000 > {place}/a.sql; echo b > {place}/b.sql")
+    sections = {"OWN": own, **system.whole()}
+    (system.source / "a").write_text("a")
+    system.configure(sections)
+    assert system.result()["exit_code"] == 0
+    found = {(item["section"], item["name"]): item for item in items(system)}
+    assert set(found) == {("OWN", "dumps/a.sql"), ("OWN", "dumps/b.sql"), ("FILESET", "")}
+    assert found["OWN", "dumps/a.sql"]["size"] == len("".join(f"{n}\n" for n in range(1, 1001)))
+    out = system.restored("--section", "OWN")
+    assert (out / "OWN/dumps/b.sql").read_text() == "b\n"
+    assert (out / "OWN/dumps/a.sql").read_text().endswith("1000\n")
+
+
+def test_several_compressed_files_are_one_bundle(system: System) -> None:
+    place = system.work / "dumps"
+    text = f"mkdir -p {place}; for n in 1 2; do echo $n | gzip > {place}/$n.gz; done"
+    (system.source / "a").write_text("a")
+    system.configure({"OWN": system.own("own", text), **system.whole()})
+    assert system.result()["exit_code"] == 0
+    found = {item["section"]: item for item in items(system)}
+    assert found["OWN"]["name"] == "dumps.tar"
+    assert found["OWN"]["stages"] == ["age"]
+    assert "can be restored" in system.restore("--verify", "latest", "--section", "OWN")
+
+
+def test_a_run_without_stages_knows_its_digest(system: System) -> None:
+    (system.source / "a").write_text("a")
+    storage = execute("storage", DESTINATION="local", TARGETS=str(system.work / "files"))
+    fileset = execute("filesbackup", FILESET_INCLUDE=str(system.source))
+    system.configure({"FILESET": fileset, "STORAGE_LOCAL": storage})
+    assert system.result()["exit_code"] == 0
+    (item,) = items(system)
+    assert (item["stages"], item["sha256"]) == ([], item["parts"][0]["sha256"])
+    assert "ok" in system.restore("--verify", "latest")
+
+
+@pytest.mark.fault(
+    "a run dies before it stores; the next run stores its files", "known by their names"
+)
+def test_what_an_earlier_run_left_is_known_by_its_name(system: System) -> None:
+    (system.source / "a").write_bytes(os.urandom(2 << 20))
+    system.configure(system.whole())
+    assert system.run("-r", "--skip", "STORAGE_LOCAL").returncode == 1
+    assert system.result("--only", "STORAGE_LOCAL")["exit_code"] == 0
+    (item,) = items(system)
+    assert (item["section"], item["kind"]) == ("EARLIER", "fileset")
+    assert (item["stages"], item["sha256"], len(item["parts"])) == (["zstd", "age"], None, 3)
+    assert "not known" in system.restore("--verify", "latest")
+    assert list(system.restored().rglob("a"))
+
+
+def test_the_digest_of_the_config_is_without_its_secrets(system: System) -> None:
+    own = {**system.own("own", "true"), "PARAMETERS": {"X_PASSWORD": "first"}}
+    digests = []
+    for secret in ("first", "second"):
+        own["PARAMETERS"]["X_PASSWORD"] = secret
+        (system.source / "a").write_text("a")
+        system.configure({"OWN": own, **system.whole()})
+        assert system.result()["exit_code"] == 0
+        digests.append(system.manifest()["config"])
+        for path in (system.store / "srv-test").iterdir():
+            path.unlink()
+    assert digests[0] == digests[1]
+    assert dataclasses.asdict(MADE)["config"] != digests[0]
