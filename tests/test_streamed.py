@@ -386,3 +386,71 @@ def test_memory_is_bounded_whatever_the_size(system: System) -> None:
     system.configure({"ZEROS": zeros, "NOISE": noise, **sections}, STREAM="True")
     assert peak(*system.command("-r")) < 200 << 10
     assert not own_files(system)
+
+
+@pytest.mark.parametrize("stream", ["True", "False"])
+@pytest.mark.parametrize(
+    ("size", "code", "says"),
+    [
+        pytest.param(
+            900_000, 3, "the last good run had",
+            marks=pytest.mark.fault("an item shrinks to less than half", "stored, exit 3"),
+        ),
+        pytest.param(
+            1000, 1, "Is a disk not mounted?",
+            marks=pytest.mark.fault("an item shrinks to less than a tenth", "exit 1 (T10)"),
+        ),
+        (2_000_000, 0, ""),
+    ],
+)  # fmt: skip
+def test_an_item_that_shrinks_is_noticed(
+    system: System, stream: str, size: int, code: int, says: str
+) -> None:
+    data = system.source / "data"
+    data.write_bytes(os.urandom(2_500_000))
+    system.configure(system.whole(), STREAM=stream)
+    assert system.result()["exit_code"] == 0
+    data.write_bytes(os.urandom(size))
+    result = system.result()
+    assert result["exit_code"] == code
+    assert says in result["stderr"]
+    assert len(json.loads(system.restore("--list", "--json"))) == (
+        1 if stream == "True" and code == 1 else 2
+    )
+    if code == 1:
+        back = below(system.restored(), system.source)
+        assert (back / "data").stat().st_size == 2_500_000
+        system.configure(system.whole(), STREAM=stream, SHRINK_CHECK="False")
+        assert system.result()["exit_code"] == 0
+
+
+@pytest.mark.fault("a store of the user's own fails", "exit 1, no manifest in it")
+def test_a_store_of_the_users_own_that_fails(system: System) -> None:
+    system.configure(
+        {
+            "OWN": system.own("own", "seq 100000", "source"),
+            "BAD": system.own("bad", "cat > /dev/null; echo 'disk is full' >&2; exit 1", "store"),
+            "STORAGE_LOCAL": execute("storage", DESTINATION="local"),
+        },
+        STREAM="True",
+    )
+    result = system.result()
+    assert result["exit_code"] == 1
+    found = {entry["name"]: entry for entry in result["sections"]}
+    assert found["BAD"]["status"] == "failed"
+    assert found["STORAGE_LOCAL"]["status"] == "ok"
+
+
+@pytest.mark.fault("a store takes parts but no manifest", "exit 1, the sources are kept")
+@pytest.mark.parametrize("stream", ["True", "False"])
+def test_without_a_manifest_a_store_does_not_hold_the_run(system: System, stream: str) -> None:
+    (system.source / "a").write_text("a")
+    system.configure(system.whole(), STREAM=stream)
+    place = system.store / "srv-test"
+    place.mkdir(parents=True)
+    watch = system.own("watch", f"mkdir {place}/$NC_BACKUP_RUN_ID.manifest.json")
+    system.configure({"WATCH": watch, **system.whole()}, STREAM=stream)
+    result = system.result()
+    assert result["exit_code"] == 1
+    assert "the manifest could not be stored" in result["sections"][-1]["message"]
+    assert bool(list((system.work / "encrypted").glob("*"))) if stream == "False" else True

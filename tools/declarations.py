@@ -59,6 +59,11 @@ class General:
         "streamed: a source of which nothing comes for so long is ended (90, 30m, 12h)",
         default=None,
     )
+    shrink_check: bool = option(
+        "compare each item with the last good run: below half of its size a warning, below a "
+        "tenth a failure (is a disk not mounted?)",
+        default=True,
+    )
     leftovers_age: Duration = option(
         "how old what dead runs of this host left in a store must be to be removed",
         default=Duration(86400.0),

@@ -7,6 +7,7 @@ with bounded queues between them. No part can be seen before the whole item has 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import threading
 from collections import deque
@@ -14,12 +15,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from tools import manifest, stream
-from tools.errors import BackupError, StoreError
+from tools.date_str_utils import human_size
+from tools.errors import BackupError, SourceError, StoreError
 from tools.item import Ended, Item, Stage
 from tools.store import Store, Stored, all_or_none
 from tools.stream import Channel, Chunks
 
 PART = 1024 << 20  # bytes of a part where no stage says
+_WORTH = 1 << 20  # bytes: smaller items go up and down without any meaning
+_HALF, _TENTH = 0.5, 0.1  # of what an item was
 _SETTLING = 2  # parts of one store that may still be syncing while the next one comes
 
 
@@ -46,20 +50,51 @@ class Flowed:
     ended: Ended
 
 
+@dataclass(frozen=True)
+class Where:
+    """What the run knows of an item.
+
+    place:    what its names begin with, `<HOSTNAME>/<run id>`
+    advance:  gets the number of each chunk's plain bytes; what it raises ends the item
+    previous: its plain bytes in the last good run; None where there was none to compare with
+    """
+
+    place: str
+    advance: Callable[[int], None]
+    previous: int | None = None
+
+
+def shrunk(size: int, previous: int | None) -> str:
+    """A warning where an item is less than half of what it was; "" for one that is not.
+
+    Raises SourceError below a tenth: a disk that is not mounted is no good backup.
+    """
+    if previous is None or previous < _WORTH or size >= previous * _HALF:
+        return ""
+    what = f"only {human_size(size)}, and the last good run had {human_size(previous)}"
+    if size < previous * _TENTH:
+        hint = "Is a disk not mounted? If it is meant to be so, set SHRINK_CHECK for one run."
+        raise SourceError(what, hint)
+    return what
+
+
+def _with(ended: Ended, warning: str) -> Ended:
+    if not warning:
+        return ended
+    return dataclasses.replace(ended, warnings=(*ended.warnings, warning))
+
+
 def store_item(
     item: Item,
     section: str,
     stages: Sequence[Stage],
     targets: Sequence[Target],
-    place: str,
-    advance: Callable[[int], None],
+    where: Where,
 ) -> Flowed:
     """Let one item flow into every store.
 
-    place: what its names begin with, `<HOSTNAME>/<run id>`. advance: gets how many plain bytes
-    have passed since it was last called; what it raises ends the item. Raises BackupError or
-    OSError where the source or a stage fails, StoreError where no store took it: nothing is
-    visible then.
+    Raises BackupError or OSError where the source or a stage fails, StoreError where no store
+    took it: nothing is visible then.
     """
     plain = stream.Tally()
     with contextlib.ExitStack() as stack:
@@ -67,16 +102,16 @@ def store_item(
         head = next(chunks, b"")
         applied = [stage for stage in stages if not stage.skips(head)]
         ending = item.called(head)
-        words = [place, *map(manifest.quoted, filter(None, (section, item.name)))]
+        words = [where.place, *map(manifest.quoted, filter(None, (section, item.name)))]
         stem = ".".join(words) + ending + "".join(stage.ending for stage in applied)
         size = next((stage.size for stage in reversed(stages) if stage.size), PART)
-        whole = _counted(plain(itertools.chain([head] if head else [], chunks)), advance)
+        whole = _counted(plain(itertools.chain([head] if head else [], chunks)), where.advance)
         *first, last = [stage.forward for stage in applied] or [iter]
         # closed in this order: the threads end before what they read
         fed = stack.enter_context(stream.closed(stream.ahead(stream.flow(whole, *first))))
         fan = stack.enter_context(_Fan(targets, stem))
         parts = fan.take(last(fed), size)
-        ended = item.ended()
+        ended = _with(item.ended(), shrunk(plain.size, where.previous))
         holders = fan.publish(parts)
     return Flowed(
         manifest.Item(

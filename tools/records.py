@@ -63,6 +63,22 @@ def read(place: Store, host: str, run_id: str) -> Manifest:
     return found
 
 
+def newest_good(place: Store, host: str) -> Manifest | None:
+    """The newest good run of a host in a store, as far as its manifests can be read."""
+    for entry in sorted(place.entries(host), key=lambda entry: entry.name, reverse=True):
+        run = manifest.run_of(entry.name.rpartition("/")[2])
+        if not run:
+            continue
+        try:
+            found = read(place, host, run)
+        except (BackupError, OSError) as error:
+            logger.warning("%s: %s", place, error)
+            continue
+        if found.good:
+            return found
+    return None
+
+
 def sweep(place: Store, host: str, run_id: str, age: float) -> list[str]:
     """Remove what dead runs of this host left, once it is older than `age` seconds.
 

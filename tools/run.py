@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from datetime import datetime, timezone
 from pathlib import Path
@@ -13,24 +12,18 @@ from pathlib import Path
 from tools import (
     date_str_utils,
     filesystem_handling,
-    house,
     lock,
-    manifest,
-    mask,
     os_works,
-    records,
     section,
-    streamed,
 )
 from tools.config import Config, Section
 from tools.errors import BackupError, Cancelled, ConfigError, LockedError
 from tools.log import logger
-from tools.manifest import Manifest
 from tools.outcome import Outcome, Step, Watcher
+from tools.recording import Recording
 from tools.result import Result, Status, worst
 from tools.section import Context
 from tools.staged import Staged
-from tools.store import Store
 from tools.streamed import Streamed
 
 _STATE = ".nc-backup-py"  # in WORK_FOLDER: lock, undelivered reports, results of a running run
@@ -97,9 +90,10 @@ class _Run:
                 self._clear(state)
                 stack.callback(_remove_quietly, state / "run")
                 staged = Staged(self.config, state)
-                stores = self._begun(stack)
+                recording = Recording(self.config, self.run_id, self.begin, self.streamed)
+                recording.open(self.chosen, self.context, stack)
                 self._sections(staged)
-                self._record(stores, staged)
+                recording.write(self.steps, staged)
                 if self.streamed is None:
                     staged.remove_stored(self.steps)
             return self._ended()
@@ -161,71 +155,6 @@ class _Run:
             self.watcher.advance if self.watcher else None,
             None if self.streamed is None else self.streamed.size,
         )
-
-    # --- the stores' records
-
-    def _begun(self, stack: ExitStack) -> dict[str, Store]:
-        """The stores of the run, marked: what dead runs left there is removed.
-
-        A store that cannot be reached is for its section to report.
-        """
-        general = self.config.general
-        found = {}
-        for entry in self.chosen:
-            if entry.kind != "store":
-                continue
-            try:
-                place = streamed.opened(entry, self.context(entry))
-                records.begin(place, general.hostname, self.run_id)
-                stack.callback(records.end, place, general.hostname, self.run_id)
-                found[entry.name] = place
-                records.sweep(place, general.hostname, self.run_id, general.leftovers_age)
-            except (BackupError, OSError) as error:
-                logger.warning("%s: %s", entry.name, error)
-        return found
-
-    def _record(self, stores: Mapping[str, Store], staged: Staged) -> None:
-        """A manifest into every store that holds something of this run."""
-        items = {
-            name: list(staged.items(name))
-            if self.streamed is None
-            else [done.item for done in self.streamed.flowed if name in done.holders]
-            for name in stores
-        }
-        everything = {item.called for held in items.values() for item in held}
-        everything |= set(() if self.streamed is None else self.streamed.missing)
-        warnings = [line for step in self.steps for line in step.result.warnings]
-        for name, place in stores.items():
-            if not items[name]:
-                continue
-            made = Manifest(
-                host=self.config.general.hostname,
-                run_id=self.run_id,
-                begin=manifest.stamp(self.begin),
-                end=manifest.now(),
-                mode="staged" if self.streamed is None else "streamed",
-                status=worst(s.result.status for s in self.steps if _concerns(s, name)).value,
-                items=tuple(items[name]),
-                missing=tuple(sorted(everything - {item.called for item in items[name]})),
-                warnings=tuple(mask.text(line) for line in warnings),
-                config=self.config.digest,
-                program=f"nc-backup-py {house.version()}",
-            )
-            try:
-                records.finish(place, made)
-            except (BackupError, OSError) as error:
-                self._unrecorded(name, error)
-
-    def _unrecorded(self, name: str, error: BackupError | OSError) -> None:
-        """Without a manifest the run does not exist in that store."""
-        logger.error("%s: the manifest could not be stored: %s", name, error)
-        for number, step in enumerate(self.steps):
-            if step.name == name:
-                what = f"the manifest could not be stored: {error}"
-                result = dataclasses.replace(
-                    step.result, status=Status.FAILED, message=what, removable=()
-                )
-                self.steps[number] = dataclasses.replace(step, result=result)
 
     # --- the sections
 
@@ -348,11 +277,6 @@ class _Run:
             logger.error("%s, less than half of DISK_SPACE_THRESHOLD (%g %%)", text, threshold)
         elif free < threshold:
             logger.warning("%s, less than DISK_SPACE_THRESHOLD (%g %%)", text, threshold)
-
-
-def _concerns(step: Step, store: str) -> bool:
-    """Whether a section says something of what a store holds: no check, no other store."""
-    return step.kind != "check" and (step.kind != "store" or step.name == store)
 
 
 def _remove_quietly(folder: Path) -> None:

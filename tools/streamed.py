@@ -67,6 +67,7 @@ class Streamed:
         self.targets: list[Target] = []
         self.flowed: list[Flowed] = []
         self.missing: list[str] = []  # items that no store has, SECTION/name
+        self.previous: dict[str, int] = {}  # plain bytes of items in the last good run
 
     @property
     def size(self) -> int:
@@ -190,14 +191,17 @@ class Streamed:
         """One item from its source into the stores; whatever happens is kept as its result."""
         entry = source.section
         context = self._contexts(entry)
-        place = f"{context.config.general.hostname}/{context.run_id}"
+        called = f"{entry.name}/{item.name}" if item.name else entry.name
+        where = flow.Where(
+            f"{context.config.general.hostname}/{context.run_id}",
+            source.count,
+            self.previous.get(called),
+        )
         source.began = source.began or time.monotonic()
         source.moved = time.monotonic()
         try:
             source.count(0)  # not even begun, where the section has been stopped
-            done = flow.store_item(
-                item, entry.name, self._made or [], self.targets, place, source.count
-            )
+            done = flow.store_item(item, entry.name, self._made or [], self.targets, where)
         except (BackupError, OSError) as error:
             self._lost(source, item, error)
         except Exception as bug:  # noqa: BLE001  (a bug is a failure of this item alone)
