@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,7 @@ from tools.result import Status
 ROOT = plugin.ROOT
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 EXAMPLES = sorted(path.name for path in (ROOT / "conf/examples").iterdir())
+STREAMED = ("LEDGER", "LABEL", "VAULT")  # sections of the guide for a streamed run
 ADDING = (ROOT / "docs/adding-a-module.md").read_text(encoding="utf-8")
 
 
@@ -113,6 +115,34 @@ def test_the_changelog_names_the_version() -> None:
     assert f"\n## {version[1]}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
+def sections_of_the_guide() -> dict[str, Any]:
+    """What the guide shows of conf.json."""
+    given = [json.loads(f"{{{text}}}") for text in fences(ADDING, "json") if "ACTION" in text]
+    return {name: section for entry in given for name, section in entry.items()}
+
+
+@pytest.mark.needs("perl")
+def test_the_streamed_modules_of_the_guide_run_and_restore(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vault = tmp_path / "vault"
+    monkeypatch.setenv("VAULT", str(vault))
+    whole = system.System(tmp_path)
+    whole.module("ledger", fences(ADDING, "bash")[1], "ledger.bash")
+    whole.module("label", fences(ADDING, "perl")[1], "label.pl")
+    whole.module("vault", fences(ADDING, "bash")[2], "vault.bash")
+    sections = sections_of_the_guide()
+    flow = {name: sections[name] for name in ("LEDGER", "LABEL")}
+    flow |= {"COMPRESSION": system.execute("compression"), "VAULT": sections["VAULT"]}
+    whole.configure(flow, STREAM="True")
+    result = whole.result()
+    assert result["exit_code"] == 0, result
+    assert not list(vault.rglob(".*"))
+    back = whole.restored() / "LEDGER"
+    assert back.read_text().startswith("date,account,amount\n2026-01-01,1,10.00\n")
+    assert len(back.read_text().splitlines()) == 1001
+
+
 @pytest.mark.needs("perl")
 def test_the_modules_of_the_guide_run(tmp_path: Path) -> None:
     """Bash, perl, Python and a class, each with the section that the guide gives it."""
@@ -121,10 +151,10 @@ def test_the_modules_of_the_guide_run(tmp_path: Path) -> None:
     whole.module("title", fences(ADDING, "perl")[0], "title.pl")
     whole.module("notes", fences(ADDING, "python")[0])
     whole.module("greeting", fences(ADDING, "python")[1])
-    given = [json.loads(f"{{{text}}}") for text in fences(ADDING, "json") if "ACTION" in text]
-    sections = {name: section for entry in given for name, section in entry.items()}
-    assert set(sections) == {"INVENTORY", "TITLE", "GREETING"}
-    whole.configure({**sections, "NOTES": system.execute("notes", TEXT="as it stands: $(id)")})
+    sections = sections_of_the_guide()
+    assert set(sections) == {"INVENTORY", "TITLE", "GREETING", *STREAMED}
+    staged = {name: section for name, section in sections.items() if name not in STREAMED}
+    whole.configure({**staged, "NOTES": system.execute("notes", TEXT="as it stands: $(id)")})
     result = whole.result()
     assert result["exit_code"] == 0, result
     (note,) = (whole.work / "notes").iterdir()

@@ -9,12 +9,12 @@ import shutil
 import stat
 import subprocess
 import tempfile
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tools.errors import BackupError
-from tools.filesystem_handling import files_below
 
 ROOT = Path(__file__).resolve().parents[1]
 _EXAMPLE = ROOT / "conf/examples/local.json"
@@ -25,7 +25,7 @@ _TAIL = 5  # lines of a failed program that are shown
 
 
 def demo(python: Path) -> int:
-    """Back up, decrypt, restore, compare. Raises BackupError at the first thing that is wrong."""
+    """Back up, verify, restore, compare. Raises BackupError at the first thing that is wrong."""
     place = Path(tempfile.mkdtemp(prefix="nc-backup-demo-")).resolve()
     source, restored = place / "source", place / "restored"
     key, conf = place / "key_file", place / "conf.json"
@@ -36,21 +36,22 @@ def demo(python: Path) -> int:
     print(f"2. an age key in {key}, readable by you alone")
     _configure(conf, place, source, key)
     _run([python, ROOT / "backup.py", "-r", "-c", conf])
-    first, parts = _stored(place / "store")
-    print(f"3. backup.py -r -c {conf}: {len(parts)} encrypted parts in {first.parent}")
-    archive = _decrypted(python, first, key, place)
-    print(f"4. encryption.py -d: {archive}, every part verified")
-    names = _run(["tar", "--list", "--file", archive]).splitlines()
-    restored.mkdir()
-    same_owner = ["--same-owner", "--numeric-owner"] if os.geteuid() == 0 else []
-    _run(["tar", "-x", "-p", *same_owner, "-f", archive, "-C", restored])
-    print(f"5. tar x: {len(names)} entries in {restored}")
-    _compare(source, restored / source.relative_to("/"))
-    print("6. contents, modes, times, owners, links and holes are equal to the source")
-    _without_us(parts, key, archive)
+    item = _stored(place / "store")
+    print(f"3. backup.py -r -c {conf}: one stream, {len(item['parts'])} encrypted parts")
+    restore: list[str | Path] = [python, ROOT / "restore/restore.py", "-c", conf]
+    print(f"4. restore.py -c {conf} --list:")
+    print(textwrap.indent(_run([*restore, "--list"]).rstrip(), "   "))
+    _run([*restore, "--verify", "latest"])
+    print("5. restore.py --verify latest: every part read, decrypted, decompressed and checked")
+    _run([*restore, "--restore", "latest", "--destination", restored])
+    print(f"6. restore.py --restore latest --destination {restored}")
+    _compare(source, restored / "FILESET" / source.relative_to("/"))
+    print("   contents, modes, times, owners, links and holes are equal to the source")
+    _without_us(place / "store/demo", item, key)
     print(
-        f"\nWhat to do next: look at {conf}, put your own folders and a store on another disk "
-        "into a copy of it,\nkeep a copy of the key file elsewhere, and read README.md. "
+        f"\nWhat to do next: copy {conf}, put your own folders and a store on another disk "
+        "into it,\nkeep a copy of the key file elsewhere, and read README.md. How to restore "
+        f"without this program\nstands beside the parts: {place}/store/demo/*.RECOVERY.txt\n"
         f"This demo is removed with: rm -r {place}"
     )
     return 0
@@ -98,7 +99,8 @@ def _make_source(source: Path) -> None:
         sparse.truncate(_HOLE)
         sparse.seek(_HOLE // 2)
         sparse.write(b"in the middle of nothing")
-    (odd / "-rf").chmod(0o4751)
+    # only root gets a set-id bit back: another user would hand out rights that were not his
+    (odd / "-rf").chmod(0o4751 if os.geteuid() == 0 else 0o751)
     os.utime(odd / "two  spaces", ns=(_NANOSECONDS, _NANOSECONDS))
 
 
@@ -140,45 +142,13 @@ def _configure(conf: Path, place: Path, source: Path, key: Path) -> None:
     conf.chmod(0o600)
 
 
-def _stored(store: Path) -> tuple[Path, list[Path]]:
-    """The first part, and all parts in numeric order, of the one item in the store."""
-    parts = [
-        path for path in (files_below(store) if store.is_dir() else ()) if path.suffix[1:].isdigit()
-    ]
-    parts.sort(key=lambda path: int(path.suffix[1:]))
-    if not parts or parts[0].suffix != ".000" or len({path.stem for path in parts}) != 1:
-        raise BackupError(f"the demo failed: {store} does not hold one whole set of parts")
-    return parts[0], parts
-
-
-def _decrypted(python: Path, first: Path, key: Path, place: Path) -> Path:
-    """Decrypt with the documented command and decompress: the tar archive."""
-    decrypted = place / "decrypted"
-    decrypted.mkdir()
-    program = ROOT / "encryption/encryption.py"
-    common = str(first).removesuffix("000")
-    words: list[str | Path] = [
-        "--KEY_FILE",
-        key,
-        "--OBJECTIVES",
-        common,
-        "--DESTINATION",
-        decrypted,
-    ]
-    _run([python, program, "-d", *words, "--HOME_FOLDER", ROOT])
-    found = list(files_below(decrypted))
+def _stored(store: Path) -> dict[str, Any]:
+    """The one item of the one run in the store, as its manifest has it."""
+    found = list(store.glob("demo/*.manifest.json"))
     if len(found) != 1:
-        raise BackupError(f"the demo failed: {len(found)} files in {decrypted} instead of one")
-    if found[0].suffix != ".zst":
-        return found[0]
-    archive = found[0].with_suffix("")
-    undo = (
-        "import sys, zstandard\n"
-        "with open(sys.argv[1], 'rb') as source, open(sys.argv[2], 'xb') as target:\n"
-        "    zstandard.ZstdDecompressor().copy_stream(source, target)\n"
-    )
-    _run([python, "-c", undo, found[0], archive])
-    return archive
+        raise BackupError(f"the demo failed: {len(found)} manifests in {store} instead of one")
+    (item,) = json.loads(found[0].read_text(encoding="utf-8"))["items"]
+    return dict(item)
 
 
 def _facts(top: Path) -> dict[bytes, tuple[object, ...]]:
@@ -212,28 +182,17 @@ def _compare(source: Path, restored: Path) -> None:
         raise BackupError(f"the demo failed: {os.fsdecode(min(extra))!r} came back but never was")
 
 
-def _without_us(parts: Sequence[Path], key: Path, archive: Path) -> None:
+def _without_us(folder: Path, item: dict[str, Any], key: Path) -> None:
     """Show, and where they are installed run, the standard programs that do the same."""
-    shown = f"cat {shlex.quote(str(parts[0]).removesuffix('000'))}* | age -d -i {key} | zstd -d"
-    print(f"7. without us, with standard programs: {shown} | tar t")
+    names = [part["name"] for part in item["parts"]]
+    pattern = f"{shlex.quote(str(folder / names[0].removesuffix('000')))}*"
+    shown = f"cat {pattern} | age -d -i {shlex.quote(str(key))} | zstd -d"
+    print(f"7. without us, with standard programs: {shown} | tar x")
     missing = [name for name in ("age", "zstd") if shutil.which(name) is None]
     if missing:
         print(f"   (not tried: {' and '.join(missing)} not installed)")
         return
-    with tempfile.TemporaryFile() as joined, tempfile.TemporaryFile() as opened:
-        for part in parts:
-            with part.open("rb") as piece:
-                shutil.copyfileobj(piece, joined)
-        joined.seek(0)
-        for command, given, taken in (
-            (["age", "-d", "-i", str(key)], joined, opened),
-            (["zstd", "-d", "-q", "-c"], opened, joined),
-        ):
-            taken.seek(0)
-            taken.truncate()
-            if subprocess.run(command, stdin=given, stdout=taken, check=False).returncode != 0:
-                raise BackupError(f"the demo failed: {command[0]} cannot read the backup")
-            taken.seek(0)
-        if joined.read() != archive.read_bytes():
-            raise BackupError("the demo failed: age and zstd give another archive than we do")
+    said = _run(["sh", "-c", f"{shown} | sha256sum"])
+    if said.split()[0] != item["sha256"]:
+        raise BackupError("the demo failed: age and zstd give another archive than was backed up")
     print("   tried: the same archive, byte for byte")

@@ -21,7 +21,7 @@ from tools.errors import BackupError, ConfigError
 ROOT = Path(__file__).resolve().parents[1]
 USAGE = """usage: python3 setup.py VERB
 
-demo     back up, encrypt, decrypt and restore a real folder in a temporary place
+demo     back up, verify, restore and compare a real folder in a temporary place
 test     ruff, mypy, and the tests under this, the oldest and the newest Python found
 install  put the system into its places (not built yet)"""
 _SETUPTOOLS = ("build", "bdist", "sdist", "develop", "egg_info", "dist_info", "editable_wheel")

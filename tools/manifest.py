@@ -22,7 +22,6 @@ from tools.errors import BackupError
 VERSION = 1
 ENDING = ".manifest.json"
 RECOVERY = ".RECOVERY.txt"
-RUNNING = ".RUNNING"  # stands in a store while a run goes on: who it is
 _NAME = re.compile(rf"(?P<run_id>\d{{8}}_\d{{6}}){re.escape(ENDING)}")
 _RUN_ID = re.compile(r"\d{8}_\d{6}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")

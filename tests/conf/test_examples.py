@@ -15,7 +15,10 @@ from tools.errors import ConfigError
 
 CONF = plugin.ROOT / "conf"
 EXAMPLES = sorted((CONF / "examples").glob("*.json"))
-OWN = {"dump/dump.sh", "count/count.pl", "export/export.py", "sync/sync.sh", "check/check.py"}
+OWN = {
+    *("dump/dump.sh", "count/count.pl", "export/export.py", "sync/sync.sh", "check/check.py"),
+    *("ledger/ledger.bash", "label/label.pl", "vault/vault.bash"),
+}
 
 
 @pytest.fixture
