@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tools.errors import StageError
-from tools.stream import CHUNK, Chunks
+from tools.stream import CHUNK, Chunks, gathered
 
 _JOB = 2 << 20  # bytes that one zstd thread takes at a time, at least
 _MOST_JOB = 4 << 20  # and at most: larger ones cost less time and more memory
@@ -85,7 +85,8 @@ def _unzstd(chunks: Chunks) -> Iterator[bytes]:
     # Four bytes can stand for 128 KiB (RFC 8878, RLE block): small bites bound the memory.
     bites = (chunk[at : at + _BITE] for chunk in chunks for at in range(0, len(chunk), _BITE))
     unpacker = zstandard.ZstdDecompressor(max_window_size=1 << 31)
-    yield from _members(bites, "zstd", unpacker.decompressobj, zstandard.ZstdError)
+    plain = _members(bites, "zstd", unpacker.decompressobj, zstandard.ZstdError)
+    yield from gathered(plain)
 
 
 def _gzip(chunks: Chunks, level: int, _threads: int) -> Iterator[bytes]:

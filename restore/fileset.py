@@ -109,7 +109,8 @@ def _pass(
         plain = archive(chunks, ending)
         rules = tarformat.Rules(privileged=privileged)
         chosen = None if wanted is None else _either(wanted, more)
-        checked = members.checked(plain, rules, found.take, chosen)
+        safe = members.checked(plain, rules, found.take, chosen)
+        checked = stream.ahead(stream.gathered(safe))
         try:
             stream.drained(process.output(command(target), given=checked, env=_environment()))
         except SourceError as error:

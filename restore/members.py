@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 else:
     tarformat = plugin.load("restore/tarformat.py")
 
-_GATHERED = 1 << 18  # bytes that are handed on together
 _SET_ID = 0o6000
 
 
@@ -69,27 +68,18 @@ def checked(
     source = tarformat.Source(chunks)
     checks = _Checks(rules)
     choice = _Choice(wanted) if wanted is not None else None
-    gathered: list[bytes] = []
-    size = 0
     while (found := tarformat.following(source, rules)) is not None:
         member, header, stored = found
         member, header = checks.take(member, header)
         first = [header] if choice is None else choice.take(member, header)
         goes_on = bool(header and first)
         if goes_on:
-            gathered += first
-            size += len(header)
+            yield from first
             if seen is not None:
                 seen(member)
         for piece in source.data(stored):
             if goes_on:
-                gathered.append(piece)
-                size += len(piece)
-                if size >= _GATHERED:
-                    yield b"".join(gathered)
-                    gathered, size = [], 0
-    if gathered:
-        yield b"".join(gathered)
+                yield piece
     source.end()
     yield tarformat.ZEROS * 2
     if choice is not None:

@@ -174,7 +174,7 @@ class _Session:
 
     @staticmethod
     def _unreadable(run: runs.Found) -> Step:
-        return Step(run.run_id, "check", Result(Status.FAILED, run.trouble))
+        return Step(run.run_id, "item", Result(Status.FAILED, run.trouble))
 
     def _verified(self, run: reading.Run, item: Item, advance: Callable[[int], None]) -> Result:
         """One item, as far as the level goes. Raises BackupError or OSError."""
@@ -292,7 +292,7 @@ class _Session:
             seconds = time.monotonic() - began
             if watcher:
                 watcher.end(name, result, seconds)
-            steps.append(Step(name, "check", result, seconds))
+            steps.append(Step(name, "item", result, seconds))
         return steps
 
     def _ended(self, made: Manifest | None, steps: Sequence[Step]) -> int:

@@ -49,11 +49,12 @@ class Outcome:
 
     @property
     def size(self) -> str:
-        """The size that a size plugin measured, else of what a store took, else N/A."""
+        """What a size plugin measured, else what a store took or a restore gave, or N/A."""
         for step in reversed(self.steps):
             if step.result.size:
                 return step.result.size
         stored = max((s.result.bytes for s in self.steps if s.kind == "store"), default=0)
+        stored = stored or sum(s.result.bytes for s in self.steps if s.kind == "item")
         return date_str_utils.human_size(stored) if stored else "N/A"
 
     def troubles(self) -> tuple[str, ...]:

@@ -174,8 +174,7 @@ def output(  # noqa: PLR0913  (as subprocess.Popen, by name)
     with started(argv, env=env, stdin=stdin, folder=folder) as group:
         assert group.popen.stdout is not None and group.popen.stderr is not None  # noqa: S101, PT018
         with group.popen.stdout as pipe:
-            with contextlib.suppress(PermissionError):  # over the limit: it stays small
-                fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, CHUNK)
+            _widen(pipe)
             group.drain(group.popen.stderr, said.take)
             feeder = _Feeder(group, given) if given else None
             try:
@@ -192,6 +191,12 @@ def output(  # noqa: PLR0913  (as subprocess.Popen, by name)
                 raise failure(f"{group.name} {ended(code)}", hint=said.text())
             if feeder is not None and feeder.unread:
                 raise failure(f"{group.name} ended well, and left a part of its input unread")
+
+
+def _widen(pipe: IO[bytes]) -> None:
+    """As much room as a chunk takes, so that neither side waits for every page."""
+    with contextlib.suppress(PermissionError):  # over the limit: it stays small
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, CHUNK)
 
 
 class Said:
@@ -226,6 +231,7 @@ class _Feeder:
     def _work(self) -> None:
         pipe = self._group.popen.stdin
         assert pipe is not None  # noqa: S101
+        _widen(pipe)
         try:
             for chunk in self._given:
                 pipe.write(chunk)

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from tools import filesystem_handling
 
+_GATHERED = 1 << 18  # bytes from which on a chunk is large enough
 _AHEAD = 4  # chunks that wait between two threads
 CHUNK = 1 << 20  # bytes; large enough that Python's share of the work does not show
 
@@ -60,6 +61,23 @@ def closed(chunks: Iterator[bytes]) -> Iterator[Iterator[bytes]]:
         close = getattr(chunks, "close", None)
         if close is not None:
             close()
+
+
+def gathered(chunks: Chunks) -> Iterator[bytes]:
+    """A stage that changes nothing but the size of small chunks: it joins them.
+
+    Each chunk costs a switch between threads, whatever its size.
+    """
+    waiting: list[bytes] = []
+    size = 0
+    for chunk in chunks:
+        waiting.append(chunk)
+        size += len(chunk)
+        if size >= _GATHERED:
+            yield b"".join(waiting)
+            waiting, size = [], 0
+    if waiting:
+        yield b"".join(waiting)
 
 
 class Tally:

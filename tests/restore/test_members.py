@@ -198,7 +198,7 @@ HOSTILE: list[tuple[str, str, bytes]] = [
     (
         "a symbolic link in the place of a folder",
         "way",
-        make(BEFORE, ("file", "way/x", b""), ("symlink", "way", "/etc")),
+        make(BEFORE, ("file", "way/honest", b""), ("symlink", "way", "/etc")),
     ),
 ]
 
