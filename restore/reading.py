@@ -74,7 +74,10 @@ def plain(run: Run, item: Item, undo: Undo, advance: Callable[[int], None]) -> I
         chunks = undo(stage)(stream.ahead(chunks))
     tally = stream.Tally()
     try:
-        yield from tally(stream.ahead(chunks) if item.stages else chunks)
+        for chunk in tally(stream.ahead(chunks) if item.stages else chunks):
+            if item.size is not None and tally.size > item.size:
+                raise DamagedError(f"{item.called} is longer than {item.size} bytes", _AGAIN)
+            yield chunk
     except StageError:
         stream.drained(sealed(run, item))  # which part it is says more than what is in it
         raise

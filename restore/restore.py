@@ -213,6 +213,9 @@ class _Session:
                 error=True,
             )
         target.refuse(given.destination, overwrite=given.overwrite)
+        size = sum(item.size or 0 for item in items)
+        if not given.path and (warning := target.tight(given.destination, size)):
+            terminal.say(f"warning: {warning}", error=True)
         with terminal.watcher(quiet=given.json) as watcher:
             steps = self._steps(
                 items, lambda item, advance: self._restored(run, item, advance), watcher

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from tools import filesystem_handling, manifest, stream
+from tools.date_str_utils import human_size
 from tools.errors import ConfigError
 from tools.manifest import Item
 
@@ -32,6 +33,15 @@ def refuse(folder: Path, *, overwrite: bool) -> None:
             )
     elif not folder.parent.is_dir():
         raise ConfigError(f"DESTINATION: {folder.parent} is no folder", "Make it first.")
+
+
+def tight(folder: Path, size: int) -> str:
+    """A warning where so many bytes may not fit; "" where they do. Advice: disks compress."""
+    there = folder if folder.is_dir() else folder.parent
+    free = shutil.disk_usage(there).free
+    if size <= free:
+        return ""
+    return f"{there} has {human_size(free)} free, and the items have {human_size(size)}"
 
 
 def place_of(item: Item) -> Path:

@@ -206,15 +206,18 @@ def test_a_cut_manifest_is_refused(system: System, share: float) -> None:
     assert "no whole manifest" in text
 
 
-@pytest.mark.fault(
-    "a manifest whose digest of the data was altered", "found at the end, nothing left"
-)
+@pytest.mark.fault("a manifest whose digest or size of the data was altered", "found, nothing left")
 def test_the_data_must_be_what_was_backed_up(system: System) -> None:
-    change(system, lambda given: given["items"][0].update(sha256="0" * 64))
     out = system.folder / "out"
     words = ("--restore", "latest", "--destination", str(out))
-    assert "is not what was backed up" in system.restore(*words, code=1)
-    assert not out.exists()
+    for key, value, said in (
+        ("sha256", "0" * 64, "is not what was backed up"),
+        ("size", 1 << 40, f"bytes instead of {1 << 40}"),
+        ("size", 1, "is longer than 1 bytes"),
+    ):
+        change(system, lambda given: given["items"][0].update({key: value}))  # noqa: B023
+        assert said in system.restore(*words, code=1)
+        assert not out.exists()
 
 
 @pytest.mark.fault("the wrong key", "said so, nothing left")

@@ -190,6 +190,7 @@ def test_a_full_disk_leaves_nothing(system: System) -> None:
         out = place / "out"
         text = system.restore("--restore", "latest", "--destination", str(out), code=1)
         assert "No space left" in text
+        assert f"warning: {place} has 1.00 MB free, and the items have" in text
         assert list(place.iterdir()) == []
     finally:
         subprocess.run(["umount", str(place)], check=True)
