@@ -154,38 +154,46 @@ class Streamed:
     ) -> None:
         """Work through the tasks in threads, and look after time limits meanwhile."""
         general = self._contexts(sources[0].section).config.general
-        workers = [
-            threading.Thread(target=self._work, args=(tasks,), daemon=True)
-            for _ in range(min(general.parallel, tasks.qsize()))
-        ]
+        # Not Thread.join: interrupted by a signal, it may take a living thread for a dead one
+        # (https://github.com/python/cpython/issues/90882).
+        ended: queue.SimpleQueue[None] = queue.SimpleQueue()
+        living = 0
         try:
-            for worker in workers:
-                worker.start()
-            while living := [worker for worker in workers if worker.is_alive()]:
+            for _ in range(min(general.parallel, tasks.qsize())):
+                threading.Thread(target=self._work, args=(tasks, ended), daemon=True).start()
+                living += 1
+            while living:
                 for source in sources:
                     self._limit(source)
                 if advance is not None:
                     advance(sum(source.size for source in sources))
-                living[0].join(_TICK)
+                living -= _ended(ended, _TICK)
         except BaseException:
             for source in sources:
                 source.stopped = source.stopped or "the run was ended"
             for source in sources:
                 process.end_all(source.section.name)
             until = time.monotonic() + _LINGER
-            for worker in workers:
-                worker.join(max(0.0, until - time.monotonic()))
+            while living and time.monotonic() < until:
+                living -= _ended(ended, _TICK)
             raise
 
-    def _work(self, tasks: queue.SimpleQueue[tuple[_Source, Item]]) -> None:
+    def _work(
+        self,
+        tasks: queue.SimpleQueue[tuple[_Source, Item]],
+        ended: queue.SimpleQueue[None],
+    ) -> None:
         """One thread: item after item."""
-        while True:
-            try:
-                source, item = tasks.get_nowait()
-            except queue.Empty:
-                return
-            process.owner.set(source.section.name)
-            self._one(source, item)
+        try:
+            while True:
+                try:
+                    source, item = tasks.get_nowait()
+                except queue.Empty:
+                    return
+                process.owner.set(source.section.name)
+                self._one(source, item)
+        finally:
+            ended.put(None)
 
     def _one(self, source: _Source, item: Item) -> None:
         """One item from its source into the stores; whatever happens is kept as its result."""
@@ -277,6 +285,15 @@ class Streamed:
         if not self.flowed:
             return Result(Status.FAILED, "nothing was stored: no source gave a whole item")
         return Result(Status.OK, told, items=target.parts, bytes=target.size)
+
+
+def _ended(ended: queue.SimpleQueue[None], seconds: float) -> int:
+    """Wait for a thread to end: 1 where one has, 0 where the time is over."""
+    try:
+        ended.get(timeout=seconds)
+    except queue.Empty:
+        return 0
+    return 1
 
 
 def _stop(source: _Source, reason: str) -> None:
