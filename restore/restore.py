@@ -29,12 +29,13 @@ from tools.outcome import Outcome, Step, Watcher
 from tools.result import Result, Status, of_error, worst
 
 if TYPE_CHECKING:
-    from restore import fileset, origin, reading, runs, target
+    from restore import fileset, origin, reading, runs, server, target
 else:
     fileset = plugin.load("restore/fileset.py")
     origin = plugin.load("restore/origin.py")
     reading = plugin.load("restore/reading.py")
     runs = plugin.load("restore/runs.py")
+    server = plugin.load("restore/server.py")
     target = plugin.load("restore/target.py")
 
 _LEVELS = ("presence", "sha256", "full")
@@ -71,6 +72,12 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     which.add_argument("--overwrite", action="store_true", help="a folder that is not empty")
     which.add_argument("--level", choices=_LEVELS, default="full", help="of --verify")
     which.add_argument("--dry-run", action="store_true", help="show what would be written")
+    to = parser.add_argument_group("databases into a server, instead of files")
+    to.add_argument("--to-host", default="", metavar="HOST", help="a name, or a folder of sockets")
+    to.add_argument("--to-port", type=int, metavar="PORT")
+    to.add_argument("--to-user", default="", metavar="USER")
+    to.add_argument("--to-credentials", type=Path, metavar="FILE", help="logins of the client")
+    to.add_argument("--to-database", default="", metavar="NAME", help="another name")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--insecure-permissions", action="store_true", help="as in backup.py")
     return parser.parse_args(argv)
@@ -82,8 +89,7 @@ def main(argv: Sequence[str]) -> int:
     os_works.harden()
     os_works.catch_signals()
     try:
-        if given.restore and not (given.destination or given.dry_run):
-            raise ConfigError("--restore needs --destination", "Name a new or empty folder.")
+        server.check(given)
         with tempfile.TemporaryDirectory(prefix="nc-restore-") as scratch:
             return _Session(given, origin.of(given, Path(scratch))).answer()
     except (BackupError, OSError) as error:
@@ -205,6 +211,8 @@ class _Session:
             if not items:
                 raise ConfigError("--path: none of these items holds files", "Leave it out.")
         reading.refuse_absent(run, items)
+        if given.to_host:
+            items = server.chosen(items, given)
         if given.dry_run:
             return self._dry(run, items)
         if not run.manifest.good:
@@ -212,10 +220,11 @@ class _Session:
                 f"warning: run {run.manifest.run_id} is not good ({run.manifest.status})",
                 error=True,
             )
-        target.refuse(given.destination, overwrite=given.overwrite)
-        size = sum(item.size or 0 for item in items)
-        if not given.path and (warning := target.tight(given.destination, size)):
-            terminal.say(f"warning: {warning}", error=True)
+        if given.destination:
+            target.refuse(given.destination, overwrite=given.overwrite)
+            size = sum(item.size or 0 for item in items)
+            if not given.path and (warning := target.tight(given.destination, size)):
+                terminal.say(f"warning: {warning}", error=True)
         with terminal.watcher(quiet=given.json) as watcher:
             steps = self._steps(
                 items, lambda item, advance: self._restored(run, item, advance), watcher
@@ -236,6 +245,9 @@ class _Session:
             found: Iterator[bytes] = reading.plain(run, item, self.origin.undo, advance)
             return found
 
+        if given.to_host:
+            loaded: Result = server.into(item, again, given)
+            return loaded
         goal = given.destination / target.place_of(item)
         with target.staging(given.destination, overwrite=given.overwrite) as staging:
             place = staging / target.place_of(item)
@@ -263,7 +275,7 @@ class _Session:
             target.refuse(self.given.destination, overwrite=self.given.overwrite)
         below = self.given.destination or Path("DESTINATION")
         for item in items:
-            goal = below / target.place_of(item)
+            goal = server.goal(item, self.given) or below / target.place_of(item)
             size = "unknown size" if item.size is None else f"{item.size} bytes"
             terminal.say(f"{goal}: {item.kind} {item.called} of run {run.manifest.run_id}, {size}")
             if item.kind == "fileset":

@@ -127,12 +127,13 @@ def chosen(store: Store, host: str, wanted: str) -> Manifest:
 
 
 def items(made: Manifest, section: str, item: str) -> Sequence[manifest.Item]:
-    """The items that are meant. Raises ConfigError where there are none."""
-    wanted = [
-        entry
-        for entry in made.items
-        if section in ("", entry.section) and item in ("", entry.name, entry.called)
-    ]
+    """The items that are meant, a database also by its name alone (`shop` for `3306/shop`).
+
+    Raises ConfigError where there are none.
+    """
+    of_section = [entry for entry in made.items if section in ("", entry.section)]
+    wanted = [entry for entry in of_section if item in ("", entry.name, entry.called)]
+    wanted = wanted or [entry for entry in of_section if item == entry.name.partition("/")[2]]
     if not wanted:
         there = ", ".join(entry.called for entry in made.items)
         raise ConfigError(

@@ -47,6 +47,8 @@ def tight(folder: Path, size: int) -> str:
 def place_of(item: Item) -> Path:
     """Where an item goes below the destination: SECTION, and the item's name where it has one."""
     words = PurePosixPath(item.section, *filter(None, item.name.split("/"))).parts
+    if item.kind != "fileset":
+        words = (*words[:-1], words[-1] + item.ending)
     return Path(*(manifest.quoted(word) if word in (".", "..", "/") else word for word in words))
 
 

@@ -29,6 +29,10 @@ class SourceError(BackupError):
     """What was to be backed up could not be read whole."""
 
 
+class RetryError(SourceError):
+    """The source changed under the dump: a whole new one may be good."""
+
+
 class StageError(BackupError):
     """A stage (compression, encryption) could not do its work, or its input is damaged."""
 

@@ -10,6 +10,8 @@ from tools import plugin
 
 MODULES = {
     "filesbackup/filesbackup.py": "source",
+    "mysql_backup/mysql_dump.py": "source",
+    "postgres/postgres.py": "source",
     "compression/compression.py": "stage",
     "encryption/encryption.py": "stage",
     "storage/storage.py": "store",
@@ -55,3 +57,17 @@ _STAGES = {
 def undoes(stage: str) -> str:
     """The module that has the inverse of a stage; "" for a filter of the user's own."""
     return _STAGES.get(stage, "")
+
+
+# What restores items into a server, by their kind in the manifest: its `into`.
+_SERVERS = {
+    "mysql": "mysql_backup/mysql_dump.py",
+    "mysql-users": "mysql_backup/mysql_dump.py",
+    "postgres": "postgres/postgres.py",
+    "postgres-roles": "postgres/postgres.py",
+}
+
+
+def restores(kind: str) -> str:
+    """The module that restores a kind of item into a server; "" where none does."""
+    return _SERVERS.get(kind, "")

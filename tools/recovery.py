@@ -16,6 +16,12 @@ _UNDO = {
     "xz": "xz -dc",
 }
 _PACKED = {".gz": "gzip -dc", ".bz2": "bzip2 -dc", ".xz": "xz -dc", ".zst": "zstd -dc"}
+_LOAD = {  # how a database gets back into a server
+    "mysql": "mysql -e {quoted} && mysql --binary-mode --database={name} < {file}",
+    "mysql-users": "mysql --binary-mode --database=mysql < {file}",
+    "postgres": "createdb -T template0 -- {name} && pg_restore --exit-on-error -d {name} {file}",
+    "postgres-roles": "psql -X -d postgres -f {file}",
+}
 _HEAD = """\
 How to restore run {run_id} of {host} without nc-backup-py
 {line}
@@ -75,6 +81,10 @@ def _item(number: int, item: Item) -> list[str]:
     lines += ["    " + " \\\n      | ".join(commands) + ' && echo "restored"']
     if item.sha256 is not None:
         lines += ["", f"   Its data before the first stage has the SHA-256 {item.sha256}."]
+    if load := _LOAD.get(item.kind):
+        name = item.name.partition("/")[2]
+        words = {"file": _file(item), "name": shlex.quote(name), "quoted": _quoted(name)}
+        lines += ["", "   Into a server: " + load.format(**words)]
     for warning in item.warnings[:10]:
         lines += [f"   Not in it: {_plain(warning)}"]
     return [*lines, ""]
@@ -112,5 +122,14 @@ def _end(item: Item) -> str:
     """What takes the plain data."""
     if item.kind == "fileset":
         return 'tar -x -p --numeric-owner --acls --xattrs --xattrs-include="*" -C "$TARGET" -f -'
-    name = item.called.replace("/", "_")
-    return f'cat > "$TARGET"/{shlex.quote(name)}'
+    return f"cat > {_file(item)}"
+
+
+def _file(item: Item) -> str:
+    """The file that an item becomes which is no fileset."""
+    return f'"$TARGET"/{shlex.quote(item.called.replace("/", "_") + item.ending)}'
+
+
+def _quoted(name: str) -> str:
+    """A command of SQL that makes the database, as one word."""
+    return shlex.quote("CREATE DATABASE `" + name.replace("`", "``") + "`")

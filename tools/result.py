@@ -71,6 +71,7 @@ class Made:
     stage:  the stage in between ("zstd"); of a source what kind of item it is ("fileset")
     size, sha256: of what was read; of a source or where unknown -1 and ""
     facts:  versions of tools, positions
+    name:   of a source: what the item is called within its section
     """
 
     files: tuple[str, ...]
@@ -79,6 +80,7 @@ class Made:
     size: int = -1
     sha256: str = ""
     facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    name: str = ""
 
     @classmethod
     def from_dict(cls, given: Mapping[str, Any]) -> Made:
@@ -90,6 +92,7 @@ class Made:
             size=int(given.get("size", -1)),
             sha256=str(given.get("sha256", "")),
             facts={str(key): str(value) for key, value in given.get("facts", {}).items()},
+            name=str(given.get("name", "")),
         )
 
 

@@ -112,7 +112,9 @@ class Staged:
         if said is None:
             return item
         ending = path[path.rindex(".tar") :] if ".tar" in path else ""
-        return dataclasses.replace(item, name="", kind=said.stage, ending=ending, facts=said.facts)
+        return dataclasses.replace(
+            item, name=said.name, kind=said.stage, ending=ending, facts=said.facts
+        )
 
     def _bundle(
         self, made: Made, stages: Sequence[str], parts: tuple[manifest.Part, ...]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tools import date_str_utils, flow, own, plugin, process, section
+from tools import date_str_utils, dump, flow, own, plugin, process, section
 from tools.config import Section
 from tools.errors import BackupError
 from tools.flow import Flowed, Target
@@ -209,7 +209,10 @@ class Streamed:
         source.moved = time.monotonic()
         try:
             source.count(0)  # not even begun, where the section has been stopped
-            done = flow.store_item(item, entry.name, self._made or [], self.targets, where)
+            done = dump.again(
+                lambda: flow.store_item(item, entry.name, self._made or [], self.targets, where),
+                lambda line: logger.warning("%s: %s", called, line),
+            )
         except (BackupError, OSError) as error:
             self._lost(source, item, error)
         except Exception as bug:  # noqa: BLE001  (a bug is a failure of this item alone)

@@ -1,0 +1,199 @@
+"""Dumps of one server: a database an item, users and grants as another, judged in the stream."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tools import dump, plugin, process
+from tools.errors import ConfigError, RetryError, SourceError
+from tools.item import Ended, Item
+
+if TYPE_CHECKING:
+    from mysql_backup import instance
+else:
+    instance = plugin.load("mysql_backup/instance.py")
+
+KIND = "mysql"
+USERS = "mysql-users"
+MARK = b"-- Dump completed"
+_HEAD = 1 << 16  # bytes in which the position stands
+_POSITION = re.compile(rb"(?:MASTER|SOURCE)_LOG_FILE='([^']+)', (?:MASTER|SOURCE)_LOG_POS=(\d+)")
+# A table that was altered, truncated, renamed or dropped while it was dumped (RELIABILITY M5).
+_CHANGED = re.compile(r"\b(?:1412|1146|1932|1051)\b")
+
+
+@dataclass(frozen=True)
+class What:
+    """What of a server is dumped. Tables are `database.table`, with globs."""
+
+    exclude_db: Sequence[str] = ()
+    exclude_table: Sequence[str] = ()
+    schema_only: Sequence[str] = ()
+
+
+class Dumps:
+    """The items of one server."""
+
+    def __init__(self, source: instance.Instance, program: str, what: What) -> None:
+        """Asks the server. Raises SourceError where it holds nothing or cannot be asked."""
+        self._source = source
+        self._program = program
+        self._what = what
+        self.about = instance.about(source)
+        self.tool = instance.version(program)
+        left_out = {name.lower() for name in instance.SYSTEM}
+        self.databases = [
+            name
+            for name in self.about.databases
+            if name.lower() not in left_out and name not in what.exclude_db
+        ]
+        if not self.databases:
+            raise SourceError(
+                f"there is no database on port {self.about.port} that could be dumped",
+                "Look at EXCLUDE_DB, and at what the user of the credential file may see.",
+            )
+
+    def items(self) -> Iterator[Item]:
+        """Users and grants first: a restore needs them first."""
+        port = self.about.port
+        yield Item(f"users@{port}", USERS, lambda _head: ".sql", self._users, self._ended_users)
+        for name in self.databases:
+            one = _Database(self, name)
+            yield Item(f"{port}/{name}", KIND, lambda _head: ".sql", one.read, one.ended)
+
+    def warnings(self) -> tuple[str, ...]:
+        """A dump program that is older than the server may not know all it has."""
+        server, tool = instance.major(self.about.version), instance.of_tool(self.tool)
+        if (0, 0) < tool < server:
+            return (f"{self.tool} is older than the server {self.about.version}",)
+        return ()
+
+    def facts(self) -> dict[str, str]:
+        """What every item of this server says of it."""
+        return {"server": self.about.version, "tool": self.tool}
+
+    def _users(self) -> Iterator[bytes]:
+        if self.about.is_mariadb:
+            yield from self.run(["--system=users", "--insert-ignore"], "users and grants")
+            return
+        yield from _shown(self._source)
+
+    def _ended_users(self) -> Ended:
+        return Ended(self.warnings(), facts=self.facts())
+
+    def run(self, more: Sequence[str], what: str) -> Iterator[bytes]:
+        """The output of the dump program; raises at its end where it is not whole."""
+        said: list[str] = []
+        chunks = process.output(
+            [*self._source.words(self._program), *more],
+            notice=said.append,
+            env=instance.environment(),
+        )
+        try:
+            yield from dump.ended_by(chunks, MARK, what)
+        except SourceError as error:
+            if any(_CHANGED.search(line) for line in said):
+                raise RetryError(f"{what} was altered while it was dumped", error.hint) from None
+            raise SourceError(f"{what}: {error}", error.hint) from None
+
+    def tables(self, database: str) -> instance.Tables:
+        """The tables of a database."""
+        return instance.tables(self._source, database)
+
+    @property
+    def what(self) -> What:
+        """What is left out."""
+        return self._what
+
+
+class _Database:
+    """One database."""
+
+    def __init__(self, dumps: Dumps, name: str) -> None:
+        self._dumps = dumps
+        self._name = name
+        self._facts: dict[str, str] = {}
+        self._notes: list[str] = []
+
+    def read(self) -> Iterator[bytes]:
+        """The dump: first the structure of tables without rows, then all else."""
+        tables = self._dumps.tables(self._name)
+        what = self._dumps.what
+        without = list(instance.matching(tables.every, self._name, what.exclude_table))
+        empty = [
+            name
+            for name in instance.matching(tables.every, self._name, what.schema_only)
+            if name not in without
+        ]
+        unsafe = [name for name in tables.unsafe if name not in (*without, *empty)]
+        self._facts = {
+            **self._dumps.facts(),
+            "charset": tables.charset,
+            "collation": tables.collation,
+            "consistency": "locked" if unsafe else "single transaction",
+        }
+        self._notes = [f"locked while it is dumped: {', '.join(unsafe)}"] if unsafe else []
+        if without:
+            self._facts["excluded"] = " ".join(without)
+        if empty:
+            self._facts["schema_only"] = " ".join(empty)
+            plain = ["--no-data", "--triggers", "--default-character-set=utf8mb4"]
+            yield from self._dumps.run([*plain, "--", self._name, *empty], self._name)
+        words = self._words(unsafe=bool(unsafe))
+        words += [f"--ignore-table={self._name}.{name}" for name in (*without, *empty)]
+        chunks = self._dumps.run([*words, "--", self._name], self._name)
+        head, whole = dump.beginning(chunks, _HEAD)
+        if found := _POSITION.search(head):
+            self._facts["binlog_file"] = found[1].decode()
+            self._facts["binlog_position"] = found[2].decode()
+        yield from whole
+
+    def _words(self, *, unsafe: bool) -> list[str]:
+        about = self._dumps.about
+        words = ["--lock-tables" if unsafe else "--single-transaction"]
+        if about.binlog:
+            # without a single transaction, this locks all tables of the server
+            old = about.is_mariadb or instance.major(about.version) < (8, 0)
+            words.append("--master-data=2" if old else "--source-data=2")
+        return [
+            *words,
+            *("--quick", "--routines", "--triggers", "--events", "--hex-blob"),
+            "--default-character-set=utf8mb4",
+        ]
+
+    def ended(self) -> Ended:
+        """What is worth knowing of the dump."""
+        facts = {key: value for key, value in self._facts.items() if value}
+        return Ended(self._dumps.warnings(), tuple(self._notes), facts)
+
+
+def _shown(source: instance.Instance) -> Iterator[bytes]:
+    """Users and grants of a server whose dump program has no word for them (MySQL)."""
+    for user, host in source.names("SELECT HEX(user), HEX(host) FROM mysql.user ORDER BY 1, 2"):
+        who = f"'{_escaped(user)}'@'{_escaped(host)}'"
+        ((made,),) = source.rows(f"SHOW CREATE USER {who}")
+        yield f"{made.replace('CREATE USER', 'CREATE USER IF NOT EXISTS', 1)};\n".encode()
+        for (granted,) in source.rows(f"SHOW GRANTS FOR {who}"):
+            yield f"{granted};\n".encode()
+    yield MARK + b"\n"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("'", "''")
+
+
+def program(wanted: str, others: Sequence[str]) -> str:
+    """The program of the config, or the same under its other names.
+
+    Raises ConfigError where there is none.
+    """
+    for name in (wanted, *others):
+        if found := shutil.which(name):
+            return found
+    raise ConfigError(
+        f"there is no {wanted}", "Install the client programs of the server, or name its path."
+    )

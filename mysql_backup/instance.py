@@ -1,0 +1,191 @@
+"""One MySQL or MariaDB server: how it is asked, and what it holds."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tools import os_works, process
+from tools.errors import BackupError, SourceError
+
+SYSTEM = ("information_schema", "performance_schema", "sys", "mysql")
+_TRANSACTIONAL = ("innodb", "rocksdb", "tokudb", "xpand", "sequence")
+_TIMEOUT = 20  # seconds to connect
+
+
+@dataclass(frozen=True)
+class Instance:
+    """A server as a client reaches it.
+
+    credentials: option file with user and password (option files, MySQL manual); None for the
+    client's own. port: None for the file's. host: "" for the file's.
+    """
+
+    client: str
+    credentials: Path | None
+    port: int | None = None
+    host: str = ""
+    user: str = ""
+
+    def words(self, program: str) -> list[str]:
+        """The beginning of a command line: the option file must come first."""
+        found = [program]
+        if self.credentials is not None:
+            found.append(f"--defaults-extra-file={self.credentials}")
+        if self.host:
+            found.append(f"--host={self.host}")
+        if self.port is not None:
+            found.append(f"--port={self.port}")
+        if self.user:
+            found.append(f"--user={self.user}")
+        return found
+
+    def command(self, *more: str) -> list[str]:
+        """The command line of the client."""
+        return [*self.words(self.client), f"--connect-timeout={_TIMEOUT}", *more]
+
+    def rows(self, sql: str) -> list[list[str]]:
+        """The rows of a query whose columns are hexadecimal, numbers or plain words.
+
+        Raises SourceError with what the client said.
+        """
+        words = self.command("--batch", "--skip-column-names", f"--execute={sql}")
+        out = b"".join(process.output(words, env=environment()))
+        return [line.split("\t") for line in out.decode().splitlines()]
+
+    def names(self, sql: str) -> list[list[str]]:
+        """The rows of a query whose columns are all HEX(...): any name comes back unharmed."""
+        return [[_text(word) for word in row] for row in self.rows(sql)]
+
+
+def environment() -> dict[str, str]:
+    """For clients and dumps: messages in English."""
+    return {**os_works.environment({}), "LC_ALL": "C.UTF-8"}
+
+
+def _text(word: str) -> str:
+    return "" if word == "NULL" else bytes.fromhex(word).decode("utf-8", "surrogateescape")
+
+
+def quoted(name: str) -> str:
+    """A name as SQL has it."""
+    return "`" + name.replace("`", "``") + "`"
+
+
+def hexed(name: str) -> str:
+    """A text as a literal of SQL, whatever is in it."""
+    return f"_utf8mb4 0x{name.encode('utf-8', 'surrogateescape').hex()}" if name else "''"
+
+
+@dataclass(frozen=True)
+class About:
+    """What a server says of itself."""
+
+    version: str
+    port: int
+    binlog: bool
+    databases: tuple[str, ...]
+
+    @property
+    def is_mariadb(self) -> bool:
+        """MariaDB says so in its version."""
+        return "mariadb" in self.version.lower()
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The tables of one database."""
+
+    every: tuple[str, ...] = ()
+    unsafe: tuple[str, ...] = ()  # whose engine knows no transactions
+    charset: str = ""
+    collation: str = ""
+    facts: dict[str, str] = field(default_factory=dict)
+
+
+def about(instance: Instance) -> About:
+    """Ask the server. Raises SourceError where it cannot be reached."""
+    ((version, port, binlog),) = instance.rows(
+        "SELECT REPLACE(VERSION(), CHAR(9), ' '), @@port, @@log_bin"
+    )
+    found = instance.names("SELECT HEX(schema_name) FROM information_schema.schemata ORDER BY 1")
+    if instance.port is not None and int(port) != instance.port:
+        raise SourceError(
+            f"the server that answers has port {port}, not {instance.port}",
+            "The credential file names a socket or a host of another instance.",
+        )
+    return About(version, int(port), binlog == "1", tuple(sorted(row[0] for row in found)))
+
+
+def tables(instance: Instance, database: str) -> Tables:
+    """The tables of a database and what they need."""
+    literal = hexed(database)
+    found = instance.names(
+        "SELECT HEX(table_name), HEX(IFNULL(engine, '')) FROM information_schema.tables "
+        f"WHERE table_schema = {literal} AND table_type = 'BASE TABLE' ORDER BY table_name"
+    )
+    schema = instance.names(
+        "SELECT HEX(default_character_set_name), HEX(default_collation_name) "
+        f"FROM information_schema.schemata WHERE schema_name = {literal}"
+    )
+    charset, collation = schema[0] if schema else ("", "")
+    return Tables(
+        tuple(name for name, _ in found),
+        tuple(name for name, engine in found if engine.lower() not in _TRANSACTIONAL),
+        charset,
+        collation,
+    )
+
+
+def matching(names: Sequence[str], database: str, patterns: Sequence[str]) -> Iterator[str]:
+    """The tables that a `db.table` pattern with globs means."""
+    for name in names:
+        if any(fnmatch.fnmatchcase(f"{database}.{name}", pattern) for pattern in patterns):
+            yield name
+
+
+def version(program: str) -> str:
+    """What a program says of itself, on one line."""
+    out = b"".join(process.output([program, "--version"], env=environment()))
+    return out.decode("utf-8", "replace").strip().splitlines()[0]
+
+
+def major(text: str) -> tuple[int, int]:
+    """The first two numbers of a server's version; (0, 0) where there are none."""
+    found = re.match(r"(\d+)\.(\d+)", text)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
+def of_tool(text: str) -> tuple[int, int]:
+    """The version of the server that a dump program belongs to."""
+    found = re.search(r"Distrib (\d+\.\d+)|from (\d+\.\d+)|Ver (\d+\.\d+)", text)
+    return major(next(filter(None, found.groups()))) if found else (0, 0)
+
+
+def counts(instance: Instance, database: str) -> tuple[int, int]:
+    """How many tables a database has, and how many rows are in them all."""
+    every = tables(instance, database).every
+    rows = 0
+    for name in every:
+        where = f"{quoted(database)}.{quoted(name)}"
+        rows += int(instance.rows(f"SELECT COUNT(*) FROM {where}")[0][0])
+    return len(every), rows
+
+
+def is_empty(instance: Instance, database: str) -> bool:
+    """Whether a database has neither tables, views, routines nor events."""
+    literal = hexed(database)
+    ((number,),) = instance.rows(
+        "SELECT (SELECT COUNT(*) FROM information_schema.tables "
+        f"WHERE table_schema = {literal}) + (SELECT COUNT(*) FROM information_schema.routines "
+        f"WHERE routine_schema = {literal}) + (SELECT COUNT(*) FROM information_schema.events "
+        f"WHERE event_schema = {literal})"
+    )
+    return number == "0"
+
+
+class RefusedError(BackupError):
+    """A restore that would harm what is there."""

@@ -1,0 +1,165 @@
+#!/usr/bin/env python3
+"""Back up MySQL and MariaDB servers: a dump of each database, users and grants."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":  # spawned by path: look from the root, not from this folder
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+    from tools import venv
+
+    venv.enter()
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tools import dump, filesystem_handling, manifest, module, os_works, plugin
+from tools.errors import ConfigError
+from tools.item import Item, Told
+from tools.options import Paths, Words, option
+from tools.result import Result
+
+if TYPE_CHECKING:
+    from mysql_backup import back, dumps, instance
+else:
+    back = plugin.load("mysql_backup/back.py")
+    dumps = plugin.load("mysql_backup/dumps.py")
+    instance = plugin.load("mysql_backup/instance.py")
+
+_CREDENTIALS = Path("/etc/nc-backup-py/mysql_backup.creds")
+_DUMPS = ("mysqldump", "mariadb-dump")
+_CLIENTS = ("mysql", "mariadb")
+_LAST_PORT = 65535
+
+
+@dataclass(frozen=True)
+class Options:
+    """The keys of the section."""
+
+    hostname: str = option("name of this server, in names of staged files", default="")
+    my_instances: Words = option("ports, one server each; also separated by commas", ("3306",))
+    credential_path: Paths = option(
+        "option files with [mysqldump] and [mysql]: user, password, host, socket; one for each "
+        "port, or one for all",
+        default=(_CREDENTIALS,),
+    )
+    exclude_db: Words = option("databases that are left out", default=())
+    exclude_table: Words = option("tables that are left out: db.table, with * and ?", default=())
+    schema_only_table: Words = option(
+        "tables without their rows: db.table, with * and ?", default=()
+    )
+    mysql_dump_binary: str = option("the dump program", default="/usr/bin/mysqldump")
+    mysql_binary: str = option("the client", default="/usr/bin/mysql")
+    destination: Path = option(
+        "staged: PREFIX_FOLDER is made in it; default WORK_FOLDER", default=Path()
+    )
+    prefix_folder: str = option("staged: folder of the dumps", default="mydump")
+    work_folder: Path = option("temporary work", default=Path("/opt/backup"))
+    allow_root: bool = option("run as root all the same", default=False)
+    conf_path: str = option("of physical backups; has no meaning here", default="")
+    data_dir: Words = option("of physical backups; has no meaning here", default=())
+    binlog_path: Words = option("not built yet: has no meaning", default=())
+    binlog_file_prefix: str = option("not built yet: has no meaning", default="")
+    binlog_days: int = option("not built yet: only 0 is taken", default=0, least=0)
+    tar_command: str = option("old; has no meaning: compression is a section", default="")
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be a server."""
+        if self.binlog_days:
+            raise ConfigError(
+                "BINLOG_DAYS: binary logs are not backed up yet",
+                "Say 0 or leave it out; each dump records its position.",
+            )
+        if len(self.credential_path) not in (1, len(self.ports())):
+            raise ConfigError(
+                f"CREDENTIAL_PATH: {len(self.credential_path)} files for {len(self.ports())} ports",
+                "Name one for each of MY_INSTANCES, or one for all.",
+            )
+        for name in (*self.exclude_table, *self.schema_only_table):
+            if "." not in name:
+                raise ConfigError(f"{name} is no db.table", "EXCLUDE_TABLE, SCHEMA_ONLY_TABLE.")
+
+    def ports(self) -> list[int]:
+        """The ports of MY_INSTANCES. Raises ConfigError for what is none."""
+        found = [word for entry in self.my_instances for word in entry.split(",") if word]
+        for word in found:
+            if not word.isdigit() or not 0 < int(word) <= _LAST_PORT:
+                raise ConfigError(f"MY_INSTANCES: {word} is no port", "For example 3306.")
+        if len(set(found)) != len(found) or not found:
+            raise ConfigError("MY_INSTANCES: a port is named twice, or none is")
+        return [int(word) for word in found]
+
+
+def servers(options: Options) -> Iterator[dumps.Dumps]:
+    """Each server of the config, asked. Raises ConfigError or SourceError."""
+    ports = options.ports()
+    files = options.credential_path * (len(ports) if len(options.credential_path) == 1 else 1)
+    program = dumps.program(options.mysql_dump_binary, _DUMPS)
+    what = dumps.What(options.exclude_db, options.exclude_table, options.schema_only_table)
+    for port, credentials in zip(ports, files, strict=True):
+        if not credentials.is_file():
+            raise ConfigError(
+                f"CREDENTIAL_PATH: there is no file {credentials}",
+                "An option file with [mysqldump] and [mysql], each with user and password.",
+            )
+        if reason := filesystem_handling.exposed(credentials):
+            raise ConfigError(f"CREDENTIAL_PATH: {reason}")
+        source = instance.Instance(_client(options.mysql_binary), credentials.absolute(), port)
+        yield dumps.Dumps(source, program, what)
+
+
+def _client(wanted: str) -> str:
+    found: str = dumps.program(wanted, _CLIENTS)
+    return found
+
+
+def items(options: Options, told: Told) -> tuple[Item, ...]:
+    """Users, and each database of each server, for a streamed run."""
+    os_works.refuse_root(options.allow_root)
+    return tuple(item for server in servers(options) for item in server.items())
+
+
+def work(options: Options) -> Result:
+    """Leave a dump of each database in PREFIX_FOLDER."""
+    found = items(options, Told(dump.run_id(), os.environ.get("NC_BACKUP_SECTION", "MYSQL")))
+    top = options.destination if options.destination != Path() else options.work_folder
+    day = dump.run_id()
+
+    def named(item: str) -> str:
+        port, _, name = item.partition("/")
+        what = f"{port}_{manifest.quoted(name)}" if name else manifest.quoted(item)
+        return f"{day}_{options.hostname}_{options.prefix_folder}_{what}.sql"
+
+    return dump.staged(found, top / options.prefix_folder, named, print)
+
+
+def test(options: Options) -> tuple[str, ...]:
+    """Whether each server answers, and what it holds."""
+    os_works.refuse_root(options.allow_root)
+    return tuple(
+        f"port {server.about.port}: {server.about.version}, {len(server.databases)} databases, "
+        f"{server.tool}"
+        for server in servers(options)
+    )
+
+
+def into(item: manifest.Item, again: Callable[[], Iterator[bytes]], server: dump.Server) -> Result:
+    """Restore an item into a server. Raises BackupError."""
+    target = instance.Instance(
+        _client(_CLIENTS[0]), server.credentials, server.port, server.host, server.user
+    )
+    if item.kind == dumps.USERS:
+        found: Result = back.users(target, again)
+        return found
+    name = server.database or item.name.partition("/")[2]
+    facts = {**item.facts, "size": str(item.size or 0)}
+    loaded: Result = back.database(target, name, facts, again, overwrite=server.overwrite)
+    return loaded
+
+
+if __name__ == "__main__":
+    sys.exit(module.run(Options, work))

@@ -1,0 +1,267 @@
+"""One PostgreSQL server: how it is asked, what it holds, how its dumps are made."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tools import dump, os_works, process
+from tools.errors import ConfigError, SourceError
+from tools.item import Ended, Item
+
+KIND = "postgres"
+ROLES = "postgres-roles"
+_MAGIC = b"PGDMP"  # begins the custom format
+_END = b"-- PostgreSQL database cluster dump complete"
+_TIMEOUT = "20"  # seconds to connect
+_MAINTENANCE = "postgres"  # the database that every server has
+
+
+@dataclass(frozen=True)
+class Programs:
+    """psql, pg_dump, and what lies beside it."""
+
+    psql: str
+    dump: str
+
+    def beside(self, name: str) -> str:
+        """Another program of the same version. Raises ConfigError where there is none."""
+        near = Path(self.dump).resolve().with_name(name)
+        found = str(near) if near.is_file() else shutil.which(name)
+        if not found:
+            raise ConfigError(f"there is no {name}", "It belongs to the client programs.")
+        return found
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A server as clients reach it; "" and None mean the clients' own defaults.
+
+    host: a name, or a folder of sockets. passfile: the client's file of logins (.pgpass).
+    """
+
+    programs: Programs
+    host: str = ""
+    port: int | None = None
+    user: str = ""
+    passfile: Path | None = None
+
+    def words(self) -> list[str]:
+        """Where the server is; a password is never asked for."""
+        found = ["--no-password"]
+        found += [f"--host={self.host}"] if self.host else []
+        found += [f"--port={self.port}"] if self.port is not None else []
+        return found + ([f"--username={self.user}"] if self.user else [])
+
+    def environment(self) -> dict[str, str]:
+        """Messages in English, the file of logins, no waiting for ever."""
+        found = {**os_works.environment({}), "LC_ALL": "C", "PGCONNECT_TIMEOUT": _TIMEOUT}
+        if self.passfile is not None:
+            found["PGPASSFILE"] = str(self.passfile)
+        return found
+
+    def sql(self, *statements: str, database: str = _MAINTENANCE) -> list[list[str]]:
+        """The rows of the last statement. Raises SourceError with what psql said.
+
+        Each statement is a transaction of its own, in one session.
+        """
+        words = [self.programs.psql, "-X", "-A", "-t", "-q", "--field-separator=\t"]
+        words += ["--set=ON_ERROR_STOP=1", *self.words(), f"--dbname={conninfo(database)}"]
+        words += [f"--command={statement}" for statement in statements]
+        out = b"".join(process.output(words, env=self.environment()))
+        return [line.split("\t") for line in out.decode().splitlines()]
+
+
+def conninfo(database: str) -> str:
+    """A database's name as clients take it whatever is in it (libpq, connection strings)."""
+    escaped = database.replace("\\", "\\\\").replace("'", "\\'")
+    return f"dbname='{escaped}'"
+
+
+def identifier(name: str) -> str:
+    """A name as SQL has it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """A text as SQL has it, whatever is in it."""
+    return f"convert_from('\\x{text.encode().hex()}'::bytea, 'UTF8')"
+
+
+def text(word: str) -> str:
+    """What was asked for in hexadecimal."""
+    return bytes.fromhex(word).decode()
+
+
+def _hex(column: str) -> str:
+    return f"encode(convert_to({column}::text, 'UTF8'), 'hex')"
+
+
+@dataclass(frozen=True)
+class Database:
+    """A database and how it was made."""
+
+    name: str
+    encoding: str
+    collate: str
+    ctype: str
+    owner: str
+
+
+def databases(cluster: Cluster) -> list[Database]:
+    """All that can be connected to and are no templates."""
+    columns = ", ".join(
+        _hex(name)
+        for name in (
+            "datname",
+            "pg_encoding_to_char(encoding)",
+            "datcollate",
+            "datctype",
+            "pg_get_userbyid(datdba)",
+        )
+    )
+    where = "datallowconn AND NOT datistemplate"
+    rows = cluster.sql(f"SELECT {columns} FROM pg_database WHERE {where} ORDER BY datname")
+    return [Database(*map(text, row)) for row in rows]
+
+
+def server_version(cluster: Cluster) -> str:
+    """As the server says it ("15.18 (Debian ...)")."""
+    ((found,),) = cluster.sql("SHOW server_version")
+    return found
+
+
+def version(cluster: Cluster, program: str) -> str:
+    """What a client program says of itself."""
+    words = [program, "--version"]
+    return b"".join(process.output(words, env=cluster.environment())).decode().strip()
+
+
+def major(said: str) -> int:
+    """The first number in a version."""
+    found = re.search(r"\d+", said)
+    return int(found[0]) if found else 0
+
+
+@dataclass(frozen=True)
+class What:
+    """What is left out: databases by name, tables by the patterns of pg_dump."""
+
+    exclude_db: Sequence[str] = ()
+    exclude_table: Sequence[str] = ()
+    exclude_table_data: Sequence[str] = ()
+
+    def words(self) -> list[str]:
+        """The options of pg_dump."""
+        return [
+            *(f"--exclude-table={pattern}" for pattern in self.exclude_table),
+            *(f"--exclude-table-data={pattern}" for pattern in self.exclude_table_data),
+        ]
+
+
+class Dumps:
+    """The items of one server."""
+
+    def __init__(self, cluster: Cluster, what: What) -> None:
+        """Asks the server. Raises SourceError where it holds nothing, or is newer than we."""
+        self._cluster = cluster
+        self._what = what
+        self.server = server_version(cluster)
+        self.tool = version(cluster, cluster.programs.dump)
+        if major(self.server) > major(self.tool):
+            raise SourceError(
+                f"the server is PostgreSQL {self.server}, newer than {self.tool}",
+                f"Install the client programs of version {major(self.server)}, or name their "
+                "path (PSQLDUMP).",
+            )
+        self.databases = [d for d in databases(cluster) if d.name not in what.exclude_db]
+        if not self.databases:
+            raise SourceError("there is no database that could be dumped", "Look at EXCLUDE_DB.")
+        self.port = int(cluster.sql("SHOW port")[0][0])
+
+    def items(self) -> Iterator[Item]:
+        """Roles and tablespaces first: a restore needs them first."""
+        facts = {"server": self.server, "tool": self.tool}
+        yield Item(
+            f"roles@{self.port}", ROLES, lambda _head: ".sql", self._roles,
+            lambda: Ended(facts=facts),
+        )  # fmt: skip
+        for database in self.databases:
+            yield self._item(database, facts)
+
+    def _item(self, database: Database, facts: dict[str, str]) -> Item:
+        about = {
+            **facts,
+            "encoding": database.encoding,
+            "collate": database.collate,
+            "ctype": database.ctype,
+            "owner": database.owner,
+        }
+        return Item(
+            f"{self.port}/{database.name}",
+            KIND,
+            lambda _head: ".pgdump",
+            lambda: self._dump(database.name),
+            lambda: Ended(facts=about),
+        )
+
+    def _dump(self, name: str) -> Iterator[bytes]:
+        words = [self._cluster.programs.dump, "--format=custom", "--compress=0"]
+        words += [*self._what.words(), *self._cluster.words(), f"--dbname={conninfo(name)}"]
+        chunks = self._run(words, name)
+        head, whole = dump.beginning(chunks, len(_MAGIC))
+        yield from whole
+        if head != _MAGIC:
+            raise SourceError(f"{name}: {words[0]} gave no dump", "Is PSQLDUMP pg_dump?")
+
+    def _roles(self) -> Iterator[bytes]:
+        program = self._cluster.programs.beside("pg_dumpall")
+        words = [program, "--globals-only", *self._cluster.words()]
+        words += [f"--dbname={conninfo(_MAINTENANCE)}"]
+        yield from dump.ended_by(self._run(words, "roles"), _END, "roles and tablespaces")
+
+    def _run(self, words: Sequence[str], what: str) -> Iterator[bytes]:
+        try:
+            yield from process.output(words, env=self._cluster.environment())
+        except SourceError as error:
+            raise SourceError(f"{what}: {error}", error.hint) from None
+
+
+def program(wanted: str, name: str) -> str:
+    """The program of the config, or the one on the path. Raises ConfigError."""
+    found = shutil.which(wanted) or shutil.which(name)
+    if not found:
+        raise ConfigError(f"there is no {wanted}", "Install the client programs of PostgreSQL.")
+    return found
+
+
+def counts(cluster: Cluster, name: str) -> tuple[int, int]:
+    """How many tables a database has, and how many rows are in them all."""
+    rows = cluster.sql(
+        f"SELECT {_hex('oid::regclass')} FROM pg_class WHERE relkind = 'r' AND {_OWN}",
+        database=name,
+    )
+    tables = [text(row[0]) for row in rows]
+    total = 0
+    for table in tables:
+        total += int(cluster.sql(f"SELECT count(*) FROM {table}", database=name)[0][0])
+    return len(tables), total
+
+
+_OWN = (
+    "relnamespace NOT IN (SELECT oid FROM pg_namespace WHERE nspname ~ '^pg_' "
+    "OR nspname = 'information_schema')"
+)
+
+
+def is_empty(cluster: Cluster, name: str) -> bool:
+    """Whether a database has no table, view, sequence or function of its own."""
+    ((number,),) = cluster.sql(
+        f"SELECT (SELECT count(*) FROM pg_class WHERE {_OWN}) + (SELECT count(*) FROM pg_proc "
+        f"WHERE {_OWN.replace('relnamespace', 'pronamespace')})",
+        database=name,
+    )
+    return number == "0"

@@ -1,0 +1,139 @@
+"""Back up PostgreSQL servers: a dump of each database, roles and tablespaces. A plugin."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tools import dump, manifest, options, os_works, plugin
+from tools.errors import ConfigError
+from tools.item import Item, Told
+from tools.options import Words, option
+from tools.result import Result
+
+if TYPE_CHECKING:
+    from postgres import back, cluster
+else:
+    back = plugin.load("postgres/back.py")
+    cluster = plugin.load("postgres/cluster.py")
+
+
+@dataclass(frozen=True)
+class Options:
+    """The keys of the section."""
+
+    hostname: str = option("name of this server, in names of staged files", default="")
+    host: str = option("name of the server, or folder of its socket", default="")
+    port: Words = option("ports, one server each; default: the clients' own", default=())
+    user: str = option("the role that dumps", default="")
+    passfile: Path = option("file of logins; default ~/.pgpass", default=Path())
+    exclude_db: Words = option("databases that are left out", default=())
+    exclude_table: Words = option("tables that are left out (pg_dump's patterns)", default=())
+    exclude_table_data: Words = option("tables without their rows", default=())
+    psqldump: str = option("the dump program", default="/usr/bin/pg_dump")
+    psql: str = option("the client", default="/usr/bin/psql")
+    destination: Path = option(
+        "staged: PREFIX_FOLDER is made in it; default WORK_FOLDER", default=Path()
+    )
+    prefix_folder: str = option("staged: folder of the dumps", default="pgdump")
+    work_folder: Path = option("temporary work", default=Path("/opt/backup"))
+    allow_root: bool = option("run as root all the same", default=False)
+
+    def __post_init__(self) -> None:
+        """Refuse what is no port."""
+        for word in self.port:
+            if not word.isdigit():
+                raise ConfigError(f"PORT: {word} is no port", "For example 5432.")
+
+
+def _passfile(path: Path) -> Path | None:
+    """The file of logins, if one is named; the clients ignore one that others can read."""
+    if path == Path():
+        return None
+    if not path.is_file():
+        raise ConfigError(f"PASSFILE: there is no file {path}", "HOST:PORT:DATABASE:USER:PASSWORD")
+    if path.stat().st_mode & 0o077:
+        raise ConfigError(f"PASSFILE: others can read {path}: chmod 0600 {path}")
+    return path.absolute()
+
+
+def servers(given: Options) -> Iterator[cluster.Dumps]:
+    """Each server of the config, asked. Raises ConfigError or SourceError."""
+    programs = cluster.Programs(
+        cluster.program(given.psql, "psql"), cluster.program(given.psqldump, "pg_dump")
+    )
+    what = cluster.What(given.exclude_db, given.exclude_table, given.exclude_table_data)
+    passfile = _passfile(given.passfile)
+    for port in given.port or ("",):
+        number = int(port) if port else None
+        found = cluster.Cluster(programs, given.host, number, given.user, passfile)
+        yield cluster.Dumps(found, what)
+
+
+def items(given: Options, told: Told) -> tuple[Item, ...]:
+    """Roles, and each database of each server."""
+    os_works.refuse_root(given.allow_root)
+    return tuple(item for server in servers(given) for item in server.items())
+
+
+def test(given: Options) -> tuple[str, ...]:
+    """Whether each server answers, and what it holds."""
+    os_works.refuse_root(given.allow_root)
+    return tuple(
+        f"port {server.port}: PostgreSQL {server.server}, {len(server.databases)} databases, "
+        f"{server.tool}"
+        for server in servers(given)
+    )
+
+
+class PostgresBackup:
+    """The plugin class: leaves a dump of each database in PREFIX_FOLDER."""
+
+    def __init__(self, parameters: Mapping[str, Any], logger: logging.Logger) -> None:
+        self._parameters = parameters
+        self._logger = logger
+        self._given = Options()
+        self._result: Result | None = None
+
+    def config_plugin(self) -> None:
+        """Read the parameters."""
+        texts = {key: options.to_text(value) for key, value in self._parameters.items()}
+        self._given = options.fill(Options, texts)
+
+    def works_execution(self) -> None:
+        """Dump."""
+        given = self._given
+        found = items(given, Told(dump.run_id(), "POSTGRES"))
+        top = given.destination if given.destination != Path() else given.work_folder
+        ending = {item.name: item.called(b"") for item in found}
+
+        def named(item: str) -> str:
+            port, _, name = item.partition("/")
+            what = f"{port}_{manifest.quoted(name)}" if name else manifest.quoted(item)
+            prefix = f"{dump.run_id()}_{given.hostname}_{given.prefix_folder}"
+            return f"{prefix}_{what}{ending[item]}"
+
+        self._result = dump.staged(found, top / given.prefix_folder, named, self._logger.info)
+
+    def output(self) -> Result | None:
+        """What came of it."""
+        return self._result
+
+
+def into(item: manifest.Item, again: Callable[[], Iterator[bytes]], server: dump.Server) -> Result:
+    """Restore an item into a server. Raises BackupError."""
+    programs = cluster.Programs(
+        cluster.program("psql", "psql"), cluster.program("pg_dump", "pg_dump")
+    )
+    passfile = _passfile(server.credentials or Path())
+    target = cluster.Cluster(programs, server.host, server.port, server.user, passfile)
+    if item.kind == cluster.ROLES:
+        found: Result = back.roles(target, again)
+        return found
+    name = server.database or item.name.partition("/")[2]
+    facts = {**item.facts, "size": str(item.size or 0)}
+    loaded: Result = back.database(target, name, facts, again, overwrite=server.overwrite)
+    return loaded

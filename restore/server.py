@@ -1,0 +1,69 @@
+"""Databases into a server: which items go there, in which order, and by whom."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator, Sequence
+
+from tools import house, plugin
+from tools.dump import Server
+from tools.errors import ConfigError
+from tools.manifest import Item
+from tools.result import Result
+
+
+def check(given: argparse.Namespace) -> None:
+    """Raises ConfigError where the arguments do not say where a restore goes."""
+    if not given.restore:
+        return
+    if given.to_host and (given.destination or given.path):
+        raise ConfigError(
+            "--to-host: databases go into a server, files into a folder",
+            "Leave out --destination and --path.",
+        )
+    if not (given.to_host or given.destination or given.dry_run):
+        raise ConfigError(
+            "--restore needs --destination", "Name a new or empty folder, or a server: --to-host."
+        )
+    others = ("to_port", "to_user", "to_credentials", "to_database")
+    if not given.to_host and any(getattr(given, name) for name in others):
+        raise ConfigError("--to-host is missing", "For example 127.0.0.1.")
+
+
+def chosen(items: Sequence[Item], given: argparse.Namespace) -> list[Item]:
+    """Those that a server takes, users and roles first. Raises ConfigError where none does."""
+    found = [item for item in items if house.restores(item.kind)]
+    if given.to_database:
+        found = [item for item in found if "@" not in item.name]
+        if len(found) != 1:
+            raise ConfigError(
+                f"--to-database: {len(found)} databases would get one name", "Name one by --item."
+            )
+    if not found:
+        raise ConfigError(
+            "--to-host: none of these items is a database", "--show lists what there is."
+        )
+    return sorted(found, key=lambda item: "@" not in item.name)
+
+
+def goal(item: Item, given: argparse.Namespace) -> str:
+    """Where an item goes, for people; "" where it goes into a folder."""
+    if not given.to_host:
+        return ""
+    port = f":{given.to_port}" if given.to_port else ""
+    name = given.to_database or item.name.partition("/")[2] or item.name
+    return f"{given.to_host}{port}/{name}"
+
+
+def into(item: Item, again: Callable[[], Iterator[bytes]], given: argparse.Namespace) -> Result:
+    """Restore one item into the server. Raises BackupError or OSError."""
+    server = Server(
+        host=given.to_host,
+        port=given.to_port,
+        user=given.to_user,
+        credentials=given.to_credentials.absolute() if given.to_credentials else None,
+        database=given.to_database,
+        overwrite=given.overwrite,
+    )
+    result: Result = plugin.load(house.restores(item.kind)).into(item, again, server)
+    return result
