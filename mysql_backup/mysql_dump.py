@@ -54,14 +54,18 @@ class Options:
     )
     mysql_dump_binary: str = option("the dump program", default="/usr/bin/mysqldump")
     mysql_binary: str = option("the client", default="/usr/bin/mysql")
-    destination: Path = option(
-        "staged: PREFIX_FOLDER is made in it; default WORK_FOLDER", default=Path()
+    destination: Path | None = option(
+        "staged: PREFIX_FOLDER is made in it; default WORK_FOLDER", default=None
     )
     prefix_folder: str = option("staged: folder of the dumps", default="mydump")
     work_folder: Path = option("temporary work", default=Path("/opt/backup"))
     allow_root: bool = option("run as root all the same", default=False)
-    conf_path: str = option("of physical backups; has no meaning here", default="")
-    data_dir: Words = option("of physical backups; has no meaning here", default=())
+    conf_path: str = option(
+        "of physical backups, which are not built yet: has no meaning", default=""
+    )
+    data_dir: Words = option(
+        "of physical backups, which are not built yet: has no meaning", default=()
+    )
     binlog_path: Words = option("not built yet: has no meaning", default=())
     binlog_file_prefix: str = option("not built yet: has no meaning", default="")
     binlog_days: int = option("not built yet: only 0 is taken", default=0, least=0)
@@ -126,7 +130,7 @@ def items(options: Options, told: Told) -> tuple[Item, ...]:
 def work(options: Options) -> Result:
     """Leave a dump of each database in PREFIX_FOLDER."""
     found = items(options, Told(dump.run_id(), os.environ.get("NC_BACKUP_SECTION", "MYSQL")))
-    top = options.destination if options.destination != Path() else options.work_folder
+    top = options.destination or options.work_folder
     day = dump.run_id()
 
     def named(item: str) -> str:

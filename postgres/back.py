@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
@@ -31,6 +32,8 @@ def database(
     It is loaded into a new one with a name of its own, and renamed at the end: on any failure
     nothing is left, and what was there is as it was. Raises StoreError, ConfigError.
     """
+    if name == target.maintenance:  # nobody may be in it when it is renamed
+        target = dataclasses.replace(target, maintenance="template1")
     there = name in {found.name for found in cluster.databases(target)}
     if there and not overwrite and not cluster.is_empty(target, name):
         raise ConfigError(
@@ -42,9 +45,8 @@ def database(
     try:
         with stream.closed(again()) as chunks:
             _load(target, chunks, new)
-        if there:
-            target.sql(_renamed(name, old))
-        target.sql(_renamed(new, name))
+        with _away(target, name, old if there else ""):
+            target.sql(_renamed(new, name))
     except BaseException:
         with contextlib.suppress(BackupError):
             target.sql(f"DROP DATABASE IF EXISTS {cluster.identifier(new)}")
@@ -60,6 +62,19 @@ def database(
         bytes=int(facts.get("size", "0")),
         warnings=warnings,
     )
+
+
+@contextlib.contextmanager
+def _away(target: cluster.Cluster, name: str, old: str) -> Iterator[None]:
+    """What has the name gets another one; on an exception it gets its own back."""
+    if old:
+        target.sql(_renamed(name, old))
+    try:
+        yield
+    except BaseException:
+        if old:
+            target.sql(_renamed(old, name))
+        raise
 
 
 def _renamed(name: str, to: str) -> str:
@@ -101,7 +116,8 @@ def roles(target: cluster.Cluster, again: Callable[[], Iterator[bytes]]) -> Resu
     with stream.closed(again()) as chunks:
         stream.drained(chunks)
     said: list[str] = []
-    words = [target.programs.psql, "-X", "-q", *target.words(), f"--dbname={_POSTGRES}"]
+    where = cluster.conninfo(target.maintenance)
+    words = [target.programs.psql, "-X", "-q", *target.words(), f"--dbname={where}"]
     with stream.closed(again()) as chunks:
         stream.drained(
             process.output(
@@ -117,6 +133,3 @@ def roles(target: cluster.Cluster, again: Callable[[], Iterator[bytes]]) -> Resu
         raise StoreError(f"roles: {errors[0]}", "\n".join(errors[1:]))
     ((number,),) = target.sql("SELECT count(*) FROM pg_roles WHERE rolname !~ '^pg_'")
     return Result(Status.OK, f"{number} roles on the server now", items=1)
-
-
-_POSTGRES = "dbname=postgres"

@@ -29,14 +29,14 @@ class Options:
     host: str = option("name of the server, or folder of its socket", default="")
     port: Words = option("ports, one server each; default: the clients' own", default=())
     user: str = option("the role that dumps", default="")
-    passfile: Path = option("file of logins; default ~/.pgpass", default=Path())
+    passfile: Path | None = option("file of logins; default ~/.pgpass", default=None)
     exclude_db: Words = option("databases that are left out", default=())
     exclude_table: Words = option("tables that are left out (pg_dump's patterns)", default=())
     exclude_table_data: Words = option("tables without their rows", default=())
     psqldump: str = option("the dump program", default="/usr/bin/pg_dump")
     psql: str = option("the client", default="/usr/bin/psql")
-    destination: Path = option(
-        "staged: PREFIX_FOLDER is made in it; default WORK_FOLDER", default=Path()
+    destination: Path | None = option(
+        "staged: PREFIX_FOLDER is made in it; default WORK_FOLDER", default=None
     )
     prefix_folder: str = option("staged: folder of the dumps", default="pgdump")
     work_folder: Path = option("temporary work", default=Path("/opt/backup"))
@@ -49,9 +49,9 @@ class Options:
                 raise ConfigError(f"PORT: {word} is no port", "For example 5432.")
 
 
-def _passfile(path: Path) -> Path | None:
+def _passfile(path: Path | None) -> Path | None:
     """The file of logins, if one is named; the clients ignore one that others can read."""
-    if path == Path():
+    if path is None:
         return None
     if not path.is_file():
         raise ConfigError(f"PASSFILE: there is no file {path}", "HOST:PORT:DATABASE:USER:PASSWORD")
@@ -107,7 +107,7 @@ class PostgresBackup:
         """Dump."""
         given = self._given
         found = items(given, Told(dump.run_id(), "POSTGRES"))
-        top = given.destination if given.destination != Path() else given.work_folder
+        top = given.destination or given.work_folder
         ending = {item.name: item.called(b"") for item in found}
 
         def named(item: str) -> str:
@@ -128,7 +128,7 @@ def into(item: manifest.Item, again: Callable[[], Iterator[bytes]], server: dump
     programs = cluster.Programs(
         cluster.program("psql", "psql"), cluster.program("pg_dump", "pg_dump")
     )
-    passfile = _passfile(server.credentials or Path())
+    passfile = _passfile(server.credentials)
     target = cluster.Cluster(programs, server.host, server.port, server.user, passfile)
     if item.kind == cluster.ROLES:
         found: Result = back.roles(target, again)

@@ -12,6 +12,7 @@ import hypothesis
 import pytest
 
 from tests.brt import ReportServer
+from tests.servers import search_path
 
 # No test is timed: a machine under load is slow, and that is no failure.
 hypothesis.settings.register_profile(
@@ -20,7 +21,6 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("house")
 
 MUST_RUN = Path(__file__).with_name("must_run.txt")
-_PATH = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -65,7 +65,7 @@ def missing(name: str) -> str:
     """Why a requirement is not met; "" where it is."""
     if name == "root":
         return "" if os.geteuid() == 0 else "needs root"
-    return "" if shutil.which(name, path=_PATH) else f"needs {name}, which is not installed"
+    return "" if shutil.which(name, path=search_path()) else f"needs {name}, which is not installed"
 
 
 def must_run(node_id: str) -> bool:

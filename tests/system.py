@@ -12,7 +12,10 @@ from typing import Any
 
 from tools import plugin
 
-BUILT_IN = ("filesbackup", "compression", "encryption", "storage", "tools", "qa", "restore")
+BUILT_IN = (
+    *("filesbackup", "compression", "encryption", "storage", "tools", "qa", "restore"),
+    *("mysql_backup", "postgres"),
+)
 
 
 class System:

@@ -28,6 +28,9 @@ PROGRAMS = {
     "sudo": "sudo",
     "unshare": "util-linux",
     "perl": "perl",
+    "mariadbd": "mariadb-server",
+    "mariadb-dump": "mariadb-client",
+    "initdb": "postgresql",
 }
 _OLDEST = (3, 10)
 _UNIT = ("hypothesis", "pytest", "pytest-xdist", "jsonschema")  # of `dev`, what tests import
@@ -85,7 +88,9 @@ def _programs() -> None:
 
 
 def _missing() -> list[str]:
-    path = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
+    folders = [os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"]
+    folders += map(str, Path("/usr/lib/postgresql").glob("*/bin"))  # not on Debian's path
+    path = ":".join(folders)
     return [name for name in PROGRAMS if shutil.which(name, path=path) is None]
 
 

@@ -213,6 +213,42 @@ def ahead(chunks: Chunks) -> Iterator[bytes]:
         worker.join()
 
 
+def watched(chunks: Chunks, look: Callable[[Chunks], None]) -> Iterator[bytes]:
+    """A stage that changes nothing: `look` reads the same chunks in a thread of its own.
+
+    What it raises is raised here, at the latest at the end: it may have found that what has
+    passed is not whole.
+    """
+    channel = Channel()
+    found: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            look(channel)
+        except BaseException as error:  # noqa: BLE001  (raised again below)
+            found.append(error)
+        finally:
+            channel.leave()
+
+    worker = thread(work)
+    try:
+        for chunk in chunks:
+            with contextlib.suppress(ReaderGoneError):  # it has seen enough
+                channel.put(chunk)
+            if found:
+                raise found[0]
+            yield chunk
+        channel.end()
+    except BaseException as error:
+        channel.end(error)
+        raise
+    finally:
+        channel.end(ReaderGoneError())
+        worker.join()
+    if found:
+        raise found[0]
+
+
 def thread(work: Callable[[], None]) -> threading.Thread:
     """Start a thread that belongs to the same owner as this one (see process.owner)."""
     context = contextvars.copy_context()

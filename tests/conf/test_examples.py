@@ -10,6 +10,7 @@ from typing import Any
 import jsonschema
 import pytest
 
+from tests.system import BUILT_IN
 from tools import config, plugin, schema
 from tools.errors import ConfigError
 
@@ -26,7 +27,7 @@ def home(tmp_path: Path) -> Path:
     """A HOME_FOLDER with the built-in modules and those that the examples name."""
     folder = tmp_path / "home"
     folder.mkdir()
-    for name in ("filesbackup", "compression", "encryption", "storage", "tools", "qa"):
+    for name in BUILT_IN:
         (folder / name).symlink_to(plugin.ROOT / name)
     for name in OWN:
         (folder / name).parent.mkdir(exist_ok=True)

@@ -1,0 +1,393 @@
+"""MariaDB backed up and restored by whole runs: a real server, every object and row compared."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.servers import MariaDB
+from tests.system import System
+
+pytestmark = pytest.mark.needs("mariadbd", "mariadb-dump")
+ODD = [
+    "two words",
+    "quote's\"",
+    "pipe|",
+    "-x",
+    "$(id)",
+    "line\nbreak",
+    "ümläut",
+    "back`tick",
+    "a.b",
+]
+OBJECTS = """\
+CREATE TABLE t (id INT PRIMARY KEY AUTO_INCREMENT, v TEXT, b BLOB, INDEX (v(10)));
+INSERT INTO t (v, b) SELECT CONCAT('row ', seq, ' é\\n'), UNHEX(MD5(seq)) FROM seq_1_to_3000;
+CREATE TABLE log (n INT);
+CREATE TABLE aria (i INT) ENGINE=Aria; INSERT INTO aria VALUES (1), (2);
+CREATE TABLE cache (k VARCHAR(9)); INSERT INTO cache VALUES ('a'), ('b');
+CREATE TABLE secret (k INT); INSERT INTO secret VALUES (42);
+CREATE VIEW v AS SELECT COUNT(*) AS n FROM t;
+CREATE TRIGGER g AFTER INSERT ON t FOR EACH ROW INSERT INTO log VALUES (NEW.id);
+CREATE FUNCTION f(i INT) RETURNS INT DETERMINISTIC RETURN i + 1;
+CREATE PROCEDURE p() SELECT 'a procedure';
+CREATE EVENT e ON SCHEDULE EVERY 1 DAY DO DELETE FROM log;
+"""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[MariaDB]:
+    """One for all tests of this file; each makes its own databases."""
+    started = MariaDB()
+    yield started
+    started.stop()
+
+
+@pytest.fixture
+def system(tmp_path: Path, server: MariaDB) -> Iterator[System]:
+    yield System(tmp_path)
+    keep = {"information_schema", "performance_schema", "sys", "mysql"}
+    for name in databases(server) - keep:
+        server.sql(f"DROP DATABASE {quoted(name)}")
+
+
+def quoted(name: str) -> str:
+    return "`" + name.replace("`", "``") + "`"
+
+
+def databases(server: MariaDB) -> set[str]:
+    rows = server.sql("SELECT HEX(schema_name) FROM information_schema.schemata").split()
+    return {bytes.fromhex(row).decode() for row in rows}
+
+
+def shop(server: MariaDB, name: str = "shop", myisam: bool = False) -> None:
+    server.sql(f"CREATE DATABASE {quoted(name)} CHARACTER SET utf8mb4 COLLATE utf8mb4_bin")
+    server.sql(OBJECTS, name)
+    if myisam:
+        server.sql("CREATE TABLE m (i INT) ENGINE=MyISAM; INSERT INTO m VALUES (7)", name)
+
+
+def state(server: MariaDB, name: str) -> dict[str, Any]:
+    """Every object and row of a database, but for times of creation."""
+    literal = f"0x{name.encode().hex()}"
+    tables = server.sql(
+        f"SELECT table_name FROM information_schema.tables WHERE table_schema = {literal}"
+    ).split()
+    facts: dict[str, Any] = {
+        table: (
+            server.sql(f"SHOW CREATE TABLE {quoted(table)}", name),
+            server.sql(f"CHECKSUM TABLE {quoted(table)}", name).split()[-1],
+        )
+        for table in sorted(tables)
+    }
+    for what in ("PROCEDURE p", "FUNCTION f", "TRIGGER g", "EVENT e"):
+        facts[what] = server.sql(f"SHOW CREATE {what}", name).split("\t")[:3]
+    return facts
+
+
+def mysql(server: MariaDB, **parameters: Any) -> dict[str, Any]:
+    """The documented section."""
+    return {
+        "ACTION": "execute",
+        "NAME": "mysql_backup",
+        "EXECUTABLE": "mysql_dump.py",
+        "PARAMETERS": {
+            "MY_INSTANCES": str(server.port),
+            "CREDENTIAL_PATH": str(server.credentials),
+            **parameters,
+        },
+    }
+
+
+def configure(system: System, server: MariaDB, stream: str = "True", **more: Any) -> None:
+    whole = system.whole()
+    del whole["FILESET"]
+    system.configure({"MYSQL": mysql(server, **more), **whole}, STREAM=stream)
+
+
+def to(server: MariaDB, *more: str, host: str = "127.0.0.1") -> tuple[str, ...]:
+    """The words of a restore into a server."""
+    login = ("--to-credentials", str(server.root))
+    return ("--to-host", host, "--to-port", str(server.port), *login, *more)
+
+
+@pytest.mark.parametrize("stream", ["True", "False"])
+def test_back_up_drop_restore_compare(system: System, server: MariaDB, stream: str) -> None:
+    shop(server)
+    shop(server, "mixed", myisam=True)
+    before = {name: state(server, name) for name in ("shop", "mixed")}
+    server.sql("CREATE USER eve@'%' IDENTIFIED BY 'x'; GRANT SELECT ON shop.* TO eve@'%'")
+    configure(system, server, stream)
+    result = system.result()
+    assert result["exit_code"] == 0, result
+    made = system.manifest()["items"]
+    assert {item["kind"] for item in made} == {"mysql", "mysql-users"}
+    facts = {item["name"].partition("/")[2]: item["facts"] for item in made}
+    assert facts["shop"]["binlog_file"].startswith("binlog.")
+    assert int(facts["shop"]["binlog_position"]) > 0
+    assert facts["mixed"]["consistency"] == "locked"
+    assert "mariadb" in facts["shop"]["server"].lower()
+    server.sql("DROP DATABASE shop; DROP DATABASE mixed; DROP USER eve@'%'")
+    text = system.restore("--restore", "latest", *to(server))
+    assert "5 tables, 3005 rows in the database shop" in text
+    assert {name: state(server, name) for name in ("shop", "mixed")} == before
+    assert "SELECT" in server.sql("SHOW GRANTS FOR eve@'%'")
+    server.sql("DROP USER eve@'%'")
+    assert server.password not in system.log.read_text()
+
+
+def test_under_another_name_beside_the_old_one(system: System, server: MariaDB) -> None:
+    shop(server)
+    configure(system, server)
+    assert system.result()["exit_code"] == 0
+    words = ("--restore", "latest", "--item", "shop")
+    text = system.restore(*words, *to(server), code=1)
+    assert "shop is not empty, and nothing is overwritten" in text
+    system.restore(*words, *to(server, "--to-database", "shop copy"))
+    assert state(server, "shop copy")["t"][1] == state(server, "shop")["t"][1]
+    server.sql("DELETE FROM t", "shop")
+    system.restore(*words, *to(server, "--overwrite"))
+    assert server.sql("SELECT COUNT(*) FROM t", "shop") == "3000\n"
+    out = system.restored("--item", "shop")
+    assert "-- Dump completed" in (out / f"MYSQL/{server.port}/shop.sql").read_text()[-200:]
+
+
+def test_databases_with_every_odd_name(system: System, server: MariaDB) -> None:
+    for name in ODD:
+        server.sql(f"CREATE DATABASE {quoted(name)}")
+        server.sql("CREATE TABLE t (i INT); INSERT INTO t VALUES (1), (2)", name)
+    configure(system, server)
+    result = system.result()
+    assert result["exit_code"] == 0, result
+    for name in ODD:
+        server.sql(f"DROP DATABASE {quoted(name)}")
+    system.restore("--restore", "latest", *to(server))
+    for name in ODD:
+        assert server.sql("SELECT COUNT(*) FROM t", name) == "2\n", name
+
+
+def test_what_is_left_out(system: System, server: MariaDB) -> None:
+    shop(server)
+    shop(server, "not this")
+    configure(
+        system, server,
+        EXCLUDE_DB=["not this"], EXCLUDE_TABLE="shop.sec*", SCHEMA_ONLY_TABLE="shop.cach?",
+    )  # fmt: skip
+    assert system.result()["exit_code"] == 0
+    items = {item["name"]: item for item in system.manifest()["items"]}
+    assert set(items) == {f"users@{server.port}", f"{server.port}/shop"}
+    assert items[f"{server.port}/shop"]["facts"]["excluded"] == "secret"
+    system.restore("--restore", "latest", "--item", "shop", *to(server, "--to-database", "new"))
+    assert "secret" not in server.sql("SHOW TABLES", "new").split()
+    assert server.sql("SELECT COUNT(*) FROM cache", "new") == "0\n"
+    assert server.sql("SELECT COUNT(*) FROM t", "new") == "3000\n"
+
+
+def test_two_instances(system: System, server: MariaDB) -> None:
+    second = MariaDB()
+    try:
+        shop(server, "one")
+        shop(second, "two")
+        both = " ".join(str(path) for path in (server.credentials, second.credentials))
+        configure(system, server, MY_INSTANCES=f"{server.port},{second.port}", CREDENTIAL_PATH=both)
+        assert system.result()["exit_code"] == 0
+        found = {item["name"] for item in system.manifest()["items"]}
+        assert found == {
+            f"users@{server.port}", f"users@{second.port}",
+            f"{server.port}/one", f"{second.port}/two",
+        }  # fmt: skip
+        system.restore("--restore", "latest", "--item", "one", *to(second))
+        assert state(second, "one") == state(server, "one")
+    finally:
+        second.stop()
+
+
+@pytest.mark.fault("a database server that is down", "exit 1 with the client's words")
+def test_a_server_that_is_down(system: System, server: MariaDB) -> None:
+    configure(system, server, MY_INSTANCES="1")
+    result = system.result()
+    assert result["exit_code"] == 1
+    assert "Can't connect" in json.dumps(result)
+    assert system.stored() == []
+
+
+@pytest.mark.fault("the wrong password of a database", "exit 1, the password never shown")
+def test_a_wrong_password(system: System, server: MariaDB) -> None:
+    wrong = server.option_file("wrong.cnf", "ncbackup", "not the password")
+    configure(system, server, CREDENTIAL_PATH=str(wrong))
+    result = system.result()
+    assert result["exit_code"] == 1
+    assert "Access denied" in json.dumps(result)
+    assert "not the password" not in json.dumps(result) + system.log.read_text()
+
+
+@pytest.mark.fault("a broken view", "that database fails by name, the others are stored, exit 1")
+def test_a_broken_view_fails_its_database_alone(system: System, server: MariaDB) -> None:
+    shop(server)
+    server.sql("CREATE DATABASE broken; CREATE TABLE broken.t (i INT)")
+    server.sql("CREATE VIEW v AS SELECT i FROM t; DROP TABLE t", "broken")
+    configure(system, server)
+    result = system.result()
+    assert result["exit_code"] == 1
+    assert "broken" in result["sections"][0]["message"]
+    assert f"{server.port}/shop" in {item["name"] for item in system.manifest()["items"]}
+    assert f"MYSQL/{server.port}/broken" in system.manifest()["missing"]
+
+
+@pytest.mark.fault("a database user without a privilege", "exit 1 with the server's words")
+def test_a_missing_privilege(system: System, server: MariaDB) -> None:
+    shop(server)
+    server.sql("CREATE USER few@localhost IDENTIFIED BY 'x'; GRANT SELECT ON *.* TO few@localhost")
+    few = server.option_file("few.cnf", "few", "x")
+    configure(system, server, CREDENTIAL_PATH=str(few))
+    result = system.result()
+    server.sql("DROP USER few@localhost")
+    assert result["exit_code"] == 1
+    assert "denied" in json.dumps(result)
+
+
+@pytest.mark.fault("a server without any database", "exit 1: nothing is no backup")
+def test_no_database_at_all(system: System, server: MariaDB) -> None:
+    configure(system, server)
+    result = system.result()
+    assert result["exit_code"] == 1
+    assert "no database" in result["sections"][0]["message"]
+
+
+DOUBLE = """\
+#!/bin/bash
+[ "$1" = --version ] && exec {real} --version
+{what}
+"""
+
+
+def double(system: System, what: str) -> str:
+    """A dump program that misbehaves; REAL is the one that works."""
+    real = subprocess.run(["which", "mariadb-dump"], capture_output=True, text=True, check=True)
+    path = system.folder / "mysqldump"
+    path.write_text(
+        DOUBLE.format(real=real.stdout.strip(), what=what.replace("REAL", real.stdout.strip()))
+    )
+    path.chmod(0o755)
+    return str(path)
+
+
+@pytest.mark.fault("a dump that ends early with exit code 0", "exit 1, nothing of it visible")
+def test_half_a_dump_with_exit_code_0(system: System, server: MariaDB) -> None:
+    shop(server)
+    program = double(system, 'REAL "$@" | head -c 20000; exit 0')
+    configure(system, server, MYSQL_DUMP_BINARY=program)
+    result = system.result()
+    assert result["exit_code"] == 1
+    assert "Dump completed" in json.dumps(result)
+    assert not [name for name in system.stored() if "shop" in name]
+
+
+@pytest.mark.fault("a dump that fails with its end mark", "exit 1: both must be good")
+def test_an_end_mark_does_not_excuse_an_exit_code(system: System, server: MariaDB) -> None:
+    shop(server)
+    configure(system, server, MYSQL_DUMP_BINARY=double(system, 'REAL "$@"; exit 2'))
+    assert system.result()["exit_code"] == 1
+
+
+@pytest.mark.fault("a table altered while it is dumped", "a whole new dump, once")
+def test_a_table_altered_while_it_is_dumped(system: System, server: MariaDB) -> None:
+    shop(server)
+    tried = system.folder / "tried"
+    program = double(
+        system,
+        f'if [ ! -e {tried} ] && [[ "$*" == *shop ]]; then touch {tried}; '
+        'REAL "$@" | head -c 9999; '
+        "echo 'mysqldump: Error 1412: Table definition has changed' >&2; exit 3; fi; "
+        'exec REAL "$@"',
+    )
+    configure(system, server, MYSQL_DUMP_BINARY=program)
+    result = system.result()
+    assert result["exit_code"] == 0, result
+    assert "dumped anew" in system.log.read_text()
+    assert "can be restored" in system.restore("--verify", "latest")
+
+
+@pytest.mark.fault("damage in a dump that goes into a server", "the server hears nothing of it")
+def test_damage_never_reaches_the_server(system: System, server: MariaDB) -> None:
+    shop(server)
+    configure(system, server)
+    assert system.result()["exit_code"] == 0
+    (part,) = (system.store / "srv-test").glob("*shop*.000")
+    raw = bytearray(part.read_bytes())
+    raw[-1] ^= 1
+    part.write_bytes(raw)
+    words = ("--restore", "latest", "--item", "shop", *to(server, "--to-database", "new"))
+    assert "not what was stored" in system.restore(*words, code=1)
+    assert "new" not in databases(server)
+
+
+@pytest.mark.fault("a dump that the server refuses half-way", "the new database is gone again")
+def test_a_refused_dump_leaves_no_database(system: System, server: MariaDB) -> None:
+    text = "printf 'CREATE TABLE a (i INT);\\nthis is no SQL;\\n-- Dump completed\\n'"
+    program = double(system, text)
+    server.sql("CREATE DATABASE bad; CREATE TABLE bad.t (i INT)")
+    configure(system, server, MYSQL_DUMP_BINARY=program)
+    assert system.result()["exit_code"] == 0
+    words = ("--restore", "latest", "--item", "bad", *to(server, "--to-database", "new"))
+    assert "syntax" in system.restore(*words, code=1)
+    assert "new" not in databases(server)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "says"),
+    [
+        ({"MY_INSTANCES": "x"}, "MY_INSTANCES: x is no port"),
+        ({"EXCLUDE_TABLE": "t"}, "t is no db.table"),
+        ({"CREDENTIAL_PATH": "/does/not/exist"}, "CREDENTIAL_PATH: there is no file"),
+        ({"BINLOG_DAYS": "2"}, "binary logs are not backed up yet"),
+        ({"EXCLUDE_TABEL": "a.b"}, "EXCLUDE_TABLE"),
+    ],
+)
+def test_bad_input(system: System, server: MariaDB, parameters: dict[str, str], says: str) -> None:
+    configure(system, server, **parameters)
+    done = system.run("-r")
+    assert done.returncode in (1, 2)
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_credentials_that_others_can_read_are_refused(system: System, server: MariaDB) -> None:
+    opened = server.option_file("open.cnf", "ncbackup", server.password)
+    opened.chmod(0o644)
+    configure(system, server, CREDENTIAL_PATH=str(opened))
+    assert "chmod 0600" in system.run("-r").stderr
+
+
+def test_it_tests_without_a_change(system: System, server: MariaDB) -> None:
+    shop(server)
+    configure(system, server)
+    done = system.run("-t")
+    assert done.returncode == 0, done.stderr
+    assert f"port {server.port}: 10." in done.stdout
+    assert "1 database" in done.stdout
+
+
+def test_files_and_databases_are_told_apart(system: System, server: MariaDB) -> None:
+    shop(server)
+    whole = system.whole()
+    (system.source / "a").write_text("a")
+    system.configure({"MYSQL": mysql(server), **whole}, STREAM="True", PARALLEL="2")
+    assert system.result()["exit_code"] == 0
+    words = ("--restore", "latest", *to(server))
+    out = str(system.folder / "out")
+    assert "none of these items is a database" in system.restore(
+        *words, "--section", "FILESET", code=2
+    )
+    assert "files into a folder" in system.restore(*words, "--path", "/etc", code=2)
+    assert "would get one name" in system.restore(
+        *words, "--section", "FILESET", "--to-database", "x", code=2
+    )
+    assert "--to-host is missing" in system.restore(
+        "--restore", "latest", "--to-port", "3306", "--destination", out, code=2
+    )

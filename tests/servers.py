@@ -1,0 +1,209 @@
+"""Real database servers: each in a folder of its own, on a free port, as an unprivileged user."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+from tools import plugin
+
+PROGRAMS = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
+_PATIENCE = 60.0  # seconds until a server must answer
+
+
+def search_path() -> str:
+    """Where programs of servers lie: the path, and the folders of Debian's PostgreSQL."""
+    own = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=str)
+    return ":".join([PROGRAMS, *map(str, own)])
+
+
+def program(name: str) -> str:
+    """The path of a program that a test has named as needed."""
+    found = shutil.which(name, path=search_path())
+    assert found, name
+    return found
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def documented(page: str) -> str:
+    """The statements that the page of a module tells an administrator to run."""
+    text = (plugin.ROOT / f"docs/modules/{page}.md").read_text(encoding="utf-8")
+    (found,) = re.findall(r"^```sql\n(.*?)^```$", text, re.M | re.S)
+    return str(found)
+
+
+class Server:
+    """A folder, a port, and a process that is stopped with all that it started."""
+
+    user = "nobody"
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="nc-test-server-"))
+        self.port = free_port()
+        self.as_user = self.user if os.geteuid() == 0 else None
+        if self.as_user:
+            entry = pwd.getpwnam(self.as_user)
+            os.chown(self.folder, entry.pw_uid, entry.pw_gid)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def call(self, *words: str, **environment: str) -> bytes:
+        """Run a program to its end as the server's user; it must end well."""
+        done = subprocess.run(
+            words,
+            cwd=self.folder,
+            user=self.as_user,
+            env={**os.environ, "HOME": str(self.folder), "LC_ALL": "C.UTF-8", **environment},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+        )
+        assert done.returncode == 0, (words, done.stderr, done.stdout)
+        return done.stdout
+
+    def start(self, *words: str) -> None:
+        """Start the server and wait until it answers."""
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                words,
+                cwd=self.folder,
+                user=self.as_user,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        until = time.monotonic() + _PATIENCE
+        while not self.answers():
+            assert self._process.poll() is None, (self.folder / "log").read_text()
+            assert time.monotonic() < until, (self.folder / "log").read_text()
+            time.sleep(0.05)
+
+    def answers(self) -> bool:
+        """Whether it takes orders by now."""
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """Stop exactly what was started, and remove the folder."""
+        if self._process is not None:
+            self._process.terminate()
+            try:
+                self._process.wait(30)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class MariaDB(Server):
+    """A server with binary logs, and a user who may dump."""
+
+    user = "mysql"
+    password = "p w\"#x'\\"
+
+    def __init__(self) -> None:
+        super().__init__()
+        (data, temporary) = (self.folder / "data", self.folder / "tmp")
+        self.call("/bin/mkdir", str(temporary))
+        self.call(
+            program("mariadb-install-db"), "--no-defaults", f"--datadir={data}",
+            "--auth-root-authentication-method=normal", "--skip-test-db",
+        )  # fmt: skip
+        self.start(
+            program("mariadbd"), "--no-defaults", f"--datadir={data}", f"--tmpdir={temporary}",
+            f"--socket={self.folder}/socket", f"--port={self.port}", "--bind-address=127.0.0.1",
+            "--server-id=1", f"--log-bin={data}/binlog", "--binlog-format=ROW",
+            "--innodb-buffer-pool-size=32M", "--innodb-log-file-size=16M",
+            "--innodb-flush-log-at-trx-commit=0", "--performance-schema=OFF",
+            "--event-scheduler=ON", "--log-bin-trust-function-creators=1",
+        )  # fmt: skip
+        self.sql(documented("mysql_dump").replace("'PASSWORD'", quoted(self.password)))
+        self.credentials = self.option_file("bk.cnf", "ncbackup", self.password)
+        self.root = self.option_file("root.cnf", "root", "")
+
+    def option_file(self, name: str, user: str, password: str) -> Path:
+        """Logins as the documented section has them."""
+        path = self.folder / name
+        escaped = password.replace("\\", "\\\\").replace("'", "\\'")
+        login = f"user={user}\npassword='{escaped}'\nhost=127.0.0.1\n"
+        path.write_text("".join(f"[{group}]\n{login}" for group in ("mysqldump", "mysql")))
+        path.chmod(0o600)
+        return path
+
+    def answers(self) -> bool:
+        """See Server."""
+        words = [program("mariadb-admin"), "--no-defaults", "-S", f"{self.folder}/socket", "-uroot"]
+        done = subprocess.run([*words, "ping"], capture_output=True, check=False)
+        return done.returncode == 0
+
+    def sql(self, text: str, database: str = "") -> str:
+        """What the client prints, as root."""
+        words = [program("mariadb"), "--no-defaults", "-S", f"{self.folder}/socket", "-uroot"]
+        words += ["--batch", "--skip-column-names", "--default-character-set=utf8mb4"]
+        words += [f"--database={database}"] if database else []
+        done = subprocess.run(words, input=text.encode(), capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.decode()
+
+
+def quoted(text: str) -> str:
+    """A text as SQL of MariaDB has it."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
+
+
+class Postgres(Server):
+    """A server with passwords, and a role that may dump."""
+
+    user = "postgres"
+    password = "adm p:w\\d"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pgpass = self.folder / "pgpass"
+        secret = self.folder / "password"
+        secret.write_text(self.password)
+        secret.chmod(0o644)
+        data = self.folder / "data"
+        self.call(
+            program("initdb"), "-D", str(data), "-U", "postgres", "--auth-local=trust",
+            "--auth-host=scram-sha-256", f"--pwfile={secret}", "--locale=C.UTF-8", "-E", "UTF8",
+            "--no-sync",
+        )  # fmt: skip
+        self.start(
+            program("postgres"), "-D", str(data), "-p", str(self.port), "-h", "127.0.0.1",
+            "-k", str(self.folder), "-c", "fsync=off", "-c", "shared_buffers=16MB",
+        )  # fmt: skip
+        escaped = self.password.replace("\\", "\\\\").replace(":", "\\:")
+        self.pgpass.write_text(f"127.0.0.1:{self.port}:*:postgres:{escaped}\n")
+        self.pgpass.chmod(0o600)
+
+    def _words(self, database: str) -> list[str]:
+        where = ["-h", str(self.folder), "-p", str(self.port), "-U", "postgres"]
+        escaped = database.replace("\\", "\\\\").replace("'", "\\'")
+        return [program("psql"), "-X", "-A", "-t", "-q", *where, "-d", f"dbname='{escaped}'"]
+
+    def answers(self) -> bool:
+        """See Server."""
+        done = subprocess.run(
+            [*self._words("postgres"), "-c", "SELECT 1"], capture_output=True, check=False
+        )
+        return done.returncode == 0
+
+    def sql(self, text: str, database: str = "postgres") -> str:
+        """What psql prints, as the superuser."""
+        words = [*self._words(database), "-v", "ON_ERROR_STOP=1"]
+        done = subprocess.run(words, input=text.encode(), capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.decode()
