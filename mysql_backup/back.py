@@ -69,6 +69,7 @@ def _charset(facts: Mapping[str, str]) -> str:
 
 def users(target: instance.Instance, again: Callable[[], Iterator[bytes]]) -> Result:
     """Users and grants; those that are there stay as they are."""
+    instance.about(target)
     with stream.closed(again()) as chunks:
         stream.drained(chunks)
     with stream.closed(again()) as chunks:

@@ -85,7 +85,7 @@ class About:
     """What a server says of itself."""
 
     version: str
-    port: int
+    port: int  # by which it is reached
     binlog: bool
     databases: tuple[str, ...]
 
@@ -108,16 +108,19 @@ class Tables:
 
 def about(instance: Instance) -> About:
     """Ask the server. Raises SourceError where it cannot be reached."""
-    ((version, port, binlog),) = instance.rows(
-        "SELECT REPLACE(VERSION(), CHAR(9), ' '), @@port, @@log_bin"
+    ((version, port, binlog, client),) = instance.rows(
+        "SELECT REPLACE(VERSION(), CHAR(9), ' '), @@port, @@log_bin, host "
+        "FROM information_schema.processlist WHERE id = CONNECTION_ID()"
     )
     found = instance.names("SELECT HEX(schema_name) FROM information_schema.schemata ORDER BY 1")
-    if instance.port is not None and int(port) != instance.port:
+    by_socket = ":" not in client  # clients pass over the port then
+    if by_socket and instance.port is not None and int(port) != instance.port:
         raise SourceError(
-            f"the server that answers has port {port}, not {instance.port}",
-            "The credential file names a socket or a host of another instance.",
+            f"the server that answers by its socket has port {port}, not {instance.port}",
+            "Name another socket, or 127.0.0.1 as the host: localhost means the socket.",
         )
-    return About(version, int(port), binlog == "1", tuple(sorted(row[0] for row in found)))
+    number = int(port) if instance.port is None else instance.port
+    return About(version, number, binlog == "1", tuple(sorted(row[0] for row in found)))
 
 
 def tables(instance: Instance, database: str) -> Tables:

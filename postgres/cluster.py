@@ -182,7 +182,7 @@ class Dumps:
         self.databases = [d for d in databases(cluster) if d.name not in what.exclude_db]
         if not self.databases:
             raise SourceError("there is no database that could be dumped", "Look at EXCLUDE_DB.")
-        self.port = int(cluster.sql("SHOW port")[0][0])
+        self.port = cluster.port or int(cluster.sql("SHOW port")[0][0])
 
     def items(self) -> Iterator[Item]:
         """Roles and tablespaces first: a restore needs them first."""

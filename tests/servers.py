@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import re
 import shutil
 import socket
+import socketserver
 import subprocess
 import tempfile
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from tools import plugin
@@ -207,3 +211,28 @@ class Postgres(Server):
         done = subprocess.run(words, input=text.encode(), capture_output=True, check=False)
         assert done.returncode == 0, done.stderr
         return done.stdout.decode()
+
+
+@contextlib.contextmanager
+def forwarded(port: int) -> Iterator[int]:
+    """Another port that leads to the same server."""
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with socket.create_connection(("127.0.0.1", port)) as server:
+                threading.Thread(target=copied, args=(server, self.request), daemon=True).start()
+                copied(self.request, server)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as listening:
+        listening.daemon_threads = True
+        threading.Thread(target=listening.serve_forever, daemon=True).start()
+        yield int(listening.server_address[1])
+        listening.shutdown()
+
+
+def copied(source: socket.socket, target: socket.socket) -> None:
+    """Hand on what comes, and the end of it."""
+    with contextlib.suppress(OSError):
+        while chunk := source.recv(1 << 16):
+            target.sendall(chunk)
+        target.shutdown(socket.SHUT_WR)

@@ -77,14 +77,14 @@ def _passes(name: str, python: Path, words: list[str]) -> bool:
 
 def _programs() -> None:
     """Install what tests run; where that cannot be, say loudly which tests will not run."""
-    for missing in (_missing(), _missing()):
-        if missing and not installation.install_packages([PROGRAMS[name] for name in missing]):
-            print(
-                f"WARNING: {', '.join(missing)} missing, the tests that need them are SKIPPED by "
-                f"name\nhint: apt install {' '.join(PROGRAMS[name] for name in missing)}",
-                flush=True,
-            )
-            return
+    if missing := _missing():
+        installation.install_packages([PROGRAMS[name] for name in missing])
+    if missing := _missing():
+        print(
+            f"WARNING: {', '.join(missing)} missing, the tests that need them are SKIPPED by "
+            f"name\nhint: apt install {' '.join(PROGRAMS[name] for name in missing)}",
+            flush=True,
+        )
 
 
 def _missing() -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.servers import MariaDB
+from tests.servers import MariaDB, forwarded
 from tests.system import System
 
 pytestmark = pytest.mark.needs("mariadbd", "mariadb-dump")
@@ -205,6 +205,28 @@ def test_two_instances(system: System, server: MariaDB) -> None:
         assert state(second, "one") == state(server, "one")
     finally:
         second.stop()
+
+
+def test_a_port_that_is_mapped_to_another(system: System, server: MariaDB) -> None:
+    """As containers do: the server does not know by which port it is reached."""
+    shop(server)
+    with forwarded(server.port) as port:
+        configure(system, server, MY_INSTANCES=str(port))
+        assert system.result()["exit_code"] == 0
+    assert f"{port}/shop" in {item["name"] for item in system.manifest()["items"]}
+
+
+@pytest.mark.fault("a socket that leads to another instance", "exit 1, nothing is dumped")
+def test_a_socket_of_another_instance(system: System, server: MariaDB) -> None:
+    shop(server)
+    path = server.option_file("socket.cnf", "ncbackup", server.password)
+    path.write_text(path.read_text().replace("host=127.0.0.1", f"socket={server.folder}/socket"))
+    configure(system, server, MY_INSTANCES="3399", CREDENTIAL_PATH=str(path))
+    result = system.result()
+    assert result["exit_code"] == 1
+    assert f"has port {server.port}, not 3399" in result["sections"][0]["message"]
+    configure(system, server, CREDENTIAL_PATH=str(path))
+    assert system.result()["exit_code"] == 0
 
 
 @pytest.mark.fault("a database server that is down", "exit 1 with the client's words")
