@@ -13,6 +13,8 @@ from tools.errors import BackupError, SourceError
 
 SYSTEM = ("information_schema", "performance_schema", "sys", "mysql")
 _TRANSACTIONAL = ("innodb", "rocksdb", "tokudb", "xpand", "sequence")
+_SOCKET = re.compile(r"^\s*socket\s*=", re.M)
+_HOST = re.compile(r"^\s*host\s*=(?!\s*[\"']?localhost\b)", re.M)
 _TIMEOUT = 20  # seconds to connect
 
 
@@ -37,7 +39,9 @@ class Instance:
             found.append(f"--defaults-extra-file={self.credentials}")
         if self.host:
             found.append(f"--host={self.host}")
-        if self.port is not None:
+        if not self.host and self.credentials is not None and _by_socket(self.credentials):
+            found.append("--protocol=socket")  # the clients of MariaDB take a port as "no socket"
+        elif self.port is not None:
             found.append(f"--port={self.port}")
         if self.user:
             found.append(f"--user={self.user}")
@@ -59,6 +63,12 @@ class Instance:
     def names(self, sql: str) -> list[list[str]]:
         """The rows of a query whose columns are all HEX(...): any name comes back unharmed."""
         return [[_text(word) for word in row] for row in self.rows(sql)]
+
+
+def _by_socket(credentials: Path) -> bool:
+    """Whether an option file names a socket, and no other host than this one."""
+    text = credentials.read_text(encoding="utf-8", errors="replace")
+    return bool(_SOCKET.search(text)) and not _HOST.search(text)
 
 
 def environment() -> dict[str, str]:

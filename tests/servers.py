@@ -123,7 +123,7 @@ class MariaDB(Server):
         self.call("/bin/mkdir", str(temporary))
         self.call(
             program("mariadb-install-db"), "--no-defaults", f"--datadir={data}",
-            "--auth-root-authentication-method=normal", "--skip-test-db",
+            "--auth-root-authentication-method=normal", "--skip-test-db", TMPDIR=str(temporary),
         )  # fmt: skip
         self.start(
             program("mariadbd"), "--no-defaults", f"--datadir={data}", f"--tmpdir={temporary}",
