@@ -12,9 +12,10 @@ from tools.errors import BackupError, StoreError
 from tools.result import Result, Status
 
 if TYPE_CHECKING:
-    from mysql_backup import instance
+    from mysql_backup import instance, replay
 else:
     instance = plugin.load("mysql_backup/instance.py")
+    replay = plugin.load("mysql_backup/replay.py")
 
 
 def database(
@@ -24,12 +25,13 @@ def database(
     again: Callable[[], Iterator[bytes]],
     *,
     overwrite: bool,
+    played: replay.Replay | None = None,
 ) -> Result:
     """Load a dump into the database `name`, which is made where it is missing.
 
     All of the data is read and checked before the server hears of it; where the server then
-    refuses something, a database that was made or empty is left as it was. Raises StoreError,
-    RefusedError.
+    refuses something, a database that was made for it is dropped again. played: the binary
+    logs that follow the dump. Raises StoreError, RefusedError.
     """
     there = name in instance.about(target).databases
     if there and not overwrite and not instance.is_empty(target, name):
@@ -39,22 +41,28 @@ def database(
         )
     with stream.closed(again()) as chunks:
         stream.drained(chunks)
+    if played is not None:
+        played.refuse_name(name)
+        played.refuse_damaged()
     if not there:
         target.rows(f"CREATE DATABASE {instance.quoted(name)}{_charset(facts)}")
     try:
         with stream.closed(again()) as chunks:
             _load(target, chunks, name)
+        more = f", {played.play(target, name)} played after it" if played else ""
     except BaseException:
         if not there:
             with contextlib.suppress(BackupError):
                 target.rows(f"DROP DATABASE {instance.quoted(name)}")
         raise
     number, rows = instance.counts(target, name)
+    warnings = played.warnings() if played else ()
     return Result(
-        Status.OK,
-        f"{count(number, 'table')}, {count(rows, 'row')} in the database {name}",
+        Status.INCOMPLETE if warnings else Status.OK,
+        f"{count(number, 'table')}, {count(rows, 'row')} in the database {name}{more}",
         items=1,
         bytes=int(facts.get("size", "0")),
+        warnings=warnings,
     )
 
 
@@ -79,7 +87,9 @@ def users(target: instance.Instance, again: Callable[[], Iterator[bytes]]) -> Re
 
 
 def _load(target: instance.Instance, chunks: Iterator[bytes], name: str) -> None:
-    words = target.command("--default-character-set=utf8mb4", "--binary-mode", f"--database={name}")
+    words = target.command(
+        "--default-character-set=utf8mb4", "--binary-mode", f"--database={name}", *instance.ROOM
+    )
     stream.drained(
         process.output(words, given=chunks, env=instance.environment(), failure=StoreError)
     )

@@ -40,7 +40,7 @@ class Dumps:
 
     def __init__(self, source: instance.Instance, program: str, what: What) -> None:
         """Asks the server. Raises SourceError where it holds nothing or cannot be asked."""
-        self._source = source
+        self.source = source
         self._program = program
         self._what = what
         self.about = instance.about(source)
@@ -80,7 +80,7 @@ class Dumps:
         if self.about.is_mariadb:
             yield from self.run(["--system=users", "--insert-ignore"], "users and grants")
             return
-        yield from _shown(self._source)
+        yield from _shown(self.source)
 
     def _ended_users(self) -> Ended:
         return Ended(self.warnings(), facts=self.facts())
@@ -89,7 +89,7 @@ class Dumps:
         """The output of the dump program; raises at its end where it is not whole."""
         said: list[str] = []
         chunks = process.output(
-            [*self._source.words(self._program), *more],
+            [*self.source.words(self._program), *more],
             notice=said.append,
             env=instance.environment(),
         )
@@ -102,7 +102,16 @@ class Dumps:
 
     def tables(self, database: str) -> instance.Tables:
         """The tables of a database."""
-        return instance.tables(self._source, database)
+        return instance.tables(self.source, database)
+
+    def position(self, file: str, place: str) -> dict[str, str]:
+        """A position as the manifest has it, with the server's time now: it is not earlier."""
+        facts = {"binlog_file": file, "binlog_position": place}
+        ((facts["time"],),) = self.source.rows(instance.NOW)
+        if self.about.is_mariadb:
+            where = f"{instance.hexed(file)}, {place}"
+            ((facts["gtid"],),) = self.source.rows(f"SELECT BINLOG_GTID_POS({where})")
+        return facts
 
     @property
     def what(self) -> What:
@@ -148,8 +157,7 @@ class _Database:
         chunks = self._dumps.run([*words, "--", self._name], self._name)
         head, whole = dump.beginning(chunks, _HEAD)
         if found := _POSITION.search(head):
-            self._facts["binlog_file"] = found[1].decode()
-            self._facts["binlog_position"] = found[2].decode()
+            self._facts.update(self._dumps.position(found[1].decode(), found[2].decode()))
         yield from whole
 
     def _words(self, *, unsafe: bool) -> list[str]:
@@ -161,6 +169,7 @@ class _Database:
             words.append("--master-data=2" if old else "--source-data=2")
         return [
             *words,
+            *instance.ROOM,
             *("--quick", "--routines", "--triggers", "--events", "--hex-blob"),
             "--default-character-set=utf8mb4",
         ]

@@ -12,6 +12,8 @@ from tools import os_works, process
 from tools.errors import BackupError, SourceError
 
 SYSTEM = ("information_schema", "performance_schema", "sys", "mysql")
+NOW = "SELECT REPLACE(UTC_TIMESTAMP(), 'T', ' ')"  # to the second, as DATETIME is written
+ROOM = ("--max-allowed-packet=1G",)  # a row as SQL may be longer than the client's 16 MiB
 _TRANSACTIONAL = ("innodb", "rocksdb", "tokudb", "xpand", "sequence")
 _SOCKET = re.compile(r"^\s*socket\s*=", re.M)
 _HOST = re.compile(r"^\s*host\s*=(?!\s*[\"']?localhost\b)", re.M)

@@ -24,11 +24,13 @@ from tools.options import Paths, Words, option
 from tools.result import Result
 
 if TYPE_CHECKING:
-    from mysql_backup import back, dumps, instance
+    from mysql_backup import back, binlogs, dumps, instance, replay
 else:
     back = plugin.load("mysql_backup/back.py")
+    binlogs = plugin.load("mysql_backup/binlogs.py")
     dumps = plugin.load("mysql_backup/dumps.py")
     instance = plugin.load("mysql_backup/instance.py")
+    replay = plugin.load("mysql_backup/replay.py")
 
 _CREDENTIALS = Path("/etc/nc-backup-py/mysql_backup.creds")
 _DUMPS = ("mysqldump", "mariadb-dump")
@@ -66,17 +68,23 @@ class Options:
     data_dir: Words = option(
         "of physical backups, which are not built yet: has no meaning", default=()
     )
-    binlog_path: Words = option("not built yet: has no meaning", default=())
-    binlog_file_prefix: str = option("not built yet: has no meaning", default="")
-    binlog_days: int = option("not built yet: only 0 is taken", default=0, least=0)
+    binlog_path: Paths = option(
+        "folders of the binary logs, one for each port; default: where the server says", default=()
+    )
+    binlog_file_prefix: str = option("has no meaning: the server says", default="")
+    binlog_days: int = option(
+        "0: no binary logs; else how many days a first run, and each staged one, goes back",
+        default=2,
+        least=0,
+    )
     tar_command: str = option("old; has no meaning: compression is a section", default="")
 
     def __post_init__(self) -> None:
         """Refuse what cannot be a server."""
-        if self.binlog_days:
+        if len(self.binlog_path) not in (0, 1, len(self.ports())):
             raise ConfigError(
-                "BINLOG_DAYS: binary logs are not backed up yet",
-                "Say 0 or leave it out; each dump records its position.",
+                f"BINLOG_PATH: {len(self.binlog_path)} folders for {len(self.ports())} ports",
+                "Name one for each of MY_INSTANCES, or none: the server is asked.",
             )
         if len(self.credential_path) not in (1, len(self.ports())):
             raise ConfigError(
@@ -124,7 +132,19 @@ def _client(wanted: str) -> str:
 def items(options: Options, told: Told) -> tuple[Item, ...]:
     """Users, and each database of each server, for a streamed run."""
     os_works.refuse_root(options.allow_root)
-    return tuple(item for server in servers(options) for item in server.items())
+    found: list[Item] = []
+    for number, server in enumerate(servers(options)):
+        found += server.items()
+        found += [logs.item(told.earlier) for logs in _logs(options, number, server)]
+    return tuple(found)
+
+
+def _logs(options: Options, number: int, server: dumps.Dumps) -> Iterator[binlogs.Binlogs]:
+    """The binary logs of a server, where it has some and they are wanted."""
+    if options.binlog_days and server.about.binlog:
+        folders = options.binlog_path
+        folder = folders[number % len(folders)].absolute() if folders else None
+        yield binlogs.Binlogs(server.source, server.about, folder, options.binlog_days)
 
 
 def work(options: Options) -> Result:
@@ -135,8 +155,10 @@ def work(options: Options) -> Result:
 
     def named(item: str) -> str:
         port, _, name = item.partition("/")
-        what = f"{port}_{manifest.quoted(name)}" if name else manifest.quoted(item)
-        return f"{day}_{options.hostname}_{options.prefix_folder}_{what}.sql"
+        what = f"{port}_{manifest.quoted(name)}.sql" if name else f"{manifest.quoted(item)}.sql"
+        if item.startswith("binlogs@"):
+            what = f"{item.partition('@')[2]}.bin-log.tar"
+        return f"{day}_{options.hostname}_{options.prefix_folder}_{what}"
 
     return dump.staged(found, top / options.prefix_folder, named, print)
 
@@ -144,11 +166,13 @@ def work(options: Options) -> Result:
 def test(options: Options) -> tuple[str, ...]:
     """Whether each server answers, and what it holds."""
     os_works.refuse_root(options.allow_root)
-    return tuple(
-        f"port {server.about.port}: {server.about.version}, {len(server.databases)} databases, "
-        f"{server.tool}"
-        for server in servers(options)
-    )
+    said = []
+    for number, server in enumerate(servers(options)):
+        about = server.about
+        line = f"port {about.port}: {about.version}, {len(server.databases)} databases"
+        said.append(f"{line}, {server.tool}")
+        said += [logs.readable() for logs in _logs(options, number, server)]
+    return tuple(said)
 
 
 def into(item: manifest.Item, again: Callable[[], Iterator[bytes]], server: dump.Server) -> Result:
@@ -161,7 +185,10 @@ def into(item: manifest.Item, again: Callable[[], Iterator[bytes]], server: dump
         return found
     name = server.database or item.name.partition("/")[2]
     facts = {**item.facts, "size": str(item.size or 0)}
-    loaded: Result = back.database(target, name, facts, again, overwrite=server.overwrite)
+    played = replay.Replay(item, server.until, server.following()) if server.until else None
+    loaded: Result = back.database(
+        target, name, facts, again, overwrite=server.overwrite, played=played
+    )
     return loaded
 
 

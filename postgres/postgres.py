@@ -125,6 +125,11 @@ class PostgresBackup:
 
 def into(item: manifest.Item, again: Callable[[], Iterator[bytes]], server: dump.Server) -> Result:
     """Restore an item into a server. Raises BackupError."""
+    if server.until:
+        raise ConfigError(
+            f"--until: {item.called} is a dump of its own moment only",
+            "Leave it out; --until plays the binary logs of MySQL and MariaDB.",
+        )
     programs = cluster.Programs(
         cluster.program("psql", "psql"), cluster.program("pg_dump", "pg_dump")
     )

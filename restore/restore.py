@@ -23,6 +23,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from tools import os_works, plugin, stream, terminal
+from tools.dump import Following
 from tools.errors import BackupError, Cancelled, ConfigError
 from tools.manifest import Item, Manifest
 from tools.outcome import Outcome, Step, Watcher
@@ -78,6 +79,9 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     to.add_argument("--to-user", default="", metavar="USER")
     to.add_argument("--to-credentials", type=Path, metavar="FILE", help="logins of the client")
     to.add_argument("--to-database", default="", metavar="NAME", help="another name")
+    to.add_argument(
+        "--until", default="", metavar="WHEN", help="MySQL: before this time, position or GTID"
+    )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--insecure-permissions", action="store_true", help="as in backup.py")
     return parser.parse_args(argv)
@@ -246,7 +250,8 @@ class _Session:
             return found
 
         if given.to_host:
-            loaded: Result = server.into(item, again, given)
+            following = functools.partial(self._following, run, item.section)
+            loaded: Result = server.into(item, again, given, following)
             return loaded
         goal = given.destination / target.place_of(item)
         with target.staging(given.destination, overwrite=given.overwrite) as staging:
@@ -268,6 +273,18 @@ class _Session:
             bytes=found.size,
             warnings=warnings,
         )
+
+    def _following(self, run: reading.Run, section: str) -> Iterator[Following]:
+        """The items of a section in this run and all later ones, oldest run first."""
+        for found in runs.found(self.origin.store, run.manifest.host):
+            if found.manifest is None or found.run_id < run.manifest.run_id:
+                continue
+            later = reading.Run(self.origin.store, found.manifest)
+            for item in found.manifest.items:
+                if item.section == section:
+                    undo, quiet = self.origin.undo, lambda _size: None
+                    again = functools.partial(reading.plain, later, item, undo, quiet)
+                    yield Following(found.run_id, item, again)
 
     def _dry(self, run: reading.Run, items: Sequence[Item]) -> int:
         """What would be written, without writing it; the data is read to its end all the same."""

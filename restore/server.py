@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable, Iterator, Sequence
 
 from tools import house, plugin
-from tools.dump import Server
+from tools.dump import Again, Following, Server
 from tools.errors import ConfigError
 from tools.manifest import Item
 from tools.result import Result
@@ -25,7 +25,7 @@ def check(given: argparse.Namespace) -> None:
         raise ConfigError(
             "--restore needs --destination", "Name a new or empty folder, or a server: --to-host."
         )
-    others = ("to_port", "to_user", "to_credentials", "to_database")
+    others = ("until", "to_port", "to_user", "to_credentials", "to_database")
     if not given.to_host and any(getattr(given, name) for name in others):
         raise ConfigError("--to-host is missing", "For example 127.0.0.1.")
 
@@ -55,7 +55,12 @@ def goal(item: Item, given: argparse.Namespace) -> str:
     return f"{given.to_host}{port}/{name}"
 
 
-def into(item: Item, again: Callable[[], Iterator[bytes]], given: argparse.Namespace) -> Result:
+def into(
+    item: Item,
+    again: Again,
+    given: argparse.Namespace,
+    following: Callable[[], Iterator[Following]],
+) -> Result:
     """Restore one item into the server. Raises BackupError or OSError."""
     server = Server(
         host=given.to_host,
@@ -64,6 +69,8 @@ def into(item: Item, again: Callable[[], Iterator[bytes]], given: argparse.Names
         credentials=given.to_credentials.absolute() if given.to_credentials else None,
         database=given.to_database,
         overwrite=given.overwrite,
+        until=given.until,
+        following=following,
     )
     result: Result = plugin.load(house.restores(item.kind)).into(item, again, server)
     return result

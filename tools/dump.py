@@ -16,7 +16,18 @@ from tools.result import Made, Result, Status
 from tools.stream import Chunks
 
 T = TypeVar("T")
+
+Again = Callable[[], Iterator[bytes]]  # the data of a stored item, once more from its beginning
 _TAIL = 4096  # bytes in which the end mark of a dump must stand (RELIABILITY M2, P1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Following:
+    """An item of the same section, of the run that is restored or of a later one."""
+
+    run_id: str
+    item: manifest.Item
+    again: Again
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +37,8 @@ class Server:
     credentials: the client's own file of logins; None for its usual one
     database:    another name for what is restored; "" for the old one
     overwrite:   into a database that is not empty
+    until:       how far logs are played after the dump; "" for not at all
+    following:   where these logs are found, oldest first
     """
 
     host: str
@@ -34,6 +47,8 @@ class Server:
     credentials: Path | None = None
     database: str = ""
     overwrite: bool = False
+    until: str = ""
+    following: Callable[[], Iterator[Following]] = lambda: iter(())
 
 
 def ended_by(chunks: Chunks, mark: bytes, what: str) -> Iterator[bytes]:
@@ -100,6 +115,7 @@ def staged(
         for note in ended.notes:
             say(f"{item.name}: {note}")
         warnings += [f"{item.name}: {line}" for line in ended.warnings]
+        errors += [(item.name, SourceError(line)) for line in ended.failures]
         files.append(str(target))
         size += target.stat().st_size
         trail.append(Made((), (str(target),), item.kind, facts=ended.facts, name=item.name))

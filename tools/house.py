@@ -59,6 +59,11 @@ def undoes(stage: str) -> str:
     return _STAGES.get(stage, "")
 
 
+def steady(kind: str) -> bool:
+    """Whether the size of one run says something of the next one's."""
+    return kind != "mysql-binlogs"
+
+
 # What restores items into a server, by their kind in the manifest: its `into`.
 _SERVERS = {
     "mysql": "mysql_backup/mysql_dump.py",

@@ -6,7 +6,7 @@ way back `backward(name, options)`; a store has `opened(options)`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,11 +15,16 @@ from tools.stream import Chunks
 
 @dataclass(frozen=True)
 class Told:
-    """What the run tells a source: its run id, its section, and what must never be backed up."""
+    """What the run tells a source.
+
+    private: what must never be backed up
+    earlier: for an item's name, the facts of its newest copy in each store (None: it has none)
+    """
 
     run_id: str
     section: str
     private: tuple[Path, ...] = ()
+    earlier: Callable[[str], Sequence[Mapping[str, str] | None]] = lambda _name: ()
 
 
 @dataclass(frozen=True)
@@ -28,11 +33,13 @@ class Ended:
 
     warnings: what is missing or cut (the run is incomplete then); notes: what is worth knowing
     facts:    versions of tools, positions: texts that stand in the manifest
+    failures: what fails the section, though the item itself is whole and stored
     """
 
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
+    failures: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import datetime
 
@@ -64,10 +64,22 @@ class Recording:
                 logger.warning("%s: nothing is cleaned up: %s", entry.name, error)
         if self._streamed is not None and general.shrink_check:
             self._streamed.previous = self._previous
+        if self._streamed is not None:
+            self._streamed.earlier = self._earlier
+
+    def _earlier(self, section: str, name: str) -> list[Mapping[str, str] | None]:
+        """What the newest copy of an item says of itself, in each store."""
+        host = self._config.general.hostname
+        found = []
+        for place in self._stores.values():
+            item = records.newest_item(place, host, section, name)
+            found.append(None if item is None else item.facts)
+        return found
 
     def _compare(self, steps: list[Step], item: manifest.Item) -> None:
         """A staged item that has shrunk: its section says so."""
-        if not self._config.general.shrink_check or item.size is None:
+        wanted = self._config.general.shrink_check and house.steady(item.kind)
+        if not wanted or item.size is None:
             return
         try:
             warning = flow.shrunk(item.size, self._previous.get(item.called))

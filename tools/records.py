@@ -18,6 +18,7 @@ from tools.manifest import Manifest
 from tools.store import Entry, Store
 
 UNFINISHED = ".UNFINISHED"
+_LOOK_BACK = 50  # runs in which an earlier copy of an item is looked for
 _MOST_BYTES = 1 << 16  # of a mark that is read
 
 
@@ -61,6 +62,17 @@ def read(place: Store, host: str, run_id: str) -> Manifest:
             f"{name}: is the manifest of {found.host}/{found.run_id}", "It was moved or renamed."
         )
     return found
+
+
+def newest_item(place: Store, host: str, section: str, name: str) -> manifest.Item | None:
+    """The newest stored copy of an item, in whichever run it is; the last few runs are asked."""
+    names = [entry.name.rpartition("/")[2] for entry in place.entries(host)]
+    runs = sorted(filter(None, map(manifest.run_of, names)), reverse=True)
+    for run in runs[:_LOOK_BACK]:
+        for item in read(place, host, run).items:
+            if (item.section, item.name) == (section, name):
+                return item
+    return None
 
 
 def newest_good(place: Store, host: str) -> Manifest | None:

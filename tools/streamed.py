@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import queue
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tools import date_str_utils, dump, flow, own, plugin, process, section
+from tools import date_str_utils, dump, flow, house, own, plugin, process, section
 from tools.config import Section
-from tools.errors import BackupError
+from tools.errors import BackupError, SourceError
 from tools.flow import Flowed, Target
 from tools.item import Item, Stage, Told
 from tools.log import logger
@@ -20,6 +21,8 @@ from tools.result import Result, Status, of_error
 from tools.section import Context
 from tools.store import Store
 
+# For a section and an item's name: the facts of its newest copy in each store.
+Earlier = Callable[[str, str], Sequence["Mapping[str, str] | None"]]
 _TICK = 0.2  # seconds between two looks at time limits and progress
 _LINGER = 15.0  # seconds that a thread gets to end when its item has been stopped
 
@@ -68,6 +71,7 @@ class Streamed:
         self.flowed: list[Flowed] = []
         self.missing: list[str] = []  # items that no store has, SECTION/name
         self.previous: dict[str, int] = {}  # plain bytes of items in the last good run
+        self.earlier: Earlier = lambda _section, _name: ()
 
     @property
     def size(self) -> int:
@@ -134,7 +138,12 @@ class Streamed:
         try:
             if entry.declaration is None:
                 return (own.item(entry, context),)
-            told = Told(context.run_id, entry.name, tuple(map(Path, context.private)))
+            told = Told(
+                context.run_id,
+                entry.name,
+                tuple(map(Path, context.private)),
+                functools.partial(self.earlier, entry.name),
+            )
             found: Sequence[Item] = plugin.load(entry.file).items(
                 section.filled(entry, context.config), told
             )
@@ -203,7 +212,7 @@ class Streamed:
         where = flow.Where(
             f"{context.config.general.hostname}/{context.run_id}",
             source.count,
-            self.previous.get(called),
+            self.previous.get(called) if house.steady(item.kind) else None,
         )
         source.began = source.began or time.monotonic()
         source.moved = time.monotonic()
@@ -221,6 +230,7 @@ class Streamed:
         else:
             for note in done.ended.notes:
                 logger.info("%s: %s", done.item.called, note)
+            source.errors += [(item.name, SourceError(line)) for line in done.ended.failures]
             source.flowed.append(done)
             self.flowed.append(done)
 
@@ -258,7 +268,7 @@ class Streamed:
             lines = [
                 f"{name}: {trouble}" if name else str(trouble) for name, trouble in source.errors
             ]
-            what = f"{lines[0]} ({len(lines)} not stored; {told})" if items else lines[0]
+            what = f"{lines[0]} ({len(lines)} failed; {told})" if items else lines[0]
             return Result(
                 Status.FAILED,
                 what,

@@ -126,7 +126,7 @@ def test_back_up_drop_restore_compare(system: System, server: MariaDB, stream: s
     result = system.result()
     assert result["exit_code"] == 0, result
     made = system.manifest()["items"]
-    assert {item["kind"] for item in made} == {"mysql", "mysql-users"}
+    assert {item["kind"] for item in made} == {"mysql", "mysql-users", "mysql-binlogs"}
     facts = {item["name"].partition("/")[2]: item["facts"] for item in made}
     assert facts["shop"]["binlog_file"].startswith("binlog.")
     assert int(facts["shop"]["binlog_position"]) > 0
@@ -180,7 +180,8 @@ def test_what_is_left_out(system: System, server: MariaDB) -> None:
     )  # fmt: skip
     assert system.result()["exit_code"] == 0
     items = {item["name"]: item for item in system.manifest()["items"]}
-    assert set(items) == {f"users@{server.port}", f"{server.port}/shop"}
+    port = server.port
+    assert set(items) == {f"users@{port}", f"{port}/shop", f"binlogs@{port}"}
     assert items[f"{server.port}/shop"]["facts"]["excluded"] == "secret"
     system.restore("--restore", "latest", "--item", "shop", *to(server, "--to-database", "new"))
     assert "secret" not in server.sql("SHOW TABLES", "new").split()
@@ -199,6 +200,7 @@ def test_two_instances(system: System, server: MariaDB) -> None:
         found = {item["name"] for item in system.manifest()["items"]}
         assert found == {
             f"users@{server.port}", f"users@{second.port}",
+            f"binlogs@{server.port}", f"binlogs@{second.port}",
             f"{server.port}/one", f"{second.port}/two",
         }  # fmt: skip
         system.restore("--restore", "latest", "--item", "one", *to(second))
@@ -367,7 +369,8 @@ def test_a_refused_dump_leaves_no_database(system: System, server: MariaDB) -> N
         ({"MY_INSTANCES": "x"}, "MY_INSTANCES: x is no port"),
         ({"EXCLUDE_TABLE": "t"}, "t is no db.table"),
         ({"CREDENTIAL_PATH": "/does/not/exist"}, "CREDENTIAL_PATH: there is no file"),
-        ({"BINLOG_DAYS": "2"}, "binary logs are not backed up yet"),
+        ({"BINLOG_DAYS": "-1"}, "BINLOG_DAYS"),
+        ({"BINLOG_PATH": "/a /b"}, "BINLOG_PATH: 2 folders for 1 ports"),
         ({"EXCLUDE_TABEL": "a.b"}, "EXCLUDE_TABLE"),
     ],
 )

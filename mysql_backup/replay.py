@@ -1,0 +1,240 @@
+"""To a point in time: which binary logs follow a dump, and their events played after it."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tools import manifest, plugin, process, stream
+from tools.dump import Following
+from tools.errors import ConfigError, StoreError
+
+if TYPE_CHECKING:
+    from mysql_backup import binlogs, dumps, instance
+else:
+    binlogs = plugin.load("mysql_backup/binlogs.py")
+    dumps = plugin.load("mysql_backup/dumps.py")
+    instance = plugin.load("mysql_backup/instance.py")
+
+_SHOWN = 120  # bytes of a statement that are shown
+_PROGRAMS = ("mariadb-binlog", "mysqlbinlog")
+_FORMS = ("%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M")
+_POSITION = re.compile(r"(?P<file>[^/:]+\.\d+):(?P<position>\d+)")
+_GTID = re.compile(r"(?P<domain>\d+)-\d+-(?P<number>\d+)")
+
+
+@dataclass(frozen=True)
+class Goal:
+    """How far: before a moment (UTC, as the server writes it), a place in a log, or a GTID."""
+
+    time: str = ""
+    file: str = ""
+    position: int = 0
+    gtid: str = ""
+
+    @classmethod
+    def of(cls, text: str) -> Goal:
+        """What --until means. Raises ConfigError."""
+        for form in _FORMS:
+            with contextlib.suppress(ValueError):
+                moment = datetime.strptime(text.replace("T", " "), form)  # noqa: DTZ007  (UTC)
+                return cls(time=moment.strftime(_FORMS[0]))
+        if found := _POSITION.fullmatch(text):
+            return cls(file=found["file"], position=int(found["position"]))
+        if _GTID.fullmatch(text):
+            return cls(gtid=text)
+        raise ConfigError(
+            f"--until: {text!r} is no time, no position and no GTID",
+            'In UTC "2026-01-31 14:30:05", or mysql-bin.000012:3456, or 0-1-789 (MariaDB).',
+        )
+
+    def refuse_before(self, facts: Mapping[str, str]) -> None:
+        """Raises ConfigError where the dump itself is later than the goal."""
+        file, position = facts["binlog_file"], int(facts["binlog_position"])
+        late = bool(self.time) and self.time < facts["time"]
+        if self.file:
+            ours = (binlogs.parts(self.file)[1], self.position)
+            late = ours < (binlogs.parts(file)[1], position)
+        late = late or (bool(self.gtid) and self._within(facts.get("gtid", "")))
+        if late:
+            raise ConfigError(
+                f"--until: the dump was made later, at {facts['time']} UTC ({file}:{position})",
+                "Restore an earlier run: --restore names it.",
+            )
+
+    def reached(self, facts: Mapping[str, str]) -> bool:
+        """Whether an item of binary logs holds all up to the goal."""
+        if self.time:
+            return self.time <= facts["until"]
+        if self.gtid:
+            return self._within(facts.get("gtid", ""))
+        last, ours = binlogs.parts(facts["last"])[1], binlogs.parts(self.file)[1]
+        at_end = last == ours and self.position <= int(facts["last_size"])
+        return bool(last > ours or at_end)
+
+    def _within(self, position: str) -> bool:
+        """Whether a GTID position ("0-1-99,1-1-3") has come to the goal."""
+        wanted = _GTID.fullmatch(self.gtid)
+        assert wanted is not None  # noqa: S101
+        there = (_GTID.fullmatch(one) for one in position.split(","))
+        return any(
+            one["domain"] == wanted["domain"] and int(one["number"]) >= int(wanted["number"])
+            for one in there
+            if one is not None
+        )
+
+    def words(self) -> list[str]:
+        """The same for mysqlbinlog."""
+        if self.time:
+            return [f"--stop-datetime={self.time}"]
+        return [f"--stop-position={self.gtid or self.position}"]
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Logs of one run that are needed, in order."""
+
+    found: Following
+    names: tuple[str, ...]
+
+
+class Replay:
+    """What follows a dump: chosen and checked first, played when the dump is loaded."""
+
+    def __init__(self, dumped: manifest.Item, until: str, following: Iterable[Following]) -> None:
+        """dumped: the database. Raises ConfigError, StoreError where the logs do not reach."""
+        facts = dumped.facts
+        port, _, self._old = dumped.name.partition("/")
+        if "binlog_file" not in facts:
+            raise ConfigError(
+                "--until: this dump knows no position of a binary log",
+                "Its server had log_bin off: only its own moment can be restored.",
+            )
+        self._goal = Goal.of(until)
+        self._facts = facts
+        self._goal.refuse_before(facts)
+        self._pieces = list(self._chain(port, following))
+
+    def _chain(self, port: str, following: Iterable[Following]) -> Iterator[_Piece]:
+        """The logs from the dump to the goal, none of them missing."""
+        base, needed = binlogs.parts(self._facts["binlog_file"])
+        reach, own_run = self._facts["time"], ""
+        for found in following:
+            own_run = own_run or found.run_id
+            facts = found.item.facts
+            if found.item.kind != binlogs.KIND or found.item.name != f"binlogs@{port}":
+                continue
+            other, first = binlogs.parts(facts["first"])
+            last = binlogs.parts(facts["last"])[1]
+            anew = "anew" in facts and found.run_id != own_run
+            if other != base or first > needed or anew:
+                raise StoreError(
+                    f"--until: the binary logs have a gap: number {needed} of {base} is needed, "
+                    f"and those of run {found.run_id} begin at {facts['first']}",
+                    f"Until {reach} UTC all is there.",
+                )
+            if last < needed:
+                continue  # closed before the dump, or had already
+            width = len(facts["first"]) - len(base) - 1
+            end = min(last, binlogs.parts(self._goal.file)[1]) if self._goal.file else last
+            names = tuple(f"{base}.{number:0{width}}" for number in range(needed, end + 1))
+            yield _Piece(found, names)
+            needed, reach = last + 1, facts["until"]
+            if self._goal.reached(facts):
+                return
+        raise StoreError(
+            f"--until: the stored binary logs end at {reach} UTC, before that",
+            "Name an earlier moment, or back up once more if the server still lives.",
+        )
+
+    def refuse_name(self, name: str) -> None:
+        """Raises ConfigError for a name that mysqlbinlog would not take whole (--rewrite-db)."""
+        for one in (self._old, name):
+            if name != self._old and (re.search(r"\s|->", one) or not one):
+                raise ConfigError(
+                    f"--until: {one!r} cannot be renamed while binary logs are played",
+                    "Name one without spaces in --to-database, or restore it by its own name.",
+                )
+
+    def warnings(self) -> tuple[str, ...]:
+        """What may be missing from what was played."""
+        forms = {piece.found.item.facts["format"] for piece in self._pieces} - {"ROW"}
+        if not forms:
+            return ()
+        return (
+            f"binlog_format was {' and '.join(sorted(forms))}: what was written to {self._old} "
+            "while another database was in use is not in it",
+        )
+
+    def refuse_damaged(self) -> None:
+        """Read all of it once, before anything is done. Raises BackupError."""
+        for piece in self._pieces:
+            with stream.closed(piece.found.again()) as chunks:
+                stream.drained(chunks)
+
+    def play(self, target: instance.Instance, name: str) -> str:
+        """Play the events of the database into the one called `name`, in one session of the client.
+
+        Gives what was played, for people. Raises StoreError; RefusedError where a statement
+        would reach the database of the old name instead.
+        """
+        with tempfile.TemporaryDirectory(prefix="nc-binlogs-") as folder:
+            for piece in self._pieces:
+                unpack = ["tar", "--extract", f"--directory={folder}", "--", *piece.names]
+                with stream.closed(piece.found.again()) as chunks:
+                    done = process.output(unpack, given=chunks, failure=StoreError)
+                    stream.drained(done)
+            files = [Path(folder, name) for piece in self._pieces for name in piece.names]
+            if name != self._old:
+                with stream.closed(self._events(name, files)) as events:
+                    _refuse_qualified(events, self._old)
+            client = target.command("--binary-mode", f"--database={name}", *instance.ROOM)
+            env = instance.environment()
+            with stream.closed(self._events(name, files)) as events:
+                played = process.output(client, given=events, env=env, failure=StoreError)
+                stream.drained(played)
+        return f"{files[0].name} to {files[-1].name}"
+
+    def _events(self, name: str, files: Sequence[Path]) -> Iterator[bytes]:
+        """What mysqlbinlog makes of the logs for one database."""
+        program = dumps.program(_PROGRAMS[0], _PROGRAMS)
+        words = [program, "--no-defaults", f"--start-position={self._facts['binlog_position']}"]
+        words += self._goal.words()
+        if "mariadb" in instance.version(program).lower():
+            words.append(f"--database={self._old}")
+        else:  # MySQL looks at the new name, and passes over a GTID that the server has seen
+            words += [f"--database={name}", "--skip-gtids"]
+        if name != self._old:
+            words.append(f"--rewrite-db={self._old}->{name}")
+        env = {**instance.environment(), "TZ": "UTC"}
+        return process.output([*words, *map(str, files)], env=env, failure=StoreError)
+
+
+def _refuse_qualified(events: Iterable[bytes], old: str) -> None:
+    """Raises RefusedError where a statement names the old database: it would be changed."""
+    edge = r"\b" if old.isidentifier() else ""
+    named = re.compile(rf"{edge}{re.escape(old)}{edge}".encode(), re.IGNORECASE)
+    rows = False  # within BINLOG '...', which is no text
+    for line in _lines(events):
+        if not rows and not line.startswith(b"#") and named.search(line):
+            text = line[:_SHOWN].decode("utf-8", "replace").strip()
+            raise instance.RefusedError(
+                f"--until: a statement in the binary logs names the database {old} itself: {text}",
+                "Under another name it would change that one: restore it by its own name, "
+                "into another server.",
+            )
+        rows = line.startswith(b"BINLOG '") or (rows and not line.startswith(b"'"))
+
+
+def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    tail = b""
+    for chunk in chunks:
+        *whole, tail = (tail + chunk).split(b"\n")
+        yield from whole
+    yield tail

@@ -1,0 +1,266 @@
+"""Binary logs stored once, and a database restored to a moment between two writes."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.mysql_backup.test_mysql_dump import configure, shop, state, to
+from tests.servers import MariaDB
+from tests.system import System
+
+pytestmark = pytest.mark.needs("mariadbd", "mariadb-dump")
+
+
+@pytest.fixture
+def server() -> Iterator[MariaDB]:
+    """One for each test: they purge and reset its logs."""
+    started = MariaDB()
+    yield started
+    started.stop()
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> System:
+    return System(tmp_path)
+
+
+def backed_up(system: System, code: int = 0) -> dict[str, Any]:
+    """One run, in a second of its own."""
+    result = system.result()
+    assert result["exit_code"] == code, result
+    time.sleep(max(0.0, 1.1 - time.time() % 1))
+    return result
+
+
+def logs(system: System) -> list[tuple[str, str]]:
+    """The first and last log of each run, oldest first."""
+    found = []
+    for path in sorted((system.store / "srv-test").glob("*.manifest.json")):
+        for item in json.loads(path.read_text())["items"]:
+            if item["kind"] == "mysql-binlogs":
+                found.append((item["facts"]["first"], item["facts"]["last"]))
+    return found
+
+
+def runs(system: System) -> list[str]:
+    names = (system.store / "srv-test").glob("*.manifest.json")
+    return sorted(path.name.partition(".")[0] for path in names)
+
+
+def write(server: MariaDB, value: int) -> str:
+    """Write a row in a second of its own; gives the time before it, UTC."""
+    time.sleep(1.1)
+    moment = server.sql("SELECT UTC_TIMESTAMP()").strip()
+    server.sql(f"INSERT INTO t (v) VALUES ('late {value}')", "shop")
+    time.sleep(1.1)
+    return moment
+
+
+def late(server: MariaDB, database: str) -> list[str]:
+    return server.sql("SELECT v FROM t WHERE v LIKE 'late%' ORDER BY id", database).splitlines()
+
+
+def test_each_log_is_stored_once(system: System, server: MariaDB) -> None:
+    shop(server)
+    configure(system, server)
+    for _ in range(3):
+        backed_up(system)
+    first, second, third = logs(system)
+    assert second == (third[0].replace(third[0][-1], str(int(third[0][-1]) - 1)),) * 2
+    assert int(second[0][-6:]) == int(first[1][-6:]) + 1
+    out = system.restored("--item", f"binlogs@{server.port}")
+    with tarfile.open(out / f"MYSQL/binlogs@{server.port}.tar") as tar:
+        (member,) = tar.getmembers()
+        file = tar.extractfile(member)
+        assert file is not None
+        data = file.read()
+    assert member.name == third[0]
+    assert data == (server.folder / "data" / member.name).read_bytes()
+
+
+def test_a_staged_run_takes_the_last_days(system: System, server: MariaDB) -> None:
+    shop(server)
+    configure(system, server, "False")
+    backed_up(system)
+    backed_up(system)
+    (first, _), (again, last) = logs(system)
+    assert first == again
+    assert last > first
+    moment = write(server, 1)
+    backed_up(system)
+    server.sql("DROP DATABASE shop")
+    run = runs(system)[0]
+    system.restore("--restore", run, "--item", "shop", *to(server), "--until", moment)
+    assert late(server, "shop") == []
+
+
+def test_to_a_second_between_two_writes(system: System, server: MariaDB) -> None:
+    shop(server)
+    shop(server, "other")
+    configure(system, server)
+    backed_up(system)
+    first = write(server, 1)
+    server.sql("DELETE FROM aria; ALTER TABLE cache ADD COLUMN more INT", "shop")
+    server.sql("DELETE FROM t", "other")
+    backed_up(system)
+    between = write(server, 2)
+    wanted = state(server, "shop")
+    server.sql("INSERT INTO t (v) VALUES ('late 3')", "shop")
+    backed_up(system)
+    server.sql("DROP DATABASE shop")
+    run = runs(system)[0]
+    words = ("--restore", run, "--item", "shop", *to(server))
+    text = system.restore(*words, "--until", between)
+    assert "played after it" in text
+    assert late(server, "shop") == ["late 1"]
+    assert server.sql("SELECT COUNT(*) FROM aria", "shop") == "0\n"
+    system.restore(*words, "--to-database", "early", "--until", first)
+    assert late(server, "early") == []
+    assert server.sql("SELECT COUNT(*) FROM aria", "early") == "2\n"
+    second = server.sql(f"SELECT '{between}' + INTERVAL 1 SECOND").strip().replace(" ", "T")
+    system.restore(*words, "--to-database", "both", "--until", second)
+    assert late(server, "both") == ["late 1", "late 2"]
+    assert state(server, "both")["log"][1] == wanted["log"][1]
+    assert server.sql("SELECT COUNT(*) FROM t", "other") == "0\n"
+
+
+def test_to_a_position_and_to_a_gtid(system: System, server: MariaDB) -> None:
+    shop(server)
+    configure(system, server)
+    backed_up(system)
+    server.sql("INSERT INTO t (v) VALUES ('late 1')", "shop")
+    file, position = server.sql("SHOW BINLOG STATUS").split()[:2]
+    gtid = server.sql("SELECT @@gtid_binlog_pos").strip()
+    server.sql("INSERT INTO t (v) VALUES ('late 2')", "shop")
+    backed_up(system)
+    words = ("--restore", runs(system)[0], "--item", "shop", *to(server))
+    for number, until in enumerate((f"{file}:{position}", gtid)):
+        system.restore(*words, "--to-database", f"copy{number}", "--until", until)
+        assert late(server, f"copy{number}") == ["late 1"], until
+
+
+@pytest.mark.fault("binary logs purged before they were stored", "exit 1, the gap is named")
+def test_a_gap(system: System, server: MariaDB) -> None:
+    shop(server)
+    configure(system, server)
+    backed_up(system)
+    server.sql("FLUSH BINARY LOGS; FLUSH BINARY LOGS")
+    last = server.sql("SHOW BINARY LOGS").split()[-2]
+    while len(server.sql("SHOW BINARY LOGS").splitlines()) > 1:  # it lets go of them by and by
+        server.sql(f"PURGE BINARY LOGS TO '{last}'")
+        time.sleep(0.2)
+    time.sleep(1.1)
+    result = backed_up(system, 1)
+    assert "2 binary logs between" in result["sections"][0]["message"]
+    assert "purged before they were stored" in result["sections"][0]["message"]
+    backed_up(system)  # it is said once
+    now = server.sql("SELECT UTC_TIMESTAMP() - INTERVAL 1 SECOND").strip()
+    words = ("--restore", runs(system)[0], "--item", "shop", *to(server))
+    text = system.restore(*words, "--to-database", "copy", "--until", now, code=1)
+    assert "the binary logs have a gap: number" in text
+    assert "copy" not in server.sql("SHOW DATABASES").split()
+
+
+@pytest.mark.fault("binary logs that begin anew (RESET MASTER)", "exit 1; no replay across it")
+def test_a_reset(system: System, server: MariaDB) -> None:
+    shop(server)
+    configure(system, server)
+    backed_up(system)
+    server.sql("RESET MASTER")
+    for _ in range(3):
+        server.sql("FLUSH BINARY LOGS")
+    time.sleep(1.1)
+    assert "begin anew at binlog.000001" in backed_up(system, 1)["sections"][0]["message"]
+    now = server.sql("SELECT UTC_TIMESTAMP() - INTERVAL 1 SECOND").strip()
+    words = ("--restore", runs(system)[0], "--item", "shop", *to(server))
+    text = system.restore(*words, "--to-database", "copy", "--until", now, code=1)
+    assert "gap" in text
+
+
+@pytest.mark.fault("a binary log removed by hand, or unreadable", "exit 1, the file is named")
+def test_a_file_that_is_gone(system: System, server: MariaDB) -> None:
+    shop(server)
+    configure(system, server)
+    server.sql("FLUSH BINARY LOGS")
+    (server.folder / "data/binlog.000001").unlink()
+    message = backed_up(system, 1)["sections"][0]["message"]
+    assert "binlog.000001: No such file" in message
+    configure(system, server, BINLOG_PATH=str(system.folder))
+    assert "No such file" in backed_up(system, 1)["sections"][0]["message"]
+    assert system.run("-t").returncode == 1
+    configure(system, server, BINLOG_DAYS="0")
+    backed_up(system)
+
+
+@pytest.mark.fault("--until outside of what is stored", "exit 1, nothing is made")
+def test_a_moment_that_is_not_stored(system: System, server: MariaDB) -> None:
+    shop(server)
+    configure(system, server)
+    before = server.sql("SELECT UTC_TIMESTAMP() - INTERVAL 1 SECOND").strip()
+    backed_up(system)
+    words = ("--restore", "latest", "--item", "shop", *to(server), "--to-database", "copy")
+    for until, says in (
+        ("2099-01-01 00:00:00", "the stored binary logs end at"),
+        (before, "the dump was made later"),
+        ("binlog.000001:4", "the dump was made later"),
+        ("binlog.000999:4", "the stored binary logs end at"),
+        ("0-1-1", "the dump was made later"),
+        ("yesterday", "is no time, no position and no GTID"),
+    ):
+        text = system.restore(*words, "--until", until, code=1)
+        assert says in text, until
+    assert "copy" not in server.sql("SHOW DATABASES").split()
+
+
+@pytest.mark.fault("a damaged binary log in the store", "nothing is made in the server")
+def test_a_damaged_log(system: System, server: MariaDB) -> None:
+    shop(server)
+    configure(system, server)
+    backed_up(system)
+    moment = write(server, 1)
+    backed_up(system)
+    path = sorted((system.store / "srv-test").glob("*binlogs*"))[-1]
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    words = ("--restore", runs(system)[0], "--item", "shop", *to(server))
+    system.restore(*words, "--to-database", "copy", "--until", moment, code=1)
+    assert "copy" not in server.sql("SHOW DATABASES").split()
+
+
+@pytest.mark.fault("a replay that would change the database of the old name", "exit 1, refused")
+def test_a_statement_that_names_the_old_database(system: System, server: MariaDB) -> None:
+    shop(server)
+    configure(system, server)
+    backed_up(system)
+    server.sql("ALTER TABLE shop.aria ADD COLUMN more INT; DROP VIEW shop.v", "shop")
+    moment = write(server, 1)
+    backed_up(system)
+    words = ("--restore", runs(system)[0], "--item", "shop", *to(server), "--until", moment)
+    text = system.restore(*words, "--to-database", "copy", code=1)
+    assert "names the database shop itself: ALTER TABLE shop.aria" in text
+    text = system.restore(*words, "--to-database", "copy two", code=1)
+    assert "'copy two' cannot be renamed" in text
+    assert not {"copy", "copy two"} & set(server.sql("SHOW DATABASES").splitlines())
+    server.sql("DROP DATABASE shop")
+    system.restore(*words)
+    assert "more" in server.sql("SHOW CREATE TABLE aria", "shop")
+
+
+def test_statements_instead_of_rows_are_said(system: System, server: MariaDB) -> None:
+    server.sql("SET GLOBAL binlog_format = MIXED")
+    shop(server)
+    configure(system, server)
+    backed_up(system)
+    moment = write(server, 1)
+    backed_up(system)
+    words = ("--restore", runs(system)[0], "--item", "shop", *to(server), "--until", moment)
+    text = system.restore(*words, "--to-database", "copy", code=3)
+    assert "binlog_format was MIXED" in text
