@@ -26,7 +26,16 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from tools import date_str_utils, filesystem_handling, module, os_works, plugin, process, stream
+from tools import (
+    date_str_utils,
+    filesystem_handling,
+    module,
+    os_works,
+    plugin,
+    process,
+    stream,
+    tar,
+)
 from tools.errors import ConfigError, SourceError
 from tools.item import Ended, Item, Told
 from tools.options import Paths, Words, option
@@ -155,7 +164,7 @@ def _facts(options: Options) -> dict[str, str]:
     """What made the archive, for the manifest."""
     if options.tar_command:
         return {"tar": options.tar_command}
-    return {"tar": archive.version(archive.tar_program())}
+    return {"tar": tar.version(tar.program())}
 
 
 def _kind(head: bytes) -> tuple[str, str]:
@@ -228,7 +237,7 @@ def _by_command(
             _command(options, fileset, str(temporary)),
             allowed=findings.explain,
             notice=findings.take,
-            env=archive.environment(),
+            env=tar.environment(),
         ):
             sys.stdout.write(line.decode("utf-8", "backslashreplace"))
         findings.judge(fileset)
@@ -259,25 +268,25 @@ def _from_command(
         _command(options, fileset, "-"),
         allowed=findings.explain,
         notice=findings.take,
-        env=archive.environment(),
+        env=tar.environment(),
     )
     head = next(chunks, b"")
     if not head:
         raise _nothing(options.tar_command)
     whole = itertools.chain([head], chunks)
     ending = _kind(head)[0]
-    yield from archive.whole_packed(whole, _decoder(ending)) if ending else archive.whole(whole)
+    yield from tar.whole_packed(whole, _decoder(ending)) if ending else tar.whole(whole)
     findings.judge(fileset)
 
 
-def _decoder(ending: str) -> archive.Decoder:
+def _decoder(ending: str) -> tar.Decoder:
     """The decompressor for what tar itself compressed."""
     if ending == ".zst":
         import zstandard
 
-        found: archive.Decoder = zstandard.ZstdDecompressor().decompressobj()
+        found: tar.Decoder = zstandard.ZstdDecompressor().decompressobj()
         return found
-    makers: dict[str, Callable[[], archive.Decoder]] = {
+    makers: dict[str, Callable[[], tar.Decoder]] = {
         ".gz": lambda: zlib.decompressobj(zlib.MAX_WBITS | 16),
         ".bz2": bz2.BZ2Decompressor,
         ".xz": lzma.LZMADecompressor,
@@ -297,7 +306,7 @@ def _checked(written: Path, by: str) -> str:
         raise _nothing(by)
     ending, unpack = _kind(head)
     chunks = process.output([unpack, "-dc", str(written)]) if unpack else stream.read(written)
-    stream.drained(archive.whole(chunks))
+    stream.drained(tar.whole(chunks))
     return ending
 
 
@@ -355,10 +364,10 @@ def test(options: Options) -> tuple[str, ...]:
                 f"TAR_COMMAND: there is no {words[0]}", "Install it, or name another."
             )
         return (f"{words[0]} is there", *(f"{_text(path)} is there" for path in fileset.include))
-    program = archive.tar_program()
-    good = [f"{program}: {archive.version(program)}"]
+    program = tar.program()
+    good = [f"{program}: {tar.version(program)}"]
     for path in fileset.include:
-        if program != str(archive.PRIVILEGED) and not os.access(path, os.R_OK):
+        if program != str(tar.PRIVILEGED) and not os.access(path, os.R_OK):
             raise SourceError(
                 f"FILESET_INCLUDE: {_text(path)} cannot be read", "Allow it, or use TAR_COMMAND."
             )

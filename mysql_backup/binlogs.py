@@ -10,16 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tools import plugin, process
+from tools import plugin, process, tar
 from tools.date_str_utils import count
 from tools.errors import SourceError
 from tools.item import Ended, Item
 
 if TYPE_CHECKING:
-    from filesbackup import archive
     from mysql_backup import instance
 else:
-    archive = plugin.load("filesbackup/archive.py")
     instance = plugin.load("mysql_backup/instance.py")
 
 KIND = "mysql-binlogs"
@@ -116,9 +114,9 @@ class Binlogs:
             **({"gtid": gtid} if gtid else {}),
             **({"anew": "yes"} if anew else {}),
         }
-        words = [archive.tar_program(), "--create", f"--directory={folder}", "--format=posix"]
+        words = [tar.program(), "--create", f"--directory={folder}", "--format=posix"]
         names = [log.name for log in logs]
-        yield from archive.whole(process.output([*words, "--", *names], env=instance.environment()))
+        yield from tar.whole(process.output([*words, "--", *names], env=instance.environment()))
 
     def _where(self) -> Path:
         if self._folder is not None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.filesets import double, made, run
-from tools import plugin
+from tools import plugin, tar
 from tools.errors import SourceError
 
 archive = plugin.load("filesbackup/archive.py")
@@ -82,14 +82,14 @@ def test_an_archive_cut_between_members_is_noticed() -> None:
     first = b"x".ljust(257, b"\0") + b"ustar" + bytes(250)
     blocks = [first, *[b"x" * 512] * 3]
     with pytest.raises(SourceError, match="stops before its end"):
-        list(archive.whole(blocks))
-    assert list(archive.whole([*blocks, bytes(512), bytes(512)]))
+        list(tar.whole(blocks))
+    assert list(tar.whole([*blocks, bytes(512), bytes(512)]))
 
 
 @pytest.mark.parametrize("blocks", [[], [b""], [bytes(10240)], [bytes(512)] * 4, [bytes(100)]])
 def test_an_archive_that_holds_nothing_is_a_failure(blocks: list[bytes]) -> None:
     with pytest.raises(SourceError, match=r"holds nothing|before its end"):
-        list(archive.whole(blocks))
+        list(tar.whole(blocks))
 
 
 def test_a_configured_path_that_vanishes_is_missing(tree: Path, tmp_path: Path) -> None:
