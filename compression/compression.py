@@ -254,8 +254,9 @@ def _do(task: Task, target: Path, options: Options, progress: stream.Progress) -
     algorithm = "" if task.packed else options.chosen().value
     files = tuple(map(str, task.files))
     if target.exists():
-        if len(task.files) == 1 and _holds(target, task, options):
-            return Made(files, (str(target),), algorithm)
+        there = _held(target, task, options) if len(task.files) == 1 else None
+        if there is not None:
+            return Made(files, (str(target),), algorithm, there.size, there.sha256)
         run_id = os.environ.get("NC_BACKUP_RUN_ID") or date_str_utils.run_id()
         target = target.with_name(f"{run_id}.{target.name}")
     tally = stream.Tally()
@@ -293,18 +294,18 @@ def backward(name: str, _options: Options) -> Callable[[stream.Chunks], Iterator
     return unpack
 
 
-def _holds(target: Path, task: Task, options: Options) -> bool:
-    """Whether a file that is there gives back exactly the one source of the task."""
+def _held(target: Path, task: Task, options: Options) -> stream.Tally | None:
+    """What a file that is there gives back, if that is exactly the one source of the task."""
     unpack = iter if task.packed else _codecs.CODECS[options.chosen().value].unpack
     held, wanted = stream.Tally(), stream.Tally()
     try:
         for _ in held(unpack(stream.read(target))):
             pass
     except StageError:
-        return False  # another format, or damaged
+        return None  # another format, or damaged
     for _ in wanted(stream.read(task.files[0])):
         pass
-    return (held.size, held.sha256) == (wanted.size, wanted.sha256)
+    return held if (held.size, held.sha256) == (wanted.size, wanted.sha256) else None
 
 
 def _bundle(task: Task) -> Iterator[bytes]:

@@ -64,3 +64,24 @@ def test_kill_9_at_any_moment(tmp_path: Path, seed: int) -> None:
     assert left == []
     back = system.restored() / "FILESET" / system.source.relative_to("/")
     assert (back / "random").read_bytes() == (system.source / "random").read_bytes()
+
+
+@pytest.mark.fault(
+    "killed when an archive was compressed and not yet removed", "stored once, and verified"
+)
+def test_a_source_that_was_compressed_already(tmp_path: Path) -> None:
+    system = System(tmp_path)
+    sections = system.whole()
+    (system.source / "text").write_text("text " * 100_000)
+    system.configure({"FILESET": sections["FILESET"]})
+    assert system.run().returncode == 1  # without a store
+    (made,) = (system.work / "files").iterdir()
+    compressed = system.work / "compressed"
+    compressed.mkdir()
+    subprocess.run(["zstd", "-q", made, "-o", compressed / f"{made.name}.zst"], check=True)
+    del sections["FILESET"]
+    system.configure(sections)
+    assert system.run().returncode == 0
+    (item,) = system.manifest()["items"]
+    assert item["stages"] == ["zstd", "age"]
+    system.restore("--verify", "all")

@@ -100,6 +100,7 @@ class Staged:
                 return self._bundle(made, stages, parts)
             if made.stage not in ("", "none"):
                 stages.insert(0, made.stage)
+                size, sha256 = None, None  # those of what the stage took: not known yet
             if made.sha256:
                 size, sha256 = made.size, made.sha256
             path = made.files[0]
