@@ -329,6 +329,7 @@ def _result(
     for note in said.notes:
         sys.stdout.write(f"{note}\n")
     size = target.stat().st_size
+    ending = target.name[target.name.rindex(".tar") :]
     names = ", ".join(map(_text, fileset.include))
     what = f"{names}: {date_str_utils.human_size(size)} in {target.name}"
     if said.warnings:
@@ -342,7 +343,7 @@ def _result(
         items=1,
         bytes=size,
         warnings=said.warnings,
-        trail=(Made((), (str(target),), KIND, facts=_facts(options)),),
+        trail=(Made((), (str(target),), KIND, facts=_facts(options), ending=ending),),
     )
 
 

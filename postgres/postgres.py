@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from tools import dump, manifest, options, os_works, plugin
+from tools import dump, manifest, os_works, plugin
 from tools.errors import ConfigError
 from tools.item import Item, Told
 from tools.options import Words, option
@@ -89,38 +88,15 @@ def test(given: Options) -> tuple[str, ...]:
     )
 
 
-class PostgresBackup:
+class PostgresBackup(dump.Plugin):
     """The plugin class: leaves a dump of each database in PREFIX_FOLDER."""
 
-    def __init__(self, parameters: Mapping[str, Any], logger: logging.Logger) -> None:
-        self._parameters = parameters
-        self._logger = logger
-        self._given = Options()
-        self._result: Result | None = None
+    declared = Options
+    section = "POSTGRES"
 
-    def config_plugin(self) -> None:
-        """Read the parameters."""
-        texts = {key: options.to_text(value) for key, value in self._parameters.items()}
-        self._given = options.fill(Options, texts)
-
-    def works_execution(self) -> None:
-        """Dump."""
-        given = self._given
-        found = items(given, Told(dump.run_id(), "POSTGRES"))
-        top = given.destination or given.work_folder
-        ending = {item.name: item.called(b"") for item in found}
-
-        def named(item: str) -> str:
-            port, _, name = item.partition("/")
-            what = f"{port}_{manifest.quoted(name)}" if name else manifest.quoted(item)
-            prefix = f"{dump.run_id()}_{given.hostname}_{given.prefix_folder}"
-            return f"{prefix}_{what}{ending[item]}"
-
-        self._result = dump.staged(found, top / given.prefix_folder, named, self._logger.info)
-
-    def output(self) -> Result | None:
-        """What came of it."""
-        return self._result
+    def items(self, given: Options, told: Told) -> tuple[Item, ...]:
+        """See dump.Plugin."""
+        return items(given, told)
 
 
 def into(item: manifest.Item, again: Callable[[], Iterator[bytes]], server: dump.Server) -> Result:

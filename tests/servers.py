@@ -101,6 +101,11 @@ class Server:
 
     def stop(self) -> None:
         """Stop exactly what was started, and remove the folder."""
+        self.end()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def end(self) -> None:
+        """Stop exactly what was started."""
         if self._process is not None:
             self._process.terminate()
             try:
@@ -108,7 +113,6 @@ class Server:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
-        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class MariaDB(Server):
@@ -211,6 +215,110 @@ class Postgres(Server):
         done = subprocess.run(words, input=text.encode(), capture_output=True, check=False)
         assert done.returncode == 0, done.stderr
         return done.stdout.decode()
+
+
+class Redis(Server):
+    """A server with a password."""
+
+    user = "redis"
+    password = "re dis#1"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.serve()
+
+    def serve(self) -> None:
+        """Start it with what lies in its folder."""
+        config = self.folder / "redis.conf"
+        config.write_text(
+            f'port {self.port}\nbind 127.0.0.1\ndir {self.folder}\nrequirepass "{self.password}"\n'
+            'save ""\n'
+        )
+        config.chmod(0o644)
+        self.start(program("redis-server"), str(config))
+
+    def answers(self) -> bool:
+        """See Server."""
+        words = ["redis-cli", "-p", str(self.port), "--no-auth-warning", "PING"]
+        env = {**os.environ, "REDISCLI_AUTH": self.password}
+        done = subprocess.run(words, env=env, capture_output=True, check=False)
+        return done.stdout == b"PONG\n"
+
+    def cli(self, *words: str, given: bytes = b"") -> str:
+        """What redis-cli prints."""
+        whole = ["redis-cli", "-p", str(self.port), "--no-auth-warning", *words]
+        env = {**os.environ, "REDISCLI_AUTH": self.password}
+        return subprocess.run(
+            whole, env=env, input=given, capture_output=True, check=True
+        ).stdout.decode("utf-8", "backslashreplace")
+
+
+class LDAP(Server):
+    """slapd with one database of people; its configuration is of slapd's own kind."""
+
+    user = "openldap"
+    suffix = "dc=example,dc=org"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.config = self.folder / "slapd.d"
+        self.data = self.folder / "data"
+        for folder in (self.config, self.data):
+            self.call("/bin/mkdir", str(folder))
+        given = self.folder / "config.ldif"
+        given.write_text(_SLAPD.format(folder=self.folder, suffix=self.suffix))
+        self.call(program("slapadd"), "-n", "0", "-F", str(self.config), "-l", str(given))
+        self.serve()
+
+    def serve(self) -> None:
+        """Start it with what lies in its folders."""
+        where = f"ldap://127.0.0.1:{self.port}/"
+        self.start(program("slapd"), "-F", str(self.config), "-h", where, "-d", "0")
+
+    def answers(self) -> bool:
+        """See Server."""
+        with socket.socket() as tried:
+            return tried.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def add(self, ldif: str) -> None:
+        """Add entries as the administrator."""
+        words = ["ldapadd", "-x", "-H", f"ldap://127.0.0.1:{self.port}/"]
+        words += ["-D", f"cn=admin,{self.suffix}", "-w", "secret"]
+        subprocess.run(words, input=ldif.encode(), check=True, capture_output=True)
+
+    def entries(self) -> str:
+        """All of the data, as slapcat has it."""
+        words = (program("slapcat"), "-F", str(self.config), "-n", "1", "-o", "ldif-wrap=no")
+        return self.call(*words).decode()
+
+
+_SLAPD = """\
+dn: cn=config
+objectClass: olcGlobal
+cn: config
+olcPidFile: {folder}/slapd.pid
+
+dn: cn=module,cn=config
+objectClass: olcModuleList
+cn: module
+olcModulePath: /usr/lib/ldap
+olcModuleLoad: back_mdb
+
+dn: cn=schema,cn=config
+objectClass: olcSchemaConfig
+cn: schema
+
+include: file:///etc/ldap/schema/core.ldif
+
+dn: olcDatabase=mdb,cn=config
+objectClass: olcDatabaseConfig
+objectClass: olcMdbConfig
+olcDatabase: mdb
+olcSuffix: {suffix}
+olcRootDN: cn=admin,{suffix}
+olcRootPW: secret
+olcDbDirectory: {folder}/data
+"""
 
 
 @contextlib.contextmanager

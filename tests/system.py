@@ -14,7 +14,7 @@ from tools import plugin
 
 BUILT_IN = (
     *("filesbackup", "compression", "encryption", "storage", "tools", "qa", "restore"),
-    *("mysql_backup", "postgres"),
+    *("mysql_backup", "postgres", "mongo", "sqlite", "redis", "openldap"),
 )
 
 

@@ -18,7 +18,7 @@ TOP = ("backup.py", "setup.py", "README.md", "CHANGELOG.md", "LICENSE", "conf", 
 NO_MODULE_FOLDERS = {"tools", "tests", "docs", "conf", "benchmarks"}
 LONGEST = 400  # lines of a file
 # What the manual says may stand in a module folder beside the executable of its own name.
-_LOADED = ("tools/", "qa/", "postgres/")  # plugins
+_LOADED = ("tools/", "qa/", "postgres/", "sqlite/", "redis/", "openldap/", "mongo/")  # plugins
 EXECUTABLES = sorted(name for name in house.MODULES if not name.startswith(_LOADED))
 PLUGINS = sorted(set(house.MODULES) - set(EXECUTABLES))
 BOOTSTRAP = "sys.path[0] = str(Path(__file__).resolve().parents[1])"

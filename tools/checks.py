@@ -31,6 +31,9 @@ PROGRAMS = {
     "mariadbd": "mariadb-server",
     "mariadb-dump": "mariadb-client",
     "initdb": "postgresql",
+    "redis-server": "redis-server",
+    "slapd": "slapd",
+    "ldapadd": "ldap-utils",
 }
 _OLDEST = (3, 10)
 _UNIT = ("hypothesis", "pytest", "pytest-xdist", "jsonschema")  # of `dev`, what tests import

@@ -302,7 +302,7 @@ class _Loader:
                 at = entry.value[key].where if key in entry.value else entry.where
                 what = f"{given[key]!r} is no name" if given[key] else "is missing"
                 raise ConfigError(
-                    f"{at}: {name}.{key}: {what}", f"An {read.action} section needs it."
+                    f"{at}: {name}.{key}: {what}", f"A section with ACTION {read.action} needs it."
                 )
         if read.action == "execute":
             part = f"{read.name}/{read.executable or read.name + '.py'}"

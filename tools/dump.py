@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
+import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from tools import date_str_utils, filesystem_handling, manifest, stream
-from tools.errors import BackupError, RetryError, SourceError
-from tools.item import Item
+from tools import date_str_utils, filesystem_handling, manifest, options, stream
+from tools.errors import BackupError, ConfigError, RetryError, SourceError
+from tools.item import Item, Told
 from tools.result import Made, Result, Status
 from tools.stream import Chunks
 
 T = TypeVar("T")
 
 Again = Callable[[], Iterator[bytes]]  # the data of a stored item, once more from its beginning
+_SCRATCH = ".dump-"  # begins the name of a private folder; the number of its process follows
 _TAIL = 4096  # bytes in which the end mark of a dump must stand (RELIABILITY M2, P1)
 
 
@@ -118,7 +123,16 @@ def staged(
         errors += [(item.name, SourceError(line)) for line in ended.failures]
         files.append(str(target))
         size += target.stat().st_size
-        trail.append(Made((), (str(target),), item.kind, facts=ended.facts, name=item.name))
+        trail.append(
+            Made(
+                (),
+                (str(target),),
+                item.kind,
+                facts=ended.facts,
+                name=item.name,
+                ending=item.called(b""),
+            )
+        )
     told = f"{date_str_utils.count(len(files), 'item')}, {date_str_utils.human_size(size)}"
     common = {"files": tuple(files), "items": len(files), "bytes": size}
     if errors:
@@ -130,11 +144,76 @@ def staged(
     return Result(status, told, warnings=tuple(warnings), trail=tuple(trail), **common)  # type: ignore[arg-type]
 
 
+class Plugin:
+    """A plugin class (MANUAL) that leaves its items in PREFIX_FOLDER, for a staged run.
+
+    declared: its Options, with hostname, destination, prefix_folder and work_folder
+    section:  what its section is usually called
+    """
+
+    declared: type[Any]
+    section = ""
+
+    def __init__(self, parameters: Mapping[str, Any], logger: logging.Logger) -> None:
+        self._parameters = parameters
+        self._logger = logger
+        self._given: Any = None
+        self._result: Result | None = None
+
+    def items(self, given: Any, told: Told) -> Sequence[Item]:  # noqa: ANN401  (its Options)
+        """What a streamed run would get."""
+        raise NotImplementedError
+
+    def config_plugin(self) -> None:
+        """Read the parameters."""
+        texts = {key: options.to_text(value) for key, value in self._parameters.items()}
+        self._given = options.fill(self.declared, texts)
+
+    def works_execution(self) -> None:
+        """Dump."""
+        given = self._given
+        section = os.environ.get("NC_BACKUP_SECTION", self.section)
+        found = self.items(given, Told(run_id(), section))
+        ending = {item.name: item.called(b"") for item in found}
+        prefix = f"{run_id()}_{given.hostname}_{given.prefix_folder}"
+
+        def named(item: str) -> str:
+            return f"{prefix}_{manifest.quoted(item.replace('/', '_', 1))}{ending[item]}"
+
+        top = given.destination or given.work_folder
+        self._result = staged(found, top / given.prefix_folder, named, self._logger.info)
+
+    def output(self) -> Result | None:
+        """What came of it."""
+        return self._result
+
+
+@contextlib.contextmanager
+def scratch(work_folder: Path) -> Iterator[Path]:
+    """A private folder in the work folder, for what a program can write only to a file.
+
+    What a killed run left of that kind is removed.
+    """
+    filesystem_handling.make_folder(work_folder)
+    for left in work_folder.glob(f"{_SCRATCH}*"):
+        if not Path("/proc", left.name[len(_SCRATCH) :].partition("-")[0]).exists():
+            shutil.rmtree(left, ignore_errors=True)
+    name = f"{_SCRATCH}{os.getpid()}-"
+    with tempfile.TemporaryDirectory(prefix=name, dir=work_folder) as folder:
+        yield Path(folder)
+
+
 def run_id() -> str:
     """The run's id, or one of our own where a module is started by hand."""
     return os.environ.get("NC_BACKUP_RUN_ID") or date_str_utils.run_id()
 
 
-def file_name(text: str) -> str:
-    """A database's name as part of a file's name."""
-    return manifest.quoted(text)
+def program(wanted: str, name: str, package: str) -> str:
+    """The program of the config, or the one of its usual name on the path.
+
+    Raises ConfigError where there is none, naming the package that has it.
+    """
+    found = shutil.which(wanted) or shutil.which(name)
+    if found is None:
+        raise ConfigError(f"there is no {wanted}", f"Install {package}, or name its path.")
+    return found

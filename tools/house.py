@@ -12,6 +12,10 @@ MODULES = {
     "filesbackup/filesbackup.py": "source",
     "mysql_backup/mysql_dump.py": "source",
     "postgres/postgres.py": "source",
+    "mongo/mongo.py": "source",
+    "sqlite/sqlite.py": "source",
+    "redis/redis.py": "source",
+    "openldap/openldap.py": "source",
     "compression/compression.py": "stage",
     "encryption/encryption.py": "stage",
     "storage/storage.py": "store",
@@ -70,6 +74,7 @@ _SERVERS = {
     "mysql-users": "mysql_backup/mysql_dump.py",
     "postgres": "postgres/postgres.py",
     "postgres-roles": "postgres/postgres.py",
+    "mongo": "mongo/mongo.py",
 }
 
 

@@ -21,6 +21,9 @@ _LOAD = {  # how a database gets back into a server
     "mysql-users": "mysql --binary-mode --database=mysql < {file}",
     "postgres": "createdb -T template0 -- {name} && pg_restore --exit-on-error -d {name} {file}",
     "postgres-roles": "psql -X -d postgres -f {file}",
+    "mongo": "mongorestore --archive={file}",
+    "redis": "stop redis-server, cp {file} dump.rdb in its folder (CONFIG GET dir), start it",
+    "openldap": "stop slapd, empty its folder, slapadd -n {number} -l {file}, chown, start it",
 }
 _HEAD = """\
 How to restore run {run_id} of {host} without nc-backup-py
@@ -84,6 +87,7 @@ def _item(number: int, item: Item) -> list[str]:
     if load := _LOAD.get(item.kind):
         name = item.name.partition("/")[2]
         words = {"file": _file(item), "name": shlex.quote(name), "quoted": _quoted(name)}
+        words["number"] = shlex.quote(item.name)
         lines += ["", "   Into a server: " + load.format(**words)]
     for warning in item.warnings[:10]:
         lines += [f"   Not in it: {_plain(warning)}"]

@@ -71,7 +71,7 @@ class Made:
     stage:  the stage in between ("zstd"); of a source what kind of item it is ("fileset")
     size, sha256: of what was read; of a source or where unknown -1 and ""
     facts:  versions of tools, positions
-    name:   of a source: what the item is called within its section
+    name, ending: of a source: what the item is called within its section, and its ending
     """
 
     files: tuple[str, ...]
@@ -81,6 +81,7 @@ class Made:
     sha256: str = ""
     facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
     name: str = ""
+    ending: str = ""
 
     @classmethod
     def from_dict(cls, given: Mapping[str, Any]) -> Made:
@@ -93,6 +94,7 @@ class Made:
             sha256=str(given.get("sha256", "")),
             facts={str(key): str(value) for key, value in given.get("facts", {}).items()},
             name=str(given.get("name", "")),
+            ending=str(given.get("ending", "")),
         )
 
 

@@ -112,9 +112,8 @@ class Staged:
         )
         if said is None:
             return item
-        ending = path[path.rindex(".tar") :] if ".tar" in path else ""
         return dataclasses.replace(
-            item, name=said.name, kind=said.stage, ending=ending, facts=said.facts
+            item, name=said.name, kind=said.stage, ending=said.ending, facts=said.facts
         )
 
     def _bundle(

@@ -1,0 +1,243 @@
+"""Back up MongoDB servers: an archive of mongodump, looked through while it passes. A plugin."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tools import dump, manifest, os_works, plugin, process, stream
+from tools.errors import BackupError, ConfigError, SourceError, StoreError
+from tools.item import Ended, Item, Told
+from tools.options import option
+from tools.result import Result, Status
+from tools.secret import Secret
+
+if TYPE_CHECKING:
+    from mongo import archive
+else:
+    archive = plugin.load("mongo/archive.py")
+
+KIND = "mongo"
+_RESTORED = re.compile(r"(\d+) document\(s\) restored successfully\. (\d+) document\(s\) failed")
+_SYSTEM = ("admin", "config", "local")
+
+
+@dataclass(frozen=True)
+class Options:
+    """The keys of the section."""
+
+    mongo_host: str = option("the server, or `NAME/HOST:PORT,...` of a replica set", "127.0.0.1")
+    mongo_port: int = option("its port", default=27017, least=1)
+    mongo_user: str = option("the user who dumps", default="")
+    mongo_pwd: Secret = option("the password", default=Secret(""))
+    auth_database: str = option("the database that knows the user", default="admin")
+    mongo_uri: Secret = option("instead of the keys above: mongodb://...", default=Secret(""))
+    oplog: str = option(
+        "True: what is written meanwhile is dumped too, so that all is of one moment (replica "
+        "sets only); False; auto: where the host or URI names a replica set",
+        default="auto",
+    )
+    mongodump_bin: str = option("the dump program", default="/usr/bin/mongodump")
+    hostname: str = option("name of this server, in names of staged files", default="")
+    destination: Path | None = option(
+        "staged: PREFIX_FOLDER is made in it; default WORK_FOLDER", default=None
+    )
+    prefix_folder: str = option("staged: folder of the dumps", default="mongodump")
+    work_folder: Path = option("temporary work", default=Path("/opt/backup"))
+    allow_root: bool = option("run as root all the same", default=False)
+    tar_command: str = option("old; has no meaning: the dump is one archive", default="")
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be."""
+        if self.oplog.lower() not in ("true", "false", "auto"):
+            raise ConfigError(f"OPLOG: {self.oplog!r} is none of True, False, auto")
+        if self.mongo_uri and self.mongo_user:
+            raise ConfigError("MONGO_URI and MONGO_USER are both named", "The URI holds a user.")
+
+    def with_oplog(self) -> bool:
+        """Whether the oplog is dumped."""
+        if self.oplog.lower() != "auto":
+            return self.oplog.lower() == "true"
+        uri = self.mongo_uri.reveal() if self.mongo_uri else ""
+        return "/" in self.mongo_host or "replicaSet=" in uri
+
+
+@dataclass(frozen=True)
+class _Login:
+    """How a server is reached; `uri` and `password` go by a file that only we may read."""
+
+    words: tuple[str, ...]
+    uri: str = ""
+    password: str = ""
+
+    @contextlib.contextmanager
+    def command(self, program: str) -> Iterator[list[str]]:
+        """The beginning of a command line (--config: MongoDB tools 100.3 and later)."""
+        given = {"uri": self.uri, "password": self.password}
+        with tempfile.TemporaryDirectory(prefix="nc-mongo-") as folder:
+            file = Path(folder, "login.yaml")
+            file.touch(0o600)
+            lines = [f"{key}: {json.dumps(text)}\n" for key, text in given.items() if text]
+            file.write_text("".join(lines), encoding="utf-8")
+            yield [program, *([f"--config={file}"] if lines else []), *self.words]
+
+
+def _login(given: Options) -> _Login:
+    if given.mongo_uri:
+        return _Login((), uri=given.mongo_uri.reveal())
+    host = given.mongo_host
+    words = [f"--host={host}"]
+    if "/" not in host and ":" not in host:
+        words.append(f"--port={given.mongo_port}")
+    if not given.mongo_user:
+        return _Login(tuple(words))
+    words += [f"--username={given.mongo_user}", f"--authenticationDatabase={given.auth_database}"]
+    return _Login(tuple(words), password=given.mongo_pwd.reveal())
+
+
+def items(given: Options, told: Told) -> tuple[Item, ...]:
+    """The archive of the server, by its port."""
+    del told
+    os_works.refuse_root(given.allow_root)
+    one = _Dump(given)
+    return (Item(str(given.mongo_port), KIND, lambda _head: ".archive", one.read, one.ended),)
+
+
+class _Dump:
+    """One server."""
+
+    def __init__(self, given: Options) -> None:
+        self._given = given
+        self._program = dump.program(given.mongodump_bin, "mongodump", "mongodb-database-tools")
+        self._facts: dict[str, str] = {}
+
+    def read(self) -> Iterator[bytes]:
+        """The archive; raises SourceError at its end where it is not whole."""
+        found = archive.Archive()
+        oplog = self._given.with_oplog()
+        with _login(self._given).command(self._program) as words:
+            more = ["--archive", *(["--oplog"] if oplog else [])]
+            yield from archive.whole(process.output([*words, *more]), found)
+        self._facts = {
+            "tool": version(self._program),
+            "databases": " ".join(found.databases),
+            "collections": str(len(found.collections)),
+            "documents": str(found.documents),
+            "consistency": "oplog" if oplog else "each collection by itself",
+        }
+
+    def ended(self) -> Ended:
+        """What is worth knowing of the archive."""
+        note = "not of one moment: what was written meanwhile may be there in part (OPLOG)"
+        return Ended((), () if self._given.with_oplog() else (note,), self._facts)
+
+
+def version(program: str) -> str:
+    """What a program says of itself, on one line."""
+    out = b"".join(process.output([program, "--version"])).decode("utf-8", "replace")
+    return out.strip().partition("\n")[0]
+
+
+def test(given: Options) -> tuple[str, ...]:
+    """Whether the server answers: the beginning of a dump."""
+    os_works.refuse_root(given.allow_root)
+    program = dump.program(given.mongodump_bin, "mongodump", "mongodb-database-tools")
+    found = archive.Archive()
+    with (
+        _login(given).command(program) as words,
+        stream.closed(process.output([*words, "--archive"])) as chunks,
+    ):
+        for chunk in chunks:
+            found.take(chunk)
+            if found.documents:
+                break
+    names = ", ".join(found.databases) or "none yet"
+    return (f"{version(program)}: databases {names}",)
+
+
+class MongoBackup(dump.Plugin):
+    """The plugin class: leaves an archive of the server in PREFIX_FOLDER."""
+
+    declared = Options
+    section = "MONGODB"
+
+    def items(self, given: Options, told: Told) -> tuple[Item, ...]:
+        """See dump.Plugin."""
+        return items(given, told)
+
+
+def into(item: manifest.Item, again: Callable[[], Iterator[bytes]], server: dump.Server) -> Result:
+    """Restore an archive, or its one database under another name. Raises BackupError."""
+    if server.until:
+        raise ConfigError(f"--until: {item.called} is a dump of its own moment only")
+    names = [name for name in item.facts.get("databases", "").split() if name not in _SYSTEM]
+    if server.database and len(names) != 1:
+        raise ConfigError(
+            f"--to-database: the archive holds {len(names)} databases ({', '.join(names)})",
+            "Only an archive of one database can get another name.",
+        )
+    login = _target(server)
+    if not server.overwrite:
+        for name in [server.database] if server.database else names:
+            _refuse_filled(login, name)
+    with stream.closed(again()) as chunks:
+        stream.drained(archive.whole(chunks, archive.Archive()))
+    more = ["--archive", "--stopOnError", *(["--drop"] if server.overwrite else [])]
+    if item.facts.get("consistency") == "oplog":
+        more.append("--oplogReplay")
+    if server.database:
+        more += [
+            f"--nsInclude={names[0]}.*",
+            f"--nsFrom={names[0]}.*",
+            f"--nsTo={server.database}.*",
+        ]
+    said: list[str] = []
+    program = dump.program("mongorestore", "mongorestore", "mongodb-database-tools")
+    with login.command(program) as words, stream.closed(again()) as chunks:
+        stream.drained(
+            process.output([*words, *more], given=chunks, notice=said.append, failure=StoreError)
+        )
+    found = next(filter(None, map(_RESTORED.search, reversed(said))), None)
+    if found is None or found[2] != "0":
+        lost = f"{found[2]} documents were not restored" if found else "mongorestore names no count"
+        raise StoreError(f"{item.called}: {lost}", "\n".join(said[-5:]))
+    where = f" as {server.database}" if server.database else ""
+    told = f"{item.facts.get('collections', '?')} collections, {found[1]} documents{where}"
+    return Result(Status.OK, told, items=1, bytes=item.size or 0)
+
+
+def _target(server: dump.Server) -> _Login:
+    """--to-credentials holds the password alone, on its first line."""
+    words = [f"--host={server.host}", *([f"--port={server.port}"] if server.port else [])]
+    password = ""
+    if server.user:
+        words += [f"--username={server.user}", "--authenticationDatabase=admin"]
+    if server.credentials:
+        password = Secret(f"file:{server.credentials}").reveal().partition("\n")[0]
+    return _Login(tuple(words), password=password)
+
+
+def _refuse_filled(login: _Login, name: str) -> None:
+    """Raises BackupError where a database has collections: asked by the beginning of a dump."""
+    found = archive.Archive()
+    program = dump.program("mongodump", "mongodump", "mongodb-database-tools")
+    with (
+        login.command(program) as words,
+        stream.closed(process.output([*words, "--archive", f"--db={name}"])) as chunks,
+    ):
+        for chunk in chunks:
+            found.take(chunk)
+            if found.collections:
+                raise BackupError(
+                    f"the database {name} is not empty, and nothing is overwritten",
+                    "Name another one with --to-database, or say --overwrite.",
+                )
+        if not found.collections:
+            return
+    raise SourceError(f"mongodump does not say whether {name} is empty")

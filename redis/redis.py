@@ -1,0 +1,128 @@
+"""Back up Redis servers: a snapshot (RDB) as redis-cli gets it from the server. A plugin."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tools import dump, os_works, process, stream
+from tools.errors import ConfigError, SourceError
+from tools.item import Ended, Item, Told
+from tools.options import Words, option
+from tools.secret import Secret
+
+KIND = "redis"
+_HEAD = re.compile(rb"REDIS\d{4}")  # RDB: five letters and a version
+_EOF, _END = 0xFF, 9  # RDB: the mark before a CRC-64 of 8 bytes
+
+
+@dataclass(frozen=True)
+class Options:
+    """The keys of the section."""
+
+    host: str = option("name of the server", default="127.0.0.1")
+    port: Words = option("ports, one server each", default=("6379",))
+    user: str = option("a user of Redis 6 and later", default="")
+    password: Secret = option("its password", default=Secret(""))
+    redis_cli: str = option("the client", default="/usr/bin/redis-cli")
+    hostname: str = option("name of this server, in names of staged files", default="")
+    destination: Path | None = option(
+        "staged: PREFIX_FOLDER is made in it; default WORK_FOLDER", default=None
+    )
+    prefix_folder: str = option("staged: folder of the snapshots", default="redis")
+    work_folder: Path = option("temporary work: a snapshot lies here", default=Path("/opt/backup"))
+    allow_root: bool = option("run as root all the same", default=False)
+
+    def __post_init__(self) -> None:
+        """Refuse what is no port."""
+        for word in self.port:
+            if not word.isdigit():
+                raise ConfigError(f"PORT: {word} is no port", "For example 6379.")
+
+
+def items(given: Options, told: Told) -> tuple[Item, ...]:
+    """The snapshot of each server, by its port."""
+    del told
+    os_works.refuse_root(given.allow_root)
+    servers = [_Server(given, port) for port in given.port]
+    return tuple(Item(one.port, KIND, lambda _head: ".rdb", one.read, one.ended) for one in servers)
+
+
+class _Server:
+    """One server."""
+
+    def __init__(self, given: Options, port: str) -> None:
+        self._given = given
+        self.port = port
+        self._program = dump.program(given.redis_cli, "redis-cli", "redis-tools")
+        self._facts: dict[str, str] = {}
+
+    def asked(self, *words: str) -> str:
+        """What redis-cli says. Raises SourceError."""
+        given = self._given
+        whole = [self._program, "-h", given.host, "-p", self.port, "--no-auth-warning", "-e"]
+        whole += ["--user", given.user] if given.user else []
+        extra = {"LC_ALL": "C.UTF-8"}
+        if given.password:
+            extra["REDISCLI_AUTH"] = given.password.reveal()
+        env = {**os_works.environment({}), **extra}
+        return b"".join(process.output([*whole, *words], env=env)).decode("utf-8", "replace")
+
+    def version(self) -> str:
+        """The server's version. Raises SourceError where it does not answer."""
+        found = re.search(r"^redis_version:(\S+)", self.asked("INFO", "server"), re.M)
+        if found is None:
+            raise SourceError(f"port {self.port}: this is no Redis that we may ask")
+        return found[1]
+
+    def read(self) -> Iterator[bytes]:
+        """The snapshot, checked before its first byte goes on.
+
+        It goes by a file: with `--rdb -` redis-cli writes a mark of 40 bytes after its end.
+        """
+        version = self.version()
+        with dump.scratch(self._given.work_folder) as folder:
+            file = folder / "dump.rdb"
+            self.asked("--rdb", str(file))
+            _checked(file, self.port)
+            self._facts = {"server": version}
+            yield from stream.read(file)
+
+    def ended(self) -> Ended:
+        """What is worth knowing of the snapshot."""
+        return Ended(facts=self._facts)
+
+
+def _checked(file: Path, port: str) -> None:
+    """Raises SourceError for what is no whole snapshot."""
+    size = file.stat().st_size if file.exists() else 0
+    head, tail = b"", b""
+    if size > _END:
+        with file.open("rb") as opened:
+            head = opened.read(_END)
+            opened.seek(size - _END)
+            tail = opened.read(1)
+    if not _HEAD.fullmatch(head) or tail != bytes([_EOF]):
+        raise SourceError(f"port {port}: the snapshot has no end", "redis-cli said all is well.")
+    if checker := shutil.which("redis-check-rdb"):
+        stream.drained(process.output([checker, str(file)]))
+
+
+def test(given: Options) -> tuple[str, ...]:
+    """Whether each server answers."""
+    os_works.refuse_root(given.allow_root)
+    return tuple(f"port {port}: Redis {_Server(given, port).version()}" for port in given.port)
+
+
+class RedisBackup(dump.Plugin):
+    """The plugin class: leaves a snapshot of each server in PREFIX_FOLDER."""
+
+    declared = Options
+    section = "REDIS"
+
+    def items(self, given: Options, told: Told) -> tuple[Item, ...]:
+        """See dump.Plugin."""
+        return items(given, told)

@@ -1,0 +1,175 @@
+"""Doubles of mongodump and mongorestore, for machines where no package has the real ones.
+
+They take the flags of the real ones and check them, read the login from --config, and speak the
+archive format. Their server is a JSON file: {database: {collection: [documents]}}.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+import struct
+import sys
+from pathlib import Path
+from typing import Any
+
+MAGIC = b"\x6d\xe2\x99\x81"
+END = b"\xff\xff\xff\xff"
+FLAGS = {
+    "mongodump": {"archive", "oplog", "db", "host", "port", "username", "authenticationDatabase"},
+    "mongorestore": {"archive", "stopOnError", "drop", "oplogReplay", "host", "port", "username"},
+}
+FLAGS["mongodump"] |= {"config", "version"}
+FLAGS["mongorestore"] |= {"config", "nsInclude", "nsFrom", "nsTo", "authenticationDatabase"}
+
+
+def bson(document: dict[str, Any]) -> bytes:
+    """A flat document of texts, whole numbers and booleans (bsonspec.org)."""
+    body = b""
+    for key, value in document.items():
+        name = key.encode() + b"\0"
+        if isinstance(value, bool):
+            body += b"\x08" + name + (b"\1" if value else b"\0")
+        elif isinstance(value, int):
+            body += b"\x12" + name + struct.pack("<q", value)
+        else:
+            text = value.encode() + b"\0"
+            body += b"\x02" + name + struct.pack("<I", len(text)) + text
+    return struct.pack("<I", len(body) + 5) + body + b"\0"
+
+
+def unbson(data: bytes) -> dict[str, Any]:
+    """The other way round."""
+    found: dict[str, Any] = {}
+    at = 4
+    while data[at]:
+        kind, end = data[at], data.index(0, at + 1)
+        name, at = data[at + 1 : end].decode(), end + 1
+        if kind == 2:
+            (size,) = struct.unpack_from("<I", data, at)
+            found[name] = data[at + 4 : at + 3 + size].decode()
+            at += 4 + size
+        elif kind == 8:
+            found[name] = data[at] == 1
+            at += 1
+        else:
+            (found[name],) = struct.unpack_from("<q", data, at)
+            at += 8
+    return found
+
+
+def archive(databases: dict[str, dict[str, list[dict[str, Any]]]]) -> bytes:
+    """The archive of these databases, two blocks for each collection that has documents."""
+    names = [(db, name) for db, held in databases.items() for name in held]
+    out = MAGIC + bson({"concurrent_collections": 4, "version": "0.1", "tool_version": "100.9.4"})
+    for db, name in names:
+        kind = "view" if name.startswith("view") else "collection"
+        out += bson({"db": db, "collection": name, "metadata": "{}", "size": 0, "type": kind})
+    out += END
+    for db, name in names:
+        if name.startswith("view"):
+            continue
+        documents = databases[db][name]
+        head = {"db": db, "collection": name, "EOF": False, "CRC": 0}
+        half = len(documents) // 2
+        for some in filter(None, (documents[:half], documents[half:])):
+            out += bson(head) + b"".join(map(bson, some)) + END
+        out += bson({**head, "EOF": True, "CRC": 4711}) + END
+    return out
+
+
+def read(data: bytes) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    """The databases of an archive; ValueError where it is not whole."""
+    if not data.startswith(MAGIC) or not data.endswith(END):
+        raise ValueError("stream or file does not appear to be a mongodump archive")
+    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    ended, at, block, wanted = set(), 4, None, set()
+    place: list[dict[str, Any]] = []
+    head = True
+    while at < len(data):
+        if data[at : at + 4] == END:
+            at, block, head = at + 4, None, False
+            continue
+        (size,) = struct.unpack_from("<I", data, at)
+        document = unbson(data[at : at + size])
+        at += size
+        if head:
+            if "db" in document:
+                wanted.add((document["db"], document["collection"]))
+                found.setdefault(document["db"], {})[document["collection"]] = []
+        elif block is None:
+            block = (document["db"], document["collection"])
+            place = found[block[0]][block[1]]
+            if document["EOF"]:
+                ended.add(block)
+        else:
+            place.append(document)
+    if {name for name in wanted if not name[1].startswith("view")} - ended:
+        raise ValueError("demux finishing when there are still outs")
+    return found
+
+
+def login(flags: dict[str, str], server: dict[str, Any]) -> None:
+    """Ends the program where the login is wrong, or stands where others can see it."""
+    given: dict[str, str] = {}
+    if path := flags.get("config"):
+        assert stat.S_IMODE(Path(path).stat().st_mode) == 0o600, "others can read --config"
+        for line in Path(path).read_text().splitlines():
+            key, _, value = line.partition(": ")
+            given[key] = json.loads(value)
+    uri = re.match(r"mongodb://([^:]+):([^@]+)@", given.get("uri", ""))
+    user = uri[1] if uri else flags.get("username")
+    password = uri[2] if uri else given.get("password")
+    if (user, password) != (server["user"], server["password"]):
+        raise SystemExit("Failed: can't create session: AuthenticationFailed")
+
+
+def main(program: str, words: list[str]) -> None:
+    """One call of one of the two programs."""
+    if words == ["--version"]:
+        sys.stdout.write(f"{program} version: 100.9.4\ngit version: none\n")
+        return
+    flags = {key: value for key, _, value in (word[2:].partition("=") for word in words)}
+    unknown = set(flags) - FLAGS[program]
+    assert not unknown, f"unknown option {unknown}"
+    place = Path(os.environ["NC_TEST_MONGO"]) if "NC_TEST_MONGO" in os.environ else None
+    place = place or Path(sys.argv[0]).with_name("server.json")
+    server = json.loads(place.read_text())
+    login(flags, server)
+    held = server["databases"]
+    if program == "mongodump":
+        if "oplog" in flags and not server.get("replica"):
+            raise SystemExit("Failed: error getting oplog start: not a replica set member")
+        chosen = {k: v for k, v in held.items() if flags.get("db", k) == k}
+        data = archive(chosen)
+        sys.stdout.buffer.write(data[: server.get("cut") or len(data)])
+        return
+    try:
+        found = read(sys.stdin.buffer.read())
+    except ValueError as error:
+        raise SystemExit(f"Failed: {error}") from None
+    good = bad = 0
+    for old, collections in found.items():
+        name = old
+        if "nsFrom" in flags:
+            if flags["nsInclude"] != f"{old}.*":
+                continue
+            assert flags["nsFrom"] == f"{old}.*"
+            name = flags["nsTo"].removesuffix(".*")
+        for collection, documents in collections.items():
+            goal = held.setdefault(name, {})
+            there = [] if "drop" in flags else goal.get(collection, [])
+            ids = {document["_id"] for document in there}
+            new = [document for document in documents if document["_id"] not in ids]
+            goal[collection] = there + new
+            good, bad = good + len(new), bad + len(documents) - len(new)
+    place.write_text(json.dumps(server))
+    sys.stderr.write(
+        f"2026\t{good} document(s) restored successfully. {bad} document(s) failed to restore.\n"
+    )
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[0]).name, sys.argv[1:])

@@ -1,0 +1,175 @@
+"""MongoDB by doubles of its tools that check what they are given and speak the archive format."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.mongo import doubles
+from tests.system import System
+from tools import plugin
+from tools.errors import SourceError
+
+archive = plugin.load("mongo/archive.py")
+PASSWORD = 'p "w: #'
+DATA = {
+    "shop": {
+        "goods": [{"_id": n, "name": f"thing {n}", "new": n % 2 == 0} for n in range(500)],
+        "empty": [],
+        "view_of_goods": [],
+    },
+    "ümläut": {"c": [{"_id": 1, "text": "x" * 70_000}]},
+    "admin": {"system.version": [{"_id": 1, "v": 7}]},
+}
+
+
+class Mongo:
+    """A folder with the doubles and the file that is their server."""
+
+    def __init__(self, folder: Path, databases: dict[str, Any]) -> None:
+        self.folder = folder / "bin"
+        self.folder.mkdir()
+        source = Path(doubles.__file__)
+        for name in ("mongodump", "mongorestore"):
+            program = self.folder / name
+            program.write_text(f"#!{sys.executable}\n{source.read_text()}")
+            program.chmod(0o755)
+        self.place = self.folder / "server.json"
+        self.set(user="bk", password=PASSWORD, databases=databases)
+
+    def set(self, **facts: Any) -> None:
+        old = json.loads(self.place.read_text()) if self.place.exists() else {}
+        self.place.write_text(json.dumps({**old, **facts}))
+
+    @property
+    def databases(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.place.read_text())["databases"]
+        return found
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mongo:
+    made = Mongo(tmp_path, DATA)
+    monkeypatch.setenv("PATH", f"{made.folder}:{os.environ['PATH']}")
+    return made
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> System:
+    return System(tmp_path)
+
+
+def configure(system: System, server: Mongo, stream: str = "True", **parameters: Any) -> None:
+    whole = system.whole()
+    del whole["FILESET"]
+    secret = system.folder / "password"
+    secret.write_text(PASSWORD)
+    secret.chmod(0o600)
+    section = {"ACTION": "load", "FROM": "mongo", "FILENAME": "mongo", "CLASS": "MongoBackup"}
+    given = {"MONGO_USER": "bk", "MONGO_PWD": f"file:{secret}"} | parameters
+    given["MONGODUMP_BIN"] = str(server.folder / "mongodump")
+    system.configure({"MONGODB": {**section, "PARAMETERS": given}, **whole}, STREAM=stream)
+
+
+def to(system: System, *more: str) -> tuple[str, ...]:
+    secret = str(system.folder / "password")
+    return ("--to-host", "127.0.0.1", "--to-user", "bk", "--to-credentials", secret, *more)
+
+
+@pytest.mark.parametrize("stream", ["True", "False"])
+def test_back_up_drop_restore_compare(system: System, server: Mongo, stream: str) -> None:
+    configure(system, server, stream)
+    result = system.result()
+    assert result["exit_code"] == 0, result
+    (item,) = system.manifest()["items"]
+    assert item["facts"]["documents"] == "502"
+    assert item["facts"]["databases"] == "admin shop ümläut"
+    server.set(databases={"admin": DATA["admin"]})
+    text = system.restore("--restore", "latest", *to(system), code=1)
+    assert "failed" in text  # admin is there already: its documents are twice the same
+    server.set(databases={})
+    text = system.restore("--restore", "latest", *to(system))
+    assert "502 documents" in text
+    assert server.databases == DATA
+    text = system.restore("--restore", "latest", *to(system), code=1)
+    assert "the database shop is not empty" in text
+    system.restore("--restore", "latest", *to(system, "--overwrite"))
+    assert server.databases == DATA
+    out = system.restored() / "MONGODB/27017.archive"
+    assert doubles.read(out.read_bytes()) == DATA
+    assert PASSWORD not in system.log.read_text()
+
+
+def test_under_another_name(system: System, server: Mongo) -> None:
+    configure(system, server)
+    assert system.result()["exit_code"] == 0
+    words = ("--restore", "latest", *to(system, "--to-database", "copy"))
+    assert "the archive holds 2 databases (shop, ümläut)" in system.restore(*words, code=1)
+    one = {"shop": DATA["shop"], "admin": DATA["admin"]}
+    server.set(databases=one)
+    (path,) = (system.store / "srv-test").glob("*.manifest.json")
+    path.unlink()
+    assert system.result()["exit_code"] == 0
+    system.restore(*words)
+    assert server.databases == {**one, "copy": DATA["shop"]}
+
+
+@pytest.mark.fault("an archive of mongodump that is cut anywhere", "exit 1, nothing is stored")
+@pytest.mark.parametrize("cut", [0, 3, 60, 4000, -4, -100])
+def test_a_cut_archive(system: System, server: Mongo, cut: int) -> None:
+    server.set(cut=cut or 1)
+    configure(system, server)
+    result = system.result()
+    assert result["exit_code"] == 1
+    assert "archive" in result["sections"][0]["message"]
+    assert system.stored() == []
+
+
+def test_every_cut_is_noticed_and_every_way_to_chop_works() -> None:
+    small = {"a": {"x": [{"_id": 1}, {"_id": 2}], "y": []}, "b": {"view": [], "z": [{"_id": 3}]}}
+    data = doubles.archive(small)
+    for size in (1, 7, 64, len(data)):
+        found = archive.Archive()
+        pieces = [data[at : at + size] for at in range(0, len(data), size)]
+        assert b"".join(archive.whole(pieces, found)) == data
+        assert found.documents == 3
+        assert found.databases == ("a", "b")
+    for end in range(len(data)):
+        with pytest.raises(SourceError):
+            list(archive.whole([data[:end]], archive.Archive()))
+    with pytest.raises(SourceError):
+        list(archive.whole([data, data[4:8]], archive.Archive()))
+
+
+@pytest.mark.fault("MongoDB: the wrong password, no tool, no replica set", "exit 1, named")
+def test_what_cannot_be_dumped(system: System, server: Mongo) -> None:
+    configure(system, server, MONGO_PWD="wrong words")
+    result = system.result()
+    assert result["exit_code"] == 1
+    assert "AuthenticationFailed" in json.dumps(result)
+    assert "wrong words" not in json.dumps(result) + system.log.read_text()
+    configure(system, server, OPLOG="True")
+    assert "not a replica set member" in json.dumps(system.result())
+    server.set(replica=True)
+    configure(system, server, MONGO_HOST="rs0/127.0.0.1:27017")
+    assert system.result()["exit_code"] == 0
+    assert system.manifest()["items"][0]["facts"]["consistency"] == "oplog"
+    configure(system, server, OPLOG="perhaps")
+    assert "OPLOG" in system.run("-r").stderr
+    configure(system, server)
+    assert "databases admin, shop" in system.run("-t").stdout
+
+
+def test_a_uri_with_a_password_is_never_an_argument(system: System, server: Mongo) -> None:
+    server.set(password="pw")
+    secret = system.folder / "uri"
+    secret.write_text("mongodb://bk:pw@127.0.0.1:27017/?authSource=admin")
+    secret.chmod(0o600)
+    configure(system, server, MONGO_USER="", MONGO_PWD="", MONGO_URI=f"file:{secret}")
+    assert system.result()["exit_code"] == 0  # the double takes no URI in its arguments
+    assert "bk:pw" not in system.log.read_text()

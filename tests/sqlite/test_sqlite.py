@@ -1,0 +1,138 @@
+"""SQLite databases backed up while they are written, and restored row by row."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.system import System
+
+WRITER = """
+import sqlite3, sys, time
+db = sqlite3.connect(sys.argv[1], timeout=30)
+number = 0
+while True:
+    with db:
+        db.executemany("INSERT INTO pairs VALUES (?, ?)", [(number, "a"), (number, "b")])
+    number += 1
+"""
+
+
+def configure(system: System, stream: str = "True", **parameters: Any) -> None:
+    whole = system.whole()
+    del whole["FILESET"]
+    section = {"ACTION": "load", "FROM": "sqlite", "FILENAME": "sqlite", "CLASS": "SQLiteBackup"}
+    section["PARAMETERS"] = parameters  # type: ignore[assignment]
+    system.configure({"SQLITE": section, **whole}, STREAM=stream)
+
+
+def made(path: Path, wal: bool = True) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with sqlite3.connect(path) as db:
+        db.execute(f"PRAGMA journal_mode={'wal' if wal else 'delete'}")
+        db.execute("CREATE TABLE pairs (n INT, half TEXT)")
+        db.execute("CREATE TABLE t (k INTEGER PRIMARY KEY, v BLOB)")
+        db.executemany("INSERT INTO t (v) VALUES (?)", [(os.urandom(200),) for _ in range(5000)])
+        db.execute("CREATE INDEX i ON t (v)")
+        db.execute("CREATE VIEW w AS SELECT COUNT(*) AS n FROM t")
+    db.close()
+    return path
+
+
+def dump(path: Path) -> list[str]:
+    with sqlite3.connect(path) as db:
+        return list(db.iterdump())
+
+
+@pytest.mark.parametrize("stream", ["True", "False"])
+def test_back_up_drop_restore_compare(tmp_path: Path, stream: str) -> None:
+    system = System(tmp_path)
+    first = made(tmp_path / "app/fïrst one.db")
+    second = made(tmp_path / "app/second.db", wal=False)
+    before = dump(first), dump(second)
+    configure(system, stream, DATABASES=[str(tmp_path / "app/*.db")])
+    result = system.result()
+    assert result["exit_code"] == 0, result
+    first.unlink()
+    second.unlink()
+    out = system.restored() / "SQLITE" / str(tmp_path / "app").lstrip("/")
+    assert dump(out / first.name) == before[0]
+    assert dump(out / second.name) == before[1]
+    kinds = {item["kind"] for item in system.manifest()["items"]}
+    assert kinds == {"sqlite"}
+    assert not list(system.work.glob(".dump-*"))
+
+
+@pytest.mark.parametrize("wal", [True, False])
+def test_a_database_that_is_written_meanwhile(tmp_path: Path, wal: bool) -> None:
+    """Each transaction writes two rows: a copy of one moment never holds half a pair."""
+    system = System(tmp_path)
+    path = made(tmp_path / "app.db", wal=wal)
+    configure(system, DATABASES=str(path))
+    writer = subprocess.Popen([sys.executable, "-c", WRITER, str(path)])
+    try:
+        time.sleep(0.5)
+        assert system.result()["exit_code"] == 0
+        assert writer.poll() is None
+    finally:
+        writer.kill()
+        writer.wait()
+    out = system.restored() / "SQLITE" / str(path).lstrip("/")
+    with sqlite3.connect(out) as db:
+        ((rows, pairs),) = db.execute("SELECT COUNT(*), COUNT(DISTINCT n) FROM pairs")
+        assert list(db.execute("PRAGMA integrity_check")) == [("ok",)]
+    assert rows == 2 * pairs > 0
+
+
+@pytest.mark.fault("a damaged SQLite database, or none", "exit 1, named; the others are stored")
+def test_what_is_no_database(tmp_path: Path) -> None:
+    system = System(tmp_path)
+    good = made(tmp_path / "good.db")
+    damaged = made(tmp_path / "damaged.db", wal=False)
+    data = bytearray(damaged.read_bytes())
+    data[8192:12288] = bytes(4096)
+    damaged.write_bytes(data)
+    other = tmp_path / "other.db"
+    other.write_text("this is no database, and long enough to be looked at")
+    configure(system, DATABASES=[str(good), str(damaged), str(other)])
+    result = system.result()
+    assert result["exit_code"] == 1
+    text = json.dumps(result)
+    assert "damaged.db is damaged" in text or "malformed" in text
+    assert "other.db: file is not a database" in text
+    assert [item["name"] for item in system.manifest()["items"]] == [str(good).lstrip("/")]
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        ("app.db", "is no whole path"),
+        ("/does/not/exist.db", "does not exist"),
+        ("/does/not/*.db", "does not exist"),
+        ("", "DATABASES"),
+    ],
+)
+def test_bad_input(tmp_path: Path, names: str, says: str) -> None:
+    system = System(tmp_path)
+    configure(system, DATABASES=names)
+    done = system.run("-r")
+    assert done.returncode in (1, 2)
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert system.stored() == []
+
+
+def test_what_a_test_says(tmp_path: Path) -> None:
+    system = System(tmp_path)
+    configure(system, DATABASES=str(made(tmp_path / "app.db")))
+    done = system.run("-t")
+    assert done.returncode == 0, done.stderr
+    assert "app.db: " in done.stdout
