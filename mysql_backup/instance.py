@@ -39,15 +39,19 @@ class Instance:
         found = [program]
         if self.credentials is not None:
             found.append(f"--defaults-extra-file={self.credentials}")
-        if self.host:
-            found.append(f"--host={self.host}")
-        if not self.host and self.credentials is not None and _by_socket(self.credentials):
-            found.append("--protocol=socket")  # the clients of MariaDB take a port as "no socket"
-        elif self.port is not None:
+        # the clients of MariaDB take a port as "no socket"
+        return [*found, *(["--protocol=socket"] if self._by_socket else []), *self.where()]
+
+    @property
+    def _by_socket(self) -> bool:
+        return not self.host and self.credentials is not None and _by_socket(self.credentials)
+
+    def where(self) -> list[str]:
+        """Host, port and user, as every program of the server takes them."""
+        found = [f"--host={self.host}"] if self.host else []
+        if self.port is not None and not self._by_socket:
             found.append(f"--port={self.port}")
-        if self.user:
-            found.append(f"--user={self.user}")
-        return found
+        return found + ([f"--user={self.user}"] if self.user else [])
 
     def command(self, *more: str) -> list[str]:
         """The command line of the client."""

@@ -17,25 +17,24 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tools import dump, filesystem_handling, manifest, module, os_works, plugin
+from tools import dump, manifest, module, os_works, plugin
 from tools.errors import ConfigError
 from tools.item import Item, Told
 from tools.options import Paths, Words, option
 from tools.result import Result
 
 if TYPE_CHECKING:
-    from mysql_backup import back, binlogs, dumps, instance, replay
+    from mysql_backup import back, binlogs, dumps, instance, ports, replay
 else:
     back = plugin.load("mysql_backup/back.py")
     binlogs = plugin.load("mysql_backup/binlogs.py")
     dumps = plugin.load("mysql_backup/dumps.py")
     instance = plugin.load("mysql_backup/instance.py")
+    ports = plugin.load("mysql_backup/ports.py")
     replay = plugin.load("mysql_backup/replay.py")
 
-_CREDENTIALS = Path("/etc/nc-backup-py/mysql_backup.creds")
 _DUMPS = ("mysqldump", "mariadb-dump")
 _CLIENTS = ("mysql", "mariadb")
-_LAST_PORT = 65535
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class Options:
     credential_path: Paths = option(
         "option files with [mysqldump] and [mysql]: user, password, host, socket; one for each "
         "port, or one for all",
-        default=(_CREDENTIALS,),
+        default=(ports.CREDENTIALS,),
     )
     exclude_db: Words = option("databases that are left out", default=())
     exclude_table: Words = option("tables that are left out: db.table, with * and ?", default=())
@@ -62,12 +61,8 @@ class Options:
     prefix_folder: str = option("staged: folder of the dumps", default="mydump")
     work_folder: Path = option("temporary work", default=Path("/opt/backup"))
     allow_root: bool = option("run as root all the same", default=False)
-    conf_path: str = option(
-        "of physical backups, which are not built yet: has no meaning", default=""
-    )
-    data_dir: Words = option(
-        "of physical backups, which are not built yet: has no meaning", default=()
-    )
+    conf_path: str = option("has no meaning here, only in mysql_xtrabackup", default="")
+    data_dir: Words = option("has no meaning here, only in mysql_xtrabackup", default=())
     binlog_path: Paths = option(
         "folders of the binary logs, one for each port; default: where the server says", default=()
     )
@@ -81,46 +76,21 @@ class Options:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be a server."""
-        if len(self.binlog_path) not in (0, 1, len(self.ports())):
-            raise ConfigError(
-                f"BINLOG_PATH: {len(self.binlog_path)} folders for {len(self.ports())} ports",
-                "Name one for each of MY_INSTANCES, or none: the server is asked.",
-            )
-        if len(self.credential_path) not in (1, len(self.ports())):
-            raise ConfigError(
-                f"CREDENTIAL_PATH: {len(self.credential_path)} files for {len(self.ports())} ports",
-                "Name one for each of MY_INSTANCES, or one for all.",
-            )
+        found = ports.numbers(self.my_instances)
+        ports.each("CREDENTIAL_PATH", self.credential_path, found)
+        ports.each("BINLOG_PATH", self.binlog_path, found)
         for name in (*self.exclude_table, *self.schema_only_table):
             if "." not in name:
                 raise ConfigError(f"{name} is no db.table", "EXCLUDE_TABLE, SCHEMA_ONLY_TABLE.")
 
-    def ports(self) -> list[int]:
-        """The ports of MY_INSTANCES. Raises ConfigError for what is none."""
-        found = [word for entry in self.my_instances for word in entry.split(",") if word]
-        for word in found:
-            if not word.isdigit() or not 0 < int(word) <= _LAST_PORT:
-                raise ConfigError(f"MY_INSTANCES: {word} is no port", "For example 3306.")
-        if len(set(found)) != len(found) or not found:
-            raise ConfigError("MY_INSTANCES: a port is named twice, or none is")
-        return [int(word) for word in found]
-
 
 def servers(options: Options) -> Iterator[dumps.Dumps]:
     """Each server of the config, asked. Raises ConfigError or SourceError."""
-    ports = options.ports()
-    files = options.credential_path * (len(ports) if len(options.credential_path) == 1 else 1)
     program = dumps.program(options.mysql_dump_binary, _DUMPS)
     what = dumps.What(options.exclude_db, options.exclude_table, options.schema_only_table)
-    for port, credentials in zip(ports, files, strict=True):
-        if not credentials.is_file():
-            raise ConfigError(
-                f"CREDENTIAL_PATH: there is no file {credentials}",
-                "An option file with [mysqldump] and [mysql], each with user and password.",
-            )
-        if reason := filesystem_handling.exposed(credentials):
-            raise ConfigError(f"CREDENTIAL_PATH: {reason}")
-        source = instance.Instance(_client(options.mysql_binary), credentials.absolute(), port)
+    for number, port in enumerate(ports.numbers(options.my_instances)):
+        credentials = ports.credentials(options.credential_path, number)
+        source = instance.Instance(_client(options.mysql_binary), credentials, port)
         yield dumps.Dumps(source, program, what)
 
 
@@ -142,8 +112,7 @@ def items(options: Options, told: Told) -> tuple[Item, ...]:
 def _logs(options: Options, number: int, server: dumps.Dumps) -> Iterator[binlogs.Binlogs]:
     """The binary logs of a server, where it has some and they are wanted."""
     if options.binlog_days and server.about.binlog:
-        folders = options.binlog_path
-        folder = folders[number % len(folders)].absolute() if folders else None
+        folder = ports.of(options.binlog_path, number)
         yield binlogs.Binlogs(server.source, server.about, folder, options.binlog_days)
 
 

@@ -77,6 +77,24 @@ class Cluster:
         return [line.split("\t") for line in out.decode().splitlines()]
 
 
+def passfile(path: Path | None) -> Path | None:
+    """The file of logins, if one is named; the clients ignore one that others can read."""
+    if path is None:
+        return None
+    if not path.is_file():
+        raise ConfigError(f"PASSFILE: there is no file {path}", "HOST:PORT:DATABASE:USER:PASSWORD")
+    if path.stat().st_mode & 0o077:
+        raise ConfigError(f"PASSFILE: others can read {path}: chmod 0600 {path}")
+    return path.absolute()
+
+
+def refuse_ports(ports: Sequence[str]) -> None:
+    """Raises ConfigError for what is no port."""
+    for word in ports:
+        if not word.isdigit():
+            raise ConfigError(f"PORT: {word} is no port", "For example 5432.")
+
+
 def conninfo(database: str) -> str:
     """A database's name as clients take it whatever is in it (libpq, connection strings)."""
     escaped = database.replace("\\", "\\\\").replace("'", "\\'")

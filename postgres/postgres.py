@@ -43,20 +43,7 @@ class Options:
 
     def __post_init__(self) -> None:
         """Refuse what is no port."""
-        for word in self.port:
-            if not word.isdigit():
-                raise ConfigError(f"PORT: {word} is no port", "For example 5432.")
-
-
-def _passfile(path: Path | None) -> Path | None:
-    """The file of logins, if one is named; the clients ignore one that others can read."""
-    if path is None:
-        return None
-    if not path.is_file():
-        raise ConfigError(f"PASSFILE: there is no file {path}", "HOST:PORT:DATABASE:USER:PASSWORD")
-    if path.stat().st_mode & 0o077:
-        raise ConfigError(f"PASSFILE: others can read {path}: chmod 0600 {path}")
-    return path.absolute()
+        cluster.refuse_ports(self.port)
 
 
 def servers(given: Options) -> Iterator[cluster.Dumps]:
@@ -65,7 +52,7 @@ def servers(given: Options) -> Iterator[cluster.Dumps]:
         cluster.program(given.psql, "psql"), cluster.program(given.psqldump, "pg_dump")
     )
     what = cluster.What(given.exclude_db, given.exclude_table, given.exclude_table_data)
-    passfile = _passfile(given.passfile)
+    passfile = cluster.passfile(given.passfile)
     for port in given.port or ("",):
         number = int(port) if port else None
         found = cluster.Cluster(programs, given.host, number, given.user, passfile)
@@ -109,7 +96,7 @@ def into(item: manifest.Item, again: Callable[[], Iterator[bytes]], server: dump
     programs = cluster.Programs(
         cluster.program("psql", "psql"), cluster.program("pg_dump", "pg_dump")
     )
-    passfile = _passfile(server.credentials)
+    passfile = cluster.passfile(server.credentials)
     target = cluster.Cluster(programs, server.host, server.port, server.user, passfile)
     if item.kind == cluster.ROLES:
         found: Result = back.roles(target, again)

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
-from tools import os_works, plugin, stream, terminal
+from tools import house, os_works, plugin, stream, terminal
 from tools.dump import Following
 from tools.errors import BackupError, Cancelled, ConfigError
 from tools.manifest import Item, Manifest
@@ -250,13 +250,18 @@ class _Session:
             return found
 
         if given.to_host:
-            following = functools.partial(self._following, run, item.section)
+            following = functools.partial(self._stored, item.section, run.manifest.run_id)
             loaded: Result = server.into(item, again, given, following)
             return loaded
         goal = given.destination / target.place_of(item)
         with target.staging(given.destination, overwrite=given.overwrite) as staging:
             place = staging / target.place_of(item)
             place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if maker := house.lays_out(item.kind):
+                place.mkdir(mode=0o700)
+                stored = functools.partial(self._stored, item.section, "")
+                made: Result = plugin.load(maker).laid_out(item, again, place, stored)
+                return dataclasses.replace(made, message=f"in {goal}: {made.message}")
             if item.kind != "fileset":
                 with stream.closed(again()) as chunks:
                     size = target.written(chunks, place)
@@ -274,10 +279,10 @@ class _Session:
             warnings=warnings,
         )
 
-    def _following(self, run: reading.Run, section: str) -> Iterator[Following]:
-        """The items of a section in this run and all later ones, oldest run first."""
-        for found in runs.found(self.origin.store, run.manifest.host):
-            if found.manifest is None or found.run_id < run.manifest.run_id:
+    def _stored(self, section: str, first: str) -> Iterator[Following]:
+        """The items of a section in all runs from this one on, oldest run first."""
+        for found in runs.found(self.origin.store, self.origin.host()):
+            if found.manifest is None or found.run_id < first:
                 continue
             later = reading.Run(self.origin.store, found.manifest)
             for item in found.manifest.items:

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
-from tools import filesystem_handling, manifest, stream
+from tools import filesystem_handling, house, manifest, stream
 from tools.date_str_utils import human_size
 from tools.errors import ConfigError
 from tools.manifest import Item
@@ -47,7 +47,7 @@ def tight(folder: Path, size: int) -> str:
 def place_of(item: Item) -> Path:
     """Where an item goes below the destination: SECTION, and the item's name where it has one."""
     words = PurePosixPath(item.section, *filter(None, item.name.split("/"))).parts
-    if item.kind != "fileset":
+    if item.kind != "fileset" and not house.lays_out(item.kind):
         words = (*words[:-1], words[-1] + item.ending)
     return Path(*(manifest.quoted(word) if word in (".", "..", "/") else word for word in words))
 

@@ -123,23 +123,30 @@ class MariaDB(Server):
 
     def __init__(self) -> None:
         super().__init__()
-        (data, temporary) = (self.folder / "data", self.folder / "tmp")
-        self.call("/bin/mkdir", str(temporary))
+        data = self.folder / "data"
+        self.temporary = self.folder / "temporary"
+        self.call("/bin/mkdir", str(self.temporary))
         self.call(
             program("mariadb-install-db"), "--no-defaults", f"--datadir={data}",
-            "--auth-root-authentication-method=normal", "--skip-test-db", TMPDIR=str(temporary),
+            "--auth-root-authentication-method=normal", "--skip-test-db",
+            TMPDIR=str(self.temporary),
         )  # fmt: skip
+        self.serve(data)
+        self.sql(documented("mysql_dump").replace("'PASSWORD'", quoted(self.password)))
+        self.credentials = self.option_file("bk.cnf", "ncbackup", self.password)
+        self.root = self.option_file("root.cnf", "root", "")
+
+    def serve(self, data: Path) -> None:
+        """Start it with these data."""
         self.start(
-            program("mariadbd"), "--no-defaults", f"--datadir={data}", f"--tmpdir={temporary}",
+            program("mariadbd"), "--no-defaults", f"--datadir={data}",
+            f"--tmpdir={self.temporary}",
             f"--socket={self.folder}/socket", f"--port={self.port}", "--bind-address=127.0.0.1",
             "--server-id=1", f"--log-bin={data}/binlog", "--binlog-format=ROW",
             "--innodb-buffer-pool-size=32M", "--innodb-log-file-size=16M",
             "--innodb-flush-log-at-trx-commit=0", "--performance-schema=OFF",
             "--event-scheduler=ON", "--log-bin-trust-function-creators=1",
         )  # fmt: skip
-        self.sql(documented("mysql_dump").replace("'PASSWORD'", quoted(self.password)))
-        self.credentials = self.option_file("bk.cnf", "ncbackup", self.password)
-        self.root = self.option_file("root.cnf", "root", "")
 
     def option_file(self, name: str, user: str, password: str) -> Path:
         """Logins as the documented section has them."""
@@ -189,13 +196,17 @@ class Postgres(Server):
             "--auth-host=scram-sha-256", f"--pwfile={secret}", "--locale=C.UTF-8", "-E", "UTF8",
             "--no-sync",
         )  # fmt: skip
+        self.serve(data)
+        escaped = self.password.replace("\\", "\\\\").replace(":", "\\:")
+        self.pgpass.write_text(f"127.0.0.1:{self.port}:*:postgres:{escaped}\n")
+        self.pgpass.chmod(0o600)
+
+    def serve(self, data: Path) -> None:
+        """Start it with these data."""
         self.start(
             program("postgres"), "-D", str(data), "-p", str(self.port), "-h", "127.0.0.1",
             "-k", str(self.folder), "-c", "fsync=off", "-c", "shared_buffers=16MB",
         )  # fmt: skip
-        escaped = self.password.replace("\\", "\\\\").replace(":", "\\:")
-        self.pgpass.write_text(f"127.0.0.1:{self.port}:*:postgres:{escaped}\n")
-        self.pgpass.chmod(0o600)
 
     def _words(self, database: str) -> list[str]:
         where = ["-h", str(self.folder), "-p", str(self.port), "-U", "postgres"]

@@ -30,6 +30,7 @@ PROGRAMS = {
     "perl": "perl",
     "mariadbd": "mariadb-server",
     "mariadb-dump": "mariadb-client",
+    "mariabackup": "mariadb-backup",
     "initdb": "postgresql",
     "redis-server": "redis-server",
     "slapd": "slapd",

@@ -11,7 +11,9 @@ from tools import plugin
 MODULES = {
     "filesbackup/filesbackup.py": "source",
     "mysql_backup/mysql_dump.py": "source",
+    "mysql_backup/mysql_xtrabackup.py": "source",
     "postgres/postgres.py": "source",
+    "postgres/base.py": "source",
     "mongo/mongo.py": "source",
     "sqlite/sqlite.py": "source",
     "redis/redis.py": "source",
@@ -65,7 +67,7 @@ def undoes(stage: str) -> str:
 
 def steady(kind: str) -> bool:
     """Whether the size of one run says something of the next one's."""
-    return kind != "mysql-binlogs"
+    return kind not in ("mysql-binlogs", "mysql-physical")
 
 
 # What restores items into a server, by their kind in the manifest: its `into`.
@@ -81,3 +83,15 @@ _SERVERS = {
 def restores(kind: str) -> str:
     """The module that restores a kind of item into a server; "" where none does."""
     return _SERVERS.get(kind, "")
+
+
+# What lays out items in a folder of their own, by their kind: its `laid_out`.
+_FOLDERS = {
+    "mysql-physical": "mysql_backup/mysql_xtrabackup.py",
+    "postgres-base": "postgres/base.py",
+}
+
+
+def lays_out(kind: str) -> str:
+    """The module that makes a folder of a kind of item; "" for one that is a file or a fileset."""
+    return _FOLDERS.get(kind, "")

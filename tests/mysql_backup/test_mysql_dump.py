@@ -370,7 +370,7 @@ def test_a_refused_dump_leaves_no_database(system: System, server: MariaDB) -> N
         ({"EXCLUDE_TABLE": "t"}, "t is no db.table"),
         ({"CREDENTIAL_PATH": "/does/not/exist"}, "CREDENTIAL_PATH: there is no file"),
         ({"BINLOG_DAYS": "-1"}, "BINLOG_DAYS"),
-        ({"BINLOG_PATH": "/a /b"}, "BINLOG_PATH: 2 folders for 1 ports"),
+        ({"BINLOG_PATH": "/a /b"}, "BINLOG_PATH: 2 paths for 1 ports"),
         ({"EXCLUDE_TABEL": "a.b"}, "EXCLUDE_TABLE"),
     ],
 )

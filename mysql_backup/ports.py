@@ -1,0 +1,50 @@
+"""MY_INSTANCES and the keys that hold as many paths: which of them belongs to which server."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tools import filesystem_handling
+from tools.errors import ConfigError
+
+CREDENTIALS = Path("/etc/nc-backup-py/mysql_backup.creds")
+_LAST = 65535
+
+
+def numbers(given: Sequence[str]) -> list[int]:
+    """The ports of MY_INSTANCES. Raises ConfigError for what is none."""
+    found = [word for entry in given for word in entry.split(",") if word]
+    for word in found:
+        if not word.isdigit() or not 0 < int(word) <= _LAST:
+            raise ConfigError(f"MY_INSTANCES: {word} is no port", "For example 3306.")
+    if len(set(found)) != len(found) or not found:
+        raise ConfigError("MY_INSTANCES: a port is named twice, or none is")
+    return [int(word) for word in found]
+
+
+def each(key: str, given: Sequence[Path], found: Sequence[int]) -> None:
+    """Raises ConfigError where a key has neither one path, nor one for each port, nor none."""
+    if len(given) not in (0, 1, len(found)):
+        raise ConfigError(
+            f"{key}: {len(given)} paths for {len(found)} ports",
+            "Name one for each of MY_INSTANCES, or one for all.",
+        )
+
+
+def of(given: Sequence[Path], number: int) -> Path | None:
+    """The path that belongs to the server of this number."""
+    return given[number % len(given)].absolute() if given else None
+
+
+def credentials(given: Sequence[Path], number: int) -> Path:
+    """The option file of a server. Raises ConfigError where it is not there, or others read it."""
+    found = of(given, number)
+    if found is None or not found.is_file():
+        raise ConfigError(
+            f"CREDENTIAL_PATH: there is no file {found}",
+            "An option file with [mysqldump] and [mysql], each with user and password.",
+        )
+    if reason := filesystem_handling.exposed(found):
+        raise ConfigError(f"CREDENTIAL_PATH: {reason}")
+    return found

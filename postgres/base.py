@@ -1,0 +1,152 @@
+"""Back up whole PostgreSQL servers: base backups with their WAL, by pg_basebackup. A plugin."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tools import dump, manifest, os_works, plugin, process, stream, tar
+from tools.date_str_utils import count
+from tools.errors import StoreError
+from tools.item import Ended, Item, Told
+from tools.options import Words, option
+from tools.result import Result, Status
+
+if TYPE_CHECKING:
+    from postgres import cluster
+else:
+    cluster = plugin.load("postgres/cluster.py")
+
+KIND = "postgres-base"
+_MANIFEST = b'"Manifest-Checksum"'
+_POINT = re.compile(
+    r"write-ahead log (start|end) point: ([0-9A-F]+/[0-9A-F]+)(?: on timeline (\d+))?"
+)
+
+
+@dataclass(frozen=True)
+class Options:
+    """The keys of the section."""
+
+    host: str = option("name of the server, or folder of its socket", default="")
+    port: Words = option("ports, one server each; default: the clients' own", default=())
+    user: str = option("a role with REPLICATION", default="")
+    passfile: Path | None = option("file of logins; default ~/.pgpass", default=None)
+    pg_basebackup: str = option("the program", default="/usr/bin/pg_basebackup")
+    psql: str = option("the client", default="/usr/bin/psql")
+    hostname: str = option("name of this server, in names of staged files", default="")
+    destination: Path | None = option(
+        "staged: PREFIX_FOLDER is made in it; default WORK_FOLDER", default=None
+    )
+    prefix_folder: str = option("staged: folder of the backups", default="pgbase")
+    work_folder: Path = option("temporary work", default=Path("/opt/backup"))
+    allow_root: bool = option("run as root all the same", default=False)
+
+    def __post_init__(self) -> None:
+        """Refuse what is no port."""
+        cluster.refuse_ports(self.port)
+
+
+def servers(given: Options) -> list[cluster.Cluster]:
+    """Each server of the config. Raises ConfigError."""
+    programs = cluster.Programs(
+        cluster.program(given.psql, "psql"), cluster.program(given.pg_basebackup, "pg_basebackup")
+    )
+    passfile = cluster.passfile(given.passfile)
+    return [
+        cluster.Cluster(programs, given.host, int(port) if port else None, given.user, passfile)
+        for port in given.port or ("",)
+    ]
+
+
+def items(given: Options, told: Told) -> tuple[Item, ...]:
+    """The base backup of each server, by its port."""
+    os_works.refuse_root(given.allow_root)
+    return tuple(
+        Item(one.name, KIND, lambda _head: ".tar", one.read, one.ended)
+        for server in servers(given)
+        for one in (_Base(server, told.run_id),)
+    )
+
+
+class _Base:
+    """One server."""
+
+    def __init__(self, server: cluster.Cluster, label: str) -> None:
+        """Asks the server. Raises SourceError."""
+        self._server = server
+        self._label = label
+        ((self.version, port),) = server.sql(
+            "SELECT current_setting('server_version'), current_setting('port')"
+        )
+        self.name = str(port if server.port is None else server.port)
+        self._facts: dict[str, str] = {}
+
+    def read(self) -> Iterator[bytes]:
+        """One tar with the data and all WAL that makes it whole; a second tablespace is refused."""
+        said: list[str] = []
+        words = [self._server.programs.dump, "--pgdata=-", "--format=tar", "--wal-method=fetch"]
+        words += ["--checkpoint=fast", "--verbose", f"--label=nc-backup-py {self._label}"]
+        chunks = process.output(
+            [*words, *self._server.words()], notice=said.append, env=self._server.environment()
+        )
+        # the archive ends with the backup manifest (PostgreSQL 13 and later)
+        yield from dump.ended_by(tar.whole(chunks), _MANIFEST, f"port {self.name}")
+        self._facts = {"server": self.version}
+        for found in filter(None, map(_POINT.search, said)):
+            self._facts[f"wal_{found[1]}"] = found[2]
+            self._facts |= {"timeline": found[3]} if found[3] else {}
+
+    def ended(self) -> Ended:
+        """What is worth knowing of the backup."""
+        return Ended(facts=self._facts)
+
+
+def test(given: Options) -> tuple[str, ...]:
+    """Whether each server answers, and the role may replicate."""
+    os_works.refuse_root(given.allow_root)
+    said = []
+    for server in servers(given):
+        one = _Base(server, "")
+        ((may,),) = server.sql("SELECT rolreplication FROM pg_roles WHERE rolname = current_user")
+        what = "may replicate" if may == "t" else "may NOT replicate: ALTER ROLE ... REPLICATION"
+        said.append(f"port {one.name}: PostgreSQL {one.version}, its role {what}")
+    return tuple(said)
+
+
+class PostgresBaseBackup(dump.Plugin):
+    """The plugin class: leaves a base backup of each server in PREFIX_FOLDER."""
+
+    declared = Options
+    section = "POSTGRES_BASE"
+
+    def items(self, given: Options, told: Told) -> tuple[Item, ...]:
+        """See dump.Plugin."""
+        return items(given, told)
+
+
+def laid_out(
+    item: manifest.Item,
+    again: dump.Again,
+    place: Path,
+    _stored: Callable[[], Iterator[dump.Following]],
+) -> Result:
+    """Unpack a base backup into a folder that a server can start on. Raises BackupError."""
+    place.chmod(0o700)  # a server refuses a folder that others can read
+    unpack = [tar.program(), "--extract", f"--directory={place}", "--same-permissions"]
+    with stream.closed(again()) as chunks:
+        stream.drained(process.output(unpack, given=chunks, failure=StoreError))
+    verify = shutil.which("pg_verifybackup") or next(
+        (str(path) for path in sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_verifybackup"))),
+        "",
+    )
+    told = "not verified: no pg_verifybackup here"
+    if verify:
+        stream.drained(process.output([verify, "--no-parse-wal", str(place)], failure=StoreError))
+        told = "verified against its backup_manifest"
+    files = sum(1 for path in place.rglob("*") if path.is_file())
+    return Result(Status.OK, f"{count(files, 'file')}, {told}", items=1, bytes=item.size or 0)
