@@ -149,6 +149,20 @@ def _check_flow(sections: Sequence[Section]) -> None:
             )
 
 
+def _check_order(sections: Sequence[Section]) -> None:
+    """In a staged run sections work one after the other: a source after all stores is lost."""
+    kinds = [section.kind for section in sections]
+    if "store" not in kinds:
+        return
+    last = len(kinds) - 1 - kinds[::-1].index("store")
+    for section in sections[last + 1 :]:
+        if section.kind == "source":
+            raise ConfigError(
+                f"{section.where}: {section.name}: comes after {sections[last].name}",
+                'Nothing would store it: move it before, or set "STREAM": "True" in GENERAL.',
+            )
+
+
 class _Loader:
     """Reads one config and what it includes."""
 
@@ -175,6 +189,8 @@ class _Loader:
             )
         if general.stream:
             _check_flow(sections)
+        else:
+            _check_order(sections)
         if not any(section.kind in ("store", "") for section in sections):
             self.warnings.append(f"{path}: no section stores anything")
         return Config(path.resolve(), general, handed, tuple(sections), tuple(self.warnings))

@@ -21,6 +21,7 @@ MODULES = {
     "compression/compression.py": "stage",
     "encryption/encryption.py": "stage",
     "storage/storage.py": "store",
+    "restore/drill.py": "check",
     "tools/size_calculation.py": "check",
     "qa/qa.py": "check",
 }

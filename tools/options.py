@@ -24,6 +24,7 @@ T = TypeVar("T")
 Duration = NewType("Duration", float)  # seconds; written as 90, "90s", "5m", "12h", "7d", "4w"
 Paths = tuple[Path, ...]
 Words = tuple[str, ...]
+Lists = Mapping[str, Words]  # a JSON object: names, each with a text or a list of texts
 
 
 def option(
@@ -100,6 +101,21 @@ def words(text: str) -> Words:
     return tuple(text.split())
 
 
+def lists(text: str) -> Lists:
+    """A JSON object of texts and lists of texts; raises ValueError."""
+    try:
+        given = json.loads(text)
+    except RecursionError:
+        raise ValueError(text) from None
+    if not isinstance(given, dict):
+        raise ValueError(text)
+    found = {name: [one] if isinstance(one, str) else one for name, one in given.items()}
+    for some in found.values():
+        if not isinstance(some, list) or not all(isinstance(one, str) for one in some):
+            raise ValueError(text)
+    return {name: tuple(some) for name, some in found.items()}
+
+
 def pairs(argv: Sequence[str], flags: Iterable[str] = ()) -> dict[str, str]:
     """Read argv strictly two by two, so that a value may begin with a dash."""
     left = list(argv)
@@ -153,6 +169,7 @@ _READERS: dict[Any, tuple[str, Callable[[str], Any]]] = {
     Duration: ("a duration (90, 30s, 5m, 12h, 7d)", duration),
     Paths: ("paths", lambda text: tuple(Path(word) for word in words(text))),
     Words: ("words", words),
+    Lists: ("an object of lists of texts", lists),
 }
 
 

@@ -22,7 +22,7 @@ from typing import Any, get_args
 
 from tools import house, options, plugin
 from tools.declarations import General, SectionKeys
-from tools.options import Paths, Words
+from tools.options import Lists, Paths, Words
 
 _SPELLINGS = {int: "integer", float: "number", bool: "boolean"}
 Schema = dict[str, Any]
@@ -32,6 +32,8 @@ _COMMENTS: Schema = {"^__": {}}
 def _kind(kind: Any, default: Any) -> Schema:  # noqa: ANN401  (a type; any default)
     """What a key may hold: always a text, and its own kind beside it."""
     inner = next((entry for entry in get_args(kind) if entry is not type(None)), kind)
+    if Lists in (kind, inner):
+        return {"type": ["string", "object"]}
     if kind in (Paths, Words):
         return {"type": ["string", "array"], "items": {"type": "string"}}
     if isinstance(inner, type) and issubclass(inner, Enum):
@@ -79,8 +81,8 @@ def _built_in(path: str) -> Schema:
     if not is_module:
         named = {"FROM": {"const": folder}, "FILENAME": {"const": file}}
     if is_module:
-        named["EXECUTABLE"] = {"enum": ["", f"{file}.py"]}
-    required = [key for key in named if key != "EXECUTABLE"]
+        named["EXECUTABLE"] = {"enum": ["", f"{file}.py"] if file == folder else [f"{file}.py"]}
+    required = [key for key in named if key != "EXECUTABLE" or file != folder]
     parameters = {
         "properties": _properties(house.declaration(plugin.ROOT / path)),
         "patternProperties": _COMMENTS,

@@ -160,6 +160,7 @@ def environment(section: Section, order: Command, context: Context) -> dict[str,
     told = {
         "NC_BACKUP_RUN_ID": context.run_id,
         "NC_BACKUP_SECTION": section.name,
+        "NC_BACKUP_CONFIG": str(context.config.path),
         "NC_BACKUP_RESULT": str(context.folder / "result.json"),
         "NC_BACKUP_PRIVATE": json.dumps(context.private),
     }

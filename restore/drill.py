@@ -1,0 +1,267 @@
+#!/usr/bin/env python3
+"""Prove that what is stored can be restored: on a schedule, into a throwaway place, and look."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":  # spawned by path: look from the root, not from this folder
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+    from tools import venv
+
+    venv.enter()
+
+import contextlib
+import fnmatch
+import json
+import os
+import sqlite3
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tools import dump, filesystem_handling, house, manifest, module, os_works, plugin, process
+from tools.date_str_utils import count, human_time
+from tools.errors import BackupError, ConfigError
+from tools.manifest import Item, Manifest
+from tools.options import Duration, Lists, Words, option
+from tools.result import Result, Status
+
+if TYPE_CHECKING:
+    from restore import target, throwaway
+else:
+    target = plugin.load("restore/target.py")
+    throwaway = plugin.load("restore/throwaway.py")
+
+_RESTORE = Path(__file__).with_name("restore.py")
+_ROOTS = Path("/var/tmp")  # noqa: S108  (private folders are made in it)
+_SERVERS = ("mysql", "postgres")  # begin the kinds of what needs a server
+_FALSE = ("", "0", "f", "false", "no", "null")
+_REACHED = (0, 3)  # exit codes of a restore that came to its end
+_SLACK = 3600  # seconds: a drill each 7 days goes on when 6 days and 23 hours are over
+
+
+@dataclass(frozen=True)
+class Options:
+    """The keys of the section."""
+
+    every: Duration = option(
+        "how often; runs in between say when it was proven last", default=Duration(604800)
+    )
+    run: str = option('what is restored: "latest", a run or a date', default="latest")
+    items: Words = option(
+        "what of it: SECTION, or SECTION/item, with * and ?; default: all of it", default=("*",)
+    )
+    assertions: Lists | None = option(
+        "for SECTION/item: what must be true. Databases: SQL whose first value is not empty, 0 or "
+        "false; files: names with * and ?, of which one must be there and not empty",
+        default=None,
+    )
+    store: str = option("the section of the store; default: the first that opens", default="")
+    conf: Path | None = option("the conf.json, where this is started by hand", default=None)
+    work_folder: Path = option("what is restored lies here meanwhile", default=Path("/opt/backup"))
+    server_folder: Path | None = option(
+        "data of throwaway servers; default: WORK_FOLDER, or as root, whom these servers refuse, "
+        "/var/tmp",
+        default=None,
+    )
+    allow_root: bool = option("run as root all the same", default=False)
+
+
+@dataclass
+class _Drill:
+    """One drill: what it has found so far."""
+
+    options: Options
+    config: str
+    run: Manifest
+    troubles: list[str] = field(default_factory=list)
+    restored: int = 0
+    asserted: int = 0
+    size: int = 0
+
+    def restore(self, item: Item, *words: str) -> None:
+        """Restore one item by the command that people use. Raises BackupError."""
+        chosen = ("--section", item.section, *(("--item", item.name) if item.name else ()))
+        told = ("--store", self.options.store) if self.options.store else ()
+        whole = [sys.executable, str(_RESTORE), "-c", self.config, *told, "--json"]
+        whole += ["--restore", self.run.run_id, *chosen, *words]
+        env = os_works.environment({}, _named())
+        out = b"".join(process.output(whole, env=env, allowed=lambda _code: True))
+        try:
+            found = json.loads(out)
+            step = found["sections"][0]
+            if found["exit_code"] not in _REACHED:
+                raise BackupError(step["message"], step.get("hint", ""))
+        except (ValueError, KeyError, IndexError):
+            raise BackupError("restore.py gave no result", out.decode("utf-8", "replace")) from None
+        self.restored += 1
+        self.size += item.size or 0
+
+    def judge(self, item: Item, said: str, assertion: str) -> None:
+        """One assertion: what the database or the folder said to it."""
+        self.asserted += 1
+        if said.lower() in _FALSE:
+            what = f"gave {said!r}" if said else "gave nothing"
+            self.troubles.append(f"{item.called}: {assertion} {what}")
+
+    def assertions(self, item: Item) -> Sequence[str]:
+        """What must be true of an item."""
+        return (self.options.assertions or {}).get(item.called, ())
+
+
+def _named() -> tuple[str, ...]:
+    """Variables that the config's secrets may name are handed on."""
+    return tuple(os.environ)
+
+
+def work(options: Options) -> Result:
+    """Restore, look, drop it again; or say when it was proven last."""
+    os_works.refuse_root(options.allow_root)
+    section = os.environ.get("NC_BACKUP_SECTION", "DRILL")
+    memory = options.work_folder / f".drill-{section}.json"
+    moment, text = _remembered(memory)
+    age = time.time() - moment
+    if text and 0 <= age < options.every - min(_SLACK, options.every / 2):
+        return Result(Status.OK, f"proven restorable {human_time(age)} ago ({text})")
+    config = str(options.conf or os.environ.get("NC_BACKUP_CONFIG", ""))
+    if not config:
+        raise ConfigError("CONF: is not said", "Name the conf.json of the backup.")
+    began = time.monotonic()
+    drill = _Drill(options, config, _shown(options, config))
+    items = _chosen(drill.run.items, options)
+    with dump.scratch(options.work_folder) as folder:
+        for item in items:
+            if not item.kind.startswith(_SERVERS) or house.lays_out(item.kind):
+                _tried(drill, item, folder)
+        for kind, some in _by_server(items):
+            _served(drill, kind, some, folder)
+    if drill.troubles:
+        first, *rest = drill.troubles
+        what = f"run {drill.run.run_id} is NOT proven restorable: {first}"
+        hint = "Look at it now: restore.py --verify, and another run or store."
+        return Result(Status.FAILED, what, hint, warnings=tuple(rest))
+    told = f"run {drill.run.run_id}: {count(drill.restored, 'item')}"
+    told += f", {count(drill.asserted, 'assertion')}"
+    facts = {"time": time.time(), "text": f"{told}, {manifest.now()}"}
+    with filesystem_handling.staged(memory) as temporary:
+        temporary.write_text(json.dumps(facts), encoding="utf-8")
+        temporary.replace(memory)
+    seconds = human_time(time.monotonic() - began)
+    text = f"proven restorable at {manifest.now()}: {told}, in {seconds}"
+    return Result(Status.OK, text, items=drill.restored, bytes=drill.size)
+
+
+def _remembered(memory: Path) -> tuple[float, str]:
+    """When it was proven last, and what; 0 and "" for never."""
+    try:
+        found = json.loads(memory.read_text(encoding="utf-8"))
+        return float(found["time"]), str(found["text"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0.0, ""
+
+
+def _shown(options: Options, config: str) -> Manifest:
+    """The manifest of the run that is meant. Raises BackupError."""
+    told = ("--store", options.store) if options.store else ()
+    words = [sys.executable, str(_RESTORE), "-c", config, *told, "--json", "--show", options.run]
+    env = os_works.environment({}, _named())
+    return manifest.read(b"".join(process.output(words, env=env)), f"run {options.run}")
+
+
+def _chosen(items: Sequence[Item], options: Options) -> list[Item]:
+    """Those that are meant. Raises ConfigError where a name means none."""
+    found: dict[str, Item] = {}
+    for pattern in options.items:
+        some = [
+            one
+            for one in items
+            if pattern == one.section or fnmatch.fnmatchcase(one.called, pattern)
+        ]
+        if not some:
+            there = ", ".join(one.called for one in items)
+            raise ConfigError(f"ITEMS: the run holds no {pattern}", f"It holds: {there}.")
+        found.update({one.called: one for one in some if one.kind != "mysql-binlogs"})
+    for name in options.assertions or {}:
+        if name not in found:
+            there = ", ".join(found)
+            raise ConfigError(f"ASSERTIONS: {name} is not restored", f"What is: {there}.")
+    return list(found.values())
+
+
+def _tried(drill: _Drill, item: Item, folder: Path) -> None:
+    """An item that becomes files: restored into a folder of its own, looked at, removed."""
+    try:
+        with tempfile.TemporaryDirectory(dir=folder, prefix="files-") as place:
+            drill.restore(item, "--destination", place, "--overwrite")
+            made = Path(place) / target.place_of(item)
+            for assertion in drill.assertions(item):
+                drill.judge(item, _looked(made, item, assertion), assertion)
+    except BackupError as error:
+        drill.troubles.append(f"{item.called}: {error}")
+
+
+def _looked(made: Path, item: Item, assertion: str) -> str:
+    """What was found: a file, or the first value of a statement (SQLite)."""
+    if item.kind == "sqlite":
+        try:
+            with contextlib.closing(sqlite3.connect(made)) as database:
+                row = database.execute(assertion).fetchone()
+        except sqlite3.Error as error:
+            raise BackupError(f"{assertion}: {error}") from None
+        return "" if row is None or row[0] is None else str(row[0])
+    names = made.glob(assertion.lstrip("/")) if made.is_dir() else iter(())
+    return next((str(path) for path in names if path.is_dir() or path.stat().st_size), "")
+
+
+def _by_server(items: Sequence[Item]) -> Iterator[tuple[str, list[Item]]]:
+    """Items that need a server, one server for each port of each section, users and roles first."""
+    groups: dict[tuple[str, str, str], list[Item]] = {}
+    for item in items:
+        kind = next((kind for kind in _SERVERS if item.kind.startswith(kind)), "")
+        if kind and not house.lays_out(item.kind):
+            before, at, after = item.name.partition("@")
+            port = after if at else before.partition("/")[0]
+            groups.setdefault((item.section, kind, port), []).append(item)
+    for (_section, kind, _port), some in groups.items():
+        yield kind, sorted(some, key=lambda item: "@" not in item.name)
+
+
+def _served(drill: _Drill, kind: str, items: Sequence[Item], folder: Path) -> None:
+    """Items of one server into a throwaway one; each is asked what must be true of it."""
+    top = drill.options.server_folder or (_ROOTS if os_works.is_root() else folder)
+    try:
+        with (
+            tempfile.TemporaryDirectory(prefix="nc-drill-", dir=top) as data,
+            tempfile.TemporaryDirectory(prefix="nc-drill-") as sockets,
+            throwaway.started(kind, Path(data), Path(sockets)) as server,
+        ):
+            for item in items:
+                _loaded(drill, server, item)
+    except (BackupError, OSError) as error:
+        drill.troubles.append(f"{items[0].called}: {error}")
+
+
+def _loaded(drill: _Drill, server: throwaway.Throwaway, item: Item) -> None:
+    try:
+        drill.restore(item, *server.restore)
+        for assertion in drill.assertions(item):
+            said = server.answer(item.name.partition("/")[2], assertion)
+            drill.judge(item, said, assertion)
+    except BackupError as error:
+        drill.troubles.append(f"{item.called}: {error}")
+
+
+def test(options: Options) -> tuple[str, ...]:
+    """When it was proven last."""
+    os_works.refuse_root(options.allow_root)
+    section = os.environ.get("NC_BACKUP_SECTION", "DRILL")
+    _moment, text = _remembered(options.work_folder / f".drill-{section}.json")
+    return (f"proven restorable: {text}" if text else "not proven restorable yet",)
+
+
+if __name__ == "__main__":
+    sys.exit(module.run(Options, work))

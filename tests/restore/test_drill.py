@@ -1,0 +1,175 @@
+"""The drill: good, with planted damage that it must find, and on its schedule."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.servers import MariaDB, Postgres
+from tests.system import System
+
+
+def drill(**parameters: Any) -> dict[str, Any]:
+    section = {"ACTION": "execute", "NAME": "restore", "EXECUTABLE": "drill.py"}
+    return {**section, "PARAMETERS": parameters}
+
+
+def section(result: dict[str, Any], name: str = "DRILL") -> dict[str, Any]:
+    found: dict[str, Any] = next(one for one in result["sections"] if one["name"] == name)
+    return found
+
+
+def prepared(tmp_path: Path, stream: str = "True", **parameters: Any) -> System:
+    """A run with files and a SQLite database is stored; the drill stands in the config."""
+    system = System(tmp_path)
+    (system.source / "etc").mkdir()
+    (system.source / "etc/hosts").write_text("127.0.0.1 localhost\n")
+    (system.source / "etc/empty").touch()
+    with sqlite3.connect(tmp_path / "app.db") as db:
+        db.execute("CREATE TABLE t (n INT)")
+        db.executemany("INSERT INTO t VALUES (?)", [(n,) for n in range(10)])
+    sqlite = {"ACTION": "load", "FROM": "sqlite", "FILENAME": "sqlite", "CLASS": "SQLiteBackup"}
+    sqlite["PARAMETERS"] = {"DATABASES": str(tmp_path / "app.db")}  # type: ignore[assignment]
+    system.configure({"SQLITE": sqlite, **system.whole()}, STREAM=stream)
+    assert system.result()["exit_code"] == 0
+    system.configure(
+        {"SQLITE": sqlite, **system.whole(), "DRILL": drill(**parameters)}, STREAM=stream
+    )
+    return system
+
+
+def names(tmp_path: Path) -> tuple[str, str]:
+    """What the two items are called."""
+    return "FILESET", f"SQLITE{tmp_path}/app.db"
+
+
+@pytest.mark.parametrize("stream", ["True", "False"])
+def test_files_and_sqlite(tmp_path: Path, stream: str) -> None:
+    files, sqlite = names(tmp_path)
+    good = {
+        files: [f"{tmp_path}/source/etc/hosts", "**/etc/ho*"],
+        sqlite: ["SELECT COUNT(*) >= 10 FROM t", "SELECT MAX(n) FROM t"],
+    }
+    system = prepared(tmp_path, stream, ASSERTIONS=good)
+    result = system.result("--only", "DRILL")
+    said = section(result)
+    assert said["status"] == "ok", said
+    assert "proven restorable at 20" in said["message"]
+    assert "2 items, 4 assertions" in said["message"]
+    again = section(system.result("--only", "DRILL"))
+    assert "proven restorable 0.0 s ago" in again["message"] or " s ago" in again["message"]
+    assert "2 items" in system.run("-t").stdout
+    assert not list(system.work.glob(".dump-*"))
+
+
+@pytest.mark.parametrize(
+    ("what", "assertion", "says"),
+    [
+        (0, "**/etc/no-such-file", "gave nothing"),
+        (0, "**/etc/empty", "gave nothing"),
+        (1, "SELECT COUNT(*) > 1000 FROM t", "gave '0'"),
+        (1, "SELECT n FROM t WHERE n = 99", "gave nothing"),
+        (1, "SELECT x FROM nowhere", "no such table"),
+    ],
+)
+def test_what_is_not_true_is_found(tmp_path: Path, what: int, assertion: str, says: str) -> None:
+    name = names(tmp_path)[what]
+    system = prepared(tmp_path, ASSERTIONS={name: assertion})
+    result = system.result("--only", "DRILL")
+    said = section(result)
+    assert result["exit_code"] == 1
+    assert "NOT proven restorable" in said["message"]
+    assert says in said["message"]
+    assert "NOT proven" in section(system.result("--only", "DRILL"))["message"]  # tried again
+
+
+@pytest.mark.fault("a stored backup that is damaged", "the drill fails, exit 1, names the item")
+def test_planted_damage_is_found(tmp_path: Path) -> None:
+    system = prepared(tmp_path, EVERY="0s")
+    assert section(system.result("--only", "DRILL"))["status"] == "ok"
+    newest = sorted((system.store / "srv-test").glob("*SQLITE*age.000"))[-1]
+    data = bytearray(newest.read_bytes())
+    data[len(data) // 2] ^= 1
+    newest.write_bytes(data)
+    said = section(system.result("--only", "DRILL"))
+    assert said["status"] == "failed"
+    assert "app.db" in said["message"]
+    assert newest.name in said["message"]
+
+
+def test_in_a_whole_run(tmp_path: Path) -> None:
+    system = prepared(tmp_path)
+    result = system.result()
+    assert result["exit_code"] == 0, result
+    assert section(result)["status"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "says"),
+    [
+        ({"ITEMS": "NOTHING"}, "ITEMS: the run holds no NOTHING"),
+        ({"ASSERTIONS": {"OTHER": "x"}}, "ASSERTIONS: OTHER is not restored"),
+        ({"ASSERTIONS": "text"}, "is not an object of lists of texts"),
+        ({"ASSERTIONS": {"FILESET": [1]}}, "is not an object of lists of texts"),
+        ({"RUN": "20200101_000000"}, "there is no run 20200101_000000"),
+        ({"EVERY": "often"}, "is not a duration"),
+    ],
+)
+def test_bad_input(tmp_path: Path, parameters: dict[str, Any], says: str) -> None:
+    system = prepared(tmp_path, **parameters)
+    done = system.run("-r", "--only", "DRILL")
+    assert done.returncode in (1, 2)
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.needs("mariadbd", "mariadb-dump", "initdb")
+def test_databases_into_throwaway_servers(tmp_path: Path) -> None:
+    system = System(tmp_path)
+    maria, postgres = MariaDB(), Postgres()
+    try:
+        maria.sql("CREATE DATABASE shop; CREATE TABLE shop.t (n INT, at DATETIME)")
+        maria.sql("INSERT INTO shop.t VALUES (1, NOW()), (2, NOW())")
+        postgres.sql("CREATE DATABASE app; CREATE ROLE clerk")
+        postgres.sql("CREATE TABLE t AS SELECT 1 AS n; GRANT SELECT ON t TO clerk", "app")
+        mysql = {"ACTION": "execute", "NAME": "mysql_backup", "EXECUTABLE": "mysql_dump.py"}
+        login = {"MY_INSTANCES": str(maria.port), "CREDENTIAL_PATH": str(maria.credentials)}
+        pg = {"ACTION": "load", "FROM": "postgres", "FILENAME": "postgres"}
+        where = {"HOST": "127.0.0.1", "PORT": str(postgres.port), "USER": "postgres"}
+        where["PASSFILE"] = str(postgres.pgpass)
+        whole = system.whole()
+        del whole["FILESET"]
+        shop, app = f"MYSQL/{maria.port}/shop", f"POSTGRES/{postgres.port}/app"
+        asserted = {
+            shop: ["SELECT COUNT(*) = 2 FROM t", "SELECT MAX(at) > NOW() - INTERVAL 1 DAY FROM t"],
+            app: ["SELECT count(*) > 0 FROM t", "SELECT 1 FROM pg_roles WHERE rolname = 'clerk'"],
+        }
+        sections = {
+            "MYSQL": {**mysql, "PARAMETERS": login},
+            "POSTGRES": {**pg, "CLASS": "PostgresBackup", "PARAMETERS": where},
+            **whole,
+        }
+        system.configure(sections, STREAM="True")
+        assert system.result()["exit_code"] == 0
+    finally:
+        maria.stop()
+        postgres.stop()
+    system.configure({**sections, "DRILL": drill(ASSERTIONS=asserted, EVERY="0s")}, STREAM="True")
+    said = section(system.result("--only", "DRILL"))
+    assert said["status"] == "ok", said
+    assert "4 assertions" in said["message"]
+    asserted[app].append("SELECT count(*) FROM t WHERE n > 1")
+    system.configure({**sections, "DRILL": drill(ASSERTIONS=asserted, EVERY="0s")}, STREAM="True")
+    said = section(system.result("--only", "DRILL"))
+    assert "SELECT count(*) FROM t WHERE n > 1 gave '0'" in said["message"]
+    newest = sorted((system.store / "srv-test").glob("*shop*age.000"))[-1]
+    data = bytearray(newest.read_bytes())
+    data[-20] ^= 1
+    newest.write_bytes(data)
+    result = system.result("--only", "DRILL")
+    assert shop in json.dumps(section(result))
+    assert result["exit_code"] == 1
