@@ -32,6 +32,21 @@ from tools import plugin
 ROOT = plugin.ROOT
 _SMALL = 200  # databases
 _MB = 4200  # rows of a table of one MB, about
+# Rows that compress as those of a shop do.
+_MARIADB = """
+SET sql_log_bin = 0;
+CREATE TABLE t (id INT PRIMARY KEY, at DATETIME, who VARCHAR(60), what TEXT, price DECIMAL(9,2));
+INSERT INTO t SELECT seq, FROM_UNIXTIME(1500000000 + seq * 7), CONCAT('customer ', MD5(seq % 5000)),
+    REPEAT(CONCAT('order of ', seq % 977, ' things, ', MD5(seq), '; '), 4), seq % 9999 / 7
+    FROM seq_1_to_{}
+"""
+_POSTGRES = """
+CREATE TABLE t AS SELECT n AS id, to_timestamp(1500000000 + n * 7) AS at,
+    'customer ' || md5((n % 5000)::text) AS who,
+    repeat('order of ' || n % 977 || ' things, ' || md5(n::text) || '; ', 4) AS what,
+    (n % 9999) / 7.0 AS price
+    FROM generate_series(1, {}) AS n
+"""
 
 
 class Databases(Streamed):
@@ -60,16 +75,9 @@ def _mysql(server: MariaDB, **more: str) -> dict[str, Any]:
 
 
 def _filled(server: MariaDB, name: str, megabytes: int) -> None:
-    """A database of rows that compress as those of a shop do."""
+    """A database of so many MB."""
     server.sql(f"CREATE DATABASE {name}")
-    server.sql(
-        "SET sql_log_bin = 0; CREATE TABLE t (id INT PRIMARY KEY, at DATETIME, who VARCHAR(60), "
-        "what TEXT, price DECIMAL(9,2)); INSERT INTO t SELECT seq, "
-        "FROM_UNIXTIME(1500000000 + seq * 7), CONCAT('customer ', MD5(seq % 5000)), "
-        "REPEAT(CONCAT('order of ', seq % 977, ' things, ', MD5(seq), '; '), 4), seq % 9999 / 7 "
-        f"FROM seq_1_to_{megabytes * _MB}",  # noqa: S608  (numbers of our own)
-        name,
-    )
+    server.sql(_MARIADB.format(megabytes * _MB), name)
 
 
 def mariadb(place: Path, size: int, runs: int, only: str) -> None:
@@ -131,13 +139,7 @@ def postgres(place: Path, size: int, runs: int) -> None:
     server = Postgres()
     try:
         server.sql("CREATE DATABASE large")
-        server.sql(
-            "CREATE TABLE t AS SELECT n AS id, to_timestamp(1500000000 + n * 7) AS at, "
-            "'customer ' || md5((n % 5000)::text) AS who, repeat('order of ' || n % 977 || "
-            "' things, ' || md5(n::text) || '; ', 4) AS what, (n % 9999) / 7.0 AS price "
-            f"FROM generate_series(1, {size * _MB}) AS n",  # noqa: S608  (numbers of our own)
-            "large",
-        )
+        server.sql(_POSTGRES.format(size * _MB), "large")
         bench = Databases(place, place, runs)
         section = {"ACTION": "load", "FROM": "postgres", "FILENAME": "postgres"}
         where = {"HOST": "127.0.0.1", "PORT": str(server.port), "USER": "postgres"}

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.servers import MariaDB, forwarded
-from tests.system import System
+from tests.system import System, wait_for
 
 pytestmark = pytest.mark.needs("mariadbd", "mariadb-dump")
 ODD = [
@@ -416,3 +416,49 @@ def test_files_and_databases_are_told_apart(system: System, server: MariaDB) -> 
     assert "--to-host is missing" in system.restore(
         "--restore", "latest", "--to-port", "3306", "--destination", out, code=2
     )
+
+
+def slow(system: System, server: MariaDB) -> tuple[Path, Path]:
+    """A database whose dump waits in its first table; what shows that it does, what ends that."""
+    server.sql("CREATE DATABASE shop")
+    server.sql("CREATE TABLE a AS SELECT seq, REPEAT('x', 1000) AS v FROM seq_1_to_30000", "shop")
+    server.sql("CREATE TABLE z (i INT); INSERT INTO z VALUES (1)", "shop")
+    waits, go = system.folder / "waits", system.folder / "go"
+    program = system.folder / "dump"
+    program.write_text(
+        '#!/bin/bash\nset -o pipefail\nmariadb-dump "$@" | (case "$*" in *users*|*--version*) ;; '
+        f"*) head -c 500000; touch {waits}; until [ -e {go} ]; do sleep 0.05; done;; esac; cat)\n"
+    )
+    program.chmod(0o755)
+    configure(system, server, MYSQL_DUMP_BINARY=str(program))
+    return waits, go
+
+
+@pytest.mark.fault("the connection of a dump is killed", "exit 1, nothing of it visible")
+def test_a_connection_that_is_killed(system: System, server: MariaDB) -> None:
+    waits, go = slow(system, server)
+    run = subprocess.Popen(system.command("-r"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    wait_for(waits)
+    ids = server.sql("SELECT id FROM information_schema.processlist WHERE db = 'shop'").split()
+    for number in ids:
+        server.sql(f"KILL {number}")
+    go.touch()
+    _, said = run.communicate(timeout=60)
+    assert run.returncode == 1, said
+    assert b"Lost connection" in said or b"gone away" in said or b"2013" in said
+    assert not [name for name in system.stored() if "shop" in name]
+
+
+@pytest.mark.fault("a table dropped while it is dumped", "a whole new dump, once")
+def test_a_table_that_is_dropped_meanwhile(system: System, server: MariaDB) -> None:
+    waits, go = slow(system, server)
+    run = subprocess.Popen(system.command("-r"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    wait_for(waits)
+    server.sql("DROP TABLE z", "shop")
+    go.touch()
+    _, said = run.communicate(timeout=60)
+    assert run.returncode == 0, said
+    assert "it is dumped anew" in system.log.read_text()
+    system.restore("--restore", "latest", "--item", "shop", *to(server, "--to-database", "copy"))
+    assert server.sql("SHOW TABLES", "copy").split() == ["a"]
+    assert server.sql("SELECT COUNT(*) FROM a", "copy") == "30000\n"
