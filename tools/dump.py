@@ -94,7 +94,7 @@ def staged(
 ) -> Result:
     """Write each item into a file of its own; one that fails does not stop the others.
 
-    named: the file's name for an item's name. What a failed section leaves, the run puts aside.
+    named: the file's name for an item's name. What failed is put aside by the run.
     """
     filesystem_handling.make_folder(folder)
     progress = stream.Progress()
@@ -139,7 +139,8 @@ def staged(
         lines = [f"{name}: {error}" for name, error in errors]
         hint = getattr(errors[0][1], "hint", "")
         what = f"{lines[0]} ({len(lines)} failed; {told})" if files else lines[0]
-        return Result(Status.FAILED, what, hint, warnings=(*lines[1:], *warnings), **common)  # type: ignore[arg-type]
+        told_of = (*lines[1:], *warnings)
+        return Result(Status.FAILED, what, hint, warnings=told_of, trail=tuple(trail), **common)  # type: ignore[arg-type]
     status = Status.INCOMPLETE if warnings else Status.OK
     return Result(status, told, warnings=tuple(warnings), trail=tuple(trail), **common)  # type: ignore[arg-type]
 

@@ -258,7 +258,8 @@ class _Run:
             if stages:
                 return f"it needs {stages[0]}, which failed"
             givers = [step for step in self.steps if step.kind in ("source", "")]
-            if givers and all(step.result.status is Status.FAILED for step in givers):
+            empty = (s.result.status is Status.FAILED and not s.result.trail for s in givers)
+            if givers and all(empty):
                 return f"{', '.join(step.name for step in givers)} failed"
         return ""
 

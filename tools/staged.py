@@ -30,17 +30,22 @@ class Staged:
         self._stored: dict[str, list[Made]] = {}  # by store section
 
     def execute(self, current: Section, context: Context) -> Result:
-        """Run one section; what a failed source leaves is never stored as if it were whole."""
+        """Run one section; what a failed source leaves is never stored as if it were whole.
+
+        Items that it says are whole (its trail) are: one bad database does not cost the others.
+        """
         source = current.kind in ("", "source")
         before = self._work_files() if source else {}
         result = section.execute(current, context)
         new = [p for p, seen in self._work_files().items() if before.get(p) != seen and source]
+        whole = {path: made for made in result.trail for path in made.into}
         if result.status is Status.FAILED:
-            self._put_aside(current.name, new)
-        else:
-            self._origins.update({str(path): (current.name, None) for path in new})
-            for made in result.trail if current.kind == "source" else ():
-                self._origins.update(dict.fromkeys(made.into, (current.name, made)))
+            self._put_aside(current.name, [path for path in new if str(path) not in whole])
+            new = [path for path in new if str(path) in whole]
+        self._origins.update({str(path): (current.name, None) for path in new})
+        if current.kind == "source":
+            found = {path: (current.name, made) for path, made in whole.items()}
+            self._origins.update(found)
         if current.kind == "stage":
             self._made.update({path: made for made in result.trail for path in made.into})
         if current.kind == "store":
