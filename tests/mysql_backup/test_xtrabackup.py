@@ -93,7 +93,7 @@ def test_a_full_backup(system: System, server: MariaDB, stream: str) -> None:
 
 def test_incremental_backups(system: System, server: MariaDB) -> None:
     shop(server)
-    server.sql("CREATE TABLE big AS SELECT seq, RANDOM_BYTES(1000) FROM seq_1_to_5000", "shop")
+    server.sql("CREATE TABLE big AS SELECT seq, RANDOM_BYTES(1000) FROM seq_1_to_20000", "shop")
     configure(system, server, FULL_EVERY="7d")
     backed_up(system)
     states = []
