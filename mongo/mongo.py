@@ -114,7 +114,7 @@ class _Dump:
 
     def __init__(self, given: Options) -> None:
         self._given = given
-        self._program = dump.program(given.mongodump_bin, "mongodump", "mongodb-database-tools")
+        self._program = dump.program(given.mongodump_bin, "mongodump")
         self._facts: dict[str, str] = {}
 
     def read(self) -> Iterator[bytes]:
@@ -147,7 +147,7 @@ def version(program: str) -> str:
 def test(given: Options) -> tuple[str, ...]:
     """Whether the server answers: the beginning of a dump."""
     os_works.refuse_root(given.allow_root)
-    program = dump.program(given.mongodump_bin, "mongodump", "mongodb-database-tools")
+    program = dump.program(given.mongodump_bin, "mongodump")
     found = archive.Archive()
     with (
         _login(given).command(program) as words,
@@ -198,7 +198,7 @@ def into(item: manifest.Item, again: Callable[[], Iterator[bytes]], server: dump
             f"--nsTo={server.database}.*",
         ]
     said: list[str] = []
-    program = dump.program("mongorestore", "mongorestore", "mongodb-database-tools")
+    program = dump.program("mongorestore")
     with login.command(program) as words, stream.closed(again()) as chunks:
         stream.drained(
             process.output([*words, *more], given=chunks, notice=said.append, failure=StoreError)
@@ -226,7 +226,7 @@ def _target(server: dump.Server) -> _Login:
 def _refuse_filled(login: _Login, name: str) -> None:
     """Raises BackupError where a database has collections: asked by the beginning of a dump."""
     found = archive.Archive()
-    program = dump.program("mongodump", "mongodump", "mongodb-database-tools")
+    program = dump.program("mongodump")
     with (
         login.command(program) as words,
         stream.closed(process.output([*words, "--archive", f"--db={name}"])) as chunks,

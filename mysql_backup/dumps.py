@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tools import dump, plugin, process
-from tools.errors import ConfigError, RetryError, SourceError
+from tools.errors import RetryError, SourceError
 from tools.item import Ended, Item
 
 if TYPE_CHECKING:
@@ -193,16 +192,3 @@ def _shown(source: instance.Instance) -> Iterator[bytes]:
 
 def _escaped(text: str) -> str:
     return text.replace("\\", "\\\\").replace("'", "''")
-
-
-def program(wanted: str, others: Sequence[str]) -> str:
-    """The program of the config, or the same under its other names.
-
-    Raises ConfigError where there is none.
-    """
-    for name in (wanted, *others):
-        if found := shutil.which(name):
-            return found
-    raise ConfigError(
-        f"there is no {wanted}", "Install the client programs of the server, or name its path."
-    )

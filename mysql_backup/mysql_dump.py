@@ -86,7 +86,7 @@ class Options:
 
 def servers(options: Options) -> Iterator[dumps.Dumps]:
     """Each server of the config, asked. Raises ConfigError or SourceError."""
-    program = dumps.program(options.mysql_dump_binary, _DUMPS)
+    program = dump.program(options.mysql_dump_binary, *_DUMPS)
     what = dumps.What(options.exclude_db, options.exclude_table, options.schema_only_table)
     for number, port in enumerate(ports.numbers(options.my_instances)):
         credentials = ports.credentials(options.credential_path, number)
@@ -95,8 +95,7 @@ def servers(options: Options) -> Iterator[dumps.Dumps]:
 
 
 def _client(wanted: str) -> str:
-    found: str = dumps.program(wanted, _CLIENTS)
-    return found
+    return dump.program(wanted, *_CLIENTS)
 
 
 def items(options: Options, told: Told) -> tuple[Item, ...]:

@@ -104,7 +104,7 @@ class _Server:
 def servers(options: Options) -> Iterator[_Server]:
     """Each server of the config, asked. Raises ConfigError or SourceError."""
     found = ports.numbers(options.my_instances)
-    client = dump.program(options.mysql_binary, "mariadb", "the client of the server")
+    client = dump.program(options.mysql_binary, "mysql", "mariadb")
     program = _program(options.xtrabackup_binary)
     for number, port in enumerate(found):
         credentials = ports.credentials(options.credential_path, number)

@@ -11,15 +11,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tools import manifest, plugin, process, stream
-from tools.dump import Following
+from tools import dump, manifest, plugin, process, stream
 from tools.errors import ConfigError, StoreError
 
 if TYPE_CHECKING:
-    from mysql_backup import binlogs, dumps, instance
+    from mysql_backup import binlogs, instance
 else:
     binlogs = plugin.load("mysql_backup/binlogs.py")
-    dumps = plugin.load("mysql_backup/dumps.py")
     instance = plugin.load("mysql_backup/instance.py")
 
 _SHOWN = 120  # bytes of a statement that are shown
@@ -100,14 +98,16 @@ class Goal:
 class _Piece:
     """Logs of one run that are needed, in order."""
 
-    found: Following
+    found: dump.Following
     names: tuple[str, ...]
 
 
 class Replay:
     """What follows a dump: chosen and checked first, played when the dump is loaded."""
 
-    def __init__(self, dumped: manifest.Item, until: str, following: Iterable[Following]) -> None:
+    def __init__(
+        self, dumped: manifest.Item, until: str, following: Iterable[dump.Following]
+    ) -> None:
         """dumped: the database. Raises ConfigError, StoreError where the logs do not reach."""
         facts = dumped.facts
         port, _, self._old = dumped.name.partition("/")
@@ -121,7 +121,7 @@ class Replay:
         self._goal.refuse_before(facts)
         self._pieces = list(self._chain(port, following))
 
-    def _chain(self, port: str, following: Iterable[Following]) -> Iterator[_Piece]:
+    def _chain(self, port: str, following: Iterable[dump.Following]) -> Iterator[_Piece]:
         """The logs from the dump to the goal, none of them missing."""
         base, needed = binlogs.parts(self._facts["binlog_file"])
         reach, own_run = self._facts["time"], ""
@@ -203,7 +203,7 @@ class Replay:
 
     def _events(self, name: str, files: Sequence[Path]) -> Iterator[bytes]:
         """What mysqlbinlog makes of the logs for one database."""
-        program = dumps.program(_PROGRAMS[0], _PROGRAMS)
+        program = dump.program(*_PROGRAMS)
         words = [program, "--no-defaults", f"--start-position={self._facts['binlog_position']}"]
         words += self._goal.words()
         if "mariadb" in instance.version(program).lower():

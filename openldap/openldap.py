@@ -49,7 +49,7 @@ def _words(given: Options, number: str) -> list[str]:
             f"CONFIG_FOLDER: there is no folder {given.config_folder}",
             "slapd.conf must be converted first (slaptest -f ... -F ...).",
         )
-    program = dump.program(given.slapcat, "slapcat", "slapd")
+    program = dump.program(given.slapcat, "slapcat")
     return [program, "-F", str(given.config_folder), "-n", number, "-o", "ldif-wrap=no"]
 
 

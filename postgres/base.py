@@ -54,7 +54,7 @@ class Options:
 def servers(given: Options) -> list[cluster.Cluster]:
     """Each server of the config. Raises ConfigError."""
     programs = cluster.Programs(
-        cluster.program(given.psql, "psql"), cluster.program(given.pg_basebackup, "pg_basebackup")
+        dump.program(given.psql, "psql"), dump.program(given.pg_basebackup, "pg_basebackup")
     )
     passfile = cluster.passfile(given.passfile)
     return [

@@ -255,14 +255,6 @@ class Dumps:
             raise SourceError(f"{what}: {error}", error.hint) from None
 
 
-def program(wanted: str, name: str) -> str:
-    """The program of the config, or the one on the path. Raises ConfigError."""
-    found = shutil.which(wanted) or shutil.which(name)
-    if not found:
-        raise ConfigError(f"there is no {wanted}", "Install the client programs of PostgreSQL.")
-    return found
-
-
 def counts(cluster: Cluster, name: str) -> tuple[int, int]:
     """How many tables a database has, and how many rows are in them all."""
     rows = cluster.sql(

@@ -49,7 +49,7 @@ class Options:
 def servers(given: Options) -> Iterator[cluster.Dumps]:
     """Each server of the config, asked. Raises ConfigError or SourceError."""
     programs = cluster.Programs(
-        cluster.program(given.psql, "psql"), cluster.program(given.psqldump, "pg_dump")
+        dump.program(given.psql, "psql"), dump.program(given.psqldump, "pg_dump")
     )
     what = cluster.What(given.exclude_db, given.exclude_table, given.exclude_table_data)
     passfile = cluster.passfile(given.passfile)
@@ -93,9 +93,7 @@ def into(item: manifest.Item, again: Callable[[], Iterator[bytes]], server: dump
             f"--until: {item.called} is a dump of its own moment only",
             "Leave it out; --until plays the binary logs of MySQL and MariaDB.",
         )
-    programs = cluster.Programs(
-        cluster.program("psql", "psql"), cluster.program("pg_dump", "pg_dump")
-    )
+    programs = cluster.Programs(dump.program("psql"), dump.program("pg_dump"))
     passfile = cluster.passfile(server.credentials)
     target = cluster.Cluster(programs, server.host, server.port, server.user, passfile)
     if item.kind == cluster.ROLES:

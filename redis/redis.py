@@ -57,7 +57,7 @@ class _Server:
     def __init__(self, given: Options, port: str) -> None:
         self._given = given
         self.port = port
-        self._program = dump.program(given.redis_cli, "redis-cli", "redis-tools")
+        self._program = dump.program(given.redis_cli, "redis-cli")
         self._facts: dict[str, str] = {}
 
     def asked(self, *words: str) -> str:

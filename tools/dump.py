@@ -209,12 +209,14 @@ def run_id() -> str:
     return os.environ.get("NC_BACKUP_RUN_ID") or date_str_utils.run_id()
 
 
-def program(wanted: str, name: str, package: str) -> str:
-    """The program of the config, or the one of its usual name on the path.
+def program(wanted: str, *others: str) -> str:
+    """The program of the config, or the same by its other names on the path.
 
-    Raises ConfigError where there is none, naming the package that has it.
+    Raises ConfigError where there is none.
     """
-    found = shutil.which(wanted) or shutil.which(name)
-    if found is None:
-        raise ConfigError(f"there is no {wanted}", f"Install {package}, or name its path.")
-    return found
+    for name in (wanted, *others):
+        if found := shutil.which(name):
+            return found
+    raise ConfigError(
+        f"there is no {wanted}", "Install the client programs of the server, or name its path."
+    )
