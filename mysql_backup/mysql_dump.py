@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tools import dump, manifest, module, os_works, plugin
+from tools.date_str_utils import count
 from tools.errors import ConfigError
 from tools.item import Item, Told
 from tools.options import Paths, Words, option
@@ -137,7 +138,7 @@ def test(options: Options) -> tuple[str, ...]:
     said = []
     for number, server in enumerate(servers(options)):
         about = server.about
-        line = f"port {about.port}: {about.version}, {len(server.databases)} databases"
+        line = f"port {about.port}: {about.version}, {count(len(server.databases), 'database')}"
         said.append(f"{line}, {server.tool}")
         said += [logs.readable() for logs in _logs(options, number, server)]
     return tuple(said)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tools import dump, manifest, os_works, plugin
+from tools.date_str_utils import count
 from tools.errors import ConfigError
 from tools.item import Item, Told
 from tools.options import Words, option
@@ -69,8 +70,8 @@ def test(given: Options) -> tuple[str, ...]:
     """Whether each server answers, and what it holds."""
     os_works.refuse_root(given.allow_root)
     return tuple(
-        f"port {server.port}: PostgreSQL {server.server}, {len(server.databases)} databases, "
-        f"{server.tool}"
+        f"port {server.port}: PostgreSQL {server.server}, "
+        f"{count(len(server.databases), 'database')}, {server.tool}"
         for server in servers(given)
     )
 

@@ -86,11 +86,8 @@ class _Drill:
     def restore(self, item: Item, *words: str) -> None:
         """Restore one item by the command that people use. Raises BackupError."""
         chosen = ("--section", item.section, *(("--item", item.name) if item.name else ()))
-        told = ("--store", self.options.store) if self.options.store else ()
-        whole = [sys.executable, str(_RESTORE), "-c", self.config, *told, "--json"]
-        whole += ["--restore", self.run.run_id, *chosen, *words]
-        env = os_works.environment({}, _named())
-        out = b"".join(process.output(whole, env=env, allowed=lambda _code: True))
+        whole = ("--restore", self.run.run_id, *chosen, *words)
+        out = _asked(self.options, self.config, *whole)
         try:
             found = json.loads(out)
             step = found["sections"][0]
@@ -113,11 +110,6 @@ class _Drill:
         return (self.options.assertions or {}).get(item.called, ())
 
 
-def _named() -> tuple[str, ...]:
-    """Variables that the config's secrets may name are handed on."""
-    return tuple(os.environ)
-
-
 def work(options: Options) -> Result:
     """Restore, look, drop it again; or say when it was proven last."""
     os_works.refuse_root(options.allow_root)
@@ -131,7 +123,10 @@ def work(options: Options) -> Result:
     if not config:
         raise ConfigError("CONF: is not said", "Name the conf.json of the backup.")
     began = time.monotonic()
-    drill = _Drill(options, config, _shown(options, config))
+    if not json.loads(_asked(options, config, "--list")):
+        return Result(Status.OK, "nothing is stored yet: the next run has something to prove")
+    shown = _asked(options, config, "--show", options.run)
+    drill = _Drill(options, config, manifest.read(shown, f"run {options.run}"))
     items = _chosen(drill.run.items, options)
     with dump.scratch(options.work_folder) as folder:
         for item in items:
@@ -164,12 +159,17 @@ def _remembered(memory: Path) -> tuple[float, str]:
         return 0.0, ""
 
 
-def _shown(options: Options, config: str) -> Manifest:
-    """The manifest of the run that is meant. Raises BackupError."""
+def _asked(options: Options, config: str, *words: str) -> bytes:
+    """What restore.py prints. Raises BackupError with its own words where it fails."""
     told = ("--store", options.store) if options.store else ()
-    words = [sys.executable, str(_RESTORE), "-c", config, *told, "--json", "--show", options.run]
-    env = os_works.environment({}, _named())
-    return manifest.read(b"".join(process.output(words, env=env)), f"run {options.run}")
+    whole = [sys.executable, str(_RESTORE), "-c", config, *told, "--json", *words]
+    said: list[str] = []
+    env = os_works.environment({}, os.environ)
+    out = b"".join(process.output(whole, env=env, allowed=lambda _code: True, notice=said.append))
+    if not out:
+        error, *rest = [line.partition(": ")[2] or line for line in said] or ["it said nothing"]
+        raise BackupError(error, "\n".join(rest))
+    return out
 
 
 def _chosen(items: Sequence[Item], options: Options) -> list[Item]:

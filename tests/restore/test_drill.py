@@ -101,6 +101,12 @@ def test_planted_damage_is_found(tmp_path: Path) -> None:
     assert newest.name in said["message"]
 
 
+def test_the_first_run_of_all_has_nothing_to_prove(tmp_path: Path) -> None:
+    system = System(tmp_path)
+    system.configure({**system.whole(), "DRILL": drill()}, STREAM="True")
+    assert section(system.result())["message"].startswith("nothing is stored yet")
+
+
 def test_in_a_whole_run(tmp_path: Path) -> None:
     system = prepared(tmp_path)
     result = system.result()
