@@ -85,7 +85,7 @@ class Manifest:
     begin, end: UTC, to the second, ISO 8601
     mode:   "staged" or "streamed"
     status: of all that this store should hold, when the manifest was written (DESIGN 8)
-    base:   the run that this one continues; None for a full one
+    base:   the newest run that an item of this one was added to; None where all are full
     config: SHA-256 of the config, without its secrets
     missing: items of this run that this store does not hold, SECTION/name
     """

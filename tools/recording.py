@@ -117,6 +117,7 @@ class Recording:
                 missing=tuple(sorted(everything - {item.called for item in items[name]})),
                 warnings=tuple(mask.text(line) for line in warnings),
                 config=self._config.digest,
+                base=max((i.facts["base"] for i in items[name] if "base" in i.facts), default=None),
                 program=f"nc-backup-py {house.version()}",
             )
             try:

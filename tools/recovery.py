@@ -21,6 +21,9 @@ _LOAD = {  # how a database gets back into a server
     "mysql-users": "mysql --binary-mode --database=mysql < {file}",
     "postgres": "createdb -T template0 -- {name} && pg_restore --exit-on-error -d {name} {file}",
     "postgres-roles": "psql -X -d postgres -f {file}",
+    "postgres-base": "tar -x -C NEWFOLDER -f {file}, chown it, start the server on it",
+    "mysql-physical": "mbstream -x -C NEWFOLDER < {file} && mariabackup --prepare "
+    "--target-dir=NEWFOLDER",
     "mongo": "mongorestore --archive={file}",
     "redis": "stop redis-server, cp {file} dump.rdb in its folder (CONFIG GET dir), start it",
     "openldap": "stop slapd, empty its folder, slapadd -n {number} -l {file}, chown, start it",
@@ -89,6 +92,11 @@ def _item(number: int, item: Item) -> list[str]:
         words = {"file": _file(item), "name": shlex.quote(name), "quoted": _quoted(name)}
         words["number"] = shlex.quote(item.name)
         lines += ["", "   Into a server: " + load.format(**words)]
+    if base := item.facts.get("base"):
+        lines += [
+            f"   It was added to that of run {base}: prepare that one first, then this one with",
+            "   --incremental-dir=FOLDER, where it was unpacked.",
+        ]
     for warning in item.warnings[:10]:
         lines += [f"   Not in it: {_plain(warning)}"]
     return [*lines, ""]

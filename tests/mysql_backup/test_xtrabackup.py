@@ -103,6 +103,7 @@ def test_incremental_backups(system: System, server: MariaDB) -> None:
         backed_up(system)
     full, first, second = facts(system)
     assert "base" not in full
+    assert full["run"] in system.restore("--list").splitlines()[2]
     assert first["base"] == full["run"] == second["full"]
     assert second["base"] == first["run"]
     assert first["from_lsn"] == full["to_lsn"]
