@@ -150,6 +150,12 @@ def test_under_another_name_beside_the_old_one(system: System, server: MariaDB) 
     assert "shop is not empty, and nothing is overwritten" in text
     system.restore(*words, *to(server, "--to-database", "shop copy"))
     assert state(server, "shop copy")["t"][1] == state(server, "shop")["t"][1]
+    server.sql("DELETE FROM t LIMIT 10", "shop copy")
+    assert server.sql("SELECT n FROM v", "shop copy") == "2990\n"  # its own view
+    assert server.sql("SELECT n FROM v", "shop") == "3000\n"
+    server.sql("INSERT INTO t (v) VALUES ('new')", "shop copy")  # and its own trigger
+    assert server.sql("SELECT COUNT(*) FROM log", "shop copy") == "1\n"
+    assert server.sql("SELECT COUNT(*) FROM log", "shop") == "0\n"
     server.sql("DELETE FROM t", "shop")
     system.restore(*words, *to(server, "--overwrite"))
     assert server.sql("SELECT COUNT(*) FROM t", "shop") == "3000\n"
