@@ -14,6 +14,7 @@ if __name__ == "__main__":  # spawned by path: look from the root, not from this
 
 import contextlib
 import fnmatch
+import hashlib
 import json
 import os
 import sqlite3
@@ -115,7 +116,8 @@ def work(options: Options) -> Result:
     os_works.refuse_root(options.allow_root)
     section = os.environ.get("NC_BACKUP_SECTION", "DRILL")
     memory = options.work_folder / f".drill-{section}.json"
-    moment, text = _remembered(memory)
+    wanted = _digest(options)
+    moment, text = _remembered(memory, wanted)
     age = time.time() - moment
     if text and 0 <= age < options.every - min(_SLACK, options.every / 2):
         return Result(Status.OK, f"proven restorable {human_time(age)} ago ({text})")
@@ -141,7 +143,7 @@ def work(options: Options) -> Result:
         return Result(Status.FAILED, what, hint, warnings=tuple(rest))
     told = f"run {drill.run.run_id}: {count(drill.restored, 'item')}"
     told += f", {count(drill.asserted, 'assertion')}"
-    facts = {"time": time.time(), "text": f"{told}, {manifest.now()}"}
+    facts = {"time": time.time(), "text": f"{told}, {manifest.now()}", "wanted": wanted}
     with filesystem_handling.staged(memory) as temporary:
         temporary.write_text(json.dumps(facts), encoding="utf-8")
         temporary.replace(memory)
@@ -150,10 +152,18 @@ def work(options: Options) -> Result:
     return Result(Status.OK, text, items=drill.restored, bytes=drill.size)
 
 
-def _remembered(memory: Path) -> tuple[float, str]:
-    """When it was proven last, and what; 0 and "" for never."""
+def _digest(options: Options) -> str:
+    """What is to be proven: another wish is due at once."""
+    wanted = repr((options.run, options.items, options.assertions, options.store))
+    return hashlib.sha256(wanted.encode()).hexdigest()
+
+
+def _remembered(memory: Path, wanted: str) -> tuple[float, str]:
+    """When just this was proven last, and how; 0 and "" for never."""
     try:
         found = json.loads(memory.read_text(encoding="utf-8"))
+        if found["wanted"] != wanted:
+            return 0.0, ""
         return float(found["time"]), str(found["text"])
     except (OSError, ValueError, KeyError, TypeError):
         return 0.0, ""
@@ -162,7 +172,7 @@ def _remembered(memory: Path) -> tuple[float, str]:
 def _asked(options: Options, config: str, *words: str) -> bytes:
     """What restore.py prints. Raises BackupError with its own words where it fails."""
     told = ("--store", options.store) if options.store else ()
-    whole = [sys.executable, str(_RESTORE), "-c", config, *told, "--json", *words]
+    whole = [sys.executable, str(_RESTORE), "-c", config, *told, "--json", "--no-report", *words]
     said: list[str] = []
     env = os_works.environment({}, os.environ)
     out = b"".join(process.output(whole, env=env, allowed=lambda _code: True, notice=said.append))
@@ -259,7 +269,7 @@ def test(options: Options) -> tuple[str, ...]:
     """When it was proven last."""
     os_works.refuse_root(options.allow_root)
     section = os.environ.get("NC_BACKUP_SECTION", "DRILL")
-    _moment, text = _remembered(options.work_folder / f".drill-{section}.json")
+    _moment, text = _remembered(options.work_folder / f".drill-{section}.json", _digest(options))
     return (f"proven restorable: {text}" if text else "not proven restorable yet",)
 
 

@@ -82,6 +82,7 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     to.add_argument(
         "--until", default="", metavar="WHEN", help="MySQL: before this time, position or GTID"
     )
+    parser.add_argument("--no-report", action="store_true", help="tell no report server")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--insecure-permissions", action="store_true", help="as in backup.py")
     return parser.parse_args(argv)
@@ -342,7 +343,8 @@ class _Session:
             status=worst(step.result.status for step in steps),
             steps=tuple(steps),
         )
-        delivery = self.origin.report(outcome) if self.given.restore else "none"
+        told = self.given.restore and not self.given.no_report
+        delivery = self.origin.report(outcome) if told else "none"
         code = terminal.render(outcome, delivery, as_json=self.given.json)
         if not self.given.json and not terminal.on_terminal():
             for line in terminal.table_lines(outcome):

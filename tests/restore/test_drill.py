@@ -63,6 +63,10 @@ def test_files_and_sqlite(tmp_path: Path, stream: str) -> None:
     again = section(system.result("--only", "DRILL"))
     assert "proven restorable 0.0 s ago" in again["message"] or " s ago" in again["message"]
     assert "2 items" in system.run("-t").stdout
+    whole = json.loads(system.conf.read_text())
+    whole["DRILL"]["PARAMETERS"]["ASSERTIONS"][files] = "**/etc/hosts"
+    system.conf.write_text(json.dumps(whole))
+    assert "3 assertions" in section(system.result("--only", "DRILL"))["message"]
     assert not list(system.work.glob(".dump-*"))
 
 
