@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tools import plugin, process, stream
+from tools import dump, plugin, process, stream
 from tools.date_str_utils import count
 from tools.errors import BackupError, ConfigError, StoreError
 from tools.result import Result, Status
@@ -17,6 +20,17 @@ if TYPE_CHECKING:
     from postgres import cluster
 else:
     cluster = plugin.load("postgres/cluster.py")
+
+_HEAD = 64 << 20  # bytes of a dump in which its list stands
+# Headers of what a dump says of the database itself, and the name in such a statement.
+_OF_DATABASE = re.compile(
+    r"-- Name: (?:.*; Type: DATABASE PROPERTIES;|"
+    r"DATABASE .*; Type: (?:ACL|COMMENT|SECURITY LABEL);)"
+)
+_NAMED = re.compile(
+    r"^((?:ALTER|COMMENT ON|(?:ALTER ROLE|GRANT|REVOKE|SECURITY LABEL) .+? (?:ON|IN)) DATABASE) "
+    r'(?:"(?:[^"]|"")+"|\w+) '
+)
 
 
 def database(
@@ -51,7 +65,7 @@ def database(
         with contextlib.suppress(BackupError):
             target.sql(f"DROP DATABASE IF EXISTS {cluster.identifier(new)}")
         raise
-    warnings = _owned(target, name, facts)
+    warnings = (*_owned(target, name, facts), *_properties(target, name, again))
     if there:
         target.sql(f"DROP DATABASE {cluster.identifier(old)}")
     number, rows = cluster.counts(target, name)
@@ -103,6 +117,40 @@ def _owned(target: cluster.Cluster, name: str, facts: Mapping[str, str]) -> tupl
     return ()
 
 
+def _properties(
+    target: cluster.Cluster, name: str, again: Callable[[], Iterator[bytes]]
+) -> tuple[str, ...]:
+    """Settings, rights and comment of the database itself; a warning for each that fails.
+
+    They stand at the beginning of a dump, and pg_restore tells them only with --create.
+    """
+    with tempfile.TemporaryDirectory(prefix="nc-dump-") as folder:
+        head = Path(folder, "head")
+        with stream.closed(again()) as chunks:
+            head.write_bytes(dump.beginning(chunks, _HEAD)[0])
+        words = [target.programs.beside("pg_restore"), "--create", "--schema-only", "--file=-"]
+        try:
+            out = b"".join(process.output([*words, str(head)], env=target.environment()))
+        except BackupError as error:  # a name with a line break, which it takes elsewhere
+            return (f"settings and rights of the database itself: {error.hint or error}",)
+    found = _of_database(out.decode("utf-8", "surrogateescape"), cluster.identifier(name))
+    if not found:
+        return ()
+    said = _sent(target, [found.encode("utf-8", "surrogateescape")])
+    return tuple(f"of the database itself: {line}" for line in said if "ERROR:" in line)
+
+
+def _of_database(text: str, identifier: str) -> str:
+    """The statements of a script of pg_restore that say something of the database itself."""
+    kept, wanted = [], False
+    for line in text.splitlines(keepends=True):
+        if line.startswith(("-- Name: ", "\\")):
+            wanted = bool(_OF_DATABASE.match(line))
+        elif wanted and not line.startswith("--"):
+            kept.append(_NAMED.sub(lambda found: f"{found[1]} {identifier} ", line))
+    return "".join(kept)
+
+
 def _load(target: cluster.Cluster, chunks: Iterator[bytes], name: str) -> None:
     program = target.programs.beside("pg_restore")
     words = [program, "--exit-on-error", *target.words(), f"--dbname={cluster.conninfo(name)}"]
@@ -111,23 +159,24 @@ def _load(target: cluster.Cluster, chunks: Iterator[bytes], name: str) -> None:
     )
 
 
+def _sent(target: cluster.Cluster, script: stream.Chunks) -> list[str]:
+    """What psql says of a script; it goes on after an error. Raises StoreError."""
+    said: list[str] = []
+    where = cluster.conninfo(target.maintenance)
+    words = [target.programs.psql, "-X", "-q", *target.words(), f"--dbname={where}"]
+    env = target.environment()
+    stream.drained(
+        process.output(words, given=script, notice=said.append, env=env, failure=StoreError)
+    )
+    return said
+
+
 def roles(target: cluster.Cluster, again: Callable[[], Iterator[bytes]]) -> Result:
     """Roles and tablespaces; those that are there stay as they are. Raises StoreError."""
     with stream.closed(again()) as chunks:
         stream.drained(chunks)
-    said: list[str] = []
-    where = cluster.conninfo(target.maintenance)
-    words = [target.programs.psql, "-X", "-q", *target.words(), f"--dbname={where}"]
     with stream.closed(again()) as chunks:
-        stream.drained(
-            process.output(
-                words,
-                given=chunks,
-                notice=said.append,
-                env=target.environment(),
-                failure=StoreError,
-            )
-        )
+        said = _sent(target, chunks)
     errors = [line for line in said if "ERROR:" in line and "already exists" not in line]
     if errors:
         raise StoreError(f"roles: {errors[0]}", "\n".join(errors[1:]))

@@ -158,7 +158,8 @@ def test_databases_with_every_odd_name(system: System, server: Postgres) -> None
     assert result["exit_code"] == 0, result
     for name in ODD:
         server.sql(f"DROP DATABASE {quoted(name)}")
-    system.restore("--restore", "latest", *to(server, "--overwrite"))
+    text = system.restore("--restore", "latest", *to(server, "--overwrite"), code=3)
+    assert "contains a newline" in text  # of that one pg_restore tells no settings
     for name in ODD:
         assert server.sql("SELECT count(*) FROM t", name) == "2\n", name
 
@@ -175,6 +176,37 @@ def test_what_is_left_out(system: System, server: Postgres) -> None:
     system.restore("--restore", "latest", "--item", "shop", *to(server, "--to-database", "new"))
     assert server.sql("SELECT to_regclass('secret') IS NULL", "new") == "t\n"
     assert server.sql("SELECT count(*) FROM cache", "new") == "0\n"
+
+
+def test_what_belongs_to_the_database_itself(system: System, server: Postgres) -> None:
+    server.sql('CREATE DATABASE "my Shop"')
+    server.sql(
+        """ALTER DATABASE "my Shop" SET work_mem = '64MB';
+        ALTER ROLE app IN DATABASE "my Shop" SET search_path = s, public;
+        REVOKE CONNECT ON DATABASE "my Shop" FROM PUBLIC;
+        GRANT CONNECT ON DATABASE "my Shop" TO app;
+        COMMENT ON DATABASE "my Shop" IS 'one
+        DATABASE two'; CREATE TABLE t (i INT)"""
+    )
+    asked = (
+        "SELECT (SELECT array_agg(one::text ORDER BY one::text) FROM unnest(datacl) one), "
+        "shobj_description(oid, 'pg_database'), (SELECT array_agg(setconfig::text "
+        "ORDER BY setconfig::text) FROM pg_db_role_setting WHERE setdatabase = oid) "
+        "WHERE datname = '{}'"
+    )
+    before = server.sql(asked.format("my Shop"))
+    assert "work_mem=64MB" in before
+    configure(system, server)
+    assert system.result()["exit_code"] == 0
+    server.sql('DROP DATABASE "my Shop"; DROP TABLE t')
+    words = ("--restore", "latest", "--item", "my Shop", *to(server))
+    system.restore(*words)
+    assert server.sql(asked.format("my Shop")) == before
+    system.restore(*words, "--to-database", "copy")
+    assert server.sql(asked.format("copy")) == before
+    server.sql('DROP DATABASE "my Shop"; DROP DATABASE copy; DROP ROLE app')
+    assert 'role "app" does not exist' in system.restore(*words, code=3)
+    server.sql("CREATE ROLE app LOGIN PASSWORD 'app'; GRANT ro TO app")
 
 
 @pytest.mark.fault("a PostgreSQL server that is down", "exit 1 with the client's words")
