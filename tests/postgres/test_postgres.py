@@ -192,7 +192,7 @@ def test_what_belongs_to_the_database_itself(system: System, server: Postgres) -
         "SELECT (SELECT array_agg(one::text ORDER BY one::text) FROM unnest(datacl) one), "
         "shobj_description(oid, 'pg_database'), (SELECT array_agg(setconfig::text "
         "ORDER BY setconfig::text) FROM pg_db_role_setting WHERE setdatabase = oid) "
-        "WHERE datname = '{}'"
+        "FROM pg_database WHERE datname = '{}'"
     )
     before = server.sql(asked.format("my Shop"))
     assert "work_mem=64MB" in before
