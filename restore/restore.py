@@ -261,7 +261,8 @@ class _Session:
             if maker := house.lays_out(item.kind):
                 place.mkdir(mode=0o700)
                 stored = functools.partial(self._stored, item.section, "")
-                made: Result = plugin.load(maker).laid_out(item, again, place, stored)
+                with server.told(item):
+                    made: Result = plugin.load(maker).laid_out(item, again, place, stored)
                 return dataclasses.replace(made, message=f"in {goal}: {made.message}")
             if item.kind != "fileset":
                 with stream.closed(again()) as chunks:

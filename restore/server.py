@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 
 from tools import house, plugin
 from tools.dump import Again, Following, Server
 from tools.errors import ConfigError
-from tools.manifest import Item
+from tools.manifest import Item, ManifestError
 from tools.result import Result
 
 
@@ -72,5 +73,18 @@ def into(
         until=given.until,
         following=following,
     )
-    result: Result = plugin.load(house.restores(item.kind)).into(item, again, server)
-    return result
+    with told(item):
+        result: Result = plugin.load(house.restores(item.kind)).into(item, again, server)
+        return result
+
+
+@contextlib.contextmanager
+def told(item: Item) -> Iterator[None]:
+    """What the manifest says of an item is used: raises ManifestError where that cannot be."""
+    try:
+        yield
+    except (KeyError, ValueError) as error:
+        raise ManifestError(
+            f"{item.called}: what its manifest says of it cannot be used ({error!r})",
+            "It was altered, or a later version made it: use another copy, or that version.",
+        ) from None

@@ -220,6 +220,21 @@ def test_a_moment_that_is_not_stored(system: System, server: MariaDB) -> None:
     assert "copy" not in server.sql("SHOW DATABASES").split()
 
 
+@pytest.mark.fault("positions in a manifest that are none", "exit 1, one line, nothing is made")
+def test_a_manifest_that_was_altered(system: System, server: MariaDB) -> None:
+    shop(server)
+    configure(system, server)
+    backed_up(system)
+    (path,) = (system.store / "srv-test").glob("*.manifest.json")
+    for old, new in (('"binlog_position": "', '"binlog_position": "x'), ('"time": ', '"tme": ')):
+        path.write_text(path.read_text().replace(old, new))
+        words = ("--restore", "latest", "--item", "shop", *to(server), "--to-database", "copy")
+        text = system.restore(*words, "--until", "2099-01-01 00:00", code=1)
+        assert "what its manifest says of it cannot be used" in text
+        assert "Traceback" not in text
+    assert "copy" not in server.sql("SHOW DATABASES").split()
+
+
 @pytest.mark.fault("a damaged binary log in the store", "nothing is made in the server")
 def test_a_damaged_log(system: System, server: MariaDB) -> None:
     shop(server)
