@@ -6,8 +6,10 @@ run left is known by its mark, and removed once it is old enough.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,10 +68,8 @@ def read(place: Store, host: str, run_id: str) -> Manifest:
 
 def newest_item(place: Store, host: str, section: str, name: str) -> manifest.Item | None:
     """The newest stored copy of an item, in whichever run it is; the last few runs are asked."""
-    names = [entry.name.rpartition("/")[2] for entry in place.entries(host)]
-    runs = sorted(filter(None, map(manifest.run_of, names)), reverse=True)
-    for run in runs[:_LOOK_BACK]:
-        for item in read(place, host, run).items:
+    for found in itertools.islice(_newest_first(place, host), _LOOK_BACK):
+        for item in found.items:
             if (item.section, item.name) == (section, name):
                 return item
     return None
@@ -77,18 +77,19 @@ def newest_item(place: Store, host: str, section: str, name: str) -> manifest.It
 
 def newest_good(place: Store, host: str) -> Manifest | None:
     """The newest good run of a host in a store, as far as its manifests can be read."""
+    return next((found for found in _newest_first(place, host) if found.good), None)
+
+
+def _newest_first(place: Store, host: str) -> Iterator[Manifest]:
+    """The manifests of a host; one that cannot be read is said and passed over."""
     for entry in sorted(place.entries(host), key=lambda entry: entry.name, reverse=True):
         run = manifest.run_of(entry.name.rpartition("/")[2])
         if not run:
             continue
         try:
-            found = read(place, host, run)
+            yield read(place, host, run)
         except (BackupError, OSError) as error:
             logger.warning("%s: %s", place, error)
-            continue
-        if found.good:
-            return found
-    return None
 
 
 def sweep(place: Store, host: str, run_id: str, age: float) -> list[str]:

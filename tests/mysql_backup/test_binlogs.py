@@ -13,7 +13,7 @@ import pytest
 
 from tests.mysql_backup.test_mysql_dump import configure, shop, state, to
 from tests.servers import MariaDB
-from tests.system import System
+from tests.system import System, execute
 
 pytestmark = pytest.mark.needs("mariadbd", "mariadb-dump")
 
@@ -145,6 +145,43 @@ def test_to_a_position_and_to_a_gtid(system: System, server: MariaDB) -> None:
     for number, until in enumerate((f"{file}:{position}", gtid)):
         system.restore(*words, "--to-database", f"copy{number}", "--until", until)
         assert late(server, f"copy{number}") == ["late 1"], until
+
+
+def test_a_manifest_that_cannot_be_read_costs_no_log(system: System, server: MariaDB) -> None:
+    shop(server)
+    configure(system, server)
+    for _ in range(2):
+        backed_up(system)
+    stored = logs(system)
+    newest = sorted((system.store / "srv-test").glob("*.manifest.json"))[-1]
+    newest.write_text("no manifest")
+    backed_up(system)
+    newest.unlink()
+    assert logs(system)[-1][0] == stored[-1][0]  # what may be lost is stored once more
+
+
+def test_a_store_that_missed_a_run_gets_all_logs(system: System, server: MariaDB) -> None:
+    shop(server)
+    other = system.folder / "other"
+    second = execute("storage", DESTINATION="local", LOCAL_BACKUP=str(other))
+    configure(system, server)
+    whole = json.loads(system.conf.read_text())
+    system.conf.write_text(json.dumps({**whole, "STORAGE_TWO": second}))
+    backed_up(system)
+    write(server, 1)
+    other.rename(system.folder / "away")
+    other.touch()
+    backed_up(system, 1)
+    other.unlink()
+    (system.folder / "away").rename(other)
+    between = write(server, 2)
+    backed_up(system)
+    found = logs(system)
+    assert found[2][0] == found[1][0]  # once more, for the one that lacks it
+    first = runs(system)[0]
+    words = ("--store", "STORAGE_TWO", "--restore", first, "--item", "shop", *to(server))
+    system.restore(*words, "--to-database", "copy", "--until", between)
+    assert late(server, "copy") == ["late 1"]
 
 
 @pytest.mark.fault("binary logs purged before they were stored", "exit 1, the gap is named")
