@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
@@ -12,26 +13,37 @@ from tools.errors import BackupError, StoreError
 from tools.result import Result, Status
 
 if TYPE_CHECKING:
-    from mysql_backup import instance, replay
+    from mysql_backup import accounts, instance, renamed, replay
 else:
+    accounts = plugin.load("mysql_backup/accounts.py")
     instance = plugin.load("mysql_backup/instance.py")
+    renamed = plugin.load("mysql_backup/renamed.py")
     replay = plugin.load("mysql_backup/replay.py")
 
+# Errors of MySQL and MariaDB that name a missing database, table, column or routine.
+_ABSENT = re.compile(r"ERROR (?:1049|1054|1146|1305) ")
 
-def database(
+# Errors at a view whose definer has no right to what it shows.
+_LACKING = re.compile(r"ERROR (?:1142|1143|1356|1370) ")
+
+
+def database(  # noqa: PLR0913  (by name)
     target: instance.Instance,
     name: str,
+    old: str,
     facts: Mapping[str, str],
     again: Callable[[], Iterator[bytes]],
     *,
     overwrite: bool,
     played: replay.Replay | None = None,
+    settle: Callable[[], None] = lambda: None,
 ) -> Result:
-    """Load a dump into the database `name`, which is made where it is missing.
+    """Load a dump of `old` into the database `name`, which is made where it is missing.
 
     All of the data is read and checked before the server hears of it; where the server then
     refuses something, a database that was made for it is dropped again. played: the binary
-    logs that follow the dump. Raises StoreError, RefusedError.
+    logs that follow the dump. settle: makes grants on its tables, which a view may need.
+    Raises StoreError, RefusedError.
     """
     there = name in instance.about(target).databases
     if there and not overwrite and not instance.is_empty(target, name):
@@ -39,16 +51,25 @@ def database(
             f"the database {name} is not empty, and nothing is overwritten",
             "Name another one with --to-database, or say --overwrite.",
         )
+    warnings: tuple[str, ...] = ()
     with stream.closed(again()) as chunks:
-        stream.drained(chunks)
+        if old != name:
+            warnings = renamed.of_dump(chunks, old)
+        else:
+            stream.drained(chunks)
     if played is not None:
         played.refuse_name(name)
         played.refuse_damaged()
     if not there:
         target.rows(f"CREATE DATABASE {instance.quoted(name)}{_charset(facts)}")
     try:
-        with stream.closed(again()) as chunks:
-            _load(target, chunks, name)
+        try:
+            _loaded(target, again, name)
+        except StoreError as error:
+            if not _LACKING.search(error.hint):
+                raise
+            settle()  # the tables are there by now
+            _loaded(target, again, name)
         more = f", {played.play(target, name)} played after it" if played else ""
     except BaseException:
         if not there:
@@ -56,7 +77,7 @@ def database(
                 target.rows(f"DROP DATABASE {instance.quoted(name)}")
         raise
     number, rows = instance.counts(target, name)
-    warnings = played.warnings() if played else ()
+    warnings += played.warnings() if played else ()
     return Result(
         Status.INCOMPLETE if warnings else Status.OK,
         f"{count(number, 'table')}, {count(rows, 'row')} in the database {name}{more}",
@@ -75,21 +96,56 @@ def _charset(facts: Mapping[str, str]) -> str:
     return found
 
 
-def users(target: instance.Instance, again: Callable[[], Iterator[bytes]]) -> Result:
-    """Users and grants; those that are there stay as they are."""
+def users(
+    target: instance.Instance, again: Callable[[], Iterator[bytes]], *, settled: bool
+) -> Result:
+    """Users and grants; those that are there keep their passwords.
+
+    A grant on a table or routine that is not there is refused by the server: it is made once
+    more when the databases are there (settled), and is a warning then. Raises StoreError where
+    anything else is refused; what can be made is made all the same.
+    """
     instance.about(target)
     with stream.closed(again()) as chunks:
         stream.drained(chunks)
+    said: list[str] = []
     with stream.closed(again()) as chunks:
-        _load(target, chunks, "mysql")
+        _load(target, accounts.kept(chunks), "mysql", "--force", notice=said.append)
+    refused = [line for line in said if line.startswith("ERROR")]
+    absent = [line for line in refused if _ABSENT.match(line)]
+    if len(absent) < len(refused):
+        first, *rest = [line for line in refused if line not in absent]
+        raise StoreError(f"users and grants: {first}", "\n".join(rest))
     ((number,),) = target.rows("SELECT COUNT(*) FROM mysql.user")
-    return Result(Status.OK, f"{number} users and roles on the server now", items=1)
-
-
-def _load(target: instance.Instance, chunks: Iterator[bytes], name: str) -> None:
-    words = target.command(
-        "--default-character-set=utf8mb4", "--binary-mode", f"--database={name}", *instance.ROOM
+    warnings = tuple(f"a grant was refused: {line}" for line in absent) if settled else ()
+    return Result(
+        Status.INCOMPLETE if warnings else Status.OK,
+        f"{number} users and roles on the server now",
+        items=1,
+        warnings=warnings,
     )
+
+
+def _loaded(target: instance.Instance, again: Callable[[], Iterator[bytes]], name: str) -> None:
+    with stream.closed(again()) as chunks:
+        _load(target, chunks, name)
+
+
+def _load(
+    target: instance.Instance,
+    chunks: Iterator[bytes],
+    name: str,
+    *more: str,
+    notice: Callable[[str], None] | None = None,
+) -> None:
+    words = ["--default-character-set=utf8mb4", "--binary-mode", f"--database={name}"]
+    env = instance.environment()
     stream.drained(
-        process.output(words, given=chunks, env=instance.environment(), failure=StoreError)
+        process.output(
+            target.command(*words, *instance.ROOM, *more),
+            given=chunks,
+            env=env,
+            failure=StoreError,
+            notice=notice,
+        )
     )

@@ -88,13 +88,13 @@ class Binlogs:
 
     def _read(self, stored: Sequence[Mapping[str, str] | None]) -> Iterator[bytes]:
         folder = self._where()
-        ((until,),) = self._source.rows(instance.NOW)
+        # before the flush: what is in there is in a closed log then
+        executed = instance.executed(self._about)
+        ((until, gtid, form),) = self._source.rows(
+            f"SELECT {instance.NOW}, {executed}, @@binlog_format"
+        )
         self._source.rows("FLUSH BINARY LOGS")
         closed = listed(self._source)[:-1]
-        if self._about.is_mariadb:
-            ((gtid, form),) = self._source.rows("SELECT @@gtid_binlog_pos, @@binlog_format")
-        else:
-            ((gtid, form),) = self._source.rows("SELECT '', @@binlog_format")
         logs, gap, anew = self._new(closed, stored, folder)
         self._failures = (gap,) if gap else ()
         for log in logs:

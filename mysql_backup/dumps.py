@@ -12,13 +12,15 @@ from tools.errors import RetryError, SourceError
 from tools.item import Ended, Item
 
 if TYPE_CHECKING:
-    from mysql_backup import instance
+    from mysql_backup import accounts, instance
 else:
+    accounts = plugin.load("mysql_backup/accounts.py")
     instance = plugin.load("mysql_backup/instance.py")
 
 KIND = "mysql"
 USERS = "mysql-users"
 MARK = b"-- Dump completed"
+_RENAMED = (8, 4)  # of MySQL: the first that says only "source" instead of "master"
 _HEAD = 1 << 16  # bytes in which the position stands
 _POSITION = re.compile(rb"(?:MASTER|SOURCE)_LOG_FILE='([^']+)', (?:MASTER|SOURCE)_LOG_POS=(\d+)")
 # A table that was altered, truncated, renamed or dropped while it was dumped (RELIABILITY M5).
@@ -76,10 +78,11 @@ class Dumps:
         return {"server": self.about.version, "tool": self.tool}
 
     def _users(self) -> Iterator[bytes]:
-        if self.about.is_mariadb:
+        if self.about.is_mariadb and instance.is_mariadb(self.tool):
             yield from self.run(["--system=users", "--insert-ignore"], "users and grants")
             return
-        yield from _shown(self.source)
+        yield from accounts.shown(self.source)
+        yield MARK + b"\n"
 
     def _ended_users(self) -> Ended:
         return Ended(self.warnings(), facts=self.facts())
@@ -106,11 +109,18 @@ class Dumps:
     def position(self, file: str, place: str) -> dict[str, str]:
         """A position as the manifest has it, with the server's time now: it is not earlier."""
         facts = {"binlog_file": file, "binlog_position": place}
-        ((facts["time"],),) = self.source.rows(instance.NOW)
+        ((facts["time"],),) = self.source.rows(f"SELECT {instance.NOW}")
         if self.about.is_mariadb:
             where = f"{instance.hexed(file)}, {place}"
             ((facts["gtid"],),) = self.source.rows(f"SELECT BINLOG_GTID_POS({where})")
         return facts
+
+    def executed(self) -> dict[str, str]:
+        """The GTIDs that are in every dump that begins now (MySQL)."""
+        if self.about.is_mariadb or not self.about.binlog:
+            return {}
+        ((gtid,),) = self.source.rows(f"SELECT {instance.executed(self.about)}")
+        return {"gtid": gtid}
 
     @property
     def what(self) -> What:
@@ -140,6 +150,7 @@ class _Database:
         unsafe = [name for name in tables.unsafe if name not in (*without, *empty)]
         self._facts = {
             **self._dumps.facts(),
+            **self._dumps.executed(),
             "charset": tables.charset,
             "collation": tables.collation,
             "consistency": "locked" if unsafe else "single transaction",
@@ -160,12 +171,18 @@ class _Database:
         yield from whole
 
     def _words(self, *, unsafe: bool) -> list[str]:
-        about = self._dumps.about
+        about, tool = self._dumps.about, self._dumps.tool
         words = ["--lock-tables" if unsafe else "--single-transaction"]
+        old = instance.is_mariadb(tool) or instance.of_tool(tool) < _RENAMED
         if about.binlog:
             # without a single transaction, this locks all tables of the server
-            old = about.is_mariadb or instance.major(about.version) < (8, 0)
             words.append("--master-data=2" if old else "--source-data=2")
+        if not instance.is_mariadb(tool):
+            # else a server that has some of them refuses the dump, or logs nothing of it
+            words.append("--set-gtid-purged=OFF")
+            foreign = about.is_mariadb or instance.major(about.version) < (8, 0)
+            if foreign and instance.of_tool(tool) >= (8, 0):
+                words.append("--skip-column-statistics")
         return [
             *words,
             *instance.ROOM,
@@ -177,18 +194,3 @@ class _Database:
         """What is worth knowing of the dump."""
         facts = {key: value for key, value in self._facts.items() if value}
         return Ended(self._dumps.warnings(), tuple(self._notes), facts)
-
-
-def _shown(source: instance.Instance) -> Iterator[bytes]:
-    """Users and grants of a server whose dump program has no word for them (MySQL)."""
-    for user, host in source.names("SELECT HEX(user), HEX(host) FROM mysql.user ORDER BY 1, 2"):
-        who = f"'{_escaped(user)}'@'{_escaped(host)}'"
-        ((made,),) = source.rows(f"SHOW CREATE USER {who}")
-        yield f"{made.replace('CREATE USER', 'CREATE USER IF NOT EXISTS', 1)};\n".encode()
-        for (granted,) in source.rows(f"SHOW GRANTS FOR {who}"):
-            yield f"{granted};\n".encode()
-    yield MARK + b"\n"
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("'", "''")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import functools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from tools import os_works, process
 from tools.errors import BackupError, SourceError
 
 SYSTEM = ("information_schema", "performance_schema", "sys", "mysql")
-NOW = "SELECT REPLACE(UTC_TIMESTAMP(), 'T', ' ')"  # to the second, as DATETIME is written
+NOW = "REPLACE(UTC_TIMESTAMP(), 'T', ' ')"  # to the second, as DATETIME is written
 ROOM = ("--max-allowed-packet=1G",)  # a row as SQL may be longer than the client's 16 MiB
 _TRANSACTIONAL = ("innodb", "rocksdb", "tokudb", "xpand", "sequence")
 _SOCKET = re.compile(r"^\s*socket\s*=", re.M)
@@ -55,7 +56,9 @@ class Instance:
 
     def command(self, *more: str) -> list[str]:
         """The command line of the client."""
-        return [*self.words(self.client), f"--connect-timeout={_TIMEOUT}", *more]
+        # MariaDB's would print the statement that failed: rows, and hashes of passwords
+        quiet = ["--loose-skip-print-query-on-error"] if is_mariadb(version(self.client)) else []
+        return [*self.words(self.client), f"--connect-timeout={_TIMEOUT}", *quiet, *more]
 
     def rows(self, sql: str) -> list[list[str]]:
         """The rows of a query whose columns are hexadecimal, numbers or plain words.
@@ -107,8 +110,8 @@ class About:
 
     @property
     def is_mariadb(self) -> bool:
-        """MariaDB says so in its version."""
-        return "mariadb" in self.version.lower()
+        """Of which of the two brands it is."""
+        return is_mariadb(self.version)
 
 
 @dataclass(frozen=True)
@@ -139,6 +142,13 @@ def about(instance: Instance) -> About:
     return About(version, number, binlog == "1", tuple(sorted(row[0] for row in found)))
 
 
+def executed(about: About) -> str:
+    """The expression for all GTIDs that are in the binary logs of a server by now."""
+    if about.is_mariadb:
+        return "@@gtid_binlog_pos"
+    return "REPLACE(@@gtid_executed, CHAR(10), '')" if major(about.version) >= (5, 6) else "''"
+
+
 def tables(instance: Instance, database: str) -> Tables:
     """The tables of a database and what they need."""
     literal = hexed(database)
@@ -166,10 +176,16 @@ def matching(names: Sequence[str], database: str, patterns: Sequence[str]) -> It
             yield name
 
 
+@functools.cache
 def version(program: str) -> str:
     """What a program says of itself, on one line."""
     out = b"".join(process.output([program, "--version"], env=environment()))
     return out.decode("utf-8", "replace").strip().splitlines()[0]
+
+
+def is_mariadb(version: str) -> bool:
+    """Whether a server or a program is MariaDB's: it says so in its version."""
+    return "mariadb" in version.lower()
 
 
 def major(text: str) -> tuple[int, int]:
@@ -180,8 +196,10 @@ def major(text: str) -> tuple[int, int]:
 
 def of_tool(text: str) -> tuple[int, int]:
     """The version of the server that a dump program belongs to."""
-    found = re.search(r"Distrib (\d+\.\d+)|from (\d+\.\d+)|Ver (\d+\.\d+)", text)
-    return major(next(filter(None, found.groups()))) if found else (0, 0)
+    for word in ("Distrib", "from", "Ver"):  # beside "Distrib", "Ver" is the program's own
+        if found := re.search(rf"\b{word} (\d+\.\d+)", text):
+            return major(found[1])
+    return (0, 0)
 
 
 def counts(instance: Instance, database: str) -> tuple[int, int]:

@@ -146,19 +146,30 @@ def test(options: Options) -> tuple[str, ...]:
 
 def into(item: manifest.Item, again: Callable[[], Iterator[bytes]], server: dump.Server) -> Result:
     """Restore an item into a server. Raises BackupError."""
-    target = instance.Instance(
-        _client(_CLIENTS[0]), server.credentials, server.port, server.host, server.user
-    )
+    target = _target(server)
     if item.kind == dumps.USERS:
-        found: Result = back.users(target, again)
+        found: Result = back.users(target, again, settled=False)
         return found
-    name = server.database or item.name.partition("/")[2]
+    old = item.name.partition("/")[2]
+    name = server.database or old
     facts = {**item.facts, "size": str(item.size or 0)}
     played = replay.Replay(item, server.until, server.following()) if server.until else None
     loaded: Result = back.database(
-        target, name, facts, again, overwrite=server.overwrite, played=played
-    )
+        target, name, old, facts, again,
+        overwrite=server.overwrite, played=played, settle=server.settle,
+    )  # fmt: skip
     return loaded
+
+
+def settle(again: Callable[[], Iterator[bytes]], server: dump.Server) -> Result:
+    """Make the grants that name tables, when the databases are there. Raises BackupError."""
+    found: Result = back.users(_target(server), again, settled=True)
+    return found
+
+
+def _target(server: dump.Server) -> instance.Instance:
+    client = _client(_CLIENTS[0])
+    return instance.Instance(client, server.credentials, server.port, server.host, server.user)
 
 
 if __name__ == "__main__":

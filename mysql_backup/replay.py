@@ -15,20 +15,21 @@ from tools import dump, manifest, plugin, process, stream
 from tools.errors import ConfigError, StoreError
 
 if TYPE_CHECKING:
-    from mysql_backup import binlogs, instance
+    from mysql_backup import binlogs, gtid, instance, renamed
 else:
+    gtid = plugin.load("mysql_backup/gtid.py")
     binlogs = plugin.load("mysql_backup/binlogs.py")
     instance = plugin.load("mysql_backup/instance.py")
+    renamed = plugin.load("mysql_backup/renamed.py")
 
-_SHOWN = 120  # bytes of a statement that are shown
-_PROGRAMS = ("mariadb-binlog", "mysqlbinlog")
 _FORMS = ("%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M")
 _POSITION = re.compile(r"(?P<file>[^/:]+\.\d+):(?P<position>\d+)")
-# What mariadb-binlog writes before an event so that it keeps its GTID.
+# What mariadb-binlog and mysqlbinlog write before an event so that it keeps its GTID.
 _OLD_GTID = re.compile(
-    rb"^/\*M?!100001 SET @@session\.(?:gtid_domain_id|server_id|gtid_seq_no)=\d+\*/.*\n", re.M
+    rb"^(?:/\*M?!100001 SET @@session\.(?:gtid_domain_id|server_id|gtid_seq_no)=\d+\*/.*\n"
+    rb"|(?P<next>SET @@SESSION\.GTID_NEXT= ')(?!AUTOMATIC)[^']*)",
+    re.M,
 )
-_GTID = re.compile(r"(?P<domain>\d+)-\d+-(?P<number>\d+)")
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,11 @@ class Goal:
                 return cls(time=moment.strftime(_FORMS[0]))
         if found := _POSITION.fullmatch(text):
             return cls(file=found["file"], position=int(found["position"]))
-        if _GTID.fullmatch(text):
+        if gtid.is_one(text):
             return cls(gtid=text)
         raise ConfigError(
             f"--until: {text!r} is no time, no position and no GTID",
-            'In UTC "2026-01-31 14:30:05", or mysql-bin.000012:3456, or 0-1-789 (MariaDB).',
+            'In UTC "2026-01-31 14:30:05", mysql-bin.000012:3456, or a GTID (0-1-789, UUID:789).',
         )
 
     def refuse_before(self, facts: Mapping[str, str]) -> None:
@@ -63,7 +64,7 @@ class Goal:
         if self.file:
             ours = (binlogs.parts(self.file)[1], self.position)
             late = ours < (binlogs.parts(file)[1], position)
-        late = late or (bool(self.gtid) and self._within(facts.get("gtid", "")))
+        late = late or (bool(self.gtid) and gtid.within(self.gtid, facts.get("gtid", "")))
         if late:
             raise ConfigError(
                 f"--until: the dump was made later, at {facts['time']} UTC ({file}:{position})",
@@ -75,26 +76,17 @@ class Goal:
         if self.time:
             return self.time <= facts["until"]
         if self.gtid:
-            return self._within(facts.get("gtid", ""))
+            return gtid.within(self.gtid, facts.get("gtid", ""))
         last, ours = binlogs.parts(facts["last"])[1], binlogs.parts(self.file)[1]
         at_end = last == ours and self.position <= int(facts["last_size"])
         return bool(last > ours or at_end)
 
-    def _within(self, position: str) -> bool:
-        """Whether a GTID position ("0-1-99,1-1-3") has come to the goal."""
-        wanted = _GTID.fullmatch(self.gtid)
-        assert wanted is not None  # noqa: S101
-        there = (_GTID.fullmatch(one) for one in position.split(","))
-        return any(
-            one["domain"] == wanted["domain"] and int(one["number"]) >= int(wanted["number"])
-            for one in there
-            if one is not None
-        )
-
-    def words(self) -> list[str]:
-        """The same for mysqlbinlog."""
+    def words(self, *, mariadb: bool) -> list[str]:
+        """The same for mysqlbinlog; MySQL's does not end at a GTID."""
         if self.time:
             return [f"--stop-datetime={self.time}"]
+        if self.gtid and not mariadb:
+            return []
         return [f"--stop-position={self.gtid or self.position}"]
 
 
@@ -197,7 +189,7 @@ class Replay:
             files = [Path(folder, name) for piece in self._pieces for name in piece.names]
             if name != self._old:
                 with stream.closed(self._events(name, files)) as events:
-                    _refuse_qualified(events, self._old)
+                    renamed.refuse_events(events, self._old)
             client = target.command("--binary-mode", f"--database={name}", *instance.ROOM)
             env = instance.environment()
             with stream.closed(_anew(self._events(name, files))) as events:
@@ -207,52 +199,47 @@ class Replay:
 
     def _events(self, name: str, files: Sequence[Path]) -> Iterator[bytes]:
         """What mysqlbinlog makes of the logs for one database."""
-        program = dump.program(*_PROGRAMS)
+        mariadb = instance.is_mariadb(self._facts["server"])
+        program = _program(mariadb=mariadb)
         words = [program, "--no-defaults", f"--start-position={self._facts['binlog_position']}"]
-        words += self._goal.words()
-        if "mariadb" in instance.version(program).lower():
-            words.append(f"--database={self._old}")
-        else:  # MySQL looks at the new name, and passes over a GTID that the server has seen
-            words += [f"--database={name}", "--skip-gtids"]
+        words += self._goal.words(mariadb=mariadb)
+        # MySQL looks at the new name
+        words.append(f"--database={self._old if mariadb else name}")
         if name != self._old:
             words.append(f"--rewrite-db={self._old}->{name}")
         env = {**instance.environment(), "TZ": "UTC"}
-        return process.output([*words, *map(str, files)], env=env, failure=StoreError)
+        events = process.output([*words, *map(str, files)], env=env, failure=StoreError)
+        if self._goal.gtid and not mariadb:
+            return gtid.until(events, self._goal.gtid)
+        return events
+
+
+def _program(*, mariadb: bool) -> str:
+    """The mysqlbinlog of the brand that wrote the logs. Raises ConfigError."""
+    found = dump.program(*(("mariadb-binlog",) if mariadb else ()), "mysqlbinlog")
+    if instance.is_mariadb(instance.version(found)) != mariadb:
+        brand = "MariaDB" if mariadb else "MySQL"
+        raise ConfigError(
+            f"--until: {found} cannot read binary logs of {brand}",
+            f"Install the client programs of {brand}, or put them first on the path.",
+        )
+    return found
 
 
 def _anew(events: Iterable[bytes]) -> Iterator[bytes]:
     """The events without the GTIDs that they had: the server gives them new ones.
 
-    With the old ones a server in gtid_strict_mode refuses them, and replicas may pass over them.
+    With the old ones a server in gtid_strict_mode refuses them (MariaDB), or passes over those
+    that it has seen (MySQL).
     """
     tail = b""
     for chunk in events:
         block = tail + chunk
         cut = block.rfind(b"\n") + 1
-        yield _OLD_GTID.sub(b"", block[:cut])
+        yield _OLD_GTID.sub(_new_gtid, block[:cut])
         tail = block[cut:]
-    yield _OLD_GTID.sub(b"", tail)
+    yield _OLD_GTID.sub(_new_gtid, tail)
 
 
-def _refuse_qualified(events: Iterable[bytes], old: str) -> None:
-    """Raises RefusedError where a statement names the old database: it would be changed."""
-    edge = r"\b" if old.isidentifier() else ""
-    named = re.compile(rf"{edge}{re.escape(old)}{edge}".encode(), re.IGNORECASE)
-    rows = False  # within BINLOG '...', which is no text
-    for line in _lines(events):
-        if not rows and not line.startswith(b"#") and named.search(line):
-            text = line[:_SHOWN].decode("utf-8", "replace").strip()
-            raise instance.RefusedError(
-                f"--until: a statement in the binary logs names the database {old} itself: {text}",
-                "Under another name it would change that one: restore it by its own name, "
-                "into another server.",
-            )
-        rows = line.startswith(b"BINLOG '") or (rows and not line.startswith(b"'"))
-
-
-def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    tail = b""
-    for chunk in chunks:
-        *whole, tail = (tail + chunk).split(b"\n")
-        yield from whole
-    yield tail
+def _new_gtid(found: re.Match[bytes]) -> bytes:
+    return found["next"] + b"AUTOMATIC" if found["next"] else b""

@@ -65,7 +65,7 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     where.add_argument("--passphrase", default="", help="env:NAME or file:/path, instead of a key")
     which = parser.add_argument_group("what of it")
     which.add_argument("--section", default="", help="only the items of this section")
-    which.add_argument("--item", default="", help="only this item")
+    which.add_argument("--item", action="append", default=[], help="only these items")
     which.add_argument(
         "--path", action="append", default=[], metavar="GLOB", help="only these files"
     )
@@ -231,9 +231,9 @@ class _Session:
             if not given.path and (warning := target.tight(given.destination, size)):
                 terminal.say(f"warning: {warning}", error=True)
         with terminal.watcher(quiet=given.json) as watcher:
-            steps = self._steps(
-                items, lambda item, advance: self._restored(run, item, advance), watcher
-            )
+            left = [item for item in items if given.to_host and server.settles(item)]
+            steps = self._steps(items, functools.partial(self._restored, run, left), watcher)
+            steps += self._steps(left, functools.partial(self._settled, run), watcher, "grants")
         matched = any(step.result.items or not step.result.status.stored for step in steps)
         if given.path and not matched:
             raise ConfigError(
@@ -242,8 +242,17 @@ class _Session:
             )
         return self._ended(run.manifest, steps)
 
-    def _restored(self, run: reading.Run, item: Item, advance: Callable[[int], None]) -> Result:
-        """One item, made where nobody looks and moved into place when all of it is whole."""
+    def _restored(
+        self,
+        run: reading.Run,
+        left: Sequence[Item],
+        item: Item,
+        advance: Callable[[int], None],
+    ) -> Result:
+        """One item, made where nobody looks and moved into place when all of it is whole.
+
+        left: what is settled at the end, of a server.
+        """
         given = self.given
 
         def again() -> Iterator[bytes]:
@@ -252,7 +261,13 @@ class _Session:
 
         if given.to_host:
             following = functools.partial(self._stored, item.section, run.manifest.run_id)
-            loaded: Result = server.into(item, again, given, following)
+
+            def settle() -> None:
+                for one in left:
+                    if server.same(one, item):
+                        self._settled(run, one, lambda _size: None)
+
+            loaded: Result = server.into(item, again, given, following, settle)
             return loaded
         goal = given.destination / target.place_of(item)
         with target.staging(given.destination, overwrite=given.overwrite) as staging:
@@ -280,6 +295,12 @@ class _Session:
             bytes=found.size,
             warnings=warnings,
         )
+
+    def _settled(self, run: reading.Run, item: Item, advance: Callable[[int], None]) -> Result:
+        """What could not be restored of an item before all else was there."""
+        again = functools.partial(reading.plain, run, item, self.origin.undo, advance)
+        result: Result = server.settle(item, again, self.given)
+        return result
 
     def _stored(self, section: str, first: str) -> Iterator[Following]:
         """The items of a section in all runs from this one on, oldest run first."""
@@ -315,12 +336,12 @@ class _Session:
         items: Sequence[Item],
         do: Callable[[Item, Callable[[int], None]], Result],
         watcher: Watcher | None,
-        run_id: str = "",
+        what: str = "",
     ) -> list[Step]:
         """Do it for each item; one that fails does not stop the others."""
         steps = []
         for number, item in enumerate(items, 1):
-            name = f"{run_id} {item.called}".strip()
+            name = f"{what} {item.called}".strip()
             if watcher:
                 watcher.begin(number, name)
             began = time.monotonic()

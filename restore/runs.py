@@ -126,18 +126,22 @@ def chosen(store: Store, host: str, wanted: str) -> Manifest:
     )
 
 
-def items(made: Manifest, section: str, item: str) -> Sequence[manifest.Item]:
+def items(made: Manifest, section: str, names: Sequence[str]) -> Sequence[manifest.Item]:
     """The items that are meant, a database also by its name alone (`shop` for `3306/shop`).
 
-    Raises ConfigError where there are none.
+    names: none for all. Raises ConfigError where a name, or the section, means nothing.
     """
     of_section = [entry for entry in made.items if section in ("", entry.section)]
-    wanted = [entry for entry in of_section if item in ("", entry.name, entry.called)]
-    wanted = wanted or [entry for entry in of_section if item == entry.name.partition("/")[2]]
-    if not wanted:
-        there = ", ".join(entry.called for entry in made.items)
-        raise ConfigError(
-            f"run {made.run_id} holds no item {item or '(any)'} of section {section or '(any)'}",
-            f"It holds: {there}.",
-        )
-    return wanted
+    found: dict[str, manifest.Item] = {}
+    for name in names or ("",):
+        wanted = [entry for entry in of_section if name in ("", entry.name, entry.called)]
+        wanted = wanted or [entry for entry in of_section if name == entry.name.partition("/")[2]]
+        if not wanted:
+            there = ", ".join(entry.called for entry in made.items)
+            raise ConfigError(
+                f"run {made.run_id} holds no item {name or '(any)'} of section "
+                f"{section or '(any)'}",
+                f"It holds: {there}.",
+            )
+        found.update({entry.called: entry for entry in wanted})
+    return [entry for entry in of_section if entry.called in found]

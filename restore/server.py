@@ -61,9 +61,30 @@ def into(
     again: Again,
     given: argparse.Namespace,
     following: Callable[[], Iterator[Following]],
+    settle: Callable[[], None],
 ) -> Result:
     """Restore one item into the server. Raises BackupError or OSError."""
-    server = Server(
+    with told(item):
+        module = plugin.load(house.restores(item.kind))
+        result: Result = module.into(item, again, _server(given, following, settle))
+        return result
+
+
+def settle(item: Item, again: Again, given: argparse.Namespace) -> Result:
+    """What is left of an item when all else is there. Raises BackupError or OSError."""
+    with told(item):
+        module = plugin.load(house.settles(item.kind))
+        result: Result = module.settle(again, _server(given))
+        return result
+
+
+def _server(
+    given: argparse.Namespace,
+    following: Callable[[], Iterator[Following]] = lambda: iter(()),
+    settle: Callable[[], None] = lambda: None,
+) -> Server:
+    """What was said of the server."""
+    return Server(
         host=given.to_host,
         port=given.to_port,
         user=given.to_user,
@@ -72,10 +93,19 @@ def into(
         overwrite=given.overwrite,
         until=given.until,
         following=following,
+        settle=settle,
     )
-    with told(item):
-        result: Result = plugin.load(house.restores(item.kind)).into(item, again, server)
-        return result
+
+
+def settles(item: Item) -> bool:
+    """Whether a part of an item waits until all else of a restore is there."""
+    return bool(house.settles(item.kind))
+
+
+def same(one: Item, other: Item) -> bool:
+    """Whether two items came from one server: users@3306 and 3306/shop."""
+    ports = (item.name.partition("@")[2] or item.name.partition("/")[0] for item in (one, other))
+    return one.section == other.section and len(set(ports)) == 1
 
 
 @contextlib.contextmanager

@@ -50,7 +50,7 @@ def started(kind: str, folder: Path, sockets: Path) -> Iterator[Throwaway]:
     for place in (folder, sockets):
         _give(place, user)
     if kind.startswith("mysql"):
-        with _mariadb(folder, sockets, user) as found:
+        with _mysql(folder, sockets, user) as found:
             yield found
     else:
         with _postgres(folder, sockets, user) as found:
@@ -58,19 +58,24 @@ def started(kind: str, folder: Path, sockets: Path) -> Iterator[Throwaway]:
 
 
 @contextlib.contextmanager
-def _mariadb(folder: Path, sockets: Path, user: str) -> Iterator[Throwaway]:
+def _mysql(folder: Path, sockets: Path, user: str) -> Iterator[Throwaway]:
     data, socket = folder / "data", sockets / "s"
     for place in (data, folder / "temporary"):
         place.mkdir(mode=0o700)
         _give(place, user)
     env = {**os_works.environment({}), "TMPDIR": str(folder / "temporary")}
-    make = [_program("mariadb-install-db", "mysql_install_db"), "--no-defaults"]
-    make += [f"--datadir={data}", "--auth-root-authentication-method=normal", "--skip-test-db"]
+    server = [_program("mariadbd", "mysqld"), "--no-defaults", f"--datadir={data}"]
+    if b"MariaDB" in b"".join(process.output([server[0], "--version"])):
+        make = [_program("mariadb-install-db", "mysql_install_db"), *server[1:]]
+        make += ["--auth-root-authentication-method=normal", "--skip-test-db"]
+        more = []
+    else:
+        make, more = [*server, "--initialize-insecure"], ["--mysqlx=OFF"]
     stream.drained(process.output(_as(user, make), env=env, folder=folder))
-    serve = [_program("mariadbd", "mysqld"), "--no-defaults", f"--datadir={data}"]
-    serve += [f"--socket={socket}", f"--tmpdir={folder / 'temporary'}", "--skip-networking"]
-    serve += ["--skip-log-bin", "--event-scheduler=DISABLED", "--innodb-flush-log-at-trx-commit=0"]
-    serve += ["--max-allowed-packet=1G", "--performance-schema=OFF"]
+    serve = [*server, f"--socket={socket}", f"--tmpdir={folder / 'temporary'}", *more]
+    serve += ["--skip-networking", "--skip-log-bin", "--event-scheduler=DISABLED"]
+    serve += ["--innodb-flush-log-at-trx-commit=0", "--max-allowed-packet=1G"]
+    serve += ["--performance-schema=OFF"]
     login = sockets / "login.cnf"
     login.touch(0o600)
     login.write_text(f"[client]\nuser=root\nsocket={socket}\n", encoding="utf-8")

@@ -71,7 +71,12 @@ def missing(name: str) -> str:
 def must_run(node_id: str) -> bool:
     """Whether CI lists this test."""
     lines = MUST_RUN.read_text(encoding="utf-8").splitlines()
-    return any(fnmatch.fnmatchcase(node_id, line) for line in lines if line and line[0] != "#")
+    found = [
+        line[0] != "!"
+        for line in lines
+        if line and line[0] != "#" and fnmatch.fnmatchcase(node_id, line.removeprefix("!"))
+    ]
+    return bool(found) and found[-1]
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

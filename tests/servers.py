@@ -42,10 +42,11 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
-def documented(page: str) -> str:
-    """The statements that the page of a module tells an administrator to run."""
+def documented(page: str, brand: str = "") -> str:
+    """The statements that the page of a module tells an administrator of this brand to run."""
     text = (plugin.ROOT / f"docs/modules/{page}.md").read_text(encoding="utf-8")
-    (found,) = re.findall(r"^```sql\n(.*?)^```$", text, re.M | re.S)
+    blocks = re.findall(r"^```sql\n(.*?)^```$", text, re.M | re.S)
+    (found,) = (block for block in blocks if not brand or block.startswith(f"-- {brand}\n"))
     return str(found)
 
 
@@ -115,37 +116,40 @@ class Server:
                 self._process.wait()
 
 
-class MariaDB(Server):
-    """A server with binary logs, and a user who may dump."""
+class MySQL(Server):
+    """A server with binary logs, and a user who may dump: what MySQL and MariaDB share."""
 
     user = "mysql"
     password = "p w\"#x'\\"
+    brand = "MySQL"
+    admin, client = "mysqladmin", "mysql"
+    more: tuple[str, ...] = ("--mysqlx=OFF", "--gtid-mode=ON", "--enforce-gtid-consistency=ON")
 
     def __init__(self) -> None:
         super().__init__()
-        data = self.folder / "data"
+        self.data = self.folder / "data"
         self.temporary = self.folder / "temporary"
         self.call("/bin/mkdir", str(self.temporary))
-        self.call(
-            program("mariadb-install-db"), "--no-defaults", f"--datadir={data}",
-            "--auth-root-authentication-method=normal", "--skip-test-db",
-            TMPDIR=str(self.temporary),
-        )  # fmt: skip
-        self.serve(data)
-        self.sql(documented("mysql_dump").replace("'PASSWORD'", quoted(self.password)))
+        self.install()
+        self.serve(self.data)
+        self.sql(documented("mysql_dump", self.brand).replace("'PASSWORD'", quoted(self.password)))
         self.credentials = self.option_file("bk.cnf", "ncbackup", self.password)
         self.root = self.option_file("root.cnf", "root", "")
+
+    def install(self) -> None:
+        """Make its data."""
+        words = ("--no-defaults", "--initialize-insecure", f"--datadir={self.data}")
+        self.call(program("mysqld"), *words)
 
     def serve(self, data: Path) -> None:
         """Start it with these data."""
         self.start(
-            program("mariadbd"), "--no-defaults", f"--datadir={data}",
-            f"--tmpdir={self.temporary}",
+            program("mariadbd" if self.brand == "MariaDB" else "mysqld"), "--no-defaults",
+            f"--datadir={data}", f"--tmpdir={self.temporary}",
             f"--socket={self.folder}/socket", f"--port={self.port}", "--bind-address=127.0.0.1",
-            "--server-id=1", f"--log-bin={data}/binlog", "--binlog-format=ROW",
-            "--innodb-buffer-pool-size=32M", "--innodb-log-file-size=16M",
-            "--innodb-flush-log-at-trx-commit=0", "--performance-schema=OFF",
-            "--event-scheduler=ON", "--log-bin-trust-function-creators=1",
+            "--server-id=1", f"--log-bin={data}/binlog",
+            "--innodb-buffer-pool-size=32M", "--innodb-flush-log-at-trx-commit=0",
+            "--event-scheduler=ON", "--log-bin-trust-function-creators=1", *self.more,
         )  # fmt: skip
 
     def option_file(self, name: str, user: str, password: str) -> Path:
@@ -159,18 +163,34 @@ class MariaDB(Server):
 
     def answers(self) -> bool:
         """See Server."""
-        words = [program("mariadb-admin"), "--no-defaults", "-S", f"{self.folder}/socket", "-uroot"]
+        words = [program(self.admin), "--no-defaults", "-S", f"{self.folder}/socket", "-uroot"]
         done = subprocess.run([*words, "ping"], capture_output=True, check=False)
         return done.returncode == 0
 
     def sql(self, text: str, database: str = "") -> str:
         """What the client prints, as root."""
-        words = [program("mariadb"), "--no-defaults", "-S", f"{self.folder}/socket", "-uroot"]
+        words = [program(self.client), "--no-defaults", "-S", f"{self.folder}/socket", "-uroot"]
         words += ["--batch", "--skip-column-names", "--default-character-set=utf8mb4"]
         words += [f"--database={database}"] if database else []
         done = subprocess.run(words, input=text.encode(), capture_output=True, check=False)
         assert done.returncode == 0, done.stderr
         return done.stdout.decode()
+
+
+class MariaDB(MySQL):
+    """The same of MariaDB."""
+
+    brand = "MariaDB"
+    admin, client = "mariadb-admin", "mariadb"
+    more = ("--binlog-format=ROW", "--innodb-log-file-size=16M", "--performance-schema=OFF")
+
+    def install(self) -> None:
+        """See MySQL."""
+        self.call(
+            program("mariadb-install-db"), "--no-defaults", f"--datadir={self.data}",
+            "--auth-root-authentication-method=normal", "--skip-test-db",
+            TMPDIR=str(self.temporary),
+        )  # fmt: skip
 
 
 def quoted(text: str) -> str:

@@ -44,6 +44,7 @@ class Server:
     overwrite:   into a database that is not empty
     until:       how far logs are played after the dump; "" for not at all
     following:   where these logs are found, oldest first
+    settle:      makes the grants that wait for a database, where they are restored too
     """
 
     host: str
@@ -54,6 +55,7 @@ class Server:
     overwrite: bool = False
     until: str = ""
     following: Callable[[], Iterator[Following]] = lambda: iter(())
+    settle: Callable[[], None] = lambda: None
 
 
 def ended_by(chunks: Chunks, mark: bytes, what: str) -> Iterator[bytes]:

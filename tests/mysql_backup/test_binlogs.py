@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.mysql_backup.test_mysql_dump import configure, shop, state, to
-from tests.servers import MariaDB
+from tests.servers import MariaDB, MySQL
 from tests.system import System, execute
 
 pytestmark = pytest.mark.needs("mariadbd", "mariadb-dump")
@@ -54,7 +54,7 @@ def runs(system: System) -> list[str]:
     return sorted(path.name.partition(".")[0] for path in names)
 
 
-def write(server: MariaDB, value: int) -> str:
+def write(server: MySQL, value: int) -> str:
     """Write a row in a second of its own; gives the time before it, UTC."""
     time.sleep(1.1)
     moment = server.sql("SELECT UTC_TIMESTAMP()").strip()
@@ -63,7 +63,7 @@ def write(server: MariaDB, value: int) -> str:
     return moment
 
 
-def late(server: MariaDB, database: str) -> list[str]:
+def late(server: MySQL, database: str) -> list[str]:
     return server.sql("SELECT v FROM t WHERE v LIKE 'late%' ORDER BY id", database).splitlines()
 
 

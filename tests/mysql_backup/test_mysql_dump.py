@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.servers import MariaDB, forwarded
+from tests.servers import MariaDB, MySQL, forwarded
 from tests.system import System, wait_for
 
 pytestmark = pytest.mark.needs("mariadbd", "mariadb-dump")
@@ -60,19 +60,19 @@ def quoted(name: str) -> str:
     return "`" + name.replace("`", "``") + "`"
 
 
-def databases(server: MariaDB) -> set[str]:
+def databases(server: MySQL) -> set[str]:
     rows = server.sql("SELECT HEX(schema_name) FROM information_schema.schemata").split()
     return {bytes.fromhex(row).decode() for row in rows}
 
 
-def shop(server: MariaDB, name: str = "shop", myisam: bool = False) -> None:
+def shop(server: MySQL, name: str = "shop", myisam: bool = False) -> None:
     server.sql(f"CREATE DATABASE {quoted(name)} CHARACTER SET utf8mb4 COLLATE utf8mb4_bin")
     server.sql(OBJECTS, name)
     if myisam:
         server.sql("CREATE TABLE m (i INT) ENGINE=MyISAM; INSERT INTO m VALUES (7)", name)
 
 
-def state(server: MariaDB, name: str) -> dict[str, Any]:
+def state(server: MySQL, name: str) -> dict[str, Any]:
     """Every object and row of a database, but for times of creation."""
     literal = f"0x{name.encode().hex()}"
     tables = server.sql(
@@ -90,7 +90,7 @@ def state(server: MariaDB, name: str) -> dict[str, Any]:
     return facts
 
 
-def mysql(server: MariaDB, **parameters: Any) -> dict[str, Any]:
+def mysql(server: MySQL, **parameters: Any) -> dict[str, Any]:
     """The documented section."""
     return {
         "ACTION": "execute",
@@ -104,13 +104,13 @@ def mysql(server: MariaDB, **parameters: Any) -> dict[str, Any]:
     }
 
 
-def configure(system: System, server: MariaDB, stream: str = "True", **more: Any) -> None:
+def configure(system: System, server: MySQL, stream: str = "True", **more: Any) -> None:
     whole = system.whole()
     del whole["FILESET"]
     system.configure({"MYSQL": mysql(server, **more), **whole}, STREAM=stream)
 
 
-def to(server: MariaDB, *more: str, host: str = "127.0.0.1") -> tuple[str, ...]:
+def to(server: MySQL, *more: str, host: str = "127.0.0.1") -> tuple[str, ...]:
     """The words of a restore into a server."""
     login = ("--to-credentials", str(server.root))
     return ("--to-host", host, "--to-port", str(server.port), *login, *more)
@@ -365,13 +365,16 @@ def test_damage_never_reaches_the_server(system: System, server: MariaDB) -> Non
 
 @pytest.mark.fault("a dump that the server refuses half-way", "the new database is gone again")
 def test_a_refused_dump_leaves_no_database(system: System, server: MariaDB) -> None:
-    text = "printf 'CREATE TABLE a (i INT);\\nthis is no SQL;\\n-- Dump completed\\n'"
+    rows = 'INSERT INTO a VALUES (1, "a customer");'
+    text = f"printf 'CREATE TABLE a (i INT);\\n{rows}\\n-- Dump completed\\n'"
     program = double(system, text)
     server.sql("CREATE DATABASE bad; CREATE TABLE bad.t (i INT)")
     configure(system, server, MYSQL_DUMP_BINARY=program)
     assert system.result()["exit_code"] == 0
     words = ("--restore", "latest", "--item", "bad", *to(server, "--to-database", "new"))
-    assert "syntax" in system.restore(*words, code=1)
+    said = system.restore(*words, code=1)
+    assert "ERROR 1136" in said
+    assert "a customer" not in said
     assert "new" not in databases(server)
 
 
@@ -474,3 +477,22 @@ def test_a_table_that_is_dropped_meanwhile(system: System, server: MariaDB) -> N
     system.restore("--restore", "latest", "--item", "shop", *to(server, "--to-database", "copy"))
     assert server.sql("SHOW TABLES", "copy").split() == ["a"]
     assert server.sql("SELECT COUNT(*) FROM a", "copy") == "30000\n"
+
+
+@pytest.mark.fault("a trigger that names its database, under another name", "exit 1, refused")
+def test_what_still_means_the_old_database(system: System, server: MariaDB) -> None:
+    shop(server)
+    server.sql("CREATE PROCEDURE q() SELECT COUNT(*) FROM shop.t", "shop")
+    configure(system, server)
+    assert system.result()["exit_code"] == 0
+    words = ("--restore", "latest", "--item", "shop", *to(server, "--to-database", "new"))
+    text = system.restore(*words, code=3)
+    assert "it still names the database shop: SELECT COUNT(*) FROM shop.t" in text
+    assert server.sql("SELECT COUNT(*) FROM t", "new") == "3000\n"
+    server.sql("CREATE TRIGGER shop.r AFTER DELETE ON shop.t FOR EACH ROW SET @a = 1; ")
+    assert system.result()["exit_code"] == 0
+    server.sql("DROP DATABASE new; DROP TRIGGER shop.r")
+    assert "a trigger names the database shop itself" in system.restore(*words, code=1)
+    assert "new" not in databases(server)
+    assert server.sql("SHOW TRIGGERS LIKE 'r'", "shop") == ""
+    system.restore(*words[:4], *to(server, "--overwrite"))

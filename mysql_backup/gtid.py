@@ -1,0 +1,76 @@
+"""Global transaction ids: one of MariaDB is 0-1-789, one of MySQL UUID:789 or UUID:tag:789.
+
+Sources: MariaDB Knowledge Base, "Global Transaction ID"; MySQL Reference Manual, "GTID Format and
+Storage".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+from tools.errors import StoreError
+
+_MARIADB = re.compile(r"(?P<domain>\d+)-\d+-(?P<number>\d+)")
+_UUID = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+_MYSQL = re.compile(rf"(?P<source>{_UUID}(?::[a-z_][a-z0-9_]{{0,31}})?):(?P<number>\d+)")
+_INTERVAL = re.compile(r"(?P<first>\d+)(?:-(?P<last>\d+))?")
+_NEXT = re.compile(rb"SET @@SESSION\.GTID_NEXT= '([^']+:\d+)'")
+
+
+def is_one(text: str) -> bool:
+    """Whether a text is one GTID, of either brand."""
+    return bool(_MARIADB.fullmatch(text) or _MYSQL.fullmatch(text))
+
+
+def within(gtid: str, executed: str) -> bool:
+    """Whether a server that has executed "0-1-99,1-1-3" or "UUID:1-57:60" has the GTID."""
+    if wanted := _MARIADB.fullmatch(gtid):
+        there = (_MARIADB.fullmatch(one.strip()) for one in executed.split(","))
+        return any(
+            one["domain"] == wanted["domain"] and int(one["number"]) >= int(wanted["number"])
+            for one in there
+            if one is not None
+        )
+    source, _, number = gtid.lower().rpartition(":")
+    return any(
+        one == source and first <= int(number) <= last for one, first, last in _intervals(executed)
+    )
+
+
+def _intervals(executed: str) -> Iterator[tuple[str, int, int]]:
+    """The source ("UUID" or "UUID:tag"), first and last number of each interval of a set."""
+    for part in executed.lower().split(","):
+        uuid, *words = part.strip().split(":")
+        source = uuid
+        for word in words:
+            if found := _INTERVAL.fullmatch(word):
+                first = int(found["first"])
+                yield source, first, int(found["last"] or first)
+            else:
+                source = f"{uuid}:{word}"
+
+
+def until(events: Iterable[bytes], gtid: str) -> Iterator[bytes]:
+    """What mysqlbinlog writes, to the end of the transaction with this GTID.
+
+    Raises StoreError at the end where it is not among them.
+    """
+    seen, tail = False, b""
+    for chunk in events:
+        *lines, tail = (tail + chunk).split(b"\n")
+        whole: list[bytes] = []
+        for line in lines:
+            if found := _NEXT.match(line):
+                if seen:
+                    yield b"".join(whole)
+                    return
+                seen = found[1].decode().lower() == gtid.lower()
+            whole.append(line + b"\n")
+        yield b"".join(whole)
+    if not seen:
+        raise StoreError(
+            f"--until: {gtid} is not in the binary logs after the dump",
+            "It is in the dump already, or belongs to another server.",
+        )
+    yield tail

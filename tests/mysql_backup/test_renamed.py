@@ -1,0 +1,74 @@
+"""What of a dump still names the old database, when it goes into one of another name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from tools import plugin
+
+renamed = plugin.load("mysql_backup/renamed.py")
+instance = plugin.load("mysql_backup/instance.py")
+MADE = "/*!50003 CREATE*/ /*!50017 DEFINER=`shop`@`localhost`*/ /*!50003 TRIGGER"
+
+
+def found(lines: Sequence[str], old: str = "shop") -> tuple[str, ...]:
+    data = "\n".join(lines).encode()
+    said: set[tuple[str, ...]] = set()
+    for size in (1, 3, 1 << 20):
+        said.add(renamed.of_dump((data[at : at + size] for at in range(0, len(data), size)), old))
+    (one,) = said
+    return one
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "CREATE TABLE `shop` (`id` int);",
+        "INSERT INTO `t` VALUES ('shop.t'),('`shop`.`t`');",
+        "-- Dumping data for shop.t",
+        f"{MADE} g AFTER INSERT ON t FOR EACH ROW SET @shop=1 */;;",
+        "DEFINER=`shop`@`localhost`",
+        "SELECT * FROM workshop.t",
+        "SELECT * FROM shop_two.t",
+        "COMMENT 'a shop. And a stop'",
+    ],
+)
+def test_what_does_not_name_it(line: str) -> None:
+    assert found([line, "", line]) == ()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "SELECT * FROM shop.t",
+        "SELECT * FROM `shop`.`t`",
+        "SELECT * FROM SHOP.t",
+        f"{MADE} g AFTER INSERT ON t FOR EACH ROW INSERT INTO shop.log VALUES (1) */;;",
+    ],
+)
+def test_what_names_it(line: str) -> None:
+    (said,) = found(["first", line, "last"])
+    assert said.startswith(f"it still names the database shop: {line[:100]}")
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [f"{MADE} shop.g AFTER INSERT ON t FOR EACH ROW SET @a=1"],
+        [f"{MADE} g AFTER INSERT", "ON `Shop` . t", "FOR EACH", "ROW SET @a=1"],
+    ],
+)
+def test_a_trigger_that_would_be_made_there(lines: Sequence[str]) -> None:
+    with pytest.raises(instance.RefusedError, match="a trigger names the database shop itself"):
+        found(lines)
+
+
+def test_many_are_counted() -> None:
+    assert found(["SELECT 1 FROM shop.t"] * 9)[-1] == "4 lines more name shop"
+
+
+def test_odd_names() -> None:
+    assert found(["SELECT * FROM `a``b$`.t"], "a`b$")
+    assert not found(["SELECT * FROM `a``b$c`.t"], "a`b$")

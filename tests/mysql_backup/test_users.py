@@ -1,0 +1,148 @@
+"""Users, roles and grants of MariaDB, back on a server where they are missing or different."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.mysql_backup.test_mysql_dump import configure, to
+from tests.servers import MariaDB
+from tests.system import System
+from tools import plugin
+
+accounts = plugin.load("mysql_backup/accounts.py")
+ACCOUNTS = """\
+CREATE DATABASE shop;
+CREATE TABLE shop.t (i INT, secret INT); INSERT INTO shop.t VALUES (1, 2);
+CREATE PROCEDURE shop.p() SELECT 1;
+CREATE ROLE clerk; GRANT SELECT (i) ON shop.t TO clerk;
+CREATE USER zoe@localhost IDENTIFIED BY 'first' WITH MAX_QUERIES_PER_HOUR 999;
+GRANT RELOAD ON *.* TO zoe@localhost WITH GRANT OPTION;
+GRANT clerk TO zoe@localhost; SET DEFAULT ROLE clerk FOR zoe@localhost;
+GRANT EXECUTE ON PROCEDURE shop.p TO zoe@localhost; GRANT SELECT ON shop.t TO zoe@localhost;
+CREATE USER 'odd `name'@localhost IDENTIFIED BY 'x'; GRANT ALL ON shop.* TO 'odd `name'@localhost;
+CREATE DEFINER=zoe@localhost VIEW shop.v AS SELECT i FROM shop.t;
+GRANT SELECT ON shop.v TO zoe@localhost;
+CREATE DEFINER=zoe@localhost VIEW shop.w AS SELECT i FROM shop.v;
+GRANT SELECT ON shop.w TO zoe@localhost;
+"""
+REMOVED = """\
+DROP DATABASE shop; DROP ROLE clerk; DROP USER zoe@localhost, 'odd `name'@localhost;
+"""
+
+
+@pytest.fixture
+def server() -> Iterator[MariaDB]:
+    """One for each test: they make and drop accounts."""
+    started = MariaDB()
+    yield started
+    started.stop()
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> System:
+    return System(tmp_path)
+
+
+def grants(server: MariaDB) -> list[list[str]]:
+    """All that the server says of the accounts; the order of grants is its own affair."""
+    names = ("zoe@localhost", "`odd ``name`@localhost")
+    said = [f"SHOW CREATE USER {name}" for name in names]
+    said += [f"SHOW GRANTS FOR {name}" for name in (*names, "clerk")]
+    return [sorted(server.sql(one).splitlines()) for one in said]
+
+
+def asked(server: MariaDB, password: str, sql: str) -> bytes:
+    """What the server answers the user zoe, and what the client says."""
+    login = server.option_file("zoe.cnf", "zoe", password)
+    words = ["mariadb", f"--defaults-file={login}", "-N", f"--port={server.port}", "-e", sql]
+    done = subprocess.run(words, capture_output=True, check=False)
+    return done.stdout + done.stderr
+
+
+@pytest.mark.needs("mariadbd", "mariadb-dump")
+@pytest.mark.parametrize("stream", ["True", "False"])
+def test_on_a_server_without_them(system: System, server: MariaDB, stream: str) -> None:
+    server.sql(ACCOUNTS)
+    before = grants(server)
+    configure(system, server, stream)
+    assert system.result()["exit_code"] == 0
+    server.sql(REMOVED)
+    text = system.restore("--restore", "latest", *to(server))
+    assert f"grants MYSQL/users@{server.port}" in text
+    assert grants(server) == before
+    assert asked(server, "first", "SELECT i FROM shop.w; CALL shop.p()") == b"1\n1\n"
+    assert "mariadb_dump_import_role" not in server.sql("SELECT user FROM mysql.user")
+
+
+@pytest.mark.needs("mariadbd", "mariadb-dump")
+def test_one_that_is_there_keeps_its_password(system: System, server: MariaDB) -> None:
+    server.sql(ACCOUNTS)
+    server.sql("CREATE DATABASE other")
+    configure(system, server)
+    assert system.result()["exit_code"] == 0
+    server.sql("SET PASSWORD FOR zoe@localhost = PASSWORD('second')")
+    server.sql("REVOKE EXECUTE ON PROCEDURE shop.p FROM zoe@localhost")
+    words = ("--item", f"users@{server.port}", "--item", "shop", *to(server, "--overwrite"))
+    said = system.restore("--restore", "latest", *words, "--dry-run").splitlines()
+    assert len(said) == 2, said
+    system.restore("--restore", "latest", *words)
+    assert asked(server, "second", "CALL shop.p()") == b"1\n"
+    assert b"denied" in asked(server, "first", "SELECT 1")
+
+
+@pytest.mark.needs("mariadbd", "mariadb-dump")
+@pytest.mark.fault("a grant on a table that is in no backup", "exit 3, the grant is named")
+def test_a_grant_on_what_is_not_there(system: System, server: MariaDB) -> None:
+    server.sql(ACCOUNTS)
+    configure(system, server, EXCLUDE_TABLE="shop.t")
+    server.sql("DROP VIEW shop.v, shop.w")
+    assert system.result()["exit_code"] == 0
+    server.sql(REMOVED)
+    text = system.restore("--restore", "latest", *to(server), code=3)
+    assert "a grant was refused: ERROR 1146" in text
+    assert "shop.t" in text
+    assert "EXECUTE" in server.sql("SHOW GRANTS FOR zoe@localhost")  # what could be made is made
+
+
+@pytest.mark.needs("mariadbd", "mariadb-dump")
+@pytest.mark.fault("a restore of users by one who may not", "exit 1 with the server's words")
+def test_by_a_user_who_may_not(system: System, server: MariaDB) -> None:
+    server.sql(ACCOUNTS)
+    configure(system, server)
+    assert system.result()["exit_code"] == 0
+    login = ("--to-credentials", str(server.credentials))
+    where = ("--to-host", "127.0.0.1", "--to-port", str(server.port))
+    words = ("--restore", "latest", "--item", f"users@{server.port}", *where, *login)
+    text = system.restore(*words, code=1)
+    assert "users and grants: ERROR" in text
+    assert "denied" in text
+    assert "IDENTIFIED" not in text  # no hash of a password
+
+
+@pytest.mark.parametrize(
+    ("line", "kept"),
+    [
+        (
+            "GRANT RELOAD ON *.* TO `a`@`%` IDENTIFIED BY PASSWORD '*DE' WITH GRANT OPTION;",
+            "GRANT RELOAD ON *.* TO `a`@`%` WITH GRANT OPTION;",
+        ),
+        (
+            "GRANT USAGE ON *.* TO `a``b`@`%` IDENTIFIED VIA ed25519 USING ' REQUIRE ;' OR "
+            "unix_socket REQUIRE SSL WITH MAX_QUERIES_PER_HOUR 3;",
+            "GRANT USAGE ON *.* TO `a``b`@`%` REQUIRE SSL WITH MAX_QUERIES_PER_HOUR 3;",
+        ),
+        (
+            "GRANT USAGE ON *.* TO `a`@`%` IDENTIFIED BY PASSWORD '';",
+            "GRANT USAGE ON *.* TO `a`@`%`;",
+        ),
+        ("GRANT USAGE ON *.* TO `role`;", ""),
+        ("CREATE USER `a`@`%` IDENTIFIED BY PASSWORD '*B';", ""),
+    ],
+)
+def test_a_grant_sets_no_password(line: str, kept: str) -> None:
+    found = b"".join(accounts.kept([line[:20].encode(), f"{line[20:]}\nSET ROLE NONE;\n".encode()]))
+    assert found == f"{kept or line}\nSET ROLE NONE;\n".encode()
