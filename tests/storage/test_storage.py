@@ -206,7 +206,7 @@ def test_a_failed_sync_is_never_synced_again_but_written_anew(work: Path, tmp_pa
 
 
 @pytest.mark.needs("strace")
-@pytest.mark.parametrize("call", ["write", "fsync", "link"])
+@pytest.mark.parametrize("call", ["write", "fsync", "?link,linkat"])
 def test_killed_while_storing_leaves_no_half_part_and_the_next_run_stores_all(
     work: Path, tmp_path: Path, call: str
 ) -> None:
