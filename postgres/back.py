@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 else:
     cluster = plugin.load("postgres/cluster.py")
 
+_PROVIDERS = {"i": "ICU", "b": "BUILTIN"}  # pg_database.datlocprovider; "c" is the old way
+_NO_TABLESPACE = re.compile(r'[Tt]ablespace "(.*)" does not exist')
 _HEAD = 64 << 20  # bytes of a dump in which its list stands
 # Headers of what a dump says of the database itself, and the name in such a statement.
 _OF_DATABASE = re.compile(
@@ -40,8 +42,9 @@ def database(
     again: Callable[[], Iterator[bytes]],
     *,
     overwrite: bool,
+    tablespaces: bool,
 ) -> Result:
-    """Load a dump into the database `name`.
+    """Load a dump into the database `name`, its tables into their tablespaces where wanted.
 
     It is loaded into a new one with a name of its own, and renamed at the end: on any failure
     nothing is left, and what was there is as it was. Raises StoreError, ConfigError.
@@ -55,17 +58,15 @@ def database(
             "Name another one with --to-database, or say --overwrite.",
         )
     new, old = (f"nc_{word}_{uuid.uuid4().hex[:12]}" for word in ("new", "old"))
-    target.sql(f"CREATE DATABASE {cluster.identifier(new)} TEMPLATE template0{_made(facts)}")
     try:
-        with stream.closed(again()) as chunks:
-            _load(target, chunks, new)
+        warnings = _loaded(target, new, facts, again, tablespaces=tablespaces)
         with _away(target, name, old if there else ""):
             target.sql(_renamed(new, name))
     except BaseException:
         with contextlib.suppress(BackupError):
             target.sql(f"DROP DATABASE IF EXISTS {cluster.identifier(new)}")
         raise
-    warnings = (*_owned(target, name, facts), *_properties(target, name, again))
+    warnings += (*_owned(target, name, facts), *_properties(target, name, again))
     if there:
         target.sql(f"DROP DATABASE {cluster.identifier(old)}")
     number, rows = cluster.counts(target, name)
@@ -98,11 +99,12 @@ def _renamed(name: str, to: str) -> str:
 def _made(facts: Mapping[str, str]) -> str:
     """How the database was made."""
     words = {"encoding": "ENCODING", "collate": "LC_COLLATE", "ctype": "LC_CTYPE"}
-    return "".join(
-        f" {word} '{facts[key]}'"
-        for key, word in words.items()
-        if facts.get(key) and not set(facts[key]) & set("'\\")
-    )
+    if facts.get("provider") in _PROVIDERS:
+        provider = _PROVIDERS[facts["provider"]]
+        words |= {"locale": f"LOCALE_PROVIDER {provider} {provider}_LOCALE"}
+        words |= {"icu_rules": "ICU_RULES"}
+    texts = ((word, facts.get(key, "").replace("'", "''")) for key, word in words.items())
+    return "".join(f" {word} '{text}'" for word, text in texts if text)
 
 
 def _owned(target: cluster.Cluster, name: str, facts: Mapping[str, str]) -> tuple[str, ...]:
@@ -136,7 +138,7 @@ def _properties(
     found = _of_database(out.decode("utf-8", "surrogateescape"), cluster.identifier(name))
     if not found:
         return ()
-    said = _sent(target, [found.encode("utf-8", "surrogateescape")])
+    said = target.script([found.encode("utf-8", "surrogateescape")])
     return tuple(f"of the database itself: {line}" for line in said if "ERROR:" in line)
 
 
@@ -151,34 +153,41 @@ def _of_database(text: str, identifier: str) -> str:
     return "".join(kept)
 
 
-def _load(target: cluster.Cluster, chunks: Iterator[bytes], name: str) -> None:
+def _loaded(
+    target: cluster.Cluster,
+    name: str,
+    facts: Mapping[str, str],
+    again: Callable[[], Iterator[bytes]],
+    *,
+    tablespaces: bool,
+) -> tuple[str, ...]:
+    """Make the database `name` and load the dump into it; where a tablespace is missing, without.
+
+    Gives a warning of that. Raises StoreError.
+    """
+    made = f"CREATE DATABASE {cluster.identifier(name)} TEMPLATE template0{_made(facts)}"
+    warnings: tuple[str, ...] = ()
+    while True:
+        own = cluster.identifier(facts["tablespace"]) if facts.get("tablespace") else ""
+        try:
+            target.sql(made + (f" TABLESPACE {own}" if own and tablespaces else ""))
+            with stream.closed(again()) as chunks:
+                _load(target, chunks, name, *([] if tablespaces else ["--no-tablespaces"]))
+        except BackupError as error:
+            missing = _NO_TABLESPACE.search(error.hint)
+            if not (tablespaces and missing):
+                raise
+            warnings = (f"there is no tablespace {missing[1]}: all is in the server's usual one",)
+            tablespaces = False
+            target.sql(f"DROP DATABASE IF EXISTS {cluster.identifier(name)}")
+        else:
+            return warnings
+
+
+def _load(target: cluster.Cluster, chunks: Iterator[bytes], name: str, *more: str) -> None:
     program = target.programs.beside("pg_restore")
-    words = [program, "--exit-on-error", *target.words(), f"--dbname={cluster.conninfo(name)}"]
+    where = [*target.words(), f"--dbname={cluster.conninfo(name)}"]
+    words = [program, "--exit-on-error", *more, *where]
     stream.drained(
         process.output(words, given=chunks, env=target.environment(), failure=StoreError)
     )
-
-
-def _sent(target: cluster.Cluster, script: stream.Chunks) -> list[str]:
-    """What psql says of a script; it goes on after an error. Raises StoreError."""
-    said: list[str] = []
-    where = cluster.conninfo(target.maintenance)
-    words = [target.programs.psql, "-X", "-q", *target.words(), f"--dbname={where}"]
-    env = target.environment()
-    stream.drained(
-        process.output(words, given=script, notice=said.append, env=env, failure=StoreError)
-    )
-    return said
-
-
-def roles(target: cluster.Cluster, again: Callable[[], Iterator[bytes]]) -> Result:
-    """Roles and tablespaces; those that are there stay as they are. Raises StoreError."""
-    with stream.closed(again()) as chunks:
-        stream.drained(chunks)
-    with stream.closed(again()) as chunks:
-        said = _sent(target, chunks)
-    errors = [line for line in said if "ERROR:" in line and "already exists" not in line]
-    if errors:
-        raise StoreError(f"roles: {errors[0]}", "\n".join(errors[1:]))
-    ((number,),) = target.sql("SELECT count(*) FROM pg_roles WHERE rolname !~ '^pg_'")
-    return Result(Status.OK, f"{number} roles on the server now", items=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import shutil
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tools import dump, os_works, process, stream
-from tools.errors import ConfigError, SourceError
+from tools.errors import ConfigError, SourceError, StoreError
 from tools.item import Ended, Item
 from tools.stream import Chunks
 
@@ -76,6 +77,17 @@ class Cluster:
         out = b"".join(process.output(words, env=self.environment()))
         return [line.split("\t") for line in out.decode().splitlines()]
 
+    def script(self, chunks: Chunks) -> list[str]:
+        """What psql says of a script; it goes on after an error. Raises StoreError."""
+        said: list[str] = []
+        words = [self.programs.psql, "-X", "-q", *self.words()]
+        words.append(f"--dbname={conninfo(self.maintenance)}")
+        env = self.environment()
+        stream.drained(
+            process.output(words, given=chunks, notice=said.append, env=env, failure=StoreError)
+        )
+        return said
+
 
 def passfile(path: Path | None) -> Path | None:
     """The file of logins, if one is named; the clients ignore one that others can read."""
@@ -116,36 +128,59 @@ def text(word: str) -> str:
     return bytes.fromhex(word).decode()
 
 
-def _hex(column: str) -> str:
+def hexed(column: str) -> str:
+    """The expression for a column in hexadecimal: any name comes back unharmed."""
     return f"encode(convert_to({column}::text, 'UTF8'), 'hex')"
 
 
 @dataclass(frozen=True)
 class Database:
-    """A database and how it was made."""
+    """A database and how it was made ("CREATE DATABASE", PostgreSQL manual)."""
 
     name: str
     encoding: str
     collate: str
     ctype: str
     owner: str
+    tablespace: str
+    provider: str  # of locales: c (libc), i (icu), b (builtin); "" before PostgreSQL 15
+    locale: str  # of icu and builtin
+    icu_rules: str
+
+    def facts(self) -> dict[str, str]:
+        """What a restore needs to make it again."""
+        found = {key: value for key, value in dataclasses.asdict(self).items() if value}
+        del found["name"]
+        return found
 
 
 def databases(cluster: Cluster) -> list[Database]:
     """All that can be connected to and are no templates."""
     columns = ", ".join(
-        _hex(name)
+        hexed(name)
         for name in (
             "datname",
             "pg_encoding_to_char(encoding)",
             "datcollate",
             "datctype",
             "pg_get_userbyid(datdba)",
+            "(SELECT nullif(spcname, 'pg_default') FROM pg_tablespace t "
+            "WHERE t.oid = d.dattablespace)",
+            # columns of later versions
+            "row_to_json(d)->>'datlocprovider'",
+            "coalesce(row_to_json(d)->>'datlocale', row_to_json(d)->>'daticulocale')",
+            "row_to_json(d)->>'daticurules'",
         )
     )
     where = "datallowconn AND NOT datistemplate"
-    rows = cluster.sql(f"SELECT {columns} FROM pg_database WHERE {where} ORDER BY datname")
+    rows = cluster.sql(f"SELECT {columns} FROM pg_database d WHERE {where} ORDER BY datname")
     return [Database(*map(text, row)) for row in rows]
+
+
+def roles(cluster: Cluster) -> set[str]:
+    """The names of all roles, as a dump of them has these."""
+    rows = cluster.sql(f"SELECT {hexed('quote_ident(rolname)')} FROM pg_roles")
+    return {text(row[0]) for row in rows}
 
 
 def server_version(cluster: Cluster) -> str:
@@ -213,13 +248,7 @@ class Dumps:
             yield self._item(database, facts)
 
     def _item(self, database: Database, facts: dict[str, str]) -> Item:
-        about = {
-            **facts,
-            "encoding": database.encoding,
-            "collate": database.collate,
-            "ctype": database.ctype,
-            "owner": database.owner,
-        }
+        about = {**facts, **database.facts()}
         return Item(
             f"{self.port}/{database.name}",
             KIND,
@@ -258,7 +287,7 @@ class Dumps:
 def counts(cluster: Cluster, name: str) -> tuple[int, int]:
     """How many tables a database has, and how many rows are in them all."""
     rows = cluster.sql(
-        f"SELECT {_hex('oid::regclass')} FROM pg_class WHERE relkind = 'r' AND {_OWN}",
+        f"SELECT {hexed('oid::regclass')} FROM pg_class WHERE relkind = 'r' AND {_OWN}",
         database=name,
     )
     tables = [text(row[0]) for row in rows]

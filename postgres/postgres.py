@@ -15,10 +15,11 @@ from tools.options import Words, option
 from tools.result import Result
 
 if TYPE_CHECKING:
-    from postgres import back, cluster
+    from postgres import back, cluster, roles
 else:
     back = plugin.load("postgres/back.py")
     cluster = plugin.load("postgres/cluster.py")
+    roles = plugin.load("postgres/roles.py")
 
 
 @dataclass(frozen=True)
@@ -98,9 +99,11 @@ def into(item: manifest.Item, again: Callable[[], Iterator[bytes]], server: dump
     passfile = cluster.passfile(server.credentials)
     target = cluster.Cluster(programs, server.host, server.port, server.user, passfile)
     if item.kind == cluster.ROLES:
-        found: Result = back.roles(target, again)
+        found: Result = roles.restore(target, again, tablespaces=server.tablespaces)
         return found
     name = server.database or item.name.partition("/")[2]
     facts = {**item.facts, "size": str(item.size or 0)}
-    loaded: Result = back.database(target, name, facts, again, overwrite=server.overwrite)
+    loaded: Result = back.database(
+        target, name, facts, again, overwrite=server.overwrite, tablespaces=server.tablespaces
+    )
     return loaded

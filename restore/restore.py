@@ -82,6 +82,9 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     to.add_argument(
         "--until", default="", metavar="WHEN", help="MySQL: before this time, position or GTID"
     )
+    to.add_argument(
+        "--no-tablespaces", action="store_true", help="PostgreSQL: all into the server's usual one"
+    )
     parser.add_argument("--no-report", action="store_true", help="tell no report server")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--insecure-permissions", action="store_true", help="as in backup.py")

@@ -26,7 +26,7 @@ def check(given: argparse.Namespace) -> None:
         raise ConfigError(
             "--restore needs --destination", "Name a new or empty folder, or a server: --to-host."
         )
-    others = ("until", "to_port", "to_user", "to_credentials", "to_database")
+    others = ("until", "to_port", "to_user", "to_credentials", "to_database", "no_tablespaces")
     if not given.to_host and any(getattr(given, name) for name in others):
         raise ConfigError("--to-host is missing", "For example 127.0.0.1.")
 
@@ -92,6 +92,7 @@ def _server(
         database=given.to_database,
         overwrite=given.overwrite,
         until=given.until,
+        tablespaces=not given.no_tablespaces,
         following=following,
         settle=settle,
     )

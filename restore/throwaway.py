@@ -106,7 +106,15 @@ def _postgres(folder: Path, sockets: Path, user: str) -> Iterator[Throwaway]:
     with process.started(_as(user, serve), env=env, folder=folder) as group:
         _wait(group, [*ask, "--dbname=postgres", "--command=SELECT 1"])
         yield Throwaway(
-            ("--to-host", str(sockets), "--to-port", str(_PORT), "--to-user", "postgres"),
+            (
+                "--to-host",
+                str(sockets),
+                "--to-port",
+                str(_PORT),
+                "--to-user",
+                "postgres",
+                "--no-tablespaces",
+            ),
             ask,
             "--dbname",
             "--command",

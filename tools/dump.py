@@ -43,6 +43,7 @@ class Server:
     database:    another name for what is restored; "" for the old one
     overwrite:   into a database that is not empty
     until:       how far logs are played after the dump; "" for not at all
+    tablespaces: tables into those that they were in (PostgreSQL)
     following:   where these logs are found, oldest first
     settle:      makes the grants that wait for a database, where they are restored too
     """
@@ -54,6 +55,7 @@ class Server:
     database: str = ""
     overwrite: bool = False
     until: str = ""
+    tablespaces: bool = True
     following: Callable[[], Iterator[Following]] = lambda: iter(())
     settle: Callable[[], None] = lambda: None
 
