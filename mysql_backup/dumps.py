@@ -21,6 +21,7 @@ KIND = "mysql"
 USERS = "mysql-users"
 MARK = b"-- Dump completed"
 _RENAMED = (8, 4)  # of MySQL: the first that says only "source" instead of "master"
+_HISTORY = (10, 11)  # of MariaDB: the first that dumps the history of versioned tables
 _HEAD = 1 << 16  # bytes in which the position stands
 _POSITION = re.compile(rb"(?:MASTER|SOURCE)_LOG_FILE='([^']+)', (?:MASTER|SOURCE)_LOG_POS=(\d+)")
 # A table that was altered, truncated, renamed or dropped while it was dumped (RELIABILITY M5).
@@ -136,12 +137,14 @@ class _Database:
         self._name = name
         self._facts: dict[str, str] = {}
         self._notes: list[str] = []
+        self._warnings: tuple[str, ...] = ()
 
     def read(self) -> Iterator[bytes]:
         """The dump: first the structure of tables without rows, then all else."""
         tables = self._dumps.tables(self._name)
         what = self._dumps.what
-        without = list(instance.matching(tables.every, self._name, what.exclude_table))
+        named = (*tables.every, *tables.others)
+        without = list(instance.matching(named, self._name, what.exclude_table))
         empty = [
             name
             for name in instance.matching(tables.every, self._name, what.schema_only)
@@ -162,13 +165,25 @@ class _Database:
             self._facts["schema_only"] = " ".join(empty)
             plain = ["--no-data", "--triggers", "--default-character-set=utf8mb4"]
             yield from self._dumps.run([*plain, "--", self._name, *empty], self._name)
-        words = self._words(unsafe=bool(unsafe))
+        history = [name for name in tables.versioned if name not in (*without, *empty)]
+        words = [*self._words(unsafe=bool(unsafe)), *self._history(history)]
         words += [f"--ignore-table={self._name}.{name}" for name in (*without, *empty)]
         chunks = self._dumps.run([*words, "--", self._name], self._name)
         head, whole = dump.beginning(chunks, _HEAD)
         if found := _POSITION.search(head):
             self._facts.update(self._dumps.position(found[1].decode(), found[2].decode()))
         yield from whole
+
+    def _history(self, versioned: Sequence[str]) -> list[str]:
+        """The word for the history of versioned tables, where program and server know it."""
+        if not versioned:
+            return []
+        tool = self._dumps.tool
+        versions = (instance.of_tool(tool), instance.major(self._dumps.about.version))
+        if instance.is_mariadb(tool) and min(versions) >= _HISTORY:
+            return ["--dump-history"]
+        self._warnings = (f"the history of {', '.join(versioned)} cannot be dumped by {tool}",)
+        return []
 
     def _words(self, *, unsafe: bool) -> list[str]:
         about, tool = self._dumps.about, self._dumps.tool
@@ -193,4 +208,5 @@ class _Database:
     def ended(self) -> Ended:
         """What is worth knowing of the dump."""
         facts = {key: value for key, value in self._facts.items() if value}
-        return Ended(self._dumps.warnings(), tuple(self._notes), facts)
+        warnings = (*self._dumps.warnings(), *self._warnings)
+        return Ended(warnings, tuple(self._notes), facts)

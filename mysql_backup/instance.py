@@ -119,7 +119,9 @@ class Tables:
     """The tables of one database."""
 
     every: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()  # views and sequences
     unsafe: tuple[str, ...] = ()  # whose engine knows no transactions
+    versioned: tuple[str, ...] = ()  # with a history of their rows (MariaDB, system-versioned)
     charset: str = ""
     collation: str = ""
     facts: dict[str, str] = field(default_factory=dict)
@@ -153,17 +155,20 @@ def tables(instance: Instance, database: str) -> Tables:
     """The tables of a database and what they need."""
     literal = hexed(database)
     found = instance.names(
-        "SELECT HEX(table_name), HEX(IFNULL(engine, '')) FROM information_schema.tables "
-        f"WHERE table_schema = {literal} AND table_type = 'BASE TABLE' ORDER BY table_name"
+        "SELECT HEX(table_name), HEX(IFNULL(engine, '')), HEX(table_type) "
+        f"FROM information_schema.tables WHERE table_schema = {literal} ORDER BY table_name"
     )
+    kept = [row for row in found if row[2] in ("BASE TABLE", "SYSTEM VERSIONED")]
     schema = instance.names(
         "SELECT HEX(default_character_set_name), HEX(default_collation_name) "
         f"FROM information_schema.schemata WHERE schema_name = {literal}"
     )
     charset, collation = schema[0] if schema else ("", "")
     return Tables(
-        tuple(name for name, _ in found),
-        tuple(name for name, engine in found if engine.lower() not in _TRANSACTIONAL),
+        tuple(name for name, _, _ in kept),
+        tuple(row[0] for row in found if row not in kept),
+        tuple(name for name, engine, _ in kept if engine.lower() not in _TRANSACTIONAL),
+        tuple(name for name, _, kind in kept if kind == "SYSTEM VERSIONED"),
         charset,
         collation,
     )

@@ -50,7 +50,9 @@ class Options:
         default=(ports.CREDENTIALS,),
     )
     exclude_db: Words = option("databases that are left out", default=())
-    exclude_table: Words = option("tables that are left out: db.table, with * and ?", default=())
+    exclude_table: Words = option(
+        "tables, views and sequences that are left out: db.table, with * and ?", default=()
+    )
     schema_only_table: Words = option(
         "tables without their rows: db.table, with * and ?", default=()
     )

@@ -480,6 +480,31 @@ def test_a_table_that_is_dropped_meanwhile(system: System, server: MariaDB) -> N
     assert server.sql("SELECT COUNT(*) FROM a", "copy") == "30000\n"
 
 
+def test_sequences_and_the_history_of_rows(system: System, server: MariaDB) -> None:
+    server.sql("CREATE DATABASE shop; CREATE SEQUENCE shop.s; CREATE SEQUENCE shop.left_out")
+    server.sql("SELECT NEXTVAL(s); CREATE TABLE h (i INT, n INT) WITH SYSTEM VERSIONING", "shop")
+    server.sql("INSERT INTO h VALUES (1, 1), (2, 2); UPDATE h SET n = 3; DELETE FROM h", "shop")
+    server.sql("CREATE VIEW gone AS SELECT i FROM h; CREATE VIEW broken AS SELECT n FROM h", "shop")
+    server.sql("CREATE TABLE x (n INT); ALTER VIEW broken AS SELECT n FROM x; DROP TABLE x", "shop")
+    asked = "SELECT *, row_start, row_end FROM h FOR SYSTEM_TIME ALL ORDER BY row_start, i"
+    before = server.sql(asked, "shop")
+    assert len(before.splitlines()) == 4
+    configure(system, server, EXCLUDE_TABLE=["shop.left*", "shop.broken"])
+    assert system.result()["exit_code"] == 0
+    server.sql("DROP DATABASE shop")
+    system.restore("--restore", "latest", *to(server))
+    assert server.sql(asked, "shop") == before
+    assert server.sql("SHOW TABLES", "shop").split() == ["gone", "h", "s"]
+    assert int(server.sql("SELECT NEXTVAL(s)", "shop")) > 1
+    told = "{ echo 'mysqldump Ver 10.16 Distrib 10.5.1-MariaDB'; exit; }"
+    path = Path(double(system, '[[ "$*" == *--dump-history* ]] && exit 7; exec REAL "$@"'))
+    path.write_text(re.sub("exec .* --version", told, path.read_text()))
+    configure(system, server, MYSQL_DUMP_BINARY=str(path), EXCLUDE_TABLE="shop.broken")
+    result = system.result()
+    assert result["exit_code"] == 3
+    assert "the history of h cannot be dumped by" in json.dumps(result)
+
+
 @pytest.mark.fault("a trigger that names its database, under another name", "exit 1, refused")
 def test_what_still_means_the_old_database(system: System, server: MariaDB) -> None:
     shop(server)
