@@ -22,7 +22,6 @@ else:
 
 # Errors of MySQL and MariaDB that name a missing database, table, column or routine.
 _ABSENT = re.compile(r"ERROR (?:1049|1054|1146|1305) ")
-
 # Errors at a view whose definer has no right to what it shows.
 _LACKING = re.compile(r"ERROR (?:1142|1143|1356|1370) ")
 
@@ -36,13 +35,14 @@ def database(  # noqa: PLR0913  (by name)
     *,
     overwrite: bool,
     played: replay.Replay | None = None,
-    settle: Callable[[], None] = lambda: None,
+    settle: Callable[[], bool] = lambda: False,
 ) -> Result:
     """Load a dump of `old` into the database `name`, which is made where it is missing.
 
     All of the data is read and checked before the server hears of it; where the server then
     refuses something, a database that was made for it is dropped again. played: the binary
-    logs that follow the dump. settle: makes grants on its tables, which a view may need.
+    logs that follow the dump. settle: makes grants on its tables, which a view may need,
+    and says whether there are any.
     Raises StoreError, RefusedError.
     """
     there = name in instance.about(target).databases
@@ -66,9 +66,8 @@ def database(  # noqa: PLR0913  (by name)
         try:
             _loaded(target, again, name)
         except StoreError as error:
-            if not _LACKING.search(error.hint):
+            if not (_LACKING.search(error.hint) and settle()):  # the tables are there by now
                 raise
-            settle()  # the tables are there by now
             _loaded(target, again, name)
         more = f", {played.play(target, name)} played after it" if played else ""
     except BaseException:

@@ -265,10 +265,11 @@ class _Session:
         if given.to_host:
             following = functools.partial(self._stored, item.section, run.manifest.run_id)
 
-            def settle() -> None:
-                for one in left:
-                    if server.same(one, item):
-                        self._settled(run, one, lambda _size: None)
+            def settle() -> bool:
+                found = [one for one in left if server.same(one, item)]
+                for one in found:
+                    self._settled(run, one, lambda _size: None)
+                return bool(found)
 
             loaded: Result = server.into(item, again, given, following, settle)
             return loaded

@@ -61,7 +61,7 @@ def into(
     again: Again,
     given: argparse.Namespace,
     following: Callable[[], Iterator[Following]],
-    settle: Callable[[], None],
+    settle: Callable[[], bool],
 ) -> Result:
     """Restore one item into the server. Raises BackupError or OSError."""
     with told(item):
@@ -81,7 +81,7 @@ def settle(item: Item, again: Again, given: argparse.Namespace) -> Result:
 def _server(
     given: argparse.Namespace,
     following: Callable[[], Iterator[Following]] = lambda: iter(()),
-    settle: Callable[[], None] = lambda: None,
+    settle: Callable[[], bool] = lambda: False,
 ) -> Server:
     """What was said of the server."""
     return Server(

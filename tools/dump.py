@@ -45,7 +45,7 @@ class Server:
     until:       how far logs are played after the dump; "" for not at all
     tablespaces: tables into those that they were in (PostgreSQL)
     following:   where these logs are found, oldest first
-    settle:      makes the grants that wait for a database, where they are restored too
+    settle:      makes the grants that wait for a database; False where they are not restored too
     """
 
     host: str
@@ -57,7 +57,7 @@ class Server:
     until: str = ""
     tablespaces: bool = True
     following: Callable[[], Iterator[Following]] = lambda: iter(())
-    settle: Callable[[], None] = lambda: None
+    settle: Callable[[], bool] = lambda: False
 
 
 def ended_by(chunks: Chunks, mark: bytes, what: str) -> Iterator[bytes]:
