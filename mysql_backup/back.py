@@ -22,8 +22,8 @@ else:
 
 # Errors of MySQL and MariaDB that name a missing database, table, column or routine.
 _ABSENT = re.compile(r"ERROR (?:1049|1054|1146|1305) ")
-# Errors at a view whose definer has no right to what it shows.
-_LACKING = re.compile(r"ERROR (?:1142|1143|1356|1370) ")
+# Errors at a view whose definer is missing, or has no right to what it shows.
+_LACKING = re.compile(r"ERROR (?:1142|1143|1356|1370|1449) ")
 
 
 def database(  # noqa: PLR0913  (by name)
@@ -66,8 +66,11 @@ def database(  # noqa: PLR0913  (by name)
         try:
             _loaded(target, again, name)
         except StoreError as error:
-            if not (_LACKING.search(error.hint) and settle()):  # the tables are there by now
+            if not _LACKING.search(error.hint):
                 raise
+            if not settle():  # the tables are there by now
+                hint = "Restore users and grants too: --item users@PORT beside this one."
+                raise StoreError(str(error), f"{error.hint}\n{hint}") from None
             _loaded(target, again, name)
         more = f", {played.play(target, name)} played after it" if played else ""
     except BaseException:

@@ -71,6 +71,8 @@ def test_on_a_server_without_them(system: System, server: MariaDB, stream: str) 
     configure(system, server, stream)
     assert system.result()["exit_code"] == 0
     server.sql(REMOVED)
+    text = system.restore("--restore", "latest", "--item", "shop", *to(server), code=1)
+    assert "Restore users and grants too: --item users@PORT" in text
     text = system.restore("--restore", "latest", *to(server))
     assert f"grants MYSQL/users@{server.port}" in text
     assert grants(server) == before
