@@ -92,12 +92,12 @@ class _Drill:
         where = ("--section", items[0].section, *chosen)
         out = _asked(self.options, self.config, "--restore", self.run.run_id, *where, *words)
         try:
-            found = json.loads(out)["sections"]
-            failed = {one["name"]: one for one in found if one["status"] == "failed"}
-            self.troubles += [f"{name}: {one['message']}" for name, one in failed.items()]
+            steps = {step["name"]: step for step in json.loads(out)["sections"]}
+            failed = [name for name, step in steps.items() if step["status"] == "failed"]
+            self.troubles += [f"{name}: {steps[name]['message']}" for name in failed]
+            came = [item for item in items if steps[item.called]["status"] != "failed"]
         except (ValueError, KeyError, TypeError):
             raise BackupError("restore.py gave no result", out.decode("utf-8", "replace")) from None
-        came = [item for item in items if item.called not in failed]
         self.restored += len(came)
         self.size += sum(item.size or 0 for item in came)
         return came
