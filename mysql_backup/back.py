@@ -119,13 +119,13 @@ def users(
         first, *rest = [line for line in refused if line not in absent]
         raise StoreError(f"users and grants: {first}", "\n".join(rest))
     ((number,),) = target.rows("SELECT COUNT(*) FROM mysql.user")
-    warnings = tuple(f"a grant was refused: {line}" for line in absent) if settled else ()
-    return Result(
-        Status.INCOMPLETE if warnings else Status.OK,
-        f"{number} users and roles on the server now",
-        items=1,
-        warnings=warnings,
-    )
+    told = f"{number} users and roles on the server now"
+    if not settled:
+        return Result(Status.OK, told, items=1)
+    warnings = tuple(f"a grant was refused: {line}" for line in absent)
+    missing = f", but for {count(len(absent), 'grant')}" if absent else ""
+    status = Status.INCOMPLETE if absent else Status.OK
+    return Result(status, f"{told}, with their grants{missing}", warnings=warnings)
 
 
 def _loaded(target: instance.Instance, again: Callable[[], Iterator[bytes]], name: str) -> None:
