@@ -46,7 +46,7 @@ def test() -> int:
     python = installation.environment(
         venv.FOLDER, Path(sys.executable), *installation.requirements("dev")
     )
-    suite = ["-m", "pytest", "-q", "-n", "auto", "--dist", "loadfile"]
+    suite = ["-m", "pytest", "-q", "-rs", "--no-fold-skipped", "-n", "auto", "--dist", "loadfile"]
     failed = [
         name
         for name, words in (
