@@ -32,8 +32,9 @@ from tools.options import Duration, Lists, Words, option
 from tools.result import Result, Status
 
 if TYPE_CHECKING:
-    from restore import target, throwaway
+    from restore import server, target, throwaway
 else:
+    server = plugin.load("restore/server.py")
     target = plugin.load("restore/target.py")
     throwaway = plugin.load("restore/throwaway.py")
 
@@ -231,16 +232,14 @@ def _looked(made: Path, item: Item, assertion: str) -> str:
 
 
 def _by_server(items: Sequence[Item]) -> Iterator[tuple[str, list[Item]]]:
-    """Items that need a server, one server for each port of each section, users and roles first."""
-    groups: dict[tuple[str, str, str], list[Item]] = {}
+    """Items that need a server, one server for each port of each section."""
+    groups: dict[tuple[str, str], list[Item]] = {}
     for item in items:
         kind = next((kind for kind in _SERVERS if item.kind.startswith(kind)), "")
         if kind and not house.lays_out(item.kind):
-            before, at, after = item.name.partition("@")
-            port = after if at else before.partition("/")[0]
-            groups.setdefault((item.section, kind, port), []).append(item)
-    for (_section, kind, _port), some in groups.items():
-        yield kind, sorted(some, key=lambda item: "@" not in item.name)
+            groups.setdefault((kind, server.source(item)), []).append(item)
+    for (kind, _source), some in groups.items():
+        yield kind, some
 
 
 def _served(drill: _Drill, kind: str, items: Sequence[Item], folder: Path) -> None:
@@ -250,18 +249,18 @@ def _served(drill: _Drill, kind: str, items: Sequence[Item], folder: Path) -> No
         with (
             tempfile.TemporaryDirectory(prefix="nc-drill-", dir=top) as data,
             tempfile.TemporaryDirectory(prefix="nc-drill-") as sockets,
-            throwaway.started(kind, Path(data), Path(sockets)) as server,
+            throwaway.started(kind, Path(data), Path(sockets)) as running,
         ):
-            for item in drill.restore(items, *server.restore):
-                _asserted(drill, server, item)
+            for item in drill.restore(items, *running.restore):
+                _asserted(drill, running, item)
     except (BackupError, OSError) as error:
         drill.troubles.append(f"{items[0].called}: {error}")
 
 
-def _asserted(drill: _Drill, server: throwaway.Throwaway, item: Item) -> None:
+def _asserted(drill: _Drill, running: throwaway.Throwaway, item: Item) -> None:
     try:
         for assertion in drill.assertions(item):
-            said = server.answer(item.name.partition("/")[2], assertion)
+            said = running.answer(item.name.partition("/")[2], assertion)
             drill.judge(item, said, assertion)
     except BackupError as error:
         drill.troubles.append(f"{item.called}: {error}")

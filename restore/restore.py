@@ -266,10 +266,9 @@ class _Session:
             following = functools.partial(self._stored, item.section, run.manifest.run_id)
 
             def settle() -> bool:
-                found = [one for one in left if server.same(one, item)]
-                for one in found:
+                for one in left:
                     self._settled(run, one, lambda _size: None)
-                return bool(found)
+                return bool(left)
 
             loaded: Result = server.into(item, again, given, following, settle)
             return loaded

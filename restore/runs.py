@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -129,13 +130,15 @@ def chosen(store: Store, host: str, wanted: str) -> Manifest:
 def items(made: Manifest, section: str, names: Sequence[str]) -> Sequence[manifest.Item]:
     """The items that are meant, a database also by its name alone (`shop` for `3306/shop`).
 
-    names: none for all. Raises ConfigError where a name, or the section, means nothing.
+    names: none for all; with * and ? where nothing is called so. Raises ConfigError where a name,
+    or the section, means nothing.
     """
     of_section = [entry for entry in made.items if section in ("", entry.section)]
     found: dict[str, manifest.Item] = {}
     for name in names or ("",):
         wanted = [entry for entry in of_section if name in ("", entry.name, entry.called)]
         wanted = wanted or [entry for entry in of_section if name == entry.name.partition("/")[2]]
+        wanted = wanted or [entry for entry in of_section if fnmatch.fnmatchcase(entry.name, name)]
         if not wanted:
             there = ", ".join(entry.called for entry in made.items)
             raise ConfigError(

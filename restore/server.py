@@ -32,10 +32,13 @@ def check(given: argparse.Namespace) -> None:
 
 
 def chosen(items: Sequence[Item], given: argparse.Namespace) -> list[Item]:
-    """Those that a server takes, users and roles first. Raises ConfigError where none does."""
+    """Those that a server takes, users and roles first.
+
+    Raises ConfigError where none does, or where they came from several servers.
+    """
     found = [item for item in items if house.restores(item.kind)]
     if given.to_database:
-        found = [item for item in found if "@" not in item.name]
+        found = [item for item in found if not is_shared(item)]
         if len(found) != 1:
             raise ConfigError(
                 f"--to-database: {len(found)} databases would get one name", "Name one by --item."
@@ -44,7 +47,13 @@ def chosen(items: Sequence[Item], given: argparse.Namespace) -> list[Item]:
         raise ConfigError(
             "--to-host: none of these items is a database", "--show lists what there is."
         )
-    return sorted(found, key=lambda item: "@" not in item.name)
+    sources = sorted(set(map(source, found)))
+    if len(sources) > 1:
+        raise ConfigError(
+            f"--to-host: these items come from {len(sources)} servers ({', '.join(sources)})",
+            "One after the other: --section, --item 'users@3306' --item '3306/*'.",
+        )
+    return sorted(found, key=is_shared, reverse=True)
 
 
 def goal(item: Item, given: argparse.Namespace) -> str:
@@ -103,10 +112,14 @@ def settles(item: Item) -> bool:
     return bool(house.settles(item.kind))
 
 
-def same(one: Item, other: Item) -> bool:
-    """Whether two items came from one server: users@3306 and 3306/shop."""
-    ports = (item.name.partition("@")[2] or item.name.partition("/")[0] for item in (one, other))
-    return one.section == other.section and len(set(ports)) == 1
+def is_shared(item: Item) -> bool:
+    """Whether an item is what all databases of a server share: users@3306, roles@5432."""
+    return "@" in item.name.partition("/")[0]
+
+
+def source(item: Item) -> str:
+    """The section and the port of the server that an item came from: users@3306, 3306/shop."""
+    return f"{item.section} {item.name.partition('/')[0].rpartition('@')[2]}"
 
 
 @contextlib.contextmanager

@@ -25,6 +25,7 @@ ODD = [
     "ümläut",
     "back`tick",
     "a.b",
+    "at@sign",
 ]
 OBJECTS = """\
 CREATE TABLE t (id INT PRIMARY KEY AUTO_INCREMENT, v TEXT, b BLOB, INDEX (v(10)));
@@ -176,6 +177,9 @@ def test_databases_with_every_odd_name(system: System, server: MariaDB) -> None:
     system.restore("--restore", "latest", *to(server))
     for name in ODD:
         assert server.sql("SELECT COUNT(*) FROM t", name) == "2\n", name
+    words = ("--item", "at@sign", *to(server, "--to-database", "at@other"))
+    system.restore("--restore", "latest", *words)
+    assert server.sql("SELECT COUNT(*) FROM t", "at@other") == "2\n"
 
 
 def test_what_is_left_out(system: System, server: MariaDB) -> None:
@@ -210,7 +214,11 @@ def test_two_instances(system: System, server: MariaDB) -> None:
             f"binlogs@{server.port}", f"binlogs@{second.port}",
             f"{server.port}/one", f"{second.port}/two",
         }  # fmt: skip
-        system.restore("--restore", "latest", "--item", "one", *to(second))
+        text = system.restore("--restore", "latest", *to(second), code=2)
+        assert "these items come from 2 servers (MYSQL " in text
+        assert databases(second) == databases(server) - {"one"} | {"two"}
+        words = ("--item", f"users@{server.port}", "--item", f"{server.port}/*")
+        system.restore("--restore", "latest", *words, *to(second))
         assert state(second, "one") == state(server, "one")
     finally:
         second.stop()
