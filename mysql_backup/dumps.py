@@ -51,7 +51,7 @@ class Dumps:
         self.databases = [
             name
             for name in self.about.databases
-            if name.lower() not in left_out and name not in what.exclude_db
+            if name.lower() not in left_out and not dump.is_named(name, what.exclude_db)
         ]
         if not self.databases:
             raise SourceError(

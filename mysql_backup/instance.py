@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import fnmatch
 import functools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tools import os_works, process
+from tools import dump, os_works, process
 from tools.errors import BackupError, SourceError
 
 SYSTEM = ("information_schema", "performance_schema", "sys", "mysql")
@@ -177,7 +176,7 @@ def tables(instance: Instance, database: str) -> Tables:
 def matching(names: Sequence[str], database: str, patterns: Sequence[str]) -> Iterator[str]:
     """The tables that a `db.table` pattern with globs means."""
     for name in names:
-        if any(fnmatch.fnmatchcase(f"{database}.{name}", pattern) for pattern in patterns):
+        if dump.is_named(f"{database}.{name}", patterns):
             yield name
 
 

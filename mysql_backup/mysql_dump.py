@@ -21,7 +21,7 @@ from tools import dump, manifest, module, os_works, plugin
 from tools.date_str_utils import count
 from tools.errors import ConfigError
 from tools.item import Item, Told
-from tools.options import Paths, Words, option
+from tools.options import Paths, Ports, Words, option
 from tools.result import Result
 
 if TYPE_CHECKING:
@@ -43,13 +43,13 @@ class Options:
     """The keys of the section."""
 
     hostname: str = option("name of this server, in names of staged files", default="")
-    my_instances: Words = option("ports, one server each; also separated by commas", ("3306",))
+    my_instances: Ports = option("ports, one server each; also separated by commas", (3306,))
     credential_path: Paths = option(
         "option files with [mysqldump] and [mysql]: user, password, host, socket; one for each "
         "port, or one for all",
         default=(ports.CREDENTIALS,),
     )
-    exclude_db: Words = option("databases that are left out", default=())
+    exclude_db: Words = option("databases that are left out, with * and ?", default=())
     exclude_table: Words = option(
         "tables, views and sequences that are left out: db.table, with * and ?", default=()
     )
@@ -79,9 +79,8 @@ class Options:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be a server."""
-        found = ports.numbers(self.my_instances)
-        ports.each("CREDENTIAL_PATH", self.credential_path, found)
-        ports.each("BINLOG_PATH", self.binlog_path, found)
+        ports.each("CREDENTIAL_PATH", self.credential_path, self.my_instances)
+        ports.each("BINLOG_PATH", self.binlog_path, self.my_instances)
         for name in (*self.exclude_table, *self.schema_only_table):
             if "." not in name:
                 raise ConfigError(f"{name} is no db.table", "EXCLUDE_TABLE, SCHEMA_ONLY_TABLE.")
@@ -91,7 +90,7 @@ def servers(options: Options) -> Iterator[dumps.Dumps]:
     """Each server of the config, asked. Raises ConfigError or SourceError."""
     program = dump.program(options.mysql_dump_binary, *_DUMPS)
     what = dumps.What(options.exclude_db, options.exclude_table, options.schema_only_table)
-    for number, port in enumerate(ports.numbers(options.my_instances)):
+    for number, port in enumerate(options.my_instances):
         credentials = ports.credentials(options.credential_path, number)
         source = instance.Instance(_client(options.mysql_binary), credentials, port)
         yield dumps.Dumps(source, program, what)

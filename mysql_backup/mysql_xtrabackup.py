@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from tools import dump, manifest, module, os_works, plugin, process, stream
 from tools.errors import ConfigError, SourceError, StoreError
 from tools.item import Ended, Item, Told
-from tools.options import Duration, Paths, Words, option
+from tools.options import Duration, Paths, Ports, option
 from tools.result import Result, Status
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Options:
     """The keys of the section."""
 
     hostname: str = option("name of this server, in names of staged files", default="")
-    my_instances: Words = option("ports, one server each; also separated by commas", ("3306",))
+    my_instances: Ports = option("ports, one server each; also separated by commas", (3306,))
     credential_path: Paths = option(
         "option files with [mysql]: user, password, host, socket; one for each port, or one for "
         "all",
@@ -73,10 +73,9 @@ class Options:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be a server."""
-        found = ports.numbers(self.my_instances)
-        ports.each("CREDENTIAL_PATH", self.credential_path, found)
-        ports.each("CONF_PATH", self.conf_path, found)
-        ports.each("DATA_DIR", self.data_dir, found)
+        ports.each("CREDENTIAL_PATH", self.credential_path, self.my_instances)
+        ports.each("CONF_PATH", self.conf_path, self.my_instances)
+        ports.each("DATA_DIR", self.data_dir, self.my_instances)
 
 
 @dataclass(frozen=True)
@@ -103,10 +102,9 @@ class _Server:
 
 def servers(options: Options) -> Iterator[_Server]:
     """Each server of the config, asked. Raises ConfigError or SourceError."""
-    found = ports.numbers(options.my_instances)
     client = dump.program(options.mysql_binary, "mysql", "mariadb")
     program = _program(options.xtrabackup_binary)
-    for number, port in enumerate(found):
+    for number, port in enumerate(options.my_instances):
         credentials = ports.credentials(options.credential_path, number)
         source = instance.Instance(client, credentials, port)
         about = instance.about(source)

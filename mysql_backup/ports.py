@@ -9,18 +9,6 @@ from tools import filesystem_handling
 from tools.errors import ConfigError
 
 CREDENTIALS = Path("/etc/nc-backup-py/mysql_backup.creds")
-_LAST = 65535
-
-
-def numbers(given: Sequence[str]) -> list[int]:
-    """The ports of MY_INSTANCES. Raises ConfigError for what is none."""
-    found = [word for entry in given for word in entry.split(",") if word]
-    for word in found:
-        if not word.isdigit() or not 0 < int(word) <= _LAST:
-            raise ConfigError(f"MY_INSTANCES: {word} is no port", "For example 3306.")
-    if len(set(found)) != len(found) or not found:
-        raise ConfigError("MY_INSTANCES: a port is named twice, or none is")
-    return [int(word) for word in found]
 
 
 def each(key: str, given: Sequence[Path], found: Sequence[int]) -> None:

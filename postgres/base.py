@@ -13,7 +13,7 @@ from tools import dump, manifest, os_works, plugin, process, stream, tar
 from tools.date_str_utils import count
 from tools.errors import StoreError
 from tools.item import Ended, Item, Told
-from tools.options import Words, option
+from tools.options import Ports, option
 from tools.result import Result, Status
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Options:
     """The keys of the section."""
 
     host: str = option("name of the server, or folder of its socket", default="")
-    port: Words = option("ports, one server each; default: the clients' own", default=())
+    port: Ports = option("ports, one server each; default: the clients' own", default=())
     user: str = option("a role with REPLICATION", default="")
     passfile: Path | None = option("file of logins; default ~/.pgpass", default=None)
     pg_basebackup: str = option("the program", default="/usr/bin/pg_basebackup")
@@ -46,10 +46,6 @@ class Options:
     work_folder: Path = option("temporary work", default=Path("/opt/backup"))
     allow_root: bool = option("run as root all the same", default=False)
 
-    def __post_init__(self) -> None:
-        """Refuse what is no port."""
-        cluster.refuse_ports(self.port)
-
 
 def servers(given: Options) -> list[cluster.Cluster]:
     """Each server of the config. Raises ConfigError."""
@@ -58,8 +54,8 @@ def servers(given: Options) -> list[cluster.Cluster]:
     )
     passfile = cluster.passfile(given.passfile)
     return [
-        cluster.Cluster(programs, given.host, int(port) if port else None, given.user, passfile)
-        for port in given.port or ("",)
+        cluster.Cluster(programs, given.host, port, given.user, passfile)
+        for port in given.port or (None,)
     ]
 
 

@@ -100,13 +100,6 @@ def passfile(path: Path | None) -> Path | None:
     return path.absolute()
 
 
-def refuse_ports(ports: Sequence[str]) -> None:
-    """Raises ConfigError for what is no port."""
-    for word in ports:
-        if not word.isdigit():
-            raise ConfigError(f"PORT: {word} is no port", "For example 5432.")
-
-
 def conninfo(database: str) -> str:
     """A database's name as clients take it whatever is in it (libpq, connection strings)."""
     escaped = database.replace("\\", "\\\\").replace("'", "\\'")
@@ -232,7 +225,9 @@ class Dumps:
                 f"Install the client programs of version {major(self.server)}, or name their "
                 "path (PSQLDUMP).",
             )
-        self.databases = [d for d in databases(cluster) if d.name not in what.exclude_db]
+        self.databases = [
+            d for d in databases(cluster) if not dump.is_named(d.name, what.exclude_db)
+        ]
         if not self.databases:
             raise SourceError("there is no database that could be dumped", "Look at EXCLUDE_DB.")
         self.port = cluster.port or int(cluster.sql("SHOW port")[0][0])

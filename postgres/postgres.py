@@ -11,7 +11,7 @@ from tools import dump, manifest, os_works, plugin
 from tools.date_str_utils import count
 from tools.errors import ConfigError
 from tools.item import Item, Told
-from tools.options import Words, option
+from tools.options import Ports, Words, option
 from tools.result import Result
 
 if TYPE_CHECKING:
@@ -28,10 +28,10 @@ class Options:
 
     hostname: str = option("name of this server, in names of staged files", default="")
     host: str = option("name of the server, or folder of its socket", default="")
-    port: Words = option("ports, one server each; default: the clients' own", default=())
+    port: Ports = option("ports, one server each; default: the clients' own", default=())
     user: str = option("the role that dumps", default="")
     passfile: Path | None = option("file of logins; default ~/.pgpass", default=None)
-    exclude_db: Words = option("databases that are left out", default=())
+    exclude_db: Words = option("databases that are left out, with * and ?", default=())
     exclude_table: Words = option("tables that are left out (pg_dump's patterns)", default=())
     exclude_table_data: Words = option("tables without their rows", default=())
     psqldump: str = option("the dump program", default="/usr/bin/pg_dump")
@@ -43,10 +43,6 @@ class Options:
     work_folder: Path = option("temporary work", default=Path("/opt/backup"))
     allow_root: bool = option("run as root all the same", default=False)
 
-    def __post_init__(self) -> None:
-        """Refuse what is no port."""
-        cluster.refuse_ports(self.port)
-
 
 def servers(given: Options) -> Iterator[cluster.Dumps]:
     """Each server of the config, asked. Raises ConfigError or SourceError."""
@@ -55,9 +51,8 @@ def servers(given: Options) -> Iterator[cluster.Dumps]:
     )
     what = cluster.What(given.exclude_db, given.exclude_table, given.exclude_table_data)
     passfile = cluster.passfile(given.passfile)
-    for port in given.port or ("",):
-        number = int(port) if port else None
-        found = cluster.Cluster(programs, given.host, number, given.user, passfile)
+    for port in given.port or (None,):
+        found = cluster.Cluster(programs, given.host, port, given.user, passfile)
         yield cluster.Dumps(found, what)
 
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tools import dump, os_works, process, stream
-from tools.errors import ConfigError, SourceError
+from tools.errors import SourceError
 from tools.item import Ended, Item, Told
-from tools.options import Words, option
+from tools.options import Ports, option
 from tools.secret import Secret
 
 KIND = "redis"
@@ -24,7 +24,7 @@ class Options:
     """The keys of the section."""
 
     host: str = option("name of the server", default="127.0.0.1")
-    port: Words = option("ports, one server each", default=("6379",))
+    port: Ports = option("ports, one server each", default=(6379,))
     user: str = option("a user of Redis 6 and later", default="")
     password: Secret = option("its password", default=Secret(""))
     redis_cli: str = option("the client", default="/usr/bin/redis-cli")
@@ -36,25 +36,21 @@ class Options:
     work_folder: Path = option("temporary work: a snapshot lies here", default=Path("/opt/backup"))
     allow_root: bool = option("run as root all the same", default=False)
 
-    def __post_init__(self) -> None:
-        """Refuse what is no port."""
-        for word in self.port:
-            if not word.isdigit():
-                raise ConfigError(f"PORT: {word} is no port", "For example 6379.")
-
 
 def items(given: Options, told: Told) -> tuple[Item, ...]:
     """The snapshot of each server, by its port."""
     del told
     os_works.refuse_root(given.allow_root)
     servers = [_Server(given, port) for port in given.port]
-    return tuple(Item(one.port, KIND, lambda _head: ".rdb", one.read, one.ended) for one in servers)
+    return tuple(
+        Item(str(one.port), KIND, lambda _head: ".rdb", one.read, one.ended) for one in servers
+    )
 
 
 class _Server:
     """One server."""
 
-    def __init__(self, given: Options, port: str) -> None:
+    def __init__(self, given: Options, port: int) -> None:
         self._given = given
         self.port = port
         self._program = dump.program(given.redis_cli, "redis-cli")
@@ -63,7 +59,7 @@ class _Server:
     def asked(self, *words: str) -> str:
         """What redis-cli says. Raises SourceError."""
         given = self._given
-        whole = [self._program, "-h", given.host, "-p", self.port, "--no-auth-warning", "-e"]
+        whole = [self._program, "-h", given.host, "-p", str(self.port), "--no-auth-warning", "-e"]
         whole += ["--user", given.user] if given.user else []
         extra = {"LC_ALL": "C.UTF-8"}
         if given.password:
@@ -96,7 +92,7 @@ class _Server:
         return Ended(facts=self._facts)
 
 
-def _checked(file: Path, port: str) -> None:
+def _checked(file: Path, port: int) -> None:
     """Raises SourceError for what is no whole snapshot."""
     size = file.stat().st_size if file.exists() else 0
     head, tail = b"", b""

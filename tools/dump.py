@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import fnmatch
 import itertools
 import logging
 import os
@@ -211,6 +212,11 @@ def scratch(work_folder: Path) -> Iterator[Path]:
 def run_id() -> str:
     """The run's id, or one of our own where a module is started by hand."""
     return os.environ.get("NC_BACKUP_RUN_ID") or date_str_utils.run_id()
+
+
+def is_named(name: str, patterns: Sequence[str]) -> bool:
+    """Whether a name is among them: as it is, or as one with * and ? says."""
+    return name in patterns or any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def program(wanted: str, *others: str) -> str:

@@ -21,9 +21,11 @@ from tools.errors import ConfigError
 from tools.secret import Secret
 
 T = TypeVar("T")
+_LAST_PORT = 65535
 Duration = NewType("Duration", float)  # seconds; written as 90, "90s", "5m", "12h", "7d", "4w"
 Paths = tuple[Path, ...]
 Words = tuple[str, ...]
+Ports = tuple[int, ...]  # of TCP; separated by white space or commas
 Lists = Mapping[str, Words]  # a JSON object: names, each with a text or a list of texts
 
 
@@ -101,6 +103,14 @@ def words(text: str) -> Words:
     return tuple(text.split())
 
 
+def ports(text: str) -> Ports:
+    """Ports, each from 1 to 65535 and named once; raises ValueError."""
+    found = tuple(int(word) for entry in words(text) for word in entry.split(",") if word)
+    if not found or len(set(found)) != len(found) or not 0 < min(found) <= max(found) <= _LAST_PORT:
+        raise ValueError(text)
+    return found
+
+
 def lists(text: str) -> Lists:
     """A JSON object of texts and lists of texts; raises ValueError."""
     try:
@@ -169,6 +179,7 @@ _READERS: dict[Any, tuple[str, Callable[[str], Any]]] = {
     Duration: ("a duration (90, 30s, 5m, 12h, 7d)", duration),
     Paths: ("paths", lambda text: tuple(Path(word) for word in words(text))),
     Words: ("words", words),
+    Ports: ("a list of ports (1 to 65535, each once)", ports),
     Lists: ("an object of lists of texts", lists),
 }
 

@@ -22,7 +22,7 @@ from typing import Any, get_args
 
 from tools import house, options, plugin
 from tools.declarations import General, SectionKeys
-from tools.options import Lists, Paths, Words
+from tools.options import Lists, Paths, Ports, Words
 
 _SPELLINGS = {int: "integer", float: "number", bool: "boolean"}
 Schema = dict[str, Any]
@@ -36,6 +36,9 @@ def _kind(kind: Any, default: Any) -> Schema:  # noqa: ANN401  (a type; any defa
         return {"type": ["string", "object"]}
     if kind in (Paths, Words):
         return {"type": ["string", "array"], "items": {"type": "string"}}
+    if kind == Ports:
+        one = ["string", "integer"]
+        return {"type": [*one, "array"], "items": {"type": one}}
     if isinstance(inner, type) and issubclass(inner, Enum):
         return {"enum": [entry.value for entry in inner]}
     own = _SPELLINGS.get(inner)

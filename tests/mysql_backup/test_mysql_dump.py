@@ -184,10 +184,12 @@ def test_databases_with_every_odd_name(system: System, server: MariaDB) -> None:
 
 def test_what_is_left_out(system: System, server: MariaDB) -> None:
     shop(server)
-    shop(server, "not this")
+    for name in ("not this", "test_1", "[x]"):
+        server.sql(f"CREATE DATABASE {quoted(name)}")
     configure(
         system, server,
-        EXCLUDE_DB=["not this"], EXCLUDE_TABLE="shop.sec*", SCHEMA_ONLY_TABLE="shop.cach?",
+        EXCLUDE_DB=["not this", "test*", "[x]"],
+        EXCLUDE_TABLE="shop.sec*", SCHEMA_ONLY_TABLE="shop.cach?",
     )  # fmt: skip
     assert system.result()["exit_code"] == 0
     items = {item["name"]: item for item in system.manifest()["items"]}
@@ -390,7 +392,7 @@ def test_a_refused_dump_leaves_no_database(system: System, server: MariaDB) -> N
 @pytest.mark.parametrize(
     ("parameters", "says"),
     [
-        ({"MY_INSTANCES": "x"}, "MY_INSTANCES: x is no port"),
+        ({"MY_INSTANCES": "x"}, "MY_INSTANCES: 'x' is not a list of ports"),
         ({"EXCLUDE_TABLE": "t"}, "t is no db.table"),
         ({"CREDENTIAL_PATH": "/does/not/exist"}, "CREDENTIAL_PATH: there is no file"),
         ({"BINLOG_DAYS": "-1"}, "BINLOG_DAYS"),

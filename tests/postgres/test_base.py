@@ -83,7 +83,7 @@ def test_what_fails(tmp_path: Path, server: Postgres) -> None:
     assert "REPLICATION" in json.dumps(result) or "replication" in json.dumps(result)
     assert "may NOT replicate" in system.run("-t").stdout
     configure(system, server, PORT="x")
-    assert "PORT: x is no port" in system.run("-r").stderr
+    assert "PORT: 'x' is not a list of ports" in system.run("-r").stderr
     assert system.stored() == []
 
 

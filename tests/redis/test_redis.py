@@ -121,4 +121,4 @@ def test_bad_input(tmp_path: Path, server: Redis) -> None:
     configure(system, server, PORT="x")
     done = system.run("-r")
     assert done.returncode in (1, 2)
-    assert "PORT: x is no port" in done.stderr
+    assert "PORT: 'x' is not a list of ports" in done.stderr

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tools import options
 from tools.errors import ConfigError
-from tools.options import Duration, Paths, option
+from tools.options import Duration, Paths, Ports, option
 from tools.secret import Secret
 
 
@@ -23,6 +23,7 @@ class Colour(Enum):
 class Options:
     source: Path = option("what to read")
     targets: Paths = option("folders", default=(), aliases=("OBJECTIVES",))
+    ports: Ports = option("one server each", default=(1,))
     level: int = option("1 to 9", default=6, least=1)
     wait: Duration | None = option("how long", default=None)
     remove: bool = option("whether to remove", default=True)
@@ -41,6 +42,7 @@ def test_types_aliases_and_flags() -> None:
     assert parsed.targets == (Path("/a"), Path("/b"))
     assert (parsed.level, parsed.remove, parsed.colour) == (3, False, Colour.RED)
     assert parse("--COLOUR", "Blue", "--WAIT", "5m").wait == 300.0
+    assert parse("--PORTS", "3306,3307 65535").ports == (3306, 3307, 65535)
 
 
 def test_a_value_may_begin_with_a_dash_and_unknown_keys_are_skipped() -> None:
@@ -57,6 +59,7 @@ def test_a_value_may_begin_with_a_dash_and_unknown_keys_are_skipped() -> None:
         (["--WAIT", "soon"], "a duration"),
         (["--TARGETS", '["a", 3]'], "--TARGETS"),
         (["--TARGETS", '["a"'], "--TARGETS"),
+        *((["--PORTS", text], "--PORTS") for text in ("0", "65536", "1 1", "x", ",", "²", "[1]")),
         (["--LEVEL"], "--LEVEL has no value"),
         (["stray"], "'stray' is no --KEY"),
     ],
