@@ -6,7 +6,7 @@ import contextlib
 import json
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -172,8 +172,9 @@ class MongoBackup(dump.Plugin):
         return items(given, told)
 
 
-def into(item: manifest.Item, again: Callable[[], Iterator[bytes]], server: dump.Server) -> Result:
+def into(item: manifest.Item, again: dump.Again, server: dump.Server) -> dump.Steps:
     """Restore an archive, or its one database under another name. Raises BackupError."""
+    yield from ()  # it waits for no other item
     if server.until:
         raise ConfigError(f"--until: {item.called} is a dump of its own moment only")
     names = [name for name in item.facts.get("databases", "").split() if name not in _SYSTEM]

@@ -7,23 +7,23 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from tools import plugin, process, stream
+from tools import dump, plugin, process, stream
 from tools.date_str_utils import count
 from tools.errors import BackupError, StoreError
 from tools.result import Result, Status
 
 if TYPE_CHECKING:
-    from mysql_backup import accounts, instance, renamed, replay
+    from mysql_backup import accounts, instance, renamed, replay, views
 else:
     accounts = plugin.load("mysql_backup/accounts.py")
     instance = plugin.load("mysql_backup/instance.py")
     renamed = plugin.load("mysql_backup/renamed.py")
     replay = plugin.load("mysql_backup/replay.py")
+    views = plugin.load("mysql_backup/views.py")
 
 # Errors of MySQL and MariaDB that name a missing database, table, column or routine.
 _ABSENT = re.compile(r"ERROR (?:1049|1054|1146|1305) ")
-# Errors at a view whose definer is missing, or has no right to what it shows.
-_LACKING = re.compile(r"ERROR (?:1142|1143|1356|1370|1449) ")
+_VIEWS = "A view needs all that it names, and its definer: restore other databases and users too."
 
 
 def database(  # noqa: PLR0913  (by name)
@@ -31,19 +31,17 @@ def database(  # noqa: PLR0913  (by name)
     name: str,
     old: str,
     facts: Mapping[str, str],
-    again: Callable[[], Iterator[bytes]],
+    again: dump.Again,
     *,
     overwrite: bool,
     played: replay.Replay | None = None,
-    settle: Callable[[], bool] = lambda: False,
-) -> Result:
+) -> dump.Steps:
     """Load a dump of `old` into the database `name`, which is made where it is missing.
 
     All of the data is read and checked before the server hears of it; where the server then
-    refuses something, a database that was made for it is dropped again. played: the binary
-    logs that follow the dump. settle: makes grants on its tables, which a view may need,
-    and says whether there are any.
-    Raises StoreError, RefusedError.
+    refuses something, a database that was made for it is dropped again. A second step, where
+    there is something for it, makes the views, which may need other databases and grants, and
+    plays the binary logs that follow the dump. Raises StoreError, RefusedError.
     """
     there = name in instance.about(target).databases
     if there and not overwrite and not instance.is_empty(target, name):
@@ -63,30 +61,54 @@ def database(  # noqa: PLR0913  (by name)
     if not there:
         target.rows(f"CREATE DATABASE {instance.quoted(name)}{_charset(facts)}")
     try:
-        try:
-            _loaded(target, again, name)
-        except StoreError as error:
-            if not _LACKING.search(error.hint):
-                raise
-            if not settle():  # the tables are there by now
-                hint = "Restore users and grants too: --item users@PORT beside this one."
-                raise StoreError(str(error), f"{error.hint}\n{hint}") from None
-            _loaded(target, again, name)
-        more = f", {played.play(target, name)} played after it" if played else ""
+        last = views.Views()
+        with stream.closed(again()) as chunks:
+            _load(target, last.withheld(chunks), name)
+        loaded = _loaded(target, name, int(facts.get("size", "0")), warnings)
+        if last.names or played:
+            yield loaded
+            loaded = _completed(target, name, last, played)
     except BaseException:
         if not there:
             with contextlib.suppress(BackupError):
                 target.rows(f"DROP DATABASE {instance.quoted(name)}")
         raise
+    return loaded
+
+
+def _loaded(target: instance.Instance, name: str, size: int, warnings: tuple[str, ...]) -> Result:
     number, rows = instance.counts(target, name)
-    warnings += played.warnings() if played else ()
     return Result(
         Status.INCOMPLETE if warnings else Status.OK,
-        f"{count(number, 'table')}, {count(rows, 'row')} in the database {name}{more}",
+        f"{count(number, 'table')}, {count(rows, 'row')} in the database {name}",
         items=1,
-        bytes=int(facts.get("size", "0")),
+        bytes=size,
         warnings=warnings,
     )
+
+
+def _completed(
+    target: instance.Instance, name: str, last: views.Views, played: replay.Replay | None
+) -> Result:
+    """Make the views and play the binary logs. Raises StoreError, RefusedError."""
+    told: list[str] = []
+    warnings: tuple[str, ...] = ()
+    hint = ""
+    if last.names:
+        said: list[str] = []
+        _load(target, iter([last.text]), name, "--force", notice=said.append)
+        refused = last.refused(said)
+        warnings = tuple(f"the view {view} was refused: {why}" for view, why in refused.items())
+        made = len(last.names) - len(refused)
+        told.append(f"{made} of {count(len(last.names), 'view')}")
+        hint = _VIEWS if refused else ""
+    if played:
+        logs = played.play(target, name)
+        number, rows = instance.counts(target, name)
+        told.append(f"{logs} played: {count(number, 'table')}, {count(rows, 'row')} now")
+        warnings += played.warnings()
+    status = Status.INCOMPLETE if warnings else Status.OK
+    return Result(status, ", ".join(told), hint, warnings=warnings)
 
 
 def _charset(facts: Mapping[str, str]) -> str:
@@ -98,18 +120,28 @@ def _charset(facts: Mapping[str, str]) -> str:
     return found
 
 
-def users(
-    target: instance.Instance, again: Callable[[], Iterator[bytes]], *, settled: bool
-) -> Result:
+def users(target: instance.Instance, again: dump.Again) -> dump.Steps:
     """Users and grants; those that are there keep their passwords.
 
     A grant on a table or routine that is not there is refused by the server: it is made once
-    more when the databases are there (settled), and is a warning then. Raises StoreError where
-    anything else is refused; what can be made is made all the same.
+    more when the databases are there, and is a warning then. Raises StoreError where anything
+    else is refused; what can be made is made all the same.
     """
     instance.about(target)
     with stream.closed(again()) as chunks:
         stream.drained(chunks)
+    _granted(target, again)
+    ((number,),) = target.rows("SELECT COUNT(*) FROM mysql.user")
+    yield Result(Status.OK, f"{number} users and roles on the server now", items=1)
+    absent = _granted(target, again)
+    warnings = tuple(f"a grant was refused: {line}" for line in absent)
+    status = Status.INCOMPLETE if absent else Status.OK
+    told = f"all grants but {len(absent)}" if absent else "all grants"
+    return Result(status, told, warnings=warnings)
+
+
+def _granted(target: instance.Instance, again: dump.Again) -> list[str]:
+    """Make users and grants; what the server said of grants on what is not there."""
     said: list[str] = []
     with stream.closed(again()) as chunks:
         _load(target, accounts.kept(chunks), "mysql", "--force", notice=said.append)
@@ -118,19 +150,7 @@ def users(
     if len(absent) < len(refused):
         first, *rest = [line for line in refused if line not in absent]
         raise StoreError(f"users and grants: {first}", "\n".join(rest))
-    ((number,),) = target.rows("SELECT COUNT(*) FROM mysql.user")
-    told = f"{number} users and roles on the server now"
-    if not settled:
-        return Result(Status.OK, told, items=1)
-    warnings = tuple(f"a grant was refused: {line}" for line in absent)
-    missing = f", but for {count(len(absent), 'grant')}" if absent else ""
-    status = Status.INCOMPLETE if absent else Status.OK
-    return Result(status, f"{told}, with their grants{missing}", warnings=warnings)
-
-
-def _loaded(target: instance.Instance, again: Callable[[], Iterator[bytes]], name: str) -> None:
-    with stream.closed(again()) as chunks:
-        _load(target, chunks, name)
+    return absent
 
 
 def _load(

@@ -25,6 +25,7 @@ _HISTORY = (10, 11)  # of MariaDB: the first that dumps the history of versioned
 _HEAD = 1 << 16  # bytes in which the position stands
 _POSITION = re.compile(rb"(?:MASTER|SOURCE)_LOG_FILE='([^']+)', (?:MASTER|SOURCE)_LOG_POS=(\d+)")
 # A table that was altered, truncated, renamed or dropped while it was dumped (RELIABILITY M5).
+_CALLED = re.compile(r"execute command denied .* for routine '(.+)'")
 _CHANGED = re.compile(r"\b(?:1412|1146|1932|1051)\b")
 
 
@@ -101,7 +102,11 @@ class Dumps:
         except SourceError as error:
             if any(_CHANGED.search(line) for line in said):
                 raise RetryError(f"{what} was altered while it was dumped", error.hint) from None
-            raise SourceError(f"{what}: {error}", error.hint) from None
+            hint = error.hint
+            for found in filter(None, map(_CALLED.search, said)):
+                hint += f"\nA view calls it: GRANT EXECUTE ON FUNCTION {found[1]} TO the user, "
+                hint += "or name the view in EXCLUDE_TABLE."
+            raise SourceError(f"{what}: {error}", hint) from None
 
     def tables(self, database: str) -> instance.Tables:
         """The tables of a database."""

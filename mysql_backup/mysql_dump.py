@@ -13,7 +13,7 @@ if __name__ == "__main__":  # spawned by path: look from the root, not from this
     venv.enter()
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -145,32 +145,22 @@ def test(options: Options) -> tuple[str, ...]:
     return tuple(said)
 
 
-def into(item: manifest.Item, again: Callable[[], Iterator[bytes]], server: dump.Server) -> Result:
+def into(item: manifest.Item, again: dump.Again, server: dump.Server) -> dump.Steps:
     """Restore an item into a server. Raises BackupError."""
-    target = _target(server)
+    client = _client(_CLIENTS[0])
+    target = instance.Instance(client, server.credentials, server.port, server.host, server.user)
+    steps: dump.Steps
     if item.kind == dumps.USERS:
-        found: Result = back.users(target, again, settled=False)
-        return found
+        steps = back.users(target, again)
+        return (yield from steps)
     old = item.name.partition("/")[2]
     name = server.database or old
     facts = {**item.facts, "size": str(item.size or 0)}
     played = replay.Replay(item, server.until, server.following()) if server.until else None
-    loaded: Result = back.database(
-        target, name, old, facts, again,
-        overwrite=server.overwrite, played=played, settle=server.settle,
-    )  # fmt: skip
-    return loaded
-
-
-def settle(again: Callable[[], Iterator[bytes]], server: dump.Server) -> Result:
-    """Make the grants that name tables, when the databases are there. Raises BackupError."""
-    found: Result = back.users(_target(server), again, settled=True)
-    return found
-
-
-def _target(server: dump.Server) -> instance.Instance:
-    client = _client(_CLIENTS[0])
-    return instance.Instance(client, server.credentials, server.port, server.host, server.user)
+    steps = back.database(
+        target, name, old, facts, again, overwrite=server.overwrite, played=played
+    )
+    return (yield from steps)
 
 
 if __name__ == "__main__":

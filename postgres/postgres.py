@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -83,8 +83,9 @@ class PostgresBackup(dump.Plugin):
         return items(given, told)
 
 
-def into(item: manifest.Item, again: Callable[[], Iterator[bytes]], server: dump.Server) -> Result:
+def into(item: manifest.Item, again: dump.Again, server: dump.Server) -> dump.Steps:
     """Restore an item into a server. Raises BackupError."""
+    yield from ()  # no item waits for another
     if server.until:
         raise ConfigError(
             f"--until: {item.called} is a dump of its own moment only",

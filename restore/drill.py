@@ -80,6 +80,7 @@ class _Drill:
     config: str
     run: Manifest
     troubles: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     restored: int = 0
     asserted: int = 0
     size: int = 0
@@ -96,7 +97,14 @@ class _Drill:
             steps = {step["name"]: step for step in json.loads(out)["sections"]}
             failed = [name for name, step in steps.items() if step["status"] == "failed"]
             self.troubles += [f"{name}: {steps[name]['message']}" for name in failed]
-            came = [item for item in items if steps[item.called]["status"] != "failed"]
+            self.warnings += [
+                f"{name}: {line}" for name in steps for line in steps[name]["warnings"]
+            ]
+            came = [
+                item
+                for item in items
+                if item.called not in failed and f"{server.REST} {item.called}" not in failed
+            ]
         except (ValueError, KeyError, TypeError):
             raise BackupError("restore.py gave no result", out.decode("utf-8", "replace")) from None
         self.restored += len(came)
@@ -147,6 +155,8 @@ def work(options: Options) -> Result:
         return Result(Status.FAILED, what, hint, warnings=tuple(rest))
     told = f"run {drill.run.run_id}: {count(drill.restored, 'item')}"
     told += f", {count(drill.asserted, 'assertion')}"
+    if drill.warnings:
+        told += f", {count(len(drill.warnings), 'warning')} ({drill.warnings[0]})"
     facts = {"time": time.time(), "text": f"{told}, {manifest.now()}", "wanted": wanted}
     with filesystem_handling.staged(memory) as temporary:
         temporary.write_text(json.dumps(facts), encoding="utf-8")

@@ -13,6 +13,7 @@ if __name__ == "__main__":  # spawned by path: look from the root, not from this
     venv.enter()
 
 import argparse
+import contextlib
 import dataclasses
 import functools
 import json
@@ -234,9 +235,10 @@ class _Session:
             if not given.path and (warning := target.tight(given.destination, size)):
                 terminal.say(f"warning: {warning}", error=True)
         with terminal.watcher(quiet=given.json) as watcher:
-            left = [item for item in items if given.to_host and server.settles(item)]
-            steps = self._steps(items, functools.partial(self._restored, run, left), watcher)
-            steps += self._steps(left, functools.partial(self._settled, run), watcher, "grants")
+            if given.to_host:
+                steps = self._into_server(run, items, watcher)
+            else:
+                steps = self._steps(items, functools.partial(self._restored, run), watcher)
         matched = any(step.result.items or not step.result.status.stored for step in steps)
         if given.path and not matched:
             raise ConfigError(
@@ -245,33 +247,39 @@ class _Session:
             )
         return self._ended(run.manifest, steps)
 
-    def _restored(
-        self,
-        run: reading.Run,
-        left: Sequence[Item],
-        item: Item,
-        advance: Callable[[int], None],
-    ) -> Result:
-        """One item, made where nobody looks and moved into place when all of it is whole.
+    def _into_server(
+        self, run: reading.Run, items: Sequence[Item], watcher: Watcher | None
+    ) -> list[Step]:
+        """Items into a server: each makes its next step when all others have made theirs."""
+        advance = watcher.advance if watcher else lambda _size: None
+        with contextlib.ExitStack() as stack:
+            going: dict[str, Iterator[Result]] = {}
+            for item in items:
+                again = functools.partial(reading.plain, run, item, self.origin.undo, advance)
+                following = functools.partial(self._stored, item.section, run.manifest.run_id)
+                made = server.into(item, again, self.given, following)
+                going[item.called] = stack.enter_context(contextlib.closing(made))
+            waiting: list[Item] = []
 
-        left: what is settled at the end, of a server.
-        """
+            def step(item: Item, _advance: Callable[[int], None]) -> Result:
+                try:
+                    result = next(going[item.called])
+                except StopIteration as ended:
+                    last: Result = ended.value
+                    return last
+                waiting.append(item)
+                return result
+
+            steps = self._steps(items, step, watcher)
+            while waiting:
+                left, waiting = waiting, []
+                steps += self._steps(left, step, watcher, server.REST)
+        return steps
+
+    def _restored(self, run: reading.Run, item: Item, advance: Callable[[int], None]) -> Result:
+        """One item, made where nobody looks and moved into place when all of it is whole."""
         given = self.given
-
-        def again() -> Iterator[bytes]:
-            found: Iterator[bytes] = reading.plain(run, item, self.origin.undo, advance)
-            return found
-
-        if given.to_host:
-            following = functools.partial(self._stored, item.section, run.manifest.run_id)
-
-            def settle() -> bool:
-                for one in left:
-                    self._settled(run, one, lambda _size: None)
-                return bool(left)
-
-            loaded: Result = server.into(item, again, given, following, settle)
-            return loaded
+        again = functools.partial(reading.plain, run, item, self.origin.undo, advance)
         goal = given.destination / target.place_of(item)
         with target.staging(given.destination, overwrite=given.overwrite) as staging:
             place = staging / target.place_of(item)
@@ -298,12 +306,6 @@ class _Session:
             bytes=found.size,
             warnings=warnings,
         )
-
-    def _settled(self, run: reading.Run, item: Item, advance: Callable[[int], None]) -> Result:
-        """What could not be restored of an item before all else was there."""
-        again = functools.partial(reading.plain, run, item, self.origin.undo, advance)
-        result: Result = server.settle(item, again, self.given)
-        return result
 
     def _stored(self, section: str, first: str) -> Iterator[Following]:
         """The items of a section in all runs from this one on, oldest run first."""

@@ -7,10 +7,11 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 
 from tools import house, plugin
-from tools.dump import Again, Following, Server
+from tools.dump import Again, Following, Server, Steps
 from tools.errors import ConfigError
 from tools.manifest import Item, ManifestError
-from tools.result import Result
+
+REST = "rest of"  # begins the name of an item's later steps
 
 
 def check(given: argparse.Namespace) -> None:
@@ -70,28 +71,15 @@ def into(
     again: Again,
     given: argparse.Namespace,
     following: Callable[[], Iterator[Following]],
-    settle: Callable[[], bool],
-) -> Result:
+) -> Steps:
     """Restore one item into the server. Raises BackupError or OSError."""
     with told(item):
         module = plugin.load(house.restores(item.kind))
-        result: Result = module.into(item, again, _server(given, following, settle))
-        return result
+        steps: Steps = module.into(item, again, _server(given, following))
+        return (yield from steps)
 
 
-def settle(item: Item, again: Again, given: argparse.Namespace) -> Result:
-    """What is left of an item when all else is there. Raises BackupError or OSError."""
-    with told(item):
-        module = plugin.load(house.settles(item.kind))
-        result: Result = module.settle(again, _server(given))
-        return result
-
-
-def _server(
-    given: argparse.Namespace,
-    following: Callable[[], Iterator[Following]] = lambda: iter(()),
-    settle: Callable[[], bool] = lambda: False,
-) -> Server:
+def _server(given: argparse.Namespace, following: Callable[[], Iterator[Following]]) -> Server:
     """What was said of the server."""
     return Server(
         host=given.to_host,
@@ -103,13 +91,7 @@ def _server(
         until=given.until,
         tablespaces=not given.no_tablespaces,
         following=following,
-        settle=settle,
     )
-
-
-def settles(item: Item) -> bool:
-    """Whether a part of an item waits until all else of a restore is there."""
-    return bool(house.settles(item.kind))
 
 
 def is_shared(item: Item) -> bool:

@@ -10,7 +10,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +23,9 @@ from tools.stream import Chunks
 T = TypeVar("T")
 
 Again = Callable[[], Iterator[bytes]]  # the data of a stored item, once more from its beginning
+# A restore into a server: yields what came of a step where the other items go first; returns
+# what came of the last. Closed early, it leaves nothing.
+Steps = Generator[Result, None, Result]
 _SCRATCH = ".dump-"  # begins the name of a private folder; the number of its process follows
 _TAIL = 4096  # bytes in which the end mark of a dump must stand (RELIABILITY M2, P1)
 
@@ -46,7 +49,6 @@ class Server:
     until:       how far logs are played after the dump; "" for not at all
     tablespaces: tables into those that they were in (PostgreSQL)
     following:   where these logs are found, oldest first
-    settle:      makes the grants that wait for a database; False where they are not restored too
     """
 
     host: str
@@ -58,7 +60,6 @@ class Server:
     until: str = ""
     tablespaces: bool = True
     following: Callable[[], Iterator[Following]] = lambda: iter(())
-    settle: Callable[[], bool] = lambda: False
 
 
 def ended_by(chunks: Chunks, mark: bytes, what: str) -> Iterator[bytes]:

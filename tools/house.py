@@ -86,11 +86,6 @@ def restores(kind: str) -> str:
     return _SERVERS.get(kind, "")
 
 
-def settles(kind: str) -> str:
-    """The module whose `settle` ends the restore of a kind of item; "" where it is one step."""
-    return _SERVERS[kind] if kind == "mysql-users" else ""
-
-
 # What lays out items in a folder of their own, by their kind: its `laid_out`.
 _FOLDERS = {
     "mysql-physical": "mysql_backup/mysql_xtrabackup.py",

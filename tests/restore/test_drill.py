@@ -143,11 +143,16 @@ def test_databases_into_throwaway_servers(tmp_path: Path) -> None:
     maria, postgres = MariaDB(), Postgres()
     try:
         maria.sql("CREATE DATABASE shop; CREATE TABLE shop.t (n INT, at DATETIME)")
-        maria.sql("INSERT INTO shop.t VALUES (1, NOW()), (2, NOW())")
+        maria.sql("INSERT INTO shop.t VALUES (1, NOW()), (2, NOW()); CREATE DATABASE other")
+        maria.sql("CREATE TABLE other.u (i INT); CREATE VIEW shop.v AS SELECT * FROM other.u")
         postgres.sql("CREATE DATABASE app; CREATE ROLE clerk")
         postgres.sql("CREATE TABLE t AS SELECT 1 AS n; GRANT SELECT ON t TO clerk", "app")
         mysql = {"ACTION": "execute", "NAME": "mysql_backup", "EXECUTABLE": "mysql_dump.py"}
-        login = {"MY_INSTANCES": str(maria.port), "CREDENTIAL_PATH": str(maria.credentials)}
+        login = {
+            "EXCLUDE_DB": "oth*",
+            "MY_INSTANCES": str(maria.port),
+            "CREDENTIAL_PATH": str(maria.credentials),
+        }
         pg = {"ACTION": "load", "FROM": "postgres", "FILENAME": "postgres"}
         where = {"HOST": "127.0.0.1", "PORT": str(postgres.port), "USER": "postgres"}
         where["PASSFILE"] = str(postgres.pgpass)
@@ -171,7 +176,8 @@ def test_databases_into_throwaway_servers(tmp_path: Path) -> None:
     system.configure({**sections, "DRILL": drill(ASSERTIONS=asserted, EVERY="0s")}, STREAM="True")
     said = section(system.result("--only", "DRILL"))
     assert said["status"] == "ok", said
-    assert "4 assertions" in said["message"]
+    assert "4 assertions, 1 warning (rest of " in said["message"]
+    assert "the view v was refused: ERROR 1146" in said["message"]
     asserted[app].append("SELECT count(*) FROM t WHERE n > 1")
     system.configure({**sections, "DRILL": drill(ASSERTIONS=asserted, EVERY="0s")}, STREAM="True")
     said = section(system.result("--only", "DRILL"))
