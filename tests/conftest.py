@@ -13,6 +13,7 @@ import pytest
 
 from tests.brt import ReportServer
 from tests.servers import search_path
+from tests.system import System
 
 # No test is timed: a machine under load is slow, and that is no failure.
 hypothesis.settings.register_profile(
@@ -59,6 +60,12 @@ def server() -> Iterator[ReportServer]:
     opened = ReportServer()
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> System:
+    """Folders and a config of a backup; a file may have its own."""
+    return System(tmp_path)
 
 
 def missing(name: str) -> str:

@@ -20,11 +20,6 @@ from tools import run
 SHELL_SIGNS = "a b  c'd\"e$(id)`id`;|&<>*?[x]{y}~!#%^\\n\\ -x --Y =\t$HOME é"
 
 
-@pytest.fixture
-def system(tmp_path: Path) -> System:
-    return System(tmp_path)
-
-
 def dead(process_id: int) -> bool:
     """Whether a process has ended (a zombie has)."""
     try:

@@ -31,11 +31,6 @@ while (read(STDIN, my $part, 65536)) {
 """
 
 
-@pytest.fixture
-def system(tmp_path: Path) -> System:
-    return System(tmp_path)
-
-
 def below(out: Path, source: Path, section: str = "FILESET") -> Path:
     return out / section / source.relative_to("/")
 

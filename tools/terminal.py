@@ -135,7 +135,7 @@ def render(outcome: Outcome, delivery: str, *, as_json: bool) -> int:
         _rich_table(outcome)
     for line in outcome.troubles():
         say(f"{'warning' if outcome.status.stored else 'error'}: {line}", error=True)
-    for hint in (outcome.hint, *(step.result.hint for step in outcome.steps)):
+    for hint in dict.fromkeys((outcome.hint, *(step.result.hint for step in outcome.steps))):
         if hint:
             say(f"hint: {hint}", error=True)
     if delivery in ("kept", "lost"):

@@ -59,11 +59,6 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mongo:
     return made
 
 
-@pytest.fixture
-def system(tmp_path: Path) -> System:
-    return System(tmp_path)
-
-
 def configure(system: System, server: Mongo, stream: str = "True", **parameters: Any) -> None:
     whole = system.whole()
     del whole["FILESET"]

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import tarfile
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,19 +14,6 @@ from tests.servers import MariaDB, MySQL
 from tests.system import System, execute
 
 pytestmark = pytest.mark.needs("mariadbd", "mariadb-dump")
-
-
-@pytest.fixture
-def server() -> Iterator[MariaDB]:
-    """One for each test: they purge and reset its logs."""
-    started = MariaDB()
-    yield started
-    started.stop()
-
-
-@pytest.fixture
-def system(tmp_path: Path) -> System:
-    return System(tmp_path)
 
 
 def backed_up(system: System, code: int = 0) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -46,11 +45,6 @@ def server() -> Iterator[MySQL]:
     started = MySQL()
     yield started
     started.stop()
-
-
-@pytest.fixture
-def system(tmp_path: Path) -> System:
-    return System(tmp_path)
 
 
 def shop(server: MySQL, name: str = "shop") -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -32,19 +30,6 @@ GRANT SELECT ON shop.w TO zoe@localhost;
 REMOVED = """\
 DROP DATABASE shop; DROP ROLE clerk; DROP USER zoe@localhost, 'odd `name'@localhost;
 """
-
-
-@pytest.fixture
-def server() -> Iterator[MariaDB]:
-    """One for each test: they make and drop accounts."""
-    started = MariaDB()
-    yield started
-    started.stop()
-
-
-@pytest.fixture
-def system(tmp_path: Path) -> System:
-    return System(tmp_path)
 
 
 def grants(server: MariaDB) -> list[list[str]]:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from tests.mysql_backup.test_binlogs import backed_up, runs, write
@@ -41,18 +38,6 @@ SHOW CREATE VIEW b.v; SHOW CREATE TABLE a.t; SHOW CREATE TABLE b.parts; SHOW CRE
 REMOVED = "SET foreign_key_checks = 0; DROP DATABASE a; DROP DATABASE b;"
 
 
-@pytest.fixture
-def server() -> Iterator[MariaDB]:
-    started = MariaDB()
-    yield started
-    started.stop()
-
-
-@pytest.fixture
-def system(tmp_path: Path) -> System:
-    return System(tmp_path)
-
-
 @pytest.mark.needs("mariadbd", "mariadb-dump")
 @pytest.mark.fault("views of two databases that need each other", "both come back")
 def test_of_databases_that_need_each_other(system: System, server: MariaDB) -> None:
@@ -66,6 +51,9 @@ def test_of_databases_that_need_each_other(system: System, server: MariaDB) -> N
     assert f"rest of MYSQL/{server.port}/a" in text
     assert "3 of 3 views" in text
     assert server.sql(ASKED) == before
+    text = system.restore("--restore", "latest", *to(server), code=1)
+    assert text.count("is not empty, and nothing is overwritten") == 4  # table and errors
+    assert text.count("hint: Name another one") == 1
 
 
 @pytest.mark.needs("mariadbd", "mariadb-dump")

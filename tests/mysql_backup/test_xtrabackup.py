@@ -28,11 +28,6 @@ def server() -> Iterator[MariaDB]:
     started.stop()
 
 
-@pytest.fixture
-def system(tmp_path: Path) -> System:
-    return System(tmp_path)
-
-
 def configure(system: System, server: MariaDB, stream: str = "True", **more: Any) -> None:
     whole = system.whole()
     del whole["FILESET"]

@@ -129,11 +129,6 @@ def test_odd_names_are_percent_encoded() -> None:
 # --- what a staged run knows of its files
 
 
-@pytest.fixture
-def system(tmp_path: Path) -> System:
-    return System(tmp_path)
-
-
 def items(system: System) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = system.manifest()["items"]
     return found
