@@ -65,7 +65,7 @@ def database(  # noqa: PLR0913  (by name)
         with stream.closed(again()) as chunks:
             _load(target, last.withheld(chunks), name)
         loaded = _loaded(target, name, int(facts.get("size", "0")), warnings)
-        if last.names or played:
+        if last.text or played:
             yield loaded
             loaded = _completed(target, name, last, played)
     except BaseException:
@@ -94,7 +94,7 @@ def _completed(
     told: list[str] = []
     warnings: tuple[str, ...] = ()
     hint = ""
-    if last.names:
+    if last.text:
         said: list[str] = []
         _load(target, iter([last.text]), name, "--force", notice=said.append)
         refused = last.refused(said)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import re
 from collections.abc import Iterable, Iterator
 
@@ -40,25 +41,28 @@ class Views:
     @property
     def names(self) -> list[str]:
         """What the views are called."""
-        return [_name(found) for found in _VIEW.finditer(self.text)]
+        return [name for _, name in self._places()]
+
+    def _places(self) -> Iterator[tuple[int, str]]:
+        """The line at which each view begins, counted from 1, and its name."""
+        line, at = 1, 0
+        for found in _VIEW.finditer(self.text):
+            line += self.text.count(b"\n", at, found.start())
+            at = found.start()
+            name = found[1].replace(b"``", b"`").replace(b"\n-- ", b"\n")
+            yield line, name.decode("utf-8", "replace")
 
     def refused(self, said: Iterable[str]) -> dict[str, str]:
         """Which views a client could not make, and why, from all that it said.
 
         Raises StoreError where it says an error of its own: the server is gone, say.
         """
+        places = list(self._places())
         why: dict[str, str] = {}
         for error in (line for line in said if line.startswith("ERROR")):
             found = _ERROR.match(error)
-            if found is None or int(found["number"]) in _CLIENT:
+            if not places or found is None or int(found["number"]) in _CLIENT:
                 raise StoreError("the views could not be made", error)
-            name = ""
-            for view in _VIEW.finditer(self.text):
-                if self.text.count(b"\n", 0, view.start()) < int(found["line"]):
-                    name = _name(view)
-            why.setdefault(name, error)
+            last = bisect.bisect(places, int(found["line"]), key=lambda place: place[0]) - 1
+            why.setdefault(places[last][1], error)
         return why
-
-
-def _name(found: re.Match[bytes]) -> str:
-    return found[1].replace(b"``", b"`").decode("utf-8", "replace")

@@ -28,12 +28,14 @@ INSERT INTO b.t VALUES (1, 1);
 CREATE TABLE a.u (r INT, FOREIGN KEY (r) REFERENCES b.t (i)); INSERT INTO a.u VALUES (1);
 CREATE FUNCTION b.f() RETURNS INT DETERMINISTIC RETURN 7;
 CREATE VIEW a.`v``1` AS SELECT i FROM b.t; CREATE VIEW b.v AS SELECT i FROM a.`v``1`;
+CREATE VIEW a.`line\nbreak` AS SELECT 8 AS n;
 CREATE VIEW a.called AS SELECT b.f() AS f; CREATE VIEW a.above AS SELECT i FROM b.v;
 """
 ASKED = """\
 SELECT i, twice, thrice, hidden, j, words, ST_AsText(place) FROM a.t ORDER BY i;
 SELECT * FROM b.parts PARTITION (q); SELECT * FROM a.above; SELECT * FROM a.called;
-SHOW CREATE VIEW b.v; SHOW CREATE TABLE a.t; SHOW CREATE TABLE b.parts; SHOW CREATE TABLE a.u;
+SELECT * FROM a.`line\nbreak`; SHOW CREATE VIEW b.v;
+SHOW CREATE TABLE a.t; SHOW CREATE TABLE b.parts; SHOW CREATE TABLE a.u;
 """
 REMOVED = "SET foreign_key_checks = 0; DROP DATABASE a; DROP DATABASE b;"
 
@@ -49,7 +51,7 @@ def test_of_databases_that_need_each_other(system: System, server: MariaDB) -> N
     server.sql(REMOVED)
     text = system.restore("--restore", "latest", *to(server))
     assert f"rest of MYSQL/{server.port}/a" in text
-    assert "3 of 3 views" in text
+    assert "4 of 4 views" in text
     assert server.sql(ASKED) == before
     text = system.restore("--restore", "latest", *to(server), code=1)
     assert text.count("is not empty, and nothing is overwritten") == 4  # table and errors
@@ -68,7 +70,7 @@ def test_of_what_is_not_there(system: System, server: MariaDB) -> None:
     assert "the view v`1 was refused: ERROR 1146" in text
     assert "the view called was refused: ERROR 1305" in text
     assert "A view needs all that it names" in text
-    assert server.sql("SHOW TABLES", "a") == "t\nu\n"  # no stand-in is left
+    assert server.sql("SHOW TABLES", "a") == "line\\nbreak\nt\nu\n"  # no stand-in is left
     system.restore("--restore", "latest", "--item", "a", "--item", "b", *to(server, "--overwrite"))
     assert server.sql("SELECT i FROM a.above") == "1\n"
 
@@ -113,7 +115,8 @@ INSERT INTO `t` VALUES ('\\n-- Final view structure for view `t`');
 /*!50001 VIEW `v` AS select 1 */;
 /*!50001 SET character_set_client      = @saved_cs_client */;
 --
--- Final view structure for view `w ``2`
+-- Final view structure for view `w
+-- ``2`
 --
 
 /*!50001 VIEW `w ``2` AS select 1 */;
@@ -128,12 +131,12 @@ def test_they_are_withheld(size: int) -> None:
     found = views.Views()
     head = found.withheld(DUMP[at : at + size] for at in range(0, len(DUMP), size))
     assert b"".join(head) == DUMP[: DUMP.index(b"-- Final view structure for view `v`")]
-    assert found.names == ["v", "w `2"]
+    assert found.names == ["v", "w\n`2"]
     assert b"@saved" in found.text
     assert b"@OLD" not in found.text
-    first, second = (f"ERROR 1146 (42S02) at line {line}: No" for line in (5, 11))
+    first, second = (f"ERROR 1146 (42S02) at line {line}: No" for line in (5, 12))
     assert found.refused(["a note", first, first]) == {"v": first}
-    assert found.refused([first, second]) == {"v": first, "w `2": second}
+    assert found.refused([first, second]) == {"v": first, "w\n`2": second}
     with pytest.raises(StoreError, match="the views could not be made"):
         found.refused(["ERROR 2013 (HY000) at line 5: Lost connection to server during query"])
 
