@@ -17,12 +17,13 @@ from tools.errors import BackupError, ConfigError, StoreError
 from tools.result import Result, Status
 
 if TYPE_CHECKING:
-    from postgres import cluster
+    from postgres import cluster, refused
 else:
     cluster = plugin.load("postgres/cluster.py")
+    refused = plugin.load("postgres/refused.py")
 
 _PROVIDERS = {"i": "ICU", "b": "BUILTIN"}  # pg_database.datlocprovider; "c" is the old way
-_NO_TABLESPACE = re.compile(r'[Tt]ablespace "(.*)" does not exist')
+_NO_TABLESPACE = re.compile(r'(?:tablespace|"default_tablespace":) "(.*?)"')
 _HEAD = 64 << 20  # bytes of a dump in which its list stands
 # Headers of what a dump says of the database itself, and the name in such a statement.
 _OF_DATABASE = re.compile(
@@ -47,7 +48,8 @@ def database(
     """Load a dump into the database `name`, its tables into their tablespaces where wanted.
 
     It is loaded into a new one with a name of its own, and renamed at the end: on any failure
-    nothing is left, and what was there is as it was. Raises StoreError, ConfigError.
+    nothing is left, and what was there is as it was. What needs a role or an extension that this
+    server lacks is left out and said; rows never are. Raises StoreError, ConfigError.
     """
     if name == target.maintenance:  # nobody may be in it when it is renamed
         target = dataclasses.replace(target, maintenance="template1")
@@ -59,13 +61,14 @@ def database(
         )
     new, old = (f"nc_{word}_{uuid.uuid4().hex[:12]}" for word in ("new", "old"))
     try:
-        warnings = _loaded(target, new, facts, again, tablespaces=tablespaces)
+        said, warnings = _loaded(target, new, facts, again, tablespaces=tablespaces)
         with _away(target, name, old if there else ""):
             target.sql(_renamed(new, name))
     except BaseException:
         with contextlib.suppress(BackupError):
             target.sql(f"DROP DATABASE IF EXISTS {cluster.identifier(new)}")
         raise
+    warnings += said.warnings()
     warnings += (*_owned(target, name, facts), *_properties(target, name, again))
     if there:
         target.sql(f"DROP DATABASE {cluster.identifier(old)}")
@@ -73,6 +76,7 @@ def database(
     return Result(
         Status.INCOMPLETE if warnings else Status.OK,
         f"{count(number, 'table')}, {count(rows, 'row')} in the database {name}",
+        said.hint(),
         items=1,
         bytes=int(facts.get("size", "0")),
         warnings=warnings,
@@ -160,10 +164,10 @@ def _loaded(
     again: Callable[[], Iterator[bytes]],
     *,
     tablespaces: bool,
-) -> tuple[str, ...]:
+) -> tuple[refused.Refused, tuple[str, ...]]:
     """Make the database `name` and load the dump into it; where a tablespace is missing, without.
 
-    Gives a warning of that. Raises StoreError.
+    Gives what was left out, and a warning of the tablespace. Raises StoreError.
     """
     made = f"CREATE DATABASE {cluster.identifier(name)} TEMPLATE template0{_made(facts)}"
     warnings: tuple[str, ...] = ()
@@ -172,7 +176,7 @@ def _loaded(
         try:
             target.sql(made + (f" TABLESPACE {own}" if own and tablespaces else ""))
             with stream.closed(again()) as chunks:
-                _load(target, chunks, name, *([] if tablespaces else ["--no-tablespaces"]))
+                said = _load(target, chunks, name, *([] if tablespaces else ["--no-tablespaces"]))
         except BackupError as error:
             missing = _NO_TABLESPACE.search(error.hint)
             if not (tablespaces and missing):
@@ -181,13 +185,24 @@ def _loaded(
             tablespaces = False
             target.sql(f"DROP DATABASE IF EXISTS {cluster.identifier(name)}")
         else:
-            return warnings
+            return said, warnings
 
 
-def _load(target: cluster.Cluster, chunks: Iterator[bytes], name: str, *more: str) -> None:
+def _load(
+    target: cluster.Cluster, chunks: Iterator[bytes], name: str, *more: str
+) -> refused.Refused:
     program = target.programs.beside("pg_restore")
     where = [*target.words(), f"--dbname={cluster.conninfo(name)}"]
-    words = [program, "--exit-on-error", *more, *where]
+    said = refused.Refused()
     stream.drained(
-        process.output(words, given=chunks, env=target.environment(), failure=StoreError)
+        process.output(
+            [program, *more, *where],
+            given=said.watched(chunks),
+            allowed=said.went_on,
+            notice=said.take,
+            env=target.environment(),
+            failure=StoreError,
+        )
     )
+    said.judge()
+    return said

@@ -1,0 +1,145 @@
+"""What a server refuses of a dump: left out and said, unless rows would be lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.postgres.test_postgres import configure, to
+from tests.servers import Postgres
+from tests.system import System
+from tools import plugin
+from tools.errors import StoreError
+
+refused = plugin.load("postgres/refused.py")
+MADE = """\
+CREATE TABLE t (id serial PRIMARY KEY, v text); INSERT INTO t (v) VALUES ('a'), ('b');
+ALTER TABLE t OWNER TO clerk; GRANT SELECT ON t TO boss;
+CREATE POLICY p ON t TO boss USING (true); CREATE INDEX i ON t (v);
+CREATE FUNCTION total() RETURNS bigint LANGUAGE sql AS 'SELECT count(*) FROM public.t';
+CREATE MATERIALIZED VIEW m AS SELECT total() AS n;
+CREATE OR REPLACE FUNCTION total() RETURNS bigint LANGUAGE sql AS 'SELECT count(*) FROM t';
+SELECT lo_from_bytea(4711, 'abc');
+"""
+ROWS = "SELECT id, v FROM t ORDER BY id; SELECT nextval('t_id_seq'); SELECT lo_get(4711)"
+
+
+@pytest.fixture
+def server() -> Iterator[Postgres]:
+    started = Postgres()
+    started.sql("CREATE ROLE clerk; CREATE ROLE boss; CREATE DATABASE app")
+    started.sql(MADE, "app")
+    yield started
+    started.stop()
+
+
+@pytest.fixture
+def other() -> Iterator[Postgres]:
+    """A server without these roles."""
+    started = Postgres()
+    yield started
+    started.stop()
+
+
+def databases(server: Postgres) -> str:
+    return server.sql("SELECT datname FROM pg_database WHERE NOT datistemplate ORDER BY 1")
+
+
+@pytest.mark.needs("initdb", "postgres", "pg_dump")
+@pytest.mark.fault("roles that the server lacks", "exit 3, each is named; every row is there")
+def test_without_the_roles(system: System, server: Postgres, other: Postgres) -> None:
+    configure(system, server)
+    assert system.result()["exit_code"] == 0
+    text = system.restore("--restore", "latest", "--item", "app", *to(other), code=3)
+    assert 'role "clerk" does not exist: ALTER TABLE public.t OWNER TO clerk; and 1 more' in text
+    assert 'role "boss" does not exist: CREATE POLICY p ON public.t TO boss' in text
+    assert 'relation "t" does not exist: REFRESH MATERIALIZED VIEW public.m;' in text
+    assert "Roles come with --item roles@PORT" in text
+    assert other.sql(ROWS, "app") == server.sql(ROWS, "app")
+    assert other.sql("SELECT to_regclass('i')", "app") == "i\n"
+    text = system.restore("--restore", "latest", *to(other, "--overwrite"), code=3)
+    assert "clerk" not in text
+    assert "REFRESH MATERIALIZED VIEW" in text
+
+
+@pytest.mark.needs("initdb", "postgres", "pg_dump")
+def test_by_a_role_that_may_little(system: System, server: Postgres, other: Postgres) -> None:
+    """As on servers that somebody else keeps."""
+    configure(system, server)
+    assert system.result()["exit_code"] == 0
+    other.sql("CREATE ROLE low LOGIN CREATEDB PASSWORD 'low'")
+    other.pgpass.write_text(f"127.0.0.1:{other.port}:*:low:low\n")
+    where = ("--to-host", "127.0.0.1", "--to-port", str(other.port), "--to-user", "low")
+    words = ("--item", "app", *where, "--to-credentials", str(other.pgpass))
+    text = system.restore("--restore", "latest", *words, code=3)
+    assert "its owner was postgres" in text
+    assert other.sql(ROWS, "app") == server.sql(ROWS, "app")
+    assert databases(other) == "app\npostgres\n"
+
+
+@pytest.mark.needs("initdb", "postgres", "pg_dump")
+@pytest.mark.fault("rows that the server refuses", "exit 1, the table is named, nothing is left")
+def test_no_row_is_lost(system: System, server: Postgres, other: Postgres) -> None:
+    server.sql(
+        """CREATE FUNCTION small(i int) RETURNS bool LANGUAGE sql
+        AS 'SELECT i <= (SELECT max(id) FROM t)';
+        CREATE TABLE checked (i int CHECK (small(i))); INSERT INTO checked VALUES (1)""",
+        "app",
+    )
+    configure(system, server)
+    assert system.result()["exit_code"] == 0
+    text = system.restore("--restore", "latest", *to(other, "--overwrite"), code=1)
+    assert 'COPY failed for table "checked"' in text
+    assert "as a file (--destination) pg_restore takes the dump" in text
+    assert databases(other) == "postgres\n"
+
+
+ERROR = "pg_restore: error: could not execute query: ERROR:  "
+
+
+def took(*lines: str) -> Any:
+    made = refused.Refused()
+    for line in lines:
+        made.take(line)
+    return made
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [f'{ERROR}relation "t" does not exist', "Command was: COPY public.t (i) FROM stdin;"],
+        [f'{ERROR}type "public.geometry" does not exist', "Command was: CREATE TABLE public.t ("],
+        [f'{ERROR}relation "s" does not exist', "Command was: SELECT pg_catalog.setval('s', 3);"],
+        [f"{ERROR}permission denied", "Command was: SELECT pg_catalog.lo_create('4711');"],
+        [f"{ERROR}could not extend file: No space left on device", "Command was: CREATE INDEX i"],
+        ['pg_restore: error: COPY failed for table "t": ERROR:  type "x" does not exist'],
+        ["pg_restore: error: no connection to the server"],
+    ],
+)
+def test_what_cannot_be_left_out(lines: list[str]) -> None:
+    with pytest.raises(StoreError, match="the server refused a part of the dump"):
+        list(took(*lines).watched([b"more"]))
+
+
+def test_what_can() -> None:
+    one = [f'{ERROR}role "r" does not exist', "Command was: GRANT SELECT ON t TO r;", ""]
+    two = [f'{ERROR}extension "x" is not available', "DETAIL:  D", "HINT:  H"]
+    two += ["Command was: CREATE EXTENSION x;"]
+    three = [f'{ERROR}role "s" does not exist']
+    three += ["Command was: CREATE SUBSCRIPTION u CONNECTION 'host=h password=secret';"]
+    made = took(*one, *one, *two, *three)
+    assert list(made.watched([b"more"])) == [b"more"]
+    assert made.warnings() == (
+        'role "r" does not exist: GRANT SELECT ON t TO r; and 1 more',
+        'extension "x" is not available: CREATE EXTENSION x;',
+        'role "s" does not exist: CREATE SUBSCRIPTION u CONNECTION ',
+    )
+
+
+@pytest.mark.parametrize(("ignored", "good"), [("4", False), ("1", True), ("", False)])
+def test_its_own_count_must_be_ours(ignored: str, good: bool) -> None:
+    one = [f'{ERROR}role "r" does not exist', "Command was: GRANT SELECT ON t TO r;"]
+    last = f"pg_restore: warning: errors ignored on restore: {ignored}"
+    assert took(*one, last).went_on(1) is good
