@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from tools import dump, plugin, process, stream
@@ -13,9 +14,10 @@ from tools.errors import BackupError, StoreError
 from tools.result import Result, Status
 
 if TYPE_CHECKING:
-    from mysql_backup import accounts, instance, renamed, replay, views
+    from mysql_backup import accounts, definers, instance, renamed, replay, views
 else:
     accounts = plugin.load("mysql_backup/accounts.py")
+    definers = plugin.load("mysql_backup/definers.py")
     instance = plugin.load("mysql_backup/instance.py")
     renamed = plugin.load("mysql_backup/renamed.py")
     replay = plugin.load("mysql_backup/replay.py")
@@ -23,7 +25,8 @@ else:
 
 # Errors of MySQL and MariaDB that name a missing database, table, column or routine.
 _ABSENT = re.compile(r"ERROR (?:1049|1054|1146|1305) ")
-_VIEWS = "A view needs all that it names, and its definer: restore other databases and users too."
+_NEEDS = "What views name, and definers, must be there: restore other databases and users too."
+_OWN = "triggers, routines, events and views are the restoring user's own: it may name no definers"
 
 
 def database(  # noqa: PLR0913  (by name)
@@ -61,10 +64,8 @@ def database(  # noqa: PLR0913  (by name)
     if not there:
         target.rows(f"CREATE DATABASE {instance.quoted(name)}{_charset(facts)}")
     try:
-        last = views.Views()
-        with stream.closed(again()) as chunks:
-            _load(target, last.withheld(chunks), name)
-        loaded = _loaded(target, name, int(facts.get("size", "0")), warnings)
+        last, own = _filled(target, name, again)
+        loaded = _loaded(target, name, int(facts.get("size", "0")), (*warnings, *own))
         if last.text or played:
             yield loaded
             loaded = _completed(target, name, last, played)
@@ -73,7 +74,30 @@ def database(  # noqa: PLR0913  (by name)
             with contextlib.suppress(BackupError):
                 target.rows(f"DROP DATABASE {instance.quoted(name)}")
         raise
-    return loaded
+    lost = tuple(f"its definer {one} does not exist" for one in definers.missing(target, name))
+    if not lost:
+        return loaded
+    return dataclasses.replace(
+        loaded, status=Status.INCOMPLETE, hint=_NEEDS, warnings=(*loaded.warnings, *lost)
+    )
+
+
+def _filled(
+    target: instance.Instance, name: str, again: dump.Again
+) -> tuple[views.Views, tuple[str, ...]]:
+    """Load all but the views; gives these, and a warning where definers could not be kept."""
+    last = views.Views()
+    try:
+        with stream.closed(again()) as chunks:
+            _load(target, last.withheld(chunks), name)
+    except StoreError as error:
+        if definers.DENIED not in error.hint:
+            raise
+        last = views.Views()
+        with stream.closed(again()) as chunks:
+            _load(target, last.withheld(definers.stripped(chunks)), name)
+        return last, (_OWN,)
+    return last, ()
 
 
 def _loaded(target: instance.Instance, name: str, size: int, warnings: tuple[str, ...]) -> Result:
@@ -95,13 +119,14 @@ def _completed(
     warnings: tuple[str, ...] = ()
     hint = ""
     if last.text:
-        said: list[str] = []
-        _load(target, iter([last.text]), name, "--force", notice=said.append)
-        refused = last.refused(said)
-        warnings = tuple(f"the view {view} was refused: {why}" for view, why in refused.items())
+        refused = _made(target, name, last, [last.text])
+        if any(why.startswith(definers.DENIED) for why in refused.values()):
+            refused = _made(target, name, last, definers.stripped([last.text]))
+            warnings = (_OWN,)
+        warnings += tuple(f"the view {view} was refused: {why}" for view, why in refused.items())
         made = len(last.names) - len(refused)
         told.append(f"{made} of {count(len(last.names), 'view')}")
-        hint = _VIEWS if refused else ""
+        hint = _NEEDS if refused else ""
     if played:
         logs = played.play(target, name)
         number, rows = instance.counts(target, name)
@@ -109,6 +134,16 @@ def _completed(
         warnings += played.warnings()
     status = Status.INCOMPLETE if warnings else Status.OK
     return Result(status, ", ".join(told), hint, warnings=warnings)
+
+
+def _made(
+    target: instance.Instance, name: str, last: views.Views, chunks: Iterable[bytes]
+) -> dict[str, str]:
+    """Make views; those that were refused, and why."""
+    said: list[str] = []
+    _load(target, iter(chunks), name, "--force", notice=said.append)
+    refused: dict[str, str] = last.refused(said)
+    return refused
 
 
 def _charset(facts: Mapping[str, str]) -> str:

@@ -26,7 +26,7 @@ def refuse_events(events: Iterable[bytes], old: str) -> None:
     edge = r"\b" if old.isidentifier() else ""
     named = re.compile(rf"{edge}{re.escape(old)}{edge}".encode(), re.IGNORECASE)
     rows = False  # within BINLOG '...', which is no text
-    for line in _lines(events):
+    for line in lines(events):
         if not rows and not line.startswith(b"#") and named.search(line):
             raise instance.RefusedError(
                 f"--until: a statement in the binary logs names the database {old} itself: "
@@ -44,7 +44,7 @@ def of_dump(chunks: Iterable[bytes], old: str) -> tuple[str, ...]:
     named, spaced = _qualified(old, ""), _qualified(old, r"\s*")
     found = []
     head = b""  # of a trigger: MariaDB keeps it as it was given
-    for line in _lines(chunks):
+    for line in lines(chunks):
         text = line
         if head or (line.startswith(b"/*!50003 CREATE*/") and b" TRIGGER " in line):
             head += line + b"\n"
@@ -71,7 +71,8 @@ def _shown(line: bytes) -> str:
     return line[:_SHOWN].decode("utf-8", "replace").strip()
 
 
-def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
+def lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Each line, without its end."""
     parts: list[bytes] = []  # of a line that is not whole: a row may have a gigabyte
     for chunk in chunks:
         first, newline, rest = chunk.partition(b"\n")

@@ -13,7 +13,7 @@ _COMMAND = "Command was: "
 # What a server says of what it lacks, or we may not (PostgreSQL, messages of the backend).
 _ABSENT = re.compile(
     r"could not execute query: ERROR:  (?P<why>.*does not exist|.*is not available|"
-    r"could not open extension control file.*|unrecognized configuration parameter.*|"
+    r"could not (?:open extension control|access) file.*|unrecognized configuration parameter.*|"
     r"permission denied.*|must be .*)"
 )
 # What rows, large objects and numbers of sequences need.

@@ -59,7 +59,8 @@ def test_on_a_server_without_them(system: System, server: MariaDB, stream: str) 
     text = system.restore("--restore", "latest", "--item", "shop", *to(server), code=3)
     assert "1 of 2 views" in text
     assert "the view w was refused: ERROR 1449" in text
-    assert "and its definer: restore other databases and users too" in text
+    assert "its definer zoe@localhost does not exist" in text
+    assert "definers, must be there: restore other databases and users too" in text
     text = system.restore("--restore", "latest", *to(server, "--overwrite"))
     assert f"rest of MYSQL/users@{server.port}" in text
     assert "all grants\n" in text

@@ -69,7 +69,7 @@ def test_of_what_is_not_there(system: System, server: MariaDB) -> None:
     text = system.restore("--restore", "latest", "--item", "a", *to(server), code=3)
     assert "the view v`1 was refused: ERROR 1146" in text
     assert "the view called was refused: ERROR 1305" in text
-    assert "A view needs all that it names" in text
+    assert "What views name, and definers, must be there" in text
     assert server.sql("SHOW TABLES", "a") == "line\\nbreak\nt\nu\n"  # no stand-in is left
     system.restore("--restore", "latest", "--item", "a", "--item", "b", *to(server, "--overwrite"))
     assert server.sql("SELECT i FROM a.above") == "1\n"

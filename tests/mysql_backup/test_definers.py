@@ -1,0 +1,84 @@
+"""Definers: kept; named where the server does not know them; left out where they must be."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.mysql_backup.test_mysql_dump import configure, shop, to
+from tests.servers import MariaDB
+from tests.system import System
+from tools import plugin
+
+definers = plugin.load("mysql_backup/definers.py")
+LOW = """\
+CREATE USER low@localhost IDENTIFIED BY 'low'; GRANT ALL ON `back%`.* TO low@localhost;
+SET GLOBAL log_bin_trust_function_creators = 1;
+"""
+KEPT = """\
+CREATE DATABASE shop; CREATE ROLE clerk; CREATE USER zoe@localhost;
+CREATE DEFINER=zoe@localhost PROCEDURE shop.p() SELECT 1;
+CREATE DEFINER=clerk PROCEDURE shop.q() SELECT 2;
+"""
+
+
+@pytest.mark.needs("mariadbd", "mariadb-dump")
+@pytest.mark.fault("a restoring user who may name no definers", "exit 3, all is there as its own")
+def test_by_a_user_who_may_name_none(system: System, server: MariaDB) -> None:
+    shop(server)
+    server.sql(LOW)
+    configure(system, server)
+    assert system.result()["exit_code"] == 0
+    login = server.option_file("low.cnf", "low", "low")
+    where = ("--to-host", "127.0.0.1", "--to-port", str(server.port), "--to-credentials", login)
+    words = ("--restore", "latest", "--item", "shop", *map(str, where), "--to-database", "back")
+    text = system.restore(*words, code=3)
+    assert "are the restoring user's own: it may name no definers" in text
+    assert "1 of 1 view" in text
+    server.sql("INSERT INTO t (v) VALUES ('x'); CALL p()", "back")  # the trigger, the routine
+    assert server.sql("SELECT n, f(1) FROM v", "back") == "3001\t2\n"
+    asked = "SELECT DISTINCT definer FROM information_schema.{} WHERE {}_schema = 'back'"
+    for kind in ("triggers", "routines", "events"):
+        assert server.sql(asked.format(kind, kind.removesuffix("s"))) == "low@localhost\n"
+    assert server.sql(asked.format("views", "table")) == "low@localhost\n"
+
+
+@pytest.mark.needs("mariadbd", "mariadb-dump")
+@pytest.mark.fault("definers that the server does not know", "exit 3, each is named")
+def test_unknown_ones_are_named(system: System, server: MariaDB) -> None:
+    server.sql(KEPT)
+    configure(system, server)
+    assert system.result()["exit_code"] == 0
+    words = ("--restore", "latest", "--item", "shop", *to(server, "--overwrite"))
+    assert "definer" not in system.restore(*words)
+    server.sql("DROP USER zoe@localhost; DROP ROLE clerk")
+    text = system.restore(*words, code=3)
+    assert "its definer zoe@localhost does not exist" in text
+    assert "its definer clerk does not exist" in text or "its definer clerk@" in text
+    assert "definer" not in system.restore("--restore", "latest", *to(server, "--overwrite"))
+
+
+@pytest.mark.parametrize(
+    ("line", "stripped"),
+    [
+        (
+            "/*!50003 CREATE*/ /*!50017 DEFINER=`a`@`%`*/ /*!50003 TRIGGER g AFTER INSERT",
+            "/*!50003 CREATE*/ /*!50003 TRIGGER g AFTER INSERT",
+        ),
+        (
+            "/*!50106 CREATE*/ /*!50117 DEFINER=`a``b`@`c d`*/ /*!50106 EVENT `e` ON",
+            "/*!50106 CREATE*/ /*!50106 EVENT `e` ON",
+        ),
+        ("CREATE DEFINER=`a`@`%` PROCEDURE `p`()", "CREATE PROCEDURE `p`()"),
+        (
+            "CREATE DEFINER=`role` FUNCTION `f`() RETURNS int(11)",
+            "CREATE FUNCTION `f`() RETURNS int(11)",
+        ),
+        ("/*!50013 DEFINER=`a`@`%` SQL SECURITY DEFINER */", "/*!50013 SQL SECURITY DEFINER */"),
+        ("INSERT INTO `t` VALUES ('CREATE DEFINER=`a`@`%` VIEW');", ""),
+        (" CREATE DEFINER=`a`@`%` PROCEDURE", ""),
+    ],
+)
+def test_what_is_stripped(line: str, stripped: str) -> None:
+    data = f"-- head\n{line}\nlast".encode()
+    found = b"".join(definers.stripped([data[:30], data[30:]]))
+    assert found == f"-- head\n{stripped or line}\nlast\n".encode()
