@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import pwd
@@ -63,6 +64,7 @@ class Server:
             entry = pwd.getpwnam(self.as_user)
             os.chown(self.folder, entry.pw_uid, entry.pw_gid)
         self._process: subprocess.Popen[bytes] | None = None
+        atexit.register(self.stop)  # where a fixture fails before it yields
 
     def call(self, *words: str, **environment: str) -> bytes:
         """Run a program to its end as the server's user; it must end well."""
