@@ -23,12 +23,7 @@ _DEFINER = re.compile(
     rb"^((?:/\*!\d+ )?CREATE(?:\*/)? )?"
     rb"(?:/\*!\d+ DEFINER=" + _ACCOUNT + rb" ?\*/ |(/\*!\d+ )?DEFINER=" + _ACCOUNT + rb" )"
 )
-_KINDS = (
-    ("views", "table_schema"),
-    ("routines", "routine_schema"),
-    ("triggers", "trigger_schema"),
-    ("events", "event_schema"),
-)
+_KINDS = {"views": "table", "routines": "routine", "triggers": "trigger", "events": "event"}
 
 
 def stripped(chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -42,8 +37,9 @@ def missing(target: instance.Instance, name: str) -> tuple[str, ...]:
     """The definers in a database that the server does not know; () where we may not look."""
     where = f"= {instance.hexed(name)}"
     asked = " UNION ".join(
-        f"SELECT HEX(definer) FROM information_schema.{kind} WHERE {column} {where}"  # noqa: S608  (our own)
-        for kind, column in _KINDS
+        f"SELECT HEX(definer) FROM information_schema.{kind} WHERE {column}_schema {where}"  # noqa: S608  (our own)
+        for kind, column in _KINDS.items()
+        if kind != "events" or instance.about(target).events
     )
     wanted = {row[0] for row in target.names(asked)}
     try:

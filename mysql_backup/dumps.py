@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tools import dump, plugin, process
+from tools.date_str_utils import count
 from tools.errors import RetryError, SourceError
 from tools.item import Ended, Item
 
@@ -163,6 +164,7 @@ class _Database:
             "collation": tables.collation,
             "consistency": "locked" if unsafe else "single transaction",
         }
+        self._warnings = self._hidden()
         self._notes = [f"locked while it is dumped: {', '.join(unsafe)}"] if unsafe else []
         if without:
             self._facts["excluded"] = " ".join(without)
@@ -179,6 +181,13 @@ class _Database:
             self._facts.update(self._dumps.position(found[1].decode(), found[2].decode()))
         yield from whole
 
+    def _hidden(self) -> tuple[str, ...]:
+        """A warning of events that the server does not let anybody dump."""
+        source = self._dumps.source
+        number = 0 if self._dumps.about.events else instance.hidden_events(source, self._name)
+        hidden = f"{count(number, 'event')} cannot be dumped: event_scheduler is DISABLED, not OFF"
+        return (hidden,) if number else ()
+
     def _history(self, versioned: Sequence[str]) -> list[str]:
         """The word for the history of versioned tables, where program and server know it."""
         if not versioned:
@@ -187,7 +196,7 @@ class _Database:
         versions = (instance.of_tool(tool), instance.major(self._dumps.about.version))
         if instance.is_mariadb(tool) and min(versions) >= _HISTORY:
             return ["--dump-history"]
-        self._warnings = (f"the history of {', '.join(versioned)} cannot be dumped by {tool}",)
+        self._warnings += (f"the history of {', '.join(versioned)} cannot be dumped by {tool}",)
         return []
 
     def _words(self, *, unsafe: bool) -> list[str]:
@@ -206,7 +215,8 @@ class _Database:
         return [
             *words,
             *instance.ROOM,
-            *("--quick", "--routines", "--triggers", "--events", "--hex-blob"),
+            *(["--events"] if about.events else []),
+            *("--quick", "--routines", "--triggers", "--hex-blob"),
             "--default-character-set=utf8mb4",
         ]
 

@@ -18,6 +18,8 @@ _TRANSACTIONAL = ("innodb", "rocksdb", "tokudb", "xpand", "sequence")
 _SOCKET = re.compile(r"^\s*socket\s*=", re.M)
 _HOST = re.compile(r"^\s*host\s*=(?!\s*[\"']?localhost\b)", re.M)
 _TIMEOUT = 20  # seconds to connect
+# A server may end what takes long, the counting of rows, say. Each brand reads its own part.
+_PATIENT = "SET @nc = 0 /*M!100100 , max_statement_time = 0 */ /*!50708 , max_execution_time = 0 */"
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,8 @@ class Instance:
         """The command line of the client."""
         # MariaDB's would print the statement that failed: rows, and hashes of passwords
         quiet = ["--loose-skip-print-query-on-error"] if is_mariadb(version(self.client)) else []
-        return [*self.words(self.client), f"--connect-timeout={_TIMEOUT}", *quiet, *more]
+        words = [*self.words(self.client), f"--connect-timeout={_TIMEOUT}"]
+        return [*words, f"--init-command={_PATIENT}", *quiet, *more]
 
     def rows(self, sql: str) -> list[list[str]]:
         """The rows of a query whose columns are hexadecimal, numbers or plain words.
@@ -105,6 +108,7 @@ class About:
     version: str
     port: int  # by which it is reached
     binlog: bool
+    events: bool  # whether they can be asked for: MariaDB refuses that while they are DISABLED
     databases: tuple[str, ...]
 
     @property
@@ -128,8 +132,8 @@ class Tables:
 
 def about(instance: Instance) -> About:
     """Ask the server. Raises SourceError where it cannot be reached."""
-    ((version, port, binlog, client),) = instance.rows(
-        "SELECT REPLACE(VERSION(), CHAR(9), ' '), @@port, @@log_bin, host "
+    ((version, port, binlog, scheduler, client),) = instance.rows(
+        "SELECT REPLACE(VERSION(), CHAR(9), ' '), @@port, @@log_bin, @@event_scheduler, host "
         "FROM information_schema.processlist WHERE id = CONNECTION_ID()"
     )
     found = instance.names("SELECT HEX(schema_name) FROM information_schema.schemata ORDER BY 1")
@@ -140,7 +144,8 @@ def about(instance: Instance) -> About:
             "Name another socket, or 127.0.0.1 as the host: localhost means the socket.",
         )
     number = int(port) if instance.port is None else instance.port
-    return About(version, number, binlog == "1", tuple(sorted(row[0] for row in found)))
+    events = scheduler != "DISABLED" or not is_mariadb(version)
+    return About(version, number, binlog == "1", events, tuple(sorted(row[0] for row in found)))
 
 
 def executed(about: About) -> str:
@@ -219,13 +224,21 @@ def counts(instance: Instance, database: str) -> tuple[int, int]:
 def is_empty(instance: Instance, database: str) -> bool:
     """Whether a database has neither tables, views, routines nor events."""
     literal = hexed(database)
-    ((number,),) = instance.rows(
-        "SELECT (SELECT COUNT(*) FROM information_schema.tables "
-        f"WHERE table_schema = {literal}) + (SELECT COUNT(*) FROM information_schema.routines "
-        f"WHERE routine_schema = {literal}) + (SELECT COUNT(*) FROM information_schema.events "
-        f"WHERE event_schema = {literal})"
+    kinds = [("tables", "table"), ("routines", "routine")]
+    kinds += [("events", "event")] if about(instance).events else []
+    numbers = (
+        f"(SELECT COUNT(*) FROM information_schema.{kind} WHERE {column}_schema = {literal})"
+        for kind, column in kinds
     )
+    ((number,),) = instance.rows(f"SELECT {' + '.join(numbers)}")
     return number == "0"
+
+
+def hidden_events(instance: Instance, database: str) -> int:
+    """How many events a database has, where they cannot be asked for (About.events)."""
+    where = f"db = {hexed(database)}"
+    ((number,),) = instance.rows(f"SELECT COUNT(*) FROM mysql.event WHERE {where}")
+    return int(number)
 
 
 class RefusedError(BackupError):

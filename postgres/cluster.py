@@ -73,7 +73,8 @@ class Cluster:
         words = [self.programs.psql, "-X", "-A", "-t", "-q", "--field-separator=\t"]
         where = conninfo(database or self.maintenance)
         words += ["--set=ON_ERROR_STOP=1", *self.words(), f"--dbname={where}"]
-        words += [f"--command={statement}" for statement in statements]
+        patient = "SET statement_timeout = 0"  # the counting of rows may take long
+        words += [f"--command={statement}" for statement in (patient, *statements)]
         out = b"".join(process.output(words, env=self.environment()))
         return [line.split("\t") for line in out.decode().splitlines()]
 

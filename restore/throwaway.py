@@ -73,7 +73,7 @@ def _mysql(folder: Path, sockets: Path, user: str) -> Iterator[Throwaway]:
         make, more = [*server, "--initialize-insecure"], ["--mysqlx=OFF"]
     stream.drained(process.output(_as(user, make), env=env, folder=folder))
     serve = [*server, f"--socket={socket}", f"--tmpdir={folder / 'temporary'}", *more]
-    serve += ["--skip-networking", "--skip-log-bin", "--event-scheduler=DISABLED"]
+    serve += ["--skip-networking", "--skip-log-bin", "--event-scheduler=OFF"]
     serve += ["--innodb-flush-log-at-trx-commit=0", "--max-allowed-packet=1G"]
     serve += ["--performance-schema=OFF"]
     login = sockets / "login.cnf"

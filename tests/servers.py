@@ -125,6 +125,7 @@ class MySQL(Server):
     password = "p w\"#x'\\"
     brand = "MySQL"
     admin, client = "mysqladmin", "mysql"
+    scheduler = "ON"
     more: tuple[str, ...] = ("--mysqlx=OFF", "--gtid-mode=ON", "--enforce-gtid-consistency=ON")
 
     def __init__(self) -> None:
@@ -151,7 +152,8 @@ class MySQL(Server):
             f"--socket={self.folder}/socket", f"--port={self.port}", "--bind-address=127.0.0.1",
             "--server-id=1", f"--log-bin={data}/binlog",
             "--innodb-buffer-pool-size=32M", "--innodb-flush-log-at-trx-commit=0",
-            "--event-scheduler=ON", "--log-bin-trust-function-creators=1", *self.more,
+            f"--event-scheduler={self.scheduler}", "--log-bin-trust-function-creators=1",
+            *self.more,
         )  # fmt: skip
 
     def option_file(self, name: str, user: str, password: str) -> Path:

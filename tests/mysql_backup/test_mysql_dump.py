@@ -13,8 +13,10 @@ import pytest
 
 from tests.servers import MariaDB, MySQL, forwarded
 from tests.system import System, wait_for
+from tools import plugin
 
 pytestmark = pytest.mark.needs("mariadbd", "mariadb-dump")
+instance = plugin.load("mysql_backup/instance.py")
 ODD = [
     "two words",
     "quote's\"",
@@ -387,6 +389,37 @@ def test_a_refused_dump_leaves_no_database(system: System, server: MariaDB) -> N
     assert "ERROR 1136" in said
     assert "a customer" not in said
     assert "new" not in databases(server)
+
+
+def test_a_server_that_ends_what_takes_long(server: MariaDB) -> None:
+    asked = instance.Instance("mariadb", server.credentials, server.port)
+    server.sql("SET GLOBAL max_statement_time = 0.1")
+    try:
+        assert asked.rows("SELECT SLEEP(0.3)") == [["0"]]
+    finally:
+        server.sql("SET GLOBAL max_statement_time = 0")
+
+
+@pytest.mark.fault("events of MariaDB that are DISABLED", "exit 3, they are counted, the rest is")
+def test_events_that_are_disabled(system: System) -> None:
+    server = MariaDB()
+    try:
+        shop(server)
+        server.sql("CREATE DATABASE none; CREATE TABLE none.t (i INT)")
+        server.end()
+        server.scheduler = "DISABLED"
+        server.serve(server.data)
+        configure(system, server)
+        result = system.result()
+        assert result["exit_code"] == 3
+        assert "/shop: 1 event cannot be dumped: event_scheduler is DISABLED" in result["stderr"]
+        assert "none" not in result["stderr"]
+        words = ("--restore", "latest", "--item", "shop", *to(server, "--to-database", "new"))
+        system.restore(*words)
+        assert "not empty" in system.restore(*words, code=1)
+        assert server.sql("SELECT COUNT(*) FROM t", "new") == "3000\n"
+    finally:
+        server.stop()
 
 
 @pytest.mark.parametrize(

@@ -212,6 +212,18 @@ def test_what_belongs_to_the_database_itself(system: System, server: Postgres) -
     server.sql("CREATE ROLE app LOGIN PASSWORD 'app'; GRANT ro TO app")
 
 
+def test_a_database_that_ends_what_takes_long(system: System, server: Postgres) -> None:
+    server.sql("CREATE DATABASE slow")
+    server.sql("CREATE TABLE t AS SELECT g FROM generate_series(1, 200000) g", "slow")
+    server.sql("ALTER DATABASE slow SET statement_timeout = '1ms'")
+    configure(system, server)
+    assert system.result()["exit_code"] == 0
+    server.sql("DROP DATABASE slow")
+    text = system.restore("--restore", "latest", "--item", "slow", *to(server))
+    assert "1 table, 200000 rows in the database slow" in text
+    assert "statement_timeout=1ms" in server.sql("SELECT setconfig FROM pg_db_role_setting")
+
+
 @pytest.mark.fault("a PostgreSQL server that is down", "exit 1 with the client's words")
 def test_a_server_that_is_down(system: System, server: Postgres) -> None:
     configure(system, server, PORT="1")

@@ -144,7 +144,10 @@ def test_databases_into_throwaway_servers(tmp_path: Path) -> None:
     try:
         maria.sql("CREATE DATABASE shop; CREATE TABLE shop.t (n INT, at DATETIME)")
         maria.sql("INSERT INTO shop.t VALUES (1, NOW()), (2, NOW()); CREATE DATABASE other")
-        maria.sql("CREATE TABLE other.u (i INT); CREATE VIEW shop.v AS SELECT * FROM other.u")
+        maria.sql(
+            "CREATE TABLE other.u (i INT); CREATE VIEW shop.v AS SELECT * FROM other.u; "
+            "CREATE EVENT shop.e ON SCHEDULE EVERY 1 DAY DO SELECT 1"
+        )
         postgres.sql("CREATE DATABASE app; CREATE ROLE clerk")
         postgres.sql("CREATE TABLE t AS SELECT 1 AS n; GRANT SELECT ON t TO clerk", "app")
         mysql = {"ACTION": "execute", "NAME": "mysql_backup", "EXECUTABLE": "mysql_dump.py"}
