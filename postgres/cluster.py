@@ -112,19 +112,17 @@ def identifier(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def literal(text: str) -> str:
-    """A text as SQL has it, whatever is in it."""
-    return f"convert_from('\\x{text.encode().hex()}'::bytea, 'UTF8')"
-
-
 def text(word: str) -> str:
     """What was asked for in hexadecimal."""
-    return bytes.fromhex(word).decode()
+    return bytes.fromhex(word).decode("utf-8", "surrogateescape")
 
 
 def hexed(column: str) -> str:
-    """The expression for a column in hexadecimal: any name comes back unharmed."""
-    return f"encode(convert_to({column}::text, 'UTF8'), 'hex')"
+    """The expression for a column in hexadecimal: any name comes back unharmed.
+
+    As the session has it, in the encoding of the database: so it is also sent.
+    """
+    return f"encode(textsend({column}::text), 'hex')"
 
 
 @dataclass(frozen=True)

@@ -224,6 +224,24 @@ def test_a_database_that_ends_what_takes_long(system: System, server: Postgres) 
     assert "statement_timeout=1ms" in server.sql("SELECT setconfig FROM pg_db_role_setting")
 
 
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_other_encodings(system: System, server: Postgres, encoding: str) -> None:
+    how = f"TEMPLATE template0 ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C'"
+    server.sql(f"CREATE DATABASE old {how}")
+    server.sql(
+        "DO $$ BEGIN EXECUTE format('CREATE TABLE %I AS SELECT 1 AS n', "
+        f"convert_from('\\xfc', '{encoding}')); END $$",
+        "old",
+    )
+    configure(system, server)
+    assert system.result()["exit_code"] == 0
+    server.sql("DROP DATABASE old")
+    text = system.restore("--restore", "latest", "--item", "old", *to(server))
+    assert "1 table, 1 row in the database old" in text
+    asked = "SELECT encode(textsend(tablename::text), 'hex') FROM pg_tables "
+    assert server.sql(f"{asked} WHERE schemaname = 'public'", "old") == "fc\n"
+
+
 @pytest.mark.fault("a PostgreSQL server that is down", "exit 1 with the client's words")
 def test_a_server_that_is_down(system: System, server: Postgres) -> None:
     configure(system, server, PORT="1")
