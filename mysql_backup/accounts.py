@@ -35,7 +35,7 @@ def shown(source: instance.Instance) -> Iterator[bytes]:
     An account that is there keeps its password. Raises SourceError.
     """
     every = source.names(
-        "SELECT HEX(user), HEX(host) FROM mysql.user "
+        "SELECT HEX(RTRIM(user)), HEX(RTRIM(host)) FROM mysql.user "
         "WHERE user NOT LIKE 'mysql.%' ORDER BY 1, 2"  # the server's own, which it has anyway
     )
     accounts = [f"{instance.quoted(user)}@{instance.quoted(host)}" for user, host in every]

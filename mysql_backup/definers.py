@@ -43,7 +43,7 @@ def missing(target: instance.Instance, name: str) -> tuple[str, ...]:
     )
     wanted = {row[0] for row in target.names(asked)}
     try:
-        rows = target.names("SELECT HEX(user), HEX(host) FROM mysql.user")
+        rows = target.names("SELECT HEX(RTRIM(user)), HEX(RTRIM(host)) FROM mysql.user")
     except SourceError:
         return ()
     there = {f"{user}@{host}" for user, host in rows} | {user for user, host in rows if not host}
