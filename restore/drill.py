@@ -156,14 +156,16 @@ def work(options: Options) -> Result:
     told = f"run {drill.run.run_id}: {count(drill.restored, 'item')}"
     told += f", {count(drill.asserted, 'assertion')}"
     if drill.warnings:
-        told += f", {count(len(drill.warnings), 'warning')} ({drill.warnings[0]})"
+        told += f", {count(len(drill.warnings), 'warning')}"
     facts = {"time": time.time(), "text": f"{told}, {manifest.now()}", "wanted": wanted}
     with filesystem_handling.staged(memory) as temporary:
         temporary.write_text(json.dumps(facts), encoding="utf-8")
         temporary.replace(memory)
     seconds = human_time(time.monotonic() - began)
     text = f"proven restorable at {manifest.now()}: {told}, in {seconds}"
-    return Result(Status.OK, text, items=drill.restored, bytes=drill.size)
+    status = Status.INCOMPLETE if drill.warnings else Status.OK
+    warnings = tuple(drill.warnings)
+    return Result(status, text, items=drill.restored, bytes=drill.size, warnings=warnings)
 
 
 def _digest(options: Options) -> str:

@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 Again = Callable[[], Iterator[bytes]]  # the data of a stored item, once more from its beginning
 # A restore into a server: yields what came of a step where the other items go first; returns
-# what came of the last. Closed early, it leaves nothing.
+# what came of the last. Closed early, it drops a database that it made.
 Steps = Generator[Result, None, Result]
 _SCRATCH = ".dump-"  # begins the name of a private folder; the number of its process follows
 _TAIL = 4096  # bytes in which the end mark of a dump must stand (RELIABILITY M2, P1)
