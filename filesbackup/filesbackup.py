@@ -343,7 +343,17 @@ def _result(
         items=1,
         bytes=size,
         warnings=said.warnings,
-        trail=(Made((), (str(target),), KIND, facts=_facts(options), ending=ending),),
+        trail=(
+            Made(
+                (),
+                (str(target),),
+                KIND,
+                facts=_facts(options),
+                ending=ending,
+                warnings=tuple(said.warnings),
+                notes=tuple(said.notes),
+            ),
+        ),
     )
 
 

@@ -137,6 +137,8 @@ def staged(
                 facts=ended.facts,
                 name=item.name,
                 ending=item.called(b""),
+                warnings=ended.warnings,
+                notes=ended.notes,
             )
         )
     told = f"{date_str_utils.count(len(files), 'item')}, {date_str_utils.human_size(size)}"

@@ -125,6 +125,7 @@ def store_item(
             sha256=plain.sha256,
             facts=ended.facts,
             warnings=ended.warnings,
+            notes=ended.notes,
         ),
         holders,
         ended,

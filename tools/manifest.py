@@ -53,6 +53,7 @@ class Item:
     stages: in the order in which they were applied ("zstd", "age")
     size, sha256: of the data before the first stage; None where it is not known
     facts:  versions of tools, positions
+    warnings: what is missing from it or cut; notes: what was left out by rule, or is worth knowing
     """
 
     section: str
@@ -66,6 +67,7 @@ class Item:
     form: str = "parts"
     facts: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def called(self) -> str:
@@ -247,6 +249,7 @@ def _item(given: Mapping[str, Any], run_id: str) -> Item:
         form=form,
         facts=facts,
         warnings=tuple(_list(given, "warnings", str)),
+        notes=tuple(_list(given, "notes", str)) if "notes" in given else (),
     )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from tools import os_works, plugin, section
 from tools.config import Config, Section
 from tools.errors import BackupError
+from tools.finding import Finding, Level
 
 
 @dataclass(frozen=True)
@@ -21,13 +22,13 @@ class Line:
 
     section: str
     text: str
-    good: bool = True
+    level: Level = Level.OK
     hint: str = ""
 
 
 def planned(config: Config, chosen: Sequence[Section]) -> list[Line]:
     """The command of every section, secrets masked (-n)."""
-    lines = [Line("GENERAL", warning) for warning in config.warnings]
+    lines = [Line("GENERAL", warning, Level.WARN) for warning in config.warnings]
     for number, current in enumerate(chosen, 1):
         shown = section.command(current, config).shown()
         of_class = (
@@ -40,15 +41,13 @@ def planned(config: Config, chosen: Sequence[Section]) -> list[Line]:
 def tested(config: Config, chosen: Sequence[Section]) -> list[Line]:
     """Config, tools, credentials and destinations (-t). The config itself has been read."""
     lines = [Line("GENERAL", f"{config.path} is good")]
-    lines += [Line("GENERAL", warning) for warning in config.warnings]
+    lines += [Line("GENERAL", warning, Level.WARN) for warning in config.warnings]
     lines += _general(config)
     for current in chosen:
         try:
-            lines += [Line(current.name, text) for text in _of(current, config)]
+            lines += [_line(current.name, found) for found in _of(current, config)]
         except (BackupError, OSError) as error:
-            lines.append(
-                Line(current.name, str(error), good=False, hint=getattr(error, "hint", ""))
-            )
+            lines.append(Line(current.name, str(error), Level.BAD, hint=getattr(error, "hint", "")))
     return lines
 
 
@@ -58,14 +57,14 @@ def _general(config: Config) -> list[Line]:
     try:
         os_works.refuse_root(general.allow_root)
     except BackupError as error:
-        lines.append(Line("GENERAL", str(error), good=False, hint=error.hint))
+        lines.append(Line("GENERAL", str(error), Level.BAD, hint=error.hint))
     for key, folder in (
         ("WORK_FOLDER", general.work_folder),
         ("LOG_FOLDER", general.log_folder.parent),
     ):
         good = os.access(_nearest(folder), os.W_OK | os.X_OK)
         text = f"{key} {folder} is {'' if good else 'not '}writable"
-        lines.append(Line("GENERAL", text, good=good))
+        lines.append(Line("GENERAL", text, Level.OK if good else Level.BAD))
     address = general.message_config_command
     lines.append(Line("GENERAL", f"reports go to {address}" if address else "no report is sent"))
     return lines
@@ -78,8 +77,15 @@ def _nearest(folder: Path) -> Path:
     return folder
 
 
-def _of(current: Section, config: Config) -> Sequence[str]:
-    """What was found good; raises BackupError for what was not."""
+def _line(section: str, found: str | Finding) -> Line:
+    """A finding of a section; a bare text is a good one."""
+    if isinstance(found, str):
+        return Line(section, found)
+    return Line(section, found.text, found.level, found.hint)
+
+
+def _of(current: Section, config: Config) -> Sequence[str | Finding]:
+    """What the module's test found; raises BackupError where it could not go on."""
     if current.declaration is None:
         if current.action == "execute":
             return (_interpreter(current),)
@@ -87,7 +93,7 @@ def _of(current: Section, config: Config) -> Sequence[str]:
     test = getattr(plugin.load(current.file), "test", None)
     if test is None:
         return (f"{current.file.name} is there",)
-    found: tuple[str, ...] = test(section.filled(current, config))
+    found: Sequence[str | Finding] = test(section.filled(current, config))
     return found
 
 

@@ -72,6 +72,7 @@ class Made:
     size, sha256: of what was read; of a source or where unknown -1 and ""
     facts:  versions of tools, positions
     name, ending: of a source: what the item is called within its section, and its ending
+    warnings, notes: of a source: what it said of the item (tools.item.Ended)
     """
 
     files: tuple[str, ...]
@@ -82,6 +83,8 @@ class Made:
     facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
     name: str = ""
     ending: str = ""
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def from_dict(cls, given: Mapping[str, Any]) -> Made:
@@ -95,6 +98,8 @@ class Made:
             facts={str(key): str(value) for key, value in given.get("facts", {}).items()},
             name=str(given.get("name", "")),
             ending=str(given.get("ending", "")),
+            warnings=tuple(map(str, given.get("warnings", ()))),
+            notes=tuple(map(str, given.get("notes", ()))),
         )
 
 

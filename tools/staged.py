@@ -118,7 +118,13 @@ class Staged:
         if said is None:
             return item
         return dataclasses.replace(
-            item, name=said.name, kind=said.stage, ending=said.ending, facts=said.facts
+            item,
+            name=said.name,
+            kind=said.stage,
+            ending=said.ending,
+            facts=said.facts,
+            warnings=said.warnings,
+            notes=said.notes,
         )
 
     def _bundle(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from tools import mask, os_works
 from tools.date_str_utils import human_size, human_time
+from tools.finding import Level
 from tools.outcome import Outcome, Watcher
 from tools.preview import Line
 from tools.result import Result, Status
@@ -170,15 +171,12 @@ def _of_result(result: Result) -> dict[str, object]:
 
 
 def show(lines: Sequence[Line], *, as_json: bool) -> int:
-    """Show what would run, or what a test found; 0 if all of it is good, else 1."""
+    """Show what would run, or what a test found. Return 1 where something is BAD, else 0."""
     if as_json:
         say(json.dumps([dataclasses.asdict(line) for line in lines]))
-    for line in lines:
-        if not as_json:
-            say(
-                f"{'ok   ' if line.good else 'BAD  '}{line.section}: {line.text}",
-                error=not line.good,
-            )
-            if line.hint:
-                say(f"     hint: {line.hint}", error=not line.good)
-    return 0 if all(line.good for line in lines) else 1
+    for line in () if as_json else lines:
+        error = line.level is not Level.OK
+        say(f"{line.level.value:5}{line.section}: {line.text}", error=error)
+        if line.hint:
+            say(f"     hint: {line.hint}", error=error)
+    return 1 if any(line.level is Level.BAD for line in lines) else 0

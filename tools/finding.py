@@ -1,0 +1,33 @@
+"""What a test of a config (-t) found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Level(str, Enum):
+    """How a finding is judged; its value is the prefix of its line."""
+
+    OK = "ok"
+    WARN = "WARN"  # a run works, but the operator should know
+    BAD = "BAD"  # a run fails
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of `backup.py -t`. The `test()` of a module returns these, or texts for OK."""
+
+    text: str
+    level: Level = Level.OK
+    hint: str = ""
+
+
+def warning(text: str, hint: str = "") -> Finding:
+    """Return a finding of level WARN."""
+    return Finding(text, Level.WARN, hint)
+
+
+def bad(text: str, hint: str = "") -> Finding:
+    """Return a finding of level BAD: further findings of the module can stand beside it."""
+    return Finding(text, Level.BAD, hint)
