@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
 from collections.abc import Iterator, Sequence
@@ -9,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tools import dump, os_works, process
-from tools.errors import BackupError, SourceError
+from tools.errors import BackupError, SourceError, StoreError
 
 SYSTEM = ("information_schema", "performance_schema", "sys", "mysql")
 NOW = "REPLACE(UTC_TIMESTAMP(), 'T', ' ')"  # to the second, as DATETIME is written
@@ -20,6 +21,14 @@ _HOST = re.compile(r"^\s*host\s*=(?!\s*[\"']?localhost\b)", re.M)
 _TIMEOUT = 20  # seconds to connect
 # A server may end what takes long, the counting of rows, say. Each brand reads its own part.
 _PATIENT = "SET @nc = 0 /*M!100100 , max_statement_time = 0 */ /*!50708 , max_execution_time = 0 */"
+
+_ADVICE = {  # by error number of the client or the server
+    1045: "Check user and password in the option file.",
+    1698: "Check user and password in the option file.",
+    2002: "Check that the server runs, and its port or socket.",
+    2003: "Check that the server runs, and its port or socket.",
+    2005: "Check the name of the host.",
+}
 
 
 @dataclass(frozen=True)
@@ -68,12 +77,32 @@ class Instance:
         Raises SourceError with what the client said.
         """
         words = self.command("--batch", "--skip-column-names", f"--execute={sql}")
-        out = b"".join(process.output(words, env=environment()))
-        return [line.split("\t") for line in out.decode().splitlines()]
+        with plainly():
+            out = b"".join(process.output(words, env=environment()))
+        lines = out.decode().split("\n")[:-1]  # str.splitlines would cut at more than line ends
+        return [line.split("\t") for line in lines]
 
     def names(self, sql: str) -> list[list[str]]:
         """The rows of a query whose columns are all HEX(...): any name comes back unharmed."""
         return [[_text(word) for word in row] for row in self.rows(sql)]
+
+
+@contextlib.contextmanager
+def plainly() -> Iterator[None]:
+    """Let an error of a client begin with what the client says, not with its exit code."""
+    try:
+        yield
+    except (SourceError, StoreError) as error:
+        said = [line for line in error.hint.split("\n") if line.startswith("ERROR ")]
+        if not said:
+            raise
+        raise type(error)(said[-1], _advice(said[-1])) from None
+
+
+def _advice(said: str) -> str:
+    """What to do about an error of a client; "" where it says that itself."""
+    found = re.match(r"ERROR (\d+)", said)
+    return _ADVICE.get(int(found[1]), "") if found else ""
 
 
 def _by_socket(credentials: Path) -> bool:

@@ -12,17 +12,21 @@ if __name__ == "__main__":  # spawned by path: look from the root, not from this
 
     venv.enter()
 
+import functools
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tools import dump, manifest, module, os_works, plugin
+from tools import servers as configured
 from tools.date_str_utils import count
 from tools.errors import ConfigError
+from tools.finding import Finding
 from tools.item import Item, Told
 from tools.options import Paths, Ports, Words, option
 from tools.result import Result
+from tools.servers import Configured
 
 if TYPE_CHECKING:
     from mysql_backup import back, binlogs, dumps, instance, ports, replay
@@ -86,14 +90,47 @@ class Options:
                 raise ConfigError(f"{name} is no db.table", "EXCLUDE_TABLE, SCHEMA_ONLY_TABLE.")
 
 
-def servers(options: Options) -> Iterator[dumps.Dumps]:
-    """Each server of the config, asked. Raises ConfigError or SourceError."""
-    program = dump.program(options.mysql_dump_binary, *_DUMPS)
-    what = dumps.What(options.exclude_db, options.exclude_table, options.schema_only_table)
+@dataclass(frozen=True)
+class _Source:
+    """One server, and its binary logs where it has some and they are wanted."""
+
+    dumps: dumps.Dumps
+    logs: binlogs.Binlogs | None
+
+    def items(self, told: Told) -> Iterator[Item]:
+        """Users, each database, binary logs."""
+        yield from self.dumps.items()
+        if self.logs is not None:
+            yield self.logs.item(told.earlier)
+
+    def tested(self) -> Iterator[str | Finding]:
+        """What `-t` says of it. Raises SourceError."""
+        about, number = self.dumps.about, count(len(self.dumps.databases), "database")
+        yield f"port {about.port}: {about.version}, {number}, {self.dumps.tool}"
+        if self.logs is not None:
+            yield self.logs.readable()
+
+
+def servers(options: Options) -> Iterator[Configured[_Source]]:
+    """Each server of the config, not asked yet. Raises ConfigError."""
+    programs = dump.program(options.mysql_dump_binary, *_DUMPS), _client(options.mysql_binary)
     for number, port in enumerate(options.my_instances):
-        credentials = ports.credentials(options.credential_path, number)
-        source = instance.Instance(_client(options.mysql_binary), credentials, port)
-        yield dumps.Dumps(source, program, what)
+        connect = functools.partial(_connected, options, number, programs)
+        yield Configured(configured.label(port), connect)
+
+
+def _connected(options: Options, number: int, programs: tuple[str, str]) -> _Source:
+    """Ask the server of this number. Raises ConfigError or SourceError."""
+    program, client = programs
+    credentials = ports.credentials(options.credential_path, number)
+    source = instance.Instance(client, credentials, options.my_instances[number])
+    what = dumps.What(options.exclude_db, options.exclude_table, options.schema_only_table)
+    server = dumps.Dumps(source, program, what)
+    logs = None
+    if options.binlog_days and server.about.binlog:
+        folder = ports.of(options.binlog_path, number)
+        logs = binlogs.Binlogs(source, server.about, folder, options.binlog_days)
+    return _Source(server, logs)
 
 
 def _client(wanted: str) -> str:
@@ -101,20 +138,9 @@ def _client(wanted: str) -> str:
 
 
 def items(options: Options, told: Told) -> tuple[Item, ...]:
-    """Users, and each database of each server, for a streamed run."""
+    """Users, each database and the binary logs of each server."""
     os_works.refuse_root(options.allow_root)
-    found: list[Item] = []
-    for number, server in enumerate(servers(options)):
-        found += server.items()
-        found += [logs.item(told.earlier) for logs in _logs(options, number, server)]
-    return tuple(found)
-
-
-def _logs(options: Options, number: int, server: dumps.Dumps) -> Iterator[binlogs.Binlogs]:
-    """The binary logs of a server, where it has some and they are wanted."""
-    if options.binlog_days and server.about.binlog:
-        folder = ports.of(options.binlog_path, number)
-        yield binlogs.Binlogs(server.source, server.about, folder, options.binlog_days)
+    return configured.items(servers(options), lambda source: source.items(told))
 
 
 def work(options: Options) -> Result:
@@ -133,16 +159,10 @@ def work(options: Options) -> Result:
     return dump.staged(found, top / options.prefix_folder, named, print)
 
 
-def test(options: Options) -> tuple[str, ...]:
+def test(options: Options) -> tuple[str | Finding, ...]:
     """Whether each server answers, and what it holds."""
     os_works.refuse_root(options.allow_root)
-    said = []
-    for number, server in enumerate(servers(options)):
-        about = server.about
-        line = f"port {about.port}: {about.version}, {count(len(server.databases), 'database')}"
-        said.append(f"{line}, {server.tool}")
-        said += [logs.readable() for logs in _logs(options, number, server)]
-    return tuple(said)
+    return configured.test(servers(options), _Source.tested)
 
 
 def into(item: manifest.Item, again: dump.Again, server: dump.Server) -> dump.Steps:

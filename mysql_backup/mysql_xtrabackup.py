@@ -12,6 +12,7 @@ if __name__ == "__main__":  # spawned by path: look from the root, not from this
 
     venv.enter()
 
+import functools
 import os
 import re
 import shutil
@@ -21,10 +22,13 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
 from tools import dump, manifest, module, os_works, plugin, process, stream
+from tools import servers as configured
 from tools.errors import ConfigError, SourceError, StoreError
+from tools.finding import Finding
 from tools.item import Ended, Item, Told
 from tools.options import Duration, Paths, Ports, option
 from tools.result import Result, Status
+from tools.servers import Configured
 
 if TYPE_CHECKING:
     from mysql_backup import instance, ports
@@ -34,6 +38,7 @@ else:
 
 KIND = "mysql-physical"
 _DONE = "completed OK!"
+_GROUP = "Add the user of the backup to the group that owns the folder: usermod -aG mysql USER."
 _HEAD = b"XBSTCK01"  # xbstream: each of its pieces begins so
 # What makes a backup, what unpacks its stream.
 _PROGRAMS = {"mariabackup": "mbstream", "mariadb-backup": "mbstream", "xtrabackup": "xbstream"}
@@ -94,26 +99,30 @@ class _Server:
         try:
             found = (self.data / "ibdata1").stat()
         except OSError as error:
-            raise SourceError(
-                f"{self.data}: {error.strerror}", "A physical backup reads the data itself."
-            ) from None
+            raise SourceError(f"{self.data}: {error.strerror}", _GROUP) from None
         return f"{found.st_dev}:{found.st_ino}"
 
 
-def servers(options: Options) -> Iterator[_Server]:
-    """Each server of the config, asked. Raises ConfigError or SourceError."""
+def servers(options: Options) -> Iterator[Configured[_Server]]:
+    """Each server of the config, not asked yet. Raises ConfigError."""
     client = dump.program(options.mysql_binary, "mysql", "mariadb")
     program = _program(options.xtrabackup_binary)
     for number, port in enumerate(options.my_instances):
-        credentials = ports.credentials(options.credential_path, number)
-        source = instance.Instance(client, credentials, port)
-        about = instance.about(source)
-        data = ports.of(options.data_dir, number)
-        if data is None:
-            ((where,),) = source.names("SELECT HEX(@@datadir)")
-            data = Path(where)
-        conf = ports.of(options.conf_path, number)
-        yield _Server(source, about, program, conf, data, options.work_folder)
+        connect = functools.partial(_connected, options, number, client, program)
+        yield Configured(configured.label(port), connect)
+
+
+def _connected(options: Options, number: int, client: str, program: str) -> _Server:
+    """Ask the server of this number. Raises ConfigError or SourceError."""
+    credentials = ports.credentials(options.credential_path, number)
+    source = instance.Instance(client, credentials, options.my_instances[number])
+    about = instance.about(source)
+    data = ports.of(options.data_dir, number)
+    if data is None:
+        ((where,),) = source.names("SELECT HEX(@@datadir)")
+        data = Path(where)
+    conf = ports.of(options.conf_path, number)
+    return _Server(source, about, program, conf, data, options.work_folder)
 
 
 def _program(wanted: str) -> str:
@@ -126,11 +135,12 @@ def _program(wanted: str) -> str:
 def items(options: Options, told: Told) -> tuple[Item, ...]:
     """The backup of each server, by its port."""
     os_works.refuse_root(options.allow_root)
-    return tuple(
-        Item(str(server.about.port), KIND, lambda _head: ".xbstream", one.read, one.ended)
-        for server in servers(options)
-        for one in (_Backup(server, told, options.full_every),)
-    )
+
+    def of(server: _Server) -> tuple[Item, ...]:
+        one = _Backup(server, told, options.full_every)
+        return (Item(str(server.about.port), KIND, lambda _head: ".xbstream", one.read, one.ended),)
+
+    return configured.items(servers(options), of)
 
 
 class _Backup:
@@ -227,16 +237,17 @@ def work(options: Options) -> Result:
     )
 
 
-def test(options: Options) -> tuple[str, ...]:
+def test(options: Options) -> tuple[str | Finding, ...]:
     """Whether each server answers and its data can be read."""
     os_works.refuse_root(options.allow_root)
-    said = []
-    for server in servers(options):
-        server.identity()
-        if not os.access(server.data / "ibdata1", os.R_OK):
-            raise SourceError(f"{server.data}: permission denied", "Join the group of the server.")
-        said.append(f"port {server.about.port}: {server.about.version}, {server.data} can be read")
-    return tuple(said)
+    return configured.test(servers(options), _tested)
+
+
+def _tested(server: _Server) -> tuple[str, ...]:
+    server.identity()
+    if not os.access(server.data / "ibdata1", os.R_OK):
+        raise SourceError(f"{server.data}: permission denied", _GROUP)
+    return (f"port {server.about.port}: {server.about.version}, {server.data} can be read",)
 
 
 def laid_out(

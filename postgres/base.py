@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -10,11 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tools import dump, manifest, os_works, plugin, process, stream, tar
+from tools import servers as configured
 from tools.date_str_utils import count
 from tools.errors import StoreError
+from tools.finding import Finding
 from tools.item import Ended, Item, Told
 from tools.options import Ports, option
 from tools.result import Result, Status
+from tools.servers import Configured
 
 if TYPE_CHECKING:
     from postgres import cluster
@@ -47,26 +51,22 @@ class Options:
     allow_root: bool = option("run as root all the same", default=False)
 
 
-def servers(given: Options) -> list[cluster.Cluster]:
-    """Each server of the config. Raises ConfigError."""
+def servers(given: Options, label: str) -> Iterator[Configured[_Base]]:
+    """Each server of the config, not asked yet; label: of its backup. Raises ConfigError."""
     programs = cluster.Programs(
         dump.program(given.psql, "psql"), dump.program(given.pg_basebackup, "pg_basebackup")
     )
     passfile = cluster.passfile(given.passfile)
-    return [
-        cluster.Cluster(programs, given.host, port, given.user, passfile)
-        for port in given.port or (None,)
-    ]
+    for port in given.port or (None,):
+        server = cluster.Cluster(programs, given.host, port, given.user, passfile)
+        name = configured.label(port, given.host)
+        yield Configured(name, functools.partial(_Base, server, label))
 
 
 def items(given: Options, told: Told) -> tuple[Item, ...]:
     """The base backup of each server, by its port."""
     os_works.refuse_root(given.allow_root)
-    return tuple(
-        Item(one.name, KIND, lambda _head: ".tar", one.read, one.ended)
-        for server in servers(given)
-        for one in (_Base(server, told.run_id),)
-    )
+    return configured.items(servers(given, told.run_id), _Base.items)
 
 
 class _Base:
@@ -81,6 +81,18 @@ class _Base:
         )
         self.name = str(port if server.port is None else server.port)
         self._facts: dict[str, str] = {}
+
+    def items(self) -> tuple[Item, ...]:
+        """The one item of the server."""
+        return (Item(self.name, KIND, lambda _head: ".tar", self.read, self.ended),)
+
+    def tested(self) -> tuple[str, ...]:
+        """What `-t` says of the server. Raises SourceError."""
+        ((may,),) = self._server.sql(
+            "SELECT rolreplication FROM pg_roles WHERE rolname = current_user"
+        )
+        what = "may replicate" if may == "t" else "may NOT replicate: ALTER ROLE ... REPLICATION"
+        return (f"port {self.name}: PostgreSQL {self.version}, its role {what}",)
 
     def read(self) -> Iterator[bytes]:
         """One tar with the data and all WAL that makes it whole; a second tablespace is refused."""
@@ -102,16 +114,10 @@ class _Base:
         return Ended(facts=self._facts)
 
 
-def test(given: Options) -> tuple[str, ...]:
+def test(given: Options) -> tuple[str | Finding, ...]:
     """Whether each server answers, and the role may replicate."""
     os_works.refuse_root(given.allow_root)
-    said = []
-    for server in servers(given):
-        one = _Base(server, "")
-        ((may,),) = server.sql("SELECT rolreplication FROM pg_roles WHERE rolname = current_user")
-        what = "may replicate" if may == "t" else "may NOT replicate: ALTER ROLE ... REPLICATION"
-        said.append(f"port {one.name}: PostgreSQL {one.version}, its role {what}")
-    return tuple(said)
+    return configured.test(servers(given, ""), _Base.tested)
 
 
 class PostgresBaseBackup(dump.Plugin):

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tools import dump, manifest, os_works, plugin
+from tools import servers as configured
 from tools.date_str_utils import count
 from tools.errors import ConfigError
+from tools.finding import Finding
 from tools.item import Item, Told
 from tools.options import Ports, Words, option
 from tools.result import Result
+from tools.servers import Configured
 
 if TYPE_CHECKING:
     from postgres import back, cluster, roles
@@ -44,8 +48,8 @@ class Options:
     allow_root: bool = option("run as root all the same", default=False)
 
 
-def servers(given: Options) -> Iterator[cluster.Dumps]:
-    """Each server of the config, asked. Raises ConfigError or SourceError."""
+def servers(given: Options) -> Iterator[Configured[cluster.Dumps]]:
+    """Each server of the config, not asked yet. Raises ConfigError."""
     programs = cluster.Programs(
         dump.program(given.psql, "psql"), dump.program(given.psqldump, "pg_dump")
     )
@@ -53,22 +57,26 @@ def servers(given: Options) -> Iterator[cluster.Dumps]:
     passfile = cluster.passfile(given.passfile)
     for port in given.port or (None,):
         found = cluster.Cluster(programs, given.host, port, given.user, passfile)
-        yield cluster.Dumps(found, what)
+        label = configured.label(port, given.host)
+        yield Configured(label, functools.partial(cluster.Dumps, found, what))
 
 
 def items(given: Options, told: Told) -> tuple[Item, ...]:
     """Roles, and each database of each server."""
     os_works.refuse_root(given.allow_root)
-    return tuple(item for server in servers(given) for item in server.items())
+    return configured.items(servers(given), cluster.Dumps.items)
 
 
-def test(given: Options) -> tuple[str, ...]:
+def test(given: Options) -> tuple[str | Finding, ...]:
     """Whether each server answers, and what it holds."""
     os_works.refuse_root(given.allow_root)
-    return tuple(
+    return configured.test(servers(given), _tested)
+
+
+def _tested(server: cluster.Dumps) -> tuple[str, ...]:
+    return (
         f"port {server.port}: PostgreSQL {server.server}, "
-        f"{count(len(server.databases), 'database')}, {server.tool}"
-        for server in servers(given)
+        f"{count(len(server.databases), 'database')}, {server.tool}",
     )
 
 

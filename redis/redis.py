@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import shutil
 from collections.abc import Iterator
@@ -9,10 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tools import dump, os_works, process, stream
+from tools import servers as configured
 from tools.errors import SourceError
+from tools.finding import Finding
 from tools.item import Ended, Item, Told
 from tools.options import Ports, option
 from tools.secret import Secret
+from tools.servers import Configured
 
 KIND = "redis"
 _HEAD = re.compile(rb"REDIS\d{4}")  # RDB: five letters and a version
@@ -107,10 +111,13 @@ def _checked(file: Path, port: int) -> None:
         stream.drained(process.output([checker, str(file)]))
 
 
-def test(given: Options) -> tuple[str, ...]:
+def test(given: Options) -> tuple[str | Finding, ...]:
     """Whether each server answers."""
     os_works.refuse_root(given.allow_root)
-    return tuple(f"port {port}: Redis {_Server(given, port).version()}" for port in given.port)
+    servers = (
+        Configured(f"port {port}", functools.partial(_Server, given, port)) for port in given.port
+    )
+    return configured.test(servers, lambda one: (f"port {one.port}: Redis {one.version()}",))
 
 
 class RedisBackup(dump.Plugin):
