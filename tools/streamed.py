@@ -8,7 +8,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tools import date_str_utils, dump, flow, house, own, plugin, process, section
@@ -113,12 +113,12 @@ class Streamed:
                 if self._made[-1].said:
                     logger.warning("%s: %s", entry.name, self._made[-1].said)
             except (BackupError, OSError) as error:
-                self._failed[entry.name] = of_error(error)
+                self._failed[entry.name] = _failure(error)
         for entry in self._stores:
             try:
                 self.targets.append(Target(entry.name, opened(entry, self._contexts(entry))))
             except (BackupError, OSError) as error:
-                self._failed[entry.name] = of_error(error)
+                self._failed[entry.name] = _failure(error)
 
     def _blocked(self) -> str:
         """Why nothing can flow; "" if it can."""
@@ -298,6 +298,11 @@ class Streamed:
         if not self.flowed:
             return Result(Status.FAILED, "nothing was stored: no source gave a whole item")
         return Result(Status.OK, told, items=target.parts, bytes=target.size)
+
+
+def _failure(error: BackupError | OSError) -> Result:
+    """The result of a stage or store that cannot begin: the run has started, so it failed."""
+    return replace(of_error(error), status=Status.FAILED)
 
 
 def _ended(ended: queue.SimpleQueue[None], seconds: float) -> int:
