@@ -45,13 +45,19 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
         type=str.upper,
         default="WARNING",
         choices=log.LEVELS,
-        help="of the log",
+        help="lowest level that is written to the log file; default WARNING",
+    )
+    parser.add_argument(
+        "-v", "--verbose", action="store_true", help="print the log to standard error as well"
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--only", action="append", default=[], metavar="SECTION")
     parser.add_argument("--skip", action="append", default=[], metavar="SECTION")
     parser.add_argument(
-        "--if-busy", choices=("fail", "skip"), default="fail", help="what to do when a run goes on"
+        "--if-busy",
+        choices=("fail", "skip"),
+        default="fail",
+        help="what to do if another run is in progress",
     )
     parser.add_argument(
         "--insecure-permissions", action="store_true", help="accept files that others can change"
@@ -82,10 +88,16 @@ def _run(given: argparse.Namespace, loaded: Config, chosen: Sequence[config.Sect
     """Run, report, render."""
     general = loaded.general
     os_works.refuse_root(general.allow_root)  # before a log of root's is made
-    run_log = log.begin(general.log_folder, given.log_level, general.log_size, general.log_files)
+    run_log = log.begin(
+        general.log_folder,
+        given.log_level,
+        general.log_size,
+        general.log_files,
+        verbose=given.verbose,
+    )
     for warning in loaded.warnings:
         logger.warning("%s", warning)
-    with terminal.watcher(quiet=given.json) as watcher:
+    with terminal.watcher(quiet=given.json or given.verbose) as watcher:
         try:
             outcome = run.perform(loaded, chosen, watcher)
         except Exception as bug:  # noqa: BLE001  (the outermost guard: a crash is reported too)
@@ -100,6 +112,7 @@ def _run(given: argparse.Namespace, loaded: Config, chosen: Sequence[config.Sect
         )
     if not outcome.steps or outcome.message:
         logger.error("%s", outcome.message)
+    log.always("%s", outcome.summary())
     wait = general.message_config_wait
     return _reported(
         given, outcome, (general.message_config_command, general.work_folder, wait), run_log

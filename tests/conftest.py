@@ -22,6 +22,8 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("house")
 
 MUST_RUN = Path(__file__).with_name("must_run.txt")
+# Tests that need one of these start a server: they run under one Python only.
+SERVERS = frozenset({"mariadbd", "mysqld", "initdb", "redis-server", "slapd"})
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -52,6 +54,14 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers", "fault(what, then): a fault that is tried, for the table in docs/reliability.md"
     )
     config.addinivalue_line("markers", "slow: runs under one Python only")
+    config.addinivalue_line("markers", "server: as slow; set where `needs` names a server")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that start a server."""
+    for item in items:
+        if any(SERVERS & set(marker.args) for marker in item.iter_markers("needs")):
+            item.add_marker("server")
 
 
 @pytest.fixture

@@ -72,7 +72,8 @@ def manifest(system: System) -> dict[str, Any]:
 
 
 def first_part(system: System, made: dict[str, Any]) -> bytes:
-    name = made["items"][0]["parts"][0]["name"]
+    """The bytes of the first part of the first item."""
+    name: str = made["items"][0]["parts"][0]["name"]
     return (system.store / "srv-test" / name).read_bytes()
 
 

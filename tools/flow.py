@@ -32,6 +32,7 @@ class Target:
     """A store of the run, what it has taken, and what went wrong with it.
 
     troubles: a line for each item that it does not hold
+    watch:    how long it has worked
     """
 
     section: str
@@ -39,6 +40,7 @@ class Target:
     parts: int = 0
     size: int = 0
     troubles: list[str] = field(default_factory=list)
+    watch: stream.Stopwatch = field(default_factory=stream.Stopwatch)
 
 
 @dataclass(frozen=True)
@@ -226,7 +228,8 @@ class _Sink:
 
         def work() -> None:
             try:
-                self._stored[name] = self.target.store.put(name, channel)
+                with self.target.watch.reading(channel) as chunks:
+                    self._stored[name] = self.target.store.put(name, chunks)
             except BaseException as error:  # noqa: BLE001  (kept, and shown as the store's)
                 channel.leave(error)
                 self._fail(error)

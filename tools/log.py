@@ -16,6 +16,7 @@ FILE = "nc-backup-py.log"
 REPORTED = 64 * 1024  # bytes of a run's log that go into its report
 _LINE = "%(asctime)s - ncbackup - %(levelname)s - %(message)s"
 _MIB = 1 << 20
+_ALWAYS = "always"  # attribute of records that no level of the file keeps out
 
 logger = logging.getLogger(NAME)
 
@@ -66,10 +67,35 @@ def file_of(place: Path) -> Path:
     return place / FILE if place.is_dir() or not place.suffix else place
 
 
-def begin(place: Path, level: str, size: int, count: int) -> RunLog:
+def always(message: str, *values: object) -> None:
+    """Log a line at INFO that reaches the log file whatever its level is."""
+    logger.info(message, *values, extra={_ALWAYS: True})
+
+
+class _AtLeast(logging.Filter):
+    """Pass records from a level on, and those of `always`."""
+
+    def __init__(self, level: str) -> None:
+        super().__init__()
+        self._level = logging.getLevelName(level)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.levelno >= self._level or hasattr(record, _ALWAYS)
+
+
+def _on_terminal(level: str) -> logging.Handler:
+    """Return a handler that prints the log to standard error: INFO, or DEBUG where asked for."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setLevel("DEBUG" if level == "DEBUG" else "INFO")
+    handler.setFormatter(_Masked(_LINE))
+    return handler
+
+
+def begin(place: Path, level: str, size: int, count: int, *, verbose: bool = False) -> RunLog:
     """Open the log of a run; gives what collects the lines of this run alone.
 
-    size: MiB of one file before it is put aside; count: how many of those are kept.
+    size: MiB of one file before it is put aside; count: how many of those are kept;
+    verbose: print the log to standard error as well.
     A log that cannot be opened is said on standard error, and the run goes on.
     """
     run_log = RunLog()
@@ -77,6 +103,8 @@ def begin(place: Path, level: str, size: int, count: int) -> RunLog:
     logger.propagate = False
     logger.setLevel(logging.DEBUG)
     logger.addHandler(run_log)
+    if verbose:
+        logger.addHandler(_on_terminal(level))
     file = file_of(place)
     try:
         file.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
@@ -87,7 +115,7 @@ def begin(place: Path, level: str, size: int, count: int) -> RunLog:
             encoding="utf-8",
             errors="backslashreplace",
         )
-        handler.setLevel(level)
+        handler.addFilter(_AtLeast(level))
         handler.setFormatter(_Masked(_LINE))
         logger.addHandler(handler)
     except OSError as error:

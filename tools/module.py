@@ -21,8 +21,11 @@ def run(declaration: type[T], work: Callable[[T], Result]) -> int:
     Where NC_BACKUP_RESULT names a file, the result is written there as JSON: a built-in
     module that ends without one has not ended well.
     """
+    if sys.argv[1:] == ["--help-markdown"]:
+        print(options.table(declaration))
+        return 0
     if "--help" in sys.argv[1:] or "-h" in sys.argv[1:]:
-        print(f"{Path(sys.argv[0]).name} --KEY value ...\n\n{options.table(declaration)}")
+        print(options.usage(Path(sys.argv[0]).name, declaration))
         return 0
     os_works.harden()
     os_works.catch_signals()

@@ -263,3 +263,16 @@ def table(declaration: type[Any]) -> str:
         shown = default if default in ("", "required") else f"`{default}`"
         rows.append(f"| `{names}`{flag} | {shown} | {field.metadata['help']} |")
     return "\n".join(rows)
+
+
+def usage(program: str, declaration: type[Any]) -> str:
+    """Return the text of --help: each key with its default, and its meaning below."""
+    lines = [f"usage: {program} --KEY VALUE ...", ""]
+    for field in dataclasses.fields(declaration):
+        names = ", ".join(f"--{name}" for name in (field.name.upper(), *field.metadata["aliases"]))
+        flag = f" ({field.metadata['flag']})" if field.metadata["flag"] else ""
+        default = shown_default(field)
+        shown = {"": "", "required": "  [required]"}.get(default, f"  [default: {default}]")
+        lines.append(f"  {names}{flag}{shown}")
+        lines.append(f"      {field.metadata['help'].replace('`', '')}")
+    return "\n".join(lines)

@@ -29,6 +29,7 @@ class Line:
 def planned(config: Config, chosen: Sequence[Section]) -> list[Line]:
     """The command of every section, secrets masked (-n)."""
     lines = [Line("GENERAL", warning, Level.WARN) for warning in config.warnings]
+    lines.append(Line("GENERAL", _way(config, chosen)))
     for number, current in enumerate(chosen, 1):
         shown = section.command(current, config).shown()
         of_class = (
@@ -36,6 +37,17 @@ def planned(config: Config, chosen: Sequence[Section]) -> list[Line]:
         )
         lines.append(Line(current.name, f"section {number}: {shown}{of_class}"))
     return lines
+
+
+def _way(config: Config, chosen: Sequence[Section]) -> str:
+    """Return how the data flow in this run, and into which stores."""
+    if not config.general.stream:
+        return "staged run: each section leaves files in WORK_FOLDER, and the next one takes them"
+    names = [
+        " + ".join(entry.name for entry in chosen if entry.kind == kind)
+        for kind in ("source", "stage", "store")
+    ]
+    return f"streamed run: {' -> '.join(filter(None, names))}"
 
 
 def tested(config: Config, chosen: Sequence[Section]) -> list[Line]:

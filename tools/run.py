@@ -159,6 +159,11 @@ class _Run:
     # --- the sections
 
     def _sections(self, staged: Staged) -> None:
+        if self.streamed is not None:
+            for number, current in enumerate(self.chosen, 1):
+                if current.kind in ("stage", "store"):
+                    logger.info("Section %d: %s.", number, current.name)
+                    self._log_arguments(current)
         for batch in self._batches():
             able = [current for number, current in batch if self._may_run(number, current)]
             if able and self._flows(able[0]):
@@ -170,7 +175,8 @@ class _Run:
         if self.streamed is not None:
             for current in self.chosen:
                 if current.kind in ("stage", "store"):
-                    self._note(current, self.streamed.result_of(current), 0.0)
+                    seconds = self.streamed.seconds_of(current)
+                    self._note(current, self.streamed.result_of(current), seconds)
             order = [section.name for section in self.chosen]
             self.steps.sort(key=lambda step: order.index(step.name))
 
@@ -226,10 +232,19 @@ class _Run:
     def _flow(self, group: Sequence[Section]) -> None:
         """Let the items of these sources flow."""
         assert self.streamed is not None  # noqa: S101
+        for current in group:
+            self._log_arguments(current)
+        if self.watcher:
+            self.watcher.expect(self.streamed.expected(group))
         began = time.monotonic()
         results = self.streamed.run(group, self.watcher.advance if self.watcher else None)
         for current in group:
             self._note(current, results[current.name], time.monotonic() - began)
+
+    def _log_arguments(self, current: Section) -> None:
+        """Log how a section of a streamed run works, and its arguments, secrets masked."""
+        order = section.command(current, self.config)
+        logger.info("%s is a %s of the stream: %s", current.name, current.kind, order.shown())
 
     def _note(self, current: Section, result: Result, seconds: float) -> None:
         self.steps.append(Step(current.name, current.kind, result, seconds))

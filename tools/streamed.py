@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from tools import date_str_utils, dump, flow, house, own, plugin, process, section
+from tools import date_str_utils, dump, flow, house, own, plugin, process, section, stream
 from tools.config import Section
 from tools.errors import BackupError, SourceError
 from tools.flow import Flowed, Target
@@ -67,6 +67,7 @@ class Streamed:
         self._stores = [entry for entry in chosen if entry.kind == "store"]
         self._failed: dict[str, Result] = {}  # stages and stores that could not begin
         self._made: list[Stage] | None = None
+        self._watches: dict[str, stream.Stopwatch] = {}  # of stages and stores
         self.targets: list[Target] = []
         self.flowed: list[Flowed] = []
         self.missing: list[str] = []  # items that no store has, SECTION/name
@@ -97,6 +98,12 @@ class Streamed:
         self._drive(list(sources.values()), tasks, advance)
         return {name: self._result(source) for name, source in sources.items()}
 
+    def expected(self, group: Sequence[Section]) -> int | None:
+        """Return the plaintext bytes of these sources in the last good run; None if unknown."""
+        names = {entry.name for entry in group}
+        sizes = [size for name, size in self.previous.items() if name.partition("/")[0] in names]
+        return sum(sizes) or None
+
     def _open(self) -> None:
         """The stages and stores, when the first source is there."""
         if self._made is not None:
@@ -105,18 +112,18 @@ class Streamed:
         for entry in self._stages:
             context = self._contexts(entry)
             try:
-                if entry.declaration is None:
-                    self._made.append(own.stage(entry, context))
-                else:
-                    given = section.filled(entry, context.config)
-                    self._made.append(plugin.load(entry.file).stage(given))
-                if self._made[-1].said:
-                    logger.warning("%s: %s", entry.name, self._made[-1].said)
+                stage = _stage(entry, context)
+                watch = self._watches[entry.name] = stream.Stopwatch()
+                self._made.append(replace(stage, forward=watch.stage(stage.forward)))
+                if stage.said:
+                    logger.warning("%s: %s", entry.name, stage.said)
             except (BackupError, OSError) as error:
                 self._failed[entry.name] = _failure(error)
         for entry in self._stores:
             try:
-                self.targets.append(Target(entry.name, opened(entry, self._contexts(entry))))
+                target = Target(entry.name, opened(entry, self._contexts(entry)))
+                self._watches[entry.name] = target.watch
+                self.targets.append(target)
             except (BackupError, OSError) as error:
                 self._failed[entry.name] = _failure(error)
 
@@ -262,7 +269,11 @@ class Streamed:
         stored = sum(item.stored for item in items)
         human = date_str_utils.human_size
         told = f"{date_str_utils.count(len(items), 'item')}, {human(size)}, {human(stored)} stored"
-        warnings = [f"{item.called}: {line}" for item in items for line in item.warnings]
+        warnings = [
+            f"{item.name}: {line}" if item.name else line
+            for item in items
+            for line in item.warnings
+        ]
         if source.errors:
             error = source.errors[0][1]
             lines = [
@@ -279,6 +290,11 @@ class Streamed:
             )
         status = Status.INCOMPLETE if warnings else Status.OK
         return Result(status, told, items=len(items), bytes=size, warnings=tuple(warnings))
+
+    def seconds_of(self, entry: Section) -> float:
+        """Return how long a stage or a store worked, in all threads, without its waiting."""
+        watch = self._watches.get(entry.name)
+        return 0.0 if watch is None else max(0.0, watch.seconds)
 
     def result_of(self, entry: Section) -> Result:
         """What became of a stage or a store in this run."""
@@ -298,6 +314,14 @@ class Streamed:
         if not self.flowed:
             return Result(Status.FAILED, "nothing was stored: no source gave a whole item")
         return Result(Status.OK, told, items=target.parts, bytes=target.size)
+
+
+def _stage(entry: Section, context: Context) -> Stage:
+    """The stage of a section, built-in or user-defined. Raises BackupError."""
+    if entry.declaration is None:
+        return own.stage(entry, context)
+    made: Stage = plugin.load(entry.file).stage(section.filled(entry, context.config))
+    return made
 
 
 def _failure(error: BackupError | OSError) -> Result:

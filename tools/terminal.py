@@ -38,7 +38,7 @@ def on_terminal() -> bool:
 
 
 class _Live:
-    """Live progress on a terminal: section, bytes, speed, time."""
+    """Live progress on a terminal: section, bytes of the expected ones, speed, times."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -46,6 +46,10 @@ class _Live:
 
     def begin(self, number: int, name: str) -> None:
         self._task = self._progress.add_task(f"{number}. {name}", total=None)
+
+    def expect(self, size: int | None) -> None:
+        if self._task is not None:
+            self._progress.update(self._task, total=size)
 
     def advance(self, size: int) -> None:
         if self._task is not None:
@@ -58,6 +62,24 @@ class _Live:
             self._progress.stop_task(self._task)
 
 
+def progress_text(done: float, total: float | None, speed: float | None, elapsed: float) -> str:
+    """Return the figures of a running section in one unit system: bytes, speed, times.
+
+    total: bytes of the last run; the time left is an estimate from it, and is left out
+    where the section has outgrown it.
+    """
+    texts = [human_size(done)]
+    more = total is not None and total > done
+    if more and total is not None:
+        texts[0] += f" of about {human_size(total)}"
+    if speed:
+        texts.append(f"{human_size(speed)}/s")
+    texts.append(f"elapsed {human_time(elapsed)}")
+    if more and speed and total is not None:
+        texts.append(f"about {human_time((total - done) / speed)} left")
+    return ", ".join(texts)
+
+
 @contextlib.contextmanager
 def watcher(*, quiet: bool) -> Iterator[Watcher | None]:
     """Whoever looks on: live progress on a terminal, nobody elsewhere."""
@@ -65,13 +87,16 @@ def watcher(*, quiet: bool) -> Iterator[Watcher | None]:
         yield None
         return
     from rich import progress
+    from rich.text import Text
+
+    class Figures(progress.ProgressColumn):
+        def render(self, task: progress.Task) -> Text:
+            return Text(progress_text(task.completed, task.total, task.speed, task.elapsed or 0.0))
 
     columns = (
         progress.SpinnerColumn(),
         progress.TextColumn("{task.description}", markup=False),
-        progress.DownloadColumn(binary_units=True),
-        progress.TransferSpeedColumn(),
-        progress.TimeElapsedColumn(),
+        Figures(),
     )
     with progress.Progress(*columns, transient=True) as shown:
         yield _Live(shown)
@@ -134,15 +159,21 @@ def render(outcome: Outcome, delivery: str, *, as_json: bool) -> int:
         say(json.dumps(_data(outcome, delivery)))
     elif on_terminal() and outcome.steps:
         _rich_table(outcome)
-    for line in outcome.troubles():
-        say(f"{'warning' if outcome.status.stored else 'error'}: {line}", error=True)
-    for hint in dict.fromkeys((outcome.hint, *(step.result.hint for step in outcome.steps))):
-        if hint:
-            say(f"hint: {hint}", error=True)
+    _troubles(outcome)
     if delivery in ("kept", "lost"):
         then = "kept, the next run sends it" if delivery == "kept" else "lost, see the log"
         say(f"warning: the report was not delivered ({then})", error=True)
     return outcome.status.exit_code
+
+
+def _troubles(outcome: Outcome) -> None:
+    """Print errors and warnings, each hint once, below the first error that has it."""
+    shown: set[str] = set()
+    for trouble in outcome.findings():
+        say(f"{'error' if trouble.error else 'warning'}: {trouble.text}", error=True)
+        if trouble.hint and trouble.hint not in shown:
+            say(f"hint: {trouble.hint}", error=True)
+        shown.add(trouble.hint)
 
 
 def _data(outcome: Outcome, delivery: str) -> dict[str, object]:
@@ -150,12 +181,14 @@ def _data(outcome: Outcome, delivery: str) -> dict[str, object]:
         "run_id": outcome.run_id,
         "hostname": outcome.hostname,
         "begin": outcome.begin.isoformat(timespec="seconds"),
+        "end": outcome.end.isoformat(timespec="seconds"),
         "seconds": round(outcome.seconds, 3),
         "status": outcome.status.value,
         "exit_code": outcome.status.exit_code,
         "message": outcome.message,
         "hint": outcome.hint,
         "size": outcome.size,
+        "bytes": outcome.stored,
         "destinations": outcome.destinations,
         "report": delivery,
         "sections": [
