@@ -12,6 +12,7 @@ import hashlib
 import hmac
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -43,7 +44,8 @@ _SCRYPT_INFO = b"age-encryption.org/v1/scrypt"
 _X25519_INFO = b"age-encryption.org/v1/X25519"
 _COLUMNS = 64
 _NONCE = bytes(12)
-_AHEAD = "The key does not fit: name the KEY_FILE that was used for the backup."
+_NO_MATCH = "wrong key: no identity matches the file's recipients"
+_AHEAD = "Use the KEY_FILE that was in use when this backup was made."
 
 
 def _damaged(where: str) -> DamagedError:
@@ -267,7 +269,33 @@ def _file_key(stanzas: Sequence[Stanza], identities: Sequence[Identity | Passphr
             found = identity.unwrap(stanza)
             if found is not None:
                 return found
-    raise WrongKeyError("wrong key: no identity matches the file's recipients", _AHEAD)
+    raise _wrong_key(stanzas, identities)
+
+
+def _wrong_key(
+    stanzas: Sequence[Stanza], identities: Sequence[Identity | Passphrase]
+) -> WrongKeyError:
+    """What can be said: the kinds of the file's recipients, and the public keys that were tried."""
+    kinds = Counter(stanza.words[0] for stanza in stanzas)
+    by_passphrase = any(isinstance(identity, Passphrase) for identity in identities)
+    if kinds["scrypt"] and not by_passphrase:
+        return WrongKeyError(
+            f"{_NO_MATCH}: it is encrypted with a passphrase",
+            "Set PASSPHRASE to the one that was used for the backup.",
+        )
+    if by_passphrase:
+        what = "another passphrase was used" if kinds["scrypt"] else "no passphrase was used"
+        return WrongKeyError(f"{_NO_MATCH}: {what}", _AHEAD)
+    held = [
+        f"{number} {kind}{'' if kind == 'X25519' else ', not supported'}"
+        for kind, number in kinds.items()
+        if not kind.endswith("-grease")
+    ]
+    tried = ", ".join(str(i.recipient()) for i in identities if isinstance(i, Identity))
+    return WrongKeyError(
+        f"{_NO_MATCH} ({'; '.join(held) or 'none'})",
+        f"{_AHEAD} It was tried with the identity of {tried}.",
+    )
 
 
 class _Source:

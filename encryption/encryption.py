@@ -19,8 +19,9 @@ from enum import Enum
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from tools import date_str_utils, filesystem_handling, module, plugin, stream
+from tools import date_str_utils, filesystem_handling, finding, module, plugin, stream
 from tools.errors import ConfigError, StageError, TruncatedError
+from tools.finding import Finding
 from tools.item import Stage
 from tools.options import Paths, Words, option
 from tools.result import Made, Result, Status
@@ -108,7 +109,8 @@ def _keygen(options: Options) -> Result:
 
 def _export(options: Options) -> Result:
     """Into a file, never onto the screen: what is shown ends in logs."""
-    found = keys.identities(keys.read(options.key_file), options.key_file)
+    held = keys.read(options.key_file, keys.Use.DECRYPT)
+    found = keys.identities(held, options.key_file)
     if options.destination is None:
         raise ConfigError(
             "--DESTINATION is required", "It names the file that the identity is written into."
@@ -139,15 +141,16 @@ def _way(options: Options) -> _Way:
         return _Way(lambda chunks: age.encrypt(chunks, [secret]), ".age", "", _kept_age([]))
     found = keys.read(options.key_file)
     if options.format is Format.OPENSSL:
-        password = keys.password(found, options.key_file)
+        password = keys.password(found, options.key_file, keys.Use.ENCRYPT)
         return _Way(
             lambda chunks: openssl.encrypt(chunks, password), ".crypt", openssl.UNSIGNED, _never
         )
     said = ""
     if found.derived:
         said = (
-            "KEY_FILE holds an old password, so an age key is derived from it; better make a "
-            "real one (--KEYGEN) for what comes, and keep the old file for what is there"
+            f"KEY_FILE {options.key_file} is a password of the old format: an age key is derived "
+            "from it. Create an age key (--KEYGEN) for new backups, and keep the old file for "
+            "existing ones"
         )
     everyone = keys.recipients(found, options.key_file, options.recipients)
     kept = _kept_age(found.identities)
@@ -205,7 +208,7 @@ def _encrypt(options: Options) -> Result:
     text = f"{count(len(files), 'file')} in {count(len(made), 'part')}"
     said = [f"{text}, {date_str_utils.human_size(size)}"]
     said += [f"{kept} of them were encrypted already by a run that died"] if kept else []
-    said += [way.said] if way.said else []
+    warned = (*left, way.said) if way.said else left
     return Result(
         Status.UNCLEAN if left else Status.OK,
         "; ".join(said),
@@ -213,7 +216,7 @@ def _encrypt(options: Options) -> Result:
         files=tuple(map(str, made)),
         items=len(files),
         bytes=size,
-        warnings=left,
+        warnings=warned,
         trail=tuple(trail),
     )
 
@@ -321,15 +324,19 @@ def _decrypt(options: Options) -> Result:
     first = next(chunks, b"")
     old = _is_old(first, files[0])
     opened = _opener(options, old=old)
+    if old:
+        parts.check_sizes(files)
     try:
         # not synced: it can be decrypted again at any time
         with filesystem_handling.create(target, durable=False) as write:
             for chunk in stream.flow(chain([first], chunks), stream.Progress(), opened):
                 write(chunk)
     except StageError as trouble:
-        raise parts.explain(trouble, files, stem) from None
+        raise parts.explain(trouble, files, stem, old=old) from None
     size = date_str_utils.human_size(_size(target))
     said = f"; {openssl.UNSIGNED}" if old else ""
+    if old and (following := parts.next_missing(files, stem)) is not None:
+        said += f"; the last part is as long as a whole one: is there a {following.name}?"
     return Result(
         Status.OK,
         f"{target}: {size} from {date_str_utils.count(len(files), 'part')}{said}",
@@ -360,7 +367,7 @@ def _opener(options: Options, *, old: bool) -> Callable[[stream.Chunks], Iterato
         if old:
             return lambda chunks: openssl.decrypt(chunks, secret.encode())
         return lambda chunks: age.decrypt(chunks, [age.Passphrase(secret)])
-    found = keys.read(options.key_file)
+    found = keys.read(options.key_file, keys.Use.DECRYPT)
     if old:
         password = keys.password(found, options.key_file)
         return lambda chunks: openssl.decrypt(chunks, password)
@@ -368,12 +375,13 @@ def _opener(options: Options, *, old: bool) -> Callable[[stream.Chunks], Iterato
     return lambda chunks: age.decrypt(chunks, identities)
 
 
-def test(options: Options) -> tuple[str, ...]:
+def test(options: Options) -> Sequence[str | Finding]:
     """Whether the key is there and fits the format."""
     _load()
-    _way(options)
+    way = _way(options)
     where = "a passphrase" if options.passphrase else str(options.key_file)
-    return (f"encrypts as {options.format.value} with {where}",)
+    line = f"encrypts as {options.format.value} with {where}"
+    return (line, finding.warning(way.said)) if way.said else (line,)
 
 
 if __name__ == "__main__":

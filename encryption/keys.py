@@ -7,105 +7,162 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from tools import filesystem_handling, mask, plugin
+from tools import filesystem_handling, mask, permissions, plugin
 from tools.errors import ConfigError
 
 if TYPE_CHECKING:
-    from encryption import age
+    from encryption import age, keytext
 else:
     age = plugin.load("encryption/age.py")
+    keytext = plugin.load("encryption/keytext.py")
 
 _LEAST = 128  # bits that a password's length must be able to hold, to be a key
 _MOST_BYTES = 1 << 20
 _SALT = b"nc-backup-py/keyfile/v1"
 _INFO = b"age-x25519-identity"
 _PROGRAM = "python3 encryption/encryption.py"
+_NEW_KEY = f"Create an age key: {_PROGRAM} --KEYGEN --KEY_FILE NEW"
+_COPY = "Name the key file of the backup, or a copy of it. A new key opens no existing backup."
+
+
+class Use(Enum):
+    """What a key file is read for: hints and what is accepted differ."""
+
+    ENCRYPT = "encrypt"
+    DECRYPT = "decrypt"
 
 
 @dataclass(frozen=True)
 class Keys:
-    """What was found in a key file.
+    """The content of a key file.
 
-    password: the whole text without newlines, for the old format (b"" beside age keys)
-    derived:  whether the identity comes from that password
+    password:    the whole text without newlines, for the old format (b"" beside age keys)
+    derived:     whether the identity comes from that password
+    no_password: why the text must not be taken for a password of new files; "" if it may
+    refusal:     why no new age file must be encrypted with it; "" if it may
+    unsupported: the keys of kinds that are not supported
     """
 
     recipients: tuple[age.Recipient, ...] = ()
     identities: tuple[age.Identity, ...] = field(default=(), repr=False)
     password: bytes = field(default=b"", repr=False)
     derived: bool = False
+    no_password: str = ""
+    refusal: str = ""
+    unsupported: tuple[keytext.Unsupported, ...] = ()
 
 
-def read(path: Path) -> Keys:
+def read(path: Path, use: Use = Use.ENCRYPT) -> Keys:
     """Read a key file. Raises ConfigError where it is missing, open to others, or no key."""
     try:
-        why = filesystem_handling.exposed(path)
+        problem = permissions.exposed(path) if use is Use.DECRYPT else permissions.of_secret(path)
         with path.open("rb") as file:
             raw = file.read(_MOST_BYTES)
     except OSError as error:
-        hint = f"Make one: {_PROGRAM} --KEYGEN --KEY_FILE {path}"
-        trouble = (error.strerror or "cannot be read").lower()
-        raise ConfigError(
-            f"KEY_FILE: {path}: {trouble}", hint if isinstance(error, FileNotFoundError) else ""
-        ) from None
-    if why:
-        trouble, _, mend = why.partition(": ")
-        raise ConfigError(f"KEY_FILE: {trouble}", f"Mend it: {mend}")
-    text = raw.decode("utf-8", "surrogateescape")
-    if "AGE-SECRET-KEY-" in text.upper() or re.search(r"^age1", text, re.M):
+        raise _unreadable(path, error, use) from None
+    if problem is not None:
+        hint = f"{problem.fix} (or --insecure-permissions, if you must)."
+        raise ConfigError(f"KEY_FILE: {problem}", hint)
+    try:
+        text = keytext.decoded(raw)
+    except ConfigError as error:
+        raise ConfigError(f"KEY_FILE: {path} {error}", error.hint) from None
+    if not text.strip():
+        hint = f"Copy your key file there. Only on a new system: {_NEW_KEY}"
+        raise ConfigError(f"KEY_FILE: {path} is empty", _COPY if use is Use.DECRYPT else hint)
+    if keytext.holds_key(text) or (use is Use.ENCRYPT and keytext.is_age(text)):
         return _of_age(path, text)
-    if found := re.search(r"^\s*(AGE-|ssh-|-----BEGIN)", text, re.M):
-        raise ConfigError(
-            f"KEY_FILE: {path} holds a kind of key that is not known here ({found[1]}...)",
-            f"Known are AGE-SECRET-KEY-1... and age1... Make one: {_PROGRAM} --KEYGEN",
+    return _of_password(raw, text)
+
+
+def _unreadable(path: Path, error: OSError, use: Use) -> ConfigError:
+    """A key file that cannot be read; a new one would not help a restore."""
+    trouble = (error.strerror or "cannot be read").lower()
+    hint = ""
+    if isinstance(error, FileNotFoundError):
+        hint = (
+            f"Copy your key file to {path}. Only on a new system: "
+            f"{_PROGRAM} --KEYGEN --KEY_FILE {path}"
         )
-    return _of_password(path, raw)
+        if use is Use.DECRYPT:
+            hint = _COPY
+    elif isinstance(error, PermissionError):
+        hint = f"Let the user of the backup read it: chown root:GROUP {path}; chmod 0640 {path}"
+    return ConfigError(f"KEY_FILE: {path}: {trouble}", hint)
 
 
 def _of_age(path: Path, text: str) -> Keys:
     """Identities and recipients, one a line, and # comments, as age-keygen writes them."""
-    recipients, identities = [], []
-    for number, line in enumerate(text.splitlines(), 1):
-        word = line.strip()
-        if not word or word.startswith("#"):
-            continue
-        try:
-            if word.upper().startswith("AGE-SECRET-KEY-"):
-                mask.add(word)
-                identities.append(age.Identity.parse(word))
-                recipients.append(identities[-1].recipient())
-            else:
-                recipients.append(age.Recipient.parse(word))
-        except ConfigError as error:
-            raise ConfigError(f"KEY_FILE: {path}:{number}: {error}", error.hint) from None
-    return Keys(tuple(recipients), tuple(identities))
+    try:
+        found = [key for _, key in keytext.lines(text)]
+    except ConfigError as error:
+        raise ConfigError(f"KEY_FILE: {path}:{error}", error.hint) from None
+    identities = [key for key in found if isinstance(key, age.Identity)]
+    recipients = [
+        key.recipient() if isinstance(key, age.Identity) else key
+        for key in found
+        if not isinstance(key, keytext.Unsupported)
+    ]
+    unsupported = [key for key in found if isinstance(key, keytext.Unsupported)]
+    if not found:
+        raise ConfigError(
+            f"KEY_FILE: {path} holds only comments",
+            "Write the recipient (age1...) on a line of its own, without # before it.",
+        )
+    if not recipients:
+        raise ConfigError(
+            f"KEY_FILE: {path}:{unsupported[0].line}: {unsupported[0].kind}: not supported yet",
+            "Use an X25519 identity (AGE-SECRET-KEY-1...) or recipient (age1...).",
+        )
+    refusal = ""
+    if unsupported:  # leaving one out would encrypt for fewer, or weaker, keys than were named
+        refusal = f"line {unsupported[0].line}: {unsupported[0].kind}: not supported yet"
+    return Keys(
+        tuple(recipients), tuple(identities), refusal=refusal, unsupported=tuple(unsupported)
+    )
 
 
-def _of_password(path: Path, raw: bytes) -> Keys:
+def _of_password(raw: bytes, text: str) -> Keys:
     """The old kind: it reads old files, and gives an age identity where it is long enough.
 
     The password is the text without newlines, as `openssl -pass file:` reads it; a carriage
-    return belongs to it there. The identity is of the text alone.
+    return belongs to it there. The identity is of the text alone. What may be something else
+    than a password opens files, and encrypts none.
     """
     password = raw.replace(b"\n", b"")
-    text = password.strip()
-    if not text:
-        raise ConfigError(
-            f"KEY_FILE: {path} is empty", f"Make a key: {_PROGRAM} --KEYGEN --KEY_FILE NEW"
-        )
+    stripped = password.strip()
     mask.add(password.decode("utf-8", "surrogateescape"))
-    if bits(text) < _LEAST:
-        return Keys(password=password)
+    shape = _shape(text)
+    if bits(stripped) < _LEAST:
+        weak = f"passphrase too weak for new backups: at most {bits(stripped)} bits of {_LEAST}"
+        return Keys(password=password, no_password=shape, refusal=shape or weak)
     kdf = HKDF(algorithm=hashes.SHA256(), length=32, salt=_SALT, info=_INFO)
-    identity = age.Identity(kdf.derive(text))
+    identity = age.Identity(kdf.derive(stripped))
     mask.add(identity.reveal())
-    return Keys((identity.recipient(),), (identity,), password, derived=True)
+    return Keys(
+        (identity.recipient(),),
+        (identity,),
+        password,
+        derived=True,
+        no_password=shape,
+        refusal=shape,
+    )
+
+
+def _shape(text: str) -> str:
+    """Why a text is no password to encrypt with; "" for one word on one line."""
+    if len(text.strip().splitlines()) > 1:
+        return "holds neither an age key nor a password: more than one line"
+    if len(text.split()) > 1:
+        return "holds neither an age key nor a password: more than one word"
+    return ""
 
 
 def bits(password: bytes) -> int:
@@ -119,21 +176,21 @@ def bits(password: bytes) -> int:
 
 
 def recipients(keys: Keys, path: Path, more: Sequence[str]) -> list[age.Recipient]:
-    """Whom new files are encrypted for. Raises ConfigError where the key is too weak for that."""
-    if not keys.recipients:
-        raise ConfigError(
-            f"KEY_FILE: {path} holds a password too short for a key: at most "
-            f"{bits(keys.password.strip())} bits of {_LEAST}",
-            "It reads old files, but who copies a new one could guess it. "
-            f"Make a key: {_PROGRAM} --KEYGEN --KEY_FILE NEW",
-        )
-    return [*keys.recipients, *(age.Recipient.parse(text) for text in more)]
+    """Whom new files are encrypted for. Raises ConfigError where the key is not fit for that."""
+    if keys.refusal:
+        hint = f"{_NEW_KEY}. Keep {path}: existing backups need it."
+        if keys.unsupported:
+            hint = "Leave the line out, or use a KEY_FILE with X25519 keys alone."
+        raise ConfigError(f"KEY_FILE: {path}: {keys.refusal}", hint)
+    return [*keys.recipients, *(keytext.recipient(text) for text in more)]
 
 
 def identities(keys: Keys, path: Path) -> list[age.Identity]:
     """What opens age files. Raises ConfigError where the file holds only recipients."""
     if not keys.identities:
         what = "only recipients" if keys.recipients else "only a password of the old format"
+        if kinds := [key.kind for key in keys.unsupported if not key.recipient]:
+            what = f"recipients, and a {kinds[0]}, not supported yet"
         raise ConfigError(
             f"KEY_FILE: {path} holds {what}, which opens no age file",
             "Use the key file with the identity (AGE-SECRET-KEY-1...), kept elsewhere.",
@@ -141,13 +198,18 @@ def identities(keys: Keys, path: Path) -> list[age.Identity]:
     return list(keys.identities)
 
 
-def password(keys: Keys, path: Path) -> bytes:
-    """The password of the old format. Raises ConfigError where the file holds age keys."""
+def password(keys: Keys, path: Path, use: Use = Use.DECRYPT) -> bytes:
+    """The password of the old format.
+
+    Raises ConfigError where the file holds age keys, or what is not fit for new files.
+    """
     if not keys.password:
         raise ConfigError(
             f"KEY_FILE: {path} holds age keys, and the old OpenSSL format needs a password",
-            "Use the key file of that time, or FORMAT age.",
+            "Use the key file of that time." if use is Use.DECRYPT else "Set FORMAT to age.",
         )
+    if use is Use.ENCRYPT and keys.no_password:
+        raise ConfigError(f"KEY_FILE: {path} {keys.no_password}", "Use a password of one word.")
     return keys.password
 
 

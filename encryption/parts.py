@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tools import filesystem_handling, stream
-from tools.errors import ConfigError, DamagedError, StageError, TruncatedError
+from tools.errors import ConfigError, DamagedError, StageError, TruncatedError, WrongKeyError
 
 MIB = 1 << 20
 _MEANT = "It names one part, or how the names of all parts begin."
@@ -140,20 +140,69 @@ def complete(folder: Path, stem: str) -> list[Path]:
     return list(found.values())
 
 
-def explain(trouble: StageError, files: Sequence[Path], stem: str) -> StageError:
-    """The same trouble, or what the sizes of the parts say of it: all but the last are alike."""
+def check_sizes(files: Sequence[Path]) -> None:
+    """Raise TruncatedError where the sizes of a set of the old format prove that a part is cut.
+
+    Nothing in that format would tell. All parts but the last have one size; the predecessor of
+    this program wrote a first part that is shorter than the others by up to
+    1 + FILE_SIZE / 50 bytes.
+    """
+    if len(files) == 1:
+        return
+    sizes = [path.stat().st_size for path in files]
+    whole = max(sizes[:-1] if len(files) > 2 else sizes)  # noqa: PLR2004  (one between the ends)
+    for number, (path, size) in enumerate(zip(files[:-1], sizes[:-1], strict=True)):
+        if size < (whole if number else _least_first(whole)):
+            raise _cut(path, size, whole)
+    if sizes[-1] > whole:
+        raise DamagedError(
+            f"{files[-1]} is longer than a whole part: {sizes[-1]} bytes, other parts have {whole}",
+            "Fetch the parts from the store again.",
+        )
+
+
+def _least_first(whole: int) -> int:
+    """The least size of a first part of the old format, where others have so many bytes."""
+    return whole - 1 - whole // MIB // 50
+
+
+def _cut(path: Path, size: int, whole: int) -> TruncatedError:
+    return TruncatedError(
+        f"{path} is cut off: {size} bytes, other parts have {whole}",
+        "Fetch it from the store again.",
+    )
+
+
+def next_missing(files: Sequence[Path], stem: str) -> Path | None:
+    """The part that would follow, where the last one is as long as a whole one."""
+    sizes = [path.stat().st_size for path in files]
+    full = sizes[-1] == max(sizes) if len(files) > 1 else sizes[0] % MIB == 0 and sizes[0] > 0
+    if not full or numbered(files[-1]) is None:
+        return None
+    return files[0].parent / f"{stem}.{len(files):03}"
+
+
+def explain(trouble: StageError, files: Sequence[Path], stem: str, *, old: bool) -> StageError:
+    """The same trouble, or what the sizes of the parts tell of it.
+
+    old: of the old format, whose sizes have been checked before. Of age a wrong key is known
+    for certain; of the old format it looks like a missing end.
+    """
+    following = next_missing(files, stem)
+    if isinstance(trouble, WrongKeyError):
+        if not old or following is None:
+            return trouble
+        return WrongKeyError(
+            f"wrong key, or part {len(files):03} is missing: {following}",
+            f"The last part found is as long as a whole one ({trouble}). {trouble.hint}",
+        )
     sizes = [path.stat().st_size for path in files]
     for path, size in zip(files[:-1], sizes[:-1], strict=True):
-        if size < max(sizes):
-            return TruncatedError(
-                f"{path} is cut off: {size} bytes, other parts have {max(sizes)}",
-                "Fetch it from the store again.",
-            )
-    alike = sizes[-1] == sizes[0] and (len(files) > 1 or sizes[0] % MIB == 0)
-    if isinstance(trouble, DamagedError) or not alike or numbered(files[-1]) is None:
+        if size < max(sizes) and not old:
+            return _cut(path, size, max(sizes))
+    if isinstance(trouble, DamagedError) or following is None:
         return trouble
-    after = files[0].parent / f"{stem}.{len(files):03}"
     return type(trouble)(
-        f"part {len(files):03} seems to be missing: {after}",
-        f"The last part found is as long as a whole one ({trouble}).",
+        f"part {len(files):03} seems to be missing: {following}",
+        f"Fetch it from the store: the last part found is as long as a whole one ({trouble}).",
     )

@@ -126,14 +126,24 @@ def _last(cipher: Cipher, number: int, piece: Piece) -> bytes:
     try:
         plain = cipher.decrypt(_nonce(number, last=True), piece, None)
     except InvalidTag:
-        whole = len(piece) == SEALED
-        if whole and not _opens(cipher, number, piece, last=False):
+        if len(piece) == SEALED and not _opens(cipher, number, piece, last=False):
             raise DamagedError(f"the data is damaged (chunk {number})", _ALTERED) from None
         raise TruncatedError(
-            f"the file ends too early{'' if whole or not piece else ', or its end is damaged'}"
-            f" (chunk {number})",
-            "Its end is missing: is each part there, and whole?",
+            f"the file ends too early{_or_damaged(number, len(piece))} (chunk {number})",
+            "Fetch the file from the store again. Check that every part is there, and whole.",
         ) from None
     if number and not plain:
         raise DamagedError(f"the data is damaged (empty chunk {number})", _ALTERED)
     return plain
+
+
+def _or_damaged(number: int, size: int) -> str:
+    """What else a last chunk of so many bytes that does not open may be; "" for nothing else.
+
+    The header has been verified by then, so the key is the right one.
+    """
+    if size < TAG or size == SEALED:
+        return ""
+    if number:
+        return ", or its end is damaged"
+    return f", or its only chunk of {size} bytes is damaged; the key is right"

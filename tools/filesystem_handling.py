@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import grp
 import os
-import pwd
 import shutil
-import stat
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from tools import permissions
 from tools.errors import BackupError
 
 PART = ".part-"  # stands in every temporary name
@@ -155,54 +153,6 @@ def free_percent(path: Path) -> float:
 
 
 def insecure(path: Path) -> str:
-    """Why somebody else could change `path`, looking at every folder above it; "" if not.
-
-    A group that is the owner's own (same name), or root's, counts as the owner.
-    """
-    real = path.resolve()
-    for place in (real, *real.parents):
-        status = place.stat()
-        sticky = place.is_dir() and status.st_mode & stat.S_ISVTX
-        if status.st_uid not in (0, os.geteuid()):
-            return f"{place} belongs to {_owner(status.st_uid)}: chown {os.geteuid()} {place}"
-        if status.st_mode & stat.S_IWOTH and not sticky:
-            return f"{place} is writable by everybody: chmod o-w {place}"
-        if status.st_mode & stat.S_IWGRP and not sticky and _has_acl(place):
-            return f"{place} is writable by others through its ACL: setfacl -b {place}"
-        if status.st_mode & stat.S_IWGRP and not sticky and not _own_group(status):
-            return f"{place} is writable by its group: chmod g-w {place}"
-    return ""
-
-
-def exposed(path: Path) -> str:
-    """Why others could read a file of secrets; "" if they cannot."""
-    if path.stat().st_mode & (stat.S_IROTH | stat.S_IWOTH):
-        return f"{path} can be read or written by everybody: chmod 0600 {path}"
-    return ""
-
-
-def _owner(number: int) -> str:
-    try:
-        return pwd.getpwuid(number).pw_name
-    except KeyError:
-        return str(number)
-
-
-def _has_acl(place: Path) -> bool:
-    """Whether there are entries beyond owner, group and others (acl(5)).
-
-    The group bits of the mode are then the mask of all entries: they say that somebody may
-    write, and not who.
-    """
-    try:
-        return "system.posix_acl_access" in os.listxattr(place)
-    except OSError:
-        return False  # a file system without such attributes
-
-
-def _own_group(status: os.stat_result) -> bool:
-    try:
-        name = grp.getgrgid(status.st_gid).gr_name
-    except KeyError:
-        return False
-    return status.st_gid == 0 or name == _owner(status.st_uid)
+    """Why somebody else could change `path`, with the command that fixes it; "" if nobody can."""
+    problem = permissions.of_code(path)
+    return f"{problem}: {problem.fix}" if problem else ""

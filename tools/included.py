@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tools import filesystem_handling, jsontext
+from tools import jsontext, permissions
 from tools.errors import ConfigError
 
 
@@ -96,16 +96,13 @@ class Files:
 
     def secure(self, path: Path) -> None:
         """Refuse what somebody else could change: it would run as this user."""
-        why = ""
-        if not self.insecure:
-            # the folder that the name stands in, too: it may be a link that is turned round
-            why = filesystem_handling.insecure(path) or filesystem_handling.insecure(
-                path.absolute().parent
-            )
-        if why:
-            trouble, _, mend = why.partition(": ")
+        if self.insecure:
+            return
+        # the folder that the name stands in, too: it may be a link that is turned round
+        found = permissions.of_code(path) or permissions.of_code(path.absolute().parent)
+        if found is not None:
             raise ConfigError(
-                f"{path}: {trouble}", f"{mend} (or --insecure-permissions, if you must)."
+                f"{path}: {found}", f"{found.fix} (or --insecure-permissions, if you must)."
             )
 
     def _secure_opened(self, path: Path, descriptor: int) -> None:

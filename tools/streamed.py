@@ -304,7 +304,9 @@ class Streamed:
             return Result(Status.OK, "nothing to do: no source ran")
         count = date_str_utils.count
         if entry.kind == "stage":
-            return Result(Status.OK, f"{count(len(self.flowed), 'item')} went through")
+            told = self._made[self._stages.index(entry)].said
+            text = f"{count(len(self.flowed), 'item')} went through"
+            return Result(Status.OK, text, warnings=(told,) if told else ())
         target = next(found for found in self.targets if found.section == entry.name)
         told = f"{count(target.parts, 'part')}, {date_str_utils.human_size(target.size)}"
         told += f", in {target.store}"

@@ -1,0 +1,142 @@
+"""The lines of an age key file: which are keys, which kind, and which kinds are not supported."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tools import mask, plugin
+from tools.errors import ConfigError
+
+if TYPE_CHECKING:
+    from encryption import age
+else:
+    age = plugin.load("encryption/age.py")
+
+_QUOTES = "\"'`\u201c\u201d\u2018\u2019"
+_WIDE = ((codecs.BOM_UTF32_LE, "UTF-32"), (codecs.BOM_UTF32_BE, "UTF-32"),
+         (codecs.BOM_UTF16_LE, "UTF-16"), (codecs.BOM_UTF16_BE, "UTF-16"))  # fmt: skip
+# How keys begin that are no X25519 keys, in upper case; the first that fits counts.
+_KINDS = (
+    (r"AGE-SECRET-KEY-PQ-1", "post-quantum identity (AGE-SECRET-KEY-PQ-1...)"),
+    (r"AGE-PLUGIN-", "identity of an age plugin (AGE-PLUGIN-...)"),
+    (r"AGE1(PQ|TAGPQ)1", "post-quantum recipient (age1pq1...)"),
+    (r"AGE1[A-Z0-9-]+1", "recipient of an age plugin"),
+    (r"(SSH-|ECDSA-SHA2|SK-SSH-)", "SSH public key"),
+    (r"-----BEGIN AGE ENCRYPTED", "key file that is encrypted with a passphrase"),
+    (r"-----BEGIN", "PEM key"),
+)
+# Not a word that happens to hold "age1": so many characters of a recipient follow.
+_RECIPIENT = re.compile(r"age1[ac-hj-np-z02-9]{20}", re.I)
+
+
+@dataclass(frozen=True)
+class Unsupported:
+    """A key of a kind that is not supported, and its line."""
+
+    line: int
+    kind: str
+
+    @property
+    def recipient(self) -> bool:
+        """Whether files are encrypted for such a key, not opened with it."""
+        return "recipient" in self.kind or self.kind.startswith("SSH")
+
+
+Line = tuple[int, "age.Identity | age.Recipient | Unsupported"]
+
+
+def decoded(raw: bytes) -> str:
+    """The text of a key file without its byte order mark.
+
+    Raises ConfigError for UTF-16 and UTF-32, and for bytes that no text holds.
+    """
+    for mark, name in _WIDE:
+        if raw.startswith(mark):
+            raise ConfigError(f"is {name} text", _convert(name))
+    if b"\0" in raw:
+        for odd, name in ((1, "UTF-16LE"), (0, "UTF-16BE")):
+            if set(raw[odd::2]) == {0}:
+                raise ConfigError("is UTF-16 text", _convert(name))
+        raise ConfigError("is not a text file", "Use the key file of the backup.")
+    return raw.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
+
+
+def _convert(name: str) -> str:
+    return f"Save it as UTF-8: iconv -f {name} -t UTF-8 KEY_FILE > NEW, and chmod 0600 NEW."
+
+
+def is_age(text: str) -> bool:
+    """Whether a text holds anything of an age key, in whatever case and place."""
+    return "AGE1" in text.upper() or holds_key(text)
+
+
+def holds_key(text: str) -> bool:
+    """The same, but not for a password in which the letters "age1" happen to stand."""
+    secret = re.search(r"AGE-(SECRET-KEY|PLUGIN)-", text, re.I)
+    return bool(secret or _RECIPIENT.search(text)) or _foreign(text) is not None
+
+
+def _foreign(text: str) -> str | None:
+    """The kind of a key of another program that some line begins with."""
+    kinds = (_kind(clean(line)) for line in text.splitlines())
+    return next((kind for kind in kinds if kind is not None), None)
+
+
+def clean(line: str) -> str:
+    """A line without white space and quotes around it."""
+    return line.strip().strip(_QUOTES).strip()
+
+
+def _kind(word: str) -> str | None:
+    """The kind of an unsupported key; None for any other word."""
+    upper = word.upper()
+    return next((kind for begin, kind in _KINDS if re.match(begin, upper)), None)
+
+
+def lines(text: str) -> list[Line]:
+    """The keys with the numbers of their lines; lines that begin with # are comments.
+
+    Raises ConfigError naming the line that is no key, and never shows it.
+    """
+    found: list[Line] = []
+    in_block = False
+    for number, line in enumerate(text.splitlines(), 1):
+        word = clean(line)
+        if not word or word.startswith("#") or in_block:
+            in_block = in_block and not word.startswith("-----END")
+            continue
+        in_block = word.startswith("-----BEGIN")
+        try:
+            found.append((number, _key(word, number)))
+        except ConfigError as error:
+            raise ConfigError(f"{number}: {error}", error.hint) from None
+    return found
+
+
+def _key(word: str, number: int) -> age.Identity | age.Recipient | Unsupported:
+    if (kind := _kind(word)) is not None:
+        if "identity" in kind:
+            mask.add(word)
+        return Unsupported(number, kind)
+    if word.upper().startswith("AGE-SECRET-KEY-"):
+        mask.add(word)
+        return age.Identity.parse(word)
+    return age.Recipient.parse(word)
+
+
+def recipient(text: str) -> age.Recipient:
+    """A recipient of the key RECIPIENTS. Raises ConfigError, naming a kind that is another."""
+    word = clean(text)
+    if word.upper().startswith("AGE-"):
+        mask.add(word)
+    if (kind := _kind(word)) is not None:
+        raise ConfigError(
+            f"RECIPIENTS: {kind} is not supported", "Use an X25519 recipient (age1...)."
+        )
+    try:
+        return age.Recipient.parse(word)
+    except ConfigError as error:
+        raise ConfigError(f"RECIPIENTS: {error}", error.hint) from None

@@ -1,0 +1,304 @@
+"""Key files as people have them: what is a key, what is a password, and whose file it is."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.system import said
+from tools import finding, permissions, plugin
+from tools.errors import ConfigError
+
+encryption = plugin.load("encryption/encryption.py")
+age = plugin.load("encryption/age.py")
+keys = plugin.load("encryption/keys.py")
+bech32 = plugin.load("encryption/bech32.py")
+
+IDENTITY = age.Identity(bytes(range(32)))
+PUBLIC = str(IDENTITY.recipient())
+PQ_RECIPIENT = bech32.encode("age1pq", bytes(1216))
+PQ_IDENTITY = bech32.encode("age-secret-key-pq-", bytes(32)).upper()
+PLUGIN = bech32.encode("age1yubikey", bytes(33))
+
+
+def key_file(folder: Path, content: bytes | str, mode: int = 0o600) -> Path:
+    path = folder / "key"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    path.chmod(mode)
+    return path
+
+
+def encrypted(folder: Path, key: Path, *more: object, code: int = 0) -> str:
+    (folder / "in").write_bytes(b"plain")
+    return said(
+        "encryption", "--KEY_FILE", key, "--TARGETS", folder / "in", "--DESTINATION",
+        folder / "out", *more, code=code,
+    )  # fmt: skip
+
+
+def decrypted(folder: Path, key: Path, code: int = 0) -> str:
+    return said(
+        "encryption", "-d", "--KEY_FILE", key, "--OBJECTIVES", folder / "out/in.age",
+        "--DESTINATION", folder / "back", code=code,
+    )  # fmt: skip
+
+
+RECIPIENT_TEXTS = {
+    "bom": b"\xef\xbb\xbf" + PUBLIC.encode() + b"\r\n",
+    "spaces": f"  {PUBLIC}\n",
+    "tab": f"\t{PUBLIC}",
+    "upper case": PUBLIC.upper(),
+    "double quotes": f'"{PUBLIC}"\n',
+    "single quotes": f"'{PUBLIC}'",
+    "typographic quotes": f"\u201c{PUBLIC}\u201d\r\n",
+    "old line ends": f"# ours\r{PUBLIC}\r",
+    "bom and comment": f"\ufeff# ours\r\n{PUBLIC}\r\n",
+}
+
+
+@pytest.mark.parametrize("content", RECIPIENT_TEXTS.values(), ids=RECIPIENT_TEXTS)
+def test_a_recipient_is_known_however_it_was_saved(tmp_path: Path, content: bytes | str) -> None:
+    """Issue 11 A13: the file is for its recipient; no key is derived from public text."""
+    public = key_file(tmp_path, content)
+    encrypted(tmp_path, public)
+    assert "only recipients" in decrypted(tmp_path, public, code=2)
+    decrypted(tmp_path, key_file(tmp_path, IDENTITY.reveal()))
+    assert (tmp_path / "back").read_bytes() == b"plain"
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (f"recipient: {PUBLIC}", ":1: not an age recipient"),
+        (f"# created\n# public key: {PUBLIC}\n", "holds only comments"),
+        (PUBLIC[:-1] + "q", ":1: not an age recipient"),
+        (PUBLIC[:9].upper() + PUBLIC[9:], ":1: not an age recipient: mixed case"),
+        (f"key={PUBLIC}", ":1: not an age recipient"),
+        ("garage1234567890garage1234567890", ":1: not an age recipient"),
+        ("one two three four five six seven eight", "more than one word"),
+        ("0123456789abcdef" * 4 + "\n" + "0123456789abcdef" * 4, "more than one line"),
+        (("\ufeff" + PUBLIC).encode("utf-16-le"), "is UTF-16 text"),
+        (PUBLIC.encode("utf-16-be"), "is UTF-16 text"),
+        (PUBLIC.encode("utf-16-le"), "is UTF-16 text"),
+        (("\ufeff" + PUBLIC).encode("utf-16-be"), "is UTF-16 text"),
+        (b"\xf3\0" * 3 + b"\xf3\xf3\0", "is not a text file"),
+        (PQ_RECIPIENT, ":1: post-quantum recipient (age1pq1...): not supported yet"),
+        (PQ_IDENTITY, ":1: post-quantum identity (AGE-SECRET-KEY-PQ-1...): not supported yet"),
+        (f"{PUBLIC}\n{PQ_RECIPIENT}\n", "line 2: post-quantum recipient"),
+        (f"{IDENTITY.reveal()}\n{PQ_IDENTITY}\n", "line 2: post-quantum identity"),
+        (f" {PLUGIN}", ":1: recipient of an age plugin"),
+        ("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI me@host", ":1: SSH public key"),
+        ("-----BEGIN AGE ENCRYPTED FILE-----\nabc\n", ":1: key file that is encrypted"),
+    ],
+)
+def test_what_is_no_password_encrypts_nothing(
+    tmp_path: Path, content: bytes | str, says: str
+) -> None:
+    """Issue 11 A13, E: refused, naming the line or the kind; nothing is encrypted."""
+    key = key_file(tmp_path, content)
+    text = encrypted(tmp_path, key, code=2)
+    assert says in text
+    assert f"KEY_FILE: {key}" in text
+    assert not (tmp_path / "out").exists()
+    assert "AGE-SECRET-KEY-1Q" not in text
+
+
+@pytest.mark.parametrize("content", ["one two three", "line one\nline two"])
+def test_several_words_are_no_password_of_the_old_format(tmp_path: Path, content: str) -> None:
+    """Issue 11 A13: not for new files of the old format either."""
+    text = encrypted(tmp_path, key_file(tmp_path, content), "--FORMAT", "openssl", code=2)
+    assert "more than one" in text
+
+
+@pytest.mark.needs("openssl")
+@pytest.mark.parametrize("password", ["correct horse battery", "garage1", "\ufeffold", "win\r"])
+def test_old_files_open_with_whatever_password_they_have(tmp_path: Path, password: str) -> None:
+    """Issue 11 A13: what is no password for new backups still reads the old ones."""
+    key = key_file(tmp_path, password + "\n")
+    command = ["openssl", "enc", "-aes-256-cbc", "-md", "md5", "-pass", f"file:{key}", "-e"]
+    made = subprocess.run(command, input=b"plain", capture_output=True, check=True).stdout
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/in.age").write_bytes(made)
+    decrypted(tmp_path, key)
+    assert (tmp_path / "back").read_bytes() == b"plain"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xef\xbb\xbf" + IDENTITY.reveal().encode() + b"\r\n",
+        f' "{IDENTITY.reveal()}"\r\n',
+        IDENTITY.reveal().lower(),
+        f"{PQ_IDENTITY}\n{IDENTITY.reveal()}\n",
+        f"{IDENTITY.reveal()}\nAGE-PLUGIN-YUBIKEY-1QQQQQQ\n{PQ_RECIPIENT}\n",
+    ],
+)
+def test_an_identity_opens_whatever_stands_beside_it(tmp_path: Path, content: bytes | str) -> None:
+    """Issue 11 A13, E: keys of unsupported kinds are passed over where files are opened."""
+    encrypted(tmp_path, key_file(tmp_path, PUBLIC))
+    decrypted(tmp_path, key_file(tmp_path, content))
+    assert (tmp_path / "back").read_bytes() == b"plain"
+
+
+@pytest.mark.parametrize("kind", [PQ_RECIPIENT, PLUGIN])
+def test_a_recipient_of_another_kind_is_named(tmp_path: Path, kind: str) -> None:
+    """Issue 11 E: in RECIPIENTS, too."""
+    text = encrypted(tmp_path, key_file(tmp_path, PUBLIC), "--RECIPIENTS", kind, code=2)
+    assert "RECIPIENTS: " in text
+    assert "is not supported" in text
+
+
+def test_a_derived_key_is_named_by_the_test_and_the_run(tmp_path: Path) -> None:
+    """Issue 11 A13: deriving from a password is said each time."""
+    key = key_file(tmp_path, "0123456789abcdef" * 4)
+    assert "warning: KEY_FILE" in encrypted(tmp_path, key)
+    line, warned = encryption.test(encryption.Options(key_file=key))
+    assert "encrypts as age" in line
+    assert warned.level is finding.Level.WARN
+    assert "derived" in warned.text
+
+
+@pytest.mark.parametrize("content", [None, ""])
+def test_a_new_key_is_no_help_for_a_restore(tmp_path: Path, content: str | None) -> None:
+    """Issue 11 D: the hint for a missing or emptied key file depends on what it is for."""
+    encrypted(tmp_path, key_file(tmp_path, PUBLIC))
+    key = tmp_path / "gone"
+    if content is not None:
+        key.write_text(content)
+        key.chmod(0o600)
+    text = decrypted(tmp_path, key, code=2)
+    assert "KEYGEN" not in text
+    assert "A new key opens no existing backup" in text
+    with pytest.raises(ConfigError) as caught:
+        keys.read(key)
+    assert "--KEYGEN" in caught.value.hint
+
+
+def test_a_wrong_key_says_what_can_be_said(tmp_path: Path) -> None:
+    """Issue 11 E: the kinds of the file's recipients, and what was tried."""
+    encrypted(tmp_path, key_file(tmp_path, PUBLIC))
+    other = age.Identity(bytes(32))
+    text = decrypted(tmp_path, key_file(tmp_path, other.reveal()), code=1)
+    assert "wrong key: no identity matches the file's recipients (1 X25519)" in text
+    assert str(other.recipient()) in text
+    first = tmp_path / "out/in.age.000"
+    first.write_bytes(first.read_bytes().replace(b"-> X25519", b"-> mlkem768x25519"))
+    text = decrypted(tmp_path, key_file(tmp_path, IDENTITY.reveal()), code=1)
+    assert "(1 mlkem768x25519, not supported)" in text
+
+
+def test_a_cut_single_chunk_says_what_can_be_said(tmp_path: Path) -> None:
+    """Issue 11 E: the key is right; cut or damaged, the format cannot tell."""
+    encrypted(tmp_path, key_file(tmp_path, PUBLIC))
+    first = tmp_path / "out/in.age.000"
+    whole = first.read_bytes()
+    first.write_bytes(whole[:-1])
+    key = key_file(tmp_path, IDENTITY.reveal())
+    text = decrypted(tmp_path, key, code=1)
+    assert "ends too early, or its only chunk of 20 bytes is damaged; the key is right" in text
+    first.write_bytes(whole[:-6])
+    assert "the file ends too early (chunk 0)" in decrypted(tmp_path, key, code=1)
+
+
+def _predecessor(folder: Path, key: Path, size: int) -> list[Path]:
+    """Parts as the predecessor wrote them: the first is one byte shorter than the others."""
+    command = ["openssl", "enc", "-aes-256-cbc", "-md", "md5", "-pass", f"file:{key}", "-e"]
+    plain = bytes(size)
+    made = subprocess.run(command, input=plain, capture_output=True, check=True).stdout
+    cuts = [0, 1 << 20]
+    while cuts[-1] < len(made):
+        cuts.append(cuts[-1] + (1 << 20) + 1)
+    found = []
+    for number, (begin, end) in enumerate(itertools.pairwise(cuts)):
+        found.append(folder / f"x.crypt.{number:03}")
+        found[-1].write_bytes(made[begin:end])
+    return found
+
+
+@pytest.mark.needs("openssl")
+def test_sizes_of_old_parts_are_judged_by_the_predecessors_rule(tmp_path: Path) -> None:
+    """Issue 11 D: a genuine set opens; a wrong key and a missing end are named, not part 000."""
+    key = key_file(tmp_path, "0123456789abcdef" * 4)
+    files = _predecessor(tmp_path, key, 3_500_000)
+
+    def opened(code: int) -> str:
+        (tmp_path / "back").unlink(missing_ok=True)
+        return said(
+            "encryption", "-d", "--KEY_FILE", key, "--OBJECTIVES", tmp_path / "x.crypt",
+            "--DESTINATION", tmp_path / "back", code=code,
+        )  # fmt: skip
+
+    opened(0)
+    assert (tmp_path / "back").read_bytes() == bytes(3_500_000)
+    good = files[1].read_bytes()
+    files[1].write_bytes(good[:-16])
+    assert f"{files[1]} is cut off: 1048561 bytes" in opened(1)
+    assert not (tmp_path / "back").exists()
+    files[1].write_bytes(good)
+    first = files[0].read_bytes()
+    files[0].write_bytes(first[:-16])
+    assert f"{files[0]} is cut off" in opened(1)
+    files[0].write_bytes(first)
+    last = files[3].read_bytes()
+    files[3].write_bytes(last[:-16])
+    assert "error: wrong key, or the end" in opened(1)
+    files[3].write_bytes(bytes((1 << 20) + 100))
+    assert f"{files[3]} is longer than a whole part" in opened(1)
+    files[3].unlink()
+    text = opened(1)
+    assert f"part 003 seems to be missing: {files[3]}" in text
+    files[3].write_bytes(last)
+    key_file(tmp_path, "f" * 64)
+    assert "error: wrong key" in opened(1)
+
+
+# --- whose file it is
+
+
+@pytest.mark.needs("root", "setpriv")
+@pytest.mark.parametrize(
+    ("owner", "group", "mode", "says"),
+    [
+        (0, 0, 0o600, ""),
+        (0, 12345, 0o640, "can be read by the group 12345"),
+        (0, 12345, 0o660, "is writable by its group"),
+        (12345, 12345, 0o600, "belongs to 12345"),
+        (0, 0, 0o644, "can be read or written by everybody (mode 0644)"),
+    ],
+)
+def test_who_may_own_and_read_a_key_file(
+    tmp_path: Path, owner: int, group: int, mode: int, says: str
+) -> None:
+    """Issue 11 C: refused with the command that fixes it; --insecure-permissions accepts it."""
+    key = key_file(tmp_path, PUBLIC)
+    os.chown(key, owner, group)
+    key.chmod(mode)
+    if not says:
+        keys.read(key)
+        return
+    with pytest.raises(ConfigError, match=r"KEY_FILE: ") as caught:
+        keys.read(key)
+    assert says in str(caught.value)
+    assert str(key) in caught.value.hint
+    assert caught.value.hint.startswith(("chmod ", "chown "))
+
+
+@pytest.mark.needs("root")
+def test_a_folder_that_others_can_write_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Issue 11 C: who may replace the key reads what comes after."""
+    folder = tmp_path / "open"
+    folder.mkdir()
+    key = key_file(folder, PUBLIC)
+    folder.chmod(0o777)
+    with pytest.raises(ConfigError, match="is writable by everybody") as caught:
+        keys.read(key)
+    assert caught.value.hint.startswith(f"chmod o-w {folder}")
+    keys.read(key, keys.Use.DECRYPT)
+    monkeypatch.setenv(permissions.ACCEPT, "1")
+    keys.read(key)
