@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tools import filesystem_handling
+from tools import permissions
 from tools.errors import ConfigError
 
 CREDENTIALS = Path("/etc/nc-backup-py/mysql_backup.creds")
@@ -33,6 +33,5 @@ def credentials(given: Sequence[Path], number: int) -> Path:
             f"CREDENTIAL_PATH: there is no file {found}",
             "An option file with [mysqldump] and [mysql], each with user and password.",
         )
-    if reason := filesystem_handling.exposed(found):
-        raise ConfigError(f"CREDENTIAL_PATH: {reason}")
+    permissions.check_secret("CREDENTIAL_PATH", found)
     return found
