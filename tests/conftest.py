@@ -22,8 +22,10 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("house")
 
 MUST_RUN = Path(__file__).with_name("must_run.txt")
-# Tests that need one of these start a server: they run under one Python only.
+# Tests that start one of these servers, or whole runs of the system, run under one Python only;
+# those of test_choices.py are the whole runs that the other Pythons try.
 SERVERS = frozenset({"mariadbd", "mysqld", "initdb", "redis-server", "slapd"})
+EVERYWHERE = "tests/test_choices.py"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -54,14 +56,16 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers", "fault(what, then): a fault that is tried, for the table in docs/reliability.md"
     )
     config.addinivalue_line("markers", "slow: runs under one Python only")
-    config.addinivalue_line("markers", "server: as slow; set where `needs` names a server")
+    config.addinivalue_line("markers", "unit: starts no server and no whole run; set by this file")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that start a server."""
+    """Mark the tests that every Python runs."""
     for item in items:
-        if any(SERVERS & set(marker.args) for marker in item.iter_markers("needs")):
-            item.add_marker("server")
+        server = any(SERVERS & set(marker.args) for marker in item.iter_markers("needs"))
+        whole = "system" in getattr(item, "fixturenames", ())
+        if not server and (not whole or item.nodeid.startswith(EVERYWHERE)):
+            item.add_marker("unit")
 
 
 @pytest.fixture
