@@ -7,9 +7,9 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tools import config, house, own, plugin, section, streamed
+from tools import config, house, identity, manifest, own, plugin, section, streamed
 from tools.config import Config, Section
 from tools.declarations import General
 from tools.errors import BackupError, ConfigError
@@ -17,6 +17,11 @@ from tools.outcome import Outcome
 from tools.section import Context
 from tools.store import Store
 from tools.stream import Chunks
+
+if TYPE_CHECKING:
+    from restore import selection
+else:
+    selection = plugin.load("restore/selection.py")
 
 _STORAGE = "storage/storage.py"
 _ENCRYPTION = "encryption/encryption.py"
@@ -31,6 +36,7 @@ class Origin:
     config: Config
     hostname: str
     scratch: Path
+    configured: bool = False  # by a config file, not by arguments alone
 
     def hosts(self) -> Sequence[str]:
         """The hosts that are meant: the one that was named, or all in the store."""
@@ -40,11 +46,30 @@ class Origin:
         """The one host that is meant. Raises ConfigError where the store holds several."""
         hosts = self.hosts()
         if len(hosts) != 1:
-            there = ", ".join(hosts) or "none"
             raise ConfigError(
-                f"{self.store} holds runs of {len(hosts)} hosts", f"--hostname: {there}."
+                f"{self.store} holds runs of {len(hosts)} hosts",
+                f"--hostname: {', '.join(hosts)}." if hosts else self.elsewhere(),
             )
         return hosts[0]
+
+    def elsewhere(self) -> str:
+        """Return a hint where the store has no run of the host that was named."""
+        others = [host for host in self.store.folders() if host != self.hostname]
+        if others and self.hostname:
+            return f"Hosts in the store: {', '.join(others)}. Name one with --hostname."
+        folder = getattr(self.store, "folder", None)
+        if folder is not None and any(folder.glob(f"*{manifest.ENDING}")):
+            return f"{folder} is the folder of one host: name the store, {folder.parent}."
+        return "Is it the right store, and is its disk mounted?"
+
+    def wanted(self) -> selection.Wanted:
+        """Whose runs are meant. Raises ConfigError where the store holds several hosts."""
+        host = self.host()
+        if not self.configured or host != self.config.general.hostname:
+            return selection.Wanted(host)
+        names = tuple(entry.name for entry in self.config.sections)
+        ours = identity.writer(self.config)
+        return selection.Wanted(host, names, ours.config_id, ours.machine)
 
     def undo(self, stage: str) -> Callable[[Chunks], Iterator[bytes]]:
         """The inverse of a stage, by its name in the manifest. Raises ConfigError, StageError."""
@@ -100,7 +125,7 @@ def of(given: argparse.Namespace, scratch: Path) -> Origin:
     if given.key_file or given.passphrase:
         loaded = _with_key(loaded, given)
     host = given.hostname or (loaded.general.hostname if given.config else "")
-    return Origin(_store(loaded, given, scratch), loaded, host, scratch)
+    return Origin(_store(loaded, given, scratch), loaded, host, scratch, bool(given.config))
 
 
 def _of(loaded: Config, module: str) -> Section | None:

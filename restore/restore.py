@@ -16,14 +16,13 @@ import argparse
 import contextlib
 import dataclasses
 import functools
-import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
-from tools import house, os_works, plugin, stream, terminal
+from tools import house, manifest, os_works, plugin, stream, terminal
 from tools.dump import Following
 from tools.errors import BackupError, Cancelled, ConfigError
 from tools.manifest import Item, Manifest
@@ -31,17 +30,18 @@ from tools.outcome import Outcome, Step, Watcher
 from tools.result import Result, Status, of_error, worst
 
 if TYPE_CHECKING:
-    from restore import fileset, origin, reading, runs, server, target
+    from restore import fileset, listing, origin, reading, runs, selection, server, target
 else:
     fileset = plugin.load("restore/fileset.py")
+    listing = plugin.load("restore/listing.py")
     origin = plugin.load("restore/origin.py")
     reading = plugin.load("restore/reading.py")
     runs = plugin.load("restore/runs.py")
+    selection = plugin.load("restore/selection.py")
     server = plugin.load("restore/server.py")
     target = plugin.load("restore/target.py")
 
 _LEVELS = ("presence", "sha256", "full")
-_HEADER = ("run", "host", "age", "result", "items", "size", "base")
 
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
@@ -132,36 +132,21 @@ class _Session:
         return self._restore()
 
     def _list(self) -> int:
-        found = [run for host in self.origin.hosts() for run in runs.found(self.origin.store, host)]
-        if self.given.json:
-            terminal.say(json.dumps([run.facts() for run in found]))
-        else:
-            terminal.table(_HEADER, [run.row() for run in found])
-            if not found:
-                terminal.say(f"there is no run in {self.origin.store}", error=True)
-        return 1 if any(run.manifest is None for run in found) else 0
+        return listing.runs_of(self.origin, as_json=self.given.json)
 
-    def _run(self, wanted: str) -> reading.Run:
-        host = self.origin.host()
-        return reading.Run(self.origin.store, runs.chosen(self.origin.store, host, wanted))
+    def _chosen(self, wanted: str) -> selection.Selection:
+        """What a run id, "latest" or a date means; the choice is shown where it is one."""
+        found: selection.Selection = selection.chosen(
+            self.origin.store, self.origin.wanted(), wanted
+        )
+        return found
 
     def _show(self) -> int:
-        made = self._run(self.given.show).manifest
+        chosen = self._chosen(self.given.show)
         if self.given.json:
-            terminal.say(made.to_json().decode())
+            terminal.say(chosen.newest.manifest.to_json().decode())
             return 0
-        terminal.say(
-            f"run {made.run_id} of {made.host}: {made.status}, {made.mode}, "
-            f"{made.begin} to {made.end}, by {made.program}"
-        )
-        rows = [
-            (i.called, i.kind, " ".join(i.stages) or "-", str(len(i.parts)), str(i.stored),
-             "-" if i.size is None else str(i.size))
-            for i in made.items
-        ]  # fmt: skip
-        terminal.table(("item", "kind", "stages", "parts", "stored", "bytes"), rows)
-        for line in (*(f"missing: {name}" for name in made.missing), *made.warnings):
-            terminal.say(line)
+        listing.shown(chosen)
         return 0
 
     # --- verify
@@ -171,28 +156,48 @@ class _Session:
             host = self.origin.host()
             found = list(runs.found(self.origin.store, host))
             steps = [self._unreadable(run) for run in found if run.manifest is None]
-            chosen = [reading.Run(self.origin.store, run.manifest) for run in found if run.manifest]
+            chosen = [
+                selection.of_run(reading.Run(self.origin.store, run.manifest))
+                for run in found
+                if run.manifest
+            ]
             if not found:
-                raise ConfigError(f"there is no run of {host} in {self.origin.store}")
-        else:
-            steps, chosen = [], [self._run(self.given.verify)]
-        with terminal.watcher(quiet=self.given.json) as watcher:
-            for run in chosen:
-                items = runs.items(run.manifest, self.given.section, self.given.item)
-                steps += self._steps(
-                    items,
-                    functools.partial(self._verified, run),
-                    watcher,
-                    run.manifest.run_id if len(chosen) > 1 else "",
+                raise ConfigError(
+                    f"there is no run of {host} in {self.origin.store}", self.origin.elsewhere()
                 )
-        return self._ended(chosen[-1].manifest if chosen else None, steps)
+        else:
+            steps, chosen = [], [self._chosen(self.given.verify)]
+        with terminal.watcher(quiet=self.given.json) as watcher:
+            for whole in chosen:
+                some = whole.narrowed(self.given.section, self.given.item)
+                self._tell(some)
+                steps += self._steps(
+                    some.items,
+                    functools.partial(self._verified, some),
+                    watcher,
+                    whole.newest.manifest.run_id if len(chosen) > 1 else "",
+                )
+        return self._ended(chosen[-1].newest.manifest if chosen else None, steps)
+
+    def _tell(self, chosen: selection.Selection) -> None:
+        """Show which run each section comes from, where they differ."""
+        for line in chosen.notes:
+            terminal.say(f"note: {line}", error=True)
+        for made in (run.manifest for run in chosen.runs()):
+            if not made.good:
+                terminal.say(f"warning: run {made.run_id} is not good ({made.status})", error=True)
+            if manifest.in_future(made.run_id):
+                terminal.say(f"warning: run {made.run_id} {runs.IN_FUTURE}", error=True)
 
     @staticmethod
     def _unreadable(run: runs.Found) -> Step:
         return Step(run.run_id, "item", Result(Status.FAILED, run.trouble))
 
-    def _verified(self, run: reading.Run, item: Item, advance: Callable[[int], None]) -> Result:
+    def _verified(
+        self, chosen: selection.Selection, item: Item, advance: Callable[[int], None]
+    ) -> Result:
         """One item, as far as the level goes. Raises BackupError or OSError."""
+        run = chosen.run(item)
         reading.refuse_absent(run, [item])
         if self.given.level == "presence":
             return Result(Status.OK, f"{len(item.parts)} parts are there", bytes=item.stored)
@@ -213,22 +218,11 @@ class _Session:
 
     def _restore(self) -> int:
         given = self.given
-        run = self._run(given.restore)
-        items = runs.items(run.manifest, given.section, given.item)
-        if given.path:
-            items = [item for item in items if item.kind == "fileset"]
-            if not items:
-                raise ConfigError("--path: none of these items holds files", "Leave it out.")
-        reading.refuse_absent(run, items)
-        if given.to_host:
-            items = server.chosen(items, given)
+        chosen = self._to_restore()
+        items = chosen.items
+        self._tell(chosen)
         if given.dry_run:
-            return self._dry(run, items)
-        if not run.manifest.good:
-            terminal.say(
-                f"warning: run {run.manifest.run_id} is not good ({run.manifest.status})",
-                error=True,
-            )
+            return self._dry(chosen)
         if given.destination:
             target.refuse(given.destination, overwrite=given.overwrite)
             size = sum(item.size or 0 for item in items)
@@ -236,25 +230,36 @@ class _Session:
                 terminal.say(f"warning: {warning}", error=True)
         with terminal.watcher(quiet=given.json) as watcher:
             if given.to_host:
-                steps = self._into_server(run, items, watcher)
+                steps = self._into_server(chosen, watcher)
             else:
-                steps = self._steps(items, functools.partial(self._restored, run), watcher)
+                steps = self._steps(items, functools.partial(self._restored, chosen), watcher)
         matched = any(step.result.items or not step.result.status.stored for step in steps)
         if given.path and not matched:
             raise ConfigError(
-                f"nothing in run {run.manifest.run_id} matches {' '.join(given.path)}",
+                f"nothing in {chosen.named()} matches {' '.join(given.path)}",
                 "--dry-run lists what there is; a pattern counts from /, ** crosses folders.",
             )
-        return self._ended(run.manifest, steps)
+        return self._ended(chosen.runs()[0].manifest, steps)
 
-    def _into_server(
-        self, run: reading.Run, items: Sequence[Item], watcher: Watcher | None
-    ) -> list[Step]:
+    def _to_restore(self) -> selection.Selection:
+        """The items that are meant, all of whose parts are there."""
+        given = self.given
+        chosen = self._chosen(given.restore).narrowed(given.section, given.item)
+        if given.path:
+            chosen = chosen.only(item for item in chosen.items if item.kind == "fileset")
+            if not chosen.items:
+                raise ConfigError("--path: none of these items holds files", "Leave it out.")
+        for run in chosen.runs():
+            reading.refuse_absent(run, chosen.of(run))
+        return chosen.only(server.chosen(chosen.items, given)) if given.to_host else chosen
+
+    def _into_server(self, chosen: selection.Selection, watcher: Watcher | None) -> list[Step]:
         """Items into a server: each makes its next step when all others have made theirs."""
         advance = watcher.advance if watcher else lambda _size: None
         with contextlib.ExitStack() as stack:
             going: dict[str, Iterator[Result]] = {}
-            for item in items:
+            for item in chosen.items:
+                run = chosen.run(item)
                 again = functools.partial(reading.plain, run, item, self.origin.undo, advance)
                 following = functools.partial(self._stored, item.section, run.manifest.run_id)
                 made = server.into(item, again, self.given, following)
@@ -270,15 +275,17 @@ class _Session:
                 waiting.append(item)
                 return result
 
-            steps = self._steps(items, step, watcher)
+            steps = self._steps(chosen.items, step, watcher)
             while waiting:
                 left, waiting = waiting, []
                 steps += self._steps(left, step, watcher, server.REST)
         return steps
 
-    def _restored(self, run: reading.Run, item: Item, advance: Callable[[int], None]) -> Result:
+    def _restored(
+        self, chosen: selection.Selection, item: Item, advance: Callable[[int], None]
+    ) -> Result:
         """One item, made where nobody looks and moved into place when all of it is whole."""
-        given = self.given
+        given, run = self.given, chosen.run(item)
         again = functools.partial(reading.plain, run, item, self.origin.undo, advance)
         goal = given.destination / target.place_of(item)
         with target.staging(given.destination, overwrite=given.overwrite) as staging:
@@ -312,6 +319,8 @@ class _Session:
         for found in runs.found(self.origin.store, self.origin.host()):
             if found.manifest is None or found.run_id < first:
                 continue
+            if manifest.in_future(found.run_id) and found.run_id != first:
+                continue
             later = reading.Run(self.origin.store, found.manifest)
             for item in found.manifest.items:
                 if item.section == section:
@@ -319,12 +328,13 @@ class _Session:
                     again = functools.partial(reading.plain, later, item, undo, quiet)
                     yield Following(found.run_id, item, again)
 
-    def _dry(self, run: reading.Run, items: Sequence[Item]) -> int:
+    def _dry(self, chosen: selection.Selection) -> int:
         """What would be written, without writing it; the data is read to its end all the same."""
         if self.given.destination:
             target.refuse(self.given.destination, overwrite=self.given.overwrite)
         below = self.given.destination or Path("DESTINATION")
-        for item in items:
+        for item in chosen.items:
+            run = chosen.run(item)
             goal = server.goal(item, self.given) or below / target.place_of(item)
             size = "unknown size" if item.size is None else f"{item.size} bytes"
             terminal.say(f"{goal}: {item.kind} {item.called} of run {run.manifest.run_id}, {size}")

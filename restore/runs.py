@@ -1,15 +1,14 @@
-"""The runs of a store: found, told of in a line, chosen by id, date or "latest"."""
+"""The runs of a store: found, and told of in a line."""
 
 from __future__ import annotations
 
 import fnmatch
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
 from tools import manifest, records
-from tools.date_str_utils import RUN_ID, count, human_size, human_time
+from tools.date_str_utils import RUN_ID, human_size, human_time
 from tools.errors import BackupError, ConfigError
 from tools.manifest import Manifest
 from tools.store import Store
@@ -22,6 +21,11 @@ _DATES = (  # what is accepted, and how much later its end is
     ("%Y-%m-%d %H:%M", timedelta(seconds=59)),
     ("%Y-%m-%dT%H:%M:%S", timedelta()),
     ("%Y-%m-%d %H:%M:%S", timedelta()),
+)
+IN_FUTURE = "lies in the future: it was made while the clock was wrong, and is never latest"
+_FACTS = (  # of a run in --list --json; null where its manifest cannot be read
+    *("begin", "end", "status", "items", "size", "plain_size", "missing", "warnings"),
+    *("mode", "base", "machine", "machine_name", "config_id", "config_file"),
 )
 
 
@@ -42,11 +46,15 @@ class Found:
             "host": self.host,
             "age": round(self.age()),
             "result": self.result,
-            "items": None if made is None else len(made.items),
-            "size": None if made is None else made.size,
-            "mode": None if made is None else made.mode,
-            "base": None if made is None else made.base,
+            "future": manifest.in_future(self.run_id),
+            **(_facts(made) if made is not None else dict.fromkeys(_FACTS)),
         }
+
+    def warning(self) -> str:
+        """Return what is to be said of the run beside its row; "" for nothing."""
+        if not manifest.in_future(self.run_id):
+            return ""
+        return f"run {self.run_id} of {self.host} {IN_FUTURE}"
 
     def row(self) -> tuple[str, ...]:
         """What --list shows, as texts."""
@@ -70,9 +78,34 @@ class Found:
         return self.manifest.status
 
 
+def _facts(made: Manifest) -> dict[str, object]:
+    """What --list --json says of a run whose manifest can be read; sizes in bytes, times in UTC."""
+    sizes = [item.size for item in made.items]
+    known = [size for size in sizes if size is not None]
+    values = (
+        made.begin,
+        made.end,
+        made.status,
+        len(made.items),
+        made.size,
+        sum(known) if len(known) == len(sizes) else None,
+        list(made.missing),
+        len(made.warnings),
+        made.mode,
+        made.base,
+        made.machine or None,
+        made.machine_name or None,
+        made.config_id or None,
+        made.config_file or None,
+    )
+    return dict(zip(_FACTS, values, strict=True))
+
+
 def human_age(seconds: float) -> str:
     """An age as people say it: 3 d, 5 h, 42 s."""
     days = int(seconds // 86400)
+    if seconds < 0:
+        return f"in {human_age(-seconds)}"
     return f"{days} d" if days else human_time(max(0.0, seconds))
 
 
@@ -104,46 +137,25 @@ def until(text: str) -> datetime:
     )
 
 
-def chosen(store: Store, host: str, wanted: str) -> Manifest:
-    """The run that is meant: by its id, the newest good one, or that at or before a date.
-
-    Raises ConfigError where there is none; an id may name a run that is not good.
-    """
-    if re.fullmatch(r"\d{8}_\d{6}", wanted):
-        names = {entry.name for entry in store.entries(host)}
-        if f"{host}/{manifest.name_of(wanted)}" in names:
-            return records.read(store, host, wanted)
-        raise ConfigError(f"there is no run {wanted} of {host} in {store}", "--list shows them.")
-    latest = datetime.max.replace(tzinfo=timezone.utc) if wanted == "latest" else until(wanted)
-    everything = list(found(store, host))
-    for run in reversed(everything):
-        made = run.manifest
-        if made is not None and made.good and manifest.time_of(run.run_id) <= latest:
-            return made
-    what = "" if wanted == "latest" else f" at or before {latest:%Y-%m-%d %H:%M:%S} UTC"
-    there = f"{count(len(everything), 'run')} of it in all" if everything else "no run of it at all"
-    raise ConfigError(
-        f"there is no good run of {host}{what} in {store} ({there})", "--list shows them."
-    )
-
-
-def items(made: Manifest, section: str, names: Sequence[str]) -> Sequence[manifest.Item]:
+def items(
+    everything: Sequence[manifest.Item], section: str, names: Sequence[str], what: str
+) -> Sequence[manifest.Item]:
     """The items that are meant, a database also by its name alone (`shop` for `3306/shop`).
 
+    everything: what there is to choose from; `what` names it in errors.
     names: none for all; with * and ? where nothing is called so. Raises ConfigError where a name,
     or the section, means nothing.
     """
-    of_section = [entry for entry in made.items if section in ("", entry.section)]
+    of_section = [entry for entry in everything if section in ("", entry.section)]
     found: dict[str, manifest.Item] = {}
     for name in names or ("",):
         wanted = [entry for entry in of_section if name in ("", entry.name, entry.called)]
         wanted = wanted or [entry for entry in of_section if name == entry.name.partition("/")[2]]
         wanted = wanted or [entry for entry in of_section if fnmatch.fnmatchcase(entry.name, name)]
         if not wanted:
-            there = ", ".join(entry.called for entry in made.items)
+            there = ", ".join(entry.called for entry in everything)
             raise ConfigError(
-                f"run {made.run_id} holds no item {name or '(any)'} of section "
-                f"{section or '(any)'}",
+                f"{what} holds no item {name or '(any)'} of section {section or '(any)'}",
                 f"It holds: {there}.",
             )
         found.update({entry.called: entry for entry in wanted})

@@ -117,8 +117,12 @@ class System:
 
     def restore(self, *words: str, code: int = 0) -> str:
         """restore.py with this config; it must end with this code. What it said."""
+        return self.restore_bare("-c", str(self.conf), *words, code=code)
+
+    def restore_bare(self, *words: str, code: int = 0) -> str:
+        """restore.py without a config; it must end with this code. What it said."""
         done = subprocess.run(
-            [sys.executable, str(plugin.ROOT / "restore/restore.py"), "-c", str(self.conf), *words],
+            [sys.executable, str(plugin.ROOT / "restore/restore.py"), *words],
             cwd="/",
             stdin=subprocess.DEVNULL,
             capture_output=True,

@@ -69,7 +69,17 @@ class General:
         default=Duration(86400.0),
     )
 
+    machine_id: str = option(
+        "name of this machine in manifests, for containers; default: from /etc/machine-id",
+        default="",
+    )
+
     def __post_init__(self) -> None:
+        if self.machine_id and not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", self.machine_id):
+            raise ConfigError(
+                f"MACHINE_ID: {self.machine_id!r} is not a machine id",
+                "Use 1 to 64 letters, digits, dots, hyphens and underscores.",
+            )
         if not self.hostname.strip() or re.search(r"[/\x00-\x1f\x7f]", self.hostname):
             raise ConfigError("HOSTNAME: must be a name without / and control characters")
         if self.hostname.strip(". ") == "" or self.hostname.startswith("-"):

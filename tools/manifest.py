@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any
 from urllib.parse import quote
 
@@ -22,12 +22,15 @@ from tools.errors import BackupError
 VERSION = 1
 ENDING = ".manifest.json"
 RECOVERY = ".RECOVERY.txt"
-_NAME = re.compile(rf"(?P<run_id>\d{{8}}_\d{{6}}){re.escape(ENDING)}")
-_RUN_ID = re.compile(r"\d{8}_\d{6}")
+_NAME = re.compile(rf"(?P<run_id>[0-9]{{8}}_[0-9]{{6}}){re.escape(ENDING)}")
+_RUN_ID = re.compile(r"[0-9]{8}_[0-9]{6}")
+_STATUS = re.compile(r"[a-z]{1,20}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _FORMS = ("parts",)
 _LONGEST = 100  # bytes of an item's name in the names of its parts
 _MOST_BYTES = 256 << 20  # of a manifest that is read
+_MOST_SIZE = (1 << 63) - 1  # bytes of an item or a part: what file systems can hold
+_AHEAD = timedelta(days=1)  # a run later than this from now was made with a wrong clock
 
 
 class ManifestError(BackupError):
@@ -89,6 +92,8 @@ class Manifest:
     status: of all that this store should hold, when the manifest was written (DESIGN 8)
     base:   the newest run that an item of this one was added to; None where all are full
     config: SHA-256 of the config, without its secrets
+    machine, machine_name: which machine made it: its id (tools.identity) and its node name
+    config_id, config_file: which config made it, whatever was changed in it since; and its path
     missing: items of this run that this store does not hold, SECTION/name
     """
 
@@ -104,6 +109,10 @@ class Manifest:
     config: str = ""
     base: str | None = None
     program: str = ""
+    machine: str = ""
+    machine_name: str = ""
+    config_id: str = ""
+    config_file: str = ""
     version: int = VERSION
 
     @property
@@ -168,6 +177,17 @@ def time_of(run_id: str) -> datetime:
     return datetime.strptime(run_id, date_str_utils.RUN_ID).replace(tzinfo=timezone.utc)
 
 
+def in_future(run_id: str) -> bool:
+    """Return whether a run began more than a day from now: the clock was wrong when it was made.
+
+    Also true for a name that is no time at all (month 13).
+    """
+    try:
+        return time_of(run_id) > datetime.now(timezone.utc) + _AHEAD
+    except ValueError:
+        return True
+
+
 def read(raw: bytes, called: str) -> Manifest:
     """A manifest from its bytes, every field checked; `called` names it in errors.
 
@@ -209,13 +229,17 @@ def _manifest(given: Mapping[str, Any]) -> Manifest:
         begin=_text(given, "begin"),
         end=_text(given, "end"),
         mode=_text(given, "mode"),
-        status=_text(given, "status"),
+        status=_text(given, "status", lambda text: bool(_STATUS.fullmatch(text))),
         items=tuple(_item(entry, run_id) for entry in _list(given, "items", dict)),
         missing=tuple(_list(given, "missing", str)),
         warnings=tuple(_list(given, "warnings", str)),
         config=_text(given, "config"),
         base=None if given.get("base") is None else _text(given, "base", _is_run_id),
         program=_text(given, "program"),
+        machine=_optional(given, "machine"),
+        machine_name=_optional(given, "machine_name"),
+        config_id=_optional(given, "config_id"),
+        config_file=_optional(given, "config_file"),
     )
     names = [part.name for item in found.items for part in item.parts]
     if len(set(names)) != len(names):
@@ -238,10 +262,10 @@ def _item(given: Mapping[str, Any], run_id: str) -> Item:
     if not isinstance(facts, dict) or not all(isinstance(text, str) for text in facts.values()):
         raise ValueError("facts")
     return Item(
-        section=_text(given, "section"),
-        name=_text(given, "name"),
-        kind=_text(given, "kind"),
-        ending=_text(given, "ending", lambda text: "/" not in text),
+        section=_text(given, "section", _is_writable),
+        name=_text(given, "name", _is_writable),
+        kind=_text(given, "kind", _is_writable),
+        ending=_text(given, "ending", lambda text: "/" not in text and _is_writable(text)),
         stages=tuple(_list(given, "stages", str)),
         parts=parts,
         size=None if given.get("size") is None else _number(given, "size"),
@@ -263,7 +287,16 @@ def _part(given: Mapping[str, Any]) -> Part:
 
 def _is_file_name(text: str) -> bool:
     """A name in the same folder: nothing in it leads elsewhere."""
-    return bool(text) and "/" not in text and "\0" not in text and text not in (".", "..")
+    return bool(text) and "/" not in text and text not in (".", "..") and _is_writable(text)
+
+
+def _is_writable(text: str) -> bool:
+    """Whether a file can have this name: no NUL, and bytes that it stands for (PEP 383)."""
+    try:
+        text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in text
 
 
 def _is_digest(text: str) -> bool:
@@ -283,10 +316,15 @@ def _text(
     return value
 
 
+def _optional(given: Mapping[str, Any], key: str) -> str:
+    """A text that manifests of earlier versions do not have."""
+    return _text(given, key) if key in given else ""
+
+
 def _number(given: Mapping[str, Any], key: str) -> int:
     value = given[key]
-    if type(value) is not int or value < 0:
-        raise ValueError(f"{key}: {str(value)[:80]!r} is no size")
+    if type(value) is not int or not 0 <= value <= _MOST_SIZE:
+        raise ValueError(f"{key}: {repr(value)[:80]} is no size")
     return value
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import datetime
 
-from tools import flow, house, manifest, mask, records, streamed
+from tools import flow, house, identity, manifest, records, streamed
 from tools.config import Config, Section
 from tools.errors import BackupError
 from tools.log import logger
@@ -115,10 +115,11 @@ class Recording:
                 status=worst(s.result.status for s in steps if _concerns(s, name)).value,
                 items=tuple(items[name]),
                 missing=tuple(sorted(everything - {item.called for item in items[name]})),
-                warnings=tuple(mask.text(line) for line in warnings),
+                warnings=tuple(warnings),
                 config=self._config.digest,
                 base=max((i.facts["base"] for i in items[name] if "base" in i.facts), default=None),
                 program=f"nc-backup-py {house.version()}",
+                **dataclasses.asdict(identity.writer(self._config)),
             )
             try:
                 records.finish(place, made)

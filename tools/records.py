@@ -6,15 +6,17 @@ run left is known by its mark, and removed once it is old enough.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tools import manifest, recovery, store
-from tools.errors import BackupError
+from tools import manifest, mask, recovery, store
+from tools.errors import BackupError, StoreError
 from tools.log import logger
 from tools.manifest import Manifest
 from tools.store import Entry, Store
@@ -22,6 +24,7 @@ from tools.store import Entry, Store
 UNFINISHED = ".UNFINISHED"
 _LOOK_BACK = 50  # runs in which an earlier copy of an item is looked for
 _MOST_BYTES = 1 << 16  # of a mark that is read
+_NUMERIC = re.compile(r"[0-9.,:-]*")  # facts that a restore computes with: no secrets
 
 
 def begin(place: Store, host: str, run_id: str) -> None:
@@ -31,14 +34,60 @@ def begin(place: Store, host: str, run_id: str) -> None:
 
 
 def finish(place: Store, made: Manifest) -> None:
-    """The recovery sheet, and last the manifest. Raises BackupError or OSError."""
+    """Store the recovery sheet, and last the manifest, with every known secret masked.
+
+    Raises BackupError or OSError, also where a part that the manifest names is not there (any
+    more): another program has removed it, or the store lists less than it took.
+    """
+    made = masked(made)
     folder = made.host
+    _refuse_absent(place, made)
     sheet = recovery.sheet(made).encode("utf-8", "backslashreplace")
     store.keep(place, f"{folder}/{made.run_id}{manifest.RECOVERY}", [sheet])
     name = f"{folder}/{manifest.name_of(made.run_id)}"
     store.keep(place, name, [made.to_json()])
     if b"".join(place.get(name)) != made.to_json():
         raise BackupError(f"{name} reads back differently", "Distrust this store.")
+
+
+def _refuse_absent(place: Store, made: Manifest) -> None:
+    sizes = {entry.name.rpartition("/")[2]: entry.size for entry in place.entries(made.host)}
+    for part in (part for item in made.items for part in item.parts):
+        if sizes.get(part.name) != part.size:
+            size = sizes.get(part.name)
+            problem = "is missing" if size is None else f"has {size} bytes instead of {part.size}"
+            raise StoreError(
+                f"{part.name} {problem} in the list of {place}",
+                "Did something remove it during the run? Otherwise do not trust this store.",
+            )
+
+
+def masked(made: Manifest) -> Manifest:
+    """Return the manifest with every known secret masked in all texts that sources gave.
+
+    Names of items stay: the names of their parts hold them, and a restore looks for them.
+    """
+    return dataclasses.replace(
+        made,
+        items=tuple(_masked(item) for item in made.items),
+        missing=_all_masked(made.missing),
+        warnings=_all_masked(made.warnings),
+        config_file=mask.text(made.config_file),
+    )
+
+
+def _masked(item: manifest.Item) -> manifest.Item:
+    facts = {
+        key: value if _NUMERIC.fullmatch(value) else mask.text(value)
+        for key, value in item.facts.items()
+    }
+    return dataclasses.replace(
+        item, facts=facts, warnings=_all_masked(item.warnings), notes=_all_masked(item.notes)
+    )
+
+
+def _all_masked(lines: Iterable[str]) -> tuple[str, ...]:
+    return tuple(mask.text(line) for line in lines)
 
 
 def end(place: Store, host: str, run_id: str) -> None:

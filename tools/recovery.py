@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 
+from tools import mask
 from tools.date_str_utils import human_size
 from tools.manifest import Item, Manifest
 
@@ -79,8 +80,8 @@ def _item(number: int, item: Item) -> list[str]:
     stages = ", ".join(item.stages) or "none"
     about = f"{len(item.parts)} part{'' if len(item.parts) == 1 else 's'}"
     lines = [
-        f"{number}. {_plain(item.called)} ({item.kind}; {about}, {human_size(item.stored)}; "
-        f"stages: {stages})",
+        f"{number}. {mask.text(_plain(item.called))} ({item.kind}; {about}, "
+        f"{human_size(item.stored)}; stages: {stages})",
         "",
     ]
     commands = [_joined(item), *_steps(item), _end(item)]

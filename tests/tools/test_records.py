@@ -101,7 +101,7 @@ def test_what_a_manifest_names_is_kept(place: store.Store) -> None:
         HOST, "20200102_000000", "", "", "staged", "ok",
         (Item("EARLIER", "x", "file", "", (), (part,)),),
     )  # fmt: skip
-    records.finish(place, later)
+    records.finish(place, later)  # which looks that the part is there
     age(place)
     sweep(place)
     assert f"{DEAD}.FILESET.tar.000" in names(place)

@@ -1,0 +1,185 @@
+"""What `latest` means: which run each section is restored from."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.system import System
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> System:
+    made = System(tmp_path)
+    (made.source / "a").write_text("old")
+    made.configure(made.whole(), STREAM="True")
+    return made
+
+
+def other_config(system: System, section: str, text: str, **general: Any) -> System:
+    """A second config of the same host and store: its own file, work folder and source."""
+    folder = system.folder / f"other-{section}"
+    folder.mkdir()
+    other = System(folder)
+    other.store, other.key = system.store, system.key
+    other.general["LOCAL_BACKUP"] = str(system.store)
+    (other.source / "x").write_text(text)
+    sections = other.whole()
+    sections = {section: sections.pop("FILESET"), **sections}
+    other.configure(sections, STREAM="True", **general)
+    return other
+
+
+def run(system: System, *words: str, code: int = 0) -> str:
+    """A run in a second of its own; its id."""
+    time.sleep(1.1)
+    result = system.result(*words)
+    assert result["exit_code"] == code, result["stderr"]
+    return str(result["run_id"])
+
+
+def renamed(system: System, old: str, new: str, **fields: Any) -> None:
+    """Give a run another id, as if the clock had been wrong, and other fields."""
+    folder = system.store / "srv-test"
+    for path in [*folder.glob(f"{old}.*.json")]:
+        given = json.loads(path.read_text().replace(old, new))
+        path.unlink()
+        (folder / f"{new}.manifest.json").write_text(json.dumps({**given, **fields}))
+    for path in [*folder.glob(f"{old}.*")]:
+        path.rename(folder / path.name.replace(old, new))
+
+
+def content(out: Path, system: System, name: str, section: str = "FILESET") -> str:
+    return (out / section / system.source.relative_to("/") / name).read_text()
+
+
+def test_latest_is_of_the_sections_of_the_config(system: System) -> None:
+    """Issue 11 A4: two configs of one host and one store (files nightly, databases hourly)."""
+    run(system)
+    other = other_config(system, "OTHER", "db")
+    run(other)
+    assert content(system.restored(), system, "a") == "old"
+    out = other.restored()
+    assert content(out, other, "x", "OTHER") == "db"
+    assert sorted(path.name for path in out.iterdir()) == ["OTHER"]
+
+
+def test_latest_is_of_the_config_though_sections_have_one_name(system: System) -> None:
+    """Issue 11 A4: a copied config; an edit of the config does not make it another one."""
+    first = run(system)
+    other = other_config(system, "FILESET", "other machine's")
+    run(other)
+    system.configure(system.whole(), STREAM="True", PARALLEL="2")
+    assert content(system.restored(), system, "a") == "old"
+    assert first in system.restore("--show", "latest")
+    assert content(other.restored(), other, "x") == "other machine's"
+
+
+def test_a_run_of_some_sections_does_not_hide_the_others(system: System) -> None:
+    """Issue 11 A4: a run is chosen for each section, and the choice is shown."""
+    sections = system.whole()
+    own = system.own("own", "echo data", "source")
+    system.configure({"OWN": own, **sections}, STREAM="True")
+    first = run(system)
+    (system.source / "a").write_text("new")
+    second = run(system, "--skip", "OWN")
+    out = system.folder / "out"
+    said = system.restore("--restore", "latest", "--destination", str(out))
+    assert f"OWN comes from run {first}" in said
+    assert f"FILESET comes from run {second}" in said
+    assert (out / "OWN").read_text() == "data\n"
+    assert content(out, system, "a") == "new"
+    said = system.restore("--verify", "latest", "--section", "FILESET")
+    assert "comes from" not in said
+    bare = system.folder / "bare"
+    words = ("--key-file", str(system.key), "--local-backup", str(system.store))
+    system.conf.rename(system.folder / "gone.json")
+    system.restore_bare(*words, "--restore", "latest", "--destination", str(bare))
+    assert (bare / "OWN").read_text() == "data\n"
+    assert content(bare, system, "a") == "new"
+
+
+@pytest.mark.fault("a run of the future (the clock was wrong)", "never `latest`; `--list` warns")
+def test_a_run_of_the_future_is_never_latest(system: System) -> None:
+    """Issue 11 A5 [18]: and it can be restored by its id."""
+    renamed(system, run(system), "20380120_000000")
+    text = system.restore("--restore", "latest", "--destination", str(system.folder / "o"), code=2)
+    assert "there is no good run" in text
+    assert "20380120_000000" in text
+    (system.source / "a").write_text("new")
+    run(system)
+    assert content(system.restored(), system, "a") == "new"
+    assert content(system.restored(run="20380120_000000"), system, "a") == "old"
+    text = system.restore("--list")
+    assert "warning: run 20380120_000000 of srv-test lies in the future" in text
+    future = json.loads(system.restore("--list", "--json").splitlines()[0])
+    assert [entry["future"] for entry in future] == [False, True]
+
+
+def test_the_list_has_what_a_monitor_needs(system: System) -> None:
+    """Issue 11 E: UTC begin and end, bytes, missing, warnings, machine and config."""
+    run(system)
+    (entry,) = json.loads(system.restore("--list", "--json"))
+    made = system.manifest()
+    assert entry["begin"] == made["begin"]
+    assert entry["end"] == made["end"]
+    assert entry["end"].endswith("Z")
+    assert entry["size"] == made["items"][0]["parts"][0]["size"]
+    assert entry["plain_size"] == made["items"][0]["size"]
+    assert entry["missing"] == []
+    assert entry["warnings"] == 0
+    assert entry["config_file"] == str(system.conf)
+    assert entry["machine"] == made["machine"]
+    assert entry["machine_name"]
+
+
+def test_another_host_or_the_folder_of_a_host_is_hinted_at(system: System) -> None:
+    """Issue 11 E: `--hostname other`, and a host's folder in place of the store."""
+    run(system)
+    assert "Hosts in the store: srv-test" in system.restore("--list", "--hostname", "other")
+    words = (
+        "--hostname",
+        "other",
+        "--restore",
+        "latest",
+        "--destination",
+        str(system.folder / "o"),
+    )
+    assert "Hosts in the store: srv-test" in system.restore(*words, code=2)
+    text = system.restore("--local-backup", str(system.store / "srv-test"), "--list")
+    assert f"name the store, {system.store}" in text
+
+
+def test_the_newest_run_is_named_where_none_is_good(system: System) -> None:
+    """Issue 11 E (A15): `there is no good run` when failed ones exist."""
+    made = run(system)
+    renamed(system, made, made, status="failed")
+    text = system.restore("--restore", "latest", "--destination", str(system.folder / "o"), code=2)
+    assert f"The newest run is {made} (failed)" in text
+    assert content(system.restored(run=made), system, "a") == "old"
+
+
+def test_a_manifest_without_the_new_fields_is_read(system: System) -> None:
+    """Issue 11 A4: manifests of earlier versions name neither machine nor config."""
+    run(system)
+    (path,) = (system.store / "srv-test").glob("*.manifest.json")
+    given = json.loads(path.read_text())
+    for key in ("machine", "machine_name", "config_id", "config_file"):
+        del given[key]
+    path.chmod(0o600)
+    path.write_text(json.dumps(given))
+    assert content(system.restored(), system, "a") == "old"
+
+
+def test_a_config_that_was_moved_finds_its_runs(system: System) -> None:
+    """Issue 11 A4: on another machine, or elsewhere, the section alone decides."""
+    run(system)
+    moved = system.folder / "moved.json"
+    shutil.move(system.conf, moved)
+    system.conf = moved
+    assert content(system.restored(), system, "a") == "old"
