@@ -1,4 +1,4 @@
-"""Back up SQLite databases: a whole copy of each by the online backup of SQLite. A plugin."""
+"""Back up SQLite databases: a copy of each as of one moment, checked by SQLite. A plugin."""
 
 from __future__ import annotations
 
@@ -8,118 +8,167 @@ import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tools import dump, os_works, stream
+from tools import dump, finding, os_works, plugin, stream
 from tools.errors import ConfigError, SourceError
+from tools.finding import Finding
 from tools.item import Ended, Item, Told
-from tools.options import Words, option
+from tools.options import Duration, Words, option
+
+if TYPE_CHECKING:
+    from sqlite import snapshot, soundness
+else:
+    snapshot = plugin.load("sqlite/snapshot.py")
+    soundness = plugin.load("sqlite/soundness.py")
 
 KIND = "sqlite"
-_WAIT = 60.0  # seconds that a writer may keep us waiting
+_BESIDE = ("-wal", "-shm", "-journal")  # files that belong to a database
 
 
 @dataclass(frozen=True)
 class Options:
     """The keys of the section."""
 
-    databases: Words = option("files, with their whole paths; * and ? in names")
+    databases: Words = option("absolute paths of database files; `*` and `?` allowed in names")
+    lock_timeout: Duration = option(
+        "how long to wait for a program that has locked a database (90, 30s, 5m)",
+        default=Duration(60.0),
+        least=0,
+    )
     hostname: str = option("name of this server, in names of staged files", default="")
     destination: Path | None = option(
         "staged: PREFIX_FOLDER is made in it; default WORK_FOLDER", default=None
     )
     prefix_folder: str = option("staged: folder of the copies", default="sqlite")
-    work_folder: Path = option("temporary work: a copy lies here", default=Path("/opt/backup"))
+    work_folder: Path = option(
+        "folder for temporary files; holds one copy at a time", default=Path("/opt/backup")
+    )
     allow_root: bool = option("run as root all the same", default=False)
 
     def __post_init__(self) -> None:
-        """Refuse what has no whole path."""
+        """Reject what is not an absolute path."""
         if not self.databases:
-            raise ConfigError("DATABASES: names nothing", "For example /srv/app/app.db.")
+            raise ConfigError(
+                "DATABASES: empty value", "Name the database files, for example /srv/app/app.db."
+            )
         for name in self.databases:
             if not name.startswith("/"):
-                raise ConfigError(f"DATABASES: {name} is no whole path", "Begin it with /.")
+                raise ConfigError(
+                    f"DATABASES: {name}: not an absolute path", "Begin the path with /."
+                )
 
 
-def files(given: Options) -> list[Path]:
-    """The databases that are meant. Raises SourceError where a name means none."""
-    found: list[Path] = []
-    for name in given.databases:
-        some = [name] if Path(name).exists() else sorted(glob.glob(name))  # noqa: PTH207  (a whole path as pattern)
-        if not some:
-            raise SourceError(f"DATABASES: {name} does not exist", "Is a disk not mounted?")
-        found += [Path(one) for one in some if not one.endswith(("-wal", "-shm", "-journal"))]
-    return list(dict.fromkeys(found))
+def files(options: Options) -> list[Path]:
+    """Return the databases that DATABASES names, each once; also those that do not exist.
+
+    What belongs to a database of the list (-wal, -shm, -journal) goes with it.
+    """
+    paths: list[str] = []
+    for name in options.databases:
+        exists = Path(name).exists() or Path(name).is_symlink()
+        paths += [name] if exists else sorted(glob.glob(name)) or [name]  # noqa: PTH207  (a whole path as pattern)
+    chosen = set(paths)
+    return [Path(path) for path in dict.fromkeys(paths) if not _belongs(path, chosen)]
 
 
-def items(given: Options, told: Told) -> tuple[Item, ...]:
-    """Each database as an item, by its path."""
+def _belongs(path: str, chosen: set[str]) -> bool:
+    return any(path.endswith(end) and path.removesuffix(end) in chosen for end in _BESIDE)
+
+
+def items(options: Options, told: Told) -> tuple[Item, ...]:
+    """Return each database as an item, by its path."""
     del told
-    os_works.refuse_root(given.allow_root)
+    os_works.refuse_root(options.allow_root)
     return tuple(
         Item(str(path).lstrip("/"), KIND, lambda _head: "", one.read, one.ended)
-        for path in files(given)
-        for one in (_Database(path, given.work_folder),)
+        for path in files(options)
+        for one in (_Database(path, options),)
     )
 
 
 class _Database:
     """One database."""
 
-    def __init__(self, path: Path, work_folder: Path) -> None:
+    def __init__(self, path: Path, options: Options) -> None:
         self._path = path
-        self._work_folder = work_folder
-        self._facts: dict[str, str] = {}
+        self._options = options
+        self._ended = Ended()
 
     def read(self) -> Iterator[bytes]:
-        """A copy of one moment, checked by SQLite itself before its first byte goes on."""
-        with dump.scratch(self._work_folder) as folder:
+        """Give a copy of one moment, checked by SQLite before its first byte goes on."""
+        with dump.scratch(self._options.work_folder) as folder:
             copy = folder / "copy"
             try:
-                self._copy(copy)
+                locked = _copied(self._path, copy, self._options.lock_timeout)
+                checked = soundness.check(copy, self._path)
             except sqlite3.Error as error:
-                raise SourceError(
-                    f"{self._path}: {error}", "Is it a SQLite database, and not encrypted?"
-                ) from None
+                raise soundness.unreadable(self._path, error) from None
+            self._ended = _judged(checked, locked=locked, empty=copy.stat().st_size == 0)
             yield from stream.read(copy)
 
-    def _copy(self, copy: Path) -> None:
-        copy.touch(0o600)
-        with (
-            contextlib.closing(_opened(self._path)) as source,
-            contextlib.closing(sqlite3.connect(copy)) as target,
-        ):
-            source.backup(target)
-            found = [row[0] for row in target.execute("PRAGMA integrity_check(3)")]
-            if found != ["ok"]:
-                raise SourceError(
-                    f"{self._path} is damaged: {'; '.join(found)}", "Mend it (.recover) first."
-                )
-            ((tables,),) = target.execute("SELECT COUNT(*) FROM sqlite_master WHERE type='table'")
-        self._facts = {"sqlite": sqlite3.sqlite_version, "tables": str(tables)}
-
     def ended(self) -> Ended:
-        """What is worth knowing of the copy."""
-        return Ended(facts=self._facts)
+        """Return what is worth knowing of the copy."""
+        return self._ended
 
 
-def _opened(path: Path) -> sqlite3.Connection:
-    """For reading; a file that is not there is never made. Raises sqlite3.Error."""
-    where = path.absolute().as_uri() + "?mode=ro"
-    return sqlite3.connect(where, uri=True, timeout=_WAIT)
+def _copied(path: Path, copy: Path, patience: float) -> bool:
+    """Copy a database; whether its locks were granted."""
+    with _named(path):
+        return snapshot.copy(path, copy, patience)
 
 
-def test(given: Options) -> tuple[str, ...]:
-    """Whether each database opens, and how many tables it has."""
-    os_works.refuse_root(given.allow_root)
-    said = []
-    for path in files(given):
-        try:
-            with contextlib.closing(_opened(path)) as source:
-                ((number,),) = source.execute("SELECT COUNT(*) FROM sqlite_master")
-        except sqlite3.Error as error:
-            raise SourceError(f"{path}: {error}", "Is it a SQLite database?") from None
-        said.append(f"{path}: {number} objects")
-    return tuple(said)
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Name the database in every error of what reads it."""
+    try:
+        yield
+    except FileNotFoundError:
+        hint = "Mount its file system, or remove the file from DATABASES."
+        raise SourceError(f"DATABASES: {path}: no such file", hint) from None
+    except OSError as error:
+        if error.filename is None:  # of the copy: no space left
+            raise
+        hint = "Allow the user of the backup to read the database, and -wal and -shm beside it."
+        raise SourceError(f"{error.filename}: {str(error.strerror).lower()}", hint) from None
+    except SourceError as error:
+        if str(path) in str(error):
+            raise
+        raise SourceError(f"{path}: {error}", error.hint) from None
+
+
+def _judged(checked: soundness.Checked, *, locked: bool, empty: bool) -> Ended:
+    """What the check of a copy means for its item."""
+    facts = {"sqlite": sqlite3.sqlite_version}
+    if checked.tables is not None:
+        facts["tables"] = str(checked.tables)
+    notes = []
+    if empty:
+        notes.append("an empty file (0 bytes): a database without any table")
+    if checked.undefined:
+        names = ", ".join(checked.undefined)
+        notes.append(f"stored whole, checked in part: only its application defines {names}")
+    if not locked:
+        notes.append("its file system has no locks: copied while nothing changed")
+    found = checked.shown
+    warnings = (f"stored as it is, but its own check complains: {found}",) if found else ()
+    return Ended(warnings, tuple(notes), facts)
+
+
+def test(options: Options) -> tuple[Finding, ...]:
+    """Return whether each database can be read, and which are locked now."""
+    os_works.refuse_root(options.allow_root)
+    return tuple(_tested(path) for path in files(options))
+
+
+def _tested(path: Path) -> Finding:
+    """What there is to say of one database; nothing is opened by SQLite, nothing is written."""
+    try:
+        with _named(path):
+            return Finding(f"{path}: {snapshot.check(path)}")
+    except SourceError as error:
+        level = finding.warning if "is locked" in str(error) else finding.bad
+        return level(str(error), error.hint)
 
 
 class SQLiteBackup(dump.Plugin):

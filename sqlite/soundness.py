@@ -1,0 +1,131 @@
+"""Whether the copy of a SQLite database is sound: what its check says, and what it cannot say."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shlex
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+
+from tools.errors import SourceError
+
+_LISTED = 100  # complaints that are asked for
+_SHOWN = 3  # complaints that a message holds
+_DEFINITIONS = 100  # of an application, that are made up for in one database
+_MISSING = (  # what SQLite says of a definition that only the application makes
+    re.compile(r"no such (?P<kind>collation) sequence: (?P<name>.+)"),
+    re.compile(r"(?:no such|unknown) (?P<kind>function): (?P<name>[^()]+)"),
+    re.compile(r"no such (?P<kind>module): (?P<name>.+)"),
+)
+# Complaints about rows, which a restore gives back as they are; all others are about pages.
+# src/pragma.c, PRAGMA integrity_check
+_CONTENT = re.compile(
+    r"(row \S+ missing from index |wrong # of entries in index |non-unique entry in index "
+    r"|NULL value in |CHECK constraint failed in |NUMERIC value in |TEXT value in "
+    r"|non-\S+ value in |row not in PRIMARY KEY order for |row \S+ values differ from index "
+    r"|rowid not at end-of-record for row |unable to validate the inverted index )",
+)
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What the check of a copy gave.
+
+    complaints: rows that break a rule of the database itself (a constraint, an index)
+    undefined:  definitions of the application, which the check had to do without
+    tables:     how many tables it has; None where its schema cannot be read without them
+    """
+
+    complaints: tuple[str, ...]
+    undefined: tuple[str, ...]
+    tables: int | None
+
+    @property
+    def shown(self) -> str:
+        """Return the first complaints on one line, and how many there are."""
+        count = len(self.complaints)
+        more = f" and {count - _SHOWN} more" if count > _SHOWN else ""
+        return "; ".join(self.complaints[:_SHOWN]) + more
+
+
+def check(copy: Path, path: Path) -> Checked:
+    """Bring a copy into one file (its WAL, its journal) and check it.
+
+    path: how messages call the database. Raises SourceError where it is corrupt, and
+    sqlite3.Error where SQLite cannot read it at all.
+    """
+    with contextlib.closing(sqlite3.connect(copy, isolation_level=None)) as database:
+        mode = database.execute("PRAGMA journal_mode").fetchone()[0]
+        database.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()  # rolls a journal back
+        if mode == "wal":
+            database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        lines, undefined = _complaints(database)
+        broken = [line for line in lines if not _CONTENT.match(line)]
+        if broken:
+            raise _corrupt(path, "; ".join(broken[:_SHOWN]))
+        # Without the application's own definitions only the pages can be judged.
+        content = () if undefined else tuple(lines)
+        return Checked(content, tuple(undefined), _tables(database))
+
+
+def unreadable(path: Path, error: sqlite3.Error) -> SourceError:
+    """Return the error for a copy that SQLite cannot read."""
+    if "malformed" in str(error):
+        return _corrupt(path, str(error))
+    return SourceError(
+        f"{path}: {error}", "Check that it is a SQLite database and is not encrypted."
+    )
+
+
+def _corrupt(path: Path, complaint: str) -> SourceError:
+    return SourceError(
+        f"{path}: database is corrupt: {complaint}",
+        "Restore it from an older run, or rebuild it into a new file and keep the old one: "
+        f'sqlite3 {shlex.quote(str(path))} ".recover" | sqlite3 NEW.db',
+    )
+
+
+def _complaints(database: sqlite3.Connection) -> tuple[list[str], list[str]]:
+    """What PRAGMA integrity_check says, and which definitions it did without."""
+    undefined: list[str] = []
+    for _ in range(_DEFINITIONS):
+        pragma = "quick_check" if undefined else "integrity_check"
+        try:
+            rows = [str(row[0]) for row in database.execute(f"PRAGMA {pragma}({_LISTED})")]
+        except sqlite3.Error as error:
+            missing = _stand_in(database, str(error))
+            if missing is None or missing in undefined:
+                raise
+            undefined.append(missing)
+            continue
+        # One line may hold several complaints of one table, each on a line of its own.
+        lines = [line for row in rows for line in row.split("\n")]
+        return [
+            line for line in lines if line != "ok" and not line.startswith("*** in ")
+        ], undefined
+    raise sqlite3.OperationalError("too many definitions of the application are missing")
+
+
+def _stand_in(database: sqlite3.Connection, message: str) -> str | None:
+    """Define what an error names as missing; how it is called, or None for any other error."""
+    found = next(filter(None, (kind.search(message) for kind in _MISSING)), None)
+    if found is None:
+        return None
+    kind, name = found["kind"], found["name"].strip()
+    if kind == "collation":
+        database.create_collation(name, lambda a, b: (a > b) - (a < b))
+    elif kind == "function":
+        database.create_function(name, -1, lambda *_: None, deterministic=True)
+    else:
+        return None
+    return f"{kind} {name}"
+
+
+def _tables(database: sqlite3.Connection) -> int | None:
+    try:
+        row = database.execute("SELECT COUNT(*) FROM sqlite_master WHERE type='table'").fetchone()
+    except sqlite3.Error:
+        return None
+    return int(row[0])
