@@ -54,7 +54,9 @@ def made(path: Path, *statements: str, mode: str = "delete") -> Path:
     """A database with one table and what else is wanted."""
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute(f"PRAGMA journal_mode={mode}")
-        db.create_collation("LOCALIZED", lambda a, b: (a.lower() > b.lower()) - (a.lower() < b.lower()))
+        db.create_collation(
+            "LOCALIZED", lambda a, b: (a.lower() > b.lower()) - (a.lower() < b.lower())
+        )
         db.create_function("norm", 1, str.lower, deterministic=True)
         db.execute("CREATE TABLE t (k INTEGER PRIMARY KEY, v INT, b BLOB)")
         db.execute("INSERT INTO t VALUES (1, 1, x'00')")
