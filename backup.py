@@ -18,7 +18,7 @@ import traceback
 from collections.abc import Sequence
 from datetime import datetime, timezone
 
-from tools import config, date_str_utils, log, os_works, preview, run, terminal
+from tools import config, date_str_utils, log, os_works, preview, run, section, terminal
 from tools.config import Config
 from tools.errors import BackupError, Cancelled, ConfigError
 from tools.log import logger
@@ -72,6 +72,7 @@ def main(argv: Sequence[str]) -> int:
     os_works.catch_signals()
     try:
         loaded = config.load(given.config, insecure=given.insecure_permissions)
+        section.learn_secrets(loaded)
         chosen = run.select(loaded, given.only, given.skip)
         if given.dry_run:
             return terminal.show(preview.planned(loaded, chosen), as_json=given.json)

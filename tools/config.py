@@ -127,7 +127,9 @@ def report_address(path: Path, *, insecure: bool = False) -> tuple[str, str, Pat
 
 def _public(given: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        key: mask.text(options.to_text(v)) for key, v in given.items() if not mask.secretive(key)
+        key: mask.text(options.to_text(mask.structure(v, key)))
+        for key, v in given.items()
+        if not mask.secretive(key)
     }
 
 

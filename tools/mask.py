@@ -1,36 +1,69 @@
-"""The one place that knows what must not be shown, and takes it out of every text that is."""
+"""The one place that knows what must not be shown, and takes it out of every text that is.
+
+Secrets are known by value: `add` them before anything is shown. Besides, what looks like a
+secret is masked: keys of age, passwords in URLs, values of secretive names.
+"""
 
 from __future__ import annotations
 
+import ast
 import base64
 import json
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 from urllib.parse import quote, quote_plus
 
 STARS = "***"
-_SECRETIVE = re.compile(
-    r"(PASS(WORD|PHRASE|WD)?|PWD|SECRET|TOKEN|CREDENTIALS?|ACCESS_KEY|API_KEY|PRIVATE_KEY|AUTH)$",
-    re.I,
+_SECRET_WORDS = frozenset(
+    "PASS PASSWORD PASSWORDS PASSWD PASSPHRASE PWD PW SECRET SECRETS TOKEN TOKENS CREDENTIAL "
+    "CREDENTIALS AUTH BEARER APIKEY ACCESSKEY SECRETKEY PRIVATEKEY AUTHKEY PSK".split()
 )
+_SECRET_ENDINGS = tuple(
+    "PASS PASSWORD PASSWD PASSPHRASE PWD PW SECRET TOKEN CREDENTIAL CREDENTIALS APIKEY "
+    "ACCESSKEY SECRETKEY PRIVATEKEY".split()
+)
+_OWNERS_OF_KEYS = frozenset(
+    "ACCESS ACCOUNT AES API APP APPLICATION AUTH CLIENT ENCRYPTION HMAC MASTER PRIVATE SECRET "
+    "SERVER SERVICE SHARED SIGNING SSH STORAGE".split()
+)
+# What a name ends with whose value only tells where or how a secret is.
+_NO_SECRETS = frozenset(
+    "PATH PATHS FILE FILES FILENAME FOLDER DIR DIRECTORY NAME URL MODE TYPE TTL COMMAND PROGRAM "
+    "HOST PORT LENGTH PASSFILE KEYFILE DATABASE DB SOURCE MECHANISM METHOD".split()
+)
+_NAME = r"(?:[\w-]*?(?:password|passwd|passphrase|pwd|secret|secret_?key|access_?key|api_?key))"
 _IN_TEXT = re.compile(
-    r"(AGE-SECRET-KEY-1[0-9A-Z]+)"
-    r"|((?<=://)[^/@\s:]*:[^/@\s]+(?=@))"
+    r"(AGE-(?:SECRET-KEY|PLUGIN)-[0-9A-Z-]+)"
+    r"|((?<=://)[^/@\s:\"']*:[^/\s\"']+(?=@))"
     r"|((?<=authorization: )[^\r\n]+)"
     r"|((?<=x-amz-security-token: )[^\r\n]+)"
     r"|((?<=X-Amz-Signature=)[^&\s]+)"
     r"|((?<=X-Amz-Credential=)[^&\s]+)",
     re.I,
 )
-_LEAST = 4  # shorter texts would turn every log into stars
+_ASSIGNED = re.compile(rf"(\b{_NAME}=)(?!\*\*\*)(\"[^\"\n]+\"|'[^'\n]+'|[^\s&;,\"']+)", re.I)
+_IN_DICTIONARY = re.compile(
+    rf"([\"']{_NAME}\\?[\"']\s*:\s*)(\"(?:[^\"\\\n]|\\.)+\"|'(?:[^'\\\n]|\\.)+')", re.I
+)
+_LEAST = 4  # a shorter secret is masked by its key alone: by value it would mask every text
+_MOST_SPELLED = 256  # characters of a secret that is looked for in mixed spellings
+_MOST_PARSED = 1 << 16
+_HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#(?:39|x27);"}
+_NO_VALUES = ("true", "false", "none", "null")
 _known: set[str] = set()
+_spelled: dict[str, re.Pattern[str]] = {}
 
 
 def add(secret: str) -> None:
-    """From now on mask this text, and its base64, URL-quoted and JSON-quoted forms."""
+    """From now on mask this text and its usual spellings, and each of its lines.
+
+    Known are base64, URL-quoted, JSON-, Python-, shell- and HTML-quoted forms. A text of less
+    than 4 characters is not masked by its value.
+    """
     for line in {secret, secret.strip(), *secret.splitlines()}:
-        if len(line) < _LEAST:
+        if len(line) < _LEAST or line.lower() in _NO_VALUES or line in _known:
             continue
         raw = line.encode("utf-8", "surrogateescape")
         _known.update(
@@ -40,22 +73,116 @@ def add(secret: str) -> None:
                 quote(raw, safe=""),
                 quote_plus(raw),
                 json.dumps(line)[1:-1],
+                json.dumps(line, ensure_ascii=False)[1:-1],
                 repr(line)[1:-1],
+                shlex.quote(line),
             )
         )
         _known.add(base64.b64encode(raw).decode().rstrip("="))
+        if len(line) <= _MOST_SPELLED:
+            _spelled[line] = re.compile("".join(map(_spellings, line)))
+
+
+def _spellings(character: str) -> str:
+    """A pattern for one character, however it is escaped."""
+    raw = character.encode("utf-8", "surrogateescape")
+    code = ord(character)
+    found = [
+        re.escape(character),
+        "".join(f"%(?i:{byte:02x})" for byte in raw),
+        rf"\\u(?i:{code:04x})",
+        "".join(rf"\\x(?i:{byte:02x})" for byte in raw),
+        "".join(rf"\\{byte:03o}" for byte in raw),
+    ]
+    if not character.isalnum():
+        found.append(rf"\\+{re.escape(character)}")
+    found += [_HTML[character]] if character in _HTML else []
+    found += [r"\+"] if character == " " else []
+    return f"(?:{'|'.join(found)})"
 
 
 def text(shown: str) -> str:
     """The text with every known secret, and all that looks like one, replaced by stars."""
     for secret in sorted(_known, key=len, reverse=True):
         shown = shown.replace(secret, STARS)
-    return _IN_TEXT.sub(STARS, shown)
+    if any(escape in shown for escape in "%\\&+"):
+        for pattern in _spelled.values():
+            shown = pattern.sub(STARS, shown)
+    shown = _IN_TEXT.sub(STARS, shown)
+    shown = _ASSIGNED.sub(rf"\1{STARS}", shown)
+    return _IN_DICTIONARY.sub(rf'\1"{STARS}"', shown)
+
+
+def cut(shown: str, at: int) -> int:
+    """Where a text can be cut, at most at this place, without parting a known secret."""
+    for secret in sorted(_known, key=len, reverse=True):
+        begin = shown.rfind(secret, max(0, at - len(secret) + 1), at + len(secret) - 1)
+        if 0 < begin < at < begin + len(secret):
+            at = begin
+    return at
 
 
 def secretive(key: str) -> bool:
     """Whether a key's name says that its value is a secret (a path to one is none)."""
-    return bool(_SECRETIVE.search(key)) and not key.upper().endswith(("_PATH", "_FILE"))
+    snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", key).upper()
+    words = [word.rstrip("0123456789") for word in re.split(r"[^A-Z0-9]+", snake)]
+    words = [word for word in words if word]
+    if not words or words[-1] in _NO_SECRETS:
+        return False
+    keys = any(
+        second == "KEY" and first in _OWNERS_OF_KEYS
+        for first, second in zip(words, words[1:], strict=False)
+    )
+    return keys or words[-1].endswith(_SECRET_ENDINGS) or bool(_SECRET_WORDS & set(words))
+
+
+def reference(value: str) -> bool:
+    """Whether a value only says where the secret is (env:NAME, file:/path)."""
+    return value.startswith(("env:", "file:"))
+
+
+def parsed(value: str) -> Any:  # noqa: ANN401  (whatever the text holds)
+    """The dictionary or list that a text holds, in JSON or as Python writes it; else None."""
+    if value.lstrip()[:1] not in ("{", "[", "(") or len(value) > _MOST_PARSED:
+        return None
+    for read in (json.loads, ast.literal_eval):
+        try:
+            found = read(value.strip())
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            continue
+        if isinstance(found, dict | list | tuple):
+            return found
+    return None
+
+
+def structure(value: Any, key: str = "") -> Any:  # noqa: ANN401  (any JSON value)
+    """A copy of a JSON value with every secret in it replaced by stars, at any depth.
+
+    What stands under a secretive key is a secret, known or not. It is for texts that people
+    read; names by which something is found must not go through it.
+    """
+    return _structure(value, hidden=secretive(key))
+
+
+def _structure(value: Any, *, hidden: bool) -> Any:  # noqa: ANN401  (any JSON value)
+    if isinstance(value, Mapping):
+        return {
+            text(str(key)): _structure(entry, hidden=hidden or secretive(str(key)))
+            for key, entry in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [_structure(entry, hidden=hidden) for entry in value]
+    if isinstance(value, bool) or value is None:
+        return value
+    if not isinstance(value, str):
+        return STARS if hidden else value
+    if hidden:
+        return value if not value or reference(value) else STARS
+    held = parsed(value)
+    if held is None:
+        return text(value)
+    masked = _structure(held, hidden=False)
+    return text(value) if masked == held else json.dumps(masked)
 
 
 def command(argv: Iterable[str]) -> str:
@@ -63,7 +190,12 @@ def command(argv: Iterable[str]) -> str:
     shown = []
     hide = False
     for word in argv:
-        reference = word.startswith(("env:", "file:"))
-        shown.append(STARS if hide and word and not reference else shlex.quote(word))
-        hide = word.startswith("--") and secretive(word[2:])
+        name, given, value = word.partition("=")
+        if hide and word and not reference(word):
+            shown.append(STARS)
+        elif word.startswith("--") and given and value and secretive(name[2:]):
+            shown.append(f"{name}={STARS}")
+        else:
+            shown.append(shlex.quote(_structure(word, hidden=False)))
+        hide = word.startswith("--") and not given and secretive(word[2:])
     return text(" ".join(shown))

@@ -71,7 +71,7 @@ def item(module: Section, context: Context) -> Item:
         warnings: tuple[str, ...] = ()
         status = Status.of_exit_code(codes[-1])
         if told.exists() and told.stat().st_size:
-            said = Result.from_json(told.read_text(encoding="utf-8"))
+            said = section.masked(Result.from_json(told.read_text(encoding="utf-8")))
             if not said.status.stored:
                 raise SourceError(f"{module.name}: {said.message}", said.hint)
             warnings, status = said.warnings, worst((status, said.status))
@@ -118,9 +118,10 @@ class ProgramStore:
         """See Store; its exit code alone confirms. What it prints goes into the log."""
         tally = stream.Tally()
         log = section.Output()
+        lines = process.Lines(log.take)
         for said in self._call(("--NAME", check_name(name)), tally(chunks)):
-            for line in said.decode("utf-8", "backslashreplace").splitlines():
-                log.take(line)
+            lines.add(said)
+        lines.end()
         return Stored(name, tally.size, tally.sha256)
 
     def publish(self, names: Sequence[str]) -> None:

@@ -20,7 +20,8 @@ from tools.errors import BackupError, SourceError
 from tools.stream import CHUNK, Chunks
 
 TAIL = 25  # lines of a failed program's output that go into the error
-_LINE = 8192  # bytes; a longer line is cut into several
+_LINE = 8192  # bytes that are read at once; characters of a line that an error shows
+_LONGEST = 64 * 1024  # characters of a line; a longer one is cut into several
 _GRACE = 10.0  # seconds between SIGTERM and SIGKILL
 _LINGER = 1.0  # seconds that a pipe may stay open after its program has ended
 
@@ -32,6 +33,43 @@ def ended(code: int) -> str:
     name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
     hint = " (out of memory? see the kernel log)" if -code == signal.SIGKILL else ""
     return f"was ended by {name}{hint}"
+
+
+class Lines:
+    """Joins the pieces of an output to lines, so that no secret comes in two halves."""
+
+    def __init__(self, take: Callable[[str], None]) -> None:
+        self._take = take
+        self._held = bytearray()
+
+    def add(self, piece: bytes) -> None:
+        """Hand on each line that is whole by now, and what is too long for one."""
+        self._held += piece
+        while (at := self._held.find(b"\n")) >= 0:
+            line = bytes(self._held[: at + 1])
+            del self._held[: at + 1]
+            self._whole(line)
+        if len(self._held) > _LONGEST + _LINE:
+            self._held = bytearray(self._shortened(bytes(self._held)))
+
+    def end(self) -> None:
+        """Hand on what no newline has ended."""
+        if self._held:
+            self._whole(bytes(self._held))
+            self._held.clear()
+
+    def _whole(self, line: bytes) -> None:
+        while len(line) > _LONGEST + _LINE:
+            line = self._shortened(line)
+        self._take(line.decode("utf-8", "backslashreplace").rstrip("\r\n"))
+
+    def _shortened(self, line: bytes) -> bytes:
+        """Hand on the first characters; give what is left, at most a secret's length more."""
+        text = line.decode("utf-8", "surrogateescape")
+        at = mask.cut(text, _LONGEST)
+        head = text[:at].encode("utf-8", "surrogateescape")
+        self._take(head.decode("utf-8", "backslashreplace").rstrip("\r\n"))
+        return line[len(head) :]
 
 
 class Group:
@@ -46,12 +84,15 @@ class Group:
         stdin: int = subprocess.DEVNULL,
         stdout: int = subprocess.PIPE,
     ) -> None:
-        """Start it. Raises BackupError where there is no such program."""
+        """Start it. Raises BackupError where there is no such program.
+
+        env: None for the allow-list of `os_works.environment`; nothing is ever inherited whole.
+        """
         self.name = os.path.basename(argv[0])  # noqa: PTH119  (argv[0] need be no path)
         try:
             self.popen = subprocess.Popen(
                 list(argv),
-                env=env,
+                env=dict(os_works.environment({}) if env is None else env),
                 cwd=folder,
                 stdin=stdin,
                 stdout=stdout,
@@ -71,9 +112,11 @@ class Group:
         """Hand every line of a pipe to `take`, in a thread, until the pipe is closed."""
 
         def work() -> None:
+            lines = Lines(take)
             with contextlib.suppress(ValueError, OSError):  # closed by `end` while reading
-                while line := pipe.readline(_LINE):
-                    take(line.decode("utf-8", "backslashreplace").rstrip("\r\n"))
+                while piece := pipe.readline(_LINE):
+                    lines.add(piece)
+            lines.end()
 
         thread = threading.Thread(target=work, daemon=True)
         thread.start()
@@ -213,8 +256,8 @@ class Said:
             self._notice(line)
 
     def text(self) -> str:
-        """The lines, secrets masked."""
-        return mask.text("\n".join(self._tail))
+        """The lines, secrets masked, each of a length that can be shown."""
+        return "\n".join(mask.text(line)[:_LINE] for line in self._tail)
 
 
 class _Feeder:

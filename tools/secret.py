@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from urllib.parse import unquote
 
 from tools import mask
 from tools.errors import ConfigError
+
+_PASSWORD_IN_URL = re.compile(r"://[^/@\s:]*:(\S+)@")
+_MOST_LEARNED = 1 << 20  # bytes of a file that a value refers to
 
 
 class Secret:
@@ -28,7 +35,7 @@ class Secret:
     @property
     def is_reference(self) -> bool:
         """Whether it only says where the secret is."""
-        return self._reference.startswith(("env:", "file:"))
+        return mask.reference(self._reference)
 
     def reveal(self) -> str:
         """The secret itself, from now on masked in everything that is shown.
@@ -58,3 +65,90 @@ class Secret:
                     hint="The file must exist and be readable by the user that runs the backup.",
                 ) from None
         return self._reference
+
+
+def learn(value: object, key: str = "") -> None:
+    """Mask from now on every secret in a value of the configuration, at any depth.
+
+    Secrets are the texts and numbers below a secretive key, what references (env:, file:)
+    stand for, and passwords in URLs and in arguments. A dictionary or list written as text is
+    read as one. What a reference cannot give is left to the module that needs it.
+    """
+    _learn(value, hidden=mask.secretive(key))
+
+
+def _learn(value: object, *, hidden: bool) -> None:
+    if isinstance(value, Mapping):
+        for key, entry in value.items():
+            _learn(entry, hidden=hidden or mask.secretive(str(key)))
+    elif isinstance(value, str):
+        _learn_text(value, hidden=hidden)
+    elif isinstance(value, Sequence):
+        _learn_words(value)
+        for entry in value:
+            _learn(entry, hidden=hidden)
+    elif hidden and value is not None and not isinstance(value, bool):
+        mask.add(str(value))
+
+
+def _learn_text(text: str, *, hidden: bool) -> None:
+    if mask.reference(text):
+        _learn_reference(text)
+        return
+    if (held := mask.parsed(text)) is not None:
+        _learn(held, hidden=hidden)
+    if hidden and not (text.startswith("/") and os.path.exists(text)):  # noqa: PTH110  (any text)
+        mask.add(text)
+    for password in _PASSWORD_IN_URL.findall(text):
+        mask.add(password)
+        mask.add(unquote(password))
+    _learn_words(text.split())
+
+
+def _learn_words(words: Sequence[object]) -> None:
+    """Arguments as lists and texts have them: --password X, --password=X, password=X."""
+    before = ""
+    for word in words:
+        if not isinstance(word, str):
+            continue
+        name, given, value = word.partition("=")
+        if given and mask.secretive(name.lstrip("-")):
+            mask.add(value)
+        elif before.startswith("-") and mask.secretive(before.lstrip("-")):
+            mask.add(word)
+        before = word
+
+
+def _learn_reference(reference: str) -> None:
+    """Mask what a reference stands for, where it can be had without waiting."""
+    kind, _, rest = reference.partition(":")
+    if kind == "file":
+        try:
+            path = Path(rest)
+            if not path.is_file() or path.stat().st_size > _MOST_LEARNED:
+                return
+        except (OSError, ValueError):
+            return
+    with contextlib.suppress(ConfigError):  # the module that needs it says so better
+        Secret(reference).reveal()
+
+
+def learn_environment(names: Iterable[str]) -> None:
+    """Mask the values of the variables whose names say that they are secrets."""
+    for name in names:
+        if mask.secretive(name):
+            mask.add(os.environ.get(name, ""))
+
+
+def variables(value: object) -> Iterator[str]:
+    """The names of the variables that a value refers to as env:NAME, at any depth."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, str):
+        if value.startswith("env:"):
+            yield value[4:]
+        elif (held := mask.parsed(value)) is not None:
+            yield from variables(held)
+    elif isinstance(value, Sequence):
+        for entry in value:
+            yield from variables(entry)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tools import mask, options, os_works, plugin, process
+from tools import mask, options, os_works, plugin, process, secret
 from tools.config import Config, Section
 from tools.errors import BackupError, ConfigError
 from tools.log import logger
@@ -64,7 +64,7 @@ class Command:
 
 def command(section: Section, config: Config) -> Command:
     """The command of a section. Values go into a list; no shell ever sees them."""
-    _learn_secrets(section, config)
+    secret.learn({**config.handed, **section.parameters})
     named = (*section.environment, *_referenced({**config.handed, **section.parameters}))
     if section.action == "load":
         job = {
@@ -108,25 +108,17 @@ def filled(section: Section, config: Config) -> Any:  # noqa: ANN401  (the Optio
     return options.fill(section.declaration, texts)  # type: ignore[arg-type]
 
 
-def _learn_secrets(section: Section, config: Config) -> None:
-    """Mask every secret of the section from now on, in whatever shows it."""
-    for key, value in {**config.handed, **section.parameters}.items():
-        if not isinstance(value, str) or not value:
-            continue
-        secret = Secret(value) if value.startswith(("env:", "file:")) else None
-        if secret is not None:
-            try:
-                secret.reveal()
-            except ConfigError:
-                continue  # the module that needs it says so better
-        elif mask.secretive(key):
-            mask.add(value)
+def learn_secrets(config: Config) -> None:
+    """Mask every secret of a config from now on, in whatever shows it."""
+    secret.learn(config.handed)
+    for entry in config.sections:
+        secret.learn(entry.parameters)
+        secret.learn_environment(entry.environment)
 
 
 def _referenced(parameters: Mapping[str, Any]) -> tuple[str, ...]:
     """The names of the variables that the values refer to as env:NAME."""
-    texts = [value for value in parameters.values() if isinstance(value, str)]
-    return tuple(text[4:] for text in texts if text.startswith("env:"))
+    return tuple(secret.variables(parameters))
 
 
 def execute(section: Section, context: Context) -> Result:
@@ -247,10 +239,29 @@ def _judged(section: Section, code: int, told: Path, output: Output) -> Result:
     message = result.message or how
     if status is Status.FAILED and result.status in _ENDINGS:
         message = f"{how} (it said: {message})"
+    own = section.declaration is None
+    return replace(masked(result, facts=own), status=status, message=mask.text(message))
+
+
+def masked(result: Result, *, facts: bool = True) -> Result:
+    """The result of a program, every text in it that people read without secrets.
+
+    facts: those too; what a built-in module needs for a restore stays as it is.
+    """
+    trail = tuple(
+        replace(
+            made,
+            warnings=tuple(map(mask.text, made.warnings)),
+            notes=tuple(map(mask.text, made.notes)),
+            facts=mask.structure(made.facts) if facts else made.facts,
+        )
+        for made in result.trail
+    )
     return replace(
         result,
-        status=status,
-        message=mask.text(message),
+        message=mask.text(result.message),
         hint=mask.text(result.hint),
-        warnings=tuple(mask.text(warning) for warning in result.warnings),
+        warnings=tuple(map(mask.text, result.warnings)),
+        size=mask.text(result.size),
+        trail=trail,
     )
