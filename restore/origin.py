@@ -122,6 +122,7 @@ def of(given: argparse.Namespace, scratch: Path) -> Origin:
         if given.config
         else Config(Path.cwd() / "arguments", General(given.hostname or "unknown"), {}, ())
     )
+    section.learn_secrets(loaded)
     if given.key_file or given.passphrase:
         loaded = _with_key(loaded, given)
     host = given.hostname or (loaded.general.hostname if given.config else "")

@@ -16,22 +16,21 @@ from typing import Any
 from urllib.parse import quote, quote_plus
 
 STARS = "***"
-_SECRET_WORDS = frozenset(
-    "PASS PASSWORD PASSWORDS PASSWD PASSPHRASE PWD PW SECRET SECRETS TOKEN TOKENS CREDENTIAL "
-    "CREDENTIALS AUTH BEARER APIKEY ACCESSKEY SECRETKEY PRIVATEKEY AUTHKEY PSK".split()
+# The words of a key that make its value a secret, and the endings of a word that do.
+_SECRET_WORDS = re.compile(
+    r"PASS(WORDS?|WD|PHRASE)?|PWD?|PW|SECRETS?|TOKENS?|CREDENTIALS?|AUTH|BEARER|PSK|AUTHKEY"
 )
-_SECRET_ENDINGS = tuple(
-    "PASS PASSWORD PASSWD PASSPHRASE PWD PW SECRET TOKEN CREDENTIAL CREDENTIALS APIKEY "
-    "ACCESSKEY SECRETKEY PRIVATEKEY".split()
+_SECRET_ENDING = re.compile(
+    r"(PASS(WORD|WD|PHRASE)?|PWD|PW|SECRET|TOKEN|CREDENTIALS?|(API|ACCESS|SECRET|PRIVATE)KEY)$"
 )
-_OWNERS_OF_KEYS = frozenset(
-    "ACCESS ACCOUNT AES API APP APPLICATION AUTH CLIENT ENCRYPTION HMAC MASTER PRIVATE SECRET "
-    "SERVER SERVICE SHARED SIGNING SSH STORAGE".split()
+_SECRET_KEY = re.compile(
+    r"\b(ACCESS|ACCOUNT|AES|API|APP|APPLICATION|AUTH|CLIENT|ENCRYPTION|HMAC|MASTER|PRIVATE|SECRET"
+    r"|SERVER|SERVICE|SHARED|SIGNING|SSH|STORAGE) KEY\b"
 )
-# What a name ends with whose value only tells where or how a secret is.
-_NO_SECRETS = frozenset(
-    "PATH PATHS FILE FILES FILENAME FOLDER DIR DIRECTORY NAME URL MODE TYPE TTL COMMAND PROGRAM "
-    "HOST PORT LENGTH PASSFILE KEYFILE DATABASE DB SOURCE MECHANISM METHOD".split()
+# What a key ends with whose value only tells where or how a secret is.
+_NO_SECRET = re.compile(
+    r"PATHS?|FILES?|FILENAME|FOLDER|DIR|DIRECTORY|NAME|URL|MODE|TYPE|TTL|COMMAND|PROGRAM|HOST"
+    r"|PORT|LENGTH|PASSFILE|KEYFILE|DATABASE|DB|SOURCE|MECHANISM|METHOD"
 )
 _NAME = r"(?:[\w-]*?(?:password|passwd|passphrase|pwd|secret|secret_?key|access_?key|api_?key))"
 _IN_TEXT = re.compile(
@@ -127,13 +126,10 @@ def secretive(key: str) -> bool:
     snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", key).upper()
     words = [word.rstrip("0123456789") for word in re.split(r"[^A-Z0-9]+", snake)]
     words = [word for word in words if word]
-    if not words or words[-1] in _NO_SECRETS:
+    if not words or _NO_SECRET.fullmatch(words[-1]):
         return False
-    keys = any(
-        second == "KEY" and first in _OWNERS_OF_KEYS
-        for first, second in zip(words, words[1:], strict=False)
-    )
-    return keys or words[-1].endswith(_SECRET_ENDINGS) or bool(_SECRET_WORDS & set(words))
+    named = any(_SECRET_WORDS.fullmatch(word) for word in words)
+    return named or bool(_SECRET_ENDING.search(words[-1]) or _SECRET_KEY.search(" ".join(words)))
 
 
 def reference(value: str) -> bool:
@@ -172,17 +168,17 @@ def _structure(value: Any, *, hidden: bool) -> Any:  # noqa: ANN401  (any JSON v
         }
     if isinstance(value, list | tuple):
         return [_structure(entry, hidden=hidden) for entry in value]
-    if isinstance(value, bool) or value is None:
-        return value
-    if not isinstance(value, str):
-        return STARS if hidden else value
-    if hidden:
-        return value if not value or reference(value) else STARS
+    if isinstance(value, str) and not hidden:
+        return _structured_text(value)
+    plain = isinstance(value, bool) or not value or (isinstance(value, str) and reference(value))
+    return STARS if hidden and not plain else value
+
+
+def _structured_text(value: str) -> str:
+    """A text masked; the dictionary or list that it may hold, too."""
     held = parsed(value)
-    if held is None:
-        return text(value)
-    masked = _structure(held, hidden=False)
-    return text(value) if masked == held else json.dumps(masked)
+    masked = "" if held is None else json.dumps(_structure(held, hidden=False), default=repr)
+    return masked if STARS in masked else text(value)
 
 
 def command(argv: Iterable[str]) -> str:
@@ -196,6 +192,6 @@ def command(argv: Iterable[str]) -> str:
         elif word.startswith("--") and given and value and secretive(name[2:]):
             shown.append(f"{name}={STARS}")
         else:
-            shown.append(shlex.quote(_structure(word, hidden=False)))
+            shown.append(shlex.quote(_structured_text(word)))
         hide = word.startswith("--") and not given and secretive(word[2:])
     return text(" ".join(shown))

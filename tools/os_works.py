@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import ctypes
 import os
 import pwd
@@ -17,7 +18,7 @@ from tools.result import Status
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _PR_SET_DUMPABLE = 4  # prctl(2)
-# What a program needs to find its way; all else is kept from it (RELIABILITY 4.2).
+# What a program needs to find its way; all else is kept from it.
 _KEPT = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TERM")
 _KEPT_BEGINNINGS = ("LC_", "XDG_")
 _CAUGHT = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -115,9 +116,31 @@ def refuse_root(allowed: bool) -> None:
         )
 
 
-def environment(extra: Mapping[str, str], named: Iterable[str] = ()) -> dict[str, str]:
-    """The environment for a child: an allow-list, the variables named, and `extra`."""
-    wanted = {*_KEPT, *_PROXIES, *(name.upper() for name in _PROXIES), *named}
+# The variables that the section at work has named (ENVIRONMENT): its programs get them too.
+_passed: contextvars.ContextVar[tuple[str, ...]] = contextvars.ContextVar("passed", default=())
+PASSED = "NC_BACKUP_ENVIRONMENT"  # the same for a module that is a process of its own
+
+
+@contextlib.contextmanager
+def passing(names: Iterable[str]) -> Iterator[None]:
+    """Let the programs that are started in the block have these variables."""
+    token = _passed.set(tuple(names))
+    try:
+        yield
+    finally:
+        _passed.reset(token)
+
+
+def environment(
+    extra: Mapping[str, str], named: Iterable[str] = (), *, proxies: bool = False
+) -> dict[str, str]:
+    """The environment for a program: an allow-list, the variables named, and `extra`.
+
+    proxies: those of the network too, which may hold a password.
+    """
+    wanted = {*_KEPT, *named, *_passed.get(), *os.environ.get(PASSED, "").split()}
+    if proxies:
+        wanted |= {*_PROXIES, *(name.upper() for name in _PROXIES)}
     kept = {
         name: value
         for name, value in os.environ.items()

@@ -105,7 +105,8 @@ def _of(current: Section, config: Config) -> Sequence[str | Finding]:
     test = getattr(plugin.load(current.file), "test", None)
     if test is None:
         return (f"{current.file.name} is there",)
-    found: Sequence[str | Finding] = test(section.filled(current, config))
+    with os_works.passing(current.environment):
+        found: Sequence[str | Finding] = tuple(test(section.filled(current, config)))
     return found
 
 

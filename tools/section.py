@@ -14,9 +14,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tools import mask, options, os_works, plugin, process, secret
+from tools import mask, options, os_works, permissions, plugin, process, secret
 from tools.config import Config, Section
-from tools.errors import BackupError, ConfigError
+from tools.errors import BackupError
 from tools.log import logger
 from tools.result import Result, Status, worst
 from tools.secret import Secret
@@ -156,11 +156,15 @@ def environment(section: Section, order: Command, context: Context) -> dict[str,
         "NC_BACKUP_RESULT": str(context.folder / "result.json"),
         "NC_BACKUP_PRIVATE": json.dumps(context.private),
     }
+    if section.declaration is not None and section.environment:
+        told[os_works.PASSED] = " ".join(section.environment)
+    if permissions.accepted():
+        told[permissions.ACCEPT] = "1"
     if context.advance is not None:
         told["NC_BACKUP_PROGRESS"] = str(context.folder / "progress")
     if context.streamed is not None:
         told["NC_BACKUP_STREAMED"] = str(context.streamed)
-    return os_works.environment({**order.extra, **told}, order.named)
+    return os_works.environment({**order.extra, **told}, order.named, proxies=True)
 
 
 class Output:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from tools import date_str_utils, dump, flow, house, own, plugin, process, section, stream
+from tools import date_str_utils, dump, flow, house, os_works, own, plugin, process, section, stream
 from tools.config import Section
 from tools.errors import BackupError, SourceError
 from tools.flow import Flowed, Target
@@ -151,9 +151,10 @@ class Streamed:
                 tuple(map(Path, context.private)),
                 functools.partial(self.earlier, entry.name),
             )
-            found: Sequence[Item] = plugin.load(entry.file).items(
-                section.filled(entry, context.config), told
-            )
+            with os_works.passing(entry.environment):
+                found: Sequence[Item] = plugin.load(entry.file).items(
+                    section.filled(entry, context.config), told
+                )
         except (BackupError, OSError) as error:
             source.errors.append(("", error))
             self.missing.append(entry.name)
@@ -207,7 +208,8 @@ class Streamed:
                 except queue.Empty:
                     return
                 process.owner.set(source.section.name)
-                self._one(source, item)
+                with os_works.passing(source.section.environment):
+                    self._one(source, item)
         finally:
             ended.put(None)
 

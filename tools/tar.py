@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
+from tools import os_works
 from tools.errors import ConfigError, SourceError
 from tools.stream import Chunks
 
@@ -55,8 +56,7 @@ def version(tar: str) -> str:
 
 def environment() -> dict[str, str]:
     """For tar: messages in English, and no options from elsewhere."""
-    kept = {name: value for name, value in os.environ.items() if name != "TAR_OPTIONS"}
-    return {**kept, "LC_ALL": "C"}
+    return os_works.environment({"LC_ALL": "C"})
 
 
 class Ends:
