@@ -10,20 +10,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tools import plugin, process, tar
+from tools import finding, plugin, process, tar
 from tools.date_str_utils import count
-from tools.errors import SourceError
+from tools.errors import BackupError, SourceError
+from tools.finding import Finding
 from tools.item import Ended, Item
 
 if TYPE_CHECKING:
-    from mysql_backup import instance
+    from mysql_backup import binlog_file, file_access, instance
 else:
+    binlog_file = plugin.load("mysql_backup/binlog_file.py")
+    file_access = plugin.load("mysql_backup/file_access.py")
     instance = plugin.load("mysql_backup/instance.py")
 
 KIND = "mysql-binlogs"
 _DAY = 86400  # seconds
 _NAME = re.compile(r"(?P<base>.+)\.(?P<number>\d+)")
-_HINT = "Name their folder in BINLOG_PATH and let us read it, or say BINLOG_DAYS 0."
+_OFF = "BINLOG_DAYS 0 backs up without binary logs (no --until)."
+_ELSEWHERE = "Set BINLOG_PATH to the folder of this server's binary logs."
+_ENCRYPTED = "no client program can replay them, so --until is refused"
+_LOSES = (
+    "--until misses statements that a connection without a default database made, "
+    "or one with another default database"
+)
+_ROW = "SET GLOBAL binlog_format = 'ROW' on the server, and in its option file."
 
 Earlier = Callable[[str], Sequence["Mapping[str, str] | None"]]
 
@@ -54,6 +64,19 @@ def parts(name: str) -> tuple[str, int]:
     return found["base"], int(found["number"])
 
 
+@dataclass(frozen=True)
+class _New:
+    """The logs that a store lacks.
+
+    gap:  what is missing before them, for people; "" for nothing
+    anew: whether they are of another sequence than what is stored
+    """
+
+    logs: Sequence[Log]
+    gap: str = ""
+    anew: bool = False
+
+
 class Binlogs:
     """The item that holds what was closed since the last one that is stored."""
 
@@ -65,8 +88,7 @@ class Binlogs:
         self._about = about
         self._folder = folder
         self._days = days
-        self._facts: dict[str, str] = {}
-        self._failures: tuple[str, ...] = ()
+        self._ended = Ended()
 
     def item(self, earlier: Earlier) -> Item:
         """earlier: what each store's newest item of a name says of itself."""
@@ -76,47 +98,60 @@ class Binlogs:
             KIND,
             lambda _head: ".tar",
             lambda: self._read(earlier(name)),
-            lambda: Ended((), (), self._facts, self._failures),
+            lambda: self._ended,
         )
 
-    def readable(self) -> str:
-        """Where the logs are, for a test. Raises SourceError where they cannot be read."""
+    def tested(self) -> Iterator[str | Finding]:
+        """What `-t` says of the logs."""
+        name = f"port {self._about.port}"
         folder = self._where()
-        newest = listed(self._source)[-1]
-        _sized(folder / newest.name)
-        return f"binary logs in {folder}, {newest.name} is in use"
+        try:
+            newest = listed(self._source)[-1]
+            encrypted = _head(folder / newest.name).encrypted
+        except BackupError as error:
+            yield finding.bad(f"{name}: {error}", error.hint)
+        else:
+            yield f"{name}: binary logs in {folder}, {newest.name} is in use"
+            if encrypted:
+                yield finding.warning(f"{name}: encrypted binary logs: {_ENCRYPTED}", _OFF)
+        ((form,),) = self._source.rows("SELECT @@GLOBAL.binlog_format")
+        if form != "ROW":
+            yield finding.warning(f"{name}: binlog_format is {form}: {_LOSES}", _ROW)
 
     def _read(self, stored: Sequence[Mapping[str, str] | None]) -> Iterator[bytes]:
         folder = self._where()
         # before the flush: what is in there is in a closed log then
         executed = instance.executed(self._about)
         ((until, gtid, form),) = self._source.rows(
-            f"SELECT {instance.NOW}, {executed}, @@binlog_format"
+            f"SELECT {instance.NOW}, {executed}, @@GLOBAL.binlog_format"
         )
         self._source.rows("FLUSH BINARY LOGS")
-        closed = listed(self._source)[:-1]
-        logs, gap, anew = self._new(closed, stored, folder)
-        self._failures = (gap,) if gap else ()
-        for log in logs:
+        *closed, in_use = listed(self._source)
+        new = self._new(closed, stored, folder)
+        for log in new.logs:
             found = _sized(folder / log.name)
             if found != log.size:
                 raise SourceError(
                     f"{folder / log.name} has {found} bytes, and the server says {log.size}",
                     "It was cut, or BINLOG_PATH is another server's.",
                 )
-        self._facts = {
+        heads = [_head(folder / log.name) for log in (*new.logs, in_use)]
+        facts = {
             "server": self._about.version,
-            "first": logs[0].name,
-            "last": logs[-1].name,
-            "last_size": str(logs[-1].size),
+            "first": new.logs[0].name,
+            "last": new.logs[-1].name,
+            "last_size": str(new.logs[-1].size),
             "until": until,
             "format": form,
-            **({"gtid": gtid} if gtid else {}),
-            **({"anew": "yes"} if anew else {}),
+            "gtid": gtid,
+            "created": _created(heads),
+            "encrypted": _encrypted(new.logs, heads),
+            "anew": "yes" if new.anew else "",
         }
         words = [tar.program(), "--create", f"--directory={folder}", "--format=posix"]
-        names = [log.name for log in logs]
+        names = [log.name for log in new.logs]
         yield from tar.whole(process.output([*words, "--", *names], env=instance.environment()))
+        self._ended = _ended(facts, new.gap)
 
     def _where(self) -> Path:
         if self._folder is not None:
@@ -126,33 +161,71 @@ class Binlogs:
 
     def _new(
         self, closed: Sequence[Log], stored: Sequence[Mapping[str, str] | None], folder: Path
-    ) -> tuple[Sequence[Log], str, bool]:
-        """The logs that are not in every store yet, what is missing before, whether all is anew."""
+    ) -> _New:
+        """The logs that are not in every store yet."""
         if not closed:
             raise SourceError("the server lists no closed binary log", "Was it reset just now?")
         lasts = [facts for facts in stored if facts is not None]
         if not lasts or len(lasts) < len(stored):
             first = time.time() - self._days * _DAY
             recent = [number for number, log in enumerate(closed) if _old(folder, log) >= first]
-            return closed[recent[0] if recent else -1 :], "", False
-        last = min((Log(facts["last"], int(facts["last_size"])) for facts in lasts), key=_order)
-        by_number = {log.number: log for log in closed}
-        same = last.base == closed[0].base and last.number <= closed[-1].number
-        if not same or by_number.get(last.number, last) != last:
-            what = f"the binary logs begin anew at {closed[0].name}, after {last.name}"
-            return closed, f"{what}: what was written between is in no backup", True
-        new = [log for log in closed if log.number > last.number]
-        if not new:
-            raise SourceError(f"no binary log was closed after {last.name}")
-        if new[0].number > last.number + 1:
-            lost = count(new[0].number - last.number - 1, "binary log")
-            what = f"{lost} between {last.name} and {new[0].name} are gone"
-            return new, f"{what}: purged before they were stored", False
-        return new, "", False
+            return _New(closed[recent[0] if recent else -1 :])
+        # the store that lacks most decides; a gap of any of them is one
+        return max(
+            (_after(facts, closed, folder) for facts in lasts),
+            key=lambda new: (new.anew, bool(new.gap), len(new.logs)),
+        )
 
 
-def _order(log: Log) -> int:
-    return log.number
+def _created(heads: Sequence[binlog_file.Head]) -> str:
+    """When the server began each log, the one in use last; "" where that cannot be read of all."""
+    times = [str(one.created) for one in heads if one.created is not None]
+    return " ".join(times) if len(times) == len(heads) else ""
+
+
+def _encrypted(logs: Sequence[Log], heads: Sequence[binlog_file.Head]) -> str:
+    """The names of the encrypted logs."""
+    return " ".join(log.name for log, one in zip(logs, heads[:-1], strict=True) if one.encrypted)
+
+
+def _ended(facts: Mapping[str, str], gap: str) -> Ended:
+    number, form = len(facts["encrypted"].split()), facts["format"]
+    return Ended(
+        (f"{count(number, 'encrypted binary log')}: {_ENCRYPTED}",) if number else (),
+        (f"binlog_format is {form}: {_LOSES}",) if form != "ROW" else (),
+        {key: value for key, value in facts.items() if value},
+        (gap,) if gap else (),
+    )
+
+
+def _after(stored: Mapping[str, str], closed: Sequence[Log], folder: Path) -> _New:
+    """What a store lacks whose newest item of binary logs has these facts. Raises SourceError."""
+    last = Log(stored["last"], int(stored["last_size"]))
+    by_number = {log.number: log for log in closed}
+    same = last.base == closed[0].base and last.number <= closed[-1].number
+    new = [log for log in closed if log.number > last.number]
+    if not same or by_number.get(last.number, last) != last or not _follows(stored, new, folder):
+        what = f"the binary logs begin anew at {closed[0].name}, after {last.name}"
+        return _New(closed, f"{what}: what was written between is in no backup", anew=True)
+    if not new:
+        raise SourceError(f"no binary log was closed after {last.name}")
+    if new[0].number > last.number + 1:
+        lost = count(new[0].number - last.number - 1, "binary log")
+        what = f"{lost} between {last.name} and {new[0].name} are gone"
+        return _New(new, f"{what}: purged before they were stored")
+    return _New(new)
+
+
+def _follows(stored: Mapping[str, str], new: Sequence[Log], folder: Path) -> bool:
+    """Whether new logs are of the sequence that is stored.
+
+    A number alone does not say that: after RESET MASTER all of them come once more. The log that
+    was in use when the others were stored is known by the time at which the server began it.
+    """
+    known = stored.get("created", "").split(" ")[-1]
+    if not known or not new or new[0].number != parts(stored["last"])[1] + 1:
+        return True
+    return str(_head(folder / new[0].name).created) == known
 
 
 def listed(source: instance.Instance) -> list[Log]:
@@ -173,11 +246,25 @@ def _sized(path: Path) -> int:
     try:
         return path.stat().st_size
     except OSError as error:
-        raise SourceError(f"{path}: {error.strerror}", _HINT) from None
+        raise _unreadable(path, error) from None
 
 
 def _old(folder: Path, log: Log) -> float:
+    path = folder / log.name
     try:
-        return (folder / log.name).stat().st_mtime
+        return path.stat().st_mtime
     except OSError as error:
-        raise SourceError(f"{folder / log.name}: {error.strerror}", _HINT) from None
+        raise _unreadable(path, error) from None
+
+
+def _head(path: Path) -> binlog_file.Head:
+    try:
+        return binlog_file.head(path)
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: OSError) -> SourceError:
+    """Return the error of a log that cannot be read, with the command that lets us read it."""
+    hint = file_access.hint(path, error, _ELSEWHERE)
+    return SourceError(f"{path}: {error.strerror}", f"{hint}\n{_OFF}")

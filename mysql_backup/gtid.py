@@ -23,6 +23,11 @@ def is_one(text: str) -> bool:
     return bool(_MARIADB.fullmatch(text) or _MYSQL.fullmatch(text))
 
 
+def is_mariadb(text: str) -> bool:
+    """Whether a text is a GTID of MariaDB."""
+    return bool(_MARIADB.fullmatch(text))
+
+
 def within(gtid: str, executed: str) -> bool:
     """Whether a server that has executed "0-1-99,1-1-3" or "UUID:1-57:60" has the GTID."""
     if wanted := _MARIADB.fullmatch(gtid):

@@ -108,7 +108,7 @@ class _Source:
         about, number = self.dumps.about, count(len(self.dumps.databases), "database")
         yield f"port {about.port}: {about.version}, {number}, {self.dumps.tool}"
         if self.logs is not None:
-            yield self.logs.readable()
+            yield from self.logs.tested()
 
 
 def servers(options: Options) -> Iterator[Configured[_Source]]:

@@ -31,14 +31,15 @@ from tools.result import Result, Status
 from tools.servers import Configured
 
 if TYPE_CHECKING:
-    from mysql_backup import instance, ports
+    from mysql_backup import file_access, instance, ports
 else:
+    file_access = plugin.load("mysql_backup/file_access.py")
     instance = plugin.load("mysql_backup/instance.py")
     ports = plugin.load("mysql_backup/ports.py")
 
 KIND = "mysql-physical"
 _DONE = "completed OK!"
-_GROUP = "Add the user of the backup to the group that owns the folder: usermod -aG mysql USER."
+_ELSEWHERE = "The data must be on this machine: set DATA_DIR, or run the backup there."
 _HEAD = b"XBSTCK01"  # xbstream: each of its pieces begins so
 # What makes a backup, what unpacks its stream.
 _PROGRAMS = {"mariabackup": "mbstream", "mariadb-backup": "mbstream", "xtrabackup": "xbstream"}
@@ -99,7 +100,8 @@ class _Server:
         try:
             found = (self.data / "ibdata1").stat()
         except OSError as error:
-            raise SourceError(f"{self.data}: {error.strerror}", _GROUP) from None
+            hint = file_access.hint(self.data / "ibdata1", error, _ELSEWHERE)
+            raise SourceError(f"{self.data}: {error.strerror}", hint) from None
         return f"{found.st_dev}:{found.st_ino}"
 
 
@@ -245,8 +247,8 @@ def test(options: Options) -> tuple[str | Finding, ...]:
 
 def _tested(server: _Server) -> tuple[str, ...]:
     server.identity()
-    if not os.access(server.data / "ibdata1", os.R_OK):
-        raise SourceError(f"{server.data}: permission denied", _GROUP)
+    if not os.access(file := server.data / "ibdata1", os.R_OK):
+        raise SourceError(f"{file}: Permission denied", f"Run as root: {file_access.command(file)}")
     return (f"port {server.about.port}: {server.about.version}, {server.data} can be read",)
 
 

@@ -7,7 +7,7 @@ import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,8 +15,10 @@ from tools import dump, manifest, plugin, process, stream
 from tools.errors import ConfigError, StoreError
 
 if TYPE_CHECKING:
-    from mysql_backup import binlogs, gtid, instance, renamed
+    from mysql_backup import binlog_file, binlog_reach, binlogs, gtid, instance, renamed
 else:
+    binlog_file = plugin.load("mysql_backup/binlog_file.py")
+    binlog_reach = plugin.load("mysql_backup/binlog_reach.py")
     gtid = plugin.load("mysql_backup/gtid.py")
     binlogs = plugin.load("mysql_backup/binlogs.py")
     instance = plugin.load("mysql_backup/instance.py")
@@ -81,6 +83,20 @@ class Goal:
         at_end = last == ours and self.position <= int(facts["last_size"])
         return bool(last > ours or at_end)
 
+    def end(self, files: Sequence[Path], start: int) -> binlog_reach.Point | None:
+        """The last event before the goal; None where only mysqlbinlog's output can tell.
+
+        start: where the first file is read from. Raises ConfigError, StoreError.
+        """
+        if self.time:
+            moment = datetime.strptime(self.time, _FORMS[0]).replace(tzinfo=timezone.utc)
+            return binlog_reach.before_time(files, start, int(moment.timestamp()))
+        if self.file:
+            return binlog_reach.before_position(files, start, self.position)
+        if gtid.is_mariadb(self.gtid):
+            return binlog_reach.end_of_transaction(files, start, self.gtid)
+        return None
+
     def words(self, *, mariadb: bool) -> list[str]:
         """The same for mysqlbinlog; MySQL's does not end at a GTID."""
         if self.time:
@@ -121,6 +137,7 @@ class Replay:
         """The logs from the dump to the goal, none of them missing."""
         base, needed = binlogs.parts(self._facts["binlog_file"])
         reach, own_run = self._facts["time"], ""
+        sequence = _Sequence(base, needed, self._facts["time"])
         for found in following:
             own_run = own_run or found.run_id
             facts = found.item.facts
@@ -129,7 +146,7 @@ class Replay:
             other, first = binlogs.parts(facts["first"])
             last = binlogs.parts(facts["last"])[1]
             anew = "anew" in facts and found.run_id != own_run
-            if other != base or first > needed or anew:
+            if other != base or first > needed or anew or not sequence.goes_on(facts):
                 raise StoreError(
                     f"--until: the binary logs have a gap: number {needed} of {base} is needed, "
                     f"and those of run {found.run_id} begin at {facts['first']}",
@@ -140,6 +157,7 @@ class Replay:
             width = len(facts["first"]) - len(base) - 1
             end = min(last, binlogs.parts(self._goal.file)[1]) if self._goal.file else last
             names = tuple(f"{base}.{number:0{width}}" for number in range(needed, end + 1))
+            _refuse_encrypted(names, facts.get("encrypted", "").split(), reach)
             yield _Piece(found, names)
             needed, reach = last + 1, facts["until"]
             if self._goal.reached(facts):
@@ -169,33 +187,50 @@ class Replay:
         )
 
     def refuse_damaged(self) -> None:
-        """Read all of it once, before anything is done. Raises BackupError."""
-        for piece in self._pieces:
-            with stream.closed(piece.found.again()) as chunks:
-                stream.drained(chunks)
+        """Read all of it once, before anything is done: every event up to the goal is there.
+
+        Raises BackupError.
+        """
+        with self._unpacked() as files:
+            self._end(files)
 
     def play(self, target: instance.Instance, name: str) -> str:
         """Play the events of the database into the one called `name`, in one session of the client.
 
-        Gives what was played, for people. Raises StoreError; RefusedError where a statement
-        would reach the database of the old name instead.
+        Gives what was played, for people. Raises StoreError, also where the goal was not reached;
+        RefusedError where a statement would reach the database of the old name instead.
         """
+        with self._unpacked() as files:
+            reached = binlog_reach.Reached(self._end(files))
+            if name != self._old:
+                with stream.closed(self._events(name, files)) as events:
+                    renamed.refuse_events(events, self._old)
+            client = target.command("--binary-mode", f"--database={name}", *instance.ROOM)
+            env = instance.environment()
+            with (
+                instance.plainly(),
+                stream.closed(_anew(reached.watch(self._events(name, files)))) as events,
+            ):
+                played = process.output(client, given=events, env=env, failure=StoreError)
+                stream.drained(played)
+            reached.judge(files)
+        return f"{files[0].name} to {files[-1].name}"
+
+    @contextlib.contextmanager
+    def _unpacked(self) -> Iterator[Sequence[Path]]:
+        """The files of the logs, in a private folder, in order. Raises StoreError."""
         with tempfile.TemporaryDirectory(prefix="nc-binlogs-") as folder:
             for piece in self._pieces:
                 unpack = ["tar", "--extract", f"--directory={folder}", "--", *piece.names]
                 with stream.closed(piece.found.again()) as chunks:
                     done = process.output(unpack, given=chunks, failure=StoreError)
                     stream.drained(done)
-            files = [Path(folder, name) for piece in self._pieces for name in piece.names]
-            if name != self._old:
-                with stream.closed(self._events(name, files)) as events:
-                    renamed.refuse_events(events, self._old)
-            client = target.command("--binary-mode", f"--database={name}", *instance.ROOM)
-            env = instance.environment()
-            with stream.closed(_anew(self._events(name, files))) as events:
-                played = process.output(client, given=events, env=env, failure=StoreError)
-                stream.drained(played)
-        return f"{files[0].name} to {files[-1].name}"
+            yield [Path(folder, name) for piece in self._pieces for name in piece.names]
+
+    def _end(self, files: Sequence[Path]) -> binlog_reach.Point | None:
+        encrypted = [file.name for file in files if binlog_file.head(file).encrypted]
+        _refuse_encrypted([file.name for file in files], encrypted, self._facts["time"])
+        return self._goal.end(files, int(self._facts["binlog_position"]))
 
     def _events(self, name: str, files: Sequence[Path]) -> Iterator[bytes]:
         """What mysqlbinlog makes of the logs for one database."""
@@ -212,6 +247,44 @@ class Replay:
         if self._goal.gtid and not mariadb:
             return gtid.until(events, self._goal.gtid)
         return events
+
+
+class _Sequence:
+    """Binary logs of one server since its last RESET MASTER: a number may come again after it.
+
+    Each log is known by the time at which the server began it, as the items of runs have it.
+    """
+
+    def __init__(self, base: str, number: int, time: str) -> None:
+        """The log in which a dump was made, and when (UTC): the log is older."""
+        self._base = base
+        self._number = number
+        moment = datetime.strptime(time, _FORMS[0]).replace(tzinfo=timezone.utc)
+        self._latest = int(moment.timestamp())
+        self._created: dict[int, int] = {}
+
+    def goes_on(self, facts: Mapping[str, str]) -> bool:
+        """Whether the logs of a later item are of the same sequence, as far as is known."""
+        first = binlogs.parts(facts["first"])[1]
+        found = {
+            number: int(created)
+            for number, created in enumerate(facts.get("created", "").split(), first)
+        }
+        same = all(self._created.get(number, time) == time for number, time in found.items())
+        before = found.get(self._number, self._latest) <= self._latest
+        self._created |= found
+        return same and before
+
+
+def _refuse_encrypted(names: Sequence[str], encrypted: Sequence[str], reach: str) -> None:
+    """Raises StoreError where one of the logs that are needed is encrypted."""
+    found = [name for name in names if name in encrypted]
+    if found:
+        raise StoreError(
+            f"--until: the binary log {found[0]} is encrypted, and no client program can replay it",
+            f"Restore without --until, or --until '{reach}' (UTC) at the latest. The log can be "
+            "read only through its own server (mariadb-binlog --read-from-remote-server).",
+        )
 
 
 def _program(*, mariadb: bool) -> str:

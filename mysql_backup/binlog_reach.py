@@ -1,0 +1,124 @@
+"""How far binary logs are played: the last event before a goal, and whether it was reached."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tools import plugin
+from tools.errors import ConfigError, StoreError
+
+if TYPE_CHECKING:
+    from mysql_backup import binlog_file
+else:
+    binlog_file = plugin.load("mysql_backup/binlog_file.py")
+
+_FIRST = 4  # where the first event of every binary log begins
+# mysqlbinlog writes this before every event, also before those of other databases
+_AT = re.compile(rb"^# at (\d+)$", re.M)
+
+
+@dataclass(frozen=True)
+class Point:
+    """An event: the number of its file, from 0, and where it begins."""
+
+    file: int
+    start: int
+
+
+def _events(files: Sequence[Path], start: int) -> Iterator[tuple[int, binlog_file.Event]]:
+    """The events that mysqlbinlog reads: all, but those before `start` in the first file."""
+    for number, file in enumerate(files):
+        for event in binlog_file.events(file):
+            if number or event.start == _FIRST or event.start >= start:
+                yield number, event
+
+
+def before_time(files: Sequence[Path], start: int, moment: int) -> Point | None:
+    """Return the last event before the first one at or after a moment (Unix time)."""
+    point = None
+    for number, event in _events(files, start):
+        if event.time >= moment:
+            break
+        point = Point(number, event.start)
+    return point
+
+
+def before_position(files: Sequence[Path], start: int, position: int) -> Point | None:
+    """Return the event that ends at a position of the last file.
+
+    Raises ConfigError where none does.
+    """
+    last = len(files) - 1
+    point, end = None, _FIRST
+    for number, event in _events(files, start):
+        if number == last and event.end > position:
+            break
+        point, end = Point(number, event.start), event.end
+    if position not in (end, _FIRST) and not (last == 0 and position == start):
+        raise ConfigError(
+            f"--until: no event ends at {files[-1].name}:{position}",
+            f"The last one before it ends at {files[-1].name}:{end}.",
+        )
+    return point
+
+
+def end_of_transaction(files: Sequence[Path], start: int, gtid: str) -> Point:
+    """Return the last event of the transaction with a GTID of MariaDB.
+
+    Raises StoreError where it is not in the files.
+    """
+    point = None
+    for number, event in _events(files, start):
+        if point is not None and (event.gtid or event.kind in binlog_file.BETWEEN):
+            break
+        if point is not None or event.gtid == gtid:
+            point = Point(number, event.start)
+    if point is None:
+        raise StoreError(
+            f"--until: GTID {gtid} is not in the binary logs after the dump",
+            "Check the GTID: it may be part of the dump already, or belong to another server.",
+        )
+    return point
+
+
+class Reached:
+    """Whether the output of mysqlbinlog went as far as it should."""
+
+    def __init__(self, end: Point | None) -> None:
+        """end: the last event that is wanted; None where something else tells."""
+        self._end = end
+        self._file = -1
+        self._seen = end is None
+        self._last = _FIRST
+
+    def watch(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        """A stage that changes nothing."""
+        tail = b""
+        for chunk in chunks:
+            block = tail + chunk
+            cut = block.rfind(b"\n") + 1
+            self._note(block[:cut])
+            tail = block[cut:]
+            yield chunk
+        self._note(tail)
+
+    def _note(self, text: bytes) -> None:
+        for found in _AT.finditer(text):
+            self._last = int(found[1])
+            self._file += self._last == _FIRST
+            self._seen = self._seen or Point(self._file, self._last) == self._end
+
+    def judge(self, files: Sequence[Path]) -> None:
+        """Raises StoreError where the end was not reached."""
+        if self._seen or self._end is None:
+            return
+        name = files[max(self._file, 0)].name
+        raise StoreError(
+            f"--until: the binary logs were played to {name}:{self._last} only, and "
+            f"{files[self._end.file].name}:{self._end.start} was wanted",
+            "mysqlbinlog ended early without an error: use the program of the server's version.",
+        )
