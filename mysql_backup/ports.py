@@ -8,6 +8,8 @@ from pathlib import Path
 from tools import permissions
 from tools.errors import ConfigError
 
+# Whom a server usually runs as: it reads all that the login may read, and more.
+_SERVER_USERS = ("mysql", "mariadb")
 CREDENTIALS = Path("/etc/nc-backup-py/mysql_backup.creds")
 
 
@@ -33,5 +35,5 @@ def credentials(given: Sequence[Path], number: int) -> Path:
             f"CREDENTIAL_PATH: there is no file {found}",
             "An option file with [mysqldump] and [mysql], each with user and password.",
         )
-    permissions.check_secret("CREDENTIAL_PATH", found)
+    permissions.check_secret("CREDENTIAL_PATH", found, _SERVER_USERS)
     return found

@@ -57,5 +57,6 @@ def _shown(made: Manifest) -> None:
         for i in made.items
     ]  # fmt: skip
     terminal.table(("item", "kind", "stages", "parts", "stored", "bytes"), rows)
-    for line in (*(f"missing: {name}" for name in made.missing), *made.warnings):
+    notes = [f"note: {item.called}: {note}" for item in made.items for note in item.notes]
+    for line in (*(f"missing: {name}" for name in made.missing), *made.warnings, *notes):
         terminal.say(line)

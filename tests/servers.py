@@ -186,7 +186,9 @@ class MariaDB(MySQL):
 
     brand = "MariaDB"
     admin, client = "mariadb-admin", "mariadb"
-    more = ("--binlog-format=ROW", "--innodb-log-file-size=16M", "--performance-schema=OFF")
+    more: tuple[str, ...] = (
+        "--binlog-format=ROW", "--innodb-log-file-size=16M", "--performance-schema=OFF",
+    )  # fmt: skip
 
     def install(self) -> None:
         """See MySQL."""

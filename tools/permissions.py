@@ -14,7 +14,7 @@ import pwd
 import shlex
 import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,9 +74,10 @@ def of_folder(path: Path) -> Problem | None:
     return Problem(real, problem.trouble, fix)
 
 
-def of_secret(path: Path) -> Problem | None:
+def of_secret(path: Path, trusted: Collection[str] = ()) -> Problem | None:
     """Why others could read or replace a file of secrets; None if they cannot.
 
+    trusted: names of users who may own the file and its folders besides root and this user.
     Readable by its owner, and by its group only where that is the own group of the user of
     the backup. None where the user has asked to accept it. Raises OSError.
     """
@@ -87,15 +88,15 @@ def of_secret(path: Path) -> Problem | None:
     if status.st_mode & stat.S_IRWXO:
         trouble = f"can be read or written by everybody (mode {stat.S_IMODE(status.st_mode):04o})"
         return Problem(real, trouble, _closing(real, status))
-    owners = {0, os.geteuid(), *_backup_users(real, status)}
+    owners = {0, os.geteuid(), *_backup_users(real, status), *_numbers(trusted)}
     if (problem := next(_changeable(real, owners), None)) is not None:
         return problem
     return _readable(real, status, owners)
 
 
-def check_secret(key: str, path: Path) -> None:
+def check_secret(key: str, path: Path, trusted: Collection[str] = ()) -> None:
     """Raise ConfigError naming the key where others could read or replace a file of secrets."""
-    if (problem := of_secret(path)) is not None:
+    if (problem := of_secret(path, trusted)) is not None:
         raise ConfigError(
             f"{key}: {problem}", f"{problem.fix} (or --insecure-permissions, if you must)."
         )
@@ -189,6 +190,12 @@ def _backup_users(real: Path, status: os.stat_result) -> Iterator[int]:
     given = folder.st_uid == 0 and folder.st_gid != 0
     if given and _primary_group(status.st_uid) == folder.st_gid:
         yield status.st_uid
+
+
+def _numbers(users: Collection[str]) -> Iterator[int]:
+    for user in users:
+        with contextlib.suppress(KeyError):  # no such user here
+            yield pwd.getpwnam(user).pw_uid
 
 
 def _group_of_backup(status: os.stat_result) -> bool:
