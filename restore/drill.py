@@ -24,7 +24,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tools import dump, filesystem_handling, house, manifest, module, os_works, plugin, process
+from tools import (
+    dump,
+    filesystem_handling,
+    house,
+    manifest,
+    module,
+    os_works,
+    plugin,
+    process,
+    removal,
+)
 from tools.date_str_utils import count, human_time
 from tools.errors import BackupError, ConfigError
 from tools.manifest import Item, Manifest
@@ -221,9 +231,9 @@ def _chosen(items: Sequence[Item], options: Options) -> list[Item]:
 def _tried(drill: _Drill, item: Item, folder: Path) -> None:
     """An item that becomes files: restored into a folder of its own, looked at, removed."""
     try:
-        with tempfile.TemporaryDirectory(dir=folder, prefix="files-") as place:
-            came = drill.restore([item], "--destination", place, "--overwrite")
-            made = Path(place) / target.place_of(item)
+        with removal.private(folder, "files-") as place:
+            came = drill.restore([item], "--destination", str(place), "--overwrite")
+            made = place / target.place_of(item)
             for assertion in drill.assertions(item) if came else ():
                 drill.judge(item, _looked(made, item, assertion), assertion)
     except BackupError as error:

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import stat
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tools import os_works, process, stream
+from tools import os_works, process, removal, stream
 from tools.errors import ConfigError, SourceError, StoreError
 from tools.stream import Chunks
 
 if TYPE_CHECKING:
-    from restore import members, tarformat
+    from restore import attributes, members, tarformat, tarmessages
 else:
     from tools import plugin
 
+    attributes = plugin.load("restore/attributes.py")
     members = plugin.load("restore/members.py")
     tarformat = plugin.load("restore/tarformat.py")
+    tarmessages = plugin.load("restore/tarmessages.py")
 
+_SHOWN = 100  # lines of each kind that are shown
+_HEAD, _TAIL = 300, 200  # characters of a longer line that are shown
+_IMPLIED = 0o755  # mode of folders that the archive has no member for
 _PACKED = {
     ".gz": ["gzip", "-dc"],
     ".bz2": ["bzip2", "-dc"],
@@ -31,38 +37,86 @@ _PACKED = {
 }
 
 
+def entries(number: int) -> str:
+    """A number of entries, for people."""
+    return f"{number} entry" if number == 1 else f"{number} entries"
+
+
+@dataclass
+class Lines:
+    """Lines of which the first are kept and all are counted."""
+
+    count: int = 0
+    first: list[str] = field(default_factory=list)
+
+    def add(self, line: str) -> None:
+        """One more."""
+        self.count += 1
+        if len(self.first) < _SHOWN:
+            long = len(line) > _HEAD + _TAIL
+            self.first.append(f"{line[:_HEAD]}...{line[-_TAIL:]}" if long else line)
+
+    def shown(self, prefix: str) -> list[str]:
+        """The first lines, and how many more there are."""
+        more = self.count - len(self.first)
+        return [prefix + line for line in self.first] + ([f"{prefix}{more} more"] if more else [])
+
+
 @dataclass
 class Unpacked:
     """What came out: how many entries of each kind, bytes, and what could not be given back."""
 
     kinds: Counter[str] = field(default_factory=Counter)
     size: int = 0
-    dropped: list[str] = field(default_factory=list)
+    lost: Lines = field(default_factory=Lines)  # entries that are not there
+    unset: Lines = field(default_factory=Lines)  # something of an entry that is not as it was
+    dropped: Lines = field(default_factory=Lines)  # what only root could have set
     foreign: int = 0  # entries of other owners, restored without their owner
+    implied: set[bytes] = field(default_factory=set)  # folders that only stand in paths
+    unmatched: tuple[str, ...] = ()  # patterns that no name matched
+    _folders: set[bytes] = field(default_factory=lambda: {b""})
 
     def take(self, member: tarformat.Member) -> None:
         """One member that goes through."""
         self.kinds[member.kind] += 1
         self.size += member.size if member.kind == "file" else 0
+        self._place(member)
         if member.unsafe:
-            self.dropped.append(f"{tarformat.shown(member.name)}: {member.unsafe}")
+            self.dropped.add(f"{tarformat.shown(member.name)}: {member.unsafe}")
         if not os_works.is_root() and member.uid != os.geteuid():
             self.foreign += 1
 
+    def _place(self, member: tarformat.Member) -> None:
+        """Remember the folders that there are, and those that the archive has no member for."""
+        if member.kind == "folder":
+            self._folders.add(member.name)
+            self.implied.discard(member.name)
+        parent = member.name.rpartition(b"/")[0]
+        while parent not in self._folders and parent not in self.implied:
+            self.implied.add(parent)
+            parent = parent.rpartition(b"/")[0]
+
+    def lose(self, member: tarformat.Member, why: str) -> None:
+        """One member that cannot be restored at all."""
+        self.lost.add(f"{tarformat.shown(member.name)}: {why}")
+
     @property
     def entries(self) -> int:
-        """How many entries of any kind."""
+        """How many entries of any kind there are."""
         return sum(self.kinds.values())
 
     def warnings(self) -> tuple[str, ...]:
-        """What is not as it was: only root can set all of it."""
-        lines = [f"not root, so not given back: {line}" for line in self.dropped[:100]]
-        if len(self.dropped) > len(lines):
-            lines.append(f"and {len(self.dropped) - len(lines)} more")
+        """What is not as it was, a line each; of many the first, and how many more there are."""
+        lines = [
+            *self.lost.shown("cannot be restored: "),
+            *self.unset.shown("not as it was: "),
+            *self.dropped.shown("not root, so not given back: "),
+        ]
         if self.foreign:
             lines.append(
-                f"not root, so {self.foreign} entries of other owners belong to {os_works.user()}"
+                f"not root, so {entries(self.foreign)} of other owners belong to {os_works.user()}"
             )
+        lines += [f"nothing matches --path {pattern}" for pattern in self.unmatched]
         return tuple(lines)
 
 
@@ -81,67 +135,151 @@ def unpack(
     patterns need a second pass. Raises HostileError before anything of a bad member is
     written, SourceError where tar fails, and what the chunks raise.
     """
-    wanted = members.matcher(patterns) if patterns else None
-    more: frozenset[bytes] = frozenset()
+    wanted = members.Patterns(patterns) if patterns else None
     try:
-        return _pass(again(), ending, target, wanted, more)
+        found = _restored(again(), ending, target, wanted)
     except members.NeedsTarget as needs:
-        more = needs.targets
         _emptied(target)
-        return _pass(again(), ending, target, wanted, more)
+        found = _restored(again(), ending, target, _either(wanted, needs.targets))
+    found.unmatched = wanted.unmatched if wanted else ()
+    for name in found.implied:
+        with contextlib.suppress(OSError):  # it was never made, and what lay in it is named
+            (target / os.fsdecode(name)).chmod(_IMPLIED)
+    return found
 
 
 def _emptied(folder: Path) -> None:
     for entry in folder.iterdir():
-        shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+        removal.tree(entry)
+
+
+def _restored(
+    chunks: Iterator[bytes],
+    ending: str,
+    target: Path,
+    wanted: Callable[[bytes], bool] | None,
+) -> Unpacked:
+    """Unpack once; what tar could not do with single members is named."""
+    rules = tarformat.Rules(privileged=os_works.is_root())
+    found, troubles = _pass(chunks, ending, command(target), rules, wanted)
+    missing = {trouble.name for trouble in troubles if trouble.missing}
+    if missing and len(missing) >= found.entries:
+        first = next(trouble for trouble in troubles if trouble.missing)
+        raise StoreError(f"nothing could be restored: {first.line()}")
+    for trouble in troubles:
+        path = target / os.fsdecode(trouble.name)
+        if trouble.partial:
+            path.unlink(missing_ok=True)
+        if trouble.owner and not path.is_symlink() and path.exists():
+            path.chmod(path.stat().st_mode & 0o1777)  # never for another owner than was meant
+        (found.lost if trouble.missing else found.unset).add(trouble.line())
+    found.kinds["missing"] -= len(missing)
+    return found
 
 
 def _pass(
     chunks: Iterator[bytes],
     ending: str,
-    target: Path,
-    wanted: Callable[[bytes], bool] | None,
-    more: frozenset[bytes],
-) -> Unpacked:
+    argv: list[str],
+    rules: tarformat.Rules,
+    wanted: Callable[[bytes], bool] | None = None,
+    judge: Callable[[tarformat.Member], Iterator[str]] = lambda _member: iter(()),
+) -> tuple[Unpacked, list[tarmessages.Trouble]]:
+    """The one way of an archive through our checks and GNU tar, to unpack or only to list it.
+
+    tar prints each name that it reads: it must read those that we saw. Raises HostileError before
+    tar gets anything of a bad member, StoreError where tar fails, and what the chunks raise.
+    """
     found = Unpacked()
-    privileged = os_works.is_root()
+    same = _Same()
+    messages = tarmessages.Messages(argv[0])
+
+    def seen(member: tarformat.Member) -> None:
+        same.expect(member.written)
+        found.take(member)
+        for why in judge(member):
+            found.unset.add(f"{tarformat.shown(member.name)}: {why}")
+
     with stream.closed(chunks):
         plain = archive(chunks, ending)
-        rules = tarformat.Rules(privileged=privileged)
-        chosen = None if wanted is None else _either(wanted, more)
-        safe = members.checked(plain, rules, found.take, chosen)
+        safe = members.checked(plain, rules, seen, wanted, found.lose)
         checked = stream.ahead(stream.gathered(safe))
+        listed = process.output(
+            argv,
+            given=checked,
+            env=_environment(),
+            notice=messages.take,
+            allowed=messages.allowed,
+        )
         try:
-            stream.drained(process.output(command(target), given=checked, env=_environment()))
+            for chunk in listed:
+                same.take(chunk)
         except SourceError as error:
-            raise _of_tar(error) from None
-    return found
+            raise _of_tar(error, messages) from None
+    same.end()
+    for line in messages.unknown:  # tar ended well all the same
+        found.unset.add(line)
+    return found, messages.troubles
 
 
-def _of_tar(error: SourceError) -> StoreError:
-    """What tar could not write, in its own words."""
-    lines = [line for line in error.hint.splitlines() if "Exiting with failure" not in line]
-    full = any("No space left" in line or "Wrote only" in line for line in lines)
-    first = "No space left on the disk" if full else (lines[0] if lines else "nothing was said")
-    return StoreError(f"{error}: {first}", "\n".join(lines))
+class _Same:
+    """Whether tar reads the same names as we: two readers of one archive must not differ."""
+
+    def __init__(self) -> None:
+        self._expected: deque[bytes] = deque()
+        self._rest = b""
+
+    def expect(self, name: bytes) -> None:
+        """A name that tar will read."""
+        self._expected.append(name)
+
+    def take(self, chunk: bytes) -> None:
+        """Some of the names that it printed, a line each. Raises HostileError."""
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        for line in lines:
+            name = tarmessages.unescaped(line)
+            wanted = self._expected.popleft() if self._expected else b""
+            if name.rstrip(b"/") != wanted.rstrip(b"/"):
+                self._differs(wanted or name)
+
+    def end(self) -> None:
+        """After the last name."""
+        if self._rest or self._expected:
+            self._differs(self._expected[0] if self._expected else self._rest)
+
+    @staticmethod
+    def _differs(name: bytes) -> None:
+        raise tarformat.HostileError(
+            f"GNU tar reads another name than {tarformat.shown(name)}", tarformat.HINT
+        )
 
 
-def _either(wanted: Callable[[bytes], bool], more: frozenset[bytes]) -> Callable[[bytes], bool]:
-    return lambda name: name in more or wanted(name)
+def _of_tar(error: SourceError, messages: tarmessages.Messages) -> StoreError:
+    """Why tar failed as a whole, in its own words."""
+    full = any("No space left" in line or "Wrote only" in line for line in messages.unknown)
+    first = "No space left on the disk" if full else messages.error()
+    return StoreError(f"{error}: {first}", "Free some space." if full else "")
 
 
-def listed(chunks: Iterator[bytes], ending: str, patterns: Sequence[str]) -> Iterator[str]:
-    """What would be unpacked, a line each."""
-    wanted = members.matcher(patterns) if patterns else None
+def _either(
+    wanted: Callable[[bytes], bool] | None, more: frozenset[bytes]
+) -> Callable[[bytes], bool]:
+    return lambda name: name in more or (wanted is not None and wanted(name))
+
+
+def listed(
+    chunks: Iterator[bytes], ending: str, wanted: Callable[[bytes], bool] | None
+) -> Iterator[str]:
+    """What would be unpacked, a line each; what could not be is said in its line."""
     lines: list[str] = []
 
-    def take(member: tarformat.Member) -> None:
+    def take(member: tarformat.Member, why: str = "") -> None:
         if wanted is None or wanted(member.name):
-            lines.append(_line(member))
+            lines.append(_line(member) + (f" (not restored: {why})" if why else ""))
 
     with stream.closed(chunks):
         rules = tarformat.Rules(privileged=os_works.is_root())
-        for _ in members.checked(archive(chunks, ending), rules, take):
+        for _ in members.checked(archive(chunks, ending), rules, take, lost=take):
             yield from lines
             lines.clear()
     yield from lines
@@ -157,17 +295,15 @@ def _line(member: tarformat.Member) -> str:
 
 def command(target: Path) -> list[str]:
     """GNU tar's command line: as root everything comes back, else what the user may set."""
-    tar = shutil.which("tar")
-    if tar is None:
-        raise ConfigError("there is no tar", "Install GNU tar.")
     rights = (
         ["--same-owner", "--xattrs-include=*"]
         if os_works.is_root()
         else ["--no-same-owner", "--xattrs-include=user.*"]
     )
     return [
-        tar,
+        _tar(),
         "--extract",
+        "--verbose",
         "--file=-",
         f"--directory={target}",
         "--preserve-permissions",
@@ -179,12 +315,24 @@ def command(target: Path) -> list[str]:
     ]
 
 
+def _tar() -> str:
+    """Raises ConfigError where there is none."""
+    tar = shutil.which("tar")
+    if tar is None:
+        raise ConfigError("there is no tar", "Install GNU tar.")
+    return tar
+
+
 def _environment() -> dict[str, str]:
     """For tar: messages in English, no options from elsewhere."""
     return {**os_works.environment({}), "LC_ALL": "C"}
 
 
-def verify(chunks: Iterator[bytes], ending: str) -> None:
-    """Read an archive to its end as a restore would, and write nothing."""
-    with stream.closed(chunks):
-        stream.drained(members.checked(archive(chunks, ending), tarformat.Rules(privileged=True)))
+def verify(chunks: Iterator[bytes], ending: str) -> Unpacked:
+    """Read an archive to its end on the way that a restore takes, as root, and write nothing."""
+    argv = [_tar(), "--list", "--file=-", "--quoting-style=escape"]
+    rules = tarformat.Rules(privileged=True)
+    found, troubles = _pass(chunks, ending, argv, rules, judge=attributes.refused)
+    for trouble in troubles:
+        found.unset.add(trouble.line())
+    return found

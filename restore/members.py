@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from tools import plugin
-from tools.errors import BackupError
+from tools.errors import BackupError, ConfigError
 from tools.stream import Chunks
 
 if TYPE_CHECKING:
-    from restore import tarformat
+    from restore import names, tarformat
 else:
+    names = plugin.load("restore/names.py")
     tarformat = plugin.load("restore/tarformat.py")
 
 _SET_ID = 0o6000
+_COMPONENT = 255  # bytes of one name (NAME_MAX of Linux)
+_PATH = 4095  # bytes of a path, and of a link's target (PATH_MAX of Linux)
 
 
 class NeedsTarget(BackupError):  # noqa: N818  (a request, rather than a fault)
@@ -26,17 +30,44 @@ class NeedsTarget(BackupError):  # noqa: N818  (a request, rather than a fault)
         self.targets = targets
 
 
-def matcher(patterns: Sequence[str]) -> Callable[[bytes], bool]:
-    """Whether a name is meant by one of the globs, or lies below a folder that is.
+class Patterns:
+    """Which names are meant by globs; a name below a folder that is meant is meant as well.
 
     A pattern counts from /, with or without it in front; `*` and `?` stay within one folder,
-    `**` crosses folders, [abc] is a set.
+    `**` crosses folders, [abc] is a set. Raises ConfigError for one that cannot be read.
     """
-    found = b"|".join(
-        _regex(pattern.strip("/").encode("utf-8", "surrogateescape")) for pattern in patterns
-    )
-    compiled = re.compile(rb"(?:" + found + rb")(?:/.*)?", re.DOTALL)
-    return lambda name: compiled.fullmatch(name) is not None
+
+    def __init__(self, patterns: Sequence[str]) -> None:
+        self._unmatched = {pattern: _compiled(pattern) for pattern in patterns}
+        self._all = list(self._unmatched.values())
+
+    def __call__(self, name: bytes) -> bool:
+        if not any(pattern.fullmatch(name) for pattern in self._all):
+            return False
+        for pattern in [one for one, found in self._unmatched.items() if found.fullmatch(name)]:
+            del self._unmatched[pattern]
+        return True
+
+    @property
+    def unmatched(self) -> tuple[str, ...]:
+        """The patterns that no name has matched so far."""
+        return tuple(self._unmatched)
+
+
+def _compiled(pattern: str) -> re.Pattern[bytes]:
+    """One glob, compiled. Raises ConfigError naming it."""
+    raw = pattern.strip("/").encode("utf-8", "surrogateescape")
+    if not raw:
+        raise ConfigError(f"--path: {pattern!r} names no file", "Leave --path out for all files.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # [[:alpha:]] and the like are not known
+            return re.compile(rb"(?:" + _regex(raw) + rb")(?:/.*)?", re.DOTALL)
+    except (re.error, Warning):
+        raise ConfigError(
+            f"--path: {pattern!r} is not a valid pattern",
+            "Known are *, ?, **, and sets such as [abc], [a-z], [!abc].",
+        ) from None
 
 
 def _regex(pattern: bytes) -> bytes:
@@ -58,32 +89,36 @@ def checked(
     rules: tarformat.Rules,
     seen: Callable[[tarformat.Member], None] | None = None,
     wanted: Callable[[bytes], bool] | None = None,
+    lost: Callable[[tarformat.Member, str], None] | None = None,
 ) -> Iterator[bytes]:
     """A stage: the archive, each member only after it has been looked at.
 
     seen: gets every member that goes on. wanted: which names go on at all, with the folders
-    that they lie in; without it all. Raises HostileError before a byte of a bad member's
-    header has been handed on, and NeedsTarget at the end.
+    that they lie in; without it all. lost: gets every wanted member that no system could
+    create, or that only root could, and why; it does not go on. Raises HostileError before a
+    byte of a bad member's header has been handed on, and NeedsTarget at the end.
     """
     source = tarformat.Source(chunks)
     checks = _Checks(rules)
-    choice = _Choice(wanted) if wanted is not None else None
+    choice = _Choice(wanted)
     while (found := tarformat.following(source, rules)) is not None:
         member, header, stored = found
-        member, header = checks.take(member, header)
-        first = [header] if choice is None else choice.take(member, header)
-        goes_on = bool(header and first)
-        if goes_on:
-            yield from first
+        member, header, why = checks.take(member, header)
+        chosen: list[tuple[tarformat.Member, bytes]] = []
+        if not why:
+            chosen = choice.take(member, header)
+        elif lost is not None and (wanted is None or wanted(member.name)):
+            lost(member, why)
+        for one, blocks in chosen:
             if seen is not None:
-                seen(member)
+                seen(one)
+            yield blocks
         for piece in source.data(stored):
-            if goes_on:
+            if chosen:
                 yield piece
     source.end()
     yield tarformat.ZEROS * 2
-    if choice is not None:
-        choice.judge()
+    choice.judge()
 
 
 class _Checks:
@@ -95,9 +130,11 @@ class _Checks:
         self._bytes = 0
         self._symlinks: set[bytes] = set()
         self._folders: set[bytes] = {b""}
+        self._names = names.Names()  # all that are no folders
+        self._lost: set[bytes] = set()
 
-    def take(self, member: tarformat.Member, header: bytes) -> tuple[tarformat.Member, bytes]:
-        """The member as it may be restored, and its header; b"" where it is left out.
+    def take(self, member: tarformat.Member, header: bytes) -> tuple[tarformat.Member, bytes, str]:
+        """The member as it may be restored, its header, and why it cannot be ("" if it can).
 
         Raises HostileError.
         """
@@ -111,69 +148,101 @@ class _Checks:
                 f"at {tarformat.shown(name)} the archive holds more than is allowed"
             )
         self._way(name, member)
-        self._place(name, member)
         if member.kind == "link":
-            target = _clean(member.target, member, "target")
-            self._way(target, member)
-            if target in self._symlinks:
-                self._symlinks.add(name)  # a second name of a symbolic link is one as well
-            elif target in self._folders:
-                raise tarformat.HostileError(
-                    f"{tarformat.shown(name)} is a hard link to a folder", tarformat.HINT
-                )
-            member = member._replace(target=target)
-        return self._allowed(member, header)
+            member = member._replace(target=_clean(member.target, member, "target"))
+            self._way(member.target, member)
+        why = _impossible(member) or self._no_link(member)
+        if not why:
+            member, header, why = self._allowed(member, header)
+        self._place(name, member, lost=bool(why))
+        return member, header, why
+
+    def _no_link(self, member: tarformat.Member) -> str:
+        """Why a hard link cannot be made. Raises HostileError for one to a folder."""
+        if member.kind != "link":
+            return ""
+        target = tarformat.shown(member.target[:100])
+        if member.target in self._folders:
+            raise tarformat.HostileError(
+                f"{tarformat.shown(member.name)} is a hard link to a folder", tarformat.HINT
+            )
+        if member.target in self._names or member.target in self._symlinks:
+            return ""
+        if member.target in self._lost:
+            return f"it is a hard link to {target}, which cannot be restored"
+        return f"it is a hard link to {target}, which the archive does not hold"
 
     def _way(self, name: bytes, member: tarformat.Member) -> None:
-        """No folder on the way may be a symbolic link of this archive."""
+        """No folder on the way may be a symbolic link of this archive, or a file."""
         parent = name.rpartition(b"/")[0]
         if parent in self._folders:
             return
         way = parent
         while way and way not in self._folders:
-            if way in self._symlinks:
+            if way in self._symlinks or way in self._names:
+                what = "a symbolic link" if way in self._symlinks else "a file"
                 raise tarformat.HostileError(
-                    f"{tarformat.shown(member.name)} goes through a symbolic link: "
-                    + tarformat.shown(way),
+                    f"{tarformat.shown(member.name)} goes through {what}: {tarformat.shown(way)}",
                     tarformat.HINT,
                 )
             way = way.rpartition(b"/")[0]
-        while parent and parent not in self._folders:
-            self._folders.add(parent)
-            parent = parent.rpartition(b"/")[0]
 
-    def _place(self, name: bytes, member: tarformat.Member) -> None:
+    def _place(self, name: bytes, member: tarformat.Member, *, lost: bool) -> None:
         """No member takes the place of a symbolic link, and none but a folder that of a folder."""
         if name in self._symlinks:
             raise tarformat.HostileError(
                 f"{tarformat.shown(name)} takes the place of a symbolic link", tarformat.HINT
             )
-        if member.kind == "folder":
-            self._folders.add(name)
-            return
-        if name in self._folders:
+        if member.kind != "folder" and name in self._folders:
             raise tarformat.HostileError(
                 f"{tarformat.shown(name)} takes the place of a folder", tarformat.HINT
             )
-        if member.kind == "symlink":
-            self._symlinks.add(name)
+        if lost:
+            self._lost.add(name)
+            return
+        parent = name.rpartition(b"/")[0]
+        while parent and parent not in self._folders:
+            self._folders.add(parent)
+            parent = parent.rpartition(b"/")[0]
+        if member.kind == "folder":
+            self._folders.add(name)
+        elif member.kind == "symlink" or (
+            member.kind == "link" and member.target in self._symlinks
+        ):
+            self._symlinks.add(name)  # a second name of a symbolic link is one as well
+        else:
+            self._names.add(name)
 
-    def _allowed(self, member: tarformat.Member, header: bytes) -> tuple[tarformat.Member, bytes]:
+    def _allowed(
+        self, member: tarformat.Member, header: bytes
+    ) -> tuple[tarformat.Member, bytes, str]:
         """What only root may get back is taken off, and said."""
         if self._rules.privileged:
-            return member, header
+            return member, header, ""
         if member.kind == "device":
-            return member._replace(unsafe="a device node, left out"), b""
+            return member, header, "only root can create a device node"
+        unsafe = []
         if member.mode & _SET_ID and member.kind != "symlink":
-            if (
-                header[-tarformat.BLOCK :][156:157] == b"S"
-                or header[-tarformat.BLOCK :][257:262] != b"ustar"
-            ):
-                return member._replace(unsafe="a set-id bit in an old format, left out"), b""
-            mode = member.mode & ~_SET_ID
-            lost = "its set-user-id or set-group-id bit"
-            return member._replace(mode=mode, unsafe=lost), _with_mode(header, mode)
-        return member, header
+            member = member._replace(mode=member.mode & ~_SET_ID)
+            unsafe.append("its set-user-id or set-group-id bit")
+            header = _with_mode(header, member)
+        unsafe += [
+            tarformat.shown(key.removeprefix(b"SCHILY.xattr."))
+            for key, _value in member.attributes
+            if not key.startswith((b"SCHILY.xattr.user.", b"SCHILY.acl."))
+        ]
+        return member._replace(unsafe=", ".join(unsafe)), header, ""
+
+
+def _impossible(member: tarformat.Member) -> str:
+    """Why no Linux file system could hold a member; "" where it can."""
+    longest = max(map(len, member.name.split(b"/")))
+    if longest > _COMPONENT:
+        return f"a name in its path has {longest} bytes, and at most {_COMPONENT} are possible"
+    for what, path in (("its path", member.written), ("the target of the link", member.target)):
+        if len(path) > _PATH:
+            return f"{what} has {len(path)} bytes, and at most {_PATH} are possible"
+    return ""
 
 
 def _clean(name: bytes, member: tarformat.Member, what: str) -> bytes:
@@ -191,41 +260,48 @@ def _clean(name: bytes, member: tarformat.Member, what: str) -> bytes:
             f"{tarformat.shown(member.name)}: its {what} {tarformat.shown(name)} leads out by ..",
             tarformat.HINT,
         )
+    if b"." in words[1:]:  # only in front: tar has other ideas of a/. than the kernel
+        raise tarformat.HostileError(
+            f"{tarformat.shown(member.name)}: its {what} {tarformat.shown(name)} has a . in it",
+            tarformat.HINT,
+        )
     return b"/".join(word for word in words if word not in (b"", b"."))
 
 
-def _with_mode(header: bytes, mode: int) -> bytes:
-    """The header blocks with another mode in the last one, and its checksum."""
-    block = bytearray(header[-tarformat.BLOCK :])
-    block[100:108] = b"%07o\0" % mode
+def _with_mode(header: bytes, member: tarformat.Member) -> bytes:
+    """The header blocks with the member's mode, and its checksum put right."""
+    end = member.header + tarformat.BLOCK
+    block = bytearray(header[member.header : end])
+    block[100:108] = b"%07o\0" % member.mode
     block[148:156] = b"        "
     block[148:156] = b"%06o\0 " % sum(block)
-    return header[: -tarformat.BLOCK] + bytes(block)
+    return header[: member.header] + bytes(block) + header[end:]
 
 
 class _Choice:
     """Which members go on: those that are wanted, and the folders that they lie in."""
 
-    def __init__(self, wanted: Callable[[bytes], bool]) -> None:
+    def __init__(self, wanted: Callable[[bytes], bool] | None) -> None:
         self._wanted = wanted
-        self._way: list[tuple[bytes, bytes]] = []  # folders that lead here: name, header
+        self._way: list[tuple[tarformat.Member, bytes]] = []  # folders that lead here
         self._chosen: set[bytes] = set()
         self._needed: set[bytes] = set()
 
-    def take(self, member: tarformat.Member, header: bytes) -> list[bytes]:
-        """The headers to hand on; none where the member is not wanted."""
-        while self._way and not member.name.startswith(self._way[-1][0] + b"/"):
+    def take(self, member: tarformat.Member, header: bytes) -> list[tuple[tarformat.Member, bytes]]:
+        """What to hand on, each with its headers; nothing where the member is not wanted."""
+        if self._wanted is None:
+            return [(member, header)]
+        while self._way and not member.name.startswith(self._way[-1][0].name + b"/"):
             self._way.pop()
         if not self._wanted(member.name):
             if member.kind == "folder":
-                self._way.append((member.name, header))
+                self._way.append((member, header))
             return []
         self._chosen.add(member.name)
         if member.kind == "link" and member.target not in self._chosen:
             self._needed.add(member.target)
-        before = [folder for _, folder in self._way]
-        self._way = []
-        return [*before, header]
+        before, self._way = self._way, []
+        return [*before, (member, header)]
 
     def judge(self) -> None:
         """Raises NeedsTarget where a hard link has no first name."""

@@ -16,7 +16,7 @@ import argparse
 import contextlib
 import dataclasses
 import functools
-import tempfile
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timezone
@@ -30,10 +30,23 @@ from tools.outcome import Outcome, Step, Watcher
 from tools.result import Result, Status, of_error, worst
 
 if TYPE_CHECKING:
-    from restore import fileset, listing, origin, reading, runs, selection, server, target
+    from restore import (
+        arguments,
+        fileset,
+        listing,
+        members,
+        origin,
+        reading,
+        runs,
+        selection,
+        server,
+        target,
+    )
 else:
+    arguments = plugin.load("restore/arguments.py")
     fileset = plugin.load("restore/fileset.py")
     listing = plugin.load("restore/listing.py")
+    members = plugin.load("restore/members.py")
     origin = plugin.load("restore/origin.py")
     reading = plugin.load("restore/reading.py")
     runs = plugin.load("restore/runs.py")
@@ -41,66 +54,16 @@ else:
     server = plugin.load("restore/server.py")
     target = plugin.load("restore/target.py")
 
-_LEVELS = ("presence", "sha256", "full")
-
-
-def arguments(argv: Sequence[str]) -> argparse.Namespace:
-    """Read the command line; a wrong one ends with exit code 2 and the usage."""
-    parser = argparse.ArgumentParser(
-        prog="restore.py",
-        description="List, verify and restore what backup.py stored.",
-        epilog="Times are UTC. Nothing is ever overwritten unless --overwrite says so.",
-        allow_abbrev=False,
-    )
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--list", action="store_true", help="the runs that there are")
-    what.add_argument("--show", metavar="RUN", help="one run, its items and parts")
-    what.add_argument("--verify", metavar="RUN", help='a run, "latest" or "all"')
-    what.add_argument("--restore", metavar="RUN", help='a run, "latest", or a date')
-    where = parser.add_argument_group("where from: a config, or a store and a key")
-    where.add_argument("-c", "--config", type=Path, help="conf.json of the backup")
-    where.add_argument("--store", metavar="SECTION", default="", help="which store of the config")
-    where.add_argument("--local-backup", type=Path, help="folder of a local store")
-    where.add_argument("--hostname", default="", help="whose runs; default: the config's")
-    where.add_argument("--key-file", type=Path, help="the identity that opens the backup")
-    where.add_argument("--passphrase", default="", help="env:NAME or file:/path, instead of a key")
-    which = parser.add_argument_group("what of it")
-    which.add_argument("--section", default="", help="only the items of this section")
-    which.add_argument("--item", action="append", default=[], help="only these items")
-    which.add_argument(
-        "--path", action="append", default=[], metavar="GLOB", help="only these files"
-    )
-    which.add_argument("--destination", type=Path, help="a new or empty folder")
-    which.add_argument("--overwrite", action="store_true", help="a folder that is not empty")
-    which.add_argument("--level", choices=_LEVELS, default="full", help="of --verify")
-    which.add_argument("--dry-run", action="store_true", help="show what would be written")
-    to = parser.add_argument_group("databases into a server, instead of files")
-    to.add_argument("--to-host", default="", metavar="HOST", help="a name, or a folder of sockets")
-    to.add_argument("--to-port", type=int, metavar="PORT")
-    to.add_argument("--to-user", default="", metavar="USER")
-    to.add_argument("--to-credentials", type=Path, metavar="FILE", help="logins of the client")
-    to.add_argument("--to-database", default="", metavar="NAME", help="another name")
-    to.add_argument(
-        "--until", default="", metavar="WHEN", help="MySQL: before this time, position or GTID"
-    )
-    to.add_argument(
-        "--no-tablespaces", action="store_true", help="PostgreSQL: all into the server's usual one"
-    )
-    parser.add_argument("--no-report", action="store_true", help="tell no report server")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    parser.add_argument("--insecure-permissions", action="store_true", help="as in backup.py")
-    return parser.parse_args(argv)
-
 
 def main(argv: Sequence[str]) -> int:
     """The command line; the exit code is that of DESIGN 8."""
-    given = arguments(argv)
+    given = arguments.read(argv)
     os_works.harden()
     os_works.catch_signals()
     try:
         server.check(given)
-        with tempfile.TemporaryDirectory(prefix="nc-restore-") as scratch:
-            return _Session(given, origin.of(given, Path(scratch))).answer()
+        with target.scratch() as scratch:
+            return _Session(given, origin.of(given, scratch)).answer()
     except (BackupError, OSError) as error:
         result = of_error(error)
         terminal.say(f"error: {result.message}", error=True)
@@ -207,12 +170,15 @@ class _Session:
                 Status.OK, f"{len(item.parts)} parts are what was stored", bytes=item.stored
             )
         with stream.closed(reading.plain(run, item, self.origin.undo, advance)) as chunks:
+            warnings: tuple[str, ...] = ()
             if item.kind == "fileset":
-                fileset.verify(chunks, item.ending)
+                warnings = fileset.verify(chunks, item.ending).warnings()
             else:
                 stream.drained(chunks)
         told = "can be restored" if item.sha256 else "can be read; its source's digest is not known"
-        return Result(Status.OK, told, bytes=item.size or 0)
+        told = f"{told}, but not all of it" if warnings else told
+        status = Status.INCOMPLETE if warnings else Status.OK
+        return Result(status, told, bytes=item.size or 0, warnings=warnings)
 
     # --- restore
 
@@ -289,7 +255,7 @@ class _Session:
         again = functools.partial(reading.plain, run, item, self.origin.undo, advance)
         goal = given.destination / target.place_of(item)
         with target.staging(given.destination, overwrite=given.overwrite) as staging:
-            place = staging / target.place_of(item)
+            place = staging.place / target.place_of(item)
             place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             if maker := house.lays_out(item.kind):
                 place.mkdir(mode=0o700)
@@ -305,10 +271,12 @@ class _Session:
             found = fileset.unpack(again, item.ending, place, given.path)
             if not found.entries:
                 place.rmdir()
-        warnings = found.warnings()
+            below = os.fsencode(target.place_of(item))
+            staging.implied.update(below + b"/" + name for name in found.implied if name)
+        warnings = (*found.warnings(), *staging.troubles)
         return Result(
             Status.INCOMPLETE if warnings else Status.OK,
-            f"{found.entries} entries in {goal}",
+            f"{fileset.entries(found.entries)} in {goal}",
             items=found.entries,
             bytes=found.size,
             warnings=warnings,
@@ -333,6 +301,7 @@ class _Session:
         if self.given.destination:
             target.refuse(self.given.destination, overwrite=self.given.overwrite)
         below = self.given.destination or Path("DESTINATION")
+        wanted = members.Patterns(self.given.path) if self.given.path else None
         for item in chosen.items:
             run = chosen.run(item)
             goal = server.goal(item, self.given) or below / target.place_of(item)
@@ -340,7 +309,7 @@ class _Session:
             terminal.say(f"{goal}: {item.kind} {item.called} of run {run.manifest.run_id}, {size}")
             if item.kind == "fileset":
                 chunks = reading.plain(run, item, self.origin.undo, lambda _size: None)
-                for line in fileset.listed(chunks, item.ending, self.given.path):
+                for line in fileset.listed(chunks, item.ending, wanted):
                     terminal.say(f"  {line}")
         return 0
 

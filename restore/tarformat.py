@@ -7,12 +7,18 @@ all its forms). Wherever two readers could disagree about where a member begins,
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from tools import plugin
 from tools.errors import BackupError
 from tools.stream import Chunks
+
+if TYPE_CHECKING:
+    from restore import sparse
+else:
+    sparse = plugin.load("restore/sparse.py")
 
 BLOCK = 512
 ZEROS = bytes(BLOCK)
@@ -20,7 +26,12 @@ _OCTAL = re.compile(rb" *([0-7]*)[ \0]*")
 _KINDS = {b"0": "file", b"\0": "file", b"7": "file", b"S": "file", b"1": "link", b"2": "symlink",
           b"3": "device", b"4": "device", b"5": "folder", b"6": "fifo"}  # fmt: skip
 _LONG = {b"L": b"path", b"K": b"linkpath"}  # GNU's long names: which pax record they stand for
-_REPEATED = (b"GNU.sparse.offset", b"GNU.sparse.numbytes")  # of the old sparse format
+_REFUSED = (b"GNU.volume.", b"GNU.dumpdir")  # begin what belongs to archives of other kinds
+_ATTRIBUTES = (b"SCHILY.xattr.", b"SCHILY.acl.", b"RHT.security.")
+_TIME = re.compile(rb"-?[0-9]+(?:\.[0-9]*)?")
+_MOST = (1 << 63) - 1  # seconds, bytes: off_t and time_t
+_LARGEST = 1 << 60  # bytes: more than any disk holds, less than what file systems refuse
+_LAST_OWNER = (1 << 32) - 2  # the next number means "no change" (chown(2))
 _HARMLESS = (b"comment", b"charset")  # that a global header may set
 HINT = "Somebody altered this archive, or it was not made by this system: nothing was taken over."
 
@@ -33,7 +44,9 @@ class Member(NamedTuple):
     """One entry as it would be restored.
 
     kind: file, folder, link (hard), symlink, fifo or device; size: bytes of the content with
-    its holes; unsafe: why only root gets all of it, "" otherwise
+    its holes; unsafe: why only root gets all of it, "" otherwise; written: the name as it stands
+    in the archive; attributes: the records of its extended header that are some; header: where
+    its own block lies in all of its header blocks
     """
 
     name: bytes
@@ -44,6 +57,9 @@ class Member(NamedTuple):
     gid: int
     target: bytes = b""
     unsafe: str = ""
+    written: bytes = b""
+    attributes: tuple[tuple[bytes, bytes], ...] = ()
+    header: int = 0
 
 
 @dataclass(frozen=True)
@@ -112,7 +128,7 @@ class Source:
 
 
 def following(source: Source, rules: Rules) -> tuple[Member, bytes, int] | None:
-    """The next member, all its header blocks, its stored bytes with padding; None at the end."""
+    """The next member, its header blocks and map, the bytes that follow; None at the end."""
     header: list[bytes] = []
     records: dict[bytes, bytes] = {}
     while True:
@@ -131,10 +147,18 @@ def following(source: Source, rules: Rules) -> tuple[Member, bytes, int] | None:
             raise HostileError(f"an extended header has {size} bytes", HINT)
         data = b"".join(source.data(-(-size // BLOCK) * BLOCK))
         header.append(data)
-        _collect(kind, data[:size], records)
-    if kind == b"S":
-        header += _extensions(source, block)
-    return _member(block, records, b"".join(header), rules)
+        _collect(kind, data, size, records)
+    at = sum(map(len, header)) - BLOCK
+    extensions = list(_extensions(source, block)) if kind == b"S" else []
+    header += extensions
+    member, stored = _member(block, records, rules)
+    try:
+        in_front, size = _mapped(source, (block, *extensions), records, member, stored)
+    except ValueError as error:
+        raise HostileError(f"{shown(member.name)}: {error}", HINT) from None
+    whole = b"".join([*header, in_front])
+    left = -(-stored // BLOCK) * BLOCK - len(in_front)
+    return member._replace(header=at, size=size), whole, left
 
 
 def _check_sum(block: bytes) -> None:
@@ -147,29 +171,61 @@ def _number(field: bytes) -> int:
     if field[0] == 0x80:  # noqa: PLR2004
         return int.from_bytes(field[1:], "big")
     found = _OCTAL.fullmatch(field)
-    if found is None:
+    if found is None or not field.strip(b" "):
         raise HostileError("the archive is damaged (a number in a header)", "Use another copy.")
     return int(found[1] or b"0", 8)
 
 
-def _collect(kind: bytes, data: bytes, records: dict[bytes, bytes]) -> None:
+def _check_times(block: bytes, records: Mapping[bytes, bytes], name: bytes) -> None:
+    """Raises HostileError for a time that GNU tar could not read."""
+    field = block[136:148]
+    whole = int.from_bytes(field, "big", signed=True) if field[0] == 0xFF else _number(field)  # noqa: PLR2004
+    times = [records[key] for key in (b"mtime", b"atime", b"ctime") if key in records]
+    bad = [time for time in times if not _TIME.fullmatch(time) or abs(_whole(time)) >= _MOST]
+    if bad or abs(whole) >= _MOST:
+        what = shown(bad[0][:40]) if bad else str(whole)
+        raise HostileError(f"{shown(name)}: {what!r} is no time", HINT)
+
+
+def _whole(time: bytes) -> int:
+    return int(time.partition(b".")[0][:40] or b"0")
+
+
+def _check_device(block: bytes, name: bytes) -> None:
+    """Raises HostileError for a device that no system has (Linux: 12 and 20 bits)."""
+    if _number(block[329:337]) >> 12 or _number(block[337:345]) >> 20:
+        raise HostileError(f"{shown(name)}: there is no such device", HINT)
+
+
+def _collect(kind: bytes, data: bytes, size: int, records: dict[bytes, bytes]) -> None:
     """What a header in front of a member says of it. Raises HostileError for anything twice."""
     found: list[tuple[bytes, bytes]]
     if kind in _LONG:
-        found = [(_LONG[kind], data.partition(b"\0")[0])]
-        if data.rstrip(b"\0") != found[0][1]:
-            raise HostileError("a long name holds NUL", HINT)
+        found = [(_LONG[kind], data[: max(0, size - 1)])]
+        if b"\0" in found[0][1] or data[len(found[0][1]) :].strip(b"\0") or not size:
+            raise HostileError("a long name does not end where it says", HINT)
     else:
-        found = list(_pax(data))
+        found = list(_pax(data[:size]))
     if kind == b"g":
         bad = [key for key, _ in found if key not in _HARMLESS]
         if bad:
             raise HostileError(f"a global header sets {shown(bad[0])}", HINT)
         return
     for key, value in found:
-        if key in records and key not in _REPEATED:
-            raise HostileError(f"a header says {shown(key)} twice", HINT)
-        records[key] = value
+        if key in (sparse.OFFSET, sparse.SIZE):
+            _pair(key, value, records)
+        elif key in records or key.startswith(_REFUSED):
+            raise HostileError(f"a header says {shown(key)} twice, or where it may not", HINT)
+        else:
+            records[key] = value
+
+
+def _pair(key: bytes, value: bytes, records: dict[bytes, bytes]) -> None:
+    """One half of a region of a sparse file: they take turns, and are kept as one list."""
+    so_far = records.get(sparse.OFFSET, b"")
+    if so_far.count(b",") % 2 == (key == sparse.OFFSET) or not value.isdigit():
+        raise HostileError("a sparse map is damaged", HINT)
+    records[sparse.OFFSET] = so_far + value + b","
 
 
 def _pax(data: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -195,9 +251,8 @@ def _extensions(source: Source, block: bytes) -> Iterator[bytes]:
         more = extension[504]
 
 
-def _member(
-    block: bytes, records: Mapping[bytes, bytes], header: bytes, rules: Rules
-) -> tuple[Member, bytes, int]:
+def _member(block: bytes, records: Mapping[bytes, bytes], rules: Rules) -> tuple[Member, int]:
+    """The member of a header, and how many bytes are stored of it."""
     names = (records[key] for key in (b"GNU.sparse.name", b"path") if key in records)
     name = next(names, None)
     name = _name(block) if name is None else name
@@ -216,21 +271,59 @@ def _member(
         target = records.get(b"linkpath", block[157:257].partition(b"\0")[0])
         if not target or b"\0" in target:
             raise HostileError(f"{shown(name)} is a link to nothing", HINT)
-    size = stored
-    if block[156:157] == b"S":
-        size = _number(block[483:495])
-    for key in (b"GNU.sparse.size", b"GNU.sparse.realsize"):
-        size = _of(records, key, size, name)
-    member = Member(
-        name.rstrip(b"/") or b"/" * (name[:1] == b"/"),
-        kind,
-        size,
-        _number(block[100:108]) & 0o7777,
+    _check_times(block, records, name)
+    if kind == "device":
+        _check_device(block, name)
+    owners = (
         _of(records, b"uid", _number(block[108:116]), name),
         _of(records, b"gid", _number(block[116:124]), name),
-        target,
     )
-    return member, header, -(-stored // BLOCK) * BLOCK
+    if max(owners) > _LAST_OWNER or stored > _MOST:
+        raise HostileError(f"{shown(name)}: its owner or its size cannot be one", HINT)
+    short = name.rstrip(b"/") or b"/" * (name[:1] == b"/")
+    attributes = tuple(one for one in records.items() if one[0].startswith(_ATTRIBUTES))
+    mode = _number(block[100:108]) & 0o7777
+    return Member(short, kind, stored, mode, *owners, target, "", name, attributes), stored
+
+
+def _mapped(
+    source: Source,
+    blocks: Sequence[bytes],
+    records: Mapping[bytes, bytes],
+    member: Member,
+    stored: int,
+) -> tuple[bytes, int]:
+    """Judge the map of a sparse file; what of it stands in front of the data, and the real size.
+
+    Raises ValueError where it does not fit.
+    """
+    is_old = blocks[0][156:157] == b"S"
+    version = sparse.version(records)
+    if not version and not is_old:
+        return b"", stored
+    if (version and is_old) or member.kind != "file":
+        raise ValueError("it cannot be sparse")
+    size = _real_size(blocks[0], records, member)
+    in_front = b""
+    if is_old:
+        places = [(blocks[0], 386, 4), *((block, 0, 21) for block in blocks[1:])]
+        regions = sparse.old(places, _number)
+    elif version == "1.0":
+        regions, in_front = sparse.in_data(source.block)
+    else:
+        regions = sparse.in_records(records, version)
+    sparse.judge(regions, size, stored - len(in_front))
+    return in_front, size
+
+
+def _real_size(block: bytes, records: Mapping[bytes, bytes], member: Member) -> int:
+    """The bytes of a file with its holes. Raises HostileError for what no file can have."""
+    size = _number(block[483:495]) if block[156:157] == b"S" else member.size
+    for key in (b"GNU.sparse.size", b"GNU.sparse.realsize"):
+        size = _of(records, key, size, member.name)
+    if size > _LARGEST:
+        raise HostileError(f"{shown(member.name)}: no file has {size} bytes", HINT)
+    return size
 
 
 def _name(block: bytes) -> bytes:

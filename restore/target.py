@@ -5,15 +5,23 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import uuid
+import tempfile
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
-from tools import filesystem_handling, house, manifest, stream
+from tools import filesystem_handling, house, manifest, plugin, removal, stream, terminal
 from tools.date_str_utils import human_size
 from tools.errors import ConfigError
 from tools.manifest import Item
 
+if TYPE_CHECKING:
+    from restore import merging
+else:
+    merging = plugin.load("restore/merging.py")
+
+_SCRATCH = "nc-restore-"
 _STAGING = ".nc-restore-"  # begins the name of the folder in which a restore is made
 
 
@@ -53,22 +61,50 @@ def place_of(item: Item) -> Path:
 
 
 @contextlib.contextmanager
-def staging(folder: Path, *, overwrite: bool) -> Iterator[Path]:
+def scratch() -> Iterator[Path]:
+    """A private folder for a restore's own files; those of killed restores are removed first."""
+    top = Path(tempfile.gettempdir())
+    removal.sweep(top, _SCRATCH)
+    with removal.private(top, _SCRATCH, _complain) as folder:
+        yield folder
+
+
+@dataclass(frozen=True)
+class Staging:
+    """Where a restore is made, until it takes its place.
+
+    implied: folders of it, relative, that the backup holds only as names in paths: where they
+             exist in the destination they keep their owner, mode and times
+    """
+
+    place: Path
+    implied: set[bytes] = field(default_factory=set)
+    troubles: list[str] = field(default_factory=list)  # what is not as in the backup
+
+
+@contextlib.contextmanager
+def staging(folder: Path, *, overwrite: bool) -> Iterator[Staging]:
     """A private folder inside the destination; what is in it takes its place at the end.
 
-    On any exception it is removed, and the destination too where nothing else is in it.
+    On any exception it is removed, and the destination too where nothing else is in it. What
+    killed restores left there is removed first.
     """
     folder.mkdir(mode=0o700, exist_ok=True)
-    place = folder / f"{_STAGING}{uuid.uuid4().hex[:8]}"
+    removal.sweep(folder, _STAGING)
     try:
-        place.mkdir(mode=0o700)
-        yield place
-        for entry in sorted(place.iterdir()):
-            _moved(entry, folder / entry.name, overwrite=overwrite)
+        with removal.private(folder, _STAGING, _complain) as place:
+            staged = Staging(place)
+            yield staged
+            staged.troubles.extend(
+                merging.merge(place, folder, staged.implied, overwrite=overwrite)
+            )
     finally:
-        _removed(place)
         with contextlib.suppress(OSError):  # not empty: something has been restored
             folder.rmdir()
+
+
+def _complain(text: str) -> None:
+    terminal.say(f"warning: {text}", error=True)
 
 
 def written(chunks: Iterable[bytes], path: Path) -> int:
@@ -78,46 +114,3 @@ def written(chunks: Iterable[bytes], path: Path) -> int:
         for chunk in tally(chunks):
             write(chunk)
     return tally.size
-
-
-def _moved(source: Path, goal: Path, *, overwrite: bool) -> None:
-    """Move into place; folders are merged, and a file is replaced only where that was asked for.
-
-    A symbolic link in the place of a folder is never followed.
-    """
-    if not os.path.lexists(goal):
-        source.rename(goal)
-        return
-    folder, there = _is_folder(source), _is_folder(goal)
-    if folder and there:
-        for entry in sorted(source.iterdir()):
-            _moved(entry, goal / entry.name, overwrite=overwrite)
-        shutil.copystat(source, goal)
-        return
-    if not overwrite or folder or there:
-        raise ConfigError(
-            f"DESTINATION: {goal} exists already as something else", "Move it away first."
-        )
-    source.replace(goal)
-
-
-def _is_folder(path: Path) -> bool:
-    """A real one: a link to one is none."""
-    return path.is_dir() and not path.is_symlink()
-
-
-def _removed(place: Path) -> None:
-    """Remove a staging folder, whatever modes its folders have by now."""
-    if not place.exists():
-        return
-
-    def opened(function: object, path: str, _why: object) -> None:
-        parent = Path(path).parent
-        parent.chmod(0o700)
-        if Path(path).is_dir() and not Path(path).is_symlink():
-            Path(path).chmod(0o700)
-            shutil.rmtree(path)
-        else:
-            Path(path).unlink(missing_ok=True)
-
-    shutil.rmtree(place, onerror=opened)

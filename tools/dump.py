@@ -9,12 +9,11 @@ import itertools
 import logging
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tools import date_str_utils, filesystem_handling, manifest, options, stream
+from tools import date_str_utils, filesystem_handling, manifest, options, removal, stream
 from tools.errors import BackupError, ConfigError, RetryError, SourceError
 from tools.item import Item, Told
 from tools.result import Made, Result, Status
@@ -206,10 +205,10 @@ def scratch(work_folder: Path) -> Iterator[Path]:
     filesystem_handling.make_folder(work_folder)
     for left in work_folder.glob(f"{_SCRATCH}*"):
         if not Path("/proc", left.name[len(_SCRATCH) :].partition("-")[0]).exists():
-            shutil.rmtree(left, ignore_errors=True)
-    name = f"{_SCRATCH}{os.getpid()}-"
-    with tempfile.TemporaryDirectory(prefix=name, dir=work_folder) as folder:
-        yield Path(folder)
+            with contextlib.suppress(OSError):  # another user's: it is his to remove
+                removal.tree(left)
+    with removal.private(work_folder, f"{_SCRATCH}{os.getpid()}-") as folder:
+        yield folder
 
 
 def run_id() -> str:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tools import permissions
+from tools import permissions, removal
 from tools.errors import BackupError
 
 PART = ".part-"  # stands in every temporary name
@@ -123,10 +122,7 @@ def remove(path: Path) -> None:
     """
     if len(path.absolute().parts) <= 2:  # noqa: PLR2004  (/ and /opt: never a work folder)
         raise BackupError(f"{path} is not removed: it is too near to /")
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    removal.tree(path)
 
 
 def files_below(target: Path) -> Iterator[Path]:

@@ -353,7 +353,7 @@ def test_limits_against_bombs() -> None:
 
 
 def chosen(raw: bytes, *patterns: str) -> list[str]:
-    out = b"".join(members.checked([raw], ROOT, None, members.matcher(patterns)))
+    out = b"".join(members.checked([raw], ROOT, None, members.Patterns(patterns)))
     done = subprocess.run(["tar", "-t"], input=out, capture_output=True, check=True)
     return done.stdout.decode().split()
 

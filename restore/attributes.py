@@ -1,0 +1,89 @@
+"""What of a member ext4 would refuse: attributes, ACLs and sizes that other file systems may hold.
+
+Limits: xattr(7), acl(5); of ext4 all attributes of a file must fit into one block of 4 KiB.
+"""
+
+from __future__ import annotations
+
+import grp
+import pwd
+import re
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from tools import plugin
+
+if TYPE_CHECKING:
+    from restore import tarformat
+else:
+    tarformat = plugin.load("restore/tarformat.py")
+
+_XATTR = b"SCHILY.xattr."
+_ACL = (b"SCHILY.acl.access", b"SCHILY.acl.default")
+_NAMESPACES = (b"user.", b"trusted.", b"security.", b"system.posix_acl_")
+_LONGEST = 255  # bytes of an attribute's name
+_ROOM = 4000  # bytes of all attributes together, each with a head of 16
+_LARGEST = (16 << 40) - 4096  # bytes of a file, with blocks of 4 KiB
+_ENTRY = re.compile(
+    r"(?P<kind>u|user|g|group|m|mask|o|other):(?P<name>[^:]*):(?P<bits>[-rwx]{3})(?::\d+)?"
+)
+
+
+def refused(member: tarformat.Member) -> Iterator[str]:
+    """Why ext4 would not hold all of a member, a text for each reason."""
+    if member.size > _LARGEST:
+        yield f"ext4 holds no file of {member.size} bytes"
+    room = 0
+    for key, value in member.attributes:
+        name = tarformat.shown(key.removeprefix(_XATTR)[:80])
+        room += 16 + len(key) + len(value)
+        if key in _ACL:
+            if (why := _acl(value)) and member.kind != "symlink":
+                yield f"its ACL cannot be set: {why}"
+        elif key.startswith(_XATTR) and (why := _attribute(key.removeprefix(_XATTR), member)):
+            yield f"its attribute {name} cannot be set: {why}"
+    if room > _ROOM:
+        yield f"its attributes have {room} bytes, and ext4 holds {_ROOM}"
+
+
+def _attribute(name: bytes, member: tarformat.Member) -> str:
+    if len(name) > _LONGEST:
+        return "its name is too long"
+    if not name.startswith(_NAMESPACES) or name in _NAMESPACES:
+        return "it is in no namespace that Linux has"
+    if name.startswith(b"user.") and member.kind not in ("file", "folder", "link"):
+        return f"no {member.kind} has attributes of users"
+    return ""
+
+
+def _acl(raw: bytes) -> str:
+    """Why an ACL in its text form cannot be set on this machine; "" if it can."""
+    kinds: list[str] = []
+    named = False
+    for entry in filter(None, re.split(r"[,\n]", raw.decode("utf-8", "replace"))):
+        found = _ENTRY.fullmatch(entry.partition("#")[0].strip())
+        if found is None:
+            return "it is damaged"
+        kind, name = found["kind"][0], found["name"]
+        if name and not _known(kind, name):
+            return f"there is no {'user' if kind == 'u' else 'group'} {name[:80]} here"
+        named = named or bool(name)
+        kinds += [] if name else [kind]
+    needed = ["g", "m", "o", "u"] if named else ["g", "o", "u"]
+    if sorted(kinds) not in (needed, ["g", "m", "o", "u"]):
+        return "it is not complete"
+    return ""
+
+
+def _known(kind: str, name: str) -> bool:
+    """Whether the machine has a user (u) or a group (g) of this name, or it is a number."""
+    look_up: Callable[[str], object] | None = {"u": pwd.getpwnam, "g": grp.getgrnam}.get(kind)
+    if look_up is None:
+        return False
+    if name.isdigit():
+        return len(name) < 11 and int(name) < (1 << 32) - 1  # noqa: PLR2004
+    try:
+        look_up(name)
+    except KeyError:
+        return False
+    return True

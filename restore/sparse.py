@@ -1,0 +1,100 @@
+"""Maps of sparse files in tar archives: where the stored bytes belong.
+
+Formats: GNU tar manual, "Storing Sparse Files": the old GNU format and 0.0, 0.1, 1.0 of pax.
+A map must account for every stored byte and end within the file, or two readers could disagree.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+
+_PAIRS = re.compile(rb"(?:\d{1,19},\d{1,19}(?:,|$))*")
+_BLOCK = 512
+_MOST = 1 << 24  # regions of one file
+_LINE = 20  # bytes of a number in a map of version 1.0, with its line feed
+
+PREFIX = b"GNU.sparse."
+OFFSET, SIZE = b"GNU.sparse.offset", b"GNU.sparse.numbytes"  # repeated, in version 0.0
+Number = Callable[[bytes], int]
+
+
+def version(records: Mapping[bytes, bytes]) -> str:
+    """The version of the map that an extended header announces: "" for no sparse file.
+
+    Raises ValueError for one that is not known, or a header with half of what it needs.
+    """
+    keys = {key.removeprefix(PREFIX) for key in records if key.startswith(PREFIX)}
+    if not keys:
+        return ""
+    number = (records.get(PREFIX + b"major", b"0"), records.get(PREFIX + b"minor", b""))
+    forms: dict[str, tuple[bool, set[bytes]]] = {
+        "1.0": (number == (b"1", b"0"), {b"major", b"minor", b"name", b"realsize"}),
+        "0.1": (number in ((b"0", b"1"), (b"0", b"")), {b"size", b"numblocks", b"map"}),
+        "0.0": (number in ((b"0", b"0"), (b"0", b"")), {b"size", b"numblocks", b"offset"}),
+    }
+    for name, (fits, needed) in forms.items():
+        if fits and needed <= keys <= needed | {b"major", b"minor", b"name", b"numbytes"}:
+            return name
+    raise ValueError("its sparse map is of no known version")
+
+
+def in_records(records: Mapping[bytes, bytes], which: str) -> list[tuple[int, int]]:
+    """The regions (offset, size) of versions 0.0 and 0.1. Raises ValueError."""
+    written = records[OFFSET if which == "0.0" else PREFIX + b"map"]
+    if not _PAIRS.fullmatch(written):
+        raise ValueError("its sparse map is damaged")
+    numbers = [int(word) for word in written.split(b",") if word]
+    regions = list(zip(numbers[::2], numbers[1::2], strict=True))
+    if records[PREFIX + b"numblocks"] != str(len(regions)).encode():
+        raise ValueError("its sparse map has another number of regions than it says")
+    return regions
+
+
+def in_data(block: Callable[[], bytes]) -> tuple[list[tuple[int, int]], bytes]:
+    """The regions of version 1.0, and the blocks of the data that hold them. Raises ValueError."""
+    raw = bytearray(block())
+    at = 0
+
+    def number() -> int:
+        nonlocal at
+        while (end := raw.find(b"\n", at, at + _LINE)) < 0:
+            if len(raw) > at + _LINE:
+                raise ValueError("its sparse map is damaged")
+            raw.extend(block())
+        word = bytes(raw[at:end])
+        at = end + 1
+        if not word.isdigit():
+            raise ValueError("its sparse map is damaged")
+        return int(word)
+
+    count = number()
+    if count > _MOST:
+        raise ValueError("its sparse map has too many regions")
+    regions = [(number(), number()) for _ in range(count)]
+    return regions, bytes(raw)
+
+
+def old(blocks: Sequence[tuple[bytes, int, int]], number: Number) -> list[tuple[int, int]]:
+    """The regions of the old GNU format: (block, where they begin, how many there can be)."""
+    regions: list[tuple[int, int]] = []
+    for block, start, count in blocks:
+        for at in range(start, start + 24 * count, 24):
+            if block[at + 12 : at + 13] == b"\0":
+                return regions
+            regions.append((number(block[at : at + 12]), number(block[at + 12 : at + 24])))
+    return regions
+
+
+def judge(regions: Sequence[tuple[int, int]], size: int, stored: int) -> None:
+    """Raise ValueError where the map does not fit the file's size or its stored bytes."""
+    end = total = 0
+    partial = False
+    for offset, length in regions:
+        if offset < end or offset + length > size or (partial and length):
+            raise ValueError("its sparse map does not fit its size")
+        end = offset + length
+        total += length
+        partial = partial or bool(length % _BLOCK)
+    if total != stored:
+        raise ValueError("its sparse map does not fit what is stored of it")

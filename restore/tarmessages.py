@@ -1,0 +1,139 @@
+"""What GNU tar says while it unpacks or lists: which member it is about, and how bad it is.
+
+Only lines of a known kind are taken for the trouble of one member; with any other line a tar that
+ended with an error has failed as a whole. Needs LC_ALL=C and --quoting-style=escape.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+from tools import plugin
+
+if TYPE_CHECKING:
+    from restore import tarformat
+else:
+    tarformat = plugin.load("restore/tarformat.py")
+
+_NAME = r"(?P<name>(?:[^:\\]|\\.)*)"
+_WHY = r": (?P<why>[^:]+)"
+_CREATE = re.compile(
+    rf"{_NAME}: Cannot (?P<what>open|mkdir|mknod|mkfifo|hard link to '.*'"
+    rf"|create symlink to '.*'){_WHY}"
+)
+_CONTENT = re.compile(rf"{_NAME}: Cannot (?P<what>seek to \d+|truncate|ftruncate|write){_WHY}")
+_SET = re.compile(
+    rf"{_NAME}: (?:Warning: )?Cannot (?P<what>change ownership to uid \d+, gid \d+"
+    r"|change mode to [-a-zA-Z]+|utime|acl_\w+|set \w+|setfilecon|lsetfilecon|setfileconat"
+    rf"|\w*chflags|change \w+){_WHY}"
+)
+_ATTRIBUTE = re.compile(
+    r"\w+: Cannot set '(?P<what>.*)' extended attribute for file '(?P<name>.*)'" + _WHY
+)
+_HARMLESS = re.compile(
+    rf"{_NAME}: (?:implausibly old time stamp .*|time stamp .* is .* s in the future)"
+    r"|Ignoring unknown extended header keyword '.*'"
+    r"|Exiting with failure status due to previous errors"
+)
+# What the disk or the machine refuses is no trouble of one member: the next one has it as well.
+_EVERYWHERE = (
+    "No space left on device",
+    "Disk quota exceeded",
+    "Input/output error",
+    "Read-only file system",
+    "Too many open files",
+    "Too many open files in system",
+    "Cannot allocate memory",
+    "Stale file handle",
+    "Transport endpoint is not connected",
+)
+_TOO_LARGE = ("File too large", "Invalid argument")  # why a sparse file cannot be so long
+_ESCAPES = {
+    b"n": b"\n",
+    b"t": b"\t",
+    b"r": b"\r",
+    b"a": b"\a",
+    b"b": b"\b",
+    b"f": b"\f",
+    b"v": b"\v",
+}
+_ESCAPE = re.compile(rb"\\([0-7]{3}|.)", re.DOTALL)
+
+
+class Trouble(NamedTuple):
+    """What became of one member.
+
+    name: as it stands in the archive; missing: it is not there (else something of it is not set)
+    partial: a file of its name may hold a part of it; owner: its owner could not be set
+    """
+
+    name: bytes
+    why: str
+    missing: bool = False
+    partial: bool = False
+    owner: bool = False
+
+    def line(self) -> str:
+        """For people."""
+        return f"{tarformat.shown(self.name)}: {self.why}"
+
+
+class Messages:
+    """Takes each line of tar's standard error, and judges all of them at its end."""
+
+    def __init__(self, program: str) -> None:
+        self._prefix = f"{program}: "
+        self.troubles: list[Trouble] = []
+        self.unknown: list[str] = []
+
+    def take(self, line: str) -> None:
+        """One line."""
+        text = line.removeprefix(self._prefix)
+        if trouble := _trouble(text):
+            self.troubles.append(trouble)
+        elif not _HARMLESS.fullmatch(text):
+            self.unknown.append(text)
+
+    def allowed(self, code: int) -> bool:
+        """Whether everything that is not as it should be is known by name."""
+        return code == 0 or (code == 2 and bool(self.troubles) and not self.unknown)  # noqa: PLR2004
+
+    def error(self) -> str:
+        """The line that says best why tar failed."""
+        return next(iter(self.unknown), "tar did not say why")
+
+
+def _trouble(text: str) -> Trouble | None:
+    """The trouble of one member that a line tells of; None for any other line."""
+    if found := _CREATE.fullmatch(text):
+        return None if found["why"] in _EVERYWHERE else _made(found, missing=True)
+    if found := _CONTENT.fullmatch(text):
+        return _made(found, missing=True, partial=True) if found["why"] in _TOO_LARGE else None
+    if found := _SET.fullmatch(text) or _ATTRIBUTE.fullmatch(text):
+        return _made(found, owner="ownership" in found["what"])
+    return None
+
+
+def _made(found: re.Match[str], **kinds: bool) -> Trouble:
+    what = found["what"].partition(" '")[0]  # a link's target may be long
+    cannot = {
+        "open": "cannot be created",
+        "hard link to": "cannot be created as a hard link",
+        "create symlink to": "cannot be created as a symbolic link",
+    }
+    said = cannot.get(what, f"{what} failed" if kinds.get("missing") else f"{what}: not set")
+    name = unescaped(found["name"].encode("utf-8", "surrogateescape"))
+    return Trouble(name, f"{said}: {found['why'].lower()}", **kinds)
+
+
+def unescaped(name: bytes) -> bytes:
+    """A name as tar's --quoting-style=escape wrote it, and as it is."""
+    if b"\\" not in name:
+        return name
+
+    def plain(found: re.Match[bytes]) -> bytes:
+        word = found[1]
+        return bytes([int(word, 8) & 0xFF]) if len(word) == 3 else _ESCAPES.get(word, word)  # noqa: PLR2004
+
+    return _ESCAPE.sub(plain, name)
