@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tools import process, tar
+from tools import date_str_utils, process, tar
 from tools.errors import SourceError
 
 _FORMAT = [
@@ -29,7 +29,7 @@ _FORMAT = [
 # Names are taken by the letter, and can be read back in messages; a * in an exclude stays
 # within one folder.
 SPOKEN = ("--no-unquote", "--quoting-style=escape", "--no-wildcards-match-slash")
-_FROM_LIST = ("--null", "--verbatim-files-from", "--files-from=-")
+FROM_LIST = ("--null", "--verbatim-files-from", "--files-from=-")
 _LISTED = 1000  # names that a finding lists; more are counted
 
 _CHANGED = re.compile(r"(?P<name>.*): file changed as we read it$")
@@ -44,9 +44,8 @@ _LOST = (
     re.compile(r"(?P<name>.*): Warning: Cannot (?P<what>(?:open|stat|seek|\w+attr\w*|acl_\w+).*)$"),
 )
 _UNSUPPORTED = re.compile(r"(?:POSIX )?(?P<what>ACL|XATTR) support is not available$")
+_SOCKET = re.compile(r"(?P<name>.*): (?:socket|door) ignored$")
 _NOTHING = (
-    re.compile(r".*: socket ignored$"),
-    re.compile(r".*: door ignored$"),
     re.compile(r"Removing leading .* from (?:member names|hard link targets)$"),
     re.compile(r".*: file is the archive; not dumped$"),
     re.compile(r".*: file is on a different filesystem; not dumped$"),
@@ -54,7 +53,7 @@ _NOTHING = (
     re.compile(r"sudo: unable to resolve host .*$"),
 )
 _ESCAPES = {"a": 7, "b": 8, "f": 12, "n": 10, "r": 13, "t": 9, "v": 11, "\\": 92}
-_GONE = "no such file or directory"
+_NAMED = 3  # names that a note gives; more are counted
 
 
 def unquoted(name: str) -> bytes:
@@ -82,16 +81,24 @@ def _named(quoted: str) -> str:
 
 @dataclass
 class Findings:
-    """What tar said while it read: names that changed, names that are lost, and the rest."""
+    """What tar said while it read, by names.
+
+    changed: while they were read; lost: not stored, or not whole; sockets: left out by
+    tar's own rule; unknown: lines that are not understood
+    """
 
     changed: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
+    sockets: list[str] = field(default_factory=list)
 
     def take(self, line: str) -> None:
         """Understand one line of tar's standard error."""
         text = re.sub(r"^\S*tar: ", "", line)
         if not text or any(kind.match(text) for kind in _NOTHING):
+            return
+        if socket := _SOCKET.match(text):
+            self.sockets.append(_named(socket["name"]))
             return
         changed = _CHANGED.match(text)
         lost = next((found for kind in _LOST if (found := kind.match(text))), None)
@@ -116,18 +123,24 @@ class Findings:
             code == 0 or (code == 1 and bool(self.changed)) or (code in (1, 2) and bool(self.lost))
         )
 
-    def judge(self, fileset: Fileset) -> None:
-        """Raise SourceError where tar said what is not understood, or misses a configured path."""
+    def judge(self) -> None:
+        """Raise SourceError where tar said what is not understood."""
         if self.unknown:
             said = "\n".join(self.unknown[-process.TAIL :])
-            raise SourceError(f"tar said what is not understood: {self.unknown[0]}", hint=said)
-        lost = set(self.lost)
-        for path in fileset.include:
-            name = shown(os.fsencode(os.path.realpath(path)))
-            if f"{name}: {_GONE}" in lost:
-                raise SourceError(
-                    f"FILESET_INCLUDE: {name} does not exist", "Is a disk not mounted?"
-                )
+            raise SourceError(f"tar: unrecognized message: {self.unknown[0]}", hint=said)
+
+    def left_out(self) -> tuple[str, ...]:
+        """Return what tar did not store by its own rules: notes."""
+        if not self.sockets:
+            return ()
+        count = date_str_utils.count(len(self.sockets), "socket")
+        return (f"{count} not stored: {few(self.sockets)}",)
+
+
+def few(names: Sequence[str]) -> str:
+    """Return the first names on one line, and how many more there are."""
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def bounded(names: Sequence[str]) -> tuple[str, ...]:
@@ -183,18 +196,28 @@ def _without_links(pattern: str) -> str:
     return "/".join(filter(None, (escaped, *parts[len(literal) :])))
 
 
-def members(fileset: Fileset) -> list[bytes]:
-    """The names that tar is given: relative to /, the inner one of two dropped.
+def configured(fileset: Fileset) -> list[bytes]:
+    """Return the names of all configured paths, relative to /.
 
     All are real paths: where a configured path is or goes over a link, the link is stored
     as a link, and what it leads to under its real path. So nothing is stored twice, and an
     exclude by real path cannot be got round.
     """
+    return [os.fsencode(path).lstrip(b"/") for path in _wanted(fileset)]
+
+
+def _wanted(fileset: Fileset) -> list[Path]:
     wanted: dict[Path, None] = {}
     for path in fileset.include:
         links = [place for place in (path, *path.parents) if _is_link(place)]
         wanted.update({Path(os.path.realpath(link.parent)) / link.name: None for link in links})
         wanted[Path(os.path.realpath(path))] = None
+    return list(wanted)
+
+
+def members(fileset: Fileset) -> list[bytes]:
+    """Return the names that tar is given: those that are configured, the inner of two dropped."""
+    wanted = _wanted(fileset)
     single = fileset.one_file_system
     outer = [
         path
@@ -225,7 +248,7 @@ def command(fileset: Fileset) -> list[str]:
     program = tar.program()
     tar.version(program)
     single = ["--one-file-system"] if fileset.one_file_system else []
-    return [program, *_FORMAT, *SPOKEN, "--file=-", *single, *excludes(fileset), *_FROM_LIST]
+    return [program, *_FORMAT, *SPOKEN, "--file=-", *single, *excludes(fileset), *FROM_LIST]
 
 
 def read(fileset: Fileset, findings: Findings) -> Iterator[bytes]:
@@ -241,4 +264,4 @@ def read(fileset: Fileset, findings: Findings) -> Iterator[bytes]:
             env=tar.environment(),
         )
     )
-    findings.judge(fileset)
+    findings.judge()

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING
 from tools import (
     date_str_utils,
     filesystem_handling,
+    finding,
     module,
     os_works,
     plugin,
@@ -37,16 +38,18 @@ from tools import (
     tar,
 )
 from tools.errors import ConfigError, SourceError
+from tools.finding import Finding
 from tools.item import Ended, Item, Told
 from tools.options import Paths, Words, option
 from tools.result import Made, Result, Status
 
 if TYPE_CHECKING:
-    from filesbackup import archive
+    from filesbackup import archive, included, sample
 else:
     archive = plugin.load("filesbackup/archive.py")
+    included = plugin.load("filesbackup/included.py")
+    sample = plugin.load("filesbackup/sample.py")
 
-_DEFAULTS = (Path("/etc"), Path("/opt/ncscripts"), Path("/var/spool/cron"))
 KIND = "fileset"  # of its items: how they are restored
 _USUAL = "FILESET"  # the section whose archive bears the documented name
 _KINDS = (  # first bytes, ending, what unpacks it
@@ -72,7 +75,7 @@ class Changed(Enum):
 class Options:
     """The keys of the section."""
 
-    fileset_include: Paths = option("files and folders; never /", default=_DEFAULTS)
+    fileset_include: Paths = option("files and folders; never /", default=included.DEFAULTS)
     fileset_exclude: Words = option(
         "paths, and patterns for names at any depth (`*.log`, `cache`)", default=()
     )
@@ -94,7 +97,7 @@ class Options:
         if not self.fileset_include:
             raise ConfigError("FILESET_INCLUDE: names nothing", "Leave it out for the default.")
         for path in self.fileset_include:
-            _refuse_top(path, os.path.normpath(path))
+            included.reject_top(path, os.path.normpath(path))
         for pattern in self.fileset_exclude:
             if os.path.normpath(pattern).strip("/") in ("", ".", ".."):
                 raise ConfigError(
@@ -108,14 +111,6 @@ class Options:
             raise ConfigError("TAR_COMMAND: names no program", "Leave it out for the default.")
 
 
-def _refuse_top(path: Path, real: str) -> None:
-    if real in ("/", "//"):
-        also = "" if str(path) == "/" else f" ({_text(path)} is /)"
-        raise ConfigError(
-            f"FILESET_INCLUDE: / cannot be a fileset{also}", "Name the folders in it."
-        )
-
-
 def _text(path: Path) -> str:
     return archive.shown(os.fsencode(path))
 
@@ -123,7 +118,8 @@ def _text(path: Path) -> str:
 def work(options: Options) -> Result:
     """Write the archive and say what could not be read, what changed."""
     os_works.refuse_root(options.allow_root)
-    fileset = fileset_of(options, _told())
+    found = included_of(options, _told())
+    fileset = found.fileset
     folder = filesystem_handling.make_folder(options.work_folder / "files")
     run_id = os.environ.get("NC_BACKUP_RUN_ID") or date_str_utils.run_id()
     section = os.environ.get("NC_BACKUP_SECTION", _USUAL)
@@ -137,13 +133,14 @@ def work(options: Options) -> Result:
             for chunk in chunks:
                 write(chunk)
             _judge(findings, options)
-    return _result(options, fileset, findings, target)
+    return _result(options, found, findings, target)
 
 
 def items(options: Options, told: Told) -> tuple[Item, ...]:
     """The fileset as the one item of its section, for a streamed run."""
     os_works.refuse_root(options.allow_root)
-    fileset = fileset_of(options, told.private)
+    found = included_of(options, told.private)
+    fileset = found.fileset
     findings = archive.Findings()
 
     def read() -> Iterator[bytes]:
@@ -154,7 +151,7 @@ def items(options: Options, told: Told) -> tuple[Item, ...]:
         _judge(findings, options)
 
     def ended() -> Ended:
-        said = _findings(options, fileset, findings)
+        said = _findings(options, found, findings)
         return dataclasses.replace(said, facts=_facts(options))
 
     return (Item("", KIND, lambda head: f".tar{_kind(head)[0]}", read, ended),)
@@ -178,46 +175,17 @@ def _told() -> tuple[Path, ...]:
     return tuple(map(Path, json.loads(os.environ.get("NC_BACKUP_PRIVATE") or "[]")))
 
 
-def fileset_of(options: Options, told: Sequence[Path]) -> archive.Fileset:
-    """What the options mean, checked: every configured path is there.
+def included_of(options: Options, private: Sequence[Path]) -> included.Included:
+    """Return what the options mean, checked.
 
-    told: paths that must never be backed up, beside the work folder and the usual key file
+    private: what must never be backed up, beside the work folder and the usual key file
     """
-    include = tuple(_clean(path) for path in options.fileset_include)
-    missing = [path for path in include if not _there(path)]
-    if options.fileset_include == _DEFAULTS and len(missing) < len(include):
-        include = tuple(path for path in include if path not in missing)
-    elif missing:
-        names = ", ".join(map(_text, missing))
-        raise SourceError(f"FILESET_INCLUDE: {names} does not exist", "Is a disk not mounted?")
-    private = tuple(path.absolute() for path in (options.work_folder, _KEY_FILE, *told))
-    private = tuple(dict.fromkeys(private))
-    for path in include:
-        real = Path(os.path.realpath(path))
-        _refuse_top(path, str(real))
-        inside = next((p for p in private if real.is_relative_to(os.path.realpath(p))), None)
-        if inside is not None:
-            raise ConfigError(
-                f"FILESET_INCLUDE: {_text(path)} lies in {_text(inside)}, which is never backed up",
-                "It is the work folder, a store or a key of the backup itself.",
-            )
-    return archive.Fileset(include, options.fileset_exclude, private, options.one_file_system)
-
-
-def _clean(path: Path) -> Path:
-    """An absolute path without . and ..; `link/..` is what the kernel makes of it."""
-    return Path(os.path.realpath(path)) if ".." in path.parts else path.absolute()
-
-
-def _there(path: Path) -> bool:
-    """Whether there is anything; where we may not look, tar will (it may have more rights)."""
-    try:
-        path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except PermissionError:
-        return True
-    return True
+    return included.resolved(
+        options.fileset_include,
+        options.fileset_exclude,
+        (options.work_folder, _KEY_FILE, *private),
+        one_file_system=options.one_file_system,
+    )
 
 
 def _judge(findings: archive.Findings, options: Options) -> None:
@@ -240,7 +208,7 @@ def _by_command(
             env=tar.environment(),
         ):
             sys.stdout.write(line.decode("utf-8", "backslashreplace"))
-        findings.judge(fileset)
+        findings.judge()
         _judge(findings, options)
         ending = _checked(temporary, options.tar_command)
         final = target.with_name(target.name + ending)
@@ -276,7 +244,7 @@ def _from_command(
     whole = itertools.chain([head], chunks)
     ending = _kind(head)[0]
     yield from tar.whole_packed(whole, _decoder(ending)) if ending else tar.whole(whole)
-    findings.judge(fileset)
+    findings.judge()
 
 
 def _decoder(ending: str) -> tar.Decoder:
@@ -310,32 +278,51 @@ def _checked(written: Path, by: str) -> str:
     return ending
 
 
-def _findings(options: Options, fileset: archive.Fileset, findings: archive.Findings) -> Ended:
-    """What is missing, cut, empty or changed."""
-    changed = findings.changed
-    warnings = list(findings.lost)
+def _findings(options: Options, found: included.Included, findings: archive.Findings) -> Ended:
+    """What is missing, cut, empty or changed, and what is never stored."""
+    changed = [f"{name}: changed while it was read" for name in findings.changed]
+    warnings = [*found.warnings, *findings.lost]
     if options.changed_files is Changed.WARN:
-        warnings += [f"{name}: changed while it was read" for name in changed]
+        warnings, changed = [*warnings, *changed], []
     if not options.allow_empty:
-        warnings += [f"{_text(path)}: is empty" for path in fileset.include if _is_empty(path)]
-    notes = [f"{name}: changed while it was read" for name in changed]
+        paths = filter(_is_empty, found.fileset.include)
+        warnings += [f"{_text(path)}: is empty" for path in paths]
+    notes = [*found.notes, *findings.left_out(), *_never_stored(options), *changed]
     return Ended(archive.bounded(warnings), archive.bounded(notes))
 
 
+def _never_stored(options: Options) -> tuple[str, ...]:
+    """What tar does not store of any file."""
+    lost = []
+    words = shlex.split(options.tar_command)
+    if words and not {"--acls", "--xattrs"} <= set(words):
+        lost.append("ACLs and extended attributes (TAR_COMMAND lacks --acls --xattrs)")
+    return (f"not stored: {', '.join([*lost, 'file flags (chattr) and birth times'])}",)
+
+
 def _result(
-    options: Options, fileset: archive.Fileset, findings: archive.Findings, target: Path
+    options: Options, found: included.Included, findings: archive.Findings, target: Path
 ) -> Result:
-    said = _findings(options, fileset, findings)
+    said = _findings(options, found, findings)
     for note in said.notes:
         sys.stdout.write(f"{note}\n")
     size = target.stat().st_size
     ending = target.name[target.name.rindex(".tar") :]
-    names = ", ".join(map(_text, fileset.include))
+    names = ", ".join(map(_text, found.fileset.include))
     what = f"{names}: {date_str_utils.human_size(size)} in {target.name}"
     if said.warnings:
         what += f", {len(said.warnings)} missing, cut or empty"
     if findings.changed and options.changed_files is Changed.LOG:
         what += f", {len(findings.changed)} changed while they were read"
+    made = Made(
+        (),
+        (str(target),),
+        KIND,
+        facts=_facts(options),
+        ending=ending,
+        warnings=tuple(said.warnings),
+        notes=tuple(said.notes),
+    )
     return Result(
         Status.INCOMPLETE if said.warnings else Status.OK,
         what,
@@ -343,17 +330,7 @@ def _result(
         items=1,
         bytes=size,
         warnings=said.warnings,
-        trail=(
-            Made(
-                (),
-                (str(target),),
-                KIND,
-                facts=_facts(options),
-                ending=ending,
-                warnings=tuple(said.warnings),
-                notes=tuple(said.notes),
-            ),
-        ),
+        trail=(made,),
     )
 
 
@@ -364,26 +341,43 @@ def _is_empty(path: Path) -> bool:
         return False  # tar says so better
 
 
-def test(options: Options) -> tuple[str, ...]:
-    """Whether tar is GNU tar, and the paths can be read."""
+def test(options: Options) -> tuple[str | Finding, ...]:
+    """Return whether tar is there, and which of the configured paths and files can be read."""
     os_works.refuse_root(options.allow_root)
-    fileset = fileset_of(options, _told())
+    found = included_of(options, _told())
     if options.tar_command:
-        words = shlex.split(options.tar_command)
-        if shutil.which(words[0]) is None:
-            raise ConfigError(
-                f"TAR_COMMAND: there is no {words[0]}", "Install it, or name another."
-            )
-        return (f"{words[0]} is there", *(f"{_text(path)} is there" for path in fileset.include))
-    program = tar.program()
-    good = [f"{program}: {tar.version(program)}"]
-    for path in fileset.include:
-        if program != str(tar.PRIVILEGED) and not os.access(path, os.R_OK):
-            raise SourceError(
-                f"FILESET_INCLUDE: {_text(path)} cannot be read", "Allow it, or use TAR_COMMAND."
-            )
-        good.append(f"{_text(path)} can be read")
-    return tuple(good)
+        first, unread = _program(options.tar_command), []
+    else:
+        first = f"{tar.program()}: {tar.version(tar.program())}"
+        unread = _unreadable(found.fileset)
+    good = (f"{_text(path)} is there" for path in found.fileset.include)
+    return (first, *good, *map(finding.warning, found.warnings), *unread)
+
+
+def _program(command: str) -> str:
+    """The program of TAR_COMMAND. Raises ConfigError where there is none."""
+    program = shlex.split(command)[0]
+    if shutil.which(program) is None:
+        raise ConfigError(
+            f"TAR_COMMAND: {program}: command not found",
+            "Install it, or set TAR_COMMAND to another tar.",
+        )
+    return f"{program} is there"
+
+
+def _unreadable(fileset: archive.Fileset) -> list[Finding]:
+    """A warning where files cannot be read; not all files are looked at."""
+    looked = sample.unreadable(fileset)
+    if not looked.unreadable:
+        return []
+    count = date_str_utils.count(len(looked.unreadable), "file")
+    of = "" if looked.whole else f" of the first {looked.looked_at}"
+    return [
+        finding.warning(
+            f"permission denied: {count}{of}: {archive.few(looked.unreadable)}",
+            "Give tar the right to read them: docs/modules/filesbackup.md, Reading everything.",
+        )
+    ]
 
 
 if __name__ == "__main__":

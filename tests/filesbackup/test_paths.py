@@ -47,16 +47,16 @@ def test_the_works_own_paths_stay_out(tree: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("include", "code", "says"),
     [
-        ("/", 2, "/ cannot be a fileset"),
-        ("/etc/..", 2, "/ cannot be a fileset"),
-        ("//", 2, "/ cannot be a fileset"),
-        ("/.", 2, "/ cannot be a fileset"),
-        ("///", 2, "/ cannot be a fileset"),
-        (".", 2, "/ cannot be a fileset"),
-        ("..", 2, "/ cannot be a fileset"),
+        ("/", 2, "/ is not allowed"),
+        ("/etc/..", 2, "/ is not allowed"),
+        ("//", 2, "/ is not allowed"),
+        ("/.", 2, "/ is not allowed"),
+        ("///", 2, "/ is not allowed"),
+        (".", 2, "/ is not allowed"),
+        ("..", 2, "/ is not allowed"),
         ("[]", 2, "names nothing"),
         ("[broken", 2, "is not paths"),
-        ("/etc/hostname /not/there", 1, "/not/there does not exist"),
+        ("/not/there", 1, "FILESET_INCLUDE: /not/there: no such file or directory"),
     ],
 )
 def test_bad_paths_are_named_before_anything_is_written(
@@ -98,7 +98,7 @@ def test_a_fileset_all_of_which_is_excluded_is_a_failure(tree: Path, tmp_path: P
 def test_a_link_to_the_top_is_the_top(tmp_path: Path) -> None:
     (tmp_path / "top").symlink_to("/")
     said = run(tmp_path, "--FILESET_INCLUDE", tmp_path / "top", code=2)
-    assert "/ cannot be a fileset" in said
+    assert "/ is not allowed" in said
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_one_folder_by_two_ways_is_stored_once(linked: Path, tree: Path, tmp_pat
 def test_a_dangling_link_that_is_configured_is_missing(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "gone")
     said = run(tmp_path, "--FILESET_INCLUDE", tmp_path / "link", code=1)
-    assert f"{tmp_path}/link does not exist" in said
+    assert f"{tmp_path}/link: no such file or directory" in said
 
 
 @pytest.mark.needs("root")
