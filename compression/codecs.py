@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from tools import venv
 from tools.errors import StageError
 from tools.stream import CHUNK, Chunks, gathered
 
@@ -45,7 +46,8 @@ def zstd_threads(level: int, wanted: int) -> int:
 
     A thread holds its tables (1 MiB at level 3, 81 MiB at level 19), a job, and its result.
     """
-    import zstandard
+    with venv.packages():
+        import zstandard
 
     tables = zstandard.ZstdCompressionParameters.from_level(level)
     each = tables.estimated_compression_context_size() + 2 * _JOB
@@ -53,7 +55,8 @@ def zstd_threads(level: int, wanted: int) -> int:
 
 
 def _zstd(chunks: Chunks, level: int, threads: int) -> Iterator[bytes]:
-    import zstandard
+    with venv.packages():
+        import zstandard
 
     number = zstd_threads(level, threads)
     parameters = zstandard.ZstdCompressionParameters.from_level(
@@ -80,7 +83,8 @@ def _bounded(packed: bytes) -> Iterator[bytes]:
 
 
 def _unzstd(chunks: Chunks) -> Iterator[bytes]:
-    import zstandard
+    with venv.packages():
+        import zstandard
 
     # Four bytes can stand for 128 KiB (RFC 8878, RLE block): small bites bound the memory.
     bites = (chunk[at : at + _BITE] for chunk in chunks for at in range(0, len(chunk), _BITE))

@@ -26,6 +26,7 @@ else:
     tarformat = plugin.load("restore/tarformat.py")
     tarmessages = plugin.load("restore/tarmessages.py")
 
+UNMATCHED = "nothing matches --path"  # begins the line of a pattern
 _SHOWN = 100  # lines of each kind that are shown
 _HEAD, _TAIL = 300, 200  # characters of a longer line that are shown
 _IMPLIED = 0o755  # mode of folders that the archive has no member for
@@ -116,7 +117,7 @@ class Unpacked:
             lines.append(
                 f"not root, so {entries(self.foreign)} of other owners belong to {os_works.user()}"
             )
-        lines += [f"nothing matches --path {pattern}" for pattern in self.unmatched]
+        lines += [f"{UNMATCHED} {pattern}" for pattern in self.unmatched]
         return tuple(lines)
 
 
@@ -311,6 +312,7 @@ def command(target: Path) -> list[str]:
         "--acls",
         "--xattrs",
         "--quoting-style=escape",
+        "--warning=no-timestamp",  # harmless, and with the name as it is
         *rights,
     ]
 

@@ -57,6 +57,14 @@ def _shown(made: Manifest) -> None:
         for i in made.items
     ]  # fmt: skip
     terminal.table(("item", "kind", "stages", "parts", "stored", "bytes"), rows)
-    notes = [f"note: {item.called}: {note}" for item in made.items for note in item.notes]
-    for line in (*(f"missing: {name}" for name in made.missing), *made.warnings, *notes):
-        terminal.say(line)
+    for item in made.items:
+        for line in item.warnings:
+            terminal.say(f"warning: {item.called}: {line}")
+        for line in item.notes:
+            terminal.say(f"note: {item.called}: {line}")
+    for name in made.missing:
+        terminal.say(f"missing: {name}")
+    shown = [line for item in made.items for line in item.warnings]
+    for line in made.warnings:
+        if not any(line.endswith(known) for known in shown):
+            terminal.say(f"warning: {line}")

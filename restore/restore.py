@@ -33,26 +33,28 @@ if TYPE_CHECKING:
     from restore import (
         arguments,
         fileset,
+        incomplete,
         listing,
-        members,
         origin,
         reading,
         runs,
         selection,
         server,
         target,
+        verifying,
     )
 else:
     arguments = plugin.load("restore/arguments.py")
     fileset = plugin.load("restore/fileset.py")
+    incomplete = plugin.load("restore/incomplete.py")
     listing = plugin.load("restore/listing.py")
-    members = plugin.load("restore/members.py")
     origin = plugin.load("restore/origin.py")
     reading = plugin.load("restore/reading.py")
     runs = plugin.load("restore/runs.py")
     selection = plugin.load("restore/selection.py")
     server = plugin.load("restore/server.py")
     target = plugin.load("restore/target.py")
+    verifying = plugin.load("restore/verifying.py")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -60,25 +62,42 @@ def main(argv: Sequence[str]) -> int:
     given = arguments.read(argv)
     os_works.harden()
     os_works.catch_signals()
+    done: list[str] = []  # what was restored whole, as messages name it
     try:
+        arguments.check(given)
         server.check(given)
         with target.scratch() as scratch:
-            return _Session(given, origin.of(given, scratch)).answer()
+            code = _Session(given, origin.of(given, scratch), done).answer()
     except (BackupError, OSError) as error:
         result = of_error(error)
         terminal.say(f"error: {result.message}", error=True)
         if result.hint:
             terminal.say(f"hint: {result.hint}", error=True)
-        return result.status.exit_code
+        code = result.status.exit_code
     except Cancelled as cancelled:
-        terminal.say("cancelled: nothing was left", error=True)
-        return os_works.status_of_signal(cancelled.signal_number).exit_code
+        terminal.say(_cancelled(given, done), error=True)
+        code = os_works.status_of_signal(cancelled.signal_number).exit_code
+    if lost := terminal.lost_output():
+        terminal.say(f"error: standard output: {lost}", error=True)
+        code = code or 1
+    return code
+
+
+def _cancelled(given: argparse.Namespace, done: Sequence[str]) -> str:
+    """What a restore that was cancelled leaves behind."""
+    if not given.restore or given.dry_run:
+        return "cancelled: nothing was changed"
+    if not done:
+        return "cancelled: nothing was restored; what had been begun was removed"
+    where = given.to_host or given.destination
+    return f"cancelled: restored in {where}: {', '.join(done)}; what had been begun was removed"
 
 
 class _Session:
     """One call: what was asked for, and where it comes from."""
 
-    def __init__(self, given: argparse.Namespace, came: origin.Origin) -> None:
+    def __init__(self, given: argparse.Namespace, came: origin.Origin, done: list[str]) -> None:
+        self._done = done
         self.given = given
         self.origin = came
         self.begin = datetime.now(timezone.utc)
@@ -134,6 +153,9 @@ class _Session:
             for whole in chosen:
                 some = whole.narrowed(self.given.section, self.given.item)
                 self._tell(some)
+                if self.given.level == "full":
+                    self._unlock(some.items)
+                steps += self._missing(whole)
                 steps += self._steps(
                     some.items,
                     functools.partial(self._verified, some),
@@ -161,24 +183,25 @@ class _Session:
     ) -> Result:
         """One item, as far as the level goes. Raises BackupError or OSError."""
         run = chosen.run(item)
-        reading.refuse_absent(run, [item])
-        if self.given.level == "presence":
-            return Result(Status.OK, f"{len(item.parts)} parts are there", bytes=item.stored)
-        if self.given.level == "sha256":
-            stream.drained(reading.counted(reading.sealed(run, item), advance))
-            return Result(
-                Status.OK, f"{len(item.parts)} parts are what was stored", bytes=item.stored
-            )
-        with stream.closed(reading.plain(run, item, self.origin.undo, advance)) as chunks:
-            warnings: tuple[str, ...] = ()
-            if item.kind == "fileset":
-                warnings = fileset.verify(chunks, item.ending).warnings()
-            else:
-                stream.drained(chunks)
-        told = "can be restored" if item.sha256 else "can be read; its source's digest is not known"
-        told = f"{told}, but not all of it" if warnings else told
-        status = Status.INCOMPLETE if warnings else Status.OK
-        return Result(status, told, bytes=item.size or 0, warnings=warnings)
+        result: Result = verifying.verified(run, item, self.given.level, self.origin.undo, advance)
+        return incomplete.told(item, result, run.manifest.run_id, ())
+
+    def _unlock(self, items: Sequence[Item]) -> None:
+        """Raises ConfigError before anything begins where a key or a package is missing."""
+        for stage in dict.fromkeys(stage for item in items for stage in item.stages):
+            named = self.given.config or self.given.key_file or self.given.passphrase
+            if not named and stage in ("age", "openssl"):
+                terminal.say(f"note: --key-file is not given: {arguments.KEY} is used", error=True)
+            if house.undoes(stage):
+                self.origin.undo(stage)
+
+    def _missing(self, chosen: selection.Selection) -> list[Step]:
+        """A step for each item that a run does not hold in this store."""
+        return [
+            step
+            for run in chosen.runs()
+            for step in incomplete.missing(run.manifest, self.given.section, self.given.item)
+        ]
 
     # --- restore
 
@@ -187,25 +210,29 @@ class _Session:
         chosen = self._to_restore()
         items = chosen.items
         self._tell(chosen)
-        if given.dry_run:
-            return self._dry(chosen)
         if given.destination:
-            target.refuse(given.destination, overwrite=given.overwrite)
-            size = sum(item.size or 0 for item in items)
-            if not given.path and (warning := target.tight(given.destination, size)):
-                terminal.say(f"warning: {warning}", error=True)
+            verifying.check_destination(given, sum(item.size or 0 for item in items))
+        self._unlock(items)
+        if given.dry_run:
+            verifying.dry(given, chosen, self.origin.undo)
+            return 0
         with terminal.watcher(quiet=given.json) as watcher:
             if given.to_host:
                 steps = self._into_server(chosen, watcher)
             else:
-                steps = self._steps(items, functools.partial(self._restored, chosen), watcher)
-        matched = any(step.result.items or not step.result.status.stored for step in steps)
+                steps = self._steps(items, functools.partial(self._back, chosen), watcher)
+        matched = any(self._came(step.result) for step in steps)
         if given.path and not matched:
-            raise ConfigError(
-                f"nothing in {chosen.named()} matches {' '.join(given.path)}",
-                "--dry-run lists what there is; a pattern counts from /, ** crosses folders.",
-            )
+            raise verifying.no_match(chosen, given.path)
+        if not given.path and not given.to_host:
+            steps += self._missing(chosen)
         return self._ended(chosen.runs()[0].manifest, steps)
+
+    @staticmethod
+    def _came(result: Result) -> bool:
+        """Whether a pattern matched something of an item, or nobody knows because it failed."""
+        only_unmatched = all(line.startswith(fileset.UNMATCHED) for line in result.warnings)
+        return bool(result.items) or not result.status.stored or not only_unmatched
 
     def _to_restore(self) -> selection.Selection:
         """The items that are meant, all of whose parts are there."""
@@ -237,7 +264,8 @@ class _Session:
                     result = next(going[item.called])
                 except StopIteration as ended:
                     last: Result = ended.value
-                    return last
+                    self._done.append(item.called)
+                    return incomplete.told(item, last, chosen.run(item).manifest.run_id, ())
                 waiting.append(item)
                 return result
 
@@ -247,10 +275,20 @@ class _Session:
                 steps += self._steps(left, step, watcher, server.REST)
         return steps
 
+    def _back(
+        self, chosen: selection.Selection, item: Item, advance: Callable[[int], None]
+    ) -> Result:
+        """One item in the destination, and what its backup lacks."""
+        result = self._restored(chosen, item, advance)
+        self._done.append(item.called)
+        run_id = chosen.run(item).manifest.run_id
+        return incomplete.told(item, result, run_id, self.given.path)
+
     def _restored(
         self, chosen: selection.Selection, item: Item, advance: Callable[[int], None]
     ) -> Result:
         """One item, made where nobody looks and moved into place when all of it is whole."""
+        verifying.refuse_unknown(item)
         given, run = self.given, chosen.run(item)
         again = functools.partial(reading.plain, run, item, self.origin.undo, advance)
         goal = given.destination / target.place_of(item)
@@ -273,14 +311,7 @@ class _Session:
                 place.rmdir()
             below = os.fsencode(target.place_of(item))
             staging.implied.update(below + b"/" + name for name in found.implied if name)
-        warnings = (*found.warnings(), *staging.troubles)
-        return Result(
-            Status.INCOMPLETE if warnings else Status.OK,
-            f"{fileset.entries(found.entries)} in {goal}",
-            items=found.entries,
-            bytes=found.size,
-            warnings=warnings,
-        )
+        return _of_fileset(found, staging.troubles, goal)
 
     def _stored(self, section: str, first: str) -> Iterator[Following]:
         """The items of a section in all runs from this one on, oldest run first."""
@@ -295,23 +326,6 @@ class _Session:
                     undo, quiet = self.origin.undo, lambda _size: None
                     again = functools.partial(reading.plain, later, item, undo, quiet)
                     yield Following(found.run_id, item, again)
-
-    def _dry(self, chosen: selection.Selection) -> int:
-        """What would be written, without writing it; the data is read to its end all the same."""
-        if self.given.destination:
-            target.refuse(self.given.destination, overwrite=self.given.overwrite)
-        below = self.given.destination or Path("DESTINATION")
-        wanted = members.Patterns(self.given.path) if self.given.path else None
-        for item in chosen.items:
-            run = chosen.run(item)
-            goal = server.goal(item, self.given) or below / target.place_of(item)
-            size = "unknown size" if item.size is None else f"{item.size} bytes"
-            terminal.say(f"{goal}: {item.kind} {item.called} of run {run.manifest.run_id}, {size}")
-            if item.kind == "fileset":
-                chunks = reading.plain(run, item, self.origin.undo, lambda _size: None)
-                for line in fileset.listed(chunks, item.ending, wanted):
-                    terminal.say(f"  {line}")
-        return 0
 
     # --- what came of it
 
@@ -333,6 +347,9 @@ class _Session:
                 result = do(item, watcher.advance if watcher else lambda _size: None)
             except (BackupError, OSError) as error:
                 result = dataclasses.replace(of_error(error), status=Status.FAILED)
+            except (ValueError, OverflowError) as error:  # of what a manifest says
+                what = f"what its manifest says cannot be used ({error})"
+                result = Result(Status.FAILED, what, "Use another copy of the run.")
             seconds = time.monotonic() - began
             if watcher:
                 watcher.end(name, result, seconds)
@@ -356,6 +373,18 @@ class _Session:
             for line in terminal.table_lines(outcome):
                 terminal.say(line)
         return code
+
+
+def _of_fileset(found: fileset.Unpacked, troubles: Sequence[str], goal: Path) -> Result:
+    """What came of a fileset; incomplete where something is not as it was."""
+    warnings = (*found.warnings(), *troubles)
+    return Result(
+        Status.INCOMPLETE if warnings else Status.OK,
+        f"{fileset.entries(found.entries)} in {goal}",
+        items=found.entries,
+        bytes=found.size,
+        warnings=warnings,
+    )
 
 
 if __name__ == "__main__":

@@ -71,6 +71,15 @@ def steady(kind: str) -> bool:
     return kind not in ("mysql-binlogs", "mysql-physical")
 
 
+# Every kind of item that a source of the house, or one of the user's own, gives.
+KINDS = frozenset(
+    (
+        *("fileset", "file", "sqlite", "redis", "openldap", "mongo"),
+        *("mysql", "mysql-users", "mysql-binlogs", "mysql-physical"),
+        *("postgres", "postgres-roles", "postgres-base"),
+    )
+)
+
 # What restores items into a server, by their kind in the manifest: its `into`.
 _SERVERS = {
     "mysql": "mysql_backup/mysql_dump.py",

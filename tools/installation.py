@@ -22,6 +22,7 @@ from tools.errors import BackupError, ConfigError
 ROOT = Path(__file__).resolve().parents[1]
 USAGE = """usage: python3 setup.py VERB
 
+env      make the private environment .venv, and nothing else
 demo     back up, verify, restore and compare a real folder in a temporary place
 test     ruff, mypy, and the tests under this, the oldest and the newest Python found
 install  put the system into its places (not built yet)"""
@@ -50,11 +51,12 @@ def _perform(argv: Sequence[str]) -> int:
     if verb.startswith(_SETUPTOOLS):
         raise ConfigError(
             f"setup.py {verb} is a command of setuptools, and this setup.py is a system installer",
-            hint="It knows demo, test and install; pip builds with hatchling from pyproject.toml.",
+            hint="It knows env, demo, test and install; pip builds by pyproject.toml.",
         )
-    if verb not in ("demo", "test", "install") or len(argv) > 1:
+    if verb not in ("env", "demo", "test", "install") or len(argv) > 1:
         raise ConfigError(
-            f"setup.py does not know {' '.join(argv)!r}", hint="It knows demo, test and install."
+            f"setup.py does not know {' '.join(argv)!r}",
+            hint="It knows env, demo, test and install.",
         )
     if verb == "install":
         raise ConfigError(
@@ -62,6 +64,10 @@ def _perform(argv: Sequence[str]) -> int:
             hint="python3 setup.py demo shows a whole backup and its restore, and backup.py "
             "runs from this folder as it is: see README.md.",
         )
+    if verb == "env":
+        python = environment(venv.FOLDER, Path(sys.executable))
+        sys.stdout.write(f"{_shown(venv.FOLDER)} is complete: {python}\n")
+        return 0
     if verb == "demo":
         from tools import demo
 

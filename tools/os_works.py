@@ -85,10 +85,10 @@ def status_of_signal(number: int) -> Status:
     return Status.INTERRUPTED if number == signal.SIGINT else Status.TERMINATED
 
 
-def silence_output() -> None:
+def silence_output(*, standard_error: bool = True) -> None:
     """Point standard output and error to nowhere, after their reader has gone."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    for descriptor in (1, 2):
+    for descriptor in (1, 2) if standard_error else (1,):
         os.dup2(nowhere, descriptor)
     os.close(nowhere)
 

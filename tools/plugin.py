@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+from tools import venv
 from tools.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -53,7 +54,8 @@ def _executed(name: str, file: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        with venv.packages():
+            spec.loader.exec_module(module)
     except BaseException:
         del sys.modules[name]
         raise

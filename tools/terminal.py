@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import json
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -21,12 +23,31 @@ if TYPE_CHECKING:
 
 
 def say(text: str, *, error: bool = False) -> None:
-    """Print, masked; a reader that is gone is no failure of the backup."""
+    """Print, masked, control characters escaped; a reader that is gone is no failure."""
     stream = sys.stderr if error else sys.stdout
     try:
-        print(mask.text(text), file=stream, flush=True)
-    except (OSError, ValueError, AttributeError):  # closed pipe, closed file, no stream at all
+        print(_CONTROL.sub(_escaped, mask.text(text)), file=stream, flush=True)
+    except OSError as trouble:
+        if trouble.errno == errno.EPIPE or error:
+            os_works.silence_output()
+        else:
+            _lost.append((trouble.strerror or str(trouble)).lower())
+            os_works.silence_output(standard_error=False)
+    except (ValueError, AttributeError):  # closed file, no stream at all
         os_works.silence_output()
+
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # ESC and the like; not tab and line feed
+_lost: list[str] = []  # why output could not be written
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return f"\\x{ord(found[0]):02x}"
+
+
+def lost_output() -> str:
+    """Why standard output could not be written (a full disk); "" where it was."""
+    return _lost[0] if _lost else ""
 
 
 def on_terminal() -> bool:

@@ -322,6 +322,12 @@ def test_two_readers_that_differ_are_found(tmp_path: Path) -> None:
         assert restored(raw)[0] == verified(raw)
 
 
+def test_an_old_time_stamp_is_no_trouble() -> None:
+    """Issue 11 A10: tar writes the name of such a file as it is, line breaks and all."""
+    raw = make({"name": "new\nline", "mtime": -1}, form="gnu")
+    assert restored(raw) == ((), {"new\nline"})
+
+
 # --- patterns
 
 
