@@ -288,7 +288,7 @@ class _Session:
         self, chosen: selection.Selection, item: Item, advance: Callable[[int], None]
     ) -> Result:
         """One item, made where nobody looks and moved into place when all of it is whole."""
-        verifying.refuse_unknown(item)
+        verifying.refuse_unusable(item)
         given, run = self.given, chosen.run(item)
         again = functools.partial(reading.plain, run, item, self.origin.undo, advance)
         goal = given.destination / target.place_of(item)

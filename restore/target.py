@@ -55,6 +55,7 @@ def tight(folder: Path, size: int) -> str:
 def place_of(item: Item) -> Path:
     """Where an item goes below the destination: SECTION, and the item's name where it has one."""
     words = PurePosixPath(item.section, *filter(None, item.name.split("/"))).parts
+    words = words or (manifest.quoted(item.section) or "-",)  # no section has such a name
     if item.kind != "fileset" and not house.lays_out(item.kind):
         words = (*words[:-1], words[-1] + item.ending)
     return Path(*(manifest.quoted(word) if word in (".", "..", "/") else word for word in words))

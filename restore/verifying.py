@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,9 +23,17 @@ else:
     server = plugin.load("restore/server.py")
     target = plugin.load("restore/target.py")
 
+_COMPONENT = 255  # bytes of one name (NAME_MAX of Linux)
 
-def refuse_unknown(item: Item) -> None:
-    """Raises ManifestError for a kind of item that nothing here could restore."""
+
+def refuse_unusable(item: Item) -> None:
+    """Raises ManifestError for an item that could not be restored into any folder."""
+    place = target.place_of(item)
+    if any(len(os.fsencode(word)) > _COMPONENT for word in place.parts) or not place.parts:
+        raise ManifestError(
+            f"{item.called[:100]}: no file can have its name",
+            "It was altered: use another copy of the run.",
+        )
     if item.kind not in house.KINDS:
         raise ManifestError(
             f"{item.called}: its manifest says that it is of the unknown kind {item.kind!r}",
@@ -40,7 +49,7 @@ def verified(
     advance: Callable[[int], None],
 ) -> Result:
     """Verify one item. Raises BackupError or OSError."""
-    refuse_unknown(item)
+    refuse_unusable(item)
     reading.refuse_absent(run, [item])
     parts = count(len(item.parts), "part")
     verb = "is" if len(item.parts) == 1 else "are"
@@ -76,7 +85,7 @@ def dry(given: argparse.Namespace, chosen: selection.Selection, undo: reading.Un
     below = given.destination or Path("DESTINATION")
     wanted = members.Patterns(given.path) if given.path else None
     for item in chosen.items:
-        refuse_unknown(item)
+        refuse_unusable(item)
         run = chosen.run(item)
         goal = server.goal(item, given) or below / target.place_of(item)
         size = "unknown size" if item.size is None else f"{item.size} bytes"

@@ -298,10 +298,17 @@ def watched(chunks: Chunks, look: Callable[[Chunks], None]) -> Iterator[bytes]:
 
 
 def thread(work: Callable[[], None]) -> threading.Thread:
-    """Start a thread that belongs to the same owner as this one (see process.owner)."""
+    """Start a thread that belongs to the same owner as this one (see process.owner).
+
+    Raises BackupError where the system allows no further one.
+    """
     context = contextvars.copy_context()
     started = threading.Thread(target=context.run, args=(work,), daemon=True)
-    started.start()
+    try:
+        started.start()
+    except RuntimeError as error:
+        hint = "Allow more (ulimit -u, or the limit of tasks of the container or service)."
+        raise BackupError(f"the system allows no further thread ({error})", hint) from None
     return started
 
 

@@ -192,3 +192,18 @@ def test_databases_into_throwaway_servers(tmp_path: Path) -> None:
     result = system.result("--only", "DRILL")
     assert shop in json.dumps(section(result))
     assert result["exit_code"] == 1
+
+
+def test_a_run_that_is_incomplete_is_proven_as_such(tmp_path: Path) -> None:
+    """Issue 11 A8: what was never in the run is said by the drill as well: exit 3."""
+    system = prepared(tmp_path)
+    (path,) = (system.store / "srv-test").glob("*.manifest.json")
+    whole = json.loads(path.read_text())
+    fileset = next(item for item in whole["items"] if item["section"] == "FILESET")
+    fileset["warnings"] = ["/etc/shadow: permission denied"]
+    path.write_text(json.dumps({**whole, "status": "incomplete"}))
+    result = system.result("--only", "DRILL")
+    said = section(result)
+    assert result["exit_code"] == 3
+    assert said["status"] == "incomplete"
+    assert "/etc/shadow: permission denied" in json.dumps(said["warnings"])

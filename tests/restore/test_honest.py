@@ -157,6 +157,13 @@ def test_an_impossible_manifest_hides_no_other_run(system: System, edit: dict[st
     system.restore("--restore", "latest", *out(system))
 
 
+def test_a_name_that_no_file_can_have_is_found_by_verify(system: System) -> None:
+    """Issue 11 A9: verify said ok, and the restore failed."""
+    change(system, lambda given: given["items"][0].update(name="n" * 300))
+    for words in (["--verify", "latest"], ["--restore", "latest", *out(system)]):
+        assert "no file can have its name" in system.restore(*words, code=1)
+
+
 def test_control_characters_of_a_manifest_do_not_reach_the_terminal(system: System) -> None:
     """Trials 2: a status with ESC was printed as it is."""
     change(system, lambda given: given.update(status="ok\x1b[2J"))

@@ -1,9 +1,14 @@
+"""How commands go on in the private environment, and what is said without it."""
+
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from tools import plugin
 
@@ -11,7 +16,8 @@ from tools import plugin
 def test_a_broken_environment_is_left_alone(tmp_path: Path) -> None:
     """Without pyvenv.cfg its python is the system's own: going on there would never end."""
     (tmp_path / "tools").mkdir()
-    shutil.copy(plugin.ROOT / "tools/venv.py", tmp_path / "tools/venv.py")
+    for name in ("venv.py", "errors.py"):
+        shutil.copy(plugin.ROOT / "tools" / name, tmp_path / "tools" / name)
     (tmp_path / ".venv/bin").mkdir(parents=True)
     base = Path(sys.base_prefix) / "bin/python3"
     (tmp_path / ".venv/bin/python").symlink_to(base)
@@ -28,3 +34,47 @@ def test_a_broken_environment_is_left_alone(tmp_path: Path) -> None:
             check=False,
         )
         assert done.stdout == "here\n", done.stderr
+
+
+@pytest.mark.needs("root", "setpriv", "/usr/bin/python3")
+def test_an_environment_out_of_reach_is_no_traceback(tmp_path: Path) -> None:
+    """Issue 11 A3 (trials A13): root had made .venv with a Python that only root can reach."""
+    (tmp_path / "tools").mkdir()
+    for name in ("venv.py", "errors.py"):
+        shutil.copy(plugin.ROOT / "tools" / name, tmp_path / "tools" / name)
+    hidden = tmp_path / "hidden"
+    hidden.mkdir()
+    (hidden / "python").symlink_to("/usr/bin/python3")
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    (tmp_path / ".venv/pyvenv.cfg").write_text("")
+    (tmp_path / ".venv/bin/python").symlink_to(hidden / "python")
+    for place in (tmp_path, *tmp_path.parents, *tmp_path.rglob("*")):
+        if not place.is_symlink():
+            place.chmod(place.stat().st_mode | 0o055)
+    hidden.chmod(0o700)
+    code = (
+        "from tools import venv\nvenv.enter()\ntry:\n with venv.packages():\n  import cryptography"
+        "\nexcept venv.ConfigError as error: print(error)\nelse: print('there')"
+    )
+    argv = [
+        "setpriv",
+        "--reuid",
+        "65534",
+        "--clear-groups",
+        "/usr/bin/python3",
+        "-S",
+        "-B",
+        "-c",
+        code,
+    ]
+    done = subprocess.run(
+        argv,
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Python packages cryptography" in done.stdout
+    assert ".venv/bin/python cannot be started by this user" in done.stdout
