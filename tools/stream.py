@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from tools import filesystem_handling
+from tools.errors import BackupError
 
 _GATHERED = 1 << 18  # bytes from which on a chunk is large enough
 _AHEAD = 4  # chunks that wait between two threads
