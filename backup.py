@@ -18,7 +18,8 @@ import traceback
 from collections.abc import Sequence
 from datetime import datetime, timezone
 
-from tools import config, date_str_utils, log, os_works, preview, run, section, terminal
+from tools import config, date_str_utils, log, os_works, preview, run, section, state, terminal
+from tools.admission import Consent
 from tools.config import Config
 from tools.errors import BackupError, Cancelled, ConfigError
 from tools.log import logger
@@ -62,7 +63,27 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--insecure-permissions", action="store_true", help="accept files that others can change"
     )
+    confirm = parser.add_argument_group("confirm for this run")
+    confirm.add_argument(
+        "--accept-store",
+        action="store_true",
+        help="a store is another one, or lies below /mnt on the root file system, on purpose",
+    )
+    confirm.add_argument(
+        "--adopt-host",
+        action="store_true",
+        help="this machine takes over the runs that another machine made under its HOSTNAME",
+    )
+    confirm.add_argument(
+        "--accept-shrink",
+        action="store_true",
+        help="items may be much smaller than their last good copies",
+    )
     return parser.parse_args(argv)
+
+
+def _consent(given: argparse.Namespace) -> Consent:
+    return Consent(given.accept_store, given.adopt_host, given.accept_shrink)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -77,7 +98,9 @@ def main(argv: Sequence[str]) -> int:
         if given.dry_run:
             return terminal.show(preview.planned(loaded, chosen), as_json=given.json)
         if given.test:
-            return terminal.show(preview.tested(loaded, chosen), as_json=given.json)
+            return terminal.show(
+                preview.tested(loaded, chosen, _consent(given)), as_json=given.json
+            )
         return _run(given, loaded, chosen)
     except ConfigError as error:
         return _refused(given, error)
@@ -100,7 +123,7 @@ def _run(given: argparse.Namespace, loaded: Config, chosen: Sequence[config.Sect
         logger.warning("%s", warning)
     with terminal.watcher(quiet=given.json or given.verbose) as watcher:
         try:
-            outcome = run.perform(loaded, chosen, watcher)
+            outcome = run.perform(loaded, chosen, watcher, _consent(given))
         except Exception as bug:  # noqa: BLE001  (the outermost guard: a crash is reported too)
             logger.critical("%s", traceback.format_exc())
             traceback.print_exc()
@@ -129,9 +152,9 @@ def _refused(given: argparse.Namespace, error: ConfigError) -> int:
     )
     hostname, address, work_folder = known or ("", "", Path())
     outcome = _nothing_but(Status.REFUSED, str(error), hostname, error.hint)
-    state = run.owned_state_folder(work_folder) if address else None
-    if state is not None:
-        outcome = dataclasses.replace(outcome, run_id=run.claimed_run_id(state))
+    private = state.owned_folder(work_folder) if address else None
+    if private is not None:
+        outcome = dataclasses.replace(outcome, run_id=state.claimed_run_id(private))
     return _reported(given, outcome, (address, work_folder, 1.0), log.RunLog())
 
 
@@ -171,8 +194,8 @@ def _reported(
 def _spool(outcome: Outcome, work_folder: Path) -> Path | None:
     """Where a report waits; nowhere where a refused run would have to make the folder."""
     if outcome.status is Status.REFUSED:
-        return run.owned_state_folder(work_folder)
-    return run.state_folder(work_folder)
+        return state.owned_folder(work_folder)
+    return state.folder(work_folder)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tools import filesystem_handling, store, stream
-from tools.errors import StoreError
+from tools.errors import StoreError, TakenError
 
 _BLOCK = 4 << 20  # bytes that are written and read back together
 
@@ -28,9 +28,7 @@ class LocalStore:
         """
         self.folder = folder
         self._held: dict[str, Path] = {}  # what has been put and not published
-        place = folder
-        while not place.exists():
-            place = place.parent
+        place = filesystem_handling.nearest(folder)
         if require_mount and place.stat().st_dev == Path("/").stat().st_dev:
             raise StoreError(
                 f"LOCAL_BACKUP: {folder} is not mounted", "REQUIRE_MOUNT: mount its disk."
@@ -96,7 +94,7 @@ class LocalStore:
         for _ in chunks:
             pass
         if _digest(path) != tally.sha256:
-            raise StoreError(
+            raise TakenError(
                 f"{path} exists already with another content",
                 "Nothing that is stored is overwritten.",
             )
@@ -135,6 +133,11 @@ class LocalStore:
         for path in sorted(self.folder.iterdir()) if self.folder.is_dir() else []:
             if path.is_dir() and not path.name.startswith("."):
                 yield path.name
+
+    def free(self) -> int:
+        """See Measured: of the file system that the folder lies on, or would lie on."""
+        usage = os.statvfs(filesystem_handling.nearest(self.folder))
+        return usage.f_bavail * usage.f_frsize
 
     def remove(self, name: str) -> None:
         """See Store."""
@@ -226,3 +229,4 @@ def _digest(path: Path) -> str:
 
 if TYPE_CHECKING:
     _: type[store.Store] = LocalStore
+    _measured: type[store.Measured] = LocalStore

@@ -12,14 +12,17 @@ if __name__ == "__main__":  # spawned by path: look from the root, not from this
 
     venv.enter()
 
+import dataclasses
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+import shlex
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tools import date_str_utils, filesystem_handling, module, plugin, store, stream
+from tools import date_str_utils, filesystem_handling, module, os_works, plugin, store, stream
 from tools.errors import BackupError, ConfigError, StoreError
+from tools.finding import Finding, bad
 from tools.options import Duration, Paths, option
 from tools.result import Made, Result, Status
 
@@ -88,6 +91,8 @@ def work(options: Options) -> Result:
     tries = retry.Retry(place, _say, first_wait=options.retry_wait)
     sets, troubles = whole_sets(files)
     stored: dict[Path, store.Stored] = {}
+    lost = len(troubles)
+    hints: dict[str, None] = {}
     progress = stream.Progress()
     for parts in sets:
         try:
@@ -96,8 +101,13 @@ def work(options: Options) -> Result:
                 done = {part: tries.put(names[part], _reader(part, progress)) for part in parts}
             stored.update(done)
         except (BackupError, OSError) as error:
-            troubles.append(str(error))
-    return _result(options, stored, troubles)
+            text, hint = store.explained(error, place)
+            lost += 1
+            hints.setdefault(hint)
+            if text not in troubles:
+                troubles.append(text)
+    result = _result(options, place, stored, troubles, lost)
+    return dataclasses.replace(result, hint="\n".join(filter(None, hints)))
 
 
 def _reader(part: Path, progress: stream.Progress) -> Callable[[], Iterable[bytes]]:
@@ -105,16 +115,22 @@ def _reader(part: Path, progress: stream.Progress) -> Callable[[], Iterable[byte
     return lambda: progress(stream.read(part))
 
 
-def _result(options: Options, stored: Mapping[Path, store.Stored], troubles: list[str]) -> Result:
+def _result(
+    options: Options,
+    target: store.Store,
+    stored: Mapping[Path, store.Stored],
+    troubles: list[str],
+    lost: int,
+) -> Result:
     size = sum(entry.size for entry in stored.values())
     place = options.local_backup / options.hostname if options.local_backup else Path()
     files = date_str_utils.count(len(stored), "file")
-    told = f"{files}, {date_str_utils.human_size(size)}, in {place}{_same_disk(options, stored)}"
+    told = f"{files}, {date_str_utils.human_size(size)}, in {place}{store.beside(target, stored)}"
     if troubles:
         return Result(
             Status.FAILED,
-            f"{troubles[0]} ({len(troubles)} not stored; {told})",
-            warnings=tuple(troubles),
+            f"{troubles[0]} ({lost} not stored; {told})",
+            warnings=tuple(troubles[1:]),
             trail=_trail(stored),
         )
     removable = tuple(map(str, stored)) if options.remove_targets else ()
@@ -198,34 +214,37 @@ def opened(options: Options) -> store.Store:
     return STORES[options.destination](options)
 
 
-def _same_disk(options: Options, files: Iterable[Path]) -> str:
-    """A note where the store would be lost together with what it is a copy of."""
-    place = options.local_backup
-    if place is None or all(file.stat().st_dev != place.stat().st_dev for file in files):
-        return ""
-    return "; it lies on the disk of the work folder"
-
-
 def _say(line: str) -> None:
     """A line for the log, at once: a wait follows it."""
     sys.stderr.write(f"{line}\n")
     sys.stderr.flush()
 
 
-def test(options: Options) -> tuple[str, ...]:
+def test(options: Options) -> Sequence[str | Finding]:
     """Whether the store can be reached and written to."""
     opened(options)
-    assert options.local_backup is not None  # noqa: S101  (checked in Options)
-    place = options.local_backup
-    while not place.exists():
-        place = place.parent
+    folder = options.local_backup
+    assert folder is not None  # noqa: S101  (checked in Options)
+    place = filesystem_handling.nearest(folder)
+    if not place.is_dir():
+        return (bad(f"LOCAL_BACKUP: {place} is not a directory", "Name a folder."),)
     if not os.access(place, os.W_OK | os.X_OK):
-        raise StoreError(
-            f"LOCAL_BACKUP: {place} is not writable", "Give it to the user of the backup."
-        )
+        return (bad(f"LOCAL_BACKUP: {place} is not writable", _unwritable(folder, place)),)
+    free = f"{filesystem_handling.free_percent(place):.0f} % free"
+    created = "" if place == folder else " (it will be created)"
+    return (f"{folder} can be written{created}, {free}",)
+
+
+def _unwritable(folder: Path, place: Path) -> str:
+    """A hint that is safe while the disk is not mounted: no rights are given away on /mnt."""
+    if filesystem_handling.unmounted(folder):
+        return "Is its disk mounted?"
+    user = os_works.user()
+    if place == folder:
+        return f"Is its disk mounted? Then let the user {user} write to it."
     return (
-        f"{options.local_backup} can be written, "
-        f"{filesystem_handling.free_percent(place):.0f} % free",
+        f"Is its disk mounted? Otherwise create it as root: "
+        f"install -d -m 0700 -o {shlex.quote(user)} {shlex.quote(str(folder))}"
     )
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from tests.brt import ReportServer
 from tests.system import System, execute, wait_for
-from tools import run
+from tools import state
 
 SHELL_SIGNS = "a b  c'd\"e$(id)`id`;|&<>*?[x]{y}~!#%^\\n\\ -x --Y =\t$HOME é"
 
@@ -322,7 +322,7 @@ def test_two_runs_at_once_one_runs_the_other_exits_11_and_both_are_reported(
 
 def test_starts_of_one_second_have_run_ids_of_their_own(tmp_path: Path) -> None:
     with ThreadPoolExecutor(3) as pool:
-        found = list(pool.map(run.claimed_run_id, [tmp_path] * 3))
+        found = list(pool.map(state.claimed_run_id, [tmp_path] * 3))
     assert len(set(found)) == 3
 
 

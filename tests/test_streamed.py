@@ -388,12 +388,12 @@ def test_memory_is_bounded_whatever_the_size(system: System) -> None:
     ("size", "code", "says"),
     [
         pytest.param(
-            900_000, 3, "the last good run had",
+            900_000, 3, "its last good copy had",
             marks=pytest.mark.fault("an item shrinks to less than half", "stored, exit 3"),
         ),
         pytest.param(
             1000, 1, "Is a disk not mounted?",
-            marks=pytest.mark.fault("an item shrinks to less than a tenth", "exit 1 (T10)"),
+            marks=pytest.mark.fault("an item shrinks to less than a tenth", "stored, exit 1 (T10)"),
         ),
         (2_000_000, 0, ""),
     ],
@@ -401,6 +401,7 @@ def test_memory_is_bounded_whatever_the_size(system: System) -> None:
 def test_an_item_that_shrinks_is_noticed(
     system: System, stream: str, size: int, code: int, says: str
 ) -> None:
+    """Issue 11 E: a shrunk item is stored and then judged; --accept-shrink takes it."""
     data = system.source / "data"
     data.write_bytes(os.urandom(2_500_000))
     system.configure(system.whole(), STREAM=stream)
@@ -409,13 +410,15 @@ def test_an_item_that_shrinks_is_noticed(
     result = system.result()
     assert result["exit_code"] == code
     assert says in result["stderr"]
-    assert len(json.loads(system.restore("--list", "--json"))) == (
-        1 if stream == "True" and code == 1 else 2
-    )
+    assert len(json.loads(system.restore("--list", "--json"))) == 2
     if code == 1:
         back = below(system.restored(), system.source)
         assert (back / "data").stat().st_size == 2_500_000
-        system.configure(system.whole(), STREAM=stream, SHRINK_CHECK="False")
+        back = below(system.restored(run=result["run_id"]), system.source)
+        assert (back / "data").stat().st_size == size
+        assert "--accept-shrink" in result["stderr"]
+        assert system.result()["exit_code"] == 1  # the shrunk run is not compared with
+        assert system.result("--accept-shrink")["exit_code"] == 0
         assert system.result()["exit_code"] == 0
 
 

@@ -53,6 +53,10 @@ class StoreError(BackupError):
     """A store did not take, or does not hold, what it was given."""
 
 
+class TakenError(StoreError):
+    """A name is taken in a store, by another content."""
+
+
 class Cancelled(BaseException):
     """A signal asked the program to end; not an Exception, so that nobody swallows it."""
 

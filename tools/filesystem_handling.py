@@ -13,6 +13,7 @@ from tools.errors import BackupError
 
 PART = ".part-"  # stands in every temporary name
 Write = Callable[[bytes], None]
+_MOUNTS = (Path("/mnt"), Path("/media"), Path("/run/media"))  # where disks get mounted (FHS)
 
 
 def is_temporary(name: str) -> bool:
@@ -140,11 +141,23 @@ def files_below(target: Path) -> Iterator[Path]:
             yield entry
 
 
-def free_percent(path: Path) -> float:
-    """How much of the partition of `path` (or of its nearest parent there is) is free."""
+def nearest(path: Path) -> Path:
+    """Return the path, or the nearest one above it that exists."""
     while not path.exists():
         path = path.parent
-    usage = os.statvfs(path)
+    return path
+
+
+def unmounted(folder: Path) -> bool:
+    """Return whether a path lies where disks get mounted, and on the disk of the system itself."""
+    real = Path(os.path.realpath(folder))
+    on_root = nearest(real).stat().st_dev == Path("/").stat().st_dev
+    return on_root and any(real.is_relative_to(place) for place in _MOUNTS)
+
+
+def free_percent(path: Path) -> float:
+    """How much of the partition of `path` (or of its nearest parent there is) is free."""
+    usage = os.statvfs(nearest(path))
     return 100.0 * usage.f_bavail / max(1, usage.f_blocks - usage.f_bfree + usage.f_bavail)
 
 

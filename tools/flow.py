@@ -18,12 +18,16 @@ from tools import manifest, stream
 from tools.date_str_utils import human_size
 from tools.errors import BackupError, SourceError, StoreError
 from tools.item import Ended, Item, Stage
-from tools.store import Store, Stored, all_or_none
+from tools.store import Store, Stored, all_or_none, explained
 from tools.stream import Channel, Chunks
 
 PART = 1024 << 20  # bytes of a part where no stage says
 _WORTH = 1 << 20  # bytes: smaller items go up and down without any meaning
 _HALF, _TENTH = 0.5, 0.1  # of what an item was
+_SHRUNK = (
+    "Is a disk not mounted? If it is meant to be so small, run backup.py once with "
+    '--accept-shrink, or set "SHRINK_CHECK": "False" in GENERAL for one run.'
+)
 _SETTLING = 2  # parts of one store that may still be syncing while the next one comes
 
 
@@ -31,7 +35,8 @@ _SETTLING = 2  # parts of one store that may still be syncing while the next one
 class Target:
     """A store of the run, what it has taken, and what went wrong with it.
 
-    troubles: a line for each item that it does not hold
+    troubles: why it does not hold items, each reason once; lost: how many it does not hold
+    hint:     what to do about it
     watch:    how long it has worked
     """
 
@@ -40,16 +45,22 @@ class Target:
     parts: int = 0
     size: int = 0
     troubles: list[str] = field(default_factory=list)
+    lost: int = 0
+    hint: str = ""
     watch: stream.Stopwatch = field(default_factory=stream.Stopwatch)
 
 
 @dataclass(frozen=True)
 class Flowed:
-    """An item that is stored, which stores hold it, and what its source said of it."""
+    """An item that is stored, which stores hold it, and what its source said of it.
+
+    failures: why its section has failed all the same
+    """
 
     item: manifest.Item
     holders: tuple[str, ...]
     ended: Ended
+    failures: tuple[SourceError, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -66,24 +77,41 @@ class Where:
     previous: int | None = None
 
 
-def shrunk(size: int, previous: int | None) -> str:
-    """A warning where an item is less than half of what it was; "" for one that is not.
+@dataclass(frozen=True)
+class Shrunk:
+    """An item that is much smaller than its last good copy. `fatal`: so small that it fails."""
 
-    Raises SourceError below a tenth: a disk that is not mounted is no good backup.
+    text: str
+    hint: str
+    fatal: bool
+
+
+def shrunk(size: int, previous: int | None) -> Shrunk | None:
+    """Return how an item has shrunk: below half of what it was, and fatally below a tenth.
+
+    A disk that is not mounted makes no good backup. The item is stored all the same.
     """
     if previous is None or previous < _WORTH or size >= previous * _HALF:
-        return ""
-    what = f"only {human_size(size)}, and the last good run had {human_size(previous)}"
-    if size < previous * _TENTH:
-        hint = "Is a disk not mounted? If it is meant to be so, set SHRINK_CHECK for one run."
-        raise SourceError(what, hint)
-    return what
+        return None
+    text = f"only {human_size(size)}, and its last good copy had {human_size(previous)}"
+    return Shrunk(text, _SHRUNK, size < previous * _TENTH)
 
 
-def _with(ended: Ended, warning: str) -> Ended:
-    if not warning:
+def _judged(ended: Ended, change: Shrunk | None) -> Ended:
+    """What a source said of its item, and how that has shrunk."""
+    if change is None:
         return ended
-    return dataclasses.replace(ended, warnings=(*ended.warnings, warning))
+    if change.fatal:
+        return dataclasses.replace(ended, notes=(*ended.notes, change.text))
+    return dataclasses.replace(ended, warnings=(*ended.warnings, change.text))
+
+
+def _failures(ended: Ended, change: Shrunk | None) -> tuple[SourceError, ...]:
+    """What fails the section, though the item is stored."""
+    found = tuple(SourceError(line) for line in ended.failures)
+    if change is None or not change.fatal:
+        return found
+    return (SourceError(f"{change.text} (stored)", change.hint), *found)
 
 
 def store_item(
@@ -113,7 +141,8 @@ def store_item(
         fed = stack.enter_context(stream.closed(stream.ahead(stream.flow(whole, *first))))
         fan = stack.enter_context(_Fan(targets, stem))
         parts = fan.take(last(fed), size)
-        ended = _with(item.ended(), shrunk(plain.size, where.previous))
+        change = shrunk(plain.size, where.previous)
+        ended = _judged(item.ended(), change)
         holders = fan.publish(parts)
     return Flowed(
         manifest.Item(
@@ -131,6 +160,7 @@ def store_item(
         ),
         holders,
         ended,
+        _failures(ended, change),
     )
 
 
@@ -192,8 +222,8 @@ class _Fan:
         """The stores that have not failed. Raises StoreError where there is none left."""
         living = [sink for sink in self._sinks if sink.error is None]
         if not living:
-            error = next(sink.error for sink in self._sinks if sink.error is not None)
-            raise StoreError(str(error), getattr(error, "hint", "")) from None
+            names = ", ".join(sink.target.section for sink in self._sinks)
+            raise StoreError(f"not stored: {names} failed")  # which says why itself
         return living
 
     def publish(self, parts: Sequence[Stored]) -> tuple[str, ...]:
@@ -279,4 +309,8 @@ class _Sink:
         """This store does not get the item; the first reason counts."""
         if self.error is None:
             self.error = error
-            self.target.troubles.append(str(error))
+            text, hint = explained(error, self.target.store)
+            self.target.lost += 1
+            if text not in self.target.troubles:
+                self.target.troubles.append(text)
+            self.target.hint = self.target.hint or hint

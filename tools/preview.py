@@ -6,14 +6,16 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools import os_works, plugin, section
+from tools import admission, os_works, plugin, section, state
+from tools.admission import Consent
 from tools.config import Config, Section
 from tools.errors import BackupError
 from tools.finding import Finding, Level
+from tools.storeid import Memory
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ def _way(config: Config, chosen: Sequence[Section]) -> str:
     return f"streamed run: {' -> '.join(filter(None, names))}"
 
 
-def tested(config: Config, chosen: Sequence[Section]) -> list[Line]:
+def tested(config: Config, chosen: Sequence[Section], consent: Consent) -> list[Line]:
     """Config, tools, credentials and destinations (-t). The config itself has been read."""
     lines = [Line("GENERAL", f"{config.path} is good")]
     lines += [Line("GENERAL", warning, Level.WARN) for warning in config.warnings]
@@ -58,6 +60,7 @@ def tested(config: Config, chosen: Sequence[Section]) -> list[Line]:
     for current in chosen:
         try:
             lines += [_line(current.name, found) for found in _of(current, config)]
+            lines += [_line(current.name, found) for found in _store(current, config, consent)]
         except (BackupError, OSError) as error:
             lines.append(Line(current.name, str(error), Level.BAD, hint=getattr(error, "hint", "")))
     return lines
@@ -108,6 +111,14 @@ def _of(current: Section, config: Config) -> Sequence[str | Finding]:
     with os_works.passing(current.environment):
         found: Sequence[str | Finding] = tuple(test(section.filled(current, config)))
     return found
+
+
+def _store(current: Section, config: Config, consent: Consent) -> Iterable[Finding]:
+    """What is to be known of a built-in store before a run."""
+    if current.kind != "store" or current.declaration is None:
+        return ()
+    memory = Memory(config.general.work_folder / state.NAME)
+    return admission.tested(current, config, memory, consent)
 
 
 def _interpreter(current: Section) -> str:

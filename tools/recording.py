@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import datetime
 
-from tools import flow, house, identity, manifest, records, streamed
+from tools import admission, flow, house, identity, manifest, records
+from tools.admission import Admitted, Consent
 from tools.config import Config, Section
-from tools.errors import BackupError
+from tools.errors import BackupError, StoreError
+from tools.history import Past
 from tools.log import logger
 from tools.manifest import Manifest
 from tools.outcome import Step
-from tools.result import Status, worst
+from tools.result import Result, Status, of_error, worst
 from tools.section import Context
 from tools.staged import Staged
-from tools.store import Store
+from tools.storeid import Memory
 from tools.streamed import Streamed
 
 
@@ -24,70 +26,95 @@ class Recording:
     """What is written into every store about a run, before and after its sections."""
 
     def __init__(
-        self, config: Config, run_id: str, begin: datetime, flows: Streamed | None
+        self,
+        config: Config,
+        run_id: str,
+        begin: datetime,
+        flows: Streamed | None,
+        consent: Consent,
     ) -> None:
         """flows: of a streamed run; None in a staged one."""
+        self._consent = consent
         self._config = config
         self._run_id = run_id
         self._begin = begin
         self._streamed = flows
-        self._stores: dict[str, Store] = {}  # by section: those that took the mark
-        self._unmarked: dict[str, str] = {}  # why the others did not
-        self._previous: dict[str, int] = {}  # plain bytes of items in the last good run
+        self._stores: dict[str, Admitted] = {}  # by section: those that took the mark
+        self._past = Past()
+        self.refused: dict[str, Result] = {}  # by section: why the others take no part
 
     def open(
-        self, chosen: Sequence[Section], contexts: Callable[[Section], Context], stack: ExitStack
-    ) -> None:
+        self,
+        chosen: Sequence[Section],
+        contexts: Callable[[Section], Context],
+        memory: Memory,
+        following: Callable[[str], str],
+        stack: ExitStack,
+    ) -> str:
         """Mark the stores; what dead runs left there is removed. `stack` takes the marks away.
 
-        A store that cannot be reached is for its section to report; without a manifest it
-        holds no run, whatever its section says.
+        following: gives the next run id where one is taken. Return the run id that all stores
+        took. A store that is not the right one, cannot be reached or takes no mark takes no part.
         """
-        general = self._config.general
+        host = self._config.general.hostname
+        found = self._admitted(chosen, contexts, memory)
+        self._run_id, failed = admission.claimed(found, host, self._run_id, following)
+        for name, error in failed.items():
+            self._refuse(name, error)
+        for one in found:
+            if one.section not in failed:
+                stack.callback(records.end, one.store, host, self._run_id)
+                self._stores[one.section] = one
+                self._sweep(one)
+        histories = [one.history for one in self._stores.values()]
+        compare = self._config.general.shrink_check and not self._consent.shrink
+        self._past = Past(histories, compare=compare)
+        if self._streamed is not None:
+            stores = {name: one.store for name, one in self._stores.items()}
+            self._streamed.begin(stores, self.refused, self._past)
+        return self._run_id
+
+    def _admitted(
+        self,
+        chosen: Sequence[Section],
+        contexts: Callable[[Section], Context],
+        memory: Memory,
+    ) -> list[Admitted]:
+        found: dict[str, Admitted] = {}  # by the store's id
         for entry in chosen:
             if entry.kind != "store":
                 continue
             try:
-                place = streamed.opened(entry, contexts(entry))
-                records.begin(place, general.hostname, self._run_id)
+                one = admission.admitted(entry, contexts(entry), memory, self._consent)
+                if one.identity in found:
+                    raise StoreError(
+                        f"{one.store} is the store of {found[one.identity].section} as well",
+                        "Give one of the sections another place.",
+                    )
+                found[one.identity] = one
             except (BackupError, OSError) as error:
-                logger.warning("%s: %s", entry.name, error)
-                self._unmarked[entry.name] = str(error)
-                continue
-            stack.callback(records.end, place, general.hostname, self._run_id)
-            self._stores[entry.name] = place
-            try:
-                newest = records.newest_good(place, general.hostname)
-                self._previous = self._previous or _sizes(newest)
-                records.sweep(place, general.hostname, self._run_id, general.leftovers_age)
-            except (BackupError, OSError) as error:
-                logger.warning("%s: nothing is cleaned up: %s", entry.name, error)
-        if self._streamed is not None and general.shrink_check:
-            self._streamed.previous = self._previous
-        if self._streamed is not None:
-            self._streamed.earlier = self._earlier
+                self._refuse(entry.name, error)
+        return list(found.values())
 
-    def _earlier(self, section: str, name: str) -> list[Mapping[str, str] | None]:
-        """What the newest copy of an item says of itself, in each store."""
-        host = self._config.general.hostname
-        found = []
-        for place in self._stores.values():
-            item = records.newest_item(place, host, section, name)
-            found.append(None if item is None else item.facts)
-        return found
+    def _refuse(self, name: str, error: BackupError | OSError) -> None:
+        logger.error("%s: %s", name, error)
+        self.refused[name] = dataclasses.replace(of_error(error), status=Status.FAILED)
+
+    def _sweep(self, one: Admitted) -> None:
+        general = self._config.general
+        try:
+            records.sweep(one.store, general.hostname, self._run_id, general.leftovers_age)
+        except (BackupError, OSError) as error:
+            logger.warning("%s: nothing is cleaned up: %s", one.section, error)
 
     def _compare(self, steps: list[Step], item: manifest.Item) -> None:
         """A staged item that has shrunk: its section says so."""
-        wanted = self._config.general.shrink_check and house.steady(item.kind)
-        if not wanted or item.size is None:
+        if item.size is None or not house.steady(item.kind):
             return
-        try:
-            warning = flow.shrunk(item.size, self._previous.get(item.called))
-            status = Status.INCOMPLETE
-        except BackupError as error:
-            warning, status = f"{error} ({error.hint})", Status.FAILED
-        if warning:
-            _worsen(steps, item.section, f"{item.called}: {warning}", status)
+        shrunk = flow.shrunk(item.size, self._past.size_of(item.called))
+        if shrunk is not None:
+            status = Status.FAILED if shrunk.fatal else Status.INCOMPLETE
+            _worsen(steps, item.section, f"{item.called}: {shrunk.text}", status, shrunk.hint)
 
     def write(self, steps: list[Step], staged: Staged) -> None:
         """A manifest into every store that holds something of this run."""
@@ -103,7 +130,7 @@ class Recording:
         everything = {item.called for held in items.values() for item in held}
         everything |= set(() if self._streamed is None else self._streamed.missing)
         warnings = [line for step in steps for line in step.result.warnings]
-        for name, place in self._stores.items():
+        for name, one in self._stores.items():
             if not items[name]:
                 continue
             made = Manifest(
@@ -122,37 +149,34 @@ class Recording:
                 **dataclasses.asdict(identity.writer(self._config)),
             )
             try:
-                records.finish(place, made)
+                records.finish(one.store, made)
             except (BackupError, OSError) as error:
-                _without_manifest(steps, name, str(error))
-        for name, why in self._unmarked.items():
-            _without_manifest(steps, name, why)
+                _without_manifest(steps, name, error)
+        for one in self._stores.values():
+            for finding in one.warnings:
+                _worsen(steps, one.section, finding.text, Status.INCOMPLETE, finding.hint)
 
 
-def _without_manifest(steps: list[Step], name: str, why: str) -> None:
+def _without_manifest(steps: list[Step], name: str, error: BackupError | OSError) -> None:
     """The run does not exist in this store, and its section must not say that it does."""
     if any(step.name == name and step.result.status.stored for step in steps):
-        _worsen(steps, name, f"the manifest could not be stored: {why}", Status.FAILED)
+        hint = getattr(error, "hint", "")
+        _worsen(steps, name, f"the manifest could not be stored: {error}", Status.FAILED, hint)
 
 
-def _worsen(steps: list[Step], name: str, what: str, status: Status) -> None:
+def _worsen(steps: list[Step], name: str, what: str, status: Status, hint: str = "") -> None:
     """Something that is known only after a section has ended."""
     logger.log(40 if status is Status.FAILED else 30, "%s: %s", name, what)
     for number, step in enumerate(steps):
         if step.name == name:
-            now = worst((step.result.status, status))
-            result = dataclasses.replace(step.result, status=now)
+            result = step.result
+            now = worst((result.status, status))
             if status is Status.FAILED:
-                result = dataclasses.replace(result, message=what, removable=())
+                changes = {"message": what, "removable": (), "hint": hint}
             else:
-                result = dataclasses.replace(result, warnings=(*result.warnings, what))
+                changes = {"warnings": (*result.warnings, what), "hint": result.hint or hint}
+            result = dataclasses.replace(result, status=now, **changes)
             steps[number] = dataclasses.replace(step, result=result)
-
-
-def _sizes(made: Manifest | None) -> dict[str, int]:
-    """The plain bytes of each item of a run, where they are known."""
-    items = made.items if made is not None else ()
-    return {item.called: item.size for item in items if item.size is not None}
 
 
 def _concerns(step: Step, store: str) -> bool:

@@ -7,30 +7,40 @@ run left is known by its mark, and removed once it is old enough.
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+import secrets
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from tools import manifest, mask, recovery, store
-from tools.errors import BackupError, StoreError
+from tools.errors import BackupError, StoreError, TakenError
 from tools.log import logger
 from tools.manifest import Manifest
 from tools.store import Entry, Store
 
 UNFINISHED = ".UNFINISHED"
-_LOOK_BACK = 50  # runs in which an earlier copy of an item is looked for
 _MOST_BYTES = 1 << 16  # of a mark that is read
 _NUMERIC = re.compile(r"[0-9.,:-]*")  # facts that a restore computes with: no secrets
 
 
 def begin(place: Store, host: str, run_id: str) -> None:
-    """Mark in a store that a run goes on, and who runs it. Raises BackupError or OSError."""
-    who = json.dumps({"run_id": run_id, **_self()}, sort_keys=True) + "\n"
-    store.keep(place, f"{host}/{run_id}{UNFINISHED}", [who.encode()])
+    """Mark in a store that a run goes on, and who runs it.
+
+    Raises TakenError where another run has this id already, BackupError or OSError. A store of
+    the user's own may replace what it holds: the mark is read back, and the last one counts.
+    """
+    token = secrets.token_hex(8)  # without it two containers could write the same mark
+    who = json.dumps({"run_id": run_id, "token": token, **_self()}, sort_keys=True) + "\n"
+    name = f"{host}/{run_id}{UNFINISHED}"
+    try:
+        store.keep(place, name, [who.encode()])
+    except FileExistsError as error:
+        raise TakenError(str(error)) from None
+    if b"".join(place.get(name)) != who.encode():
+        raise TakenError(f"{name} was replaced in {place} by another run")
 
 
 def finish(place: Store, made: Manifest) -> None:
@@ -115,32 +125,6 @@ def read(place: Store, host: str, run_id: str) -> Manifest:
     return found
 
 
-def newest_item(place: Store, host: str, section: str, name: str) -> manifest.Item | None:
-    """The newest stored copy of an item, in whichever run it is; the last few runs are asked."""
-    for found in itertools.islice(_newest_first(place, host), _LOOK_BACK):
-        for item in found.items:
-            if (item.section, item.name) == (section, name):
-                return item
-    return None
-
-
-def newest_good(place: Store, host: str) -> Manifest | None:
-    """The newest good run of a host in a store, as far as its manifests can be read."""
-    return next((found for found in _newest_first(place, host) if found.good), None)
-
-
-def _newest_first(place: Store, host: str) -> Iterator[Manifest]:
-    """The manifests of a host; one that cannot be read is said and passed over."""
-    for entry in sorted(place.entries(host), key=lambda entry: entry.name, reverse=True):
-        run = manifest.run_of(entry.name.rpartition("/")[2])
-        if not run:
-            continue
-        try:
-            yield read(place, host, run)
-        except (BackupError, OSError) as error:
-            logger.warning("%s: %s", place, error)
-
-
 def sweep(place: Store, host: str, run_id: str, age: float) -> list[str]:
     """Remove what dead runs of this host left, once it is older than `age` seconds.
 
@@ -198,19 +182,29 @@ def _dead(place: Store, mark: Entry) -> bool:
             return False
         if who["boot"] != ours["boot"]:
             return True
+        if who.get("pids", ours["pids"]) != ours["pids"]:
+            return False  # the process numbers of another container mean nothing here
         return bool(_started(int(who["process"])) != who["started"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return False
 
 
 def _self() -> dict[str, Any]:
-    """This machine, its boot, this process."""
+    """This machine, its boot, its namespace of processes, this process."""
     return {
         "machine": _text("/etc/machine-id") or os.uname().nodename,
         "boot": _text("/proc/sys/kernel/random/boot_id"),
+        "pids": _link("/proc/self/ns/pid"),
         "process": os.getpid(),
         "started": _started(os.getpid()),
     }
+
+
+def _link(path: str) -> str:
+    try:
+        return str(Path(path).readlink())
+    except OSError:
+        return ""
 
 
 def _text(path: str) -> str:

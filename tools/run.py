@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import os
+import functools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import datetime, timezone
 from pathlib import Path
 
 from tools import (
+    admission,
     date_str_utils,
     filesystem_handling,
     lock,
     os_works,
     section,
+    state,
 )
+from tools.admission import Consent
 from tools.config import Config, Section
 from tools.errors import BackupError, Cancelled, ConfigError, LockedError
 from tools.log import logger
@@ -24,51 +27,34 @@ from tools.recording import Recording
 from tools.result import Result, Status, worst
 from tools.section import Context
 from tools.staged import Staged
+from tools.storeid import Memory
 from tools.streamed import Streamed
 
-_STATE = ".nc-backup-py"  # in WORK_FOLDER: lock, undelivered reports, results of a running run
 _DEEPEST = 10  # the run stops when free space falls below a tenth of the threshold
 
 
-def state_folder(work_folder: Path) -> Path:
-    """The private folder of the run's own files, made where it is missing."""
-    return filesystem_handling.make_folder(work_folder / _STATE)
-
-
-def owned_state_folder(work_folder: Path) -> Path | None:
-    """The same where the work folder is there and is this user's; None elsewhere.
-
-    For whoever may not run: what root made here would lock out the user of the backup.
-    """
-    ours = work_folder.is_dir() and work_folder.stat().st_uid == os.geteuid()
-    return state_folder(work_folder) if ours else None
-
-
-def claimed_run_id(state: Path) -> str:
-    """A run id that no other start has got, though several start in one second.
-
-    The one that finds another run going on, and the one that is refused, report too, and the
-    report server drops what comes twice under one run id.
-    """
-    last = state / "last_run_id"
-    with lock.waiting(state / "last_run_id.lock"):
-        while True:
-            run_id = date_str_utils.run_id()
-            if not last.exists() or last.read_text(encoding="ascii") != run_id:
-                last.write_text(run_id, encoding="ascii")
-                return run_id
-            time.sleep(0.05)
-
-
-def perform(config: Config, chosen: Sequence[Section], watcher: Watcher | None) -> Outcome:
+def perform(
+    config: Config,
+    chosen: Sequence[Section],
+    watcher: Watcher | None,
+    consent: Consent | None = None,
+) -> Outcome:
     """Run the chosen sections. Every way to end but a bug gives an Outcome."""
-    return _Run(config, chosen, watcher).perform()
+    return _Run(config, chosen, watcher, consent or Consent()).perform()
 
 
 class _Run:
     """One run while it goes on."""
 
-    def __init__(self, config: Config, chosen: Sequence[Section], watcher: Watcher | None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        chosen: Sequence[Section],
+        watcher: Watcher | None,
+        consent: Consent,
+    ) -> None:
+        self.consent = consent
+        self.refused: Mapping[str, Result] = {}  # stores that take no part, and why
         self.config = config
         self.chosen = chosen
         self.watcher = watcher
@@ -83,15 +69,21 @@ class _Run:
     def perform(self) -> Outcome:
         """Take the lock, run, write the manifests, remove what may be removed."""
         try:
-            state = state_folder(self.config.general.work_folder)
-            self.run_id = claimed_run_id(state)
+            folder = state.folder(self.config.general.work_folder)
+            self.run_id = state.claimed_run_id(folder)
             with ExitStack() as stack:
-                stack.enter_context(lock.hold(state / "lock"))
-                self._clear(state)
-                stack.callback(_remove_quietly, state / "run")
-                staged = Staged(self.config, state)
-                recording = Recording(self.config, self.run_id, self.begin, self.streamed)
-                recording.open(self.chosen, self.context, stack)
+                stack.enter_context(lock.hold(folder / "lock"))
+                self._clear(folder)
+                stack.callback(_remove_quietly, folder / "run")
+                staged = Staged(self.config, folder)
+                recording = Recording(
+                    self.config, self.run_id, self.begin, self.streamed, self.consent
+                )
+                following = functools.partial(state.claimed_run_id, folder)
+                self.run_id = recording.open(
+                    self.chosen, self.context, Memory(folder), following, stack
+                )
+                self.refused = recording.refused
                 self._sections(staged)
                 recording.write(self.steps, staged)
                 if self.streamed is None:
@@ -131,12 +123,12 @@ class _Run:
             destinations=destinations(self.chosen),
         )
 
-    def _clear(self, state: Path) -> None:
+    def _clear(self, private: Path) -> None:
         """Remove what a dead run left: it can have no owner, for we hold the lock."""
-        for leftover in (state / "run", state / "failed"):
+        for leftover in (private / "run", private / "failed"):
             filesystem_handling.remove(leftover)
         for folder in sorted(self.config.general.work_folder.iterdir()):
-            if folder.is_dir() and not folder.is_symlink() and folder.name != _STATE:
+            if folder.is_dir() and not folder.is_symlink() and folder.name != state.NAME:
                 for entry in folder.iterdir():
                     if filesystem_handling.is_temporary(entry.name):
                         logger.info("removing %s, which an ended run left unfinished", entry)
@@ -145,11 +137,11 @@ class _Run:
     def context(self, current: Section) -> Context:
         """What the run tells a section."""
         general = self.config.general
-        state = state_folder(general.work_folder)
+        private = state.folder(general.work_folder)
         return Context(
             self.config,
             self.run_id,
-            filesystem_handling.make_folder(state / "run" / current.name),
+            filesystem_handling.make_folder(private / "run" / current.name),
             self.private,
             None if general.max_runtime is None else self.started + general.max_runtime,
             self.watcher.advance if self.watcher else None,
@@ -219,6 +211,8 @@ class _Run:
 
     def _executed(self, current: Section, staged: Staged) -> Result:
         """Run one section as a program; a streamed run stores nothing that lies in files."""
+        if current.name in self.refused:
+            return self.refused[current.name]
         result = staged.execute(current, self.context(current))
         left = staged.left(current.name) if self.streamed is not None else []
         if left and result.status.stored:
@@ -330,4 +324,6 @@ def select(config: Config, only: Sequence[str], skip: Sequence[str]) -> list[Sec
     for wanted in (*only, *skip):
         if wanted not in names:
             raise ConfigError(f"there is no section {wanted}", f"Sections: {', '.join(names)}.")
-    return [s for s in config.sections if (not only or s.name in only) and s.name not in skip]
+    chosen = [s for s in config.sections if (not only or s.name in only) and s.name not in skip]
+    admission.refuse_twins(config, chosen)
+    return chosen

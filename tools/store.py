@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from tools.errors import StoreError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,40 @@ class Store(Protocol):
 
     def remove(self, name: str) -> None:
         """Remove one entry, exactly; a missing one is no error."""
+
+
+@runtime_checkable
+class Measured(Protocol):
+    """A store that knows how much it can still take."""
+
+    def free(self) -> int:
+        """Return the bytes that are left for this user. Raises OSError."""
+
+
+def folder_of(store: Store) -> Path | None:
+    """Return the folder of this machine that a store lies in; None for any other store."""
+    folder = getattr(store, "folder", None)
+    return folder if isinstance(folder, Path) else None
+
+
+def beside(store: Store, others: Iterable[Path]) -> str:
+    """Return a note where a store lies on the same disk as other files or folders."""
+    folder = folder_of(store)
+    if folder is None or not folder.exists():
+        return ""
+    device = folder.stat().st_dev
+    same = any(other.exists() and other.stat().st_dev == device for other in others)
+    return "; it lies on the disk of the work folder" if same else ""
+
+
+def explained(error: BaseException, store: Store) -> tuple[str, str]:
+    """Return what went wrong with a store, and a hint."""
+    number = error.errno if isinstance(error, OSError) else None
+    if number in _FULL:
+        return f"{store}: {os.strerror(number)}", "Remove old runs there, or use a larger disk."
+    if number == errno.EROFS:
+        return f"{store}: {os.strerror(number)}", "Look at the kernel log for errors of its disk."
+    return str(error), getattr(error, "hint", "")
 
 
 def check_name(name: str) -> str:

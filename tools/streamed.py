@@ -13,16 +13,15 @@ from pathlib import Path
 
 from tools import date_str_utils, dump, flow, house, os_works, own, plugin, process, section, stream
 from tools.config import Section
-from tools.errors import BackupError, SourceError
+from tools.errors import BackupError
 from tools.flow import Flowed, Target
+from tools.history import Past
 from tools.item import Item, Stage, Told
 from tools.log import logger
 from tools.result import Result, Status, of_error
 from tools.section import Context
-from tools.store import Store
+from tools.store import Store, beside
 
-# For a section and an item's name: the facts of its newest copy in each store.
-Earlier = Callable[[str, str], Sequence["Mapping[str, str] | None"]]
 _TICK = 0.2  # seconds between two looks at time limits and progress
 _LINGER = 15.0  # seconds that a thread gets to end when its item has been stopped
 
@@ -71,8 +70,14 @@ class Streamed:
         self.targets: list[Target] = []
         self.flowed: list[Flowed] = []
         self.missing: list[str] = []  # items that no store has, SECTION/name
-        self.previous: dict[str, int] = {}  # plain bytes of items in the last good run
-        self.earlier: Earlier = lambda _section, _name: ()
+        self._past = Past()
+        self._opened: dict[str, Store] = {}  # by section: stores that took the mark of the run
+
+    def begin(self, stores: Mapping[str, Store], refused: Mapping[str, Result], past: Past) -> None:
+        """Take over the stores that are marked, by section, and why the others take no part."""
+        self._opened = dict(stores)
+        self._failed.update(refused)
+        self._past = past
 
     @property
     def size(self) -> int:
@@ -100,9 +105,7 @@ class Streamed:
 
     def expected(self, group: Sequence[Section]) -> int | None:
         """Return the plaintext bytes of these sources in the last good run; None if unknown."""
-        names = {entry.name for entry in group}
-        sizes = [size for name, size in self.previous.items() if name.partition("/")[0] in names]
-        return sum(sizes) or None
+        return sum(self._past.section_size(entry.name) or 0 for entry in group) or None
 
     def _open(self) -> None:
         """The stages and stores, when the first source is there."""
@@ -120,12 +123,10 @@ class Streamed:
             except (BackupError, OSError) as error:
                 self._failed[entry.name] = _failure(error)
         for entry in self._stores:
-            try:
-                target = Target(entry.name, opened(entry, self._contexts(entry)))
+            if entry.name in self._opened:
+                target = Target(entry.name, self._opened[entry.name])
                 self._watches[entry.name] = target.watch
                 self.targets.append(target)
-            except (BackupError, OSError) as error:
-                self._failed[entry.name] = _failure(error)
 
     def _blocked(self) -> str:
         """Why nothing can flow; "" if it can."""
@@ -149,7 +150,7 @@ class Streamed:
                 context.run_id,
                 entry.name,
                 tuple(map(Path, context.private)),
-                functools.partial(self.earlier, entry.name),
+                functools.partial(self._past.earlier, entry.name),
             )
             with os_works.passing(entry.environment):
                 found: Sequence[Item] = plugin.load(entry.file).items(
@@ -221,7 +222,7 @@ class Streamed:
         where = flow.Where(
             f"{context.config.general.hostname}/{context.run_id}",
             source.count,
-            self.previous.get(called) if house.steady(item.kind) else None,
+            self._past.size_of(called) if house.steady(item.kind) else None,
         )
         source.began = source.began or time.monotonic()
         source.moved = time.monotonic()
@@ -239,7 +240,7 @@ class Streamed:
         else:
             for note in done.ended.notes:
                 logger.info("%s: %s", done.item.called, note)
-            source.errors += [(item.name, SourceError(line)) for line in done.ended.failures]
+            source.errors += [(item.name, error) for error in done.failures]
             source.flowed.append(done)
             self.flowed.append(done)
 
@@ -312,9 +313,10 @@ class Streamed:
         target = next(found for found in self.targets if found.section == entry.name)
         told = f"{count(target.parts, 'part')}, {date_str_utils.human_size(target.size)}"
         told += f", in {target.store}"
+        told += beside(target.store, [self._contexts(entry).config.general.work_folder])
         if target.troubles:
-            what = f"{target.troubles[0]} ({len(target.troubles)} not stored; {told})"
-            return Result(Status.FAILED, what, warnings=tuple(target.troubles[1:]))
+            what = f"{target.troubles[0]} ({target.lost} not stored; {told})"
+            return Result(Status.FAILED, what, target.hint, warnings=tuple(target.troubles[1:]))
         if not self.flowed:
             return Result(Status.FAILED, "nothing was stored: no source gave a whole item")
         return Result(Status.OK, told, items=target.parts, bytes=target.size)

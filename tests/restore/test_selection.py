@@ -112,7 +112,7 @@ def test_a_run_of_the_future_is_never_latest(system: System) -> None:
     assert "there is no good run" in text
     assert "20380120_000000" in text
     (system.source / "a").write_text("new")
-    run(system)
+    run(system, code=3)
     assert content(system.restored(), system, "a") == "new"
     assert content(system.restored(run="20380120_000000"), system, "a") == "old"
     text = system.restore("--list")

@@ -1,0 +1,387 @@
+"""The right store, the right machine, a run id of one's own, enough space."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.system import System, execute
+from tools import filesystem_handling, manifest, plugin, storeid
+
+local = plugin.load("storage/local.py")
+BOTH = pytest.mark.parametrize("stream", ["True", "False"])
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> System:
+    made = System(tmp_path)
+    (made.source / "a").write_text("a")
+    made.configure(made.whole(), STREAM="True")
+    return made
+
+
+def result(system: System, *words: str) -> dict[str, Any]:
+    time.sleep(1.1)
+    return system.result(*words)
+
+
+def clone(system: System, name: str, **general: Any) -> System:
+    """Another config of the same host and store, with a work folder and a source of its own."""
+    folder = system.folder / name
+    folder.mkdir()
+    other = System(folder)
+    other.key = system.key
+    other.store = system.store
+    other.general["LOCAL_BACKUP"] = str(system.store)
+    (other.source / "a").write_text(name)
+    other.configure(other.whole(), **general)
+    return other
+
+
+# --- the store
+
+
+@pytest.mark.fault("a known store whose disk is not mounted", "exit 1, nothing is created")
+@BOTH
+def test_a_known_store_that_is_not_mounted(system: System, stream: str) -> None:
+    """Issue 11 A4: the marker is missing; -t says it too; --accept-store confirms."""
+    system.configure(system.whole(), STREAM=stream)
+    assert result(system)["exit_code"] == 0
+    assert (system.store / storeid.MARKER).is_file()
+    mounted = system.folder / "mounted"
+    system.store.rename(mounted)
+    said = result(system)
+    assert said["exit_code"] == 1
+    assert "Is its disk mounted?" in said["stderr"]
+    assert "--accept-store" in said["stderr"]
+    assert not system.store.exists()
+    test = system.run("-t")
+    assert test.returncode == 1
+    assert "the marker .nc-backup-py/store.json of the store is missing" in test.stderr
+    assert not system.store.exists()
+    mounted.rename(system.store)
+    assert result(system)["exit_code"] == 0
+    system.store.rename(mounted)
+    assert system.run("-t", "--accept-store").returncode == 0
+    assert result(system, "--accept-store")["exit_code"] == 0
+    assert result(system)["exit_code"] == 0
+
+
+@pytest.mark.fault("another disk in the place of a known store", "exit 1, nothing is stored")
+def test_another_store_in_its_place(system: System) -> None:
+    """Issue 11 A4: disks that take turns are accepted once each."""
+    assert result(system)["exit_code"] == 0
+    first, second = system.folder / "first", system.folder / "second"
+    system.store.rename(first)
+    shutil.rmtree(system.work)  # another machine's store
+    assert result(system)["exit_code"] == 0
+    shutil.copytree(system.store, second)
+    shutil.rmtree(system.store)
+    shutil.copytree(first, system.store)
+    said = result(system)
+    assert said["exit_code"] == 1
+    assert "is another store" in said["stderr"]
+    assert result(system, "--accept-store")["exit_code"] == 0
+    for disk in (second, first):
+        shutil.rmtree(system.store)
+        shutil.copytree(disk, system.store)
+        assert result(system)["exit_code"] == 0
+
+
+def test_a_lost_memory_adopts_the_store(system: System) -> None:
+    """Issue 11 A4: and a spoiled one; the store keeps its id."""
+    assert result(system)["exit_code"] == 0
+    marker = (system.store / storeid.MARKER).read_bytes()
+    shutil.rmtree(system.work)
+    assert result(system, "-l", "warning")["exit_code"] == 0
+    assert "is adopted" in system.log.read_text()
+    memory = system.work / ".nc-backup-py" / "stores.json"
+    for text in ("{", "[1]", '{"x": 1}', "[" * 100_000):
+        memory.write_text(text)
+        assert result(system)["exit_code"] == 0
+    assert (system.store / storeid.MARKER).read_bytes() == marker
+
+
+def test_the_marker_is_neither_a_host_nor_a_run(system: System) -> None:
+    """Issue 11 A4: lists, verification and clean-up pass over it."""
+    assert result(system)["exit_code"] == 0
+    words = ("--local-backup", str(system.store), "--key-file", str(system.key))
+    assert "can be restored" in system.restore_bare(*words, "--verify", "all")
+    assert len(json.loads(system.restore_bare(*words, "--list", "--json"))) == 1
+
+
+def test_a_spoiled_marker_is_named(system: System) -> None:
+    """Issue 11 A4."""
+    assert result(system)["exit_code"] == 0
+    for text in ("", "{", "[]", '{"store": 1}', '{"store": "../x"}', "[" * 100_000):
+        (system.store / storeid.MARKER).write_text(text)
+        said = result(system)
+        assert said["exit_code"] == 1
+        assert "marker" in said["stderr"]
+        assert "Traceback" not in said["stderr"]
+
+
+@pytest.mark.needs("root")
+def test_a_new_store_below_mnt_needs_confirmation(system: System) -> None:
+    """Issue 11 A4: a store whose disk is not mounted is not created on the root disk."""
+    place = Path("/mnt") / f"nc-test-{os.getpid()}" / "store"
+    if not filesystem_handling.unmounted(place):
+        pytest.skip("/mnt is a mounted disk here")
+    system.configure(system.whole(), STREAM="True", LOCAL_BACKUP=str(place))
+    try:
+        test = system.run("-t")
+        assert test.returncode == 1
+        assert "would be a new store on the root file system" in test.stderr
+        assert "Is its disk mounted?" in test.stderr
+        said = result(system)
+        assert said["exit_code"] == 1
+        assert "Is its disk mounted?" in said["stderr"]
+        assert not place.parent.exists()
+        assert system.run("-t", "--accept-store").returncode == 0
+        assert not place.parent.exists()
+        assert result(system, "--accept-store")["exit_code"] == 0
+        assert result(system)["exit_code"] == 0
+    finally:
+        shutil.rmtree(place.parent, ignore_errors=True)
+
+
+@pytest.mark.parametrize("spelling", ["{0}", "{0}/../store", "{1}"])
+def test_two_stores_in_one_place(system: System, spelling: str) -> None:
+    """Issue 11 A11: found before anything runs."""
+    link = system.folder / "link"
+    link.symlink_to(system.store)
+    place = spelling.format(system.store, link)
+    second = execute("storage", DESTINATION="local", LOCAL_BACKUP=place)
+    system.configure(system.whole(SECOND=second), STREAM="True")
+    for words in (("-t",), ("-n",), ("-r",)):
+        done = system.run(*words)
+        assert done.returncode == 2
+        assert "STORAGE_LOCAL and SECOND store in one folder" in done.stderr
+    assert system.run("-t", "--skip", "SECOND").returncode == 0
+
+
+def test_a_host_folder_alone_is_writable(tmp_path: Path) -> None:
+    """Issue 11 A4: the marker lies in the host's folder where the store's is not writable."""
+    (tmp_path / "store" / "srv").mkdir(parents=True)
+
+    class HostOnly(local.LocalStore):  # type: ignore[misc, name-defined]
+        def put(self, name: str, chunks: Any) -> Any:
+            if not name.startswith("srv/"):
+                raise PermissionError(13, "Permission denied", name)
+            return super().put(name, chunks)
+
+    place = HostOnly(tmp_path / "store")
+    memory = storeid.Memory(tmp_path)
+    identity = storeid.seen(place, "srv", "x").settle(memory, accept=False)
+    assert (tmp_path / "store/srv/.nc-backup-py.store.json").is_file()
+    assert storeid.seen(place, "srv", "x").settle(memory, accept=False) == identity
+
+
+# --- the machine
+
+
+@pytest.mark.fault("two machines write under one HOSTNAME", "the first time exit 3, then exit 1")
+def test_two_machines_with_one_host_name(system: System) -> None:
+    """Issue 11 A4: the run warns and names both; from the second time on it fails."""
+    system.configure(system.whole(), STREAM="True", MACHINE_ID="machine-1")
+    second = clone(system, "second", STREAM="True", MACHINE_ID="machine-2")
+    assert result(system)["exit_code"] == 0
+    said = result(second)
+    assert said["exit_code"] == 3
+    assert "machine-1" in said["stderr"]
+    assert "machine-2" in said["stderr"]
+    assert "HOSTNAME" in said["stderr"]
+    assert result(second)["exit_code"] == 0  # it was the last to write
+    assert "WARN" in system.run("-t").stderr
+    assert result(system)["exit_code"] == 3
+    before = sorted(path.name for path in (system.store / "srv-test").iterdir())
+    said = result(second)
+    assert said["exit_code"] == 1
+    assert "--adopt-host" in said["stderr"]
+    assert "BAD" in second.run("-t").stderr
+    assert before == sorted(path.name for path in (system.store / "srv-test").iterdir())
+    assert result(system)["exit_code"] == 0
+    assert result(second, "--adopt-host")["exit_code"] == 0
+    assert result(second)["exit_code"] == 0
+
+
+def test_two_configs_of_one_machine_share_a_store_and_a_work_folder(system: System) -> None:
+    """Issue 11 A4: that is no trouble at all."""
+    second = clone(system, "second", STREAM="True", WORK_FOLDER=str(system.work))
+    for one in (system, second, system, second):
+        assert result(one)["exit_code"] == 0
+
+
+@pytest.mark.parametrize("value", ["a b", "x/y", "a" * 65])
+def test_a_machine_id_is_checked(system: System, value: str) -> None:
+    """Issue 11 A4: MACHINE_ID in GENERAL."""
+    system.configure(system.whole(), MACHINE_ID=value)
+    done = system.run("-t")
+    assert done.returncode == 2
+    assert "MACHINE_ID" in done.stderr
+
+
+# --- time and run ids
+
+
+@pytest.mark.needs("faketime")
+@pytest.mark.fault("two configs start in one second", "each has a run id of its own")
+@BOTH
+def test_two_starts_in_one_second(system: System, stream: str) -> None:
+    """Issue 11 A5 (W32): the loser takes the next id before anything runs."""
+    system.configure(system.whole(), STREAM=stream)
+    second = clone(system, "second", STREAM=stream)
+    now = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime())
+    ids = []
+    for one in (system, second, second, system):
+        command = ["faketime", "-f", now, *one.command("-r", "--json")]
+        done = subprocess.run(command, check=False, capture_output=True, text=True, cwd="/", timeout=120)
+        assert done.returncode == 0, done.stderr
+        ids.append(json.loads(done.stdout)["run_id"])
+    assert len(set(ids)) == 4
+    assert not list((second.work / "encrypted").glob("*"))
+    assert len(json.loads(system.restore("--list", "--json"))) == 4
+
+
+def test_an_id_that_one_store_of_two_has_is_not_taken(system: System) -> None:
+    """Issue 11 A5: an id is taken only if all stores took it."""
+    other = system.folder / "second"
+    second = execute("storage", DESTINATION="local", LOCAL_BACKUP=str(other))
+    sections = system.whole(SECOND=second)
+    taken = system.own("taken", "true")
+    system.configure({"T": taken, **sections}, STREAM="True")
+    (other / "srv-test").mkdir(parents=True)
+    now = time.time()
+    for ahead in range(40):
+        name = time.strftime("%Y%m%d_%H%M%S", time.gmtime(now + ahead))
+        (other / "srv-test" / manifest.name_of(name)).write_text("{")
+    said = system.result()
+    assert said["exit_code"] == 0, said["stderr"]
+    assert said["run_id"] == time.strftime("%Y%m%d_%H%M%S", time.gmtime(now + 40))
+    for store in (system.store, other):
+        marks = list((store / "srv-test").glob("*.UNFINISHED"))
+        assert not marks
+        assert (store / "srv-test" / manifest.name_of(said["run_id"])).exists()
+
+
+@pytest.mark.parametrize("text", [b"\xff\xfe", b"", b"20380101_000000", b"99999999_999999"])
+def test_a_spoiled_last_run_id_stops_nothing(system: System, text: bytes) -> None:
+    """Issue 11 A5: nor does one that was claimed while the clock was wrong."""
+    assert result(system)["exit_code"] == 0
+    (system.work / ".nc-backup-py" / "last_run_id").write_bytes(text)
+    said = result(system)
+    assert said["exit_code"] == 0
+    assert not manifest.in_future(said["run_id"])
+
+
+def test_last_run_id_is_not_written_through_a_link(system: System) -> None:
+    """Issue 11 C: a planted link must not overwrite another file."""
+    assert result(system)["exit_code"] == 0
+    victim = system.folder / "victim"
+    victim.write_text("mine")
+    last = system.work / ".nc-backup-py" / "last_run_id"
+    last.unlink()
+    last.symlink_to(victim)
+    assert result(system)["exit_code"] == 0
+    assert victim.read_text() == "mine"
+
+
+# --- shrinking
+
+
+@pytest.mark.fault("an item shrinks after a run of other sections", "exit 1")
+@BOTH
+def test_each_item_is_compared_with_its_own_last_good_copy(system: System, stream: str) -> None:
+    """Issue 11 E (W16): a run of some sections does not make the comparison forget."""
+    big = system.source / "big"
+    big.write_bytes(os.urandom(3 << 20))
+    small = system.folder / "small"
+    small.mkdir()
+    (small / "x").write_text("x")
+    sections = system.whole()
+    sections = {"SMALL": execute("filesbackup", FILESET_INCLUDE=str(small)), **sections}
+    system.configure(sections, STREAM=stream)
+    assert result(system)["exit_code"] == 0
+    assert result(system, "--skip", "FILESET")["exit_code"] == 0
+    big.write_bytes(b"2")
+    said = result(system)
+    assert said["exit_code"] == 1
+    assert "its last good copy had" in said["stderr"]
+
+
+@pytest.mark.fault(
+    "an absurd size in an earlier manifest", "not compared with"
+)
+def test_an_absurd_size_does_not_fail_later_backups(system: System) -> None:
+    """Issue 11 E: an altered manifest that says 10^15 bytes."""
+    assert result(system)["exit_code"] == 0
+    (path,) = (system.store / "srv-test").glob("*.manifest.json")
+    for size in (10**15, 2**63 - 1, 10**30):
+        given = json.loads(path.read_text())
+        given["items"][0]["size"] = size
+        path.chmod(0o600)
+        path.write_text(json.dumps(given))
+        assert result(system)["exit_code"] == 0
+        for newer in (system.store / "srv-test").glob("*"):
+            if not newer.name.startswith(path.name[:15]):
+                newer.unlink()
+
+
+# --- space
+
+
+@pytest.mark.needs("root")
+def test_little_space_in_the_store_is_said(system: System) -> None:
+    """Issue 11 A11: less than twice the last run's size is left."""
+    system.store.mkdir()
+    subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=5m", "tmpfs", str(system.store)], check=True
+    )
+    try:
+        (system.source / "big").write_bytes(os.urandom(2 << 20))
+        assert result(system)["exit_code"] == 0
+        test = system.run("-t")
+        assert test.returncode == 0
+        assert "WARN" in test.stderr
+        assert "are free, and run" in test.stderr
+        said = result(system)
+        assert said["exit_code"] == 3
+        assert "are free, and run" in said["stderr"]
+        said = result(system)
+        assert said["exit_code"] == 1
+        assert said["stderr"].count("No space left on device") == 1
+        assert "hint: Remove old runs there" in said["stderr"]
+    finally:
+        subprocess.run(["umount", str(system.store)], check=True)
+
+
+def test_a_store_on_the_disk_of_the_work_folder_is_noted_when_streamed(system: System) -> None:
+    """Issue 11 A11."""
+    sections = {entry["name"]: entry for entry in result(system)["sections"]}
+    assert "it lies on the disk of the work folder" in sections["STORAGE_LOCAL"]["message"]
+
+
+# --- what is written to a store
+
+
+def test_everything_that_is_stored_is_masked(system: System) -> None:
+    """Issue 11 C (B6): warnings that a module of the user's own gives."""
+    text = 'echo data; echo \'{"status": "incomplete", "message": "m", "warnings": '
+    text += '["login with hunter2secret failed"]}\' > "$NC_BACKUP_RESULT"'
+    own = system.own("own", text, "source")
+    own["PARAMETERS"] = {"PASSWORD": "hunter2secret"}
+    system.configure({"OWN": own, **system.whole()}, STREAM="True")
+    assert result(system)["exit_code"] == 3
+    texts = [
+        path.read_text() for path in (system.store / "srv-test").iterdir()
+        if path.suffix in (".json", ".txt")
+    ]  # fmt: skip
+    assert len(texts) == 2
+    assert all("login with ***" in text and "hunter2secret" not in text for text in texts)
