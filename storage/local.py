@@ -131,7 +131,8 @@ class LocalStore:
     def folders(self) -> Iterator[str]:
         """See Store."""
         for path in sorted(self.folder.iterdir()) if self.folder.is_dir() else []:
-            if path.is_dir() and not path.name.startswith("."):
+            own = path.name == store.OWN_FOLDER
+            if path.is_dir() and not own and not path.name.startswith("."):
                 yield path.name
 
     def free(self) -> int:

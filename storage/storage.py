@@ -16,13 +16,12 @@ import dataclasses
 import os
 import re
 import shlex
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tools import date_str_utils, filesystem_handling, module, os_works, plugin, store, stream
 from tools.errors import BackupError, ConfigError, StoreError
-from tools.finding import Finding, bad
 from tools.options import Duration, Paths, option
 from tools.result import Made, Result, Status
 
@@ -220,16 +219,17 @@ def _say(line: str) -> None:
     sys.stderr.flush()
 
 
-def test(options: Options) -> Sequence[str | Finding]:
+def test(options: Options) -> tuple[str, ...]:
     """Whether the store can be reached and written to."""
     opened(options)
     folder = options.local_backup
     assert folder is not None  # noqa: S101  (checked in Options)
     place = filesystem_handling.nearest(folder)
     if not place.is_dir():
-        return (bad(f"LOCAL_BACKUP: {place} is not a directory", "Name a folder."),)
+        problem = f"is not writable: {place} is not a directory"
+        raise StoreError(f"LOCAL_BACKUP: {folder} {problem}", "Name a folder.")
     if not os.access(place, os.W_OK | os.X_OK):
-        return (bad(f"LOCAL_BACKUP: {place} is not writable", _unwritable(folder, place)),)
+        raise StoreError(f"LOCAL_BACKUP: {place} is not writable", _unwritable(folder, place))
     free = f"{filesystem_handling.free_percent(place):.0f} % free"
     created = "" if place == folder else " (it will be created)"
     return (f"{folder} can be written{created}, {free}",)

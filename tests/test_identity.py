@@ -64,7 +64,7 @@ def test_a_known_store_that_is_not_mounted(system: System, stream: str) -> None:
     assert not system.store.exists()
     test = system.run("-t")
     assert test.returncode == 1
-    assert "the marker .nc-backup-py/store.json of the store is missing" in test.stderr
+    assert "the marker nc-backup-py.store/id.json of the store is missing" in test.stderr
     assert not system.store.exists()
     mounted.rename(system.store)
     assert result(system)["exit_code"] == 0
@@ -180,7 +180,7 @@ def test_a_host_folder_alone_is_writable(tmp_path: Path) -> None:
     place = HostOnly(tmp_path / "store")
     memory = storeid.Memory(tmp_path)
     identity = storeid.seen(place, "srv", "x").settle(memory, accept=False)
-    assert (tmp_path / "store/srv/.nc-backup-py.store.json").is_file()
+    assert (tmp_path / "store/srv/nc-backup-py.store.id.json").is_file()
     assert storeid.seen(place, "srv", "x").settle(memory, accept=False) == identity
 
 
@@ -242,7 +242,9 @@ def test_two_starts_in_one_second(system: System, stream: str) -> None:
     ids = []
     for one in (system, second, second, system):
         command = ["faketime", "-f", now, *one.command("-r", "--json")]
-        done = subprocess.run(command, check=False, capture_output=True, text=True, cwd="/", timeout=120)
+        done = subprocess.run(
+            command, check=False, capture_output=True, text=True, cwd="/", timeout=120
+        )
         assert done.returncode == 0, done.stderr
         ids.append(json.loads(done.stdout)["run_id"])
     assert len(set(ids)) == 4
@@ -316,9 +318,7 @@ def test_each_item_is_compared_with_its_own_last_good_copy(system: System, strea
     assert "its last good copy had" in said["stderr"]
 
 
-@pytest.mark.fault(
-    "an absurd size in an earlier manifest", "not compared with"
-)
+@pytest.mark.fault("an absurd size in an earlier manifest", "not compared with")
 def test_an_absurd_size_does_not_fail_later_backups(system: System) -> None:
     """Issue 11 E: an altered manifest that says 10^15 bytes."""
     assert result(system)["exit_code"] == 0

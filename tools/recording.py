@@ -172,10 +172,11 @@ def _worsen(steps: list[Step], name: str, what: str, status: Status, hint: str =
             result = step.result
             now = worst((result.status, status))
             if status is Status.FAILED:
-                changes = {"message": what, "removable": (), "hint": hint}
+                result = dataclasses.replace(result, message=what, removable=(), hint=hint)
             else:
-                changes = {"warnings": (*result.warnings, what), "hint": result.hint or hint}
-            result = dataclasses.replace(result, status=now, **changes)
+                lines = (*result.warnings, what)
+                result = dataclasses.replace(result, warnings=lines, hint=result.hint or hint)
+            result = dataclasses.replace(result, status=now)
             steps[number] = dataclasses.replace(step, result=result)
 
 

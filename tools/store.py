@@ -12,6 +12,7 @@ from typing import Protocol, runtime_checkable
 
 from tools.errors import StoreError
 
+OWN_FOLDER = "nc-backup-py.store"  # beside those of the hosts: what belongs to the store itself
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 

@@ -18,7 +18,7 @@ from tools.errors import BackupError, StoreError
 from tools.log import logger
 from tools.store import Store
 
-MARKER = ".nc-backup-py/store.json"  # hidden: no host's folder; in one: programs expect that
+MARKER = f"{store.OWN_FOLDER}/id.json"  # in a folder: programs of users expect that of a name
 _FILE = "stores.json"  # in the state folder
 _IS_ID = re.compile(r"[0-9a-f]{32}")
 _MOST_BYTES = 1 << 16  # of a marker that is read
