@@ -40,6 +40,11 @@ class Archive:
         """The databases that have a collection in it."""
         return tuple(sorted({database for database, _ in self.collections if database}))
 
+    @property
+    def time_series(self) -> tuple[str, ...]:
+        """The time series collections (`shop.temperatures`)."""
+        return tuple(sorted(".".join(n) for n, t in self.collections.items() if t == "timeseries"))
+
     def take(self, chunk: bytes) -> None:
         """The next bytes. Raises SourceError for what cannot be an archive."""
         if self._skip >= len(chunk):

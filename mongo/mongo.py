@@ -26,6 +26,12 @@ else:
 KIND = "mongo"
 _RESTORED = re.compile(r"(\d+) document\(s\) restored successfully\. (\d+) document\(s\) failed")
 _SYSTEM = ("admin", "config", "local")
+_UNPRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
+_WITHOUT_OPLOG = (
+    "restored without the oplog, which mongorestore cannot replay under another name: what was "
+    "written during the dump may be there in part"
+)
+_FAILED = re.compile(r"(?:^|\t)(Failed: .*|error parsing .*|.* unknown option .*)$")
 
 
 @dataclass(frozen=True)
@@ -83,9 +89,19 @@ class _Login:
         with tempfile.TemporaryDirectory(prefix="nc-mongo-") as folder:
             file = Path(folder, "login.yaml")
             file.touch(0o600)
-            lines = [f"{key}: {json.dumps(text)}\n" for key, text in given.items() if text]
+            lines = [f"{key}: {yaml_text(text)}\n" for key, text in given.items() if text]
             file.write_text("".join(lines), encoding="utf-8")
             yield [program, *([f"--config={file}"] if lines else []), *self.words]
+
+
+def yaml_text(text: str) -> str:
+    """Return a text as a double-quoted scalar of YAML 1.2 (7.3.1, 5.1).
+
+    JSON's escapes are YAML's, but for surrogate pairs: characters outside the BMP stand as they
+    are. What YAML does not print, or takes for a line break, is escaped.
+    """
+    quoted = json.dumps(text, ensure_ascii=False)
+    return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", quoted)
 
 
 def _login(given: Options) -> _Login:
@@ -116,6 +132,7 @@ class _Dump:
         self._given = given
         self._program = dump.program(given.mongodump_bin, "mongodump")
         self._facts: dict[str, str] = {}
+        self._notes: tuple[str, ...] = ()
 
     def read(self) -> Iterator[bytes]:
         """The archive; raises SourceError at its end where it is not whole."""
@@ -123,7 +140,10 @@ class _Dump:
         oplog = self._given.with_oplog()
         with _login(self._given).command(self._program) as words:
             more = ["--archive", *(["--oplog"] if oplog else [])]
-            yield from archive.whole(process.output([*words, *more]), found)
+            yield from archive.whole(_output([*words, *more]), found)
+        if found.time_series:
+            names = ", ".join(found.time_series)
+            self._notes = (f"time series, which older mongorestore cannot restore: {names}",)
         self._facts = {
             "tool": version(self._program),
             "databases": " ".join(found.databases),
@@ -135,7 +155,23 @@ class _Dump:
     def ended(self) -> Ended:
         """What is worth knowing of the archive."""
         note = "not of one moment: what was written meanwhile may be there in part (OPLOG)"
-        return Ended((), () if self._given.with_oplog() else (note,), self._facts)
+        notes = () if self._given.with_oplog() else (note,)
+        return Ended((), (*notes, *self._notes), self._facts)
+
+
+def _output(argv: list[str]) -> Iterator[bytes]:
+    """What mongodump writes. Raises SourceError with its reason alone, not its progress."""
+    try:
+        yield from process.output(argv)
+    except SourceError as error:
+        raise SourceError(str(error), reason(error.hint)) from None
+
+
+def reason(stderr: str) -> str:
+    """Return why a MongoDB tool failed: its `Failed:` lines, or its last lines."""
+    lines = stderr.splitlines()
+    found = [match[1] for line in lines if (match := _FAILED.search(line))]
+    return "\n".join(found or lines[-3:])
 
 
 def version(program: str) -> str:
@@ -151,7 +187,7 @@ def test(given: Options) -> tuple[str, ...]:
     found = archive.Archive()
     with (
         _login(given).command(program) as words,
-        stream.closed(process.output([*words, "--archive"])) as chunks,
+        stream.closed(_output([*words, "--archive"])) as chunks,
     ):
         for chunk in chunks:
             found.take(chunk)
@@ -176,7 +212,7 @@ def into(item: manifest.Item, again: dump.Again, server: dump.Server) -> dump.St
     """Restore an archive, or its one database under another name. Raises BackupError."""
     yield from ()  # it waits for no other item
     if server.until:
-        raise ConfigError(f"--until: {item.called} is a dump of its own moment only")
+        raise ConfigError(f"--until: not supported for {item.called}", "Restore without --until.")
     names = [name for name in item.facts.get("databases", "").split() if name not in _SYSTEM]
     if server.database and len(names) != 1:
         raise ConfigError(
@@ -189,28 +225,37 @@ def into(item: manifest.Item, again: dump.Again, server: dump.Server) -> dump.St
             _refuse_filled(login, name)
     with stream.closed(again()) as chunks:
         stream.drained(archive.whole(chunks, archive.Archive()))
-    more = ["--archive", "--stopOnError", *(["--drop"] if server.overwrite else [])]
-    if item.facts.get("consistency") == "oplog":
-        more.append("--oplogReplay")
-    if server.database:
-        more += [
-            f"--nsInclude={names[0]}.*",
-            f"--nsFrom={names[0]}.*",
-            f"--nsTo={server.database}.*",
-        ]
+    oplog = item.facts.get("consistency") == "oplog"
+    extra = ["--drop"] if server.overwrite else []
+    if server.database:  # mongorestore refuses names together with --oplogReplay
+        extra += [f"--nsInclude={names[0]}.*", f"--nsFrom={names[0]}.*"]
+        extra.append(f"--nsTo={server.database}.*")
+    elif oplog:
+        extra.append("--oplogReplay")
+    documents = _restore(item.called, login, extra, again)
+    where = f" as {server.database}" if server.database else ""
+    told = f"{item.facts.get('collections', '?')} collections, {documents} documents{where}"
+    warnings = (_WITHOUT_OPLOG,) if oplog and server.database else ()
+    status = Status.INCOMPLETE if warnings else Status.OK
+    return Result(status, told, items=1, bytes=item.size or 0, warnings=warnings)
+
+
+def _restore(called: str, login: _Login, extra: list[str], again: dump.Again) -> str:
+    """Run mongorestore; how many documents it restored. Raises StoreError."""
     said: list[str] = []
     program = dump.program("mongorestore")
-    with login.command(program) as words, stream.closed(again()) as chunks:
-        stream.drained(
-            process.output([*words, *more], given=chunks, notice=said.append, failure=StoreError)
-        )
+    try:
+        with login.command(program) as words, stream.closed(again()) as chunks:
+            argv = [*words, "--archive", "--stopOnError", *extra]
+            output = process.output(argv, given=chunks, notice=said.append, failure=StoreError)
+            stream.drained(output)
+    except StoreError as error:
+        raise StoreError(str(error), reason(error.hint)) from None
     found = next(filter(None, map(_RESTORED.search, reversed(said))), None)
     if found is None or found[2] != "0":
         lost = f"{found[2]} documents were not restored" if found else "mongorestore names no count"
-        raise StoreError(f"{item.called}: {lost}", "\n".join(said[-5:]))
-    where = f" as {server.database}" if server.database else ""
-    told = f"{item.facts.get('collections', '?')} collections, {found[1]} documents{where}"
-    return Result(Status.OK, told, items=1, bytes=item.size or 0)
+        raise StoreError(f"{called}: {lost}", reason("\n".join(said[-5:])))
+    return found[1]
 
 
 def _target(server: dump.Server) -> _Login:
@@ -230,7 +275,7 @@ def _refuse_filled(login: _Login, name: str) -> None:
     program = dump.program("mongodump")
     with (
         login.command(program) as words,
-        stream.closed(process.output([*words, "--archive", f"--db={name}"])) as chunks,
+        stream.closed(_output([*words, "--archive", f"--db={name}"])) as chunks,
     ):
         for chunk in chunks:
             found.take(chunk)

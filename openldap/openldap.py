@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tools import dump, os_works, process
-from tools.errors import ConfigError, SourceError
+from tools import dump, finding, os_works, plugin, process, stream
+from tools.errors import BackupError, ConfigError, SourceError
+from tools.finding import Finding
 from tools.item import Ended, Item, Told
 from tools.options import Words, option
 
+if TYPE_CHECKING:
+    from openldap import databases
+else:
+    databases = plugin.load("openldap/databases.py")
+
 KIND = "openldap"
 _CONFIG = "0"  # the number of cn=config (slapcat(8))
-_DATABASE = re.compile(
-    r"^dn: olcDatabase=\{(\d+)\}(?!monitor|config|frontend|null|ldap|meta|relay)", re.M
-)
 
 
 @dataclass(frozen=True)
@@ -40,28 +44,39 @@ class Options:
         """Refuse what is no number."""
         for word in self.databases:
             if not word.isdigit():
-                raise ConfigError(f"DATABASES: {word} is no number of a database", "See slapcat.")
+                raise ConfigError(
+                    f"DATABASES: {word}: not a database number",
+                    "Run `slapcat -n 0` to see which numbers exist (olcDatabase).",
+                )
 
 
 def _words(given: Options, number: str) -> list[str]:
     if not given.config_folder.is_dir():
         raise ConfigError(
-            f"CONFIG_FOLDER: there is no folder {given.config_folder}",
-            "slapd.conf must be converted first (slaptest -f ... -F ...).",
+            f"CONFIG_FOLDER: {given.config_folder}: no such directory",
+            "Convert slapd.conf first: slaptest -f slapd.conf -F slapd.d",
         )
     program = dump.program(given.slapcat, "slapcat")
-    return [program, "-F", str(given.config_folder), "-n", number, "-o", "ldif-wrap=no"]
+    # -g: each database by itself; what is glued to it is an item of its own.
+    return [program, "-F", str(given.config_folder), "-g", "-n", number, "-o", "ldif-wrap=no"]
 
 
-def _numbers(given: Options) -> list[str]:
-    """The databases that are meant. Raises SourceError."""
-    if given.databases:
-        return list(given.databases)
-    text = b"".join(process.output(_words(given, _CONFIG))).decode("utf-8", "replace")
-    found = _DATABASE.findall(text)
-    if not found:
-        raise SourceError("the configuration of slapd names no database", "Look at CONFIG_FOLDER.")
-    return [_CONFIG, *found]
+def _configured(given: Options) -> tuple[databases.Database, ...]:
+    """The databases of the configuration. Raises SourceError.
+
+    With DATABASES it is asked for their suffixes only, and need not answer.
+    """
+    words = _words(given, _CONFIG)
+    found: tuple[databases.Database, ...] = ()
+    with contextlib.suppress(*([SourceError] if given.databases else [])):
+        text = b"".join(process.output(words)).decode("utf-8", "replace")
+        found = databases.parse(text)
+    if not found and not given.databases:
+        raise SourceError(
+            f"{given.config_folder}: no database in the slapd configuration",
+            "Set CONFIG_FOLDER to the slapd.d folder of the server.",
+        )
+    return found
 
 
 def items(given: Options, told: Told) -> tuple[Item, ...]:
@@ -69,40 +84,87 @@ def items(given: Options, told: Told) -> tuple[Item, ...]:
     del told
     os_works.refuse_root(given.allow_root)
     return tuple(
-        Item(number, KIND, lambda _head: ".ldif", one.read, one.ended)
-        for number in _numbers(given)
-        for one in (_Database(_words(given, number)),)
+        Item(one.number, KIND, lambda _head: ".ldif", one.read, one.ended) for one in _chosen(given)
     )
+
+
+def _chosen(given: Options) -> list[_Database]:
+    """The databases that are meant; of those without data the configuration has a note."""
+    configured = {str(database.number): database for database in _configured(given)}
+    without = [database.shown for database in configured.values() if not database.has_data]
+    notes = {_CONFIG: [f"{name}: has no data of its own, not dumped" for name in without]}
+    numbers = [number for number, database in configured.items() if database.has_data]
+    if not given.databases and not any(int(number) > 0 for number in numbers):
+        notes[_CONFIG].append("no database of the configuration holds data")
+    chosen = given.databases or dict.fromkeys((_CONFIG, *numbers))
+    return [_Database(given, n, configured.get(n), notes.get(n, ())) for n in chosen]
 
 
 class _Database:
     """One database."""
 
-    def __init__(self, words: list[str]) -> None:
-        self._words = words
+    def __init__(
+        self,
+        given: Options,
+        number: str,
+        database: databases.Database | None,
+        notes: Sequence[str],
+    ) -> None:
+        self.number = number
+        self._given = given
+        self._database = database
+        self._notes = tuple(notes)
         self._entries = 0
+
+    @property
+    def label(self) -> str:
+        """How messages name it."""
+        return f"database {self._database.shown if self._database else self.number}"
 
     def read(self) -> Iterator[bytes]:
         """The LDIF; each entry ends with an empty line (RFC 2849)."""
         self._entries = 0
         tail = b"\n"
-        for chunk in process.output(self._words):
+        written = False
+        for chunk in process.output(_words(self._given, self.number)):
             text = tail + chunk
             self._entries += text.count(b"\ndn:") - tail.count(b"\ndn:")
             tail = text[-3:]
+            written = True
             yield chunk
-        if not self._entries or not tail.endswith(b"\n\n"):
-            raise SourceError("slapcat wrote no whole entries", "Its database may be empty.")
+        whole = self._entries and tail.endswith(b"\n\n")
+        if not whole and (written or self.number == _CONFIG):
+            raise SourceError(
+                f"{self.label}: slapcat wrote no whole entries",
+                f"Look at the output of: slapcat -F {self._given.config_folder} -n {self.number}",
+            )
 
     def ended(self) -> Ended:
         """What is worth knowing of the dump."""
-        return Ended(facts={"entries": str(self._entries)})
+        facts = {"entries": str(self._entries)}
+        if self._database and self._database.suffixes:
+            facts["suffix"] = "; ".join(self._database.suffixes)
+        empty = () if self._entries else (f"{self.label}: holds no entry",)
+        return Ended(notes=(*self._notes, *empty), facts=facts)
+
+    def begun(self) -> None:
+        """Read the beginning of a dump. Raises BackupError where slapcat cannot give it."""
+        with stream.closed(process.output(_words(self._given, self.number))) as chunks:
+            next(chunks, b"")
 
 
-def test(given: Options) -> tuple[str, ...]:
-    """What would be dumped."""
+def test(given: Options) -> tuple[str | Finding, ...]:
+    """Return what would be dumped, and what cannot be."""
     os_works.refuse_root(given.allow_root)
-    return (f"databases {', '.join(_numbers(given))} in {given.config_folder}",)
+    chosen = _chosen(given)
+    numbers = ", ".join(one.number for one in chosen)
+    found: list[str | Finding] = [f"databases {numbers} in {given.config_folder}"]
+    for one in chosen:
+        try:
+            one.begun()
+        except BackupError as error:
+            found.append(finding.bad(f"{one.label}: {error}", error.hint))
+    return tuple(found)
 
 
 class OpenLDAPBackup(dump.Plugin):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import ipaddress
 import re
 import shutil
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from tools import dump, os_works, process, stream
 from tools import servers as configured
-from tools.errors import SourceError
+from tools.errors import ConfigError, SourceError
 from tools.finding import Finding
 from tools.item import Ended, Item, Told
 from tools.options import Ports, option
@@ -31,6 +32,14 @@ class Options:
     port: Ports = option("ports, one server each", default=(6379,))
     user: str = option("a user of Redis 6 and later", default="")
     password: Secret = option("its password", default=Secret(""))
+    tls: bool = option("connect with TLS", default=False)
+    tls_ca: Path | None = option(
+        "TLS: file of CA certificates (PEM) that the server is checked against; default: those "
+        "of the system",
+        default=None,
+    )
+    tls_cert: Path | None = option("TLS: certificate of the client (PEM)", default=None)
+    tls_key: Path | None = option("TLS: private key of the client (PEM)", default=None)
     redis_cli: str = option("the client", default="/usr/bin/redis-cli")
     hostname: str = option("name of this server, in names of staged files", default="")
     destination: Path | None = option(
@@ -39,6 +48,59 @@ class Options:
     prefix_folder: str = option("staged: folder of the snapshots", default="redis")
     work_folder: Path = option("temporary work: a snapshot lies here", default=Path("/opt/backup"))
     allow_root: bool = option("run as root all the same", default=False)
+
+    def __post_init__(self) -> None:
+        """Reject what does not go together."""
+        if "://" in self.host:
+            raise ConfigError(
+                "HOST: not a host name",
+                "Set HOST to the name alone, PORT, USER and PASSWORD; for rediss:// also TLS.",
+            )
+        if not self.tls and (self.tls_ca or self.tls_cert or self.tls_key):
+            raise ConfigError("TLS_CA, TLS_CERT and TLS_KEY need TLS", "Set TLS to True.")
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ConfigError(
+                "TLS_CERT and TLS_KEY: only one of them is set", "Set both, or neither."
+            )
+
+
+def _tls(options: Options) -> list[str]:
+    """Return redis-cli's arguments for TLS. Raises ConfigError for a file it cannot read."""
+    if not options.tls:
+        return []
+    arguments = ["--tls"]
+    if not _is_address(options.host):
+        arguments += ["--sni", options.host]
+    files = (
+        ("TLS_CA", "--cacert", options.tls_ca),
+        ("TLS_CERT", "--cert", options.tls_cert),
+        ("TLS_KEY", "--key", options.tls_key),
+    )
+    for key, flag, path in files:
+        if path is not None:
+            _check_readable(key, path)
+            arguments += [flag, str(path)]
+    return arguments
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _check_readable(key: str, path: Path) -> None:
+    """Raise ConfigError naming the key; redis-cli says only that its context is invalid."""
+    try:
+        with path.open("rb"):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"{key}: {path}: {str(error.strerror).lower()}",
+            "Name a file that the user of the backup can read.",
+        ) from None
 
 
 def items(given: Options, told: Told) -> tuple[Item, ...]:
@@ -64,6 +126,7 @@ class _Server:
         """What redis-cli says. Raises SourceError."""
         given = self._given
         whole = [self._program, "-h", given.host, "-p", str(self.port), "--no-auth-warning", "-e"]
+        whole += _tls(given)
         whole += ["--user", given.user] if given.user else []
         extra = {"LC_ALL": "C.UTF-8"}
         if given.password:

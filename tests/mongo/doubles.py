@@ -66,6 +66,7 @@ def archive(databases: dict[str, dict[str, list[dict[str, Any]]]]) -> bytes:
     out = MAGIC + bson({"concurrent_collections": 4, "version": "0.1", "tool_version": "100.9.4"})
     for db, name in names:
         kind = "view" if name.startswith("view") else "collection"
+        kind = "timeseries" if name.startswith("series") else kind
         out += bson({"db": db, "collection": name, "metadata": "{}", "size": 0, "type": kind})
     out += END
     for db, name in names:
@@ -116,8 +117,15 @@ def login(flags: dict[str, str], server: dict[str, Any]) -> None:
     given: dict[str, str] = {}
     if path := flags.get("config"):
         assert stat.S_IMODE(Path(path).stat().st_mode) == 0o600, "others can read --config"
-        for line in Path(path).read_text().splitlines():
+        for line in Path(path).read_text(encoding="utf-8").split("\n"):
+            if not line:
+                continue
             key, _, value = line.partition(": ")
+            if re.search(r"\\u[dD][89a-fA-F]|[\x7f-\x9f\u2028\u2029]", value):
+                raise SystemExit(
+                    f"Failed: error parsing config file {path}: yaml: found invalid Unicode "
+                    "character escape code"
+                )
             given[key] = json.loads(value)
     uri = re.match(r"mongodb://([^:]+):([^@]+)@", given.get("uri", ""))
     user = uri[1] if uri else flags.get("username")
@@ -136,20 +144,46 @@ def main(program: str, words: list[str]) -> None:
     assert not unknown, f"unknown option {unknown}"
     place = Path(os.environ["NC_TEST_MONGO"]) if "NC_TEST_MONGO" in os.environ else None
     place = place or Path(sys.argv[0]).with_name("server.json")
+    Path(sys.argv[0]).with_name("environment.json").write_text(json.dumps(dict(os.environ)))
     server = json.loads(place.read_text())
     login(flags, server)
-    held = server["databases"]
     if program == "mongodump":
-        if "oplog" in flags and not server.get("replica"):
-            raise SystemExit("Failed: error getting oplog start: not a replica set member")
-        chosen = {k: v for k, v in held.items() if flags.get("db", k) == k}
-        data = archive(chosen)
-        sys.stdout.buffer.write(data[: server.get("cut") or len(data)])
-        return
+        dump(flags, server)
+    else:
+        restore(flags, server)
+        place.write_text(json.dumps(server))
+
+
+def dump(flags: dict[str, str], server: dict[str, Any]) -> None:
+    """mongodump: the archive to standard output."""
+    if "oplog" in flags and not server.get("replica"):
+        raise SystemExit("Failed: error getting oplog start: not a replica set member")
+    if "oplog" in flags and "db" in flags:
+        raise SystemExit("Failed: --oplog mode only supported on full dumps")
+    chosen = {k: v for k, v in server["databases"].items() if flags.get("db", k) == k}
+    if "oplog" in flags:
+        chosen = {**chosen, "": {"oplog": server.get("oplog", [])}}
+    time = "2026-11-26T03:00:00.000+0000"
+    for number in range(server.get("progress", 0)):
+        sys.stderr.write(f"{time}\tdone dumping x.c{number} (1 document)\n")
+    if "fail" in server:
+        sys.stdout.buffer.write(archive(chosen)[:60])
+        raise SystemExit(f"{time}\tFailed: {server['fail']}")
+    data = archive(chosen)
+    sys.stdout.buffer.write(data[: server.get("cut") or len(data)])
+
+
+def restore(flags: dict[str, str], server: dict[str, Any]) -> None:
+    """mongorestore: the archive from standard input into the server."""
+    if "oplogReplay" in flags and {"nsInclude", "nsFrom"} & set(flags):  # mongorestore.go
+        raise SystemExit("Failed: cannot use --oplogReplay with includes specified")
     try:
         found = read(sys.stdin.buffer.read())
     except ValueError as error:
         raise SystemExit(f"Failed: {error}") from None
+    if "oplogReplay" in flags and "oplog" not in found.get("", {}):
+        raise SystemExit("Failed: No oplog file to replay")
+    oplog = found.pop("", {}).get("oplog", [])
     good = bad = 0
     for old, collections in found.items():
         name = old
@@ -158,17 +192,29 @@ def main(program: str, words: list[str]) -> None:
                 continue
             assert flags["nsFrom"] == f"{old}.*"
             name = flags["nsTo"].removesuffix(".*")
-        for collection, documents in collections.items():
-            goal = held.setdefault(name, {})
-            there = [] if "drop" in flags else goal.get(collection, [])
-            ids = {document["_id"] for document in there}
-            new = [document for document in documents if document["_id"] not in ids]
-            goal[collection] = there + new
-            good, bad = good + len(new), bad + len(documents) - len(new)
-    place.write_text(json.dumps(server))
+        new, failed = load(collections, server["databases"].setdefault(name, {}), flags)
+        good, bad = good + new, bad + failed
+    for entry in oplog if "oplogReplay" in flags else ():
+        server["databases"][entry["db"]][entry["collection"]].append({"_id": entry["_id"]})
     sys.stderr.write(
         f"2026\t{good} document(s) restored successfully. {bad} document(s) failed to restore.\n"
     )
+
+
+def load(
+    collections: dict[str, list[dict[str, Any]]],
+    goal: dict[str, list[dict[str, Any]]],
+    flags: dict[str, str],
+) -> tuple[int, int]:
+    """Add the documents of one database; how many were, and how many were there already."""
+    good = bad = 0
+    for collection, documents in collections.items():
+        there = [] if "drop" in flags else goal.get(collection, [])
+        ids = {document["_id"] for document in there}
+        new = [document for document in documents if document["_id"] not in ids]
+        goal[collection] = there + new
+        good, bad = good + len(new), bad + len(documents) - len(new)
+    return good, bad
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from tools.errors import SourceError
 
 archive = plugin.load("mongo/archive.py")
 PASSWORD = 'p "w: #'
-DATA = {
+DATA: dict[str, dict[str, Any]] = {
     "shop": {
         "goods": [{"_id": n, "name": f"thing {n}", "new": n % 2 == 0} for n in range(500)],
         "empty": [],
@@ -168,3 +168,59 @@ def test_a_uri_with_a_password_is_never_an_argument(system: System, server: Mong
     configure(system, server, MONGO_USER="", MONGO_PWD="", MONGO_URI=f"file:{secret}")
     assert system.result()["exit_code"] == 0  # the double takes no URI in its arguments
     assert "bk:pw" not in system.log.read_text()
+
+
+@pytest.mark.parametrize("stream", ["True", "False"])
+def test_an_archive_with_oplog(system: System, server: Mongo, stream: str) -> None:
+    """Issue 11 B, MongoDB: mongorestore refuses --oplogReplay together with another name."""
+    entry = {"_id": 777, "db": "shop", "collection": "goods"}
+    shop: dict[str, Any] = DATA["shop"]
+    server.set(databases={"shop": shop}, replica=True, oplog=[entry])
+    configure(system, server, stream, OPLOG="True")
+    result = system.result()
+    assert result["exit_code"] == 0, result
+    words = ("--restore", "latest", *to(system))
+    text = system.restore(*words, "--to-database", "copy", code=3)
+    assert "restored without the oplog" in text
+    assert server.databases["copy"] == shop
+    server.set(databases={})
+    system.restore(*words)
+    assert server.databases["shop"]["goods"] == [*shop["goods"], {"_id": 777}]
+
+
+@pytest.mark.parametrize("password", ["p🐍", "\x7f\x85\u2028ü\\\"'", "日本 #: x", "\tx"])
+def test_any_password(system: System, server: Mongo, password: str) -> None:
+    """Issue 11 B, MongoDB: characters outside the BMP, and those that YAML does not print."""
+    configure(system, server)
+    server.set(password=password)
+    (system.folder / "password").write_text(password, encoding="utf-8")
+    assert system.result()["exit_code"] == 0
+    server.set(databases={})
+    system.restore("--restore", "latest", *to(system))
+    assert server.databases == DATA
+
+
+def test_only_the_reason_is_shown(system: System, server: Mongo) -> None:
+    """Issue 11 B, MongoDB: 20 lines of progress are not the reason of a failure."""
+    server.set(fail="error writing data for collection: connection closed", progress=20)
+    configure(system, server)
+    done = system.run("-r")
+    assert done.returncode == 1
+    assert "Failed: error writing data for collection: connection closed" in done.stderr
+    assert "done dumping" not in done.stderr
+
+
+def test_time_series_are_named(system: System, server: Mongo) -> None:
+    server.set(databases={"shop": {"series": [{"_id": 1}], "c": []}})
+    configure(system, server)
+    assert system.result()["exit_code"] == 0
+    assert any("shop.series" in note for note in system.manifest()["items"][0]["notes"])
+
+
+def test_the_tool_sees_no_secrets_of_others(system: System, server: Mongo) -> None:
+    """Issue 11 C: mongodump gets an allow-listed environment, and what ENVIRONMENT names."""
+    configure(system, server)
+    assert system.result(OTHER_SECRET="hunter22")["exit_code"] == 0
+    seen = json.loads((server.folder / "environment.json").read_text())
+    assert "PATH" in seen
+    assert "OTHER_SECRET" not in seen
