@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":  # spawned by path: look from the root, not from this folder
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
 import contextlib
 import json
 import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tools import dump, manifest, os_works, plugin, process, stream
+from tools import dump, manifest, module, os_works, plugin, process, stream
 from tools.errors import BackupError, ConfigError, SourceError, StoreError
 from tools.item import Ended, Item, Told
 from tools.options import option
@@ -287,3 +292,7 @@ def _refuse_filled(login: _Login, name: str) -> None:
         if not found.collections:
             return
     raise SourceError(f"mongodump does not say whether {name} is empty")
+
+
+if __name__ == "__main__":
+    sys.exit(module.describe(Options))

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":  # spawned by path: look from the root, not from this folder
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tools import dump, finding, os_works, plugin, process, stream
+from tools import dump, finding, module, os_works, plugin, process, stream
 from tools.errors import BackupError, ConfigError, SourceError
 from tools.finding import Finding
 from tools.item import Ended, Item, Told
@@ -176,3 +181,7 @@ class OpenLDAPBackup(dump.Plugin):
     def items(self, given: Options, told: Told) -> tuple[Item, ...]:
         """See dump.Plugin."""
         return items(given, told)
+
+
+if __name__ == "__main__":
+    sys.exit(module.describe(Options))

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":  # spawned by path: look from the root, not from this folder
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
 import functools
 import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tools import dump, manifest, os_works, plugin, process, stream, tar
+from tools import dump, manifest, module, os_works, plugin, process, stream, tar
 from tools import servers as configured
 from tools.date_str_utils import count
 from tools.errors import StoreError
@@ -152,3 +157,7 @@ def laid_out(
         told = "verified against its backup_manifest"
     files = sum(1 for path in place.rglob("*") if path.is_file())
     return Result(Status.OK, f"{count(files, 'file')}, {told}", items=1, bytes=item.size or 0)
+
+
+if __name__ == "__main__":
+    sys.exit(module.describe(Options))

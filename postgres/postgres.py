@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":  # spawned by path: look from the root, not from this folder
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tools import dump, manifest, os_works, plugin
+from tools import dump, manifest, module, os_works, plugin
 from tools import servers as configured
 from tools.date_str_utils import count
 from tools.errors import ConfigError
@@ -111,3 +116,7 @@ def into(item: manifest.Item, again: dump.Again, server: dump.Server) -> dump.St
         target, name, facts, again, overwrite=server.overwrite, tablespaces=server.tablespaces
     )
     return loaded
+
+
+if __name__ == "__main__":
+    sys.exit(module.describe(Options))

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":  # spawned by path: look from the root, not from this folder
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
 import contextlib
 import grp
 import logging
@@ -12,10 +18,9 @@ import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from tools import filesystem_handling, options, os_works
+from tools import filesystem_handling, module, options, os_works
 from tools.options import option
 
 _OLD = 86400  # seconds after which an unfinished file is a leftover; `find -mtime +0`
@@ -190,3 +195,7 @@ class QA:
         """Always good: QA warns, and never makes a backup fail."""
         text = "\n".join(map(str, self._found)) or "everything is in order"
         return 0, text, ""
+
+
+if __name__ == "__main__":
+    sys.exit(module.describe(Options))

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":  # spawned by path: look from the root, not from this folder
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
 import functools
 import ipaddress
 import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
-from tools import dump, os_works, process, stream
+from tools import dump, module, os_works, process, stream
 from tools import servers as configured
 from tools.errors import ConfigError, SourceError
 from tools.finding import Finding
@@ -192,3 +197,7 @@ class RedisBackup(dump.Plugin):
     def items(self, given: Options, told: Told) -> tuple[Item, ...]:
         """See dump.Plugin."""
         return items(given, told)
+
+
+if __name__ == "__main__":
+    sys.exit(module.describe(Options))

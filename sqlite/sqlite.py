@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":  # spawned by path: look from the root, not from this folder
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
 import contextlib
 import glob
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tools import dump, finding, os_works, plugin, stream
+from tools import dump, finding, module, os_works, plugin, stream
 from tools.errors import ConfigError, SourceError
 from tools.finding import Finding
 from tools.item import Ended, Item, Told
@@ -180,3 +185,7 @@ class SQLiteBackup(dump.Plugin):
     def items(self, given: Options, told: Told) -> tuple[Item, ...]:
         """See dump.Plugin."""
         return items(given, told)
+
+
+if __name__ == "__main__":
+    sys.exit(module.describe(Options))

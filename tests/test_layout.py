@@ -177,7 +177,7 @@ def test_imported_it_does_nothing(name: str) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-@pytest.mark.parametrize("name", [*EXECUTABLES, "backup.py"])
+@pytest.mark.parametrize("name", [*EXECUTABLES, *PLUGINS, "backup.py"])
 @pytest.mark.parametrize("through", ["path", "link"])
 def test_spawned_from_anywhere(name: str, through: str, tmp_path: Path) -> None:
     """By its path from /, and through a symbolic link in another folder."""
@@ -190,7 +190,18 @@ def test_spawned_from_anywhere(name: str, through: str, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "--" in done.stdout
+    assert "|---" not in done.stdout, "Markdown is for the docs (Issue 11 E)"
     assert not done.stderr
+
+
+@pytest.mark.parametrize("name", PLUGINS)
+def test_a_plugin_that_is_spawned_says_what_it_is(name: str) -> None:
+    """Issue 11 E: one line and a hint, never a traceback."""
+    command = [sys.executable, ROOT / name, "--HOSTNAME", "x"]
+    done = subprocess.run(command, cwd="/", capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"error: {Path(name).name} is a plugin")
+    assert "hint: " in done.stderr
 
 
 def test_the_standard_library_works_beside_our_folders() -> None:

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tools import mask, options, os_works
 from tools.errors import BackupError, Cancelled
@@ -15,17 +15,38 @@ from tools.result import Result, Status, of_error
 T = TypeVar("T")
 
 
+def describe(declaration: type[Any]) -> int:
+    """Answer the command line of a plugin: --help and --help-markdown; exit code 2 for the rest."""
+    if _helped(declaration):
+        return 0
+    program = Path(sys.argv[0]).name
+    print(f"error: {program} is a plugin and runs as a section of conf.json", file=sys.stderr)
+    print("hint: --help lists its keys", file=sys.stderr)
+    return Status.REFUSED.exit_code
+
+
+def _helped(declaration: type[Any]) -> bool:
+    """Print what --help or --help-markdown asks for; return whether one of them was given."""
+    if "--help-markdown" in sys.argv[1:2]:
+        text = options.table(declaration)
+    elif "--help" in sys.argv[1:] or "-h" in sys.argv[1:]:
+        text = options.usage(Path(sys.argv[0]).name, declaration)
+    else:
+        return False
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os_works.silence_output()  # `| head` has seen enough
+    return True
+
+
 def run(declaration: type[T], work: Callable[[T], Result]) -> int:
     """Parse argv, do the work, say what came of it; return the exit code (DESIGN 8).
 
     Where NC_BACKUP_RESULT names a file, the result is written there as JSON: a built-in
     module that ends without one has not ended well.
     """
-    if sys.argv[1:] == ["--help-markdown"]:
-        print(options.table(declaration))
-        return 0
-    if "--help" in sys.argv[1:] or "-h" in sys.argv[1:]:
-        print(options.usage(Path(sys.argv[0]).name, declaration))
+    if _helped(declaration):
         return 0
     os_works.harden()
     os_works.catch_signals()

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":  # spawned by path: look from the root, not from this folder
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
 import logging
 import os
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from tools import filesystem_handling, options
+from tools import filesystem_handling, module, options
 from tools.errors import SourceError
 from tools.options import Paths, option
 
@@ -103,3 +108,7 @@ class SizeCalculation:
     def output(self) -> int:
         """The size in bytes."""
         return self._size
+
+
+if __name__ == "__main__":
+    sys.exit(module.describe(Options))
