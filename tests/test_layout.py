@@ -197,7 +197,7 @@ def test_spawned_from_anywhere(name: str, through: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", PLUGINS)
 def test_a_plugin_that_is_spawned_says_what_it_is(name: str) -> None:
     """Issue 11 E: one line and a hint, never a traceback."""
-    command = [sys.executable, ROOT / name, "--HOSTNAME", "x"]
+    command = [sys.executable, str(ROOT / name), "--HOSTNAME", "x"]
     done = subprocess.run(command, cwd="/", capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"error: {Path(name).name} is a plugin")
