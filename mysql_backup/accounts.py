@@ -1,32 +1,34 @@
-"""Accounts, roles and grants: of MySQL, whose dump program has no word for them, and back."""
+"""Accounts, roles, grants and what else a server shares between databases, of MySQL.
+
+MySQL's dump program has no word for them; that of MariaDB has.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from tools import plugin
 
 if TYPE_CHECKING:
-    from mysql_backup import instance
+    from mysql_backup import instance, statements
 else:
     instance = plugin.load("mysql_backup/instance.py")
+    statements = plugin.load("mysql_backup/statements.py")
 
 # A hash of caching_sha2_password has bytes that are no text (MySQL 8.0.17 and later).
-_HEX = "/*!80017 SET print_identified_with_as_hex = ON */; "
-_ACCOUNT = "`(?:[^`]|``)*`@`(?:[^`]|``)*`"
-_WORDS = r"(?:[^'`]|'(?:[^'\\]|\\.|'')*')*?"  # texts are passed over
-_DEFAULT = re.compile(
-    rf"(?P<who>CREATE USER {_ACCOUNT}{_WORDS}) DEFAULT ROLE (?P<roles>{_ACCOUNT}(?:,{_ACCOUNT})*)"
-)
-# How MariaDB's grants repeat the password, which would change that of an account that is there.
-_PASSWORD = re.compile(
-    rf"^(GRANT .* ON \*\.\* TO {_ACCOUNT}) IDENTIFIED (?:BY|VIA) {_WORDS}"
-    r"(?= REQUIRE | WITH (?:GRANT OPTION|MAX_)|;$)".encode(),
-    re.MULTILINE,
-)
+_HEX = "SET SESSION sql_mode = ''; /*!80017 SET print_identified_with_as_hex = ON */; "
 _ESCAPES = {"n": "\n", "t": "\t", "0": "\0"}
+# Columns of mysql.servers, and what CREATE SERVER calls them.
+_OPTIONS = {
+    "host": "HOST",
+    "db": "DATABASE",
+    "username": "USER",
+    "password": "PASSWORD",
+    "socket": "SOCKET",
+    "owner": "OWNER",
+}
 
 
 def shown(source: instance.Instance) -> Iterator[bytes]:
@@ -34,6 +36,7 @@ def shown(source: instance.Instance) -> Iterator[bytes]:
 
     An account that is there keeps its password. Raises SourceError.
     """
+    yield from extensions(source)
     every = source.names(
         "SELECT HEX(RTRIM(user)), HEX(RTRIM(host)) FROM mysql.user "
         "WHERE user NOT LIKE 'mysql.%' ORDER BY 1, 2"  # the server's own, which it has anyway
@@ -42,18 +45,73 @@ def shown(source: instance.Instance) -> Iterator[bytes]:
     roles = []
     for account in accounts:
         (made,) = _said(source, f"{_HEX}SHOW CREATE USER {account}")
-        if found := _DEFAULT.match(made):  # the role may not be there yet
-            roles.append(f"ALTER USER {account} DEFAULT ROLE {found['roles']}")
-            made = found["who"] + made[found.end() :]
-        yield _statement(made.replace("CREATE USER", "CREATE USER IF NOT EXISTS", 1))
+        user, role = _split(made)
+        if role:  # it may not be there yet
+            roles.append(f"ALTER USER {account} DEFAULT ROLE {role}")
+        yield _statement(user)
     for account in accounts:
         yield from map(_statement, _said(source, f"SHOW GRANTS FOR {account}"))
     yield from map(_statement, roles)
 
 
-def kept(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """A dump of accounts without what would change the password of one that is there."""
-    yield _PASSWORD.sub(rb"\1", b"".join(chunks))
+def _split(made: str) -> tuple[str, str]:
+    """CREATE USER IF NOT EXISTS without default roles, and these roles."""
+    data = made.encode("utf-8", "surrogateescape")
+    tokens = list(statements.tokens(data, statements.Mode()))
+    start = data[tokens[1].end :]
+    role = b""
+    for at, token in enumerate(tokens[:-2]):
+        if token.word == b"DEFAULT" and tokens[at + 1].word == b"ROLE":
+            last = _end_of_list(tokens, at + 2)
+            role = data[tokens[at + 2].start : tokens[last].end]
+            start = data[tokens[1].end : token.start] + data[tokens[last].end :].lstrip()
+            break
+    text = b"CREATE USER IF NOT EXISTS" + start
+    return text.decode("utf-8", "surrogateescape"), role.decode("utf-8", "surrogateescape")
+
+
+def _end_of_list(tokens: Sequence[statements.Token], at: int) -> int:
+    """Return the number of the last token of a list of accounts."""
+    listed = (statements.Kind.NAME, statements.Kind.MARK)
+    while at + 1 < len(tokens) and tokens[at + 1].kind in listed:
+        at += 1
+    return at
+
+
+def extensions(source: instance.Instance) -> Iterator[bytes]:
+    """Statements for plugins, which users may need, functions of libraries, and servers.
+
+    Not those of mariadb-dump: its INSTALL PLUGIN with --insert-ignore is no SQL (10.11).
+    """
+    yield _statement("SET NAMES utf8mb4")
+    yield _statement("SET SESSION sql_mode = ''")
+    yield from map(_statement, _extensions(source))
+
+
+def _extensions(source: instance.Instance) -> Iterator[str]:
+    for name, library in source.names("SELECT HEX(name), HEX(dl) FROM mysql.plugin ORDER BY 1"):
+        yield f"INSTALL PLUGIN {instance.quoted(name)} SONAME {_literal(library)}"
+    rows = source.names(
+        "SELECT HEX(name), HEX(CAST(ret AS CHAR)), HEX(dl), HEX(type) FROM mysql.func ORDER BY 1"
+    )
+    for name, number, library, kind in rows:
+        aggregate = "AGGREGATE " if kind == "aggregate" else ""
+        returned = {"0": "STRING", "1": "REAL", "2": "INTEGER"}.get(number, "DECIMAL")
+        made = f"CREATE {aggregate}FUNCTION {instance.quoted(name)} RETURNS {returned}"
+        yield f"{made} SONAME {_literal(library)}"
+    columns = ", ".join(f"HEX({name})" for name in ("server_name", "wrapper", *_OPTIONS))
+    asked = f"SELECT {columns}, HEX(CAST(port AS CHAR)) FROM mysql.servers"  # noqa: S608  (our own)
+    for name, wrapper, *values, port in source.names(asked):
+        given = zip(_OPTIONS.values(), values, strict=True)
+        options = [f"{key} {_literal(value)}" for key, value in given if value]
+        options.append(f"PORT {port or 0}")
+        made = f"CREATE SERVER {instance.quoted(name)} FOREIGN DATA WRAPPER"
+        yield f"{made} {instance.quoted(wrapper)} OPTIONS ({', '.join(options)})"
+
+
+def _literal(text: str) -> str:
+    """A text as a literal, under an sql_mode without NO_BACKSLASH_ESCAPES."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
 
 
 def _said(source: instance.Instance, sql: str) -> list[str]:
@@ -65,4 +123,4 @@ def _said(source: instance.Instance, sql: str) -> list[str]:
 
 
 def _statement(text: str) -> bytes:
-    return f"{text};\n".encode()
+    return f"{text};\n".encode("utf-8", "surrogateescape")

@@ -5,26 +5,37 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from tools import dump, plugin, process, stream
+from tools import dump, plugin, stream
 from tools.date_str_utils import count
 from tools.errors import BackupError, StoreError
 from tools.result import Result, Status
 
 if TYPE_CHECKING:
-    from mysql_backup import accounts, definers, instance, renamed, replay, views
+    from mysql_backup import (
+        alterations,
+        definers,
+        dump_reader,
+        instance,
+        loading,
+        renamed,
+        replay,
+        views,
+    )
 else:
-    accounts = plugin.load("mysql_backup/accounts.py")
+    alterations = plugin.load("mysql_backup/alterations.py")
     definers = plugin.load("mysql_backup/definers.py")
+    dump_reader = plugin.load("mysql_backup/dump_reader.py")
     instance = plugin.load("mysql_backup/instance.py")
+    loading = plugin.load("mysql_backup/loading.py")
     renamed = plugin.load("mysql_backup/renamed.py")
     replay = plugin.load("mysql_backup/replay.py")
     views = plugin.load("mysql_backup/views.py")
 
-# Errors of MySQL and MariaDB that name a missing database, table, column or routine.
-_ABSENT = re.compile(r"ERROR (?:1049|1054|1146|1305) ")
+# Errors that name a missing database, table, column or routine, or a view that lacks one.
+_ABSENT = re.compile(r"ERROR (?:1049|1054|1146|1305|1356) ")
 _NEEDS = "What views name, and definers, must be there: restore other databases and users too."
 _OWN = "triggers, routines, events and views are the restoring user's own: it may name no definers"
 
@@ -52,28 +63,30 @@ def database(  # noqa: PLR0913  (by name)
             f"the database {name} is not empty, and nothing is overwritten",
             "Name another one with --to-database, or say --overwrite.",
         )
+    measured = loading.Longest()
     warnings: tuple[str, ...] = ()
     with stream.closed(again()) as chunks:
         if old != name:
-            warnings = renamed.of_dump(chunks, old)
+            warnings = renamed.of_dump(measured.read(chunks), old)
         else:
-            stream.drained(chunks)
+            stream.drained(measured.read(chunks))
     if played is not None:
         played.refuse_name(name)
         played.refuse_damaged()
-    if not there:
-        target.rows(f"CREATE DATABASE {instance.quoted(name)}{_charset(facts)}")
-    try:
-        last, own = _filled(target, name, again)
+    made = _Goal(target, name, facts, there, measured.needed)
+    with _dropped_on_error(target, name, there=there):
+        try:
+            reader, own = made.fill(old, again)
+        except StoreError as error:
+            if not _ABSENT.search(error.hint):
+                raise
+            # a table's default may be a sequence of another database, which comes later
+            yield Result(Status.OK, f"it must wait for another database: {error.hint}")
+            reader, own = made.fill(old, again)
         loaded = _loaded(target, name, int(facts.get("size", "0")), (*warnings, *own))
-        if last.text or played:
+        if reader.views.every or played:
             yield loaded
-            loaded = _completed(target, name, last, played)
-    except BaseException:
-        if not there:
-            with contextlib.suppress(BackupError):
-                target.rows(f"DROP DATABASE {instance.quoted(name)}")
-        raise
+            loaded = yield from _completed(target, reader, played)
     lost = tuple(f"its definer {one} does not exist" for one in definers.missing(target, name))
     if not lost:
         return loaded
@@ -82,22 +95,56 @@ def database(  # noqa: PLR0913  (by name)
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class _Goal:
+    """A database that a dump is loaded into; needed: bytes of its longest statement."""
+
+    target: instance.Instance
+    name: str
+    facts: Mapping[str, str]
+    there: bool
+    needed: int
+
+    def fill(self, old: str, again: dump.Again) -> tuple[dump_reader.DumpReader, tuple[str, ...]]:
+        """Make it where it is missing, and load all but the views. Raises StoreError."""
+        with loading.room(self.target, self.needed):
+            if not self.there:
+                self.target.rows(f"DROP DATABASE IF EXISTS {instance.quoted(self.name)}")
+                self.target.rows(
+                    f"CREATE DATABASE {instance.quoted(self.name)}{_charset(self.facts)}"
+                )
+            reader = dump_reader.DumpReader(old, self.name, self.facts)
+            return _filled(self.target, reader, again)
+
+
+@contextlib.contextmanager
+def _dropped_on_error(target: instance.Instance, name: str, *, there: bool) -> Iterator[None]:
+    """Drop a database that was not there before where the block fails."""
+    try:
+        yield
+    except BaseException:
+        if not there:
+            with contextlib.suppress(BackupError):
+                target.rows(f"DROP DATABASE IF EXISTS {instance.quoted(name)}")
+        raise
+
+
 def _filled(
-    target: instance.Instance, name: str, again: dump.Again
-) -> tuple[views.Views, tuple[str, ...]]:
-    """Load all but the views; gives these, and a warning where definers could not be kept."""
-    last = views.Views()
+    target: instance.Instance, reader: dump_reader.DumpReader, again: dump.Again
+) -> tuple[dump_reader.DumpReader, tuple[str, ...]]:
+    """Load all but the views; gives these, and warnings of what came back altered."""
+    altered = alterations.Alterations()
     try:
         with stream.closed(again()) as chunks:
-            _load(target, last.withheld(chunks), name)
+            loaded = reader.read(chunks)
+            loading.load(target, loaded, reader.new, "--show-warnings", take=altered.take)
     except StoreError as error:
-        if definers.DENIED not in error.hint:
+        if reader.own or definers.DENIED not in error.hint:
             raise
-        last = views.Views()
-        with stream.closed(again()) as chunks:
-            _load(target, last.withheld(definers.stripped(chunks)), name)
-        return last, (_OWN,)
-    return last, ()
+        own = dump_reader.DumpReader(reader.old, reader.new, reader.facts, own=True)
+        reader, warnings = _filled(target, own, again)
+        return reader, (_OWN, *warnings)
+    return reader, altered.warnings()
 
 
 def _loaded(target: instance.Instance, name: str, size: int, warnings: tuple[str, ...]) -> Result:
@@ -112,38 +159,70 @@ def _loaded(target: instance.Instance, name: str, size: int, warnings: tuple[str
 
 
 def _completed(
-    target: instance.Instance, name: str, last: views.Views, played: replay.Replay | None
-) -> Result:
+    target: instance.Instance, reader: dump_reader.DumpReader, played: replay.Replay | None
+) -> dump.Steps:
     """Make the views and play the binary logs. Raises StoreError, RefusedError."""
     told: list[str] = []
     warnings: tuple[str, ...] = ()
     hint = ""
-    if last.text:
-        refused = _made(target, name, last, [last.text])
-        if any(why.startswith(definers.DENIED) for why in refused.values()):
-            refused = _made(target, name, last, definers.stripped([last.text]))
-            warnings = (_OWN,)
+    if every := reader.views.every:
+        was_own = reader.own
+        refused = yield from _views(target, reader)
+        warnings = (_OWN,) if reader.own and not was_own else ()
         warnings += tuple(f"the view {view} was refused: {why}" for view, why in refused.items())
-        made = len(last.names) - len(refused)
-        told.append(f"{made} of {count(len(last.names), 'view')}")
+        told.append(_of_views(every, refused))
         hint = _NEEDS if refused else ""
     if played:
-        logs = played.play(target, name)
-        number, rows = instance.counts(target, name)
+        logs = played.play(target, reader.new)
+        number, rows = instance.counts(target, reader.new)
         told.append(f"{logs} played: {count(number, 'table')}, {count(rows, 'row')} now")
         warnings += played.warnings()
     status = Status.INCOMPLETE if warnings else Status.OK
     return Result(status, ", ".join(told), hint, warnings=warnings)
 
 
-def _made(
-    target: instance.Instance, name: str, last: views.Views, chunks: Iterable[bytes]
-) -> dict[str, str]:
-    """Make views; those that were refused, and why."""
-    said: list[str] = []
-    _load(target, iter(chunks), name, "--force", notice=said.append)
-    refused: dict[str, str] = last.refused(said)
+def _of_views(every: Mapping[str, views.View], refused: Mapping[str, str]) -> str:
+    return f"{len(every) - len(refused)} of {count(len(every), 'view')}"
+
+
+def _views(
+    target: instance.Instance, reader: dump_reader.DumpReader
+) -> Generator[Result, None, dict[str, str]]:
+    """Make the views; gives those that were refused, and why.
+
+    What a view of another database lacks may be a view of this one: as long as any database
+    gets views, each is tried once more. Raises StoreError.
+    """
+    every = reader.views.every
+    refused = dict.fromkeys(every, "")
+    seen = -1
+    while refused and seen != views.made.number:
+        refused = _made(target, reader, refused)
+        seen = views.made.number
+        if not any(map(_ABSENT.match, refused.values())):
+            break
+        yield Result(Status.OK, f"{_of_views(every, refused)}; the others wait")
     return refused
+
+
+def _made(
+    target: instance.Instance, reader: dump_reader.DumpReader, wanted: Mapping[str, str]
+) -> dict[str, str]:
+    """Make views as long as some of them can be made; those that were refused, and why."""
+    refused = dict(wanted)
+    while refused:
+        said: list[str] = []
+        one_by_one = views.ordered(reader.views.every, refused)
+        script = views.Script(reader.head, one_by_one, own=reader.own)
+        loading.load(target, script.chunks(), reader.new, "--force", notice=said.append)
+        still: dict[str, str] = script.refused(said)
+        views.made.number += len(refused) - len(still)
+        denied = any(why.startswith(definers.DENIED) for why in still.values())
+        if len(still) == len(refused) and (reader.own or not denied):
+            return still
+        reader.own = reader.own or denied
+        refused = still
+    return {}
 
 
 def _charset(facts: Mapping[str, str]) -> str:
@@ -153,56 +232,3 @@ def _charset(facts: Mapping[str, str]) -> str:
         if facts.get(key, "").isidentifier():
             found += word + facts[key]
     return found
-
-
-def users(target: instance.Instance, again: dump.Again) -> dump.Steps:
-    """Users and grants; those that are there keep their passwords.
-
-    A grant on a table or routine that is not there is refused by the server: it is made once
-    more when the databases are there, and is a warning then. Raises StoreError where anything
-    else is refused; what can be made is made all the same.
-    """
-    instance.about(target)
-    with stream.closed(again()) as chunks:
-        stream.drained(chunks)
-    _granted(target, again)
-    ((number,),) = target.rows("SELECT COUNT(*) FROM mysql.user")
-    yield Result(Status.OK, f"{number} users and roles on the server now", items=1)
-    absent = _granted(target, again)
-    warnings = tuple(f"a grant was refused: {line}" for line in absent)
-    status = Status.INCOMPLETE if absent else Status.OK
-    told = f"all grants but {len(absent)}" if absent else "all grants"
-    return Result(status, told, warnings=warnings)
-
-
-def _granted(target: instance.Instance, again: dump.Again) -> list[str]:
-    """Make users and grants; what the server said of grants on what is not there."""
-    said: list[str] = []
-    with stream.closed(again()) as chunks:
-        _load(target, accounts.kept(chunks), "mysql", "--force", notice=said.append)
-    refused = [line for line in said if line.startswith("ERROR")]
-    absent = [line for line in refused if _ABSENT.match(line)]
-    if len(absent) < len(refused):
-        first, *rest = [line for line in refused if line not in absent]
-        raise StoreError(f"users and grants: {first}", "\n".join(rest))
-    return absent
-
-
-def _load(
-    target: instance.Instance,
-    chunks: Iterator[bytes],
-    name: str,
-    *more: str,
-    notice: Callable[[str], None] | None = None,
-) -> None:
-    words = ["--default-character-set=utf8mb4", "--binary-mode", f"--database={name}"]
-    env = instance.environment()
-    stream.drained(
-        process.output(
-            target.command(*words, *instance.ROOM, *more),
-            given=chunks,
-            env=env,
-            failure=StoreError,
-            notice=notice,
-        )
-    )

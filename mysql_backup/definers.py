@@ -2,35 +2,42 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from tools import plugin
 from tools.errors import SourceError
 
 if TYPE_CHECKING:
-    from mysql_backup import instance, renamed
+    from mysql_backup import instance, statements
 else:
     instance = plugin.load("mysql_backup/instance.py")
-    renamed = plugin.load("mysql_backup/renamed.py")
+    statements = plugin.load("mysql_backup/statements.py")
 
 # What a server says to a user who may not name another definer than itself.
 DENIED = "ERROR 1227 "
-_ACCOUNT = rb"`(?:[^`]|``)*`(?:@`(?:[^`]|``)*`)?"
-# As mysqldump writes it: before TRIGGER and EVENT, before PROCEDURE, on a view's own line.
-_DEFINER = re.compile(
-    rb"^((?:/\*!\d+ )?CREATE(?:\*/)? )?"
-    rb"(?:/\*!\d+ DEFINER=" + _ACCOUNT + rb" ?\*/ |(/\*!\d+ )?DEFINER=" + _ACCOUNT + rb" )"
-)
+_OBJECTS = frozenset((b"TRIGGER", b"EVENT", b"PROCEDURE", b"FUNCTION", b"PACKAGE", b"VIEW"))
 _KINDS = {"views": "table", "routines": "routine", "triggers": "trigger", "events": "event"}
 
 
-def stripped(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """A dump without definers: all in it belongs to whoever loads it."""
-    for line in renamed.lines(chunks):
-        yield _DEFINER.sub(rb"\1\2", line)
-        yield b"\n"
+def stripped(statement: statements.Statement) -> bytes:
+    """Return the text of a statement without the definer of the object that it creates."""
+    text: bytes = statement.text
+    if statement.words[:1] != (b"CREATE",):
+        return text
+    for at, token in enumerate(statement.tokens):
+        if token.word in _OBJECTS:
+            break
+        if token.word == b"DEFINER":
+            end = _account_end(statement.tokens, at + 2)
+            return text[: token.start] + text[end:].lstrip(b" ")
+    return text
+
+
+def _account_end(tokens: tuple[statements.Token, ...], at: int) -> int:
+    """Return where an account ends that begins with this token: user, or user@host."""
+    if at + 2 < len(tokens) and tokens[at + 1].text == b"@":
+        return tokens[at + 2].end
+    return tokens[at].end
 
 
 def missing(target: instance.Instance, name: str) -> tuple[str, ...]:

@@ -13,10 +13,13 @@ from tools.errors import RetryError, SourceError
 from tools.item import Ended, Item
 
 if TYPE_CHECKING:
-    from mysql_backup import accounts, instance
+    from mysql_backup import accounts, instance, loading, omissions, variables
 else:
     accounts = plugin.load("mysql_backup/accounts.py")
     instance = plugin.load("mysql_backup/instance.py")
+    loading = plugin.load("mysql_backup/loading.py")
+    omissions = plugin.load("mysql_backup/omissions.py")
+    variables = plugin.load("mysql_backup/variables.py")
 
 KIND = "mysql"
 USERS = "mysql-users"
@@ -49,6 +52,7 @@ class Dumps:
         self._what = what
         self.about = instance.about(source)
         self.tool = instance.version(program)
+        self.variables = variables.facts(source)
         left_out = {name.lower() for name in instance.SYSTEM}
         self.databases = [
             name
@@ -78,17 +82,18 @@ class Dumps:
 
     def facts(self) -> dict[str, str]:
         """What every item of this server says of it."""
-        return {"server": self.about.version, "tool": self.tool}
+        return {"server": self.about.version, "tool": self.tool, **self.variables}
 
     def _users(self) -> Iterator[bytes]:
         if self.about.is_mariadb and instance.is_mariadb(self.tool):
+            yield from accounts.extensions(self.source)
             yield from self.run(["--system=users", "--insert-ignore"], "users and grants")
             return
         yield from accounts.shown(self.source)
         yield MARK + b"\n"
 
     def _ended_users(self) -> Ended:
-        return Ended(self.warnings(), facts=self.facts())
+        return Ended(self.warnings(), (omissions.SYSTEM,), self.facts())
 
     def run(self, more: Sequence[str], what: str) -> Iterator[bytes]:
         """The output of the dump program; raises at its end where it is not whole."""
@@ -146,40 +151,78 @@ class _Database:
         self._warnings: tuple[str, ...] = ()
 
     def read(self) -> Iterator[bytes]:
-        """The dump: first the structure of tables without rows, then all else."""
+        """The dump: first what needs a run of its own, then all else."""
         tables = self._dumps.tables(self._name)
-        what = self._dumps.what
+        source, what = self._dumps.source, self._dumps.what
+        lacks = omissions.of(source, self._name, tables.versioned)
         named = (*tables.every, *tables.others)
-        without = list(instance.matching(named, self._name, what.exclude_table))
+        excluded = list(instance.matching(named, self._name, what.exclude_table))
+        without = [*excluded, *(name for name in lacks.broken if name not in excluded)]
         empty = [
             name
             for name in instance.matching(tables.every, self._name, what.schema_only)
             if name not in without
         ]
-        unsafe = [name for name in tables.unsafe if name not in (*without, *empty)]
+        left = (*without, *empty)
+        unsafe = [name for name in tables.unsafe if name not in left]
         self._facts = {
             **self._dumps.facts(),
             **self._dumps.executed(),
             "charset": tables.charset,
             "collation": tables.collation,
             "consistency": "locked" if unsafe else "single transaction",
+            "excluded": " ".join(excluded),
+            "schema_only": " ".join(empty),
         }
-        self._warnings = self._hidden()
-        self._notes = [f"locked while it is dumped: {', '.join(unsafe)}"] if unsafe else []
-        if without:
-            self._facts["excluded"] = " ".join(without)
+        floats = {name: some for name, some in lacks.floats.items() if name not in left}
+        self._warnings = (
+            *self._hidden(),
+            *lacks.warnings((*excluded, *empty)),
+            *omissions.rounded(source, self._name, floats),
+        )
+        self._notes = [*lacks.notes(left)]
+        if unsafe:
+            self._notes.append(f"locked while it is dumped: {', '.join(unsafe)}")
+        measured = loading.Longest()
+        yield from measured.read(self._dumped(tables, lacks, left, empty, unsafe=bool(unsafe)))
+        self._judge(measured.needed)
+
+    def _dumped(
+        self,
+        tables: instance.Tables,
+        lacks: omissions.Omissions,
+        left: Sequence[str],
+        empty: Sequence[str],
+        *,
+        unsafe: bool,
+    ) -> Iterator[bytes]:
+        """What the dump program gives, one run after the other."""
         if empty:
-            self._facts["schema_only"] = " ".join(empty)
             plain = ["--no-data", "--triggers", "--default-character-set=utf8mb4"]
             yield from self._dumps.run([*plain, "--", self._name, *empty], self._name)
-        history = [name for name in tables.versioned if name not in (*without, *empty)]
-        words = [*self._words(unsafe=bool(unsafe)), *self._history(history)]
-        words += [f"--ignore-table={self._name}.{name}" for name in (*without, *empty)]
+        history = [name for name in tables.versioned if name not in (*left, *lacks.precise)]
+        alone = [name for name in lacks.precise if name not in left] if history else []
+        if alone:  # the program dumps no history beside them
+            self._notes.append(f"dumped in a transaction of their own: {', '.join(alone)}")
+            rows = self._rows(unsafe=unsafe)
+            yield from self._dumps.run([*rows, "--", self._name, *alone], self._name)
+        words = [*self._words(unsafe=unsafe), *self._history(history)]
+        words += [f"--ignore-table={self._name}.{name}" for name in (*left, *alone)]
         chunks = self._dumps.run([*words, "--", self._name], self._name)
         head, whole = dump.beginning(chunks, _HEAD)
         if found := _POSITION.search(head):
             self._facts.update(self._dumps.position(found[1].decode(), found[2].decode()))
         yield from whole
+
+    def _judge(self, needed: int) -> None:
+        """A warning where the server that has a row would not take it back."""
+        self._facts["longest_statement"] = str(needed)
+        limit = loading.limit(self._dumps.source)
+        if needed > limit:
+            self._warnings += (
+                f"max_allowed_packet of the server is {limit}, and a row of {self._name} needs "
+                f"{needed} bytes as SQL: only an administrator, who may raise it, can restore it",
+            )
 
     def _hidden(self) -> tuple[str, ...]:
         """A warning of events that the server does not let anybody dump."""
@@ -199,9 +242,18 @@ class _Database:
         self._warnings += (f"the history of {', '.join(versioned)} cannot be dumped by {tool}",)
         return []
 
+    def _rows(self, *, unsafe: bool) -> list[str]:
+        """The words for tables and their rows, whatever else is dumped."""
+        return [
+            "--lock-tables" if unsafe else "--single-transaction",
+            *instance.ROOM,
+            "--skip-add-locks",  # a default that names a sequence needs another table meanwhile
+            *("--quick", "--triggers", "--hex-blob", "--default-character-set=utf8mb4"),
+        ]
+
     def _words(self, *, unsafe: bool) -> list[str]:
         about, tool = self._dumps.about, self._dumps.tool
-        words = ["--lock-tables" if unsafe else "--single-transaction"]
+        words = [*self._rows(unsafe=unsafe), "--routines"]
         old = instance.is_mariadb(tool) or instance.of_tool(tool) < _RENAMED
         if about.binlog:
             # without a single transaction, this locks all tables of the server
@@ -212,13 +264,7 @@ class _Database:
             foreign = about.is_mariadb or instance.major(about.version) < (8, 0)
             if foreign and instance.of_tool(tool) >= (8, 0):
                 words.append("--skip-column-statistics")
-        return [
-            *words,
-            *instance.ROOM,
-            *(["--events"] if about.events else []),
-            *("--quick", "--routines", "--triggers", "--hex-blob"),
-            "--default-character-set=utf8mb4",
-        ]
+        return [*words, *(["--events"] if about.events else [])]
 
     def ended(self) -> Ended:
         """What is worth knowing of the dump."""

@@ -29,11 +29,12 @@ from tools.result import Result
 from tools.servers import Configured
 
 if TYPE_CHECKING:
-    from mysql_backup import back, binlogs, dumps, instance, ports, replay
+    from mysql_backup import back, binlogs, dumps, grants, instance, ports, replay
 else:
     back = plugin.load("mysql_backup/back.py")
     binlogs = plugin.load("mysql_backup/binlogs.py")
     dumps = plugin.load("mysql_backup/dumps.py")
+    grants = plugin.load("mysql_backup/grants.py")
     instance = plugin.load("mysql_backup/instance.py")
     ports = plugin.load("mysql_backup/ports.py")
     replay = plugin.load("mysql_backup/replay.py")
@@ -171,7 +172,7 @@ def into(item: manifest.Item, again: dump.Again, server: dump.Server) -> dump.St
     target = instance.Instance(client, server.credentials, server.port, server.host, server.user)
     steps: dump.Steps
     if item.kind == dumps.USERS:
-        steps = back.users(target, again)
+        steps = grants.users(target, again)
         return (yield from steps)
     old = item.name.partition("/")[2]
     name = server.database or old

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
@@ -9,11 +10,11 @@ from typing import TYPE_CHECKING
 from tools import plugin
 
 if TYPE_CHECKING:
-    from mysql_backup import instance
+    from mysql_backup import instance, statements
 else:
     instance = plugin.load("mysql_backup/instance.py")
+    statements = plugin.load("mysql_backup/statements.py")
 
-_EACH_ROW = re.compile(rb"\bFOR\s+EACH\s+ROW\b", re.IGNORECASE)
 _SHOWN = 120  # bytes of a statement that are shown
 _WARNINGS = 5  # statements that are named
 _HINT = (
@@ -41,30 +42,62 @@ def of_dump(chunks: Iterable[bytes], old: str) -> tuple[str, ...]:
 
     Reads all of it. Raises RefusedError where a trigger would be made there.
     """
-    named, spaced = _qualified(old, ""), _qualified(old, r"\s*")
+    named = _qualified(old)
     found = []
-    head = b""  # of a trigger: MariaDB keeps it as it was given
-    for line in lines(chunks):
-        text = line
-        if head or (line.startswith(b"/*!50003 CREATE*/") and b" TRIGGER " in line):
-            head += line + b"\n"
-            if not (end := _EACH_ROW.search(head)):
-                continue
-            if spaced.search(head[: end.start()]):
-                what = f"a trigger names the database {old} itself: {_shown(head)}"
-                raise instance.RefusedError(what, _HINT)
-            head, text = b"", head[end.end() :]
-        if not text.startswith((b"INSERT INTO", b"--")) and named.search(text):
+    for statement in statements.Reader().read(chunks):
+        if statement.is_data or statement.command or not statement.words:
+            continue
+        if b"TRIGGER" in statement.words:
+            _refuse_trigger(statement, old)
+        text = _moved(statement, old, "")[statement.start :]
+        if place := named.search(text):
+            line = text[text.rfind(b"\n", 0, place.start()) + 1 :].partition(b"\n")[0]
             found.append(f"it still names the database {old}: {_shown(line)}")
     more = len(found) - _WARNINGS
-    return (*found[:_WARNINGS], *([f"{more} lines more name {old}"] if more > 0 else []))
+    return (*found[:_WARNINGS], *([f"{more} statements more name {old}"] if more > 0 else []))
 
 
-def _qualified(old: str, space: str) -> re.Pattern[bytes]:
-    """The database's name before a point; a comment may have one before a point and a space."""
+def moved(statement: statements.Statement, old: str, new: str) -> bytes:
+    """Return the text of a statement; a table's defaults take sequences of the new database.
+
+    SHOW CREATE TABLE writes nextval(`old`.`sequence`) in full, also for its own database.
+    """
+    return _moved(statement, old, f"`{new.replace('`', '``')}`.")
+
+
+def _moved(statement: statements.Statement, old: str, new: str) -> bytes:
+    text: bytes = statement.text
+    if statement.words[:2] != (b"CREATE", b"TABLE"):
+        return text
+    name = old.encode("utf-8", "surrogateescape")
+    parts, at = [], 0
+    for token, dot in itertools.pairwise(statement.tokens):
+        if token.kind is statements.Kind.NAME and token.name == name and dot.text == b".":
+            parts += [text[at : token.start], new.encode("utf-8", "surrogateescape")]
+            at = dot.end
+    return b"".join((*parts, text[at:]))
+
+
+def _refuse_trigger(statement: statements.Statement, old: str) -> None:
+    """MariaDB keeps a trigger as it was given: with the database's name, perhaps."""
+    if statement.words[:1] != (b"CREATE",):
+        return
+    each = (at for at, token in enumerate(statement.tokens) if token.word == b"EACH")
+    head = statement.tokens[: next(each, None)]
+    name = old.encode("utf-8", "surrogateescape").lower()
+    for token, dot in itertools.pairwise(head):
+        if token.name.lower() == name and dot.text == b".":
+            text = statement.text[statement.start :]
+            raise instance.RefusedError(
+                f"a trigger names the database {old} itself: {_shown(text)}", _HINT
+            )
+
+
+def _qualified(old: str) -> re.Pattern[bytes]:
+    """The database's name before a point, also within strings: they may be statements."""
     name = re.escape(old.replace("`", "``"))
-    text = rf"(?:`{name}`|(?<![\w`.'@]){name}){space}\.{space}[`\w]"
-    return re.compile(text.encode(), re.IGNORECASE)
+    text = rf"(?:`{name}`|(?<![\w`.'@]){name})\.[`\w]"
+    return re.compile(text.encode("utf-8", "surrogateescape"), re.IGNORECASE)
 
 
 def _shown(line: bytes) -> str:

@@ -1,68 +1,155 @@
-"""The views of a dump: they come last in it, and wait until all that they name is there."""
+"""The views of a dump: made when all that they name is there, each after those it stands on."""
 
 from __future__ import annotations
 
 import bisect
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from tools import plugin
 from tools.errors import StoreError
 
-_FIRST = b"\n-- Final view structure for view "
-_VIEW = re.compile(rb"^-- Final view structure for view `((?:[^`]|``)+)`$", re.MULTILINE)
-# What gives the session its old settings back: a session of its own has none.
-_OLD = re.compile(rb"^/\*M?!\d+ SET \w+\s*=\s*@OLD_\w+ \*/;$", re.MULTILINE)
+if TYPE_CHECKING:
+    from mysql_backup import definers, statements
+else:
+    definers = plugin.load("mysql_backup/definers.py")
+    statements = plugin.load("mysql_backup/statements.py")
+
+_VERSION = re.compile(rb"/\*M?!50001$")  # mysqldump puts all that belongs to a view in it
 _ERROR = re.compile(r"ERROR (?P<number>\d+) .*?at line (?P<line>\d+)")
 _CLIENT = range(2000, 3000)  # errors of the client: the server is gone, say
 
 
+@dataclass
+class Made:
+    """How many views were made by this process, in all databases."""
+
+    number: int = 0
+
+
+made = Made()
+
+
+@dataclass(frozen=True)
+class View:
+    """A view, and the settings of the session in which it is made.
+
+    names: all names in its definition; some may be those of other views
+    """
+
+    name: str
+    settings: bytes
+    statement: statements.Statement
+    names: frozenset[str]
+
+    def text(self, *, own: bool) -> bytes:
+        """The statements that make it; own: it belongs to whoever makes it."""
+        text = definers.stripped(self.statement) if own else self.statement.text
+        return self.settings + text.lstrip() + b";\n"
+
+
 class Views:
-    """What a dump says of its views at the end; stand-ins for them are in the rest of it."""
+    """Takes the views out of a dump's statements."""
 
     def __init__(self) -> None:
-        self.text = b""
+        self.every: dict[str, View] = {}
+        self._settings: list[bytes] = []
 
-    def withheld(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
-        """All of a dump but its views, which are kept."""
-        left = iter(chunks)
-        tail = b""
-        for chunk in left:
-            block = tail + chunk
-            at = block.find(_FIRST) + 1
-            if at:
-                yield block[:at]
-                self.text = _OLD.sub(b"", b"".join((block[at:], *left)))
-                return
-            cut = max(0, len(block) - len(_FIRST))
-            yield block[:cut]
-            tail = block[cut:]
-        yield tail
+    def take(self, statement: statements.Statement) -> bool:
+        """Whether a statement belongs to a view, and is kept back.
 
-    @property
-    def names(self) -> list[str]:
-        """What the views are called."""
-        return [name for _, name in self._places()]
+        A stand-in is dropped: what is made on it would keep its properties. DROP is not kept
+        back: it makes room for the view.
+        """
+        if statement.is_data or statement.command or not _is_of_view(statement):
+            return False
+        match statement.words[:2]:
+            case (b"SET", b"CHARACTER_SET_CLIENT" | b"CHARACTER_SET_RESULTS"):
+                self._set(statement)
+            case (b"SET", b"COLLATION_CONNECTION"):
+                self._set(statement)
+            case (b"CREATE", b"VIEW" | b"TABLE"):
+                pass
+            case (b"CREATE", _):
+                self._keep(statement)
+            case (b"SET", _):
+                pass
+            case _:
+                return False
+        return True
 
-    def _places(self) -> Iterator[tuple[int, str]]:
-        """The line at which each view begins, counted from 1, and its name."""
-        line, at = 1, 0
-        for found in _VIEW.finditer(self.text):
-            line += self.text.count(b"\n", at, found.start())
-            at = found.start()
-            name = found[1].replace(b"``", b"`").replace(b"\n-- ", b"\n")
-            yield line, name.decode("utf-8", "replace")
+    def _set(self, statement: statements.Statement) -> None:
+        """Keep a setting; one that a variable of the session gives back is of no use later."""
+        if all(token.text != b"@" for token in statement.tokens):
+            self._settings.append(statement.text[statement.start :] + b";\n")
+
+    def _keep(self, statement: statements.Statement) -> None:
+        tokens = iter(statement.tokens)
+        for token in tokens:
+            if token.word == b"VIEW":
+                break
+        name = next(tokens).name.decode("utf-8", "surrogateescape")
+        names = {token.name.decode("utf-8", "surrogateescape") for token in tokens if token.name}
+        self.every[name] = View(name, b"".join(self._settings), statement, frozenset(names))
+        self._settings = []
+
+
+def _is_of_view(statement: statements.Statement) -> bool:
+    first = statement.tokens[:1]
+    return bool(first and _VERSION.match(first[0].text))
+
+
+def ordered(views: Mapping[str, View], wanted: Collection[str]) -> list[View]:
+    """Return the wanted views, each after those that its definition may name."""
+    done: dict[str, View] = {}
+    for name in wanted:
+        stack = [(name, iter(sorted(views[name].names)))]
+        seen = {name}
+        while stack:
+            top, names = stack[-1]
+            below = next((one for one in names if one in wanted and one not in seen), None)
+            if below is None:
+                done.setdefault(top, views[top])
+                stack.pop()
+            elif below not in done:
+                seen.add(below)
+                stack.append((below, iter(sorted(views[below].names))))
+    return list(done.values())
+
+
+class Script:
+    """The statements that make some views, and what the client's errors mean for them."""
+
+    def __init__(self, head: bytes, views: Iterable[View], *, own: bool) -> None:
+        self._lines: list[int] = []
+        self._names: list[str] = []
+        self._parts = [head]
+        line = 1 + head.count(b"\n")
+        for view in views:
+            text = view.text(own=own)
+            self._lines.append(line)
+            self._names.append(view.name)
+            self._parts.append(text)
+            line += text.count(b"\n")
+
+    def chunks(self) -> Iterator[bytes]:
+        """What the client is given."""
+        yield b"".join(self._parts)
 
     def refused(self, said: Iterable[str]) -> dict[str, str]:
-        """Which views a client could not make, and why, from all that it said.
+        """Return which views a client could not make, and why, from all that it said.
 
         Raises StoreError where it says an error of its own: the server is gone, say.
         """
-        places = list(self._places())
         why: dict[str, str] = {}
         for error in (line for line in said if line.startswith("ERROR")):
             found = _ERROR.match(error)
-            if not places or found is None or int(found["number"]) in _CLIENT:
+            if found is None or int(found["number"]) in _CLIENT:
                 raise StoreError("the views could not be made", error)
-            last = bisect.bisect(places, int(found["line"]), key=lambda place: place[0]) - 1
-            why.setdefault(places[last][1], error)
+            last = bisect.bisect(self._lines, int(found["line"])) - 1
+            if last < 0:
+                raise StoreError("the views could not be made", error)
+            why.setdefault(self._names[last], error)
         return why

@@ -267,11 +267,12 @@ def _by_server(items: Sequence[Item]) -> Iterator[tuple[str, list[Item]]]:
 def _served(drill: _Drill, kind: str, items: Sequence[Item], folder: Path) -> None:
     """Items of one server into a throwaway one; each is asked what must be true of it."""
     top = drill.options.server_folder or (_ROOTS if os_works.is_root() else folder)
+    facts = [item.facts for item in items]
     try:
         with (
             tempfile.TemporaryDirectory(prefix="nc-drill-", dir=top) as data,
             tempfile.TemporaryDirectory(prefix="nc-drill-") as sockets,
-            throwaway.started(kind, Path(data), Path(sockets)) as running,
+            throwaway.started(kind, Path(data), Path(sockets), facts) as running,
         ):
             for item in drill.restore(items, *running.restore):
                 _asserted(drill, running, item)

@@ -7,12 +7,18 @@ import os
 import pwd
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tools import os_works, process, stream
+from tools import os_works, plugin, process, stream
 from tools.errors import BackupError, ConfigError
+
+if TYPE_CHECKING:
+    from mysql_backup import variables
+else:
+    variables = plugin.load("mysql_backup/variables.py")
 
 _PATIENCE = 120.0  # seconds that a server may need to start
 _PLACES = ("/usr/sbin", "/usr/local/sbin", "/usr/local/pgsql/bin", "/usr/local/bin", "/opt/bin")
@@ -41,16 +47,20 @@ class Throwaway:
 
 
 @contextlib.contextmanager
-def started(kind: str, folder: Path, sockets: Path) -> Iterator[Throwaway]:
+def started(
+    kind: str, folder: Path, sockets: Path, facts: Sequence[Mapping[str, str]] = ()
+) -> Iterator[Throwaway]:
     """A server for items of this kind, and its end. Raises BackupError.
 
     folder: for its data. sockets: a folder with a short name (a socket's has 107 bytes).
+    facts: what the manifest says of the items: a server of MariaDB or MySQL gets the settings
+    of theirs, since what a better one takes proves nothing.
     """
     user = _user(("mysql",) if kind.startswith("mysql") else ("postgres",))
     for place in (folder, sockets):
         _give(place, user)
     if kind.startswith("mysql"):
-        with _mysql(folder, sockets, user) as found:
+        with _mysql(folder, sockets, user, facts) as found:
             yield found
     else:
         with _postgres(folder, sockets, user) as found:
@@ -58,7 +68,9 @@ def started(kind: str, folder: Path, sockets: Path) -> Iterator[Throwaway]:
 
 
 @contextlib.contextmanager
-def _mysql(folder: Path, sockets: Path, user: str) -> Iterator[Throwaway]:
+def _mysql(
+    folder: Path, sockets: Path, user: str, facts: Sequence[Mapping[str, str]]
+) -> Iterator[Throwaway]:
     data, socket = folder / "data", sockets / "s"
     for place in (data, folder / "temporary"):
         place.mkdir(mode=0o700)
@@ -71,11 +83,12 @@ def _mysql(folder: Path, sockets: Path, user: str) -> Iterator[Throwaway]:
         more = []
     else:
         make, more = [*server, "--initialize-insecure"], ["--mysqlx=OFF"]
+    make += variables.words(facts, install=True)
     stream.drained(process.output(_as(user, make), env=env, folder=folder))
     serve = [*server, f"--socket={socket}", f"--tmpdir={folder / 'temporary'}", *more]
     serve += ["--skip-networking", "--skip-log-bin", "--event-scheduler=OFF"]
-    serve += ["--innodb-flush-log-at-trx-commit=0", "--max-allowed-packet=1G"]
-    serve += ["--performance-schema=OFF"]
+    serve += ["--innodb-flush-log-at-trx-commit=0", "--performance-schema=OFF"]
+    serve += variables.words(facts, install=False)
     login = sockets / "login.cnf"
     login.touch(0o600)
     login.write_text(f"[client]\nuser=root\nsocket={socket}\n", encoding="utf-8")

@@ -10,11 +10,12 @@ from tools import plugin
 
 renamed = plugin.load("mysql_backup/renamed.py")
 instance = plugin.load("mysql_backup/instance.py")
+statements = plugin.load("mysql_backup/statements.py")
 MADE = "/*!50003 CREATE*/ /*!50017 DEFINER=`shop`@`localhost`*/ /*!50003 TRIGGER"
 
 
 def found(lines: Sequence[str], old: str = "shop") -> tuple[str, ...]:
-    data = "\n".join(lines).encode()
+    data = "".join(f"{line};\n" for line in lines).encode()
     said: set[tuple[str, ...]] = set()
     for size in (1, 3, 1 << 20):
         said.add(renamed.of_dump((data[at : at + size] for at in range(0, len(data), size)), old))
@@ -57,7 +58,8 @@ def test_what_names_it(line: str) -> None:
     "lines",
     [
         [f"{MADE} shop.g AFTER INSERT ON t FOR EACH ROW SET @a=1"],
-        [f"{MADE} g AFTER INSERT", "ON `Shop` . t", "FOR EACH", "ROW SET @a=1"],
+        [f"{MADE} g AFTER INSERT\nON `Shop` . t\nFOR EACH\nROW SET @a=1"],
+        [f"{MADE} g AFTER INSERT ON /* a */ shop/* b */.t FOR EACH ROW SET @a=1"],
     ],
 )
 def test_a_trigger_that_would_be_made_there(lines: Sequence[str]) -> None:
@@ -66,9 +68,17 @@ def test_a_trigger_that_would_be_made_there(lines: Sequence[str]) -> None:
 
 
 def test_many_are_counted() -> None:
-    assert found(["SELECT 1 FROM shop.t"] * 9)[-1] == "4 lines more name shop"
+    assert found(["SELECT 1 FROM shop.t"] * 9)[-1] == "4 statements more name shop"
 
 
 def test_odd_names() -> None:
     assert found(["SELECT * FROM `a``b$`.t"], "a`b$")
     assert not found(["SELECT * FROM `a``b$c`.t"], "a`b$")
+
+
+def test_a_table_takes_sequences_of_the_new_database() -> None:
+    """Issue 11 B (DEFAULT NEXTVAL): what SHOW CREATE TABLE names in full is the table's own."""
+    made = "CREATE TABLE `shop` (`shop` int DEFAULT nextval(`shop`.`s`) COMMENT '`shop`.`s`')"
+    (statement, *_) = statements.Reader().read([f"{made};".encode()])
+    wanted = made.replace("nextval(`shop`.", "nextval(`b``k`.")
+    assert renamed.moved(statement, "shop", "b`k") == wanted.encode()

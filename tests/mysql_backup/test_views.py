@@ -11,6 +11,7 @@ from tests.system import System
 from tools import plugin
 from tools.errors import StoreError
 
+dump_reader = plugin.load("mysql_backup/dump_reader.py")
 views = plugin.load("mysql_backup/views.py")
 CROSSING = """\
 CREATE DATABASE a; CREATE DATABASE b;
@@ -104,44 +105,101 @@ def test_a_database_that_waits_is_dropped_where_its_end_fails(
     assert "shop" not in databases(server)
 
 
+@pytest.mark.needs("mariadbd", "mariadb-dump")
+@pytest.mark.fault("views over views of later names", "all can be updated as before")
+def test_views_that_can_be_updated(system: System, server: MariaDB) -> None:
+    """Issue 11 B (view order): a view over a stand-in could never be updated again."""
+    server.sql(
+        "CREATE DATABASE a; CREATE DATABASE b; CREATE DATABASE c;"
+        "CREATE TABLE a.t (id INT PRIMARY KEY, x INT); INSERT INTO a.t VALUES (1, 1);"
+        "CREATE VIEW c.z AS SELECT * FROM a.t; CREATE VIEW b.m AS SELECT * FROM c.z;"
+        "CREATE VIEW a.z AS SELECT * FROM b.m; CREATE VIEW a.m AS SELECT * FROM a.z WHERE x > 0;"
+        "CREATE VIEW a.a AS SELECT * FROM a.m WHERE x > 0 WITH CHECK OPTION"
+    )
+    asked = "SELECT table_schema, table_name, is_updatable, check_option, view_definition "
+    asked += "FROM information_schema.views WHERE table_schema IN ('a', 'b', 'c') ORDER BY 1, 2"
+    before = server.sql(asked)
+    assert before.count("YES") == 5
+    configure(system, server)
+    assert system.result()["exit_code"] == 0
+    server.sql("DROP DATABASE a; DROP DATABASE b; DROP DATABASE c")
+    system.restore("--restore", "latest", *to(server))
+    assert server.sql(asked) == before
+    server.sql("UPDATE a.a SET x = 7")
+
+
+@pytest.mark.needs("mariadbd", "mariadb-dump")
+@pytest.mark.fault("a server whose global sql_mode reads SQL otherwise", "objects are as before")
+@pytest.mark.parametrize("mode", ["NO_BACKSLASH_ESCAPES,ANSI_QUOTES", "ORACLE"])
+def test_under_another_global_sql_mode(system: System, server: MariaDB, mode: str) -> None:
+    """Issue 11 B (settings of the session): views are made under those of the dump."""
+    server.sql("CREATE DATABASE shop")
+    server.sql(
+        r"CREATE TABLE t (a TEXT); INSERT INTO t VALUES ('c:\\x'), ('it\'s 12');"
+        r"CREATE VIEW v AS SELECT a, a RLIKE '\\d+' AS n, 'c:\\tmp' AS p FROM t;"
+        """CREATE VIEW odd AS SELECT 'it''s; -- no' AS `q"`, "it's" || 'x' AS `z`""",
+        "shop",
+    )
+    asked = 'SELECT HEX(a), n, HEX(p) FROM v; SELECT HEX(`q"`), z FROM odd'
+    before = server.sql(asked, "shop")
+    configure(system, server)
+    assert system.result()["exit_code"] == 0
+    server.sql(f"DROP DATABASE shop; SET GLOBAL sql_mode = '{mode}'")
+    system.restore("--restore", "latest", "--item", "shop", *to(server))
+    assert server.sql(asked, "shop") == before
+
+
 DUMP = b"""\
--- head
+/*!40101 SET NAMES utf8mb4 */;
+/*!40101 SET @OLD_SQL_MODE=@@SQL_MODE, SQL_MODE='NO_AUTO_VALUE_ON_ZERO' */;
+DROP TABLE IF EXISTS `v`;
+/*!50001 DROP VIEW IF EXISTS `v`*/;
+/*!50001 CREATE VIEW `v` AS SELECT
+ 1 AS `a` */;
 INSERT INTO `t` VALUES ('\\n-- Final view structure for view `t`');
 --
 -- Final view structure for view `v`
 --
 
 /*!50001 DROP VIEW IF EXISTS `v`*/;
-/*!50001 VIEW `v` AS select 1 */;
+/*!50001 SET @saved_cs_client          = @@character_set_client */;
+/*!50001 SET character_set_client      = latin1 */;
+/*!50001 CREATE ALGORITHM=UNDEFINED */
+/*!50013 DEFINER=`a`@`%` SQL SECURITY DEFINER */
+/*!50001 VIEW `v` AS select `w ``2`.`x` from `w ``2` */;
 /*!50001 SET character_set_client      = @saved_cs_client */;
---
--- Final view structure for view `w
--- ``2`
---
-
+/*!50001 CREATE ALGORITHM=UNDEFINED */
 /*!50001 VIEW `w ``2` AS select 1 */;
 /*!40103 SET TIME_ZONE=@OLD_TIME_ZONE */;
-/*M!100616 SET NOTE_VERBOSITY=@OLD_NOTE_VERBOSITY */;
 -- Dump completed
 """
 
 
 @pytest.mark.parametrize("size", [1, 7, 40, 1 << 20])
-def test_they_are_withheld(size: int) -> None:
-    found = views.Views()
-    head = found.withheld(DUMP[at : at + size] for at in range(0, len(DUMP), size))
-    assert b"".join(head) == DUMP[: DUMP.index(b"-- Final view structure for view `v`")]
-    assert found.names == ["v", "w\n`2"]
-    assert b"@saved" in found.text
-    assert b"@OLD" not in found.text
-    first, second = (f"ERROR 1146 (42S02) at line {line}: No" for line in (5, 12))
-    assert found.refused(["a note", first, first]) == {"v": first}
-    assert found.refused([first, second]) == {"v": first, "w\n`2": second}
+def test_they_are_kept_back(size: int) -> None:
+    reader = dump_reader.DumpReader("shop", "shop", {})
+    rest = b"".join(reader.read(DUMP[at : at + size] for at in range(0, len(DUMP), size)))
+    assert b"VIEW `v` AS" not in rest
+    assert b"Final view structure for view `t`" in rest
+    assert b"TIME_ZONE=@OLD" in rest
+    assert reader.head.startswith(b"/*!40101 SET NAMES utf8mb4 */;\n/*!40101 SET @OLD_SQL_MODE")
+    every = reader.views.every
+    assert [one.name for one in views.ordered(every, every)] == ["w `2", "v"]
+    text = every["v"].text(own=True)
+    assert text.startswith(b"/*!50001 SET character_set_client      = latin1 */;\n")
+    assert b"DEFINER=" not in text
+    assert b"@saved" not in text
+
+
+def test_what_a_client_refused() -> None:
+    reader = dump_reader.DumpReader("shop", "shop", {})
+    list(reader.read([DUMP]))
+    every = views.ordered(reader.views.every, reader.views.every)
+    script = views.Script(b"SET NAMES utf8mb4;\n", every, own=False)
+    lines = b"".join(script.chunks()).split(b"\n")
+    at = [number for number, line in enumerate(lines, 1) if b"CREATE ALGORITHM" in line]
+    first, second = (f"ERROR 1146 (42S02) at line {line}: No" for line in at)
+    assert script.refused(["a note", first, first]) == {"w `2": first}
+    assert script.refused([first, second]) == {"w `2": first, "v": second}
     with pytest.raises(StoreError, match="the views could not be made"):
-        found.refused(["ERROR 2013 (HY000) at line 5: Lost connection to server during query"])
-
-
-def test_a_dump_without_them() -> None:
-    found = views.Views()
-    assert b"".join(found.withheld([b"one", b"two"])) == b"onetwo"
-    assert found.names == []
+        script.refused(["ERROR 2013 (HY000) at line 5: Lost connection to server during query"])

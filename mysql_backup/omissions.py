@@ -1,0 +1,116 @@
+"""What a dump of a database lacks, or cannot hold as it is: said in each run."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tools import plugin
+from tools.errors import SourceError
+
+if TYPE_CHECKING:
+    from mysql_backup import instance
+else:
+    instance = plugin.load("mysql_backup/instance.py")
+
+# Engines whose rows the dump programs leave out (mysqldump.c, check_if_ignore_table).
+_REMOTE = ("FEDERATED", "SPIDER", "VP")  # rows of another server, which has its own backup
+_OUTSIDE = ("CONNECT", "OQGRAPH")
+SYSTEM = (
+    "of the system databases only users, roles, grants, plugins, functions of libraries (UDF) and "
+    "servers of other tables are dumped: not time zones, statistics, logs, settings of replication"
+)
+
+
+@dataclass(frozen=True)
+class Omissions:
+    """Tables of a database that a dump cannot hold whole.
+
+    broken:  whose engine the server does not have: nobody can read them; with the reason
+    precise: versioned by transactions: no dump can hold their history (MariaDB)
+    floats:  with columns FLOAT, of which a dump holds 6 digits
+    """
+
+    broken: dict[str, str] = field(default_factory=dict)
+    remote: tuple[str, ...] = ()
+    outside: tuple[str, ...] = ()
+    precise: tuple[str, ...] = ()
+    floats: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def warnings(self, without: Collection[str]) -> Iterator[str]:
+        """What is absent from the backup; without: tables that the config leaves out."""
+        for name, why in self.broken.items():
+            if name not in without:
+                yield f"the table {name} is not dumped: {why}"
+        for name in _kept(self.outside, without):
+            yield f"the rows of {name} are not dumped: its engine keeps them outside of the server"
+        for name in _kept(self.precise, without):
+            yield (
+                f"the history of {name} is not dumped, only its current rows: it is versioned by "
+                "transactions (a column ROW START of type BIGINT)"
+            )
+
+    def notes(self, without: Collection[str]) -> Iterator[str]:
+        """What is left out on purpose."""
+        for name in _kept(self.remote, without):
+            yield f"only the definition of {name} is dumped: its rows are on another server"
+
+
+def _kept(names: Sequence[str], without: Collection[str]) -> list[str]:
+    return [name for name in names if name not in without]
+
+
+def of(source: instance.Instance, database: str, versioned: Sequence[str]) -> Omissions:
+    """Ask a server. Raises SourceError."""
+    literal = instance.hexed(database)
+    engines = source.names(
+        "SELECT HEX(table_name), HEX(IFNULL(engine, '')), HEX(IFNULL(table_comment, '')) "  # noqa: S608  (our own)
+        f"FROM information_schema.tables WHERE table_schema = {literal} "
+        "AND table_type <> 'VIEW' ORDER BY table_name"
+    )
+    floats: dict[str, tuple[str, ...]] = {}
+    columns = source.names(
+        "SELECT HEX(table_name), HEX(column_name) FROM information_schema.columns "  # noqa: S608  (our own)
+        f"WHERE table_schema = {literal} AND data_type = 'float' "
+        "AND column_type NOT LIKE '%(%' ORDER BY table_name, ordinal_position"
+    )
+    for table, column in columns:
+        floats[table] = (*floats.get(table, ()), column)
+    return Omissions(
+        {name: why for name, engine, why in engines if not engine and _is_unknown(why)},
+        tuple(name for name, engine, _ in engines if engine.upper() in _REMOTE),
+        tuple(name for name, engine, _ in engines if engine.upper() in _OUTSIDE),
+        _precise(source, literal) if versioned else (),
+        floats,
+    )
+
+
+def _is_unknown(comment: str) -> bool:
+    return comment.startswith("Unknown storage engine")
+
+
+def _precise(source: instance.Instance, literal: str) -> tuple[str, ...]:
+    rows = source.names(
+        "SELECT HEX(table_name) FROM information_schema.columns "  # noqa: S608  (our own)
+        f"WHERE table_schema = {literal} AND data_type = 'bigint' "
+        "AND generation_expression = 'ROW START'"
+    )
+    return tuple(row[0] for row in rows)
+
+
+def rounded(
+    source: instance.Instance, database: str, floats: dict[str, tuple[str, ...]]
+) -> Iterator[str]:
+    """Warnings of tables in which a FLOAT has more digits than a dump holds. Reads their rows."""
+    for table, columns in floats.items():
+        names = map(instance.quoted, columns)
+        differs = " OR ".join(f"{name} <> CAST(CAST({name} AS CHAR) AS FLOAT)" for name in names)
+        where = f"{instance.quoted(database)}.{instance.quoted(table)} WHERE {differs}"
+        try:
+            ((found,),) = source.rows(f"SELECT EXISTS (SELECT 1 FROM {where})")  # noqa: S608  (our own)
+        except SourceError:  # a server that knows no CAST to FLOAT
+            found = "1"
+        if found == "1":
+            told = ", ".join(columns)
+            yield f"values of {table} are dumped with 6 digits, and have more: FLOAT {told}"

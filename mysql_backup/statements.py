@@ -1,0 +1,305 @@
+"""Read SQL dumps as their client does: one statement at a time, whatever strings and comments hold.
+
+The rules are those of the clients of MariaDB and MySQL in batch mode (client/mysql.cc, add_line):
+a delimiter counts outside of strings, quoted names and comments, also within the comments that
+the server executes; DELIMITER counts at the start of a line, between two statements.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import re
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+_DATA = frozenset((b"INSERT", b"REPLACE"))
+_QUOTES = (b"'", b'"', b"`")
+_BLANK = re.compile(rb"\s*")
+_DELIMITER = re.compile(rb"delimiter[ \t]+(\S+)[^\n]*(?:\n|\Z)", re.IGNORECASE)
+_COMMAND = b"delimiter"
+_SQL_MODE = b"SQL_MODE"
+_AHEAD = 4  # bytes that tell what begins: "/*M!"
+_SKIPPED = rb"/\*M?!9{5,6}.*?\*/"  # a version that no server has: a mark for clients
+_COMMENT = re.compile(rb"(?P<long>/\*(?!M?!|\+))|(?P<line>#|--(?=\s|\Z))")
+_BEGINNING = 8  # tokens of rows that are looked at
+
+
+class Kind(Enum):
+    """What a token is."""
+
+    OPEN = "open"  # of a comment that the server executes
+    CLOSE = "close"
+    NAME = "name"  # in backticks
+    STRING = "string"
+    WORD = "word"
+    MARK = "mark"  # any other character
+
+
+@dataclass(frozen=True)
+class Token:
+    """A token of a statement, without white space and comments between tokens."""
+
+    kind: Kind
+    text: bytes
+    start: int
+    end: int
+
+    @property
+    def word(self) -> bytes:
+        """The text of a bare word in upper case; b"" for all else."""
+        return self.text.upper() if self.kind is Kind.WORD else b""
+
+    @property
+    def name(self) -> bytes:
+        """The name that the token can be, without its quotes; b"" for all else."""
+        if self.kind is Kind.NAME:
+            return self.text[1:-1].replace(b"``", b"`")
+        return self.text if self.kind is Kind.WORD else b""
+
+
+@dataclass(frozen=True)
+class Mode:
+    """The parts of sql_mode that decide where a string ends."""
+
+    backslash: bool = True  # no NO_BACKSLASH_ESCAPES
+    ansi: bool = False  # ANSI_QUOTES: double quotes hold names
+
+    @classmethod
+    def of(cls, sql_mode: bytes) -> Mode:
+        """Return the mode that a value of sql_mode means."""
+        names = sql_mode.upper().split(b",")
+        return cls(b"NO_BACKSLASH_ESCAPES" not in names, b"ANSI_QUOTES" in names)
+
+    def escapes(self, quote: bytes) -> bool:
+        """Whether a backslash escapes within this quote."""
+        return self.backslash and quote != b"`" and not (self.ansi and quote == b'"')
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A statement, or a piece of one that inserts rows: those may have a gigabyte.
+
+    text:      with what stands before it, and without its delimiter
+    delimiter: b"" where another piece follows, and for the command DELIMITER
+    first:     whether the statement begins here
+    size:      bytes of the statement up to here
+    """
+
+    text: bytes
+    delimiter: bytes
+    first: bool
+    size: int
+    mode: Mode
+    command: bool = False
+
+    @property
+    def whole(self) -> bytes:
+        """The bytes that were read."""
+        return self.text + self.delimiter
+
+    @functools.cached_property
+    def is_data(self) -> bool:
+        """Whether it inserts rows."""
+        return not self.first or any(token.word in _DATA for token in self._beginning[:1])
+
+    @functools.cached_property
+    def start(self) -> int:
+        """Where it begins, after white space and comments; 0 where it is empty."""
+        return self._beginning[0].start if self._beginning else 0
+
+    @functools.cached_property
+    def _beginning(self) -> tuple[Token, ...]:
+        return tuple(itertools.islice(tokens(self.text, self.mode), _BEGINNING))
+
+    @functools.cached_property
+    def tokens(self) -> tuple[Token, ...]:
+        """All of its tokens; of rows only the first."""
+        return self._beginning if self.is_data else tuple(tokens(self.text, self.mode))
+
+    @functools.cached_property
+    def words(self) -> tuple[bytes, ...]:
+        """The bare words at its beginning in upper case, b"" for other tokens.
+
+        The marks of comments that the server executes are left out.
+        """
+        marks = (Kind.OPEN, Kind.CLOSE)
+        return tuple(token.word for token in self.tokens if token.kind not in marks)[:_BEGINNING]
+
+
+@functools.cache
+def _token(mode: Mode) -> re.Pattern[bytes]:
+    single = rb"'(?:[^'\\]|\\.)*'" if mode.backslash else rb"'[^']*'"
+    double = rb'"(?:[^"\\]|\\.)*"' if mode.escapes(b'"') else rb'"[^"]*"'
+    parts = {
+        "space": rb"\s+|" + _SKIPPED + rb"|/\*(?!M?!|\+).*?\*/|(?:#|--(?=\s|\Z))[^\n]*",
+        Kind.OPEN.value: rb"/\*(?:M?!\d*|\+)",
+        Kind.CLOSE.value: rb"\*/",
+        Kind.NAME.value: rb"`(?:[^`]|``)*`",
+        Kind.STRING.value: single + rb"|" + double,
+        Kind.WORD.value: rb"[\w$\x80-\xff]+",
+        Kind.MARK.value: rb".",
+    }
+    named = (b"(?P<" + name.encode() + b">" + part + b")" for name, part in parts.items())
+    return re.compile(b"|".join(named), re.DOTALL)
+
+
+def tokens(text: bytes, mode: Mode) -> Iterator[Token]:
+    """Return the tokens of a statement."""
+    for found in _token(mode).finditer(text):
+        if found.lastgroup != "space":
+            yield Token(Kind(found.lastgroup), found[0], found.start(), found.end())
+
+
+@functools.cache
+def _plain(delimiter: bytes, mode: Mode) -> re.Pattern[bytes]:
+    """What holds neither the delimiter nor the beginning of a comment; whole strings may."""
+    ends = re.escape(b"'\"`#/-\\" + delimiter[:1])
+    single = rb"[^'\\]*(?:\\.[^'\\]*)*" if mode.backslash else rb"[^']*"
+    numbers = rb"|-(?=[0-9])" if delimiter[:1] != b"-" else b""
+    return re.compile(rb"(?:[^" + ends + rb"]+|'" + single + rb"'" + numbers + rb")*", re.DOTALL)
+
+
+@functools.cache
+def _string(quote: bytes, escapes: bool) -> re.Pattern[bytes]:
+    """The inside of a string."""
+    end = rb"\\" if escapes else b""
+    more = rb"(?:\\.[^" + quote + end + rb"]*)*" if escapes else b""
+    return re.compile(rb"[^" + quote + end + rb"]*" + more, re.DOTALL)
+
+
+def _after(pattern: re.Pattern[bytes], block: bytes, at: int) -> int:
+    """Return the end of what a pattern matches here: it may be nothing."""
+    found = pattern.match(block, at)
+    return found.end() if found else at
+
+
+class Reader:
+    """The statements of a dump, from chunks of any size."""
+
+    def __init__(self) -> None:
+        self.delimiter = b";"  # the one that counts now
+        self._mode = Mode()
+        self._saved: dict[bytes, Mode] = {}  # by user variable
+        self._within = b""  # the quote, or the beginning of the comment, that we are in
+        self._fresh = True  # only white space and comments of the statement were read
+        self._command = False  # DELIMITER was read
+        self._given = 0  # bytes of the statement that were given away
+
+    def read(self, chunks: Iterable[bytes]) -> Iterator[Statement]:
+        """Return each statement. What follows the last delimiter is one too."""
+        block, at = b"", 0
+        for chunk in chunks:
+            block, at = yield from self._read(block + chunk, at, last=False)
+        block, at = yield from self._read(block, at, last=True)
+        if block:
+            yield self._made(block, b"")
+
+    def _read(
+        self, block: bytes, at: int, *, last: bool
+    ) -> Generator[Statement, None, tuple[bytes, int]]:
+        """Return the statements that end in a block; then what is left, and how far it was read."""
+        begin = 0
+        while True:
+            at, end = self._scanned(block, at, last=last)
+            if not end:
+                break
+            yield self._made(block[begin:at], block[at:end])
+            begin = at = end
+        if at > begin and not self._fresh and not last:
+            piece = Statement(block[begin:at], b"", not self._given, self._given + at, self._mode)
+            if piece.is_data:
+                yield dataclasses.replace(piece, size=self._given + at - begin)
+                self._given += at - begin
+                begin = at
+        return block[begin:], at - begin
+
+    def _made(self, text: bytes, delimiter: bytes) -> Statement:
+        """A statement, or the last piece of one."""
+        size = self._given + len(text)
+        made = Statement(text, delimiter, not self._given, size, self._mode, self._command)
+        if not made.is_data and not self._command:
+            self._remember(made)
+        self._fresh, self._command, self._given = True, False, 0
+        return made
+
+    def _scanned(self, block: bytes, at: int, *, last: bool) -> tuple[int, int]:
+        """How far a block was read, and the end of the delimiter that stands there, or 0."""
+        while at < len(block):
+            if self._within:
+                step = self._inside(block, at, last=last)
+            elif self._fresh and (begun := self._begun(block, at, last=last)) is not None:
+                if self._command:
+                    return begun, begun
+                return at, 0
+            else:
+                at = _after(_plain(self.delimiter, self._mode), block, at)
+                if block.startswith(self.delimiter, at):
+                    return at, at + len(self.delimiter)
+                step = self._special(block, at, last=last)
+            if step is None:
+                break
+            at = step
+        return at, 0
+
+    def _begun(self, block: bytes, at: int, *, last: bool) -> int | None:
+        """None where a statement or a comment begins; else the end of a command, or `at`."""
+        begin = _after(_BLANK, block, at)
+        head = block[begin : begin + len(_COMMAND)].lower()
+        if not last and len(head) < len(_COMMAND):
+            return at
+        if head == _COMMAND:
+            if not last and b"\n" not in block[begin:]:
+                return at
+            if found := _DELIMITER.match(block, begin):
+                self.delimiter, self._command = found[1], True
+                return found.end()
+        self._fresh = bool(_COMMENT.match(block, begin)) or begin == len(block)
+        return None
+
+    def _special(self, block: bytes, at: int, *, last: bool) -> int | None:
+        """Step over what may begin a string or a comment; None where more bytes must tell."""
+        if at == len(block) or (len(block) - at < _AHEAD and not last):
+            return None
+        character = block[at : at + 1]
+        if character in _QUOTES:
+            self._within = character
+        elif found := _COMMENT.match(block, at):
+            self._within = b"\n" if found["line"] else b"*/"
+            return found.end()
+        return at + (2 if character == b"\\" else 1)
+
+    def _inside(self, block: bytes, at: int, *, last: bool) -> int | None:
+        """Step through a string or a comment; None where more bytes must tell."""
+        if self._within in _QUOTES:
+            escapes = self._mode.escapes(self._within)
+            end = _after(_string(self._within, escapes), block, at)
+        else:
+            end = block.find(self._within, at)
+            end = max(at, len(block) - 1) if end < 0 else end  # the end may be in two blocks
+        if block.startswith(self._within, end):
+            end += len(self._within)
+            self._within = b""
+            return end
+        return len(block) if last else end if end > at else None
+
+    def _remember(self, statement: Statement) -> None:
+        """Follow what SET makes of sql_mode (the dump saves it in user variables)."""
+        if statement.words[:1] != (b"SET",):
+            return
+        found = statement.tokens
+        for at in (at for at, token in enumerate(found) if token.text == b"="):
+            left, right = found[at - 1], found[at + 1 : at + 5]
+            is_user = found[at - 2].text == b"@" and found[at - 3].text != b"@"
+            marks = sum(token.text == b"@" for token in right[:2])
+            values = right[marks:]
+            if is_user and marks == 2 and any(token.word == _SQL_MODE for token in values):  # noqa: PLR2004  (@@)
+                self._saved[left.word] = self._mode
+            elif not is_user and left.word == _SQL_MODE and values:
+                value = values[0]
+                if value.kind is Kind.STRING:
+                    self._mode = Mode.of(value.text[1:-1])
+                elif marks == 1:
+                    self._mode = self._saved.get(value.word, Mode())
