@@ -6,16 +6,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tools import plugin
+from tools import plugin, server_settings
 
 if TYPE_CHECKING:
-    from mysql_backup import alterations, definers, renamed, statements, variables, views
+    from mysql_backup import alterations, definers, renamed, statements, views
 else:
     alterations = plugin.load("mysql_backup/alterations.py")
     definers = plugin.load("mysql_backup/definers.py")
     renamed = plugin.load("mysql_backup/renamed.py")
     statements = plugin.load("mysql_backup/statements.py")
-    variables = plugin.load("mysql_backup/variables.py")
     views = plugin.load("mysql_backup/views.py")
 
 # What a server holds it must take back: dates that other settings refuse, rows that a constraint
@@ -76,7 +75,7 @@ class DumpReader:
 
     def _settings(self) -> Iterator[bytes]:
         yield from _LENIENT
-        value = self.facts.get(variables.VARIABLE + _TIMESTAMPS, "")
+        value = self.facts.get(server_settings.VARIABLE + _TIMESTAMPS, "")
         if value in ("0", "1"):
             yield f"/*M!100804 SET SESSION {_TIMESTAMPS} = {value} */".encode()
 

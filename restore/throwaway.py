@@ -10,15 +10,9 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from tools import os_works, plugin, process, stream
+from tools import os_works, process, server_settings, stream
 from tools.errors import BackupError, ConfigError
-
-if TYPE_CHECKING:
-    from mysql_backup import variables
-else:
-    variables = plugin.load("mysql_backup/variables.py")
 
 _PATIENCE = 120.0  # seconds that a server may need to start
 _PLACES = ("/usr/sbin", "/usr/local/sbin", "/usr/local/pgsql/bin", "/usr/local/bin", "/opt/bin")
@@ -83,12 +77,12 @@ def _mysql(
         more = []
     else:
         make, more = [*server, "--initialize-insecure"], ["--mysqlx=OFF"]
-    make += variables.words(facts, install=True)
+    make += server_settings.words(facts, install=True)
     stream.drained(process.output(_as(user, make), env=env, folder=folder))
     serve = [*server, f"--socket={socket}", f"--tmpdir={folder / 'temporary'}", *more]
     serve += ["--skip-networking", "--skip-log-bin", "--event-scheduler=OFF"]
     serve += ["--innodb-flush-log-at-trx-commit=0", "--performance-schema=OFF"]
-    serve += variables.words(facts, install=False)
+    serve += server_settings.words(facts, install=False)
     login = sockets / "login.cnf"
     login.touch(0o600)
     login.write_text(f"[client]\nuser=root\nsocket={socket}\n", encoding="utf-8")
