@@ -18,7 +18,19 @@ import traceback
 from collections.abc import Sequence
 from datetime import datetime, timezone
 
-from tools import config, date_str_utils, log, os_works, preview, run, section, state, terminal
+from tools import (
+    config,
+    date_str_utils,
+    guard,
+    log,
+    os_works,
+    permissions,
+    preview,
+    run,
+    section,
+    state,
+    terminal,
+)
 from tools.admission import Consent
 from tools.config import Config
 from tools.errors import BackupError, Cancelled, ConfigError
@@ -91,6 +103,8 @@ def main(argv: Sequence[str]) -> int:
     given = arguments(argv)
     os_works.harden()
     os_works.catch_signals()
+    if given.insecure_permissions:
+        permissions.accept()
     try:
         loaded = config.load(given.config, insecure=given.insecure_permissions)
         section.learn_secrets(loaded)
@@ -112,6 +126,7 @@ def _run(given: argparse.Namespace, loaded: Config, chosen: Sequence[config.Sect
     """Run, report, render."""
     general = loaded.general
     os_works.refuse_root(general.allow_root)  # before a log of root's is made
+    guard.check(loaded)
     run_log = log.begin(
         general.log_folder,
         given.log_level,
@@ -119,6 +134,8 @@ def _run(given: argparse.Namespace, loaded: Config, chosen: Sequence[config.Sect
         general.log_files,
         verbose=given.verbose,
     )
+    if guard.root_allowed(loaded):
+        logger.warning("%s", guard.ROOT_ALLOWED)
     for warning in loaded.warnings:
         logger.warning("%s", warning)
     with terminal.watcher(quiet=given.json or given.verbose) as watcher:

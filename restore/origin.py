@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tools import config, house, identity, manifest, own, plugin, section, streamed
+from tools import config, house, identity, manifest, own, permissions, plugin, section, streamed
 from tools.config import Config, Section
 from tools.declarations import General
 from tools.errors import BackupError, ConfigError
@@ -117,6 +117,8 @@ def of(given: argparse.Namespace, scratch: Path) -> Origin:
         raise ConfigError(
             "where from is not said", "Name a config (-c), or a store: --local-backup FOLDER."
         )
+    if given.insecure_permissions:
+        permissions.accept()
     loaded = (
         config.load(given.config, insecure=given.insecure_permissions)
         if given.config

@@ -10,12 +10,15 @@ from urllib.parse import parse_qs
 class ReportServer:
     """Collects the reports posted to it; `answers` says how the next ones are answered.
 
-    Each answer is "good", "other" (200 with something else), "redirect", "down" (500) or
-    "hang"; the last one counts for all that follow.
+    Like the documented server it prints what it got before it acknowledges it. Each answer is
+    "good", "other" (200 with something else), "silent" (stored, printed, not acknowledged),
+    "redirect", "down" (500) or "hang"; the last one counts for all that follow. Reports of the
+    runs in `refused` are answered as "other" whatever `answers` says.
     """
 
     def __init__(self, *answers: str) -> None:
         self.answers = list(answers) or ["good"]
+        self.refused: set[str] = set()
         self.forms: list[dict[str, str]] = []
         self.accepted: list[dict[str, str]] = []
         self.released = threading.Event()
@@ -44,15 +47,18 @@ class ReportServer:
     def answer(self, request: BaseHTTPRequestHandler, form: dict[str, str]) -> None:
         kind = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         text = "<html>Please log in</html>"
+        if form.get("run_id") in self.refused:
+            kind = "other"
         if kind == "hang":
             self.released.wait(60)
             return
-        if kind == "good":
+        if kind in ("good", "silent"):
             self.accepted.append(form)
-            number = len(self.accepted)
-            text = (
+            text = _printed(form)
+        if kind == "good":
+            text += (
                 f"New Backup result added for server: {form['srvname']}. "
-                f"This backup ID is: {number}."
+                f"This backup ID is: {len(self.accepted)}."
             )
         request.send_response({"redirect": 302, "down": 500}.get(kind, 200))
         if kind == "redirect":
@@ -64,3 +70,9 @@ class ReportServer:
         self.released.set()
         self._http.shutdown()
         self._http.server_close()
+
+
+def _printed(form: dict[str, str]) -> str:
+    """What PHP's print_r makes of an array."""
+    lines = "".join(f"    [{key}] => {value}\n" for key, value in form.items())
+    return f"Array\n(\n{lines})\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -38,7 +39,14 @@ def waiting(file: Path) -> Iterator[None]:
 
 
 def _opened(file: Path) -> int:
-    return os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    """Open for reading and writing; never through a link, which somebody may have planted."""
+    try:
+        return os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            text = "is a symbolic link: remove it"
+            raise OSError(error.errno, text, str(file)) from None
+        raise
 
 
 @contextlib.contextmanager
@@ -62,7 +70,7 @@ def hold(file: Path) -> Iterator[None]:
             holder = os.read(descriptor, 200).decode("utf-8", "replace").strip()
             raise LockedError(
                 f"another run is already running ({holder or 'just started'})",
-                hint=f"Wait for it, or look what it does; the lock is {file}.",
+                hint=f"Wait until it ends. Do not delete {file}: two runs would overlap.",
             ) from None
         since = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M:%S")
         os.ftruncate(descriptor, 0)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import sys
 from collections import deque
+from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
@@ -32,6 +35,19 @@ class _File(RotatingFileHandler):
     """A log file whose own trouble is said once, and never stops a backup."""
 
     troubled = False
+
+    def _open(self) -> TextIOWrapper:
+        """Open the file for its owner, never through a link, which somebody may have planted."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            descriptor = os.open(self.baseFilename, flags, 0o600)
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise OSError(error.errno, "is a symbolic link") from None
+            raise
+        return open(  # noqa: PTH123  (a descriptor)
+            descriptor, "a", encoding=self.encoding, errors=self.errors
+        )
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (logging's name)
         if not self.troubled:

@@ -40,6 +40,11 @@ class Problem:
         return f"{self.path} {self.trouble}"
 
 
+def accept() -> None:
+    """Accept insecure permissions from now on, in the modules that are started, too."""
+    os.environ[ACCEPT] = "1"
+
+
 def accepted() -> bool:
     """Whether the user has asked to accept insecure permissions."""
     return os.environ.get(ACCEPT) == "1"
@@ -89,9 +94,27 @@ def of_secret(path: Path, trusted: Collection[str] = ()) -> Problem | None:
         trouble = f"can be read or written by everybody (mode {stat.S_IMODE(status.st_mode):04o})"
         return Problem(real, trouble, _closing(real, status))
     owners = {0, os.geteuid(), *_backup_users(real, status), *_numbers(trusted)}
+    problem = next(_changeable(real, owners), None)
+    if problem is not None and problem.path == real and not problem.trouble.startswith(_BELONGS):
+        return _readable(real, status, owners) or problem  # one command for reading and writing
+    return problem or _readable(real, status, owners)
+
+
+def check_reference(reference: str, path: Path) -> None:
+    """Raise ConfigError where others could replace the file that a value refers to.
+
+    That others can read it is accepted: it may hold no secret, or be mounted by a container's
+    engine, which knows no owner but root.
+    """
+    if accepted():
+        return
+    real = path.resolve()
+    owners = {0, os.geteuid(), *_backup_users(real, real.stat())}
     if (problem := next(_changeable(real, owners), None)) is not None:
-        return problem
-    return _readable(real, status, owners)
+        raise ConfigError(
+            f"secret {reference}: {problem}",
+            f"{problem.fix} (or --insecure-permissions, if you must).",
+        )
 
 
 def check_secret(key: str, path: Path, trusted: Collection[str] = ()) -> None:
@@ -136,12 +159,13 @@ def _readable(real: Path, status: os.stat_result, owners: set[int]) -> Problem |
     """Whether a group or an ACL entry lets others read a file of secrets."""
     if not status.st_mode & stat.S_IRWXG:
         return None
-    ours = _own_group(status) or _group_of_backup(status)
+    ours = _own_group(status) or _group_of_backup(status, real.parent)
     if (fix := _foreign_entry(real, owners, _READ, ours=ours)) is not None:
         return Problem(real, "can be read by others through its ACL", fix)
     if _has_acl(real) or ours:
         return None
-    trouble = f"can be read by the group {_group(status.st_gid)}"
+    what = "read or written" if status.st_mode & stat.S_IWGRP else "read"
+    trouble = f"can be {what} by the group {_group(status.st_gid)}"
     return Problem(real, trouble, f"chmod g-rwx {shlex.quote(str(real))}")
 
 
@@ -151,9 +175,8 @@ def _closing(path: Path, status: os.stat_result) -> str:
     runner = os.geteuid()
     if status.st_uid == 0 and runner != 0:  # 0600 would lock this very user out
         return f"chown root:{_group(_primary_group(runner))} {quoted} && chmod 0640 {quoted}"
-    mode = (
-        "0640" if status.st_gid != 0 and status.st_uid == 0 and _group_of_backup(status) else "0600"
-    )
+    shared = status.st_uid == 0 and status.st_gid != 0 and _group_of_backup(status, path.parent)
+    mode = "0640" if shared else "0600"
     return f"chmod {mode} {quoted}"
 
 
@@ -168,9 +191,10 @@ def _owning(real: Path, place: Path, status: os.stat_result) -> str:
         return f"Move {real} to a folder that belongs to root, for example /etc/nc-backup-py."
     runner = os.geteuid()
     quoted = shlex.quote(str(place))
-    group = _group(_primary_group(status.st_uid if runner == 0 else runner))
+    own = _primary_group(status.st_uid if runner == 0 else runner)
+    group = _group(own if own >= 0 else status.st_gid)
     mode = "0750" if stat.S_ISDIR(status.st_mode) else "0640"
-    return f"chown root:{group} {quoted} && chmod {mode} {quoted}"
+    return f"chown root:{group} {quoted} && chmod {mode} {quoted}, once its content is checked"
 
 
 def _is_home(place: Path) -> bool:
@@ -198,16 +222,22 @@ def _numbers(users: Collection[str]) -> Iterator[int]:
             yield pwd.getpwnam(user).pw_uid
 
 
-def _group_of_backup(status: os.stat_result) -> bool:
+def _group_of_backup(status: os.stat_result, folder: Path) -> bool:
     """Whether the group of a file is the own group of the user of the backup.
 
-    Root takes any user's own group on a file of root's: who else could have given it to it?
+    Root takes any user's own group on a file of root's, and the group of a folder of root's:
+    who else could have given it to them?
     """
     runner = os.geteuid()
     if runner != 0:
         return status.st_gid == _primary_group(runner)
+    if status.st_uid != 0:
+        return False
+    given = folder.stat()
+    if given.st_uid == 0 and given.st_gid == status.st_gid:
+        return True
     try:
-        return status.st_uid == 0 and pwd.getpwnam(_group(status.st_gid)).pw_gid == status.st_gid
+        return pwd.getpwnam(_group(status.st_gid)).pw_gid == status.st_gid
     except KeyError:
         return False
 

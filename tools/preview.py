@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools import admission, os_works, plugin, section, state
+from tools import admission, guard, os_works, plugin, section, state
 from tools.admission import Consent
 from tools.config import Config, Section
 from tools.errors import BackupError
@@ -73,6 +73,11 @@ def _general(config: Config) -> list[Line]:
         os_works.refuse_root(general.allow_root)
     except BackupError as error:
         lines.append(Line("GENERAL", str(error), Level.BAD, hint=error.hint))
+    if guard.root_allowed(config):
+        hint = "Run it as a user of its own, with the rights that it needs."
+        lines.append(Line("GENERAL", guard.ROOT_ALLOWED, Level.WARN, hint=hint))
+    for key, problem in guard.problems(config):
+        lines.append(Line("GENERAL", f"{key}: {problem}", Level.BAD, hint=problem.fix))
     for key, folder in (
         ("WORK_FOLDER", general.work_folder),
         ("LOG_FOLDER", general.log_folder.parent),

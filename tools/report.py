@@ -5,20 +5,26 @@ The form and the acknowledgement are those of the documented server (docs/report
 
 from __future__ import annotations
 
-import json
 import re
-import uuid
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
-from tools import filesystem_handling, mask, requests_utils
+from tools import mask, requests_utils
 from tools.log import REPORTED, logger
 from tools.outcome import Outcome
+from tools.requests_utils import Doubt
 from tools.result import Status
+from tools.spool import UNSURE, Spool
 
 METHOD = "ncscript-py"
 _FIELD = 4096  # characters of any field but the log
 _SPOOL = "reports"
+_STEP = 1024
+_ABOVE = "PEZY"  # the units beyond the largest that the server knows, TB
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(B|[PEZY])B?")
+_ACKNOWLEDGED = re.compile(r"(New Backup result added)\s+(for server:)", re.I)
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\ud800-\udfff]")
 
 
@@ -34,7 +40,7 @@ def form(outcome: Outcome, log: str) -> dict[str, str]:
         "srvname": _clean(outcome.hostname, _FIELD),
         "result": "0" if good else "1",
         "bckmethod": METHOD,
-        "size": _clean(outcome.size, _FIELD),
+        "size": _clean(_size(outcome.size), _FIELD),
         "log": _clean(log, REPORTED),
         "error": _clean(error, _FIELD),
         "destination": _clean(", ".join(outcome.destinations), _FIELD),
@@ -43,8 +49,24 @@ def form(outcome: Outcome, log: str) -> dict[str, str]:
 
 
 def _clean(text: str, most: int) -> str:
-    """The last `most` characters, secrets masked, control characters shown as ?."""
-    return _UNPRINTABLE.sub("?", mask.text(text))[-most:]
+    """The last `most` characters, secrets masked, control characters shown as ?.
+
+    The server shows what it got before it acknowledges it: no field may look like that.
+    """
+    unlike = _ACKNOWLEDGED.sub(r"\1 (quoted) \2", mask.text(text))
+    return _UNPRINTABLE.sub("?", unlike)[-most:]
+
+
+def _size(text: str) -> str:
+    """A size in the units that the server knows: it takes bytes for KB, and no PB."""
+    found = _SIZE.fullmatch(text.strip())
+    if not found:
+        return text
+    number, unit = float(found[1]), found[2]
+    if unit == "B":
+        return f"{number / _STEP:.2f} KB"
+    above = _ABOVE.find(unit) + 1
+    return f"{number * _STEP**above:.2f} TB" if above else text
 
 
 def acknowledged(hostname: str) -> Callable[[str], bool]:
@@ -62,42 +84,64 @@ class Reporter:
     def __init__(self, address: str, state: Path | None, first_wait: float) -> None:
         """state: None where nothing may be kept; first_wait: seconds before the second try."""
         self.address = address
-        self.spool = None if state is None else state / _SPOOL
+        self.spool = None if state is None else Spool(state / _SPOOL)
         self.first_wait = first_wait
 
     def deliver(self, fields: Mapping[str, str], tries: int = 5, *, waiting: bool = True) -> str:
         """Send what waits (unless another run may be doing so), then this one.
 
-        Gives "delivered"; or, where that failed, "kept", or "lost" where nothing may be kept.
+        Gives "delivered"; or, where that failed, "kept", or "lost" where it will not be sent
+        again. One that is refused does not keep the next ones from being sent; where there is
+        no server, none is tried after the first.
         """
-        try:
-            if self.spool is None:
+        if self.spool is None:
+            try:
                 self._post(fields, tries)
-                return "delivered"
-            own = _kept(fields, self.spool)
-            for report in sorted(self.spool.glob("*.json")) if waiting else [own]:
-                self._send(report, tries)
-        except (requests_utils.DeliveryError, OSError) as error:
-            then = "lost" if self.spool is None else "kept for the next run"
-            logger.error("the report is %s: %s", then, error)
-            return "lost" if self.spool is None else "kept"
-        return "delivered"
-
-    def _send(self, kept: Path, tries: int) -> None:
-        """One that waits; what another run has sent meanwhile is sent."""
+            except requests_utils.DeliveryError as error:
+                logger.error("the report is lost: %s", error)
+                return "lost"
+            return "delivered"
         try:
-            fields = json.loads(kept.read_text(encoding="utf-8"))
-            acknowledged(fields["srvname"])
-        except FileNotFoundError:
-            return
-        except (ValueError, KeyError, TypeError):
-            logger.error("%s is no report: put aside", kept)
-            kept.rename(kept.with_suffix(".bad"))
-            return
-        self._post(fields, tries)
-        kept.unlink(missing_ok=True)
+            own = self.spool.keep(fields)
+            return self._send_all(self.spool, own, tries, waiting=waiting)
+        except OSError as error:
+            logger.error("the report is kept for the next run: %s", error)
+            return "kept"
 
-    def _post(self, fields: Mapping[str, str], tries: int) -> None:
+    def _send_all(self, spool: Spool, own: Path, tries: int, *, waiting: bool) -> str:
+        until = time.monotonic() + requests_utils.Limits().budget
+        for kept in spool.reports() if waiting else [own]:
+            budget = until - time.monotonic()
+            if budget <= 0:
+                break
+            try:
+                self._send(spool, kept, tries, budget)
+            except requests_utils.DeliveryError as error:
+                what = "the report" if kept == own else f"the report {kept.name}"
+                aside = spool.exhausted(kept)
+                then = f"not sent again (see {aside})" if aside else "kept for the next run"
+                logger.error("%s is %s: %s", what, then, error)
+                if error.doubt is Doubt.UNSENT:
+                    break
+        if own.exists():
+            return "kept"
+        return "lost" if own.with_suffix(UNSURE).exists() else "delivered"
+
+    def _send(self, spool: Spool, kept: Path, tries: int, budget: float) -> None:
+        """One that waits; what another run has sent meanwhile is sent."""
+        fields = spool.read(kept)
+        if fields is None:
+            return
+        self._post(
+            fields,
+            tries,
+            limits=requests_utils.Limits(budget=budget),
+            before=lambda: spool.begin(kept),
+            after=lambda doubt: spool.settle(kept, doubt),
+        )
+        spool.remove(kept)
+
+    def _post(self, fields: Mapping[str, str], tries: int, **more: Any) -> None:  # noqa: ANN401  (of post_form)
         answer = requests_utils.post_form(
             self.address,
             fields,
@@ -105,14 +149,6 @@ class Reporter:
             tries=tries,
             first_wait=self.first_wait,
             say=lambda line: logger.warning("%s", line),
+            **more,
         )
         logger.info("report delivered: %s", answer)
-
-
-def _kept(fields: Mapping[str, str], spool: Path) -> Path:
-    """The report as a file, before it is sent: not even a kill while sending loses it."""
-    filesystem_handling.make_folder(spool)
-    place = spool / f"{fields['run_id']}-{uuid.uuid4().hex[:8]}.json"
-    with filesystem_handling.create(place) as write:
-        write(json.dumps(fields).encode())
-    return place

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import unquote
 
-from tools import mask
+from tools import mask, permissions
 from tools.errors import ConfigError
 
 _PASSWORD_IN_URL = re.compile(r"://[^/@\s:]*:(\S+)@")
@@ -40,8 +40,17 @@ class Secret:
     def reveal(self) -> str:
         """The secret itself, from now on masked in everything that is shown.
 
-        Raises ConfigError where the variable or the file is not to be had.
+        Raises ConfigError where the variable or the file is not to be had, or another user
+        could have written the file.
         """
+        secret = self.learn()
+        kind, _, rest = self._reference.partition(":")
+        if kind == "file" and Path(rest).is_file():
+            permissions.check_reference(self._reference, Path(rest))
+        return secret
+
+    def learn(self) -> str:
+        """The same for masking alone: whoever may have written the file."""
         secret = self._resolved()
         mask.add(secret)
         return secret
@@ -130,7 +139,7 @@ def _learn_reference(reference: str) -> None:
         except (OSError, ValueError):
             return
     with contextlib.suppress(ConfigError):  # the module that needs it says so better
-        Secret(reference).reveal()
+        Secret(reference).learn()
 
 
 def learn_environment(names: Iterable[str]) -> None:

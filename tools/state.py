@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shlex
 from datetime import timedelta
 from pathlib import Path
 
-from tools import date_str_utils, filesystem_handling, lock, manifest
+from tools import date_str_utils, filesystem_handling, lock, manifest, permissions
+from tools.permissions import Problem
 
 NAME = ".nc-backup-py"  # lock, undelivered reports, results of a running run, known stores
 _LAST = "last_run_id"
@@ -24,7 +26,19 @@ def owned_folder(work_folder: Path) -> Path | None:
     For whoever may not run: what root made here would lock out the user of the backup.
     """
     ours = work_folder.is_dir() and work_folder.stat().st_uid == os.geteuid()
-    return folder(work_folder) if ours else None
+    if not ours or permissions.of_folder(work_folder) or problem(work_folder):
+        return None
+    return folder(work_folder)
+
+
+def problem(work_folder: Path) -> Problem | None:
+    """Why the private folder is another user's, or a link that somebody may have planted."""
+    private = work_folder / NAME
+    if not os.path.lexists(private):
+        return None
+    if private.is_symlink():
+        return Problem(private, "is a symbolic link", f"rm {shlex.quote(str(private))}")
+    return permissions.of_folder(private)
 
 
 def claimed_run_id(private: Path, after: str = "") -> str:

@@ -152,7 +152,7 @@ def test_a_connection_that_is_reset_is_tried_again() -> None:
 
 def test_no_answer_is_longer_than_its_bound() -> None:
     good = b"New Backup result added for server: srv.1. This backup ID is: 7."
-    answer = b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 65536 + good
+    answer = b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * (1 << 20) + good
     with (
         raw(answer) as (url, _),
         pytest.raises(DeliveryError, match="no acknowledgement") as caught,
