@@ -34,7 +34,7 @@ _NO_SECRET = re.compile(
 )
 _NAME = r"(?:[\w-]*?(?:password|passwd|passphrase|pwd|secret|secret_?key|access_?key|api_?key))"
 _IN_TEXT = re.compile(
-    r"(AGE-(?:SECRET-KEY|PLUGIN)-[0-9A-Z-]+)"
+    r"(AGE-(?:SECRET-KEY|PLUGIN)-(?:[0-9A-Z]+-)*1[0-9A-Z]+)"
     r"|((?<=://)[^/@\s:\"']*:[^/\s\"']+(?=@))"
     r"|((?<=authorization: )[^\r\n]+)"
     r"|((?<=x-amz-security-token: )[^\r\n]+)"
