@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tools import dump, os_works, process
-from tools.errors import BackupError, SourceError, StoreError
+from tools.errors import BackupError, ConfigError, SourceError, StoreError
 
 SYSTEM = ("information_schema", "performance_schema", "sys", "mysql")
 NOW = "REPLACE(UTC_TIMESTAMP(), 'T', ' ')"  # to the second, as DATETIME is written
@@ -19,12 +19,15 @@ _TRANSACTIONAL = ("innodb", "rocksdb", "tokudb", "xpand", "sequence")
 _SOCKET = re.compile(r"^\s*socket\s*=", re.M)
 _HOST = re.compile(r"^\s*host\s*=(?!\s*[\"']?localhost\b)", re.M)
 _TIMEOUT = 20  # seconds to connect
+_SOCKETS = ("mysqld.sock", "mysql.sock")  # MySQL has another one, of the X protocol
+_ENDED = re.compile(r"\S+ ended with exit code \d+")
 # A server may end what takes long, the counting of rows, say. Each brand reads its own part.
 _PATIENT = "SET @nc = 0 /*M!100100 , max_statement_time = 0 */ /*!50708 , max_execution_time = 0 */"
 
 _ADVICE = {  # by error number of the client or the server
     1045: "Check user and password in the option file.",
-    1698: "Check user and password in the option file.",
+    1698: "This account may log in through the server's socket only: become its user (root), and "
+    "name the socket (--to-host /run/mysqld/mysqld.sock, or socket= in the option file).",
     2002: "Check that the server runs, and its port or socket.",
     2003: "Check that the server runs, and its port or socket.",
     2005: "Check the name of the host.",
@@ -36,7 +39,7 @@ class Instance:
     """A server as a client reaches it.
 
     credentials: option file with user and password (option files, MySQL manual); None for the
-    client's own. port: None for the file's. host: "" for the file's.
+    client's own. port: None for the file's. host: "" for the file's; a path is a socket.
     """
 
     client: str
@@ -55,11 +58,15 @@ class Instance:
 
     @property
     def _by_socket(self) -> bool:
+        if self.host.startswith("/"):
+            return True
         return not self.host and self.credentials is not None and _by_socket(self.credentials)
 
     def where(self) -> list[str]:
-        """Host, port and user, as every program of the server takes them."""
+        """Host or socket, port and user, as every program of the server takes them."""
         found = [f"--host={self.host}"] if self.host else []
+        if self.host.startswith("/"):  # an option file may name a host, which means TCP
+            found = ["--host=localhost", f"--socket={self.host}"]
         if self.port is not None and not self._by_socket:
             found.append(f"--port={self.port}")
         return found + ([f"--user={self.user}"] if self.user else [])
@@ -69,7 +76,9 @@ class Instance:
         # MariaDB's would print the statement that failed: rows, and hashes of passwords
         quiet = ["--loose-skip-print-query-on-error"] if is_mariadb(version(self.client)) else []
         words = [*self.words(self.client), f"--connect-timeout={_TIMEOUT}"]
-        return [*words, f"--init-command={_PATIENT}", *quiet, *more]
+        # a dump or a binary log may hold LOAD DATA LOCAL, which would read files of this machine
+        words += [f"--init-command={_PATIENT}", "--local-infile=0"]
+        return [*words, *quiet, *more]
 
     def rows(self, sql: str) -> list[list[str]]:
         """The rows of a query whose columns are hexadecimal, numbers or plain words.
@@ -93,16 +102,39 @@ def plainly() -> Iterator[None]:
     try:
         yield
     except (SourceError, StoreError) as error:
-        said = [line for line in error.hint.split("\n") if line.startswith("ERROR ")]
-        if not said:
+        lines = error.hint.split("\n")
+        said = [line for line in lines if line.startswith("ERROR ")]
+        if not said or not _ENDED.search(str(error)):
             raise
-        raise type(error)(said[-1], _advice(said[-1])) from None
+        others = [line for line in lines if line not in said]
+        hint = "\n".join(filter(None, (*others, _advice(said[-1]))))
+        raise type(error)(_ENDED.sub(lambda _: said[-1], str(error)), hint) from None
 
 
 def _advice(said: str) -> str:
     """What to do about an error of a client; "" where it says that itself."""
     found = re.match(r"ERROR (\d+)", said)
     return _ADVICE.get(int(found[1]), "") if found else ""
+
+
+def socket(host: str) -> str:
+    """Return the host of a restore: of a folder, the socket in it. Raises ConfigError."""
+    if not host.startswith("/"):
+        return host
+    path = Path(host)
+    try:
+        found = sorted(path.iterdir()) if path.is_dir() else [path]
+        sockets = [one for one in found if one.is_socket()]
+    except OSError as error:
+        raise ConfigError(f"--to-host: {host}: {error.strerror}") from None
+    usual = [one for one in sockets if one.name in _SOCKETS] or sockets
+    if len(usual) != 1:
+        names = ", ".join(one.name for one in usual)
+        what = f"several sockets ({names})" if usual else "no socket"
+        raise ConfigError(
+            f"--to-host: {host}: {what}", "Name the socket of the server: SELECT @@socket."
+        )
+    return str(usual[0])
 
 
 def _by_socket(credentials: Path) -> bool:
@@ -167,7 +199,9 @@ def about(instance: Instance) -> About:
     )
     found = instance.names("SELECT HEX(schema_name) FROM information_schema.schemata ORDER BY 1")
     by_socket = ":" not in client  # clients pass over the port then
-    if by_socket and instance.port is not None and int(port) != instance.port:
+    # with skip-networking MariaDB has port 0: then MY_INSTANCES gives the server its number
+    other = int(port) not in (0, instance.port)
+    if by_socket and instance.port is not None and other:
         raise SourceError(
             f"the server that answers by its socket has port {port}, not {instance.port}",
             "Name another socket, or 127.0.0.1 as the host: localhost means the socket.",

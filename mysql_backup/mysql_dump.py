@@ -168,8 +168,16 @@ def test(options: Options) -> tuple[str | Finding, ...]:
 
 def into(item: manifest.Item, again: dump.Again, server: dump.Server) -> dump.Steps:
     """Restore an item into a server. Raises BackupError."""
+    host = instance.socket(server.host)
     client = _client(_CLIENTS[0])
-    target = instance.Instance(client, server.credentials, server.port, server.host, server.user)
+    target = instance.Instance(client, server.credentials, server.port, host, server.user)
+    with instance.plainly():
+        return (yield from _steps(item, again, server, target))
+
+
+def _steps(
+    item: manifest.Item, again: dump.Again, server: dump.Server, target: instance.Instance
+) -> dump.Steps:
     steps: dump.Steps
     if item.kind == dumps.USERS:
         steps = grants.users(target, again)

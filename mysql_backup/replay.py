@@ -207,10 +207,7 @@ class Replay:
                     renamed.refuse_events(events, self._old)
             client = target.command("--binary-mode", f"--database={name}", *instance.ROOM)
             env = instance.environment()
-            with (
-                instance.plainly(),
-                stream.closed(_anew(reached.watch(self._events(name, files)))) as events,
-            ):
+            with stream.closed(_anew(reached.watch(self._events(name, files)))) as events:
                 played = process.output(client, given=events, env=env, failure=StoreError)
                 stream.drained(played)
             reached.judge(files)

@@ -29,7 +29,9 @@ def check(given: argparse.Namespace) -> None:
         )
     others = ("until", "to_port", "to_user", "to_credentials", "to_database", "no_tablespaces")
     if not given.to_host and any(getattr(given, name) for name in others):
-        raise ConfigError("--to-host is missing", "For example 127.0.0.1.")
+        raise ConfigError(
+            "--to-host is missing", "Name the server: 127.0.0.1, or the path of its socket."
+        )
 
 
 def chosen(items: Sequence[Item], given: argparse.Namespace) -> list[Item]:
@@ -63,7 +65,8 @@ def goal(item: Item, given: argparse.Namespace) -> str:
         return ""
     port = f":{given.to_port}" if given.to_port else ""
     name = given.to_database or item.name.partition("/")[2] or item.name
-    return f"{given.to_host}{port}/{name}"
+    separator = ": " if given.to_host.startswith("/") else "/"  # a socket, or a folder of sockets
+    return f"{given.to_host}{port}{separator}{name}"
 
 
 def into(
