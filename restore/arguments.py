@@ -58,7 +58,9 @@ def read(argv: Sequence[str]) -> argparse.Namespace:
     which.add_argument("--level", choices=_LEVELS, default="full", help="of --verify")
     which.add_argument("--dry-run", action="store_true", help="show what would be written")
     to = parser.add_argument_group("databases into a server, instead of files")
-    to.add_argument("--to-host", default="", metavar="HOST", help="a name, or a socket or its folder")
+    to.add_argument(
+        "--to-host", default="", metavar="HOST", help="a name, or a socket or its folder"
+    )
     to.add_argument("--to-port", type=int, metavar="PORT", help="its port; default: the client's")
     to.add_argument("--to-user", default="", metavar="USER", help="who restores")
     to.add_argument("--to-credentials", type=Path, metavar="FILE", help="logins of the client")
