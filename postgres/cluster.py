@@ -19,6 +19,7 @@ KIND = "postgres"
 ROLES = "postgres-roles"
 _END = b"-- PostgreSQL database cluster dump complete"
 _TIMEOUT = "20"  # seconds to connect
+_MAINTENANCE = ("postgres", "template1")  # databases in which a server is asked, the first first
 
 
 @dataclass(frozen=True)
@@ -30,10 +31,16 @@ class Programs:
 
     def beside(self, name: str) -> str:
         """Another program of the same version. Raises ConfigError where there is none."""
-        near = Path(self.dump).resolve().with_name(name)
-        found = str(near) if near.is_file() else shutil.which(name)
+        named = Path(self.dump)
+        for near in (named.with_name(name), named.resolve().with_name(name)):
+            if named.is_absolute() and near.is_file():
+                return str(near)
+        found = shutil.which(name)
         if not found:
-            raise ConfigError(f"there is no {name}", "It belongs to the client programs.")
+            raise ConfigError(
+                f"{name}: command not found",
+                "Install the PostgreSQL client programs (Debian: postgresql-client).",
+            )
         return found
 
 
@@ -65,10 +72,11 @@ class Cluster:
             found["PGPASSFILE"] = str(self.passfile)
         return found
 
-    def sql(self, *statements: str, database: str = "") -> list[list[str]]:
+    def sql(self, *statements: str, database: str = "", columns: int = 0) -> list[list[str]]:
         """The rows of the last statement. Raises SourceError with what psql said.
 
-        Each statement is a transaction of its own, in one session.
+        Each statement is a transaction of its own, in one session. columns: how many each row
+        has; a line of another shape (of a wrapper, of a pooler) raises SourceError.
         """
         words = [self.programs.psql, "-X", "-A", "-t", "-q", "--field-separator=\t"]
         where = conninfo(database or self.maintenance)
@@ -76,7 +84,34 @@ class Cluster:
         patient = "SET statement_timeout = 0"  # the counting of rows may take long
         words += [f"--command={statement}" for statement in (patient, *statements)]
         out = b"".join(process.output(words, env=self.environment()))
-        return [line.split("\t") for line in out.decode().splitlines()]
+        lines = (
+            out.decode("utf-8", "backslashreplace").removesuffix("\n").split("\n") if out else []
+        )
+        rows = [line.split("\t") for line in lines]
+        for row in rows if columns else ():
+            if len(row) != columns:
+                raise self._misshapen("\t".join(row))
+        return rows
+
+    def row(self, statement: str, columns: int = 1, database: str = "") -> list[str]:
+        """The one row of a statement. Raises SourceError where there is another number of rows."""
+        rows = self.sql(statement, database=database, columns=columns)
+        if len(rows) != 1:
+            raise self._misshapen(f"{len(rows)} rows")
+        return rows[0]
+
+    def number(self, statement: str, database: str = "") -> int:
+        """The one number that a statement gives. Raises SourceError where it gives another text."""
+        (word,) = self.row(statement, database=database)
+        if not re.fullmatch(r"-?\d+", word):
+            raise self._misshapen(word)
+        return int(word)
+
+    def _misshapen(self, line: str) -> SourceError:
+        return SourceError(
+            f"{self.programs.psql}: unexpected output: {line[:80]!r}",
+            "Does a wrapper of psql, or a connection pooler, print lines of its own?",
+        )
 
     def script(self, chunks: Chunks) -> list[str]:
         """What psql says of a script; it goes on after an error. Raises StoreError."""
@@ -113,8 +148,17 @@ def identifier(name: str) -> str:
 
 
 def text(word: str) -> str:
-    """What was asked for in hexadecimal."""
-    return bytes.fromhex(word).decode("utf-8", "surrogateescape")
+    """What was asked for in hexadecimal. Raises SourceError where it is none."""
+    try:
+        return bytes.fromhex(word).decode("utf-8", "surrogateescape")
+    except ValueError:
+        raise SourceError(f"psql: unexpected output: {word[:80]!r}") from None
+
+
+def literal(word: str) -> str:
+    """The expression for any text, whatever the settings of the session are."""
+    raw = word.encode("utf-8", "surrogateescape").hex()
+    return f"convert_from(decode('{raw}', 'hex'), current_setting('server_encoding'))"
 
 
 def hexed(column: str) -> str:
@@ -138,12 +182,24 @@ class Database:
     provider: str  # of locales: c (libc), i (icu), b (builtin); "" before PostgreSQL 15
     locale: str  # of icu and builtin
     icu_rules: str
+    search_path: str  # of sessions whose role has none of its own; "" where it is not known
 
     def facts(self) -> dict[str, str]:
         """What a restore needs to make it again."""
         found = {key: value for key, value in dataclasses.asdict(self).items() if value}
         del found["name"]
         return found
+
+
+_SETTING = (
+    "(SELECT substr(setting, 13) FROM pg_db_role_setting, unnest(setconfig) AS setting "
+    "WHERE setdatabase = {0} AND setrole = 0 AND setting LIKE 'search\\_path=%')"
+)
+_SEARCH_PATH = (
+    f"coalesce({_SETTING.format('d.oid')}, {_SETTING.format('0')}, "
+    "(SELECT reset_val FROM pg_settings WHERE name = 'search_path' "
+    "AND source IN ('default', 'configuration file', 'command line')))"
+)
 
 
 def databases(cluster: Cluster) -> list[Database]:
@@ -162,23 +218,40 @@ def databases(cluster: Cluster) -> list[Database]:
             "row_to_json(d)->>'datlocprovider'",
             "coalesce(row_to_json(d)->>'datlocale', row_to_json(d)->>'daticulocale')",
             "row_to_json(d)->>'daticurules'",
+            _SEARCH_PATH,
         )
     )
     where = "datallowconn AND NOT datistemplate"
-    rows = cluster.sql(f"SELECT {columns} FROM pg_database d WHERE {where} ORDER BY datname")
+    rows = cluster.sql(
+        f"SELECT {columns} FROM pg_database d WHERE {where} ORDER BY datname",
+        columns=len(dataclasses.fields(Database)),
+    )
     return [Database(*map(text, row)) for row in rows]
+
+
+def exists(cluster: Cluster, name: str) -> bool:
+    """Whether there is a database of this name, a template or a closed one too."""
+    rows = cluster.sql(f"SELECT {hexed('datname')} FROM pg_database", columns=1)
+    return name in {text(row[0]) for row in rows}
+
+
+def elsewhere(cluster: Cluster, name: str) -> Cluster:
+    """The same server, asked in another database than this one."""
+    if name != cluster.maintenance:
+        return cluster
+    other = next(one for one in _MAINTENANCE if one != name)
+    return dataclasses.replace(cluster, maintenance=other)
 
 
 def roles(cluster: Cluster) -> set[str]:
     """The names of all roles, as a dump of them has these."""
-    rows = cluster.sql(f"SELECT {hexed('quote_ident(rolname)')} FROM pg_roles")
+    rows = cluster.sql(f"SELECT {hexed('quote_ident(rolname)')} FROM pg_roles", columns=1)
     return {text(row[0]) for row in rows}
 
 
 def server_version(cluster: Cluster) -> str:
     """As the server says it ("15.18 (Debian ...)")."""
-    ((found,),) = cluster.sql("SHOW server_version")
-    return found
+    return cluster.row("SHOW server_version")[0]
 
 
 def version(cluster: Cluster, program: str) -> str:
@@ -229,7 +302,7 @@ class Dumps:
         ]
         if not self.databases:
             raise SourceError("there is no database that could be dumped", "Look at EXCLUDE_DB.")
-        self.port = cluster.port or int(cluster.sql("SHOW port")[0][0])
+        self.port = cluster.port or cluster.number("SHOW port")
 
     def items(self) -> Iterator[Item]:
         """Roles and tablespaces first: a restore needs them first."""
@@ -283,12 +356,12 @@ def counts(cluster: Cluster, name: str) -> tuple[int, int]:
     rows = cluster.sql(
         f"SELECT {hexed('oid::regclass')} FROM pg_class WHERE relkind = 'r' AND {_OWN}",
         database=name,
+        columns=1,
     )
-    tables = [text(row[0]) for row in rows]
     total = 0
-    for table in tables:
-        total += int(cluster.sql(f"SELECT count(*) FROM {table}", database=name)[0][0])
-    return len(tables), total
+    for row in rows:
+        total += cluster.number(f"SELECT count(*) FROM ONLY {text(row[0])}", database=name)
+    return len(rows), total
 
 
 _OWN = (
@@ -299,9 +372,9 @@ _OWN = (
 
 def is_empty(cluster: Cluster, name: str) -> bool:
     """Whether a database has no table, view, sequence or function of its own."""
-    ((number,),) = cluster.sql(
+    number = cluster.number(
         f"SELECT (SELECT count(*) FROM pg_class WHERE {_OWN}) + (SELECT count(*) FROM pg_proc "
         f"WHERE {_OWN.replace('relnamespace', 'pronamespace')})",
         database=name,
     )
-    return number == "0"
+    return number == 0

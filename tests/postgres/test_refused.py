@@ -83,9 +83,11 @@ def test_by_a_role_that_may_little(system: System, server: Postgres, other: Post
 @pytest.mark.fault("rows that the server refuses", "exit 1, the table is named, nothing is left")
 def test_no_row_is_lost(system: System, server: Postgres, other: Postgres) -> None:
     server.sql(
-        """CREATE FUNCTION small(i int) RETURNS bool LANGUAGE sql
-        AS 'SELECT i <= (SELECT max(id) FROM t)';
-        CREATE TABLE checked (i int CHECK (small(i))); INSERT INTO checked VALUES (1)""",
+        """CREATE FUNCTION one(i int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN 1; END';
+        CREATE TABLE checked (i int, j int GENERATED ALWAYS AS (one(i)) STORED);
+        INSERT INTO checked VALUES (1);
+        CREATE OR REPLACE FUNCTION one(i int) RETURNS int LANGUAGE plpgsql IMMUTABLE
+        AS 'BEGIN RAISE ''no one''; END'""",
         "app",
     )
     configure(system, server)
@@ -97,6 +99,14 @@ def test_no_row_is_lost(system: System, server: Postgres, other: Postgres) -> No
 
 
 ERROR = "pg_restore: error: could not execute query: ERROR:  "
+FOREIGN = [
+    "pg_restore: while PROCESSING TOC:",
+    "pg_restore: from TOC entry 3209; 2606 16395 FK CONSTRAINT orders orders_c_fkey postgres",
+    f"{ERROR}rows violate it",
+    "DETAIL:  Key (c)=(99) is not present.",
+    "Command was: ALTER TABLE ONLY public.orders",
+    "    ADD CONSTRAINT orders_c_fkey FOREIGN KEY (c) REFERENCES public.customer(id);",
+]
 
 
 def took(*lines: str) -> Any:
@@ -116,6 +126,9 @@ def took(*lines: str) -> Any:
         [f"{ERROR}could not extend file: No space left on device", "Command was: CREATE INDEX i"],
         ['pg_restore: error: COPY failed for table "t": ERROR:  type "x" does not exist'],
         ["pg_restore: error: no connection to the server"],
+        ["pg_restore: error: could not execute query: no connection to the server"],
+        [f"{ERROR[:-8]}FATAL:  terminating connection", "Command was: CREATE INDEX i"],
+        [f"{ERROR}invalid value for it", "Command was: SET client_encoding = 'X';"],
     ],
 )
 def test_what_cannot_be_left_out(lines: list[str]) -> None:
@@ -136,6 +149,20 @@ def test_what_can() -> None:
         'extension "x" is not available: CREATE EXTENSION x;',
         'role "s" does not exist: CREATE SUBSCRIPTION u CONNECTION ',
     )
+
+
+def test_each_object_is_named() -> None:
+    """Issue 11 B [07]: whatever the server says, in whatever language; no key of a row is shown."""
+    made = took(*FOREIGN, f"{ERROR[:-8]}FEHLER:  nein", "Command was: CREATE INDEX i ON t (v);")
+    made.judge()
+    assert [(one.entry, one.about) for one in made.left_out][0] == (
+        "3209",
+        "FK CONSTRAINT orders orders_c_fkey postgres",
+    )
+    one, two = made.warnings()
+    assert one.startswith("rows violate it: ALTER TABLE ONLY public.orders ADD CONSTRAINT orders_c")
+    assert two == "nein: CREATE INDEX i ON t (v);"
+    assert "99" not in one
 
 
 @pytest.mark.parametrize(("ignored", "good"), [("4", False), ("1", True), ("", False)])
