@@ -15,20 +15,21 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tools import dump, manifest, module, os_works, plugin, process, stream, tar
+from tools import dump, finding, manifest, module, os_works, plugin, process, stream, tar
 from tools import servers as configured
 from tools.date_str_utils import count
 from tools.errors import StoreError
 from tools.finding import Finding
 from tools.item import Ended, Item, Told
-from tools.options import Ports, option
+from tools.options import option
 from tools.result import Result, Status
 from tools.servers import Configured
 
 if TYPE_CHECKING:
-    from postgres import cluster
+    from postgres import cluster, login
 else:
     cluster = plugin.load("postgres/cluster.py")
+    login = plugin.load("postgres/login.py")
 
 KIND = "postgres-base"
 _MANIFEST = b'"Manifest-Checksum"'
@@ -38,13 +39,9 @@ _POINT = re.compile(
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(login.Login):
     """The keys of the section."""
 
-    host: str = option("name of the server, or folder of its socket", default="")
-    port: Ports = option("ports, one server each; default: the clients' own", default=())
-    user: str = option("a role with REPLICATION", default="")
-    passfile: Path | None = option("file of logins; default ~/.pgpass", default=None)
     pg_basebackup: str = option("the program", default="/usr/bin/pg_basebackup")
     psql: str = option("the client", default="/usr/bin/psql")
     hostname: str = option("name of this server, in names of staged files", default="")
@@ -61,9 +58,9 @@ def servers(given: Options, label: str) -> Iterator[Configured[_Base]]:
     programs = cluster.Programs(
         dump.program(given.psql, "psql"), dump.program(given.pg_basebackup, "pg_basebackup")
     )
-    passfile = cluster.passfile(given.passfile)
+    passfile, variables = cluster.passfile(given.passfile), login.variables(given)
     for port in given.port or (None,):
-        server = cluster.Cluster(programs, given.host, port, given.user, passfile)
+        server = cluster.Cluster(programs, given.host, port, given.user, passfile, variables)
         name = configured.label(port, given.host)
         yield Configured(name, functools.partial(_Base, server, label))
 
@@ -79,10 +76,10 @@ class _Base:
 
     def __init__(self, server: cluster.Cluster, label: str) -> None:
         """Asks the server. Raises SourceError."""
-        self._server = server
+        self._server = server = cluster.reached(server)
         self._label = label
-        ((self.version, port),) = server.sql(
-            "SELECT current_setting('server_version'), current_setting('port')"
+        self.version, port = server.row(
+            "SELECT current_setting('server_version'), current_setting('port')", columns=2
         )
         self.name = str(port if server.port is None else server.port)
         self._facts: dict[str, str] = {}
@@ -91,13 +88,18 @@ class _Base:
         """The one item of the server."""
         return (Item(self.name, KIND, lambda _head: ".tar", self.read, self.ended),)
 
-    def tested(self) -> tuple[str, ...]:
+    def tested(self) -> tuple[str | Finding, ...]:
         """What `-t` says of the server. Raises SourceError."""
-        ((may,),) = self._server.sql(
-            "SELECT rolreplication FROM pg_roles WHERE rolname = current_user"
+        may, user = self._server.row(
+            "SELECT rolreplication OR rolsuper, quote_ident(rolname) FROM pg_roles "
+            "WHERE rolname = current_user",
+            columns=2,
         )
-        what = "may replicate" if may == "t" else "may NOT replicate: ALTER ROLE ... REPLICATION"
-        return (f"port {self.name}: PostgreSQL {self.version}, its role {what}",)
+        text = f"port {self.name}: PostgreSQL {self.version}, role {user}"
+        if may != "t":
+            hint = f"As a superuser: ALTER ROLE {user} REPLICATION;"
+            return (finding.bad(f"{text} has not REPLICATION", hint),)
+        return (f"{text} has REPLICATION",)
 
     def read(self) -> Iterator[bytes]:
         """One tar with the data and all WAL that makes it whole; a second tablespace is refused."""

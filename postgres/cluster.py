@@ -1,24 +1,23 @@
-"""One PostgreSQL server: how it is asked, what it holds, how its dumps are made."""
+"""One PostgreSQL server: how it is asked, and what it holds."""
 
 from __future__ import annotations
 
 import dataclasses
-import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools import dump, os_works, process, stream
-from tools.errors import ConfigError, SourceError, StoreError
-from tools.item import Ended, Item
+from tools import os_works, process, stream
+from tools.errors import BackupError, ConfigError, SourceError, StoreError
 from tools.stream import Chunks
 
 KIND = "postgres"
 ROLES = "postgres-roles"
-_END = b"-- PostgreSQL database cluster dump complete"
 _TIMEOUT = "20"  # seconds to connect
+# A server that rejects the database, not the login; in other languages at least its name.
+_OF_DATABASE = re.compile(r'database "|[»«„“]')
 _MAINTENANCE = ("postgres", "template1")  # databases in which a server is asked, the first first
 
 
@@ -49,6 +48,8 @@ class Cluster:
     """A server as clients reach it; "" and None mean the clients' own defaults.
 
     host: a name, or a folder of sockets. passfile: the client's file of logins (.pgpass).
+    variables: of libpq, beside those that the section names in ENVIRONMENT.
+    maintenance: the database in which the server is asked.
     """
 
     programs: Programs
@@ -56,7 +57,8 @@ class Cluster:
     port: int | None = None
     user: str = ""
     passfile: Path | None = None
-    maintenance: str = "postgres"  # the database in which the server is asked
+    variables: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    maintenance: str = "postgres"
 
     def words(self) -> list[str]:
         """Where the server is; a password is never asked for."""
@@ -66,8 +68,9 @@ class Cluster:
         return found + ([f"--username={self.user}"] if self.user else [])
 
     def environment(self) -> dict[str, str]:
-        """Messages in English, the file of logins, no waiting for ever."""
-        found = {**os_works.environment({}), "LC_ALL": "C", "PGCONNECT_TIMEOUT": _TIMEOUT}
+        """Messages in English, the file of logins, TLS, no waiting for ever."""
+        usual = {"PGCONNECT_TIMEOUT": _TIMEOUT}
+        found = {**usual, **os_works.environment({}), **self.variables, "LC_ALL": "C"}
         if self.passfile is not None:
             found["PGPASSFILE"] = str(self.passfile)
         return found
@@ -203,7 +206,7 @@ _SEARCH_PATH = (
 
 
 def databases(cluster: Cluster) -> list[Database]:
-    """All that can be connected to and are no templates."""
+    """All that take connections, templates too, but for template0."""
     columns = ", ".join(
         hexed(name)
         for name in (
@@ -221,7 +224,7 @@ def databases(cluster: Cluster) -> list[Database]:
             _SEARCH_PATH,
         )
     )
-    where = "datallowconn AND NOT datistemplate"
+    where = "datallowconn AND datconnlimit <> -2 AND datname <> 'template0'"
     rows = cluster.sql(
         f"SELECT {columns} FROM pg_database d WHERE {where} ORDER BY datname",
         columns=len(dataclasses.fields(Database)),
@@ -233,6 +236,27 @@ def exists(cluster: Cluster, name: str) -> bool:
     """Whether there is a database of this name, a template or a closed one too."""
     rows = cluster.sql(f"SELECT {hexed('datname')} FROM pg_database", columns=1)
     return name in {text(row[0]) for row in rows}
+
+
+def reached(cluster: Cluster) -> Cluster:
+    """The server, asked in a database that it has: not all have one that is called postgres.
+
+    Raises SourceError with the answer for the first database that was tried.
+    """
+    named = cluster.environment().get("PGDATABASE", "")
+    first: BackupError | None = None
+    for name in dict.fromkeys(filter(None, (named, *_MAINTENANCE, cluster.user))):
+        asked = dataclasses.replace(cluster, maintenance=name)
+        try:
+            asked.sql("SELECT 1")
+        except SourceError as error:
+            first = first or error
+            if not _OF_DATABASE.search(error.hint):
+                break  # another database would get the same answer
+        else:
+            return asked
+    assert first is not None  # noqa: S101  (at least one was tried)
+    raise first
 
 
 def elsewhere(cluster: Cluster, name: str) -> Cluster:
@@ -266,91 +290,6 @@ def major(said: str) -> int:
     return int(found[0]) if found else 0
 
 
-@dataclass(frozen=True)
-class What:
-    """What is left out: databases by name, tables by the patterns of pg_dump."""
-
-    exclude_db: Sequence[str] = ()
-    exclude_table: Sequence[str] = ()
-    exclude_table_data: Sequence[str] = ()
-
-    def words(self) -> list[str]:
-        """The options of pg_dump."""
-        return [
-            *(f"--exclude-table={pattern}" for pattern in self.exclude_table),
-            *(f"--exclude-table-data={pattern}" for pattern in self.exclude_table_data),
-        ]
-
-
-class Dumps:
-    """The items of one server."""
-
-    def __init__(self, cluster: Cluster, what: What) -> None:
-        """Asks the server. Raises SourceError where it holds nothing, or is newer than we."""
-        self._cluster = cluster
-        self._what = what
-        self.server = server_version(cluster)
-        self.tool = version(cluster, cluster.programs.dump)
-        if major(self.server) > major(self.tool):
-            raise SourceError(
-                f"the server is PostgreSQL {self.server}, newer than {self.tool}",
-                f"Install the client programs of version {major(self.server)}, or name their "
-                "path (PSQLDUMP).",
-            )
-        self.databases = [
-            d for d in databases(cluster) if not dump.is_named(d.name, what.exclude_db)
-        ]
-        if not self.databases:
-            raise SourceError("there is no database that could be dumped", "Look at EXCLUDE_DB.")
-        self.port = cluster.port or cluster.number("SHOW port")
-
-    def items(self) -> Iterator[Item]:
-        """Roles and tablespaces first: a restore needs them first."""
-        facts = {"server": self.server, "tool": self.tool}
-        yield Item(
-            f"roles@{self.port}", ROLES, lambda _head: ".sql", self._roles,
-            lambda: Ended(facts=facts),
-        )  # fmt: skip
-        for database in self.databases:
-            yield self._item(database, facts)
-
-    def _item(self, database: Database, facts: dict[str, str]) -> Item:
-        about = {**facts, **database.facts()}
-        return Item(
-            f"{self.port}/{database.name}",
-            KIND,
-            lambda _head: ".pgdump",
-            lambda: self._dump(database.name),
-            lambda: Ended(facts=about),
-        )
-
-    def _dump(self, name: str) -> Iterator[bytes]:
-        words = [self._cluster.programs.dump, "--format=custom", "--compress=0"]
-        words += [*self._what.words(), *self._cluster.words(), f"--dbname={conninfo(name)}"]
-        yield from stream.watched(self._run(words, name), lambda chunks: self._whole(chunks, name))
-
-    def _whole(self, chunks: Chunks, name: str) -> None:
-        """A full pass of pg_restore: its list alone is good for half a dump (RELIABILITY P2)."""
-        words = [self._cluster.programs.beside("pg_restore"), f"--file={os.devnull}"]
-        environment = self._cluster.environment()
-        try:
-            stream.drained(process.output(words, given=chunks, env=environment))
-        except SourceError as error:
-            raise SourceError(f"{name}: the dump is not whole: {error}", error.hint) from None
-
-    def _roles(self) -> Iterator[bytes]:
-        program = self._cluster.programs.beside("pg_dumpall")
-        words = [program, "--globals-only", *self._cluster.words()]
-        words += [f"--dbname={conninfo(self._cluster.maintenance)}"]
-        yield from dump.ended_by(self._run(words, "roles"), _END, "roles and tablespaces")
-
-    def _run(self, words: Sequence[str], what: str) -> Iterator[bytes]:
-        try:
-            yield from process.output(words, env=self._cluster.environment())
-        except SourceError as error:
-            raise SourceError(f"{what}: {error}", error.hint) from None
-
-
 def counts(cluster: Cluster, name: str) -> tuple[int, int]:
     """How many tables a database has, and how many rows are in them all."""
     rows = cluster.sql(
@@ -377,4 +316,16 @@ def is_empty(cluster: Cluster, name: str) -> bool:
         f"WHERE {_OWN.replace('relnamespace', 'pronamespace')})",
         database=name,
     )
+    return number == 0
+
+
+def is_pristine(cluster: Cluster, name: str) -> bool:
+    """Whether a template is as initdb made it: it holds no object of a user."""
+    catalogs = (
+        *("pg_class", "pg_proc", "pg_type", "pg_namespace", "pg_extension", "pg_operator"),
+        *("pg_cast", "pg_language", "pg_foreign_server", "pg_event_trigger", "pg_ts_config"),
+        *("pg_collation", "pg_conversion", "pg_default_acl", "pg_largeobject_metadata"),
+    )
+    some = " UNION ALL ".join(f"SELECT oid FROM {catalog}" for catalog in catalogs)
+    number = cluster.number(f"SELECT count(*) FROM ({some}) AS o WHERE oid >= 16384", database=name)
     return number == 0

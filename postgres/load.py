@@ -278,7 +278,7 @@ def _definitions(target: cluster.Cluster, database: str) -> list[list[str]]:
     columns = ("conrelid::regclass", "relname", "conname", "pg_get_constraintdef(c.oid)")
     rows = target.sql(
         "SET search_path = ''",
-        f"SELECT {', '.join(map(cluster.hexed, columns))} FROM pg_constraint c "  # noqa: S608  (ours)
+        f"SELECT {', '.join(map(cluster.hexed, columns))} FROM pg_constraint c "
         "JOIN pg_class r ON r.oid = conrelid WHERE contype = 'f' AND conparentid = 0",
         database=database,
         columns=len(columns),

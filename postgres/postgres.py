@@ -15,31 +15,28 @@ from typing import TYPE_CHECKING
 
 from tools import dump, manifest, module, os_works, plugin
 from tools import servers as configured
-from tools.date_str_utils import count
 from tools.errors import ConfigError
 from tools.finding import Finding
 from tools.item import Item, Told
-from tools.options import Ports, Words, option
+from tools.options import Words, option
 from tools.result import Result
 from tools.servers import Configured
 
 if TYPE_CHECKING:
-    from postgres import back, cluster, roles
+    from postgres import back, cluster, dumps, login, roles
 else:
     back = plugin.load("postgres/back.py")
     cluster = plugin.load("postgres/cluster.py")
+    dumps = plugin.load("postgres/dumps.py")
+    login = plugin.load("postgres/login.py")
     roles = plugin.load("postgres/roles.py")
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(login.Login):
     """The keys of the section."""
 
     hostname: str = option("name of this server, in names of staged files", default="")
-    host: str = option("name of the server, or folder of its socket", default="")
-    port: Ports = option("ports, one server each; default: the clients' own", default=())
-    user: str = option("the role that dumps", default="")
-    passfile: Path | None = option("file of logins; default ~/.pgpass", default=None)
     exclude_db: Words = option("databases that are left out, with * and ?", default=())
     exclude_table: Words = option("tables that are left out (pg_dump's patterns)", default=())
     exclude_table_data: Words = option("tables without their rows", default=())
@@ -53,36 +50,29 @@ class Options:
     allow_root: bool = option("run as root all the same", default=False)
 
 
-def servers(given: Options) -> Iterator[Configured[cluster.Dumps]]:
+def servers(given: Options) -> Iterator[Configured[dumps.Dumps]]:
     """Each server of the config, not asked yet. Raises ConfigError."""
     programs = cluster.Programs(
         dump.program(given.psql, "psql"), dump.program(given.psqldump, "pg_dump")
     )
-    what = cluster.What(given.exclude_db, given.exclude_table, given.exclude_table_data)
-    passfile = cluster.passfile(given.passfile)
+    what = dumps.What(given.exclude_db, given.exclude_table, given.exclude_table_data)
+    passfile, variables = cluster.passfile(given.passfile), login.variables(given)
     for port in given.port or (None,):
-        found = cluster.Cluster(programs, given.host, port, given.user, passfile)
+        found = cluster.Cluster(programs, given.host, port, given.user, passfile, variables)
         label = configured.label(port, given.host)
-        yield Configured(label, functools.partial(cluster.Dumps, found, what))
+        yield Configured(label, functools.partial(dumps.Dumps, found, what))
 
 
 def items(given: Options, told: Told) -> tuple[Item, ...]:
     """Roles, and each database of each server."""
     os_works.refuse_root(given.allow_root)
-    return configured.items(servers(given), cluster.Dumps.items)
+    return configured.items(servers(given), dumps.Dumps.items)
 
 
 def test(given: Options) -> tuple[str | Finding, ...]:
     """Whether each server answers, and what it holds."""
     os_works.refuse_root(given.allow_root)
-    return configured.test(servers(given), _tested)
-
-
-def _tested(server: cluster.Dumps) -> tuple[str, ...]:
-    return (
-        f"port {server.port}: PostgreSQL {server.server}, "
-        f"{count(len(server.databases), 'database')}, {server.tool}",
-    )
+    return configured.test(servers(given), dumps.Dumps.tested)
 
 
 class PostgresBackup(dump.Plugin):
@@ -104,10 +94,8 @@ def into(item: manifest.Item, again: dump.Again, server: dump.Server) -> dump.St
             f"--until: {item.called} is a dump of its own moment only",
             "Leave it out; --until plays the binary logs of MySQL and MariaDB.",
         )
-    programs = cluster.Programs(dump.program("psql"), dump.program("pg_dump"))
-    passfile = cluster.passfile(server.credentials)
-    target = cluster.Cluster(programs, server.host, server.port, server.user, passfile)
-    if item.kind == cluster.ROLES:
+    target = cluster.reached(_target(server))
+    if item.kind == dumps.ROLES:
         found: Result = roles.restore(target, again, tablespaces=server.tablespaces)
         return found
     name = server.database or item.name.partition("/")[2]
@@ -116,6 +104,23 @@ def into(item: manifest.Item, again: dump.Again, server: dump.Server) -> dump.St
         target, name, facts, again, overwrite=server.overwrite, tablespaces=server.tablespaces
     )
     return loaded
+
+
+def _target(server: dump.Server) -> cluster.Cluster:
+    """The server that is restored into, by the programs that the section of the dump names."""
+    given = server.options if isinstance(server.options, Options) else Options()
+    programs = cluster.Programs(
+        _program(given.psql, Options.psql), _program(given.psqldump, Options.psqldump)
+    )
+    passfile = cluster.passfile(server.credentials)
+    variables = login.of_the_shell()
+    return cluster.Cluster(programs, server.host, server.port, server.user, passfile, variables)
+
+
+def _program(wanted: str, usual: str) -> str:
+    """A program that the config names; where it names none, the first on the path."""
+    name = Path(usual).name
+    return dump.program(name, usual) if wanted == usual else dump.program(wanted, name)
 
 
 if __name__ == "__main__":

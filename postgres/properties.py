@@ -26,7 +26,7 @@ _NAMED = re.compile(
 )
 _MARK = "nc-backup-py left out: "
 # Settings that name a library which the server cannot load: nobody could log in with them.
-# 58P01 is undefined_file (errcodes.txt). {0}: a condition on pg_db_role_setting s.
+# {0}: a condition on pg_db_role_setting.
 _LIBRARIES = """
 DO $$ DECLARE one record; library text; BEGIN
   FOR one IN SELECT setdatabase, setrole, datname, rolname, pair.setting,
@@ -43,7 +43,9 @@ DO $$ DECLARE one record; library text; BEGIN
       END IF;
       BEGIN
         EXECUTE format('LOAD %L', library);
-      EXCEPTION WHEN SQLSTATE '58P01' THEN
+      EXCEPTION WHEN insufficient_privilege THEN
+        CONTINUE;
+      WHEN OTHERS THEN
         EXECUTE CASE WHEN one.setrole = 0 AND one.setdatabase <> 0
             THEN format('ALTER DATABASE %I RESET %I', one.datname, one.name)
           WHEN one.setrole = 0 THEN format('ALTER ROLE ALL RESET %I', one.name)
@@ -89,6 +91,10 @@ def applied(target: cluster.Cluster, name: str, head: Path) -> tuple[str, ...]:
     with --create. A setting with which nobody could connect is left out and named.
     Raises StoreError where the database opens with none of its settings.
     """
+    return (*_statements(target, name, head), *_opens(target, name))
+
+
+def _statements(target: cluster.Cluster, name: str, head: Path) -> tuple[str, ...]:
     words = [target.programs.beside("pg_restore"), "--create", "--schema-only", "--file=-"]
     try:
         out = b"".join(process.output([*words, str(head)], env=target.environment()))
@@ -100,7 +106,7 @@ def applied(target: cluster.Cluster, name: str, head: Path) -> tuple[str, ...]:
     script = [found.encode("utf-8", "surrogateescape"), b"\n", unloadable(_is(name))]
     said = target.script(script)
     warnings = [f"of the database itself: {line}" for line in said if "ERROR:" in line]
-    return (*warnings, *left_out(said), *_opens(target, name))
+    return (*warnings, *left_out(said))
 
 
 def _is(name: str) -> str:
@@ -148,7 +154,7 @@ def _refusal(target: cluster.Cluster, name: str) -> str:
 def _settings(target: cluster.Cluster, name: str) -> list[tuple[str, str]]:
     """The settings of a database that count for this login: role ("" for all), name."""
     rows = target.sql(
-        f"SELECT {cluster.hexed('coalesce(rolname, $$$$)')}, "  # noqa: S608  (ours)
+        f"SELECT {cluster.hexed('coalesce(rolname, $$$$)')}, "
         f"{cluster.hexed('split_part(setting, $$=$$, 1)')} FROM pg_db_role_setting s "
         "JOIN pg_database d ON d.oid = setdatabase LEFT JOIN pg_roles r ON r.oid = setrole, "
         "unnest(setconfig) AS setting "

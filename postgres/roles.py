@@ -11,9 +11,10 @@ from tools.errors import StoreError
 from tools.result import Result, Status
 
 if TYPE_CHECKING:
-    from postgres import cluster
+    from postgres import cluster, properties
 else:
     cluster = plugin.load("postgres/cluster.py")
+    properties = plugin.load("postgres/properties.py")
 
 # What a server says of a tablespace whose folder is not there, or not its own.
 _NO_FOLDER = re.compile(r'ERROR:\s+(?:directory "|could not .* directory "|tablespace ")')
@@ -32,13 +33,15 @@ def restore(
         script = b"".join(chunks).decode("utf-8", "surrogateescape")
     there = cluster.roles(target)
     wanted = "".join(_wanted(script.splitlines(keepends=True), there, tablespaces=tablespaces))
-    said = target.script([wanted.encode("utf-8", "surrogateescape")])
+    check = properties.unloadable("setdatabase = 0")
+    said = target.script([wanted.encode("utf-8", "surrogateescape"), b"\n", check])
     errors = [line for line in said if "ERROR:" in line and "already exists" not in line]
     warnings = tuple(line for line in errors if _NO_FOLDER.search(line))
     if len(warnings) < len(errors):
         first, *rest = [line for line in errors if line not in warnings]
         raise StoreError(f"roles: {first}", "\n".join(rest))
-    ((number,),) = target.sql("SELECT count(*) FROM pg_roles WHERE rolname !~ '^pg_'")
+    warnings += properties.left_out(said)
+    number = target.number("SELECT count(*) FROM pg_roles WHERE rolname !~ '^pg_'")
     status = Status.INCOMPLETE if warnings else Status.OK
     return Result(status, f"{number} roles on the server now", items=1, warnings=warnings)
 

@@ -13,6 +13,7 @@ from tools import config, house, identity, manifest, own, permissions, plugin, s
 from tools.config import Config, Section
 from tools.declarations import General
 from tools.errors import BackupError, ConfigError
+from tools.manifest import Item
 from tools.outcome import Outcome
 from tools.section import Context
 from tools.store import Store
@@ -90,6 +91,14 @@ class Origin:
         return lambda chunks: own.undone(
             found[0], context(self.config, found[0], self.scratch), chunks
         )
+
+    def options(self, item: Item) -> object:
+        """The Options of the section that made an item; None where the config has no such."""
+        module = house.restores(item.kind)
+        for entry in self.config.sections:
+            if entry.name == item.section and house.named(entry.file) == module:
+                return section.filled(entry, self.config)
+        return None
 
     def report(self, outcome: Outcome) -> str:
         """Report a restore where the config names a server; gives how the delivery went."""

@@ -255,7 +255,8 @@ class _Session:
                 run = chosen.run(item)
                 again = functools.partial(reading.plain, run, item, self.origin.undo, advance)
                 following = functools.partial(self._stored, item.section, run.manifest.run_id)
-                made = server.into(item, again, self.given, following)
+                options = self.origin.options(item)
+                made = server.into(item, again, self.given, following, options)
                 going[item.called] = stack.enter_context(contextlib.closing(made))
             waiting: list[Item] = []
 

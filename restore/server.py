@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 
 from tools import house, plugin
@@ -74,11 +75,16 @@ def into(
     again: Again,
     given: argparse.Namespace,
     following: Callable[[], Iterator[Following]],
+    options: object = None,
 ) -> Steps:
-    """Restore one item into the server. Raises BackupError or OSError."""
+    """Restore one item into the server. Raises BackupError or OSError.
+
+    options: those of its section, where the config has it.
+    """
     with told(item):
         module = plugin.load(house.restores(item.kind))
-        steps: Steps = module.into(item, again, _server(given, following))
+        server = dataclasses.replace(_server(given, following), options=options)
+        steps: Steps = module.into(item, again, server)
         return (yield from steps)
 
 

@@ -48,6 +48,7 @@ class Server:
     until:       how far logs are played after the dump; "" for not at all
     tablespaces: tables into those that they were in (PostgreSQL)
     following:   where these logs are found, oldest first
+    options:     Options of the section that made the dump; None where the config has none
     """
 
     host: str
@@ -59,6 +60,7 @@ class Server:
     until: str = ""
     tablespaces: bool = True
     following: Callable[[], Iterator[Following]] = lambda: iter(())
+    options: object = None
 
 
 def ended_by(chunks: Chunks, mark: bytes, what: str) -> Iterator[bytes]:

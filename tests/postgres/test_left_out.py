@@ -84,7 +84,7 @@ def test_foreign_keys_that_rows_violate(system: System, server: Postgres) -> Non
     lines = [line for line in before.split("\n") if "part_c_fkey" not in line]
     after = [line for line in dumped(server).split("\n") if "part_c_fkey" not in line]
     changed = [line for line in after if line not in lines]
-    assert [line.strip() for line in changed if valid in line][0].endswith(f"{valid} NOT VALID;")
+    assert next(line.strip() for line in changed if valid in line).endswith(f"{valid} NOT VALID;")
     assert 'COMMENT ON CONSTRAINT "buys ""it" ON public."Order\'s" IS \'who\'\'s\';' in after
     assert server.sql('SELECT count(*) FROM "Order\'s"', "shop") == "2\n"
     assert databases(server) == {"postgres", "shop"}
@@ -185,7 +185,7 @@ def test_settings_that_prevent_connections(system: System, server: Postgres, lib
         system,
         server,
         f"""CREATE TABLE t (id int); INSERT INTO t VALUES (1);
-        ALTER DATABASE shop SET session_preload_libraries = auto_explain, {library};
+        ALTER DATABASE shop SET session_preload_libraries = plpgsql, {library};
         ALTER DATABASE shop SET work_mem = '8MB';
         ALTER ROLE clerk SET session_preload_libraries = {library};
         ALTER ROLE clerk IN DATABASE shop SET session_preload_libraries = {library}""",
@@ -197,7 +197,7 @@ def test_settings_that_prevent_connections(system: System, server: Postgres, lib
     server.sql("CREATE TABLE precious (i int)", "shop")
     text = system.restore("--restore", "latest", *to(server, "--overwrite"), code=3)
     assert text.count(f'could not access file "{library}"') >= 3
-    assert "the setting session_preload_libraries=auto_explain" in text
+    assert "the setting session_preload_libraries=plpgsql" in text
     assert "of the role clerk" in text
     assert server.sql("TABLE t; SHOW work_mem", "shop") == "1\n8MB\n"
     assert server.sql("SELECT count(*) FROM pg_db_role_setting") == "1\n"
@@ -209,7 +209,7 @@ def test_what_is_there_stays_until_the_new_one_opens(system: System, server: Pos
     """Issue 11 B [22]: the old database is dropped only after the new one can be used."""
     backed_up(system, server, "CREATE TABLE t (id int)")
     server.sql("ALTER TABLE t RENAME TO precious", "shop")
-    server.sql("ALTER DATABASE shop CONNECTION LIMIT 7")
+    server.sql("ALTER DATABASE shop CONNECTION LIMIT 7")  # not in the dump
     broken = system.folder / "psql"
     broken.write_text(
         '#!/bin/bash\n[[ "$*" == *"command=SELECT 1" ]] && [[ "$*" == *shop* ]] && '

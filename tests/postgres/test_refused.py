@@ -83,7 +83,8 @@ def test_by_a_role_that_may_little(system: System, server: Postgres, other: Post
 @pytest.mark.fault("rows that the server refuses", "exit 1, the table is named, nothing is left")
 def test_no_row_is_lost(system: System, server: Postgres, other: Postgres) -> None:
     server.sql(
-        """CREATE FUNCTION one(i int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN 1; END';
+        """CREATE FUNCTION one(i int) RETURNS int LANGUAGE plpgsql IMMUTABLE
+        AS 'BEGIN RETURN 1; END';
         CREATE TABLE checked (i int, j int GENERATED ALWAYS AS (one(i)) STORED);
         INSERT INTO checked VALUES (1);
         CREATE OR REPLACE FUNCTION one(i int) RETURNS int LANGUAGE plpgsql IMMUTABLE
@@ -155,7 +156,7 @@ def test_each_object_is_named() -> None:
     """Issue 11 B [07]: whatever the server says, in whatever language; no key of a row is shown."""
     made = took(*FOREIGN, f"{ERROR[:-8]}FEHLER:  nein", "Command was: CREATE INDEX i ON t (v);")
     made.judge()
-    assert [(one.entry, one.about) for one in made.left_out][0] == (
+    assert next((one.entry, one.about) for one in made.left_out) == (
         "3209",
         "FK CONSTRAINT orders orders_c_fkey postgres",
     )

@@ -1,0 +1,66 @@
+"""How libpq reaches a server, and how far it trusts it: keys of a section, and the environment.
+
+The variables are those of the PostgreSQL manual, "libpq: Environment Variables".
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from tools.errors import ConfigError
+from tools.options import Ports, option
+
+_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+_SYSTEM = Path("system")  # the trusted certificates of the system (libpq 16 and later)
+# What a restore takes from the shell that starts it. Where it goes is said by arguments alone,
+# so PGHOST, PGHOSTADDR, PGPORT, PGDATABASE and PGSERVICE are not among them.
+_OF_THE_SHELL = (
+    *("PGUSER", "PGPASSWORD", "PGPASSFILE", "PGREQUIREAUTH", "PGCHANNELBINDING", "PGOPTIONS"),
+    *("PGSSLMODE", "PGREQUIRESSL", "PGSSLNEGOTIATION", "PGSSLCOMPRESSION", "PGSSLCERT"),
+    *("PGSSLKEY", "PGSSLCERTMODE", "PGSSLROOTCERT", "PGSSLCRL", "PGSSLCRLDIR", "PGSSLSNI"),
+    *("PGSSLMINPROTOCOLVERSION", "PGSSLMAXPROTOCOLVERSION", "PGREQUIREPEER", "PGGSSENCMODE"),
+    *("PGKRBSRVNAME", "PGGSSLIB", "PGGSSDELEGATION", "PGCONNECT_TIMEOUT", "PGTARGETSESSIONATTRS"),
+    *("PGSYSCONFDIR", "KRB5CCNAME", "KRB5_CONFIG"),
+)
+
+
+@dataclass(frozen=True)
+class Login:
+    """The keys that dumps and base backups share."""
+
+    host: str = option("host name, or directory of the Unix socket", default="")
+    port: Ports = option("ports of the servers; default: the default of libpq", default=())
+    user: str = option("role to connect as", default="")
+    passfile: Path | None = option("password file; default ~/.pgpass", default=None)
+    sslmode: str = option(
+        f"how far TLS is demanded: {', '.join(_MODES)}; default: that of libpq (prefer)", default=""
+    )
+    sslrootcert: Path | None = option(
+        "file of the certificates that verify-ca and verify-full trust", default=None
+    )
+    sslcert: Path | None = option("client certificate", default=None)
+    sslkey: Path | None = option("key of the client certificate", default=None)
+
+
+def variables(login: Login) -> dict[str, str]:
+    """The variables of libpq for the keys that are set. Raises ConfigError."""
+    if login.sslmode and login.sslmode not in _MODES:
+        raise ConfigError(f"SSLMODE: {login.sslmode!r} is not one of {', '.join(_MODES)}")
+    found = {"PGSSLMODE": login.sslmode} if login.sslmode else {}
+    for key in ("sslrootcert", "sslcert", "sslkey"):
+        path: Path | None = getattr(login, key)
+        if path is None:
+            continue
+        if path != _SYSTEM and not path.is_file():
+            raise ConfigError(
+                f"{key.upper()}: {path}: no such file", "Name a file in PEM format, absolutely."
+            )
+        found[f"PG{key.upper()}"] = str(path if path == _SYSTEM else path.absolute())
+    return found
+
+
+def of_the_shell() -> dict[str, str]:
+    """The variables of libpq that the shell of a restore has set."""
+    return {name: os.environ[name] for name in _OF_THE_SHELL if name in os.environ}
