@@ -213,19 +213,23 @@ class Postgres(Server):
     def __init__(self) -> None:
         super().__init__()
         self.pgpass = self.folder / "pgpass"
+        data = self.folder / "data"
+        self.make(data)
+        self.serve(data)
+        escaped = self.password.replace("\\", "\\\\").replace(":", "\\:")
+        self.pgpass.write_text(f"127.0.0.1:{self.port}:*:postgres:{escaped}\n")
+        self.pgpass.chmod(0o600)
+
+    def make(self, data: Path) -> None:
+        """Make its data."""
         secret = self.folder / "password"
         secret.write_text(self.password)
         secret.chmod(0o644)
-        data = self.folder / "data"
         self.call(
             program("initdb"), "-D", str(data), "-U", "postgres", "--auth-local=trust",
             "--auth-host=scram-sha-256", f"--pwfile={secret}", "--locale=C.UTF-8", "-E", "UTF8",
             "--no-sync",
         )  # fmt: skip
-        self.serve(data)
-        escaped = self.password.replace("\\", "\\\\").replace(":", "\\:")
-        self.pgpass.write_text(f"127.0.0.1:{self.port}:*:postgres:{escaped}\n")
-        self.pgpass.chmod(0o600)
 
     def serve(self, data: Path) -> None:
         """Start it with these data."""

@@ -1,0 +1,63 @@
+"""Which client programs a restore of PostgreSQL takes, and what it says where they are too old."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.postgres.test_postgres import configure, to
+from tests.servers import Postgres, program
+from tests.system import System
+from tools import plugin, process
+from tools.errors import StoreError
+
+pytestmark = pytest.mark.needs("initdb", "postgres", "pg_dump")
+cluster = plugin.load("postgres/cluster.py")
+load = plugin.load("postgres/load.py")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Postgres]:
+    started = Postgres()
+    started.sql("CREATE TABLE t AS SELECT 1 AS i")
+    yield started
+    started.stop()
+
+
+def test_a_restore_takes_those_of_the_config(tmp_path: Path, server: Postgres) -> None:
+    """TRIALS P1: PSQL and PSQLDUMP of the section, and pg_restore beside PSQLDUMP."""
+    system = System(tmp_path)
+    folder = tmp_path / "18"
+    folder.mkdir()
+    for name in ("pg_dump", "pg_dumpall", "pg_restore", "psql"):
+        (folder / name).write_text(
+            f'#!/bin/bash\necho {name} >>{tmp_path}/called\nexec {program(name)} "$@"\n'
+        )
+        (folder / name).chmod(0o755)
+    configure(system, server, PSQL=str(folder / "psql"), PSQLDUMP=str(folder / "pg_dump"))
+    assert system.result()["exit_code"] == 0
+    (tmp_path / "called").unlink()
+    words = ("--restore", "latest", "--item", f"{server.port}/postgres")
+    system.restore(*words, *to(server, "--to-database", "copy"))
+    assert {"pg_restore", "psql"} == set((tmp_path / "called").read_text().split())
+    server.sql("DROP DATABASE copy")
+
+
+@pytest.mark.fault("a pg_restore that is older than the dump", "exit 1, both versions named")
+def test_a_pg_restore_that_is_too_old(server: Postgres) -> None:
+    """TRIALS P1: both versions are named, and where to put the right one."""
+    programs = cluster.Programs(program("psql"), program("pg_dump"))
+    target = cluster.Cluster(programs, "127.0.0.1", server.port, "postgres", server.pgpass)
+    words = [program("pg_dump"), "--format=custom", *target.words(), "--dbname=postgres"]
+    raw = bytearray(b"".join(process.output(words, env=target.environment())))
+    raw[6] = 99  # the minor version of the format, after PGDMP and the major one
+    facts = {"tool": "pg_dump (PostgreSQL) 99.1"}
+    with (
+        load.opened(target, facts, lambda: iter([bytes(raw)])) as stored,
+        pytest.raises(StoreError, match=r"is older than the dump, made by .* 99\.1") as caught,
+    ):
+        load.loaded(target, "new", stored, tablespaces=True)
+    assert "client programs of version 99 or later, and name them in PSQLDUMP" in caught.value.hint
+    server.sql("DROP DATABASE IF EXISTS new")
