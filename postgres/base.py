@@ -95,11 +95,11 @@ class _Base:
             "WHERE rolname = current_user",
             columns=2,
         )
-        text = f"port {self.name}: PostgreSQL {self.version}, role {user}"
+        text = f"port {self.name}: PostgreSQL {self.version}, its role {user} may"
         if may != "t":
             hint = f"As a superuser: ALTER ROLE {user} REPLICATION;"
-            return (finding.bad(f"{text} has not REPLICATION", hint),)
-        return (f"{text} has REPLICATION",)
+            return (finding.warning(f"{text} NOT replicate", hint),)
+        return (f"{text} replicate",)
 
     def read(self) -> Iterator[bytes]:
         """One tar with the data and all WAL that makes it whole; a second tablespace is refused."""

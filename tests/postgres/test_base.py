@@ -81,7 +81,7 @@ def test_what_fails(tmp_path: Path, server: Postgres) -> None:
     result = system.result()
     assert result["exit_code"] == 1
     assert "REPLICATION" in json.dumps(result) or "replication" in json.dumps(result)
-    assert "may NOT replicate" in system.run("-t").stdout
+    assert "may NOT replicate" in system.run("-t").stderr
     configure(system, server, PORT="x")
     assert "PORT: 'x' is not a list of ports" in system.run("-r").stderr
     assert system.stored() == []

@@ -73,7 +73,7 @@ def test_what_is_hidden_from_the_role(system: System, server: Postgres) -> None:
     ]
     tested = system.run("-t")
     assert tested.returncode == 0
-    assert "the subscriptions sub are not in the dump" in tested.stdout
+    assert "the subscriptions sub are not in the dump" in tested.stderr
     configure(system, server)
     assert system.result()["exit_code"] == 0  # a superuser sees them all
     server.sql("ALTER SUBSCRIPTION sub SET (slot_name = NONE); DROP SUBSCRIPTION sub")
@@ -106,7 +106,7 @@ def test_databases_that_are_closed(system: System, server: Postgres) -> None:
     (warning,) = item(system, f"roles@{server.port}")["warnings"]
     assert "database closed: it takes no connections" in warning
     assert "pg_hba.conf" in item(system, f"roles@{server.port}")["notes"][0]
-    assert "database closed: it takes no connections" in system.run("-t").stdout
+    assert "database closed: it takes no connections" in system.run("-t").stderr
     configure(system, server, EXCLUDE_DB="clos*")
     assert system.result()["exit_code"] == 0
 
