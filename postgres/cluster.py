@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import shlex
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools import os_works, process, stream
+from tools import os_works, permissions, process, stream
 from tools.errors import BackupError, ConfigError, SourceError, StoreError
 from tools.stream import Chunks
 
@@ -135,7 +136,12 @@ def passfile(path: Path | None) -> Path | None:
     if not path.is_file():
         raise ConfigError(f"PASSFILE: there is no file {path}", "HOST:PORT:DATABASE:USER:PASSWORD")
     if path.stat().st_mode & 0o077:
-        raise ConfigError(f"PASSFILE: others can read {path}: chmod 0600 {path}")
+        quoted = shlex.quote(str(path))
+        raise ConfigError(
+            f"PASSFILE: others can read {path}, so the clients ignore it",
+            f"chown {os_works.user()} {quoted} && chmod 0600 {quoted}",
+        )
+    permissions.check_secret("PASSFILE", path, ("postgres",))
     return path.absolute()
 
 
