@@ -303,8 +303,9 @@ def test_sources_are_kept_until_every_store_has_confirmed_and_stored_by_the_next
 def test_two_runs_at_once_one_runs_the_other_exits_11_and_both_are_reported(
     system: System, server: ReportServer
 ) -> None:
-    going = system.folder / "going"
-    system.module("own", f"touch {going}; sleep 3", "own.sh")
+    going, enough = system.folder / "going", system.folder / "enough"
+    waits = f"touch {going}; until [ -e {enough} ]; do sleep 0.1; done"
+    system.module("own", waits, "own.sh")
     own = {**execute("own"), "EXECUTE_WITH": "bash", "EXECUTABLE": "own.sh"}
     system.configure({"OWN": own}, MESSAGE_CONFIG_COMMAND=server.url)
     first = subprocess.Popen(system.command("-r"))
@@ -314,6 +315,7 @@ def test_two_runs_at_once_one_runs_the_other_exits_11_and_both_are_reported(
     assert "another run is already running" in second.stderr
     skipped = system.run("-r", "--if-busy", "skip")
     assert skipped.returncode == 0
+    enough.touch()
     assert first.wait(60) == 0
     assert sorted(form["result"] for form in server.forms) == ["0", "1"]
     assert any("another run" in form["error"] for form in server.forms)
