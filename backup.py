@@ -22,12 +22,14 @@ from tools import (
     config,
     date_str_utils,
     guard,
+    house,
     log,
     os_works,
     permissions,
     preview,
     run,
     section,
+    selection,
     state,
     terminal,
 )
@@ -45,13 +47,37 @@ _HURRIED = 1  # tries of a report when a signal asks the run to end
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
     """Read the command line; a wrong one ends with exit code 2 and the usage."""
     parser = argparse.ArgumentParser(
-        prog="backup.py", description="Back up what conf.json says.", allow_abbrev=False
+        prog="backup.py",
+        description="Run the backup that conf.json describes.",
+        epilog="Exit codes: docs/exit-codes.md. The config: docs/config.md.",
+        allow_abbrev=False,
     )
+    parser.add_argument("--version", action="version", version=house.banner())
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("-r", "--run", action="store_true", help="run every section")
-    what.add_argument("-t", "--test", action="store_true", help="test the config; change nothing")
-    what.add_argument("-n", "--dry-run", action="store_true", help="show what would run")
-    parser.add_argument("-c", "--config", type=Path, default=CONF, help=f"default {CONF}")
+    what.add_argument(
+        "-r", "--run", action="store_true", help="back up: run every section of the config"
+    )
+    what.add_argument(
+        "-t",
+        "--test",
+        action="store_true",
+        help="check the config, tools, credentials and stores; change nothing",
+    )
+    what.add_argument(
+        "-n",
+        "--dry-run",
+        action="store_true",
+        help="print the command of every section; run nothing",
+    )
+    what.add_argument(
+        "--migrate",
+        type=Path,
+        metavar="OLD.json",
+        help="print a config of the documented system in today's form; change nothing",
+    )
+    parser.add_argument(
+        "-c", "--config", type=Path, default=CONF, help=f"config file (default: {CONF})"
+    )
     parser.add_argument(
         "-l",
         "--log-level",
@@ -63,17 +89,34 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "-v", "--verbose", action="store_true", help="print the log to standard error as well"
     )
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    parser.add_argument("--only", action="append", default=[], metavar="SECTION")
-    parser.add_argument("--skip", action="append", default=[], metavar="SECTION")
+    parser.add_argument(
+        "--json", action="store_true", help="print the result as JSON on standard output"
+    )
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="SECTION",
+        help="run only this section (repeatable); a source keeps the stages and stores it needs",
+    )
+    parser.add_argument(
+        "--skip",
+        action="append",
+        default=[],
+        metavar="SECTION",
+        help="leave out this section (repeatable)",
+    )
     parser.add_argument(
         "--if-busy",
         choices=("fail", "skip"),
         default="fail",
-        help="what to do if another run is in progress",
+        help="if another run is in progress: fail (exit 11, the default) or skip (exit 0)",
     )
     parser.add_argument(
-        "--insecure-permissions", action="store_true", help="accept files that others can change"
+        "--insecure-permissions",
+        action="store_true",
+        help="accept a config and code that other users can write: they could run commands "
+        "as this user",
     )
     confirm = parser.add_argument_group("confirm for this run")
     confirm.add_argument(
@@ -103,6 +146,8 @@ def main(argv: Sequence[str]) -> int:
     given = arguments(argv)
     os_works.harden()
     os_works.catch_signals()
+    if given.migrate:
+        return _migrate(given.migrate)
     if given.insecure_permissions:
         permissions.accept()
     try:
@@ -122,6 +167,27 @@ def main(argv: Sequence[str]) -> int:
         return os_works.status_of_signal(cancelled.signal_number).exit_code
 
 
+def _migrate(old: Path) -> int:
+    """Print a config of the documented system in today's form."""
+    from tools import migrate
+
+    try:
+        migrated = migrate.migrated(old)
+        sys.stdout.buffer.write(migrated.text.encode("utf-8", "surrogateescape"))
+        sys.stdout.flush()
+    except (ConfigError, OSError) as error:
+        terminal.say(f"error: {error}", error=True)
+        if getattr(error, "hint", ""):
+            terminal.say(f"hint: {getattr(error, 'hint', '')}", error=True)
+        return Status.REFUSED.exit_code if isinstance(error, ConfigError) else 1
+    for change in migrated.changes:
+        terminal.say(f"changed: {change}", error=True)
+    if migrated.remaining is not None:
+        terminal.say(f"warning: the new config cannot run yet: {migrated.remaining}", error=True)
+        terminal.say(f"hint: {migrated.remaining.hint}", error=True)
+    return 0
+
+
 def _run(given: argparse.Namespace, loaded: Config, chosen: Sequence[config.Section]) -> int:
     """Run, report, render."""
     general = loaded.general
@@ -136,7 +202,7 @@ def _run(given: argparse.Namespace, loaded: Config, chosen: Sequence[config.Sect
     )
     if guard.root_allowed(loaded):
         logger.warning("%s", guard.ROOT_ALLOWED)
-    for warning in loaded.warnings:
+    for warning in (*loaded.warnings, *selection.cautions(loaded, chosen)):
         logger.warning("%s", warning)
     with terminal.watcher(quiet=given.json or given.verbose) as watcher:
         try:
@@ -172,7 +238,12 @@ def _refused(given: argparse.Namespace, error: ConfigError) -> int:
     private = state.owned_folder(work_folder) if address else None
     if private is not None:
         outcome = dataclasses.replace(outcome, run_id=state.claimed_run_id(private))
-    return _reported(given, outcome, (address, work_folder, 1.0), log.RunLog())
+    code = _reported(given, outcome, (address, work_folder, 1.0), log.RunLog())
+    for other in () if given.json else error.others:
+        terminal.say(f"error: {other}", error=True)
+        if other.hint:
+            terminal.say(f"hint: {other.hint}", error=True)
+    return code
 
 
 def _nothing_but(status: Status, message: str, hostname: str, hint: str = "") -> Outcome:

@@ -46,7 +46,7 @@ class Options:
     """The keys of the section, and of the commands beside it."""
 
     key_file: Path = option("an age identity, recipients, or an old password", default=_KEY_FILE)
-    file_size: int = option("MiB of one part", default=1024, least=1)
+    file_size: int = option("MiB of one part", default=1024, least=1, unit="MiB")
     targets: Paths = option(
         "files and folders to encrypt, default WORK_FOLDER/compressed; with -d one part, "
         "or how the names of all parts begin",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tools import plugin
+from tools import house, plugin
 from tools.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def read(argv: Sequence[str]) -> argparse.Namespace:
         epilog="Times are UTC. Nothing is ever overwritten unless --overwrite says so.",
         allow_abbrev=False,
     )
+    parser.add_argument("--version", action="version", version=house.banner())
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--list", action="store_true", help="the runs that there are")
     what.add_argument("--show", metavar="RUN", help="one run, its items and parts")

@@ -527,25 +527,17 @@ def test_root_is_refused_unless_told_and_leaves_nothing_that_is_roots(
     assert not system.log.exists()
 
 
-@pytest.mark.parametrize("words", [("--skip", "STORAGE_LOCAL"), ("--only", "FILESET")])
-def test_a_run_that_stores_nothing_is_no_success(
-    system: System, server: ReportServer, words: tuple[str, ...]
+def test_a_run_that_could_store_nothing_is_rejected_and_reported(
+    system: System, server: ReportServer
 ) -> None:
+    """Issue 11 A1: a run without a source or a store never reports success."""
     (system.source / "a").write_text("a")
     system.configure(system.whole(), MESSAGE_CONFIG_COMMAND=server.url)
-    result = system.result(*words)
-    assert (result["status"], result["exit_code"]) == ("failed", 1)
-    assert "nothing was stored" in result["message"]
-    assert {entry["status"] for entry in result["sections"]} == {"ok"}
-    assert server.forms[0]["result"] == "1"
-
-
-def test_a_config_without_a_store_is_no_success(system: System) -> None:
-    (system.source / "a").write_text("a")
-    sections = system.whole()
-    del sections["STORAGE_LOCAL"]
-    system.configure(sections)
-    assert system.result()["exit_code"] == 1
+    for skipped in ("STORAGE_LOCAL", "FILESET"):
+        result = system.result("--skip", skipped)
+        assert (result["status"], result["exit_code"], result["sections"]) == ("refused", 2, [])
+        assert server.forms[-1]["result"] == "1"
+    assert not system.work.exists()
 
 
 def test_a_run_of_checks_alone_has_nothing_to_store(system: System) -> None:

@@ -3,36 +3,38 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 import json
 import os
 import re
 import stat
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tools import house, mask, options, plugin
+from tools import general as general_section
+from tools import house, legacy, mask, options, plugin, selection
 from tools.declarations import SECTION_KEYS, General, SectionKeys
 from tools.errors import ConfigError
 from tools.included import Entry, Files, Keys
-from tools.secret import Secret
+from tools.paths import anchored
 from tools.values import (
-    anchored,
     check_key,
     choice,
     filled,
+    literal_secret,
     one_line,
+    refuse_misplaced,
     refuse_unknown,
     trouble,
 )
 
-_NEAR = 0.8  # how alike an unknown key of GENERAL must be to a known one to be a slip
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _SECTION = re.compile(r"[^/\x00-\x1f\x7f.\s-][^/\x00-\x1f\x7f]*")  # it stands in names of files
 _LONGEST_SECTION = 100  # bytes
+_NOT_BUILT = ("rsync",)  # modules of the documented system
+_FLAT = "flat is for modules of your own"
 _STREAM = {"source": "source", "filter": "stage", "store": "store"}  # of STREAM: the kind
 
 
@@ -48,6 +50,7 @@ class Section:
     kind:        source, stage, store or check; "" for a module of the user's own, unless
                  its STREAM says what it is in a streamed run
     declaration: the Options of a built-in module
+    places:      file, line and name of each key of PARAMETERS and GENERAL, for messages
     """
 
     name: str
@@ -64,6 +67,7 @@ class Section:
     environment: tuple[str, ...] = ()
     kind: str = ""
     declaration: type[Any] | None = None
+    places: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,22 @@ def load(path: Path, *, insecure: bool = False) -> Config:
     try:
         return _Loader(insecure).load(path)
     except ConfigError as error:
-        raise ConfigError(one_line(str(error)), one_line(error.hint)) from None
+        raise _shown(error) from None
+
+
+def checked(path: Path, merged: dict[str, Entry]) -> Config:
+    """Check sections that have been read already, as `load` does; permissions do not matter."""
+    try:
+        return _Loader(insecure=True).loaded(path, merged)
+    except ConfigError as error:
+        raise _shown(error) from None
+
+
+def _shown(error: ConfigError) -> ConfigError:
+    """The error in lines that can be shown anywhere."""
+    shown = ConfigError(one_line(str(error)), one_line(error.hint))
+    shown.others = tuple(_shown(other) for other in error.others)
+    return shown
 
 
 def report_address(path: Path, *, insecure: bool = False) -> tuple[str, str, Path] | None:
@@ -133,38 +152,6 @@ def _public(given: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _check_flow(sections: Sequence[Section]) -> None:
-    """In a streamed run every item goes through every stage: twice the same one is a mistake."""
-    stages = [section for section in sections if section.kind == "stage"]
-    for number, section in enumerate(stages):
-        before = [other.file for other in stages[:number]]
-        if section.declaration is not None and section.file in before:
-            raise ConfigError(
-                f"{section.where}: {section.name}: is the second {section.file.parent.name}",
-                "Every item flows through every stage: leave one out.",
-            )
-        encrypted = [file for file in before if file.parent.name == "encryption"]
-        if section.declaration is not None and encrypted:
-            raise ConfigError(
-                f"{section.where}: {section.name}: comes after the encryption",
-                "What is encrypted cannot be compressed: move it before.",
-            )
-
-
-def _check_order(sections: Sequence[Section]) -> None:
-    """In a staged run sections work one after the other: a source after all stores is lost."""
-    kinds = [section.kind for section in sections]
-    if "store" not in kinds:
-        return
-    last = len(kinds) - 1 - kinds[::-1].index("store")
-    for section in sections[last + 1 :]:
-        if section.kind == "source":
-            raise ConfigError(
-                f"{section.where}: {section.name}: comes after {sections[last].name}",
-                'Nothing would store it: move it before, or set "STREAM": "True" in GENERAL.',
-            )
-
-
 class _Loader:
     """Reads one config and what it includes."""
 
@@ -174,65 +161,41 @@ class _Loader:
         self.places: dict[str, str] = {}  # of the keys of GENERAL
 
     def load(self, path: Path) -> Config:
-        merged = self.files.merged(path)
-        if "GENERAL" not in merged:
-            raise ConfigError(
-                f"{path}:1: the section GENERAL is missing", "It holds at least HOSTNAME."
-            )
-        general, handed = self.general(merged.pop("GENERAL"))
-        sections: list[Section] = []
-        for name, entry in merged.items():
-            sections.append(
-                self.section(name, entry, (general, handed), [s.name for s in sections])
-            )
+        return self.loaded(path, self.files.merged(path))
+
+    def loaded(self, path: Path, merged: dict[str, Entry]) -> Config:
+        """Check the sections of a file."""
+        main = general_section.read(path, merged)
+        self.places = dict(main.places)
+        changes = [*legacy.repeated(self.files.repeats), *legacy.changes(merged, main.home)]
+        for change in changes:
+            merged = legacy.applied(merged, change)
+            self.warnings.append(change.warning)
+        general, handed = main.adapted(merged.pop("GENERAL"), self.warnings)
+        sections = self.sections(merged, (general, handed))
+        if main.misplaced:  # a value of the wrong kind has been said before
+            raise main.misplaced[0]
         if not sections:
-            raise ConfigError(
-                f"{path}:1: there is no section beside GENERAL", "Nothing would be run."
-            )
-        if general.stream:
-            _check_flow(sections)
-        else:
-            _check_order(sections)
-        if not any(section.kind in ("store", "") for section in sections):
-            self.warnings.append(f"{path}: no section stores anything")
+            raise legacy.nothing_left(path, changes)
+        selection.check_order(sections, streamed=general.stream)
         return Config(path.resolve(), general, handed, tuple(sections), tuple(self.warnings))
 
-    # --- GENERAL
-
-    def general(self, section: Entry) -> tuple[General, dict[str, Any]]:
-        known = options.keys(General)
-        entries: Keys = section.value
-        handed: dict[str, Any] = {}
-        for key, entry in entries.items():
-            if key not in known:
-                self.unknown_general(key, entry, known)
-            self.places[key] = f"{entry.where}: GENERAL.{key}"
-            handed[key] = anchored(General, key, entry, self.places[key])
-        texts = {key: options.to_text(value) for key, value in handed.items() if key in known}
-        if "DISK_SPACE_THRESHOLD" in texts:
-            texts["DISK_SPACE_THRESHOLD"] = texts["DISK_SPACE_THRESHOLD"].removesuffix("%")
-        general: General = filled(General, texts, self.places, f"{section.where}: GENERAL")
-        home = general.home_folder or plugin.ROOT
-        for key, folder in (("HOME_FOLDER", home), ("WORK_FOLDER", general.work_folder)):
-            handed[key] = handed.get(key) or str(folder)
-        why = trouble(home, stat.S_ISDIR)
-        if why:
-            place = self.places.get("HOME_FOLDER", f"{section.where}: GENERAL.HOME_FOLDER")
-            raise ConfigError(f"{place}: {home} is no folder{why}", "It holds the code.")
-        return dataclasses.replace(general, home_folder=home), handed
-
-    def unknown_general(self, key: str, entry: Entry, known: Iterable[str]) -> None:
-        """Refuse a slip; hand on what may be meant for a module of the user's own."""
-        near = difflib.get_close_matches(key.upper(), known, 1, _NEAR)
-        if near:
-            raise ConfigError(
-                f"{entry.where}: GENERAL.{key}: unknown key", f"Did you mean {near[0]}?"
-            )
-        check_key(key, entry, "GENERAL")
-        self.warnings.append(
-            f"{entry.where}: GENERAL.{key} is unknown here; it is handed to the modules"
-        )
-        self.warn_of_literal(f"{entry.where}: GENERAL.{key}", key, entry.value, None)
+    def sections(
+        self, merged: Mapping[str, Entry], general: tuple[General, dict[str, Any]]
+    ) -> list[Section]:
+        """Read every section; what is wrong in several of them is said at once."""
+        sections: list[Section] = []
+        errors: list[ConfigError] = []
+        names = list(merged)
+        for number, (name, entry) in enumerate(merged.items()):
+            try:
+                sections.append(self.section(name, entry, general, names[:number]))
+            except ConfigError as error:
+                errors.append(error)
+        if errors:
+            errors[0].others = tuple(errors[1:])
+            raise errors[0]
+        return sections
 
     # --- a section
 
@@ -257,7 +220,10 @@ class _Loader:
                 "It stands in names of files: no /, no control character, no dot in front.",
             )
         keys: Keys = entry.value
+        built_in = legacy.module(keys, Path(str(general[0].home_folder)))
         for key, given in keys.items():
+            if built_in and key not in SECTION_KEYS:
+                refuse_misplaced(key, given, house.declaration(plugin.ROOT / built_in), name)
             refuse_unknown(key, given, SECTION_KEYS, name)
         texts = {
             {"FROM": "FROM_", "CLASS": "CLASS_"}.get(key, key): options.to_text(given.value)
@@ -284,6 +250,7 @@ class _Loader:
         if read.stream:
             self.check_stream(f"{keys['STREAM'].where}: {name}.STREAM", read, kind, general[0])
             kind = _STREAM[read.stream]
+        parameters, places = self.parameters(name, entry, declaration, general[1])
         section = Section(
             name=name,
             where=entry.where,
@@ -291,7 +258,8 @@ class _Loader:
             file=file,
             interpreter=read.execute_with if read.action == "execute" else "",
             class_name=read.class_,
-            parameters=self.parameters(name, entry, declaration, general[1]),
+            parameters=parameters,
+            places=places,
             flat=read.parameters_mode == "flat",
             needs=read.needs,
             on_error=read.on_error,
@@ -302,7 +270,9 @@ class _Loader:
         )
         if section.flat and kind:
             raise ConfigError(
-                f"{entry.where}: {name}.PARAMETERS_MODE: flat is for modules of your own"
+                f"{keys['PARAMETERS_MODE'].where}: {name}.PARAMETERS_MODE: "
+                + ("flat and STREAM exclude each other" if read.stream else _FLAT),
+                "Remove PARAMETERS_MODE.",
             )
         return section
 
@@ -332,6 +302,12 @@ class _Loader:
             )
         file = Path(str(general.home_folder)) / part
         why = trouble(file, stat.S_ISREG)
+        folder = read.name or read.from_
+        if why and folder in _NOT_BUILT:
+            raise ConfigError(
+                f"{entry.where}: {name}: the module {folder} is not built yet",
+                f"Remove the section {name} until it is.",
+            )
         if why:
             hint = f"A module is a folder in HOME_FOLDER ({general.home_folder})."
             raise ConfigError(f"{entry.where}: {name}: there is no module {file}{why}", hint)
@@ -340,8 +316,11 @@ class _Loader:
 
     def parameters(
         self, name: str, section: Entry, declaration: type[Any] | None, handed: Mapping[str, Any]
-    ) -> dict[str, Any]:
-        """The PARAMETERS of a section, checked against what a built-in module declares."""
+    ) -> tuple[dict[str, Any], dict[str, str]]:
+        """The PARAMETERS of a section, checked against what a built-in module declares.
+
+        With them, where each key stands, those of GENERAL too.
+        """
         given: Entry | None = section.value.get("PARAMETERS")
         if given is not None and not isinstance(given.value, dict):
             raise ConfigError(f"{given.where}: {name}.PARAMETERS: must be an object")
@@ -357,12 +336,12 @@ class _Loader:
             elif not self.outdone(key, entries, declaration, called):
                 preferred = options.canonical(declaration, key)
                 found[preferred] = anchored(declaration, key, entry, places[key])
-            self.warn_of_literal(places[key], key, entry.value, declaration)
+            self.warnings += literal_secret(places[key], key, entry.value, declaration)
         if declaration is not None:
             known = options.keys(declaration)
             texts = {k: options.to_text(v) for k, v in {**handed, **found}.items() if k in known}
             filled(declaration, texts, places, f"{(given or section).where}: {called}")
-        return found
+        return found, places
 
     def outdone(self, key: str, entries: Keys, declaration: type[Any], called: str) -> bool:
         """Whether the key is an old name, and the preferred one is given beside it."""
@@ -373,20 +352,3 @@ class _Loader:
             return False
         self.warnings.append(f"{where}: {called}.{key} is not used: {preferred} is given, too")
         return True
-
-    def warn_of_literal(
-        self, called: str, key: str, value: object, declaration: type[Any] | None
-    ) -> None:
-        """A secret that stands in the config itself works, with a warning."""
-        if not isinstance(value, str) or not value or value.startswith(("env:", "file:")):
-            return
-        kind = (
-            options.kinds(declaration).get(options.canonical(declaration, key).lower())
-            if declaration
-            else None
-        )
-        if kind is Secret:
-            Secret(value)
-        elif not mask.secretive(key):
-            return
-        self.warnings.append(f"{called} holds a secret; better is env:NAME or file:/path")

@@ -15,6 +15,7 @@ from tools.options import Duration, option
 
 INTERPRETER = "python"
 _LONGEST_NAME = 200  # bytes; most file systems take 255
+_PLACEHOLDER = re.compile(r"<[^<>]*>")  # as in https://backupreporter.<your domain>.com
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -29,7 +30,9 @@ class General:
     log_folder: Path = option(
         "log file, or folder of logs", default=Path("/var/log/nc-backup-py/nc-backup-py.log")
     )
-    log_size: int = option("MiB of one log file before it is put aside", default=10, least=1)
+    log_size: int = option(
+        "MiB of one log file before it is put aside", default=10, least=1, unit="MiB"
+    )
     log_files: int = option("how many of those are kept", default=10, least=1)
     disk_space_check: bool = option(
         "look at the partition of WORK_FOLDER before each section", default=True
@@ -42,7 +45,9 @@ class General:
     message_config_command: str = option(
         "address of the report server; without it no report is sent", default=""
     )
-    message_config_method: str = option("how reports are sent; only post is known", default="post")
+    message_config_method: str = option(
+        "how reports are sent; only post is known", default="post", empty=True
+    )
     message_config_wait: Duration = option(
         "seconds before a report's second try; each wait is longer than the last",
         default=Duration(5.0),
@@ -75,6 +80,20 @@ class General:
     )
 
     def __post_init__(self) -> None:
+        self._check_names()
+        self._check_report()
+        for key, folder in (("WORK_FOLDER", self.work_folder), ("LOCAL_BACKUP", self.local_backup)):
+            if folder == Path("/"):
+                raise ConfigError(f"{key}: / cannot be it", "Name a folder of its own.")
+        _refuse_zero("MAX_RUNTIME", self.max_runtime)
+        _refuse_zero("STALL_TIMEOUT", self.stall_timeout)
+        if self.disk_space_threshold > 100:  # noqa: PLR2004  (percent)
+            raise ConfigError(
+                "DISK_SPACE_THRESHOLD: more than 100 percent cannot be free",
+                "Set a number from 0 to 100.",
+            )
+
+    def _check_names(self) -> None:
         if self.machine_id and not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", self.machine_id):
             raise ConfigError(
                 f"MACHINE_ID: {self.machine_id!r} is not a machine id",
@@ -86,19 +105,19 @@ class General:
             raise ConfigError(f"HOSTNAME: {self.hostname!r} cannot be the name of a folder")
         if len(os.fsencode(self.hostname)) > _LONGEST_NAME:
             raise ConfigError("HOSTNAME: is too long for the name of a folder")
-        for key, folder in (("WORK_FOLDER", self.work_folder), ("LOCAL_BACKUP", self.local_backup)):
-            if folder == Path("/"):
-                raise ConfigError(f"{key}: / cannot be it", "Name a folder of its own.")
-        _refuse_zero("MAX_RUNTIME", self.max_runtime)
-        _refuse_zero("STALL_TIMEOUT", self.stall_timeout)
+
+    def _check_report(self) -> None:
         if self.message_config_method.lower() != "post":
             raise ConfigError(
                 f"MESSAGE_CONFIG_METHOD: {self.message_config_method!r} is not known", 'Use "post".'
             )
+        if placeholder(self.message_config_command):
+            raise ConfigError(
+                f"MESSAGE_CONFIG_COMMAND: {self.message_config_command!r} is a placeholder",
+                "Set the address of your report server, or remove the key to send no reports.",
+            )
         if self.message_config_command:
             requests_utils.check_address(self.message_config_command, "MESSAGE_CONFIG_COMMAND")
-        if self.disk_space_threshold > 100:  # noqa: PLR2004  (percent)
-            raise ConfigError("DISK_SPACE_THRESHOLD: more than 100 percent cannot be free")
 
 
 @dataclass(frozen=True)
@@ -108,7 +127,9 @@ class SectionKeys:
     action: str = option("`execute`: spawn a program; `load`: run a plugin class")
     name: str = option("execute: folder of the module", default="")
     executable: str = option("execute: file in that folder; default NAME.py", default="")
-    execute_with: str = option("execute: interpreter (bash, perl, php ...)", default=INTERPRETER)
+    execute_with: str = option(
+        "execute: interpreter (bash, perl, php ...)", default=INTERPRETER, empty=True
+    )
     from_: str = option("load: folder", default="")
     filename: str = option("load: file without .py", default="")
     class_: str = option("load: class", default="")
@@ -135,6 +156,11 @@ class SectionKeys:
             raise ConfigError(
                 f"EXECUTE_WITH: {self.execute_with!r} is no interpreter", "Like bash or perl."
             )
+
+
+def placeholder(text: str) -> bool:
+    """Return whether a value is one that the documented templates ask the user to change."""
+    return bool(_PLACEHOLDER.search(text))
 
 
 def _refuse_zero(key: str, limit: float | None) -> None:

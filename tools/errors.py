@@ -17,6 +17,7 @@ class ConfigError(BackupError):
     """The configuration or the arguments say something impossible; nothing was started."""
 
     exit_code = 2
+    others: tuple[ConfigError, ...] = ()  # further errors of the same config
 
 
 class LockedError(BackupError):

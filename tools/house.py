@@ -51,6 +51,11 @@ def version() -> str:
     return found[1] if found else "unknown"
 
 
+def banner() -> str:
+    """The line of `--version`, of every program."""
+    return f"nc-backup-py {version()}"
+
+
 # What undoes a stage of a manifest, by its name there.
 _STAGES = {
     "zstd": "compression/compression.py",

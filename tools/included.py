@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,20 +24,29 @@ class Entry:
 
 Keys = dict[str, Entry]
 _MOST_FILES = 100
+_VARIABLE = re.compile(r"\$(?:\{|[A-Za-z_])")
 
 
 @dataclass(frozen=True)
 class Files:
     """Reads files, each of them only if nobody else could have changed it.
 
-    insecure: read it all the same.
+    insecure: read it all the same. comments: keep the keys that begin with `__`.
+    repeats: the keys that occur twice in their section, with the file and line of the last one
     """
 
     insecure: bool = False
+    comments: bool = False
     opened: list[Path] = field(default_factory=list)
+    repeats: list[tuple[str, jsontext.Repeat]] = field(default_factory=list)
 
-    def merged(self, path: Path, above: tuple[Path, ...] = ()) -> dict[str, Entry]:
-        """The sections of a file over those of the files that it includes."""
+    def merged(
+        self, path: Path, above: tuple[Path, ...] = (), included: str = ""
+    ) -> dict[str, Entry]:
+        """The sections of a file over those of the files that it includes.
+
+        included: file and line of the INCLUDE that names it; "" for the config itself
+        """
         real = Path(os.path.realpath(path))  # Path.resolve raises on a link to itself
         if real in above:
             chain = " -> ".join(map(str, (*above, real)))
@@ -44,22 +54,31 @@ class Files:
         if len(self.opened) >= _MOST_FILES:
             raise ConfigError(f"{path}: INCLUDE leads to more than {_MOST_FILES} files")
         self.opened.append(real)
-        table = jsontext.parse(self.read(path), str(path))
+        table = self._table(path, included)
         found: dict[str, Entry] = {}
         include = table.values.get("INCLUDE", [])
         files = include.split() if isinstance(include, str) else include
         if not isinstance(files, list) or not all(isinstance(name, str) for name in files):
-            raise ConfigError(f"{path}:{table.lines['INCLUDE']}: INCLUDE: must be a list of files")
+            raise ConfigError(
+                f"{path}:{table.lines['INCLUDE']}: INCLUDE: must be a list of files",
+                'For example: "INCLUDE": ["parts/general.json"].',
+            )
         for name in files:
-            for section, entry in self.merged(real.parent / name, (*above, real)).items():
+            by = f"{path}:{table.lines['INCLUDE']}"
+            unexpanded(name, real.parent / name, f"{by}: INCLUDE")
+            for section, entry in self.merged(real.parent / name, (*above, real), by).items():
                 _merge(found, section, entry)
         for key, value in table.values.items():
             where = f"{path}:{table.lines[key]}"
             if key in ("INCLUDE", "$schema"):
                 continue
+            if key.startswith("__"):
+                found.setdefault(key, Entry(jsontext.plain(value), where, real.parent))
+                continue
             if not isinstance(value, jsontext.Table):
                 raise ConfigError(
-                    f"{where}: {key}: a section must be an object", 'Like {"ACTION": ...}.'
+                    f"{where}: {key}: a section must be an object",
+                    f'For example: "{key}": {{"ACTION": "execute", ...}}',
                 )
             _merge(found, key, Entry(_entries(value, path, real.parent), where, real.parent))
         return found
@@ -74,18 +93,21 @@ class Files:
             if isinstance(value, jsontext.Table)
         }
 
-    def read(self, path: Path) -> bytes:
+    def _table(self, path: Path, included: str) -> jsontext.Table:
+        table = jsontext.parse(self.read(path, included), str(path), comments=self.comments)
+        self.repeats.extend((f"{path}:{repeat.line}", repeat) for repeat in table.repeats)
+        return table
+
+    def read(self, path: Path, included: str = "") -> bytes:
         """The bytes of a file, checked and read through one descriptor."""
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
-            hint = "Name the config with -c." if isinstance(error, FileNotFoundError) else ""
-            raise ConfigError(
-                f"{path}: {(error.strerror or 'cannot be read').lower()}", hint
-            ) from None
+            problem = f"{path}: {(error.strerror or 'cannot be read').lower()}"
+            raise ConfigError(problem, _unread(error, included)) from None
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise ConfigError(f"{path}: is not a regular file", "-c names the file conf.json.")
+                raise ConfigError(f"{path}: is not a regular file", _irregular(path, included))
             self._secure_opened(path, descriptor)
             with os.fdopen(os.dup(descriptor), "rb") as opened:
                 return opened.read(jsontext.MOST_BYTES + 1)
@@ -111,6 +133,38 @@ class Files:
         self.secure(path)
         if not self.insecure and not os.path.samestat(os.fstat(descriptor), Path(real).stat()):
             raise ConfigError(f"{path}: was replaced while it was read", "Start again.")
+
+
+def _unread(error: OSError, included: str) -> str:
+    """Return the hint for a file that cannot be opened."""
+    if included:
+        return f"{included} includes it: correct INCLUDE there, or the file."
+    if isinstance(error, FileNotFoundError):
+        return "Name the config with -c."
+    if isinstance(error, PermissionError):
+        return (
+            "The user that runs the backup must be able to read the file and enter the folders "
+            "above it: check their owner, group and mode with namei -l."
+        )
+    return ""
+
+
+def _irregular(path: Path, included: str) -> str:
+    """Return the hint for a path that is a folder or a device."""
+    if included:
+        return f"{included} includes it: correct INCLUDE there."
+    if (path / "conf.json").is_file():
+        return f"Use -c {path / 'conf.json'}."
+    return "-c names the file conf.json."
+
+
+def unexpanded(word: str, path: Path, place: str) -> None:
+    """Reject `~` and `$NAME` in a path that does not exist as it is written."""
+    mark = "~" if word.startswith("~") else "$" if _VARIABLE.search(word) else ""
+    if mark and not os.path.lexists(path):
+        raise ConfigError(
+            f"{place}: {word}: {mark} is not expanded in a config", "Write the whole path."
+        )
 
 
 def _entries(table: jsontext.Table, path: Path, folder: Path) -> Keys:

@@ -1,7 +1,9 @@
 """Standard JSON (RFC 8259), read so that every key knows its line.
 
-Keys that begin with `__` are comments: they may repeat, and are dropped. Every other key
-that repeats is refused, and so is what no config needs: NaN, deep nesting, NUL.
+Keys that begin with `__` are comments: they may repeat, and are dropped unless they are asked
+for. Of other keys that repeat, the last value counts inside a section (as in the predecessor),
+and the repetition is recorded; a section that repeats is rejected. So is what no config needs:
+NaN, deep nesting, NUL.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from json.decoder import scanstring  # type: ignore[attr-defined]
 from typing import Any
 
@@ -26,21 +28,44 @@ _LONGEST_NUMBER = 300  # digits; Python refuses to read some thousands
 _LITERALS = {"true": True, "false": False, "null": None}
 
 
+_COMMENT_HINT = (
+    "JSON has no comments: to disable an entry, rename its key so that it begins with __, "
+    'as in "__KEY".'
+)
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """A key that occurs again in its object: its path, both lines, and the value that is lost."""
+
+    path: tuple[str, ...]
+    first_line: int
+    line: int
+    value: Any
+
+
 @dataclass(frozen=True)
 class Table:
-    """A JSON object: its values by key, and the line of each key."""
+    """A JSON object: its values by key, and the line of each key.
+
+    repeats: of the outermost object: the keys inside it, at any depth, that occur again
+    """
 
     values: dict[str, Any]
     lines: dict[str, int]
+    repeats: list[Repeat] = field(default_factory=list)
 
 
 class _Reader:
     """Reads one text; `name` begins every message."""
 
-    def __init__(self, text: str, name: str) -> None:
+    def __init__(self, text: str, name: str, *, comments: bool) -> None:
         self.text = text
         self.name = name
+        self.comments = comments
         self.at = 0
+        self.path: list[str] = []  # the keys that lead to the value that is being read
+        self.repeats: list[Repeat] = []
 
     def line(self, position: int) -> int:
         return self.text.count("\n", 0, position) + 1
@@ -72,7 +97,7 @@ class _Reader:
         try:
             text, self.at = scanstring(self.text, begin + 1, True)
         except json.JSONDecodeError as error:
-            hint = "A text ends with a quote on its own line; a backslash is written twice."
+            hint = r"Close the string with a double quote on the same line; write \ as \\."
             raise self.fail(error.msg.lower(), begin, hint) from None
         if "\0" in text:
             raise self.fail("a text holds a NUL character", begin)
@@ -91,12 +116,16 @@ class _Reader:
             self.at = number.end()
             return self.number(number[0], begin, whole=not (number[1] or number[2]))
         if begin >= len(self.text):
-            raise self.fail(
-                "ends before it is complete", begin, "A bracket or a quote is not closed."
-            )
+            raise self.fail("ends before it is complete", begin, "Close the open bracket or quote.")
         what = word[0] if word else self.text[begin]
-        hint = "JSON knows no comma before a closing bracket, no comments and only double quotes."
-        raise self.fail(f"a value is expected, not {what!r}", begin, hint)
+        hint = "Use double quotes, and no comma before a closing bracket."
+        raise self.unexpected(f"a value is expected, not {what!r}", hint)
+
+    def unexpected(self, problem: str, hint: str) -> ConfigError:
+        """Return the error for the text that follows; where it is a comment, the hint says so."""
+        if re.match(r"#|//|/\*", self.text[self.at : self.at + 2]):
+            hint = _COMMENT_HINT
+        return self.fail(problem, self.at, hint)
 
     def number(self, text: str, begin: int, *, whole: bool) -> int | float:
         if len(text) > _LONGEST_NUMBER or not math.isfinite(float(text)):
@@ -124,21 +153,38 @@ class _Reader:
         while True:
             begin = self.at if self.next() == '"' else -1
             if begin < 0:
-                hint = "A key stands in double quotes; there is no comma after the last one."
-                raise self.fail(f"a key is expected, not {self.next()!r}", self.at, hint)
+                hint = "Put the key in double quotes; remove the comma after the last entry."
+                raise self.unexpected(f"a key is expected, not {self.next()!r}", hint)
             begin = self.at
             key = self.string()
             if self.next() != ":":
-                raise self.fail(f"a colon is missing after the key {key!r}", self.at)
+                hint = f"Write a colon between the key {key} and its value."
+                raise self.unexpected(f"a colon is missing after the key {key!r}", hint)
             self.at += 1
+            self.path.append(key)
             value = self.value(depth + 1)
-            if key in values:
-                hint = f"It stands in line {lines[key]} already; only comments (__...) may repeat."
-                raise self.fail(f"the key {key} repeats", begin, hint)
-            if not key.startswith("__"):
+            if key in values and not key.startswith("__"):
+                self.repeat(values[key], lines[key], begin)
+            self.path.pop()
+            comment = key.startswith("__")
+            if comment and self.comments:
+                key = _unused(key, values)
+            if not comment or self.comments:
                 values[key], lines[key] = value, self.line(begin)
             if self.separator("}"):
                 return Table(values, lines)
+
+    def repeat(self, value: Any, first_line: int, begin: int) -> None:  # noqa: ANN401
+        """Record a key that occurs again. Raises ConfigError where it names a section."""
+        if any(key.startswith("__") for key in self.path):
+            return  # inside an entry that is commented out
+        if len(self.path) == 1:
+            hint = (
+                f"The first is in line {first_line}: rename or remove one. "
+                "Only comments (__...) may repeat."
+            )
+            raise self.fail(f"the key {self.path[0]} repeats", begin, hint)
+        self.repeats.append(Repeat(tuple(self.path), first_line, self.line(begin), plain(value)))
 
     def separator(self, closing: str) -> bool:
         """Step over a comma (False) or the closing bracket (True)."""
@@ -147,30 +193,46 @@ class _Reader:
             self.at += 1
             return True
         if found != ",":
-            raise self.fail(
-                f"a comma or {closing} is missing", self.at, "Entries are separated by commas."
-            )
+            hint = "Separate entries with commas."
+            raise self.unexpected(f"a comma or {closing} is missing", hint)
         self.at += 1
         return False
 
 
-def parse(raw: bytes, name: str) -> Table:
-    """The object that the bytes hold. Raises ConfigError naming file, line and column."""
+def _unused(key: str, values: dict[str, Any]) -> str:
+    """Return the key, numbered where it is taken already."""
+    if key not in values:
+        return key
+    return next(
+        new for number in range(2, len(values) + 3) if (new := f"{key}_{number}") not in values
+    )
+
+
+def parse(raw: bytes, name: str, *, comments: bool = False) -> Table:
+    """Return the object that the bytes hold.
+
+    comments: keep the keys that begin with `__`; one that repeats gets a number.
+    Raises ConfigError naming file, line and column.
+    """
     if len(raw) > MOST_BYTES:
-        raise ConfigError(f"{name}: larger than {MOST_BYTES} bytes", "This can be no config.")
+        raise ConfigError(
+            f"{name}: larger than {MOST_BYTES} bytes", "Check that this is a conf.json."
+        )
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        hint = f"Byte {error.start} is 0x{raw[error.start]:02x}; save the file as UTF-8."
+        hint = f"Save the file as UTF-8: byte {error.start} is 0x{raw[error.start]:02x}."
         raise ConfigError(f"{name}:{line}: not UTF-8", hint) from None
-    reader = _Reader(text, name)
-    found = reader.value(0)
+    reader = _Reader(text, name, comments=comments)
+    table = reader.value(0)
     if reader.next():
-        raise reader.fail("something follows after the end", reader.at)
-    if not isinstance(found, Table):
-        raise ConfigError(f"{name}:1: must be an object", 'It begins with { and holds "GENERAL".')
-    return found
+        hint = "Remove what follows the last bracket."
+        raise reader.fail("something follows after the end", reader.at, hint)
+    if not isinstance(table, Table):
+        hint = 'Begin the file with { and a "GENERAL" section.'
+        raise ConfigError(f"{name}:1: must be an object", hint)
+    return Table(table.values, table.lines, reader.repeats)
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401  (any JSON value)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tools import mask, options, os_works
+from tools import house, mask, options, os_works
 from tools.errors import BackupError, Cancelled
 from tools.result import Result, Status, of_error
 
@@ -26,8 +26,10 @@ def describe(declaration: type[Any]) -> int:
 
 
 def _helped(declaration: type[Any]) -> bool:
-    """Print what --help or --help-markdown asks for; return whether one of them was given."""
-    if "--help-markdown" in sys.argv[1:2]:
+    """Print what --help, --help-markdown or --version asks for; return whether one was given."""
+    if sys.argv[1:] == ["--version"]:
+        text = house.banner()
+    elif "--help-markdown" in sys.argv[1:2]:
         text = options.table(declaration)
     elif "--help" in sys.argv[1:] or "-h" in sys.argv[1:]:
         text = options.usage(Path(sys.argv[0]).name, declaration)

@@ -29,20 +29,24 @@ Ports = tuple[int, ...]  # of TCP; separated by white space or commas
 Lists = Mapping[str, Words]  # a JSON object: names, each with a text or a list of texts
 
 
-def option(
+def option(  # noqa: PLR0913  (the facts of one option, by keyword)
     help: str,  # noqa: A002  (as dataclasses.field and argparse name it)
     default: Any = dataclasses.MISSING,  # noqa: ANN401  (any default of any type)
     *,
     aliases: Sequence[str] = (),
     flag: str = "",
     least: float | None = None,
+    unit: str = "",
+    empty: bool = False,
 ) -> Any:  # noqa: ANN401  (as dataclasses.field)
     """Declare one option; without a default it is required.
 
     aliases: other names of the key, in capitals. flag: a word that sets it to True by
-    itself ("-d"). least: the smallest number allowed.
+    itself ("-d"). least: the smallest number allowed. unit: of the number, for hints.
+    empty: an empty value means the default, though the default is not empty.
     """
     about = {"help": help, "aliases": tuple(aliases), "flag": flag, "least": least}
+    about |= {"unit": unit, "empty": empty}
     return dataclasses.field(default=default, metadata=about)
 
 
@@ -197,10 +201,12 @@ def reader(kind: Any) -> tuple[str, Callable[[str], Any]]:  # noqa: ANN401  (a t
 def fill(
     declaration: type[T], given: Mapping[str, str], named: Callable[[str], str] = "--{}".format
 ) -> T:
-    """Fill the dataclass from texts by key; an empty text means the default.
+    """Fill the dataclass from texts by key.
 
-    `named` says how a key is called in a message (where it stands in a file).
-    Raises ConfigError for a value of the wrong kind and for a missing key.
+    An empty text is only accepted where the default is empty too, or where the declaration says
+    so: a template that was not filled in must not mean /etc. `named` returns what a message
+    calls a key (where it stands in a file).
+    Raises ConfigError for a value of the wrong kind, an empty one, and a missing key.
     """
     hints = kinds(declaration)
     known = keys(declaration)
@@ -208,16 +214,20 @@ def fill(
     for key, text in given.items():
         field = known.get(key)
         if field is None or (text == "" and field.default is not dataclasses.MISSING):
+            if field is not None:
+                _check_empty(field, named(key))
             continue
         called, read = reader(hints[field.name])
         try:
             values[field.name] = read(text)
         except ValueError:
             shown = "***" if hints[field.name] is Secret else repr(text)
-            raise ConfigError(f"{named(key)}: {shown} is not {called}") from None
+            hint = _hint(text, hints[field.name], field)
+            raise ConfigError(f"{named(key)}: {shown} is not {called}", hint) from None
         least = field.metadata.get("least")
         if least is not None and values[field.name] < least:
-            raise ConfigError(f"{named(key)}: {text} is less than {least:g}")
+            hint = f"Set it to {least:g} or more."
+            raise ConfigError(f"{named(key)}: {text} is less than {least:g}", hint)
     for field in dataclasses.fields(declaration):  # type: ignore[arg-type]
         missing = field.default is dataclasses.MISSING and field.name not in values
         if missing:
@@ -225,6 +235,33 @@ def fill(
                 f"{named(field.name.upper())} is required", hint=str(field.metadata["help"]) + "."
             )
     return declaration(**values)
+
+
+def _check_empty(field: dataclasses.Field[Any], called: str) -> None:
+    """Reject an empty value that would silently mean a default which is not empty."""
+    default = shown_default(field)
+    if default and not field.metadata.get("empty"):
+        raise ConfigError(
+            f"{called}: is empty", f"Set a value, or remove the key to use the default ({default})."
+        )
+
+
+_SIZED = re.compile(r"\s*(\d+)\s*([mgt])(?:i?b)?\s*", re.I)
+
+
+def _hint(text: str, kind: Any, field: dataclasses.Field[Any]) -> str:  # noqa: ANN401  (a type)
+    """Return how a value of the wrong kind is written; "" where the error says enough."""
+    if kind is Secret:
+        return ""
+    if text.lstrip().startswith("[") and kind in (Words, Paths):
+        return 'A value that begins with [ must be a JSON list of strings, for example ["[ab]"].'
+    unit = field.metadata.get("unit", "")
+    if not unit:
+        return ""
+    size = _SIZED.fullmatch(text)
+    scale = {"m": 1, "g": 1024, "t": 1024**2}
+    example = int(size[1]) * scale[size[2].lower()] if size else shown_default(field)
+    return f"Set the number of {unit}, without a unit, for example {example}."
 
 
 def flags(declaration: type[Any]) -> dict[str, str]:

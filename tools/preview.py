@@ -10,11 +10,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools import admission, guard, os_works, plugin, section, state
+from tools import admission, guard, options, os_works, plugin, section, selection, state
 from tools.admission import Consent
 from tools.config import Config, Section
 from tools.errors import BackupError
 from tools.finding import Finding, Level
+from tools.paths import unwritable
 from tools.storeid import Memory
 
 
@@ -30,7 +31,7 @@ class Line:
 
 def planned(config: Config, chosen: Sequence[Section]) -> list[Line]:
     """The command of every section, secrets masked (-n)."""
-    lines = [Line("GENERAL", warning, Level.WARN) for warning in config.warnings]
+    lines = _warnings(config, chosen)
     lines.append(Line("GENERAL", _way(config, chosen)))
     for number, current in enumerate(chosen, 1):
         shown = section.command(current, config).shown()
@@ -55,15 +56,22 @@ def _way(config: Config, chosen: Sequence[Section]) -> str:
 def tested(config: Config, chosen: Sequence[Section], consent: Consent) -> list[Line]:
     """Config, tools, credentials and destinations (-t). The config itself has been read."""
     lines = [Line("GENERAL", f"{config.path} is good")]
-    lines += [Line("GENERAL", warning, Level.WARN) for warning in config.warnings]
+    lines += _warnings(config, chosen)
     lines += _general(config)
     for current in chosen:
         try:
-            lines += [_line(current.name, found) for found in _of(current, config)]
-            lines += [_line(current.name, found) for found in _store(current, config, consent)]
+            lines += [_line(current, found) for found in _of(current, config)]
+            lines += [_line(current, found) for found in _store(current, config, consent)]
         except (BackupError, OSError) as error:
-            lines.append(Line(current.name, str(error), Level.BAD, hint=getattr(error, "hint", "")))
+            text = _placed(current, str(error))
+            lines.append(Line(current.name, text, Level.BAD, hint=getattr(error, "hint", "")))
     return lines
+
+
+def _warnings(config: Config, chosen: Sequence[Section]) -> list[Line]:
+    """The warnings of the config, and those of the sections that run."""
+    texts = (*config.warnings, *selection.cautions(config, chosen))
+    return [Line("GENERAL", text, Level.WARN) for text in texts]
 
 
 def _general(config: Config) -> list[Line]:
@@ -82,9 +90,10 @@ def _general(config: Config) -> list[Line]:
         ("WORK_FOLDER", general.work_folder),
         ("LOG_FOLDER", general.log_folder.parent),
     ):
-        good = os.access(_nearest(folder), os.W_OK | os.X_OK)
+        good = os.access(_nearest(folder), os.W_OK | os.X_OK, effective_ids=True)
         text = f"{key} {folder} is {'' if good else 'not '}writable"
-        lines.append(Line("GENERAL", text, Level.OK if good else Level.BAD))
+        level, hint = (Level.OK, "") if good else (Level.BAD, unwritable(key, folder))
+        lines.append(Line("GENERAL", text, level, hint))
     address = general.message_config_command
     lines.append(Line("GENERAL", f"reports go to {address}" if address else "no report is sent"))
     return lines
@@ -97,11 +106,24 @@ def _nearest(folder: Path) -> Path:
     return folder
 
 
-def _line(section: str, found: str | Finding) -> Line:
+def _line(current: Section, found: str | Finding) -> Line:
     """A finding of a section; a bare text is a good one."""
     if isinstance(found, str):
-        return Line(section, found)
-    return Line(section, found.text, found.level, found.hint)
+        return Line(current.name, found)
+    good = found.level is Level.OK
+    text = found.text if good else _placed(current, found.text)
+    return Line(current.name, text, found.level, found.hint)
+
+
+def _placed(current: Section, text: str) -> str:
+    """The text with file, line and whole name of the key that it begins with, or the section's."""
+    key, colon, rest = text.partition(":")
+    if not colon or not key.isupper() or current.declaration is None:
+        return f"{current.where}: {text}"
+    fields = options.keys(current.declaration)
+    names = [name for name in fields if fields[name] is fields.get(key)]
+    place = next((current.places[name] for name in (key, *names) if name in current.places), "")
+    return f"{place}:{rest}" if place else f"{current.where}: {current.name}.{text}"
 
 
 def _of(current: Section, config: Config) -> Sequence[str | Finding]:

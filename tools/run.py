@@ -16,13 +16,15 @@ from tools import (
     lock,
     os_works,
     section,
+    selection,
     state,
 )
 from tools.admission import Consent
 from tools.config import Config, Section
-from tools.errors import BackupError, Cancelled, ConfigError, LockedError
+from tools.errors import BackupError, Cancelled, LockedError
 from tools.log import logger
 from tools.outcome import Outcome, Step, Watcher
+from tools.paths import unwritable
 from tools.recording import Recording
 from tools.result import Result, Status, worst
 from tools.section import Context
@@ -31,6 +33,18 @@ from tools.storeid import Memory
 from tools.streamed import Streamed
 
 _DEEPEST = 10  # the run stops when free space falls below a tenth of the threshold
+
+
+def _private(work_folder: Path) -> Path:
+    """Return the private folder; where it cannot be made, the error names the key."""
+    try:
+        return state.folder(work_folder)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise BackupError(
+            f"WORK_FOLDER: {error.filename or work_folder}: {reason}",
+            hint=unwritable("WORK_FOLDER", work_folder),
+        ) from None
 
 
 def perform(
@@ -69,7 +83,7 @@ class _Run:
     def perform(self) -> Outcome:
         """Take the lock, run, write the manifests, remove what may be removed."""
         try:
-            folder = state.folder(self.config.general.work_folder)
+            folder = _private(self.config.general.work_folder)
             self.run_id = state.claimed_run_id(folder)
             with ExitStack() as stack:
                 stack.enter_context(lock.hold(folder / "lock"))
@@ -319,11 +333,7 @@ def private_paths(config: Config) -> tuple[str, ...]:
 
 
 def select(config: Config, only: Sequence[str], skip: Sequence[str]) -> list[Section]:
-    """The sections to run. Raises ConfigError for a name that no section has."""
-    names = [entry.name for entry in config.sections]
-    for wanted in (*only, *skip):
-        if wanted not in names:
-            raise ConfigError(f"there is no section {wanted}", f"Sections: {', '.join(names)}.")
-    chosen = [s for s in config.sections if (not only or s.name in only) and s.name not in skip]
+    """Return the sections to run; raises ConfigError where they could not be a good run."""
+    chosen = selection.select(config, only, skip)
     admission.refuse_twins(config, chosen)
     return chosen

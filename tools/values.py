@@ -1,46 +1,22 @@
-"""A value of a config: its paths made absolute, and errors that say where it stands."""
+"""Values and keys of a config: errors that say where they stand."""
 
 from __future__ import annotations
 
 import difflib
-import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tools import options
+from tools import mask, options
 from tools.errors import ConfigError
 from tools.included import Entry, Keys
-from tools.options import Paths
+from tools.secret import Secret
 
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+NEAR = 0.8  # how alike an unknown key must be to a known one to be a typo of it
 _LONGEST_MESSAGE = 600  # characters
 _HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-
-
-def anchored(declaration: type[Any], key: str, entry: Entry, place: str = "") -> Any:  # noqa: ANN401  (JSON value)
-    """The value with its paths made absolute, from the folder of the file that holds it."""
-    value = entry.value
-    kind = options.kinds(declaration).get(options.canonical(declaration, key).lower())
-    if value in ("", None) or kind not in (Path, Path | None, Paths, Paths | None):
-        return value
-    if kind in (Path, Path | None):
-        if not isinstance(value, str):
-            raise ConfigError(f"{place}: must be a text that names a path")
-        return _absolute(entry.folder, value)
-    try:
-        words = options.words(value) if isinstance(value, str) else value
-    except ValueError:
-        words = None
-    if not isinstance(words, list | tuple) or not all(isinstance(w, str) and w for w in words):
-        raise ConfigError(f"{place}: must be paths", 'Like "/a /b" or ["/a", "/b c"].')
-    return [_absolute(entry.folder, word) for word in words]
-
-
-def _absolute(folder: Path, path: str) -> str:
-    """Without a final slash; normpath leaves two slashes at the beginning, as POSIX allows."""
-    return re.sub(r"^/+", "/", os.path.normpath(folder / path))
 
 
 def filled(
@@ -86,13 +62,44 @@ def one_line(text: str) -> str:
     return f"{shown[: _LONGEST_MESSAGE // 2]} ... {shown[-_LONGEST_MESSAGE // 2 :]}"
 
 
+def nearest(key: str, known: Iterable[str]) -> str:
+    """Return the known key that an unknown one was probably meant to be; "" if there is none.
+
+    That is one in another case, one that differs in few characters, or one of which it has a
+    word too many or too few (INCLUDE for FILESET_INCLUDE).
+    """
+    upper = key.upper()
+    names = list(known)
+    if upper in names:
+        return upper
+    near = difflib.get_close_matches(upper, names, 1, NEAR)
+    if near:
+        return near[0]
+    words = _words(upper)
+    return next((name for name in names if words < _words(name) or words > _words(name)), "")
+
+
+def _words(key: str) -> set[str]:
+    return set(key.split("_")) - {""}
+
+
 def refuse_unknown(key: str, entry: Entry, known: Iterable[str], called: str) -> None:
     """Refuse a key that is not known, naming the nearest one that is."""
-    if key in known:
+    names = list(known)
+    if key in names:
         return
-    near = difflib.get_close_matches(key.upper(), known, 1, 0.5)
-    hint = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(known)}."
+    near = nearest(key, names) or next(iter(difflib.get_close_matches(key, names, 1, 0.5)), "")
+    hint = f"Did you mean {near}?" if near else f"Known: {', '.join(names)}."
     raise ConfigError(f"{entry.where}: {called}.{key}: unknown key", hint)
+
+
+def refuse_misplaced(key: str, entry: Entry, declaration: type[Any], called: str) -> None:
+    """Refuse a key of a module that stands beside PARAMETERS instead of in it."""
+    if key in options.keys(declaration):
+        raise ConfigError(
+            f"{entry.where}: {called}.{key}: belongs in PARAMETERS",
+            f'Write "PARAMETERS": {{"{key}": ...}} in the section {called}.',
+        )
 
 
 def check_key(key: str, entry: Entry, called: str) -> None:
@@ -108,3 +115,21 @@ def choice(value: str, allowed: tuple[str, ...], keys: Keys, name: str, key: str
         raise ConfigError(
             f"{keys[key].where}: {name}.{key}: {value!r} is not known", f"Known: {near}."
         )
+
+
+def literal_secret(
+    called: str, key: str, value: object, declaration: type[Any] | None
+) -> list[str]:
+    """Return a warning for a secret that is written in the config itself, and mask it."""
+    if not isinstance(value, str) or not value or value.startswith(("env:", "file:")):
+        return []
+    kind = (
+        options.kinds(declaration).get(options.canonical(declaration, key).lower())
+        if declaration
+        else None
+    )
+    if kind is Secret:
+        Secret(value)
+    elif not mask.secretive(key):
+        return []
+    return [f"{called} holds a secret; better is env:NAME or file:/path"]

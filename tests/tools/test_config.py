@@ -63,6 +63,7 @@ def test_lists_texts_aliases_booleans_slashes_and_relative_paths(system: System)
     ("section", "says", "hint"),
     [
         ({}, r"conf.json:\d+: A.ACTION is missing", "execute or load"),
+        ({"ACTION": ""}, r"conf.json:\d+: A.ACTION is missing", "execute or load"),
         ({"ACTION": "fly"}, r"A.ACTION: 'fly' is not known", "execute, load"),
         ({"ACTION": "execute"}, r"A.NAME: is missing", ""),
         ({"ACTION": "execute", "NAME": "../own"}, r"A.NAME: '../own' is no name", ""),

@@ -1,0 +1,350 @@
+"""Messages about a config (issue 11 E): where a mistake is, and what to do, safe to follow."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.system import System, execute
+from tools import config, house, plugin, preview, run
+from tools.admission import Consent
+from tools.errors import ConfigError
+from tools.finding import Level
+from tools.result import Status
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> System:
+    made = System(tmp_path)
+    (made.source / "a").write_text("a")
+    return made
+
+
+def error(system: System, sections: dict[str, Any] | None = None, /, **general: Any) -> ConfigError:
+    system.configure({**system.whole(), **(sections or {})}, **general)
+    with pytest.raises(ConfigError) as caught:
+        config.load(system.conf)
+    assert str(caught.value).startswith(f"{system.conf}:")
+    return caught.value
+
+
+@pytest.mark.parametrize("comment", ["// no", "# no", "/* no */"])
+@pytest.mark.parametrize("before", ["", '"A": {"B": 1}, ', '"A": {"B": 1} ', '"A": '])
+def test_comments_of_other_languages_get_the_hint_of_ours(
+    system: System, comment: str, before: str
+) -> None:
+    """Issue 11 E: keys that begin with `__` are comments."""
+    system.conf.write_text(f"{{\n{before}{comment}\n}}")
+    with pytest.raises(ConfigError, match=r"conf.json:2: ") as caught:
+        config.load(system.conf)
+    assert 'begins with __, as in "__KEY"' in caught.value.hint
+
+
+def test_a_key_beside_parameters_belongs_in_them(system: System) -> None:
+    """Issue 11 E: not "did you mean FILENAME"."""
+    section = {"ACTION": "execute", "NAME": "filesbackup", "FILESET_INCLUDE": "/srv"}
+    found = error(system, {"FILESET": section})
+    assert "FILESET.FILESET_INCLUDE: belongs in PARAMETERS" in str(found)
+    assert '"PARAMETERS": {"FILESET_INCLUDE": ...}' in found.hint
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says", "hint"),
+    [
+        ("FILESET_INCLUDE", "/srv", "is a key of the module filesbackup", "PARAMETERS"),
+        ("KEY_FILE", "/k", "is a key of the module encryption", "PARAMETERS"),
+        ("MY_INSTANCES", "3306", "is a key of the module mysql_backup", "PARAMETERS"),
+        ("LOG_LEVEL", "info", "unknown key", "-l info"),
+        ("LOGLEVEL", "info", "unknown key", "-l info"),
+        ("hostname", "x", "unknown key", "HOSTNAME"),
+    ],
+)
+def test_keys_that_do_not_belong_in_general(
+    system: System, key: str, value: str, says: str, hint: str
+) -> None:
+    """Issue 11 E: a key of a module is rejected, LOG_LEVEL is an option."""
+    found = error(system, **{key: value})
+    assert f"GENERAL.{key}: {says}" in str(found)
+    assert hint in found.hint
+
+
+@pytest.mark.parametrize("name", ["general", "General", "GENERAL1", "GENRAL"])
+def test_a_misspelt_general_is_named(system: System, name: str) -> None:
+    """Issue 11 E."""
+    text = json.dumps({name: system.general, **system.whole()}, indent=1)
+    system.conf.write_text(text)
+    with pytest.raises(ConfigError, match=r"conf.json:2: the section GENERAL is missing") as caught:
+        config.load(system.conf)
+    assert caught.value.hint == f"Rename the section {name} to GENERAL."
+
+
+def test_a_missing_include_is_said_with_the_line_that_includes_it(system: System) -> None:
+    """Issue 11 E: also where the including file is itself included; and a folder."""
+    (system.folder / "middle.json").write_text('{\n\n"INCLUDE": ["nope.json"]}')
+    system.conf.write_text('{"INCLUDE": "middle.json"}')
+    with pytest.raises(ConfigError, match=r"nope.json: no such file or directory") as caught:
+        config.load(system.conf)
+    assert caught.value.hint.startswith(f"{system.folder}/middle.json:3 includes it")
+    system.conf.write_text('{"INCLUDE": "home"}')
+    with pytest.raises(ConfigError, match="not a regular file") as caught:
+        config.load(system.conf)
+    assert caught.value.hint.startswith(f"{system.conf}:1 includes it")
+    system.conf.write_text('{"INCLUDE": "~/part.json"}')
+    with pytest.raises(ConfigError, match=r"INCLUDE: ~/part.json: ~ is not expanded"):
+        config.load(system.conf)
+    with pytest.raises(ConfigError, match="not a regular file") as caught:
+        config.load(system.folder)
+    assert caught.value.hint == f"Use -c {system.conf}."
+
+
+@pytest.mark.parametrize(
+    ("path", "mark"),
+    [("~/x", "~"), ("~root/x", "~"), ("$HOME/x", "$"), ("/srv/${NAME}", "$"), ("/a ~/b", "~")],
+)
+def test_what_only_a_shell_expands_is_refused_in_paths(
+    system: System, path: str, mark: str
+) -> None:
+    """Issue 11 E: in lists of paths, in single ones, and in GENERAL."""
+    last = path.rpartition(" ")[2]
+    fileset = error(system, {"FILESET": execute("filesbackup", FILESET_INCLUDE=path)})
+    assert f"FILESET.PARAMETERS.FILESET_INCLUDE: {last}: {mark} is not" in str(fileset)
+    assert fileset.hint == "Write the whole path."
+    keyed = error(system, {"ENCRYPTION": execute("encryption", KEY_FILE=last)})
+    assert f"{mark} is not expanded" in str(keyed)
+    for key in ("WORK_FOLDER", "LOCAL_BACKUP", "LOG_FOLDER"):
+        assert f"GENERAL.{key}" in str(error(system, **{key: last}))
+
+
+def test_names_that_hold_those_characters_are_paths_all_the_same(system: System) -> None:
+    for name in ("~", "$RECYCLE.BIN", "a~", "share$"):
+        (system.folder / name).mkdir()
+    paths = ["~", "$RECYCLE.BIN", str(system.folder / "a~"), str(system.folder / "share$")]
+    system.configure({**system.whole(), "FILESET": execute("filesbackup", FILESET_INCLUDE=paths)})
+    (fileset, *_) = config.load(system.conf).sections
+    assert len(fileset.parameters["FILESET_INCLUDE"]) == 4
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ("{}/my docs", "is read as 2 paths"),
+        ("/etc {}/my big docs", "is read as 3 paths"),
+        ("{}/my\\ docs", "a backslash does not keep a space in a path"),
+        ("'{}/my docs'", "quotes do not keep a space in a path"),
+        ('"{}/my docs"', "quotes do not keep a space in a path"),
+    ],
+)
+def test_a_path_with_a_space_in_a_text(system: System, value: str, says: str) -> None:
+    """Issue 11 E: the hint is the JSON list; backslashes are not doubled."""
+    for name in ("my docs", "my big docs"):
+        (system.folder / name).mkdir()
+    value = value.format(system.folder)
+    found = error(system, {"FILESET": execute("filesbackup", FILESET_INCLUDE=value)})
+    assert f"FILESET_INCLUDE: {value.removeprefix('/etc ')}" in str(found)
+    assert says in str(found)
+    assert 'Use a JSON list for paths with a space: ["/a", "/b c"].' in found.hint
+    whole = [str(system.folder / "my docs")]
+    system.configure({**system.whole(), "FILESET": execute("filesbackup", FILESET_INCLUDE=whole)})
+    assert config.load(system.conf).sections[0].parameters["FILESET_INCLUDE"] == whole
+
+
+def test_a_windows_path_is_shown_as_it_is_written(system: System) -> None:
+    """Issue 11 E: backslashes are not doubled."""
+    found = error(system, {"FILESET": execute("filesbackup", FILESET_INCLUDE="C:\\Users")})
+    assert "FILESET_INCLUDE: C:\\Users: is a Windows path" in str(found)
+
+
+EMPTY: list[tuple[str, dict[str, Any]]] = [
+    ("filesbackup", {"FILESET_INCLUDE": ""}),
+    ("filesbackup", {"FILESET_INCLUDE": None}),
+    ("filesbackup", {"FILESET_INCLUDE": []}),
+    ("filesbackup", {"FILESET_INCLUDE": "  "}),
+    ("filesbackup", {"FILESET_INCLUDE": [""]}),
+    ("encryption", {"KEY_FILE": ""}),
+    ("encryption", {"FORMAT": ""}),
+    ("encryption", {"FILE_SIZE": ""}),
+    ("storage", {"REMOVE_TARGETS": ""}),
+    ("storage", {"DESTINATION": ""}),
+]
+
+
+@pytest.mark.parametrize(("module", "parameters"), EMPTY)
+def test_an_empty_value_never_means_a_default_that_is_not_empty(
+    system: System, module: str, parameters: dict[str, Any]
+) -> None:
+    """Issue 11 E: a template that was not filled in must not back up /etc instead."""
+    system.keygen()
+    (key,) = parameters
+    found = error(system, {"A": execute(module, **parameters)})
+    assert f"A.PARAMETERS.{key}" in str(found)
+    assert found.hint
+    assert "/srv" not in str(found)
+
+
+@pytest.mark.parametrize("value", ["", None])
+def test_empty_values_of_general(system: System, value: object) -> None:
+    """Issue 11 E: an empty WORK_FOLDER must not mean /opt/backup."""
+    for key in ("WORK_FOLDER", "LOG_FOLDER", "DISK_SPACE_THRESHOLD", "STREAM"):
+        found = error(system, **{key: value})
+        assert f"GENERAL.{key}: is empty" in str(found)
+        assert "remove the key to use the default (" in found.hint
+    address: dict[str, Any] = {"MESSAGE_CONFIG_COMMAND": value, "MESSAGE_CONFIG_METHOD": value}
+    system.configure(system.whole(), **address, HOME_FOLDER=value, MAX_RUNTIME=value)
+    loaded = config.load(system.conf)
+    assert (loaded.general.message_config_method, loaded.warnings) == ("post", ())
+    assert loaded.general.home_folder == plugin.ROOT
+
+
+def test_values_that_are_empty_by_default_may_be_empty(system: System) -> None:
+    sections = {
+        "FILESET": execute("filesbackup", FILESET_INCLUDE="/etc", FILESET_EXCLUDE=""),
+        "ENCRYPTION": execute("encryption", KEY_FILE=str(system.key), RECIPIENTS="", TARGETS=""),
+    }
+    system.configure({**system.whole(), **sections})
+    assert config.load(system.conf).warnings == ()
+
+
+def test_a_text_that_begins_with_a_bracket_is_a_json_list(system: System) -> None:
+    """Issue 11 E: `[ab]` as a string."""
+    found = error(
+        system, {"FILESET": execute("filesbackup", FILESET_INCLUDE="/etc", FILESET_EXCLUDE="[ab]")}
+    )
+    assert "FILESET.PARAMETERS.FILESET_EXCLUDE" in str(found)
+    assert '["[ab]"]' in found.hint
+
+
+def test_a_work_folder_that_is_a_file(system: System) -> None:
+    """Issue 11 E: it is a file, not a folder, and not a question of permissions."""
+    found = error(system, WORK_FOLDER=str(system.source / "a"))
+    assert f"GENERAL.WORK_FOLDER: {system.source}/a is a file, not a folder" in str(found)
+
+
+def test_flat_and_stream_exclude_each_other(system: System) -> None:
+    """Issue 11 E: it is a module of the user's own; the two keys do not go together."""
+    own = {**system.own("own", "true", stream="source"), "PARAMETERS_MODE": "flat"}
+    found = error(system, {"OWN": own}, STREAM="True")
+    assert "flat and STREAM exclude each other" in str(found)
+
+
+@pytest.mark.parametrize("named", ["copy", "link to it"])
+def test_a_home_folder_that_is_another_copy_of_the_program(system: System, named: str) -> None:
+    """Issue 11 A3: its modules would be taken for user-defined ones."""
+    copy = system.folder / "copy"
+    copy.mkdir(mode=0o755)
+    for name in ("backup.py", "pyproject.toml"):
+        shutil.copy(plugin.ROOT / name, copy)
+    for name in ("tools", "filesbackup", "compression", "encryption", "storage"):
+        shutil.copytree(plugin.ROOT / name, copy / name)
+    (system.folder / "link to it").symlink_to(copy)
+    home = system.folder / named
+    system.configure(system.whole(), HOME_FOLDER=str(home))
+    for mode in ("-r", "-n", "-t"):
+        done = system.run(mode)
+        assert done.returncode == 2
+        assert f"GENERAL.HOME_FOLDER: {home} holds another copy of this program" in done.stderr
+        assert f"hint: Run the backup.py of that copy, {home}/backup.py, or remove" in done.stderr
+    assert not system.work.exists()
+
+
+def test_a_home_folder_that_is_this_program_by_another_name(system: System) -> None:
+    link = system.folder / "link"
+    link.symlink_to(plugin.ROOT)
+    for home in (link, plugin.ROOT):
+        system.configure(system.whole(), HOME_FOLDER=str(home))
+        assert {section.kind for section in config.load(system.conf).sections} == {
+            *("source", "stage", "store", "check")
+        }
+
+
+def test_the_default_config_loads_from_a_clone() -> None:
+    """Issue 11 A4.5: it names no HOME_FOLDER that only an installation has."""
+    done = subprocess.run(
+        [sys.executable, "backup.py", "-n", "--insecure-permissions", "-c", "conf/conf.json"],
+        cwd=plugin.ROOT,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_errors_of_several_sections_are_said_at_once(system: System) -> None:
+    """Issue 11 A11: one per section; exit 2 as before."""
+    sections = {"A": execute("storage", DESTINATION="s3"), "B": execute("compression", LEVEL=99)}
+    system.configure({**system.whole(), **sections})
+    done = system.run("-t")
+    assert done.returncode == 2
+    lines = done.stderr.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["error", "hint", "error", "hint"]
+    assert "A.PARAMETERS.DESTINATION: s3 is not built yet" in lines[0]
+    assert "B.PARAMETERS.LEVEL: 99 is no level of zstd" in lines[2]
+
+
+def test_what_t_finds_bad_names_file_line_and_key(system: System) -> None:
+    """Issue 11 A11, E: as the messages of exit code 2 do."""
+    system.configure(system.whole())
+    system.key.unlink()
+    done = system.run("-t")
+    assert done.returncode == 1
+    lines = system.conf.read_text().splitlines()
+    number = 1 + next(n for n, line in enumerate(lines) if "KEY_FILE" in line)
+    place = f"{system.conf}:{number}: ENCRYPTION.PARAMETERS.KEY_FILE: "
+    assert f"BAD  ENCRYPTION: {place}" in done.stderr
+
+
+@pytest.mark.needs("root")
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_work_folder_that_an_ordinary_user_cannot_make(system: System, exists: bool) -> None:
+    """Issue 11 E: the first contact: key and command, not `[Errno 13]`."""
+    for folder in (system.folder, system.folder.parent, system.folder.parent.parent):
+        folder.chmod(0o755)
+    system.configure(system.whole())
+    loaded = config.load(system.conf)
+    if exists:
+        system.work.mkdir(mode=0o755)
+    os.seteuid(65534)
+    try:
+        outcome = run.perform(loaded, loaded.sections, None)
+        lines = preview.tested(loaded, (), Consent())
+    finally:
+        os.seteuid(0)
+    assert outcome.status is Status.FAILED
+    assert outcome.message.startswith(f"WORK_FOLDER: {system.work}")
+    assert outcome.message.endswith(": permission denied")
+    command = f"As root, create it: install -d -o nobody -m 0700 {system.work};"
+    assert (command in outcome.hint) is not exists
+    assert "et WORK_FOLDER in GENERAL to a folder that nobody can write." in outcome.hint
+    (line,) = (line for line in lines if line.text.startswith("WORK_FOLDER"))
+    assert (line.level, line.hint) == (Level.BAD, outcome.hint)
+
+
+@pytest.mark.parametrize(
+    "program",
+    ["backup.py", "restore/restore.py", *house.MODULES],
+)
+def test_every_program_prints_its_version(program: str) -> None:
+    """Issue 11 E: `--version`, from one place; plugins have it, too."""
+    done = subprocess.run(
+        [sys.executable, str(plugin.ROOT / program), "--version"],
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, f"nc-backup-py {house.version()}\n")
+
+
+def test_the_command_line_explains_its_options() -> None:
+    """Issue 11 E: `--only` and `--skip` have help texts."""
+    command = [sys.executable, str(plugin.ROOT / "backup.py"), "--help"]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    words = " ".join(text.split())
+    assert "--only SECTION run only this section (repeatable)" in words
+    assert "--skip SECTION leave out this section (repeatable)" in words
+    assert "--migrate OLD.json" in words

@@ -1,0 +1,142 @@
+"""Which sections run, and runs that could store nothing (issue 11 A1)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.system import System, execute
+from tools import config, selection
+from tools.errors import ConfigError
+
+MODES = ("False", "True")
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> System:
+    made = System(tmp_path)
+    (made.source / "a").write_text("a")
+    return made
+
+
+def chosen(system: System, *only: str, skip: tuple[str, ...] = ()) -> list[str]:
+    loaded = config.load(system.conf)
+    return [section.name for section in selection.select(loaded, only, skip)]
+
+
+def rejected(system: System, says: str, *only: str, skip: tuple[str, ...] = ()) -> str:
+    with pytest.raises(ConfigError, match=says) as caught:
+        chosen(system, *only, skip=skip)
+    return caught.value.hint
+
+
+@pytest.mark.parametrize("stream", MODES)
+@pytest.mark.parametrize("mode", ["-r", "-n", "-t"])
+@pytest.mark.parametrize(
+    ("missing", "says"),
+    [("FILESET", "no section collects"), ("STORAGE_LOCAL", "no section stores")],
+)
+def test_a_config_without_a_source_or_a_store_is_exit_2(
+    system: System, stream: str, mode: str, missing: str, says: str
+) -> None:
+    """Issue 11 A1: rejected in -r, -n and -t, streamed and staged; commented out or absent."""
+    sections = system.whole()
+    sections[f"__{missing}"] = sections.pop(missing)
+    system.configure(sections, STREAM=stream)
+    done = system.run(mode)
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert str(system.conf) in done.stderr
+    assert "hint: Add a" in done.stderr
+    assert done.stdout == ""
+    assert not system.store.exists()
+
+
+@pytest.mark.parametrize("stream", MODES)
+def test_only_and_skip_that_leave_no_source_or_store_are_exit_2(
+    system: System, stream: str
+) -> None:
+    """Issue 11 A1: also `--only STORE`: what an earlier run left is stored by the next full run."""
+    system.configure(system.whole(), STREAM=stream)
+    assert "FILESET" in rejected(system, "no section collects", skip=("FILESET",))
+    assert "full run" in rejected(system, "no section collects", "STORAGE_LOCAL")
+    rejected(system, "no section collects", "COMPRESSION")
+    rejected(system, "no section collects", "SIZE")
+    assert "STORAGE_LOCAL" in rejected(system, "no section stores", skip=("STORAGE_LOCAL",))
+    rejected(system, "no section collects", "FILESET", skip=("FILESET",))
+    rejected(system, "leave no section", "SIZE", skip=("SIZE",))
+    done = system.run("-r", "--only", "STORAGE_LOCAL")
+    assert done.returncode == 2
+    assert not system.work.exists()
+
+
+@pytest.mark.parametrize("stream", MODES)
+def test_only_a_source_keeps_the_stages_and_stores_that_it_needs(
+    system: System, stream: str
+) -> None:
+    """Issue 11 E: `--only FILESET` is a whole backup of FILESET, encrypted."""
+    second = execute("storage", LOCAL_BACKUP=str(system.folder / "second"))
+    other = execute("filesbackup", FILESET_INCLUDE=str(system.home))
+    sections = {"OTHER": other, **system.whole(), "SECOND": second}
+    system.configure(sections, STREAM=stream)
+    flow = ["FILESET", "COMPRESSION", "ENCRYPTION"]
+    assert chosen(system, "FILESET") == [*flow, "STORAGE_LOCAL", "SECOND"]
+    assert chosen(system, "FILESET", "SECOND") == [*flow, "SECOND"]
+    assert chosen(system, "FILESET", skip=("COMPRESSION", "SECOND")) == [
+        *("FILESET", "ENCRYPTION", "STORAGE_LOCAL")
+    ]
+    assert system.result("--only", "FILESET")["status"] == "ok"
+    assert system.stored()[0].endswith(".tar.zst.age.000")
+
+
+def test_checks_alone_have_nothing_to_store(system: System) -> None:
+    qa = {"ACTION": "load", "FROM": "qa", "FILENAME": "qa", "CLASS": "QA"}
+    system.configure(system.whole(QA=qa))
+    assert chosen(system, "QA") == ["QA"]
+    system.configure({"QA": qa})
+    assert chosen(system) == ["QA"]
+
+
+def test_a_user_defined_module_of_a_staged_run_may_be_a_source_or_a_store(system: System) -> None:
+    """Issue 11 A1: such a config cannot be judged; a streamed one says what its modules are."""
+    whole = system.whole()
+    store, source = whole["STORAGE_LOCAL"], whole["FILESET"]
+    own = system.own("own", "true")
+    for sections in ({"OWN": own, "STORE": store}, {"FILES": source, "OWN": own}, {"OWN": own}):
+        system.configure(sections)
+        assert chosen(system) == list(sections)
+    system.configure({"OWN": own, "STORE": store}, STREAM="True")
+    rejected(system, "no section collects")
+    system.configure({"FILES": source, "OWN": own}, STREAM="True")
+    rejected(system, "no section stores")
+    as_source = {**own, "STREAM": "source"}
+    system.configure({"OWN": as_source, "STORE": store}, STREAM="True")
+    assert chosen(system) == ["OWN", "STORE"]
+
+
+@pytest.mark.parametrize("stream", MODES)
+def test_a_backup_that_is_not_encrypted_is_a_warning(system: System, stream: str) -> None:
+    """Issue 11 E: no encryption at all: WARN in -t and -n, and in the log of the run."""
+    sections: dict[str, Any] = system.whole()
+    system.configure(sections, STREAM=stream)
+    assert "not encrypted" not in system.run("-t").stderr
+    left_out = system.run("-t", "--skip", "ENCRYPTION")
+    assert left_out.returncode == 0
+    assert "WARN GENERAL: the backup is not encrypted" in left_out.stderr
+    del sections["ENCRYPTION"]
+    system.configure(sections, STREAM=stream)
+    for mode in ("-t", "-n"):
+        assert "WARN GENERAL: the backup is not encrypted" in system.run(mode).stderr
+    system.run("-r")
+    assert "WARNING - the backup is not encrypted" in system.log.read_text()
+
+
+def test_a_filter_of_the_users_own_may_encrypt(system: System) -> None:
+    sections = system.whole()
+    del sections["ENCRYPTION"]
+    sections["SEAL"] = system.own("seal", "cat", stream="filter")
+    system.configure(sections, STREAM="True")
+    loaded = config.load(system.conf)
+    assert selection.cautions(loaded, loaded.sections) == []
