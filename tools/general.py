@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
 import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -120,7 +121,7 @@ def _check_home(home: Path, place: str) -> None:
             f"{place}: {home} is no folder{why}",
             f"Remove the key: then the modules of this program are used ({plugin.ROOT}).",
         )
-    copied = all((home / name).exists() for name in _OF_A_COPY)
+    copied = all(os.path.exists(home / name) for name in _OF_A_COPY)  # noqa: PTH110  (closed: False)
     if copied and (home / "tools").resolve() != plugin.ROOT / "tools":
         raise ConfigError(
             f"{place}: {home} holds another copy of this program",

@@ -80,7 +80,8 @@ class RunLog(logging.Handler):
 
 def file_of(place: Path) -> Path:
     """The log file that LOG_FOLDER means: itself, or nc-backup-py.log in the folder it is."""
-    return place / FILE if place.is_dir() or not place.suffix else place
+    folder = os.path.isdir(place)  # noqa: PTH112  (no error where a folder above it is closed)
+    return place / FILE if folder or not place.suffix else place
 
 
 def always(message: str, *values: object) -> None:

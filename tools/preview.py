@@ -101,7 +101,7 @@ def _general(config: Config) -> list[Line]:
 
 def _nearest(folder: Path) -> Path:
     """The folder, or the nearest one above it that exists."""
-    while not folder.exists():
+    while not os.path.exists(folder):  # noqa: PTH110  (no error where a folder above is closed)
         folder = folder.parent
     return folder
 

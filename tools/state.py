@@ -25,7 +25,8 @@ def owned_folder(work_folder: Path) -> Path | None:
 
     For whoever may not run: what root made here would lock out the user of the backup.
     """
-    ours = work_folder.is_dir() and work_folder.stat().st_uid == os.geteuid()
+    there = os.path.isdir(work_folder)  # noqa: PTH112  (no error where a folder above is closed)
+    ours = there and work_folder.stat().st_uid == os.geteuid()
     if not ours or permissions.of_folder(work_folder) or problem(work_folder):
         return None
     return folder(work_folder)

@@ -299,15 +299,18 @@ def test_what_t_finds_bad_names_file_line_and_key(system: System) -> None:
 
 
 @pytest.mark.needs("root")
-@pytest.mark.parametrize("exists", [False, True])
-def test_a_work_folder_that_an_ordinary_user_cannot_make(system: System, exists: bool) -> None:
-    """Issue 11 E: the first contact: key and command, not `[Errno 13]`."""
-    for folder in (system.folder, system.folder.parent, system.folder.parent.parent):
+@pytest.mark.parametrize("place", ["missing", "there", "closed/missing"])
+def test_a_work_folder_that_an_ordinary_user_cannot_make(system: System, place: str) -> None:
+    """Issue 11 E: the first contact: key and command, not `[Errno 13]`, in -r and in -t."""
+    for folder in (system.folder, *list(system.folder.parents)[:-2]):
         folder.chmod(0o755)
-    system.configure(system.whole())
+    system.work = system.folder / place
+    system.configure(system.whole(), WORK_FOLDER=str(system.work))
     loaded = config.load(system.conf)
+    exists = place == "there"
     if exists:
         system.work.mkdir(mode=0o755)
+    (system.folder / "closed").mkdir(mode=0o700)
     os.seteuid(65534)
     try:
         outcome = run.perform(loaded, loaded.sections, None)
@@ -315,7 +318,7 @@ def test_a_work_folder_that_an_ordinary_user_cannot_make(system: System, exists:
     finally:
         os.seteuid(0)
     assert outcome.status is Status.FAILED
-    assert outcome.message.startswith(f"WORK_FOLDER: {system.work}")
+    assert outcome.message.startswith(f"WORK_FOLDER: {system.folder / place.partition('/')[0]}")
     assert outcome.message.endswith(": permission denied")
     command = f"As root, create it: install -d -o nobody -m 0700 {system.work};"
     assert (command in outcome.hint) is not exists
