@@ -67,7 +67,7 @@ def run(declaration: type[T], work: Callable[[T], Result]) -> int:
 def _show(result: Result) -> None:
     """People's text: good news on standard output, trouble on standard error."""
     good = result.status is Status.OK
-    lines = [result.message if good else f"error: {result.message}"]
+    lines = [result.message if result.status.stored else f"error: {result.message}"]
     lines += [f"warning: {warning}" for warning in result.warnings]
     lines += [f"hint: {result.hint}"] if result.hint else []
     try:
