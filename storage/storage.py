@@ -228,6 +228,11 @@ def test(options: Options) -> tuple[str, ...]:
     if not place.is_dir():
         problem = f"is not writable: {place} is not a directory"
         raise StoreError(f"LOCAL_BACKUP: {folder} {problem}", "Name a folder.")
+    if os.statvfs(place).f_flag & os.ST_RDONLY:
+        raise StoreError(
+            f"LOCAL_BACKUP: {place} lies on a file system that is read-only",
+            "Look at the kernel log for errors of its disk, and how it is mounted.",
+        )
     if not os.access(place, os.W_OK | os.X_OK):
         raise StoreError(f"LOCAL_BACKUP: {place} is not writable", _unwritable(folder, place))
     free = f"{filesystem_handling.free_percent(place):.0f} % free"

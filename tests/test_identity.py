@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -358,6 +359,36 @@ def test_little_space_in_the_store_is_said(system: System) -> None:
         assert said["exit_code"] == 1
         assert said["stderr"].count("No space left on device") == 1
         assert "hint: Remove old runs there" in said["stderr"]
+    finally:
+        subprocess.run(["umount", str(system.store)], check=True)
+
+
+@pytest.mark.needs("root")
+@pytest.mark.parametrize("stream", ["True", "False"])
+def test_a_store_that_takes_not_even_the_mark_is_named_with_a_hint(
+    system: System, stream: str
+) -> None:
+    """Issue 11 A4: a full or read-only disk was a bare errno with the name of a temporary file."""
+    system.configure(system.whole(), STREAM=stream)
+    system.store.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(system.store)]
+    subprocess.run(mount, check=True)
+    try:
+        assert result(system)["exit_code"] == 0
+        filled = system.store / "filled"
+        with contextlib.suppress(OSError):
+            filled.write_bytes(bytes(2 << 20))
+        said = result(system)
+        assert said["exit_code"] == 1
+        assert f"{system.store}: No space left on device" in said["stderr"]
+        assert "hint: Remove old runs there" in said["stderr"]
+        filled.unlink()
+        subprocess.run(["mount", "-o", "remount,ro", str(system.store)], check=True)
+        said = result(system)
+        assert said["exit_code"] == 1
+        assert f"{system.store}: Read-only file system" in said["stderr"]
+        assert "hint: Look at the kernel log" in said["stderr"]
+        assert "is read-only" in system.run("-t").stderr
     finally:
         subprocess.run(["umount", str(system.store)], check=True)
 

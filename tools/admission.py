@@ -47,7 +47,8 @@ class Admitted:
         """Take a run id. Raises TakenError where it is taken, BackupError or OSError."""
         if self.history.holds(run_id):
             raise TakenError(f"{self.store} holds something of run {run_id}")
-        records.begin(self.store, host, run_id)
+        with store.explaining(self.store):
+            records.begin(self.store, host, run_id)
 
 
 def admitted(entry: Section, context: Context, memory: Memory, consent: Consent) -> Admitted:
@@ -59,13 +60,14 @@ def admitted(entry: Section, context: Context, memory: Memory, consent: Consent)
     config = context.config
     host = config.general.hostname
     place = streamed.opened(entry, context)
-    seen = storeid.seen(place, host, _key(config, entry))
-    problem = seen.problem(memory)
-    if problem is not None and not consent.store:
-        raise problem
-    history = History(place, host)
-    ours = identity.writer(config)
-    found = list(_findings(config, place, history, ours, consent))
+    with store.explaining(place):
+        seen = storeid.seen(place, host, _key(config, entry))
+        problem = seen.problem(memory)
+        if problem is not None and not consent.store:
+            raise problem
+        history = History(place, host)
+        ours = identity.writer(config)
+        found = list(_findings(config, place, history, ours, consent))
     settled = seen.settle(memory, accept=consent.store)
     return Admitted(entry.name, place, history, settled, tuple(found))
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import datetime
 
-from tools import admission, flow, house, identity, manifest, records
+from tools import admission, flow, house, identity, manifest, records, store
 from tools.admission import Admitted, Consent
 from tools.config import Config, Section
 from tools.errors import BackupError, StoreError
@@ -149,7 +149,8 @@ class Recording:
                 **dataclasses.asdict(identity.writer(self._config)),
             )
             try:
-                records.finish(one.store, made)
+                with store.explaining(one.store):
+                    records.finish(one.store, made)
             except (BackupError, OSError) as error:
                 _without_manifest(steps, name, error)
         for one in self._stores.values():

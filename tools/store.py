@@ -14,6 +14,7 @@ from tools.errors import StoreError
 
 OWN_FOLDER = "nc-backup-py.store"  # beside those of the hosts: what belongs to the store itself
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_BROKEN = (errno.EROFS, errno.EIO)  # a file system goes read-only when its disk fails
 
 
 @dataclass(frozen=True)
@@ -100,9 +101,20 @@ def explained(error: BaseException, store: Store) -> tuple[str, str]:
     number = error.errno if isinstance(error, OSError) else None
     if number in _FULL:
         return f"{store}: {os.strerror(number)}", "Remove old runs there, or use a larger disk."
-    if number == errno.EROFS:
+    if number in _BROKEN:
         return f"{store}: {os.strerror(number)}", "Look at the kernel log for errors of its disk."
     return str(error), getattr(error, "hint", "")
+
+
+@contextlib.contextmanager
+def explaining(store: Store) -> Iterator[None]:
+    """Turn a full or a failing disk into a StoreError that names the store, with a hint."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (*_FULL, *_BROKEN):
+            raise
+        raise StoreError(*explained(error, store)) from error
 
 
 def check_name(name: str) -> str:

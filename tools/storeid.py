@@ -113,7 +113,8 @@ class Seen:
         problem = self.problem(memory)
         if problem is not None and not accept:
             raise problem
-        identity = self.identity or _written(self.store, self.host)
+        with store.explaining(self.store):
+            identity = self.identity or _written(self.store, self.host)
         if problem is not None:
             logger.warning("%s (accepted: store id %s)", problem, identity)
         elif self.identity and not memory.ids(self.key):

@@ -31,6 +31,7 @@ _KINDS = {
     "link": tarfile.LNKTYPE,
     "device": tarfile.CHRTYPE,
     "fifo": tarfile.FIFOTYPE,
+    "contiguous": tarfile.CONTTYPE,
 }
 LONG = "/".join(["d" * 200] * 21)
 
@@ -279,6 +280,13 @@ def test_a_line_of_an_unknown_kind_fails_all_of_it(tmp_path: Path, line: str) ->
     (said,) = complained(tmp_path, line)
     assert said.startswith("error: tar ended with exit code 2: ")
     assert "No space left" in said or line.removeprefix("tar: ") in said
+
+
+def test_a_contiguous_file_is_a_file() -> None:
+    """Issue 11 A9: verify passed it without a word, and the restore was incomplete."""
+    raw = make({"kind": "contiguous", "name": "f"})
+    assert verified(raw) == ()
+    assert restored(raw) == ((), {"f"})
 
 
 def test_an_old_time_stamp_is_not_the_reason() -> None:
