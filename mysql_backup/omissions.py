@@ -69,6 +69,12 @@ def of(source: instance.Instance, database: str, versioned: Sequence[str]) -> Om
         f"FROM information_schema.tables WHERE table_schema = {literal} "
         "AND table_type <> 'VIEW' ORDER BY table_name"
     )
+    there = {
+        row[0].upper()
+        for row in source.names(
+            "SELECT HEX(engine) FROM information_schema.engines WHERE support IN ('YES', 'DEFAULT')"
+        )
+    }
     floats: dict[str, tuple[str, ...]] = {}
     columns = source.names(
         "SELECT HEX(table_name), HEX(column_name) FROM information_schema.columns "  # noqa: S608  (our own)
@@ -78,16 +84,16 @@ def of(source: instance.Instance, database: str, versioned: Sequence[str]) -> Om
     for table, column in columns:
         floats[table] = (*floats.get(table, ()), column)
     return Omissions(
-        {name: why for name, engine, why in engines if not engine and _is_unknown(why)},
+        {
+            name: why
+            for name, engine, why in engines
+            if engine.upper() not in there and why.startswith("Unknown storage engine")
+        },
         tuple(name for name, engine, _ in engines if engine.upper() in _REMOTE),
         tuple(name for name, engine, _ in engines if engine.upper() in _OUTSIDE),
         _precise(source, literal) if versioned else (),
         floats,
     )
-
-
-def _is_unknown(comment: str) -> bool:
-    return comment.startswith("Unknown storage engine")
 
 
 def _precise(source: instance.Instance, literal: str) -> tuple[str, ...]:
