@@ -12,9 +12,15 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tools import date_str_utils, process, tar
+from tools import date_str_utils, plugin, process, tar
 from tools.errors import SourceError
+
+if TYPE_CHECKING:
+    from filesbackup import longnames
+else:
+    longnames = plugin.load("filesbackup/longnames.py")
 
 _FORMAT = [
     "--create",
@@ -84,13 +90,14 @@ class Findings:
     """What tar said while it read, by names.
 
     changed: while they were read; lost: not stored, or not whole; sockets: left out by
-    tar's own rule; unknown: lines that are not understood
+    tar's own rule; unknown: lines that are not understood; long: paths that are too long
     """
 
     changed: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
     sockets: list[str] = field(default_factory=list)
+    long: longnames.LongNames = field(default_factory=longnames.LongNames)
 
     def take(self, line: str) -> None:
         """Understand one line of tar's standard error."""
@@ -262,6 +269,7 @@ def read(fileset: Fileset, findings: Findings) -> Iterator[bytes]:
             allowed=findings.explain,
             notice=findings.take,
             env=tar.environment(),
-        )
+        ),
+        findings.long.take,
     )
     findings.judge()

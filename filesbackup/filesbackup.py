@@ -210,7 +210,7 @@ def _by_command(
             sys.stdout.write(line.decode("utf-8", "backslashreplace"))
         findings.judge()
         _judge(findings, options)
-        ending = _checked(temporary, options.tar_command)
+        ending = _checked(temporary, options.tar_command, findings)
         final = target.with_name(target.name + ending)
         filesystem_handling.publish(temporary, final)
     return final
@@ -243,7 +243,10 @@ def _from_command(
         raise _nothing(options.tar_command)
     whole = itertools.chain([head], chunks)
     ending = _kind(head)[0]
-    yield from tar.whole_packed(whole, _decoder(ending)) if ending else tar.whole(whole)
+    look = findings.long.take
+    yield from (
+        tar.whole_packed(whole, _decoder(ending), look) if ending else tar.whole(whole, look)
+    )
     findings.judge()
 
 
@@ -266,7 +269,7 @@ def _nothing(by: str) -> SourceError:
     return SourceError(f"{by} wrote nothing", "TAR_COMMAND must end where the file's name follows.")
 
 
-def _checked(written: Path, by: str) -> str:
+def _checked(written: Path, by: str, findings: archive.Findings) -> str:
     """What the archive's name must end with; raises SourceError where it is not whole."""
     with written.open("rb") as file:
         head = file.read(6)
@@ -274,14 +277,14 @@ def _checked(written: Path, by: str) -> str:
         raise _nothing(by)
     ending, unpack = _kind(head)
     chunks = process.output([unpack, "-dc", str(written)]) if unpack else stream.read(written)
-    stream.drained(tar.whole(chunks))
+    stream.drained(tar.whole(chunks, findings.long.take))
     return ending
 
 
 def _findings(options: Options, found: included.Included, findings: archive.Findings) -> Ended:
     """What is missing, cut, empty or changed, and what is never stored."""
     changed = [f"{name}: changed while it was read" for name in findings.changed]
-    warnings = [*found.warnings, *findings.lost]
+    warnings = [*found.warnings, *findings.lost, *included.too_long(found.fileset, findings.long)]
     if options.changed_files is Changed.WARN:
         warnings, changed = [*warnings, *changed], []
     if not options.allow_empty:

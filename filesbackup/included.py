@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +13,14 @@ from tools import date_str_utils, plugin, process, tar
 from tools.errors import ConfigError, SourceError
 
 if TYPE_CHECKING:
-    from filesbackup import archive
+    from filesbackup import archive, longnames
 else:
     archive = plugin.load("filesbackup/archive.py")
+    longnames = plugin.load("filesbackup/longnames.py")
 
 DEFAULTS = (Path("/etc"), Path("/opt/ncscripts"), Path("/var/spool/cron"))
 _KEY = "FILESET_INCLUDE"
+_SHOWN = 100  # bytes of a long path that are shown of its beginning and of its end
 _MOUNTS = Path("/proc/self/mountinfo")  # proc(5): the fifth word is where, escaped in octal
 
 
@@ -83,12 +86,12 @@ def _clean(path: Path) -> Path:
 def _problem(path: Path) -> str:
     """Why there is nothing to store; where we may not look, tar will (it may have more rights)."""
     try:
-        path.stat()
+        mode = path.stat().st_mode
     except PermissionError:
         return ""
     except OSError as error:
         return str(error.strerror).lower()
-    return ""
+    return "is a socket, which tar does not store" if stat.S_ISSOCK(mode) else ""
 
 
 def _reject(path: Path, private: Sequence[Path]) -> None:
@@ -152,6 +155,31 @@ def _excluded(fileset: archive.Fileset) -> tuple[str, ...]:
             f"{_KEY}: {archive.shown(b'/' + name)}: excluded by FILESET_EXCLUDE {patterns}"
         )
     return tuple(lines)
+
+
+def too_long(fileset: archive.Fileset, long: longnames.LongNames) -> list[str]:
+    """Return which stored paths are too long to be created again, after the archive's end."""
+    long.end()
+    members = archive.members(fileset)
+    found = [
+        name
+        for name in long.names
+        if any(name.startswith(member + b"/") for member in members) and longnames.is_there(name)
+    ]
+    kept = _kept([longnames.upper(name) for name in found], fileset.exclude) if found else set()
+    lines = [
+        f"{_ends_of(name)}: its path has {len(name)} bytes, and at most {longnames.MOST} "
+        "can be restored"
+        for name in found
+        if longnames.upper(name) in kept
+    ]
+    more = f"{long.more} more paths have over {longnames.MOST} bytes, and cannot be restored"
+    return [*lines, *([more] if long.more and lines else [])]
+
+
+def _ends_of(name: bytes) -> str:
+    """The beginning and the end of a long path."""
+    return f"{archive.shown(b'/' + name[:_SHOWN])}...{archive.shown(name[-_SHOWN:])}"
 
 
 def _kept(names: Sequence[bytes], exclude: tuple[str, ...]) -> set[bytes]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -17,6 +17,8 @@ PRIVILEGED = Path("/usr/local/libexec/nc-backup/tar")  # a copy that may read ev
 _END = 1024  # bytes: an archive ends with two blocks of zeros (POSIX.1-1988 ustar)
 _BITE = 1024  # bytes of a compressed archive that are unpacked at a time: they may be many more
 _MAGIC = slice(257, 262)  # where the first block says "ustar"
+
+Look = Callable[[bytes], None]
 
 
 class Decoder(Protocol):
@@ -90,21 +92,29 @@ class Ends:
             )
 
 
-def whole(chunks: Chunks) -> Iterator[bytes]:
-    """A stage that changes nothing: raises SourceError where an archive is empty or has no end."""
+def whole(chunks: Chunks, look: Look = lambda _chunk: None) -> Iterator[bytes]:
+    """A stage that changes nothing: raises SourceError where an archive is empty or has no end.
+
+    look: gets the archive as it passes
+    """
     ends = Ends()
     for chunk in chunks:
         ends.take(chunk)
+        look(chunk)
         yield chunk
     ends.judge()
 
 
-def whole_packed(chunks: Chunks, decoder: Decoder) -> Iterator[bytes]:
-    """The same for an archive that tar's own option compressed."""
+def whole_packed(
+    chunks: Chunks, decoder: Decoder, look: Look = lambda _chunk: None
+) -> Iterator[bytes]:
+    """The same for an archive that tar's own option compressed; look: gets it unpacked."""
     ends = Ends()
     for chunk in chunks:
         for at in range(0, len(chunk), _BITE):
-            ends.take(decoder.decompress(chunk[at : at + _BITE]))
+            unpacked = decoder.decompress(chunk[at : at + _BITE])
+            ends.take(unpacked)
+            look(unpacked)
         yield chunk
     if not decoder.eof or decoder.unused_data:
         raise SourceError("tar's compressed archive has no end", "Its compressor was ended.")

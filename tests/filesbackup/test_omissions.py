@@ -138,6 +138,19 @@ def test_sockets_flags_and_private_paths_are_notes(both: System) -> None:
         assert f"{path}: not stored: a work folder, store or key file of the backup" in notes
 
 
+def test_a_configured_socket_is_a_warning(both: System) -> None:
+    """Issue 11 A6: who names a socket expects it in the backup."""
+    (both.source / "file").write_text("x")
+    path = both.folder / "sock"
+    with socket.socket(socket.AF_UNIX) as one:
+        one.bind(str(path))
+        configure(both, FILESET_INCLUDE=[str(both.source), str(path)])
+        assert both.result()["exit_code"] == 3
+        line = f"FILESET_INCLUDE: {path}: is a socket, which tar does not store"
+        assert line in item(both)["warnings"]
+        assert line in both.run("-t").stderr
+
+
 def test_a_default_path_that_is_missing_is_a_note() -> None:
     """Issue 11 A6: of the default paths not every machine has all."""
     module = plugin.load("filesbackup/included.py")

@@ -1,0 +1,101 @@
+"""Paths that are longer than any that the system would take in one piece."""
+
+from __future__ import annotations
+
+import io
+import os
+import random
+import subprocess
+import tarfile
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from tests.system import System, execute
+from tools import plugin
+
+longnames = plugin.load("filesbackup/longnames.py")
+
+
+def deepen(folder: Path, *, name: str = "d" * 150, levels: int = 30) -> None:
+    """Make folders in one another, and a file in the last, far beyond what a path may have."""
+    here = Path.cwd()
+    os.chdir(folder)
+    for _ in range(levels):
+        Path(name).mkdir()
+        os.chdir(name)
+    Path("bottom").write_text("deep")
+    os.chdir(here)
+
+
+@pytest.mark.fault("a path has more than 4095 bytes", "exit 3, named; all others are stored")
+@pytest.mark.parametrize("stream", ["True", "False"], ids=["streamed", "staged"])
+@pytest.mark.parametrize("command", ["", "tar czCf /", "tar -C / -cf", "tar --format=posix -cf"])
+def test_a_path_too_long_to_be_restored_is_named(tmp_path: Path, stream: str, command: str) -> None:
+    """Issue 11 A9, A10: what restore would have to leave out is a warning of the backup."""
+    system = System(tmp_path)
+    system.general["STREAM"] = stream
+    (system.source / "file").write_text("x")
+    deepen(system.source)
+    given: dict[str, Any] = {"FILESET_INCLUDE": str(system.source)}
+    given |= {"TAR_COMMAND": command} if command else {}
+    system.configure(system.whole(FILESET=execute("filesbackup", **given)))
+    assert system.result()["exit_code"] == 3
+    (item,) = system.manifest()["items"]
+    lines = [line for line in item["warnings"] if "and at most 4095 can be restored" in line]
+    assert any("d/bottom: its path has " in line for line in lines)
+    assert all(line.startswith(f"{system.source}/d") for line in lines)
+    assert lines == item["warnings"]
+    system.configure(
+        system.whole(FILESET=execute("filesbackup", **given, FILESET_EXCLUDE=["d" * 150]))
+    )
+    assert system.result()["exit_code"] == 0
+
+
+def test_an_archive_among_the_files_is_no_long_path(tmp_path: Path) -> None:
+    """Issue 11 A9: an archive that is backed up may hold what the fileset does not."""
+    system = System(tmp_path)
+    deep = tmp_path / "deep"
+    deep.mkdir()
+    deepen(deep)
+    for number, form in enumerate(("posix", "gnu")):
+        target = system.source / f"{number}.tar"
+        words = ["tar", f"--format={form}", "-cf", str(target), "-C", "/", str(deep)[1:]]
+        subprocess.run(words, check=True)
+    include = str(system.source)
+    system.configure(system.whole(FILESET=execute("filesbackup", FILESET_INCLUDE=include)))
+    assert system.result()["exit_code"] == 0
+
+
+def record(name: str, form: Literal[1, 2]) -> bytes:
+    """One member of an archive."""
+    member = tarfile.TarInfo(name)
+    return member.tobuf(form)
+
+
+@pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_a_long_path_is_found_wherever_it_stands(form: Literal[1, 2]) -> None:
+    """Issue 11 A9: at any place in the archive, however it is cut into chunks."""
+    chance = random.Random(11)
+    for _ in range(150):
+        width = chance.choice((1, 20, 255))
+        length = chance.randint(4096, 20_000)
+        name = (("n" * width + "/") * (length // (width + 1) + 2))[:length].rstrip("/") + "x"
+        short = name[:4095].rstrip("/")
+        fill = chance.randrange(40) * 512 + chance.choice((0, 1 << 16))
+        data = io.BytesIO(record(short, form) + bytes(fill) + record(name, form) + bytes(1024))
+        looked = longnames.LongNames()
+        while chunk := data.read(chance.choice((1, 700, 5000, 1 << 16, 1 << 20))):
+            looked.take(chunk)
+        looked.end()
+        assert list(looked.names) == [name.encode()], (width, length, fill)
+
+
+def test_existence_is_asked_for_paths_of_any_length(tmp_path: Path) -> None:
+    deepen(tmp_path)
+    whole = os.fsencode(tmp_path).lstrip(b"/") + b"/" + b"/".join([b"d" * 150] * 30) + b"/bottom"
+    assert longnames.is_there(whole)
+    assert not longnames.is_there(whole + b"s")
+    assert not longnames.is_there(whole + b"/below")
+    assert not longnames.is_there(b"a\0b")
