@@ -67,6 +67,7 @@ class Lines:
 class Unpacked:
     """What came out: how many entries of each kind, bytes, and what could not be given back."""
 
+    privileged: bool  # as root, who gives every entry its owner
     kinds: Counter[str] = field(default_factory=Counter)
     size: int = 0
     lost: Lines = field(default_factory=Lines)  # entries that are not there
@@ -84,7 +85,7 @@ class Unpacked:
         self._place(member)
         if member.unsafe:
             self.dropped.add(f"{tarformat.shown(member.name)}: {member.unsafe}")
-        if not os_works.is_root() and member.uid != os.geteuid():
+        if not self.privileged and member.uid != os.geteuid():
             self.foreign += 1
 
     def _place(self, member: tarformat.Member) -> None:
@@ -191,7 +192,7 @@ def _pass(
     tar prints each name that it reads: it must read those that we saw. Raises HostileError before
     tar gets anything of a bad member, StoreError where tar fails, and what the chunks raise.
     """
-    found = Unpacked()
+    found = Unpacked(rules.privileged)
     same = _Same()
     messages = tarmessages.Messages(argv[0])
 

@@ -107,7 +107,15 @@ def _steps(
             if not (step.is_folder and step.there_is_folder):
                 yield step
                 continue
-            levels.append(_Level(pending, path, *pair.enter(name, change=troubles is not None)))
+            try:
+                entered = pair.enter(name, change=troubles is not None)
+            except PermissionError:
+                raise StoreError(
+                    f"{goal}/{os.fsdecode(step.path)}: cannot be merged: permission denied",
+                    "It, or its copy in the backup, is closed to this user: restore as root, or "
+                    "into a new folder.",
+                ) from None
+            levels.append(_Level(pending, path, *entered))
             pending, path = pair.names(), step.path
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -273,6 +275,29 @@ def test_output_onto_a_full_disk_is_an_error(system: System) -> None:
             )
         assert done.returncode == 1
         assert "error: standard output: no space left on device" in done.stderr
+
+
+@pytest.mark.needs("root")
+def test_verify_by_another_user_says_what_root_can_restore() -> None:
+    """Issue 11 A9: each verify of the user of the backup was incomplete for its owners."""
+    raw = io.BytesIO()
+    with tarfile.open(fileobj=raw, mode="w") as archive:
+        entry = tarfile.TarInfo("file")
+        entry.uid = 12345
+        archive.addfile(entry)
+    code = (
+        "import os, sys; from tools import plugin; "
+        "f = plugin.load('restore/fileset.py'); os.seteuid(54321); "
+        "print(f.verify(iter([sys.stdin.buffer.read()]), '.tar').warnings())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        input=raw.getvalue(),
+        capture_output=True,
+        check=True,
+        cwd=plugin.ROOT,
+    )
+    assert done.stdout == b"()\n"
 
 
 @pytest.mark.needs("setpriv", "root")

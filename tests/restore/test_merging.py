@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -113,3 +114,20 @@ def test_a_tree_of_2000_levels_is_merged(tmp_path: Path) -> None:
 
     removal.tree(source)
     removal.tree(goal)
+
+
+@pytest.mark.needs("root")
+def test_a_folder_that_is_closed_to_the_user_is_named() -> None:
+    """Issue 11 A10: it was a bare "Permission denied: b'closed'"."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        for name in ("source", "goal"):
+            (Path(folder) / name / "closed").mkdir(parents=True)
+            (Path(folder) / name / "closed").chmod(0)
+        try:
+            os.seteuid(54321)
+            with pytest.raises(BackupError, match="goal/closed: cannot be merged") as found:
+                merging.merge(Path(folder) / "source", Path(folder) / "goal", (), overwrite=True)
+        finally:
+            os.seteuid(0)
+    assert "restore as root" in found.value.hint
