@@ -91,6 +91,17 @@ class Instance:
         lines = out.decode().split("\n")[:-1]  # str.splitlines would cut at more than line ends
         return [line.split("\t") for line in lines]
 
+    def records(self, sql: str) -> list[dict[str, str]]:
+        """The rows of a statement that has no choice of columns (SHOW), by their names.
+
+        Raises SourceError with what the client said.
+        """
+        with plainly():
+            words = self.command("--batch", f"--execute={sql}")
+            out = b"".join(process.output(words, env=environment()))
+        head, *lines = out.decode("utf-8", "replace").split("\n")[:-1] or [""]
+        return [dict(zip(head.split("\t"), line.split("\t"), strict=True)) for line in lines]
+
     def names(self, sql: str) -> list[list[str]]:
         """The rows of a query whose columns are all HEX(...): any name comes back unharmed."""
         return [[_text(word) for word in row] for row in self.rows(sql)]
@@ -264,6 +275,12 @@ def major(text: str) -> tuple[int, int]:
     """The first two numbers of a server's version; (0, 0) where there are none."""
     found = re.match(r"(\d+)\.(\d+)", text)
     return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
+def release(text: str) -> tuple[int, int, int]:
+    """The first three numbers of a server's version; zeros where there are none."""
+    found = re.match(r"(\d+)\.(\d+)\.(\d+)", text)
+    return (int(found[1]), int(found[2]), int(found[3])) if found else (0, 0, 0)
 
 
 def of_tool(text: str) -> tuple[int, int]:

@@ -12,24 +12,35 @@ if __name__ == "__main__":  # spawned by path: look from the root, not from this
 
     venv.enter()
 
+import dataclasses
 import functools
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tools import dump, manifest, module, os_works, plugin
+from tools import dump, finding, manifest, module, os_works, plugin
 from tools import servers as configured
 from tools.date_str_utils import count
 from tools.errors import ConfigError
 from tools.finding import Finding
-from tools.item import Item, Told
+from tools.item import Ended, Item, Told
 from tools.options import Paths, Ports, Words, option
 from tools.result import Result
 from tools.servers import Configured
 
 if TYPE_CHECKING:
-    from mysql_backup import back, binlogs, dumps, grants, instance, ports, replay
+    from mysql_backup import (
+        back,
+        binlogs,
+        dumps,
+        grants,
+        instance,
+        ports,
+        privileges,
+        replay,
+        replica,
+    )
 else:
     back = plugin.load("mysql_backup/back.py")
     binlogs = plugin.load("mysql_backup/binlogs.py")
@@ -37,7 +48,9 @@ else:
     grants = plugin.load("mysql_backup/grants.py")
     instance = plugin.load("mysql_backup/instance.py")
     ports = plugin.load("mysql_backup/ports.py")
+    privileges = plugin.load("mysql_backup/privileges.py")
     replay = plugin.load("mysql_backup/replay.py")
+    replica = plugin.load("mysql_backup/replica.py")
 
 _DUMPS = ("mysqldump", "mariadb-dump")
 _CLIENTS = ("mysql", "mariadb")
@@ -97,17 +110,36 @@ class _Source:
 
     dumps: dumps.Dumps
     logs: binlogs.Binlogs | None
+    replica: replica.Replica
+    granted: set[str] | None
 
     def items(self, told: Told) -> Iterator[Item]:
         """Users, each database, binary logs."""
-        yield from self.dumps.items()
+        yield from map(self._watched, self.dumps.items())
         if self.logs is not None:
             yield self.logs.item(told.earlier)
+
+    def _watched(self, item: Item) -> Item:
+        """An item with what it cannot hold, and of a replica with where its primary stood."""
+        source, about = self.dumps.source, self.dumps.about
+        if item.kind == dumps.USERS:
+            return _warned(item, self.replica.warnings())
+        if self.replica.connections or self.replica.denied:
+            item = replica.watched(item, source, about)
+        database = item.name.partition("/")[2]
+        return _warned(item, privileges.unseen(source, database, self.granted))
 
     def tested(self) -> Iterator[str | Finding]:
         """What `-t` says of it. Raises SourceError."""
         about, number = self.dumps.about, count(len(self.dumps.databases), "database")
-        yield f"port {about.port}: {about.version}, {number}, {self.dumps.tool}"
+        name = f"port {about.port}"
+        yield f"{name}: {about.version}, {number}, {self.dumps.tool}"
+        yield from (f"{name}: {note}" for note in self.replica.notes())
+        yield from (finding.warning(f"{name}: {line}") for line in self.replica.warnings())
+        excluded, logs = self.dumps.what.exclude_table, self.logs is not None
+        source, databases = self.dumps.source, self.dumps.databases
+        for one in privileges.findings(source, about, databases, excluded, logs=logs):
+            yield dataclasses.replace(one, text=f"{name}: {one.text}")
         if self.logs is not None:
             yield from self.logs.tested()
 
@@ -131,7 +163,18 @@ def _connected(options: Options, number: int, programs: tuple[str, str]) -> _Sou
     if options.binlog_days and server.about.binlog:
         folder = ports.of(options.binlog_path, number)
         logs = binlogs.Binlogs(source, server.about, folder, options.binlog_days)
-    return _Source(server, logs)
+    found, granted = replica.ask(source, server.about), privileges.granted(source, server.about)
+    return _Source(server, logs, found, granted)
+
+
+def _warned(item: Item, warnings: tuple[str, ...]) -> Item:
+    """The item, with these warnings beside its own."""
+
+    def ended() -> Ended:
+        done = item.ended()
+        return dataclasses.replace(done, warnings=(*done.warnings, *warnings))
+
+    return dataclasses.replace(item, ended=ended) if warnings else item
 
 
 def _client(wanted: str) -> str:

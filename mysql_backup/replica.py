@@ -1,0 +1,179 @@
+"""A replica: which primary it follows, how far it has come, and whether it still does.
+
+Source of the columns: MariaDB Knowledge Base, "SHOW REPLICA STATUS"; MySQL Reference Manual, the
+same page (version 8.0.22 says "replica" and "source").
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tools import plugin
+from tools.errors import SourceError
+from tools.item import Ended, Item
+
+if TYPE_CHECKING:
+    from mysql_backup import instance
+else:
+    instance = plugin.load("mysql_backup/instance.py")
+
+_RENAMED = (8, 0, 22)  # of MySQL: the first that says "replica"
+_DENIED = "ERROR 1227"
+
+
+@dataclass(frozen=True)
+class Connection:
+    """One primary of a replica.
+
+    name:     of the connection (MariaDB) or channel (MySQL); "" for the only one
+    file, position: of the primary's binary log, up to which its events are executed
+    troubles: why it does not follow: stopped threads and their last errors
+    """
+
+    name: str
+    host: str
+    port: str
+    file: str
+    position: str
+    troubles: tuple[str, ...] = ()
+
+    def facts(self) -> dict[str, str]:
+        """The texts of the manifest; of a named connection with its name."""
+        suffix = f"[{self.name}]" if self.name else ""
+        values = {
+            "primary_host": self.host,
+            "primary_port": self.port,
+            "primary_log_file": self.file,
+            "primary_log_position": self.position,
+        }
+        return {f"{key}{suffix}": value for key, value in values.items() if value}
+
+    def __str__(self) -> str:
+        name = f" ({self.name})" if self.name else ""
+        return f"{self.host}:{self.port}{name}"
+
+
+@dataclass(frozen=True)
+class Replica:
+    """What a server says of itself as a replica.
+
+    connections: none for a server that is no replica
+    gtid:    the GTIDs that it has executed as one
+    denied:  whether this login may not ask for the connections, and it is a replica
+    """
+
+    connections: tuple[Connection, ...] = ()
+    gtid: str = ""
+    denied: bool = False
+
+    def facts(self, *, mariadb: bool) -> dict[str, str]:
+        """The texts of the manifest, from which a new replica can start."""
+        found: dict[str, str] = {}
+        for connection in self.connections:
+            found |= connection.facts()
+        key = "gtid_slave_pos" if mariadb else "gtid_executed"
+        return found | ({key: self.gtid} if self.gtid and (found or self.denied) else {})
+
+    def notes(self) -> tuple[str, ...]:
+        """Where the primary stood, for people."""
+        at_gtid = f", GTID {self.gtid}" if self.gtid else ""
+        return tuple(
+            f"replica of {one}, executed up to {one.file}:{one.position}{at_gtid}"
+            for one in self.connections
+        )
+
+    def warnings(self) -> tuple[str, ...]:
+        """What keeps it from following its primary, or from being asked."""
+        found = [
+            f"replica of {one}: {trouble}" for one in self.connections for trouble in one.troubles
+        ]
+        return (*found, *((_MAY_NOT_ASK,) if self.denied else ()))
+
+
+_MOVED = (
+    "the primary's position moved during the dump: a new replica that starts from it repeats "
+    "changes that the dump has (slave_exec_mode IDEMPOTENT until it has caught up)"
+)
+_MAY_NOT_ASK = (
+    "this server is a replica, but the login may not ask for the position of its primary "
+    "(GRANT SLAVE MONITOR ON *.*; in MySQL REPLICATION CLIENT)"
+)
+
+
+def ask(source: instance.Instance, about: instance.About) -> Replica:
+    """Return what the server says now. Raises SourceError."""
+    gtid = ""
+    if about.is_mariadb:
+        ((gtid,),) = source.rows("SELECT @@GLOBAL.gtid_slave_pos")
+    elif instance.major(about.version) >= (5, 6):
+        ((gtid,),) = source.rows("SELECT REPLACE(@@GLOBAL.gtid_executed, CHAR(10), '')")
+    try:
+        rows = source.records(_statement(about))
+    except SourceError as error:
+        if _DENIED not in str(error):
+            raise
+        return Replica(gtid=gtid, denied=about.is_mariadb and bool(gtid))
+    return Replica(tuple(_connection(row) for row in rows), gtid)
+
+
+def watched(item: Item, source: instance.Instance, about: instance.About) -> Item:
+    """Return an item of a replica whose facts say where the primary stood when it was read.
+
+    The position is the one before the dump began. It is exact where it is the same at the end.
+    """
+    asked: list[Replica] = []
+
+    def read() -> Iterator[bytes]:
+        asked[:] = [ask(source, about)]
+        yield from item.read()
+        asked.append(ask(source, about))
+
+    def ended() -> Ended:
+        done, before, after = item.ended(), asked[0], asked[-1]
+        facts = before.facts(mariadb=about.is_mariadb)
+        notes = list(before.notes())
+        if before.connections:
+            exact = after.facts(mariadb=about.is_mariadb) == facts
+            facts["primary_position"] = "exact" if exact else "before the dump began"
+            notes += [] if exact else [_MOVED]
+        return dataclasses.replace(done, notes=(*done.notes, *notes), facts={**facts, **done.facts})
+
+    return dataclasses.replace(item, read=read, ended=ended)
+
+
+def _statement(about: instance.About) -> str:
+    if about.is_mariadb:
+        return "SHOW ALL SLAVES STATUS"
+    renamed = instance.release(about.version) >= _RENAMED
+    return "SHOW REPLICA STATUS" if renamed else "SHOW SLAVE STATUS"
+
+
+def _connection(row: Mapping[str, str]) -> Connection:
+    """One row, whichever words the server has for it."""
+    plain = {
+        key.lower().replace("master", "source").replace("slave", "replica"): value
+        for key, value in row.items()
+    }
+    return Connection(
+        plain.get("connection_name", plain.get("channel_name", "")),
+        plain["source_host"],
+        plain["source_port"],
+        plain["relay_source_log_file"],
+        plain["exec_source_log_pos"],
+        tuple(_troubles(plain)),
+    )
+
+
+def _troubles(row: Mapping[str, str]) -> list[str]:
+    found = []
+    for thread, what in (("io", "receives nothing"), ("sql", "executes nothing")):
+        if row[f"replica_{thread}_running"] != "Yes":
+            error = row.get(f"last_{thread}_error", "")
+            state = row[f"replica_{thread}_running"].lower()
+            running = "is connecting" if state == "connecting" else "is stopped"
+            found.append(f"it {what}: its {thread.upper()} thread {running}"
+                         f"{': ' + error if error else ''}")  # fmt: skip
+    return found
