@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from tools import date_str_utils, filesystem_handling, manifest, options, removal, stream
 from tools.errors import BackupError, ConfigError, RetryError, SourceError
-from tools.item import Item, Told
+from tools.item import Item, Told, about
 from tools.result import Made, Result, Status
 from tools.stream import Chunks
 
@@ -125,8 +125,8 @@ def staged(
             continue
         ended = item.ended()
         for note in ended.notes:
-            say(f"{item.name}: {note}")
-        warnings += [f"{item.name}: {line}" for line in ended.warnings]
+            say(about(item.name, note))
+        warnings += [about(item.name, line) for line in ended.warnings]
         errors += [(item.name, SourceError(line)) for line in ended.failures]
         files.append(str(target))
         size += target.stat().st_size
@@ -145,7 +145,7 @@ def staged(
     told = f"{date_str_utils.count(len(files), 'item')}, {date_str_utils.human_size(size)}"
     common = {"files": tuple(files), "items": len(files), "bytes": size}
     if errors:
-        lines = [f"{name}: {error}" for name, error in errors]
+        lines = [about(name, error) for name, error in errors]
         hint = getattr(errors[0][1], "hint", "")
         what = f"{lines[0]} ({len(lines)} failed; {told})" if files else lines[0]
         told_of = (*lines[1:], *warnings)

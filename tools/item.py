@@ -77,3 +77,9 @@ class Stage:
     skips: Callable[[bytes], bool] = lambda _head: False
     size: int | None = None
     said: str = ""
+
+
+def about(name: str, line: object) -> str:
+    """Return a line that begins with the item's name, as a path that a line begins with is."""
+    text = str(line)
+    return text if not name or text.lstrip("/").startswith(f"{name}: ") else f"{name}: {text}"

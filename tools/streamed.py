@@ -16,7 +16,7 @@ from tools.config import Section
 from tools.errors import BackupError
 from tools.flow import Flowed, Target
 from tools.history import Past
-from tools.item import Item, Stage, Told
+from tools.item import Item, Stage, Told, about
 from tools.log import logger
 from tools.result import Result, Status, of_error
 from tools.section import Context
@@ -272,16 +272,10 @@ class Streamed:
         stored = sum(item.stored for item in items)
         human = date_str_utils.human_size
         told = f"{date_str_utils.count(len(items), 'item')}, {human(size)}, {human(stored)} stored"
-        warnings = [
-            f"{item.name}: {line}" if item.name else line
-            for item in items
-            for line in item.warnings
-        ]
+        warnings = [about(item.name, line) for item in items for line in item.warnings]
         if source.errors:
             error = source.errors[0][1]
-            lines = [
-                f"{name}: {trouble}" if name else str(trouble) for name, trouble in source.errors
-            ]
+            lines = [about(name, trouble) for name, trouble in source.errors]
             what = f"{lines[0]} ({len(lines)} failed; {told})" if items else lines[0]
             return Result(
                 Status.FAILED,

@@ -108,6 +108,7 @@ def test_what_is_no_database(tmp_path: Path) -> None:
     text = json.dumps(result)
     assert "damaged.db: database is corrupt: " in text
     assert "other.db: file is not a database" in text
+    assert f"{str(other)[1:]}: {other}" not in text
     assert [item["name"] for item in system.manifest()["items"]] == [str(good).lstrip("/")]
 
 
