@@ -143,6 +143,11 @@ def _consent(given: argparse.Namespace) -> Consent:
 
 def main(argv: Sequence[str]) -> int:
     """The command line of the documented system; the exit code is that of DESIGN 8."""
+    return terminal.final_code(_answer(argv))
+
+
+def _answer(argv: Sequence[str]) -> int:
+    """Do what the command line asks for, and return the exit code of that."""
     given = arguments(argv)
     os_works.harden()
     os_works.catch_signals()

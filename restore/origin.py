@@ -48,8 +48,8 @@ class Origin:
         hosts = self.hosts()
         if len(hosts) != 1:
             raise ConfigError(
-                f"{self.store} holds runs of {len(hosts)} hosts",
-                f"--hostname: {', '.join(hosts)}." if hosts else self.elsewhere(),
+                f"{self.store} holds {f'runs of {len(hosts)} hosts' if hosts else 'no runs'}",
+                f"Name one: --hostname {' or '.join(hosts)}." if hosts else self.elsewhere(),
             )
         return hosts[0]
 

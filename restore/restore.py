@@ -77,10 +77,7 @@ def main(argv: Sequence[str]) -> int:
     except Cancelled as cancelled:
         terminal.say(_cancelled(given, done), error=True)
         code = os_works.status_of_signal(cancelled.signal_number).exit_code
-    if lost := terminal.lost_output():
-        terminal.say(f"error: standard output: {lost}", error=True)
-        code = code or 1
-    return code
+    return terminal.final_code(code)
 
 
 def _cancelled(given: argparse.Namespace, done: Sequence[str]) -> str:

@@ -84,7 +84,11 @@ class LocalStore:
     def _make(self, folder: Path) -> None:
         """The folder, its name made to last as well."""
         if not folder.is_dir():
-            filesystem_handling.make_folder(folder)
+            try:
+                filesystem_handling.make_folder(folder)
+            except (NotADirectoryError, FileExistsError):
+                place = filesystem_handling.nearest(folder)
+                raise StoreError(f"{place}: is not a directory", "Name a folder.") from None
             filesystem_handling.sync_folder(folder.parent)
 
     def _already(

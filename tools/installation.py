@@ -123,8 +123,15 @@ def _shown(folder: Path) -> str:
 
 def _runs(python: Path) -> bool:
     """Whether an environment is whole: a link to a Python that is gone is not."""
-    if not python.exists():
-        return False
+    try:
+        if not python.exists():
+            return False
+    except PermissionError:
+        raise BackupError(
+            f"{python}: permission denied: it was made with a Python of another user",
+            hint=f"Remove {python.parent.parent}, then call this again with a Python that every "
+            "user can start, such as /usr/bin/python3.",
+        ) from None
     done = subprocess.run([python, "-m", "pip", "--version"], capture_output=True, check=False)
     return done.returncode == 0
 

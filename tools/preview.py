@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools import admission, guard, options, os_works, plugin, section, selection, state
+from tools import admission, guard, log, options, os_works, plugin, section, selection, state
 from tools.admission import Consent
 from tools.config import Config, Section
 from tools.errors import BackupError
@@ -63,6 +63,8 @@ def tested(config: Config, chosen: Sequence[Section], consent: Consent) -> list[
             lines += [_line(current, found) for found in _of(current, config)]
             lines += [_line(current, found) for found in _store(current, config, consent)]
         except (BackupError, OSError) as error:
+            if any(line.text == str(error) for line in lines):  # GENERAL has it already
+                continue
             text = _placed(current, str(error))
             lines.append(Line(current.name, text, Level.BAD, hint=getattr(error, "hint", "")))
     return lines
@@ -88,7 +90,7 @@ def _general(config: Config) -> list[Line]:
         lines.append(Line("GENERAL", f"{key}: {problem}", Level.BAD, hint=problem.fix))
     for key, folder in (
         ("WORK_FOLDER", general.work_folder),
-        ("LOG_FOLDER", general.log_folder.parent),
+        ("LOG_FOLDER", log.file_of(general.log_folder).parent),
     ):
         good = os.access(_nearest(folder), os.W_OK | os.X_OK, effective_ids=True)
         text = f"{key} {folder} is {'' if good else 'not '}writable"

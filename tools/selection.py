@@ -11,6 +11,7 @@ from tools.errors import ConfigError
 if TYPE_CHECKING:
     from tools.config import Config, Section
 
+_COMPRESSION = "compression/compression.py"
 _ENCRYPTION = "encryption/encryption.py"
 _SIZE = "tools/size_calculation.py"  # measures what the sections before it left
 
@@ -132,8 +133,24 @@ def _check_flow(sections: Sequence[Section]) -> None:
             )
 
 
+def _check_compressed_first(sections: Sequence[Section]) -> None:
+    """Refuse an encryption that takes what compression writes, and comes before all of it."""
+    names = [house.named(section.file) for section in sections]
+    if _ENCRYPTION not in names or _COMPRESSION not in names:
+        return
+    first = sections[names.index(_ENCRYPTION)]
+    later = sections[names.index(_COMPRESSION)]
+    if names.index(_ENCRYPTION) < names.index(_COMPRESSION) and "TARGETS" not in first.places:
+        raise ConfigError(
+            f"{later.where}: {later.name}: comes after {first.name}, which encrypts what "
+            "compression wrote",
+            f"Move {later.name} before {first.name}.",
+        )
+
+
 def _check_staged(sections: Sequence[Section]) -> None:
     """In a staged run sections work one after the other: a source after all stores is lost."""
+    _check_compressed_first(sections)
     kinds = [section.kind for section in sections]
     if "store" not in kinds:
         return

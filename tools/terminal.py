@@ -45,9 +45,15 @@ def _escaped(found: re.Match[str]) -> str:
     return f"\\x{ord(found[0]):02x}"
 
 
-def lost_output() -> str:
-    """Why standard output could not be written (a full disk); "" where it was."""
-    return _lost[0] if _lost else ""
+def final_code(code: int) -> int:
+    """Return the exit code; 0 becomes 1, with an error, where standard output was lost.
+
+    That is a full disk; a reader that is gone (a closed pipe) is no failure.
+    """
+    if not _lost:
+        return code
+    say(f"error: standard output: {_lost[0]}", error=True)
+    return code or Status.FAILED.exit_code
 
 
 def on_terminal() -> bool:

@@ -44,8 +44,10 @@ def packages() -> Iterator[None]:
         verb = "package {} is" if len(missing) == 1 else "packages {} are"
         unreachable = FOLDER.exists() and not os.access(FOLDER / "bin/python", os.X_OK)
         why = f" ({FOLDER}/bin/python cannot be started by this user)" if unreachable else ""
+        again = f"Remove {FOLDER} first: it was made with a Python of another user. "
         raise ConfigError(
             f"the Python {verb.format(', '.join(missing))} missing{why}",
-            "python3 setup.py env makes .venv with all of them. Without a network, restore by "
-            "the RUN.RECOVERY.txt in the store: it needs age, zstd and tar.",
+            f"{again if unreachable else ''}python3 setup.py env makes .venv with all of them. "
+            "Without a network, restore by the RUN.RECOVERY.txt in the store: it needs age, zstd "
+            "and tar.",
         ) from None

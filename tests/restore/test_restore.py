@@ -254,6 +254,9 @@ def test_without_root_it_says_what_it_could_not_set(system: System) -> None:
     out.parent.mkdir()
     os.chown(out.parent, 65534, 65534)
     words = ["--local-backup", str(system.store), "--key-file", str(system.key)]
+    verified = as_nobody([*words, "--verify", "latest"], system.folder, 0)  # writes nothing
+    assert "can be restored" in verified
+    assert "warning" not in verified
     said = as_nobody([*words, "--restore", "latest", "--destination", str(out)], system.folder, 3)
     assert "entries of other owners" in said
     assert "set-user-id" in said

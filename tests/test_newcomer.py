@@ -1,0 +1,66 @@
+"""What a new user and an operator meet at the command line: messages and exit codes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.system import System
+from tools import plugin, terminal
+
+PROGRAM = plugin.ROOT / "backup.py"
+
+
+def called(system: System, *words: str, code: int) -> str:
+    """backup.py with these words; it must end with this code. What it printed."""
+    command = [sys.executable, str(PROGRAM), "-c", str(system.conf), *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done
+    return done.stdout + done.stderr
+
+
+def onto_full_disk(system: System, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run backup.py with its output onto a full disk."""
+    command = [sys.executable, str(PROGRAM), "-c", str(system.conf), *words]
+    with Path("/dev/full").open("w") as full:
+        return subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+
+
+@pytest.mark.parametrize("words", [("-n",), ("-t", "--json"), ("-r", "--json")])
+def test_output_onto_a_full_disk_is_an_error(system: System, words: tuple[str, ...]) -> None:
+    """Issue 11 (trials 4, item 24): the output was lost, exit 0, not a word."""
+    (system.source / "file").write_text("x")
+    system.configure(system.whole(), STREAM="True")
+    done = onto_full_disk(system, *words)
+    assert done.returncode == 1
+    assert done.stderr.count("error: standard output: no space left on device") == 1
+
+
+def test_a_code_that_is_not_0_stays() -> None:
+    """Issue 11: nothing was lost, so the exit code stays what it is."""
+    assert [terminal.final_code(code) for code in (0, 2, 3)] == [0, 2, 3]
+
+
+def test_staged_encryption_before_compression_is_refused(system: System) -> None:
+    """Issue 11 A7: -t said ok, and -r failed every night; the plaintext stayed."""
+    sections = system.whole()
+    names = ["FILESET", "ENCRYPTION", "COMPRESSION"]
+    names += [name for name in sections if name not in names]
+    system.configure({name: sections[name] for name in names}, STREAM="False")
+    text = called(system, "-t", code=2)
+    assert "COMPRESSION: comes after ENCRYPTION" in text
+    assert "hint: Move COMPRESSION before ENCRYPTION." in text
+
+
+def test_a_store_that_is_a_file_has_a_hint(system: System, tmp_path: Path) -> None:
+    """Issue 11 D: [Errno 20] of the marker below it, without a hint."""
+    (tmp_path / "file").write_text("x")
+    (system.source / "file").write_text("x")
+    system.configure(system.whole(), STREAM="True", LOCAL_BACKUP=str(tmp_path / "file"))
+    text = called(system, "-r", code=1)
+    assert f"{tmp_path}/file: is not a directory" in text
+    assert "hint: Name a folder." in text
+    assert "Errno" not in text
