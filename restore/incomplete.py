@@ -31,7 +31,7 @@ def told(item: Item, result: Result, run_id: str, patterns: Sequence[str]) -> Re
     lacks = [line for line in item.warnings if wanted is None or _about(line, wanted)]
     if not lacks or not result.status.stored:
         return result
-    lines = [f"not in the backup, or cut: {line}" for line in lacks[:_FIRST]]
+    lines = [f"reported by the backup: {line}" for line in lacks[:_FIRST]]
     if len(lacks) > _FIRST:
         lines.append(f"and {len(lacks) - _FIRST} more of {len(lacks)}: --show {run_id} lists all")
     return dataclasses.replace(
