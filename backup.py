@@ -178,13 +178,12 @@ def _migrate(old: Path) -> int:
 
     try:
         migrated = migrate.migrated(old)
-        sys.stdout.buffer.write(migrated.text.encode("utf-8", "surrogateescape"))
-        sys.stdout.flush()
     except (ConfigError, OSError) as error:
         terminal.say(f"error: {error}", error=True)
         if getattr(error, "hint", ""):
             terminal.say(f"hint: {getattr(error, 'hint', '')}", error=True)
         return Status.REFUSED.exit_code if isinstance(error, ConfigError) else 1
+    terminal.write(migrated.text)
     for change in migrated.changes:
         terminal.say(f"changed: {change}", error=True)
     if migrated.remaining is not None:

@@ -54,7 +54,9 @@ def resolved(
     include = tuple(path for path in paths if path not in problems)
     if not include:
         raise SourceError(
-            "; ".join(lines), "Mount the file system, or remove the path from FILESET_INCLUDE."
+            "; ".join(lines),
+            f"Mount the file system, or remove the path from {_KEY}. Paths with spaces or quotes "
+            f'need a JSON list: "{_KEY}": ["/a b", "/c"].',
         )
     outside = tuple(dict.fromkeys(path.absolute() for path in private))
     for path in include:

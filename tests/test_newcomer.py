@@ -39,6 +39,15 @@ def test_output_onto_a_full_disk_is_an_error(system: System, words: tuple[str, .
     assert done.stderr.count("error: standard output: no space left on device") == 1
 
 
+def test_a_migrated_config_onto_a_full_disk_is_an_error(system: System) -> None:
+    """Issue 11: the new config was lost; the message has no number of an error."""
+    system.configure(system.whole(), STREAM="True")
+    done = onto_full_disk(system, "--migrate", str(system.conf))
+    assert done.returncode == 1
+    assert done.stderr.count("error: standard output: no space left on device") == 1
+    assert "Errno" not in done.stderr
+
+
 def test_a_code_that_is_not_0_stays() -> None:
     """Issue 11: nothing was lost, so the exit code stays what it is."""
     assert [terminal.final_code(code) for code in (0, 2, 3)] == [0, 2, 3]
@@ -53,6 +62,15 @@ def test_staged_encryption_before_compression_is_refused(system: System) -> None
     text = called(system, "-t", code=2)
     assert "COMPRESSION: comes after ENCRYPTION" in text
     assert "hint: Move COMPRESSION before ENCRYPTION." in text
+
+
+@pytest.mark.parametrize("include", ["/My Documents", "/nowhere,/neither", '"/nowhere"'])
+def test_paths_that_a_string_cannot_hold_have_a_hint(system: System, include: str) -> None:
+    """Issue 11 D: a path with a space, a comma or quotes; the hint was to mount a disk."""
+    sections = system.whole()
+    sections["FILESET"]["PARAMETERS"]["FILESET_INCLUDE"] = include
+    system.configure(sections, STREAM="True")
+    assert 'JSON list: "FILESET_INCLUDE": ["/a b", "/c"]' in called(system, "-t", code=1)
 
 
 def test_a_store_that_is_a_file_has_a_hint(system: System, tmp_path: Path) -> None:

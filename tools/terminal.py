@@ -28,13 +28,30 @@ def say(text: str, *, error: bool = False) -> None:
     try:
         print(_CONTROL.sub(_escaped, mask.text(text)), file=stream, flush=True)
     except OSError as trouble:
-        if trouble.errno == errno.EPIPE or error:
+        if error:
             os_works.silence_output()
         else:
-            _lost.append((trouble.strerror or str(trouble)).lower())
-            os_works.silence_output(standard_error=False)
+            _lose(trouble)
     except (ValueError, AttributeError):  # closed file, no stream at all
         os_works.silence_output()
+
+
+def write(text: str) -> None:
+    """Write a text as it is to standard output; final_code tells of a failure."""
+    try:
+        sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
+        sys.stdout.flush()
+    except OSError as trouble:
+        _lose(trouble)
+
+
+def _lose(trouble: OSError) -> None:
+    """Standard output cannot be written; a reader that is gone is no failure."""
+    if trouble.errno == errno.EPIPE:
+        os_works.silence_output()
+    else:
+        _lost.append((trouble.strerror or str(trouble)).lower())
+        os_works.silence_output(standard_error=False)
 
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # ESC and the like; not tab and line feed

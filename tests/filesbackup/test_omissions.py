@@ -59,7 +59,7 @@ def test_a_missing_path_does_not_cost_the_others(both: System) -> None:
         assert line in result["stderr"] + json.dumps(result)
     tested = both.run("-t")
     assert tested.returncode == 0
-    assert tested.stderr.count("WARN") == 5
+    assert tested.stderr.count("WARN FILESET:") == 5
     configure(both, FILESET_INCLUDE=[str(path) for path in paths])
     assert both.run("-t").returncode == 1
     assert both.run("-r").returncode == 1
