@@ -134,10 +134,10 @@ class System:
         assert "Traceback" not in text
         return text
 
-    def restored(self, *words: str, run: str = "latest") -> Path:
-        """A whole restore into a new folder."""
+    def restored(self, *words: str, run: str = "latest", code: int = 0) -> Path:
+        """A whole restore into a new folder; it must end with this code."""
         out = self.folder / f"restored-{len(list(self.folder.iterdir()))}"
-        self.restore("--restore", run, "--destination", str(out), *words)
+        self.restore("--restore", run, "--destination", str(out), *words, code=code)
         return out
 
     def manifest(self) -> dict[str, Any]:

@@ -99,8 +99,8 @@ def rows(path: Path) -> int:
         return int(db.execute("SELECT COUNT(*) FROM t").fetchone()[0])
 
 
-def stored(system: System, path: Path) -> Path:
-    return system.restored() / "SQLITE" / str(path).lstrip("/")
+def stored(system: System, path: Path, code: int = 0) -> Path:
+    return system.restored(code=code) / "SQLITE" / str(path).lstrip("/")
 
 
 @pytest.mark.parametrize("mode", ["wal", "delete"])
@@ -270,7 +270,7 @@ def test_rows_that_break_a_rule(
     result = system.result()
     assert result["exit_code"] == 3, result
     assert complaint in json.dumps(result)
-    assert stored(system, path).read_bytes() == path.read_bytes()
+    assert stored(system, path, code=3).read_bytes() == path.read_bytes()
 
 
 @pytest.mark.parametrize("stream", ["True", "False"])
