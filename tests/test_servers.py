@@ -61,14 +61,11 @@ def _postgres(base: bool) -> Case:
 
 def _redis() -> Case:
     server = Redis()
-    secret = server.folder / "secret"
-    secret.write_text(server.password)
-    secret.chmod(0o600)
 
     def section(ports: str) -> dict[str, Any]:
         return {
             "ACTION": "load", "FROM": "redis", "FILENAME": "redis", "CLASS": "RedisBackup",
-            "PARAMETERS": {"PORT": ports, "PASSWORD": f"file:{secret}"},
+            "PARAMETERS": {"PORT": ports, "PASSWORD": server.password},
         }  # fmt: skip
 
     return Case(server, section, {str(server.port)}, "redis-cli ended with exit code 1")
