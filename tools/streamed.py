@@ -97,10 +97,17 @@ class Streamed:
             return {entry.name: Result(Status.FAILED, reason) for entry in group}
         sources = {entry.name: _Source(entry) for entry in group}
         tasks: queue.SimpleQueue[tuple[_Source, Item]] = queue.SimpleQueue()
+        order: dict[tuple[str, str], int] = {}
         for source in sources.values():
             for item in self._items(source):
+                order[source.section.name, item.name] = len(order)
                 tasks.put((source, item))
+        before = len(self.flowed)
         self._drive(list(sources.values()), tasks, advance)
+        # as the sources give them, not as they end: a restore needs the roles before the databases
+        self.flowed[before:] = sorted(
+            self.flowed[before:], key=lambda done: order[done.item.section, done.item.name]
+        )
         return {name: self._result(source) for name, source in sources.items()}
 
     def expected(self, group: Sequence[Section]) -> int | None:
