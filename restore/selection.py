@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from tools import identity, manifest, plugin, records, staged
+from tools import house, identity, manifest, plugin, records, staged
 from tools.date_str_utils import count
 from tools.errors import ConfigError
 from tools.manifest import Item, Manifest
@@ -61,6 +61,8 @@ class Selection:
     _runs: Mapping[str, reading.Run] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        ordered = sorted(self.pairs, key=lambda pair: not house.comes_first(pair[1].kind))
+        object.__setattr__(self, "pairs", tuple(ordered))
         by_item = {item.called: run for run, item in self.pairs}
         object.__setattr__(self, "_runs", by_item)
 

@@ -85,6 +85,12 @@ KINDS = frozenset(
     )
 )
 
+
+def comes_first(kind: str) -> bool:
+    """Whether a restore needs this kind before the others: databases belong to roles and users."""
+    return kind in ("mysql-users", "postgres-roles")
+
+
 # What restores items into a server, by their kind in the manifest: its `into`.
 _SERVERS = {
     "mysql": "mysql_backup/mysql_dump.py",
