@@ -6,11 +6,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-if __name__ == "__main__":  # run through a link or from any folder: look from here
+if __name__ == "__main__":  # started by its path
     sys.path[0] = str(Path(__file__).resolve().parent)
-    from tools import venv
+    from tools import launcher
 
-    venv.enter()
+    launcher.start(__file__)
 
 import argparse
 import dataclasses
@@ -22,11 +22,11 @@ from tools import (
     config,
     date_str_utils,
     guard,
-    house,
     log,
     os_works,
     permissions,
     preview,
+    project,
     run,
     section,
     selection,
@@ -52,7 +52,7 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
         epilog="Exit codes: docs/exit-codes.md. The config: docs/config.md.",
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=house.banner())
+    parser.add_argument("--version", action="version", version=project.banner())
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument(
         "-r", "--run", action="store_true", help="back up: run every section of the config"
@@ -288,7 +288,3 @@ def _spool(outcome: Outcome, work_folder: Path) -> Path | None:
     if outcome.status is Status.REFUSED:
         return state.owned_folder(work_folder)
     return state.folder(work_folder)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -12,24 +12,25 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-if __name__ == "__main__":  # look from the root, not from this folder
+if __name__ == "__main__":  # started by its path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
-    from tools import venv
+    from tools import launcher
 
-    venv.enter()
+    launcher.start(__file__)
 
 import argparse
 import json
 import statistics
 import tempfile
+from collections.abc import Sequence
 from typing import Any
 
 from benchmarks import staged
 from benchmarks.streamed import Streamed, shown
 from tests.servers import MariaDB, Postgres, program
-from tools import plugin
+from tools import project
 
-ROOT = plugin.ROOT
+ROOT = project.ROOT
 _SMALL = 200  # databases
 _MB = 4200  # rows of a table of one MB, about
 # Rows that compress as those of a shop do.
@@ -152,13 +153,13 @@ def postgres(place: Path, size: int, runs: int) -> None:
         server.stop()
 
 
-def main() -> None:
+def main(argv: Sequence[str]) -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=int, default=1000, help="MB of rows")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--only", default="", help="mariadb, parallel, small or postgres")
-    given = parser.parse_args()
+    given = parser.parse_args(argv)
     with tempfile.TemporaryDirectory(prefix="nc-backup-bench-") as name:
         for folder in ("mariadb", "postgres"):
             Path(name, folder).mkdir()
@@ -166,7 +167,4 @@ def main() -> None:
             mariadb(Path(name, "mariadb"), given.size, given.runs, given.only)
         if given.only in ("", "postgres"):
             postgres(Path(name, "postgres"), given.size, given.runs)
-
-
-if __name__ == "__main__":
-    main()
+    return 0

@@ -11,11 +11,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-if __name__ == "__main__":  # look from the root, not from this folder
+if __name__ == "__main__":  # started by its path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
-    from tools import venv
+    from tools import launcher
 
-    venv.enter()
+    launcher.start(__file__)
 
 import argparse
 import json
@@ -25,12 +25,13 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tools import plugin
+from benchmarks import tree as tree_of
+from tools import project
 
-ROOT = plugin.ROOT
+ROOT = project.ROOT
 PART = 100  # MB of one part
 
 
@@ -202,14 +203,14 @@ def _table(rows: list[tuple[str, Measured]], against: dict[int, tuple[int, ...]]
     print(flush=True)
 
 
-def main() -> int:
+def main(argv: Sequence[str]) -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description="A staged run against standard programs.")
     parser.add_argument("--size", type=int, default=1100, help="MB of the tree")
     parser.add_argument("--files", type=int, default=40_000)
     parser.add_argument("--runs", type=int, default=3)
-    given = parser.parse_args()
-    tree = plugin.load("benchmarks/tree.py").make(given.size, given.files)
+    given = parser.parse_args(argv)
+    tree = tree_of.make(given.size, given.files)
     with tempfile.TemporaryDirectory(prefix="nc-backup-benchmark-") as folder:
         bench = Bench(tree, Path(folder), given.runs)
         print(f"{given.files} files, {given.size} MB, {os.cpu_count()} processors, ", end="")
@@ -223,7 +224,3 @@ def main() -> int:
         dry = [sys.executable, str(ROOT / "backup.py"), "-n", "-c", str(bench.conf)]
         _table([("backup.py -n", bench.of(*dry))], {})
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -11,11 +11,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-if __name__ == "__main__":  # look from the root, not from this folder
+if __name__ == "__main__":  # started by its path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
-    from tools import venv
+    from tools import launcher
 
-    venv.enter()
+    launcher.start(__file__)
 
 import argparse
 import dataclasses
@@ -24,13 +24,14 @@ import os
 import shutil
 import statistics
 import tempfile
+from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 
 from benchmarks import staged, tree
 from benchmarks.staged import Bench, Measured
-from tools import manifest, plugin
+from tools import manifest, project
 
-ROOT = plugin.ROOT
+ROOT = project.ROOT
 _RUNS = 1000  # that --list lists
 _CHUNK = 64 << 20
 
@@ -169,7 +170,7 @@ def zeros(place: Path, gigabytes: int) -> None:
     print(f"{gigabytes} GiB of zeros: {done.median:.1f} s, peak {done.peak:.0f} MB", flush=True)
 
 
-def main() -> None:
+def main(argv: Sequence[str]) -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=int, default=1100, help="MB of the tree")
@@ -178,7 +179,7 @@ def main() -> None:
     parser.add_argument("--zeros", type=int, default=20, help="GiB of zeros")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--only", default="", help="tree, random, restore, list or zeros")
-    given = parser.parse_args()
+    given = parser.parse_args(argv)
     with tempfile.TemporaryDirectory(prefix="nc-backup-bench-") as name:
         place = Path(name)
 
@@ -200,7 +201,4 @@ def main() -> None:
         if given.only in ("", "zeros"):
             (place / "zeros").mkdir()
             zeros(place / "zeros", given.zeros)
-
-
-if __name__ == "__main__":
-    main()
+    return 0

@@ -6,11 +6,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-if __name__ == "__main__":  # spawned by path: look from the root, not from this folder
+if __name__ == "__main__":  # started by its path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
-    from tools import venv
+    from tools import launcher
 
-    venv.enter()
+    launcher.start(__file__)
 
 import dataclasses
 import json
@@ -22,13 +22,12 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from tools import date_str_utils, filesystem_handling, module, os_works, plugin, process, stream
+from tools import codecs, date_str_utils, filesystem_handling, module, os_works, process, stream
 from tools.errors import ConfigError, StageError
 from tools.item import Stage
 from tools.options import Paths, option
 from tools.result import BUNDLE, Made, Result, Status
 
-_codecs = plugin.load("compression/codecs.py")
 _TAR = re.compile(r"(gnu|g|bsd)?tar")
 _HEAD = 32  # bytes that tell what a file is
 _BETWEEN = ("compressed", "encrypted")  # usual folders between stages, no sources
@@ -72,7 +71,7 @@ class Options:
     work_folder: Path = option("temporary work", default=Path("/opt/backup"))
 
     def __post_init__(self) -> None:
-        codec = _codecs.CODECS[self.chosen().value]
+        codec = codecs.CODECS[self.chosen().value]
         if self.level is not None and self.level not in codec.levels:
             raise ConfigError(
                 f"LEVEL: {self.level} is no level of {self.chosen().value}",
@@ -185,12 +184,12 @@ def plan(
 
     Raises StageError for a target that is not there.
     """
-    ending = _codecs.CODECS[algorithm.value].ending
+    ending = codecs.CODECS[algorithm.value].ending
     tasks = []
     packed: dict[Path, list[Path]] = {}
     for file in _inputs(targets, reserved):
         with file.open("rb") as opened:
-            known = _codecs.is_compressed(opened.read(_HEAD))
+            known = codecs.is_compressed(opened.read(_HEAD))
         if known:
             packed.setdefault(file.parent, []).append(file)
         else:
@@ -277,26 +276,26 @@ def _do(task: Task, target: Path, options: Options, progress: stream.Progress) -
 def stage(options: Options) -> Stage:
     """The stage for a streamed run: what is compressed already is left as it is."""
     name = options.chosen().value
-    codec = _codecs.CODECS[name]
+    codec = codecs.CODECS[name]
     level = codec.level if options.level is None else options.level
-    threads = options.threads or _codecs.cores()
+    threads = options.threads or codecs.cores()
     return Stage(
         name,
         codec.ending,
         lambda chunks: codec.pack(chunks, level, threads),
-        skips=_codecs.is_compressed,
+        skips=codecs.is_compressed,
     )
 
 
 def backward(name: str, _options: Options) -> Callable[[stream.Chunks], Iterator[bytes]]:
     """The inverse of a stage of this module, by its name in the manifest."""
-    unpack: Callable[[stream.Chunks], Iterator[bytes]] = _codecs.CODECS[name].unpack
+    unpack: Callable[[stream.Chunks], Iterator[bytes]] = codecs.CODECS[name].unpack
     return unpack
 
 
 def _held(target: Path, task: Task, options: Options) -> stream.Tally | None:
     """What a file that is there gives back, if that is exactly the one source of the task."""
-    unpack = iter if task.packed else _codecs.CODECS[options.chosen().value].unpack
+    unpack = iter if task.packed else codecs.CODECS[options.chosen().value].unpack
     held, wanted = stream.Tally(), stream.Tally()
     try:
         for _ in held(unpack(stream.read(target))):
@@ -347,7 +346,7 @@ def _remove(sources: Iterable[Path], targets: Iterable[Path]) -> None:
 def test(options: Options) -> tuple[str, ...]:
     """Whether the library for the algorithm is there, tar, and a place for what is made."""
     name = options.chosen().value
-    b"".join(_codecs.CODECS[name].pack([b"x"], _codecs.CODECS[name].level, 1))
+    b"".join(codecs.CODECS[name].pack([b"x"], codecs.CODECS[name].level, 1))
     if shutil.which("tar") is None:
         raise StageError("tar is not on the path", "Install it: it bundles compressed files.")
     place = options.goal().absolute()
@@ -360,5 +359,6 @@ def test(options: Options) -> tuple[str, ...]:
     return (f"{name} and tar are there", f"{options.goal()} can be written")
 
 
-if __name__ == "__main__":
-    sys.exit(module.run(Options, work))
+def main(argv: Sequence[str]) -> int:
+    """Run the command line; return the exit code."""
+    return module.run(Options, work, argv)

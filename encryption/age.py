@@ -15,7 +15,6 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes, serialization
@@ -23,15 +22,9 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from tools import plugin
+from encryption import bech32, payload
 from tools.errors import ConfigError, DamagedError, TruncatedError, WrongKeyError
 from tools.stream import Chunks
-
-if TYPE_CHECKING:
-    from encryption import bech32, payload
-else:
-    bech32 = plugin.load("encryption/bech32.py")
-    payload = plugin.load("encryption/payload.py")
 
 MAGIC = b"age-encryption.org/v1\n"
 _KEY = 16  # bytes of the file key, and of the nonce that follows the header

@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from pathlib import Path
 
-if __name__ == "__main__":  # spawned by path: look from the root, not from this folder
+if __name__ == "__main__":  # started by its path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
-    from tools import venv
+    from tools import launcher
 
-    venv.enter()
+    launcher.start(__file__)
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,7 +20,7 @@ from enum import Enum
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from tools import date_str_utils, filesystem_handling, finding, module, plugin, stream
+from tools import date_str_utils, filesystem_handling, finding, module, stream
 from tools.errors import ConfigError, StageError, TruncatedError
 from tools.finding import Finding
 from tools.item import Stage
@@ -93,7 +94,7 @@ def work(options: Options) -> Result:
 def _load() -> None:
     """Load the rooms of this module: their library costs time that `backup.py -n` need not pay."""
     names = ("age", "keys", "openssl", "parts", "payload")
-    globals().update({name: plugin.load(f"encryption/{name}.py") for name in names})
+    globals().update({name: importlib.import_module(f"encryption.{name}") for name in names})
 
 
 def _keygen(options: Options) -> Result:
@@ -384,5 +385,6 @@ def test(options: Options) -> Sequence[str | Finding]:
     return (line, finding.warning(way.said)) if way.said else (line,)
 
 
-if __name__ == "__main__":
-    sys.exit(module.run(Options, work))
+def main(argv: Sequence[str]) -> int:
+    """Run the command line; return the exit code."""
+    return module.run(Options, work, argv)

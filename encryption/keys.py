@@ -9,19 +9,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from tools import filesystem_handling, mask, permissions, plugin
+from encryption import age, keytext
+from tools import filesystem_handling, mask, permissions
 from tools.errors import ConfigError
-
-if TYPE_CHECKING:
-    from encryption import age, keytext
-else:
-    age = plugin.load("encryption/age.py")
-    keytext = plugin.load("encryption/keytext.py")
 
 _LEAST = 128  # bits that a password's length must be able to hold, to be a key
 _MOST_BYTES = 1 << 20

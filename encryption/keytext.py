@@ -5,15 +5,10 @@ from __future__ import annotations
 import codecs
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from tools import mask, plugin
+from encryption import age
+from tools import mask
 from tools.errors import ConfigError
-
-if TYPE_CHECKING:
-    from encryption import age
-else:
-    age = plugin.load("encryption/age.py")
 
 _QUOTES = "\"'`\u201c\u201d\u2018\u2019"
 _WIDE = ((codecs.BOM_UTF32_LE, "UTF-32"), (codecs.BOM_UTF32_BE, "UTF-32"),

@@ -12,15 +12,10 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from tools import date_str_utils, plugin, process, tar
+from filesbackup import longnames
+from tools import date_str_utils, process, tar
 from tools.errors import SourceError
-
-if TYPE_CHECKING:
-    from filesbackup import longnames
-else:
-    longnames = plugin.load("filesbackup/longnames.py")
 
 _FORMAT = [
     "--create",

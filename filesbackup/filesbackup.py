@@ -6,11 +6,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-if __name__ == "__main__":  # spawned by path: look from the root, not from this folder
+if __name__ == "__main__":  # started by its path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
-    from tools import venv
+    from tools import launcher
 
-    venv.enter()
+    launcher.start(__file__)
 
 import bz2
 import dataclasses
@@ -24,15 +24,14 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING
 
+from filesbackup import archive, included, sample
 from tools import (
     date_str_utils,
     filesystem_handling,
     finding,
     module,
     os_works,
-    plugin,
     process,
     stream,
     tar,
@@ -42,13 +41,6 @@ from tools.finding import Finding
 from tools.item import Ended, Item, Told
 from tools.options import Paths, Words, option
 from tools.result import Made, Result, Status
-
-if TYPE_CHECKING:
-    from filesbackup import archive, included, sample
-else:
-    archive = plugin.load("filesbackup/archive.py")
-    included = plugin.load("filesbackup/included.py")
-    sample = plugin.load("filesbackup/sample.py")
 
 KIND = "fileset"  # of its items: how they are restored
 _USUAL = "FILESET"  # the section whose archive bears the documented name
@@ -383,5 +375,6 @@ def _unreadable(fileset: archive.Fileset) -> list[Finding]:
     ]
 
 
-if __name__ == "__main__":
-    sys.exit(module.run(Options, work))
+def main(argv: Sequence[str]) -> int:
+    """Run the command line; return the exit code."""
+    return module.run(Options, work, argv)

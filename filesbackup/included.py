@@ -7,16 +7,10 @@ import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from tools import date_str_utils, plugin, process, tar
+from filesbackup import archive, longnames
+from tools import date_str_utils, process, tar
 from tools.errors import ConfigError, SourceError
-
-if TYPE_CHECKING:
-    from filesbackup import archive, longnames
-else:
-    archive = plugin.load("filesbackup/archive.py")
-    longnames = plugin.load("filesbackup/longnames.py")
 
 DEFAULTS = (Path("/etc"), Path("/opt/ncscripts"), Path("/var/spool/cron"))
 _KEY = "FILESET_INCLUDE"

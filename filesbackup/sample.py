@@ -9,14 +9,9 @@ import threading
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-from tools import plugin, process, stream, tar
-
-if TYPE_CHECKING:
-    from filesbackup import archive
-else:
-    archive = plugin.load("filesbackup/archive.py")
+from filesbackup import archive
+from tools import process, stream, tar
 
 _MOST, _LEAST = 5000, 100  # names that are looked at: in all, and at least of each path
 _SECONDS, _MOMENT = 5.0, 0.5  # how long that may take: in all, and at least for each path

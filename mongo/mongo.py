@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-if __name__ == "__main__":  # spawned by path: look from the root, not from this folder
+if __name__ == "__main__":  # started by its path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
+    from tools import launcher
+
+    launcher.start(__file__)
 
 import contextlib
 import json
@@ -14,19 +18,14 @@ import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from tools import dump, manifest, module, os_works, plugin, process, stream
+from mongo import archive
+from tools import dump, manifest, module, os_works, process, stream
 from tools.errors import BackupError, ConfigError, SourceError, StoreError
 from tools.item import Ended, Item, Told
 from tools.options import option
 from tools.result import Result, Status
 from tools.secret import Secret
-
-if TYPE_CHECKING:
-    from mongo import archive
-else:
-    archive = plugin.load("mongo/archive.py")
 
 KIND = "mongo"
 _RESTORED = re.compile(r"(\d+) document\(s\) restored successfully\. (\d+) document\(s\) failed")
@@ -294,5 +293,6 @@ def _refuse_filled(login: _Login, name: str) -> None:
     raise SourceError(f"mongodump does not say whether {name} is empty")
 
 
-if __name__ == "__main__":
-    sys.exit(module.describe(Options))
+def main(argv: Sequence[str]) -> int:
+    """Run the command line; return the exit code."""
+    return module.describe(Options, argv)

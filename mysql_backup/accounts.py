@@ -7,15 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
-from tools import plugin
-
-if TYPE_CHECKING:
-    from mysql_backup import instance, statements
-else:
-    instance = plugin.load("mysql_backup/instance.py")
-    statements = plugin.load("mysql_backup/statements.py")
+from mysql_backup import instance, statements
 
 # A hash of caching_sha2_password has bytes that are no text (MySQL 8.0.17 and later).
 _HEX = "SET SESSION sql_mode = ''; /*!80017 SET print_identified_with_as_hex = ON */; "

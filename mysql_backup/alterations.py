@@ -5,15 +5,9 @@ from __future__ import annotations
 import re
 import secrets
 from collections import Counter
-from typing import TYPE_CHECKING
 
-from tools import plugin
+from mysql_backup import instance
 from tools.date_str_utils import count
-
-if TYPE_CHECKING:
-    from mysql_backup import instance
-else:
-    instance = plugin.load("mysql_backup/instance.py")
 
 # Rows of the client's output that say which table comes next; nothing else prints rows.
 _MARK = f"nc-backup-table-{secrets.token_hex(8)}"

@@ -6,33 +6,21 @@ import contextlib
 import dataclasses
 import re
 from collections.abc import Generator, Iterator, Mapping
-from typing import TYPE_CHECKING
 
-from tools import dump, plugin, stream
+from mysql_backup import (
+    alterations,
+    definers,
+    dump_reader,
+    instance,
+    loading,
+    renamed,
+    replay,
+    views,
+)
+from tools import dump, stream
 from tools.date_str_utils import count
 from tools.errors import BackupError, StoreError
 from tools.result import Result, Status
-
-if TYPE_CHECKING:
-    from mysql_backup import (
-        alterations,
-        definers,
-        dump_reader,
-        instance,
-        loading,
-        renamed,
-        replay,
-        views,
-    )
-else:
-    alterations = plugin.load("mysql_backup/alterations.py")
-    definers = plugin.load("mysql_backup/definers.py")
-    dump_reader = plugin.load("mysql_backup/dump_reader.py")
-    instance = plugin.load("mysql_backup/instance.py")
-    loading = plugin.load("mysql_backup/loading.py")
-    renamed = plugin.load("mysql_backup/renamed.py")
-    replay = plugin.load("mysql_backup/replay.py")
-    views = plugin.load("mysql_backup/views.py")
 
 # Errors that name a missing database, table, column or routine, or a view that lacks one.
 _ABSENT = re.compile(r"ERROR (?:1049|1054|1146|1305|1356) ")

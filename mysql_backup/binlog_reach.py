@@ -6,15 +6,9 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from tools import plugin
+from mysql_backup import binlog_file
 from tools.errors import ConfigError, StoreError
-
-if TYPE_CHECKING:
-    from mysql_backup import binlog_file
-else:
-    binlog_file = plugin.load("mysql_backup/binlog_file.py")
 
 _FIRST = 4  # where the first event of every binary log begins
 # mysqlbinlog writes this before every event, also before those of other databases

@@ -8,20 +8,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from tools import finding, plugin, process, tar
+from mysql_backup import binlog_file, file_access, instance
+from tools import finding, process, tar
 from tools.date_str_utils import count
 from tools.errors import BackupError, SourceError
 from tools.finding import Finding
 from tools.item import Ended, Item
-
-if TYPE_CHECKING:
-    from mysql_backup import binlog_file, file_access, instance
-else:
-    binlog_file = plugin.load("mysql_backup/binlog_file.py")
-    file_access = plugin.load("mysql_backup/file_access.py")
-    instance = plugin.load("mysql_backup/instance.py")
 
 KIND = "mysql-binlogs"
 _DAY = 86400  # seconds

@@ -2,16 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from tools import plugin
+from mysql_backup import instance, statements
 from tools.errors import SourceError
-
-if TYPE_CHECKING:
-    from mysql_backup import instance, statements
-else:
-    instance = plugin.load("mysql_backup/instance.py")
-    statements = plugin.load("mysql_backup/statements.py")
 
 # What a server says to a user who may not name another definer than itself.
 DENIED = "ERROR 1227 "

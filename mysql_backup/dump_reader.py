@@ -4,18 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-from tools import plugin, server_settings
-
-if TYPE_CHECKING:
-    from mysql_backup import alterations, definers, renamed, statements, views
-else:
-    alterations = plugin.load("mysql_backup/alterations.py")
-    definers = plugin.load("mysql_backup/definers.py")
-    renamed = plugin.load("mysql_backup/renamed.py")
-    statements = plugin.load("mysql_backup/statements.py")
-    views = plugin.load("mysql_backup/views.py")
+from mysql_backup import alterations, definers, renamed, statements, views
+from tools import server_settings
 
 # What a server holds it must take back: dates that other settings refuse, rows that a constraint
 # did not look at, tables that were made without innodb_strict_mode. Names in the comments'

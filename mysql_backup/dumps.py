@@ -5,21 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from tools import dump, plugin, process
+from mysql_backup import accounts, instance, loading, omissions, variables
+from tools import dump, process
 from tools.date_str_utils import count
 from tools.errors import RetryError, SourceError
 from tools.item import Ended, Item
-
-if TYPE_CHECKING:
-    from mysql_backup import accounts, instance, loading, omissions, variables
-else:
-    accounts = plugin.load("mysql_backup/accounts.py")
-    instance = plugin.load("mysql_backup/instance.py")
-    loading = plugin.load("mysql_backup/loading.py")
-    omissions = plugin.load("mysql_backup/omissions.py")
-    variables = plugin.load("mysql_backup/variables.py")
 
 KIND = "mysql"
 USERS = "mysql-users"

@@ -6,21 +6,12 @@ import bisect
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-from tools import dump, plugin, stream
+from mysql_backup import dump_reader, instance, loading, statements, views
+from tools import dump, stream
 from tools.date_str_utils import count
 from tools.errors import StoreError
 from tools.result import Result, Status
-
-if TYPE_CHECKING:
-    from mysql_backup import dump_reader, instance, loading, statements, views
-else:
-    dump_reader = plugin.load("mysql_backup/dump_reader.py")
-    instance = plugin.load("mysql_backup/instance.py")
-    loading = plugin.load("mysql_backup/loading.py")
-    statements = plugin.load("mysql_backup/statements.py")
-    views = plugin.load("mysql_backup/views.py")
 
 _ERROR = re.compile(r"ERROR (?P<number>\d+) .*?at line (?P<line>\d+)")
 _CLIENT = range(2000, 3000)  # errors of the client: the server is gone, say

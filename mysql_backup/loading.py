@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING
 
-from tools import plugin, process
+from mysql_backup import instance
+from tools import process
 from tools.date_str_utils import human_size
 from tools.errors import SourceError, StoreError
-
-if TYPE_CHECKING:
-    from mysql_backup import instance
-else:
-    instance = plugin.load("mysql_backup/instance.py")
 
 MOST = 1 << 30  # bytes: no server takes a longer statement
 _BESIDE = 4096  # bytes of a statement beside its longest line: INSERT INTO `name` VALUES

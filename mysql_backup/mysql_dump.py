@@ -6,20 +6,30 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-if __name__ == "__main__":  # spawned by path: look from the root, not from this folder
+if __name__ == "__main__":  # started by its path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
-    from tools import venv
+    from tools import launcher
 
-    venv.enter()
+    launcher.start(__file__)
 
 import dataclasses
 import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from tools import dump, finding, manifest, module, os_works, plugin
+from mysql_backup import (
+    back,
+    binlogs,
+    dumps,
+    grants,
+    instance,
+    ports,
+    privileges,
+    replay,
+    replica,
+)
+from tools import dump, finding, manifest, module, os_works
 from tools import servers as configured
 from tools.date_str_utils import count
 from tools.errors import ConfigError
@@ -28,29 +38,6 @@ from tools.item import Ended, Item, Told
 from tools.options import Paths, Ports, Words, option
 from tools.result import Result
 from tools.servers import Configured
-
-if TYPE_CHECKING:
-    from mysql_backup import (
-        back,
-        binlogs,
-        dumps,
-        grants,
-        instance,
-        ports,
-        privileges,
-        replay,
-        replica,
-    )
-else:
-    back = plugin.load("mysql_backup/back.py")
-    binlogs = plugin.load("mysql_backup/binlogs.py")
-    dumps = plugin.load("mysql_backup/dumps.py")
-    grants = plugin.load("mysql_backup/grants.py")
-    instance = plugin.load("mysql_backup/instance.py")
-    ports = plugin.load("mysql_backup/ports.py")
-    privileges = plugin.load("mysql_backup/privileges.py")
-    replay = plugin.load("mysql_backup/replay.py")
-    replica = plugin.load("mysql_backup/replica.py")
 
 _DUMPS = ("mysqldump", "mariadb-dump")
 _CLIENTS = ("mysql", "mariadb")
@@ -235,5 +222,6 @@ def _steps(
     return (yield from steps)
 
 
-if __name__ == "__main__":
-    sys.exit(module.run(Options, work))
+def main(argv: Sequence[str]) -> int:
+    """Run the command line; return the exit code."""
+    return module.run(Options, work, argv)

@@ -6,11 +6,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-if __name__ == "__main__":  # spawned by path: look from the root, not from this folder
+if __name__ == "__main__":  # started by its path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
-    from tools import venv
+    from tools import launcher
 
-    venv.enter()
+    launcher.start(__file__)
 
 import functools
 import os
@@ -19,9 +19,9 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING
 
-from tools import dump, manifest, module, os_works, plugin, process, stream
+from mysql_backup import file_access, instance, ports
+from tools import dump, manifest, module, os_works, process, stream
 from tools import servers as configured
 from tools.errors import ConfigError, SourceError, StoreError
 from tools.finding import Finding
@@ -29,13 +29,6 @@ from tools.item import Ended, Item, Told
 from tools.options import Duration, Paths, Ports, option
 from tools.result import Result, Status
 from tools.servers import Configured
-
-if TYPE_CHECKING:
-    from mysql_backup import file_access, instance, ports
-else:
-    file_access = plugin.load("mysql_backup/file_access.py")
-    instance = plugin.load("mysql_backup/instance.py")
-    ports = plugin.load("mysql_backup/ports.py")
 
 KIND = "mysql-physical"
 _DONE = "completed OK!"
@@ -304,5 +297,6 @@ def _chain(
     return chain
 
 
-if __name__ == "__main__":
-    sys.exit(module.run(Options, work))
+def main(argv: Sequence[str]) -> int:
+    """Run the command line; return the exit code."""
+    return module.run(Options, work, argv)

@@ -4,15 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-from tools import plugin
+from mysql_backup import instance
 from tools.errors import SourceError
-
-if TYPE_CHECKING:
-    from mysql_backup import instance
-else:
-    instance = plugin.load("mysql_backup/instance.py")
 
 # Engines whose rows the dump programs leave out (mysqldump.c, check_if_ignore_table).
 _REMOTE = ("FEDERATED", "SPIDER", "VP")  # rows of another server, which has its own backup

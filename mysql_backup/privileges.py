@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Sequence
-from typing import TYPE_CHECKING
 
-from tools import dump, finding, plugin, process, stream
+from mysql_backup import instance
+from tools import dump, finding, process, stream
 from tools.date_str_utils import count
 from tools.finding import Finding
-
-if TYPE_CHECKING:
-    from mysql_backup import instance
-else:
-    instance = plugin.load("mysql_backup/instance.py")
 
 _VIEWS = 1000  # views that are tried at most
 _ERROR = re.compile(r"ERROR (?P<number>\d+) \(\w+\) at line (?P<line>\d+)(?: in file: '.*?')?: ")

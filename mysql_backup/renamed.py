@@ -5,15 +5,8 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
 
-from tools import plugin
-
-if TYPE_CHECKING:
-    from mysql_backup import instance, statements
-else:
-    instance = plugin.load("mysql_backup/instance.py")
-    statements = plugin.load("mysql_backup/statements.py")
+from mysql_backup import instance, statements
 
 _SHOWN = 120  # bytes of a statement that are shown
 _WARNINGS = 5  # statements that are named

@@ -9,20 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from tools import dump, manifest, plugin, process, stream
+from mysql_backup import binlog_file, binlog_reach, binlogs, gtid, instance, renamed
+from tools import dump, manifest, process, stream
 from tools.errors import ConfigError, StoreError
-
-if TYPE_CHECKING:
-    from mysql_backup import binlog_file, binlog_reach, binlogs, gtid, instance, renamed
-else:
-    binlog_file = plugin.load("mysql_backup/binlog_file.py")
-    binlog_reach = plugin.load("mysql_backup/binlog_reach.py")
-    gtid = plugin.load("mysql_backup/gtid.py")
-    binlogs = plugin.load("mysql_backup/binlogs.py")
-    instance = plugin.load("mysql_backup/instance.py")
-    renamed = plugin.load("mysql_backup/renamed.py")
 
 _FORMS = ("%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M")
 _POSITION = re.compile(r"(?P<file>[^/:]+\.\d+):(?P<position>\d+)")

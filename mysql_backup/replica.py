@@ -9,16 +9,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from tools import plugin
+from mysql_backup import instance
 from tools.errors import SourceError
 from tools.item import Ended, Item
-
-if TYPE_CHECKING:
-    from mysql_backup import instance
-else:
-    instance = plugin.load("mysql_backup/instance.py")
 
 _RENAMED = (8, 0, 22)  # of MySQL: the first that says "replica"
 _DENIED = "ERROR 1227"

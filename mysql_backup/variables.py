@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from tools import plugin, server_settings
-
-if TYPE_CHECKING:
-    from mysql_backup import instance
-else:
-    instance = plugin.load("mysql_backup/instance.py")
+from mysql_backup import instance
+from tools import server_settings
 
 _ON = {"ON": "1", "OFF": "0"}
 

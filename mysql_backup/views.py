@@ -6,16 +6,9 @@ import bisect
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from tools import plugin
+from mysql_backup import definers, statements
 from tools.errors import StoreError
-
-if TYPE_CHECKING:
-    from mysql_backup import definers, statements
-else:
-    definers = plugin.load("mysql_backup/definers.py")
-    statements = plugin.load("mysql_backup/statements.py")
 
 _VERSION = re.compile(rb"/\*M?!50001$")  # mysqldump puts all that belongs to a view in it
 _ERROR = re.compile(r"ERROR (?P<number>\d+) .*?at line (?P<line>\d+)")

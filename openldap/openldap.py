@@ -5,24 +5,22 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-if __name__ == "__main__":  # spawned by path: look from the root, not from this folder
+if __name__ == "__main__":  # started by its path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
+    from tools import launcher
+
+    launcher.start(__file__)
 
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from tools import dump, finding, module, os_works, plugin, process, stream
+from openldap import databases
+from tools import dump, finding, module, os_works, process, stream
 from tools.errors import BackupError, ConfigError, SourceError
 from tools.finding import Finding
 from tools.item import Ended, Item, Told
 from tools.options import Words, option
-
-if TYPE_CHECKING:
-    from openldap import databases
-else:
-    databases = plugin.load("openldap/databases.py")
 
 KIND = "openldap"
 _CONFIG = "0"  # the number of cn=config (slapcat(8))
@@ -183,5 +181,6 @@ class OpenLDAPBackup(dump.Plugin):
         return items(given, told)
 
 
-if __name__ == "__main__":
-    sys.exit(module.describe(Options))
+def main(argv: Sequence[str]) -> int:
+    """Run the command line; return the exit code."""
+    return module.describe(Options, argv)

@@ -5,19 +5,11 @@ from __future__ import annotations
 import contextlib
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING
 
-from tools import plugin
+from postgres import cluster, load, properties
 from tools.date_str_utils import count
 from tools.errors import BackupError, ConfigError
 from tools.result import Result, Status
-
-if TYPE_CHECKING:
-    from postgres import cluster, load, properties
-else:
-    cluster = plugin.load("postgres/cluster.py")
-    load = plugin.load("postgres/load.py")
-    properties = plugin.load("postgres/properties.py")
 
 
 def database(

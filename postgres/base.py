@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-if __name__ == "__main__":  # spawned by path: look from the root, not from this folder
+if __name__ == "__main__":  # started by its path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
+    from tools import launcher
+
+    launcher.start(__file__)
 
 import functools
 import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from tools import dump, finding, manifest, module, os_works, plugin, process, stream, tar
+from postgres import cluster, login
+from tools import dump, finding, manifest, module, os_works, process, stream, tar
 from tools import servers as configured
 from tools.date_str_utils import count
 from tools.errors import StoreError
@@ -24,12 +28,6 @@ from tools.item import Ended, Item, Told
 from tools.options import option
 from tools.result import Result, Status
 from tools.servers import Configured
-
-if TYPE_CHECKING:
-    from postgres import cluster, login
-else:
-    cluster = plugin.load("postgres/cluster.py")
-    login = plugin.load("postgres/login.py")
 
 KIND = "postgres-base"
 _MANIFEST = b'"Manifest-Checksum"'
@@ -161,5 +159,6 @@ def laid_out(
     return Result(Status.OK, f"{count(files, 'file')}, {told}", items=1, bytes=item.size or 0)
 
 
-if __name__ == "__main__":
-    sys.exit(module.describe(Options))
+def main(argv: Sequence[str]) -> int:
+    """Run the command line; return the exit code."""
+    return module.describe(Options, argv)

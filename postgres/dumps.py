@@ -6,21 +6,14 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from tools import dump, plugin, process, stream
+from postgres import cluster, omissions, settings
+from tools import dump, process, stream
 from tools.date_str_utils import count
 from tools.errors import BackupError, RetryError, SourceError
 from tools.finding import Finding
 from tools.item import Ended, Item
 from tools.stream import Chunks
-
-if TYPE_CHECKING:
-    from postgres import cluster, omissions, settings
-else:
-    cluster = plugin.load("postgres/cluster.py")
-    omissions = plugin.load("postgres/omissions.py")
-    settings = plugin.load("postgres/settings.py")
 
 KIND = "postgres"
 ROLES = "postgres-roles"

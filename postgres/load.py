@@ -10,17 +10,10 @@ import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from tools import plugin, process, stream
+from postgres import cluster, paths, refused
+from tools import process, stream
 from tools.errors import BackupError, StoreError
-
-if TYPE_CHECKING:
-    from postgres import cluster, paths, refused
-else:
-    cluster = plugin.load("postgres/cluster.py")
-    paths = plugin.load("postgres/paths.py")
-    refused = plugin.load("postgres/refused.py")
 
 _PROVIDERS = {"i": "ICU", "b": "BUILTIN"}  # pg_database.datlocprovider; "c" is the old way
 _NO_TABLESPACE = re.compile(r'(?:tablespace|"default_tablespace":) "(.*?)"')

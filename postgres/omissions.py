@@ -7,16 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from tools import dump, finding, plugin
+from postgres import cluster
+from tools import dump, finding
 from tools.date_str_utils import count
 from tools.finding import Finding
-
-if TYPE_CHECKING:
-    from postgres import cluster
-else:
-    cluster = plugin.load("postgres/cluster.py")
 
 CLOSED = "it takes no connections (datallowconn), so it is not in the backup"
 _INVALID = "it is invalid (its DROP DATABASE was interrupted), so it is not in the backup"

@@ -14,14 +14,8 @@ from __future__ import annotations
 import contextlib
 import uuid
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
-from tools import plugin
-
-if TYPE_CHECKING:
-    from postgres import cluster
-else:
-    cluster = plugin.load("postgres/cluster.py")
+from postgres import cluster
 
 USUAL = '"$user", public'  # the default of search_path
 # Event triggers of the dump would fire for what is done here. Only a superuser can have them.

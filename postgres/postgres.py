@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-if __name__ == "__main__":  # spawned by path: look from the root, not from this folder
+if __name__ == "__main__":  # started by its path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
+    from tools import launcher
+
+    launcher.start(__file__)
 
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from tools import dump, manifest, module, os_works, plugin
+from postgres import back, cluster, dumps, login, roles
+from tools import dump, manifest, module, os_works
 from tools import servers as configured
 from tools.errors import ConfigError
 from tools.finding import Finding
@@ -21,15 +25,6 @@ from tools.item import Item, Told
 from tools.options import Words, option
 from tools.result import Result
 from tools.servers import Configured
-
-if TYPE_CHECKING:
-    from postgres import back, cluster, dumps, login, roles
-else:
-    back = plugin.load("postgres/back.py")
-    cluster = plugin.load("postgres/cluster.py")
-    dumps = plugin.load("postgres/dumps.py")
-    login = plugin.load("postgres/login.py")
-    roles = plugin.load("postgres/roles.py")
 
 
 @dataclass(frozen=True)
@@ -123,5 +118,6 @@ def _program(wanted: str, usual: str) -> str:
     return dump.program(name, usual) if wanted == usual else dump.program(wanted, name)
 
 
-if __name__ == "__main__":
-    sys.exit(module.describe(Options))
+def main(argv: Sequence[str]) -> int:
+    """Run the command line; return the exit code."""
+    return module.describe(Options, argv)

@@ -5,15 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from tools import plugin, process
+from postgres import cluster
+from tools import process
 from tools.errors import BackupError, StoreError
-
-if TYPE_CHECKING:
-    from postgres import cluster
-else:
-    cluster = plugin.load("postgres/cluster.py")
 
 # Headers of what a dump says of the database itself, and the name in such a statement.
 _OF_DATABASE = re.compile(

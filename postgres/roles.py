@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
-from typing import TYPE_CHECKING
 
-from tools import plugin, stream
+from postgres import cluster, properties
+from tools import stream
 from tools.errors import StoreError
 from tools.result import Result, Status
-
-if TYPE_CHECKING:
-    from postgres import cluster, properties
-else:
-    cluster = plugin.load("postgres/cluster.py")
-    properties = plugin.load("postgres/properties.py")
 
 # What a server says of a tablespace whose folder is not there, or not its own.
 _NO_FOLDER = re.compile(r'ERROR:\s+(?:directory "|could not .* directory "|tablespace ")')

@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
-from tools import plugin
-
-if TYPE_CHECKING:
-    from postgres import cluster
-else:
-    cluster = plugin.load("postgres/cluster.py")
+from postgres import cluster
 
 # Their values are lists (GUC_LIST_QUOTE, guc_tables.c): each entry is a text of its own.
 _LISTS = (

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-if __name__ == "__main__":  # spawned by path: look from the root, not from this folder
+if __name__ == "__main__":  # started by its path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
+    from tools import launcher
+
+    launcher.start(__file__)
 
 import functools
 import ipaddress
@@ -199,5 +203,6 @@ class RedisBackup(dump.Plugin):
         return items(given, told)
 
 
-if __name__ == "__main__":
-    sys.exit(module.describe(Options))
+def main(argv: Sequence[str]) -> int:
+    """Run the command line; return the exit code."""
+    return module.describe(Options, argv)

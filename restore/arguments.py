@@ -5,15 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from tools import house, plugin
+from restore import members
+from tools import project
 from tools.errors import ConfigError
-
-if TYPE_CHECKING:
-    from restore import members
-else:
-    members = plugin.load("restore/members.py")
 
 CONF = Path("/etc/nc-backup-py/conf.json")
 KEY = Path("/etc/nc-backup-py/key_file")  # the usual key file
@@ -29,7 +24,7 @@ def read(argv: Sequence[str]) -> argparse.Namespace:
         epilog="Times are UTC. Nothing is ever overwritten unless --overwrite says so.",
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=house.banner())
+    parser.add_argument("--version", action="version", version=project.banner())
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--list", action="store_true", help="the runs that there are")
     what.add_argument("--show", metavar="RUN", help="one run, its items and parts")

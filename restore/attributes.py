@@ -9,14 +9,8 @@ import grp
 import pwd
 import re
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
-from tools import plugin
-
-if TYPE_CHECKING:
-    from restore import tarformat
-else:
-    tarformat = plugin.load("restore/tarformat.py")
+from restore import tarformat
 
 _XATTR = b"SCHILY.xattr."
 _ACL = (b"SCHILY.acl.access", b"SCHILY.acl.default")

@@ -6,11 +6,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-if __name__ == "__main__":  # spawned by path: look from the root, not from this folder
+if __name__ == "__main__":  # started by its path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
-    from tools import venv
+    from tools import launcher
 
-    venv.enter()
+    launcher.start(__file__)
 
 import contextlib
 import fnmatch
@@ -22,8 +22,8 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from restore import server, target, throwaway
 from tools import (
     dump,
     filesystem_handling,
@@ -31,7 +31,6 @@ from tools import (
     manifest,
     module,
     os_works,
-    plugin,
     process,
     removal,
 )
@@ -40,13 +39,6 @@ from tools.errors import BackupError, ConfigError
 from tools.manifest import Item, Manifest
 from tools.options import Duration, Lists, Words, option
 from tools.result import Result, Status
-
-if TYPE_CHECKING:
-    from restore import server, target, throwaway
-else:
-    server = plugin.load("restore/server.py")
-    target = plugin.load("restore/target.py")
-    throwaway = plugin.load("restore/throwaway.py")
 
 _RESTORE = Path(__file__).with_name("restore.py")
 _ROOTS = Path("/var/tmp")  # noqa: S108  (private folders are made in it)
@@ -297,5 +289,6 @@ def test(options: Options) -> tuple[str, ...]:
     return (f"proven restorable: {text}" if text else "not proven restorable yet",)
 
 
-if __name__ == "__main__":
-    sys.exit(module.run(Options, work))
+def main(argv: Sequence[str]) -> int:
+    """Run the command line; return the exit code."""
+    return module.run(Options, work, argv)

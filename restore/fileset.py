@@ -19,12 +19,7 @@ from tools.stream import Chunks
 if TYPE_CHECKING:
     from restore import attributes, members, tarformat, tarmessages
 else:
-    from tools import plugin
-
-    attributes = plugin.load("restore/attributes.py")
-    members = plugin.load("restore/members.py")
-    tarformat = plugin.load("restore/tarformat.py")
-    tarmessages = plugin.load("restore/tarmessages.py")
+    from restore import attributes, members, tarformat, tarmessages
 
 UNMATCHED = "nothing matches --path"  # begins the line of a pattern
 _SHOWN = 100  # lines of each kind that are shown

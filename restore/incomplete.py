@@ -6,18 +6,12 @@ import dataclasses
 import fnmatch
 import os
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
-from tools import plugin
+from restore import members
 from tools.date_str_utils import count
 from tools.manifest import Item, Manifest
 from tools.outcome import Step
 from tools.result import Result, Status, worst
-
-if TYPE_CHECKING:
-    from restore import members
-else:
-    members = plugin.load("restore/members.py")
 
 _FIRST = 5  # lines of an item that are shown
 

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
 
-from tools import plugin, terminal
+from restore import origin, runs, selection
+from tools import terminal
 from tools.manifest import Manifest
-
-if TYPE_CHECKING:
-    from restore import origin, runs, selection
-else:
-    runs = plugin.load("restore/runs.py")
 
 _HEADER = ("run", "host", "age", "result", "items", "size", "base")
 

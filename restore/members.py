@@ -5,17 +5,10 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
 
-from tools import plugin
+from restore import names, tarformat
 from tools.errors import BackupError, ConfigError
 from tools.stream import Chunks
-
-if TYPE_CHECKING:
-    from restore import names, tarformat
-else:
-    names = plugin.load("restore/names.py")
-    tarformat = plugin.load("restore/tarformat.py")
 
 _SET_ID = 0o6000
 _COMPONENT = 255  # bytes of one name (NAME_MAX of Linux)

@@ -7,9 +7,21 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from tools import config, house, identity, manifest, own, permissions, plugin, section, streamed
+from restore import selection
+from tools import (
+    config,
+    house,
+    identity,
+    loader,
+    manifest,
+    own,
+    permissions,
+    project,
+    section,
+    streamed,
+)
 from tools.config import Config, Section
 from tools.declarations import General
 from tools.errors import BackupError, ConfigError
@@ -18,11 +30,6 @@ from tools.outcome import Outcome
 from tools.section import Context
 from tools.store import Store
 from tools.stream import Chunks
-
-if TYPE_CHECKING:
-    from restore import selection
-else:
-    selection = plugin.load("restore/selection.py")
 
 _STORAGE = "storage/storage.py"
 _ENCRYPTION = "encryption/encryption.py"
@@ -77,10 +84,7 @@ class Origin:
         module = house.undoes(stage)
         if module:
             given = section.filled(_of(self.config, module) or _built_in(module), self.config)
-            inverse: Callable[[Chunks], Iterator[bytes]] = plugin.load(module).backward(
-                stage, given
-            )
-            return inverse
+            return loader.stage(module).backward(stage, given)
         name = stage.removeprefix(own.STAGE)
         found = [entry for entry in self.config.sections if entry.name == name]
         if not stage.startswith(own.STAGE) or not found:
@@ -147,7 +151,7 @@ def _of(loaded: Config, module: str) -> Section | None:
 
 def _built_in(module: str, **parameters: Any) -> Section:  # noqa: ANN401  (values of options)
     """A section for a built-in module that no config has."""
-    file = plugin.ROOT / module
+    file = project.ROOT / module
     kind = house.kind(file)
     return Section(
         Path(module).stem.upper(), "arguments", "execute", file, "python",

@@ -6,11 +6,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-if __name__ == "__main__":  # spawned by path: look from the root, not from this folder
+if __name__ == "__main__":  # started by its path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
-    from tools import venv
+    from tools import launcher
 
-    venv.enter()
+    launcher.start(__file__)
 
 import argparse
 import contextlib
@@ -20,41 +20,26 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING
 
-from tools import house, manifest, os_works, plugin, stream, terminal
+from restore import (
+    arguments,
+    fileset,
+    incomplete,
+    listing,
+    origin,
+    reading,
+    runs,
+    selection,
+    server,
+    target,
+    verifying,
+)
+from tools import house, loader, manifest, os_works, stream, terminal
 from tools.dump import Following
 from tools.errors import BackupError, Cancelled, ConfigError
 from tools.manifest import Item, Manifest
 from tools.outcome import Outcome, Step, Watcher
 from tools.result import Result, Status, of_error, worst
-
-if TYPE_CHECKING:
-    from restore import (
-        arguments,
-        fileset,
-        incomplete,
-        listing,
-        origin,
-        reading,
-        runs,
-        selection,
-        server,
-        target,
-        verifying,
-    )
-else:
-    arguments = plugin.load("restore/arguments.py")
-    fileset = plugin.load("restore/fileset.py")
-    incomplete = plugin.load("restore/incomplete.py")
-    listing = plugin.load("restore/listing.py")
-    origin = plugin.load("restore/origin.py")
-    reading = plugin.load("restore/reading.py")
-    runs = plugin.load("restore/runs.py")
-    selection = plugin.load("restore/selection.py")
-    server = plugin.load("restore/server.py")
-    target = plugin.load("restore/target.py")
-    verifying = plugin.load("restore/verifying.py")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -297,7 +282,7 @@ class _Session:
                 place.mkdir(mode=0o700)
                 stored = functools.partial(self._stored, item.section, "")
                 with server.told(item):
-                    made: Result = plugin.load(maker).laid_out(item, again, place, stored)
+                    made = loader.folder_restorer(maker).laid_out(item, again, place, stored)
                 return dataclasses.replace(made, message=f"in {goal}: {made.message}")
             if item.kind != "fileset":
                 with stream.closed(again()) as chunks:
@@ -383,7 +368,3 @@ def _of_fileset(found: fileset.Unpacked, troubles: Sequence[str], goal: Path) ->
         bytes=found.size,
         warnings=warnings,
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

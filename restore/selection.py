@@ -10,19 +10,13 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING
 
-from tools import house, identity, manifest, plugin, records, staged
+from restore import reading, runs
+from tools import house, identity, manifest, records, staged
 from tools.date_str_utils import count
 from tools.errors import ConfigError
 from tools.manifest import Item, Manifest
 from tools.store import Store
-
-if TYPE_CHECKING:
-    from restore import reading, runs
-else:
-    reading = plugin.load("restore/reading.py")
-    runs = plugin.load("restore/runs.py")
 
 _LATEST = "latest"
 _SEVERAL = 2  # runs: from here on it is said which section comes from which

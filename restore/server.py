@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 
-from tools import house, plugin
+from tools import house, loader
 from tools.dump import Again, Following, Server, Steps
 from tools.errors import ConfigError
 from tools.manifest import Item, ManifestError
@@ -82,10 +82,9 @@ def into(
     options: those of its section, where the config has it.
     """
     with told(item):
-        module = plugin.load(house.restores(item.kind))
+        module = loader.restorer(house.restores(item.kind))
         server = dataclasses.replace(_server(given, following), options=options)
-        steps: Steps = module.into(item, again, server)
-        return (yield from steps)
+        return (yield from module.into(item, again, server))
 
 
 def _server(given: argparse.Namespace, following: Callable[[], Iterator[Following]]) -> Server:

@@ -9,16 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from tools import plugin
+from restore import sparse
 from tools.errors import BackupError
 from tools.stream import Chunks
-
-if TYPE_CHECKING:
-    from restore import sparse
-else:
-    sparse = plugin.load("restore/sparse.py")
 
 BLOCK = 512
 ZEROS = bytes(BLOCK)

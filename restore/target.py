@@ -9,17 +9,12 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
 
-from tools import filesystem_handling, house, manifest, plugin, removal, stream, terminal
+from restore import merging
+from tools import filesystem_handling, house, manifest, removal, stream, terminal
 from tools.date_str_utils import human_size
 from tools.errors import ConfigError
 from tools.manifest import Item
-
-if TYPE_CHECKING:
-    from restore import merging
-else:
-    merging = plugin.load("restore/merging.py")
 
 _SCRATCH = "nc-restore-"
 _STAGING = ".nc-restore-"  # begins the name of the folder in which a restore is made

@@ -7,14 +7,9 @@ ended with an error has failed as a whole. Needs LC_ALL=C and --quoting-style=es
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from tools import plugin
-
-if TYPE_CHECKING:
-    from restore import tarformat
-else:
-    tarformat = plugin.load("restore/tarformat.py")
+from restore import tarformat
 
 _NAME = r"(?P<name>(?:[^:\\]|\\.)*)"
 _WHY = r": (?P<why>[^:]+)"

@@ -6,22 +6,13 @@ import argparse
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from tools import house, plugin, stream, terminal
+from restore import fileset, members, reading, selection, server, target
+from tools import house, stream, terminal
 from tools.date_str_utils import count
 from tools.errors import ConfigError
 from tools.manifest import Item, ManifestError
 from tools.result import Result, Status
-
-if TYPE_CHECKING:
-    from restore import fileset, members, reading, selection, server, target
-else:
-    fileset = plugin.load("restore/fileset.py")
-    members = plugin.load("restore/members.py")
-    reading = plugin.load("restore/reading.py")
-    server = plugin.load("restore/server.py")
-    target = plugin.load("restore/target.py")
 
 _COMPONENT = 255  # bytes of one name (NAME_MAX of Linux)
 

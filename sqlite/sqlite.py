@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-if __name__ == "__main__":  # spawned by path: look from the root, not from this folder
+if __name__ == "__main__":  # started by its path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
+    from tools import launcher
+
+    launcher.start(__file__)
 
 import contextlib
 import glob
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from tools import dump, finding, module, os_works, plugin, stream
+from sqlite import snapshot, soundness
+from tools import dump, finding, module, os_works, stream
 from tools.errors import ConfigError, SourceError
 from tools.finding import Finding
 from tools.item import Ended, Item, Told
 from tools.options import Duration, Words, option
-
-if TYPE_CHECKING:
-    from sqlite import snapshot, soundness
-else:
-    snapshot = plugin.load("sqlite/snapshot.py")
-    soundness = plugin.load("sqlite/soundness.py")
 
 KIND = "sqlite"
 _BESIDE = ("-wal", "-shm", "-journal")  # files that belong to a database
@@ -187,5 +185,6 @@ class SQLiteBackup(dump.Plugin):
         return items(given, told)
 
 
-if __name__ == "__main__":
-    sys.exit(module.describe(Options))
+def main(argv: Sequence[str]) -> int:
+    """Run the command line; return the exit code."""
+    return module.describe(Options, argv)

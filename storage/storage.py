@@ -6,30 +6,24 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-if __name__ == "__main__":  # spawned by path: look from the root, not from this folder
+if __name__ == "__main__":  # started by its path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
-    from tools import venv
+    from tools import launcher
 
-    venv.enter()
+    launcher.start(__file__)
 
 import dataclasses
 import os
 import re
 import shlex
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from tools import date_str_utils, filesystem_handling, module, os_works, plugin, store, stream
+from storage import local, retry
+from tools import date_str_utils, filesystem_handling, module, os_works, store, stream
 from tools.errors import BackupError, ConfigError, StoreError
 from tools.options import Duration, Paths, option
 from tools.result import Made, Result, Status
-
-if TYPE_CHECKING:
-    from storage import local, retry
-else:
-    local = plugin.load("storage/local.py")
-    retry = plugin.load("storage/retry.py")
 
 # Documented, and refused by name until it is built: nothing may pretend to it.
 _NOT_BUILT = (
@@ -253,5 +247,6 @@ def _unwritable(folder: Path, place: Path) -> str:
     )
 
 
-if __name__ == "__main__":
-    sys.exit(module.run(Options, work))
+def main(argv: Sequence[str]) -> int:
+    """Run the command line; return the exit code."""
+    return module.run(Options, work, argv)

@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tools import plugin
+from tools import project
 
 PROGRAMS = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
 _PATIENCE = 60.0  # seconds until a server must answer
@@ -45,7 +45,7 @@ def free_port() -> int:
 
 def documented(page: str, brand: str = "") -> str:
     """The statements that the page of a module tells an administrator of this brand to run."""
-    text = (plugin.ROOT / f"docs/modules/{page}.md").read_text(encoding="utf-8")
+    text = (project.ROOT / f"docs/modules/{page}.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```sql\n(.*?)^```$", text, re.M | re.S)
     (found,) = (block for block in blocks if not brand or block.startswith(f"-- {brand}\n"))
     return str(found)

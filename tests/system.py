@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tools import plugin
+from tools import project
 
 BUILT_IN = (
     *("filesbackup", "compression", "encryption", "storage", "tools", "qa", "restore"),
@@ -33,7 +33,7 @@ class System:
         for made in (self.home, self.source, self.log.parent):
             made.mkdir(mode=0o755)
         for name in BUILT_IN:
-            (self.home / name).symlink_to(plugin.ROOT / name)
+            (self.home / name).symlink_to(project.ROOT / name)
         self.general: dict[str, Any] = {
             "HOSTNAME": "srv-test",
             "WORK_FOLDER": str(self.work),
@@ -79,7 +79,7 @@ class System:
     def keygen(self) -> None:
         """A key, made by the module itself."""
         if not self.key.exists():
-            program = str(plugin.ROOT / "encryption/encryption.py")
+            program = str(project.ROOT / "encryption/encryption.py")
             command = [sys.executable, program, "--KEYGEN", "--KEY_FILE", str(self.key)]
             subprocess.run(command, check=True, capture_output=True)
 
@@ -92,7 +92,7 @@ class System:
 
     def command(self, *words: str) -> list[str]:
         """The command line of a run of this system."""
-        return [sys.executable, str(plugin.ROOT / "backup.py"), "-c", str(self.conf), *words]
+        return [sys.executable, str(project.ROOT / "backup.py"), "-c", str(self.conf), *words]
 
     def run(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """backup.py -r (or the words given), from /, as cron would."""
@@ -122,7 +122,7 @@ class System:
     def restore_bare(self, *words: str, code: int = 0) -> str:
         """restore.py without a config; it must end with this code. What it said."""
         done = subprocess.run(
-            [sys.executable, str(plugin.ROOT / "restore/restore.py"), *words],
+            [sys.executable, str(project.ROOT / "restore/restore.py"), *words],
             cwd="/",
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -175,14 +175,14 @@ def peak(*argv: object) -> int:
         "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
     )
     command = [sys.executable, "-c", code, *map(str, argv)]
-    environment = {**os.environ, "PYTHONPATH": str(plugin.ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(project.ROOT)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     return int(done.stdout.splitlines()[-1])
 
 
 def spawning(module: str, *words: object) -> list[str]:
     """The command line of a module, with a key that it does not know and must skip."""
-    program = plugin.ROOT / module / f"{module}.py"
+    program = project.ROOT / module / f"{module}.py"
     return [sys.executable, str(program), "--GREASE", "--x", *map(str, words)]
 
 

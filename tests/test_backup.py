@@ -242,6 +242,19 @@ def test_plugins(system: System, work: str, output: str, status: str, says: str)
         assert f" - ncbackup - WARNING - WARNING: odd: {SHELL_SIGNS}"[:60] in system.log.read_text()
 
 
+def test_a_plugin_imports_installed_packages_before_our_folders(system: System) -> None:
+    """Issue 12, 1: `import redis` of a plugin is not the folder redis/ of this project."""
+    (system.home / "redis").unlink(missing_ok=True)
+    system.module("redis", "MARK = 'the package'\n", "__init__.py")
+    system.module(
+        "own",
+        PLUGIN.format(work="import redis; self.mark = redis.MARK", output="(0, self.mark, '')"),
+    )
+    section = {"ACTION": "load", "FROM": "own", "FILENAME": "own", "CLASS": "Own"}
+    system.configure({"OWN": section})
+    assert system.result()["sections"][0]["message"] == "the package"
+
+
 @pytest.mark.parametrize("name", ["Missing", "Half"])
 def test_a_plugin_without_its_class_or_its_methods_fails(system: System, name: str) -> None:
     system.module("own", "class Half:\n    def output(self): return (0, '', '')\n")

@@ -20,12 +20,12 @@ from typing import Any
 import pytest
 
 from tests.system import System, execute
-from tools import house, options, plugin
+from tools import house, loader, options, project
 
 CHOICES = sorted(
     (name, key, member.value)
     for name in house.MODULES
-    for key, declared in options.kinds(house.declaration(plugin.ROOT / name)).items()
+    for key, declared in options.kinds(house.declaration(project.ROOT / name)).items()
     for kind in (typing.get_args(declared) or (declared,))
     if isinstance(kind, type) and issubclass(kind, Enum)
     for member in kind
@@ -176,7 +176,7 @@ def test_no_file_is_two_modules_after_a_run_of_every_built_in_module(
     }
     sections["SQLITE"]["PARAMETERS"] = {"DATABASES": str(system.source / "none.db")}
     system.configure(sections, STREAM=stream)
-    words = [sys.executable, "-c", WHOLE_RUN.format(root=str(plugin.ROOT))]
+    words = [sys.executable, "-c", WHOLE_RUN.format(root=str(project.ROOT))]
     done = subprocess.run(
         [*words, "-c", str(system.conf), "-r", "--json"],
         capture_output=True,
@@ -194,8 +194,8 @@ def test_no_file_is_two_modules_after_a_run_of_every_built_in_module(
 def test_one_module_object_however_the_path_is_spelled(name: str, tmp_path: Path) -> None:
     """Issue 11 A2: by a relative, an absolute and a linked path."""
     link = tmp_path / "link"
-    link.symlink_to(plugin.ROOT / Path(name).parent)
-    first = plugin.load(name)
-    assert plugin.load(plugin.ROOT / name) is first
-    assert plugin.load(link / Path(name).name) is first
-    assert plugin.load(str(plugin.ROOT / "tools" / ".." / name)) is first
+    link.symlink_to(project.ROOT / Path(name).parent)
+    first = loader.module(name)
+    assert loader.module(project.ROOT / name) is first
+    assert loader.module(link / Path(name).name) is first
+    assert loader.module(str(project.ROOT / "tools" / ".." / name)) is first

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from tests import system
-from tools import config, declarations, house, options, plugin
+from tools import config, declarations, house, loader, options, project
 from tools.result import Status
 
-ROOT = plugin.ROOT
+ROOT = project.ROOT
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 EXAMPLES = sorted(path.name for path in (ROOT / "conf/examples").iterdir())
 STREAMED = ("LEDGER", "LABEL", "VAULT")  # sections of the guide for a streamed run
@@ -36,7 +36,7 @@ def fences(text: str, language: str) -> list[str]:
 def test_the_page_of_a_module_holds_its_keys(name: str) -> None:
     page = ROOT / "docs/modules" / f"{Path(name).stem}.md"
     tables = re.findall(r"(?:^\|.*\n)+", page.read_text(encoding="utf-8"), re.M)
-    assert options.table(plugin.load(name).Options) + "\n" in tables
+    assert options.table(loader.declared(name).Options) + "\n" in tables
 
 
 def test_the_page_of_the_config_holds_every_key() -> None:

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
+from storage import local
 from tests.system import System, execute
-from tools import filesystem_handling, manifest, plugin, storeid
+from tools import filesystem_handling, manifest, storeid
 
-local = plugin.load("storage/local.py")
 BOTH = pytest.mark.parametrize("stream", ["True", "False"])
 
 
@@ -172,7 +172,7 @@ def test_a_host_folder_alone_is_writable(tmp_path: Path) -> None:
     """Issue 11 A4: the marker lies in the host's folder where the store's is not writable."""
     (tmp_path / "store" / "srv").mkdir(parents=True)
 
-    class HostOnly(local.LocalStore):  # type: ignore[misc, name-defined]
+    class HostOnly(local.LocalStore):
         def put(self, name: str, chunks: Any) -> Any:
             if not name.startswith("srv/"):
                 raise PermissionError(13, "Permission denied", name)

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from restore import reading
+from storage import local
 from tests.system import System, execute
-from tools import plugin, records, stream
+from tools import records, stream
 
-local = plugin.load("storage/local.py")
-reading = plugin.load("restore/reading.py")
 MOMENTS = 25  # in each of four tests
 
 

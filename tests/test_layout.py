@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tools import house, plugin
+from tools import house, loader, project
 
-ROOT = plugin.ROOT
+ROOT = project.ROOT
 TOP = ("backup.py", "setup.py", "README.md", "CHANGELOG.md", "LICENSE", "conf", "docs", "tests")
 NO_MODULE_FOLDERS = {"tools", "tests", "docs", "conf", "benchmarks"}
 LONGEST = 400  # lines of a file
@@ -21,7 +21,11 @@ LONGEST = 400  # lines of a file
 _LOADED = ("tools/", "qa/", "postgres/", "sqlite/", "redis/", "openldap/", "mongo/")  # plugins
 EXECUTABLES = sorted(name for name in house.MODULES if not name.startswith(_LOADED))
 PLUGINS = sorted(set(house.MODULES) - set(EXECUTABLES))
-BOOTSTRAP = "sys.path[0] = str(Path(__file__).resolve().parents[1])"
+BOOTSTRAP = [
+    "sys.path[0] = str(Path(__file__).resolve().parents[1])",
+    "from tools import launcher",
+    "launcher.start(__file__)",
+]
 
 
 def module_folders() -> list[str]:
@@ -59,15 +63,8 @@ def imports(path: Path) -> Iterator[str]:
         if isinstance(node, ast.Import):
             yield from (entry.name for entry in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: a relative import fails in a file loaded by path"
+            assert node.level == 0, f"{path}: a relative import hides which package is meant"
             yield node.module or ""
-        elif (
-            isinstance(node, ast.Call)
-            and ast.unparse(node.func) == "plugin.load"
-            and node.args
-            and isinstance(node.args[0], ast.Constant)
-        ):
-            yield str(node.args[0].value).removesuffix(".py").replace("/", ".")
 
 
 def test_the_top_level_is_as_the_user_fixed_it() -> None:
@@ -85,7 +82,7 @@ def test_two_floors(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", EVERYTHING, ids=named)
-def test_module_folders_are_never_imported_by_name(path: Path) -> None:
+def test_compression_is_never_imported_by_name(path: Path) -> None:
     """`import compression` is the standard library's from Python 3.14 on."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for_types = {
@@ -100,12 +97,13 @@ def test_module_folders_are_never_imported_by_name(path: Path) -> None:
             names += [entry.name for entry in node.names]
         elif node not in for_types and isinstance(node, ast.ImportFrom):
             names.append(node.module or "")
-    assert not [name for name in names if name.split(".")[0] in module_folders()]
+    assert not [name for name in names if name.split(".")[0] == "compression"]
 
 
 @pytest.mark.parametrize("folder", module_folders())
-def test_a_module_folder_is_no_package_and_has_its_executable(folder: str) -> None:
-    assert not list((ROOT / folder).rglob("__init__.py"))
+def test_a_module_folder_is_a_package_and_has_its_executable(folder: str) -> None:
+    """All but compression, whose name the standard library uses."""
+    assert (ROOT / folder / "__init__.py").is_file() == (folder != "compression")
     own = {name for name in house.MODULES if name.startswith(f"{folder}/")}
     assert own or (ROOT / folder / f"{folder}.py").is_file()
 
@@ -134,14 +132,15 @@ def test_no_file_is_too_long(path: Path) -> None:
 def test_an_executable_has_its_five_parts_in_order(name: str) -> None:
     tree = ast.parse((ROOT / name).read_text(encoding="utf-8"))
     guards = [node for node in tree.body if isinstance(node, ast.If) and is_guard(node)]
-    assert len(guards) == 2, "one bootstrap, one main guard"
+    assert len(guards) == 1, "one bootstrap, which never returns"
     declared = next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "Options")
     work = next(n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == "work")
     assert ast.get_docstring(tree)
-    assert guards[0].lineno < declared.lineno < work.lineno < guards[1].lineno
-    assert ast.unparse(guards[0].body[0]) == BOOTSTRAP
-    assert [ast.unparse(line) for line in guards[1].body] == ["sys.exit(module.run(Options, work))"]
-    assert tree.body[-1] is guards[1]
+    main = next(n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == "main")
+    assert guards[0].lineno < declared.lineno < work.lineno < main.lineno
+    assert [ast.unparse(line) for line in guards[0].body] == BOOTSTRAP
+    assert ast.unparse(main.body[-1]) == "return module.run(Options, work, argv)"
+    assert tree.body[-1] is main
     assert "frozen=True" in "".join(ast.unparse(entry) for entry in declared.decorator_list)
     before = [n for n in tree.body if n.lineno < guards[0].lineno]
     early = [n.module or "" for n in before if isinstance(n, ast.ImportFrom)]
@@ -158,8 +157,8 @@ def is_guard(node: ast.If) -> bool:
 @pytest.mark.parametrize("name", PLUGINS)
 def test_a_plugin_has_the_documented_class(name: str) -> None:
     methods = {"__init__", "config_plugin", "works_execution", "output"}
-    classes = [entry for entry in vars(plugin.load(name)).values() if isinstance(entry, type)]
-    ours = [entry for entry in classes if entry.__module__ == plugin.load(name).__name__]
+    classes = [entry for entry in vars(loader.module(name)).values() if isinstance(entry, type)]
+    ours = [entry for entry in classes if entry.__module__ == loader.module(name).__name__]
     assert any(methods <= set(dir(entry)) for entry in ours)
 
 
@@ -167,8 +166,8 @@ def test_a_plugin_has_the_documented_class(name: str) -> None:
 def test_imported_it_does_nothing(name: str) -> None:
     """It declares Options, and neither prints nor loads what costs start-up time."""
     code = (
-        "import sys; sys.path[0] = sys.argv[1]; from tools import plugin\n"
-        "assert plugin.load(sys.argv[2]).Options\n"
+        "import sys; sys.path[0] = sys.argv[1]; from tools import loader\n"
+        "assert loader.module(sys.argv[2]).Options\n"
         "heavy = {'cryptography', 'zstandard', 'requests', 'rich'} & set(sys.modules)\n"
         "sys.exit(f'loaded at import: {heavy}' if heavy else 0)\n"
     )

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.system import System
-from tools import plugin, terminal
+from tools import project, terminal
 
-PROGRAM = plugin.ROOT / "backup.py"
+PROGRAM = project.ROOT / "backup.py"
 
 
 def called(system: System, *words: str, code: int) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from tools import identity, plugin, records, section, store, storeid, streamed
+from tools import identity, loader, records, section, store, storeid, streamed
 from tools.config import Config, Section
 from tools.date_str_utils import human_size
 from tools.errors import BackupError, ConfigError, StoreError, TakenError
@@ -75,7 +75,7 @@ def admitted(entry: Section, context: Context, memory: Memory, consent: Consent)
 def tested(entry: Section, config: Config, memory: Memory, consent: Consent) -> Iterator[Finding]:
     """Look at a built-in store for `backup.py -t`; nothing is changed. Raises BackupError."""
     host = config.general.hostname
-    place: Store = plugin.load(entry.file).opened(section.filled(entry, config))
+    place = loader.store(entry.file).opened(section.filled(entry, config))
     seen = storeid.seen(place, host, _key(config, entry))
     problem = seen.problem(memory)
     if problem is not None and not consent.store:

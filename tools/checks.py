@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from tools import installation, venv
+from tools import installation, launcher
 from tools.installation import ROOT
 
 # What tests run, and the package of Debian that has it.
@@ -44,7 +44,7 @@ def test() -> int:
     """Run every check; a later one runs even when an earlier one failed."""
     _programs()
     python = installation.environment(
-        venv.FOLDER, Path(sys.executable), *installation.requirements("dev")
+        launcher.FOLDER, Path(sys.executable), *installation.requirements("dev")
     )
     suite = ["-m", "pytest", "-q", "-rs", "--no-fold-skipped", "-n", "auto", "--dist", "loadfile"]
     failed = [

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tools import general as general_section
-from tools import house, legacy, mask, options, plugin, selection
+from tools import house, legacy, mask, options, project, selection
 from tools.declarations import SECTION_KEYS, General, SectionKeys
 from tools.errors import ConfigError
 from tools.included import Entry, Files, Keys
@@ -223,7 +223,7 @@ class _Loader:
         built_in = legacy.module(keys, Path(str(general[0].home_folder)))
         for key, given in keys.items():
             if built_in and key not in SECTION_KEYS:
-                refuse_misplaced(key, given, house.declaration(plugin.ROOT / built_in), name)
+                refuse_misplaced(key, given, house.declaration(project.ROOT / built_in), name)
             refuse_unknown(key, given, SECTION_KEYS, name)
         texts = {
             {"FROM": "FROM_", "CLASS": "CLASS_"}.get(key, key): options.to_text(given.value)

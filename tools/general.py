@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tools import legacy, options, plugin
+from tools import legacy, options, project
 from tools.declarations import General
 from tools.errors import ConfigError
 from tools.included import Entry
@@ -80,7 +80,7 @@ def read(path: Path, merged: Mapping[str, Entry]) -> GeneralSection:
     if "DISK_SPACE_THRESHOLD" in texts:
         texts["DISK_SPACE_THRESHOLD"] = texts["DISK_SPACE_THRESHOLD"].removesuffix("%")
     general: General = filled(General, texts, places, f"{section.where}: GENERAL")
-    home = general.home_folder or plugin.ROOT
+    home = general.home_folder or project.ROOT
     for key, folder in (("HOME_FOLDER", home), ("WORK_FOLDER", general.work_folder)):
         handed[key] = handed.get(key) or str(folder)
     _check_home(home, places.get("HOME_FOLDER", f"{section.where}: GENERAL.HOME_FOLDER"))
@@ -119,12 +119,12 @@ def _check_home(home: Path, place: str) -> None:
     if why:
         raise ConfigError(
             f"{place}: {home} is no folder{why}",
-            f"Remove the key: then the modules of this program are used ({plugin.ROOT}).",
+            f"Remove the key: then the modules of this program are used ({project.ROOT}).",
         )
     copied = all(os.path.exists(home / name) for name in _OF_A_COPY)  # noqa: PTH110  (closed: False)
-    if copied and (home / "tools").resolve() != plugin.ROOT / "tools":
+    if copied and (home / "tools").resolve() != project.ROOT / "tools":
         raise ConfigError(
             f"{place}: {home} holds another copy of this program",
             f"Run the backup.py of that copy, {home / 'backup.py'}, or remove HOME_FOLDER "
-            f"to use the modules of this one ({plugin.ROOT}).",
+            f"to use the modules of this one ({project.ROOT}).",
         )

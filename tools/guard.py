@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from tools import log, os_works, permissions, plugin, state
+from tools import log, os_works, permissions, project, state
 from tools.config import Config
 from tools.errors import ConfigError
 from tools.permissions import Problem
@@ -56,9 +56,9 @@ def _log_folder(place: Path) -> Problem | None:
 
 def _code() -> Iterator[Path]:
     """The folders of this program's own code and of its libraries."""
-    yield from (plugin.ROOT, plugin.ROOT / "tools", plugin.ROOT / "restore")
+    yield from (project.ROOT, project.ROOT / "tools", project.ROOT / "restore")
     library = f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
-    packages = plugin.ROOT / ".venv" / library
+    packages = project.ROOT / ".venv" / library
     if packages.is_dir():
         yield packages
 

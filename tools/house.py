@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
-from tools import plugin
+from tools import loader, project
 
 MODULES = {
     "filesbackup/filesbackup.py": "source",
@@ -30,7 +29,7 @@ MODULES = {
 def named(file: Path) -> str:
     """How a file of the house is called ("storage/storage.py"), links followed; "" for others."""
     real = file.resolve()
-    return str(real.relative_to(plugin.ROOT)) if real.is_relative_to(plugin.ROOT) else ""
+    return str(real.relative_to(project.ROOT)) if real.is_relative_to(project.ROOT) else ""
 
 
 def kind(file: Path) -> str:
@@ -40,20 +39,7 @@ def kind(file: Path) -> str:
 
 def declaration(file: Path) -> type[Any]:
     """The Options of a built-in module."""
-    found: type[Any] = plugin.load(file.resolve().relative_to(plugin.ROOT)).Options
-    return found
-
-
-def version() -> str:
-    """The version of the house, from pyproject.toml."""
-    text = (plugin.ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    found = re.search(r'^version = "(.+)"$', text, re.M)
-    return found[1] if found else "unknown"
-
-
-def banner() -> str:
-    """The line of `--version`, of every program."""
-    return f"nc-backup-py {version()}"
+    return loader.declared(file).Options
 
 
 # What undoes a stage of a manifest, by its name there.

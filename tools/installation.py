@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tools import venv
+from tools import launcher
 from tools.errors import BackupError, ConfigError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -65,13 +65,13 @@ def _perform(argv: Sequence[str]) -> int:
             "runs from this folder as it is: see README.md.",
         )
     if verb == "env":
-        python = environment(venv.FOLDER, Path(sys.executable))
-        sys.stdout.write(f"{_shown(venv.FOLDER)} is complete: {python}\n")
+        python = environment(launcher.FOLDER, Path(sys.executable))
+        sys.stdout.write(f"{_shown(launcher.FOLDER)} is complete: {python}\n")
         return 0
     if verb == "demo":
         from tools import demo
 
-        return demo.demo(environment(venv.FOLDER, Path(sys.executable)))
+        return demo.demo(environment(launcher.FOLDER, Path(sys.executable)))
     from tools import checks
 
     return checks.test()

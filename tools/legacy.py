@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tools import house, options, plugin
+from tools import house, options, project
 from tools.declarations import SECTION_KEYS, General
 from tools.errors import ConfigError
 from tools.included import Entry, Keys
@@ -53,7 +53,7 @@ def home(general: Entry) -> Path:
     """Return the folder of the modules, as far as GENERAL says it; it need not exist."""
     given = general.value.get("HOME_FOLDER")
     if given is None or not isinstance(given.value, str) or not given.value:
-        return plugin.ROOT
+        return project.ROOT
     return Path(given.folder, given.value)
 
 
@@ -127,7 +127,7 @@ def misplaced(key: str, entry: Entry) -> list[ConfigError]:
 
 
 def _declared(path: str) -> Sequence[str]:
-    return tuple(options.keys(house.declaration(plugin.ROOT / path)))
+    return tuple(options.keys(house.declaration(project.ROOT / path)))
 
 
 def _is_spare(key: str, entry: Entry) -> bool:
@@ -167,7 +167,7 @@ def nothing_left(path: Path, found: Sequence[Change]) -> ConfigError:
 
 
 def _of_section(name: str, keys: Keys, found: str) -> Iterator[Change]:
-    declaration = house.declaration(plugin.ROOT / found) if found else None
+    declaration = house.declaration(project.ROOT / found) if found else None
     for key, entry in keys.items():
         path = (name, key)
         if key in ("EXECUTABLE", "EXECUTE_WITH") and entry.value in ("", None):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tools import config, house, legacy, options, plugin, selection
+from tools import config, house, legacy, options, project, selection
 from tools.declarations import General, placeholder
 from tools.errors import ConfigError
 from tools.included import Entry, Files, Keys
@@ -58,7 +58,7 @@ def _applied(merged: Keys, changes: list[Change]) -> Keys:
 
 
 def _home(merged: Mapping[str, Entry]) -> Path:
-    return legacy.home(merged["GENERAL"]) if "GENERAL" in merged else plugin.ROOT
+    return legacy.home(merged["GENERAL"]) if "GENERAL" in merged else project.ROOT
 
 
 def _of_old(merged: Mapping[str, Entry]) -> Iterator[Change]:
@@ -84,7 +84,7 @@ def _of_style(merged: Mapping[str, Entry]) -> Iterator[Change]:
         found = legacy.module(entry.value, _home(merged))
         parameters = entry.value.get("PARAMETERS")
         if found and parameters is not None and isinstance(parameters.value, dict):
-            declaration = house.declaration(plugin.ROOT / found)
+            declaration = house.declaration(project.ROOT / found)
             yield from _paths((name, "PARAMETERS"), parameters.value, declaration)
 
 

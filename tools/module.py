@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tools import house, mask, options, os_works
+from tools import mask, options, os_works, project
 from tools.errors import BackupError, Cancelled
 from tools.result import Result, Status, of_error
 
 T = TypeVar("T")
 
 
-def describe(declaration: type[Any]) -> int:
+def describe(declaration: type[Any], argv: Sequence[str]) -> int:
     """Answer the command line of a plugin: --help and --help-markdown; exit code 2 for the rest."""
-    if _helped(declaration):
+    if _helped(declaration, argv):
         return 0
     program = Path(sys.argv[0]).name
     print(f"error: {program} is a plugin and runs as a section of conf.json", file=sys.stderr)
@@ -25,13 +25,13 @@ def describe(declaration: type[Any]) -> int:
     return Status.REFUSED.exit_code
 
 
-def _helped(declaration: type[Any]) -> bool:
+def _helped(declaration: type[Any], argv: Sequence[str]) -> bool:
     """Print what --help, --help-markdown or --version asks for; return whether one was given."""
-    if sys.argv[1:] == ["--version"]:
-        text = house.banner()
-    elif "--help-markdown" in sys.argv[1:2]:
+    if list(argv) == ["--version"]:
+        text = project.banner()
+    elif "--help-markdown" in argv[:1]:
         text = options.table(declaration)
-    elif "--help" in sys.argv[1:] or "-h" in sys.argv[1:]:
+    elif "--help" in argv or "-h" in argv:
         text = options.usage(Path(sys.argv[0]).name, declaration)
     else:
         return False
@@ -42,18 +42,18 @@ def _helped(declaration: type[Any]) -> bool:
     return True
 
 
-def run(declaration: type[T], work: Callable[[T], Result]) -> int:
+def run(declaration: type[T], work: Callable[[T], Result], argv: Sequence[str]) -> int:
     """Parse argv, do the work, say what came of it; return the exit code (DESIGN 8).
 
     Where NC_BACKUP_RESULT names a file, the result is written there as JSON: a built-in
     module that ends without one has not ended well.
     """
-    if _helped(declaration):
+    if _helped(declaration, argv):
         return 0
     os_works.harden()
     os_works.catch_signals()
     try:
-        result = work(options.parse(declaration, sys.argv[1:]))
+        result = work(options.parse(declaration, argv))
     except (BackupError, OSError) as error:
         result = of_error(error)
     except Cancelled as cancelled:

@@ -11,19 +11,20 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-if __name__ == "__main__":  # spawned by path: look from the root, not from this folder
+if __name__ == "__main__":  # started by its path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
-    from tools import venv
+    from tools import launcher
 
-    venv.enter()
+    launcher.start(__file__)
 
 import json
 import logging
 import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from tools import date_str_utils, module, plugin
+from tools import date_str_utils, loader, module, project
 from tools.errors import BackupError
 from tools.result import Result, Status
 
@@ -53,8 +54,7 @@ class Options:
 def work(_options: Options) -> Result:
     """Load the class, call its methods in order, and judge what it gives."""
     job = json.load(sys.stdin)
-    if job["home"] not in sys.path:
-        sys.path.append(job["home"])
+    _set_path(Path(job["file"]), job["home"])
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.DEBUG, stream=sys.stderr)
     try:
         return judged(_called(job))
@@ -70,8 +70,21 @@ def work(_options: Options) -> Result:
         ) from None
 
 
+def _set_path(file: Path, home: str) -> None:
+    """Let a user-defined class import what is installed, and its own files, before our folders.
+
+    `import redis` of a plugin means the package from PyPI, not redis/ of this checkout.
+    """
+    root = str(project.ROOT)
+    if file.resolve().is_relative_to(project.ROOT):
+        sys.path.append(home)
+        return
+    sys.path.remove(root)
+    sys.path += [home, root]
+
+
 def _called(job: dict[str, Any]) -> object:
-    loaded = plugin.load(job["file"])
+    loaded = loader.module(job["file"])
     made: type[Plugin] | None = getattr(loaded, job["class"], None)
     if made is None:
         raise BackupError(f"{job['file']} has no class {job['class']}")
@@ -103,5 +116,6 @@ def judged(output: object) -> Result:
     )
 
 
-if __name__ == "__main__":
-    sys.exit(module.run(Options, work))
+def main(argv: Sequence[str]) -> int:
+    """Run the command line; return the exit code."""
+    return module.run(Options, work, argv)

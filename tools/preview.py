@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools import admission, guard, log, options, os_works, plugin, section, selection, state
+from tools import admission, guard, loader, log, options, os_works, section, selection, state
 from tools.admission import Consent
 from tools.config import Config, Section
 from tools.errors import BackupError
@@ -134,12 +134,11 @@ def _of(current: Section, config: Config) -> Sequence[str | Finding]:
         if current.action == "execute":
             return (_interpreter(current),)
         return (f"{current.file} is there",)
-    test = getattr(plugin.load(current.file), "test", None)
-    if test is None:
+    module = loader.tested(current.file)
+    if module is None:
         return (f"{current.file.name} is there",)
     with os_works.passing(current.environment):
-        found: Sequence[str | Finding] = tuple(test(section.filled(current, config)))
-    return found
+        return tuple(module.test(section.filled(current, config)))
 
 
 def _store(current: Section, config: Config, consent: Consent) -> Iterable[Finding]:

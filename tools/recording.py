@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import datetime
 
-from tools import admission, flow, house, identity, manifest, records, store
+from tools import admission, flow, house, identity, manifest, project, records, store
 from tools.admission import Admitted, Consent
 from tools.config import Config, Section
 from tools.errors import BackupError, StoreError
@@ -145,7 +145,7 @@ class Recording:
                 warnings=tuple(warnings),
                 config=self._config.digest,
                 base=max((i.facts["base"] for i in items[name] if "base" in i.facts), default=None),
-                program=f"nc-backup-py {house.version()}",
+                program=f"nc-backup-py {project.version()}",
                 **dataclasses.asdict(identity.writer(self._config)),
             )
             try:

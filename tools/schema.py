@@ -10,17 +10,18 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-if __name__ == "__main__":  # spawned by path: look from the root, not from this folder
+if __name__ == "__main__":  # started by its path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
-    from tools import venv
+    from tools import launcher
 
-    venv.enter()
+    launcher.start(__file__)
 
 import json
+from collections.abc import Sequence
 from enum import Enum
 from typing import Any, get_args
 
-from tools import house, options, plugin
+from tools import house, options, project
 from tools.declarations import General, SectionKeys
 from tools.options import Lists, Paths, Ports, Words
 
@@ -79,7 +80,7 @@ def _section() -> Schema:
 def _built_in(path: str) -> Schema:
     """What PARAMETERS may hold where a section names a built-in module."""
     folder, file = path.removesuffix(".py").split("/")
-    is_module = "module.run(" in (plugin.ROOT / path).read_text(encoding="utf-8")
+    is_module = "module.run(" in (project.ROOT / path).read_text(encoding="utf-8")
     named: Schema = {"NAME": {"const": folder}}
     if not is_module:
         named = {"FROM": {"const": folder}, "FILENAME": {"const": file}}
@@ -87,7 +88,7 @@ def _built_in(path: str) -> Schema:
         named["EXECUTABLE"] = {"enum": ["", f"{file}.py"] if file == folder else [f"{file}.py"]}
     required = [key for key in named if key != "EXECUTABLE" or file != folder]
     parameters = {
-        "properties": _properties(house.declaration(plugin.ROOT / path)),
+        "properties": _properties(house.declaration(project.ROOT / path)),
         "patternProperties": _COMMENTS,
         "additionalProperties": False,
     }
@@ -124,5 +125,7 @@ def text() -> str:
     return json.dumps(schema(), indent=1) + "\n"
 
 
-if __name__ == "__main__":
+def main(_argv: Sequence[str]) -> int:
+    """Print the schema; return the exit code."""
     sys.stdout.write(text())
+    return 0

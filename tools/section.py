@@ -14,14 +14,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tools import mask, options, os_works, permissions, plugin, process, secret
+from tools import mask, options, os_works, permissions, process, project, secret
 from tools.config import Config, Section
 from tools.errors import BackupError
 from tools.log import logger
 from tools.result import Result, Status, worst
 from tools.secret import Secret
 
-_HOST = plugin.ROOT / "tools/plugin_host.py"
+_HOST = project.ROOT / "tools/plugin_host.py"
 _LEVELLED = re.compile(r"(debug|info|warning|error|critical): ", re.I)
 _LOGGED = 1 << 20  # bytes of one section's output that go into the log
 _TICK = 0.2  # seconds between two looks at the progress

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-if __name__ == "__main__":  # spawned by path: look from the root, not from this folder
+if __name__ == "__main__":  # started by its path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
+    from tools import launcher
+
+    launcher.start(__file__)
 
 import logging
 import os
@@ -110,5 +114,6 @@ class SizeCalculation:
         return self._size
 
 
-if __name__ == "__main__":
-    sys.exit(module.describe(Options))
+def main(argv: Sequence[str]) -> int:
+    """Run the command line; return the exit code."""
+    return module.describe(Options, argv)

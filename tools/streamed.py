@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from tools import date_str_utils, dump, flow, house, os_works, own, plugin, process, section, stream
+from tools import date_str_utils, dump, flow, house, loader, os_works, own, process, section, stream
 from tools.config import Section
 from tools.errors import BackupError
 from tools.flow import Flowed, Target
@@ -52,8 +52,7 @@ def opened(current: Section, context: Context) -> Store:
     """The store of a section, built-in or the user's own. Raises BackupError."""
     if current.declaration is None:
         return own.ProgramStore(current, context)
-    made: Store = plugin.load(current.file).opened(section.filled(current, context.config))
-    return made
+    return loader.store(current.file).opened(section.filled(current, context.config))
 
 
 class Streamed:
@@ -160,9 +159,7 @@ class Streamed:
                 functools.partial(self._past.earlier, entry.name),
             )
             with os_works.passing(entry.environment):
-                found: Sequence[Item] = plugin.load(entry.file).items(
-                    section.filled(entry, context.config), told
-                )
+                found = loader.source(entry.file).items(section.filled(entry, context.config), told)
         except (BackupError, OSError) as error:
             source.errors.append(("", error))
             self.missing.append(entry.name)
@@ -327,8 +324,7 @@ def _stage(entry: Section, context: Context) -> Stage:
     """The stage of a section, built-in or user-defined. Raises BackupError."""
     if entry.declaration is None:
         return own.stage(entry, context)
-    made: Stage = plugin.load(entry.file).stage(section.filled(entry, context.config))
-    return made
+    return loader.stage(entry.file).stage(section.filled(entry, context.config))
 
 
 def _failure(error: BackupError | OSError) -> Result:

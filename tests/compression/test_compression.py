@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from tests.system import said
-from tools import plugin
+from tools import loader, project
 from tools.errors import StageError
 
-PROGRAM = str(plugin.ROOT / "compression/compression.py")
-compression = plugin.load("compression/compression.py")
+PROGRAM = str(project.ROOT / "compression/compression.py")
+compression = loader.module("compression/compression.py")
 
 
 @pytest.fixture

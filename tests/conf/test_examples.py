@@ -11,10 +11,10 @@ import jsonschema
 import pytest
 
 from tests.system import BUILT_IN
-from tools import config, plugin, schema
+from tools import config, project, schema
 from tools.errors import ConfigError
 
-CONF = plugin.ROOT / "conf"
+CONF = project.ROOT / "conf"
 EXAMPLES = sorted((CONF / "examples").glob("*.json"))
 OWN = {
     *("dump/dump.sh", "count/count.pl", "export/export.py", "sync/sync.sh", "check/check.py"),
@@ -28,7 +28,7 @@ def home(tmp_path: Path) -> Path:
     folder = tmp_path / "home"
     folder.mkdir()
     for name in BUILT_IN:
-        (folder / name).symlink_to(plugin.ROOT / name)
+        (folder / name).symlink_to(project.ROOT / name)
     for name in OWN:
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text("")

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tools import config, migrate, plugin
+from tools import config, migrate, project
 from tools.errors import ConfigError
 
-FOLDER = plugin.ROOT.parent / "shared" / "old-configs"
+FOLDER = project.ROOT.parent / "shared" / "old-configs"
 CONFIGS = sorted(FOLDER.glob("*.json"))
 _PLACES = re.compile(r'"(HOME_FOLDER|MESSAGE_CONFIG_COMMAND)"\s*:\s*"[^"]*"')
 # What may keep a historic config from loading: what is not built, files of the predecessor that

@@ -7,18 +7,18 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from encryption import encryption, keys, parts
 from tests.system import peak, said
-from tools import plugin
+from tools import filesystem_handling, project
 from tools.errors import ConfigError, StageError
 
-PROGRAM = str(plugin.ROOT / "encryption/encryption.py")
-encryption = plugin.load("encryption/encryption.py")
-parts = plugin.load("encryption/parts.py")
-keys = plugin.load("encryption/keys.py")
+PROGRAM = str(project.ROOT / "encryption/encryption.py")
+
 MAGICS = (b"age-encryption.org/v1\n", b"Salted__")
 SIZES = (0, 1, 15, 16, 17, 65536, 1_000_003)
 
@@ -65,7 +65,7 @@ def encrypt(tmp_path: Path, key: Path, plain: bytes, *more: object) -> Path:
 def decrypt(key: Path, objective: object, target: Path, code: int = 0) -> str:
     return run(
         "-d", "--KEY_FILE", key, "--OBJECTIVES", objective, "--DESTINATION", target,
-        "--HOME_FOLDER", plugin.ROOT, code=code,
+        "--HOME_FOLDER", project.ROOT, code=code,
     )  # fmt: skip
 
 
@@ -311,20 +311,20 @@ def test_a_set_has_its_first_part_only_when_it_is_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order: list[str] = []
-    real = parts.filesystem_handling.publish
+    real = filesystem_handling.publish
 
     def publish(temporary: Path, path: Path) -> None:
         if not path.name.startswith("."):
             order.append(path.name)
         real(temporary, path)
 
-    monkeypatch.setattr(parts.filesystem_handling, "publish", publish)
+    monkeypatch.setattr(filesystem_handling, "publish", publish)
     parts.write([b"abc"], tmp_path, "x.age", 1)
     assert order == ["x.age.002", "x.age.001", "x.age.000"]
 
 
 def test_a_failing_stream_leaves_no_part(tmp_path: Path) -> None:
-    def failing() -> object:
+    def failing() -> Iterator[bytes]:
         yield b"ab"
         raise StageError("broken")
 
@@ -342,7 +342,7 @@ def test_a_kill_between_two_names_leaves_no_whole_set(
     child = os.fork()
     if child == 0:
         count = 0
-        real_unlink, real_publish = Path.unlink, parts.filesystem_handling.publish
+        real_unlink, real_publish = Path.unlink, filesystem_handling.publish
 
         def counted() -> None:
             nonlocal count
@@ -360,7 +360,7 @@ def test_a_kill_between_two_names_leaves_no_whole_set(
             real_publish(temporary, path)
 
         monkeypatch.setattr(Path, "unlink", unlink)
-        monkeypatch.setattr(parts.filesystem_handling, "publish", publish)
+        monkeypatch.setattr(filesystem_handling, "publish", publish)
         parts.write([b"new"], tmp_path, "x.age", 1)
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -9

@@ -9,15 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from encryption import age, bech32, encryption, keys, openssl
 from tests.system import said
-from tools import finding, permissions, plugin
+from tools import finding, permissions
 from tools.errors import ConfigError
-
-encryption = plugin.load("encryption/encryption.py")
-age = plugin.load("encryption/age.py")
-keys = plugin.load("encryption/keys.py")
-bech32 = plugin.load("encryption/bech32.py")
-openssl = plugin.load("encryption/openssl.py")
 
 IDENTITY = age.Identity(bytes(range(32)))
 PUBLIC = str(IDENTITY.recipient())
@@ -158,7 +153,8 @@ def test_a_derived_key_is_named_by_the_test_and_the_run(tmp_path: Path) -> None:
     key = key_file(tmp_path, "0123456789abcdef" * 4)
     assert "warning: KEY_FILE" in encrypted(tmp_path, key)
     line, warned = encryption.test(encryption.Options(key_file=key))
-    assert "encrypts as age" in line
+    assert "encrypts as age" in str(line)
+    assert isinstance(warned, finding.Finding)
     assert warned.level is finding.Level.WARN
     assert "derived" in warned.text
 
@@ -227,7 +223,7 @@ def test_sizes_of_old_parts_are_judged_by_the_predecessors_rule(
     """
     key = key_file(tmp_path, "0123456789abcdef" * 4)
     with monkeypatch.context() as fixed:
-        fixed.setattr(openssl.os, "urandom", bytes)
+        fixed.setattr(os, "urandom", bytes)
         files = _predecessor(tmp_path, key, 3_500_000)
 
     def opened(code: int) -> str:

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from filesbackup import archive
 from tests.filesets import double, made, run
-from tools import plugin, tar
+from tools import tar
 from tools.errors import SourceError
-
-archive = plugin.load("filesbackup/archive.py")
 
 
 @pytest.mark.needs("root", "setpriv")

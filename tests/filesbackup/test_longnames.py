@@ -12,10 +12,8 @@ from typing import Any, Literal
 
 import pytest
 
+from filesbackup import longnames
 from tests.system import System, execute
-from tools import plugin
-
-longnames = plugin.load("filesbackup/longnames.py")
 
 
 def deepen(folder: Path, *, name: str = "d" * 150, levels: int = 30) -> None:

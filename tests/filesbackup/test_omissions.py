@@ -12,11 +12,8 @@ from typing import Any
 
 import pytest
 
+from filesbackup import archive, sample
 from tests.system import System, execute
-from tools import plugin
-
-sample = plugin.load("filesbackup/sample.py")
-archive = plugin.load("filesbackup/archive.py")
 
 
 @pytest.fixture(params=["True", "False"], ids=["streamed", "staged"])
@@ -153,7 +150,8 @@ def test_a_configured_socket_is_a_warning(both: System) -> None:
 
 def test_a_default_path_that_is_missing_is_a_note() -> None:
     """Issue 11 A6: of the default paths not every machine has all."""
-    module = plugin.load("filesbackup/included.py")
+    from filesbackup import included as module
+
     found = module.resolved(module.DEFAULTS, (), (), one_file_system=False)
     assert found.warnings == ()
     lines = [line for line in found.notes if "no such file" in line]

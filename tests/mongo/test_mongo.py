@@ -10,12 +10,11 @@ from typing import Any
 
 import pytest
 
+from mongo import archive
 from tests.mongo import doubles
 from tests.system import System
-from tools import plugin
 from tools.errors import SourceError
 
-archive = plugin.load("mongo/archive.py")
 PASSWORD = 'p "w: #'
 DATA: dict[str, dict[str, Any]] = {
     "shop": {

@@ -14,7 +14,6 @@ from tests.mysql_backup.test_binlogs import backed_up, late, logs, runs, write
 from tests.mysql_backup.test_mysql_dump import configure, shop, to
 from tests.servers import MariaDB, MySQL
 from tests.system import System
-from tools import plugin
 
 pytestmark = pytest.mark.needs("mariadbd", "mariadb-dump")
 KEY = "1;770A8A65DA156D24EE2A093277530142\n"
@@ -209,7 +208,8 @@ def test_the_events_of_a_file_are_those_of_mariadb_binlog(server: MariaDB) -> No
     path = server.data / "binlog.000001"
     words = ["mariadb-binlog", "--no-defaults", str(path)]
     listed = subprocess.run(words, capture_output=True, check=True).stdout
-    reader = plugin.load("mysql_backup/binlog_file.py")
+    from mysql_backup import binlog_file as reader
+
     wanted = [int(line[5:]) for line in listed.split(b"\n") if line.startswith(b"# at ")]
     assert [event.start for event in reader.events(path)] == wanted
     assert not reader.head(path).encrypted

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from mysql_backup import definers, statements
 from tests.mysql_backup.test_mysql_dump import configure, shop, to
 from tests.servers import MariaDB
 from tests.system import System
-from tools import plugin
 
-definers = plugin.load("mysql_backup/definers.py")
-statements = plugin.load("mysql_backup/statements.py")
 LOW = """\
 CREATE USER low@localhost IDENTIFIED BY 'low'; GRANT ALL ON `back%`.* TO low@localhost;
 SET GLOBAL log_bin_trust_function_creators = 1;

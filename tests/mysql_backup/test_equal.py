@@ -6,13 +6,13 @@ import re
 
 import pytest
 
+from mysql_backup import alterations
 from tests.mysql_backup.test_mysql_dump import configure, mysql, to
 from tests.restore.test_drill import drill, section
 from tests.servers import MariaDB
 from tests.system import System
-from tools import plugin, server_settings
+from tools import server_settings
 
-alterations = plugin.load("mysql_backup/alterations.py")
 pytestmark = pytest.mark.needs("mariadbd", "mariadb-dump")
 KINDS = r"""
 CREATE DATABASE k CHARACTER SET latin2 COLLATE latin2_czech_cs; CREATE DATABASE k2; USE k;

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tools import plugin
+from mysql_backup import gtid
 from tools.errors import StoreError
 
-gtid = plugin.load("mysql_backup/gtid.py")
 A = "62eef09c-e79a-11f1-af79-02fc00000001"
 B = "72EEF09C-e79a-11f1-af79-02fc00000001"
 

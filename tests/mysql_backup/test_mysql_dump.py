@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
+from mysql_backup import instance
 from tests.servers import MariaDB, MySQL, forwarded
 from tests.system import System, wait_for
-from tools import plugin
 
 pytestmark = pytest.mark.needs("mariadbd", "mariadb-dump")
-instance = plugin.load("mysql_backup/instance.py")
+
 ODD = [
     "two words",
     "quote's\"",

@@ -12,7 +12,7 @@ import pytest
 from tests.mysql_backup.test_mysql_dump import configure, shop
 from tests.servers import MariaDB
 from tests.system import System
-from tools import plugin
+from tools import project
 
 pytestmark = pytest.mark.needs("mariadbd", "mariadb-dump")
 
@@ -74,16 +74,17 @@ def test_binary_logs_that_cannot_be_read(
 ) -> None:
     """Issue 11 A11: BAD in -t; the command has the group of the log folder, looked up."""
     shop(server)
-    access = plugin.load("mysql_backup/file_access.py")
+    from mysql_backup import file_access as access
+
     folder = server.folder / "data"
     folder.chmod(0o750)
     log = folder / "binlog.000001"
     words = [
         "python3", "-c",
-        "import sys; sys.path.insert(0, sys.argv[1]); from tools import plugin; "
-        "from pathlib import Path; a = plugin.load('mysql_backup/file_access.py'); "
+        "import sys; sys.path.insert(0, sys.argv[1]); from mysql_backup import file_access as a; "
+        "from pathlib import Path; "
         "print(a.command(Path(sys.argv[2])))",
-        str(plugin.ROOT), str(log),
+        str(project.ROOT), str(log),
     ]  # fmt: skip
     server.folder.chmod(0o755)
     for group, wanted in (("adm", "usermod -aG adm nobody"), ("mysql", "usermod -aG mysql nobody")):

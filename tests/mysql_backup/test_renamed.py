@@ -6,11 +6,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from tools import plugin
+from mysql_backup import instance, renamed, statements
 
-renamed = plugin.load("mysql_backup/renamed.py")
-instance = plugin.load("mysql_backup/instance.py")
-statements = plugin.load("mysql_backup/statements.py")
 MADE = "/*!50003 CREATE*/ /*!50017 DEFINER=`shop`@`localhost`*/ /*!50003 TRIGGER"
 
 

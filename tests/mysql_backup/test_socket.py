@@ -14,7 +14,6 @@ import pytest
 from tests.mysql_backup.test_mysql_dump import configure, shop, state
 from tests.servers import MariaDB, documented, program
 from tests.system import System
-from tools import plugin
 
 pytestmark = pytest.mark.needs("mariadbd", "mariadb-dump")
 
@@ -151,7 +150,8 @@ def test_nothing_reads_local_files(system: System, socket_only: SocketOnly) -> N
     """Issue 11: LOAD DATA LOCAL in what is restored reads no file of the restoring machine."""
     del system
 
-    instance = plugin.load("mysql_backup/instance.py")
+    from mysql_backup import instance
+
     target = instance.Instance(program("mariadb"), socket_only.root)
     socket_only.sql("CREATE DATABASE shop; CREATE TABLE shop.t (v TEXT)")
     load = "LOAD DATA LOCAL INFILE '/etc/passwd' INTO TABLE shop.t"

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from mysql_backup import statements
 from tests.mysql_backup.test_mysql_dump import configure, to
 from tests.servers import MariaDB
 from tests.system import System
-from tools import plugin
 
-statements = plugin.load("mysql_backup/statements.py")
 D = "DELIMITER ;;\n"
 PLAIN = "SET sql_mode = 'NO_BACKSLASH_ESCAPES'"
 ANSI = 'SET sql_mode="ANSI_QUOTES"'
@@ -29,9 +28,9 @@ def split(text: str) -> list[str]:
             statements.Reader().read(data[i : i + size] for i in range(0, len(data), size))
         )
         assert b"".join(one.whole for one in pieces) == data
-        for one in pieces:
-            part += one.text
-            if one.delimiter:
+        for piece in pieces:
+            part += piece.text
+            if piece.delimiter:
                 whole.append(part.decode().strip())
                 part = b""
         found.add((*whole, part.decode().strip()))

@@ -6,13 +6,12 @@ import subprocess
 
 import pytest
 
+from mysql_backup import grants as grants_module
+from mysql_backup import statements
 from tests.mysql_backup.test_mysql_dump import configure, to
 from tests.servers import MariaDB
 from tests.system import System
-from tools import plugin
 
-grants_module = plugin.load("mysql_backup/grants.py")
-statements = plugin.load("mysql_backup/statements.py")
 ACCOUNTS = """\
 CREATE DATABASE shop;
 CREATE TABLE shop.t (i INT, secret INT); INSERT INTO shop.t VALUES (1, 2);

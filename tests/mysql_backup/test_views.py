@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from mysql_backup import dump_reader, views
 from tests.mysql_backup.test_binlogs import backed_up, runs, write
 from tests.mysql_backup.test_mysql_dump import configure, databases, to
 from tests.servers import MariaDB
 from tests.system import System
-from tools import plugin
 from tools.errors import StoreError
 
-dump_reader = plugin.load("mysql_backup/dump_reader.py")
-views = plugin.load("mysql_backup/views.py")
 CROSSING = """\
 CREATE DATABASE a; CREATE DATABASE b;
 CREATE TABLE a.t (i INT PRIMARY KEY, twice INT AS (i * 2) STORED, thrice INT AS (i * 3) VIRTUAL,

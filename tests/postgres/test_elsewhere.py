@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from postgres import roles
 from tests.postgres.test_postgres import configure, to
 from tests.restore.test_drill import drill, section
 from tests.servers import Postgres
 from tests.system import System
-from tools import plugin
 
 pytestmark = pytest.mark.needs("initdb", "postgres", "pg_dump")
-roles = plugin.load("postgres/roles.py")
+
 MADE = """\
 CREATE DATABASE app TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'de-u-kn' TABLESPACE fast;
 """

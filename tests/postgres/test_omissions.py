@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
+from postgres import settings
 from tests.postgres.test_postgres import configure, databases, to
 from tests.servers import Postgres, documented
 from tests.system import System
-from tools import plugin
 
 pytestmark = pytest.mark.needs("initdb", "postgres", "pg_dump")
-settings = plugin.load("postgres/settings.py")
+
 HIDDEN = """\
 CREATE TABLE t (id int); CREATE EXTENSION postgres_fdw;
 CREATE SERVER far FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '127.0.0.1');

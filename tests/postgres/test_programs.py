@@ -7,15 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from postgres import cluster, load
 from tests.postgres.test_postgres import configure, to
 from tests.servers import Postgres, program
 from tests.system import System
-from tools import plugin, process
+from tools import process
 from tools.errors import StoreError
 
 pytestmark = pytest.mark.needs("initdb", "postgres", "pg_dump")
-cluster = plugin.load("postgres/cluster.py")
-load = plugin.load("postgres/load.py")
 
 
 @pytest.fixture(scope="module")

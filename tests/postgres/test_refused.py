@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 
+from postgres import refused
 from tests.postgres.test_postgres import configure, to
 from tests.servers import Postgres
 from tests.system import System
-from tools import plugin
 from tools.errors import StoreError
 
-refused = plugin.load("postgres/refused.py")
 MADE = """\
 CREATE TABLE t (id serial PRIMARY KEY, v text); INSERT INTO t (v) VALUES ('a'), ('b');
 ALTER TABLE t OWNER TO clerk; GRANT SELECT ON t TO boss;

@@ -8,18 +8,20 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from postgres import login
 from tests.postgres.test_postgres import configure, to
 from tests.servers import Postgres
 from tests.system import System
-from tools import plugin
+from tools import project
 from tools.errors import ConfigError
 
 pytestmark = pytest.mark.needs("initdb", "postgres", "pg_dump", "openssl")
-login = plugin.load("postgres/login.py")
-RESTORE = str(plugin.ROOT / "restore/restore.py")
+
+RESTORE = str(project.ROOT / "restore/restore.py")
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +128,7 @@ def test_modes_reach_libpq(mode: str) -> None:
         ({"sslkey": Path("/does/not/exist")}, "SSLKEY: /does/not/exist: no such file"),
     ],
 )
-def test_keys_that_cannot_be(keys: dict[str, object], says: str) -> None:
+def test_keys_that_cannot_be(keys: dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         login.variables(login.Login(**keys))
     assert login.variables(login.Login(sslrootcert=Path("system"))) == {"PGSSLROOTCERT": "system"}

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tools import os_works, plugin
-
-qa = plugin.load("qa/qa.py")
+from qa import qa
+from tools import os_works
 
 
 def found(tmp_path: Path, **more: object) -> list[str]:

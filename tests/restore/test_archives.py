@@ -14,13 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tools import plugin
+from restore import fileset, members, tarformat, tarmessages
 from tools.errors import BackupError
-
-fileset = plugin.load("restore/fileset.py")
-members = plugin.load("restore/members.py")
-tarformat = plugin.load("restore/tarformat.py")
-tarmessages = plugin.load("restore/tarmessages.py")
 
 pytestmark = pytest.mark.needs("root")
 _FORMS = {"gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT, "ustar": tarfile.USTAR_FORMAT}

@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 
 from tests.system import System, wait_for
-from tools import plugin
+from tools import project
 
-PROGRAM = str(plugin.ROOT / "restore/restore.py")
+PROGRAM = str(project.ROOT / "restore/restore.py")
 
 
 @pytest.fixture(scope="module")
@@ -204,7 +204,7 @@ def test_missing_packages_are_one_line(system: System, tmp_path: Path) -> None:
     """Issue 11 A3: README's bare-machine restore was a traceback of 45 lines."""
     copy = tmp_path / "code"
     ignored = shutil.ignore_patterns(".venv*", ".git", "tests", ".hypothesis", "__pycache__")
-    shutil.copytree(plugin.ROOT, copy, ignore=ignored)
+    shutil.copytree(project.ROOT, copy, ignore=ignored)
     bare = [sys._base_executable, "-I", "-S"]  # type: ignore[attr-defined]
     where = ["--local-backup", str(system.store), "--key-file", str(system.key)]
     for words in (["--verify", "latest"], ["--restore", "latest", *out(system)]):
@@ -287,7 +287,7 @@ def test_verify_by_another_user_says_what_root_can_restore() -> None:
         archive.addfile(entry)
     code = (
         "import os, sys; from tools import plugin; "
-        "f = plugin.load('restore/fileset.py'); os.seteuid(54321); "
+        "from restore import fileset as f; os.seteuid(54321); "
         "print(f.verify(iter([sys.stdin.buffer.read()]), '.tar').warnings())"
     )
     done = subprocess.run(
@@ -295,7 +295,7 @@ def test_verify_by_another_user_says_what_root_can_restore() -> None:
         input=raw.getvalue(),
         capture_output=True,
         check=True,
-        cwd=plugin.ROOT,
+        cwd=project.ROOT,
     )
     assert done.stdout == b"()\n"
 

@@ -9,21 +9,15 @@ import subprocess
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from restore import members, tarformat
 from tests.filesets import difficult
-from tools import plugin
 from tools.errors import BackupError
 
-if TYPE_CHECKING:
-    from restore import tarformat
-else:
-    tarformat = plugin.load("restore/tarformat.py")
-members = plugin.load("restore/members.py")
 ROOT = tarformat.Rules(privileged=True)
 USER = tarformat.Rules()
 
@@ -395,7 +389,8 @@ def test_a_hard_link_needs_its_first_name() -> None:
 
 
 def test_what_is_chosen_by_a_hard_link_is_restored(tmp_path: Path) -> None:
-    fileset = plugin.load("restore/fileset.py")
+    from restore import fileset
+
     raw = make(("file", "a", b"x"), ("link", "b", "a"), ("file", "c", b"y"))
     again: Callable[[], Iterator[bytes]] = lambda: iter([raw])  # noqa: E731
     found = fileset.unpack(again, ".tar", tmp_path, ["b"])

@@ -8,10 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tools import plugin
+from restore import merging
 from tools.errors import BackupError
-
-merging = plugin.load("restore/merging.py")
 
 
 def trees(tmp_path: Path) -> tuple[Path, Path]:

@@ -17,9 +17,9 @@ import pytest
 from tests.brt import ReportServer
 from tests.filesets import facts
 from tests.system import System
-from tools import plugin
+from tools import project
 
-PROGRAM = str(plugin.ROOT / "restore/restore.py")
+PROGRAM = str(project.ROOT / "restore/restore.py")
 
 
 @pytest.fixture(scope="module")
@@ -270,7 +270,8 @@ def as_nobody(words: list[str], folder: Path, code: int) -> str:
 
     (The interpreter may lie where only root can start it, so it is not started anew.)
     """
-    program = plugin.load("restore/restore.py")
+    from restore import restore as program
+
     said = folder / "said"
     child = os.fork()
     if not child:

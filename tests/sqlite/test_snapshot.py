@@ -16,12 +16,9 @@ from typing import Any
 
 import pytest
 
+from sqlite import snapshot, soundness
 from tests.sqlite.test_sqlite import configure
 from tests.system import System
-from tools import plugin
-
-snapshot = plugin.load("sqlite/snapshot.py")
-soundness = plugin.load("sqlite/soundness.py")
 
 # Small WAL: it is moved into the database and begun anew all the time.
 BUSY = """

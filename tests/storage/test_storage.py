@@ -12,13 +12,10 @@ from typing import Any
 
 import pytest
 
+from storage import local, retry, storage
 from tests.system import said, spawning
-from tools import plugin, stream
+from tools import stream
 from tools.errors import StoreError
-
-storage = plugin.load("storage/storage.py")
-retry = plugin.load("storage/retry.py")
-local = plugin.load("storage/local.py")
 
 
 @pytest.fixture
@@ -136,23 +133,22 @@ class Failing:
 def test_five_tries_with_growing_waits_each_from_the_beginning() -> None:
     waits: list[float] = []
     said: list[str] = []
-    inner = Failing(*[errno.EIO] * 4)
-    tried = retry.Retry(inner, said.append, first_wait=10.0, sleep=waits.append)
+    inner: Any = Failing(*[errno.EIO] * 4)
+    tried: Any = retry.Retry(inner, said.append, first_wait=10.0, sleep=waits.append)
     assert tried.put("x", lambda: [b"all ", b"of it"]) == "stored"
     assert inner.tries == 5
     assert [line.split(" for ")[0] for line in said] == [
         f"warning: try {n} of 5 failed" for n in range(1, 5)
     ]
     assert all(b > 1.5 * a for a, b in itertools.pairwise(waits))
+    always: Any = Failing(*[errno.EIO] * 5)
     with pytest.raises(OSError, match="trouble"):
-        retry.Retry(Failing(*[errno.EIO] * 5), said.append, sleep=waits.append).put(
-            "x", lambda: [b"all of it"]
-        )
+        retry.Retry(always, said.append, sleep=waits.append).put("x", lambda: [b"all of it"])
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES])
 def test_what_no_try_can_mend_is_not_tried_again(number: int) -> None:
-    inner = Failing(number)
+    inner: Any = Failing(number)
     with pytest.raises(OSError, match="trouble"):
         retry.Retry(inner, print, sleep=lambda _: pytest.fail("waited")).put(
             "x", lambda: [b"all of it"]
@@ -359,7 +355,7 @@ def test_what_is_tried_before_a_run_changes_nothing(work: Path) -> None:
 
 
 def test_a_source_that_is_gone_is_not_waited_for(work: Path) -> None:
-    tried = retry.Retry(
+    tried: Any = retry.Retry(
         local.LocalStore(work / "store"), print, sleep=lambda _: pytest.fail("waited")
     )
     with pytest.raises(FileNotFoundError, match="gone"):

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tools import plugin, store
+from storage import local
+from tools import store
 from tools.errors import StoreError
-
-local = plugin.load("storage/local.py")
 
 ODD = (
     "srv/a b",

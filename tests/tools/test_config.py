@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.system import System, execute
-from tools import config, plugin
+from tools import config, project
 from tools.errors import ConfigError
 
 
@@ -296,7 +296,7 @@ def test_the_report_address_is_found_in_a_broken_config(system: System) -> None:
 def test_mutated_configs_are_loaded_or_refused_with_one_clear_line(system: System) -> None:
     """Whatever is typed wrongly: loaded, or refused naming the file; never a traceback."""
     dice = random.Random(20261123)
-    whole = json.loads((plugin.ROOT / "conf/conf.json").read_text())
+    whole = json.loads((project.ROOT / "conf/conf.json").read_text())
     whole["GENERAL"]["HOME_FOLDER"] = str(system.home)
     text = json.dumps(whole, indent=1)
     refusals: list[str] = []

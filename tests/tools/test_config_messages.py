@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.system import System, execute
-from tools import config, house, plugin, preview, run
+from tools import config, house, preview, project, run
 from tools.admission import Consent
 from tools.errors import ConfigError
 from tools.finding import Level
@@ -199,7 +199,7 @@ def test_empty_values_of_general(system: System, value: object) -> None:
     system.configure(system.whole(), **address, HOME_FOLDER=value, MAX_RUNTIME=value)
     loaded = config.load(system.conf)
     assert (loaded.general.message_config_method, loaded.warnings) == ("post", ())
-    assert loaded.general.home_folder == plugin.ROOT
+    assert loaded.general.home_folder == project.ROOT
 
 
 def test_values_that_are_empty_by_default_may_be_empty(system: System) -> None:
@@ -239,9 +239,9 @@ def test_a_home_folder_that_is_another_copy_of_the_program(system: System, named
     copy = system.folder / "copy"
     copy.mkdir(mode=0o755)
     for name in ("backup.py", "pyproject.toml"):
-        shutil.copy(plugin.ROOT / name, copy)
+        shutil.copy(project.ROOT / name, copy)
     for name in ("tools", "filesbackup", "compression", "encryption", "storage"):
-        shutil.copytree(plugin.ROOT / name, copy / name)
+        shutil.copytree(project.ROOT / name, copy / name)
     (system.folder / "link to it").symlink_to(copy)
     home = system.folder / named
     system.configure(system.whole(), HOME_FOLDER=str(home))
@@ -255,8 +255,8 @@ def test_a_home_folder_that_is_another_copy_of_the_program(system: System, named
 
 def test_a_home_folder_that_is_this_program_by_another_name(system: System) -> None:
     link = system.folder / "link"
-    link.symlink_to(plugin.ROOT)
-    for home in (link, plugin.ROOT):
+    link.symlink_to(project.ROOT)
+    for home in (link, project.ROOT):
         system.configure(system.whole(), HOME_FOLDER=str(home))
         assert {section.kind for section in config.load(system.conf).sections} == {
             *("source", "stage", "store", "check")
@@ -267,7 +267,7 @@ def test_the_default_config_loads_from_a_clone() -> None:
     """Issue 11 A4.5: it names no HOME_FOLDER that only an installation has."""
     done = subprocess.run(
         [sys.executable, "backup.py", "-n", "--insecure-permissions", "-c", "conf/conf.json"],
-        cwd=plugin.ROOT,
+        cwd=project.ROOT,
         capture_output=True,
         check=False,
     )
@@ -334,18 +334,18 @@ def test_a_work_folder_that_an_ordinary_user_cannot_make(system: System, place: 
 def test_every_program_prints_its_version(program: str) -> None:
     """Issue 11 E: `--version`, from one place; plugins have it, too."""
     done = subprocess.run(
-        [sys.executable, str(plugin.ROOT / program), "--version"],
+        [sys.executable, str(project.ROOT / program), "--version"],
         cwd="/",
         capture_output=True,
         text=True,
         check=False,
     )
-    assert (done.returncode, done.stdout) == (0, f"nc-backup-py {house.version()}\n")
+    assert (done.returncode, done.stdout) == (0, f"nc-backup-py {project.version()}\n")
 
 
 def test_the_command_line_explains_its_options() -> None:
     """Issue 11 E: `--only` and `--skip` have help texts."""
-    command = [sys.executable, str(plugin.ROOT / "backup.py"), "--help"]
+    command = [sys.executable, str(project.ROOT / "backup.py"), "--help"]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     words = " ".join(text.split())
     assert "--only SECTION run only this section (repeatable)" in words

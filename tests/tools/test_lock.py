@@ -8,7 +8,7 @@ import pytest
 
 from tools import lock
 from tools.errors import LockedError
-from tools.plugin import ROOT
+from tools.project import ROOT
 
 MOUNTS = "/dev/sda / ext4 rw 0 0\nsrv:/x /mnt/nfs\\040share nfs4 rw 0 0\ntmpfs /mnt tmpfs rw 0 0\n"
 
@@ -27,6 +27,7 @@ import sys
 from pathlib import Path
 from tools import lock
 from tools.errors import LockedError
+from tools.project import ROOT
 try:
     with lock.hold(Path(sys.argv[1])):
         print("got", flush=True)

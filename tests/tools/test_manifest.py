@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.system import System, execute
-from tools import manifest, plugin
+from tools import manifest, project
 from tools.manifest import Item, Manifest, ManifestError, Part
 
-SCHEMA = json.loads((plugin.ROOT / "docs/manifest.schema.json").read_text(encoding="utf-8"))
+SCHEMA = json.loads((project.ROOT / "docs/manifest.schema.json").read_text(encoding="utf-8"))
 DIGEST = "0123456789abcdef" * 4
 MADE = Manifest(
     host="srv-1",

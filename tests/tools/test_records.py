@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tools import manifest, plugin, records, store
+from storage import local
+from tools import manifest, records, store
 from tools.manifest import Item, Manifest, Part
 
-local = plugin.load("storage/local.py")
 HOST = "srv-1"
 DEAD, NOW = "20200101_000000", "20260101_000000"
 OLD = time.time() - 3 * 86400

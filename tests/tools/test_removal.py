@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tools import filesystem_handling, plugin, removal
+from tools import filesystem_handling, project, removal
 
 
 def deep(top: Path, levels: int) -> None:
@@ -61,7 +61,7 @@ def test_a_private_folder_goes_at_the_end_and_is_not_swept_before(tmp_path: Path
 def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
     """Issue 11 A10: scratch folders of killed restores; nothing with another name or owner."""
     code = (
-        f"import os, sys; sys.path.insert(0, {str(plugin.ROOT)!r}); from pathlib import Path; "
+        f"import os, sys; sys.path.insert(0, {str(project.ROOT)!r}); from pathlib import Path; "
         "from tools import removal\n"
         f"with removal.private(Path({str(tmp_path)!r}), 'x-') as f:\n"
         "    (f / 'data').touch(); os.kill(os.getpid(), 9)"

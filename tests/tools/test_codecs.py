@@ -9,10 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.system import peak
-from tools import plugin
+from tools import codecs
 from tools.errors import StageError
 
-codecs = plugin.load("compression/codecs.py")
 PACKED = [name for name in codecs.CODECS if name != "none"]
 LEVEL = {"zstd": 3, "gzip": 6, "xz": 0, "none": 0}
 
@@ -75,8 +74,7 @@ def test_threads_share_a_bounded_memory(level: int, wanted: int) -> None:
     assert 1 <= threads <= wanted
     code = """
 import sys
-from tools import plugin
-codecs = plugin.load("compression/codecs.py")
+from tools import codecs
 data = open("/dev/urandom", "rb").read(1 << 20)
 for chunk in codecs.CODECS["zstd"].pack([data, bytes(1 << 20)] * 20, *map(int, sys.argv[1:])):
     pass
@@ -88,8 +86,7 @@ for chunk in codecs.CODECS["zstd"].pack([data, bytes(1 << 20)] * 20, *map(int, s
 def test_memory_stays_small(way: str) -> None:
     code = """
 import sys
-from tools import plugin
-codecs = plugin.load("compression/codecs.py")
+from tools import codecs
 data = open("/dev/urandom", "rb").read(1 << 20)
 source = [data, bytes(1 << 20)] * 300 + [bytes(1 << 20)] * 400
 packed = codecs.CODECS["zstd"].pack(source, 3, 4)

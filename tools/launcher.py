@@ -1,18 +1,62 @@
-"""Go on in the project's private environment; stands on nothing but the standard library."""
+"""Start an executable in the private environment; stands on the standard library alone."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.util
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
+from typing import NoReturn
 
 from tools.errors import ConfigError
 
-FOLDER = Path(__file__).resolve().parents[1] / ".venv"
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT / ".venv"
 PACKAGES = ("cryptography", "requests", "rich", "zstandard")
+
+
+def start(executable: str) -> NoReturn:
+    """Run the `main` of an executable under .venv and exit with the exit code that it returns.
+
+    executable: the path of the file that is `__main__`. It is imported once more by its own
+    name, and that is the one that runs: a class of a file exists once, whoever imports it.
+    """
+    enter()
+    name = ".".join(Path(executable).resolve().relative_to(ROOT).with_suffix("").parts)
+    sys.exit(module(name).main(sys.argv[1:]))
+
+
+def module(name: str) -> ModuleType:
+    """Return a module of ours by its dotted name.
+
+    compression/ is no package: since Python 3.14 that name belongs to the standard library.
+    Raises ConfigError where a package that it needs is not installed.
+    """
+    if name in sys.modules:
+        return sys.modules[name]
+    with packages():
+        if not name.startswith("compression."):
+            return importlib.import_module(name)
+        return executed(name, ROOT.joinpath(*name.split(".")).with_suffix(".py"))
+
+
+def executed(name: str, file: Path) -> ModuleType:
+    """Load a Python file as the module `name`. Raises ConfigError, and whatever the file raises."""
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"{file}: cannot be loaded as Python")
+    loaded = importlib.util.module_from_spec(spec)
+    sys.modules[name] = loaded
+    try:
+        spec.loader.exec_module(loaded)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return loaded
 
 
 def enter() -> None:

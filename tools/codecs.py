@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from tools import venv
+from tools import launcher
 from tools.errors import StageError
 from tools.stream import CHUNK, Chunks, gathered
 
@@ -46,7 +46,7 @@ def zstd_threads(level: int, wanted: int) -> int:
 
     A thread holds its tables (1 MiB at level 3, 81 MiB at level 19), a job, and its result.
     """
-    with venv.packages():
+    with launcher.packages():
         import zstandard
 
     tables = zstandard.ZstdCompressionParameters.from_level(level)
@@ -55,7 +55,7 @@ def zstd_threads(level: int, wanted: int) -> int:
 
 
 def _zstd(chunks: Chunks, level: int, threads: int) -> Iterator[bytes]:
-    with venv.packages():
+    with launcher.packages():
         import zstandard
 
     number = zstd_threads(level, threads)
@@ -83,7 +83,7 @@ def _bounded(packed: bytes) -> Iterator[bytes]:
 
 
 def _unzstd(chunks: Chunks) -> Iterator[bytes]:
-    with venv.packages():
+    with launcher.packages():
         import zstandard
 
     # Four bytes can stand for 128 KiB (RFC 8878, RLE block): small bites bound the memory.

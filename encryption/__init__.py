@@ -1,0 +1,1 @@
+"""Encryption: age and the old OpenSSL format."""

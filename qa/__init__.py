@@ -1,0 +1,1 @@
+"""Check owners, modes and paths on this machine."""

@@ -1,0 +1,1 @@
+"""List, verify and restore what the stores hold."""
