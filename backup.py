@@ -8,7 +8,7 @@ from pathlib import Path
 
 if __name__ == "__main__":  # started by its path
     sys.path[0] = str(Path(__file__).resolve().parent)
-    from tools import launcher
+    from tools.base import launcher
 
     launcher.start(__file__)
 
@@ -18,27 +18,17 @@ import traceback
 from collections.abc import Sequence
 from datetime import datetime, timezone
 
-from tools import (
-    config,
-    date_str_utils,
-    guard,
-    log,
-    os_works,
-    permissions,
-    preview,
-    project,
-    run,
-    section,
-    selection,
-    state,
-    terminal,
-)
-from tools.admission import Consent
-from tools.config import Config
-from tools.errors import BackupError, Cancelled, ConfigError
-from tools.log import logger
-from tools.outcome import Outcome
-from tools.result import Status, worst
+from tools import date_str_utils, os_works
+from tools.base import log, permissions, project
+from tools.base.errors import BackupError, Cancelled, ConfigError
+from tools.base.log import logger
+from tools.base.result import Status, worst
+from tools.base.run_result import Outcome
+from tools.config import loading, selection
+from tools.config.model import Config, Section
+from tools.engine import guard, preflight, run, section_runner, state
+from tools.engine.admission import Consent
+from tools.reporting import terminal
 
 CONF = Path("/etc/nc-backup-py/conf.json")
 _HURRIED = 1  # tries of a report when a signal asks the run to end
@@ -156,14 +146,14 @@ def _answer(argv: Sequence[str]) -> int:
     if given.insecure_permissions:
         permissions.accept()
     try:
-        loaded = config.load(given.config, insecure=given.insecure_permissions)
-        section.learn_secrets(loaded)
+        loaded = loading.load(given.config, insecure=given.insecure_permissions)
+        section_runner.learn_secrets(loaded)
         chosen = run.select(loaded, given.only, given.skip)
         if given.dry_run:
-            return terminal.show(preview.planned(loaded, chosen), as_json=given.json)
+            return terminal.show(preflight.planned(loaded, chosen), as_json=given.json)
         if given.test:
             return terminal.show(
-                preview.tested(loaded, chosen, _consent(given)), as_json=given.json
+                preflight.tested(loaded, chosen, _consent(given)), as_json=given.json
             )
         return _run(given, loaded, chosen)
     except ConfigError as error:
@@ -174,7 +164,7 @@ def _answer(argv: Sequence[str]) -> int:
 
 def _migrate(old: Path) -> int:
     """Print a config of the documented system in today's form."""
-    from tools import migrate
+    from tools.config import migrate
 
     try:
         migrated = migrate.migrated(old)
@@ -192,7 +182,7 @@ def _migrate(old: Path) -> int:
     return 0
 
 
-def _run(given: argparse.Namespace, loaded: Config, chosen: Sequence[config.Section]) -> int:
+def _run(given: argparse.Namespace, loaded: Config, chosen: Sequence[Section]) -> int:
     """Run, report, render."""
     general = loaded.general
     os_works.refuse_root(general.allow_root)  # before a log of root's is made
@@ -233,7 +223,7 @@ def _run(given: argparse.Namespace, loaded: Config, chosen: Sequence[config.Sect
 def _refused(given: argparse.Namespace, error: ConfigError) -> int:
     """A config that cannot be run is reported too, once the address is known."""
     known = (
-        config.report_address(given.config, insecure=given.insecure_permissions)
+        loading.report_address(given.config, insecure=given.insecure_permissions)
         if given.run
         else None
     )
@@ -261,17 +251,17 @@ def _reported(
     given: argparse.Namespace, outcome: Outcome, to: tuple[str, Path, float], run_log: log.RunLog
 ) -> int:
     """Send the report; whatever comes of that, the outcome of the backup stays what it is."""
-    from tools import report  # costs start-up time that -n need not pay
+    from tools.reporting import brt  # costs start-up time that -n need not pay
 
     address, work_folder, first_wait = to
     delivery = "none"
     try:
         if address:
-            reporter = report.Reporter(address, _spool(outcome, work_folder), first_wait)
+            reporter = brt.Reporter(address, _spool(outcome, work_folder), first_wait)
             hurried = outcome.status in (Status.INTERRUPTED, Status.TERMINATED)
             text = "\n".join([run_log.tail(), *terminal.table_lines(outcome)])
             delivery = reporter.deliver(
-                report.form(outcome, text),
+                brt.form(outcome, text),
                 tries=_HURRIED if hurried else 5,
                 waiting=bool(outcome.steps),  # what waits is sent by who held the lock
             )

@@ -14,6 +14,6 @@ if sys.version_info < (3, 10):  # noqa: UP036  (an old Python is just what is as
 
 if __name__ == "__main__":
     sys.path[0] = os.path.dirname(os.path.realpath(__file__))  # noqa: PTH120  (an old Python)
-    from tools import installation
+    from tools.setup import commands
 
-    sys.exit(installation.main(sys.argv[1:]))
+    sys.exit(commands.main(sys.argv[1:]))

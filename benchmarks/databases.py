@@ -14,7 +14,7 @@ from pathlib import Path
 
 if __name__ == "__main__":  # started by its path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
-    from tools import launcher
+    from tools.base import launcher
 
     launcher.start(__file__)
 
@@ -28,7 +28,7 @@ from typing import Any
 from benchmarks import staged
 from benchmarks.streamed import Streamed, shown
 from tests.servers import MariaDB, Postgres, program
-from tools import project
+from tools.base import project
 
 ROOT = project.ROOT
 _SMALL = 200  # databases

@@ -13,7 +13,7 @@ from pathlib import Path
 
 if __name__ == "__main__":  # started by its path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
-    from tools import launcher
+    from tools.base import launcher
 
     launcher.start(__file__)
 
@@ -29,7 +29,9 @@ from datetime import datetime, timedelta, timezone
 
 from benchmarks import staged, tree
 from benchmarks.staged import Bench, Measured
-from tools import manifest, project
+from tools.base import project, run_ids
+from tools.catalog import manifest
+from tools.flow import item_record
 
 ROOT = project.ROOT
 _RUNS = 1000  # that --list lists
@@ -108,14 +110,14 @@ class Streamed(Bench):
         folder = self.out / "store/benchmark"
         folder.mkdir(parents=True)
         begin = datetime(2026, 1, 1, tzinfo=timezone.utc)
-        part = manifest.Part("x", 1 << 30, "0" * 64)
+        part = item_record.Part("x", 1 << 30, "0" * 64)
         for number in range(_RUNS):
             moment = begin + timedelta(hours=number)
             run_id = moment.strftime("%Y%m%d_%H%M%S")
             parts = tuple(dataclasses.replace(part, name=f"{run_id}.{n:03}") for n in range(10))
-            item = manifest.Item("FILESET", "", "fileset", ".tar", ("zstd", "age"), parts)
+            item = item_record.StoredItem("FILESET", "", "fileset", ".tar", ("zstd", "age"), parts)
             made = manifest.Manifest(
-                "benchmark", run_id, manifest.stamp(moment), manifest.stamp(moment),
+                "benchmark", run_id, run_ids.stamp(moment), run_ids.stamp(moment),
                 "streamed", "ok", (item,),
             )  # fmt: skip
             (folder / manifest.name_of(run_id)).write_bytes(made.to_json())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 if __name__ == "__main__":  # started by its path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
-    from tools import launcher
+    from tools.base import launcher
 
     launcher.start(__file__)
 
@@ -22,11 +22,13 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from tools import codecs, date_str_utils, filesystem_handling, module, os_works, process, stream
-from tools.errors import ConfigError, StageError
-from tools.item import Stage
-from tools.options import Paths, option
-from tools.result import BUNDLE, Made, Result, Status
+from tools import date_str_utils, filesystem_handling, os_works
+from tools.base.errors import ConfigError, StageError
+from tools.base.result import BUNDLE, Made, Result, Status
+from tools.flow import codecs, process, stream
+from tools.flow.item import Stage
+from tools.modules import executable
+from tools.modules.options import Paths, option
 
 _TAR = re.compile(r"(gnu|g|bsd)?tar")
 _HEAD = 32  # bytes that tell what a file is
@@ -361,4 +363,4 @@ def test(options: Options) -> tuple[str, ...]:
 
 def main(argv: Sequence[str]) -> int:
     """Run the command line; return the exit code."""
-    return module.run(Options, work, argv)
+    return executable.run(Options, work, argv)

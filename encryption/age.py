@@ -23,8 +23,8 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from encryption import bech32, payload
-from tools.errors import ConfigError, DamagedError, TruncatedError, WrongKeyError
-from tools.stream import Chunks
+from tools.base.errors import ConfigError, DamagedError, TruncatedError, WrongKeyError
+from tools.flow.stream import Chunks
 
 MAGIC = b"age-encryption.org/v1\n"
 _KEY = 16  # bytes of the file key, and of the nonce that follows the header

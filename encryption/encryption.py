@@ -9,7 +9,7 @@ from pathlib import Path
 
 if __name__ == "__main__":  # started by its path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
-    from tools import launcher
+    from tools.base import launcher
 
     launcher.start(__file__)
 
@@ -20,13 +20,16 @@ from enum import Enum
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from tools import date_str_utils, filesystem_handling, finding, module, stream
-from tools.errors import ConfigError, StageError, TruncatedError
-from tools.finding import Finding
-from tools.item import Stage
-from tools.options import Paths, Words, option
-from tools.result import Made, Result, Status
-from tools.secret import Secret
+from tools import date_str_utils, filesystem_handling
+from tools.base import finding, launcher
+from tools.base.errors import ConfigError, StageError, TruncatedError
+from tools.base.finding import Finding
+from tools.base.result import Made, Result, Status
+from tools.base.secret import Secret
+from tools.flow import stream
+from tools.flow.item import Stage
+from tools.modules import executable
+from tools.modules.options import Paths, Words, option
 
 if TYPE_CHECKING:
     from encryption import age, keys, openssl, parts, payload
@@ -94,7 +97,8 @@ def work(options: Options) -> Result:
 def _load() -> None:
     """Load the rooms of this module: their library costs time that `backup.py -n` need not pay."""
     names = ("age", "keys", "openssl", "parts", "payload")
-    globals().update({name: importlib.import_module(f"encryption.{name}") for name in names})
+    with launcher.packages():
+        globals().update({name: importlib.import_module(f"encryption.{name}") for name in names})
 
 
 def _keygen(options: Options) -> Result:
@@ -387,4 +391,4 @@ def test(options: Options) -> Sequence[str | Finding]:
 
 def main(argv: Sequence[str]) -> int:
     """Run the command line; return the exit code."""
-    return module.run(Options, work, argv)
+    return executable.run(Options, work, argv)

@@ -14,8 +14,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from encryption import age, keytext
-from tools import filesystem_handling, mask, permissions
-from tools.errors import ConfigError
+from tools import filesystem_handling
+from tools.base import masking, permissions
+from tools.base.errors import ConfigError
 
 _LEAST = 128  # bits that a password's length must be able to hold, to be a key
 _MOST_BYTES = 1 << 20
@@ -132,14 +133,14 @@ def _of_password(raw: bytes, text: str) -> Keys:
     """
     password = raw.replace(b"\n", b"")
     stripped = password.strip()
-    mask.add(password.decode("utf-8", "surrogateescape"))
+    masking.add(password.decode("utf-8", "surrogateescape"))
     shape = _shape(text)
     if bits(stripped) < _LEAST:
         weak = f"passphrase too weak for new backups: at most {bits(stripped)} bits of {_LEAST}"
         return Keys(password=password, no_password=shape, refusal=shape or weak)
     kdf = HKDF(algorithm=hashes.SHA256(), length=32, salt=_SALT, info=_INFO)
     identity = age.Identity(kdf.derive(stripped))
-    mask.add(identity.reveal())
+    masking.add(identity.reveal())
     return Keys(
         (identity.recipient(),),
         (identity,),

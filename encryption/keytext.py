@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass
 
 from encryption import age
-from tools import mask
-from tools.errors import ConfigError
+from tools.base import masking
+from tools.base.errors import ConfigError
 
 _QUOTES = "\"'`\u201c\u201d\u2018\u2019"
 _WIDE = ((codecs.BOM_UTF32_LE, "UTF-32"), (codecs.BOM_UTF32_BE, "UTF-32"),
@@ -114,10 +114,10 @@ def lines(text: str) -> list[Line]:
 def _key(word: str, number: int) -> age.Identity | age.Recipient | Unsupported:
     if (kind := _kind(word)) is not None:
         if "identity" in kind:
-            mask.add(word)
+            masking.add(word)
         return Unsupported(number, kind)
     if word.upper().startswith("AGE-SECRET-KEY-"):
-        mask.add(word)
+        masking.add(word)
         return age.Identity.parse(word)
     return age.Recipient.parse(word)
 
@@ -126,7 +126,7 @@ def recipient(text: str) -> age.Recipient:
     """A recipient of the key RECIPIENTS. Raises ConfigError, naming a kind that is another."""
     word = clean(text)
     if word.upper().startswith("AGE-"):
-        mask.add(word)
+        masking.add(word)
     if (kind := _kind(word)) is not None:
         raise ConfigError(
             f"RECIPIENTS: {kind} is not supported", "Use an X25519 recipient (age1...)."

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-from tools.errors import TruncatedError, WrongKeyError
-from tools.stream import Chunks
+from tools.base.errors import TruncatedError, WrongKeyError
+from tools.flow.stream import Chunks
 
 MAGIC = b"Salted__"
 UNSIGNED = "the old OpenSSL format carries no authentication: damage may go unnoticed"

@@ -11,8 +11,9 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from tools import filesystem_handling, stream
-from tools.errors import ConfigError, DamagedError, StageError, TruncatedError, WrongKeyError
+from tools import filesystem_handling
+from tools.base.errors import ConfigError, DamagedError, StageError, TruncatedError, WrongKeyError
+from tools.flow import stream
 
 MIB = 1 << 20
 _MEANT = "It names one part, or how the names of all parts begin."

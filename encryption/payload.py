@@ -12,8 +12,8 @@ from typing import Protocol
 
 from cryptography.exceptions import InvalidTag
 
-from tools.errors import DamagedError, TruncatedError
-from tools.stream import Chunks
+from tools.base.errors import DamagedError, TruncatedError
+from tools.flow.stream import Chunks
 
 CHUNK = 65536  # bytes of plaintext
 TAG = 16

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from filesbackup import longnames
-from tools import date_str_utils, process, tar
-from tools.errors import SourceError
+from tools import date_str_utils
+from tools.base.errors import SourceError
+from tools.flow import process, tar
 
 _FORMAT = [
     "--create",

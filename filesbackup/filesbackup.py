@@ -8,7 +8,7 @@ from pathlib import Path
 
 if __name__ == "__main__":  # started by its path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
-    from tools import launcher
+    from tools.base import launcher
 
     launcher.start(__file__)
 
@@ -26,21 +26,15 @@ from dataclasses import dataclass
 from enum import Enum
 
 from filesbackup import archive, included, sample
-from tools import (
-    date_str_utils,
-    filesystem_handling,
-    finding,
-    module,
-    os_works,
-    process,
-    stream,
-    tar,
-)
-from tools.errors import ConfigError, SourceError
-from tools.finding import Finding
-from tools.item import Ended, Item, Told
-from tools.options import Paths, Words, option
-from tools.result import Made, Result, Status
+from tools import date_str_utils, filesystem_handling, os_works
+from tools.base import finding
+from tools.base.errors import ConfigError, SourceError
+from tools.base.finding import Finding
+from tools.base.result import Made, Result, Status
+from tools.flow import process, stream, tar
+from tools.flow.item import Ended, Item, Told
+from tools.modules import executable
+from tools.modules.options import Paths, Words, option
 
 KIND = "fileset"  # of its items: how they are restored
 _USUAL = "FILESET"  # the section whose archive bears the documented name
@@ -377,4 +371,4 @@ def _unreadable(fileset: archive.Fileset) -> list[Finding]:
 
 def main(argv: Sequence[str]) -> int:
     """Run the command line; return the exit code."""
-    return module.run(Options, work, argv)
+    return executable.run(Options, work, argv)

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from filesbackup import archive, longnames
-from tools import date_str_utils, process, tar
-from tools.errors import ConfigError, SourceError
+from tools import date_str_utils
+from tools.base.errors import ConfigError, SourceError
+from tools.flow import process, tar
 
 DEFAULTS = (Path("/etc"), Path("/opt/ncscripts"), Path("/var/spool/cron"))
 _KEY = "FILESET_INCLUDE"

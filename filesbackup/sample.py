@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from filesbackup import archive
-from tools import process, stream, tar
+from tools.flow import process, stream, tar
 
 _MOST, _LEAST = 5000, 100  # names that are looked at: in all, and at least of each path
 _SECONDS, _MOMENT = 5.0, 0.5  # how long that may take: in all, and at least for each path

@@ -11,8 +11,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-from tools.errors import SourceError
-from tools.stream import Chunks
+from tools.base.errors import SourceError
+from tools.flow.stream import Chunks
 
 _MAGIC = b"\x6d\xe2\x99\x81"
 _END = 0xFFFFFFFF  # the terminator, where else the length of a document stands

@@ -8,7 +8,7 @@ from pathlib import Path
 
 if __name__ == "__main__":  # started by its path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
-    from tools import launcher
+    from tools.base import launcher
 
     launcher.start(__file__)
 
@@ -20,12 +20,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mongo import archive
-from tools import dump, manifest, module, os_works, process, stream
-from tools.errors import BackupError, ConfigError, SourceError, StoreError
-from tools.item import Ended, Item, Told
-from tools.options import option
-from tools.result import Result, Status
-from tools.secret import Secret
+from tools import os_works
+from tools.base.errors import BackupError, ConfigError, SourceError, StoreError
+from tools.base.result import Result, Status
+from tools.base.secret import Secret
+from tools.flow import dump_stream, item_record, process, stream
+from tools.flow.item import Ended, Item, Told
+from tools.modules import contracts, database_plugin, executable
+from tools.modules.options import option
 
 KIND = "mongo"
 _RESTORED = re.compile(r"(\d+) document\(s\) restored successfully\. (\d+) document\(s\) failed")
@@ -134,7 +136,7 @@ class _Dump:
 
     def __init__(self, given: Options) -> None:
         self._given = given
-        self._program = dump.program(given.mongodump_bin, "mongodump")
+        self._program = dump_stream.program(given.mongodump_bin, "mongodump")
         self._facts: dict[str, str] = {}
         self._notes: tuple[str, ...] = ()
 
@@ -187,7 +189,7 @@ def version(program: str) -> str:
 def test(given: Options) -> tuple[str, ...]:
     """Whether the server answers: the beginning of a dump."""
     os_works.refuse_root(given.allow_root)
-    program = dump.program(given.mongodump_bin, "mongodump")
+    program = dump_stream.program(given.mongodump_bin, "mongodump")
     found = archive.Archive()
     with (
         _login(given).command(program) as words,
@@ -201,7 +203,7 @@ def test(given: Options) -> tuple[str, ...]:
     return (f"{version(program)}: databases {names}",)
 
 
-class MongoBackup(dump.Plugin):
+class MongoBackup(database_plugin.Plugin):
     """The plugin class: leaves an archive of the server in PREFIX_FOLDER."""
 
     declared = Options
@@ -212,7 +214,9 @@ class MongoBackup(dump.Plugin):
         return items(given, told)
 
 
-def into(item: manifest.Item, again: dump.Again, server: dump.Server) -> dump.Steps:
+def into(
+    item: item_record.StoredItem, again: contracts.Again, server: contracts.Server
+) -> contracts.Steps:
     """Restore an archive, or its one database under another name. Raises BackupError."""
     yield from ()  # it waits for no other item
     if server.until:
@@ -244,10 +248,10 @@ def into(item: manifest.Item, again: dump.Again, server: dump.Server) -> dump.St
     return Result(status, told, items=1, bytes=item.size or 0, warnings=warnings)
 
 
-def _restore(called: str, login: _Login, extra: list[str], again: dump.Again) -> str:
+def _restore(called: str, login: _Login, extra: list[str], again: contracts.Again) -> str:
     """Run mongorestore; how many documents it restored. Raises StoreError."""
     said: list[str] = []
-    program = dump.program("mongorestore")
+    program = dump_stream.program("mongorestore")
     try:
         with login.command(program) as words, stream.closed(again()) as chunks:
             argv = [*words, "--archive", "--stopOnError", *extra]
@@ -262,7 +266,7 @@ def _restore(called: str, login: _Login, extra: list[str], again: dump.Again) ->
     return found[1]
 
 
-def _target(server: dump.Server) -> _Login:
+def _target(server: contracts.Server) -> _Login:
     """--to-credentials holds the password alone, on its first line."""
     words = [f"--host={server.host}", *([f"--port={server.port}"] if server.port else [])]
     password = ""
@@ -276,7 +280,7 @@ def _target(server: dump.Server) -> _Login:
 def _refuse_filled(login: _Login, name: str) -> None:
     """Raises BackupError where a database has collections: asked by the beginning of a dump."""
     found = archive.Archive()
-    program = dump.program("mongodump")
+    program = dump_stream.program("mongodump")
     with (
         login.command(program) as words,
         stream.closed(_output([*words, "--archive", f"--db={name}"])) as chunks,
@@ -295,4 +299,4 @@ def _refuse_filled(login: _Login, name: str) -> None:
 
 def main(argv: Sequence[str]) -> int:
     """Run the command line; return the exit code."""
-    return module.describe(Options, argv)
+    return executable.describe(Options, argv)

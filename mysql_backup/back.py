@@ -17,10 +17,11 @@ from mysql_backup import (
     replay,
     views,
 )
-from tools import dump, stream
+from tools.base.errors import BackupError, StoreError
+from tools.base.result import Result, Status
 from tools.date_str_utils import count
-from tools.errors import BackupError, StoreError
-from tools.result import Result, Status
+from tools.flow import stream
+from tools.modules import contracts
 
 # Errors that name a missing database, table, column or routine, or a view that lacks one.
 _ABSENT = re.compile(r"ERROR (?:1049|1054|1146|1305|1356) ")
@@ -33,11 +34,11 @@ def database(  # noqa: PLR0913  (by name)
     name: str,
     old: str,
     facts: Mapping[str, str],
-    again: dump.Again,
+    again: contracts.Again,
     *,
     overwrite: bool,
     played: replay.Replay | None = None,
-) -> dump.Steps:
+) -> contracts.Steps:
     """Load a dump of `old` into the database `name`, which is made where it is missing.
 
     All of the data is read and checked before the server hears of it; where the server then
@@ -93,7 +94,9 @@ class _Goal:
     there: bool
     needed: int
 
-    def fill(self, old: str, again: dump.Again) -> tuple[dump_reader.DumpReader, tuple[str, ...]]:
+    def fill(
+        self, old: str, again: contracts.Again
+    ) -> tuple[dump_reader.DumpReader, tuple[str, ...]]:
         """Make it where it is missing, and load all but the views. Raises StoreError."""
         with loading.room(self.target, self.needed):
             if not self.there:
@@ -118,7 +121,7 @@ def _dropped_on_error(target: instance.Instance, name: str, *, there: bool) -> I
 
 
 def _filled(
-    target: instance.Instance, reader: dump_reader.DumpReader, again: dump.Again
+    target: instance.Instance, reader: dump_reader.DumpReader, again: contracts.Again
 ) -> tuple[dump_reader.DumpReader, tuple[str, ...]]:
     """Load all but the views; gives these, and warnings of what came back altered."""
     altered = alterations.Alterations()
@@ -148,7 +151,7 @@ def _loaded(target: instance.Instance, name: str, size: int, warnings: tuple[str
 
 def _completed(
     target: instance.Instance, reader: dump_reader.DumpReader, played: replay.Replay | None
-) -> dump.Steps:
+) -> contracts.Steps:
     """Make the views and play the binary logs. Raises StoreError, RefusedError."""
     told: list[str] = []
     warnings: tuple[str, ...] = ()

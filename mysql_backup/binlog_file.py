@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools.errors import StoreError
+from tools.base.errors import StoreError
 
 _MAGIC = b"\xfebin"
 _ENCRYPTED = b"\xfdbin"  # MySQL: a header with the key's name follows

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mysql_backup import binlog_file
-from tools.errors import ConfigError, StoreError
+from tools.base.errors import ConfigError, StoreError
 
 _FIRST = 4  # where the first event of every binary log begins
 # mysqlbinlog writes this before every event, also before those of other databases

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mysql_backup import binlog_file, file_access, instance
-from tools import finding, process, tar
+from tools.base import finding
+from tools.base.errors import BackupError, SourceError
+from tools.base.finding import Finding
 from tools.date_str_utils import count
-from tools.errors import BackupError, SourceError
-from tools.finding import Finding
-from tools.item import Ended, Item
+from tools.flow import process, tar
+from tools.flow.item import Ended, Item
 
 KIND = "mysql-binlogs"
 _DAY = 86400  # seconds

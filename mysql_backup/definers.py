@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mysql_backup import instance, statements
-from tools.errors import SourceError
+from tools.base.errors import SourceError
 
 # What a server says to a user who may not name another definer than itself.
 DENIED = "ERROR 1227 "

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from mysql_backup import alterations, definers, renamed, statements, views
-from tools import server_settings
+from tools.modules import server_settings
 
 # What a server holds it must take back: dates that other settings refuse, rows that a constraint
 # did not look at, tables that were made without innodb_strict_mode. Names in the comments'

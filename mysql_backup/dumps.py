@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from mysql_backup import accounts, instance, loading, omissions, variables
-from tools import dump, process
+from tools.base.errors import RetryError, SourceError
 from tools.date_str_utils import count
-from tools.errors import RetryError, SourceError
-from tools.item import Ended, Item
+from tools.flow import dump_stream, process
+from tools.flow.item import Ended, Item
 
 KIND = "mysql"
 USERS = "mysql-users"
@@ -48,7 +48,7 @@ class Dumps:
         self.databases = [
             name
             for name in self.about.databases
-            if name.lower() not in left_out and not dump.is_named(name, what.exclude_db)
+            if name.lower() not in left_out and not dump_stream.is_named(name, what.exclude_db)
         ]
         if not self.databases:
             raise SourceError(
@@ -95,7 +95,7 @@ class Dumps:
             env=instance.environment(),
         )
         try:
-            yield from dump.ended_by(chunks, MARK, what)
+            yield from dump_stream.ended_by(chunks, MARK, what)
         except SourceError as error:
             if any(_CHANGED.search(line) for line in said):
                 raise RetryError(f"{what} was altered while it was dumped", error.hint) from None
@@ -200,7 +200,7 @@ class _Database:
         words = [*self._words(unsafe=unsafe), *self._history(history)]
         words += [f"--ignore-table={self._name}.{name}" for name in (*left, *alone)]
         chunks = self._dumps.run([*words, "--", self._name], self._name)
-        head, whole = dump.beginning(chunks, _HEAD)
+        head, whole = dump_stream.beginning(chunks, _HEAD)
         if found := _POSITION.search(head):
             self._facts.update(self._dumps.position(found[1].decode(), found[2].decode()))
         yield from whole

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from mysql_backup import dump_reader, instance, loading, statements, views
-from tools import dump, stream
+from tools.base.errors import StoreError
+from tools.base.result import Result, Status
 from tools.date_str_utils import count
-from tools.errors import StoreError
-from tools.result import Result, Status
+from tools.flow import stream
+from tools.modules import contracts
 
 _ERROR = re.compile(r"ERROR (?P<number>\d+) .*?at line (?P<line>\d+)")
 _CLIENT = range(2000, 3000)  # errors of the client: the server is gone, say
@@ -63,7 +64,7 @@ class _Refused:
         return f"the server refused {shown(self.statement)!r}: {self.error}"
 
 
-def users(target: instance.Instance, again: dump.Again) -> dump.Steps:
+def users(target: instance.Instance, again: contracts.Again) -> contracts.Steps:
     """Users, grants and server objects; users that are there keep their passwords.
 
     A grant on a table or routine that is not there is refused by the server: it is made once
@@ -98,7 +99,7 @@ def users(target: instance.Instance, again: dump.Again) -> dump.Steps:
     return Result(status, told, warnings=tuple(map(str, absent)))
 
 
-def _sent(target: instance.Instance, again: dump.Again) -> list[_Refused]:
+def _sent(target: instance.Instance, again: contracts.Again) -> list[_Refused]:
     """Send all statements; gives those that the server refused. Raises StoreError."""
     said: list[str] = []
     script = _Script()

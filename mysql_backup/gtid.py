@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from tools.errors import StoreError
+from tools.base.errors import StoreError
 
 _MARIADB = re.compile(r"(?P<domain>\d+)-\d+-(?P<number>\d+)")
 _UUID = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"

@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tools import dump, os_works, process
-from tools.errors import BackupError, ConfigError, SourceError, StoreError
+from tools import os_works
+from tools.base.errors import BackupError, ConfigError, SourceError, StoreError
+from tools.flow import dump_stream, process
 
 SYSTEM = ("information_schema", "performance_schema", "sys", "mysql")
 NOW = "REPLACE(UTC_TIMESTAMP(), 'T', ' ')"  # to the second, as DATETIME is written
@@ -255,7 +256,7 @@ def tables(instance: Instance, database: str) -> Tables:
 def matching(names: Sequence[str], database: str, patterns: Sequence[str]) -> Iterator[str]:
     """The tables that a `db.table` pattern with globs means."""
     for name in names:
-        if dump.is_named(f"{database}.{name}", patterns):
+        if dump_stream.is_named(f"{database}.{name}", patterns):
             yield name
 
 

@@ -6,9 +6,9 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator
 
 from mysql_backup import instance
-from tools import process
+from tools.base.errors import SourceError, StoreError
 from tools.date_str_utils import human_size
-from tools.errors import SourceError, StoreError
+from tools.flow import process
 
 MOST = 1 << 30  # bytes: no server takes a longer statement
 _BESIDE = 4096  # bytes of a statement beside its longest line: INSERT INTO `name` VALUES

@@ -8,7 +8,7 @@ from pathlib import Path
 
 if __name__ == "__main__":  # started by its path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
-    from tools import launcher
+    from tools.base import launcher
 
     launcher.start(__file__)
 
@@ -29,15 +29,18 @@ from mysql_backup import (
     replay,
     replica,
 )
-from tools import dump, finding, manifest, module, os_works
-from tools import servers as configured
+from tools import os_works
+from tools.base import finding
+from tools.base.errors import ConfigError
+from tools.base.finding import Finding
+from tools.base.result import Result
 from tools.date_str_utils import count
-from tools.errors import ConfigError
-from tools.finding import Finding
-from tools.item import Ended, Item, Told
-from tools.options import Paths, Ports, Words, option
-from tools.result import Result
-from tools.servers import Configured
+from tools.flow import dump_stream, item_record
+from tools.flow.item import Ended, Item, Told
+from tools.modules import contracts, database_plugin, executable
+from tools.modules import servers as configured
+from tools.modules.options import Paths, Ports, Words, option
+from tools.modules.servers import Configured
 
 _DUMPS = ("mysqldump", "mariadb-dump")
 _CLIENTS = ("mysql", "mariadb")
@@ -133,7 +136,10 @@ class _Source:
 
 def servers(options: Options) -> Iterator[Configured[_Source]]:
     """Each server of the config, not asked yet. Raises ConfigError."""
-    programs = dump.program(options.mysql_dump_binary, *_DUMPS), _client(options.mysql_binary)
+    programs = (
+        dump_stream.program(options.mysql_dump_binary, *_DUMPS),
+        _client(options.mysql_binary),
+    )
     for number, port in enumerate(options.my_instances):
         connect = functools.partial(_connected, options, number, programs)
         yield Configured(configured.label(port), connect)
@@ -165,7 +171,7 @@ def _warned(item: Item, warnings: tuple[str, ...]) -> Item:
 
 
 def _client(wanted: str) -> str:
-    return dump.program(wanted, *_CLIENTS)
+    return dump_stream.program(wanted, *_CLIENTS)
 
 
 def items(options: Options, told: Told) -> tuple[Item, ...]:
@@ -176,18 +182,20 @@ def items(options: Options, told: Told) -> tuple[Item, ...]:
 
 def work(options: Options) -> Result:
     """Leave a dump of each database in PREFIX_FOLDER."""
-    found = items(options, Told(dump.run_id(), os.environ.get("NC_BACKUP_SECTION", "MYSQL")))
+    found = items(options, Told(dump_stream.run_id(), os.environ.get("NC_BACKUP_SECTION", "MYSQL")))
     top = options.destination or options.work_folder
-    day = dump.run_id()
+    day = dump_stream.run_id()
 
     def named(item: str) -> str:
         port, _, name = item.partition("/")
-        what = f"{port}_{manifest.quoted(name)}.sql" if name else f"{manifest.quoted(item)}.sql"
+        what = (
+            f"{port}_{item_record.quoted(name)}.sql" if name else f"{item_record.quoted(item)}.sql"
+        )
         if item.startswith("binlogs@"):
             what = f"{item.partition('@')[2]}.bin-log.tar"
         return f"{day}_{options.hostname}_{options.prefix_folder}_{what}"
 
-    return dump.staged(found, top / options.prefix_folder, named, print)
+    return database_plugin.staged(found, top / options.prefix_folder, named, print)
 
 
 def test(options: Options) -> tuple[str | Finding, ...]:
@@ -196,7 +204,9 @@ def test(options: Options) -> tuple[str | Finding, ...]:
     return configured.test(servers(options), _Source.tested)
 
 
-def into(item: manifest.Item, again: dump.Again, server: dump.Server) -> dump.Steps:
+def into(
+    item: item_record.StoredItem, again: contracts.Again, server: contracts.Server
+) -> contracts.Steps:
     """Restore an item into a server. Raises BackupError."""
     host = instance.socket(server.host)
     client = _client(_CLIENTS[0])
@@ -206,9 +216,12 @@ def into(item: manifest.Item, again: dump.Again, server: dump.Server) -> dump.St
 
 
 def _steps(
-    item: manifest.Item, again: dump.Again, server: dump.Server, target: instance.Instance
-) -> dump.Steps:
-    steps: dump.Steps
+    item: item_record.StoredItem,
+    again: contracts.Again,
+    server: contracts.Server,
+    target: instance.Instance,
+) -> contracts.Steps:
+    steps: contracts.Steps
     if item.kind == dumps.USERS:
         steps = grants.users(target, again)
         return (yield from steps)
@@ -224,4 +237,4 @@ def _steps(
 
 def main(argv: Sequence[str]) -> int:
     """Run the command line; return the exit code."""
-    return module.run(Options, work, argv)
+    return executable.run(Options, work, argv)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 if __name__ == "__main__":  # started by its path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
-    from tools import launcher
+    from tools.base import launcher
 
     launcher.start(__file__)
 
@@ -21,14 +21,17 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
 from mysql_backup import file_access, instance, ports
-from tools import dump, manifest, module, os_works, process, stream
-from tools import servers as configured
-from tools.errors import ConfigError, SourceError, StoreError
-from tools.finding import Finding
-from tools.item import Ended, Item, Told
-from tools.options import Duration, Paths, Ports, option
-from tools.result import Result, Status
-from tools.servers import Configured
+from tools import os_works
+from tools.base import run_ids
+from tools.base.errors import ConfigError, SourceError, StoreError
+from tools.base.finding import Finding
+from tools.base.result import Result, Status
+from tools.flow import dump_stream, item_record, process, stream
+from tools.flow.item import Ended, Item, Told
+from tools.modules import contracts, database_plugin, executable
+from tools.modules import servers as configured
+from tools.modules.options import Duration, Paths, Ports, option
+from tools.modules.servers import Configured
 
 KIND = "mysql-physical"
 _DONE = "completed OK!"
@@ -100,7 +103,7 @@ class _Server:
 
 def servers(options: Options) -> Iterator[Configured[_Server]]:
     """Each server of the config, not asked yet. Raises ConfigError."""
-    client = dump.program(options.mysql_binary, "mysql", "mariadb")
+    client = dump_stream.program(options.mysql_binary, "mysql", "mariadb")
     program = _program(options.xtrabackup_binary)
     for number, port in enumerate(options.my_instances):
         connect = functools.partial(_connected, options, number, client, program)
@@ -153,7 +156,7 @@ class _Backup:
         identity = server.identity()
         base = self._base(identity)
         said: list[str] = []
-        with dump.scratch(server.work_folder) as folder:
+        with dump_stream.scratch(server.work_folder) as folder:
             login = folder / "login.cnf"
             login.touch(0o600)
             login.write_text(_as_client(server), encoding="utf-8")
@@ -162,7 +165,7 @@ class _Backup:
             words += [f"--extra-lsndir={folder / 'lsn'}", *server.source.where()]
             words += [f"--incremental-lsn={base['to_lsn']}"] if base else []
             chunks = process.output(words, notice=said.append, env=instance.environment())
-            head, whole = dump.beginning(chunks, len(_HEAD))
+            head, whole = dump_stream.beginning(chunks, len(_HEAD))
             if head and head != _HEAD:
                 raise SourceError(f"{server.program} writes no xbstream", "\n".join(said[-5:]))
             yield from whole
@@ -189,7 +192,7 @@ class _Backup:
         if first is None or any(other is None or other["run"] != first["run"] for other in stored):
             return None
         oldest = datetime.now(timezone.utc) - timedelta(seconds=self._full_every)
-        if first["identity"] != identity or manifest.time_of(first["full"]) <= oldest:
+        if first["identity"] != identity or run_ids.time_of(first["full"]) <= oldest:
             return None
         return first
 
@@ -224,10 +227,10 @@ def _checkpoints(folder: Path) -> dict[str, str]:
 def work(options: Options) -> Result:
     """Leave a backup of each server in PREFIX_FOLDER; staged runs make full ones."""
     section = os.environ.get("NC_BACKUP_SECTION", "XTRABACKUP")
-    found = items(options, Told(dump.run_id(), section))
-    prefix = f"{dump.run_id()}_{options.hostname}_{options.prefix_folder}"
+    found = items(options, Told(dump_stream.run_id(), section))
+    prefix = f"{dump_stream.run_id()}_{options.hostname}_{options.prefix_folder}"
     top = options.destination or options.work_folder
-    return dump.staged(
+    return database_plugin.staged(
         found, top / options.prefix_folder, lambda item: f"{prefix}_{item}.xbstream", print
     )
 
@@ -246,10 +249,10 @@ def _tested(server: _Server) -> tuple[str, ...]:
 
 
 def laid_out(
-    item: manifest.Item,
-    again: dump.Again,
+    item: item_record.StoredItem,
+    again: contracts.Again,
     place: Path,
-    stored: Callable[[], Iterator[dump.Following]],
+    stored: Callable[[], Iterator[contracts.Following]],
 ) -> Result:
     """Unpack a backup, and what it was added to, and prepare it. Raises BackupError."""
     chain = _chain(item, stored)
@@ -279,11 +282,11 @@ def laid_out(
 
 
 def _chain(
-    item: manifest.Item, stored: Callable[[], Iterator[dump.Following]]
-) -> Sequence[dump.Following]:
+    item: item_record.StoredItem, stored: Callable[[], Iterator[contracts.Following]]
+) -> Sequence[contracts.Following]:
     """The backups that this one was added to, the full one first. Raises StoreError."""
     runs = {found.run_id: found for found in stored() if found.item.name == item.name}
-    chain: list[dump.Following] = []
+    chain: list[contracts.Following] = []
     wanted = item.facts.get("base", "")
     while wanted:
         found = runs.get(wanted)
@@ -299,4 +302,4 @@ def _chain(
 
 def main(argv: Sequence[str]) -> int:
     """Run the command line; return the exit code."""
-    return module.run(Options, work, argv)
+    return executable.run(Options, work, argv)

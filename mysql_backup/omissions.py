@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from mysql_backup import instance
-from tools.errors import SourceError
+from tools.base.errors import SourceError
 
 # Engines whose rows the dump programs leave out (mysqldump.c, check_if_ignore_table).
 _REMOTE = ("FEDERATED", "SPIDER", "VP")  # rows of another server, which has its own backup

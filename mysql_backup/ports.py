@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tools import permissions
-from tools.errors import ConfigError
+from tools.base import permissions
+from tools.base.errors import ConfigError
 
 # Whom a server usually runs as: it reads all that the login may read, and more.
 _SERVER_USERS = ("mysql", "mariadb")

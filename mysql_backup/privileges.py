@@ -6,9 +6,10 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 
 from mysql_backup import instance
-from tools import dump, finding, process, stream
+from tools.base import finding
+from tools.base.finding import Finding
 from tools.date_str_utils import count
-from tools.finding import Finding
+from tools.flow import dump_stream, process, stream
 
 _VIEWS = 1000  # views that are tried at most
 _ERROR = re.compile(r"ERROR (?P<number>\d+) \(\w+\) at line (?P<line>\d+)(?: in file: '.*?')?: ")
@@ -111,7 +112,7 @@ def _views(
             "SELECT HEX(table_schema), HEX(table_name) FROM information_schema.tables "
             "WHERE table_type = 'VIEW' ORDER BY table_schema, table_name"
         )
-        if database in wanted and not dump.is_named(f"{database}.{name}", exclude_table)
+        if database in wanted and not dump_stream.is_named(f"{database}.{name}", exclude_table)
     ]
     by_line: dict[int, str] = {}
     script = ""

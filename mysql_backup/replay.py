@@ -11,8 +11,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from mysql_backup import binlog_file, binlog_reach, binlogs, gtid, instance, renamed
-from tools import dump, manifest, process, stream
-from tools.errors import ConfigError, StoreError
+from tools.base.errors import ConfigError, StoreError
+from tools.flow import dump_stream, item_record, process, stream
+from tools.modules import contracts
 
 _FORMS = ("%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M")
 _POSITION = re.compile(r"(?P<file>[^/:]+\.\d+):(?P<position>\d+)")
@@ -100,7 +101,7 @@ class Goal:
 class _Piece:
     """Logs of one run that are needed, in order."""
 
-    found: dump.Following
+    found: contracts.Following
     names: tuple[str, ...]
 
 
@@ -108,7 +109,7 @@ class Replay:
     """What follows a dump: chosen and checked first, played when the dump is loaded."""
 
     def __init__(
-        self, dumped: manifest.Item, until: str, following: Iterable[dump.Following]
+        self, dumped: item_record.StoredItem, until: str, following: Iterable[contracts.Following]
     ) -> None:
         """dumped: the database. Raises ConfigError, StoreError where the logs do not reach."""
         facts = dumped.facts
@@ -123,7 +124,7 @@ class Replay:
         self._goal.refuse_before(facts)
         self._pieces = list(self._chain(port, following))
 
-    def _chain(self, port: str, following: Iterable[dump.Following]) -> Iterator[_Piece]:
+    def _chain(self, port: str, following: Iterable[contracts.Following]) -> Iterator[_Piece]:
         """The logs from the dump to the goal, none of them missing."""
         base, needed = binlogs.parts(self._facts["binlog_file"])
         reach, own_run = self._facts["time"], ""
@@ -276,7 +277,7 @@ def _refuse_encrypted(names: Sequence[str], encrypted: Sequence[str], reach: str
 
 def _program(*, mariadb: bool) -> str:
     """The mysqlbinlog of the brand that wrote the logs. Raises ConfigError."""
-    found = dump.program(*(("mariadb-binlog",) if mariadb else ()), "mysqlbinlog")
+    found = dump_stream.program(*(("mariadb-binlog",) if mariadb else ()), "mysqlbinlog")
     if instance.is_mariadb(instance.version(found)) != mariadb:
         brand = "MariaDB" if mariadb else "MySQL"
         raise ConfigError(

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from mysql_backup import instance
-from tools.errors import SourceError
-from tools.item import Ended, Item
+from tools.base.errors import SourceError
+from tools.flow.item import Ended, Item
 
 _RENAMED = (8, 0, 22)  # of MySQL: the first that says "replica"
 _DENIED = "ERROR 1227"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mysql_backup import instance
-from tools import server_settings
+from tools.modules import server_settings
 
 _ON = {"ON": "1", "OFF": "0"}
 

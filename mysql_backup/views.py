@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from mysql_backup import definers, statements
-from tools.errors import StoreError
+from tools.base.errors import StoreError
 
 _VERSION = re.compile(rb"/\*M?!50001$")  # mysqldump puts all that belongs to a view in it
 _ERROR = re.compile(r"ERROR (?P<number>\d+) .*?at line (?P<line>\d+)")

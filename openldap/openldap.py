@@ -7,7 +7,7 @@ from pathlib import Path
 
 if __name__ == "__main__":  # started by its path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
-    from tools import launcher
+    from tools.base import launcher
 
     launcher.start(__file__)
 
@@ -16,11 +16,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from openldap import databases
-from tools import dump, finding, module, os_works, process, stream
-from tools.errors import BackupError, ConfigError, SourceError
-from tools.finding import Finding
-from tools.item import Ended, Item, Told
-from tools.options import Words, option
+from tools import os_works
+from tools.base import finding
+from tools.base.errors import BackupError, ConfigError, SourceError
+from tools.base.finding import Finding
+from tools.flow import dump_stream, process, stream
+from tools.flow.item import Ended, Item, Told
+from tools.modules import database_plugin, executable
+from tools.modules.options import Words, option
 
 KIND = "openldap"
 _CONFIG = "0"  # the number of cn=config (slapcat(8))
@@ -59,7 +62,7 @@ def _words(given: Options, number: str) -> list[str]:
             f"CONFIG_FOLDER: {given.config_folder}: no such directory",
             "Convert slapd.conf first: slaptest -f slapd.conf -F slapd.d",
         )
-    program = dump.program(given.slapcat, "slapcat")
+    program = dump_stream.program(given.slapcat, "slapcat")
     # -g: each database by itself; what is glued to it is an item of its own.
     return [program, "-F", str(given.config_folder), "-g", "-n", number, "-o", "ldif-wrap=no"]
 
@@ -170,7 +173,7 @@ def test(given: Options) -> tuple[str | Finding, ...]:
     return tuple(found)
 
 
-class OpenLDAPBackup(dump.Plugin):
+class OpenLDAPBackup(database_plugin.Plugin):
     """The plugin class: leaves the LDIF of each database in PREFIX_FOLDER."""
 
     declared = Options
@@ -183,4 +186,4 @@ class OpenLDAPBackup(dump.Plugin):
 
 def main(argv: Sequence[str]) -> int:
     """Run the command line; return the exit code."""
-    return module.describe(Options, argv)
+    return executable.describe(Options, argv)

@@ -7,9 +7,9 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 
 from postgres import cluster, load, properties
+from tools.base.errors import BackupError, ConfigError
+from tools.base.result import Result, Status
 from tools.date_str_utils import count
-from tools.errors import BackupError, ConfigError
-from tools.result import Result, Status
 
 
 def database(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 if __name__ == "__main__":  # started by its path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
-    from tools import launcher
+    from tools.base import launcher
 
     launcher.start(__file__)
 
@@ -19,15 +19,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from postgres import cluster, login
-from tools import dump, finding, manifest, module, os_works, process, stream, tar
-from tools import servers as configured
+from tools import os_works
+from tools.base import finding
+from tools.base.errors import StoreError
+from tools.base.finding import Finding
+from tools.base.result import Result, Status
 from tools.date_str_utils import count
-from tools.errors import StoreError
-from tools.finding import Finding
-from tools.item import Ended, Item, Told
-from tools.options import option
-from tools.result import Result, Status
-from tools.servers import Configured
+from tools.flow import dump_stream, item_record, process, stream, tar
+from tools.flow.item import Ended, Item, Told
+from tools.modules import contracts, database_plugin, executable
+from tools.modules import servers as configured
+from tools.modules.options import option
+from tools.modules.servers import Configured
 
 KIND = "postgres-base"
 _MANIFEST = b'"Manifest-Checksum"'
@@ -54,7 +57,8 @@ class Options(login.Login):
 def servers(given: Options, label: str) -> Iterator[Configured[_Base]]:
     """Each server of the config, not asked yet; label: of its backup. Raises ConfigError."""
     programs = cluster.Programs(
-        dump.program(given.psql, "psql"), dump.program(given.pg_basebackup, "pg_basebackup")
+        dump_stream.program(given.psql, "psql"),
+        dump_stream.program(given.pg_basebackup, "pg_basebackup"),
     )
     passfile, variables = cluster.passfile(given.passfile), login.variables(given)
     for port in given.port or (None,):
@@ -108,7 +112,7 @@ class _Base:
             [*words, *self._server.words()], notice=said.append, env=self._server.environment()
         )
         # the archive ends with the backup manifest (PostgreSQL 13 and later)
-        yield from dump.ended_by(tar.whole(chunks), _MANIFEST, f"port {self.name}")
+        yield from dump_stream.ended_by(tar.whole(chunks), _MANIFEST, f"port {self.name}")
         self._facts = {"server": self.version}
         for found in filter(None, map(_POINT.search, said)):
             self._facts[f"wal_{found[1]}"] = found[2]
@@ -125,7 +129,7 @@ def test(given: Options) -> tuple[str | Finding, ...]:
     return configured.test(servers(given, ""), _Base.tested)
 
 
-class PostgresBaseBackup(dump.Plugin):
+class PostgresBaseBackup(database_plugin.Plugin):
     """The plugin class: leaves a base backup of each server in PREFIX_FOLDER."""
 
     declared = Options
@@ -137,10 +141,10 @@ class PostgresBaseBackup(dump.Plugin):
 
 
 def laid_out(
-    item: manifest.Item,
-    again: dump.Again,
+    item: item_record.StoredItem,
+    again: contracts.Again,
     place: Path,
-    _stored: Callable[[], Iterator[dump.Following]],
+    _stored: Callable[[], Iterator[contracts.Following]],
 ) -> Result:
     """Unpack a base backup into a folder that a server can start on. Raises BackupError."""
     place.chmod(0o700)  # a server refuses a folder that others can read
@@ -161,4 +165,4 @@ def laid_out(
 
 def main(argv: Sequence[str]) -> int:
     """Run the command line; return the exit code."""
-    return module.describe(Options, argv)
+    return executable.describe(Options, argv)

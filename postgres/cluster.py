@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools import os_works, permissions, process, stream
-from tools.errors import BackupError, ConfigError, SourceError, StoreError
-from tools.stream import Chunks
+from tools import os_works
+from tools.base import permissions
+from tools.base.errors import BackupError, ConfigError, SourceError, StoreError
+from tools.flow import process, stream
+from tools.flow.stream import Chunks
 
 KIND = "postgres"
 ROLES = "postgres-roles"

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from postgres import cluster, omissions, settings
-from tools import dump, process, stream
+from tools.base.errors import BackupError, RetryError, SourceError
+from tools.base.finding import Finding
 from tools.date_str_utils import count
-from tools.errors import BackupError, RetryError, SourceError
-from tools.finding import Finding
-from tools.item import Ended, Item
-from tools.stream import Chunks
+from tools.flow import dump_stream, process, stream
+from tools.flow.item import Ended, Item
+from tools.flow.stream import Chunks
 
 KIND = "postgres"
 ROLES = "postgres-roles"
@@ -83,7 +83,7 @@ class Dumps:
         self.port = server.port or self._cluster.number("SHOW port")
 
     def _is_meant(self, database: cluster.Database) -> bool:
-        if dump.is_named(database.name, self._what.exclude_db):
+        if dump_stream.is_named(database.name, self._what.exclude_db):
             return False
         if database.name != "template1":
             return True
@@ -209,7 +209,7 @@ class _Roles:
             words.append("--no-role-passwords")
         words += [*self._cluster.words(), f"--dbname={cluster.conninfo(self._cluster.maintenance)}"]
         chunks = _run(self._cluster, words, "roles", self._warnings.take)
-        yield from dump.ended_by(chunks, _END, "roles and tablespaces")
+        yield from dump_stream.ended_by(chunks, _END, "roles and tablespaces")
         if settings_of_all:
             yield settings_of_all
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from postgres import cluster, paths, refused
-from tools import process, stream
-from tools.errors import BackupError, StoreError
+from tools.base.errors import BackupError, StoreError
+from tools.flow import process, stream
 
 _PROVIDERS = {"i": "ICU", "b": "BUILTIN"}  # pg_database.datlocprovider; "c" is the old way
 _NO_TABLESPACE = re.compile(r'(?:tablespace|"default_tablespace":) "(.*?)"')

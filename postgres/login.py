@@ -9,8 +9,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools.errors import ConfigError
-from tools.options import Ports, option
+from tools.base.errors import ConfigError
+from tools.modules.options import Ports, option
 
 _MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _SYSTEM = Path("system")  # the trusted certificates of the system (libpq 16 and later)

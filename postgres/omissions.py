@@ -9,9 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from postgres import cluster
-from tools import dump, finding
+from tools.base import finding
+from tools.base.finding import Finding
 from tools.date_str_utils import count
-from tools.finding import Finding
+from tools.flow import dump_stream
 
 CLOSED = "it takes no connections (datallowconn), so it is not in the backup"
 _INVALID = "it is invalid (its DROP DATABASE was interrupted), so it is not in the backup"
@@ -132,7 +133,7 @@ def of_server(server: cluster.Cluster, excluded: Sequence[str]) -> Omissions:
     warnings = [
         f"database {name}: {_INVALID if limit == '-2' else CLOSED}"
         for name, limit in ((cluster.text(name), limit) for name, limit in closed)
-        if not dump.is_named(name, excluded)
+        if not dump_stream.is_named(name, excluded)
     ]
     if not reads_passwords(server):
         warnings.append(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 if __name__ == "__main__":  # started by its path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
-    from tools import launcher
+    from tools.base import launcher
 
     launcher.start(__file__)
 
@@ -17,14 +17,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from postgres import back, cluster, dumps, login, roles
-from tools import dump, manifest, module, os_works
-from tools import servers as configured
-from tools.errors import ConfigError
-from tools.finding import Finding
-from tools.item import Item, Told
-from tools.options import Words, option
-from tools.result import Result
-from tools.servers import Configured
+from tools import os_works
+from tools.base.errors import ConfigError
+from tools.base.finding import Finding
+from tools.base.result import Result
+from tools.flow import dump_stream, item_record
+from tools.flow.item import Item, Told
+from tools.modules import contracts, database_plugin, executable
+from tools.modules import servers as configured
+from tools.modules.options import Words, option
+from tools.modules.servers import Configured
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Options(login.Login):
 def servers(given: Options) -> Iterator[Configured[dumps.Dumps]]:
     """Each server of the config, not asked yet. Raises ConfigError."""
     programs = cluster.Programs(
-        dump.program(given.psql, "psql"), dump.program(given.psqldump, "pg_dump")
+        dump_stream.program(given.psql, "psql"), dump_stream.program(given.psqldump, "pg_dump")
     )
     what = dumps.What(given.exclude_db, given.exclude_table, given.exclude_table_data)
     passfile, variables = cluster.passfile(given.passfile), login.variables(given)
@@ -70,7 +72,7 @@ def test(given: Options) -> tuple[str | Finding, ...]:
     return configured.test(servers(given), dumps.Dumps.tested)
 
 
-class PostgresBackup(dump.Plugin):
+class PostgresBackup(database_plugin.Plugin):
     """The plugin class: leaves a dump of each database in PREFIX_FOLDER."""
 
     declared = Options
@@ -81,7 +83,9 @@ class PostgresBackup(dump.Plugin):
         return items(given, told)
 
 
-def into(item: manifest.Item, again: dump.Again, server: dump.Server) -> dump.Steps:
+def into(
+    item: item_record.StoredItem, again: contracts.Again, server: contracts.Server
+) -> contracts.Steps:
     """Restore an item into a server. Raises BackupError."""
     yield from ()  # no item waits for another
     if server.until:
@@ -101,7 +105,7 @@ def into(item: manifest.Item, again: dump.Again, server: dump.Server) -> dump.St
     return loaded
 
 
-def _target(server: dump.Server) -> cluster.Cluster:
+def _target(server: contracts.Server) -> cluster.Cluster:
     """The server that is restored into, by the programs that the section of the dump names."""
     given = server.options if isinstance(server.options, Options) else Options()
     programs = cluster.Programs(
@@ -115,9 +119,11 @@ def _target(server: dump.Server) -> cluster.Cluster:
 def _program(wanted: str, usual: str) -> str:
     """A program that the config names; where it names none, the first on the path."""
     name = Path(usual).name
-    return dump.program(name, usual) if wanted == usual else dump.program(wanted, name)
+    return (
+        dump_stream.program(name, usual) if wanted == usual else dump_stream.program(wanted, name)
+    )
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command line; return the exit code."""
-    return module.describe(Options, argv)
+    return executable.describe(Options, argv)

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from postgres import cluster
-from tools import process
-from tools.errors import BackupError, StoreError
+from tools.base.errors import BackupError, StoreError
+from tools.flow import process
 
 # Headers of what a dump says of the database itself, and the name in such a statement.
 _OF_DATABASE = re.compile(

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from tools.errors import StoreError
+from tools.base.errors import StoreError
 
 UNSUPPORTED = "unsupported version"  # of the archive: this pg_restore is too old for it
 _ERROR = "pg_restore: error: "

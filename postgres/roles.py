@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 
 from postgres import cluster, properties
-from tools import stream
-from tools.errors import StoreError
-from tools.result import Result, Status
+from tools.base.errors import StoreError
+from tools.base.result import Result, Status
+from tools.flow import stream
 
 # What a server says of a tablespace whose folder is not there, or not its own.
 _NO_FOLDER = re.compile(r'ERROR:\s+(?:directory "|could not .* directory "|tablespace ")')

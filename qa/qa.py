@@ -8,7 +8,7 @@ from pathlib import Path
 
 if __name__ == "__main__":  # started by its path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
-    from tools import launcher
+    from tools.base import launcher
 
     launcher.start(__file__)
 
@@ -24,8 +24,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tools import filesystem_handling, module, options, os_works
-from tools.options import option
+from tools import filesystem_handling, os_works
+from tools.modules import executable, options
+from tools.modules.options import option
 
 _OLD = 86400  # seconds after which an unfinished file is a leftover; `find -mtime +0`
 
@@ -203,4 +204,4 @@ class QA:
 
 def main(argv: Sequence[str]) -> int:
     """Run the command line; return the exit code."""
-    return module.describe(Options, argv)
+    return executable.describe(Options, argv)

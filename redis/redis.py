@@ -8,7 +8,7 @@ from pathlib import Path
 
 if __name__ == "__main__":  # started by its path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
-    from tools import launcher
+    from tools.base import launcher
 
     launcher.start(__file__)
 
@@ -19,14 +19,16 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tools import dump, module, os_works, process, stream
-from tools import servers as configured
-from tools.errors import ConfigError, SourceError
-from tools.finding import Finding
-from tools.item import Ended, Item, Told
-from tools.options import Ports, option
-from tools.secret import Secret
-from tools.servers import Configured
+from tools import os_works
+from tools.base.errors import ConfigError, SourceError
+from tools.base.finding import Finding
+from tools.base.secret import Secret
+from tools.flow import dump_stream, process, stream
+from tools.flow.item import Ended, Item, Told
+from tools.modules import database_plugin, executable
+from tools.modules import servers as configured
+from tools.modules.options import Ports, option
+from tools.modules.servers import Configured
 
 KIND = "redis"
 _HEAD = re.compile(rb"REDIS\d{4}")  # RDB: five letters and a version
@@ -128,7 +130,7 @@ class _Server:
     def __init__(self, given: Options, port: int) -> None:
         self._given = given
         self.port = port
-        self._program = dump.program(given.redis_cli, "redis-cli")
+        self._program = dump_stream.program(given.redis_cli, "redis-cli")
         self._facts: dict[str, str] = {}
 
     def asked(self, *words: str) -> str:
@@ -156,7 +158,7 @@ class _Server:
         It goes by a file: with `--rdb -` redis-cli writes a mark of 40 bytes after its end.
         """
         version = self.version()
-        with dump.scratch(self._given.work_folder) as folder:
+        with dump_stream.scratch(self._given.work_folder) as folder:
             file = folder / "dump.rdb"
             self.asked("--rdb", str(file))
             _checked(file, self.port)
@@ -192,7 +194,7 @@ def test(given: Options) -> tuple[str | Finding, ...]:
     return configured.test(servers, lambda one: (f"port {one.port}: Redis {one.version()}",))
 
 
-class RedisBackup(dump.Plugin):
+class RedisBackup(database_plugin.Plugin):
     """The plugin class: leaves a snapshot of each server in PREFIX_FOLDER."""
 
     declared = Options
@@ -205,4 +207,4 @@ class RedisBackup(dump.Plugin):
 
 def main(argv: Sequence[str]) -> int:
     """Run the command line; return the exit code."""
-    return module.describe(Options, argv)
+    return executable.describe(Options, argv)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from restore import members
-from tools import project
-from tools.errors import ConfigError
+from tools.base import project
+from tools.base.errors import ConfigError
 
 CONF = Path("/etc/nc-backup-py/conf.json")
 KEY = Path("/etc/nc-backup-py/key_file")  # the usual key file

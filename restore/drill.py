@@ -8,7 +8,7 @@ from pathlib import Path
 
 if __name__ == "__main__":  # started by its path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
-    from tools import launcher
+    from tools.base import launcher
 
     launcher.start(__file__)
 
@@ -24,21 +24,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from restore import server, target, throwaway
-from tools import (
-    dump,
-    filesystem_handling,
-    house,
-    manifest,
-    module,
-    os_works,
-    process,
-    removal,
-)
+from tools import filesystem_handling, os_works
+from tools.base import removal, run_ids
+from tools.base.errors import BackupError, ConfigError
+from tools.base.result import Result, Status
+from tools.catalog import manifest
+from tools.catalog.manifest import Manifest
 from tools.date_str_utils import count, human_time
-from tools.errors import BackupError, ConfigError
-from tools.manifest import Item, Manifest
-from tools.options import Duration, Lists, Words, option
-from tools.result import Result, Status
+from tools.flow import dump_stream, process
+from tools.flow.item_record import StoredItem as Item
+from tools.modules import executable, registry
+from tools.modules.options import Duration, Lists, Words, option
 
 _RESTORE = Path(__file__).with_name("restore.py")
 _ROOTS = Path("/var/tmp")  # noqa: S108  (private folders are made in it)
@@ -144,9 +140,9 @@ def work(options: Options) -> Result:
     shown = _asked(options, config, "--show", options.run)
     drill = _Drill(options, config, manifest.read(shown, f"run {options.run}"))
     items = _chosen(drill.run.items, options)
-    with dump.scratch(options.work_folder) as folder:
+    with dump_stream.scratch(options.work_folder) as folder:
         for item in items:
-            if not item.kind.startswith(_SERVERS) or house.lays_out(item.kind):
+            if not item.kind.startswith(_SERVERS) or registry.lays_out(item.kind):
                 _tried(drill, item, folder)
         for kind, some in _by_server(items):
             _served(drill, kind, some, folder)
@@ -159,12 +155,12 @@ def work(options: Options) -> Result:
     told += f", {count(drill.asserted, 'assertion')}"
     if drill.warnings:
         told += f", {count(len(drill.warnings), 'warning')}"
-    facts = {"time": time.time(), "text": f"{told}, {manifest.now()}", "wanted": wanted}
+    facts = {"time": time.time(), "text": f"{told}, {run_ids.now()}", "wanted": wanted}
     with filesystem_handling.staged(memory) as temporary:
         temporary.write_text(json.dumps(facts), encoding="utf-8")
         temporary.replace(memory)
     seconds = human_time(time.monotonic() - began)
-    text = f"proven restorable at {manifest.now()}: {told}, in {seconds}"
+    text = f"proven restorable at {run_ids.now()}: {told}, in {seconds}"
     status = Status.INCOMPLETE if drill.warnings else Status.OK
     warnings = tuple(drill.warnings)
     return Result(status, text, items=drill.restored, bytes=drill.size, warnings=warnings)
@@ -250,7 +246,7 @@ def _by_server(items: Sequence[Item]) -> Iterator[tuple[str, list[Item]]]:
     groups: dict[tuple[str, str], list[Item]] = {}
     for item in items:
         kind = next((kind for kind in _SERVERS if item.kind.startswith(kind)), "")
-        if kind and not house.lays_out(item.kind):
+        if kind and not registry.lays_out(item.kind):
             groups.setdefault((kind, server.source(item)), []).append(item)
     for (kind, _source), some in groups.items():
         yield kind, some
@@ -291,4 +287,4 @@ def test(options: Options) -> tuple[str, ...]:
 
 def main(argv: Sequence[str]) -> int:
     """Run the command line; return the exit code."""
-    return module.run(Options, work, argv)
+    return executable.run(Options, work, argv)

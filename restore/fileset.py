@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tools import os_works, process, removal, stream
-from tools.errors import ConfigError, SourceError, StoreError
-from tools.stream import Chunks
+from tools import os_works
+from tools.base import removal
+from tools.base.errors import ConfigError, SourceError, StoreError
+from tools.flow import process, stream
+from tools.flow.stream import Chunks
 
 if TYPE_CHECKING:
     from restore import attributes, members, tarformat, tarmessages

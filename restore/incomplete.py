@@ -8,10 +8,11 @@ import os
 from collections.abc import Callable, Sequence
 
 from restore import members
+from tools.base.result import Result, Status, worst
+from tools.base.run_result import Step
+from tools.catalog.manifest import Manifest
 from tools.date_str_utils import count
-from tools.manifest import Item, Manifest
-from tools.outcome import Step
-from tools.result import Result, Status, worst
+from tools.flow.item_record import StoredItem as Item
 
 _FIRST = 5  # lines of an item that are shown
 

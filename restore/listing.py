@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 from restore import origin, runs, selection
-from tools import terminal
-from tools.manifest import Manifest
+from tools.catalog.manifest import Manifest
+from tools.reporting import terminal
 
 _HEADER = ("run", "host", "age", "result", "items", "size", "base")
 

@@ -7,8 +7,8 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 
 from restore import names, tarformat
-from tools.errors import BackupError, ConfigError
-from tools.stream import Chunks
+from tools.base.errors import BackupError, ConfigError
+from tools.flow.stream import Chunks
 
 _SET_ID = 0o6000
 _COMPONENT = 255  # bytes of one name (NAME_MAX of Linux)

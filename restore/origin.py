@@ -10,26 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from restore import selection
-from tools import (
-    config,
-    house,
-    identity,
-    loader,
-    manifest,
-    own,
-    permissions,
-    project,
-    section,
-    streamed,
-)
-from tools.config import Config, Section
-from tools.declarations import General
-from tools.errors import BackupError, ConfigError
-from tools.manifest import Item
-from tools.outcome import Outcome
-from tools.section import Context
-from tools.store import Store
-from tools.stream import Chunks
+from tools.base import permissions, project
+from tools.base.errors import BackupError, ConfigError
+from tools.base.run_result import Outcome
+from tools.catalog import identity, manifest
+from tools.config import loading, model
+from tools.config.declarations import General
+from tools.config.model import Config, Section
+from tools.engine import section_runner, streamed, user_modules
+from tools.engine.section_runner import Context
+from tools.flow.item_record import StoredItem as Item
+from tools.flow.store import Store
+from tools.flow.stream import Chunks
+from tools.modules import loader, registry
 
 _STORAGE = "storage/storage.py"
 _ENCRYPTION = "encryption/encryption.py"
@@ -81,27 +74,27 @@ class Origin:
 
     def undo(self, stage: str) -> Callable[[Chunks], Iterator[bytes]]:
         """The inverse of a stage, by its name in the manifest. Raises ConfigError, StageError."""
-        module = house.undoes(stage)
+        module = registry.undoes(stage)
         if module:
-            given = section.filled(_of(self.config, module) or _built_in(module), self.config)
+            given = model.filled(_of(self.config, module) or _built_in(module), self.config)
             return loader.stage(module).backward(stage, given)
-        name = stage.removeprefix(own.STAGE)
+        name = stage.removeprefix(user_modules.STAGE)
         found = [entry for entry in self.config.sections if entry.name == name]
-        if not stage.startswith(own.STAGE) or not found:
+        if not stage.startswith(user_modules.STAGE) or not found:
             raise ConfigError(
                 f"the stage {stage!r} is not known here",
                 f"It is a filter of the section {name}: name the config that has it (-c).",
             )
-        return lambda chunks: own.undone(
+        return lambda chunks: user_modules.undone(
             found[0], context(self.config, found[0], self.scratch), chunks
         )
 
     def options(self, item: Item) -> object:
         """The Options of the section that made an item; None where the config has no such."""
-        module = house.restores(item.kind)
+        module = registry.restores(item.kind)
         for entry in self.config.sections:
-            if entry.name == item.section and house.named(entry.file) == module:
-                return section.filled(entry, self.config)
+            if entry.name == item.section and registry.named(entry.file) == module:
+                return model.filled(entry, self.config)
         return None
 
     def report(self, outcome: Outcome) -> str:
@@ -109,12 +102,12 @@ class Origin:
         address = self.config.general.message_config_command
         if not address:
             return "none"
-        from tools import report, terminal
+        from tools.reporting import brt, terminal
 
         text = "\n".join(terminal.table_lines(outcome))
-        fields = {**report.form(outcome, text), "bckmethod": METHOD}
+        fields = {**brt.form(outcome, text), "bckmethod": METHOD}
         wait = self.config.general.message_config_wait
-        return report.Reporter(address, None, wait).deliver(fields)
+        return brt.Reporter(address, None, wait).deliver(fields)
 
 
 def context(loaded: Config, entry: Section, scratch: Path) -> Context:
@@ -133,11 +126,11 @@ def of(given: argparse.Namespace, scratch: Path) -> Origin:
     if given.insecure_permissions:
         permissions.accept()
     loaded = (
-        config.load(given.config, insecure=given.insecure_permissions)
+        loading.load(given.config, insecure=given.insecure_permissions)
         if given.config
         else Config(Path.cwd() / "arguments", General(given.hostname or "unknown"), {}, ())
     )
-    section.learn_secrets(loaded)
+    section_runner.learn_secrets(loaded)
     if given.key_file or given.passphrase:
         loaded = _with_key(loaded, given)
     host = given.hostname or (loaded.general.hostname if given.config else "")
@@ -146,16 +139,16 @@ def of(given: argparse.Namespace, scratch: Path) -> Origin:
 
 def _of(loaded: Config, module: str) -> Section | None:
     """The section of a config that runs a built-in module."""
-    return next((entry for entry in loaded.sections if house.named(entry.file) == module), None)
+    return next((entry for entry in loaded.sections if registry.named(entry.file) == module), None)
 
 
 def _built_in(module: str, **parameters: Any) -> Section:  # noqa: ANN401  (values of options)
     """A section for a built-in module that no config has."""
     file = project.ROOT / module
-    kind = house.kind(file)
+    kind = registry.kind(file)
     return Section(
         Path(module).stem.upper(), "arguments", "execute", file, "python",
-        parameters=parameters, kind=kind, declaration=house.declaration(file),
+        parameters=parameters, kind=kind, declaration=registry.declaration(file),
     )  # fmt: skip
 
 

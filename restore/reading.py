@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from tools import stream
-from tools.errors import DamagedError, StageError, StoreError, TruncatedError
-from tools.manifest import Item, Manifest, Part
-from tools.store import Store
-from tools.stream import Chunks
+from tools.base.errors import DamagedError, StageError, StoreError, TruncatedError
+from tools.catalog.manifest import Manifest
+from tools.flow import stream
+from tools.flow.item_record import Part
+from tools.flow.item_record import StoredItem as Item
+from tools.flow.store import Store
+from tools.flow.stream import Chunks
 
 Undo = Callable[[str], Callable[[Chunks], Iterator[bytes]]]  # by a stage's name: its inverse
 _AGAIN = "Use another store that holds the run, or another run."

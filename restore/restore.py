@@ -8,7 +8,7 @@ from pathlib import Path
 
 if __name__ == "__main__":  # started by its path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
-    from tools import launcher
+    from tools.base import launcher
 
     launcher.start(__file__)
 
@@ -34,12 +34,17 @@ from restore import (
     target,
     verifying,
 )
-from tools import house, loader, manifest, os_works, stream, terminal
-from tools.dump import Following
-from tools.errors import BackupError, Cancelled, ConfigError
-from tools.manifest import Item, Manifest
-from tools.outcome import Outcome, Step, Watcher
-from tools.result import Result, Status, of_error, worst
+from tools import os_works
+from tools.base import run_ids
+from tools.base.errors import BackupError, Cancelled, ConfigError
+from tools.base.result import Result, Status, of_error, worst
+from tools.base.run_result import Outcome, Step, Watcher
+from tools.catalog.manifest import Manifest
+from tools.flow import stream
+from tools.flow.item_record import StoredItem as Item
+from tools.modules import loader, registry
+from tools.modules.contracts import Following
+from tools.reporting import terminal
 
 
 def main(argv: Sequence[str]) -> int:
@@ -153,7 +158,7 @@ class _Session:
         for made in (run.manifest for run in chosen.runs()):
             if not made.good:
                 terminal.say(f"warning: run {made.run_id} is not good ({made.status})", error=True)
-            if manifest.in_future(made.run_id):
+            if run_ids.in_future(made.run_id):
                 terminal.say(f"warning: run {made.run_id} {runs.IN_FUTURE}", error=True)
 
     @staticmethod
@@ -174,7 +179,7 @@ class _Session:
             named = self.given.config or self.given.key_file or self.given.passphrase
             if not named and stage in ("age", "openssl"):
                 terminal.say(f"note: --key-file is not given: {arguments.KEY} is used", error=True)
-            if house.undoes(stage):
+            if registry.undoes(stage):
                 self.origin.undo(stage)
 
     def _missing(self, chosen: selection.Selection) -> list[Step]:
@@ -278,7 +283,7 @@ class _Session:
         with target.staging(given.destination, overwrite=given.overwrite) as staging:
             place = staging.place / target.place_of(item)
             place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if maker := house.lays_out(item.kind):
+            if maker := registry.lays_out(item.kind):
                 place.mkdir(mode=0o700)
                 stored = functools.partial(self._stored, item.section, "")
                 with server.told(item):
@@ -301,7 +306,7 @@ class _Session:
         for found in runs.found(self.origin.store, self.origin.host()):
             if found.manifest is None or found.run_id < first:
                 continue
-            if manifest.in_future(found.run_id) and found.run_id != first:
+            if run_ids.in_future(found.run_id) and found.run_id != first:
                 continue
             later = reading.Run(self.origin.store, found.manifest)
             for item in found.manifest.items:

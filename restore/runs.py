@@ -7,11 +7,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
-from tools import manifest, records
+from tools.base import run_ids
+from tools.base.errors import BackupError, ConfigError
+from tools.catalog import manifest, markers
+from tools.catalog.manifest import Manifest
 from tools.date_str_utils import RUN_ID, human_size, human_time
-from tools.errors import BackupError, ConfigError
-from tools.manifest import Manifest
-from tools.store import Store
+from tools.flow import item_record
+from tools.flow.store import Store
 
 _DATES = (  # what is accepted, and how much later its end is
     (RUN_ID, timedelta()),
@@ -46,13 +48,13 @@ class Found:
             "host": self.host,
             "age": round(self.age()),
             "result": self.result,
-            "future": manifest.in_future(self.run_id),
+            "future": run_ids.in_future(self.run_id),
             **(_facts(made) if made is not None else dict.fromkeys(_FACTS)),
         }
 
     def warning(self) -> str:
         """Return what is to be said of the run beside its row; "" for nothing."""
-        if not manifest.in_future(self.run_id):
+        if not run_ids.in_future(self.run_id):
             return ""
         return f"run {self.run_id} of {self.host} {IN_FUTURE}"
 
@@ -66,7 +68,7 @@ class Found:
 
     def age(self) -> float:
         """Seconds since it began."""
-        return (datetime.now(timezone.utc) - manifest.time_of(self.run_id)).total_seconds()
+        return (datetime.now(timezone.utc) - run_ids.time_of(self.run_id)).total_seconds()
 
     @property
     def result(self) -> str:
@@ -116,8 +118,8 @@ def found(store: Store, host: str) -> Iterator[Found]:
         if not run_id:
             continue
         try:
-            manifest.time_of(run_id)
-            yield Found(host, run_id, records.read(store, host, run_id))
+            run_ids.time_of(run_id)
+            yield Found(host, run_id, markers.read(store, host, run_id))
         except ValueError:
             continue  # eight digits and six, but no time
         except (BackupError, OSError) as error:
@@ -138,8 +140,8 @@ def until(text: str) -> datetime:
 
 
 def items(
-    everything: Sequence[manifest.Item], section: str, names: Sequence[str], what: str
-) -> Sequence[manifest.Item]:
+    everything: Sequence[item_record.StoredItem], section: str, names: Sequence[str], what: str
+) -> Sequence[item_record.StoredItem]:
     """The items that are meant, a database also by its name alone (`shop` for `3306/shop`).
 
     everything: what there is to choose from; `what` names it in errors.
@@ -147,7 +149,7 @@ def items(
     or the section, means nothing.
     """
     of_section = [entry for entry in everything if section in ("", entry.section)]
-    found: dict[str, manifest.Item] = {}
+    found: dict[str, item_record.StoredItem] = {}
     for name in names or ("",):
         wanted = [entry for entry in of_section if name in ("", entry.name, entry.called)]
         wanted = wanted or [entry for entry in of_section if name == entry.name.partition("/")[2]]

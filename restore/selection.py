@@ -12,11 +12,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from restore import reading, runs
-from tools import house, identity, manifest, records, staged
+from tools.base import run_ids
+from tools.base.errors import ConfigError
+from tools.catalog import identity, manifest, markers
+from tools.catalog.manifest import Manifest
 from tools.date_str_utils import count
-from tools.errors import ConfigError
-from tools.manifest import Item, Manifest
-from tools.store import Store
+from tools.engine import staged
+from tools.flow.item_record import StoredItem as Item
+from tools.flow.store import Store
+from tools.modules import registry
 
 _LATEST = "latest"
 _SEVERAL = 2  # runs: from here on it is said which section comes from which
@@ -55,7 +59,7 @@ class Selection:
     _runs: Mapping[str, reading.Run] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        ordered = sorted(self.pairs, key=lambda pair: not house.comes_first(pair[1].kind))
+        ordered = sorted(self.pairs, key=lambda pair: not registry.comes_first(pair[1].kind))
         object.__setattr__(self, "pairs", tuple(ordered))
         by_item = {item.called: run for run, item in self.pairs}
         object.__setattr__(self, "_runs", by_item)
@@ -122,15 +126,15 @@ def of_run(run: reading.Run) -> Selection:
 def _named(store: Store, host: str, run_id: str) -> Manifest:
     names = {entry.name for entry in store.entries(host)}
     if f"{host}/{manifest.name_of(run_id)}" in names:
-        return records.read(store, host, run_id)
+        return markers.read(store, host, run_id)
     raise ConfigError(f"there is no run {run_id} of {host} in {store}", "--list shows them.")
 
 
 def _counts(run: runs.Found, until: datetime | None) -> bool:
     """Whether a run can be meant by "latest" or a date."""
-    if run.manifest is None or not run.manifest.good or manifest.in_future(run.run_id):
+    if run.manifest is None or not run.manifest.good or run_ids.in_future(run.run_id):
         return False
-    return until is None or manifest.time_of(run.run_id) <= until
+    return until is None or run_ids.time_of(run.run_id) <= until
 
 
 def _per_section(store: Store, wanted: Wanted, good: Sequence[Manifest]) -> Selection:

@@ -7,10 +7,11 @@ import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 
-from tools import house, loader
-from tools.dump import Again, Following, Server, Steps
-from tools.errors import ConfigError
-from tools.manifest import Item, ManifestError
+from tools.base.errors import ConfigError
+from tools.catalog.manifest import ManifestError
+from tools.flow.item_record import StoredItem as Item
+from tools.modules import loader, registry
+from tools.modules.contracts import Again, Following, Server, Steps
 
 REST = "rest of"  # begins the name of an item's later steps
 
@@ -40,7 +41,7 @@ def chosen(items: Sequence[Item], given: argparse.Namespace) -> list[Item]:
 
     Raises ConfigError where none does, or where they came from several servers.
     """
-    found = [item for item in items if house.restores(item.kind)]
+    found = [item for item in items if registry.restores(item.kind)]
     if given.to_database:
         found = [item for item in found if not is_shared(item)]
         if len(found) != 1:
@@ -82,7 +83,7 @@ def into(
     options: those of its section, where the config has it.
     """
     with told(item):
-        module = loader.restorer(house.restores(item.kind))
+        module = loader.restorer(registry.restores(item.kind))
         server = dataclasses.replace(_server(given, following), options=options)
         return (yield from module.into(item, again, server))
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from restore import sparse
-from tools.errors import BackupError
-from tools.stream import Chunks
+from tools.base.errors import BackupError
+from tools.flow.stream import Chunks
 
 BLOCK = 512
 ZEROS = bytes(BLOCK)

@@ -11,10 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from restore import merging
-from tools import filesystem_handling, house, manifest, removal, stream, terminal
+from tools import filesystem_handling
+from tools.base import removal
+from tools.base.errors import ConfigError
 from tools.date_str_utils import human_size
-from tools.errors import ConfigError
-from tools.manifest import Item
+from tools.flow import item_record, stream
+from tools.flow.item_record import StoredItem as Item
+from tools.modules import registry
+from tools.reporting import terminal
 
 _SCRATCH = "nc-restore-"
 _STAGING = ".nc-restore-"  # begins the name of the folder in which a restore is made
@@ -50,10 +54,10 @@ def tight(folder: Path, size: int) -> str:
 def place_of(item: Item) -> Path:
     """Where an item goes below the destination: SECTION, and the item's name where it has one."""
     words = PurePosixPath(item.section, *filter(None, item.name.split("/"))).parts
-    words = words or (manifest.quoted(item.section) or "-",)  # no section has such a name
-    if item.kind != "fileset" and not house.lays_out(item.kind):
+    words = words or (item_record.quoted(item.section) or "-",)  # no section has such a name
+    if item.kind != "fileset" and not registry.lays_out(item.kind):
         words = (*words[:-1], words[-1] + item.ending)
-    return Path(*(manifest.quoted(word) if word in (".", "..", "/") else word for word in words))
+    return Path(*(item_record.quoted(word) if word in (".", "..", "/") else word for word in words))
 
 
 @contextlib.contextmanager

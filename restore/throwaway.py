@@ -11,8 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools import os_works, process, server_settings, stream
-from tools.errors import BackupError, ConfigError
+from tools import os_works
+from tools.base.errors import BackupError, ConfigError
+from tools.flow import process, stream
+from tools.modules import server_settings
 
 _PATIENCE = 120.0  # seconds that a server may need to start
 _PLACES = ("/usr/sbin", "/usr/local/sbin", "/usr/local/pgsql/bin", "/usr/local/bin", "/opt/bin")

@@ -8,11 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from restore import fileset, members, reading, selection, server, target
-from tools import house, stream, terminal
+from tools.base.errors import ConfigError
+from tools.base.result import Result, Status
+from tools.catalog.manifest import ManifestError
 from tools.date_str_utils import count
-from tools.errors import ConfigError
-from tools.manifest import Item, ManifestError
-from tools.result import Result, Status
+from tools.flow import stream
+from tools.flow.item_record import StoredItem as Item
+from tools.modules import registry
+from tools.reporting import terminal
 
 _COMPONENT = 255  # bytes of one name (NAME_MAX of Linux)
 
@@ -25,7 +28,7 @@ def refuse_unusable(item: Item) -> None:
             f"{item.called[:100]}: no file can have its name",
             "It was altered: use another copy of the run.",
         )
-    if item.kind not in house.KINDS:
+    if item.kind not in registry.KINDS:
         raise ManifestError(
             f"{item.called}: its manifest says that it is of the unknown kind {item.kind!r}",
             "It was altered, or a later version made it: use another copy, or that version.",

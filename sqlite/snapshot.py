@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tools import date_str_utils
-from tools.errors import SourceError
+from tools.base.errors import SourceError
 
 HEADER = b"SQLite format 3\0"
 _FLOCK = struct.Struct("hhqqi0q")  # struct flock of fcntl(2)

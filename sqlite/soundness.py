@@ -9,7 +9,7 @@ import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools.errors import SourceError
+from tools.base.errors import SourceError
 
 _LISTED = 100  # complaints that are asked for
 _SHOWN = 3  # complaints that a message holds

@@ -8,7 +8,7 @@ from pathlib import Path
 
 if __name__ == "__main__":  # started by its path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
-    from tools import launcher
+    from tools.base import launcher
 
     launcher.start(__file__)
 
@@ -19,11 +19,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sqlite import snapshot, soundness
-from tools import dump, finding, module, os_works, stream
-from tools.errors import ConfigError, SourceError
-from tools.finding import Finding
-from tools.item import Ended, Item, Told
-from tools.options import Duration, Words, option
+from tools import os_works
+from tools.base import finding
+from tools.base.errors import ConfigError, SourceError
+from tools.base.finding import Finding
+from tools.flow import dump_stream, stream
+from tools.flow.item import Ended, Item, Told
+from tools.modules import database_plugin, executable
+from tools.modules.options import Duration, Words, option
 
 KIND = "sqlite"
 _BESIDE = ("-wal", "-shm", "-journal")  # files that belong to a database
@@ -100,7 +103,7 @@ class _Database:
 
     def read(self) -> Iterator[bytes]:
         """Give a copy of one moment, checked by SQLite before its first byte goes on."""
-        with dump.scratch(self._options.work_folder) as folder:
+        with dump_stream.scratch(self._options.work_folder) as folder:
             copy = folder / "copy"
             try:
                 locked = _copied(self._path, copy, self._options.lock_timeout)
@@ -174,7 +177,7 @@ def _tested(path: Path) -> Finding:
         return level(str(error), error.hint)
 
 
-class SQLiteBackup(dump.Plugin):
+class SQLiteBackup(database_plugin.Plugin):
     """The plugin class: leaves a copy of each database in PREFIX_FOLDER."""
 
     declared = Options
@@ -187,4 +190,4 @@ class SQLiteBackup(dump.Plugin):
 
 def main(argv: Sequence[str]) -> int:
     """Run the command line; return the exit code."""
-    return module.describe(Options, argv)
+    return executable.describe(Options, argv)

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tools import filesystem_handling, store, stream
-from tools.errors import StoreError, TakenError
+from tools import filesystem_handling
+from tools.base.errors import StoreError, TakenError
+from tools.flow import store, stream
 
 _BLOCK = 4 << 20  # bytes that are written and read back together
 

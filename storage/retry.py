@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import Callable, Iterable
 
-from tools import store
+from tools.flow import store
 
 TRIES = 5
 _GROWTH = 3.0  # each wait is about so many times the last one

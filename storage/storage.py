@@ -8,7 +8,7 @@ from pathlib import Path
 
 if __name__ == "__main__":  # started by its path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
-    from tools import launcher
+    from tools.base import launcher
 
     launcher.start(__file__)
 
@@ -20,10 +20,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from storage import local, retry
-from tools import date_str_utils, filesystem_handling, module, os_works, store, stream
-from tools.errors import BackupError, ConfigError, StoreError
-from tools.options import Duration, Paths, option
-from tools.result import Made, Result, Status
+from tools import date_str_utils, filesystem_handling, os_works
+from tools.base.errors import BackupError, ConfigError, StoreError
+from tools.base.result import Made, Result, Status
+from tools.flow import store, stream
+from tools.modules import executable
+from tools.modules.options import Duration, Paths, option
 
 # Documented, and refused by name until it is built: nothing may pretend to it.
 _NOT_BUILT = (
@@ -249,4 +251,4 @@ def _unwritable(folder: Path, place: Path) -> str:
 
 def main(argv: Sequence[str]) -> int:
     """Run the command line; return the exit code."""
-    return module.run(Options, work, argv)
+    return executable.run(Options, work, argv)

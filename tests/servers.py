@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tools import project
+from tools.base import project
 
 PROGRAMS = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
 _PATIENCE = 60.0  # seconds until a server must answer

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tools import project
+from tools.base import project
 
 BUILT_IN = (
     *("filesbackup", "compression", "encryption", "storage", "tools", "qa", "restore"),

@@ -15,7 +15,7 @@ import pytest
 
 from tests.brt import ReportServer
 from tests.system import System, execute, wait_for
-from tools import state
+from tools.engine import state
 
 SHELL_SIGNS = "a b  c'd\"e$(id)`id`;|&<>*?[x]{y}~!#%^\\n\\ -x --Y =\t$HOME é"
 

@@ -20,12 +20,13 @@ from typing import Any
 import pytest
 
 from tests.system import System, execute
-from tools import house, loader, options, project
+from tools.base import project
+from tools.modules import loader, options, registry
 
 CHOICES = sorted(
     (name, key, member.value)
-    for name in house.MODULES
-    for key, declared in options.kinds(house.declaration(project.ROOT / name)).items()
+    for name in registry.MODULES
+    for key, declared in options.kinds(registry.declaration(project.ROOT / name)).items()
     for kind in (typing.get_args(declared) or (declared,))
     if isinstance(kind, type) and issubclass(kind, Enum)
     for member in kind
@@ -190,7 +191,7 @@ def test_no_file_is_two_modules_after_a_run_of_every_built_in_module(
     assert any(file.endswith("/filesbackup/filesbackup.py") for file in found["files"])
 
 
-@pytest.mark.parametrize("name", sorted(house.MODULES))
+@pytest.mark.parametrize("name", sorted(registry.MODULES))
 def test_one_module_object_however_the_path_is_spelled(name: str, tmp_path: Path) -> None:
     """Issue 11 A2: by a relative, an absolute and a linked path."""
     link = tmp_path / "link"

@@ -1,4 +1,4 @@
-"""The built-in modules keep the contracts of tools/contracts.py: mypy judges these assignments."""
+"""The built-in modules keep their contracts: mypy judges these assignments."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tools import project
+from tools.base import project
 
 if TYPE_CHECKING:
     from compression import compression
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sqlite import sqlite
     from storage import storage
     from tools import size_calculation
-    from tools.contracts import (
+    from tools.modules.contracts import (
         CheckModule,
         FolderRestorer,
         Restorer,

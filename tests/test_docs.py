@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from tests import system
-from tools import config, declarations, house, loader, options, project
-from tools.result import Status
+from tools.base import project
+from tools.base.result import Status
+from tools.config import declarations, loading
+from tools.modules import loader, options, registry
 
 ROOT = project.ROOT
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -32,7 +34,7 @@ def fences(text: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.M | re.S)
 
 
-@pytest.mark.parametrize("name", sorted(house.MODULES))
+@pytest.mark.parametrize("name", sorted(registry.MODULES))
 def test_the_page_of_a_module_holds_its_keys(name: str) -> None:
     page = ROOT / "docs/modules" / f"{Path(name).stem}.md"
     tables = re.findall(r"(?:^\|.*\n)+", page.read_text(encoding="utf-8"), re.M)
@@ -48,7 +50,7 @@ def test_the_page_of_the_config_holds_every_key() -> None:
 
 def test_no_page_of_a_module_that_is_not_there() -> None:
     pages = {path.stem for path in (ROOT / "docs/modules").glob("*.md")}
-    assert pages == {Path(name).stem for name in house.MODULES}
+    assert pages == {Path(name).stem for name in registry.MODULES}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
@@ -105,7 +107,7 @@ def test_the_config_of_the_readme_is_good(tmp_path: Path) -> None:
     place = tmp_path / "conf.json"
     place.write_text(text)
     place.chmod(0o600)
-    names = [section.name for section in config.load(place).sections]
+    names = [section.name for section in loading.load(place).sections]
     assert names == ["FILESET", "COMPRESSION", "ENCRYPTION", "STORAGE_LOCAL"]
 
 

@@ -15,7 +15,9 @@ import pytest
 
 from storage import local
 from tests.system import System, execute
-from tools import filesystem_handling, manifest, storeid
+from tools import filesystem_handling
+from tools.base import run_ids
+from tools.catalog import manifest, store_identity
 
 BOTH = pytest.mark.parametrize("stream", ["True", "False"])
 
@@ -55,7 +57,7 @@ def test_a_known_store_that_is_not_mounted(system: System, stream: str) -> None:
     """Issue 11 A4: the marker is missing; -t says it too; --accept-store confirms."""
     system.configure(system.whole(), STREAM=stream)
     assert result(system)["exit_code"] == 0
-    assert (system.store / storeid.MARKER).is_file()
+    assert (system.store / store_identity.MARKER).is_file()
     mounted = system.folder / "mounted"
     system.store.rename(mounted)
     said = result(system)
@@ -99,7 +101,7 @@ def test_another_store_in_its_place(system: System) -> None:
 def test_a_lost_memory_adopts_the_store(system: System) -> None:
     """Issue 11 A4: and a spoiled one; the store keeps its id."""
     assert result(system)["exit_code"] == 0
-    marker = (system.store / storeid.MARKER).read_bytes()
+    marker = (system.store / store_identity.MARKER).read_bytes()
     shutil.rmtree(system.work)
     assert result(system, "-l", "warning")["exit_code"] == 0
     assert "is adopted" in system.log.read_text()
@@ -107,7 +109,7 @@ def test_a_lost_memory_adopts_the_store(system: System) -> None:
     for text in ("{", "[1]", '{"x": 1}', "[" * 100_000):
         memory.write_text(text)
         assert result(system)["exit_code"] == 0
-    assert (system.store / storeid.MARKER).read_bytes() == marker
+    assert (system.store / store_identity.MARKER).read_bytes() == marker
 
 
 def test_the_marker_is_neither_a_host_nor_a_run(system: System) -> None:
@@ -122,7 +124,7 @@ def test_a_spoiled_marker_is_named(system: System) -> None:
     """Issue 11 A4."""
     assert result(system)["exit_code"] == 0
     for text in ("", "{", "[]", '{"store": 1}', '{"store": "../x"}', "[" * 100_000):
-        (system.store / storeid.MARKER).write_text(text)
+        (system.store / store_identity.MARKER).write_text(text)
         said = result(system)
         assert said["exit_code"] == 1
         assert "marker" in said["stderr"]
@@ -179,10 +181,10 @@ def test_a_host_folder_alone_is_writable(tmp_path: Path) -> None:
             return super().put(name, chunks)
 
     place = HostOnly(tmp_path / "store")
-    memory = storeid.Memory(tmp_path)
-    identity = storeid.seen(place, "srv", "x").settle(memory, accept=False)
+    memory = store_identity.Memory(tmp_path)
+    identity = store_identity.seen(place, "srv", "x").settle(memory, accept=False)
     assert (tmp_path / "store/srv/nc-backup-py.store.id.json").is_file()
-    assert storeid.seen(place, "srv", "x").settle(memory, accept=False) == identity
+    assert store_identity.seen(place, "srv", "x").settle(memory, accept=False) == identity
 
 
 # --- the machine
@@ -281,7 +283,7 @@ def test_a_spoiled_last_run_id_stops_nothing(system: System, text: bytes) -> Non
     (system.work / ".nc-backup-py" / "last_run_id").write_bytes(text)
     said = result(system)
     assert said["exit_code"] == 0
-    assert not manifest.in_future(said["run_id"])
+    assert not run_ids.in_future(said["run_id"])
 
 
 def test_last_run_id_is_not_written_through_a_link(system: System) -> None:

@@ -14,7 +14,8 @@ import pytest
 from restore import reading
 from storage import local
 from tests.system import System, execute
-from tools import records, stream
+from tools.catalog import markers
+from tools.flow import stream
 
 MOMENTS = 25  # in each of four tests
 
@@ -25,7 +26,7 @@ def whole_runs(system: System) -> int:
     names = [entry.name for entry in place.entries("srv-test")]
     found = [name for name in names if name.endswith(".manifest.json")]
     for name in found:
-        run = reading.Run(place, records.read(place, "srv-test", name[9:24]))
+        run = reading.Run(place, markers.read(place, "srv-test", name[9:24]))
         assert run.manifest.good
         for item in run.manifest.items:
             stream.drained(reading.sealed(run, item))

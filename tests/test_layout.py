@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import os
 import subprocess
 import sys
@@ -11,19 +12,26 @@ from pathlib import Path
 
 import pytest
 
-from tools import house, loader, project
+from tools.base import project
+from tools.modules import loader, registry
 
 ROOT = project.ROOT
 TOP = ("backup.py", "setup.py", "README.md", "CHANGELOG.md", "LICENSE", "conf", "docs", "tests")
 NO_MODULE_FOLDERS = {"tools", "tests", "docs", "conf", "benchmarks"}
+# Of tools/, lowest first; the documented files that stand beside them belong to the lowest.
+PACKAGES = ("base", "flow", "modules", "config", "catalog", "engine", "reporting", "setup")
+DOCUMENTED = (
+    *("date_str_utils.py", "filesystem_handling.py", "os_works.py", "requests_utils.py"),
+    "size_calculation.py",
+)
 LONGEST = 400  # lines of a file
 # What the manual says may stand in a module folder beside the executable of its own name.
 _LOADED = ("tools/", "qa/", "postgres/", "sqlite/", "redis/", "openldap/", "mongo/")  # plugins
-EXECUTABLES = sorted(name for name in house.MODULES if not name.startswith(_LOADED))
-PLUGINS = sorted(set(house.MODULES) - set(EXECUTABLES))
+EXECUTABLES = sorted(name for name in registry.MODULES if not name.startswith(_LOADED))
+PLUGINS = sorted(set(registry.MODULES) - set(EXECUTABLES))
 BOOTSTRAP = [
     "sys.path[0] = str(Path(__file__).resolve().parents[1])",
-    "from tools import launcher",
+    "from tools.base import launcher",
     "launcher.start(__file__)",
 ]
 
@@ -68,7 +76,7 @@ def imports(path: Path) -> Iterator[str]:
 
 
 def test_the_top_level_is_as_the_user_fixed_it() -> None:
-    missing = [name for name in (*TOP, *house.MODULES) if not (ROOT / name).exists()]
+    missing = [name for name in (*TOP, *registry.MODULES) if not (ROOT / name).exists()]
     assert not missing
 
 
@@ -79,6 +87,41 @@ def test_two_floors(path: Path) -> None:
     upper = {*module_folders(), "backup", "setup", "tests", "benchmarks"} - {own}
     forbidden = [name for name in imports(path) if name.split(".")[0] in upper]
     assert not forbidden, f"{path} may not stand on {forbidden}"
+
+
+def imported_files(path: Path) -> Iterator[Path]:
+    """The files of tools/ that a file imports, in functions too."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and str(node.module).partition(".")[0] == "tools":
+            below = ROOT.joinpath(*str(node.module).split("."))
+            found = [below.with_suffix(".py"), *(below / f"{name.name}.py" for name in node.names)]
+            yield from (file for file in found if file.is_file())
+
+
+def rank(file: Path) -> int:
+    """The place of a file of tools/ in the order of its packages, lowest first."""
+    package = file.relative_to(ROOT / "tools").parts[0]
+    if package == "size_calculation.py":  # a module, though it lies among the tools
+        return len(PACKAGES)
+    return PACKAGES.index(package) if package in PACKAGES else 0
+
+
+def test_tools_has_packages_and_the_five_documented_files() -> None:
+    folders = {folder.parent.name for folder in (ROOT / "tools").glob("*/__init__.py")}
+    assert folders == set(PACKAGES)
+    assert {file.name for file in (ROOT / "tools").glob("*.py")} == {"__init__.py", *DOCUMENTED}
+
+
+@pytest.mark.parametrize("path", sources("tools"), ids=named)
+def test_the_packages_of_tools_stand_on_lower_ones(path: Path) -> None:
+    """Issue 12, 3: base, flow, modules, config, catalog, engine, reporting, setup."""
+    higher = [named(file) for file in imported_files(path) if rank(file) > rank(path)]
+    assert not higher, f"{path} may not stand on {higher}"
+
+
+def test_no_file_of_tools_imports_itself_in_a_circle() -> None:
+    graph = graphlib.TopologicalSorter({file: imported_files(file) for file in sources("tools")})
+    assert list(graph.static_order())  # raises CycleError
 
 
 @pytest.mark.parametrize("path", EVERYTHING, ids=named)
@@ -104,7 +147,7 @@ def test_compression_is_never_imported_by_name(path: Path) -> None:
 def test_a_module_folder_is_a_package_and_has_its_executable(folder: str) -> None:
     """All but compression, whose name the standard library uses."""
     assert (ROOT / folder / "__init__.py").is_file() == (folder != "compression")
-    own = {name for name in house.MODULES if name.startswith(f"{folder}/")}
+    own = {name for name in registry.MODULES if name.startswith(f"{folder}/")}
     assert own or (ROOT / folder / f"{folder}.py").is_file()
 
 
@@ -139,7 +182,7 @@ def test_an_executable_has_its_five_parts_in_order(name: str) -> None:
     main = next(n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == "main")
     assert guards[0].lineno < declared.lineno < work.lineno < main.lineno
     assert [ast.unparse(line) for line in guards[0].body] == BOOTSTRAP
-    assert ast.unparse(main.body[-1]) == "return module.run(Options, work, argv)"
+    assert ast.unparse(main.body[-1]) == "return executable.run(Options, work, argv)"
     assert tree.body[-1] is main
     assert "frozen=True" in "".join(ast.unparse(entry) for entry in declared.decorator_list)
     before = [n for n in tree.body if n.lineno < guards[0].lineno]
@@ -162,11 +205,11 @@ def test_a_plugin_has_the_documented_class(name: str) -> None:
     assert any(methods <= set(dir(entry)) for entry in ours)
 
 
-@pytest.mark.parametrize("name", sorted(house.MODULES))
+@pytest.mark.parametrize("name", sorted(registry.MODULES))
 def test_imported_it_does_nothing(name: str) -> None:
     """It declares Options, and neither prints nor loads what costs start-up time."""
     code = (
-        "import sys; sys.path[0] = sys.argv[1]; from tools import loader\n"
+        "import sys; sys.path[0] = sys.argv[1]; from tools.modules import loader\n"
         "assert loader.module(sys.argv[2]).Options\n"
         "heavy = {'cryptography', 'zstandard', 'requests', 'rich'} & set(sys.modules)\n"
         "sys.exit(f'loaded at import: {heavy}' if heavy else 0)\n"

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.system import System
-from tools import project, terminal
+from tools.base import project
+from tools.reporting import terminal
 
 PROGRAM = project.ROOT / "backup.py"
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.filesets import difficult, facts
 from tests.system import System, execute, peak, wait_for
-from tools import storeid
+from tools.catalog import store_identity
 
 STORE = """\
 place={store}; mkdir -p "$place"
@@ -163,7 +163,7 @@ def test_a_full_store_does_not_stop_the_other(system: System) -> None:
         assert str(small) in found["FULL"]["message"]
         assert found["STORAGE_LOCAL"]["status"] == found["FILESET"]["status"] == "ok"
         left = {str(p.relative_to(small)) for p in small.rglob("*") if p.is_file()}
-        assert {name for name in left if ".UNFINISHED" not in name} == {storeid.MARKER}
+        assert {name for name in left if ".UNFINISHED" not in name} == {store_identity.MARKER}
     finally:
         subprocess.run(["umount", str(small)], check=True)
     assert system.manifest()["status"] == "ok"

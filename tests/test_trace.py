@@ -8,7 +8,7 @@ from datetime import datetime
 import pytest
 
 from tests.system import System, execute
-from tools import terminal
+from tools.reporting import terminal
 
 STREAMS = pytest.mark.parametrize("stream", ["True", "False"], ids=["streamed", "staged"])
 

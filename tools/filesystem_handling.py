@@ -8,8 +8,8 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tools import permissions, removal
-from tools.errors import BackupError
+from tools.base import permissions, removal
+from tools.base.errors import BackupError
 
 PART = ".part-"  # stands in every temporary name
 Write = Callable[[bytes], None]

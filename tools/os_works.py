@@ -13,8 +13,8 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from types import FrameType
 
-from tools.errors import Cancelled, ConfigError
-from tools.result import Status
+from tools.base.errors import Cancelled, ConfigError
+from tools.base.result import Status
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _PR_SET_DUMPABLE = 4  # prctl(2)

@@ -13,8 +13,8 @@ from enum import Enum
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from tools import mask
-from tools.errors import BackupError, ConfigError
+from tools.base import masking
+from tools.base.errors import BackupError, ConfigError
 
 if TYPE_CHECKING:
     import requests
@@ -247,6 +247,6 @@ def _bounded(chunks: Iterator[bytes], limits: Limits) -> str:
 
 def shown(text: str) -> str:
     """An answer fit for a log: one short line without control characters, masked."""
-    printable = "".join(sign if sign.isprintable() else " " for sign in mask.text(text))
+    printable = "".join(sign if sign.isprintable() else " " for sign in masking.text(text))
     line = " ".join(printable.split())
     return line if len(line) <= _SHOWN else line[:_SHOWN] + " ..."

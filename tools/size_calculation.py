@@ -8,7 +8,7 @@ from pathlib import Path
 
 if __name__ == "__main__":  # started by its path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
-    from tools import launcher
+    from tools.base import launcher
 
     launcher.start(__file__)
 
@@ -19,9 +19,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tools import filesystem_handling, module, options
-from tools.errors import SourceError
-from tools.options import Paths, option
+from tools import filesystem_handling
+from tools.base.errors import SourceError
+from tools.modules import executable, options
+from tools.modules.options import Paths, option
 
 
 @dataclass(frozen=True)
@@ -116,4 +117,4 @@ class SizeCalculation:
 
 def main(argv: Sequence[str]) -> int:
     """Run the command line; return the exit code."""
-    return module.describe(Options, argv)
+    return executable.describe(Options, argv)

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.system import said
-from tools import loader, project
-from tools.errors import StageError
+from tools.base import project
+from tools.base.errors import StageError
+from tools.modules import loader
 
 PROGRAM = str(project.ROOT / "compression/compression.py")
 compression = loader.module("compression/compression.py")

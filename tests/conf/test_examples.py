@@ -11,8 +11,9 @@ import jsonschema
 import pytest
 
 from tests.system import BUILT_IN
-from tools import config, project, schema
-from tools.errors import ConfigError
+from tools.base import project
+from tools.base.errors import ConfigError
+from tools.config import loading, schema
 
 CONF = project.ROOT / "conf"
 EXAMPLES = sorted((CONF / "examples").glob("*.json"))
@@ -49,7 +50,7 @@ def placed(path: Path, tmp_path: Path, home: Path) -> Path:
 
 @pytest.mark.parametrize("path", [CONF / "conf.json", *EXAMPLES], ids=lambda path: path.stem)
 def test_it_loads_and_the_schema_agrees(path: Path, tmp_path: Path, home: Path) -> None:
-    loaded = config.load(placed(path, tmp_path, home))
+    loaded = loading.load(placed(path, tmp_path, home))
     assert loaded.sections
     assert not loaded.warnings
     jsonschema.validate(json.loads(path.read_text()), schema.schema())
@@ -57,7 +58,7 @@ def test_it_loads_and_the_schema_agrees(path: Path, tmp_path: Path, home: Path) 
 
 def test_the_schema_file_is_the_one_that_is_made() -> None:
     assert (CONF / "schema.json").read_text() == schema.text(), (
-        "python3 tools/schema.py > conf/schema.json"
+        "python3 tools/config/schema.py > conf/schema.json"
     )
 
 
@@ -96,7 +97,7 @@ def test_a_slip_is_refused_by_program_and_schema(
     file = tmp_path / "conf.json"
     file.write_text(json.dumps(whole, indent=1))
     with pytest.raises(ConfigError, match=slip[-1]) as caught:
-        config.load(file)
+        loading.load(file)
     assert "Did you mean" in caught.value.hint
     if slip[0] != "GENERAL":  # an unknown key of GENERAL may be meant for a module of one's own
         with pytest.raises(jsonschema.ValidationError):

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tools import config, migrate, project
-from tools.errors import ConfigError
+from tools.base import project
+from tools.base.errors import ConfigError
+from tools.config import loading, migrate
 
 FOLDER = project.ROOT.parent / "shared" / "old-configs"
 CONFIGS = sorted(FOLDER.glob("*.json"))
@@ -34,7 +35,7 @@ def placed(path: Path, tmp_path: Path) -> Path:
 def refusal(path: Path) -> ConfigError | None:
     """Why a config does not load; None where it does."""
     try:
-        config.load(path)
+        loading.load(path)
     except ConfigError as error:
         return error
     return None
@@ -49,7 +50,7 @@ def test_every_historic_config_loads_or_names_what_is_not_built(tmp_path: Path) 
             json.loads(copy.read_text())
         except ValueError:
             with pytest.raises(ConfigError):
-                config.load(copy)
+                loading.load(copy)
             with pytest.raises(ConfigError):
                 migrate.migrated(copy)
             continue
@@ -65,9 +66,9 @@ def test_a_migrated_historic_config_loads_without_those_warnings(tmp_path: Path)
         copy = placed(path, tmp_path)
         if refusal(copy) is not None:
             continue
-        before = config.load(copy)
+        before = loading.load(copy)
         copy.write_text(migrate.migrated(copy).text)
-        after = config.load(copy)
+        after = loading.load(copy)
         assert after.warnings == (), path.name
         assert [s.parameters for s in after.sections] == [s.parameters for s in before.sections]
         assert after.handed == before.handed

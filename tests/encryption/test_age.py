@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from encryption import age, bech32, payload
-from tools import project
-from tools.errors import ConfigError, DamagedError, StageError, TruncatedError, WrongKeyError
+from tools.base import project
+from tools.base.errors import ConfigError, DamagedError, StageError, TruncatedError, WrongKeyError
 
 SIZES = (0, 1, 65535, 65536, 65537, 131072, 1_000_003)
 KEY = age.Identity.generate()

@@ -14,8 +14,9 @@ import pytest
 
 from encryption import encryption, keys, parts
 from tests.system import peak, said
-from tools import filesystem_handling, project
-from tools.errors import ConfigError, StageError
+from tools import filesystem_handling
+from tools.base import project
+from tools.base.errors import ConfigError, StageError
 
 PROGRAM = str(project.ROOT / "encryption/encryption.py")
 

@@ -11,8 +11,8 @@ import pytest
 
 from encryption import age, bech32, encryption, keys, openssl
 from tests.system import said
-from tools import finding, permissions
-from tools.errors import ConfigError
+from tools.base import finding, permissions
+from tools.base.errors import ConfigError
 
 IDENTITY = age.Identity(bytes(range(32)))
 PUBLIC = str(IDENTITY.recipient())

@@ -10,8 +10,8 @@ import pytest
 
 from filesbackup import archive
 from tests.filesets import double, made, run
-from tools import tar
-from tools.errors import SourceError
+from tools.base.errors import SourceError
+from tools.flow import tar
 
 
 @pytest.mark.needs("root", "setpriv")

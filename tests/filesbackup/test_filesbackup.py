@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.filesets import facts, made, run
-from tools.errors import SourceError
+from tools.base.errors import SourceError
 
 
 def test_a_tree_with_everything_comes_back_equal(tree: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from mongo import archive
 from tests.mongo import doubles
 from tests.system import System
-from tools.errors import SourceError
+from tools.base.errors import SourceError
 
 PASSWORD = 'p "w: #'
 DATA: dict[str, dict[str, Any]] = {

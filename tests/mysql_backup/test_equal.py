@@ -11,7 +11,7 @@ from tests.mysql_backup.test_mysql_dump import configure, mysql, to
 from tests.restore.test_drill import drill, section
 from tests.servers import MariaDB
 from tests.system import System
-from tools import server_settings
+from tools.modules import server_settings
 
 pytestmark = pytest.mark.needs("mariadbd", "mariadb-dump")
 KINDS = r"""

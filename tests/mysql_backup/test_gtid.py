@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mysql_backup import gtid
-from tools.errors import StoreError
+from tools.base.errors import StoreError
 
 A = "62eef09c-e79a-11f1-af79-02fc00000001"
 B = "72EEF09C-e79a-11f1-af79-02fc00000001"

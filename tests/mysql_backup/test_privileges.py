@@ -12,7 +12,7 @@ import pytest
 from tests.mysql_backup.test_mysql_dump import configure, shop
 from tests.servers import MariaDB
 from tests.system import System
-from tools import project
+from tools.base import project
 
 pytestmark = pytest.mark.needs("mariadbd", "mariadb-dump")
 

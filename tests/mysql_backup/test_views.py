@@ -9,7 +9,7 @@ from tests.mysql_backup.test_binlogs import backed_up, runs, write
 from tests.mysql_backup.test_mysql_dump import configure, databases, to
 from tests.servers import MariaDB
 from tests.system import System
-from tools.errors import StoreError
+from tools.base.errors import StoreError
 
 CROSSING = """\
 CREATE DATABASE a; CREATE DATABASE b;

@@ -11,8 +11,8 @@ from postgres import cluster, load
 from tests.postgres.test_postgres import configure, to
 from tests.servers import Postgres, program
 from tests.system import System
-from tools import process
-from tools.errors import StoreError
+from tools.base.errors import StoreError
+from tools.flow import process
 
 pytestmark = pytest.mark.needs("initdb", "postgres", "pg_dump")
 

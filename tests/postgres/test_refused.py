@@ -11,7 +11,7 @@ from postgres import refused
 from tests.postgres.test_postgres import configure, to
 from tests.servers import Postgres
 from tests.system import System
-from tools.errors import StoreError
+from tools.base.errors import StoreError
 
 MADE = """\
 CREATE TABLE t (id serial PRIMARY KEY, v text); INSERT INTO t (v) VALUES ('a'), ('b');

@@ -16,8 +16,8 @@ from postgres import login
 from tests.postgres.test_postgres import configure, to
 from tests.servers import Postgres
 from tests.system import System
-from tools import project
-from tools.errors import ConfigError
+from tools.base import project
+from tools.base.errors import ConfigError
 
 pytestmark = pytest.mark.needs("initdb", "postgres", "pg_dump", "openssl")
 

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from restore import fileset, members, tarformat, tarmessages
-from tools.errors import BackupError
+from tools.base.errors import BackupError
 
 pytestmark = pytest.mark.needs("root")
 _FORMS = {"gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT, "ustar": tarfile.USTAR_FORMAT}

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from tests.system import System, wait_for
-from tools import project
+from tools.base import project
 
 PROGRAM = str(project.ROOT / "restore/restore.py")
 
@@ -286,7 +286,7 @@ def test_verify_by_another_user_says_what_root_can_restore() -> None:
         entry.uid = 12345
         archive.addfile(entry)
     code = (
-        "import os, sys; from tools import plugin; "
+        "import os, sys; "
         "from restore import fileset as f; os.seteuid(54321); "
         "print(f.verify(iter([sys.stdin.buffer.read()]), '.tar').warnings())"
     )

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from restore import members, tarformat
 from tests.filesets import difficult
-from tools.errors import BackupError
+from tools.base.errors import BackupError
 
 ROOT = tarformat.Rules(privileged=True)
 USER = tarformat.Rules()

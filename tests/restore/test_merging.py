@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from restore import merging
-from tools.errors import BackupError
+from tools.base.errors import BackupError
 
 
 def trees(tmp_path: Path) -> tuple[Path, Path]:
@@ -108,7 +108,7 @@ def test_a_tree_of_2000_levels_is_merged(tmp_path: Path) -> None:
     with os.scandir(here) as entries:
         assert sorted(entry.name for entry in entries) == ["new", "old"]
     os.close(here)
-    from tools import removal  # pytest's own removal of tmp_path recurses
+    from tools.base import removal  # pytest's own removal of tmp_path recurses
 
     removal.tree(source)
     removal.tree(goal)

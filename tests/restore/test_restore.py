@@ -17,7 +17,7 @@ import pytest
 from tests.brt import ReportServer
 from tests.filesets import facts
 from tests.system import System
-from tools import project
+from tools.base import project
 
 PROGRAM = str(project.ROOT / "restore/restore.py")
 

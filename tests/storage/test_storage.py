@@ -14,8 +14,8 @@ import pytest
 
 from storage import local, retry, storage
 from tests.system import said, spawning
-from tools import stream
-from tools.errors import StoreError
+from tools.base.errors import StoreError
+from tools.flow import stream
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from storage import local
-from tools import store
-from tools.errors import StoreError
+from tools.base.errors import StoreError
+from tools.flow import store
 
 ODD = (
     "srv/a b",

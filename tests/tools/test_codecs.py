@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.system import peak
-from tools import codecs
-from tools.errors import StageError
+from tools.base.errors import StageError
+from tools.flow import codecs
 
 PACKED = [name for name in codecs.CODECS if name != "none"]
 LEVEL = {"zstd": 3, "gzip": 6, "xz": 0, "none": 0}
@@ -74,7 +74,7 @@ def test_threads_share_a_bounded_memory(level: int, wanted: int) -> None:
     assert 1 <= threads <= wanted
     code = """
 import sys
-from tools import codecs
+from tools.flow import codecs
 data = open("/dev/urandom", "rb").read(1 << 20)
 for chunk in codecs.CODECS["zstd"].pack([data, bytes(1 << 20)] * 20, *map(int, sys.argv[1:])):
     pass
@@ -86,7 +86,7 @@ for chunk in codecs.CODECS["zstd"].pack([data, bytes(1 << 20)] * 20, *map(int, s
 def test_memory_stays_small(way: str) -> None:
     code = """
 import sys
-from tools import codecs
+from tools.flow import codecs
 data = open("/dev/urandom", "rb").read(1 << 20)
 source = [data, bytes(1 << 20)] * 300 + [bytes(1 << 20)] * 400
 packed = codecs.CODECS["zstd"].pack(source, 3, 4)

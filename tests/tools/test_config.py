@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from tests.system import System, execute
-from tools import config, project
-from tools.errors import ConfigError
+from tools.base import project
+from tools.base.errors import ConfigError
+from tools.config import loading
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def refused(
 ) -> ConfigError:
     path = system.configure({"A": execute("own")} if sections is None else sections, **general)
     with pytest.raises(ConfigError, match=says) as caught:
-        config.load(path)
+        loading.load(path)
     assert str(path) in str(caught.value)
     return caught.value
 
@@ -34,7 +35,7 @@ def refused(
 def test_sections_in_the_files_order_wherever_general_stands(system: System) -> None:
     text = {"B": execute("own"), "GENERAL": system.general, "A": execute("own")}
     system.conf.write_text(json.dumps(text))
-    loaded = config.load(system.conf)
+    loaded = loading.load(system.conf)
     assert [section.name for section in loaded.sections] == ["B", "A"]
     assert loaded.general.hostname == "srv-test"
     assert loaded.handed["HOSTNAME"] == "srv-test"
@@ -49,12 +50,12 @@ def test_lists_texts_aliases_booleans_slashes_and_relative_paths(system: System)
         LOCAL_BACKUP="store/",
         WORK_FOLDER="./work/",
     )
-    first, second = config.load(system.conf).sections
+    first, second = loading.load(system.conf).sections
     here = str(system.folder)
     assert first.parameters["TARGETS"] == [f"{here}/in/a", "/b"]
     assert second.parameters["TARGETS"] == [f"{here}/in/a", "/b c"]
     assert "REMOVE_TARGETS" in first.parameters
-    loaded = config.load(system.conf)
+    loaded = loading.load(system.conf)
     assert loaded.handed["LOCAL_BACKUP"] == f"{here}/store"
     assert loaded.general.work_folder == system.folder / "work"
 
@@ -170,27 +171,27 @@ def test_the_line_is_that_of_the_key(system: System) -> None:
         n for n, text in enumerate(system.conf.read_text().splitlines()) if "LEVL" in text
     )
     with pytest.raises(ConfigError, match=f"conf.json:{line}: A.PARAMETERS.LEVL"):
-        config.load(system.conf)
+        loading.load(system.conf)
 
 
 def test_an_unknown_key_of_general_is_handed_on_with_a_warning(system: System) -> None:
-    loaded = config.load(system.configure({"A": execute("own")}, OUR_OWN_THING="x"))
+    loaded = loading.load(system.configure({"A": execute("own")}, OUR_OWN_THING="x"))
     assert loaded.handed["OUR_OWN_THING"] == "x"
     assert any("OUR_OWN_THING" in warning for warning in loaded.warnings)
 
 
 def test_a_literal_secret_works_with_a_warning_that_does_not_show_it(system: System) -> None:
-    loaded = config.load(
+    loaded = loading.load(
         system.configure({"A": execute("own", DB_PASSWORD="hunter2", KEY_FILE="/k")})
     )
     (warning,) = loaded.warnings
     assert "A.PARAMETERS.DB_PASSWORD" in warning
     assert "hunter2" not in warning
-    assert not config.load(system.configure({"A": execute("own", DB_PASSWORD="env:X")})).warnings
+    assert not loading.load(system.configure({"A": execute("own", DB_PASSWORD="env:X")})).warnings
 
 
 def test_percent_and_numbers_are_read(system: System) -> None:
-    loaded = config.load(
+    loaded = loading.load(
         system.configure({"A": execute("own")}, DISK_SPACE_THRESHOLD="15%", MAX_RUNTIME="2h")
     )
     assert loaded.general.disk_space_threshold == 15
@@ -219,7 +220,7 @@ def test_include_merges_key_by_key_and_the_including_file_wins(system: System) -
             }
         )
     )
-    loaded = config.load(system.conf)
+    loaded = loading.load(system.conf)
     assert [section.name for section in loaded.sections] == ["A", "B", "C"]
     assert loaded.sections[0].parameters == {"X": "mine", "Y": "base"}
     assert loaded.general.hostname == "mine"
@@ -231,66 +232,66 @@ def test_an_include_that_goes_in_circles_or_is_missing(system: System) -> None:
     other.write_text('{"INCLUDE": ["conf.json"]}')
     system.conf.write_text('{"INCLUDE": "other.json"}')
     with pytest.raises(ConfigError, match="circle") as caught:
-        config.load(system.conf)
+        loading.load(system.conf)
     assert " -> " in caught.value.hint
     other.unlink()
     with pytest.raises(ConfigError, match=r"other.json: no such file"):
-        config.load(system.conf)
+        loading.load(system.conf)
     system.conf.write_text('{"INCLUDE": [3]}')
     with pytest.raises(ConfigError, match="INCLUDE: must be a list of files"):
-        config.load(system.conf)
+        loading.load(system.conf)
 
 
 def test_an_error_in_an_included_file_bears_its_name(system: System) -> None:
     (system.folder / "part.json").write_text('{\n"A": {\n"ACTON": "execute"}}')
     system.conf.write_text(json.dumps({"INCLUDE": "part.json", "GENERAL": system.general}))
     with pytest.raises(ConfigError, match=r"part.json:3: A.ACTON: unknown key"):
-        config.load(system.conf)
+        loading.load(system.conf)
 
 
 def test_missing_unreadable_and_strange_files(system: System) -> None:
     with pytest.raises(ConfigError, match="no such file") as caught:
-        config.load(system.conf)
+        loading.load(system.conf)
     assert "-c" in caught.value.hint
     for strange in (system.folder, Path("/dev/null")):
         with pytest.raises(ConfigError, match="not a regular file"):
-            config.load(strange)
+            loading.load(strange)
     os.mkfifo(system.folder / "fifo")
     with pytest.raises(ConfigError, match="not a regular file"):
-        config.load(system.folder / "fifo")
+        loading.load(system.folder / "fifo")
 
 
 def test_what_others_can_write_is_refused_with_the_mend(system: System) -> None:
     path = system.configure({"A": execute("own")})
     path.chmod(0o666)
     with pytest.raises(ConfigError, match="writable by everybody") as caught:
-        config.load(path)
+        loading.load(path)
     assert f"chmod o-w {path}" in caught.value.hint
-    config.load(path, insecure=True)
+    loading.load(path, insecure=True)
     path.chmod(0o600)
     (system.home / "own/own.py").chmod(0o646)
     with pytest.raises(ConfigError, match=r"own.py is writable by everybody"):
-        config.load(path)
+        loading.load(path)
 
 
 def test_without_general_and_without_sections(system: System) -> None:
     system.conf.write_text('{"A": {"ACTION": "execute", "NAME": "own"}}')
     with pytest.raises(ConfigError, match="GENERAL is missing"):
-        config.load(system.conf)
+        loading.load(system.conf)
     system.configure({})
     with pytest.raises(ConfigError, match="no section beside GENERAL"):
-        config.load(system.conf)
+        loading.load(system.conf)
     system.conf.write_text('{"GENERAL": [], "A": 3}')
     with pytest.raises(ConfigError, match="must be an object"):
-        config.load(system.conf)
+        loading.load(system.conf)
 
 
 def test_the_report_address_is_found_in_a_broken_config(system: System) -> None:
     path = system.configure({"A": {"ACTION": "fly"}}, MESSAGE_CONFIG_COMMAND="http://x/y")
-    assert config.report_address(path) == ("srv-test", "http://x/y", system.work)
+    assert loading.report_address(path) == ("srv-test", "http://x/y", system.work)
     path.write_text("{")
-    assert config.report_address(path) is None
-    assert config.report_address(system.folder / "none") is None
+    assert loading.report_address(path) is None
+    assert loading.report_address(system.folder / "none") is None
 
 
 def test_mutated_configs_are_loaded_or_refused_with_one_clear_line(system: System) -> None:
@@ -306,7 +307,7 @@ def test_mutated_configs_are_loaded_or_refused_with_one_clear_line(system: Syste
         more = "".join(dice.choices(string.printable + '\0é{}[]",:', k=dice.choice([0, 1, 1, 3])))
         system.conf.write_bytes((text[:at] + more + text[at + length :]).encode())
         try:
-            config.load(system.conf, insecure=True)
+            loading.load(system.conf, insecure=True)
         except ConfigError as error:
             refusals.append(str(error))
     assert len(refusals) > 1000

@@ -13,11 +13,14 @@ from typing import Any
 import pytest
 
 from tests.system import System, execute
-from tools import config, house, preview, project, run
-from tools.admission import Consent
-from tools.errors import ConfigError
-from tools.finding import Level
-from tools.result import Status
+from tools.base import project
+from tools.base.errors import ConfigError
+from tools.base.finding import Level
+from tools.base.result import Status
+from tools.config import loading
+from tools.engine import preflight, run
+from tools.engine.admission import Consent
+from tools.modules import registry
 
 
 @pytest.fixture
@@ -30,7 +33,7 @@ def system(tmp_path: Path) -> System:
 def error(system: System, sections: dict[str, Any] | None = None, /, **general: Any) -> ConfigError:
     system.configure({**system.whole(), **(sections or {})}, **general)
     with pytest.raises(ConfigError) as caught:
-        config.load(system.conf)
+        loading.load(system.conf)
     assert str(caught.value).startswith(f"{system.conf}:")
     return caught.value
 
@@ -43,7 +46,7 @@ def test_comments_of_other_languages_get_the_hint_of_ours(
     """Issue 11 E: keys that begin with `__` are comments."""
     system.conf.write_text(f"{{\n{before}{comment}\n}}")
     with pytest.raises(ConfigError, match=r"conf.json:2: ") as caught:
-        config.load(system.conf)
+        loading.load(system.conf)
     assert 'begins with __, as in "__KEY"' in caught.value.hint
 
 
@@ -81,7 +84,7 @@ def test_a_misspelt_general_is_named(system: System, name: str) -> None:
     text = json.dumps({name: system.general, **system.whole()}, indent=1)
     system.conf.write_text(text)
     with pytest.raises(ConfigError, match=r"conf.json:2: the section GENERAL is missing") as caught:
-        config.load(system.conf)
+        loading.load(system.conf)
     assert caught.value.hint == f"Rename the section {name} to GENERAL."
 
 
@@ -90,17 +93,17 @@ def test_a_missing_include_is_said_with_the_line_that_includes_it(system: System
     (system.folder / "middle.json").write_text('{\n\n"INCLUDE": ["nope.json"]}')
     system.conf.write_text('{"INCLUDE": "middle.json"}')
     with pytest.raises(ConfigError, match=r"nope.json: no such file or directory") as caught:
-        config.load(system.conf)
+        loading.load(system.conf)
     assert caught.value.hint.startswith(f"{system.folder}/middle.json:3 includes it")
     system.conf.write_text('{"INCLUDE": "home"}')
     with pytest.raises(ConfigError, match="not a regular file") as caught:
-        config.load(system.conf)
+        loading.load(system.conf)
     assert caught.value.hint.startswith(f"{system.conf}:1 includes it")
     system.conf.write_text('{"INCLUDE": "~/part.json"}')
     with pytest.raises(ConfigError, match=r"INCLUDE: ~/part.json: ~ is not expanded"):
-        config.load(system.conf)
+        loading.load(system.conf)
     with pytest.raises(ConfigError, match="not a regular file") as caught:
-        config.load(system.folder)
+        loading.load(system.folder)
     assert caught.value.hint == f"Use -c {system.conf}."
 
 
@@ -127,7 +130,7 @@ def test_names_that_hold_those_characters_are_paths_all_the_same(system: System)
         (system.folder / name).mkdir()
     paths = ["~", "$RECYCLE.BIN", str(system.folder / "a~"), str(system.folder / "share$")]
     system.configure({**system.whole(), "FILESET": execute("filesbackup", FILESET_INCLUDE=paths)})
-    (fileset, *_) = config.load(system.conf).sections
+    (fileset, *_) = loading.load(system.conf).sections
     assert len(fileset.parameters["FILESET_INCLUDE"]) == 4
 
 
@@ -152,7 +155,7 @@ def test_a_path_with_a_space_in_a_text(system: System, value: str, says: str) ->
     assert 'Use a JSON list for paths with a space: ["/a", "/b c"].' in found.hint
     whole = [str(system.folder / "my docs")]
     system.configure({**system.whole(), "FILESET": execute("filesbackup", FILESET_INCLUDE=whole)})
-    assert config.load(system.conf).sections[0].parameters["FILESET_INCLUDE"] == whole
+    assert loading.load(system.conf).sections[0].parameters["FILESET_INCLUDE"] == whole
 
 
 def test_a_windows_path_is_shown_as_it_is_written(system: System) -> None:
@@ -197,7 +200,7 @@ def test_empty_values_of_general(system: System, value: object) -> None:
         assert "remove the key to use the default (" in found.hint
     address: dict[str, Any] = {"MESSAGE_CONFIG_COMMAND": value, "MESSAGE_CONFIG_METHOD": value}
     system.configure(system.whole(), **address, HOME_FOLDER=value, MAX_RUNTIME=value)
-    loaded = config.load(system.conf)
+    loaded = loading.load(system.conf)
     assert (loaded.general.message_config_method, loaded.warnings) == ("post", ())
     assert loaded.general.home_folder == project.ROOT
 
@@ -208,7 +211,7 @@ def test_values_that_are_empty_by_default_may_be_empty(system: System) -> None:
         "ENCRYPTION": execute("encryption", KEY_FILE=str(system.key), RECIPIENTS="", TARGETS=""),
     }
     system.configure({**system.whole(), **sections})
-    assert config.load(system.conf).warnings == ()
+    assert loading.load(system.conf).warnings == ()
 
 
 def test_a_text_that_begins_with_a_bracket_is_a_json_list(system: System) -> None:
@@ -258,7 +261,7 @@ def test_a_home_folder_that_is_this_program_by_another_name(system: System) -> N
     link.symlink_to(project.ROOT)
     for home in (link, project.ROOT):
         system.configure(system.whole(), HOME_FOLDER=str(home))
-        assert {section.kind for section in config.load(system.conf).sections} == {
+        assert {section.kind for section in loading.load(system.conf).sections} == {
             *("source", "stage", "store", "check")
         }
 
@@ -306,7 +309,7 @@ def test_a_work_folder_that_an_ordinary_user_cannot_make(system: System, place: 
         folder.chmod(0o755)
     system.work = system.folder / place
     system.configure(system.whole(), WORK_FOLDER=str(system.work))
-    loaded = config.load(system.conf)
+    loaded = loading.load(system.conf)
     exists = place == "there"
     if exists:
         system.work.mkdir(mode=0o755)
@@ -314,7 +317,7 @@ def test_a_work_folder_that_an_ordinary_user_cannot_make(system: System, place: 
     os.seteuid(65534)
     try:
         outcome = run.perform(loaded, loaded.sections, None)
-        lines = preview.tested(loaded, (), Consent())
+        lines = preflight.tested(loaded, (), Consent())
     finally:
         os.seteuid(0)
     assert outcome.status is Status.FAILED
@@ -329,7 +332,7 @@ def test_a_work_folder_that_an_ordinary_user_cannot_make(system: System, place: 
 
 @pytest.mark.parametrize(
     "program",
-    ["backup.py", "restore/restore.py", *house.MODULES],
+    ["backup.py", "restore/restore.py", *registry.MODULES],
 )
 def test_every_program_prints_its_version(program: str) -> None:
     """Issue 11 E: `--version`, from one place; plugins have it, too."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tools import filesystem_handling
-from tools.errors import BackupError
+from tools.base.errors import BackupError
 
 root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount")
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tools import jsontext
-from tools.errors import ConfigError
+from tools.base.errors import ConfigError
+from tools.config import json_parser
 
 texts = st.text().filter(lambda text: "\0" not in text)
 keys = texts.filter(lambda text: not text.startswith("__"))
@@ -31,11 +31,11 @@ def test_it_reads_what_the_standard_library_writes(
         raw.decode()
     except UnicodeDecodeError:
         return
-    assert jsontext.plain(jsontext.parse(raw, "x")) == value
+    assert json_parser.plain(json_parser.parse(raw, "x")) == value
 
 
 def test_lines_and_comments_that_repeat() -> None:
-    table = jsontext.parse(b'{\n "__a": 1,\n "__a": 2,\n "B": {\n  "C": 3}\n}', "x")
+    table = json_parser.parse(b'{\n "__a": 1,\n "__a": 2,\n "B": {\n  "C": 3}\n}', "x")
     assert table.values.keys() == {"B"}
     assert table.lines == {"B": 4}
     assert table.values["B"].lines == {"C": 5}
@@ -66,16 +66,16 @@ def test_lines_and_comments_that_repeat() -> None:
 )
 def test_what_is_wrong_is_said_with_line_and_column(text: str, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
-        jsontext.parse(text.encode(), "x")
+        json_parser.parse(text.encode(), "x")
 
 
 def test_not_utf8_and_too_large() -> None:
     with pytest.raises(ConfigError, match="x:2: not UTF-8") as caught:
-        jsontext.parse(b'{\n"A": "\xff"}', "x")
+        json_parser.parse(b'{\n"A": "\xff"}', "x")
     assert "0xff" in caught.value.hint
     with pytest.raises(ConfigError, match="larger than"):
-        jsontext.parse(b" " * (1 << 20) + b"{}", "x")
+        json_parser.parse(b" " * (1 << 20) + b"{}", "x")
 
 
 def test_a_byte_order_mark_is_no_trouble() -> None:
-    assert jsontext.parse(b"\xef\xbb\xbf{}", "x").values == {}
+    assert json_parser.parse(b"\xef\xbb\xbf{}", "x").values == {}

@@ -10,18 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from tools import project
+from tools.base import project
 
 
 def test_a_broken_environment_is_left_alone(tmp_path: Path) -> None:
     """Without pyvenv.cfg its python is the system's own: going on there would never end."""
-    (tmp_path / "tools").mkdir()
+    (tmp_path / "tools/base").mkdir(parents=True)
     for name in ("launcher.py", "errors.py"):
-        shutil.copy(project.ROOT / "tools" / name, tmp_path / "tools" / name)
+        shutil.copy(project.ROOT / "tools/base" / name, tmp_path / "tools/base" / name)
     (tmp_path / ".venv/bin").mkdir(parents=True)
     base = Path(sys.base_prefix) / "bin/python3"
     (tmp_path / ".venv/bin/python").symlink_to(base)
-    code = "from tools import launcher; launcher.enter(); print('here')"
+    code = "from tools.base import launcher; launcher.enter(); print('here')"
     for configured in (False, True):
         if configured:
             (tmp_path / ".venv/pyvenv.cfg").write_text("")
@@ -39,9 +39,9 @@ def test_a_broken_environment_is_left_alone(tmp_path: Path) -> None:
 @pytest.mark.needs("root", "setpriv", "/usr/bin/python3")
 def test_an_environment_out_of_reach_is_no_traceback(tmp_path: Path) -> None:
     """Issue 11 A3 (trials A13): root had made .venv with a Python that only root can reach."""
-    (tmp_path / "tools").mkdir()
+    (tmp_path / "tools/base").mkdir(parents=True)
     for name in ("launcher.py", "errors.py"):
-        shutil.copy(project.ROOT / "tools" / name, tmp_path / "tools" / name)
+        shutil.copy(project.ROOT / "tools/base" / name, tmp_path / "tools/base" / name)
     hidden = tmp_path / "hidden"
     hidden.mkdir()
     (hidden / "python").symlink_to("/usr/bin/python3")
@@ -53,7 +53,7 @@ def test_an_environment_out_of_reach_is_no_traceback(tmp_path: Path) -> None:
             place.chmod(place.stat().st_mode | 0o055)
     hidden.chmod(0o700)
     code = (
-        "from tools import launcher\nlauncher.enter()\ntry:\n with launcher.packages():\n"
+        "from tools.base import launcher\nlauncher.enter()\ntry:\n with launcher.packages():\n"
         "  import cryptography\nexcept launcher.ConfigError as error: print(error)\n"
         "else: print('there')"
     )

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from tests.system import System, execute
-from tools import config, selection
-from tools.config import Config
-from tools.errors import ConfigError
+from tools.base.errors import ConfigError
+from tools.config import loading, selection
+from tools.config.model import Config, Section
 
 
 @pytest.fixture
@@ -21,10 +21,10 @@ def system(tmp_path: Path) -> System:
 
 def loaded(system: System, **sections: Any) -> Config:
     system.configure({**system.whole(), **sections})
-    return config.load(system.conf)
+    return loading.load(system.conf)
 
 
-def section(found: Config, name: str) -> config.Section:
+def section(found: Config, name: str) -> Section:
     return next(section for section in found.sections if section.name == name)
 
 
@@ -71,7 +71,7 @@ def test_a_typo_of_action_is_an_error(system: System) -> None:
     for key in ("ACTON", "action", "ACTIONS"):
         system.configure({"A": {key: "execute", "NAME": "filesbackup"}, **system.whole()})
         with pytest.raises(ConfigError, match=rf"A.{key}: unknown key") as caught:
-            config.load(system.conf)
+            loading.load(system.conf)
         assert caught.value.hint == "Did you mean ACTION?"
 
 
@@ -114,12 +114,12 @@ def test_what_is_not_built_is_refused_by_name(
     """Issue 11 D: s3, oss, rsync and custom commands."""
     system.configure({**system.whole(), "STORAGE": execute("storage", **parameters)})
     with pytest.raises(ConfigError, match=r"STORAGE.PARAMETERS") as caught:
-        config.load(system.conf)
+        loading.load(system.conf)
     assert says in str(caught.value)
     rsync = {"ACTION": "load", "FROM": "rsync", "FILENAME": "rsync", "CLASS": "RsyncBackup"}
     system.configure({**system.whole(), "RSYNC": rsync})
     with pytest.raises(ConfigError, match="RSYNC: the module rsync is not built yet"):
-        config.load(system.conf)
+        loading.load(system.conf)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_file_size_in_another_unit_says_how_it_is_written(
     """Issue 11 E: the hint names the unit."""
     system.configure({**system.whole(), "ENCRYPTION": execute("encryption", FILE_SIZE=size)})
     with pytest.raises(ConfigError, match="FILE_SIZE") as caught:
-        config.load(system.conf)
+        loading.load(system.conf)
     assert caught.value.hint.endswith(f"of MiB, without a unit, for example {example}.")
 
 
@@ -186,7 +186,7 @@ def test_an_unknown_key_close_to_a_known_one_is_an_error(
     """Issue 11 D: otherwise the default would be backed up instead of what was meant."""
     system.configure({**system.whole(), "FILESET": execute("filesbackup", **{key: "/srv"})})
     with pytest.raises(ConfigError, match=rf"FILESET.PARAMETERS.{key}: unknown key") as caught:
-        config.load(system.conf)
+        loading.load(system.conf)
     assert caught.value.hint == f"Did you mean {near}?"
 
 
@@ -208,7 +208,7 @@ def test_of_a_key_that_repeats_in_a_section_the_last_value_counts(system: System
         general='"PARALLEL": "2",\n"PARALLEL": "3",',
         more='"__y": 1, "__y": {"A": 1, "A": 2},',
     )
-    found = config.load(system.conf)
+    found = loading.load(system.conf)
     assert section(found, "FILESET").parameters == {"FILESET_INCLUDE": ["/b"]}
     assert section(found, "FILESET").file.name == "filesbackup.py"
     assert found.general.parallel == 3
@@ -222,20 +222,20 @@ def test_of_a_key_that_repeats_in_a_section_the_last_value_counts(system: System
     ]
     text_with(system, '"ACTION": ""', more='\n"FILESET": {"ACTION": ""},')
     with pytest.raises(ConfigError, match=r":2: the key FILESET repeats") as caught:
-        config.load(system.conf)
+        loading.load(system.conf)
     assert "line 1" in caught.value.hint
 
 
 def test_keys_of_general_that_nobody_knows(system: System) -> None:
     """Issue 11 D: SCHEDULE is ignored where no module of the user's own gets it."""
     system.configure(system.whole(), SCHEDULE={"RUN1": "mon"}, CONFIG_COMMAND="x")
-    found = config.load(system.conf)
+    found = loading.load(system.conf)
     assert not {"SCHEDULE", "CONFIG_COMMAND"} & set(found.handed)
     assert [text.split(": ")[1] for text in found.warnings] == [
         *("GENERAL.SCHEDULE", "GENERAL.CONFIG_COMMAND")
     ]
     system.configure({**system.whole(), "OWN": system.own("own", "true")}, CONFIG_COMMAND="x")
-    found = config.load(system.conf)
+    found = loading.load(system.conf)
     assert found.handed["CONFIG_COMMAND"] == "x"
     (warning,) = found.warnings
     assert "handed to the modules" in warning
@@ -250,7 +250,7 @@ def test_a_placeholder_of_the_template_is_refused_with_the_hint_to_remove_it(
     with pytest.raises(
         ConfigError, match=r"GENERAL.MESSAGE_CONFIG_COMMAND.*a placeholder"
     ) as caught:
-        config.load(system.conf)
+        loading.load(system.conf)
     assert "remove the key" in caught.value.hint
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tools import lock
-from tools.errors import LockedError
-from tools.project import ROOT
+from tools.base import lock
+from tools.base.errors import LockedError
+from tools.base.project import ROOT
 
 MOUNTS = "/dev/sda / ext4 rw 0 0\nsrv:/x /mnt/nfs\\040share nfs4 rw 0 0\ntmpfs /mnt tmpfs rw 0 0\n"
 
@@ -25,9 +25,9 @@ def test_of_many_at_once_exactly_one_gets_it(tmp_path: Path) -> None:
     code = """
 import sys
 from pathlib import Path
-from tools import lock
-from tools.errors import LockedError
-from tools.project import ROOT
+from tools.base import lock
+from tools.base.errors import LockedError
+from tools.base.project import ROOT
 try:
     with lock.hold(Path(sys.argv[1])):
         print("got", flush=True)

@@ -3,11 +3,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tools import log, mask
+from tools.base import log, masking
 
 
 def test_the_documented_line_by_level_and_masked(tmp_path: Path) -> None:
-    mask.add("hunter2-log")
+    masking.add("hunter2-log")
     run_log = log.begin(tmp_path / "x.log", "WARNING", 1, 2)
     log.logger.info("Section 8: %s.", "STORAGE_OSS")
     log.logger.warning("password hunter2-log")

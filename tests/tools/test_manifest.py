@@ -14,8 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.system import System, execute
-from tools import manifest, project
-from tools.manifest import Item, Manifest, ManifestError, Part
+from tools.base import project
+from tools.catalog import manifest
+from tools.catalog.manifest import Manifest, ManifestError
+from tools.flow import item_record
+from tools.flow.item_record import Part
+from tools.flow.item_record import StoredItem as Item
 
 SCHEMA = json.loads((project.ROOT / "docs/manifest.schema.json").read_text(encoding="utf-8"))
 DIGEST = "0123456789abcdef" * 4
@@ -114,16 +118,16 @@ def test_what_is_no_manifest(raw: bytes) -> None:
 
 @given(st.text(min_size=1, max_size=200))
 def test_quoted_names_are_names_of_files_and_differ(text: str) -> None:
-    name = manifest.quoted(text)
+    name = item_record.quoted(text)
     assert name
     assert len(name) <= 100
     assert not set(name) & set("/.\0\n ")
-    assert manifest.quoted(text + "x") != name
+    assert item_record.quoted(text + "x") != name
 
 
 def test_odd_names_are_percent_encoded() -> None:
-    assert manifest.quoted("a b.c|ü") == "a%20b%2Ec%7C%C3%BC"
-    assert manifest.quoted("shop-1_x") == "shop-1_x"
+    assert item_record.quoted("a b.c|ü") == "a%20b%2Ec%7C%C3%BC"
+    assert item_record.quoted("shop-1_x") == "shop-1_x"
 
 
 # --- what a staged run knows of its files

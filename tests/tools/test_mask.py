@@ -5,18 +5,18 @@ from urllib.parse import quote
 
 import pytest
 
-from tools import mask
-from tools.errors import ConfigError
-from tools.secret import Secret
+from tools.base import masking
+from tools.base.errors import ConfigError
+from tools.base.secret import Secret
 
 
 def test_every_form_of_a_known_secret_is_masked() -> None:
     secret = "pl4nted s'e\"cret/+ü"
-    mask.add(secret)
+    masking.add(secret)
     raw = secret.encode()
     for shown in (secret, quote(raw), quote(raw, safe=""), base64.b64encode(raw).decode()):
-        assert mask.text(f"before {shown} after").startswith("before ***")
-    assert "pl4nted" not in mask.text(repr({"key": secret}))
+        assert masking.text(f"before {shown} after").startswith("before ***")
+    assert "pl4nted" not in masking.text(repr({"key": secret}))
 
 
 @pytest.mark.parametrize(
@@ -29,13 +29,15 @@ def test_every_form_of_a_known_secret_is_masked() -> None:
     ],
 )
 def test_what_looks_like_a_secret_is_masked(text: str) -> None:
-    shown = mask.text(text)
+    shown = masking.text(text)
     assert "hunter2" not in shown
     assert "QQQ" not in shown
 
 
 def test_a_command_shows_no_value_of_a_secretive_key() -> None:
-    shown = mask.command(["x", "--DB_PASSWORD", "hunter2", "--KEY_FILE", "/k", "--TOKEN", "env:T"])
+    shown = masking.command(
+        ["x", "--DB_PASSWORD", "hunter2", "--KEY_FILE", "/k", "--TOKEN", "env:T"]
+    )
     assert "hunter2" not in shown
     assert "/k" in shown
     assert "env:T" in shown
@@ -50,7 +52,7 @@ def test_secret_prints_as_stars() -> None:
 def test_references(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
     monkeypatch.setenv("A_SECRET", "value-of-it")
     assert Secret("env:A_SECRET").reveal() == "value-of-it"
-    assert mask.text("x value-of-it") == "x ***"
+    assert masking.text("x value-of-it") == "x ***"
     with pytest.raises(ConfigError, match="env:NOT_THERE is not set"):
         Secret("env:NOT_THERE").reveal()
     with pytest.raises(ConfigError, match=r"file:/not/there cannot be read"):

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tools import options
-from tools.errors import ConfigError
-from tools.options import Duration, Paths, Ports, option
-from tools.secret import Secret
+from tools.base.errors import ConfigError
+from tools.base.secret import Secret
+from tools.modules import options
+from tools.modules.options import Duration, Paths, Ports, option
 
 
 class Colour(Enum):

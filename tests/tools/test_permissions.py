@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.system import System, execute
-from tools import permissions
+from tools.base import permissions
 
 NOBODY = 65534  # a user with a group of its own, on every system
 pytestmark = pytest.mark.needs("root")

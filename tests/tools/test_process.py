@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from tools import os_works, process
-from tools.errors import BackupError, Cancelled, SourceError
+from tools import os_works
+from tools.base.errors import BackupError, Cancelled, SourceError
+from tools.flow import process
 
 
 def test_output_gives_all_and_reads_the_exit_code_at_the_end() -> None:

@@ -12,8 +12,11 @@ from pathlib import Path
 import pytest
 
 from storage import local
-from tools import manifest, records, store
-from tools.manifest import Item, Manifest, Part
+from tools.catalog import manifest, markers
+from tools.catalog.manifest import Manifest
+from tools.flow import store
+from tools.flow.item_record import Part
+from tools.flow.item_record import StoredItem as Item
 
 HOST = "srv-1"
 DEAD, NOW = "20200101_000000", "20260101_000000"
@@ -40,8 +43,8 @@ def age(place: store.Store) -> None:
 
 def mark(place: store.Store, run_id: str, **who: object) -> None:
     """The mark of a run whose process has ended, or of another machine."""
-    records.begin(place, HOST, run_id)
-    name = f"{HOST}/{run_id}{records.UNFINISHED}"
+    markers.begin(place, HOST, run_id)
+    name = f"{HOST}/{run_id}{markers.UNFINISHED}"
     given = json.loads(b"".join(place.get(name)))
     place.remove(name)
     store.keep(place, name, [json.dumps({**given, "process": 2**22, **who}).encode()])
@@ -55,7 +58,7 @@ def leftovers(place: store.Store, run_id: str = DEAD, **who: object) -> None:
 
 
 def sweep(place: store.Store) -> list[str]:
-    return records.sweep(place, HOST, NOW, DAY)
+    return markers.sweep(place, HOST, NOW, DAY)
 
 
 @pytest.mark.fault("leftovers of a dead run, older than LEFTOVERS_AGE", "removed by the next run")
@@ -77,14 +80,14 @@ def test_what_is_young_alive_or_of_another_machine_is_kept(place: store.Store) -
         place.remove(entry.name)
     process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     try:
-        leftovers(place, process=process.pid, started=records._started(process.pid))
+        leftovers(place, process=process.pid, started=markers._started(process.pid))
         assert sweep(place) == []
     finally:
         process.kill()
         process.wait()
     assert len(sweep(place)) == 3
     leftovers(place)
-    assert records.sweep(place, HOST, NOW, 10 * DAY) == []
+    assert markers.sweep(place, HOST, NOW, 10 * DAY) == []
 
 
 def test_a_process_that_only_has_the_number_is_not_it(place: store.Store) -> None:
@@ -101,11 +104,11 @@ def test_what_a_manifest_names_is_kept(place: store.Store) -> None:
         HOST, "20200102_000000", "", "", "staged", "ok",
         (Item("EARLIER", "x", "file", "", (), (part,)),),
     )  # fmt: skip
-    records.finish(place, later)  # which looks that the part is there
+    markers.finish(place, later)  # which looks that the part is there
     age(place)
     sweep(place)
     assert f"{DEAD}.FILESET.tar.000" in names(place)
-    assert f"{DEAD}{records.UNFINISHED}" not in names(place)
+    assert f"{DEAD}{markers.UNFINISHED}" not in names(place)
     assert not list(place.unfinished(HOST))
 
 
@@ -120,18 +123,18 @@ def test_where_a_manifest_cannot_be_read_nothing_is_removed(place: store.Store) 
 
 
 def test_a_run_without_leftovers_takes_its_mark_away(place: store.Store) -> None:
-    records.begin(place, HOST, NOW)
-    assert names(place) == {NOW + records.UNFINISHED}
-    records.end(place, HOST, NOW)
+    markers.begin(place, HOST, NOW)
+    assert names(place) == {NOW + markers.UNFINISHED}
+    markers.end(place, HOST, NOW)
     assert names(place) == set()
-    records.begin(place, HOST, NOW)
+    markers.begin(place, HOST, NOW)
     store.keep(place, f"{HOST}/{NOW}.FILESET.tar.000", [b"no manifest names it"])
-    records.end(place, HOST, NOW)
-    assert NOW + records.UNFINISHED in names(place)
+    markers.end(place, HOST, NOW)
+    assert NOW + markers.UNFINISHED in names(place)
 
 
 def test_a_manifest_that_was_moved_is_refused(place: store.Store) -> None:
     made = Manifest(HOST, DEAD, "", "", "staged", "ok", ())
     store.keep(place, f"other/{manifest.name_of(DEAD)}", [made.to_json()])
     with pytest.raises(manifest.ManifestError, match="manifest of srv-1"):
-        records.read(place, "other", DEAD)
+        markers.read(place, "other", DEAD)

@@ -7,7 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tools import filesystem_handling, project, removal
+from tools import filesystem_handling
+from tools.base import project, removal
 
 
 def deep(top: Path, levels: int) -> None:
@@ -62,7 +63,7 @@ def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
     """Issue 11 A10: scratch folders of killed restores; nothing with another name or owner."""
     code = (
         f"import os, sys; sys.path.insert(0, {str(project.ROOT)!r}); from pathlib import Path; "
-        "from tools import removal\n"
+        "from tools.base import removal\n"
         f"with removal.private(Path({str(tmp_path)!r}), 'x-') as f:\n"
         "    (f / 'data').touch(); os.kill(os.getpid(), 9)"
     )

@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 
 from tests.brt import ReportServer
-from tools import report
-from tools.log import REPORTED
-from tools.outcome import Outcome, Step
-from tools.report import Reporter
-from tools.result import Result, Status
+from tools.base.log import REPORTED
+from tools.base.result import Result, Status
+from tools.base.run_result import Outcome, Step
+from tools.reporting import brt
+from tools.reporting.brt import Reporter
 
 
 def fields(run_id: str, log: str = "") -> dict[str, str]:
     now = datetime(2026, 11, 23, tzinfo=timezone.utc)
-    return report.form(Outcome(run_id, "srv.1", now, 1.0, Status.OK), log)
+    return brt.form(Outcome(run_id, "srv.1", now, 1.0, Status.OK), log)
 
 
 def test_the_acknowledgement_comes_after_a_whole_log(server: ReportServer, tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_every_error_of_the_sending_thread_is_named(
 ) -> None:  # fmt: skip
     """Issue 11 D: certificates that are not there are no answer that does not end."""
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nonexistent")
-    monkeypatch.setattr("tools.log.logger.propagate", True)
+    monkeypatch.setattr("tools.base.log.logger.propagate", True)
     address = server.url.replace("http://", "https://")
     assert Reporter(address, tmp_path, 0.001).deliver(fields("1")) == "kept"
     assert "/nonexistent" in caplog.text
@@ -108,7 +108,7 @@ def test_sizes_are_in_units_that_the_server_knows(size: str, sent: str) -> None:
     step = Step("SIZE", "check", Result(Status.OK, "", size=size), 0.0)
     now = datetime(2026, 11, 23, tzinfo=timezone.utc)
     outcome = Outcome("1", "srv.1", now, 1.0, Status.OK, steps=(step,))
-    assert report.form(outcome, "")["size"] == sent
+    assert brt.form(outcome, "")["size"] == sent
 
 
 @pytest.mark.needs("root")

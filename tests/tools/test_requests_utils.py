@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.brt import ReportServer
-from tools import report, requests_utils
-from tools.errors import ConfigError
+from tools import requests_utils
+from tools.base.errors import ConfigError
+from tools.reporting import brt
 from tools.requests_utils import DeliveryError, Limits
 
 FORM = {"srvname": "srv.1", "result": "0"}
@@ -29,7 +30,7 @@ def post(url: str, waits: list[float], tries: int = 5, **limits: float) -> str:
     return requests_utils.post_form(
         url,
         FORM,
-        accept=report.acknowledged("srv.1"),
+        accept=brt.acknowledged("srv.1"),
         tries=tries,
         limits=Limits(**limits),
         sleep=waits.append,
@@ -227,7 +228,7 @@ def test_an_address_that_is_none_is_refused(url: str) -> None:
     ],
 )
 def test_what_counts_as_acknowledged(answer: str, good: bool) -> None:
-    assert report.acknowledged("srv.1")(answer) is good
+    assert brt.acknowledged("srv.1")(answer) is good
 
 
 def test_an_answer_is_shown_without_what_could_harm_a_log() -> None:

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from tools.errors import BackupError
-from tools.result import Result, Status, worst
+from tools.base.errors import BackupError
+from tools.base.result import Result, Status, worst
 
 
 def test_json_there_and_back() -> None:

@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 
 from tests.system import System, execute
-from tools import config, filesystem_handling, log, outcome, run
-from tools.errors import ConfigError
-from tools.result import Result, Status
+from tools import filesystem_handling
+from tools.base import log, run_result
+from tools.base.errors import ConfigError
+from tools.base.result import Result, Status
+from tools.config import loading
+from tools.engine import run
 
 
 @pytest.fixture
@@ -47,7 +50,7 @@ def test_the_documented_levels_of_disk_space(
     handler = Kept()
     log.logger.addHandler(handler)
     path = system.configure({"A": execute("good"), "B": execute("good")}, DISK_SPACE_CHECK="True")
-    outcome = run.perform(config.load(path), config.load(path).sections, None)
+    outcome = run.perform(loading.load(path), loading.load(path).sections, None)
     log.logger.removeHandler(handler)
     assert outcome.status is status
     lines = [record for record in handler.records if "of the partition" in record.getMessage()]
@@ -60,7 +63,7 @@ def test_the_documented_levels_of_disk_space(
 
 def test_two_runs_in_one_second_have_two_names(system: System) -> None:
     path = system.configure({"A": execute("good")})
-    loaded = config.load(path)
+    loaded = loading.load(path)
     names = {run.perform(loaded, loaded.sections, None).run_id for _ in range(3)}
     assert len(names) == 3
 
@@ -69,7 +72,7 @@ def test_a_source_that_cannot_be_removed_makes_the_run_unclean(
     system: System, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (system.source / "a").write_text("a")
-    loaded = config.load(system.configure(system.whole()))
+    loaded = loading.load(system.configure(system.whole()))
     real = filesystem_handling.remove
 
     def refuse(path: Path) -> None:
@@ -86,22 +89,24 @@ def test_a_source_that_cannot_be_removed_makes_the_run_unclean(
 
 
 def test_what_no_source_may_back_up(system: System) -> None:
-    loaded = config.load(system.configure(system.whole()))
+    loaded = loading.load(system.configure(system.whole()))
     private = run.private_paths(loaded)
     assert {str(system.work), str(system.store), str(system.key)} <= set(private)
 
 
 def test_a_section_that_is_not_there_cannot_be_chosen(system: System) -> None:
-    loaded = config.load(system.configure({"A": execute("good")}))
+    loaded = loading.load(system.configure({"A": execute("good")}))
     with pytest.raises(ConfigError, match="no section X"):
         run.select(loaded, ["X"], [])
 
 
 def test_the_size_is_measured_or_stored_or_unknown(system: System) -> None:
-    loaded = config.load(system.configure({"A": execute("good")}))
+    loaded = loading.load(system.configure({"A": execute("good")}))
     done = run.perform(loaded, loaded.sections, None)
     assert done.size == "N/A"
-    stored = outcome.Step("S", "store", Result(Status.OK, "", bytes=2048))
-    measured = outcome.Step("M", "check", Result(Status.OK, "", size="1.00 GB"))
-    assert outcome.Outcome("", "", done.begin, 0, Status.OK, (stored,)).size == "2.00 KB"
-    assert outcome.Outcome("", "", done.begin, 0, Status.OK, (measured, stored)).size == "1.00 GB"
+    stored = run_result.Step("S", "store", Result(Status.OK, "", bytes=2048))
+    measured = run_result.Step("M", "check", Result(Status.OK, "", size="1.00 GB"))
+    assert run_result.Outcome("", "", done.begin, 0, Status.OK, (stored,)).size == "2.00 KB"
+    assert (
+        run_result.Outcome("", "", done.begin, 0, Status.OK, (measured, stored)).size == "1.00 GB"
+    )

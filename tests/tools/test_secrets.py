@@ -11,7 +11,9 @@ import pytest
 
 from tests.brt import ReportServer
 from tests.system import System
-from tools import mask, os_works, process, secret
+from tools import os_works
+from tools.base import masking, secret
+from tools.flow import process
 
 LITERAL, NESTED, IN_TEXT = "l1teral-secret", "n3sted/s@cret", "t3xt_secret"
 BY_ENV, BY_FILE, IN_URL = "fr0m-the-env", "fr0m a file", "u:rl@pass"
@@ -85,10 +87,10 @@ def test_a_secret_at_any_depth_is_known() -> None:
             "URL": "postgres://u:deep%2Fseven@h",
         }
     )
-    shown = mask.text(
+    shown = masking.text(
         "deep-one deep-two deep-three deep-four deep-five deep-six 1234567 deep/seven"
     )
-    assert shown == " ".join([mask.STARS] * 8)
+    assert shown == " ".join([masking.STARS] * 8)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +112,7 @@ def test_a_secret_at_any_depth_is_known() -> None:
 )
 def test_which_keys_hold_secrets(key: str, is_secret: bool) -> None:
     """Issue 11 C."""
-    assert mask.secretive(key) == is_secret
+    assert masking.secretive(key) == is_secret
 
 
 @pytest.mark.parametrize(
@@ -127,41 +129,41 @@ def test_which_keys_hold_secrets(key: str, is_secret: bool) -> None:
 )
 def test_spellings_of_a_secret(spelling: str) -> None:
     """Issue 11 C: percent-encoded, JSON, octal, whole or in part."""
-    mask.add("p@ss/wörd 1")
-    assert mask.text(f"before {spelling} after") == "before *** after"
+    masking.add("p@ss/wörd 1")
+    assert masking.text(f"before {spelling} after") == "before *** after"
 
 
 def test_a_password_with_an_at_sign_in_a_url() -> None:
     """Issue 11 C: a URL whose password is not known by its value."""
-    assert mask.text("mongodb://u:p@ss@h/db?a=b@c") == "mongodb://***@h/db?a=b@c"
-    assert mask.text("see https://host:80/a@b") == "see https://host:80/a@b"
+    assert masking.text("mongodb://u:p@ss@h/db?a=b@c") == "mongodb://***@h/db?a=b@c"
+    assert masking.text("see https://host:80/a@b") == "see https://host:80/a@b"
 
 
 def test_a_short_secret_is_masked_by_its_key_alone() -> None:
     """Issue 11 C: a secret of three characters must not make stars of all texts."""
     secret.learn({"PASSWORD": "a"})
-    assert mask.text("a man") == "a man"
-    assert mask.command(["x", "--PASSWORD", "a"]) == "x --PASSWORD ***"
-    assert mask.structure({"PASSWORD": "a", "L": ["a"]}) == {"PASSWORD": "***", "L": ["a"]}
-    assert "'a'" not in mask.text("{'password': 'a'}")
+    assert masking.text("a man") == "a man"
+    assert masking.command(["x", "--PASSWORD", "a"]) == "x --PASSWORD ***"
+    assert masking.structure({"PASSWORD": "a", "L": ["a"]}) == {"PASSWORD": "***", "L": ["a"]}
+    assert "'a'" not in masking.text("{'password': 'a'}")
 
 
 def test_a_structure_without_its_secrets() -> None:
     """Issue 11 C: references and paths stay."""
-    mask.add("known-one")
+    masking.add("known-one")
     given = {"A": [1, {"token": "x", "B": "known-one"}], "T": "env:X", "D": "{'pwd': 'y'}"}
     wanted = {"A": [1, {"token": "***", "B": "***"}], "T": "env:X", "D": '{"pwd": "***"}'}
-    assert mask.structure(given) == wanted
+    assert masking.structure(given) == wanted
 
 
 @pytest.mark.parametrize("offset", [8183, 8192 - 3, 65536 - 5, 65536 + 8192 - 5, 131072 - 2])
 def test_a_secret_over_a_cut_of_a_long_line(offset: int) -> None:
     """Issue 11 C: lines are joined before they are masked (and never cut within a secret)."""
-    mask.add("SUPERSECRETPASSWORD")
+    masking.add("SUPERSECRETPASSWORD")
     taken: list[str] = []
     code = f"import sys; sys.stderr.write('x' * {offset} + 'SUPERSECRETPASSWORD' + 'y' * 9000)"
     list(process.output([sys.executable, "-c", code], notice=taken.append))
-    shown = [mask.text(line) for line in taken]
+    shown = [masking.text(line) for line in taken]
     assert "".join(taken).count("SUPERSECRETPASSWORD") == 1
     assert not [line for line in shown if "SUPERS" in line or "SWORD" in line]
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tests.system import System, execute
-from tools import config, selection
-from tools.errors import ConfigError
+from tools.base.errors import ConfigError
+from tools.config import loading, selection
 
 MODES = ("False", "True")
 
@@ -22,7 +22,7 @@ def system(tmp_path: Path) -> System:
 
 
 def chosen(system: System, *only: str, skip: tuple[str, ...] = ()) -> list[str]:
-    loaded = config.load(system.conf)
+    loaded = loading.load(system.conf)
     return [section.name for section in selection.select(loaded, only, skip)]
 
 
@@ -138,5 +138,5 @@ def test_a_filter_of_the_users_own_may_encrypt(system: System) -> None:
     del sections["ENCRYPTION"]
     sections["SEAL"] = system.own("seal", "cat", stream="filter")
     system.configure(sections, STREAM="True")
-    loaded = config.load(system.conf)
+    loaded = loading.load(system.conf)
     assert selection.cautions(loaded, loaded.sections) == []

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tools import size_calculation
-from tools.errors import SourceError
+from tools.base.errors import SourceError
 from tools.size_calculation import SizeCalculation
 
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tools import stream
-from tools.stream import Chunks
+from tools.flow import stream
+from tools.flow.stream import Chunks
 
 
 @given(st.lists(st.binary(max_size=50)), st.integers(1, 40))

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from tests.system import System, execute
-from tools import config
-from tools.errors import ConfigError
+from tools.base.errors import ConfigError
+from tools.config import loading
 
 STRANGE: list[Any] = [
     *(None, True, 0, -1, 10**30, 1.5, "", "x", " ", "[", "[1]", "[" * 5000, "\udcff", "a\nb"),
@@ -32,7 +32,7 @@ def system(tmp_path: Path) -> System:
 
 def refusal(system: System, sections: dict[str, Any], **general: Any) -> ConfigError:
     with pytest.raises(ConfigError) as caught:
-        config.load(system.configure(sections, **general))
+        loading.load(system.configure(sections, **general))
     return caught.value
 
 
@@ -85,12 +85,12 @@ def test_every_strange_value_and_key_is_taken_or_refused_in_one_line(system: Sys
             "ON_ERROR": "stop",
         },
     }
-    assert config.load(system.configure({k: v for k, v in whole.items() if k != "GENERAL"}))
+    assert loading.load(system.configure({k: v for k, v in whole.items() if k != "GENERAL"}))
     refused = 0
     for variant in variants(whole):
         system.conf.write_text(json.dumps(variant))
         try:
-            config.load(system.conf)
+            loading.load(system.conf)
         except ConfigError as error:
             refused += 1
             said = f"{error} {error.hint}"
@@ -146,20 +146,20 @@ def test_a_section_that_could_not_be_started_is_refused(
 
 
 def test_a_percent_sign_belongs_to_the_threshold_alone(system: System) -> None:
-    loaded = config.load(system.configure({"A": execute("own")}, HOSTNAME="srv%"))
+    loaded = loading.load(system.configure({"A": execute("own")}, HOSTNAME="srv%"))
     assert loaded.general.hostname == loaded.handed["HOSTNAME"] == "srv%"
 
 
 def test_of_two_names_of_one_key_the_preferred_one_counts(system: System) -> None:
     for order in (("TARGETS", "OBJECTIVES"), ("OBJECTIVES", "TARGETS")):
         given = {key: f"/{key.lower()}" for key in order}
-        loaded = config.load(system.configure({"A": execute("compression", **given)}))
+        loaded = loading.load(system.configure({"A": execute("compression", **given)}))
         assert loaded.sections[0].parameters == {"TARGETS": ["/targets"]}
         assert "A.PARAMETERS.OBJECTIVES is not used" in loaded.warnings[0]
 
 
 def test_a_literal_secret_in_general_is_warned_of(system: System) -> None:
-    loaded = config.load(system.configure({"A": execute("own")}, DB_PASSWORD="hunter2"))
+    loaded = loading.load(system.configure({"A": execute("own")}, DB_PASSWORD="hunter2"))
     assert any("GENERAL.DB_PASSWORD holds a secret" in warning for warning in loaded.warnings)
 
 
@@ -178,10 +178,10 @@ def test_rights_given_by_an_acl_are_seen(system: System) -> None:
     """The group bits are then a mask: `root:root 0660` says nothing of who may write."""
     path = system.configure({"A": execute("own")})
     subprocess.run(["setfacl", "-m", "u:nobody:r", str(path)], check=True)
-    config.load(path)
+    loading.load(path)
     subprocess.run(["setfacl", "-m", "u:nobody:rw", str(path)], check=True)
     with pytest.raises(ConfigError, match="writable by others through its ACL") as caught:
-        config.load(path)
+        loading.load(path)
     assert f"setfacl -x u:nobody {path}" in caught.value.hint
 
 
@@ -191,10 +191,10 @@ def test_a_link_that_others_can_turn_round_is_refused(system: System) -> None:
     shared.mkdir()
     link = shared / "conf.json"
     link.symlink_to(path)
-    assert config.load(link).path == path
+    assert loading.load(link).path == path
     shared.chmod(0o777)
     with pytest.raises(ConfigError, match=r"shared is writable by everybody"):
-        config.load(link)
+        loading.load(link)
 
 
 def test_a_file_that_is_replaced_while_it_is_read_is_refused(
@@ -212,19 +212,19 @@ def test_a_file_that_is_replaced_while_it_is_read_is_refused(
 
     monkeypatch.setattr(os, "open", opened)
     with pytest.raises(ConfigError, match="was replaced while it was read"):
-        config.load(path)
+        loading.load(path)
 
 
 def test_links_and_includes_without_an_end(system: System) -> None:
     system.conf.symlink_to(system.conf)
     with pytest.raises(ConfigError, match="too many levels of symbolic links"):
-        config.load(system.conf)
+        loading.load(system.conf)
     system.conf.unlink()
     for number in range(12):
         twice = [f"{number + 1}.json"] * 2 if number < 11 else []
         (system.folder / f"{number}.json").write_text(json.dumps({"INCLUDE": twice}))
     with pytest.raises(ConfigError, match="more than 100 files"):
-        config.load(system.folder / "0.json")
+        loading.load(system.folder / "0.json")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
@@ -236,7 +236,7 @@ def test_what_cannot_be_read_is_named(system: System) -> None:
         os.seteuid(65534)
         try:
             with pytest.raises(ConfigError, match=says):
-                config.load(hidden)
+                loading.load(hidden)
         finally:
             os.seteuid(uid)
 
@@ -249,14 +249,14 @@ def test_the_report_address_is_found_though_the_rest_is_broken(system: System) -
         WORK_FOLDER="work/",
     )
     known = ("srv-test", "http://x/y", system.work)
-    assert config.report_address(path) == known
+    assert loading.report_address(path) == known
     path.write_text(json.dumps({**json.loads(path.read_text()), "INCLUDE": "missing.json"}))
-    assert config.report_address(path) == known
+    assert loading.report_address(path) == known
 
 
 def test_an_address_that_others_could_have_written_is_not_used(system: System) -> None:
     """Reports that wait, with their logs, would be sent to it."""
     path = system.configure({"A": execute("own")}, MESSAGE_CONFIG_COMMAND="http://x/y")
     path.chmod(0o666)
-    assert config.report_address(path) is None
-    assert config.report_address(path, insecure=True)
+    assert loading.report_address(path) is None
+    assert loading.report_address(path, insecure=True)

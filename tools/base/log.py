@@ -1,0 +1,141 @@
+"""The log: the documented line, rotation that keeps history, and one run's own lines."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import sys
+from collections import deque
+from io import TextIOWrapper
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+
+from tools.base import masking
+
+NAME = "ncbackup"
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+FILE = "nc-backup-py.log"
+REPORTED = 64 * 1024  # bytes of a run's log that go into its report
+_LINE = "%(asctime)s - ncbackup - %(levelname)s - %(message)s"
+_MIB = 1 << 20
+_ALWAYS = "always"  # attribute of records that no level of the file keeps out
+
+logger = logging.getLogger(NAME)
+
+
+class _Masked(logging.Formatter):
+    """The documented line, with every secret taken out."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return masking.text(super().format(record))
+
+
+class _File(RotatingFileHandler):
+    """A log file whose own trouble is said once, and never stops a backup."""
+
+    troubled = False
+
+    def _open(self) -> TextIOWrapper:
+        """Open the file for its owner, never through a link, which somebody may have planted."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            descriptor = os.open(self.baseFilename, flags, 0o600)
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise OSError(error.errno, "is a symbolic link") from None
+            raise
+        return open(  # noqa: PTH123  (a descriptor)
+            descriptor, "a", encoding=self.encoding, errors=self.errors
+        )
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (logging's name)
+        if not self.troubled:
+            self.troubled = True
+            sys.stderr.write(f"warning: the log cannot be written: {sys.exc_info()[1]}\n")
+
+
+class RunLog(logging.Handler):
+    """The newest lines of one run, at most REPORTED bytes: what the report carries."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self._lines: deque[str] = deque()
+        self._size = 0
+        self._cut = False
+        self.setFormatter(_Masked(_LINE))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = self.format(record)[-REPORTED:]
+        self._lines.append(line)
+        self._size += len(line.encode("utf-8", "replace")) + 1
+        while self._size > REPORTED:
+            self._size -= len(self._lines.popleft().encode("utf-8", "replace")) + 1
+            self._cut = True
+
+    def tail(self) -> str:
+        """The lines, oldest first; a first line says so where older ones were left out."""
+        return "\n".join((["[older lines left out]"] if self._cut else []) + list(self._lines))
+
+
+def file_of(place: Path) -> Path:
+    """The log file that LOG_FOLDER means: itself, or nc-backup-py.log in the folder it is."""
+    folder = os.path.isdir(place)  # noqa: PTH112  (no error where a folder above it is closed)
+    return place / FILE if folder or not place.suffix else place
+
+
+def always(message: str, *values: object) -> None:
+    """Log a line at INFO that reaches the log file whatever its level is."""
+    logger.info(message, *values, extra={_ALWAYS: True})
+
+
+class _AtLeast(logging.Filter):
+    """Pass records from a level on, and those of `always`."""
+
+    def __init__(self, level: str) -> None:
+        super().__init__()
+        self._level = logging.getLevelName(level)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.levelno >= self._level or hasattr(record, _ALWAYS)
+
+
+def _on_terminal(level: str) -> logging.Handler:
+    """Return a handler that prints the log to standard error: INFO, or DEBUG where asked for."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setLevel("DEBUG" if level == "DEBUG" else "INFO")
+    handler.setFormatter(_Masked(_LINE))
+    return handler
+
+
+def begin(place: Path, level: str, size: int, count: int, *, verbose: bool = False) -> RunLog:
+    """Open the log of a run; gives what collects the lines of this run alone.
+
+    size: MiB of one file before it is put aside; count: how many of those are kept;
+    verbose: print the log to standard error as well.
+    A log that cannot be opened is said on standard error, and the run goes on.
+    """
+    run_log = RunLog()
+    logger.handlers.clear()
+    logger.propagate = False
+    logger.setLevel(logging.DEBUG)
+    logger.addHandler(run_log)
+    if verbose:
+        logger.addHandler(_on_terminal(level))
+    file = file_of(place)
+    try:
+        file.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+        handler = _File(
+            file,
+            maxBytes=size * _MIB,
+            backupCount=count,
+            encoding="utf-8",
+            errors="backslashreplace",
+        )
+        handler.addFilter(_AtLeast(level))
+        handler.setFormatter(_Masked(_LINE))
+        logger.addHandler(handler)
+    except OSError as error:
+        sys.stderr.write(f"warning: the log {file} cannot be opened: {error.strerror}\n")
+        logger.warning("the log %s cannot be opened: %s", file, error.strerror)
+    return run_log

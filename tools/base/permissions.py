@@ -1,0 +1,302 @@
+"""Who else could read or change a file: one rule for code, secrets and folders (docs/security.md).
+
+Code and configuration belong to root or to the user of this process. Key and credential files
+and folders may also belong to the user of the backup where root looks at them, so that one
+layout serves the nightly run and root's restore.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import os
+import pwd
+import shlex
+import stat
+import struct
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tools.base.errors import ConfigError
+
+ACCEPT = "NC_BACKUP_INSECURE_PERMISSIONS"  # set by --insecure-permissions, for modules too
+BACKUP_USER = "ncbackup"
+_ACL = "system.posix_acl_access"
+_ACL_USER, _ACL_OWNING_GROUP, _ACL_GROUP, _ACL_MASK = 2, 4, 8, 16  # tags of its entries (acl(5))
+_READ, _WRITE = 4, 2
+_BELONGS = "belongs to "
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with a path, and the command that fixes it."""
+
+    path: Path
+    trouble: str
+    fix: str
+
+    def __str__(self) -> str:
+        return f"{self.path} {self.trouble}"
+
+
+def accept() -> None:
+    """Accept insecure permissions from now on, in the modules that are started, too."""
+    os.environ[ACCEPT] = "1"
+
+
+def accepted() -> bool:
+    """Whether the user has asked to accept insecure permissions."""
+    return os.environ.get(ACCEPT) == "1"
+
+
+def of_code(path: Path) -> Problem | None:
+    """Why somebody else could change `path`, looking at every folder above it; None if not."""
+    return next(_changeable(path, {0, os.geteuid()}), None)
+
+
+def of_folder(path: Path) -> Problem | None:
+    """Why a folder is not this user's own, or could be replaced by another user.
+
+    A folder that does not exist yet is judged by the nearest one above it. None where the
+    user has asked to accept it.
+    """
+    if accepted():
+        return None
+    existing = path
+    while not os.path.lexists(existing):
+        existing = existing.parent
+    problem = of_code(existing)
+    real = existing.resolve()
+    if problem is None or problem.path != real or not problem.trouble.startswith(_BELONGS):
+        return problem
+    owner = _user(real.stat().st_uid)
+    fix = (
+        f"Check its content, then run as root: chown {_user(os.geteuid())} {shlex.quote(str(real))}"
+    )
+    if os.geteuid() == 0:  # never taken from the user that the nightly run is
+        fix = f"Run it as {owner} (sudo -u {shlex.quote(owner)} ...), or use another folder."
+    return Problem(real, problem.trouble, fix)
+
+
+def of_secret(path: Path, trusted: Collection[str] = ()) -> Problem | None:
+    """Why others could read or replace a file of secrets; None if they cannot.
+
+    trusted: names of users who may own the file and its folders besides root and this user.
+    Readable by its owner, and by its group only where that is the own group of the user of
+    the backup. None where the user has asked to accept it. Raises OSError.
+    """
+    if accepted():
+        return None
+    real = path.resolve()
+    status = real.stat()
+    if status.st_mode & stat.S_IRWXO:
+        trouble = f"can be read or written by everybody (mode {stat.S_IMODE(status.st_mode):04o})"
+        return Problem(real, trouble, _closing(real, status))
+    owners = {0, os.geteuid(), *_backup_users(real, status), *_numbers(trusted)}
+    problem = next(_changeable(real, owners), None)
+    if problem is not None and problem.path == real and not problem.trouble.startswith(_BELONGS):
+        return _readable(real, status, owners) or problem  # one command for reading and writing
+    return problem or _readable(real, status, owners)
+
+
+def check_reference(reference: str, path: Path) -> None:
+    """Raise ConfigError where others could replace the file that a value refers to.
+
+    That others can read it is accepted: it may hold no secret, or be mounted by a container's
+    engine, which knows no owner but root.
+    """
+    if accepted():
+        return
+    real = path.resolve()
+    owners = {0, os.geteuid(), *_backup_users(real, real.stat())}
+    if (problem := next(_changeable(real, owners), None)) is not None:
+        raise ConfigError(
+            f"secret {reference}: {problem}",
+            f"{problem.fix} (or --insecure-permissions, if you must).",
+        )
+
+
+def check_secret(key: str, path: Path, trusted: Collection[str] = ()) -> None:
+    """Raise ConfigError naming the key where others could read or replace a file of secrets."""
+    if (problem := of_secret(path, trusted)) is not None:
+        raise ConfigError(
+            f"{key}: {problem}", f"{problem.fix} (or --insecure-permissions, if you must)."
+        )
+
+
+def exposed(path: Path) -> Problem | None:
+    """Why everybody could read or write a file of secrets: all that reading with it needs."""
+    status = path.resolve().stat()
+    if accepted() or not status.st_mode & (stat.S_IROTH | stat.S_IWOTH):
+        return None
+    trouble = f"can be read or written by everybody (mode {stat.S_IMODE(status.st_mode):04o})"
+    return Problem(path, trouble, _closing(path, status))
+
+
+def _changeable(path: Path, owners: set[int]) -> Iterator[Problem]:
+    """Each way in which others than the owners could change a path or a folder above it."""
+    real = path.resolve()
+    for place in (real, *real.parents):
+        status = place.stat()
+        sticky = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
+        quoted = shlex.quote(str(place))
+        if status.st_uid not in owners:
+            yield Problem(place, f"{_BELONGS}{_user(status.st_uid)}", _owning(real, place, status))
+        if sticky:
+            continue
+        if status.st_mode & stat.S_IWOTH:
+            yield Problem(place, "is writable by everybody", f"chmod o-w {quoted}")
+        if status.st_mode & stat.S_IWGRP:
+            ours = _own_group(status)
+            if (fix := _foreign_entry(place, owners, _WRITE, ours=ours)) is not None:
+                yield Problem(place, "is writable by others through its ACL", fix)
+            elif not _has_acl(place) and not ours:
+                yield Problem(place, "is writable by its group", f"chmod g-w {quoted}")
+
+
+def _readable(real: Path, status: os.stat_result, owners: set[int]) -> Problem | None:
+    """Whether a group or an ACL entry lets others read a file of secrets."""
+    if not status.st_mode & stat.S_IRWXG:
+        return None
+    ours = _own_group(status) or _group_of_backup(status, real.parent)
+    if (fix := _foreign_entry(real, owners, _READ, ours=ours)) is not None:
+        return Problem(real, "can be read by others through its ACL", fix)
+    if _has_acl(real) or ours:
+        return None
+    what = "read or written" if status.st_mode & stat.S_IWGRP else "read"
+    trouble = f"can be {what} by the group {_group(status.st_gid)}"
+    return Problem(real, trouble, f"chmod g-rwx {shlex.quote(str(real))}")
+
+
+def _closing(path: Path, status: os.stat_result) -> str:
+    """The command that closes a file to others and leaves it to the user of the backup."""
+    quoted = shlex.quote(str(path))
+    runner = os.geteuid()
+    if status.st_uid == 0 and runner != 0:  # 0600 would lock this very user out
+        return f"chown root:{_group(_primary_group(runner))} {quoted} && chmod 0640 {quoted}"
+    shared = status.st_uid == 0 and status.st_gid != 0 and _group_of_backup(status, path.parent)
+    mode = "0640" if shared else "0600"
+    return f"chmod {mode} {quoted}"
+
+
+def _owning(real: Path, place: Path, status: os.stat_result) -> str:
+    """The command that gives a path to root and keeps it readable for the user of the backup.
+
+    A folder above the file is given away by no command but that of the file's own folder, and
+    never a home directory.
+    """
+    movable = place == real or (place == real.parent and not _is_home(place))
+    if not movable:
+        return f"Move {real} to a folder that belongs to root, for example /etc/nc-backup-py."
+    runner = os.geteuid()
+    quoted = shlex.quote(str(place))
+    own = _primary_group(status.st_uid if runner == 0 else runner)
+    group = _group(own if own >= 0 else status.st_gid)
+    mode = "0750" if stat.S_ISDIR(status.st_mode) else "0640"
+    return f"chown root:{group} {quoted} && chmod {mode} {quoted}, once its content is checked"
+
+
+def _is_home(place: Path) -> bool:
+    return any(Path(entry.pw_dir).is_relative_to(place) for entry in pwd.getpwall())
+
+
+def _backup_users(real: Path, status: os.stat_result) -> Iterator[int]:
+    """Whom root accepts beside itself as the owner of a file of secrets.
+
+    The user ncbackup, and the user whose own group root has given the file's folder to.
+    """
+    if os.geteuid() != 0:
+        return
+    with contextlib.suppress(KeyError):  # no such user: the folder's group decides
+        yield pwd.getpwnam(BACKUP_USER).pw_uid
+    folder = real.parent.stat()
+    given = folder.st_uid == 0 and folder.st_gid != 0
+    if given and _primary_group(status.st_uid) == folder.st_gid:
+        yield status.st_uid
+
+
+def _numbers(users: Collection[str]) -> Iterator[int]:
+    for user in users:
+        with contextlib.suppress(KeyError):  # no such user here
+            yield pwd.getpwnam(user).pw_uid
+
+
+def _group_of_backup(status: os.stat_result, folder: Path) -> bool:
+    """Whether the group of a file is the own group of the user of the backup.
+
+    Root takes any user's own group on a file of root's, and the group of a folder of root's:
+    who else could have given it to them?
+    """
+    runner = os.geteuid()
+    if runner != 0:
+        return status.st_gid == _primary_group(runner)
+    if status.st_uid != 0:
+        return False
+    given = folder.stat()
+    if given.st_uid == 0 and given.st_gid == status.st_gid:
+        return True
+    try:
+        return pwd.getpwnam(_group(status.st_gid)).pw_gid == status.st_gid
+    except KeyError:
+        return False
+
+
+def _own_group(status: os.stat_result) -> bool:
+    """Whether a group is root's, or has the name of the owner: a group of one user."""
+    return status.st_gid == 0 or _group(status.st_gid) == _user(status.st_uid)
+
+
+def _primary_group(user: int) -> int:
+    try:
+        return pwd.getpwuid(user).pw_gid
+    except KeyError:
+        return os.getegid() if user == os.geteuid() else -1
+
+
+def _user(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)
+
+
+def _group(number: int) -> str:
+    try:
+        return grp.getgrgid(number).gr_name
+    except KeyError:
+        return str(number)
+
+
+def _has_acl(place: Path) -> bool:
+    """Whether there are entries beyond owner, group and others (acl(5)).
+
+    The group bits of the mode are then the mask of all entries: they say that somebody may
+    write, and not who.
+    """
+    try:
+        return _ACL in os.listxattr(place)
+    except OSError:
+        return False  # a file system without such attributes
+
+
+def _foreign_entry(place: Path, owners: set[int], wanted: int, *, ours: bool) -> str | None:
+    """The command that removes the first ACL entry that lets another user or group do it.
+
+    ours: whether the owning group is the owner's own.
+    """
+    if not _has_acl(place):
+        return None
+    quoted = shlex.quote(str(place))
+    entries = list(struct.iter_unpack("<HHI", os.getxattr(place, _ACL)[4:]))
+    mask = next((rights for tag, rights, _ in entries if tag == _ACL_MASK), 7)
+    for tag, rights, number in entries:
+        if not rights & mask & wanted:
+            continue
+        if tag == _ACL_USER and number not in owners:
+            return f"setfacl -x u:{shlex.quote(_user(number))} {quoted}"
+        if tag == _ACL_GROUP and number != 0:
+            return f"setfacl -x g:{shlex.quote(_group(number))} {quoted}"
+        if tag == _ACL_OWNING_GROUP and not ours:
+            return f"setfacl -m g::- {quoted}"
+    return None

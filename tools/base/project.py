@@ -1,0 +1,20 @@
+"""The checkout that this code belongs to: where it lies and which version it is."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def version() -> str:
+    """Return the version that pyproject.toml states; "unknown" where it states none."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    line = re.search(r'^version = "(.+)"$', text, re.M)
+    return line[1] if line else "unknown"
+
+
+def banner() -> str:
+    """Return the line that `--version` of every program prints."""
+    return f"nc-backup-py {version()}"

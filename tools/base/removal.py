@@ -1,0 +1,194 @@
+"""Removal of whole trees at any depth, and private folders that outlive no process.
+
+Nothing here recurses and no path is longer than one name: a tree of 10,000 levels is removed
+with one open folder at a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import re
+import stat
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from tools.base.log import logger
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+T = TypeVar("T")
+_RANDOM = 16  # hexadecimal digits at the end of a private folder's name
+
+
+def tree(path: Path) -> None:
+    """Remove a folder and all below it, or one file; a missing one is no error.
+
+    Symbolic links are removed and never followed. Folders that their owner may not write are made
+    writable first. What cannot be removed stays, the rest goes; raises the first OSError then,
+    with the path of the tree.
+    """
+    try:
+        if not stat.S_ISDIR(path.lstat().st_mode):
+            path.unlink()
+            return
+    except FileNotFoundError:
+        return
+    errors: list[OSError] = []
+    with _opened(path.parent, _FOLDER & ~os.O_NOFOLLOW) as above:
+        _tree(above, path.name, errors)
+    if errors:
+        first = errors[0]
+        raise OSError(first.errno, first.strerror, f"{path} ({first.filename!r})")
+
+
+@contextlib.contextmanager
+def _opened(path: Path, flags: int = _FOLDER) -> Iterator[int]:
+    descriptor = os.open(path, flags)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _tree(above: int, top: str, errors: list[OSError]) -> None:
+    """Remove the folder `top` of the open folder `above`, level by level."""
+    here = os.dup(above)
+    levels: list[_Level] = []
+    pending = [top]
+    try:
+        while pending or levels:
+            if pending:
+                name = pending.pop()
+                below = _try(_entered, name, here, errors)
+                if below is not None:
+                    levels.append(_Level(name, pending, os.fstat(here).st_ino))
+                    here = _replaced(here, below)
+                    pending = _emptied(here, errors)
+                continue
+            level = levels.pop()
+            pending = level.pending
+            here = _replaced(here, os.open("..", _FOLDER, dir_fd=here))
+            if os.fstat(here).st_ino != level.inode:
+                raise OSError(errno.EBUSY, "was moved while it was removed", level.name)
+            _try(_rmdir, level.name, here, errors)
+    except OSError as error:
+        errors.append(error)
+    finally:
+        os.close(here)
+
+
+class _Level(NamedTuple):
+    """A folder that is being emptied: its name; of the folder above: what is left, its inode."""
+
+    name: str
+    pending: list[str]
+    inode: int
+
+
+def _rmdir(name: str, folder: int) -> None:
+    os.rmdir(name, dir_fd=folder)
+
+
+def _unlink(name: str, folder: int) -> None:
+    os.unlink(name, dir_fd=folder)
+
+
+def _replaced(old: int, new: int) -> int:
+    os.close(old)
+    return new
+
+
+def _try(
+    action: Callable[[str, int], T], name: str, folder: int, errors: list[OSError]
+) -> T | None:
+    """Do it to a name in an open folder; None, and an entry in `errors`, where that fails."""
+    try:
+        return action(name, folder)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        error.filename = name
+        errors.append(error)
+        return None
+
+
+def _entered(name: str, above: int) -> int:
+    """A folder, opened, its owner allowed to change it."""
+    try:
+        below = os.open(name, _FOLDER, dir_fd=above)
+    except PermissionError:
+        os.chmod(name, stat.S_IRWXU, dir_fd=above)
+        below = os.open(name, _FOLDER, dir_fd=above)
+    if os.fstat(below).st_mode & stat.S_IRWXU != stat.S_IRWXU:
+        with contextlib.suppress(PermissionError):  # another's folder: its entries will say so
+            os.fchmod(below, stat.S_IRWXU)
+    return below
+
+
+def _emptied(folder: int, errors: list[OSError]) -> list[str]:
+    """Remove the files of an open folder; the names of the folders in it."""
+    with os.scandir(folder) as entries:
+        listed = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+    for name, is_folder in listed:
+        if not is_folder:
+            _try(_unlink, name, folder, errors)
+    return [name for name, is_folder in listed if is_folder]
+
+
+@contextlib.contextmanager
+def private(
+    parent: Path, prefix: str, complain: Callable[[str], None] | None = None
+) -> Iterator[Path]:
+    """A new folder (0700) that is locked while the block runs and removed at its end.
+
+    The lock ends with the process, however that ends: `sweep` finds what was left then. A folder
+    that cannot be removed is told to `complain` (default: the log) and is no error.
+    """
+    folder = parent / f"{prefix}{uuid.uuid4().hex[:_RANDOM]}"
+    unlocked = folder.with_name(folder.name + ".new")  # no name that `sweep` would take
+    try:
+        unlocked.mkdir(mode=0o700)
+        with _opened(unlocked) as descriptor:
+            with contextlib.suppress(OSError):  # a file system without locks: it is never swept
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            unlocked.rename(folder)
+            yield folder
+    finally:
+        if unlocked.exists():
+            unlocked.rmdir()
+        try:
+            tree(folder)
+        except OSError as error:
+            (complain or logger.warning)(f"{folder} could not be removed: {error.strerror}")
+
+
+def sweep(parent: Path, prefix: str) -> list[Path]:
+    """Remove the private folders that killed processes of this user left; those that went.
+
+    Only folders with a name of `private`, owned by this user, and whose lock nobody holds.
+    """
+    gone = []
+    pattern = re.compile(re.escape(prefix) + rf"[0-9a-f]{{{_RANDOM}}}")
+    try:
+        names = sorted(entry.name for entry in parent.iterdir() if pattern.fullmatch(entry.name))
+    except OSError:
+        return []  # whoever needs the folder says why it cannot be read
+    for name in names:
+        with contextlib.suppress(OSError):  # it is another's, or went meanwhile
+            if _abandoned(parent / name):
+                tree(parent / name)
+                gone.append(parent / name)
+    return gone
+
+
+def _abandoned(folder: Path) -> bool:
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
+        return False
+    with _opened(folder) as descriptor:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises where somebody has it
+    return True

@@ -1,0 +1,48 @@
+"""Run ids and the times of a run: UTC, to the second."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta, timezone
+
+from tools import date_str_utils
+
+_RUN_ID = re.compile(r"[0-9]{8}_[0-9]{6}")
+_AHEAD = timedelta(days=1)  # a run later than this from now was made with a wrong clock
+
+
+def is_run_id(text: str) -> bool:
+    """Whether a text has the form of a run id."""
+    return bool(_RUN_ID.fullmatch(text))
+
+
+def run_in(name: str) -> str:
+    """The run id that any name of a run's files begins with; "" for another name."""
+    found = _RUN_ID.match(name.lstrip("."))
+    return found[0] if found else ""
+
+
+def now() -> str:
+    """The time for `begin` and `end`."""
+    return stamp(datetime.now(timezone.utc))
+
+
+def stamp(moment: datetime) -> str:
+    """A moment as the manifest writes it."""
+    return moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def time_of(run_id: str) -> datetime:
+    """When a run began. Raises ValueError for what is no run id."""
+    return datetime.strptime(run_id, date_str_utils.RUN_ID).replace(tzinfo=timezone.utc)
+
+
+def in_future(run_id: str) -> bool:
+    """Return whether a run began more than a day from now: the clock was wrong when it was made.
+
+    Also true for a name that is no time at all (month 13).
+    """
+    try:
+        return time_of(run_id) > datetime.now(timezone.utc) + _AHEAD
+    except ValueError:
+        return True

@@ -1,0 +1,150 @@
+"""The manifest: the record that makes a run exist (docs/manifest.md, docs/manifest.schema.json).
+
+Written last, once, never over another. It says what restore, verify and clean-up need,
+without any key; nothing private stands in it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tools.base import run_ids
+from tools.base.errors import BackupError
+from tools.flow.item_record import StoredItem, is_file_name, item_of, list_of, optional, text_of
+
+VERSION = 1
+ENDING = ".manifest.json"
+RECOVERY = ".RECOVERY.txt"
+_NAME = re.compile(rf"(?P<run_id>[0-9]{{8}}_[0-9]{{6}}){re.escape(ENDING)}")
+_STATUS = re.compile(r"[a-z]{1,20}")
+_MOST_BYTES = 256 << 20  # of a manifest that is read
+
+
+class ManifestError(BackupError):
+    """A manifest that is none, is not whole, or is of a later version."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One run in one store.
+
+    begin, end: UTC, to the second, ISO 8601
+    mode:   "staged" or "streamed"
+    status: of all that this store should hold, when the manifest was written (DESIGN 8)
+    base:   the newest run that an item of this one was added to; None where all are full
+    config: SHA-256 of the config, without its secrets
+    machine, machine_name: which machine made it: its id (tools.identity) and its node name
+    config_id, config_file: which config made it, whatever was changed in it since; and its path
+    missing: items of this run that this store does not hold, SECTION/name
+    """
+
+    host: str
+    run_id: str
+    begin: str
+    end: str
+    mode: str
+    status: str
+    items: tuple[StoredItem, ...]
+    missing: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    config: str = ""
+    base: str | None = None
+    program: str = ""
+    machine: str = ""
+    machine_name: str = ""
+    config_id: str = ""
+    config_file: str = ""
+    version: int = VERSION
+
+    @property
+    def size(self) -> int:
+        """The bytes of all parts."""
+        return sum(item.stored for item in self.items)
+
+    @property
+    def good(self) -> bool:
+        """Whether the run stored all of it here; some files may have been unreadable."""
+        return self.status in ("ok", "incomplete", "unclean", "unreported") and not self.missing
+
+    def to_json(self) -> bytes:
+        """The file's bytes: sorted, indented, so that two of them can be compared by eye."""
+        whole = dataclasses.asdict(self)
+        return json.dumps(whole, indent=1, sort_keys=True, ensure_ascii=True).encode() + b"\n"
+
+
+def name_of(run_id: str) -> str:
+    """The manifest's name beside its parts."""
+    return run_id + ENDING
+
+
+def run_of(name: str) -> str:
+    """The run id in the name of a manifest; "" for another name."""
+    found = _NAME.fullmatch(name)
+    return found["run_id"] if found else ""
+
+
+def read(raw: bytes, called: str) -> Manifest:
+    """A manifest from its bytes, every field checked; `called` names it in errors.
+
+    Keys that are not known are skipped: a later version may add some. A later VERSION means
+    that skipping would be wrong. Raises ManifestError.
+    """
+    if len(raw) > _MOST_BYTES:
+        raise ManifestError(f"{called}: is larger than any manifest", "Is it another file?")
+    try:
+        given = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise ManifestError(
+            f"{called}: is no whole manifest ({error})", "It was cut or altered: use another copy."
+        ) from None
+    if not isinstance(given, dict):
+        raise ManifestError(f"{called}: is no manifest", "It was altered: use another copy.")
+    version = given.get("version")
+    if type(version) is int and version > VERSION:
+        raise ManifestError(
+            f"{called}: is of version {version}, and this program knows up to {VERSION}",
+            "Use the program that wrote it, or a later one.",
+        )
+    try:
+        return _manifest(given)
+    except (KeyError, TypeError, ValueError) as error:
+        what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise ManifestError(
+            f"{called}: is no manifest ({what})", "It was altered: use another copy."
+        ) from None
+
+
+def _manifest(given: Mapping[str, Any]) -> Manifest:
+    if given["version"] != VERSION:
+        raise ValueError("version")
+    run_id = text_of(given, "run_id", run_ids.is_run_id)
+    found = Manifest(
+        host=text_of(given, "host", is_file_name),
+        run_id=run_id,
+        begin=text_of(given, "begin"),
+        end=text_of(given, "end"),
+        mode=text_of(given, "mode"),
+        status=text_of(given, "status", lambda text: bool(_STATUS.fullmatch(text))),
+        items=tuple(item_of(entry) for entry in list_of(given, "items", dict)),
+        missing=tuple(list_of(given, "missing", str)),
+        warnings=tuple(list_of(given, "warnings", str)),
+        config=text_of(given, "config"),
+        base=None if given.get("base") is None else text_of(given, "base", run_ids.is_run_id),
+        program=text_of(given, "program"),
+        machine=optional(given, "machine"),
+        machine_name=optional(given, "machine_name"),
+        config_id=optional(given, "config_id"),
+        config_file=optional(given, "config_file"),
+    )
+    names = [part.name for item in found.items for part in item.parts]
+    if len(set(names)) != len(names):
+        raise ValueError("a part stands in it twice")
+    called = [item.called for item in found.items]
+    if len(set(called)) != len(called):
+        raise ValueError("an item stands in it twice")
+    return found

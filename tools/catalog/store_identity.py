@@ -1,0 +1,184 @@
+"""The identity of a store: a marker in it with a random id, and the memory of it on this machine.
+
+A disk that is not mounted, or another one in its place, then never takes a backup unnoticed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tools import filesystem_handling
+from tools.base import run_ids
+from tools.base.errors import BackupError, StoreError
+from tools.base.log import logger
+from tools.flow import store
+from tools.flow.store import Store
+
+MARKER = f"{store.OWN_FOLDER}/id.json"  # in a folder: programs of users expect that of a name
+_FILE = "stores.json"  # in the state folder
+_IS_ID = re.compile(r"[0-9a-f]{32}")
+_MOST_BYTES = 1 << 16  # of a marker that is read
+_ACCEPT = "If it was changed on purpose, run backup.py once with --accept-store."
+
+
+@dataclass(frozen=True)
+class Memory:
+    """The stores that this machine has written to: ids by their place. `state`: None for none."""
+
+    state: Path | None
+
+    def ids(self, key: str) -> tuple[str, ...]:
+        """Return the ids that are known of a place: several where disks take turns."""
+        ids = self._read().get(key, ())
+        return tuple(one for one in ids if isinstance(one, str)) if isinstance(ids, list) else ()
+
+    def remember(self, key: str, identity: str) -> None:
+        """Keep one more id of a place. Raises OSError."""
+        if self.state is None or identity in self.ids(key):
+            return
+        text = json.dumps({**self._read(), key: [*self.ids(key), identity]}, indent=1)
+        path = self.state / _FILE
+        with filesystem_handling.staged(path) as temporary:
+            with filesystem_handling.create(temporary) as write:
+                write(text.encode())
+            temporary.replace(path)
+
+    def _read(self) -> dict[str, object]:
+        """What is remembered; nothing where the file is missing, spoiled or a link."""
+        if self.state is None:
+            return {}
+        try:
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+            with os.fdopen(os.open(self.state / _FILE, flags), encoding="utf-8") as file:
+                found = json.load(file)
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
+        except (OSError, ValueError, RecursionError) as error:
+            logger.warning("%s cannot be read, its stores are adopted anew: %s", _FILE, error)
+            return {}
+        return found if isinstance(found, dict) else {}
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A store as it is met before a run.
+
+    identity: of its marker; "" where it has none
+    key:      its place, as the memory has it
+    """
+
+    store: Store
+    host: str
+    key: str
+    identity: str
+
+    def problem(self, memory: Memory) -> StoreError | None:
+        """Return why the store must not be written to; None for nothing."""
+        known = memory.ids(self.key)
+        if known and not self.identity:
+            return StoreError(
+                f"{self.store}: the marker {MARKER} of the store is missing",
+                f"Is its disk mounted? {_ACCEPT}",
+            )
+        if known and self.identity not in known:
+            return StoreError(
+                f"{self.store}: is another store (id {self.identity}; known here: "
+                f"{', '.join(known)})",
+                f"Is the right disk mounted? {_ACCEPT}",
+            )
+        if not self.identity and not known:
+            return self._unmounted()
+        return None
+
+    def _unmounted(self) -> StoreError | None:
+        """A new store below /mnt or /media that would lie on the disk of the system."""
+        folder = store.folder_of(self.store)
+        if folder is None or any(_runs(self.store)) or not filesystem_handling.unmounted(folder):
+            return None
+        return StoreError(
+            f"{self.store}: would be a new store on the root file system",
+            "Is its disk mounted? If the store is to lie there, run backup.py once with "
+            "--accept-store.",
+        )
+
+    def settle(self, memory: Memory, *, accept: bool) -> str:
+        """Check the store, give it a marker where it has none, and remember it. Return its id.
+
+        Raises StoreError where it is not the store that is known, unless `accept`.
+        """
+        problem = self.problem(memory)
+        if problem is not None and not accept:
+            raise problem
+        with store.explaining(self.store):
+            identity = self.identity or _written(self.store, self.host)
+        if problem is not None:
+            logger.warning("%s (accepted: store id %s)", problem, identity)
+        elif self.identity and not memory.ids(self.key):
+            logger.warning("%s: the store %s is adopted", self.store, identity)
+        memory.remember(self.key, identity)
+        return identity
+
+
+def seen(place: Store, host: str, key: str) -> Seen:
+    """Look at a store. Raises StoreError or OSError where that is not possible.
+
+    key: what tells this store from the others of this machine, where it is no folder
+    """
+    folder = store.folder_of(place)
+    where = str(folder) if folder is not None else key
+    return Seen(place, host, f"{where} {host}", _found(place, host))
+
+
+def _names(host: str) -> tuple[str, str]:
+    """Where a marker may be: in the host's folder where the user may write nowhere else."""
+    return MARKER, f"{host}/{MARKER.replace('/', '.')}"
+
+
+def _found(place: Store, host: str) -> str:
+    """The id of a store; "" where it has no marker. Raises StoreError for a spoiled one."""
+    for name in _names(host):
+        try:
+            raw = b"".join(place.get(name))
+        except BackupError:
+            continue  # not there; whether the store can be reached its list shows
+        if raw:
+            return _identity(raw[:_MOST_BYTES], f"{name} in {place}")
+    return ""
+
+
+def _identity(raw: bytes, called: str) -> str:
+    try:
+        found = json.loads(raw)["store"]
+        if _IS_ID.fullmatch(found):
+            return str(found)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        pass  # said below
+    raise StoreError(f"{called}: is not the marker of a store", "It was altered: remove it.")
+
+
+def _written(place: Store, host: str) -> str:
+    """A new marker, created, never replaced; the id that the store has then."""
+    text = {"store": secrets.token_hex(16), "created": run_ids.now(), "version": 1}
+    raw = json.dumps(text, sort_keys=True).encode() + b"\n"
+    first, second = _names(host)
+    try:
+        store.keep(place, first, [raw])
+    except FileExistsError:
+        pass  # another run was faster: its marker counts
+    except (BackupError, PermissionError):
+        store.keep(place, second, [raw])
+    identity = _found(place, host)
+    if not identity:
+        raise StoreError(f"{place}: the marker {MARKER} cannot be read back", "Is it write-only?")
+    return identity
+
+
+def _runs(place: Store) -> Iterator[str]:
+    """The hosts that a store holds something of: it is not a new one."""
+    return (host for host in place.folders() if next(place.entries(host), None) is not None)

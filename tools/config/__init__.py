@@ -1,0 +1,1 @@
+"""conf.json: reading, checking, choosing the sections of a run."""

@@ -1,0 +1,189 @@
+"""conf.json with all that it includes, merged; each key remembers the place that it comes from."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tools.base import permissions
+from tools.base.errors import ConfigError
+from tools.config import json_parser
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A value with the place that it comes from: its file, line and folder."""
+
+    value: Any
+    where: str
+    folder: Path
+
+
+Keys = dict[str, Entry]
+_MOST_FILES = 100
+_VARIABLE = re.compile(r"\$(?:\{|[A-Za-z_])")
+
+
+@dataclass(frozen=True)
+class Files:
+    """Reads files, each of them only if nobody else could have changed it.
+
+    insecure: read it all the same. comments: keep the keys that begin with `__`.
+    repeats: the keys that occur twice in their section, with the file and line of the last one
+    """
+
+    insecure: bool = False
+    comments: bool = False
+    opened: list[Path] = field(default_factory=list)
+    repeats: list[tuple[str, json_parser.Repeat]] = field(default_factory=list)
+
+    def merged(
+        self, path: Path, above: tuple[Path, ...] = (), included: str = ""
+    ) -> dict[str, Entry]:
+        """The sections of a file over those of the files that it includes.
+
+        included: file and line of the INCLUDE that names it; "" for the config itself
+        """
+        real = Path(os.path.realpath(path))  # Path.resolve raises on a link to itself
+        if real in above:
+            chain = " -> ".join(map(str, (*above, real)))
+            raise ConfigError(f"{path}: INCLUDE goes round in a circle", f"{chain}.")
+        if len(self.opened) >= _MOST_FILES:
+            raise ConfigError(f"{path}: INCLUDE leads to more than {_MOST_FILES} files")
+        self.opened.append(real)
+        table = self._table(path, included)
+        found: dict[str, Entry] = {}
+        include = table.values.get("INCLUDE", [])
+        files = include.split() if isinstance(include, str) else include
+        if not isinstance(files, list) or not all(isinstance(name, str) for name in files):
+            raise ConfigError(
+                f"{path}:{table.lines['INCLUDE']}: INCLUDE: must be a list of files",
+                'For example: "INCLUDE": ["parts/general.json"].',
+            )
+        for name in files:
+            by = f"{path}:{table.lines['INCLUDE']}"
+            unexpanded(name, real.parent / name, f"{by}: INCLUDE")
+            for section, entry in self.merged(real.parent / name, (*above, real), by).items():
+                _merge(found, section, entry)
+        for key, value in table.values.items():
+            where = f"{path}:{table.lines[key]}"
+            if key in ("INCLUDE", "$schema"):
+                continue
+            if key.startswith("__"):
+                found.setdefault(key, Entry(json_parser.plain(value), where, real.parent))
+                continue
+            if not isinstance(value, json_parser.Table):
+                raise ConfigError(
+                    f"{where}: {key}: a section must be an object",
+                    f'For example: "{key}": {{"ACTION": "execute", ...}}',
+                )
+            _merge(found, key, Entry(_entries(value, path, real.parent), where, real.parent))
+        return found
+
+    def own(self, path: Path) -> dict[str, Entry]:
+        """The sections of the file itself, without what it includes."""
+        table = json_parser.parse(self.read(path), str(path))
+        folder = Path(os.path.realpath(path)).parent
+        return {
+            key: Entry(_entries(value, path, folder), f"{path}:{table.lines[key]}", folder)
+            for key, value in table.values.items()
+            if isinstance(value, json_parser.Table)
+        }
+
+    def _table(self, path: Path, included: str) -> json_parser.Table:
+        table = json_parser.parse(self.read(path, included), str(path), comments=self.comments)
+        self.repeats.extend((f"{path}:{repeat.line}", repeat) for repeat in table.repeats)
+        return table
+
+    def read(self, path: Path, included: str = "") -> bytes:
+        """The bytes of a file, checked and read through one descriptor."""
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError as error:
+            problem = f"{path}: {(error.strerror or 'cannot be read').lower()}"
+            raise ConfigError(problem, _unread(error, included)) from None
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise ConfigError(f"{path}: is not a regular file", _irregular(path, included))
+            self._secure_opened(path, descriptor)
+            with os.fdopen(os.dup(descriptor), "rb") as opened:
+                return opened.read(json_parser.MOST_BYTES + 1)
+        except OSError as error:
+            raise ConfigError(f"{path}: {(error.strerror or 'cannot be read').lower()}") from None
+        finally:
+            os.close(descriptor)
+
+    def secure(self, path: Path) -> None:
+        """Refuse what somebody else could change: it would run as this user."""
+        if self.insecure:
+            return
+        # the folder that the name stands in, too: it may be a link that is turned round
+        found = permissions.of_code(path) or permissions.of_code(path.absolute().parent)
+        if found is not None:
+            raise ConfigError(
+                f"{path}: {found}", f"{found.fix} (or --insecure-permissions, if you must)."
+            )
+
+    def _secure_opened(self, path: Path, descriptor: int) -> None:
+        """The same for an open file, which must be the one that has been looked at."""
+        real = os.path.realpath(path)
+        self.secure(path)
+        if not self.insecure and not os.path.samestat(os.fstat(descriptor), Path(real).stat()):
+            raise ConfigError(f"{path}: was replaced while it was read", "Start again.")
+
+
+def _unread(error: OSError, included: str) -> str:
+    """Return the hint for a file that cannot be opened."""
+    if included:
+        return f"{included} includes it: correct INCLUDE there, or the file."
+    if isinstance(error, FileNotFoundError):
+        return "Name the config with -c."
+    if isinstance(error, PermissionError):
+        return (
+            "The user that runs the backup must be able to read the file and enter the folders "
+            "above it: check their owner, group and mode with namei -l."
+        )
+    return ""
+
+
+def _irregular(path: Path, included: str) -> str:
+    """Return the hint for a path that is a folder or a device."""
+    if included:
+        return f"{included} includes it: correct INCLUDE there."
+    if (path / "conf.json").is_file():
+        return f"Use -c {path / 'conf.json'}."
+    return "-c names the file conf.json."
+
+
+def unexpanded(word: str, path: Path, place: str) -> None:
+    """Reject `~` and `$NAME` in a path that does not exist as it is written."""
+    mark = "~" if word.startswith("~") else "$" if _VARIABLE.search(word) else ""
+    if mark and not os.path.lexists(path):
+        raise ConfigError(
+            f"{place}: {word}: {mark} is not expanded in a config", "Write the whole path."
+        )
+
+
+def _entries(table: json_parser.Table, path: Path, folder: Path) -> Keys:
+    """The keys of a section with their places; PARAMETERS likewise."""
+    found: Keys = {}
+    for key, value in table.values.items():
+        nested = key == "PARAMETERS" and isinstance(value, json_parser.Table)
+        held = _entries(value, path, folder) if nested else value
+        found[key] = Entry(
+            held if nested else json_parser.plain(value), f"{path}:{table.lines[key]}", folder
+        )
+    return found
+
+
+def _merge(into: dict[str, Entry], name: str, entry: Entry) -> None:
+    """Lay a section over one of the same name: key by key, PARAMETERS likewise."""
+    if name in into and isinstance(into[name].value, dict) and isinstance(entry.value, dict):
+        for key, given in entry.value.items():
+            _merge(into[name].value, key, given)
+    else:
+        into[name] = entry

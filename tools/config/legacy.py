@@ -1,0 +1,296 @@
+"""Configs of the documented system: what is read otherwise than it is written.
+
+Each difference is a Change with its reason: the loader warns of it, `--migrate` writes it down.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tools.base import project
+from tools.base.errors import ConfigError
+from tools.config.declarations import SECTION_KEYS, General
+from tools.config.include import Entry, Keys
+from tools.config.json_parser import Repeat
+from tools.config.validation import NEAR, nearest
+from tools.modules import options, registry
+
+_STORAGE = "storage/storage.py"
+_ENCRYPTION = "encryption/encryption.py"
+_CLEANUP = "cleanup"
+_SIZE = re.compile(r"\s*(\d+)\s*m(?:i?b)?\s*", re.I)
+_LONGEST_DICT = 10_000  # characters of a dictionary that is written as text
+_DEPTH = 2  # keys above one of PARAMETERS: below it values are plain JSON
+
+
+@dataclass(frozen=True)
+class Change:
+    """One key that is read otherwise than it is written.
+
+    where: file and line; path: the keys that lead to it
+    text:  what becomes of it, without its value
+    put:   the keys and values in its place; None where it stays as it is
+    """
+
+    where: str
+    path: tuple[str, ...]
+    text: str
+    put: Mapping[str, Any] | None = None
+
+    @property
+    def warning(self) -> str:
+        """The change as one line."""
+        return f"{self.where}: {'.'.join(self.path)}: {self.text}"
+
+
+def home(general: Entry) -> Path:
+    """Return the folder of the modules, as far as GENERAL says it; it need not exist."""
+    given = general.value.get("HOME_FOLDER")
+    if given is None or not isinstance(given.value, str) or not given.value:
+        return project.ROOT
+    return Path(given.folder, given.value)
+
+
+def module(keys: Keys, folder: Path) -> str:
+    """Return the built-in module of a section ("storage/storage.py"); "" for any other."""
+
+    def text(key: str) -> str:
+        entry = keys.get(key)
+        return entry.value if entry is not None and isinstance(entry.value, str) else ""
+
+    if text("ACTION") == "load":
+        part = f"{text('FROM')}/{text('FILENAME')}.py"
+    else:
+        part = f"{text('NAME')}/{text('EXECUTABLE') or text('NAME') + '.py'}"
+    file = folder / part
+    try:
+        name = registry.named(file) if file.exists() else part
+    except (OSError, ValueError):
+        name = part
+    return name if name in registry.MODULES else ""
+
+
+def repeated(repeats: Sequence[tuple[str, Repeat]]) -> Iterator[Change]:
+    """Of a key that repeats inside its section, the last value counts."""
+    for where, repeat in repeats:
+        text = f"occurs twice: the value of line {repeat.line} is used, not {repeat.first_line}"
+        yield Change(where, repeat.path, text)
+
+
+def changes(merged: Mapping[str, Entry], folder: Path) -> Iterator[Change]:
+    """Return what is read otherwise in the sections of a config, in the order of the file."""
+    own = False
+    for name, entry in merged.items():
+        if name == "GENERAL" or name.startswith("__") or not isinstance(entry.value, dict):
+            continue
+        found = module(entry.value, folder)
+        skipped = _skipped(name, entry, folder)
+        own = own or not (found or skipped)
+        yield from skipped or _of_section(name, entry.value, found)
+    if "GENERAL" in merged and not own:
+        yield from _of_general(merged["GENERAL"].value)
+
+
+def _of_general(keys: Keys) -> Iterator[Change]:
+    """An unknown key of GENERAL has no use where no user-defined module gets it."""
+    known = options.keys(General)
+    for key, entry in keys.items():
+        if key not in known and not key.startswith("__") and _is_spare(key, entry):
+            yield Change(entry.where, ("GENERAL", key), "unknown key: it is ignored", {})
+
+
+def general_key(key: str, entry: Entry) -> None:
+    """Refuse an unknown key of GENERAL that is a typo, or an option of the command line."""
+    called = f"{entry.where}: GENERAL.{key}"
+    if key.upper().replace("_", "") == "LOGLEVEL":
+        raise ConfigError(f"{called}: unknown key", "Set the log level with -l, as in -l info.")
+    known = list(options.keys(General))
+    near = difflib.get_close_matches(key.upper(), known, 1, NEAR)
+    if near:
+        raise ConfigError(f"{called}: unknown key", f"Did you mean {near[0]}?")
+
+
+def misplaced(key: str, entry: Entry) -> list[ConfigError]:
+    """Return the error for a key of a built-in module in GENERAL; nothing for any other key."""
+    owner = next((path for path in registry.MODULES if key in _declared(path)), "")
+    if not owner:
+        return []
+    folder = Path(owner).parent
+    problem = f"{entry.where}: GENERAL.{key}: is a key of the module {folder}"
+    return [ConfigError(problem, f"Move it into PARAMETERS of the section that uses {folder}.")]
+
+
+def _declared(path: str) -> Sequence[str]:
+    return tuple(options.keys(registry.declaration(project.ROOT / path)))
+
+
+def _is_spare(key: str, entry: Entry) -> bool:
+    try:
+        general_key(key, entry)
+    except ConfigError:
+        return False
+    return not misplaced(key, entry)
+
+
+def _skipped(name: str, entry: Entry, folder: Path) -> list[Change]:
+    """The predecessor skipped a section without ACTION; clean-up is not built yet."""
+    keys: Keys = entry.value
+    action = keys.get("ACTION")
+    typo = any(nearest(key, ("ACTION",)) for key in keys if key != "ACTION")
+    if action is None and not typo:
+        why = "it has no ACTION"
+    elif action is not None and action.value in ("", None):
+        why = "its ACTION is empty"
+    else:
+        why = ""
+    named = [keys[key].value for key in ("NAME", "FROM") if key in keys]
+    wanted = _CLEANUP in named and not os.path.exists(folder / _CLEANUP)  # noqa: PTH110  (closed: False)
+    if wanted or (why and ("KEEP" in keys or name.lower() == _CLEANUP)):
+        why = "clean-up is not built yet, and nothing is removed from a store"
+    return [Change(entry.where, (name,), f"the section is skipped: {why}", {})] if why else []
+
+
+def nothing_left(path: Path, found: Sequence[Change]) -> ConfigError:
+    """Return the error for a config of which no section runs."""
+    skipped = [change for change in found if len(change.path) == 1]
+    if skipped:
+        problem = f"{skipped[0].where}: {skipped[0].path[0]}.ACTION is missing"
+        return ConfigError(problem, 'Set "ACTION" to execute or load: no other section runs.')
+    hint = 'Add at least a source and a store: sections with an "ACTION".'
+    return ConfigError(f"{path}:1: there is no section beside GENERAL", hint)
+
+
+def _of_section(name: str, keys: Keys, found: str) -> Iterator[Change]:
+    declaration = registry.declaration(project.ROOT / found) if found else None
+    for key, entry in keys.items():
+        path = (name, key)
+        if key in ("EXECUTABLE", "EXECUTE_WITH") and entry.value in ("", None):
+            yield Change(entry.where, path, "is empty: the default is used", {})
+        elif key == "PARAMETERS" and entry.value in ("", None):
+            yield Change(entry.where, path, "is empty: the module gets its defaults", {})
+        elif key == "PARAMETERS" and declaration is not None and isinstance(entry.value, dict):
+            yield from _of_parameters(name, entry.value, found, declaration)
+        elif _ignored(key, SECTION_KEYS) and key not in (
+            options.keys(declaration) if declaration else ()
+        ):
+            yield Change(entry.where, path, "unknown key: it is ignored", {})
+
+
+def _ignored(key: str, known: Sequence[str]) -> bool:
+    """Whether a key is unknown and no typo of a known one: the old program ignored it, too."""
+    return key not in known and not key.startswith("__") and not nearest(key, known)
+
+
+def _of_parameters(name: str, keys: Keys, found: str, declaration: type[Any]) -> Iterator[Change]:
+    known = tuple(options.keys(declaration))
+    for key, entry in keys.items():
+        path = (name, "PARAMETERS", key)
+        if found == _STORAGE and key == "ACTION":
+            yield _upload(entry, path)
+        elif found == _STORAGE and key == "ARGS_DICT":
+            yield from _arguments(entry, path, keys)
+        elif found == _ENCRYPTION and key == "FILE_SIZE":
+            yield from _file_size(entry, path)
+        elif _ignored(key, known):
+            yield Change(entry.where, path, "unknown key: it is ignored", {})
+
+
+def _upload(entry: Entry, path: tuple[str, ...]) -> Change:
+    """The only ACTION that the storage module ever had."""
+    if str(entry.value or "upload").lower() != "upload":
+        raise ConfigError(
+            f"{entry.where}: {'.'.join(path)}: {entry.value!r} is not known",
+            "Remove the key: a store only stores.",
+        )
+    return Change(entry.where, path, "is no longer needed: a store only stores", {})
+
+
+def _arguments(entry: Entry, path: tuple[str, ...], keys: Keys) -> Iterator[Change]:
+    """ARGS_DICT is a dictionary written as text; of a local store it holds the folder."""
+    found = _dictionary(entry.value)
+    destination = keys["DESTINATION"].value if "DESTINATION" in keys else "local"
+    if found is None or destination != "local" or not set(found) <= {"LOCAL_BACKUP"}:
+        return  # the module says what of it is not built
+    if not found:
+        yield Change(entry.where, path, "is empty: it is ignored", {})
+    elif "LOCAL_BACKUP" in keys:
+        yield Change(entry.where, path, "is ignored: LOCAL_BACKUP is set beside it", {})
+    else:
+        yield Change(entry.where, path, "is read as LOCAL_BACKUP, a key of its own today", found)
+
+
+def _dictionary(value: object) -> dict[str, str] | None:
+    """Return the texts by key of a dictionary, also of one written as text; None for others."""
+    if isinstance(value, str) and len(value) <= _LONGEST_DICT:
+        try:
+            value = ast.literal_eval(value.strip() or "{}")
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            return None
+    if not isinstance(value, dict):
+        return None
+    texts = {key: held for key, held in value.items() if isinstance(held, str)}
+    return (
+        texts if len(texts) == len(value) and all(isinstance(key, str) for key in texts) else None
+    )
+
+
+def _file_size(entry: Entry, path: tuple[str, ...]) -> Iterator[Change]:
+    """FILE_SIZE is a number of MiB; the unit may stand behind it, as in 5M."""
+    size = _SIZE.fullmatch(entry.value) if isinstance(entry.value, str) else None
+    if size:
+        text = f"is read as {int(size[1])}: the number of MiB is written without a unit"
+        yield Change(entry.where, path, text, {"FILE_SIZE": size[1]})
+
+
+def applied(keys: Keys, change: Change, *, commented: bool = False) -> Keys:
+    """Return the keys with one change made. commented: a `__` key beside it tells of it."""
+    if not change.path or change.path[0] not in keys:
+        return keys
+    name, *below = change.path
+    entry = keys[name]
+    if below and isinstance(entry.value, dict) and isinstance(entry.value.get(below[0]), Entry):
+        inner = applied(entry.value, replace(change, path=tuple(below)), commented=commented)
+        return {**keys, name: replace(entry, value=inner)}
+    put = None if below else change.put
+    result: Keys = {}
+    for key, held in keys.items():
+        if key == name and commented:
+            result |= _comment(keys, name, held, change)
+        if key != name or put is None:
+            result[key] = held
+        else:
+            result |= {new: replace(held, value=value) for new, value in put.items()}
+    return result
+
+
+def _comment(keys: Keys, name: str, entry: Entry, change: Change) -> Keys:
+    """Return the comment for a change: a section that is skipped stays as a comment as a whole."""
+    key = f"__{name}"
+    number = 1
+    while key in keys:
+        number += 1
+        key = f"__{name}_{number}"
+    text = f"migrated: {change.text}"
+    old = plain(entry)
+    if change.put is None or change.put == {name: old}:
+        return {key: replace(entry, value=text)}
+    if isinstance(old, dict):
+        return {key: replace(entry, value={"__migrated": change.text, **old})}
+    return {key: replace(entry, value=[text, old])}
+
+
+def plain(entry: Entry) -> Any:  # noqa: ANN401  (any JSON value)
+    """Return a value as JSON holds it, without places."""
+    if isinstance(entry.value, dict):
+        return {
+            key: plain(held) if isinstance(held, Entry) else held
+            for key, held in entry.value.items()
+        }
+    return entry.value

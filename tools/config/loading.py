@@ -1,0 +1,290 @@
+"""conf.json: read once, checked whole before anything runs, every error with file, line and key."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tools.base import project
+from tools.base.errors import ConfigError
+from tools.config import general as general_section
+from tools.config import legacy, selection
+from tools.config.declarations import SECTION_KEYS, General, SectionKeys
+from tools.config.include import Entry, Files, Keys
+from tools.config.model import Config, Section
+from tools.config.paths import anchored
+from tools.config.validation import (
+    check_key,
+    choice,
+    filled,
+    literal_secret,
+    one_line,
+    refuse_misplaced,
+    refuse_unknown,
+    trouble,
+)
+from tools.modules import options, registry
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_SECTION = re.compile(r"[^/\x00-\x1f\x7f.\s-][^/\x00-\x1f\x7f]*")  # it stands in names of files
+_LONGEST_SECTION = 100  # bytes
+_NOT_BUILT = ("rsync",)  # modules of the documented system
+_FLAT = "flat is for modules of your own"
+_STREAM = {"source": "source", "filter": "stage", "store": "store"}  # of STREAM: the kind
+
+
+def load(path: Path, *, insecure: bool = False) -> Config:
+    """Read and check a config with all that it includes.
+
+    insecure: accept files that somebody else could change. Raises ConfigError.
+    """
+    try:
+        return _Loader(insecure).load(path)
+    except ConfigError as error:
+        raise _shown(error) from None
+
+
+def checked(path: Path, merged: dict[str, Entry]) -> Config:
+    """Check sections that have been read already, as `load` does; permissions do not matter."""
+    try:
+        return _Loader(insecure=True).loaded(path, merged)
+    except ConfigError as error:
+        raise _shown(error) from None
+
+
+def _shown(error: ConfigError) -> ConfigError:
+    """The error in lines that can be shown anywhere."""
+    shown = ConfigError(one_line(str(error)), one_line(error.hint))
+    shown.others = tuple(_shown(other) for other in error.others)
+    return shown
+
+
+def report_address(path: Path, *, insecure: bool = False) -> tuple[str, str, Path] | None:
+    """HOSTNAME, report address and WORK_FOLDER of a config that may be broken elsewhere.
+
+    None where they cannot be read, or where somebody else could have written them: reports
+    that wait in WORK_FOLDER would go to that address.
+    """
+    files = Files(insecure)
+    try:
+        try:
+            general = files.merged(path)["GENERAL"].value
+        except ConfigError:  # what it includes may be what is broken
+            general = files.own(path)["GENERAL"].value
+        texts = {
+            key: options.to_text(anchored(General, key, general[key]))
+            for key in ("HOSTNAME", "MESSAGE_CONFIG_COMMAND", "WORK_FOLDER")
+            if key in general
+        }
+        read = options.fill(General, {"HOSTNAME": "unknown", **texts})
+    except (ConfigError, KeyError):
+        return None
+    if not read.message_config_command:
+        return None
+    return read.hostname, read.message_config_command, read.work_folder
+
+
+class _Loader:
+    """Reads one config and what it includes."""
+
+    def __init__(self, insecure: bool) -> None:
+        self.files = Files(insecure)
+        self.warnings: list[str] = []
+        self.places: dict[str, str] = {}  # of the keys of GENERAL
+
+    def load(self, path: Path) -> Config:
+        return self.loaded(path, self.files.merged(path))
+
+    def loaded(self, path: Path, merged: dict[str, Entry]) -> Config:
+        """Check the sections of a file."""
+        main = general_section.read(path, merged)
+        self.places = dict(main.places)
+        changes = [*legacy.repeated(self.files.repeats), *legacy.changes(merged, main.home)]
+        for change in changes:
+            merged = legacy.applied(merged, change)
+            self.warnings.append(change.warning)
+        general, handed = main.adapted(merged.pop("GENERAL"), self.warnings)
+        sections = self.sections(merged, (general, handed))
+        if main.misplaced:  # a value of the wrong kind has been said before
+            raise main.misplaced[0]
+        if not sections:
+            raise legacy.nothing_left(path, changes)
+        selection.check_order(sections, streamed=general.stream)
+        return Config(path.resolve(), general, handed, tuple(sections), tuple(self.warnings))
+
+    def sections(
+        self, merged: Mapping[str, Entry], general: tuple[General, dict[str, Any]]
+    ) -> list[Section]:
+        """Read every section; what is wrong in several of them is said at once."""
+        sections: list[Section] = []
+        errors: list[ConfigError] = []
+        names = list(merged)
+        for number, (name, entry) in enumerate(merged.items()):
+            try:
+                sections.append(self.section(name, entry, general, names[:number]))
+            except ConfigError as error:
+                errors.append(error)
+        if errors:
+            errors[0].others = tuple(errors[1:])
+            raise errors[0]
+        return sections
+
+    # --- a section
+
+    @staticmethod
+    def check_stream(called: str, read: SectionKeys, kind: str, general: General) -> None:
+        """Refuse a part in the stream where there is none to take."""
+        if kind or read.action != "execute":
+            raise ConfigError(
+                f"{called}: is for programs of your own", "Built-in modules know what they are."
+            )
+        if not general.stream:
+            raise ConfigError(
+                f"{called}: this run is not streamed", 'Set "STREAM": "True" in GENERAL.'
+            )
+
+    def section(
+        self, name: str, entry: Entry, general: tuple[General, dict[str, Any]], earlier: list[str]
+    ) -> Section:
+        if not _SECTION.fullmatch(name) or len(os.fsencode(name)) > _LONGEST_SECTION:
+            raise ConfigError(
+                f"{entry.where}: {name!r} cannot be the name of a section",
+                "It stands in names of files: no /, no control character, no dot in front.",
+            )
+        keys: Keys = entry.value
+        built_in = legacy.module(keys, Path(str(general[0].home_folder)))
+        for key, given in keys.items():
+            if built_in and key not in SECTION_KEYS:
+                refuse_misplaced(key, given, registry.declaration(project.ROOT / built_in), name)
+            refuse_unknown(key, given, SECTION_KEYS, name)
+        texts = {
+            {"FROM": "FROM_", "CLASS": "CLASS_"}.get(key, key): options.to_text(given.value)
+            for key, given in keys.items()
+            if key != "PARAMETERS"
+        }
+        if "ACTION" not in keys:
+            raise ConfigError(f"{entry.where}: {name}.ACTION is missing", "It is execute or load.")
+        places = {key: f"{given.where}: {name}.{key}" for key, given in keys.items()}
+        read: SectionKeys = filled(SectionKeys, texts, places, f"{entry.where}: {name}")
+        choice(read.action, ("execute", "load"), keys, name, "ACTION")
+        choice(read.on_error, ("continue", "stop"), keys, name, "ON_ERROR")
+        choice(read.parameters_mode, ("", "flat"), keys, name, "PARAMETERS_MODE")
+        for needed in read.needs:
+            if needed not in earlier:
+                hint = f"Earlier sections: {', '.join(earlier) or 'none'}."
+                raise ConfigError(
+                    f"{keys['NEEDS'].where}: {name}.NEEDS: no earlier section {needed}", hint
+                )
+        choice(read.stream, ("", *_STREAM), keys, name, "STREAM")
+        file = self.file(name, entry, read, general[0])
+        kind = registry.kind(file)
+        declaration = registry.declaration(file) if kind else None
+        if read.stream:
+            self.check_stream(f"{keys['STREAM'].where}: {name}.STREAM", read, kind, general[0])
+            kind = _STREAM[read.stream]
+        parameters, places = self.parameters(name, entry, declaration, general[1])
+        section = Section(
+            name=name,
+            where=entry.where,
+            action=read.action,
+            file=file,
+            interpreter=read.execute_with if read.action == "execute" else "",
+            class_name=read.class_,
+            parameters=parameters,
+            places=places,
+            flat=read.parameters_mode == "flat",
+            needs=read.needs,
+            on_error=read.on_error,
+            timeout=read.timeout,
+            environment=read.environment,
+            kind=kind,
+            declaration=declaration,
+        )
+        if section.flat and kind:
+            raise ConfigError(
+                f"{keys['PARAMETERS_MODE'].where}: {name}.PARAMETERS_MODE: "
+                + ("flat and STREAM exclude each other" if read.stream else _FLAT),
+                "Remove PARAMETERS_MODE.",
+            )
+        return section
+
+    def file(self, name: str, entry: Entry, read: SectionKeys, general: General) -> Path:
+        """The file that a section runs; it must exist, and nobody else may write it."""
+        wanted = ("NAME",) if read.action == "execute" else ("FROM", "FILENAME", "CLASS")
+        given = {
+            "NAME": read.name,
+            "FROM": read.from_,
+            "FILENAME": read.filename,
+            "CLASS": read.class_,
+        }
+        for key in wanted:
+            if not _NAME.fullmatch(given[key]):
+                at = entry.value[key].where if key in entry.value else entry.where
+                what = f"{given[key]!r} is no name" if given[key] else "is missing"
+                raise ConfigError(
+                    f"{at}: {name}.{key}: {what}", f"A section with ACTION {read.action} needs it."
+                )
+        if read.action == "execute":
+            part = f"{read.name}/{read.executable or read.name + '.py'}"
+        else:
+            part = f"{read.from_}/{read.filename}.py"
+        if read.executable and not _NAME.fullmatch(read.executable):
+            raise ConfigError(
+                f"{entry.value['EXECUTABLE'].where}: {name}.EXECUTABLE: must be a plain name"
+            )
+        file = Path(str(general.home_folder)) / part
+        why = trouble(file, stat.S_ISREG)
+        folder = read.name or read.from_
+        if why and folder in _NOT_BUILT:
+            raise ConfigError(
+                f"{entry.where}: {name}: the module {folder} is not built yet",
+                f"Remove the section {name} until it is.",
+            )
+        if why:
+            hint = f"A module is a folder in HOME_FOLDER ({general.home_folder})."
+            raise ConfigError(f"{entry.where}: {name}: there is no module {file}{why}", hint)
+        self.files.secure(file)
+        return file
+
+    def parameters(
+        self, name: str, section: Entry, declaration: type[Any] | None, handed: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], dict[str, str]]:
+        """The PARAMETERS of a section, checked against what a built-in module declares.
+
+        With them, where each key stands, those of GENERAL too.
+        """
+        given: Entry | None = section.value.get("PARAMETERS")
+        if given is not None and not isinstance(given.value, dict):
+            raise ConfigError(f"{given.where}: {name}.PARAMETERS: must be an object")
+        entries: Keys = given.value if given is not None else {}
+        called = f"{name}.PARAMETERS"
+        places = dict(self.places)
+        found: dict[str, Any] = {}
+        for key, entry in entries.items():
+            places[key] = f"{entry.where}: {called}.{key}"
+            check_key(key, entry, called)
+            if declaration is None:
+                found[key] = entry.value
+            elif not self.outdone(key, entries, declaration, called):
+                preferred = options.canonical(declaration, key)
+                found[preferred] = anchored(declaration, key, entry, places[key])
+            self.warnings += literal_secret(places[key], key, entry.value, declaration)
+        if declaration is not None:
+            known = options.keys(declaration)
+            texts = {k: options.to_text(v) for k, v in {**handed, **found}.items() if k in known}
+            filled(declaration, texts, places, f"{(given or section).where}: {called}")
+        return found, places
+
+    def outdone(self, key: str, entries: Keys, declaration: type[Any], called: str) -> bool:
+        """Whether the key is an old name, and the preferred one is given beside it."""
+        where = entries[key].where
+        refuse_unknown(key, entries[key], options.keys(declaration), called)
+        preferred = options.canonical(declaration, key)
+        if preferred == key or preferred not in entries:
+            return False
+        self.warnings.append(f"{where}: {called}.{key} is not used: {preferred} is given, too")
+        return True

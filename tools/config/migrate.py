@@ -1,0 +1,144 @@
+"""`backup.py --migrate OLD.json`: a config of the documented system, written in today's form.
+
+The changes are those that the loader would warn of (legacy.py), and those that only spare the
+next reader a look into the docs: old names of keys, relative paths, INCLUDE. Nothing is run, and
+values go to the new text alone: what is said of a change never holds one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tools.base import project
+from tools.base.errors import ConfigError
+from tools.config import legacy, loading, selection
+from tools.config.declarations import General, placeholder
+from tools.config.include import Entry, Files, Keys
+from tools.config.legacy import Change
+from tools.config.paths import anchored
+from tools.config.validation import one_line
+from tools.modules import options, registry
+
+
+@dataclass(frozen=True)
+class Migrated:
+    """The new text, one line for each change, and what still keeps it from running."""
+
+    text: str
+    changes: tuple[str, ...]
+    remaining: ConfigError | None
+
+
+def migrated(path: Path) -> Migrated:
+    """Return the config in today's form, with all that it includes.
+
+    Raises ConfigError where the file cannot be read, is not JSON, or has no sections.
+    """
+    files = Files(insecure=True, comments=True)  # read as data: no program of it is run
+    try:
+        merged = files.merged(path)
+        changes = [*legacy.repeated(files.repeats), *_of_old(merged)]
+        merged = _applied(merged, changes)
+        more = list(_of_style(merged))
+        merged = _applied(merged, more)
+    except ConfigError as error:
+        raise ConfigError(one_line(str(error)), one_line(error.hint)) from None
+    document = {key: legacy.plain(entry) for key, entry in merged.items()}
+    lines = tuple(one_line(change.warning) for change in (*changes, *more))
+    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    return Migrated(text, lines, _remaining(path, merged))
+
+
+def _applied(merged: Keys, changes: list[Change]) -> Keys:
+    for change in changes:
+        merged = legacy.applied(merged, change, commented=True)
+    return merged
+
+
+def _home(merged: Mapping[str, Entry]) -> Path:
+    return legacy.home(merged["GENERAL"]) if "GENERAL" in merged else project.ROOT
+
+
+def _of_old(merged: Mapping[str, Entry]) -> Iterator[Change]:
+    """What the loader would warn of, and the placeholder of the documented templates."""
+    if not any(isinstance(entry.value, dict) for entry in merged.values()):
+        raise ConfigError("the config has no section", "Name a config of the documented system.")
+    general: Keys = merged["GENERAL"].value if "GENERAL" in merged else {}
+    address = general.get("MESSAGE_CONFIG_COMMAND")
+    if address is not None and placeholder(str(address.value)):
+        text = "is a placeholder: it is removed, and no report is sent"
+        yield Change(address.where, ("GENERAL", "MESSAGE_CONFIG_COMMAND"), text, {})
+    yield from legacy.changes(merged, _home(merged))
+
+
+def _of_style(merged: Mapping[str, Entry]) -> Iterator[Change]:
+    """Old names of keys, and paths that depend on the folder of the old file."""
+    for name, entry in merged.items():
+        if name.startswith("__") or not isinstance(entry.value, dict):
+            continue
+        if name == "GENERAL":
+            yield from _paths(("GENERAL",), entry.value, General)
+            continue
+        found = legacy.module(entry.value, _home(merged))
+        parameters = entry.value.get("PARAMETERS")
+        if found and parameters is not None and isinstance(parameters.value, dict):
+            declaration = registry.declaration(project.ROOT / found)
+            yield from _paths((name, "PARAMETERS"), parameters.value, declaration)
+
+
+def _paths(above: tuple[str, ...], keys: Keys, declaration: type[Any]) -> Iterator[Change]:
+    for key, entry in keys.items():
+        if key not in options.keys(declaration):
+            continue
+        name = options.canonical(declaration, key)
+        if name != key and name in keys:
+            yield Change(entry.where, (*above, key), f"is not used: {name} is set beside it", {})
+            continue
+        value = _absolute(declaration, key, entry)
+        texts = [f"is called {name} today"] if name != key else []
+        if value is not entry.value:
+            texts.append("a relative path is written as an absolute one")
+        if texts:
+            yield Change(entry.where, (*above, key), "; ".join(texts), {name: value})
+
+
+def _absolute(declaration: type[Any], key: str, entry: Entry) -> Any:  # noqa: ANN401  (JSON value)
+    """Return the value, its paths made absolute where one of them is relative."""
+    try:
+        value = anchored(declaration, key, entry)
+    except ConfigError:
+        return entry.value  # the loader says it with its place
+    if value is entry.value:
+        return value
+    words = options.words(entry.value) if isinstance(entry.value, str) else entry.value
+    single = isinstance(value, str)
+    written = [entry.value] if single else list(words)
+    if all(word.startswith("/") for word in written):
+        return entry.value
+    return value
+
+
+def _remaining(path: Path, merged: Keys) -> ConfigError | None:
+    """Return why the new config cannot run yet, if it cannot."""
+    bare = {key: _bare(entry) for key, entry in merged.items() if not key.startswith("__")}
+    try:
+        selection.select(loading.checked(path, bare), [], [])
+    except ConfigError as error:
+        return error
+    return None
+
+
+def _bare(entry: Entry) -> Entry:
+    """The entry without comments."""
+    if not isinstance(entry.value, dict):
+        return entry
+    kept = {
+        key: _bare(held) if isinstance(held, Entry) else held
+        for key, held in entry.value.items()
+        if not key.startswith("__")
+    }
+    return Entry(kept, entry.where, entry.folder)

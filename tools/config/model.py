@@ -1,0 +1,85 @@
+"""A config that has been read and checked: its sections, ready to run."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tools.base import masking
+from tools.config.declarations import General
+from tools.modules import options
+
+
+@dataclass(frozen=True)
+class Section:
+    """One section, ready to run.
+
+    where:       file and line of its key
+    action:      "execute" or "load"
+    file:        the executable or the plugin's file, absolute
+    interpreter: "" for load
+    parameters:  JSON values; keys of built-in modules by their preferred names
+    kind:        source, stage, store or check; "" for a module of the user's own, unless
+                 its STREAM says what it is in a streamed run
+    declaration: the Options of a built-in module
+    places:      file, line and name of each key of PARAMETERS and GENERAL, for messages
+    """
+
+    name: str
+    where: str
+    action: str
+    file: Path
+    interpreter: str = ""
+    class_name: str = ""
+    parameters: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    flat: bool = False
+    needs: tuple[str, ...] = ()
+    on_error: str = "continue"
+    timeout: float | None = None
+    environment: tuple[str, ...] = ()
+    kind: str = ""
+    declaration: type[Any] | None = None
+    places: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Config:
+    """A config that has been checked.
+
+    handed: every key of GENERAL, as every module gets it; paths absolute
+    """
+
+    path: Path
+    general: General
+    handed: Mapping[str, Any]
+    sections: tuple[Section, ...]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what was configured, secrets left out: two runs of one config share it."""
+        told = {
+            "GENERAL": _public(self.handed),
+            **{entry.name: [str(entry.file), _public(entry.parameters)] for entry in self.sections},
+        }
+        return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def filled(section: Section, config: Config) -> Any:  # noqa: ANN401  (the Options of its module)
+    """The Options of a built-in section, its own keys before those of GENERAL."""
+    given = {**config.handed, **section.parameters}
+    texts = {key: options.to_text(value) for key, value in given.items()}
+    return options.fill(section.declaration, texts)  # type: ignore[arg-type]
+
+
+def _public(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: masking.text(options.to_text(masking.structure(v, key)))
+        for key, v in given.items()
+        if not masking.secretive(key)
+    }

@@ -1,0 +1,103 @@
+"""Paths in a config: made absolute, and checked for what a shell would do to them."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from tools import os_works
+from tools.base.errors import ConfigError
+from tools.config.include import Entry, unexpanded
+from tools.modules import options
+from tools.modules.options import Paths
+
+_LIST = 'Use a JSON list for paths with a space: ["/a", "/b c"].'
+_QUOTES = ("'", '"')
+_MOST_SPACES = 6  # words of one path
+_WINDOWS = re.compile(r"[A-Za-z]:[\\/]")
+
+
+def anchored(declaration: type[Any], key: str, entry: Entry, place: str = "") -> Any:  # noqa: ANN401  (JSON value)
+    """Return the value with its paths made absolute, from the folder of the file that holds it.
+
+    A value that holds no paths is returned as it is. Raises ConfigError for a path that is none,
+    or that only a shell would understand.
+    """
+    value = entry.value
+    kind = options.kinds(declaration).get(options.canonical(declaration, key).lower())
+    if value in ("", None) or kind not in (Path, Path | None, Paths, Paths | None):
+        return value
+    if kind in (Path, Path | None):
+        if not isinstance(value, str):
+            raise ConfigError(f"{place}: must be a text that names a path")
+        return _checked(value, entry, place)
+    try:
+        words = options.words(value) if isinstance(value, str) else value
+    except ValueError:
+        words = None
+    if not isinstance(words, list | tuple) or not all(isinstance(w, str) and w for w in words):
+        raise ConfigError(f"{place}: must be paths", 'Like "/a /b" or ["/a", "/b c"].')
+    if isinstance(value, str):
+        _check_spaces(words, entry.folder, place)
+    return [_checked(word, entry, place) for word in words]
+
+
+def absolute(folder: Path, path: str) -> str:
+    """Without a final slash; normpath leaves two slashes at the beginning, as POSIX allows."""
+    return re.sub(r"^/+", "/", os.path.normpath(folder / path))
+
+
+def _checked(word: str, entry: Entry, place: str) -> str:
+    path = absolute(entry.folder, word)
+    unexpanded(word, Path(path), place)
+    if _WINDOWS.match(word) and not os.path.lexists(path):
+        raise ConfigError(f"{place}: {word}: is a Windows path", "Write it as in /a/b.")
+    return path
+
+
+def _check_spaces(words: Sequence[str], folder: Path, place: str) -> None:
+    """Refuse a text that was cut at the space inside a path: the pieces would be other paths."""
+    for first, second in pairwise(words):
+        if os.path.lexists(absolute(folder, second)):
+            continue
+        if first.endswith("\\"):
+            problem = f"{first} {second}: a backslash does not keep a space in a path"
+            raise ConfigError(f"{place}: {problem}", _LIST)
+        if first[0] in _QUOTES:
+            problem = f"{first} {second}: quotes do not keep a space in a path"
+            raise ConfigError(f"{place}: {problem}", _LIST)
+    for begin in range(len(words)):
+        for end in range(begin + 2, min(begin + _MOST_SPACES, len(words)) + 1):
+            _check_joined(words[begin:end], folder, place)
+
+
+def _check_joined(words: Sequence[str], folder: Path, place: str) -> None:
+    """Refuse words that are one existing path together, and not all of them paths alone."""
+    joined = " ".join(words)
+    exists = os.path.lexists(absolute(folder, joined))
+    if exists and not all(os.path.lexists(absolute(folder, word)) for word in words):
+        raise ConfigError(f"{place}: {joined}: is read as {len(words)} paths", _LIST)
+
+
+def check_folder(path: Path | None, place: str) -> None:
+    """Refuse a file where a folder is needed; a folder above it may be closed to this user."""
+    if path is not None and os.path.exists(path) and not os.path.isdir(path):  # noqa: PTH110, PTH112  (they do not raise)
+        raise ConfigError(f"{place}: {path} is a file, not a folder", "Name a folder.")
+
+
+def unwritable(key: str, folder: Path) -> str:
+    """Return the hint for a folder of the backup that this user cannot make or write.
+
+    A folder that exists may serve others, too: no command here changes its owner.
+    """
+    user = os_works.user()
+    another = f"set {key} in GENERAL to a folder that {user} can write"
+    if os.path.lexists(folder):
+        return f"{another[0].upper()}{another[1:]}."
+    command = f"install -d -o {user} -m 0700 {shlex.quote(str(folder))}"
+    return f"As root, create it: {command}; or {another}."

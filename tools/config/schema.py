@@ -1,0 +1,132 @@
+#!/usr/bin/env python3
+"""conf/schema.json, from the declarations: `python3 tools/config/schema.py > conf/schema.json`.
+
+JSON Schema, draft 2020-12. Editors complete and check with it; the program itself checks
+with the declarations.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":  # started by its path
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+    from tools.base import launcher
+
+    launcher.start(__file__)
+
+import json
+from collections.abc import Sequence
+from enum import Enum
+from typing import Any, get_args
+
+from tools.base import project
+from tools.config.declarations import General, SectionKeys
+from tools.modules import options, registry
+from tools.modules.options import Lists, Paths, Ports, Words
+
+_SPELLINGS = {int: "integer", float: "number", bool: "boolean"}
+Schema = dict[str, Any]
+_COMMENTS: Schema = {"^__": {}}
+
+
+def _kind(kind: Any, default: Any) -> Schema:  # noqa: ANN401  (a type; any default)
+    """What a key may hold: always a text, and its own kind beside it."""
+    inner = next((entry for entry in get_args(kind) if entry is not type(None)), kind)
+    if Lists in (kind, inner):
+        return {"type": ["string", "object"]}
+    if kind in (Paths, Words):
+        return {"type": ["string", "array"], "items": {"type": "string"}}
+    if kind == Ports:
+        one = ["string", "integer"]
+        return {"type": [*one, "array"], "items": {"type": one}}
+    if isinstance(inner, type) and issubclass(inner, Enum):
+        return {"enum": [entry.value for entry in inner]}
+    own = _SPELLINGS.get(inner)
+    found: Schema = {"type": ["string", own] if own else "string"}
+    if inner is bool:
+        found["examples"] = ["True", "False"]
+    if isinstance(default, str | int | float) and default != "" and default is not None:
+        found["default"] = str(default)
+    return found
+
+
+def _properties(declaration: type[Any], skip: tuple[str, ...] = ()) -> Schema:
+    kinds = options.kinds(declaration)
+    found = {}
+    for key, field in options.keys(declaration).items():
+        if key not in skip:
+            about = {"description": field.metadata["help"]}
+            found[key] = {**about, **_kind(kinds[field.name], field.default)}
+    return found
+
+
+def _section() -> Schema:
+    keys = {name.rstrip("_"): value for name, value in _properties(SectionKeys).items()}
+    keys["ACTION"] = {"enum": ["execute", "load"], "description": keys["ACTION"]["description"]}
+    keys["ON_ERROR"]["enum"] = ["continue", "stop"]
+    keys["PARAMETERS"] = {"type": "object"}
+    keys["TIMEOUT"]["type"] = ["string", "number"]
+    return {
+        "type": "object",
+        "required": ["ACTION"],
+        "properties": keys,
+        "patternProperties": _COMMENTS,
+        "additionalProperties": False,
+        "allOf": [_built_in(path) for path in registry.MODULES],
+    }
+
+
+def _built_in(path: str) -> Schema:
+    """What PARAMETERS may hold where a section names a built-in module."""
+    folder, file = path.removesuffix(".py").split("/")
+    is_module = "module.run(" in (project.ROOT / path).read_text(encoding="utf-8")
+    named: Schema = {"NAME": {"const": folder}}
+    if not is_module:
+        named = {"FROM": {"const": folder}, "FILENAME": {"const": file}}
+    if is_module:
+        named["EXECUTABLE"] = {"enum": ["", f"{file}.py"] if file == folder else [f"{file}.py"]}
+    required = [key for key in named if key != "EXECUTABLE" or file != folder]
+    parameters = {
+        "properties": _properties(registry.declaration(project.ROOT / path)),
+        "patternProperties": _COMMENTS,
+        "additionalProperties": False,
+    }
+    return {
+        "if": {"properties": named, "required": required},
+        "then": {"properties": {"PARAMETERS": parameters}},
+    }
+
+
+def schema() -> Schema:
+    """The schema of a whole config."""
+    general = {
+        "type": "object",
+        "properties": _properties(General),
+        "patternProperties": _COMMENTS,
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "nc-backup-py: conf.json",
+        "type": "object",
+        "properties": {
+            "$schema": {"type": "string"},
+            "INCLUDE": {"type": ["string", "array"], "items": {"type": "string"}},
+            "GENERAL": general,
+        },
+        "patternProperties": _COMMENTS,
+        "additionalProperties": {"$ref": "#/$defs/section"},
+        "$defs": {"section": _section()},
+    }
+
+
+def text() -> str:
+    """The schema as the file holds it."""
+    return json.dumps(schema(), indent=1) + "\n"
+
+
+def main(_argv: Sequence[str]) -> int:
+    """Print the schema; return the exit code."""
+    sys.stdout.write(text())
+    return 0

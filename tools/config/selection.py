@@ -1,0 +1,160 @@
+"""Which sections run, and whether a run of them could store anything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tools.base.errors import ConfigError
+from tools.config.model import Config, Section
+from tools.modules import registry
+
+_COMPRESSION = "compression/compression.py"
+_ENCRYPTION = "encryption/encryption.py"
+_SIZE = "tools/size_calculation.py"  # measures what the sections before it left
+
+
+def select(config: Config, only: Sequence[str], skip: Sequence[str]) -> list[Section]:
+    """Return the sections to run.
+
+    With a source, `only` keeps the stages, and the stores unless it names some. Raises
+    ConfigError for a name that no section has, and where no source or no store is left.
+    """
+    names = [entry.name for entry in config.sections]
+    for wanted in (*only, *skip):
+        if wanted not in names:
+            raise ConfigError(f"there is no section {wanted}", f"Sections: {', '.join(names)}.")
+    wanted_names = _with_needed(config.sections, only) if only else names
+    chosen = [s for s in config.sections if s.name in wanted_names and s.name not in skip]
+    by = " and ".join(flag for flag, given in (("--only", only), ("--skip", skip)) if given)
+    _check_complete(chosen, config, by)
+    return chosen
+
+
+def _with_needed(sections: Sequence[Section], only: Sequence[str]) -> list[str]:
+    """Return the names with those of the stages and stores that a source among them needs.
+
+    A stage is never left out silently: without the encryption, plaintext would be stored.
+    """
+    kinds = {entry.name: entry.kind for entry in sections}
+    wanted = {kinds[name] for name in only}
+    if "source" not in wanted:
+        return list(only)
+    needed = ("stage",) if "store" in wanted else ("stage", "store")
+    return [*only, *(name for name, kind in kinds.items() if kind in needed)]
+
+
+def _check_complete(chosen: Sequence[Section], config: Config, by: str) -> None:
+    """Refuse a run that would say success and store nothing.
+
+    Checks alone (QA, a drill) have nothing to store. In a staged run a user-defined module
+    may be a source or a store: a run with one is judged by its sections when it has ended.
+    """
+    if not chosen:
+        raise ConfigError(f"{by} leave no section", "Name a section that runs.")
+    kinds = {entry.kind for entry in chosen}
+    unclear = "" in kinds and not config.general.stream
+    flows = kinds & {"source", "stage", "store"} or _measures(chosen)
+    if unclear or not flows:
+        return
+    problem = f"{config.path}: {{}}{f' with {by}' if by else ''}"
+    if "source" not in kinds:
+        raise ConfigError(
+            problem.format("no section collects anything"),
+            _hint(config, "source", by)
+            or "Add a source, for example a section with NAME "
+            "filesbackup; keys that begin with __ are comments.",
+        )
+    if "store" not in kinds:
+        raise ConfigError(
+            problem.format("no section stores anything"),
+            _hint(config, "store", by)
+            or "Add a store: a section with NAME storage. Without one nothing can be restored.",
+        )
+
+
+def _measures(chosen: Sequence[Section]) -> bool:
+    return all(registry.named(entry.file) == _SIZE for entry in chosen)
+
+
+def _hint(config: Config, kind: str, by: str) -> str:
+    """Return which sections to select; "" where the config itself has none."""
+    names = [entry.name for entry in config.sections if entry.kind == kind]
+    if not by or not names:
+        return ""
+    more = " A full run also stores what an earlier one left." if kind == "source" else ""
+    return f"Select a {kind} as well: {', '.join(names)}.{more}"
+
+
+def cautions(config: Config, chosen: Sequence[Section]) -> list[str]:
+    """Return a warning where items would be stored as plaintext; nothing elsewhere.
+
+    A filter of the user's own may encrypt, and so may any user-defined module of a staged run.
+    """
+    kinds = {entry.kind for entry in chosen}
+    may_encrypt = any(
+        entry.declaration is None and (entry.kind == "stage" or not config.general.stream)
+        for entry in chosen
+    )
+    encrypts = any(registry.named(entry.file) == _ENCRYPTION for entry in chosen)
+    if "store" not in kinds or "source" not in kinds or encrypts or may_encrypt:
+        return []
+    return [
+        "the backup is not encrypted: whoever can read a store can read everything in it "
+        "(docs/modules/encryption.md)"
+    ]
+
+
+def check_order(sections: Sequence[Section], *, streamed: bool) -> None:
+    """Refuse an order of sections in which some of them could not do their work."""
+    if streamed:
+        _check_flow(sections)
+    else:
+        _check_staged(sections)
+
+
+def _check_flow(sections: Sequence[Section]) -> None:
+    """In a streamed run every item goes through every stage: twice the same one is a mistake."""
+    stages = [section for section in sections if section.kind == "stage"]
+    for number, section in enumerate(stages):
+        before = [other.file for other in stages[:number]]
+        if section.declaration is not None and section.file in before:
+            raise ConfigError(
+                f"{section.where}: {section.name}: is the second {section.file.parent.name}",
+                "Every item flows through every stage: leave one out.",
+            )
+        encrypted = [file for file in before if file.parent.name == "encryption"]
+        if section.declaration is not None and encrypted:
+            raise ConfigError(
+                f"{section.where}: {section.name}: comes after the encryption",
+                "What is encrypted cannot be compressed: move it before.",
+            )
+
+
+def _check_compressed_first(sections: Sequence[Section]) -> None:
+    """Refuse an encryption that takes what compression writes, and comes before all of it."""
+    names = [registry.named(section.file) for section in sections]
+    if _ENCRYPTION not in names or _COMPRESSION not in names:
+        return
+    first = sections[names.index(_ENCRYPTION)]
+    later = sections[names.index(_COMPRESSION)]
+    if names.index(_ENCRYPTION) < names.index(_COMPRESSION) and "TARGETS" not in first.places:
+        raise ConfigError(
+            f"{later.where}: {later.name}: comes after {first.name}, which encrypts what "
+            "compression wrote",
+            f"Move {later.name} before {first.name}.",
+        )
+
+
+def _check_staged(sections: Sequence[Section]) -> None:
+    """In a staged run sections work one after the other: a source after all stores is lost."""
+    _check_compressed_first(sections)
+    kinds = [section.kind for section in sections]
+    if "store" not in kinds:
+        return
+    last = len(kinds) - 1 - kinds[::-1].index("store")
+    for section in sections[last + 1 :]:
+        if section.kind == "source":
+            raise ConfigError(
+                f"{section.where}: {section.name}: comes after {sections[last].name}",
+                'Nothing would store it: move it before, or set "STREAM": "True" in GENERAL.',
+            )

@@ -1,0 +1,136 @@
+"""Values and keys of a config: errors that say where they stand."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tools.base import masking
+from tools.base.errors import ConfigError
+from tools.base.secret import Secret
+from tools.config.include import Entry, Keys
+from tools.modules import options
+
+_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+NEAR = 0.8  # how alike an unknown key must be to a known one to be a typo of it
+_LONGEST_MESSAGE = 600  # characters
+_HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+def filled(
+    declaration: type[Any], texts: Mapping[str, str], places: Mapping[str, str], otherwise: str
+) -> Any:  # noqa: ANN401  (an instance of the declaration)
+    """options.fill, with file, line and key in whatever it raises.
+
+    places: where each key that is given stands; otherwise: what a key that is not is called by.
+    """
+    known = options.keys(declaration)
+
+    def named(key: str) -> str:
+        names = [key, *(name for name in known if known[name] is known.get(key))]
+        names = [name.rstrip("_") for name in names]
+        return next((places[name] for name in names if name in places), f"{otherwise}.{names[0]}")
+
+    try:
+        return options.fill(declaration, texts, named)
+    except ConfigError as error:
+        text = str(error)
+        if text.startswith((otherwise, *places.values())):
+            raise
+        key, _, what = text.partition(":")
+        text = f"{named(key)}:{what}" if key in known else f"{otherwise}: {text}"
+        raise ConfigError(text, error.hint) from None
+
+
+def trouble(path: Path, kind: Callable[[int], bool]) -> str:
+    """Why a path is not what it must be, in brackets; "" if it is."""
+    try:
+        return "" if kind(path.stat().st_mode) else " (it is something else)"
+    except OSError as error:
+        return f" ({(error.strerror or 'cannot be read').lower()})"
+    except ValueError:
+        return " (no name that this system knows)"  # its encoding lacks a character
+
+
+def one_line(text: str) -> str:
+    """A message as it can be shown anywhere, whatever stands in the file."""
+    shown = _HIDDEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    if len(shown) <= _LONGEST_MESSAGE:
+        return shown
+    return f"{shown[: _LONGEST_MESSAGE // 2]} ... {shown[-_LONGEST_MESSAGE // 2 :]}"
+
+
+def nearest(key: str, known: Iterable[str]) -> str:
+    """Return the known key that an unknown one was probably meant to be; "" if there is none.
+
+    That is one in another case, one that differs in few characters, or one of which it has a
+    word too many or too few (INCLUDE for FILESET_INCLUDE).
+    """
+    upper = key.upper()
+    names = list(known)
+    if upper in names:
+        return upper
+    near = difflib.get_close_matches(upper, names, 1, NEAR)
+    if near:
+        return near[0]
+    words = _words(upper)
+    return next((name for name in names if words < _words(name) or words > _words(name)), "")
+
+
+def _words(key: str) -> set[str]:
+    return set(key.split("_")) - {""}
+
+
+def refuse_unknown(key: str, entry: Entry, known: Iterable[str], called: str) -> None:
+    """Refuse a key that is not known, naming the nearest one that is."""
+    names = list(known)
+    if key in names:
+        return
+    near = nearest(key, names) or next(iter(difflib.get_close_matches(key, names, 1, 0.5)), "")
+    hint = f"Did you mean {near}?" if near else f"Known: {', '.join(names)}."
+    raise ConfigError(f"{entry.where}: {called}.{key}: unknown key", hint)
+
+
+def refuse_misplaced(key: str, entry: Entry, declaration: type[Any], called: str) -> None:
+    """Refuse a key of a module that stands beside PARAMETERS instead of in it."""
+    if key in options.keys(declaration):
+        raise ConfigError(
+            f"{entry.where}: {called}.{key}: belongs in PARAMETERS",
+            f'Write "PARAMETERS": {{"{key}": ...}} in the section {called}.',
+        )
+
+
+def check_key(key: str, entry: Entry, called: str) -> None:
+    """Refuse what cannot be the key of an argument."""
+    if not _KEY.fullmatch(key):
+        raise ConfigError(f"{entry.where}: {called}.{key!r}: no key", "Use A-Z, 0-9 and _.")
+
+
+def choice(value: str, allowed: tuple[str, ...], keys: Keys, name: str, key: str) -> None:
+    """Refuse a value that is none of those that are allowed."""
+    if value not in allowed:
+        near = ", ".join(word for word in allowed if word)
+        raise ConfigError(
+            f"{keys[key].where}: {name}.{key}: {value!r} is not known", f"Known: {near}."
+        )
+
+
+def literal_secret(
+    called: str, key: str, value: object, declaration: type[Any] | None
+) -> list[str]:
+    """Return a warning for a secret that is written in the config itself, and mask it."""
+    if not isinstance(value, str) or not value or value.startswith(("env:", "file:")):
+        return []
+    kind = (
+        options.kinds(declaration).get(options.canonical(declaration, key).lower())
+        if declaration
+        else None
+    )
+    if kind is Secret:
+        Secret(value)
+    elif not masking.secretive(key):
+        return []
+    return [f"{called} holds a secret; better is env:NAME or file:/path"]

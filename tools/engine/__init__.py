@@ -1,0 +1,1 @@
+"""One run: its sections, its stores and what is recorded of it."""

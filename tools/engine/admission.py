@@ -1,0 +1,211 @@
+"""Which stores take part in a run: those that are the right ones, and took its mark."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from tools.base.errors import BackupError, ConfigError, StoreError, TakenError
+from tools.base.finding import Finding, bad, warning
+from tools.base.log import logger
+from tools.catalog import identity, markers, store_identity
+from tools.catalog.history import History
+from tools.catalog.identity import Writer
+from tools.catalog.manifest import Manifest
+from tools.catalog.store_identity import Memory
+from tools.config import model
+from tools.config.model import Config, Section
+from tools.date_str_utils import human_size
+from tools.engine import streamed
+from tools.engine.section_runner import Context
+from tools.flow import store
+from tools.flow.store import Store
+from tools.modules import loader
+
+_ENOUGH = 2  # times the size of the last run that must be free
+
+
+@dataclass(frozen=True)
+class Consent:
+    """What the operator has confirmed on the command line."""
+
+    store: bool = False  # --accept-store
+    host: bool = False  # --adopt-host
+    shrink: bool = False  # --accept-shrink
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """A store that takes part. `warnings`: what the operator should know of it."""
+
+    section: str
+    store: Store
+    history: History
+    identity: str
+    warnings: tuple[Finding, ...]
+
+    def mark(self, host: str, run_id: str) -> None:
+        """Take a run id. Raises TakenError where it is taken, BackupError or OSError."""
+        if self.history.holds(run_id):
+            raise TakenError(f"{self.store} holds something of run {run_id}")
+        with store.explaining(self.store):
+            markers.begin(self.store, host, run_id)
+
+
+def admitted(entry: Section, context: Context, memory: Memory, consent: Consent) -> Admitted:
+    """Open the store of a section and look whether it is the right one.
+
+    Raises BackupError or OSError where it must not be written to. Nothing but the marker of a
+    new store is written.
+    """
+    config = context.config
+    host = config.general.hostname
+    place = streamed.opened(entry, context)
+    with store.explaining(place):
+        seen = store_identity.seen(place, host, _key(config, entry))
+        problem = seen.problem(memory)
+        if problem is not None and not consent.store:
+            raise problem
+        history = History(place, host)
+        ours = identity.writer(config)
+        found = list(_findings(config, place, history, ours, consent))
+    settled = seen.settle(memory, accept=consent.store)
+    return Admitted(entry.name, place, history, settled, tuple(found))
+
+
+def tested(entry: Section, config: Config, memory: Memory, consent: Consent) -> Iterator[Finding]:
+    """Look at a built-in store for `backup.py -t`; nothing is changed. Raises BackupError."""
+    host = config.general.hostname
+    place = loader.store(entry.file).opened(model.filled(entry, config))
+    seen = store_identity.seen(place, host, _key(config, entry))
+    problem = seen.problem(memory)
+    if problem is not None and not consent.store:
+        yield bad(str(problem), problem.hint)
+        return
+    yield from _findings(config, place, History(place, host), identity.writer(config), consent)
+
+
+def _key(config: Config, entry: Section) -> str:
+    return f"{config.path}#{entry.name}"
+
+
+def _findings(
+    config: Config, place: Store, history: History, ours: Writer, consent: Consent
+) -> Iterator[Finding]:
+    """What the operator should know. Raises StoreError where another machine goes on writing."""
+    for run in history.future:
+        yield warning(
+            f"{place}: run {run} lies in the future: it was made while the clock was wrong",
+            f"It is never restored as latest. Once it is not needed, remove {run}.* from "
+            f"the folder {config.general.hostname} of the store.",
+        )
+    if foreign := None if consent.host else _foreign(place, history, ours):
+        yield foreign
+    if tight := _tight(place, history.newest_good(ours.config_id)):
+        yield tight
+
+
+def _foreign(place: Store, history: History, ours: Writer) -> Finding | None:
+    """Another machine was the last to write under this host name.
+
+    The first time may be a move. Raises StoreError from the second time on.
+    """
+    newest = history.newest()
+    if newest is None or not ours.machine or newest.machine in ("", ours.machine):
+        return None
+    other = identity.named(newest.machine, newest.machine_name)
+    this = identity.named(ours.machine, ours.machine_name)
+    text = (
+        f"{place}: run {newest.run_id} of {newest.host} was made by the machine {other}, "
+        f"and this is the machine {this}"
+    )
+    apart = "If both machines are in use, give one of them another HOSTNAME."
+    if _came_back(history, ours.machine):
+        raise StoreError(text, f"{apart} After a move run backup.py once with --adopt-host.")
+    return warning(text, f"{apart} After a move nothing is to be done.")
+
+
+def _came_back(history: History, machine: str) -> bool:
+    """Whether this machine has written after another one before."""
+    known = [made.machine for made in history.manifests() if made.machine]
+    return any(
+        later == machine and earlier != machine for later, earlier in itertools.pairwise(known)
+    )
+
+
+def _tight(place: Store, last: Manifest | None) -> Finding | None:
+    """Less space is left than for two more runs."""
+    if last is None or not isinstance(place, store.Measured):
+        return None
+    free = place.free()
+    if free >= _ENOUGH * last.size:
+        return None
+    return warning(
+        f"{place}: only {human_size(free)} are free, and run {last.run_id} has "
+        f"{human_size(last.size)}",
+        "Remove old runs, or use a larger disk.",
+    )
+
+
+def claimed(
+    stores: Sequence[Admitted], host: str, run_id: str, following: Callable[[str], str]
+) -> tuple[str, dict[str, BackupError | OSError]]:
+    """Mark the stores with a run id that none of them holds, before anything runs.
+
+    following: gives the next id. Return the id, and by section why a store could not be marked.
+    """
+    while True:
+        failed: dict[str, BackupError | OSError] = {}
+        with ExitStack() as unmark:
+            try:
+                for one in stores:
+                    _marked(one, host, run_id, unmark, failed)
+            except TakenError as taken:
+                logger.info("the run id %s is taken: %s", run_id, taken)
+            else:
+                unmark.pop_all()
+                return run_id, failed
+        run_id = following(run_id)
+
+
+def _marked(
+    one: Admitted,
+    host: str,
+    run_id: str,
+    unmark: ExitStack,
+    failed: dict[str, BackupError | OSError],
+) -> None:
+    try:
+        one.mark(host, run_id)
+        unmark.callback(markers.end, one.store, host, run_id)
+    except TakenError:
+        raise
+    except (BackupError, OSError) as error:
+        failed[one.section] = error
+
+
+def refuse_twins(config: Config, chosen: Sequence[Section]) -> None:
+    """Raises ConfigError where two sections store in one folder."""
+    folders: dict[str, str] = {}
+    for entry in chosen:
+        folder = _folder(entry, config)
+        if folder and folder in folders:
+            raise ConfigError(
+                f"{folders[folder]} and {entry.name} store in one folder: {folder}",
+                "Give one of them another LOCAL_BACKUP.",
+            )
+        folders[folder] = entry.name
+
+
+def _folder(entry: Section, config: Config) -> str:
+    """The folder of a local store, links followed; "" for any other section."""
+    if entry.kind != "store" or entry.declaration is None:
+        return ""
+    try:
+        folder = getattr(model.filled(entry, config), "local_backup", None)
+    except BackupError:
+        return ""  # the test and the run of the section say it
+    return os.path.realpath(folder) if folder else ""

@@ -1,0 +1,72 @@
+"""What is looked at before a run: folders and code that another user owns or can write."""
+
+from __future__ import annotations
+
+import stat
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from tools import os_works
+from tools.base import log, permissions, project
+from tools.base.errors import ConfigError
+from tools.base.permissions import Problem
+from tools.config.model import Config
+from tools.engine import state
+
+ROOT_ALLOWED = "running as root, as ALLOW_ROOT says (meant for containers)"
+
+
+def check(config: Config) -> None:
+    """Raise ConfigError naming the key and the command for the first thing that is not ours."""
+    for key, problem in problems(config):
+        raise ConfigError(
+            f"{key}: {problem}", f"{problem.fix} (or --insecure-permissions, if you must)."
+        )
+
+
+def problems(config: Config) -> Iterator[tuple[str, Problem]]:
+    """Each place that another user could use to change what this user's run does."""
+    if permissions.accepted():
+        return
+    general = config.general
+    found: list[tuple[str, Problem | None]] = [
+        ("WORK_FOLDER", permissions.of_folder(general.work_folder)),
+        ("WORK_FOLDER", state.problem(general.work_folder)),
+        ("LOG_FOLDER", _log_folder(general.log_folder)),
+    ]
+    found += [("HOME_FOLDER", permissions.of_code(place)) for place in _code()]
+    yield from ((key, problem) for key, problem in found if problem is not None)
+
+
+def _log_folder(place: Path) -> Problem | None:
+    """The folder of the log alone: those above it belong to the system.
+
+    (/var/log is writable by the group of the system's logger.)
+    """
+    try:
+        folder = log.file_of(place).parent
+        status = folder.stat()
+    except OSError:
+        return None  # not there yet, or not to be reached: opening the log tells
+    problem = permissions.of_folder(folder)
+    if problem is None or problem.path != folder.resolve():
+        return None
+    by_group = status.st_uid == 0 and not status.st_mode & stat.S_IWOTH
+    return None if by_group else problem
+
+
+def _code() -> Iterator[Path]:
+    """The folders of this program's own code and of its libraries."""
+    yield project.ROOT
+    files = (file for pattern in ("*/*.py", "tools/*/*.py") for file in project.ROOT.glob(pattern))
+    yield from sorted({file.parent for file in files if file.parent.name[0] != "."})
+    library = f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
+    packages = project.ROOT / ".venv" / library
+    if packages.is_dir():
+        yield packages
+
+
+def root_allowed(config: Config) -> bool:
+    """Whether this runs as root because the config allows it: each run says so."""
+    return os_works.is_root() and config.general.allow_root

@@ -1,0 +1,164 @@
+"""What a run would do, and whether it could: nothing here changes anything."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tools import os_works
+from tools.base import log
+from tools.base.errors import BackupError
+from tools.base.finding import Finding, Level
+from tools.catalog.store_identity import Memory
+from tools.config import model, selection
+from tools.config.model import Config, Section
+from tools.config.paths import unwritable
+from tools.engine import admission, guard, section_runner, state
+from tools.engine.admission import Consent
+from tools.modules import loader, options
+
+
+@dataclass(frozen=True)
+class Line:
+    """One thing that was looked at."""
+
+    section: str
+    text: str
+    level: Level = Level.OK
+    hint: str = ""
+
+
+def planned(config: Config, chosen: Sequence[Section]) -> list[Line]:
+    """The command of every section, secrets masked (-n)."""
+    lines = _warnings(config, chosen)
+    lines.append(Line("GENERAL", _way(config, chosen)))
+    for number, current in enumerate(chosen, 1):
+        shown = section_runner.command(current, config).shown()
+        of_class = (
+            f" (class {current.class_name} of {current.file})" if current.action == "load" else ""
+        )
+        lines.append(Line(current.name, f"section {number}: {shown}{of_class}"))
+    return lines
+
+
+def _way(config: Config, chosen: Sequence[Section]) -> str:
+    """Return how the data flow in this run, and into which stores."""
+    if not config.general.stream:
+        return "staged run: each section leaves files in WORK_FOLDER, and the next one takes them"
+    names = [
+        " + ".join(entry.name for entry in chosen if entry.kind == kind)
+        for kind in ("source", "stage", "store")
+    ]
+    return f"streamed run: {' -> '.join(filter(None, names))}"
+
+
+def tested(config: Config, chosen: Sequence[Section], consent: Consent) -> list[Line]:
+    """Config, tools, credentials and destinations (-t). The config itself has been read."""
+    lines = [Line("GENERAL", f"{config.path} is good")]
+    lines += _warnings(config, chosen)
+    lines += _general(config)
+    for current in chosen:
+        try:
+            lines += [_line(current, found) for found in _of(current, config)]
+            lines += [_line(current, found) for found in _store(current, config, consent)]
+        except (BackupError, OSError) as error:
+            if any(line.text == str(error) for line in lines):  # GENERAL has it already
+                continue
+            text = _placed(current, str(error))
+            lines.append(Line(current.name, text, Level.BAD, hint=getattr(error, "hint", "")))
+    return lines
+
+
+def _warnings(config: Config, chosen: Sequence[Section]) -> list[Line]:
+    """The warnings of the config, and those of the sections that run."""
+    texts = (*config.warnings, *selection.cautions(config, chosen))
+    return [Line("GENERAL", text, Level.WARN) for text in texts]
+
+
+def _general(config: Config) -> list[Line]:
+    general = config.general
+    lines = []
+    try:
+        os_works.refuse_root(general.allow_root)
+    except BackupError as error:
+        lines.append(Line("GENERAL", str(error), Level.BAD, hint=error.hint))
+    if guard.root_allowed(config):
+        hint = "Run it as a user of its own, with the rights that it needs."
+        lines.append(Line("GENERAL", guard.ROOT_ALLOWED, Level.WARN, hint=hint))
+    for key, problem in guard.problems(config):
+        lines.append(Line("GENERAL", f"{key}: {problem}", Level.BAD, hint=problem.fix))
+    for key, folder in (
+        ("WORK_FOLDER", general.work_folder),
+        ("LOG_FOLDER", log.file_of(general.log_folder).parent),
+    ):
+        good = os.access(_nearest(folder), os.W_OK | os.X_OK, effective_ids=True)
+        text = f"{key} {folder} is {'' if good else 'not '}writable"
+        level, hint = (Level.OK, "") if good else (Level.BAD, unwritable(key, folder))
+        lines.append(Line("GENERAL", text, level, hint))
+    address = general.message_config_command
+    lines.append(Line("GENERAL", f"reports go to {address}" if address else "no report is sent"))
+    return lines
+
+
+def _nearest(folder: Path) -> Path:
+    """The folder, or the nearest one above it that exists."""
+    while not os.path.exists(folder):  # noqa: PTH110  (no error where a folder above is closed)
+        folder = folder.parent
+    return folder
+
+
+def _line(current: Section, found: str | Finding) -> Line:
+    """A finding of a section; a bare text is a good one."""
+    if isinstance(found, str):
+        return Line(current.name, found)
+    good = found.level is Level.OK
+    text = found.text if good else _placed(current, found.text)
+    return Line(current.name, text, found.level, found.hint)
+
+
+def _placed(current: Section, text: str) -> str:
+    """The text with file, line and whole name of the key that it begins with, or the section's."""
+    key, colon, rest = text.partition(":")
+    if not colon or not key.isupper() or current.declaration is None:
+        return f"{current.where}: {text}"
+    fields = options.keys(current.declaration)
+    names = [name for name in fields if fields[name] is fields.get(key)]
+    place = next((current.places[name] for name in (key, *names) if name in current.places), "")
+    return f"{place}:{rest}" if place else f"{current.where}: {current.name}.{text}"
+
+
+def _of(current: Section, config: Config) -> Sequence[str | Finding]:
+    """What the module's test found; raises BackupError where it could not go on."""
+    if current.declaration is None:
+        if current.action == "execute":
+            return (_interpreter(current),)
+        return (f"{current.file} is there",)
+    module = loader.tested(current.file)
+    if module is None:
+        return (f"{current.file.name} is there",)
+    with os_works.passing(current.environment):
+        return tuple(module.test(model.filled(current, config)))
+
+
+def _store(current: Section, config: Config, consent: Consent) -> Iterable[Finding]:
+    """What is to be known of a built-in store before a run."""
+    if current.kind != "store" or current.declaration is None:
+        return ()
+    memory = Memory(config.general.work_folder / state.NAME)
+    return admission.tested(current, config, memory, consent)
+
+
+def _interpreter(current: Section) -> str:
+    name = shlex.split(current.interpreter)[0]
+    found = sys.executable if name == "python" else shutil.which(name)
+    if not found:
+        raise BackupError(
+            f"EXECUTE_WITH: there is no {name}",
+            hint=f"Install {name}, or name another interpreter.",
+        )
+    return f"{found} runs {current.file}"

@@ -1,0 +1,333 @@
+"""The run: its lock, its sections in order, what may be removed, and what came of it all."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from datetime import datetime, timezone
+from pathlib import Path
+
+from tools import date_str_utils, filesystem_handling, os_works
+from tools.base import lock
+from tools.base.errors import BackupError, Cancelled, LockedError
+from tools.base.log import logger
+from tools.base.result import Result, Status, worst
+from tools.base.run_result import Outcome, Step, Watcher
+from tools.catalog.store_identity import Memory
+from tools.config import model, selection
+from tools.config.model import Config, Section
+from tools.config.paths import unwritable
+from tools.engine import admission, section_runner, state
+from tools.engine.admission import Consent
+from tools.engine.run_recorder import Recording
+from tools.engine.section_runner import Context
+from tools.engine.staged import Staged
+from tools.engine.streamed import Streamed
+
+_DEEPEST = 10  # the run stops when free space falls below a tenth of the threshold
+
+
+def _private(work_folder: Path) -> Path:
+    """Return the private folder; where it cannot be made, the error names the key."""
+    try:
+        return state.folder(work_folder)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise BackupError(
+            f"WORK_FOLDER: {error.filename or work_folder}: {reason}",
+            hint=unwritable("WORK_FOLDER", work_folder),
+        ) from None
+
+
+def perform(
+    config: Config,
+    chosen: Sequence[Section],
+    watcher: Watcher | None,
+    consent: Consent | None = None,
+) -> Outcome:
+    """Run the chosen sections. Every way to end but a bug gives an Outcome."""
+    return _Run(config, chosen, watcher, consent or Consent()).perform()
+
+
+class _Run:
+    """One run while it goes on."""
+
+    def __init__(
+        self,
+        config: Config,
+        chosen: Sequence[Section],
+        watcher: Watcher | None,
+        consent: Consent,
+    ) -> None:
+        self.consent = consent
+        self.refused: Mapping[str, Result] = {}  # stores that take no part, and why
+        self.config = config
+        self.chosen = chosen
+        self.watcher = watcher
+        self.begin = datetime.now(timezone.utc)
+        self.run_id = date_str_utils.run_id(self.begin)
+        self.started = time.monotonic()
+        self.steps: list[Step] = []
+        self.stopped = ""  # why the sections that are left do not run
+        self.private = private_paths(config)
+        self.streamed = Streamed(chosen, self.context) if config.general.stream else None
+
+    def perform(self) -> Outcome:
+        """Take the lock, run, write the manifests, remove what may be removed."""
+        try:
+            folder = _private(self.config.general.work_folder)
+            self.run_id = state.claimed_run_id(folder)
+            with ExitStack() as stack:
+                stack.enter_context(lock.hold(folder / "lock"))
+                self._clear(folder)
+                stack.callback(_remove_quietly, folder / "run")
+                staged = Staged(self.config, folder)
+                recording = Recording(
+                    self.config, self.run_id, self.begin, self.streamed, self.consent
+                )
+                following = functools.partial(state.claimed_run_id, folder)
+                self.run_id = recording.open(
+                    self.chosen, self.context, Memory(folder), following, stack
+                )
+                self.refused = recording.refused
+                self._sections(staged)
+                recording.write(self.steps, staged)
+                if self.streamed is None:
+                    staged.remove_stored(self.steps)
+            return self._ended()
+        except LockedError as error:
+            return self._outcome(Status.LOCKED, str(error), error.hint)
+        except Cancelled as cancelled:
+            status = os_works.status_of_signal(cancelled.signal_number)
+            return self._outcome(status, str(cancelled))
+        except (BackupError, OSError) as error:
+            status = Status.of_exit_code(getattr(error, "exit_code", 1))
+            return self._outcome(status, str(error), getattr(error, "hint", ""))
+
+    def _ended(self) -> Outcome:
+        """The worst of the sections; what was collected and went nowhere is no success."""
+        status = worst(step.result.status for step in self.steps)
+        kinds = {step.kind for step in self.steps}
+        collected = bool(kinds & {"source", "stage"})
+        # staged, a module of the user's own may be a store
+        may_store = bool(kinds & ({"store", ""} if self.streamed is None else {"store"}))
+        if status.stored and collected and not may_store:
+            hint = "Run a section that stores as well: without one nothing can be restored."
+            return self._outcome(Status.FAILED, "nothing was stored: no section of it stores", hint)
+        return self._outcome(status)
+
+    def _outcome(self, status: Status, message: str = "", hint: str = "") -> Outcome:
+        return Outcome(
+            run_id=self.run_id,
+            hostname=self.config.general.hostname,
+            begin=self.begin,
+            seconds=time.monotonic() - self.started,
+            status=status,
+            steps=tuple(self.steps),
+            message=message,
+            hint=hint,
+            destinations=destinations(self.chosen),
+        )
+
+    def _clear(self, private: Path) -> None:
+        """Remove what a dead run left: it can have no owner, for we hold the lock."""
+        for leftover in (private / "run", private / "failed"):
+            filesystem_handling.remove(leftover)
+        for folder in sorted(self.config.general.work_folder.iterdir()):
+            if folder.is_dir() and not folder.is_symlink() and folder.name != state.NAME:
+                for entry in folder.iterdir():
+                    if filesystem_handling.is_temporary(entry.name):
+                        logger.info("removing %s, which an ended run left unfinished", entry)
+                        filesystem_handling.remove(entry)
+
+    def context(self, current: Section) -> Context:
+        """What the run tells a section."""
+        general = self.config.general
+        private = state.folder(general.work_folder)
+        return Context(
+            self.config,
+            self.run_id,
+            filesystem_handling.make_folder(private / "run" / current.name),
+            self.private,
+            None if general.max_runtime is None else self.started + general.max_runtime,
+            self.watcher.advance if self.watcher else None,
+            None if self.streamed is None else self.streamed.size,
+        )
+
+    # --- the sections
+
+    def _sections(self, staged: Staged) -> None:
+        if self.streamed is not None:
+            for number, current in enumerate(self.chosen, 1):
+                if current.kind in ("stage", "store"):
+                    logger.info("Section %d: %s.", number, current.name)
+                    self._log_arguments(current)
+        for batch in self._batches():
+            able = [current for number, current in batch if self._may_run(number, current)]
+            if able and self._flows(able[0]):
+                self._flow(able)
+            elif able:
+                began = time.monotonic()
+                result = self._executed(able[0], staged)
+                self._note(able[0], result, time.monotonic() - began)
+        if self.streamed is not None:
+            for current in self.chosen:
+                if current.kind in ("stage", "store"):
+                    seconds = self.streamed.seconds_of(current)
+                    self._note(current, self.streamed.result_of(current), seconds)
+            order = [section.name for section in self.chosen]
+            self.steps.sort(key=lambda step: order.index(step.name))
+
+    def _flows(self, current: Section) -> bool:
+        return self.streamed is not None and current.kind == "source"
+
+    def _batches(self) -> Iterator[list[tuple[int, Section]]]:
+        """The sections with their numbers, one by one; sources that may flow together at once.
+
+        In a streamed run stages and stores have no time of their own.
+        """
+        batch: list[tuple[int, Section]] = []
+        for number, current in enumerate(self.chosen, 1):
+            if self.streamed is not None and current.kind in ("stage", "store"):
+                continue
+            together = self._flows(current) and not {s.name for _, s in batch} & set(current.needs)
+            if batch and not together:
+                yield batch
+                batch = []
+            batch.append((number, current))
+            if not self._flows(current):
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+
+    def _may_run(self, number: int, current: Section) -> bool:
+        """Whether the section's turn has come; where not, its result says why."""
+        self._check_space()
+        deadline = self.context(current).deadline
+        if deadline is not None and time.monotonic() >= deadline and not self.stopped:
+            self.stopped = "MAX_RUNTIME is over"
+        logger.info("Section %d: %s.", number, current.name)
+        if self.watcher:
+            self.watcher.begin(number, current.name)
+        reason = self.stopped or self._unmet(current)
+        if reason:
+            self._note(current, Result(Status.FAILED, f"not run: {reason}"), 0.0)
+        return not reason
+
+    def _executed(self, current: Section, staged: Staged) -> Result:
+        """Run one section as a program; a streamed run stores nothing that lies in files."""
+        if current.name in self.refused:
+            return self.refused[current.name]
+        result = staged.execute(current, self.context(current))
+        left = staged.left(current.name) if self.streamed is not None else []
+        if left and result.status.stored:
+            return Result(
+                Status.FAILED,
+                f"{current.name} left {left[0]}, which a streamed run does not store",
+                'Let it write to its standard output, and give it "STREAM": "source".',
+            )
+        return result
+
+    def _flow(self, group: Sequence[Section]) -> None:
+        """Let the items of these sources flow."""
+        assert self.streamed is not None  # noqa: S101
+        for current in group:
+            self._log_arguments(current)
+        if self.watcher:
+            self.watcher.expect(self.streamed.expected(group))
+        began = time.monotonic()
+        results = self.streamed.run(group, self.watcher.advance if self.watcher else None)
+        for current in group:
+            self._note(current, results[current.name], time.monotonic() - began)
+
+    def _log_arguments(self, current: Section) -> None:
+        """Log how a section of a streamed run works, and its arguments, secrets masked."""
+        order = section_runner.command(current, self.config)
+        logger.info("%s is a %s of the stream: %s", current.name, current.kind, order.shown())
+
+    def _note(self, current: Section, result: Result, seconds: float) -> None:
+        self.steps.append(Step(current.name, current.kind, result, seconds))
+        level = {Status.OK: logger.info, Status.FAILED: logger.error}.get(
+            result.status, logger.warning
+        )
+        level("%s: %s", current.name, result.message)
+        for line in (*result.warnings, *result.hint.splitlines()):
+            level("%s: %s", current.name, line)
+        logger.info("Execution time in seconds: %s", round(seconds, 3))
+        if self.watcher:
+            self.watcher.end(current.name, result, seconds)
+        if result.status is Status.FAILED and current.on_error == "stop" and not self.stopped:
+            self.stopped = f"{current.name} failed, and its ON_ERROR is stop"
+
+    def _unmet(self, current: Section) -> str:
+        """Why a section must not run now: what it needs has failed; "" if it may."""
+        failed = {
+            step.name: step.kind for step in self.steps if step.result.status is Status.FAILED
+        }
+        for name in current.needs:
+            if name in failed:
+                return f"it needs {name}, which failed"
+        if current.kind in ("stage", "store"):
+            stages = [name for name, kind in failed.items() if kind == "stage"]
+            if stages:
+                return f"it needs {stages[0]}, which failed"
+            givers = [step for step in self.steps if step.kind in ("source", "")]
+            empty = (s.result.status is Status.FAILED and not s.result.trail for s in givers)
+            if givers and all(empty):
+                return f"{', '.join(step.name for step in givers)} failed"
+        return ""
+
+    def _check_space(self) -> None:
+        """The documented levels: a warning, an error, and the end (MANUAL)."""
+        general = self.config.general
+        if not general.disk_space_check or self.stopped:
+            return
+        free = filesystem_handling.free_percent(general.work_folder)
+        threshold = general.disk_space_threshold
+        text = f"{free:.1f} % of the partition of {general.work_folder} is free"
+        if free < threshold / _DEEPEST:
+            self.stopped = f"{text}, less than a tenth of DISK_SPACE_THRESHOLD ({threshold:g} %)"
+            logger.critical("%s", self.stopped)
+        elif free < threshold / 2:
+            logger.error("%s, less than half of DISK_SPACE_THRESHOLD (%g %%)", text, threshold)
+        elif free < threshold:
+            logger.warning("%s, less than DISK_SPACE_THRESHOLD (%g %%)", text, threshold)
+
+
+def _remove_quietly(folder: Path) -> None:
+    try:
+        filesystem_handling.remove(folder)
+    except OSError as error:
+        logger.warning("%s could not be removed: %s", folder, error.strerror)
+
+
+def destinations(sections: Sequence[Section]) -> tuple[str, ...]:
+    """The storages, as the report names them."""
+    stores = (entry for entry in sections if entry.kind == "store")
+    return tuple(dict.fromkeys(str(s.parameters.get("DESTINATION", "local")) for s in stores))
+
+
+def private_paths(config: Config) -> tuple[str, ...]:
+    """What no source may back up: work folder, stores, key files, folders between stages."""
+    found = [config.general.work_folder]
+    if config.general.local_backup:
+        found.append(config.general.local_backup)
+    for entry in config.sections:
+        if entry.declaration is None or entry.kind not in ("stage", "store"):
+            continue
+        filled = model.filled(entry, config)
+        for name in ("key_file", "local_backup", "destination"):
+            value = getattr(filled, name, None)
+            if isinstance(value, Path):
+                found.append(value)
+    return tuple(dict.fromkeys(str(path) for path in found))
+
+
+def select(config: Config, only: Sequence[str], skip: Sequence[str]) -> list[Section]:
+    """Return the sections to run; raises ConfigError where they could not be a good run."""
+    chosen = selection.select(config, only, skip)
+    admission.refuse_twins(config, chosen)
+    return chosen

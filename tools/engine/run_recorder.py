@@ -1,0 +1,190 @@
+"""The stores of one run, from its mark to its manifest."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from datetime import datetime
+
+from tools.base import project, run_ids
+from tools.base.errors import BackupError, StoreError
+from tools.base.log import logger
+from tools.base.result import Result, Status, of_error, worst
+from tools.base.run_result import Step
+from tools.catalog import identity, markers
+from tools.catalog.history import Past
+from tools.catalog.manifest import Manifest
+from tools.catalog.store_identity import Memory
+from tools.config.model import Config, Section
+from tools.engine import admission
+from tools.engine.admission import Admitted, Consent
+from tools.engine.section_runner import Context
+from tools.engine.staged import Staged
+from tools.engine.streamed import Streamed
+from tools.flow import item_record, pipeline, store
+from tools.modules import registry
+
+
+class Recording:
+    """What is written into every store about a run, before and after its sections."""
+
+    def __init__(
+        self,
+        config: Config,
+        run_id: str,
+        begin: datetime,
+        flows: Streamed | None,
+        consent: Consent,
+    ) -> None:
+        """flows: of a streamed run; None in a staged one."""
+        self._consent = consent
+        self._config = config
+        self._run_id = run_id
+        self._begin = begin
+        self._streamed = flows
+        self._stores: dict[str, Admitted] = {}  # by section: those that took the mark
+        self._past = Past()
+        self.refused: dict[str, Result] = {}  # by section: why the others take no part
+
+    def open(
+        self,
+        chosen: Sequence[Section],
+        contexts: Callable[[Section], Context],
+        memory: Memory,
+        following: Callable[[str], str],
+        stack: ExitStack,
+    ) -> str:
+        """Mark the stores; what dead runs left there is removed. `stack` takes the marks away.
+
+        following: gives the next run id where one is taken. Return the run id that all stores
+        took. A store that is not the right one, cannot be reached or takes no mark takes no part.
+        """
+        host = self._config.general.hostname
+        found = self._admitted(chosen, contexts, memory)
+        self._run_id, failed = admission.claimed(found, host, self._run_id, following)
+        for name, error in failed.items():
+            self._refuse(name, error)
+        for one in found:
+            if one.section not in failed:
+                stack.callback(markers.end, one.store, host, self._run_id)
+                self._stores[one.section] = one
+                self._sweep(one)
+        histories = [one.history for one in self._stores.values()]
+        compare = self._config.general.shrink_check and not self._consent.shrink
+        self._past = Past(histories, compare=compare)
+        if self._streamed is not None:
+            stores = {name: one.store for name, one in self._stores.items()}
+            self._streamed.begin(stores, self.refused, self._past)
+        return self._run_id
+
+    def _admitted(
+        self,
+        chosen: Sequence[Section],
+        contexts: Callable[[Section], Context],
+        memory: Memory,
+    ) -> list[Admitted]:
+        found: dict[str, Admitted] = {}  # by the store's id
+        for entry in chosen:
+            if entry.kind != "store":
+                continue
+            try:
+                one = admission.admitted(entry, contexts(entry), memory, self._consent)
+                if one.identity in found:
+                    raise StoreError(
+                        f"{one.store} is the store of {found[one.identity].section} as well",
+                        "Give one of the sections another place.",
+                    )
+                found[one.identity] = one
+            except (BackupError, OSError) as error:
+                self._refuse(entry.name, error)
+        return list(found.values())
+
+    def _refuse(self, name: str, error: BackupError | OSError) -> None:
+        logger.error("%s: %s", name, error)
+        self.refused[name] = dataclasses.replace(of_error(error), status=Status.FAILED)
+
+    def _sweep(self, one: Admitted) -> None:
+        general = self._config.general
+        try:
+            markers.sweep(one.store, general.hostname, self._run_id, general.leftovers_age)
+        except (BackupError, OSError) as error:
+            logger.warning("%s: nothing is cleaned up: %s", one.section, error)
+
+    def _compare(self, steps: list[Step], item: item_record.StoredItem) -> None:
+        """A staged item that has shrunk: its section says so."""
+        if item.size is None or not registry.steady(item.kind):
+            return
+        shrunk = pipeline.shrunk(item.size, self._past.size_of(item.called))
+        if shrunk is not None:
+            status = Status.FAILED if shrunk.fatal else Status.INCOMPLETE
+            _worsen(steps, item.section, f"{item.called}: {shrunk.text}", status, shrunk.hint)
+
+    def write(self, steps: list[Step], staged: Staged) -> None:
+        """A manifest into every store that holds something of this run."""
+        items = {
+            name: list(staged.items(name))
+            if self._streamed is None
+            else [done.item for done in self._streamed.flowed if name in done.holders]
+            for name in self._stores
+        }
+        for item in {item.called: item for held in items.values() for item in held}.values():
+            if self._streamed is None:
+                self._compare(steps, item)
+        everything = {item.called for held in items.values() for item in held}
+        everything |= set(() if self._streamed is None else self._streamed.missing)
+        warnings = [line for step in steps for line in step.result.warnings]
+        for name, one in self._stores.items():
+            if not items[name]:
+                continue
+            made = Manifest(
+                host=self._config.general.hostname,
+                run_id=self._run_id,
+                begin=run_ids.stamp(self._begin),
+                end=run_ids.now(),
+                mode="staged" if self._streamed is None else "streamed",
+                status=worst(s.result.status for s in steps if _concerns(s, name)).value,
+                items=tuple(items[name]),
+                missing=tuple(sorted(everything - {item.called for item in items[name]})),
+                warnings=tuple(warnings),
+                config=self._config.digest,
+                base=max((i.facts["base"] for i in items[name] if "base" in i.facts), default=None),
+                program=f"nc-backup-py {project.version()}",
+                **dataclasses.asdict(identity.writer(self._config)),
+            )
+            try:
+                with store.explaining(one.store):
+                    markers.finish(one.store, made)
+            except (BackupError, OSError) as error:
+                _without_manifest(steps, name, error)
+        for one in self._stores.values():
+            for finding in one.warnings:
+                _worsen(steps, one.section, finding.text, Status.INCOMPLETE, finding.hint)
+
+
+def _without_manifest(steps: list[Step], name: str, error: BackupError | OSError) -> None:
+    """The run does not exist in this store, and its section must not say that it does."""
+    if any(step.name == name and step.result.status.stored for step in steps):
+        hint = getattr(error, "hint", "")
+        _worsen(steps, name, f"the manifest could not be stored: {error}", Status.FAILED, hint)
+
+
+def _worsen(steps: list[Step], name: str, what: str, status: Status, hint: str = "") -> None:
+    """Something that is known only after a section has ended."""
+    logger.log(40 if status is Status.FAILED else 30, "%s: %s", name, what)
+    for number, step in enumerate(steps):
+        if step.name == name:
+            result = step.result
+            now = worst((result.status, status))
+            if status is Status.FAILED:
+                result = dataclasses.replace(result, message=what, removable=(), hint=hint)
+            else:
+                lines = (*result.warnings, what)
+                result = dataclasses.replace(result, warnings=lines, hint=result.hint or hint)
+            result = dataclasses.replace(result, status=now)
+            steps[number] = dataclasses.replace(step, result=result)
+
+
+def _concerns(step: Step, store: str) -> bool:
+    """Whether a section says something of what a store holds: no check, no other store."""
+    return step.kind != "check" and (step.kind != "store" or step.name == store)

@@ -1,0 +1,267 @@
+"""One section: the command that it stands for, and its result once that has run."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from tools import os_works
+from tools.base import masking, permissions, project, secret
+from tools.base.errors import BackupError
+from tools.base.log import logger
+from tools.base.result import Result, Status, worst
+from tools.base.secret import Secret
+from tools.config.model import Config, Section
+from tools.flow import process
+from tools.modules import options
+
+_HOST = project.ROOT / "tools/modules/plugin_host.py"
+_LEVELLED = re.compile(r"(debug|info|warning|error|critical): ", re.I)
+_LOGGED = 1 << 20  # bytes of one section's output that go into the log
+_TICK = 0.2  # seconds between two looks at the progress
+_ENDINGS = (Status.OK, Status.UNCLEAN, Status.INCOMPLETE)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a run tells each of its sections.
+
+    folder:   a private folder of this section for the result and the progress
+    private:  paths that no source may back up
+    deadline: on the monotonic clock; None where nothing limits the run
+    advance:  gets the bytes that have passed so far, where somebody looks on
+    streamed: bytes that a streamed run has stored so far; None in a staged one
+    """
+
+    config: Config
+    run_id: str
+    folder: Path
+    private: tuple[str, ...] = ()
+    deadline: float | None = None
+    advance: Callable[[int], None] | None = None
+    streamed: int | None = None
+
+
+@dataclass(frozen=True)
+class Command:
+    """What is spawned for a section: the list, its standard input, its own environment."""
+
+    argv: tuple[str, ...]
+    given: bytes = b""
+    extra: Mapping[str, str] = field(default_factory=dict)
+    named: tuple[str, ...] = ()
+
+    def shown(self) -> str:
+        """As it may be shown: quoted, secrets masked."""
+        return masking.command(self.argv)
+
+
+def command(section: Section, config: Config) -> Command:
+    """The command of a section. Values go into a list; no shell ever sees them."""
+    secret.learn({**config.handed, **section.parameters})
+    named = (*section.environment, *_referenced({**config.handed, **section.parameters}))
+    if section.action == "load":
+        job = {
+            "file": str(section.file),
+            "class": section.class_name,
+            "home": str(config.general.home_folder),
+            "parameters": {**config.handed, **section.parameters},
+        }
+        return Command((sys.executable, str(_HOST)), json.dumps(job).encode(), named=named)
+    python = section.interpreter in ("python", "python3")
+    interpreter = [sys.executable] if python else shlex.split(section.interpreter)
+    words, extra = _arguments(section, config.handed)
+    return Command((*interpreter, str(section.file), *words), extra=extra, named=named)
+
+
+def _arguments(section: Section, handed: Mapping[str, Any]) -> tuple[list[str], dict[str, str]]:
+    """--KEY VALUE pairs, the section's own before those of GENERAL; `flat`: values alone.
+
+    A literal secret of a built-in module goes by a variable of its environment instead.
+    """
+    if section.flat:
+        return [options.to_text(value) for value in section.parameters.values()], {}
+    rest = {key: value for key, value in handed.items() if key not in section.parameters}
+    kinds = options.kinds(section.declaration) if section.declaration else {}
+    words: list[str] = []
+    extra: dict[str, str] = {}
+    for key, value in {**section.parameters, **rest}.items():
+        text = options.to_text(value)
+        if kinds.get(key.lower()) is Secret and text and not Secret(text).is_reference:
+            name = f"NC_BACKUP_SECRET_{len(extra) + 1}"
+            extra[name] = text
+            text = f"env:{name}"
+        words += [f"--{key}", text]
+    return words, extra
+
+
+def learn_secrets(config: Config) -> None:
+    """Mask every secret of a config from now on, in whatever shows it."""
+    secret.learn(config.handed)
+    for entry in config.sections:
+        secret.learn(entry.parameters)
+        secret.learn_environment(entry.environment)
+
+
+def _referenced(parameters: Mapping[str, Any]) -> tuple[str, ...]:
+    """The names of the variables that the values refer to as env:NAME."""
+    return tuple(secret.variables(parameters))
+
+
+def execute(section: Section, context: Context) -> Result:
+    """Run a section to its end and judge how it ended; ends its whole group in any case.
+
+    Raises Cancelled when a signal asks the run to end. Every failure is a Result.
+    """
+    try:
+        order = command(section, context.config)
+        logger.info("Executing: %s", order.shown())
+        output = Output()
+        with process.started(
+            order.argv,
+            env=environment(section, order, context),
+            folder=context.config.path.parent,
+            stdin=subprocess.PIPE if order.given else subprocess.DEVNULL,
+        ) as group:
+            output.follow(group, order.given)
+            code = _wait(group, section, context)
+            if not group.finish():
+                logger.warning(
+                    "%s left a program running that held its output: ended", section.name
+                )
+        return _judged(section, code, context.folder / "result.json", output)
+    except (BackupError, OSError) as error:
+        return Result(Status.FAILED, str(error), hint=getattr(error, "hint", ""))
+
+
+def environment(section: Section, order: Command, context: Context) -> dict[str, str]:
+    """What a section's program finds in its environment: an allow-list, and what we tell it."""
+    told = {
+        "NC_BACKUP_RUN_ID": context.run_id,
+        "NC_BACKUP_SECTION": section.name,
+        "NC_BACKUP_CONFIG": str(context.config.path),
+        "NC_BACKUP_RESULT": str(context.folder / "result.json"),
+        "NC_BACKUP_PRIVATE": json.dumps(context.private),
+    }
+    if section.declaration is not None and section.environment:
+        told[os_works.PASSED] = " ".join(section.environment)
+    if permissions.accepted():
+        told[permissions.ACCEPT] = "1"
+    if context.advance is not None:
+        told["NC_BACKUP_PROGRESS"] = str(context.folder / "progress")
+    if context.streamed is not None:
+        told["NC_BACKUP_STREAMED"] = str(context.streamed)
+    return os_works.environment({**order.extra, **told}, order.named, proxies=True)
+
+
+class Output:
+    """What a section prints: into the log line by line, bounded, with a tail for the error."""
+
+    def __init__(self) -> None:
+        self.tail: deque[str] = deque(maxlen=process.TAIL)
+        self._left = _LOGGED
+
+    def follow(self, group: process.Group, given: bytes) -> None:
+        """Read both pipes in threads and feed standard input."""
+        for pipe in (group.popen.stdout, group.popen.stderr):
+            if pipe is not None:
+                group.drain(pipe, self.take)
+        if given:
+            process.feed(group.popen, given)
+
+    def take(self, line: str) -> None:
+        """One line; a level in front of it ("warning: ...") is honoured."""
+        self.tail.append(line)
+        if self._left < 0:
+            return
+        self._left -= len(line)
+        if self._left < 0:
+            logger.warning("more output is left out of the log")
+            return
+        levelled = _LEVELLED.match(line)
+        logger.log(_level(levelled[1]) if levelled else _level("info"), "%s", line)
+
+
+def _level(name: str) -> int:
+    return {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}[name.lower()]
+
+
+def _wait(group: process.Group, section: Section, context: Context) -> int:
+    """The exit code; raises BackupError when the time of the section or of the run is over."""
+    limits = [(context.deadline, "MAX_RUNTIME")] if context.deadline is not None else []
+    if section.timeout is not None:
+        limits.append((time.monotonic() + section.timeout, f"TIMEOUT of {section.timeout:g} s"))
+    until, limit = min(limits, default=(None, ""))
+    while True:
+        left = None if until is None else until - time.monotonic()
+        if left is not None and left <= 0:
+            raise BackupError(
+                f"{section.name} took longer than its {limit} and was ended",
+                hint="Look what it waits for, or allow it more.",
+            )
+        wait = left if context.advance is None else min(_TICK, _TICK if left is None else left)
+        try:
+            return group.wait(wait)
+        except subprocess.TimeoutExpired:
+            _advance(context)
+
+
+def _advance(context: Context) -> None:
+    """Hand on the number of bytes that a built-in module has told of."""
+    told = context.folder / "progress"
+    if context.advance is not None and told.exists():
+        text = told.read_text(encoding="ascii")
+        context.advance(int(text) if text.isdigit() else 0)
+
+
+def _judged(section: Section, code: int, told: Path, output: Output) -> Result:
+    """The result from exit code and result file together: the worse of the two counts."""
+    by_code = Status.of_exit_code(code) if code >= 0 else Status.FAILED
+    by_code = by_code if by_code in _ENDINGS else Status.FAILED
+    tail = masking.text("\n".join(output.tail))
+    how = f"{section.name} {process.ended(code)}"
+    if not told.exists() or not told.stat().st_size:
+        ours = section.declaration is not None or section.action == "load"
+        if ours and by_code is not Status.FAILED:
+            return Result(Status.FAILED, f"{how} without a result", hint=tail)
+        return Result(by_code, how, hint=tail if by_code is not Status.OK else "")
+    result = Result.from_json(told.read_text(encoding="utf-8"))
+    status = worst((by_code, result.status if result.status in _ENDINGS else Status.FAILED))
+    message = result.message or how
+    if status is Status.FAILED and result.status in _ENDINGS:
+        message = f"{how} (it said: {message})"
+    own = section.declaration is None
+    return replace(masked(result, facts=own), status=status, message=masking.text(message))
+
+
+def masked(result: Result, *, facts: bool = True) -> Result:
+    """The result of a program, every text in it that people read without secrets.
+
+    facts: those too; what a built-in module needs for a restore stays as it is.
+    """
+    trail = tuple(
+        replace(
+            made,
+            warnings=tuple(map(masking.text, made.warnings)),
+            notes=tuple(map(masking.text, made.notes)),
+            facts=masking.structure(made.facts) if facts else made.facts,
+        )
+        for made in result.trail
+    )
+    return replace(
+        result,
+        message=masking.text(result.message),
+        hint=masking.text(result.hint),
+        warnings=tuple(map(masking.text, result.warnings)),
+        size=masking.text(result.size),
+        trail=trail,
+    )

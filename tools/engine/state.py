@@ -1,0 +1,94 @@
+"""The private folder of this machine's runs in WORK_FOLDER, and the run ids that they claim."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from datetime import timedelta
+from pathlib import Path
+
+from tools import date_str_utils, filesystem_handling
+from tools.base import lock, permissions, run_ids
+from tools.base.permissions import Problem
+
+NAME = ".nc-backup-py"  # lock, undelivered reports, results of a running run, known stores
+_LAST = "last_run_id"
+_CROWD = 60.0  # seconds of ids that starts of one second may claim
+
+
+def folder(work_folder: Path) -> Path:
+    """The private folder of the run's own files, made where it is missing."""
+    return filesystem_handling.make_folder(work_folder / NAME)
+
+
+def owned_folder(work_folder: Path) -> Path | None:
+    """The same where the work folder is there and is this user's; None elsewhere.
+
+    For whoever may not run: what root made here would lock out the user of the backup.
+    """
+    there = os.path.isdir(work_folder)  # noqa: PTH112  (no error where a folder above is closed)
+    ours = there and work_folder.stat().st_uid == os.geteuid()
+    if not ours or permissions.of_folder(work_folder) or problem(work_folder):
+        return None
+    return folder(work_folder)
+
+
+def problem(work_folder: Path) -> Problem | None:
+    """Why the private folder is another user's, or a link that somebody may have planted."""
+    private = work_folder / NAME
+    if not os.path.lexists(private):
+        return None
+    if private.is_symlink():
+        return Problem(private, "is a symbolic link", f"rm {shlex.quote(str(private))}")
+    return permissions.of_folder(private)
+
+
+def claimed_run_id(private: Path, after: str = "") -> str:
+    """A run id that no other start has got, though several start in one second.
+
+    after: an id that is taken in a store; the next one is claimed then.
+    The one that finds another run going on, and the one that is refused, report too, and the
+    report server drops what comes twice under one run id.
+    """
+    last = private / _LAST
+    with lock.waiting(private / f"{_LAST}.lock"):
+        run_id = date_str_utils.run_id()
+        used = _last_id(last)
+        if _soon(run_id, used):
+            run_id = _next(used)
+        if _soon(run_id, after):
+            run_id = _next(after)
+        with filesystem_handling.staged(last) as temporary:
+            with filesystem_handling.create(temporary, durable=False) as write:
+                write(run_id.encode())
+            temporary.replace(last)
+        return run_id
+
+
+def _last_id(file: Path) -> str:
+    """The id that was claimed last; "" where the file is missing, spoiled or a link."""
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        text = os.read(descriptor, 100).decode("ascii", "replace").strip()
+    finally:
+        os.close(descriptor)
+    return text if run_ids.run_in(text) == text else ""
+
+
+def _soon(run_id: str, used: str) -> bool:
+    """Whether `used` is this id, or one of the next minute: claimed by starts of this second.
+
+    What lies further ahead was claimed while the clock was wrong, and does not count.
+    """
+    try:
+        ahead = (run_ids.time_of(used) - run_ids.time_of(run_id)).total_seconds()
+    except ValueError:
+        return False
+    return 0 <= ahead <= _CROWD
+
+
+def _next(run_id: str) -> str:
+    return date_str_utils.run_id(run_ids.time_of(run_id) + timedelta(seconds=1))

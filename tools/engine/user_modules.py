@@ -1,0 +1,160 @@
+"""Modules of the user's own in a stream: any program as source, filter or store (DESIGN 5).
+
+A source's standard output is the item. A filter reads standard input and writes standard
+output; in a restore it is called with `--DIRECTION backward`. A store reads standard input and
+gets `--NAME`; with `--DIRECTION backward` it writes what it holds under that name, with
+`--DIRECTION list` a line `SIZE NAME` for each name in the folder NAME.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from tools.base.errors import BackupError, SourceError, StageError, StoreError
+from tools.base.result import Result, Status, worst
+from tools.config.model import Section
+from tools.engine import section_runner
+from tools.engine.section_runner import Context
+from tools.flow import item_record, process, stream
+from tools.flow.item import Ended, Item, Stage
+from tools.flow.store import Entry, Stored, check_name
+from tools.flow.stream import Chunks
+
+STAGE = "own:"  # begins a filter's name in the manifest; its section follows
+KIND = "file"  # of what a source of the user's own gives
+
+
+_BACKWARD = ("--DIRECTION", "backward")
+_LIST = ("--DIRECTION", "list")
+
+
+def _run(
+    module: Section,
+    context: Context,
+    failure: type[BackupError],
+    more: Sequence[str] = (),
+    given: Chunks | bytes = b"",
+    allowed: Callable[[int], bool] = lambda code: code == 0,
+) -> Iterator[bytes]:
+    """The standard output of the module's program; its standard error goes into the log."""
+    order = section_runner.command(module, context.config)
+    return process.output(
+        [*order.argv, *more],
+        given=given,
+        allowed=allowed,
+        notice=section_runner.Output().take,
+        env=section_runner.environment(module, order, context),
+        folder=context.config.path.parent,
+        failure=failure,
+    )
+
+
+def item(module: Section, context: Context) -> Item:
+    """What a source gives: nothing at all is no backup."""
+    told = context.folder / "result.json"
+    codes: list[int] = []
+
+    def allowed(code: int) -> bool:
+        codes.append(code)
+        return code in (0, Status.INCOMPLETE.exit_code)
+
+    def read() -> Iterator[bytes]:
+        given = False
+        for chunk in _run(module, context, SourceError, allowed=allowed):
+            given = True
+            yield chunk
+        if not given:
+            raise SourceError(
+                f"{module.name} gave nothing", "Its standard output is what is backed up."
+            )
+
+    def ended() -> Ended:
+        warnings: tuple[str, ...] = ()
+        status = Status.of_exit_code(codes[-1])
+        if told.exists() and told.stat().st_size:
+            said = section_runner.masked(Result.from_json(told.read_text(encoding="utf-8")))
+            if not said.status.stored:
+                raise SourceError(f"{module.name}: {said.message}", said.hint)
+            warnings, status = said.warnings, worst((status, said.status))
+        if status is Status.INCOMPLETE and not warnings:
+            warnings = (f"{module.name} says that it is incomplete",)
+        return Ended(warnings)
+
+    return Item("", KIND, lambda _head: "", read, ended)
+
+
+def stage(module: Section, context: Context) -> Stage:
+    """A filter on the way forward."""
+    return Stage(
+        STAGE + module.name,
+        f".{item_record.quoted(module.name)}",
+        lambda chunks: _run(module, context, StageError, (), chunks),
+    )
+
+
+def undone(module: Section, context: Context, chunks: Chunks) -> Iterator[bytes]:
+    """A filter on the way back."""
+    return _run(module, context, StageError, _BACKWARD, chunks)
+
+
+class ProgramStore:
+    """A store of the user's own: a call of its program for each part.
+
+    The program sees the end of its input only when all before it succeeded, and is ended by
+    SIGTERM otherwise. A part in the middle of an item is complete before the item is: what
+    an ended run leaves there, no manifest names.
+    """
+
+    def __init__(self, module: Section, context: Context) -> None:
+        self._module = module
+        self._context = context
+
+    def __str__(self) -> str:
+        return self._module.name
+
+    def _call(self, more: Sequence[str], given: Chunks | bytes = b"") -> Iterator[bytes]:
+        return _run(self._module, self._context, StoreError, more, given)
+
+    def put(self, name: str, chunks: Iterable[bytes]) -> Stored:
+        """See Store; its exit code alone confirms. What it prints goes into the log."""
+        tally = stream.Tally()
+        log = section_runner.Output()
+        lines = process.Lines(log.take)
+        for said in self._call(("--NAME", check_name(name)), tally(chunks)):
+            lines.add(said)
+        lines.end()
+        return Stored(name, tally.size, tally.sha256)
+
+    def publish(self, names: Sequence[str]) -> None:
+        """See Store: a program that ended well has published already."""
+
+    def discard(self, names: Sequence[str]) -> None:
+        """See Store: there is no call for it."""
+
+    def get(self, name: str) -> Iterator[bytes]:
+        """See Store."""
+        return self._call((*_BACKWARD, "--NAME", check_name(name)))
+
+    def entries(self, folder: str) -> Iterator[Entry]:
+        """See Store. Raises StoreError where a line is not `SIZE NAME`."""
+        listed = b"".join(self._call((*_LIST, "--NAME", check_name(folder))))
+        for line in sorted(listed.decode("utf-8", "surrogateescape").splitlines()):
+            size, _, name = line.strip().partition(" ")
+            if not size.isdigit() or not name:
+                raise StoreError(
+                    f"{self._module.name}: {line!r} is no line of a list",
+                    "With --DIRECTION list it prints a line SIZE NAME for each name.",
+                )
+            yield Entry(f"{folder}/{name.strip().rpartition('/')[2]}", int(size))
+
+    def folders(self) -> Iterator[str]:
+        """See Store: this host's alone."""
+        yield self._context.config.general.hostname
+
+    def unfinished(self, folder: str) -> Iterator[Entry]:
+        """See Store: nothing is known of it."""
+        return iter(())
+
+    def remove(self, name: str) -> None:
+        """See Store: a program is never asked to remove anything."""
+        raise StoreError(f"{self._module.name} cannot remove {name}")

@@ -1,0 +1,1 @@
+"""Data on their way: streams, programs, items, stores and their contract."""

@@ -1,0 +1,207 @@
+"""Compression as stages, each with its inverse beside it.
+
+Formats: Zstandard (RFC 8878), gzip (RFC 1952), xz (liblzma). The programs zstd, gzip and xz
+read what these write, and the other way round. A stream that is cut exactly between two
+frames or members looks whole to any decoder: who stores it keeps its length and digest.
+"""
+
+from __future__ import annotations
+
+import lzma
+import os
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from tools.base import launcher
+from tools.base.errors import StageError
+from tools.flow.stream import CHUNK, Chunks, gathered
+
+_JOB = 2 << 20  # bytes that one zstd thread takes at a time, at least
+_MOST_JOB = 4 << 20  # and at most: larger ones cost less time and more memory
+_OVERLAP = 1  # log of the share of the job before that is looked at again: none (zstd.h)
+_MEMORY = 160 << 20  # bytes that all threads of zstd may take together
+_BITE = 4096  # bytes of compressed data that the decoder of zstd takes at a time
+_GZIP = 31  # zlib's window bits for a gzip wrapper of the largest window
+_MAGIC = (
+    b"\x1f\x8b",  # gzip
+    b"\x28\xb5\x2f\xfd",  # zstd
+    b"\xfd7zXZ\x00",  # xz
+    b"BZh",  # bzip2
+    b"\x04\x22\x4d\x18",  # lz4
+    b"PK\x03\x04",  # zip
+    b"age-encryption.org/",
+    b"Salted__",  # OpenSSL
+)
+
+
+def is_compressed(head: bytes) -> bool:
+    """Whether the first bytes of a file say that compressing it again would gain nothing."""
+    return head.startswith(_MAGIC)
+
+
+def zstd_threads(level: int, wanted: int) -> int:
+    """As many threads as wanted, but no more than fit into the memory they share.
+
+    A thread holds its tables (1 MiB at level 3, 81 MiB at level 19), a job, and its result.
+    """
+    with launcher.packages():
+        import zstandard
+
+    tables = zstandard.ZstdCompressionParameters.from_level(level)
+    each = tables.estimated_compression_context_size() + 2 * _JOB
+    return max(1, min(wanted, _MEMORY // each))
+
+
+def _zstd(chunks: Chunks, level: int, threads: int) -> Iterator[bytes]:
+    with launcher.packages():
+        import zstandard
+
+    number = zstd_threads(level, threads)
+    parameters = zstandard.ZstdCompressionParameters.from_level(
+        level,
+        threads=number,
+        job_size=max(_JOB, min(_MOST_JOB, _MEMORY // (4 * number))),
+        overlap_log=_OVERLAP,
+        write_checksum=True,
+    )
+    packer = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    for chunk in chunks:
+        yield from _bounded(packer.compress(chunk))
+    yield from _bounded(packer.flush())
+
+
+def _bounded(packed: bytes) -> Iterator[bytes]:
+    """What came out at once, in chunks: several jobs may end together."""
+    if len(packed) <= CHUNK:
+        if packed:
+            yield packed
+        return
+    for at in range(0, len(packed), CHUNK):
+        yield packed[at : at + CHUNK]
+
+
+def _unzstd(chunks: Chunks) -> Iterator[bytes]:
+    with launcher.packages():
+        import zstandard
+
+    # Four bytes can stand for 128 KiB (RFC 8878, RLE block): small bites bound the memory.
+    bites = (chunk[at : at + _BITE] for chunk in chunks for at in range(0, len(chunk), _BITE))
+    unpacker = zstandard.ZstdDecompressor(max_window_size=1 << 31)
+    plain = _members(bites, "zstd", unpacker.decompressobj, zstandard.ZstdError)
+    yield from gathered(plain)
+
+
+def _gzip(chunks: Chunks, level: int, _threads: int) -> Iterator[bytes]:
+    packer = zlib.compressobj(level, zlib.DEFLATED, _GZIP)
+    for chunk in chunks:
+        if packed := packer.compress(chunk):
+            yield packed
+    yield packer.flush()
+
+
+def _gunzip(chunks: Chunks) -> Iterator[bytes]:
+    yield from _members(chunks, "gzip", _Gunzip, zlib.error)
+
+
+class _Gunzip:
+    """zlib's decompressor with the methods of lzma's: what is not taken yet is kept."""
+
+    def __init__(self) -> None:
+        self._inner = zlib.decompressobj(_GZIP)
+        self.needs_input = True
+
+    @property
+    def eof(self) -> bool:
+        return self._inner.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._inner.unused_data
+
+    def decompress(self, data: bytes, max_length: int) -> bytes:
+        plain = self._inner.decompress(self._inner.unconsumed_tail + data, max_length)
+        self.needs_input = not self._inner.unconsumed_tail and len(plain) < max_length
+        return plain
+
+
+def _xz(chunks: Chunks, level: int, _threads: int) -> Iterator[bytes]:
+    packer = lzma.LZMACompressor(preset=level)
+    for chunk in chunks:
+        if packed := packer.compress(chunk):
+            yield packed
+    yield packer.flush()
+
+
+def _unxz(chunks: Chunks) -> Iterator[bytes]:
+    yield from _members(chunks, "xz", lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ), lzma.LZMAError)
+
+
+def _members(
+    chunks: Chunks, name: str, decoder: Callable[[], Any], error: type[Exception]
+) -> Iterator[bytes]:
+    """Decode members one after another; a cut one, or anything that is none, raises StageError."""
+    current: Any = None  # the decoder of the member that we are in
+    ended = 0
+    for chunk in chunks:
+        rest = chunk
+        while rest:
+            current = current or decoder()
+            try:
+                yield from _plain(current, rest)
+            except error as why:
+                what = "something else follows its end" if ended else "the data is damaged"
+                raise StageError(
+                    f"{name}: {what} ({why})", "It was altered, or is another format."
+                ) from None
+            rest = b""
+            if current.eof:
+                rest, current = current.unused_data, None
+                ended += 1
+    if current is not None:
+        raise StageError(f"{name}: the data ends too early", "It was cut.")
+    if not ended:
+        raise StageError(f"{name}: there is no data", "It was cut to nothing.")
+
+
+def _plain(decoder: Any, packed: bytes) -> Iterator[bytes]:  # noqa: ANN401  (three libraries' own)
+    """What one decoder makes of some bytes, in pieces of at most about CHUNK where it can."""
+    if not hasattr(decoder, "needs_input"):  # zstd: bounded by the size of the bites
+        if plain := decoder.decompress(packed):
+            yield plain
+        return
+    while True:
+        if plain := decoder.decompress(packed, CHUNK):
+            yield plain
+        packed = b""
+        if decoder.eof or decoder.needs_input:
+            return
+
+
+def _as_it_is(chunks: Chunks, _level: int, _threads: int) -> Iterator[bytes]:
+    yield from chunks
+
+
+@dataclass(frozen=True)
+class Codec:
+    """One algorithm: its ending, its levels, the stage and its inverse."""
+
+    ending: str
+    level: int
+    levels: range
+    pack: Callable[[Chunks, int, int], Iterator[bytes]]
+    unpack: Callable[[Chunks], Iterator[bytes]]
+
+
+CODECS = {
+    "zstd": Codec(".zst", 3, range(1, 20), _zstd, _unzstd),
+    "gzip": Codec(".gz", 6, range(1, 10), _gzip, _gunzip),
+    "xz": Codec(".xz", 6, range(10), _xz, _unxz),
+    "none": Codec("", 0, range(1), _as_it_is, lambda chunks: _as_it_is(chunks, 0, 0)),
+}
+
+
+def cores() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0))

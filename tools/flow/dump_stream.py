@@ -1,0 +1,93 @@
+"""Dumps of databases on their way: end marks, a second try, programs and scratch folders."""
+
+from __future__ import annotations
+
+import contextlib
+import fnmatch
+import itertools
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from tools import date_str_utils, filesystem_handling
+from tools.base import removal
+from tools.base.errors import ConfigError, RetryError, SourceError
+from tools.flow.stream import Chunks
+
+T = TypeVar("T")
+
+_SCRATCH = ".dump-"  # begins the name of a private folder; the number of its process follows
+_TAIL = 4096  # bytes in which the end mark of a dump must stand (RELIABILITY M2, P1)
+
+
+def ended_by(chunks: Chunks, mark: bytes, what: str) -> Iterator[bytes]:
+    """A stage that changes nothing: the end mark must stand in the last 4 KiB.
+
+    Raises SourceError at the end where it does not: an exit code of 0 is not enough.
+    """
+    tail = b""
+    for chunk in chunks:
+        tail = (tail + chunk)[-_TAIL:] if len(chunk) < _TAIL else chunk[-_TAIL:]
+        yield chunk
+    if mark not in tail:
+        raise SourceError(
+            f"the dump of {what} has no end: {mark.decode()!r} is missing",
+            "The dump program ended early, though it said that all is well.",
+        )
+
+
+def beginning(chunks: Iterator[bytes], size: int) -> tuple[bytes, Iterator[bytes]]:
+    """The first bytes, and all of the chunks."""
+    first: list[bytes] = []
+    while sum(map(len, first)) < size and (chunk := next(chunks, b"")):
+        first.append(chunk)
+    return b"".join(first)[:size], itertools.chain(first, chunks)
+
+
+def again(attempt: Callable[[], T], say: Callable[[str], None]) -> T:
+    """Do it; where RetryError says that it is worth a whole new try, once more."""
+    try:
+        return attempt()
+    except RetryError as error:
+        say(f"{error}; it is dumped anew")
+        return attempt()
+
+
+@contextlib.contextmanager
+def scratch(work_folder: Path) -> Iterator[Path]:
+    """A private folder in the work folder, for what a program can write only to a file.
+
+    What a killed run left of that kind is removed.
+    """
+    filesystem_handling.make_folder(work_folder)
+    for left in work_folder.glob(f"{_SCRATCH}*"):
+        if not Path("/proc", left.name[len(_SCRATCH) :].partition("-")[0]).exists():
+            with contextlib.suppress(OSError):  # another user's: it is his to remove
+                removal.tree(left)
+    with removal.private(work_folder, f"{_SCRATCH}{os.getpid()}-") as folder:
+        yield folder
+
+
+def run_id() -> str:
+    """The run's id, or one of our own where a module is started by hand."""
+    return os.environ.get("NC_BACKUP_RUN_ID") or date_str_utils.run_id()
+
+
+def is_named(name: str, patterns: Sequence[str]) -> bool:
+    """Whether a name is among them: as it is, or as one with * and ? says."""
+    return name in patterns or any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def program(wanted: str, *others: str) -> str:
+    """The program of the config, or the same by its other names on the path.
+
+    Raises ConfigError where there is none.
+    """
+    for name in (wanted, *others):
+        if found := shutil.which(name):
+            return found
+    raise ConfigError(
+        f"there is no {wanted}", "Install the client programs of the server, or name its path."
+    )

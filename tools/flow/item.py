@@ -1,0 +1,85 @@
+"""What flows: an item that a source gives, and the stages that it goes through.
+
+A built-in source has `items(options, told)`, a built-in stage `stage(options)`, and for the
+way back `backward(name, options)`; a store has `opened(options)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tools.flow.stream import Chunks
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the run tells a source.
+
+    private: what must never be backed up
+    earlier: for an item's name, the facts of its newest copy in each store (None: it has none)
+    """
+
+    run_id: str
+    section: str
+    private: tuple[Path, ...] = ()
+    earlier: Callable[[str], Sequence[Mapping[str, str] | None]] = lambda _name: ()
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a source says of an item that has been read to its end.
+
+    warnings: what is missing or cut (the run is incomplete then); notes: what is worth knowing
+    facts:    versions of tools, positions: texts that stand in the manifest
+    failures: what fails the section, though the item itself is whole and stored
+    """
+
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    facts: Mapping[str, str] = field(default_factory=dict)
+    failures: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Item:
+    """One restorable thing.
+
+    name:   within its section (a database); "" for the one item of a section
+    kind:   what restores it ("fileset")
+    called: the ending of its names (".tar"), from its first bytes
+    read:   its bytes; raises at their end where they are not whole (SourceError)
+    ended:  asked once, after the end
+    """
+
+    name: str
+    kind: str
+    called: Callable[[bytes], str]
+    read: Callable[[], Iterator[bytes]]
+    ended: Callable[[], Ended] = Ended
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A function from chunks to chunks, as the flow and the manifest need it.
+
+    name:   what the manifest calls it, by which its inverse is found ("zstd", "age")
+    ending: what it adds to a name
+    skips:  whether it leaves an item that begins like this as it is
+    size:   bytes of a part, where the stage says how large one may be
+    said:   what is to be told of it once
+    """
+
+    name: str
+    ending: str
+    forward: Callable[[Chunks], Iterator[bytes]]
+    skips: Callable[[bytes], bool] = lambda _head: False
+    size: int | None = None
+    said: str = ""
+
+
+def about(name: str, line: object) -> str:
+    """Return a line that begins with the item's name, as a path that a line begins with is."""
+    text = str(line)
+    return text if not name or text.lstrip("/").startswith(f"{name}: ") else f"{name}: {text}"

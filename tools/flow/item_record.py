@@ -1,0 +1,164 @@
+"""An item as a store holds it: the record that manifests consist of (docs/manifest.md)."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_FORMS = ("parts",)
+_LONGEST = 100  # bytes of an item's name in the names of its parts
+_MOST_SIZE = (1 << 63) - 1  # bytes of an item or a part: what file systems can hold
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part as it lies in the store: its name beside the manifest, bytes, SHA-256."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class StoredItem:
+    """One restorable thing as it is stored.
+
+    kind:   what restores it ("fileset", "file" ...)
+    form:   how it is stored: "parts" joined in this order
+    ending: of the data before the first stage (".tar")
+    stages: in the order in which they were applied ("zstd", "age")
+    size, sha256: of the data before the first stage; None where it is not known
+    facts:  versions of tools, positions
+    warnings: what is missing from it or cut; notes: what was left out by rule, or is worth knowing
+    """
+
+    section: str
+    name: str
+    kind: str
+    ending: str
+    stages: tuple[str, ...]
+    parts: tuple[Part, ...]
+    size: int | None = None
+    sha256: str | None = None
+    form: str = "parts"
+    facts: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def called(self) -> str:
+        """How people call it: SECTION/name, or SECTION for the one item of a section."""
+        return f"{self.section}/{self.name}" if self.name else self.section
+
+    @property
+    def stored(self) -> int:
+        """The bytes of its parts."""
+        return sum(part.size for part in self.parts)
+
+
+def quoted(text: str) -> str:
+    """A section's or an item's name as it stands in names of parts: percent-encoded, bounded.
+
+    Dots are encoded as well, so that a name can be taken apart. A longer one is cut, with a
+    digest of the whole at its end: the manifest has the whole name.
+    """
+    found = quote(text.encode("utf-8", "surrogateescape"), safe="-_").replace(".", "%2E")
+    found = found.replace("~", "%7E")
+    if len(found) <= _LONGEST:
+        return found
+    digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+    return f"{found[: _LONGEST - 13].rstrip('%')}~{digest}"
+
+
+def item_of(given: Mapping[str, Any]) -> StoredItem:
+    """Return an item from its JSON object, every field checked.
+
+    Raises KeyError, TypeError or ValueError where it is none.
+    """
+    form = text_of(given, "form")
+    if form not in _FORMS:
+        raise ValueError(f"the form {form!r} is not known")
+    parts = tuple(_part(entry) for entry in list_of(given, "parts", dict))
+    if not parts:
+        raise ValueError("an item has no parts")
+    digest = given.get("sha256")
+    facts = given.get("facts", {})
+    if not isinstance(facts, dict) or not all(isinstance(text, str) for text in facts.values()):
+        raise ValueError("facts")
+    return StoredItem(
+        section=text_of(given, "section", is_writable),
+        name=text_of(given, "name", is_writable),
+        kind=text_of(given, "kind", is_writable),
+        ending=text_of(given, "ending", lambda text: "/" not in text and is_writable(text)),
+        stages=tuple(list_of(given, "stages", str)),
+        parts=parts,
+        size=None if given.get("size") is None else number_of(given, "size"),
+        sha256=None if digest is None else text_of(given, "sha256", is_digest),
+        form=form,
+        facts=facts,
+        warnings=tuple(list_of(given, "warnings", str)),
+        notes=tuple(list_of(given, "notes", str)) if "notes" in given else (),
+    )
+
+
+def _part(given: Mapping[str, Any]) -> Part:
+    return Part(
+        text_of(given, "name", is_file_name),
+        number_of(given, "size"),
+        text_of(given, "sha256", is_digest),
+    )
+
+
+def is_file_name(text: str) -> bool:
+    """A name in the same folder: nothing in it leads elsewhere."""
+    return bool(text) and "/" not in text and text not in (".", "..") and is_writable(text)
+
+
+def is_writable(text: str) -> bool:
+    """Whether a file can have this name: no NUL, and bytes that it stands for (PEP 383)."""
+    try:
+        text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in text
+
+
+def is_digest(text: str) -> bool:
+    """Whether a text is a SHA-256 in hexadecimal."""
+    return bool(_SHA256.fullmatch(text))
+
+
+def text_of(
+    given: Mapping[str, Any], key: str, good: Callable[[str], bool] = lambda _text: True
+) -> str:
+    """Return the text under a key. Raises KeyError or ValueError."""
+    value = given[key]
+    if not isinstance(value, str) or not good(value):
+        raise ValueError(f"{key}: {str(value)[:80]!r} cannot be it")
+    return value
+
+
+def optional(given: Mapping[str, Any], key: str) -> str:
+    """A text that manifests of earlier versions do not have."""
+    return text_of(given, key) if key in given else ""
+
+
+def number_of(given: Mapping[str, Any], key: str) -> int:
+    """Return a size in bytes. Raises KeyError or ValueError."""
+    value = given[key]
+    if type(value) is not int or not 0 <= value <= _MOST_SIZE:
+        raise ValueError(f"{key}: {repr(value)[:80]} is no size")
+    return value
+
+
+def list_of(given: Mapping[str, Any], key: str, kind: type[Any]) -> Sequence[Any]:
+    """Return a list of values of one type. Raises KeyError or ValueError."""
+    value = given[key]
+    if not isinstance(value, list) or not all(isinstance(entry, kind) for entry in value):
+        raise ValueError(f"{key} is no list of what it must be")
+    return value

@@ -1,0 +1,320 @@
+"""Programs: spawned by list, in a group of their own, drained all the time, ended whole."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import fcntl
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+from tools import os_works
+from tools.base import masking
+from tools.base.errors import BackupError, SourceError
+from tools.flow import stream
+from tools.flow.stream import CHUNK, Chunks
+
+TAIL = 25  # lines of a failed program's output that go into the error
+_LINE = 8192  # bytes that are read at once; characters of a line that an error shows
+_LONGEST = 64 * 1024  # characters of a line; a longer one is cut into several
+_GRACE = 10.0  # seconds between SIGTERM and SIGKILL
+_LINGER = 1.0  # seconds that a pipe may stay open after its program has ended
+
+
+def ended(code: int) -> str:
+    """How a program ended, in words; a negative code is the number of a signal."""
+    if code >= 0:
+        return f"ended with exit code {code}"
+    name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
+    hint = " (out of memory? see the kernel log)" if -code == signal.SIGKILL else ""
+    return f"was ended by {name}{hint}"
+
+
+class Lines:
+    """Joins the pieces of an output to lines, so that no secret comes in two halves."""
+
+    def __init__(self, take: Callable[[str], None]) -> None:
+        self._take = take
+        self._held = bytearray()
+
+    def add(self, piece: bytes) -> None:
+        """Hand on each line that is whole by now, and what is too long for one."""
+        self._held += piece
+        while (at := self._held.find(b"\n")) >= 0:
+            line = bytes(self._held[: at + 1])
+            del self._held[: at + 1]
+            self._whole(line)
+        if len(self._held) > _LONGEST + _LINE:
+            self._held = bytearray(self._shortened(bytes(self._held)))
+
+    def end(self) -> None:
+        """Hand on what no newline has ended."""
+        if self._held:
+            self._whole(bytes(self._held))
+            self._held.clear()
+
+    def _whole(self, line: bytes) -> None:
+        while len(line) > _LONGEST + _LINE:
+            line = self._shortened(line)
+        self._take(line.decode("utf-8", "backslashreplace").rstrip("\r\n"))
+
+    def _shortened(self, line: bytes) -> bytes:
+        """Hand on the first characters; give what is left, at most a secret's length more."""
+        text = line.decode("utf-8", "surrogateescape")
+        at = masking.cut(text, _LONGEST)
+        head = text[:at].encode("utf-8", "surrogateescape")
+        self._take(head.decode("utf-8", "backslashreplace").rstrip("\r\n"))
+        return line[len(head) :]
+
+
+class Group:
+    """A program in a process group of its own, whose output is read by threads."""
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        folder: Path | None = None,
+        stdin: int = subprocess.DEVNULL,
+        stdout: int = subprocess.PIPE,
+    ) -> None:
+        """Start it. Raises BackupError where there is no such program.
+
+        env: None for the allow-list of `os_works.environment`; nothing is ever inherited whole.
+        """
+        self.name = os.path.basename(argv[0])  # noqa: PTH119  (argv[0] need be no path)
+        try:
+            self.popen = subprocess.Popen(
+                list(argv),
+                env=dict(os_works.environment({}) if env is None else env),
+                cwd=folder,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise BackupError(
+                f"{argv[0]} cannot be started: {error.strerror}",
+                hint=f"Install {self.name}, or name the right program in the config.",
+            ) from None
+        self._threads: list[threading.Thread] = []
+        self.owner = owner.get()
+        _running.add(self)
+
+    def drain(self, pipe: IO[bytes], take: Callable[[str], None]) -> None:
+        """Hand every line of a pipe to `take`, in a thread, until the pipe is closed."""
+
+        def work() -> None:
+            lines = Lines(take)
+            with contextlib.suppress(ValueError, OSError):  # closed by `end` while reading
+                while piece := pipe.readline(_LINE):
+                    lines.add(piece)
+            lines.end()
+
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        self._threads.append(thread)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit code. Raises subprocess.TimeoutExpired."""
+        return self.popen.wait(timeout)
+
+    def finish(self) -> bool:
+        """Wait for what is left in the pipes; False if a child of the program held them open."""
+        until = time.monotonic() + _LINGER
+        for thread in self._threads:
+            thread.join(max(0.0, until - time.monotonic()))
+        alone = not any(thread.is_alive() for thread in self._threads)
+        if not alone:
+            self.end()
+        return alone
+
+    def end(self, grace: float = _GRACE) -> None:
+        """End the whole group: SIGTERM, then SIGKILL to what is left; never raises for the dead."""
+        until = time.monotonic() + grace
+        self._signal(signal.SIGTERM)
+        while self._alive() and time.monotonic() < until:
+            time.sleep(0.02)
+        self._signal(signal.SIGKILL)
+        self.popen.wait()
+        _running.discard(self)
+
+    def _signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.popen.pid, number)
+
+    def _alive(self) -> bool:
+        self.popen.poll()
+        try:
+            os.killpg(self.popen.pid, 0)
+        except (ProcessLookupError, PermissionError):
+            return False
+        return True
+
+
+_running: set[Group] = set()
+# Whom the programs belong to that this thread, and those it makes, start.
+owner: contextvars.ContextVar[str] = contextvars.ContextVar("owner", default="")
+
+
+def end_all(whose: str) -> None:
+    """End every program of an owner, whichever thread waits for it."""
+    for group in [group for group in list(_running) if group.owner == whose]:
+        group.end()
+
+
+@contextlib.contextmanager
+def started(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+    stdin: int = subprocess.DEVNULL,
+) -> Iterator[Group]:
+    """A program that is ended, with all that it started, at the end of the block.
+
+    A signal that comes while it starts waits until it has its owner here. Raises
+    BackupError where there is no such program.
+    """
+    group = None
+    try:
+        with os_works.signals_deferred():
+            group = Group(argv, env=env, folder=folder, stdin=stdin)
+        yield group
+    finally:
+        if group is not None:
+            group.end()
+
+
+def output(  # noqa: PLR0913  (as subprocess.Popen, by name)
+    argv: Sequence[str],
+    *,
+    given: bytes | Chunks = b"",
+    allowed: Collection[int] | Callable[[int], bool] = (0,),
+    notice: Callable[[str], None] | None = None,
+    env: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+    failure: type[BackupError] = SourceError,
+) -> Iterator[bytes]:
+    """The standard output of a program, as chunks.
+
+    At the end of it the exit code is read: one that is not allowed raises `failure`
+    with the last lines of standard error; `allowed` may also be a function that is asked
+    once all of standard error has been read. `given` is written to its standard input: bytes,
+    or chunks; when those raise, the program is ended and never sees their end, and what they
+    raise is raised. `notice` gets each line of its standard error. The program is ended if
+    the reader goes away early.
+    """
+    said = Said(notice)
+    stdin = subprocess.PIPE if given else subprocess.DEVNULL
+    with started(argv, env=env, stdin=stdin, folder=folder) as group:
+        assert group.popen.stdout is not None and group.popen.stderr is not None  # noqa: S101, PT018
+        with group.popen.stdout as pipe:
+            _widen(pipe)
+            group.drain(group.popen.stderr, said.take)
+            feeder = _Feeder(group, given) if given else None
+            try:
+                while chunk := pipe.read(CHUNK):
+                    yield chunk
+                code = group.wait()
+                group.finish()
+            finally:
+                if feeder is not None:
+                    feeder.stop()
+            if feeder is not None:
+                feeder.judge()
+            if not (allowed(code) if callable(allowed) else code in allowed):
+                raise failure(f"{group.name} {ended(code)}", hint=said.text())
+            if feeder is not None and feeder.unread:
+                raise failure(f"{group.name} ended well, and left a part of its input unread")
+
+
+def _widen(pipe: IO[bytes]) -> None:
+    """As much room as a chunk takes, so that neither side waits for every page."""
+    with contextlib.suppress(PermissionError):  # over the limit: it stays small
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, CHUNK)
+
+
+class Said:
+    """The last lines that a program wrote to its standard error, for the error message."""
+
+    def __init__(self, notice: Callable[[str], None] | None = None) -> None:
+        self._notice = notice
+        self._tail: deque[str] = deque(maxlen=TAIL)
+
+    def take(self, line: str) -> None:
+        """One line."""
+        self._tail.append(line)
+        if self._notice is not None:
+            self._notice(line)
+
+    def text(self) -> str:
+        """The lines, secrets masked, each of a length that can be shown."""
+        return "\n".join(masking.text(line)[:_LINE] for line in self._tail)
+
+
+class _Feeder:
+    """Writes a program's standard input in a thread, so that neither side waits for the other."""
+
+    def __init__(self, group: Group, given: bytes | Chunks) -> None:
+        self._group = group
+        self._given: Chunks = [given] if isinstance(given, bytes) else given
+        self._lenient = isinstance(given, bytes)  # a program need not read a list to its end
+        self._error: BaseException | None = None
+        self._closed_early = False
+        self._thread = stream.thread(self._work)
+
+    def _work(self) -> None:
+        pipe = self._group.popen.stdin
+        assert pipe is not None  # noqa: S101
+        _widen(pipe)
+        try:
+            for chunk in self._given:
+                pipe.write(chunk)
+            pipe.close()
+        except BrokenPipeError:
+            self._closed_early = True
+        except BaseException as error:  # noqa: BLE001  (raised again by `judge`)
+            self._error = error
+            self._group.end()  # it must not take the end of its input for the end of the data
+        finally:
+            with contextlib.suppress(OSError):
+                pipe.close()
+            if not isinstance(self._given, list):
+                getattr(self._given, "close", lambda: None)()
+
+    @property
+    def unread(self) -> bool:
+        """Whether the program left chunks unread; a list it may."""
+        return self._closed_early and not self._lenient
+
+    def stop(self) -> None:
+        """End the program if it has not ended, and with it the thread."""
+        if self._thread.is_alive():
+            self._group.end()
+        self._thread.join(_GRACE)
+
+    def judge(self) -> None:
+        """After the program has ended: raises what the chunks raised."""
+        if self._error is not None:
+            raise self._error
+
+
+def feed(popen: subprocess.Popen[bytes], given: bytes) -> None:
+    """Write the standard input in a thread, so that neither side waits for the other."""
+
+    def work() -> None:
+        assert popen.stdin is not None  # noqa: S101
+        with contextlib.suppress(BrokenPipeError), popen.stdin as pipe:
+            pipe.write(given)
+
+    threading.Thread(target=work, daemon=True).start()

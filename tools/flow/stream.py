@@ -1,0 +1,337 @@
+"""The flow of bytes: a stage is a function from chunks to chunks, its inverse beside it.
+
+End of input is not success: what produced the chunks raises at the end if it did not end
+well, and what consumes them makes nothing visible before that end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import hashlib
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from tools import filesystem_handling
+from tools.base.errors import BackupError
+
+_GATHERED = 1 << 18  # bytes from which on a chunk is large enough
+_AHEAD = 4  # chunks that wait between two threads
+CHUNK = 1 << 20  # bytes; large enough that Python's share of the work does not show
+
+Chunks = Iterable[bytes]
+Stage = Callable[[Chunks], Iterator[bytes]]
+
+
+def flow(source: Chunks, *stages: Stage) -> Iterator[bytes]:
+    """Join stages in the order of the data: flow(source, compress, encrypt)."""
+    for stage in stages:
+        source = stage(source)
+    return iter(source)
+
+
+def read(path: Path) -> Iterator[bytes]:
+    """The chunks of a file. Raises OSError naming it, and not the file they are written to."""
+    with filesystem_handling.naming(path), path.open("rb", buffering=0) as file:
+        while chunk := file.read(CHUNK):
+            yield chunk
+
+
+def joined(paths: Iterable[Path]) -> Iterator[bytes]:
+    """The chunks of several files, one after the other."""
+    for path in paths:
+        yield from read(path)
+
+
+def drained(chunks: Chunks) -> None:
+    """Read to the end, for what is learnt on the way."""
+    for _ in chunks:
+        pass
+
+
+@contextlib.contextmanager
+def closed(chunks: Iterator[bytes]) -> Iterator[Iterator[bytes]]:
+    """Close a generator at the end of the block; another iterator needs none."""
+    try:
+        yield chunks
+    finally:
+        close = getattr(chunks, "close", None)
+        if close is not None:
+            close()
+
+
+def gathered(chunks: Chunks) -> Iterator[bytes]:
+    """A stage that changes nothing but the size of small chunks: it joins them.
+
+    Each chunk costs a switch between threads, whatever its size.
+    """
+    waiting: list[bytes] = []
+    size = 0
+    for chunk in chunks:
+        waiting.append(chunk)
+        size += len(chunk)
+        if size >= _GATHERED:
+            yield b"".join(waiting)
+            waiting, size = [], 0
+    if waiting:
+        yield b"".join(waiting)
+
+
+class Tally:
+    """A stage that changes nothing: it counts the bytes and takes their SHA-256."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._digest = hashlib.sha256()
+
+    @property
+    def sha256(self) -> str:
+        """The digest of all that has passed, in hexadecimal."""
+        return self._digest.hexdigest()
+
+    def __call__(self, chunks: Chunks) -> Iterator[bytes]:
+        for chunk in chunks:
+            self.size += len(chunk)
+            self._digest.update(chunk)
+            yield chunk
+
+
+class Stopwatch:
+    """The seconds that stages or stores work, without the time that they wait for their input.
+
+    One may be shared by several threads: the times of all add up.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._lock = threading.Lock()
+
+    def stage(self, forward: Stage) -> Stage:
+        """Return the same stage, timed."""
+
+        def timed(chunks: Chunks) -> Iterator[bytes]:
+            yield from self._between(forward(self._waiting(chunks)), 1)
+
+        return timed
+
+    @contextlib.contextmanager
+    def reading(self, chunks: Chunks) -> Iterator[Iterator[bytes]]:
+        """Time the block, without what reading `chunks` takes in it."""
+        began = time.perf_counter()
+        try:
+            yield self._waiting(chunks)
+        finally:
+            self._add(time.perf_counter() - began)
+
+    def _waiting(self, chunks: Chunks) -> Iterator[bytes]:
+        yield from self._between(chunks, -1)
+
+    def _between(self, chunks: Chunks, sign: int) -> Iterator[bytes]:
+        """Pass chunks on; the time that each takes counts with this sign."""
+        with closed(iter(chunks)) as given:
+            while True:
+                began = time.perf_counter()
+                try:
+                    chunk = next(given, None)
+                finally:
+                    self._add(sign * (time.perf_counter() - began))
+                if chunk is None:
+                    return
+                yield chunk
+
+    def _add(self, seconds: float) -> None:
+        with self._lock:
+            self.seconds += seconds
+
+
+class Progress:
+    """A stage that changes nothing: it tells the runner how many bytes have passed.
+
+    The runner names a file in NC_BACKUP_PROGRESS where somebody looks on; the number of
+    bytes is written there a few times a second.
+    """
+
+    _PAUSE = 0.25  # seconds between two messages
+
+    def __init__(self) -> None:
+        self._path = os.environ.get("NC_BACKUP_PROGRESS", "")
+        self._size = 0
+        self._next = 0.0
+
+    def __call__(self, chunks: Chunks) -> Iterator[bytes]:
+        if not self._path:
+            yield from chunks
+            return
+        for chunk in chunks:
+            self._size += len(chunk)
+            if time.monotonic() >= self._next:
+                Path(self._path).write_text(str(self._size), encoding="ascii")
+                self._next = time.monotonic() + self._PAUSE
+            yield chunk
+
+
+class Channel:
+    """A bounded queue of chunks from one thread to another.
+
+    Its end is either said well by the writer, or an error that the reader gets; a reader that
+    goes away is an error for the writer.
+    """
+
+    def __init__(self, size: int = _AHEAD) -> None:
+        """size: chunks that may wait in it."""
+        self._waiting: deque[bytes] = deque()
+        self._size = size
+        self._changed = threading.Condition()
+        self._ended = False
+        self._error: BaseException | None = None
+        self._gone: BaseException | None = None
+
+    def put(self, chunk: bytes) -> None:
+        """Hand on a chunk; waits while the queue is full. Raises what the reader went with."""
+        with self._changed:
+            while len(self._waiting) >= self._size and self._gone is None:
+                self._changed.wait()
+            if self._gone is not None:
+                raise self._gone
+            self._waiting.append(chunk)
+            self._changed.notify_all()
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Nothing more comes: well, or with this error. Only the first call counts."""
+        with self._changed:
+            if not self._ended:
+                self._ended, self._error = True, error
+            self._changed.notify_all()
+
+    def leave(self, error: BaseException | None = None) -> None:
+        """The reader is gone, for this reason."""
+        with self._changed:
+            if self._gone is None:
+                self._gone = error or ReaderGoneError()
+            self._waiting.clear()
+            self._changed.notify_all()
+
+    def __iter__(self) -> Iterator[bytes]:
+        while True:
+            with self._changed:
+                while not self._waiting and not self._ended:
+                    self._changed.wait()
+                # an error does not wait behind chunks that lead nowhere any more
+                if self._error is not None:
+                    raise self._error
+                if not self._waiting:
+                    return
+                chunk = self._waiting.popleft()
+                self._changed.notify_all()
+            yield chunk
+
+
+class ReaderGoneError(Exception):
+    """Whoever read the chunks has gone away without an error of its own."""
+
+
+def ahead(chunks: Chunks) -> Iterator[bytes]:
+    """A stage that changes nothing: all before it goes on in a thread of its own.
+
+    For stages whose work leaves Python. What the thread raises, the reader gets; when the
+    reader goes away, what is before is closed there.
+    """
+    channel = Channel()
+
+    def work() -> None:
+        try:
+            for chunk in chunks:
+                channel.put(chunk)
+            channel.end()
+        except BaseException as error:  # noqa: BLE001  (raised again by the reader)
+            channel.end(error)
+        finally:
+            close = getattr(chunks, "close", None)
+            if close is not None:
+                close()
+
+    worker = thread(work)
+    try:
+        yield from channel
+    finally:
+        channel.leave()
+        worker.join()
+
+
+def watched(chunks: Chunks, look: Callable[[Chunks], None]) -> Iterator[bytes]:
+    """A stage that changes nothing: `look` reads the same chunks in a thread of its own.
+
+    What it raises is raised here, at the latest at the end: it may have found that what has
+    passed is not whole.
+    """
+    channel = Channel()
+    found: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            look(channel)
+        except BaseException as error:  # noqa: BLE001  (raised again below)
+            found.append(error)
+        finally:
+            channel.leave()
+
+    worker = thread(work)
+    try:
+        for chunk in chunks:
+            with contextlib.suppress(ReaderGoneError):  # it has seen enough
+                channel.put(chunk)
+            if found:
+                raise found[0]
+            yield chunk
+        channel.end()
+    except BaseException as error:
+        channel.end(error)
+        raise
+    finally:
+        channel.end(ReaderGoneError())
+        worker.join()
+    if found:
+        raise found[0]
+
+
+def thread(work: Callable[[], None]) -> threading.Thread:
+    """Start a thread that belongs to the same owner as this one (see process.owner).
+
+    Raises BackupError where the system allows no further one.
+    """
+    context = contextvars.copy_context()
+    started = threading.Thread(target=context.run, args=(work,), daemon=True)
+    try:
+        started.start()
+    except RuntimeError as error:
+        hint = "Allow more (ulimit -u, or the limit of tasks of the container or service)."
+        raise BackupError(f"the system allows no further thread ({error})", hint) from None
+    return started
+
+
+def split(chunks: Chunks, size: int) -> Iterator[Iterator[bytes]]:
+    """Cut a stream into parts of `size` bytes, the last one shorter; each is read in turn.
+
+    An empty stream is one empty part.
+    """
+    source = (chunk for chunk in chunks if chunk)  # an empty chunk is no end
+    rest = next(source, b"")
+    first = True
+    while rest or first:
+        first = False
+
+        def part() -> Iterator[bytes]:
+            nonlocal rest
+            left = size
+            while rest and left:
+                piece, rest = rest[:left], rest[left:]
+                left -= len(piece)
+                yield piece
+                if not rest:
+                    rest = next(source, b"")
+
+        yield part()

@@ -1,0 +1,121 @@
+"""GNU tar: the program, and whether an archive that passes by is whole (POSIX.1-1988 ustar)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+from tools import os_works
+from tools.base.errors import ConfigError, SourceError
+from tools.flow.stream import Chunks
+
+PRIVILEGED = Path("/usr/local/libexec/nc-backup/tar")  # a copy that may read everything
+_END = 1024  # bytes: an archive ends with two blocks of zeros (POSIX.1-1988 ustar)
+_BITE = 1024  # bytes of a compressed archive that are unpacked at a time: they may be many more
+_MAGIC = slice(257, 262)  # where the first block says "ustar"
+
+Look = Callable[[bytes], None]
+
+
+class Decoder(Protocol):
+    """A decompressor of the standard library, or of zstandard."""
+
+    @property
+    def eof(self) -> bool: ...
+
+    @property
+    def unused_data(self) -> bytes: ...
+
+    def decompress(self, data: bytes, /) -> bytes: ...
+
+
+def program() -> str:
+    """The copy of tar that may read everything where there is one, else the tar on PATH.
+
+    Raises ConfigError where there is none.
+    """
+    if os.access(PRIVILEGED, os.X_OK):
+        return str(PRIVILEGED)
+    found = shutil.which("tar")
+    if found is None:
+        raise ConfigError("there is no tar", "Install GNU tar.")
+    return found
+
+
+def is_there() -> bool:
+    """Whether there is a tar at all."""
+    return os.access(PRIVILEGED, os.X_OK) or shutil.which("tar") is not None
+
+
+def version(tar: str) -> str:
+    """What the program calls itself; raises ConfigError where that is not GNU tar."""
+    asked = [tar, "--version"]
+    said = subprocess.run(asked, capture_output=True, stdin=subprocess.DEVNULL, check=False).stdout
+    line = said.decode("utf-8", "replace").partition("\n")[0]
+    if "GNU tar" not in line:
+        raise ConfigError(f"{tar} is not GNU tar", "Install GNU tar, or name it with TAR_COMMAND.")
+    return line
+
+
+def environment() -> dict[str, str]:
+    """For tar: messages in English, and no options from elsewhere."""
+    return os_works.environment({"LC_ALL": "C"})
+
+
+class Ends:
+    """Looks at an archive as it passes: is it one, and is its end there?"""
+
+    def __init__(self) -> None:
+        self._head = self._tail = b""
+
+    def take(self, chunk: bytes) -> None:
+        """The next bytes of the archive."""
+        if len(self._head) < _MAGIC.stop:
+            self._head += chunk[: _MAGIC.stop]
+        self._tail = (self._tail + chunk)[-_END:] if len(chunk) < _END else chunk[-_END:]
+
+    def judge(self) -> None:
+        """After the last bytes; raises SourceError where the archive is empty or has no end."""
+        if len(self._tail) < _END or self._tail.strip(b"\0"):
+            raise SourceError(
+                "tar's archive stops before its end",
+                "tar was ended, or ended itself, half-way through.",
+            )
+        if self._head[_MAGIC] != b"ustar":
+            raise SourceError(
+                "tar's archive holds nothing",
+                "Is everything that it should hold excluded, or may none of it be read?",
+            )
+
+
+def whole(chunks: Chunks, look: Look = lambda _chunk: None) -> Iterator[bytes]:
+    """A stage that changes nothing: raises SourceError where an archive is empty or has no end.
+
+    look: gets the archive as it passes
+    """
+    ends = Ends()
+    for chunk in chunks:
+        ends.take(chunk)
+        look(chunk)
+        yield chunk
+    ends.judge()
+
+
+def whole_packed(
+    chunks: Chunks, decoder: Decoder, look: Look = lambda _chunk: None
+) -> Iterator[bytes]:
+    """The same for an archive that tar's own option compressed; look: gets it unpacked."""
+    ends = Ends()
+    for chunk in chunks:
+        for at in range(0, len(chunk), _BITE):
+            unpacked = decoder.decompress(chunk[at : at + _BITE])
+            ends.take(unpacked)
+            look(unpacked)
+        yield chunk
+    if not decoder.eof or decoder.unused_data:
+        raise SourceError("tar's compressed archive has no end", "Its compressor was ended.")
+    ends.judge()

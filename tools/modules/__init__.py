@@ -1,0 +1,1 @@
+"""Modules: their options, contracts and registry, how they are loaded and run."""

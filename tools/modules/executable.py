@@ -1,0 +1,81 @@
+"""The one door through which every module executable goes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tools import os_works
+from tools.base import masking, project
+from tools.base.errors import BackupError, Cancelled
+from tools.base.result import Result, Status, of_error
+from tools.modules import options
+
+T = TypeVar("T")
+
+
+def describe(declaration: type[Any], argv: Sequence[str]) -> int:
+    """Answer the command line of a plugin: --help and --help-markdown; exit code 2 for the rest."""
+    if _helped(declaration, argv):
+        return 0
+    program = Path(sys.argv[0]).name
+    print(f"error: {program} is a plugin and runs as a section of conf.json", file=sys.stderr)
+    print("hint: --help lists its keys", file=sys.stderr)
+    return Status.REFUSED.exit_code
+
+
+def _helped(declaration: type[Any], argv: Sequence[str]) -> bool:
+    """Print what --help, --help-markdown or --version asks for; return whether one was given."""
+    if list(argv) == ["--version"]:
+        text = project.banner()
+    elif "--help-markdown" in argv[:1]:
+        text = options.table(declaration)
+    elif "--help" in argv or "-h" in argv:
+        text = options.usage(Path(sys.argv[0]).name, declaration)
+    else:
+        return False
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os_works.silence_output()  # `| head` has seen enough
+    return True
+
+
+def run(declaration: type[T], work: Callable[[T], Result], argv: Sequence[str]) -> int:
+    """Parse argv, do the work, say what came of it; return the exit code (DESIGN 8).
+
+    Where NC_BACKUP_RESULT names a file, the result is written there as JSON: a built-in
+    module that ends without one has not ended well.
+    """
+    if _helped(declaration, argv):
+        return 0
+    os_works.harden()
+    os_works.catch_signals()
+    try:
+        result = work(options.parse(declaration, argv))
+    except (BackupError, OSError) as error:
+        result = of_error(error)
+    except Cancelled as cancelled:
+        result = Result(os_works.status_of_signal(cancelled.signal_number), str(cancelled))
+    _show(result)
+    if os.environ.get("NC_BACKUP_RESULT"):
+        Path(os.environ["NC_BACKUP_RESULT"]).write_text(result.to_json(), encoding="utf-8")
+    return result.status.exit_code
+
+
+def _show(result: Result) -> None:
+    """People's text: good news on standard output, trouble on standard error."""
+    good = result.status is Status.OK
+    lines = [result.message if result.status.stored else f"error: {result.message}"]
+    lines += [f"warning: {warning}" for warning in result.warnings]
+    lines += [f"hint: {result.hint}"] if result.hint else []
+    try:
+        # a name that is no UTF-8 must not end a work that went well
+        text = masking.text("\n".join(lines)).encode("utf-8", "backslashreplace").decode()
+        print(text, file=sys.stdout if good else sys.stderr, flush=True)
+    except OSError:
+        # whoever was to read this is gone; that is no failure of the work
+        os_works.silence_output()

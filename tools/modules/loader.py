@@ -1,0 +1,88 @@
+"""Modules by the file that conf.json or the registry names: one module object per real file."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import cast
+
+from tools.base import launcher
+from tools.base.errors import ConfigError
+from tools.base.project import ROOT
+from tools.modules.contracts import (
+    Declared,
+    FolderRestorer,
+    Module,
+    Restorer,
+    SourceModule,
+    StageModule,
+    StoreModule,
+)
+
+
+def module(path: str | Path) -> ModuleType:
+    """Return the module of a Python file, named from the root of the project or absolutely.
+
+    However the path is spelled, one file gives one module object: a second one would have
+    classes of its own, and `value is Enum.MEMBER` would be false between the two.
+    Raises ConfigError where there is no such file; what the file itself raises passes.
+    """
+    file = (ROOT / path).resolve()
+    name = _name(file)
+    if name in sys.modules:
+        return sys.modules[name]
+    if not file.is_file() or file.suffix != ".py":
+        raise ConfigError(f"{ROOT / path}: no such Python file")
+    if file.is_relative_to(ROOT):
+        return launcher.module(name)
+    with launcher.packages():
+        return launcher.executed(name, file)
+
+
+def _name(file: Path) -> str:
+    """Return the name of a file's module; that of a file elsewhere has a digest of its path."""
+    if file.is_relative_to(ROOT):
+        return ".".join(file.relative_to(ROOT).with_suffix("").parts)
+    digest = hashlib.sha256(str(file).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    return f"user_defined.{file.stem}_{digest}"
+
+
+# The registry says which contract a file keeps, and tests/test_contracts.py that it does.
+
+
+def declared(path: str | Path) -> Declared[object]:
+    """Return a built-in module, for its Options."""
+    return cast("Declared[object]", module(path))
+
+
+def tested(path: str | Path) -> Module[object] | None:
+    """Return a built-in module that has a test for `backup.py -t`; None where it has none."""
+    loaded = module(path)
+    return cast("Module[object]", loaded) if hasattr(loaded, "test") else None
+
+
+def source(path: str | Path) -> SourceModule[object]:
+    """Return a built-in source."""
+    return cast("SourceModule[object]", module(path))
+
+
+def stage(path: str | Path) -> StageModule[object]:
+    """Return a built-in stage."""
+    return cast("StageModule[object]", module(path))
+
+
+def store(path: str | Path) -> StoreModule[object]:
+    """Return a built-in store."""
+    return cast("StoreModule[object]", module(path))
+
+
+def restorer(path: str | Path) -> Restorer:
+    """Return a built-in module that restores items into a server."""
+    return cast("Restorer", module(path))
+
+
+def folder_restorer(path: str | Path) -> FolderRestorer:
+    """Return a built-in module that restores items as a folder."""
+    return cast("FolderRestorer", module(path))

@@ -1,0 +1,315 @@
+"""The argument contract: `--KEY value` pairs, declared once as a frozen dataclass.
+
+A field's name in capitals is its key. Unknown keys are skipped here: the runner hands
+every key of GENERAL to every module. Whether conf.json may hold a key is asked with
+`keys`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+import types
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from enum import Enum
+from pathlib import Path
+from typing import Any, NewType, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from tools.base.errors import ConfigError
+from tools.base.secret import Secret
+
+T = TypeVar("T")
+_LAST_PORT = 65535
+Duration = NewType("Duration", float)  # seconds; written as 90, "90s", "5m", "12h", "7d", "4w"
+Paths = tuple[Path, ...]
+Words = tuple[str, ...]
+Ports = tuple[int, ...]  # of TCP; separated by white space or commas
+Lists = Mapping[str, Words]  # a JSON object: names, each with a text or a list of texts
+
+
+def option(  # noqa: PLR0913  (the facts of one option, by keyword)
+    help: str,  # noqa: A002  (as dataclasses.field and argparse name it)
+    default: Any = dataclasses.MISSING,  # noqa: ANN401  (any default of any type)
+    *,
+    aliases: Sequence[str] = (),
+    flag: str = "",
+    least: float | None = None,
+    unit: str = "",
+    empty: bool = False,
+) -> Any:  # noqa: ANN401  (as dataclasses.field)
+    """Declare one option; without a default it is required.
+
+    aliases: other names of the key, in capitals. flag: a word that sets it to True by
+    itself ("-d"). least: the smallest number allowed. unit: of the number, for hints.
+    empty: an empty value means the default, though the default is not empty.
+    """
+    about = {"help": help, "aliases": tuple(aliases), "flag": flag, "least": least}
+    about |= {"unit": unit, "empty": empty}
+    return dataclasses.field(default=default, metadata=about)
+
+
+def keys(declaration: type[Any]) -> dict[str, dataclasses.Field[Any]]:
+    """Every key that the declaration knows, aliases included, with its field."""
+    known = {}
+    for field in dataclasses.fields(declaration):
+        known[field.name.upper()] = field
+        known.update(dict.fromkeys(field.metadata.get("aliases", ()), field))
+    return known
+
+
+def canonical(declaration: type[Any], key: str) -> str:
+    """The preferred name of a key (TARGETS for OBJECTIVES)."""
+    field = keys(declaration).get(key.upper())
+    return field.name.upper() if field else key
+
+
+_kinds: dict[type[Any], Mapping[str, Any]] = {}  # reading annotations is slow
+
+
+def kinds(declaration: type[Any]) -> Mapping[str, Any]:
+    """The type of each field by its name."""
+    if declaration not in _kinds:
+        _kinds[declaration] = get_type_hints(declaration)
+    return _kinds[declaration]
+
+
+def to_text(value: Any) -> str:  # noqa: ANN401  (any JSON value)
+    """A JSON value as the text of one argument.
+
+    A list becomes words separated by spaces, or, where that would lose something, JSON.
+    """
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return str(value)
+    if isinstance(value, list | tuple):
+        words = [to_text(entry) for entry in value]
+        if all(word and not re.search(r"[\s\[\"]", word) for word in words):
+            return " ".join(words)
+        return json.dumps(words)
+    if value is None:
+        return ""
+    return json.dumps(value)
+
+
+def words(text: str) -> Words:
+    """The words of a list: separated by white space, or a JSON list."""
+    if text.lstrip().startswith("["):
+        try:
+            given = json.loads(text)
+        except RecursionError:
+            raise ValueError(text) from None
+        if not all(isinstance(entry, str) for entry in given):
+            raise ValueError(text)
+        return tuple(given)
+    return tuple(text.split())
+
+
+def ports(text: str) -> Ports:
+    """Ports, each from 1 to 65535 and named once; raises ValueError."""
+    found = tuple(int(word) for entry in words(text) for word in entry.split(",") if word)
+    if not found or len(set(found)) != len(found) or not 0 < min(found) <= max(found) <= _LAST_PORT:
+        raise ValueError(text)
+    return found
+
+
+def lists(text: str) -> Lists:
+    """A JSON object of texts and lists of texts; raises ValueError."""
+    try:
+        given = json.loads(text)
+    except RecursionError:
+        raise ValueError(text) from None
+    if not isinstance(given, dict):
+        raise ValueError(text)
+    found = {name: [one] if isinstance(one, str) else one for name, one in given.items()}
+    for some in found.values():
+        if not isinstance(some, list) or not all(isinstance(one, str) for one in some):
+            raise ValueError(text)
+    return {name: tuple(some) for name, some in found.items()}
+
+
+def pairs(argv: Sequence[str], flags: Iterable[str] = ()) -> dict[str, str]:
+    """Read argv strictly two by two, so that a value may begin with a dash."""
+    left = list(argv)
+    given: dict[str, str] = {}
+    flags = set(flags)
+    while left:
+        key = left.pop(0)
+        if key in flags:
+            given[key] = "True"
+        elif key.startswith("--") and left:
+            given[key[2:].upper()] = left.pop(0)
+        else:
+            what = f"{key} has no value" if key.startswith("--") else f"{key!r} is no --KEY"
+            raise ConfigError(
+                f"arguments must come as --KEY value pairs: {what}", hint="--help lists the keys."
+            )
+    return given
+
+
+def _boolean(text: str) -> bool:
+    spelt = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    try:
+        return spelt[text.strip().lower()]
+    except KeyError:
+        raise ValueError(text) from None
+
+
+def duration(text: str) -> Duration:
+    """Seconds from "90", "90s", "5m", "12h", "7d" or "4w"; raises ValueError."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhdw]?)\s*", text)
+    if not found:
+        raise ValueError(text)
+    unit = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}[found[2]]
+    return Duration(float(found[1]) * unit)
+
+
+def _number(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(text)
+    return number
+
+
+_READERS: dict[Any, tuple[str, Callable[[str], Any]]] = {
+    str: ("a text", str),
+    int: ("a whole number", int),
+    float: ("a number", _number),
+    bool: ('"True" or "False"', _boolean),
+    Path: ("a path", Path),
+    Secret: ("a secret", Secret),
+    Duration: ("a duration (90, 30s, 5m, 12h, 7d)", duration),
+    Paths: ("paths", lambda text: tuple(Path(word) for word in words(text))),
+    Words: ("words", words),
+    Ports: ("a list of ports (1 to 65535, each once)", ports),
+    Lists: ("an object of lists of texts", lists),
+}
+
+
+def reader(kind: Any) -> tuple[str, Callable[[str], Any]]:  # noqa: ANN401  (a type or a union)
+    """What a type is called, and the function that reads it; `X | None` reads X."""
+    if get_origin(kind) in (Union, types.UnionType):
+        return reader(next(entry for entry in get_args(kind) if entry is not type(None)))
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        choices = ", ".join(str(entry.value) for entry in kind)
+        return f"one of {choices}", lambda text: kind(text.strip().lower())
+    return _READERS[kind]
+
+
+def fill(
+    declaration: type[T], given: Mapping[str, str], named: Callable[[str], str] = "--{}".format
+) -> T:
+    """Fill the dataclass from texts by key.
+
+    An empty text is only accepted where the default is empty too, or where the declaration says
+    so: a template that was not filled in must not mean /etc. `named` returns what a message
+    calls a key (where it stands in a file).
+    Raises ConfigError for a value of the wrong kind, an empty one, and a missing key.
+    """
+    hints = kinds(declaration)
+    known = keys(declaration)
+    values: dict[str, Any] = {}
+    for key, text in given.items():
+        field = known.get(key)
+        if field is None or (text == "" and field.default is not dataclasses.MISSING):
+            if field is not None:
+                _check_empty(field, named(key))
+            continue
+        called, read = reader(hints[field.name])
+        try:
+            values[field.name] = read(text)
+        except ValueError:
+            shown = "***" if hints[field.name] is Secret else repr(text)
+            hint = _hint(text, hints[field.name], field)
+            raise ConfigError(f"{named(key)}: {shown} is not {called}", hint) from None
+        least = field.metadata.get("least")
+        if least is not None and values[field.name] < least:
+            hint = f"Set it to {least:g} or more."
+            raise ConfigError(f"{named(key)}: {text} is less than {least:g}", hint)
+    for field in dataclasses.fields(declaration):  # type: ignore[arg-type]
+        missing = field.default is dataclasses.MISSING and field.name not in values
+        if missing:
+            raise ConfigError(
+                f"{named(field.name.upper())} is required", hint=str(field.metadata["help"]) + "."
+            )
+    return declaration(**values)
+
+
+def _check_empty(field: dataclasses.Field[Any], called: str) -> None:
+    """Reject an empty value that would silently mean a default which is not empty."""
+    default = shown_default(field)
+    if default and not field.metadata.get("empty"):
+        raise ConfigError(
+            f"{called}: is empty", f"Set a value, or remove the key to use the default ({default})."
+        )
+
+
+_SIZED = re.compile(r"\s*(\d+)\s*([mgt])(?:i?b)?\s*", re.I)
+
+
+def _hint(text: str, kind: Any, field: dataclasses.Field[Any]) -> str:  # noqa: ANN401  (a type)
+    """Return how a value of the wrong kind is written; "" where the error says enough."""
+    if kind is Secret:
+        return ""
+    if text.lstrip().startswith("[") and kind in (Words, Paths):
+        return 'A value that begins with [ must be a JSON list of strings, for example ["[ab]"].'
+    unit = field.metadata.get("unit", "")
+    if not unit:
+        return ""
+    size = _SIZED.fullmatch(text)
+    scale = {"m": 1, "g": 1024, "t": 1024**2}
+    example = int(size[1]) * scale[size[2].lower()] if size else shown_default(field)
+    return f"Set the number of {unit}, without a unit, for example {example}."
+
+
+def flags(declaration: type[Any]) -> dict[str, str]:
+    """The words that stand alone, with the key that they set."""
+    declared = dataclasses.fields(declaration)
+    return {f.metadata["flag"]: f.name.upper() for f in declared if f.metadata.get("flag")}
+
+
+def parse(declaration: type[T], argv: Sequence[str]) -> T:
+    """Fill the dataclass `declaration` from argv."""
+    alone = flags(declaration)
+    given = pairs(argv, alone)
+    return fill(declaration, {alone.get(key, key): value for key, value in given.items()})
+
+
+def shown_default(field: dataclasses.Field[Any]) -> str:
+    """The default as it would stand in conf.json; "required" where there is none."""
+    if field.default is dataclasses.MISSING:
+        return "required"
+    if field.default is None:
+        return ""
+    if isinstance(field.default, Enum):
+        return str(field.default.value)
+    if isinstance(field.default, tuple):
+        return " ".join(map(str, field.default))
+    return str(field.default)
+
+
+def table(declaration: type[Any]) -> str:
+    """The keys as a table in Markdown: the docs hold exactly this (a test compares)."""
+    rows = ["| Key | Default | Meaning |", "|---|---|---|"]
+    for field in dataclasses.fields(declaration):
+        names = "`, `".join((field.name.upper(), *field.metadata["aliases"]))
+        flag = f" (`{field.metadata['flag']}`)" if field.metadata["flag"] else ""
+        default = shown_default(field)
+        shown = default if default in ("", "required") else f"`{default}`"
+        rows.append(f"| `{names}`{flag} | {shown} | {field.metadata['help']} |")
+    return "\n".join(rows)
+
+
+def usage(program: str, declaration: type[Any]) -> str:
+    """Return the text of --help: each key with its default, and its meaning below."""
+    lines = [f"usage: {program} --KEY VALUE ...", ""]
+    for field in dataclasses.fields(declaration):
+        names = ", ".join(f"--{name}" for name in (field.name.upper(), *field.metadata["aliases"]))
+        flag = f" ({field.metadata['flag']})" if field.metadata["flag"] else ""
+        default = shown_default(field)
+        shown = {"": "", "required": "  [required]"}.get(default, f"  [default: {default}]")
+        lines.append(f"  {names}{flag}{shown}")
+        lines.append(f"      {field.metadata['help'].replace('`', '')}")
+    return "\n".join(lines)

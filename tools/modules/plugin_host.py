@@ -1,0 +1,123 @@
+#!/usr/bin/env python3
+"""Runs one plugin class in a process of its own, so that it can hang, die or exit alone.
+
+The job comes as JSON on standard input ({"file", "class", "home", "parameters"}): no value
+of it stands in an argument list. What the plugin says of itself goes into the file named
+by NC_BACKUP_RESULT.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":  # started by its path
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+    from tools.base import launcher
+
+    launcher.start(__file__)
+
+import json
+import logging
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from tools import date_str_utils
+from tools.base import project
+from tools.base.errors import BackupError
+from tools.base.result import Result, Status
+from tools.modules import executable, loader
+
+_METHODS = ("config_plugin", "works_execution", "output")
+
+
+class Plugin(Protocol):
+    """What a class that a section loads must be (MANUAL). Each is called once, in this order."""
+
+    def __init__(self, parameters: dict[str, Any], logger: logging.Logger) -> None: ...
+
+    def config_plugin(self) -> object:
+        """Read the parameters."""
+
+    def works_execution(self) -> object:
+        """Do the work."""
+
+    def output(self) -> object:
+        """(code, stdout, stderr); a size plugin gives the size, in bytes or as a text."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """The host takes its job from standard input and no keys."""
+
+
+def work(_options: Options) -> Result:
+    """Load the class, call its methods in order, and judge what it gives."""
+    job = json.load(sys.stdin)
+    _set_path(Path(job["file"]), job["home"])
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.DEBUG, stream=sys.stderr)
+    try:
+        return judged(_called(job))
+    except BackupError:
+        raise
+    except SystemExit as left:
+        raise BackupError(f"the plugin {job['class']} called sys.exit({left.code!r})") from None
+    except Exception as error:  # noqa: BLE001  (the second door: whatever a plugin raises)
+        traceback.print_exc()
+        raise BackupError(
+            f"the plugin {job['class']} raised {type(error).__name__}: {error}",
+            hint="The log has the traceback.",
+        ) from None
+
+
+def _set_path(file: Path, home: str) -> None:
+    """Let a user-defined class import what is installed, and its own files, before our folders.
+
+    `import redis` of a plugin means the package from PyPI, not redis/ of this checkout.
+    """
+    root = str(project.ROOT)
+    if file.resolve().is_relative_to(project.ROOT):
+        sys.path.append(home)
+        return
+    sys.path.remove(root)
+    sys.path += [home, root]
+
+
+def _called(job: dict[str, Any]) -> object:
+    loaded = loader.module(job["file"])
+    made: type[Plugin] | None = getattr(loaded, job["class"], None)
+    if made is None:
+        raise BackupError(f"{job['file']} has no class {job['class']}")
+    missing = [name for name in _METHODS if not callable(getattr(made, name, None))]
+    if missing:
+        raise BackupError(f"the class {job['class']} has no method {', '.join(missing)}")
+    instance = made(job["parameters"], logging.getLogger("ncbackup"))
+    instance.config_plugin()
+    instance.works_execution()
+    return instance.output()
+
+
+def judged(output: object) -> Result:
+    """The result that a plugin's output stands for; raises BackupError for anything else."""
+    if isinstance(output, Result):
+        return output
+    if isinstance(output, str) and output:
+        return Result(Status.OK, f"size {output}", size=output)
+    if isinstance(output, int | float) and not isinstance(output, bool):
+        size = date_str_utils.human_size(output)
+        return Result(Status.OK, f"size {size}", size=size, bytes=int(output))
+    if isinstance(output, tuple | list) and len(output) == 3 and type(output[0]) is int:  # noqa: PLR2004
+        code, out, error = output
+        message = " ".join(str(text) for text in (out, error) if text).strip()
+        return Result(Status.of_exit_code(code), message or f"code {code}")
+    raise BackupError(
+        f"the plugin gave {type(output).__name__} as its output",
+        hint="output() gives (code, stdout, stderr), or a size.",
+    )
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command line; return the exit code."""
+    return executable.run(Options, work, argv)

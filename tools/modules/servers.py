@@ -1,0 +1,72 @@
+"""Sources that take several servers: one that cannot be reached does not cost the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from tools.base import finding
+from tools.base.errors import BackupError
+from tools.base.finding import Finding
+from tools.flow.item import Item
+
+T = TypeVar("T")
+KIND = "server"  # of an item that stands for a server and is never stored
+
+
+@dataclass(frozen=True)
+class Configured(Generic[T]):
+    """One server of a config, not asked yet.
+
+    label:   how messages name it ("port 3306")
+    connect: asks the server; raises BackupError or OSError where it does not answer
+    """
+
+    label: str
+    connect: Callable[[], T]
+
+
+def label(port: int | None, host: str = "") -> str:
+    """Return how messages name a server; no port means the one that its clients use."""
+    name = "the default port" if port is None else f"port {port}"
+    return f"{name} of {host}" if host else name
+
+
+def items(
+    servers: Iterable[Configured[T]], items_of: Callable[[T], Iterable[Item]]
+) -> tuple[Item, ...]:
+    """Return the items of every server.
+
+    A server that cannot be asked becomes an item whose `read` raises the error, so that the
+    section fails, names the server, and stores the items of the others.
+    """
+    collected: list[Item] = []
+    for server in servers:
+        try:
+            collected.extend(items_of(server.connect()))
+        except (BackupError, OSError) as error:
+            collected.append(_unavailable(server.label, error))
+    return tuple(collected)
+
+
+def test(
+    servers: Iterable[Configured[T]], findings_of: Callable[[T], Iterable[str | Finding]]
+) -> tuple[str | Finding, ...]:
+    """Return the findings of every server for `backup.py -t`; a BAD one where one fails."""
+    collected: list[str | Finding] = []
+    for server in servers:
+        try:
+            collected.extend(findings_of(server.connect()))
+        except (BackupError, OSError) as error:
+            hint = getattr(error, "hint", "")
+            collected.append(finding.bad(f"{server.label}: {error}", hint))
+    return tuple(collected)
+
+
+def _unavailable(label: str, error: BackupError | OSError) -> Item:
+    def read() -> Iterator[bytes]:
+        raise error
+        yield b""  # makes this a generator, as every `read` is
+
+    return Item(label, KIND, lambda _head: "", read)

@@ -1,0 +1,1 @@
+"""What setup.py does: environment, demo, checks of the project."""

@@ -1,0 +1,198 @@
+"""setup.py demo: a whole backup and its restore in a temporary folder, compared byte for byte."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import stat
+import subprocess
+import tempfile
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tools.base.errors import BackupError
+
+ROOT = Path(__file__).resolve().parents[2]
+_EXAMPLE = ROOT / "conf/examples/local.json"
+_FOLDERS = ("docs", "tools", "conf", "encryption")  # of the project: real files
+_HOLE = 8 << 20  # bytes of the sparse file
+_NANOSECONDS = 1_600_000_000_123_456_789  # a time that only the POSIX format keeps whole
+_TAIL = 5  # lines of a failed program that are shown
+
+
+def demo(python: Path) -> int:
+    """Back up, verify, restore, compare. Raises BackupError at the first thing that is wrong."""
+    place = Path(tempfile.mkdtemp(prefix="nc-backup-demo-")).resolve()
+    source, restored = place / "source", place / "restored"
+    key, conf = place / "key_file", place / "conf.json"
+    print(f"everything lies in {place}")
+    _make_source(source)
+    print(f"1. {len(_facts(source))} files and folders in {source}, some with difficult names")
+    _run([python, ROOT / "encryption/encryption.py", "--KEYGEN", "--KEY_FILE", key])
+    print(f"2. an age key in {key}, readable by you alone")
+    _configure(conf, place, source, key)
+    _run([python, ROOT / "backup.py", "-r", "-c", conf])
+    item = _stored(place / "store")
+    print(f"3. backup.py -r -c {conf}: one stream, {len(item['parts'])} encrypted parts")
+    restore: list[str | Path] = [python, ROOT / "restore/restore.py", "-c", conf]
+    print(f"4. restore.py -c {conf} --list:")
+    print(textwrap.indent(_run([*restore, "--list"]).rstrip(), "   "))
+    _run([*restore, "--verify", "latest"])
+    print("5. restore.py --verify latest: every part read, decrypted, decompressed and checked")
+    _run([*restore, "--restore", "latest", "--destination", restored])
+    print(f"6. restore.py --restore latest --destination {restored}")
+    _compare(source, restored / "FILESET" / source.relative_to("/"))
+    print("   contents, modes, times, owners, links and holes are equal to the source")
+    _without_us(place / "store/demo", item, key)
+    print(
+        f"\nWhat to do next: copy {conf}, put your own folders and a store on another disk "
+        "into it,\nkeep a copy of the key file elsewhere, and read README.md. How to restore "
+        f"without this program\nstands beside the parts: {place}/store/demo/*.RECOVERY.txt\n"
+        f"This demo is removed with: rm -r {place}"
+    )
+    return 0
+
+
+def _run(command: Sequence[str | Path]) -> str:
+    """The standard output of a program; one line and its last words where it fails."""
+    done = subprocess.run(
+        command,
+        cwd="/",
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if done.returncode != 0:
+        words = [str(word) for word in command[:3]]
+        said = (done.stderr or done.stdout).strip().splitlines()[-_TAIL:]
+        raise BackupError(
+            f"the demo failed: {' '.join(words)} ended with exit code {done.returncode}",
+            hint=" | ".join(said),
+        )
+    return done.stdout
+
+
+def _make_source(source: Path) -> None:
+    """A real folder (parts of this project), and a made one with what backups stumble over."""
+    source.mkdir()
+    for name in _FOLDERS:
+        unwanted = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, source / name, ignore=unwanted, symlinks=True)
+    odd = source / "odd names"
+    odd.mkdir()
+    for name in ("two  spaces", "-rf", "quote'\"$(id)`;&", "line\nbreak", "ünï", "*"):
+        (odd / name).write_text(f"the file {name!r}\n", encoding="utf-8")
+    raw = os.fsencode(odd) + b"/not utf-8 \xff\xfe"
+    os.close(os.open(raw, os.O_CREAT | os.O_WRONLY, 0o640))
+    (odd / "hard link").hardlink_to(odd / "-rf")
+    (odd / "symbolic link").symlink_to("two  spaces")
+    (odd / "link to nowhere").symlink_to("/does not exist")
+    (odd / "empty folder").mkdir(mode=0o700)
+    (odd / "random").write_bytes(os.urandom(3 << 20))  # so that there are several parts
+    with (odd / "sparse").open("wb") as sparse:
+        sparse.truncate(_HOLE)
+        sparse.seek(_HOLE // 2)
+        sparse.write(b"in the middle of nothing")
+    # only root gets a set-id bit back: another user would hand out rights that were not his
+    (odd / "-rf").chmod(0o4751 if os.geteuid() == 0 else 0o751)
+    os.utime(odd / "two  spaces", ns=(_NANOSECONDS, _NANOSECONDS))
+
+
+def _configure(conf: Path, place: Path, source: Path, key: Path) -> None:
+    """The example with its paths filled in."""
+    config: dict[str, Any] = json.loads(_EXAMPLE.read_text(encoding="utf-8"))
+    general = config["GENERAL"]
+    general |= {
+        "HOSTNAME": "demo",
+        "WORK_FOLDER": str(place / "work"),
+        "LOCAL_BACKUP": str(place / "store"),
+        "HOME_FOLDER": str(ROOT),
+        "LOG_FOLDER": str(place / "backup.log"),
+    }
+    for reporting in ("MESSAGE_CONFIG_COMMAND", "MESSAGE_CONFIG_METHOD"):
+        general.pop(reporting, None)
+    if os.geteuid() == 0:
+        general["ALLOW_ROOT"] = "True"
+        print('you are root: the demo sets "ALLOW_ROOT": "True"; a real backup runs as ncbackup')
+    filled = {
+        "filesbackup": {"FILESET_INCLUDE": [str(source)], "FILESET_EXCLUDE": []},
+        "compression": {},
+        "encryption": {"KEY_FILE": str(key), "FILE_SIZE": "1"},
+        "storage": {},
+    }
+    config.pop("$schema", None)  # names a file beside the example
+    for section in (entry for entry in config.values() if isinstance(entry, dict)):
+        if section.get("NAME") in filled:
+            # what else the example says of folders are places of a real installation
+            given = section.setdefault("PARAMETERS", {})
+            for name in ("TARGETS", "OBJECTIVES", "LOCAL_BACKUP"):
+                given.pop(name, None)
+            if section["NAME"] != "storage":
+                given.pop("DESTINATION", None)
+            given |= filled[section["NAME"]]
+        elif isinstance(section.get("PARAMETERS"), dict):
+            section["PARAMETERS"].pop("TARGETS", None)
+    conf.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    conf.chmod(0o600)
+
+
+def _stored(store: Path) -> dict[str, Any]:
+    """The one item of the one run in the store, as its manifest has it."""
+    found = list(store.glob("demo/*.manifest.json"))
+    if len(found) != 1:
+        raise BackupError(f"the demo failed: {len(found)} manifests in {store} instead of one")
+    (item,) = json.loads(found[0].read_text(encoding="utf-8"))["items"]
+    return dict(item)
+
+
+def _facts(top: Path) -> dict[bytes, tuple[object, ...]]:
+    """Everything that must come back, by the name below the top."""
+    found: dict[bytes, tuple[object, ...]] = {}
+    inodes: dict[tuple[int, int], bytes] = {}
+    for folder, folders, files in os.walk(os.fsencode(top)):
+        for name in sorted([*folders, *files]):
+            path = os.path.join(folder, name)  # noqa: PTH118  (bytes: a name may be no text)
+            about = os.lstat(path)
+            content: object = None
+            if stat.S_ISLNK(about.st_mode):
+                content = os.readlink(path)  # noqa: PTH115  (bytes, as above)
+            elif stat.S_ISREG(about.st_mode):
+                with open(path, "rb") as file:  # noqa: PTH123  (bytes, as above)
+                    content = file.read()
+            below = os.path.relpath(path, os.fsencode(top))
+            same = inodes.setdefault((about.st_dev, about.st_ino), below)
+            hole = about.st_blocks * 512 < about.st_size // 2 and about.st_size >= _HOLE
+            owner = (about.st_uid, about.st_gid)
+            found[below] = (about.st_mode, owner, about.st_mtime_ns, content, same, hole)
+    return found
+
+
+def _compare(source: Path, restored: Path) -> None:
+    before, after = _facts(source), _facts(restored)
+    for name, facts in before.items():
+        if after.get(name) != facts:
+            raise BackupError(f"the demo failed: {os.fsdecode(name)!r} came back different")
+    if extra := set(after) - set(before):
+        raise BackupError(f"the demo failed: {os.fsdecode(min(extra))!r} came back but never was")
+
+
+def _without_us(folder: Path, item: dict[str, Any], key: Path) -> None:
+    """Show, and where they are installed run, the standard programs that do the same."""
+    names = [part["name"] for part in item["parts"]]
+    pattern = f"{shlex.quote(str(folder / names[0].removesuffix('000')))}*"
+    shown = f"cat {pattern} | age -d -i {shlex.quote(str(key))} | zstd -d"
+    print(f"7. without us, with standard programs: {shown} | tar x")
+    missing = [name for name in ("age", "zstd") if shutil.which(name) is None]
+    if missing:
+        print(f"   (not tried: {' and '.join(missing)} not installed)")
+        return
+    said = _run(["sh", "-c", f"{shown} | sha256sum"])
+    if said.split()[0] != item["sha256"]:
+        raise BackupError("the demo failed: age and zstd give another archive than was backed up")
+    print("   tried: the same archive, byte for byte")

@@ -1,0 +1,144 @@
+"""The private environment and the packages of Debian that the project needs.
+
+Stands on the standard library alone: it runs before anything is installed.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tools.base.errors import BackupError
+
+ROOT = Path(__file__).resolve().parents[2]
+_TAIL = 5  # lines of a failed program that are shown
+
+
+def say(line: str, hint: str = "") -> None:
+    """Print a line and a hint for the person in front of the terminal."""
+    sys.stderr.write(line + "\n" + (f"hint: {hint}\n" if hint else ""))
+
+
+def requirements(*groups: str) -> list[str]:
+    """The requirements of pyproject.toml: `dependencies`, or a dependency group such as `dev`.
+
+    Python 3.10 has no tomllib; a list of plain strings reads the same in Python as in TOML.
+    """
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    found: list[str] = []
+    for group in groups:
+        written = re.search(rf"^{group} = (\[.*?\])$", text, re.M | re.S)
+        if written is None:
+            raise BackupError(f"pyproject.toml has no list {group}")
+        found += ast.literal_eval(written[1])
+    return found
+
+
+def environment(folder: Path, python: Path, *more: str) -> Path:
+    """The Python of a private environment that holds what runs, and `more`; made where missing.
+
+    A stamp in the folder says what was installed, so that a second call costs nothing.
+    Raises BackupError with the last words of venv or pip where that fails.
+    """
+    wanted = "\n".join(sorted([*requirements("dependencies"), *more])) + "\n"
+    inside = folder / "bin/python"
+    stamp = folder / "requirements.txt"
+    if not _runs(inside):
+        say(f"making {shown(folder)} with {python}")
+        _make(folder, python)
+    elif stamp.exists() and set(wanted.split("\n")) <= set(stamp.read_text("utf-8").split("\n")):
+        return inside
+    say(f"installing {', '.join(wanted.split())} into {shown(folder)}")
+    pip = [str(inside), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    _call([*pip, *wanted.split()], "pip could not install what is needed")
+    stamp.write_text(wanted, encoding="utf-8")
+    return inside
+
+
+def shown(folder: Path) -> str:
+    """Return a folder as messages name it: from the root of the project where it lies in it."""
+    return str(folder.relative_to(ROOT)) if folder.is_relative_to(ROOT) else str(folder)
+
+
+def _runs(python: Path) -> bool:
+    """Whether an environment is whole: a link to a Python that is gone is not."""
+    try:
+        if not python.exists():
+            return False
+    except PermissionError:
+        raise BackupError(
+            f"{python}: permission denied: it was made with a Python of another user",
+            hint=f"Remove {python.parent.parent}, then call this again with a Python that every "
+            "user can start, such as /usr/bin/python3.",
+        ) from None
+    done = subprocess.run([python, "-m", "pip", "--version"], capture_output=True, check=False)
+    return done.returncode == 0
+
+
+def _make(folder: Path, python: Path) -> None:
+    able = subprocess.run([python, "-c", "import ensurepip"], capture_output=True, check=False)
+    if able.returncode != 0 and not install_packages(["python3-venv"]):
+        raise BackupError(
+            f"{python} cannot make an environment: it has no ensurepip",
+            hint="On Debian and Ubuntu: apt install python3-venv.",
+        )
+    try:
+        _call([str(python), "-m", "venv", "--clear", str(folder)], f"{folder} could not be made")
+    except BackupError:
+        # backup.py goes on in .venv as soon as it is there: none is better than half of one
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _call(command: Sequence[str], failure: str) -> None:
+    done = subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if done.returncode != 0:
+        raise BackupError(failure, hint=" | ".join(done.stdout.strip().splitlines()[-_TAIL:]))
+
+
+def install_packages(names: Sequence[str]) -> bool:
+    """Install packages of Debian; False where that cannot be done (no root, no apt, no net)."""
+    apt = shutil.which("apt-get")
+    if apt is None or os.geteuid() != 0:
+        return False
+    say(f"installing {' '.join(names)} with apt-get")
+    quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    install = [apt, "install", "-qq", "-y", "--no-install-recommends", *names]
+    with _no_services():
+        for command in (install, [apt, "update", "-qq"], install):
+            done = subprocess.run(
+                command, env=quiet, stdin=subprocess.DEVNULL, capture_output=True, check=False
+            )
+            if command is install and done.returncode == 0:
+                return True
+    return False
+
+
+@contextlib.contextmanager
+def _no_services() -> Iterator[None]:
+    """What is installed starts nothing meanwhile (Debian policy 9.3.3.1, policy-rc.d)."""
+    policy = Path("/usr/sbin/policy-rc.d")
+    ours = not policy.exists() and policy.parent.is_dir()
+    if ours:
+        policy.write_text("#!/bin/sh\nexit 101\n", encoding="ascii")
+        policy.chmod(0o755)
+    try:
+        yield
+    finally:
+        if ours:
+            policy.unlink(missing_ok=True)
