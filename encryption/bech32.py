@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from tools.base.errors import ConfigError
+
 _ALPHABET = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
 _GENERATOR = (0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)
 _CHECKSUM = 6  # characters
@@ -22,40 +24,60 @@ def _expanded(prefix: str) -> list[int]:
 
 
 def _regrouped(values: bytes | list[int], width: int, into: int) -> tuple[list[int], int, int]:
-    """Numbers of `width` bits as numbers of `into` bits; what is left over, and its bits."""
-    held = bits = 0
+    """Return numbers of `width` bits as numbers of `into` bits; the remainder, and its bits."""
+    remainder = bits = 0
     out = []
     for value in values:
-        held = held << width | value
+        remainder = remainder << width | value
         bits += width
         while bits >= into:
             bits -= into
-            out.append(held >> bits & (1 << into) - 1)
-            held &= (1 << bits) - 1
-    return out, held, bits
+            out.append(remainder >> bits & (1 << into) - 1)
+            remainder &= (1 << bits) - 1
+    return out, remainder, bits
 
 
 def encode(prefix: str, data: bytes) -> str:
-    """The text, in lower case."""
-    values, held, bits = _regrouped(data, 8, 5)
+    """Return the text, in lower case."""
+    values, remainder, bits = _regrouped(data, 8, 5)
     if bits:
-        values.append(held << 5 - bits)
+        values.append(remainder << 5 - bits)
     check = _polymod([*_expanded(prefix), *values, *[0] * _CHECKSUM]) ^ 1
     values += [check >> 5 * (5 - n) & 31 for n in range(_CHECKSUM)]
     return prefix + "1" + "".join(_ALPHABET[value] for value in values)
 
 
 def decode(text: str) -> tuple[str, bytes]:
-    """The prefix in lower case, and the data. Raises ValueError for a slip of the pen."""
+    """Return the prefix in lower case, and the data. Raises ValueError for a typo."""
     if text not in (text.lower(), text.upper()):
-        raise ValueError("mixed case")
+        raise ValueError("mixed upper and lower case")
     prefix, _, rest = text.lower().rpartition("1")
     if not prefix or len(rest) < _CHECKSUM or set(rest) - set(_ALPHABET):
-        raise ValueError("no bech32")
+        raise ValueError("not a Bech32 string")
     values = [_ALPHABET.index(c) for c in rest]
     if _polymod([*_expanded(prefix), *values]) != 1:
-        raise ValueError("wrong checksum")
-    data, held, _ = _regrouped(values[:-_CHECKSUM], 5, 8)
-    if held:
-        raise ValueError("bits left over")
+        raise ValueError("checksum mismatch")
+    data, remainder, _ = _regrouped(values[:-_CHECKSUM], 5, 8)
+    if remainder:
+        raise ValueError("non-zero padding")
     return prefix, bytes(data)
+
+
+def key(text: str, prefix: str, size: int, kind: str) -> bytes:
+    """Return the bytes of an age key. Raises ConfigError, and never shows the text."""
+    try:
+        actual, data = decode(text.strip())
+    except ValueError as error:
+        raise ConfigError(
+            f"invalid age {kind}: {error}", "Copy the whole key, on one line."
+        ) from None
+    if actual != prefix or len(data) != size:
+        raise ConfigError(f"not an age {kind}", f"It begins with {encode(prefix, b'')[:-6]}...")
+    return data
+
+
+def unusable(recipient: str) -> ConfigError:
+    """Return the error for a recipient that is well written and no valid key."""
+    return ConfigError(
+        f"invalid age recipient {recipient[:24]}...", "Copy the recipient from its key file again."
+    )

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from pathlib import Path
 
@@ -18,11 +17,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from itertools import chain
-from typing import TYPE_CHECKING
 
+from encryption import age, formats, keys, openssl, parts, payload, scrypt
 from tools import date_str_utils, filesystem_handling
-from tools.base import finding, launcher
-from tools.base.errors import ConfigError, StageError, TruncatedError
+from tools.base import finding
+from tools.base.errors import ConfigError, StageError
 from tools.base.finding import Finding
 from tools.base.result import Made, Result, Status
 from tools.base.secret import Secret
@@ -31,10 +30,10 @@ from tools.flow.item import Stage
 from tools.modules import executable
 from tools.modules.options import Paths, Words, option
 
-if TYPE_CHECKING:
-    from encryption import age, keys, openssl, parts, payload
-
-_ARMOR = b"-----BEGIN AGE"
+_LEFT = (
+    "Remove the files named in the warnings after this run is stored; otherwise the next run "
+    "encrypts them again."
+)
 _KEY_FILE = Path("/etc/nc-backup-py/key_file")
 
 
@@ -49,44 +48,62 @@ class Format(Enum):
 class Options:
     """The keys of the section, and of the commands beside it."""
 
-    key_file: Path = option("an age identity, recipients, or an old password", default=_KEY_FILE)
-    file_size: int = option("MiB of one part", default=1024, least=1, unit="MiB")
+    key_file: Path = option(
+        "age identities, age recipients, or a password of the old format", default=_KEY_FILE
+    )
+    file_size: int = option("size of one part, in MiB", default=1024, least=1, unit="MiB")
     targets: Paths = option(
-        "files and folders to encrypt, default WORK_FOLDER/compressed; with -d one part, "
-        "or how the names of all parts begin",
+        "files and folders to encrypt, default WORK_FOLDER/compressed; with -d: one part, "
+        "or the common beginning of the names of all parts",
         default=(),
         aliases=("OBJECTIVES",),
     )
     destination: Path | None = option(
-        "folder of the parts, default WORK_FOLDER/encrypted; with -d the file to make", default=None
+        "folder for the parts, default WORK_FOLDER/encrypted; with -d: the file to write",
+        default=None,
     )
     remove_targets: bool = option(
-        "remove what has been encrypted", default=True, aliases=("REMOVE_OBJECTIVES",)
+        "remove the originals after they are encrypted",
+        default=True,
+        aliases=("REMOVE_OBJECTIVES",),
     )
     format: Format = option("`age`, or `openssl` for the old format", default=Format.AGE)
-    recipients: Words = option("more age recipients (age1...)", default=())
-    passphrase: Secret = option("a passphrase instead of KEY_FILE", default=Secret(""))
-    work_folder: Path = option("temporary work", default=Path("/opt/backup"))
+    recipients: Words = option("additional age recipients (age1... or age1pq1...)", default=())
+    passphrase: Secret = option("encrypt with a passphrase instead of KEY_FILE", default=Secret(""))
+    work_folder: Path = option("folder for temporary files", default=Path("/opt/backup"))
     decrypt: bool = option("decrypt", default=False, flag="-d")
-    keygen: bool = option("make a new KEY_FILE", default=False, flag="--KEYGEN")
+    keygen: bool = option("create KEY_FILE", default=False, flag="--KEYGEN")
+    post_quantum: bool = option(
+        "with --KEYGEN: a post-quantum key; age 1.3 or later reads its files",
+        default=False,
+        flag="--POST_QUANTUM",
+    )
     export: bool = option(
-        "write the age identity of an old KEY_FILE into DESTINATION", default=False, flag="--EXPORT"
+        "write the age identity that is derived from an old KEY_FILE to DESTINATION",
+        default=False,
+        flag="--EXPORT",
     )
 
     def __post_init__(self) -> None:
+        if self.post_quantum and not self.keygen:
+            raise ConfigError(
+                "POST_QUANTUM is used with --KEYGEN only",
+                "To encrypt with a post-quantum key, put it into KEY_FILE.",
+            )
         if self.passphrase and (self.recipients or self.format is Format.OPENSSL):
             raise ConfigError(
-                "PASSPHRASE: goes with neither RECIPIENTS nor FORMAT openssl", "Leave one out."
+                "PASSPHRASE cannot be combined with RECIPIENTS or FORMAT openssl",
+                "Remove one of them.",
             )
         if self.recipients and self.format is Format.OPENSSL:
             raise ConfigError(
-                "RECIPIENTS: the old OpenSSL format knows none", "Leave RECIPIENTS or FORMAT out."
+                "RECIPIENTS cannot be used with FORMAT openssl",
+                "Remove RECIPIENTS, or set FORMAT to age.",
             )
 
 
 def work(options: Options) -> Result:
     """Do what the options ask for."""
-    _load()
     if options.keygen:
         return _keygen(options)
     if options.export:
@@ -94,34 +111,27 @@ def work(options: Options) -> Result:
     return _decrypt(options) if options.decrypt else _encrypt(options)
 
 
-def _load() -> None:
-    """Load the rooms of this module: their library costs time that `backup.py -n` need not pay."""
-    names = ("age", "keys", "openssl", "parts", "payload")
-    with launcher.packages():
-        globals().update({name: importlib.import_module(f"encryption.{name}") for name in names})
-
-
 def _keygen(options: Options) -> Result:
-    public = keys.generate(options.key_file)
+    public = keys.generate(options.key_file, post_quantum=options.post_quantum)
     return Result(
         Status.OK,
-        f"{options.key_file} is made. Public key (recipient): {public}\n"
-        "Store a copy of the key file away from this machine: without it no backup can be read.\n"
-        "Better still: leave only the recipient here, and keep the key file elsewhere.",
+        f"created {options.key_file}\nrecipient (public key): {public}\n"
+        "Store a copy of the key file on another machine: without it no backup can be decrypted.\n"
+        "Better: keep only the recipient on this server and the key file elsewhere.",
         files=(str(options.key_file),),
     )
 
 
 def _export(options: Options) -> Result:
-    """Into a file, never onto the screen: what is shown ends in logs."""
-    held = keys.read(options.key_file, keys.Use.DECRYPT)
-    found = keys.identities(held, options.key_file)
+    """Write the identity to a file, never to the terminal, whose output ends in logs."""
+    identity, *_ = keys.identities(keys.read(options.key_file, keys.Use.DECRYPT), options.key_file)
     if options.destination is None:
         raise ConfigError(
-            "--DESTINATION is required", "It names the file that the identity is written into."
+            "--DESTINATION is required",
+            "Set --DESTINATION to the file that the identity is written to.",
         )
-    public = keys.save(found[0], options.destination)
-    return Result(Status.OK, f"{options.destination} opens what was encrypted for {public}")
+    public = keys.save(identity, options.destination)
+    return Result(Status.OK, f"wrote the identity for {public} to {options.destination}")
 
 
 @dataclass(frozen=True)
@@ -142,19 +152,22 @@ class _Way:
 
 def _way(options: Options) -> _Way:
     if options.passphrase:
-        secret = age.Passphrase(options.passphrase.reveal())
+        secret = scrypt.Passphrase(options.passphrase.reveal())
         return _Way(lambda chunks: age.encrypt(chunks, [secret]), ".age", "", _kept_age([]))
     found = keys.read(options.key_file)
     if options.format is Format.OPENSSL:
         password = keys.password(found, options.key_file, keys.Use.ENCRYPT)
         return _Way(
-            lambda chunks: openssl.encrypt(chunks, password), ".crypt", openssl.UNSIGNED, _never
+            lambda chunks: openssl.encrypt(chunks, password),
+            ".crypt",
+            openssl.UNAUTHENTICATED,
+            _never,
         )
     said = ""
     if found.derived:
         said = (
             f"KEY_FILE {options.key_file} is a password of the old format: an age key is derived "
-            "from it. Create an age key (--KEYGEN) for new backups, and keep the old file for "
+            "from it. Create an age key (--KEYGEN) for new backups and keep the old file for "
             "existing ones"
         )
     everyone = keys.recipients(found, options.key_file, options.recipients)
@@ -212,12 +225,12 @@ def _encrypt(options: Options) -> Result:
     count = date_str_utils.count
     text = f"{count(len(files), 'file')} in {count(len(made), 'part')}"
     said = [f"{text}, {date_str_utils.human_size(size)}"]
-    said += [f"{kept} of them were encrypted already by a run that died"] if kept else []
+    said += [f"{kept} of them were already encrypted by an interrupted run"] if kept else []
     warned = (*left, way.said) if way.said else left
     return Result(
         Status.UNCLEAN if left else Status.OK,
         "; ".join(said),
-        hint="Remove what is named, or it is encrypted again." if left else "",
+        hint=_LEFT if left else "",
         files=tuple(map(str, made)),
         items=len(files),
         bytes=size,
@@ -228,7 +241,6 @@ def _encrypt(options: Options) -> Result:
 
 def stage(options: Options) -> Stage:
     """The stage for a streamed run, with the size of its parts."""
-    _load()
     way = _way(options)
     return Stage(
         options.format.value,
@@ -241,7 +253,6 @@ def stage(options: Options) -> Stage:
 
 def backward(name: str, options: Options) -> Callable[[stream.Chunks], Iterator[bytes]]:
     """The inverse of a stage of this module, by its name in the manifest."""
-    _load()
     return _opener(options, old=name == Format.OPENSSL.value)
 
 
@@ -268,7 +279,7 @@ def _remove(files: Iterable[Path]) -> tuple[str, ...]:
         try:
             file.unlink(missing_ok=True)
         except OSError as error:
-            left.append(f"{file} could not be removed: {error.strerror}")
+            left.append(f"{file}: cannot be removed: {(error.strerror or '').lower()}")
     return tuple(left)
 
 
@@ -282,13 +293,14 @@ def _named(targets: Paths, destination: Path) -> dict[str, Path]:
     for target in targets:
         if not target.exists():
             raise StageError(
-                f"TARGETS: {target} does not exist", "Name what the sections before wrote."
+                f"TARGETS: {target}: no such file or directory",
+                "Set TARGETS to what the earlier sections wrote.",
             )
         real = target.resolve()
         if real == into or real in into.parents:
             raise ConfigError(
-                f"DESTINATION: {destination} lies in TARGETS ({target})",
-                "What has been encrypted would be encrypted again: name a folder elsewhere.",
+                f"DESTINATION: {destination} is inside TARGETS ({target})",
+                "Set DESTINATION to a folder outside of TARGETS.",
             )
         for file in filesystem_handling.files_below(target):
             below = file.relative_to(target.parent) if target.name else file
@@ -296,7 +308,8 @@ def _named(targets: Paths, destination: Path) -> dict[str, Path]:
     if not found:
         where = ", ".join(map(str, targets))
         raise StageError(
-            f"nothing to encrypt in {where}", "Did the sections before write elsewhere?"
+            f"no files to encrypt in {where}",
+            "Set TARGETS to the folder that the earlier sections wrote to.",
         )
     many = Counter(file.name for file in found)
     named: dict[str, Path] = {}
@@ -304,7 +317,7 @@ def _named(targets: Paths, destination: Path) -> dict[str, Path]:
         name = file.name if many[file.name] == 1 else long
         if name in named:
             raise StageError(
-                f"two files to encrypt are called {long}", f"{named[name]} and {file}: rename one."
+                f"two files would both be encrypted as {long}", f"Rename {named[name]} or {file}."
             )
         named[name] = file
     return named
@@ -313,21 +326,23 @@ def _named(targets: Paths, destination: Path) -> dict[str, Path]:
 def _decrypt(options: Options) -> Result:
     """Decrypt one part or many into one file, which appears when its last byte is verified."""
     if not options.targets or options.destination is None:
-        raise ConfigError("-d needs --OBJECTIVES and --DESTINATION", "--help lists the keys.")
+        raise ConfigError(
+            "-d requires --OBJECTIVES and --DESTINATION", "Run with --help to list the keys."
+        )
     objective = Path(" ".join(map(str, options.targets)))  # one path, though spaces part a list
-    stem, files = parts.find(objective, (age.MAGIC, openssl.MAGIC))
+    stem, files = parts.find(objective, formats.MAGICS)
     target = options.destination
     if target.is_dir():
         target /= stem.removesuffix(".age").removesuffix(".crypt")
     if target.exists() or target.is_symlink():
-        raise ConfigError(
-            f"DESTINATION: {target} exists already, and nothing is overwritten", "Name a new file."
-        )
+        raise ConfigError(f"DESTINATION: {target}: file exists", "Choose a new file name.")
     if not target.parent.is_dir():
-        raise ConfigError(f"DESTINATION: {target.parent} is no folder", "Make it first.")
+        raise ConfigError(
+            f"DESTINATION: {target.parent}: not a directory", f"Create it: mkdir -p {target.parent}"
+        )
     chunks = stream.joined(files)
     first = next(chunks, b"")
-    old = _is_old(first, files[0])
+    old = formats.is_old(first, files[0])
     opened = _opener(options, old=old)
     if old:
         parts.check_sizes(files)
@@ -339,29 +354,15 @@ def _decrypt(options: Options) -> Result:
     except StageError as trouble:
         raise parts.explain(trouble, files, stem, old=old) from None
     size = date_str_utils.human_size(_size(target))
-    said = f"; {openssl.UNSIGNED}" if old else ""
+    said = f"; {openssl.UNAUTHENTICATED}" if old else ""
     if old and (following := parts.next_missing(files, stem)) is not None:
         said += f"; the last part is as long as a whole one: is there a {following.name}?"
     return Result(
         Status.OK,
-        f"{target}: {size} from {date_str_utils.count(len(files), 'part')}{said}",
+        f"{target}: {size} decrypted from {date_str_utils.count(len(files), 'part')}{said}",
         files=(str(target),),
         items=1,
         bytes=_size(target),
-    )
-
-
-def _is_old(first: bytes, path: Path) -> bool:
-    """Whether it is the old format, by its first bytes. Raises StageError for neither."""
-    if not first:
-        raise TruncatedError(f"{path} is empty", "Fetch it from the store again.")
-    if first.startswith(_ARMOR):
-        raise StageError(f"{path} is an age file in armor", "Read it with: age -d -i KEY_FILE")
-    for magic, old in ((openssl.MAGIC, True), (age.MAGIC, False)):
-        if first.startswith(magic[: len(first)]):
-            return old
-    raise StageError(
-        f"{path} is in no known format", "It begins neither as age nor as OpenSSL does."
     )
 
 
@@ -371,7 +372,7 @@ def _opener(options: Options, *, old: bool) -> Callable[[stream.Chunks], Iterato
         secret = options.passphrase.reveal()
         if old:
             return lambda chunks: openssl.decrypt(chunks, secret.encode())
-        return lambda chunks: age.decrypt(chunks, [age.Passphrase(secret)])
+        return lambda chunks: age.decrypt(chunks, [scrypt.Passphrase(secret)])
     found = keys.read(options.key_file, keys.Use.DECRYPT)
     if old:
         password = keys.password(found, options.key_file)
@@ -382,10 +383,9 @@ def _opener(options: Options, *, old: bool) -> Callable[[stream.Chunks], Iterato
 
 def test(options: Options) -> Sequence[str | Finding]:
     """Whether the key is there and fits the format."""
-    _load()
     way = _way(options)
     where = "a passphrase" if options.passphrase else str(options.key_file)
-    line = f"encrypts as {options.format.value} with {where}"
+    line = f"encryption: {options.format.value}, {where}"
     return (line, finding.warning(way.said)) if way.said else (line,)
 
 

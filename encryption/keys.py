@@ -10,10 +10,7 @@ from datetime import datetime, timezone
 from enum import Enum
 from pathlib import Path
 
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-
-from encryption import age, keytext
+from encryption import age, hybrid, keytext, provider, x25519
 from tools import filesystem_handling
 from tools.base import masking, permissions
 from tools.base.errors import ConfigError
@@ -24,7 +21,7 @@ _SALT = b"nc-backup-py/keyfile/v1"
 _INFO = b"age-x25519-identity"
 _PROGRAM = "python3 encryption/encryption.py"
 _NEW_KEY = f"Create an age key: {_PROGRAM} --KEYGEN --KEY_FILE NEW"
-_COPY = "Name the key file of the backup, or a copy of it. A new key opens no existing backup."
+_COPY = "Name the key file of the backup, or a copy of it. A new key decrypts no existing backup."
 
 
 class Use(Enum):
@@ -38,6 +35,8 @@ class Use(Enum):
 class Keys:
     """The content of a key file.
 
+    recipients:  those that stand in the file
+    identities:  those that stand in the file, or the one derived from a password
     password:    the whole text without newlines, for the old format (b"" beside age keys)
     derived:     whether the identity comes from that password
     no_password: why the text must not be taken for a password of new files; "" if it may
@@ -71,7 +70,7 @@ def read(path: Path, use: Use = Use.ENCRYPT) -> Keys:
         raise ConfigError(f"KEY_FILE: {path} {error}", error.hint) from None
     if not text.strip():
         hint = f"Copy your key file there. Only on a new system: {_NEW_KEY}"
-        raise ConfigError(f"KEY_FILE: {path} is empty", _COPY if use is Use.DECRYPT else hint)
+        raise ConfigError(f"KEY_FILE: {path}: empty file", _COPY if use is Use.DECRYPT else hint)
     if keytext.holds_key(text) or (use is Use.ENCRYPT and keytext.is_age(text)):
         return _of_age(path, text)
     return _of_password(raw, text)
@@ -96,29 +95,25 @@ def _unreadable(path: Path, error: OSError, use: Use) -> ConfigError:
 def _of_age(path: Path, text: str) -> Keys:
     """Identities and recipients, one a line, and # comments, as age-keygen writes them."""
     try:
-        found = [key for _, key in keytext.lines(text)]
+        found = keytext.lines(text)
     except ConfigError as error:
         raise ConfigError(f"KEY_FILE: {path}:{error}", error.hint) from None
-    identities = [key for key in found if isinstance(key, age.Identity)]
-    recipients = [
-        key.recipient() if isinstance(key, age.Identity) else key
-        for key in found
-        if not isinstance(key, keytext.Unsupported)
-    ]
+    identities = [key for key in found if isinstance(key, x25519.Identity | hybrid.Identity)]
+    recipients = [key for key in found if isinstance(key, x25519.Recipient | hybrid.Recipient)]
     unsupported = [key for key in found if isinstance(key, keytext.Unsupported)]
     if not found:
         raise ConfigError(
-            f"KEY_FILE: {path} holds only comments",
+            f"KEY_FILE: {path} contains only comments",
             "Write the recipient (age1...) on a line of its own, without # before it.",
         )
-    if not recipients:
+    if not recipients and not identities:
         raise ConfigError(
-            f"KEY_FILE: {path}:{unsupported[0].line}: {unsupported[0].kind}: not supported yet",
-            "Use an X25519 identity (AGE-SECRET-KEY-1...) or recipient (age1...).",
+            f"KEY_FILE: {path}:{unsupported[0].line}: {unsupported[0].kind}: not supported",
+            "Use an age identity (AGE-SECRET-KEY-...) or recipient (age1...).",
         )
     refusal = ""
     if unsupported:  # leaving one out would encrypt for fewer, or weaker, keys than were named
-        refusal = f"line {unsupported[0].line}: {unsupported[0].kind}: not supported yet"
+        refusal = f"line {unsupported[0].line}: {unsupported[0].kind}: not supported"
     return Keys(
         tuple(recipients), tuple(identities), refusal=refusal, unsupported=tuple(unsupported)
     )
@@ -138,25 +133,19 @@ def _of_password(raw: bytes, text: str) -> Keys:
     if bits(stripped) < _LEAST:
         weak = f"passphrase too weak for new backups: at most {bits(stripped)} bits of {_LEAST}"
         return Keys(password=password, no_password=shape, refusal=shape or weak)
-    kdf = HKDF(algorithm=hashes.SHA256(), length=32, salt=_SALT, info=_INFO)
-    identity = age.Identity(kdf.derive(stripped))
+    identity = x25519.Identity(provider.hkdf(stripped, _SALT, _INFO))
     masking.add(identity.reveal())
     return Keys(
-        (identity.recipient(),),
-        (identity,),
-        password,
-        derived=True,
-        no_password=shape,
-        refusal=shape,
+        identities=(identity,), password=password, derived=True, no_password=shape, refusal=shape
     )
 
 
 def _shape(text: str) -> str:
     """Why a text is no password to encrypt with; "" for one word on one line."""
     if len(text.strip().splitlines()) > 1:
-        return "holds neither an age key nor a password: more than one line"
+        return "contains neither an age key nor a password: more than one line"
     if len(text.split()) > 1:
-        return "holds neither an age key nor a password: more than one word"
+        return "contains neither an age key nor a password: more than one word"
     return ""
 
 
@@ -171,24 +160,35 @@ def bits(password: bytes) -> int:
 
 
 def recipients(keys: Keys, path: Path, more: Sequence[str]) -> list[age.Recipient]:
-    """Whom new files are encrypted for. Raises ConfigError where the key is not fit for that."""
+    """Return the recipients of new files. Raises ConfigError where they cannot be encrypted for."""
     if keys.refusal:
         hint = f"{_NEW_KEY}. Keep {path}: existing backups need it."
         if keys.unsupported:
-            hint = "Leave the line out, or use a KEY_FILE with X25519 keys alone."
+            hint = "Remove the line, or use a KEY_FILE with age keys alone."
         raise ConfigError(f"KEY_FILE: {path}: {keys.refusal}", hint)
-    return [*keys.recipients, *(keytext.recipient(text) for text in more)]
+    own = [*keys.recipients, *(identity.recipient() for identity in keys.identities)]
+    _check(f"KEY_FILE: {path}", own)
+    everyone = [*own, *(keytext.recipient(text) for text in more)]
+    _check("RECIPIENTS", everyone)
+    return everyone
+
+
+def _check(origin: str, recipients: Sequence[age.Recipient]) -> None:
+    try:
+        age.check_recipients(recipients)
+    except ConfigError as error:
+        raise ConfigError(f"{origin}: {error}", error.hint) from None
 
 
 def identities(keys: Keys, path: Path) -> list[age.Identity]:
     """What opens age files. Raises ConfigError where the file holds only recipients."""
     if not keys.identities:
-        what = "only recipients" if keys.recipients else "only a password of the old format"
+        content = "only recipients" if keys.recipients else "only a password of the old format"
         if kinds := [key.kind for key in keys.unsupported if not key.recipient]:
-            what = f"recipients, and a {kinds[0]}, not supported yet"
+            content = f"recipients, and a {kinds[0]}, not supported"
         raise ConfigError(
-            f"KEY_FILE: {path} holds {what}, which opens no age file",
-            "Use the key file with the identity (AGE-SECRET-KEY-1...), kept elsewhere.",
+            f"KEY_FILE: {path} contains {content}, which cannot decrypt age files",
+            "Use the key file with the identity (AGE-SECRET-KEY-...).",
         )
     return list(keys.identities)
 
@@ -200,17 +200,20 @@ def password(keys: Keys, path: Path, use: Use = Use.DECRYPT) -> bytes:
     """
     if not keys.password:
         raise ConfigError(
-            f"KEY_FILE: {path} holds age keys, and the old OpenSSL format needs a password",
-            "Use the key file of that time." if use is Use.DECRYPT else "Set FORMAT to age.",
+            f"KEY_FILE: {path} contains age keys, but the old OpenSSL format needs a password",
+            "Use the key file that was in use when the backup was made."
+            if use is Use.DECRYPT
+            else "Set FORMAT to age.",
         )
     if use is Use.ENCRYPT and keys.no_password:
         raise ConfigError(f"KEY_FILE: {path} {keys.no_password}", "Use a password of one word.")
     return keys.password
 
 
-def generate(path: Path) -> age.Recipient:
+def generate(path: Path, *, post_quantum: bool = False) -> age.Recipient:
     """Write a new identity (0600), never over a file. Raises ConfigError."""
-    return save(age.Identity.generate(), path)
+    kind = hybrid.Identity if post_quantum else x25519.Identity
+    return save(kind.generate(), path)
 
 
 def save(identity: age.Identity, path: Path) -> age.Recipient:
@@ -220,8 +223,8 @@ def save(identity: age.Identity, path: Path) -> age.Recipient:
     text = f"# created: {made}\n# public key: {public}\n{identity.reveal()}\n"
     if os.path.lexists(path):
         raise ConfigError(
-            f"{path} exists already, and nothing is overwritten",
-            "Name another file; whoever needs the old key must keep it.",
+            f"{path}: file exists",
+            "Choose another file name. Do not replace a key file: existing backups need it.",
         )
     filesystem_handling.make_folder(path.absolute().parent)
     with filesystem_handling.create(path) as write:

@@ -6,25 +6,25 @@ import codecs
 import re
 from dataclasses import dataclass
 
-from encryption import age
+from encryption import hybrid, x25519
 from tools.base import masking
 from tools.base.errors import ConfigError
 
 _QUOTES = "\"'`\u201c\u201d\u2018\u2019"
 _WIDE = ((codecs.BOM_UTF32_LE, "UTF-32"), (codecs.BOM_UTF32_BE, "UTF-32"),
          (codecs.BOM_UTF16_LE, "UTF-16"), (codecs.BOM_UTF16_BE, "UTF-16"))  # fmt: skip
-# How keys begin that are no X25519 keys, in upper case; the first that fits counts.
+# How keys of unsupported kinds begin, in upper case; the first that fits counts.
 _KINDS = (
-    (r"AGE-SECRET-KEY-PQ-1", "post-quantum identity (AGE-SECRET-KEY-PQ-1...)"),
     (r"AGE-PLUGIN-", "identity of an age plugin (AGE-PLUGIN-...)"),
-    (r"AGE1(PQ|TAGPQ)1", "post-quantum recipient (age1pq1...)"),
-    (r"AGE1[A-Z0-9-]+1", "recipient of an age plugin"),
+    (r"AGE1(?!PQ1)[A-Z0-9-]+1", "recipient of an age plugin"),
     (r"(SSH-|ECDSA-SHA2|SK-SSH-)", "SSH public key"),
     (r"-----BEGIN AGE ENCRYPTED", "key file that is encrypted with a passphrase"),
     (r"-----BEGIN", "PEM key"),
 )
+_PQ_RECIPIENT = "AGE1PQ1"
+_PQ_IDENTITY = "AGE-SECRET-KEY-PQ-1"
 # Not a word that happens to hold "age1": so many characters of a recipient follow.
-_RECIPIENT = re.compile(r"age1[ac-hj-np-z02-9]{20}", re.I)
+_RECIPIENT = re.compile(r"age1(pq1)?[ac-hj-np-z02-9]{20}", re.I)
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Unsupported:
         return "recipient" in self.kind or self.kind.startswith("SSH")
 
 
-Line = tuple[int, "age.Identity | age.Recipient | Unsupported"]
+Key = x25519.Identity | x25519.Recipient | hybrid.Identity | hybrid.Recipient
 
 
 def decoded(raw: bytes) -> str:
@@ -91,12 +91,12 @@ def _kind(word: str) -> str | None:
     return next((kind for begin, kind in _KINDS if re.match(begin, upper)), None)
 
 
-def lines(text: str) -> list[Line]:
-    """The keys with the numbers of their lines; lines that begin with # are comments.
+def lines(text: str) -> list[Key | Unsupported]:
+    """Return the keys, one a line; lines that begin with # are comments.
 
     Raises ConfigError naming the line that is no key, and never shows it.
     """
-    found: list[Line] = []
+    found: list[Key | Unsupported] = []
     in_block = False
     for number, line in enumerate(text.splitlines(), 1):
         word = clean(line)
@@ -105,33 +105,39 @@ def lines(text: str) -> list[Line]:
             continue
         in_block = word.startswith("-----BEGIN")
         try:
-            found.append((number, _key(word, number)))
+            found.append(_key(word, number))
         except ConfigError as error:
             raise ConfigError(f"{number}: {error}", error.hint) from None
     return found
 
 
-def _key(word: str, number: int) -> age.Identity | age.Recipient | Unsupported:
+def _key(word: str, number: int) -> Key | Unsupported:
     if (kind := _kind(word)) is not None:
         if "identity" in kind:
             masking.add(word)
         return Unsupported(number, kind)
     if word.upper().startswith("AGE-SECRET-KEY-"):
         masking.add(word)
-        return age.Identity.parse(word)
-    return age.Recipient.parse(word)
+        post_quantum = word.upper().startswith(_PQ_IDENTITY)
+        return hybrid.Identity.parse(word) if post_quantum else x25519.Identity.parse(word)
+    return _recipient(word)
 
 
-def recipient(text: str) -> age.Recipient:
-    """A recipient of the key RECIPIENTS. Raises ConfigError, naming a kind that is another."""
+def _recipient(word: str) -> x25519.Recipient | hybrid.Recipient:
+    post_quantum = word.upper().startswith(_PQ_RECIPIENT)
+    return hybrid.Recipient.parse(word) if post_quantum else x25519.Recipient.parse(word)
+
+
+def recipient(text: str) -> x25519.Recipient | hybrid.Recipient:
+    """Return a recipient of the key RECIPIENTS. Raises ConfigError, naming an unsupported kind."""
     word = clean(text)
     if word.upper().startswith("AGE-"):
         masking.add(word)
     if (kind := _kind(word)) is not None:
         raise ConfigError(
-            f"RECIPIENTS: {kind} is not supported", "Use an X25519 recipient (age1...)."
+            f"RECIPIENTS: {kind} is not supported", "Use an age recipient (age1... or age1pq1...)."
         )
     try:
-        return age.Recipient.parse(word)
+        return _recipient(word)
     except ConfigError as error:
         raise ConfigError(f"RECIPIENTS: {error}", error.hint) from None

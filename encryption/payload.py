@@ -8,10 +8,8 @@ only, and within it no counter comes twice. Both ways hold one chunk back: it ma
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
 
-from cryptography.exceptions import InvalidTag
-
+from encryption.provider import Aead, Buffer, InvalidTagError
 from tools.base.errors import DamagedError, TruncatedError
 from tools.flow.stream import Chunks
 
@@ -19,17 +17,7 @@ CHUNK = 65536  # bytes of plaintext
 TAG = 16
 SEALED = CHUNK + TAG
 _TOGETHER = 16  # sealed chunks that are given out as one
-_ALTERED = "The file was altered: fetch another copy of it."
-
-Piece = bytes | bytearray | memoryview
-
-
-class Cipher(Protocol):
-    """What is needed of ChaCha20Poly1305; `decrypt` raises InvalidTag."""
-
-    def encrypt(self, nonce: bytes, data: Piece, associated_data: None, /) -> bytes: ...
-
-    def decrypt(self, nonce: bytes, data: Piece, associated_data: None, /) -> bytes: ...
+_FETCH = "Fetch the file from the store again."
 
 
 def sealed_size(plain: int) -> int:
@@ -37,10 +25,10 @@ def sealed_size(plain: int) -> int:
     return plain + TAG * max(1, -(-plain // CHUNK))
 
 
-def seal(chunks: Chunks, cipher: Cipher) -> Iterator[bytes]:
+def seal(chunks: Chunks, cipher: Aead) -> Iterator[bytes]:
     """A stage: the chunks, sealed; several are given out together, as whoever takes them likes."""
     number = 0
-    held: Piece | None = None
+    held: Buffer | None = None
     ready: list[bytes] = []
     for piece in _pieces(chunks, CHUNK):
         if held is not None:
@@ -53,19 +41,19 @@ def seal(chunks: Chunks, cipher: Cipher) -> Iterator[bytes]:
     yield b"".join([*ready, cipher.encrypt(_nonce(number, last=True), held or b"", None)])
 
 
-def unseal(chunks: Chunks, cipher: Cipher) -> Iterator[bytes]:
+def unseal(chunks: Chunks, cipher: Aead) -> Iterator[bytes]:
     """The inverse stage: each chunk only after its tag is verified.
 
     Raises DamagedError or TruncatedError; what came before is a true prefix.
     """
     number = 0
-    held: Piece | None = None
+    held: Buffer | None = None
     ready: list[bytes] = []
     for piece in _pieces(chunks, SEALED):
         if held is not None:
             try:
                 ready.append(cipher.decrypt(_nonce(number, last=False), held, None))
-            except InvalidTag:
+            except InvalidTagError:
                 if ready:  # all of it is a true prefix
                     yield b"".join(ready)
                 raise _inside(cipher, number, held) from None
@@ -83,7 +71,7 @@ def _nonce(number: int, *, last: bool) -> bytes:
     return number.to_bytes(11, "big") + (b"\x01" if last else b"\x00")
 
 
-def _pieces(chunks: Chunks, size: int) -> Iterator[Piece]:
+def _pieces(chunks: Chunks, size: int) -> Iterator[Buffer]:
     """The same bytes in pieces of `size`, the last one shorter; copied only where they must be."""
     rest = bytearray()
     for chunk in chunks:
@@ -103,47 +91,47 @@ def _pieces(chunks: Chunks, size: int) -> Iterator[Piece]:
         yield rest
 
 
-def _opens(cipher: Cipher, number: int, piece: Piece, *, last: bool) -> bool:
+def _opens(cipher: Aead, number: int, piece: Buffer, *, last: bool) -> bool:
     try:
         cipher.decrypt(_nonce(number, last=last), piece, None)
-    except InvalidTag:
+    except InvalidTagError:
         return False
     return True
 
 
-def _inside(cipher: Cipher, number: int, piece: Piece) -> DamagedError:
+def _inside(cipher: Aead, number: int, piece: Buffer) -> DamagedError:
     """Why a chunk that others follow does not open."""
     if _opens(cipher, number, piece, last=True):
-        return DamagedError(f"the file goes on after its end (chunk {number})", _ALTERED)
-    return DamagedError(f"the data is damaged (chunk {number})", _ALTERED)
+        return DamagedError(f"unexpected data after the end of the file (chunk {number})", _FETCH)
+    return DamagedError(f"corrupt data (chunk {number})", _FETCH)
 
 
-def _last(cipher: Cipher, number: int, piece: Piece) -> bytes:
+def _last(cipher: Aead, number: int, piece: Buffer) -> bytes:
     """The last chunk. Where it opens as one that others should follow, the end was cut off.
 
     A short one that does not open was cut off or altered: the format cannot tell which.
     """
     try:
         plain = cipher.decrypt(_nonce(number, last=True), piece, None)
-    except InvalidTag:
+    except InvalidTagError:
         if len(piece) == SEALED and not _opens(cipher, number, piece, last=False):
-            raise DamagedError(f"the data is damaged (chunk {number})", _ALTERED) from None
+            raise DamagedError(f"corrupt data (chunk {number})", _FETCH) from None
         raise TruncatedError(
-            f"the file ends too early{_or_damaged(number, len(piece))} (chunk {number})",
-            "Fetch the file from the store again. Check that every part is there, and whole.",
+            f"unexpected end of file{_or_corrupt(number, len(piece))} (chunk {number})",
+            "Check that every part is present and complete; fetch the file from the store again.",
         ) from None
     if number and not plain:
-        raise DamagedError(f"the data is damaged (empty chunk {number})", _ALTERED)
+        raise DamagedError(f"corrupt data (empty chunk {number})", _FETCH)
     return plain
 
 
-def _or_damaged(number: int, size: int) -> str:
-    """What else a last chunk of so many bytes that does not open may be; "" for nothing else.
+def _or_corrupt(number: int, size: int) -> str:
+    """Return what else a last chunk of so many bytes may be that does not open; "" for nothing.
 
     The header has been verified by then, so the key is the right one.
     """
     if size < TAG or size == SEALED:
         return ""
     if number:
-        return ", or its end is damaged"
-    return f", or its only chunk of {size} bytes is damaged; the key is right"
+        return " or corrupt end"
+    return f" or corrupt only chunk of {size} bytes; the key is right"

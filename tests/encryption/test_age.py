@@ -12,15 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from encryption import age, bech32, payload
+from encryption import age, bech32, header, payload, provider, scrypt, x25519
 from tools.base import project
 from tools.base.errors import ConfigError, DamagedError, StageError, TruncatedError, WrongKeyError
 
 SIZES = (0, 1, 65535, 65536, 65537, 131072, 1_000_003)
-KEY = age.Identity.generate()
+KEY = x25519.Identity.generate()
+pytestmark = pytest.mark.usefixtures("library")
 LOW = 8  # log2 of scrypt's N: the tests need no strength
 
 
@@ -68,14 +69,14 @@ def test_the_age_program_reads_ours_and_we_read_its(size: int, tmp_path: Path) -
 def test_keys_are_those_of_age_keygen(tmp_path: Path) -> None:
     made = subprocess.run(["age-keygen"], capture_output=True, text=True, check=True).stdout
     text = made.splitlines()[-1]
-    identity = age.Identity.parse(text)
+    identity = x25519.Identity.parse(text)
     assert identity.reveal() == text
     assert f"# public key: {identity.recipient()}\n" in made
 
 
 @pytest.mark.needs("age")
 def test_each_of_several_recipients_reads(tmp_path: Path) -> None:
-    everyone = [age.Identity.generate() for _ in range(3)]
+    everyone = [x25519.Identity.generate() for _ in range(3)]
     sealed = encrypted(b"for all", *(one.recipient() for one in everyone))
     for number, one in enumerate(everyone):
         assert decrypted(sealed, one) == b"for all"
@@ -89,31 +90,31 @@ def test_each_of_several_recipients_reads(tmp_path: Path) -> None:
 
 
 def test_a_passphrase() -> None:
-    secret = age.Passphrase("correct horse", work=LOW)
+    secret = scrypt.Passphrase("correct horse", work=LOW)
     sealed = encrypted(data(70_000), secret)
-    assert decrypted(sealed, age.Passphrase("correct horse")) == data(70_000)
-    with pytest.raises(WrongKeyError, match="no identity matches"):
-        decrypted(sealed, age.Passphrase("battery staple"))
+    assert decrypted(sealed, scrypt.Passphrase("correct horse")) == data(70_000)
+    with pytest.raises(WrongKeyError, match="none of the identities"):
+        decrypted(sealed, scrypt.Passphrase("battery staple"))
     with pytest.raises(WrongKeyError):
         decrypted(sealed, KEY)
-    with pytest.raises(ConfigError, match="no other recipient"):
+    with pytest.raises(ConfigError, match="cannot be combined"):
         encrypted(b"", secret, KEY.recipient())
-    assert age.WORK == 18
+    assert scrypt.WORK == 18
     assert "correct" not in repr(secret)
 
 
 def test_too_much_work_is_refused_before_it_is_done() -> None:
-    sealed = encrypted(b"x", age.Passphrase("p", work=LOW))
+    sealed = encrypted(b"x", scrypt.Passphrase("p", work=LOW))
     header, _, rest = sealed.partition(f" {LOW}\n".encode())
-    with pytest.raises(DamagedError, match=r"too much work \(scrypt 2\^21\)"):
-        decrypted(header + b" 21\n" + rest, age.Passphrase("p"))
+    with pytest.raises(DamagedError, match=r"scrypt work factor 2\^21 is above the limit"):
+        decrypted(header + b" 21\n" + rest, scrypt.Passphrase("p"))
 
 
 def test_the_most_work_allowed_can_be_done() -> None:
     """hashlib refuses a limit of 2 GiB; in a process of its own, for it takes 1 GiB."""
     code = (
-        "import sys; sys.path[0] = sys.argv[1]; from encryption import age\n"
-        "print(len(age.Passphrase('p')._key(bytes(16), 20)))"
+        "import sys; sys.path[0] = sys.argv[1]; from encryption import scrypt\n"
+        "print(len(scrypt.Passphrase('p')._key(bytes(16), 20)))"
     )
     command = [sys.executable, "-c", code, str(project.ROOT)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -121,19 +122,19 @@ def test_the_most_work_allowed_can_be_done() -> None:
 
 
 def test_the_wrong_key_is_said() -> None:
-    with pytest.raises(WrongKeyError, match="wrong key: no identity matches"):
-        decrypted(encrypted(b"x"), age.Identity.generate())
+    with pytest.raises(WrongKeyError, match="wrong key: none of the identities"):
+        decrypted(encrypted(b"x"), x25519.Identity.generate())
 
 
 def test_no_recipient_is_refused() -> None:
-    with pytest.raises(ConfigError, match="no recipient"):
+    with pytest.raises(ConfigError, match="no recipients"):
         list(age.encrypt([b""], []))
 
 
 def test_a_stanza_of_an_unknown_kind_is_skipped() -> None:
     class Other:
         def wrap(self, file_key: bytes) -> Any:
-            return age.Stanza(("joint-oil-grease", "1", "x"), bytes(48))
+            return header.Stanza(("joint-oil-grease", "1", "x"), bytes(48))
 
     assert decrypted(encrypted(b"x", Other(), KEY.recipient())) == b"x"
 
@@ -141,12 +142,14 @@ def test_a_stanza_of_an_unknown_kind_is_skipped() -> None:
 def test_limits_of_a_header() -> None:
     most = [KEY.recipient()] * 64
     assert decrypted(encrypted(b"x", *most)) == b"x"
+    with pytest.raises(ConfigError, match="65 recipients are more than 64"):
+        encrypted(b"x", *most, KEY.recipient())
     with pytest.raises(DamagedError, match="too many stanzas"):
-        decrypted(encrypted(b"x", *most, KEY.recipient()))
-    with pytest.raises(DamagedError, match="a line without end"):
+        decrypted(age.MAGIC + b"-> x\n\n" * 65)
+    with pytest.raises(DamagedError, match="unterminated line"):
         decrypted(age.MAGIC + b"-> " + b"x" * 10_000)
-    with pytest.raises(DamagedError, match="a stanza's body"):
-        decrypted(age.MAGIC + b"-> x\n" + (b"A" * 64 + b"\n") * 2000)
+    with pytest.raises(DamagedError, match="malformed stanza body"):
+        decrypted(age.MAGIC + b"-> x\n" + (b"A" * 64 + b"\n") * 3000)
 
 
 def test_every_flipped_bit_of_a_small_file_is_refused() -> None:
@@ -228,14 +231,12 @@ def test_faults_have_their_own_words() -> None:
         return str(released(head + b"".join(pieces))[1])
 
     flipped = bytes([body[1][0] ^ 1]) + body[1][1:]
-    assert said(body[0], flipped, body[2]) == "the data is damaged (chunk 1)"
-    assert said(*body, b"x") == "the file goes on after its end (chunk 2)"
-    assert said(*body[:2]) == "the file ends too early (chunk 1)"
-    assert said(*body[:2], body[2][:99]) == (
-        "the file ends too early, or its end is damaged (chunk 2)"
-    )
+    assert said(body[0], flipped, body[2]) == "corrupt data (chunk 1)"
+    assert said(*body, b"x") == "unexpected data after the end of the file (chunk 2)"
+    assert said(*body[:2]) == "unexpected end of file (chunk 1)"
+    assert said(*body[:2], body[2][:99]) == ("unexpected end of file or corrupt end (chunk 2)")
     bad = bytes([body[2][0] ^ 1]) + body[2][1:]
-    assert said(*body[:2], bad) == "the data is damaged (chunk 2)"
+    assert said(*body[:2], bad) == "corrupt data (chunk 2)"
 
 
 def test_an_empty_last_chunk_after_others_is_refused() -> None:
@@ -273,22 +274,21 @@ def test_no_nonce_comes_twice_and_only_one_is_last() -> None:
 
 def test_no_pair_of_key_and_nonce_is_used_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[bytes, bytes]] = []
-    from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
-
-    real = ChaCha20Poly1305
+    library = type(provider.current())
+    real = library.chacha20_poly1305
 
     class Recording:
         def __init__(self, key: bytes) -> None:
             self.key = key
-            self.inner = real(key)
+            self.inner = real(provider.current(), key)
 
         def encrypt(self, nonce: bytes, piece: bytes, more: None) -> bytes:
             seen.append((self.key, nonce))
             return bytes(self.inner.encrypt(nonce, piece, more))
 
-    monkeypatch.setattr(age, "ChaCha20Poly1305", Recording)
+    monkeypatch.setattr(library, "chacha20_poly1305", lambda _, key: Recording(key))
     for size in SIZES:
-        encrypted(os.urandom(size), KEY.recipient(), age.Identity.generate().recipient())
+        encrypted(os.urandom(size), KEY.recipient(), x25519.Identity.generate().recipient())
     assert len(seen) > 30
     assert len(set(seen)) == len(seen)
 
@@ -298,10 +298,13 @@ def test_the_size_follows_from_the_plaintext() -> None:
         assert len(encrypted(data(size))) == 184 + payload.sealed_size(size)
     assert age.header_size([encrypted(b"")], []) == 184
     with pytest.raises(WrongKeyError):
-        age.header_size([encrypted(b"")], [age.Identity.generate()])
+        age.header_size([encrypted(b"")], [x25519.Identity.generate()])
 
 
-@settings(deadline=None, max_examples=60)
+@settings(
+    max_examples=60,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],  # one library for all
+)
 @given(
     st.integers(0, 300_000),
     st.lists(st.integers(0, 140_000), max_size=8),
@@ -335,11 +338,11 @@ def test_both_ways_are_streams() -> None:
 
 @pytest.mark.parametrize("at", [5, 20, -1])
 def test_a_slip_in_a_key_is_found(at: int) -> None:
-    for text, parse in ((str(KEY.recipient()), age.Recipient), (KEY.reveal(), age.Identity)):
+    for text, parse in ((str(KEY.recipient()), x25519.Recipient), (KEY.reveal(), x25519.Identity)):
         wrong = "q" if text[at].lower() != "q" else "p"
         wrong = wrong.upper() if text.isupper() else wrong
         slipped = text[:at] + wrong + text[at:][1:]
-        with pytest.raises(ConfigError, match="not an age") as caught:
+        with pytest.raises(ConfigError, match="invalid age") as caught:
             parse.parse(slipped)
         assert text[30:] not in f"{caught.value} {caught.value.hint}"
 
@@ -352,5 +355,5 @@ def test_an_identity_does_not_show_itself() -> None:
 def test_bech32_of_bip_173() -> None:
     assert bech32.decode("A12UEL5L") == ("a", b"")
     for wrong in ("A12UEL5l", "a12uel5m", "1nwldj5", "a1b2c3"):
-        with pytest.raises(ValueError, match=r"case|bech32|checksum"):
+        with pytest.raises(ValueError, match=r"case|Bech32|checksum"):
             bech32.decode(wrong)

@@ -40,7 +40,7 @@ You need: the parts that are named below, the key file, and these programs: {pro
 Paste this into a shell (bash), once, with your own three places:
 
     STORE=.                      # the folder that this file lies in
-    KEY=/path/to/key_file        # what opens the backup: an age identity, or the old password
+    KEY=/path/to/key_file        # an age identity (post-quantum: age 1.3), or the old password
     TARGET=./restored            # a new folder
 
     mkdir -p "$TARGET" && TARGET=$(cd "$TARGET" && pwd) && cd "$STORE" && set -o pipefail
