@@ -38,7 +38,6 @@ from tools.modules.options import Duration, Lists, Words, option
 
 _RESTORE = Path(__file__).with_name("restore.py")
 _ROOTS = Path("/var/tmp")  # noqa: S108  (private folders are made in it)
-_SERVERS = ("mysql", "postgres")  # begin the kinds of what needs a server
 _FALSE = ("", "0", "f", "false", "no", "null")
 _SLACK = 3600  # seconds: a drill each 7 days goes on when 6 days and 23 hours are over
 
@@ -142,7 +141,7 @@ def work(options: Options) -> Result:
     items = _chosen(drill.run.items, options)
     with dump_stream.scratch(options.work_folder) as folder:
         for item in items:
-            if not item.kind.startswith(_SERVERS) or registry.lays_out(item.kind):
+            if not registry.kind(item.kind).server:
                 _tried(drill, item, folder)
         for kind, some in _by_server(items):
             _served(drill, kind, some, folder)
@@ -208,7 +207,7 @@ def _chosen(items: Sequence[Item], options: Options) -> list[Item]:
         if not some:
             there = ", ".join(one.called for one in items)
             raise ConfigError(f"ITEMS: the run holds no {pattern}", f"It holds: {there}.")
-        found.update({one.called: one for one in some if one.kind != "mysql-binlogs"})
+        found.update({one.called: one for one in some if not registry.kind(one.kind).log})
     for name in options.assertions or {}:
         if name not in found:
             there = ", ".join(found)
@@ -230,7 +229,7 @@ def _tried(drill: _Drill, item: Item, folder: Path) -> None:
 
 def _looked(made: Path, item: Item, assertion: str) -> str:
     """What was found: a file, or the first value of a statement (SQLite)."""
-    if item.kind == "sqlite":
+    if registry.kind(item.kind).file_of_sql:
         try:
             with contextlib.closing(sqlite3.connect(made)) as database:
                 row = database.execute(assertion).fetchone()
@@ -245,8 +244,7 @@ def _by_server(items: Sequence[Item]) -> Iterator[tuple[str, list[Item]]]:
     """Items that need a server, one server for each port of each section."""
     groups: dict[tuple[str, str], list[Item]] = {}
     for item in items:
-        kind = next((kind for kind in _SERVERS if item.kind.startswith(kind)), "")
-        if kind and not registry.lays_out(item.kind):
+        if kind := registry.kind(item.kind).server:
             groups.setdefault((kind, server.source(item)), []).append(item)
     for (kind, _source), some in groups.items():
         yield kind, some

@@ -74,8 +74,9 @@ class Origin:
 
     def undo(self, stage: str) -> Callable[[Chunks], Iterator[bytes]]:
         """The inverse of a stage, by its name in the manifest. Raises ConfigError, StageError."""
-        module = registry.undoes(stage)
-        if module:
+        row = registry.row_of_stage(stage)
+        if row is not None:
+            module = row.file
             given = model.filled(_of(self.config, module) or _built_in(module), self.config)
             return loader.stage(module).backward(stage, given)
         name = stage.removeprefix(user_modules.STAGE)
@@ -91,9 +92,9 @@ class Origin:
 
     def options(self, item: Item) -> object:
         """The Options of the section that made an item; None where the config has no such."""
-        module = registry.restores(item.kind)
+        module = registry.file_of_kind(item.kind)
         for entry in self.config.sections:
-            if entry.name == item.section and registry.named(entry.file) == module:
+            if entry.name == item.section and registry.name_of(entry.file) == module:
                 return model.filled(entry, self.config)
         return None
 
@@ -139,13 +140,15 @@ def of(given: argparse.Namespace, scratch: Path) -> Origin:
 
 def _of(loaded: Config, module: str) -> Section | None:
     """The section of a config that runs a built-in module."""
-    return next((entry for entry in loaded.sections if registry.named(entry.file) == module), None)
+    return next(
+        (entry for entry in loaded.sections if registry.name_of(entry.file) == module), None
+    )
 
 
 def _built_in(module: str, **parameters: Any) -> Section:  # noqa: ANN401  (values of options)
     """A section for a built-in module that no config has."""
     file = project.ROOT / module
-    kind = registry.kind(file)
+    kind = registry.MODULES[module].role
     return Section(
         Path(module).stem.upper(), "arguments", "execute", file, "python",
         parameters=parameters, kind=kind, declaration=registry.declaration(file),

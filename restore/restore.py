@@ -177,9 +177,9 @@ class _Session:
         """Raises ConfigError before anything begins where a key or a package is missing."""
         for stage in dict.fromkeys(stage for item in items for stage in item.stages):
             named = self.given.config or self.given.key_file or self.given.passphrase
-            if not named and stage in ("age", "openssl"):
+            if not named and stage in registry.STAGES and registry.STAGES[stage].encrypts:
                 terminal.say(f"note: --key-file is not given: {arguments.KEY} is used", error=True)
-            if registry.undoes(stage):
+            if registry.row_of_stage(stage):
                 self.origin.undo(stage)
 
     def _missing(self, chosen: selection.Selection) -> list[Step]:
@@ -226,7 +226,7 @@ class _Session:
         given = self.given
         chosen = self._chosen(given.restore).narrowed(given.section, given.item)
         if given.path:
-            chosen = chosen.only(item for item in chosen.items if item.kind == "fileset")
+            chosen = chosen.only(item for item in chosen.items if registry.kind(item.kind).archive)
             if not chosen.items:
                 raise ConfigError("--path: none of these items holds files", "Leave it out.")
         for run in chosen.runs():
@@ -283,13 +283,15 @@ class _Session:
         with target.staging(given.destination, overwrite=given.overwrite) as staging:
             place = staging.place / target.place_of(item)
             place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if maker := registry.lays_out(item.kind):
+            if registry.kind(item.kind).folder:
                 place.mkdir(mode=0o700)
                 stored = functools.partial(self._stored, item.section, "")
                 with server.told(item):
-                    made = loader.folder_restorer(maker).laid_out(item, again, place, stored)
+                    made = loader.folder_restorer(registry.file_of_kind(item.kind)).laid_out(
+                        item, again, place, stored
+                    )
                 return dataclasses.replace(made, message=f"in {goal}: {made.message}")
-            if item.kind != "fileset":
+            if not registry.kind(item.kind).archive:
                 with stream.closed(again()) as chunks:
                     size = target.written(chunks, place)
                 return Result(Status.OK, f"in {goal}", items=1, bytes=size)

@@ -59,7 +59,7 @@ class Selection:
     _runs: Mapping[str, reading.Run] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        ordered = sorted(self.pairs, key=lambda pair: not registry.comes_first(pair[1].kind))
+        ordered = sorted(self.pairs, key=lambda pair: not registry.kind(pair[1].kind).first)
         object.__setattr__(self, "pairs", tuple(ordered))
         by_item = {item.called: run for run, item in self.pairs}
         object.__setattr__(self, "_runs", by_item)

@@ -41,7 +41,7 @@ def chosen(items: Sequence[Item], given: argparse.Namespace) -> list[Item]:
 
     Raises ConfigError where none does, or where they came from several servers.
     """
-    found = [item for item in items if registry.restores(item.kind)]
+    found = [item for item in items if registry.kind(item.kind).into]
     if given.to_database:
         found = [item for item in found if not is_shared(item)]
         if len(found) != 1:
@@ -83,7 +83,7 @@ def into(
     options: those of its section, where the config has it.
     """
     with told(item):
-        module = loader.restorer(registry.restores(item.kind))
+        module = loader.restorer(registry.file_of_kind(item.kind))
         server = dataclasses.replace(_server(given, following), options=options)
         return (yield from module.into(item, again, server))
 

@@ -55,7 +55,7 @@ def place_of(item: Item) -> Path:
     """Where an item goes below the destination: SECTION, and the item's name where it has one."""
     words = PurePosixPath(item.section, *filter(None, item.name.split("/"))).parts
     words = words or (item_record.quoted(item.section) or "-",)  # no section has such a name
-    if item.kind != "fileset" and not registry.lays_out(item.kind):
+    if not registry.kind(item.kind).archive and not registry.kind(item.kind).folder:
         words = (*words[:-1], words[-1] + item.ending)
     return Path(*(item_record.quoted(word) if word in (".", "..", "/") else word for word in words))
 

@@ -46,16 +46,17 @@ class Throwaway:
 def started(
     kind: str, folder: Path, sockets: Path, facts: Sequence[Mapping[str, str]] = ()
 ) -> Iterator[Throwaway]:
-    """A server for items of this kind, and its end. Raises BackupError.
+    """A server for items, and its end. Raises BackupError.
 
+    kind: "mysql" or "postgres".
     folder: for its data. sockets: a folder with a short name (a socket's has 107 bytes).
     facts: what the manifest says of the items: a server of MariaDB or MySQL gets the settings
     of theirs, since what a better one takes proves nothing.
     """
-    user = _user(("mysql",) if kind.startswith("mysql") else ("postgres",))
+    user = _user((kind,))
     for place in (folder, sockets):
         _give(place, user)
-    if kind.startswith("mysql"):
+    if kind == "mysql":
         with _mysql(folder, sockets, user, facts) as found:
             yield found
     else:

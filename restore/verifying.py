@@ -54,7 +54,7 @@ def verified(
         return Result(Status.OK, f"{parts} {verb} what was stored", bytes=item.stored)
     warnings: tuple[str, ...] = ()
     with stream.closed(reading.plain(run, item, undo, advance)) as chunks:
-        if item.kind == "fileset":
+        if registry.kind(item.kind).archive:
             warnings = fileset.verify(chunks, item.ending).warnings()
         else:
             stream.drained(chunks)
@@ -84,7 +84,7 @@ def dry(given: argparse.Namespace, chosen: selection.Selection, undo: reading.Un
         goal = server.goal(item, given) or below / target.place_of(item)
         size = "unknown size" if item.size is None else f"{item.size} bytes"
         terminal.say(f"{goal}: {item.kind} {item.called} of run {run.manifest.run_id}, {size}")
-        if item.kind == "fileset":
+        if registry.kind(item.kind).archive:
             chunks = reading.plain(run, item, undo, lambda _size: None)
             for line in fileset.listed(chunks, item.ending, wanted):
                 terminal.say(f"  {line}")

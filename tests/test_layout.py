@@ -25,10 +25,8 @@ DOCUMENTED = (
     "size_calculation.py",
 )
 LONGEST = 400  # lines of a file
-# What the manual says may stand in a module folder beside the executable of its own name.
-_LOADED = ("tools/", "qa/", "postgres/", "sqlite/", "redis/", "openldap/", "mongo/")  # plugins
-EXECUTABLES = sorted(name for name in registry.MODULES if not name.startswith(_LOADED))
-PLUGINS = sorted(set(registry.MODULES) - set(EXECUTABLES))
+EXECUTABLES = sorted(row.file for row in registry.ROWS if not row.plugin)
+PLUGINS = sorted(row.file for row in registry.ROWS if row.plugin)
 BOOTSTRAP = [
     "sys.path[0] = str(Path(__file__).resolve().parents[1])",
     "from tools.base import launcher",
@@ -200,9 +198,7 @@ def is_guard(node: ast.If) -> bool:
 @pytest.mark.parametrize("name", PLUGINS)
 def test_a_plugin_has_the_documented_class(name: str) -> None:
     methods = {"__init__", "config_plugin", "works_execution", "output"}
-    classes = [entry for entry in vars(loader.module(name)).values() if isinstance(entry, type)]
-    ours = [entry for entry in classes if entry.__module__ == loader.module(name).__name__]
-    assert any(methods <= set(dir(entry)) for entry in ours)
+    assert methods <= set(dir(getattr(loader.module(name), registry.MODULES[name].plugin)))
 
 
 @pytest.mark.parametrize("name", sorted(registry.MODULES))

@@ -8,28 +8,10 @@ from tools.base import masking
 from tools.catalog.manifest import Manifest
 from tools.date_str_utils import human_size
 from tools.flow.item_record import StoredItem as Item
+from tools.modules import registry
 
 _MOST_PARTS = 200  # names that one command lists; more are joined by a loop
-_UNDO = {
-    "age": 'age -d -i "$KEY"',
-    "openssl": 'openssl enc -d -aes-256-cbc -md md5 -pass "file:$KEY"',
-    "zstd": "zstd -dc",
-    "gzip": "gzip -dc",
-    "xz": "xz -dc",
-}
 _PACKED = {".gz": "gzip -dc", ".bz2": "bzip2 -dc", ".xz": "xz -dc", ".zst": "zstd -dc"}
-_LOAD = {  # how a database gets back into a server
-    "mysql": "mysql -e {quoted} && mysql --binary-mode --database={name} < {file}",
-    "mysql-users": "mysql --binary-mode --database=mysql < {file}",
-    "postgres": "createdb -T template0 -- {name} && pg_restore --exit-on-error -d {name} {file}",
-    "postgres-roles": "psql -X -d postgres -f {file}",
-    "postgres-base": "tar -x -C NEWFOLDER -f {file}, chown it, start the server on it",
-    "mysql-physical": "mbstream -x -C NEWFOLDER < {file} && mariabackup --prepare "
-    "--target-dir=NEWFOLDER",
-    "mongo": "mongorestore --archive={file}",
-    "redis": "stop redis-server, cp {file} dump.rdb in its folder (CONFIG GET dir), start it",
-    "openldap": "stop slapd, empty its folder, slapadd -n {number} -l {file}, chown, start it",
-}
 _HEAD = """\
 How to restore run {run_id} of {host} without nc-backup-py
 {line}
@@ -89,7 +71,7 @@ def _item(number: int, item: Item) -> list[str]:
     lines += ["    " + " \\\n      | ".join(commands) + ' && echo "restored"']
     if item.sha256 is not None:
         lines += ["", f"   Its data before the first stage has the SHA-256 {item.sha256}."]
-    if load := _LOAD.get(item.kind):
+    if load := registry.kind(item.kind).load:
         name = item.name.partition("/")[2]
         words = {"file": _file(item), "name": shlex.quote(name), "quoted": _quoted(name)}
         words["number"] = shlex.quote(item.name)
@@ -125,16 +107,18 @@ def _joined(item: Item) -> str:
 def _steps(item: Item) -> list[str]:
     """What undoes the stages, last one first."""
     found = [
-        _UNDO.get(stage, f"YOUR-PROGRAM-OF-{shlex.quote(stage)} --DIRECTION backward")
+        registry.STAGES[stage].undo
+        if stage in registry.STAGES
+        else f"YOUR-PROGRAM-OF-{shlex.quote(stage)} --DIRECTION backward"
         for stage in reversed(item.stages)
     ]
     packed = next((undo for ending, undo in _PACKED.items() if item.ending.endswith(ending)), None)
-    return [*found, packed] if packed and item.kind == "fileset" else found
+    return [*found, packed] if packed and registry.kind(item.kind).archive else found
 
 
 def _end(item: Item) -> str:
     """What takes the plain data."""
-    if item.kind == "fileset":
+    if registry.kind(item.kind).archive:
         return 'tar -x -p --numeric-owner --acls --xattrs --xattrs-include="*" -C "$TARGET" -f -'
     return f"cat > {_file(item)}"
 

@@ -71,7 +71,7 @@ def module(keys: Keys, folder: Path) -> str:
         part = f"{text('NAME')}/{text('EXECUTABLE') or text('NAME') + '.py'}"
     file = folder / part
     try:
-        name = registry.named(file) if file.exists() else part
+        name = registry.name_of(file) if file.exists() else part
     except (OSError, ValueError):
         name = part
     return name if name in registry.MODULES else ""

@@ -181,8 +181,9 @@ class _Loader:
                 )
         choice(read.stream, ("", *_STREAM), keys, name, "STREAM")
         file = self.file(name, entry, read, general[0])
-        kind = registry.kind(file)
-        declaration = registry.declaration(file) if kind else None
+        row = registry.row(file)
+        kind = row.role if row else ""
+        declaration = registry.declaration(file) if row else None
         if read.stream:
             self.check_stream(f"{keys['STREAM'].where}: {name}.STREAM", read, kind, general[0])
             kind = _STREAM[read.stream]

@@ -81,7 +81,7 @@ def _section() -> Schema:
 def _built_in(path: str) -> Schema:
     """What PARAMETERS may hold where a section names a built-in module."""
     folder, file = path.removesuffix(".py").split("/")
-    is_module = "executable.run(" in (project.ROOT / path).read_text(encoding="utf-8")
+    is_module = not registry.MODULES[path].plugin
     named: Schema = {"NAME": {"const": folder}}
     if not is_module:
         named = {"FROM": {"const": folder}, "FILENAME": {"const": file}}

@@ -8,8 +8,6 @@ from tools.base.errors import ConfigError
 from tools.config.model import Config, Section
 from tools.modules import registry
 
-_COMPRESSION = "compression/compression.py"
-_ENCRYPTION = "encryption/encryption.py"
 _SIZE = "tools/size_calculation.py"  # measures what the sections before it left
 
 
@@ -73,7 +71,7 @@ def _check_complete(chosen: Sequence[Section], config: Config, by: str) -> None:
 
 
 def _measures(chosen: Sequence[Section]) -> bool:
-    return all(registry.named(entry.file) == _SIZE for entry in chosen)
+    return all(registry.name_of(entry.file) == _SIZE for entry in chosen)
 
 
 def _hint(config: Config, kind: str, by: str) -> str:
@@ -95,7 +93,7 @@ def cautions(config: Config, chosen: Sequence[Section]) -> list[str]:
         entry.declaration is None and (entry.kind == "stage" or not config.general.stream)
         for entry in chosen
     )
-    encrypts = any(registry.named(entry.file) == _ENCRYPTION for entry in chosen)
+    encrypts = registry.encrypts(entry.file for entry in chosen)
     if "store" not in kinds or "source" not in kinds or encrypts or may_encrypt:
         return []
     return [
@@ -122,8 +120,7 @@ def _check_flow(sections: Sequence[Section]) -> None:
                 f"{section.where}: {section.name}: is the second {section.file.parent.name}",
                 "Every item flows through every stage: leave one out.",
             )
-        encrypted = [file for file in before if file.parent.name == "encryption"]
-        if section.declaration is not None and encrypted:
+        if section.declaration is not None and registry.encrypts(before):
             raise ConfigError(
                 f"{section.where}: {section.name}: comes after the encryption",
                 "What is encrypted cannot be compressed: move it before.",
@@ -132,12 +129,12 @@ def _check_flow(sections: Sequence[Section]) -> None:
 
 def _check_compressed_first(sections: Sequence[Section]) -> None:
     """Refuse an encryption that takes what compression writes, and comes before all of it."""
-    names = [registry.named(section.file) for section in sections]
-    if _ENCRYPTION not in names or _COMPRESSION not in names:
+    stages = [section for section in sections if section.kind == "stage" and section.declaration]
+    encrypting = [registry.encrypts([section.file]) for section in stages]
+    if not any(encrypting) or all(encrypting):
         return
-    first = sections[names.index(_ENCRYPTION)]
-    later = sections[names.index(_COMPRESSION)]
-    if names.index(_ENCRYPTION) < names.index(_COMPRESSION) and "TARGETS" not in first.places:
+    first, later = stages[encrypting.index(True)], stages[encrypting.index(False)]
+    if stages.index(first) < stages.index(later) and "TARGETS" not in first.places:
         raise ConfigError(
             f"{later.where}: {later.name}: comes after {first.name}, which encrypts what "
             "compression wrote",

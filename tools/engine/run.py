@@ -25,6 +25,7 @@ from tools.engine.run_recorder import Recording
 from tools.engine.section_runner import Context
 from tools.engine.staged import Staged
 from tools.engine.streamed import Streamed
+from tools.modules import registry
 
 _DEEPEST = 10  # the run stops when free space falls below a tenth of the threshold
 
@@ -316,10 +317,11 @@ def private_paths(config: Config) -> tuple[str, ...]:
     if config.general.local_backup:
         found.append(config.general.local_backup)
     for entry in config.sections:
-        if entry.declaration is None or entry.kind not in ("stage", "store"):
+        row = registry.row(entry.file)
+        if row is None or not row.private:
             continue
         filled = model.filled(entry, config)
-        for name in ("key_file", "local_backup", "destination"):
+        for name in row.private:
             value = getattr(filled, name, None)
             if isinstance(value, Path):
                 found.append(value)

@@ -113,7 +113,7 @@ class Recording:
 
     def _compare(self, steps: list[Step], item: item_record.StoredItem) -> None:
         """A staged item that has shrunk: its section says so."""
-        if item.size is None or not registry.steady(item.kind):
+        if item.size is None or not registry.kind(item.kind).steady:
             return
         shrunk = pipeline.shrunk(item.size, self._past.size_of(item.called))
         if shrunk is not None:

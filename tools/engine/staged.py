@@ -15,9 +15,9 @@ from tools.config.model import Config, Section
 from tools.engine import section_runner
 from tools.engine.section_runner import Context
 from tools.flow import item_record
+from tools.modules import registry
 
 EARLIER = "EARLIER"  # the section of what an earlier run left, and this one stored
-_STAGES = {".age": "age", ".crypt": "openssl", ".zst": "zstd", ".gz": "gzip", ".xz": "xz"}
 
 
 class Staged:
@@ -173,9 +173,9 @@ def _of_earlier(path: Path, parts: tuple[item_record.Part, ...]) -> item_record.
     """What an earlier run left: its name says, from right to left, what was done to it."""
     name = Path(_stem(str(path))).name
     stages: list[str] = []
-    while stage := _STAGES.get(Path(name).suffix):
-        stages.insert(0, stage)
-        name = name.removesuffix(Path(name).suffix)
+    while stage := registry.stage_of_ending(Path(name).suffix):
+        stages.insert(0, stage.name)
+        name = name.removesuffix(stage.ending)
     archive = name.endswith(".tar")
     kind = "fileset" if archive else "file"
     return item_record.StoredItem(

@@ -230,7 +230,7 @@ class Streamed:
         where = pipeline.Where(
             f"{context.config.general.hostname}/{context.run_id}",
             source.count,
-            self._past.size_of(called) if registry.steady(item.kind) else None,
+            self._past.size_of(called) if registry.kind(item.kind).steady else None,
         )
         source.began = source.began or time.monotonic()
         source.moved = time.monotonic()

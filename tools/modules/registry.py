@@ -1,105 +1,220 @@
-"""The modules that come with the house, and what each is in the flow of the data."""
+"""The built-in modules: one row each says what the rest of the program knows of them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tools.base import project
 from tools.modules import loader
 
-MODULES = {
-    "filesbackup/filesbackup.py": "source",
-    "mysql_backup/mysql_dump.py": "source",
-    "mysql_backup/mysql_xtrabackup.py": "source",
-    "postgres/postgres.py": "source",
-    "postgres/base.py": "source",
-    "mongo/mongo.py": "source",
-    "sqlite/sqlite.py": "source",
-    "redis/redis.py": "source",
-    "openldap/openldap.py": "source",
-    "compression/compression.py": "stage",
-    "encryption/encryption.py": "stage",
-    "storage/storage.py": "store",
-    "restore/drill.py": "check",
-    "tools/size_calculation.py": "check",
-    "qa/qa.py": "check",
-}
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of item.
+
+    load:    the command of the recovery sheet that loads it into a server. {file} is its file,
+             {name} its name, {number} the whole name of the item, {quoted} the SQL statement that
+             makes the database
+    server:  the server that a drill starts for it ("mysql", "postgres"); "" where it needs none
+    into:    whether its module restores it into a server
+    folder:  whether its module restores it as a folder in a form of its own (a data directory)
+    archive: whether it is a tar archive of files
+    first:   whether a restore needs it before the others: databases belong to roles and users
+    steady:  whether the size of one run says something about that of the next
+    file_of_sql: whether its file is a database that answers SQL by itself
+    log:     whether it is a log that is replayed after a dump, and nothing by itself
+    """
+
+    name: str
+    load: str = ""
+    server: str = ""
+    into: bool = False
+    folder: bool = False
+    archive: bool = False
+    first: bool = False
+    steady: bool = True
+    file_of_sql: bool = False
+    log: bool = False
 
 
-def named(file: Path) -> str:
-    """How a file of the house is called ("storage/storage.py"), links followed; "" for others."""
+@dataclass(frozen=True)
+class Applied:
+    """A stage as manifests name it.
+
+    ending:   what it adds to a name
+    undo:     the stock command that undoes it, for the recovery sheet
+    encrypts: whether nobody without a key can read what comes out of it
+    """
+
+    name: str
+    ending: str
+    undo: str
+    encrypts: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """A built-in module.
+
+    file:    from the root of the project
+    role:    source, stage, store or check
+    plugin:  the class of the documented plugin form; "" for an executable
+    kinds:   of the items that a source gives
+    stages:  that a stage applies
+    private: options whose paths no source may back up
+    """
+
+    file: str
+    role: str
+    plugin: str = ""
+    kinds: tuple[Kind, ...] = ()
+    stages: tuple[Applied, ...] = ()
+    private: tuple[str, ...] = ()
+
+    @property
+    def encrypts(self) -> bool:
+        """Whether nobody without a key can read what this stage gives."""
+        return any(stage.encrypts for stage in self.stages)
+
+
+_MYSQL = "mysql -e {quoted} && mysql --binary-mode --database={name} < {file}"
+_POSTGRES = "createdb -T template0 -- {name} && pg_restore --exit-on-error -d {name} {file}"
+_XTRABACKUP = "mbstream -x -C NEWFOLDER < {file} && mariabackup --prepare --target-dir=NEWFOLDER"
+_REDIS = "stop redis-server, cp {file} dump.rdb in its folder (CONFIG GET dir), start it"
+_OPENLDAP = "stop slapd, empty its folder, slapadd -n {number} -l {file}, chown, start it"
+_OPENSSL = 'openssl enc -d -aes-256-cbc -md md5 -pass "file:$KEY"'
+
+ROWS = (
+    Row(
+        "filesbackup/filesbackup.py",
+        "source",
+        # a source of a user-defined module gives files
+        kinds=(Kind("fileset", archive=True), Kind("file")),
+    ),
+    Row(
+        "mysql_backup/mysql_dump.py",
+        "source",
+        kinds=(
+            Kind("mysql", _MYSQL, "mysql", into=True),
+            Kind(
+                "mysql-users",
+                "mysql --binary-mode --database=mysql < {file}",
+                "mysql",
+                into=True,
+                first=True,
+            ),
+            Kind("mysql-binlogs", server="mysql", steady=False, log=True),
+        ),
+    ),
+    Row(
+        "mysql_backup/mysql_xtrabackup.py",
+        "source",
+        kinds=(Kind("mysql-physical", _XTRABACKUP, folder=True, steady=False),),
+    ),
+    Row(
+        "postgres/postgres.py",
+        "source",
+        "PostgresBackup",
+        kinds=(
+            Kind("postgres", _POSTGRES, "postgres", into=True),
+            Kind(
+                "postgres-roles", "psql -X -d postgres -f {file}", "postgres", into=True, first=True
+            ),
+        ),
+    ),
+    Row(
+        "postgres/base.py",
+        "source",
+        "PostgresBaseBackup",
+        kinds=(
+            Kind(
+                "postgres-base",
+                "tar -x -C NEWFOLDER -f {file}, chown it, start the server on it",
+                folder=True,
+            ),
+        ),
+    ),
+    Row(
+        "mongo/mongo.py",
+        "source",
+        "MongoBackup",
+        kinds=(Kind("mongo", "mongorestore --archive={file}", into=True),),
+    ),
+    Row("sqlite/sqlite.py", "source", "SQLiteBackup", kinds=(Kind("sqlite", file_of_sql=True),)),
+    Row("redis/redis.py", "source", "RedisBackup", kinds=(Kind("redis", _REDIS),)),
+    Row("openldap/openldap.py", "source", "OpenLDAPBackup", kinds=(Kind("openldap", _OPENLDAP),)),
+    Row(
+        "compression/compression.py",
+        "stage",
+        stages=(
+            Applied("zstd", ".zst", "zstd -dc"),
+            Applied("gzip", ".gz", "gzip -dc"),
+            Applied("xz", ".xz", "xz -dc"),
+        ),
+        private=("destination",),
+    ),
+    Row(
+        "encryption/encryption.py",
+        "stage",
+        stages=(
+            Applied("age", ".age", 'age -d -i "$KEY"', encrypts=True),
+            Applied("openssl", ".crypt", _OPENSSL, encrypts=True),
+        ),
+        private=("key_file", "destination"),
+    ),
+    Row("storage/storage.py", "store", private=("local_backup",)),
+    Row("restore/drill.py", "check"),
+    Row("tools/size_calculation.py", "check", "SizeCalculation"),
+    Row("qa/qa.py", "check", "QA"),
+)
+MODULES = {row.file: row for row in ROWS}
+KINDS = {kind.name: kind for row in ROWS for kind in row.kinds}
+STAGES = {stage.name: stage for row in ROWS for stage in row.stages}
+_KIND_ROWS = {kind.name: row for row in ROWS for kind in row.kinds}
+_STAGE_ROWS = {stage.name: row for row in ROWS for stage in row.stages}
+_UNKNOWN = Kind("")  # of a later version, or altered
+
+
+def name_of(file: Path) -> str:
+    """Return the name of a file of this project, links followed; "" for any other file."""
     real = file.resolve()
     return str(real.relative_to(project.ROOT)) if real.is_relative_to(project.ROOT) else ""
 
 
-def kind(file: Path) -> str:
-    """What a file is: source, stage, store or check; "" for a module of the user's own."""
-    return MODULES.get(named(file), "")
+def row(file: Path) -> Row | None:
+    """Return the row of a module by its file; None for a user-defined module."""
+    return MODULES.get(name_of(file))
 
 
-def declaration(file: Path) -> type[Any]:
-    """The Options of a built-in module."""
+def declaration(file: str | Path) -> type[Any]:
+    """Return the Options of a built-in module."""
     return loader.declared(file).Options
 
 
-# What undoes a stage of a manifest, by its name there.
-_STAGES = {
-    "zstd": "compression/compression.py",
-    "gzip": "compression/compression.py",
-    "xz": "compression/compression.py",
-    "age": "encryption/encryption.py",
-    "openssl": "encryption/encryption.py",
-}
+def kind(name: str) -> Kind:
+    """Return what is known of a kind of item; for an unknown one a Kind without abilities."""
+    return KINDS.get(name, _UNKNOWN)
 
 
-def undoes(stage: str) -> str:
-    """The module that has the inverse of a stage; "" for a filter of the user's own."""
-    return _STAGES.get(stage, "")
+def file_of_kind(name: str) -> str:
+    """Return the module whose items are of this kind, by its file; "" for an unknown kind."""
+    found = _KIND_ROWS.get(name)
+    return found.file if found else ""
 
 
-def steady(kind: str) -> bool:
-    """Whether the size of one run says something of the next one's."""
-    return kind not in ("mysql-binlogs", "mysql-physical")
+def row_of_stage(name: str) -> Row | None:
+    """Return the module that has the inverse of a stage; None for a user-defined filter."""
+    return _STAGE_ROWS.get(name)
 
 
-# Every kind of item that a source of the house, or one of the user's own, gives.
-KINDS = frozenset(
-    (
-        *("fileset", "file", "sqlite", "redis", "openldap", "mongo"),
-        *("mysql", "mysql-users", "mysql-binlogs", "mysql-physical"),
-        *("postgres", "postgres-roles", "postgres-base"),
-    )
-)
+def stage_of_ending(ending: str) -> Applied | None:
+    """Return the stage that adds this ending to a name; None for any other ending."""
+    return next((stage for stage in STAGES.values() if stage.ending == ending), None)
 
 
-def comes_first(kind: str) -> bool:
-    """Whether a restore needs this kind before the others: databases belong to roles and users."""
-    return kind in ("mysql-users", "postgres-roles")
-
-
-# What restores items into a server, by their kind in the manifest: its `into`.
-_SERVERS = {
-    "mysql": "mysql_backup/mysql_dump.py",
-    "mysql-users": "mysql_backup/mysql_dump.py",
-    "postgres": "postgres/postgres.py",
-    "postgres-roles": "postgres/postgres.py",
-    "mongo": "mongo/mongo.py",
-}
-
-
-def restores(kind: str) -> str:
-    """The module that restores a kind of item into a server; "" where none does."""
-    return _SERVERS.get(kind, "")
-
-
-# What lays out items in a folder of their own, by their kind: its `laid_out`.
-_FOLDERS = {
-    "mysql-physical": "mysql_backup/mysql_xtrabackup.py",
-    "postgres-base": "postgres/base.py",
-}
-
-
-def lays_out(kind: str) -> str:
-    """The module that makes a folder of a kind of item; "" for one that is a file or a fileset."""
-    return _FOLDERS.get(kind, "")
+def encrypts(files: Iterable[Path]) -> bool:
+    """Whether one of these modules is a built-in encryption."""
+    return any(found.encrypts for file in files if (found := row(file)) is not None)
