@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from enum import Enum
 from itertools import chain
 
-from encryption import age, formats, keys, openssl, parts, payload, scrypt
+from encryption import age, formats, keys, openssl, parts, payload, provider, scrypt
 from tools import date_str_utils, filesystem_handling
 from tools.base import finding
 from tools.base.errors import ConfigError, StageError
@@ -151,6 +151,7 @@ class _Way:
 
 
 def _way(options: Options) -> _Way:
+    provider.current()  # a missing library is reported before anything is read
     if options.passphrase:
         secret = scrypt.Passphrase(options.passphrase.reveal())
         return _Way(lambda chunks: age.encrypt(chunks, [secret]), ".age", "", _kept_age([]))
@@ -367,7 +368,8 @@ def _decrypt(options: Options) -> Result:
 
 
 def _opener(options: Options, *, old: bool) -> Callable[[stream.Chunks], Iterator[bytes]]:
-    """The stage that decrypts."""
+    """Return the stage that decrypts."""
+    provider.current()  # a missing library is reported before anything is read
     if options.passphrase:
         secret = options.passphrase.reveal()
         if old:
