@@ -16,7 +16,7 @@ from tools.flow.stream import Chunks
 CHUNK = 65536  # bytes of plaintext
 TAG = 16
 SEALED = CHUNK + TAG
-_TOGETHER = 16  # sealed chunks that are given out as one
+_BATCH_CHUNKS = 16  # that are given out as one
 _FETCH = "Fetch the file from the store again."
 
 
@@ -26,19 +26,21 @@ def sealed_size(plain: int) -> int:
 
 
 def seal(chunks: Chunks, cipher: Aead) -> Iterator[bytes]:
-    """A stage: the chunks, sealed; several are given out together, as whoever takes them likes."""
-    number = 0
-    held: Buffer | None = None
-    ready: list[bytes] = []
+    """A stage: the chunks, sealed; several are given out together, as a consumer prefers them."""
+    buffer = memoryview(bytearray(_BATCH_CHUNKS * SEALED))
+    number = size = 0
+    waiting: Buffer = b""
     for piece in _pieces(chunks, CHUNK):
-        if held is not None:
-            ready.append(cipher.encrypt(_nonce(number, last=False), held, None))
-            number += 1
-            if len(ready) == _TOGETHER:
-                yield b"".join(ready)
-                ready.clear()
-        held = piece
-    yield b"".join([*ready, cipher.encrypt(_nonce(number, last=True), held or b"", None)])
+        if waiting:
+            cipher.encrypt_into(_nonce(number, last=False), waiting, buffer[size : size + SEALED])
+            number, size = number + 1, size + SEALED
+            if size == len(buffer):
+                yield bytes(buffer)
+                size = 0
+        waiting = piece
+    end = size + len(waiting) + TAG
+    cipher.encrypt_into(_nonce(number, last=True), waiting, buffer[size:end])
+    yield bytes(buffer[:end])
 
 
 def unseal(chunks: Chunks, cipher: Aead) -> Iterator[bytes]:
@@ -46,25 +48,27 @@ def unseal(chunks: Chunks, cipher: Aead) -> Iterator[bytes]:
 
     Raises DamagedError or TruncatedError; what came before is a true prefix.
     """
-    number = 0
-    held: Buffer | None = None
-    ready: list[bytes] = []
+    buffer = memoryview(bytearray(_BATCH_CHUNKS * CHUNK))
+    number = size = 0
+    waiting: Buffer = b""
     for piece in _pieces(chunks, SEALED):
-        if held is not None:
+        if waiting:
             try:
-                ready.append(cipher.decrypt(_nonce(number, last=False), held, None))
+                cipher.decrypt_into(
+                    _nonce(number, last=False), waiting, buffer[size : size + CHUNK]
+                )
             except InvalidTagError:
-                if ready:  # all of it is a true prefix
-                    yield b"".join(ready)
-                raise _inside(cipher, number, held) from None
-            number += 1
-            if len(ready) == _TOGETHER:
-                yield b"".join(ready)
-                ready.clear()
-        held = piece
-    if ready:
-        yield b"".join(ready)
-    yield _last(cipher, number, held or b"")
+                if size:  # all of it is a true prefix
+                    yield bytes(buffer[:size])
+                raise _inside(cipher, number, waiting) from None
+            number, size = number + 1, size + CHUNK
+            if size == len(buffer):
+                yield bytes(buffer)
+                size = 0
+        waiting = piece
+    if size:
+        yield bytes(buffer[:size])
+    yield _last(cipher, number, waiting)
 
 
 def _nonce(number: int, *, last: bool) -> bytes:
@@ -93,7 +97,7 @@ def _pieces(chunks: Chunks, size: int) -> Iterator[Buffer]:
 
 def _opens(cipher: Aead, number: int, piece: Buffer, *, last: bool) -> bool:
     try:
-        cipher.decrypt(_nonce(number, last=last), piece, None)
+        cipher.decrypt(_nonce(number, last=last), piece)
     except InvalidTagError:
         return False
     return True
@@ -112,7 +116,7 @@ def _last(cipher: Aead, number: int, piece: Buffer) -> bytes:
     A short one that does not open was cut off or altered: the format cannot tell which.
     """
     try:
-        plain = cipher.decrypt(_nonce(number, last=True), piece, None)
+        plain = cipher.decrypt(_nonce(number, last=True), piece)
     except InvalidTagError:
         if len(piece) == SEALED and not _opens(cipher, number, piece, last=False):
             raise DamagedError(f"corrupt data (chunk {number})", _FETCH) from None

@@ -29,14 +29,21 @@ class InvalidTagError(Exception):
 class Aead(Protocol):
     """ChaCha20-Poly1305 (RFC 8439) under one key, without associated data.
 
-    `nonce`: 12 bytes. The tag (16 bytes) is the end of the ciphertext.
+    nonce: 12 bytes. The tag (16 bytes) is the end of the ciphertext. into: where the result is
+    written, which has exactly its size: a stream needs no new memory for each chunk.
     """
 
-    def encrypt(self, nonce: bytes, data: Buffer, associated_data: None, /) -> bytes:
+    def encrypt(self, nonce: bytes, data: Buffer, /) -> bytes:
         """Return the ciphertext and its tag."""
 
-    def decrypt(self, nonce: bytes, data: Buffer, associated_data: None, /) -> bytes:
+    def encrypt_into(self, nonce: bytes, data: Buffer, into: memoryview, /) -> None:
+        """Write the ciphertext and its tag."""
+
+    def decrypt(self, nonce: bytes, data: Buffer, /) -> bytes:
         """Return the plaintext. Raises InvalidTagError."""
+
+    def decrypt_into(self, nonce: bytes, data: Buffer, into: memoryview, /) -> None:
+        """Write the plaintext. Raises InvalidTagError."""
 
 
 class Hybrid(Protocol):

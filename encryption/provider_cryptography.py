@@ -22,13 +22,34 @@ _MLKEM_CIPHERTEXT = 1088  # bytes; the ephemeral X25519 share follows
 class _Aead:
     def __init__(self, key: bytes) -> None:
         self._cipher = ChaCha20Poly1305(key)
-        self.encrypt = self._cipher.encrypt  # no call in between: it seals every chunk
 
-    def decrypt(self, nonce: bytes, data: provider.Buffer, _: None, /) -> bytes:
+    def encrypt(self, nonce: bytes, data: provider.Buffer, /) -> bytes:
+        return self._cipher.encrypt(nonce, data, None)
+
+    def encrypt_into(self, nonce: bytes, data: provider.Buffer, into: memoryview, /) -> None:
+        self._cipher.encrypt_into(nonce, data, None, into)
+
+    def decrypt(self, nonce: bytes, data: provider.Buffer, /) -> bytes:
         try:
             return self._cipher.decrypt(nonce, data, None)
         except InvalidTag:
             raise provider.InvalidTagError from None
+
+    def decrypt_into(self, nonce: bytes, data: provider.Buffer, into: memoryview, /) -> None:
+        try:
+            self._cipher.decrypt_into(nonce, data, None, into)
+        except InvalidTag:
+            raise provider.InvalidTagError from None
+
+
+class _CopyingAead(_Aead):
+    """For releases of `cryptography` before 47, which cannot write into memory that is there."""
+
+    def encrypt_into(self, nonce: bytes, data: provider.Buffer, into: memoryview, /) -> None:
+        into[:] = self.encrypt(nonce, data)
+
+    def decrypt_into(self, nonce: bytes, data: provider.Buffer, into: memoryview, /) -> None:
+        into[:] = self.decrypt(nonce, data)
 
 
 class _Hybrid:
@@ -80,7 +101,7 @@ class Cryptography:
     name = "cryptography"
 
     def chacha20_poly1305(self, key: bytes) -> provider.Aead:
-        return _Aead(key)
+        return _Aead(key) if hasattr(ChaCha20Poly1305, "encrypt_into") else _CopyingAead(key)
 
     def x25519_public(self, secret: bytes) -> bytes:
         return X25519PrivateKey.from_private_bytes(secret).public_key().public_bytes_raw()

@@ -17,17 +17,28 @@ class _Aead:
     def __init__(self, key: bytes) -> None:
         self._key = key
 
-    def encrypt(self, nonce: bytes, data: provider.Buffer, _: None, /) -> bytes:
+    def encrypt(self, nonce: bytes, data: provider.Buffer, /) -> bytes:
         ciphertext, tag = ChaCha20_Poly1305.new(key=self._key, nonce=nonce).encrypt_and_digest(data)
         return ciphertext + tag
 
-    def decrypt(self, nonce: bytes, data: provider.Buffer, _: None, /) -> bytes:
+    def encrypt_into(self, nonce: bytes, data: provider.Buffer, into: memoryview, /) -> None:
+        cipher = ChaCha20_Poly1305.new(key=self._key, nonce=nonce)
+        cipher.encrypt(data, output=into[:-_TAG])
+        into[-_TAG:] = cipher.digest()
+
+    def decrypt(self, nonce: bytes, data: provider.Buffer, /) -> bytes:
+        plaintext = bytearray(max(0, len(data) - _TAG))
+        self.decrypt_into(nonce, data, memoryview(plaintext))
+        return bytes(plaintext)
+
+    def decrypt_into(self, nonce: bytes, data: provider.Buffer, into: memoryview, /) -> None:
         if len(data) < _TAG:
             raise provider.InvalidTagError
         view = memoryview(data)
         cipher = ChaCha20_Poly1305.new(key=self._key, nonce=nonce)
+        cipher.decrypt(view[:-_TAG], output=into)
         try:
-            return cipher.decrypt_and_verify(view[:-_TAG], view[-_TAG:])
+            cipher.verify(view[-_TAG:])
         except ValueError:
             raise provider.InvalidTagError from None
 

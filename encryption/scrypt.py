@@ -29,7 +29,7 @@ class Passphrase:
         """Return the stanza that holds the file key."""
         salt = os.urandom(_SALT)
         cipher = provider.current().chacha20_poly1305(self._key(salt, self.work))
-        body = cipher.encrypt(_NONCE, file_key, None)
+        body = cipher.encrypt(_NONCE, file_key)
         return header.Stanza((STANZA, header.b64(salt), str(self.work)), body)
 
     def unwrap(self, stanza: header.Stanza) -> bytes | None:
@@ -50,7 +50,7 @@ class Passphrase:
             )
         try:
             cipher = provider.current().chacha20_poly1305(self._key(salt, work))
-            return cipher.decrypt(_NONCE, stanza.body, None)
+            return cipher.decrypt(_NONCE, stanza.body)
         except provider.InvalidTagError:
             return None
 

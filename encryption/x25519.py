@@ -38,7 +38,7 @@ class Recipient:
         except ValueError:  # a point of low order: anybody could read the file
             raise bech32.unusable(str(self)) from None
         key = provider.hkdf(shared, share + self.public, _INFO)
-        body = provider.current().chacha20_poly1305(key).encrypt(_NONCE, file_key, None)
+        body = provider.current().chacha20_poly1305(key).encrypt(_NONCE, file_key)
         return header.Stanza((STANZA, header.b64(share)), body)
 
 
@@ -77,6 +77,6 @@ class Identity:
             raise header.corrupt(STANZA) from None
         key = provider.hkdf(shared, share + self.recipient().public, _INFO)
         try:
-            return provider.current().chacha20_poly1305(key).decrypt(_NONCE, stanza.body, None)
+            return provider.current().chacha20_poly1305(key).decrypt(_NONCE, stanza.body)
         except provider.InvalidTagError:
             return None

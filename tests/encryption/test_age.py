@@ -239,56 +239,55 @@ def test_faults_have_their_own_words() -> None:
     assert said(*body[:2], bad) == "corrupt data (chunk 2)"
 
 
+class Recording:
+    """A cipher that notes each nonce, and passes data through or to another cipher."""
+
+    def __init__(self, inner: provider.Aead | None = None) -> None:
+        self.inner = inner
+        self.nonces: list[bytes] = []
+
+    def encrypt(self, nonce: bytes, piece: Any, /) -> bytes:
+        self.nonces.append(nonce)
+        return self.inner.encrypt(nonce, piece) if self.inner else bytes(piece) + bytes(payload.TAG)
+
+    def encrypt_into(self, nonce: bytes, piece: Any, into: memoryview, /) -> None:
+        into[:] = self.encrypt(nonce, piece)
+
+    def decrypt(self, nonce: bytes, piece: Any, /) -> bytes:
+        return bytes(piece)[: -payload.TAG]
+
+    def decrypt_into(self, nonce: bytes, piece: Any, into: memoryview, /) -> None:
+        into[:] = self.decrypt(nonce, piece)
+
+
 def test_an_empty_last_chunk_after_others_is_refused() -> None:
-    class Plain:
-        """A cipher that seals nothing."""
-
-        def encrypt(self, nonce: bytes, piece: Any, more: None, /) -> bytes:
-            raise NotImplementedError
-
-        def decrypt(self, nonce: bytes, piece: Any, more: None, /) -> bytes:
-            return bytes(piece)[: -payload.TAG]
-
     with pytest.raises(DamagedError, match="empty chunk 1"):
-        list(payload.unseal([bytes(payload.SEALED + payload.TAG)], Plain()))
+        list(payload.unseal([bytes(payload.SEALED + payload.TAG)], Recording()))
 
 
 def test_no_nonce_comes_twice_and_only_one_is_last() -> None:
-    nonces: list[bytes] = []
-
-    class Listening:
-        def encrypt(self, nonce: bytes, piece: Any, more: None, /) -> bytes:
-            nonces.append(nonce)
-            return bytes(piece)
-
-        def decrypt(self, nonce: bytes, piece: Any, more: None, /) -> bytes:
-            raise NotImplementedError
-
-    list(payload.seal([bytes(65536)] * 300, Listening()))
-    assert len(set(nonces)) == len(nonces) == 300
-    assert [nonce[-1] for nonce in nonces] == [0] * 299 + [1]
+    cipher = Recording()
+    list(payload.seal([bytes(65536)] * 300, cipher))
+    assert len(set(cipher.nonces)) == len(cipher.nonces) == 300
+    assert [nonce[-1] for nonce in cipher.nonces] == [0] * 299 + [1]
     heads = {encrypted(b"")[:184] for _ in range(200)}
     assert len({head[-16:] for head in heads}) == 200, "a payload nonce came twice"
     assert len({head[33:76] for head in heads}) == 200, "an ephemeral share came twice"
 
 
 def test_no_pair_of_key_and_nonce_is_used_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[tuple[bytes, bytes]] = []
+    ciphers: list[tuple[bytes, Recording]] = []
     library = type(provider.current())
     real = library.chacha20_poly1305
 
-    class Recording:
-        def __init__(self, key: bytes) -> None:
-            self.key = key
-            self.inner = real(provider.current(), key)
+    def recording(library: provider.Provider, key: bytes) -> Recording:
+        ciphers.append((key, Recording(real(library, key))))
+        return ciphers[-1][1]
 
-        def encrypt(self, nonce: bytes, piece: bytes, more: None) -> bytes:
-            seen.append((self.key, nonce))
-            return bytes(self.inner.encrypt(nonce, piece, more))
-
-    monkeypatch.setattr(library, "chacha20_poly1305", lambda _, key: Recording(key))
+    monkeypatch.setattr(library, "chacha20_poly1305", recording)
     for size in SIZES:
         encrypted(os.urandom(size), KEY.recipient(), x25519.Identity.generate().recipient())
+    seen = [(key, nonce) for key, cipher in ciphers for nonce in cipher.nonces]
     assert len(seen) > 30
     assert len(set(seen)) == len(seen)
 

@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from hypothesis import given
 from hypothesis import strategies as st
 
-from encryption import provider
+from encryption import age, provider, provider_cryptography, x25519
 from encryption.provider_cryptography import Cryptography
 from encryption.provider_pycryptodome import Pycryptodome
 from tests.encryption.conftest import without
@@ -72,14 +73,21 @@ def test_both_libraries_do_the_same(key: bytes, other: bytes, nonce: bytes, data
     assert public == theirs.x25519_public(other)
     assert ours.x25519(key, public) == theirs.x25519(key, public)
     assert ours.x25519(key, key[:31] + b"\xff") == theirs.x25519(key, key[:31] + b"\xff")
-    sealed = ours.chacha20_poly1305(key).encrypt(nonce, data, None)
-    assert sealed == theirs.chacha20_poly1305(key).encrypt(nonce, memoryview(data), None)
+    sealed = ours.chacha20_poly1305(key).encrypt(nonce, data)
+    assert sealed == theirs.chacha20_poly1305(key).encrypt(nonce, memoryview(data))
     for library in LIBRARIES:
         cipher = library.chacha20_poly1305(key)
-        assert cipher.decrypt(nonce, bytearray(sealed), None) == data
+        assert cipher.decrypt(nonce, bytearray(sealed)) == data
         for bad in (sealed[:-1], sealed[:10], bytes([sealed[0] ^ 1]) + sealed[1:]):
             with pytest.raises(provider.InvalidTagError):
-                cipher.decrypt(nonce, bad, None)
+                cipher.decrypt(nonce, bad)
+            with pytest.raises(provider.InvalidTagError):
+                cipher.decrypt_into(nonce, bad, memoryview(bytearray(max(0, len(bad) - 16))))
+        into = memoryview(bytearray(len(sealed)))
+        cipher.encrypt_into(nonce, data, into)
+        assert into == sealed
+        cipher.decrypt_into(nonce, memoryview(sealed), into[: len(data)])
+        assert into[: len(data)] == data
 
 
 def test_cryptography_is_the_first_choice() -> None:
@@ -122,3 +130,21 @@ def test_without_either_it_is_one_line(tmp_path: Path) -> None:
     assert text.startswith("error: ")
     assert "cryptography" in text
     assert not (tmp_path / "key").exists()
+
+
+def test_an_old_cryptography_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before 47 it has no encrypt_into."""
+
+    class Old:
+        def __init__(self, key: bytes) -> None:
+            self._cipher = ChaCha20Poly1305(key)
+            self.encrypt, self.decrypt = self._cipher.encrypt, self._cipher.decrypt
+
+    monkeypatch.setattr(provider_cryptography, "ChaCha20Poly1305", Old)
+    identity = x25519.Identity.generate()
+    plaintext = bytes(200_000)
+    sealed = b"".join(age.encrypt([plaintext], [identity.recipient()]))
+    monkeypatch.undo()
+    assert b"".join(age.decrypt([sealed], [identity])) == plaintext
+    monkeypatch.setattr(provider_cryptography, "ChaCha20Poly1305", Old)
+    assert b"".join(age.decrypt([sealed], [identity])) == plaintext

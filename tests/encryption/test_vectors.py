@@ -109,7 +109,7 @@ def opened(vector: Vector) -> bytes:
         chunk = file[begin : begin + payload.SEALED]
         for last in (b"\0", b"\1") if len(chunk) == payload.SEALED else (b"\1",):
             with contextlib.suppress(provider.InvalidTagError):
-                plaintext += cipher.decrypt(number.to_bytes(11, "big") + last, chunk, None)
+                plaintext += cipher.decrypt(number.to_bytes(11, "big") + last, chunk)
                 break
         else:
             return plaintext
