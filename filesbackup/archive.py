@@ -111,7 +111,8 @@ class Findings:
         elif lost:
             self.lost.append(f"{_named(lost['name'])}: {lost['what'].lower()}")
         elif unsupported:
-            self.lost.append(f"this tar does not store any {unsupported['what']}")
+            names = {"ACL": "ACLs", "XATTR": "extended attributes"}[unsupported["what"]]
+            self.lost.append(f"{names} not stored: this tar does not support them")
         else:
             self.unknown.append(text)
 

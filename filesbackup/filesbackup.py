@@ -61,40 +61,53 @@ class Changed(Enum):
 class Options:
     """The keys of the section."""
 
-    fileset_include: Paths = option("files and folders; never /", default=included.DEFAULTS)
+    fileset_include: Paths = option(
+        "files and folders to back up; `/` itself is not allowed", default=included.DEFAULTS
+    )
     fileset_exclude: Words = option(
-        "paths, and patterns for names at any depth (`*.log`, `cache`)", default=()
+        "paths, or patterns that match names at any depth (`*.log`, `cache`)", default=()
     )
     tar_command: str = option(
-        "another tar, as `sudo /bin/tar czCf /`; default: GNU tar with all attributes", default=""
+        "another tar command, for example `sudo /bin/tar czCf /`; default: GNU tar with ACLs, "
+        "extended attributes and sparse files",
+        default="",
     )
     changed_files: Changed = option(
-        "files that change while they are read: `log`, `warn` (exit 3) or `fail`",
+        "what a file that changes while it is read means: `log` (a log line), `warn` (exit 3) or "
+        "`fail` (exit 1)",
         default=Changed.LOG,
     )
-    allow_empty: bool = option("an empty folder is no warning", default=False)
-    one_file_system: bool = option("do not go into other file systems", default=False)
-    allow_root: bool = option("run as root all the same", default=False)
+    allow_empty: bool = option("do not warn about empty folders", default=False)
+    one_file_system: bool = option("do not descend into other file systems", default=False)
+    allow_root: bool = option("allow the run as root (for containers)", default=False)
     work_folder: Path = option(
-        "temporary work; the archive goes into its folder files", default=Path("/opt/backup")
+        "folder for temporary files; the archive is written to its folder `files`",
+        default=Path("/opt/backup"),
     )
 
     def __post_init__(self) -> None:
         if not self.fileset_include:
-            raise ConfigError("FILESET_INCLUDE: names nothing", "Leave it out for the default.")
+            raise ConfigError(
+                "FILESET_INCLUDE: empty value",
+                "Name the folders to back up, or remove the key to use the default.",
+            )
         for path in self.fileset_include:
             included.reject_top(path, os.path.normpath(path))
         for pattern in self.fileset_exclude:
             if os.path.normpath(pattern).strip("/") in ("", ".", ".."):
                 raise ConfigError(
-                    f"FILESET_EXCLUDE: {pattern!r} names no file", "Name a path or a pattern."
+                    f"FILESET_EXCLUDE: {pattern!r}: invalid pattern",
+                    "Use a path or a name pattern, for example `*.log`.",
                 )
         try:
             words = shlex.split(self.tar_command)
         except ValueError as error:
-            raise ConfigError(f"TAR_COMMAND: {str(error).lower()}", "Look at its quotes.") from None
+            raise ConfigError(f"TAR_COMMAND: {str(error).lower()}", "Check the quotes.") from None
         if self.tar_command and not words:
-            raise ConfigError("TAR_COMMAND: names no program", "Leave it out for the default.")
+            raise ConfigError(
+                "TAR_COMMAND: empty value",
+                "Name a tar command, or remove the key to use the default.",
+            )
 
 
 def _text(path: Path) -> str:
@@ -178,7 +191,10 @@ def _judge(findings: archive.Findings, options: Options) -> None:
     """Raise where a changed file is meant to be a failure."""
     changed = findings.changed
     if changed and options.changed_files is Changed.FAIL:
-        raise SourceError(f"{changed[0]} changed while it was read", "CHANGED_FILES is fail.")
+        raise SourceError(
+            f"{changed[0]}: file changed while it was read",
+            "Back up from a snapshot, exclude the file, or set CHANGED_FILES to warn.",
+        )
 
 
 def _by_command(
@@ -252,7 +268,10 @@ def _decoder(ending: str) -> tar.Decoder:
 
 
 def _nothing(by: str) -> SourceError:
-    return SourceError(f"{by} wrote nothing", "TAR_COMMAND must end where the file's name follows.")
+    return SourceError(
+        f"{by}: wrote no output",
+        "End TAR_COMMAND where the name of the archive follows, as in `tar czCf /`.",
+    )
 
 
 def _checked(written: Path, by: str, findings: archive.Findings) -> str:
@@ -269,13 +288,13 @@ def _checked(written: Path, by: str, findings: archive.Findings) -> str:
 
 def _findings(options: Options, found: included.Included, findings: archive.Findings) -> Ended:
     """What is missing, cut, empty or changed, and what is never stored."""
-    changed = [f"{name}: changed while it was read" for name in findings.changed]
+    changed = [f"{name}: file changed while it was read" for name in findings.changed]
     warnings = [*found.warnings, *findings.lost, *included.too_long(found.fileset, findings.long)]
     if options.changed_files is Changed.WARN:
         warnings, changed = [*warnings, *changed], []
     if not options.allow_empty:
         paths = filter(_is_empty, found.fileset.include)
-        warnings += [f"{_text(path)}: is empty" for path in paths]
+        warnings += [f"{_text(path)}: empty folder" for path in paths]
     notes = [*found.notes, *findings.left_out(), *_never_stored(options), *changed]
     return Ended(archive.bounded(warnings), archive.bounded(notes))
 
@@ -300,9 +319,11 @@ def _result(
     names = ", ".join(map(_text, found.fileset.include))
     what = f"{names}: {date_str_utils.human_size(size)} in {target.name}"
     if said.warnings:
-        what += f", {len(said.warnings)} missing, cut or empty"
+        count = date_str_utils.count(len(said.warnings), "file")
+        what += f", {count} missing, truncated or empty"
     if findings.changed and options.changed_files is Changed.LOG:
-        what += f", {len(findings.changed)} changed while they were read"
+        count = date_str_utils.count(len(findings.changed), "file")
+        what += f", {count} changed while being read"
     made = Made(
         (),
         (str(target),),
@@ -339,7 +360,7 @@ def test(options: Options) -> tuple[str | Finding, ...]:
     else:
         first = f"{tar.program()}: {tar.version(tar.program())}"
         unread = _unreadable(found.fileset)
-    good = (f"{_text(path)} is there" for path in found.fileset.include)
+    good = (f"{_text(path)} exists" for path in found.fileset.include)
     return (first, *good, *map(finding.warning, found.warnings), *unread)
 
 
@@ -351,7 +372,7 @@ def _program(command: str) -> str:
             f"TAR_COMMAND: {program}: command not found",
             "Install it, or set TAR_COMMAND to another tar.",
         )
-    return f"{program} is there"
+    return f"{program} exists"
 
 
 def _unreadable(fileset: archive.Fileset) -> list[Finding]:
@@ -364,7 +385,7 @@ def _unreadable(fileset: archive.Fileset) -> list[Finding]:
     return [
         finding.warning(
             f"permission denied: {count}{of}: {archive.few(looked.unreadable)}",
-            "Give tar the right to read them: docs/modules/filesbackup.md, Reading everything.",
+            "Grant tar read access as in docs/modules/filesbackup.md, Reading everything.",
         )
     ]
 

@@ -165,12 +165,12 @@ def too_long(fileset: archive.Fileset, long: longnames.LongNames) -> list[str]:
     ]
     kept = _kept([longnames.upper(name) for name in found], fileset.exclude) if found else set()
     lines = [
-        f"{_ends_of(name)}: its path has {len(name)} bytes, and at most {longnames.MOST} "
-        "can be restored"
+        f"{_ends_of(name)}: path too long to be restored: {len(name)} bytes, at most "
+        f"{longnames.MOST} are allowed"
         for name in found
         if longnames.upper(name) in kept
     ]
-    more = f"{long.more} more paths have over {longnames.MOST} bytes, and cannot be restored"
+    more = f"{long.more} more paths are longer than {longnames.MOST} bytes and cannot be restored"
     return [*lines, *([more] if long.more and lines else [])]
 
 

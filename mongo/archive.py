@@ -57,7 +57,10 @@ class Archive:
                 self._left = data
                 return
             if not data.startswith(_MAGIC):
-                raise SourceError("this is no archive of mongodump", "Its first bytes are others.")
+                raise SourceError(
+                    "not a mongodump archive",
+                    "Set MONGODUMP_BIN to the mongodump of the MongoDB Database Tools.",
+                )
             at, self._expects = len(_MAGIC), "head"
         self._left = data[self._walk(data, at) :]
 
@@ -71,7 +74,7 @@ class Archive:
                 self._expects = "block"
                 continue
             if not _LEAST <= length <= _MOST:
-                raise SourceError("the archive of mongodump is damaged", "Dump once more.")
+                raise SourceError("corrupt mongodump archive", "Run the backup again.")
             if self._expects == "documents":
                 self.documents += 1
                 at += length
@@ -105,10 +108,10 @@ class Archive:
         missing = (wanted | self._begun) - self._ended
         if self._expects != "block" or self._left or self._skip or missing:
             names = ", ".join(".".join(name) for name in sorted(missing)[:3])
-            what = f" ({names})" if names else ""
+            where = f" in {names}" if names else ""
             raise SourceError(
-                f"the archive of mongodump stops before its end{what}",
-                "mongodump ended early, though it said that all is well.",
+                f"mongodump archive: unexpected end of file{where}",
+                "Run the backup again; mongodump exited with 0 but wrote an incomplete archive.",
             )
 
 
@@ -129,7 +132,7 @@ def fields(document: bytes) -> dict[str, str | bytes]:
                 found[name] = document[at : at + _FIXED[kind]]
                 at += _FIXED[kind]
     except (KeyError, IndexError, ValueError, struct.error):
-        raise SourceError("the archive of mongodump is damaged", "Dump once more.") from None
+        raise SourceError("corrupt mongodump archive", "Run the backup again.") from None
     return found
 
 

@@ -24,6 +24,7 @@ from tools import os_works
 from tools.base.errors import BackupError, ConfigError, SourceError, StoreError
 from tools.base.result import Result, Status
 from tools.base.secret import Secret
+from tools.date_str_utils import count
 from tools.flow import dump_stream, item_record, process, stream
 from tools.flow.item import Ended, Item, Told
 from tools.modules import contracts, database_plugin, executable
@@ -34,8 +35,8 @@ _RESTORED = re.compile(r"(\d+) document\(s\) restored successfully\. (\d+) docum
 _SYSTEM = ("admin", "config", "local")
 _UNPRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 _WITHOUT_OPLOG = (
-    "restored without the oplog, which mongorestore cannot replay under another name: what was "
-    "written during the dump may be there in part"
+    "restored without the oplog, which mongorestore cannot replay under another name: writes "
+    "during the dump may be partly included"
 )
 _FAILED = re.compile(r"(?:^|\t)(Failed: .*|error parsing .*|.* unknown option .*)$")
 
@@ -44,33 +45,42 @@ _FAILED = re.compile(r"(?:^|\t)(Failed: .*|error parsing .*|.* unknown option .*
 class Options:
     """The keys of the section."""
 
-    mongo_host: str = option("the server, or `NAME/HOST:PORT,...` of a replica set", "127.0.0.1")
-    mongo_port: int = option("its port", default=27017, least=1)
-    mongo_user: str = option("the user who dumps", default="")
-    mongo_pwd: Secret = option("the password", default=Secret(""))
-    auth_database: str = option("the database that knows the user", default="admin")
-    mongo_uri: Secret = option("instead of the keys above: mongodb://...", default=Secret(""))
+    mongo_host: str = option("host name, or `NAME/HOST:PORT,...` for a replica set", "127.0.0.1")
+    mongo_port: int = option("port", default=27017, least=1)
+    mongo_user: str = option("user name", default="")
+    mongo_pwd: Secret = option("password (`env:NAME` or `file:/path`)", default=Secret(""))
+    auth_database: str = option("authentication database", default="admin")
+    mongo_uri: Secret = option(
+        "connection URI (mongodb://...), instead of the keys above", default=Secret("")
+    )
     oplog: str = option(
-        "True: what is written meanwhile is dumped too, so that all is of one moment (replica "
-        "sets only); False; auto: where the host or URI names a replica set",
+        "include the oplog, so that the dump is consistent at one point in time (replica sets "
+        "only): `True`, `False`, or `auto` (if the host or URI names a replica set)",
         default="auto",
     )
-    mongodump_bin: str = option("the dump program", default="/usr/bin/mongodump")
-    hostname: str = option("name of this server, in names of staged files", default="")
+    mongodump_bin: str = option("path of mongodump", default="/usr/bin/mongodump")
+    hostname: str = option("name of this server (part of file names in staged runs)", default="")
     destination: Path | None = option(
-        "staged: PREFIX_FOLDER is made in it; default WORK_FOLDER", default=None
+        "staged runs: folder in which PREFIX_FOLDER is created; default WORK_FOLDER", default=None
     )
-    prefix_folder: str = option("staged: folder of the dumps", default="mongodump")
-    work_folder: Path = option("temporary work", default=Path("/opt/backup"))
-    allow_root: bool = option("run as root all the same", default=False)
-    tar_command: str = option("old; has no meaning: the dump is one archive", default="")
+    prefix_folder: str = option("staged runs: folder for the dumps", default="mongodump")
+    work_folder: Path = option("folder for temporary files", default=Path("/opt/backup"))
+    allow_root: bool = option("allow the run as root (for containers)", default=False)
+    tar_command: str = option(
+        "accepted for old configs, ignored: the dump is a single archive", default=""
+    )
 
     def __post_init__(self) -> None:
         """Refuse what cannot be."""
         if self.oplog.lower() not in ("true", "false", "auto"):
-            raise ConfigError(f"OPLOG: {self.oplog!r} is none of True, False, auto")
+            raise ConfigError(
+                f"OPLOG: {self.oplog!r}: must be True, False or auto", "Set it to auto."
+            )
         if self.mongo_uri and self.mongo_user:
-            raise ConfigError("MONGO_URI and MONGO_USER are both named", "The URI holds a user.")
+            raise ConfigError(
+                "MONGO_URI and MONGO_USER cannot be combined",
+                "Put the user into MONGO_URI and remove MONGO_USER, or remove MONGO_URI.",
+            )
 
     def with_oplog(self) -> bool:
         """Whether the oplog is dumped."""
@@ -160,7 +170,7 @@ class _Dump:
 
     def ended(self) -> Ended:
         """What is worth knowing of the archive."""
-        note = "not of one moment: what was written meanwhile may be there in part (OPLOG)"
+        note = "not one point in time: writes during the dump may be partly included (OPLOG)"
         notes = () if self._given.with_oplog() else (note,)
         return Ended((), (*notes, *self._notes), self._facts)
 
@@ -199,7 +209,7 @@ def test(given: Options) -> tuple[str, ...]:
             found.take(chunk)
             if found.documents:
                 break
-    names = ", ".join(found.databases) or "none yet"
+    names = ", ".join(found.databases) or "none"
     return (f"{version(program)}: databases {names}",)
 
 
@@ -224,8 +234,9 @@ def into(
     names = [name for name in item.facts.get("databases", "").split() if name not in _SYSTEM]
     if server.database and len(names) != 1:
         raise ConfigError(
-            f"--to-database: the archive holds {len(names)} databases ({', '.join(names)})",
-            "Only an archive of one database can get another name.",
+            f"--to-database: the archive contains {count(len(names), 'database')} "
+            f"({', '.join(names)})",
+            "Restore it without --to-database.",
         )
     login = _target(server)
     if not server.overwrite:
@@ -261,7 +272,8 @@ def _restore(called: str, login: _Login, extra: list[str], again: contracts.Agai
         raise StoreError(str(error), reason(error.hint)) from None
     found = next(filter(None, map(_RESTORED.search, reversed(said))), None)
     if found is None or found[2] != "0":
-        lost = f"{found[2]} documents were not restored" if found else "mongorestore names no count"
+        no_count = "no document count in the output of mongorestore"
+        lost = f"{found[2]} documents were not restored" if found else no_count
         raise StoreError(f"{called}: {lost}", reason("\n".join(said[-5:])))
     return found[1]
 
@@ -289,12 +301,15 @@ def _refuse_filled(login: _Login, name: str) -> None:
             found.take(chunk)
             if found.collections:
                 raise BackupError(
-                    f"the database {name} is not empty, and nothing is overwritten",
-                    "Name another one with --to-database, or say --overwrite.",
+                    f"database {name} is not empty",
+                    "Choose another name with --to-database, or use --overwrite to drop each "
+                    "collection that the archive contains.",
                 )
         if not found.collections:
             return
-    raise SourceError(f"mongodump does not say whether {name} is empty")
+    raise SourceError(
+        f"cannot determine whether database {name} is empty: unexpected output of mongodump"
+    )
 
 
 def main(argv: Sequence[str]) -> int:

@@ -51,7 +51,7 @@ class Alterations:
     def warnings(self) -> tuple[str, ...]:
         """Return a warning for each table and kind, with how often it came at least."""
         told = [
-            f"{f'table {table}' if table else 'the dump'}: the server altered what it was given: "
+            f"{f'table {table}' if table else 'the dump'}: the server changed values: "
             f"{text} ({count(number, 'warning')})"
             for (table, text), number in self._found.items()
         ]

@@ -25,8 +25,11 @@ from tools.modules import contracts
 
 # Errors that name a missing database, table, column or routine, or a view that lacks one.
 _ABSENT = re.compile(r"ERROR (?:1049|1054|1146|1305|1356) ")
-_NEEDS = "What views name, and definers, must be there: restore other databases and users too."
-_OWN = "triggers, routines, events and views are the restoring user's own: it may name no definers"
+_NEEDS = "Restore the databases, users and definers that these objects refer to as well."
+_OWN = (
+    "triggers, routines, events and views are now owned by the restoring user, who may not set "
+    "another definer"
+)
 
 
 def database(  # noqa: PLR0913  (by name)
@@ -49,8 +52,9 @@ def database(  # noqa: PLR0913  (by name)
     there = name in instance.about(target).databases
     if there and not overwrite and not instance.is_empty(target, name):
         raise instance.RefusedError(
-            f"the database {name} is not empty, and nothing is overwritten",
-            "Name another one with --to-database, or say --overwrite.",
+            f"database {name} is not empty",
+            "Choose another name with --to-database, or use --overwrite to replace the tables "
+            "that the dump contains and keep the others.",
         )
     measured = loading.Longest()
     warnings: tuple[str, ...] = ()
@@ -70,13 +74,13 @@ def database(  # noqa: PLR0913  (by name)
             if not _ABSENT.search(error.hint):
                 raise
             # a table's default may be a sequence of another database, which comes later
-            yield Result(Status.OK, f"it must wait for another database: {error.hint}")
+            yield Result(Status.OK, f"waiting for another database: {error.hint}")
             reader, own = made.fill(old, again)
         loaded = _loaded(target, name, int(facts.get("size", "0")), (*warnings, *own))
         if reader.views.every or played:
             yield loaded
             loaded = yield from _completed(target, reader, played)
-    lost = tuple(f"its definer {one} does not exist" for one in definers.missing(target, name))
+    lost = tuple(f"definer {one} does not exist" for one in definers.missing(target, name))
     if not lost:
         return loaded
     return dataclasses.replace(
@@ -142,7 +146,7 @@ def _loaded(target: instance.Instance, name: str, size: int, warnings: tuple[str
     number, rows = instance.counts(target, name)
     return Result(
         Status.INCOMPLETE if warnings else Status.OK,
-        f"{count(number, 'table')}, {count(rows, 'row')} in the database {name}",
+        f"database {name}: {count(number, 'table')}, {count(rows, 'row')}",
         items=1,
         bytes=size,
         warnings=warnings,
@@ -160,13 +164,13 @@ def _completed(
         was_own = reader.own
         refused = yield from _views(target, reader)
         warnings = (_OWN,) if reader.own and not was_own else ()
-        warnings += tuple(f"the view {view} was refused: {why}" for view, why in refused.items())
+        warnings += tuple(f"view {view} was not created: {why}" for view, why in refused.items())
         told.append(_of_views(every, refused))
         hint = _NEEDS if refused else ""
     if played:
         logs = played.play(target, reader.new)
         number, rows = instance.counts(target, reader.new)
-        told.append(f"{logs} played: {count(number, 'table')}, {count(rows, 'row')} now")
+        told.append(f"{logs} replayed: {count(number, 'table')}, {count(rows, 'row')}")
         warnings += played.warnings()
     status = Status.INCOMPLETE if warnings else Status.OK
     return Result(status, ", ".join(told), hint, warnings=warnings)
@@ -192,7 +196,7 @@ def _views(
         seen = views.made.number
         if not any(map(_ABSENT.match, refused.values())):
             break
-        yield Result(Status.OK, f"{_of_views(every, refused)}; the others wait")
+        yield Result(Status.OK, f"{_of_views(every, refused)}; waiting for the others")
     return refused
 
 

@@ -87,9 +87,9 @@ def _events(name: str, data: mmap.mmap, size: int) -> Iterator[Event]:
         end = position + length
         if length < _HEADER.size or end > size:
             raise StoreError(
-                f"{name}: the event at {position} does not end within the file",
-                "The server crashed while it wrote the file, or the file is damaged: "
-                "use --until with a position before this one.",
+                f"{name}: unexpected end of file in the event at {position}",
+                f"Use --until {name}:{position} or an earlier position: the server crashed while "
+                "it wrote the file, or the file is corrupt.",
             )
         gtid = ""
         if kind == _MARIADB_GTID and length >= _HEADER.size + _GTID.size:

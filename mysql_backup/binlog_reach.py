@@ -55,7 +55,7 @@ def before_position(files: Sequence[Path], start: int, position: int) -> Point |
     if position not in (end, _FIRST) and not (last == 0 and position == start):
         raise ConfigError(
             f"--until: no event ends at {files[-1].name}:{position}",
-            f"The last one before it ends at {files[-1].name}:{end}.",
+            f"Use --until {files[-1].name}:{end}, where the last event before it ends.",
         )
     return point
 
@@ -112,7 +112,8 @@ class Reached:
             return
         name = files[max(self._file, 0)].name
         raise StoreError(
-            f"--until: the binary logs were played to {name}:{self._last} only, and "
-            f"{files[self._end.file].name}:{self._end.start} was wanted",
-            "mysqlbinlog ended early without an error: use the program of the server's version.",
+            f"--until: the binary logs were replayed to {name}:{self._last} only, not to "
+            f"{files[self._end.file].name}:{self._end.start}",
+            "Install the client programs of the server's version: mysqlbinlog stopped early but "
+            "exited with 0.",
         )

@@ -20,14 +20,11 @@ from tools.flow.item import Ended, Item
 KIND = "mysql-binlogs"
 _DAY = 86400  # seconds
 _NAME = re.compile(r"(?P<base>.+)\.(?P<number>\d+)")
-_OFF = "BINLOG_DAYS 0 backs up without binary logs (no --until)."
+_OFF = "To back up without binary logs (no --until), set BINLOG_DAYS to 0."
 _ELSEWHERE = "Set BINLOG_PATH to the folder of this server's binary logs."
-_ENCRYPTED = "no client program can replay them, so --until is refused"
-_LOSES = (
-    "--until misses statements that a connection without a default database made, "
-    "or one with another default database"
-)
-_ROW = "SET GLOBAL binlog_format = 'ROW' on the server, and in its option file."
+_ENCRYPTED = "no client program can replay them, so --until is not possible"
+_LOSES = "--until misses statements of connections without a default database or with another one"
+_ROW = "Run SET GLOBAL binlog_format = 'ROW' on the server, and set it in its option file."
 
 Earlier = Callable[[str], Sequence["Mapping[str, str] | None"]]
 
@@ -54,7 +51,7 @@ def parts(name: str) -> tuple[str, int]:
     """A log's base and number ("mysql-bin.000012"). Raises SourceError for another name."""
     found = _NAME.fullmatch(name)
     if found is None or "/" in name:
-        raise SourceError(f"{name!r} is no name of a binary log")
+        raise SourceError(f"{name!r}: not a binary log name")
     return found["base"], int(found["number"])
 
 
@@ -105,7 +102,7 @@ class Binlogs:
         except BackupError as error:
             yield finding.bad(f"{name}: {error}", error.hint)
         else:
-            yield f"{name}: binary logs in {folder}, {newest.name} is in use"
+            yield f"{name}: binary logs in {folder}, current file {newest.name}"
             if encrypted:
                 yield finding.warning(f"{name}: encrypted binary logs: {_ENCRYPTED}", _OFF)
         ((form,),) = self._source.rows("SELECT @@GLOBAL.binlog_format")
@@ -126,8 +123,10 @@ class Binlogs:
             found = _sized(folder / log.name)
             if found != log.size:
                 raise SourceError(
-                    f"{folder / log.name} has {found} bytes, and the server says {log.size}",
-                    "It was cut, or BINLOG_PATH is another server's.",
+                    f"{folder / log.name}: {found} bytes on disk, but {log.size} bytes according "
+                    "to the server",
+                    "Check that BINLOG_PATH belongs to this server; otherwise the file is "
+                    "truncated.",
                 )
         heads = [_head(folder / log.name) for log in (*new.logs, in_use)]
         facts = {
@@ -158,7 +157,10 @@ class Binlogs:
     ) -> _New:
         """The logs that are not in every store yet."""
         if not closed:
-            raise SourceError("the server lists no closed binary log", "Was it reset just now?")
+            raise SourceError(
+                "no closed binary log on the server",
+                "Run the backup again: RESET MASTER may have been executed meanwhile.",
+            )
         lasts = [facts for facts in stored if facts is not None]
         if not lasts or len(lasts) < len(stored):
             first = time.time() - self._days * _DAY
@@ -199,14 +201,14 @@ def _after(stored: Mapping[str, str], closed: Sequence[Log], folder: Path) -> _N
     same = last.base == closed[0].base and last.number <= closed[-1].number
     new = [log for log in closed if log.number > last.number]
     if not same or by_number.get(last.number, last) != last or not _follows(stored, new, folder):
-        what = f"the binary logs begin anew at {closed[0].name}, after {last.name}"
-        return _New(closed, f"{what}: what was written between is in no backup", anew=True)
+        what = f"binary logs were reset: {closed[0].name} follows {last.name}"
+        return _New(closed, f"{what}: changes in between are not in any backup", anew=True)
     if not new:
         raise SourceError(f"no binary log was closed after {last.name}")
     if new[0].number > last.number + 1:
         lost = count(new[0].number - last.number - 1, "binary log")
-        what = f"{lost} between {last.name} and {new[0].name} are gone"
-        return _New(new, f"{what}: purged before they were stored")
+        what = f"{lost} between {last.name} and {new[0].name} missing"
+        return _New(new, f"{what}: purged before they were backed up")
     return _New(new)
 
 
@@ -226,12 +228,18 @@ def listed(source: instance.Instance) -> list[Log]:
     """The server's own list, the one in use last. Raises SourceError where a number is missing."""
     found = [Log(row[0], int(row[1])) for row in source.rows("SHOW BINARY LOGS")]
     if not found:
-        raise SourceError("the server lists no binary logs", "Is log_bin on?")
+        raise SourceError(
+            "the server lists no binary logs",
+            "Enable log_bin on the server (it needs a restart), or set BINLOG_DAYS to 0.",
+        )
     for one, other in itertools.pairwise(found):
         if (other.base, other.number) != (one.base, one.number + 1):
             raise SourceError(
-                f"between {one.name} and {other.name} binary logs are missing",
-                "They were removed by hand. Say PURGE BINARY LOGS, so that the list is true.",
+                f"binary logs between {one.name} and {other.name} are missing from the server's "
+                "index",
+                f"Set BINLOG_DAYS to 0 until the server has expired the logs before {other.name}: "
+                "dumps continue without binary logs, and a later dump starts point-in-time "
+                "recovery again.",
             )
     return found
 
@@ -261,4 +269,4 @@ def _head(path: Path) -> binlog_file.Head:
 def _unreadable(path: Path, error: OSError) -> SourceError:
     """Return the error of a log that cannot be read, with the command that lets us read it."""
     hint = file_access.hint(path, error, _ELSEWHERE)
-    return SourceError(f"{path}: {error.strerror}", f"{hint}\n{_OFF}")
+    return SourceError(f"{path}: {str(error.strerror).lower()}", f"{hint}\n{_OFF}")

@@ -52,8 +52,8 @@ class Dumps:
         ]
         if not self.databases:
             raise SourceError(
-                f"there is no database on port {self.about.port} that could be dumped",
-                "Look at EXCLUDE_DB, and at what the user of the credential file may see.",
+                f"port {self.about.port}: no database to dump",
+                "Check EXCLUDE_DB and the privileges of the user in CREDENTIAL_PATH.",
             )
 
     def items(self) -> Iterator[Item]:
@@ -68,7 +68,7 @@ class Dumps:
         """A dump program that is older than the server may not know all it has."""
         server, tool = instance.major(self.about.version), instance.of_tool(self.tool)
         if (0, 0) < tool < server:
-            return (f"{self.tool} is older than the server {self.about.version}",)
+            return (f"{self.tool} is older than the server ({self.about.version})",)
         return ()
 
     def facts(self) -> dict[str, str]:
@@ -98,11 +98,13 @@ class Dumps:
             yield from dump_stream.ended_by(chunks, MARK, what)
         except SourceError as error:
             if any(_CHANGED.search(line) for line in said):
-                raise RetryError(f"{what} was altered while it was dumped", error.hint) from None
+                raise RetryError(
+                    f"{what}: definition changed during the dump", error.hint
+                ) from None
             hint = error.hint
             for found in filter(None, map(_CALLED.search, said)):
-                hint += f"\nA view calls it: GRANT EXECUTE ON FUNCTION {found[1]} TO the user, "
-                hint += "or name the view in EXCLUDE_TABLE."
+                hint += f"\nA view calls this function: GRANT EXECUTE ON FUNCTION {found[1]} TO "
+                hint += "the user of the backup, or add the view to EXCLUDE_TABLE."
             raise SourceError(f"{what}: {error}", hint) from None
 
     def tables(self, database: str) -> instance.Tables:
@@ -173,7 +175,7 @@ class _Database:
         )
         self._notes = [*lacks.notes(left)]
         if unsafe:
-            self._notes.append(f"locked while it is dumped: {', '.join(unsafe)}")
+            self._notes.append(f"tables locked during the dump: {', '.join(unsafe)}")
         measured = loading.Longest()
         yield from measured.read(self._dumped(tables, lacks, left, empty, unsafe=bool(unsafe)))
         self._judge(measured.needed)
@@ -194,7 +196,7 @@ class _Database:
         history = [name for name in tables.versioned if name not in (*left, *lacks.precise)]
         alone = [name for name in lacks.precise if name not in left] if history else []
         if alone:  # the program dumps no history beside them
-            self._notes.append(f"dumped in a transaction of their own: {', '.join(alone)}")
+            self._notes.append(f"tables dumped in a separate transaction: {', '.join(alone)}")
             rows = self._rows(unsafe=unsafe)
             yield from self._dumps.run([*rows, "--", self._name, *alone], self._name)
         words = [*self._words(unsafe=unsafe), *self._history(history)]
@@ -211,15 +213,15 @@ class _Database:
         limit = loading.limit(self._dumps.source)
         if needed > limit:
             self._warnings += (
-                f"max_allowed_packet of the server is {limit}, and a row of {self._name} needs "
-                f"{needed} bytes as SQL: only an administrator, who may raise it, can restore it",
+                f"max_allowed_packet of the server is {limit}, but a row of {self._name} needs "
+                f"{needed} bytes as SQL: the restore needs an administrator, who may raise it",
             )
 
     def _hidden(self) -> tuple[str, ...]:
         """A warning of events that the server does not let anybody dump."""
         source = self._dumps.source
         number = 0 if self._dumps.about.events else instance.hidden_events(source, self._name)
-        hidden = f"{count(number, 'event')} cannot be dumped: event_scheduler is DISABLED, not OFF"
+        hidden = f"{count(number, 'event')} not dumped: event_scheduler is DISABLED; set it to OFF"
         return (hidden,) if number else ()
 
     def _history(self, versioned: Sequence[str]) -> list[str]:
@@ -230,7 +232,9 @@ class _Database:
         versions = (instance.of_tool(tool), instance.major(self._dumps.about.version))
         if instance.is_mariadb(tool) and min(versions) >= _HISTORY:
             return ["--dump-history"]
-        self._warnings += (f"the history of {', '.join(versioned)} cannot be dumped by {tool}",)
+        self._warnings += (
+            f"history of {', '.join(versioned)} not dumped: {tool} does not support it",
+        )
         return []
 
     def _rows(self, *, unsafe: bool) -> list[str]:

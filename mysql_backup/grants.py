@@ -61,7 +61,7 @@ class _Refused:
         return self.statement[:11].upper() == b"CREATE USER"
 
     def __str__(self) -> str:
-        return f"the server refused {shown(self.statement)!r}: {self.error}"
+        return f"statement failed: {shown(self.statement)!r}: {self.error}"
 
 
 def users(target: instance.Instance, again: contracts.Again) -> contracts.Steps:
@@ -79,12 +79,12 @@ def users(target: instance.Instance, again: contracts.Again) -> contracts.Steps:
     if lacking := [one for one in refused if one.makes_user and one.number in _DENIED]:
         raise StoreError(
             f"users and grants: {lacking[0].error} ({count(len(lacking), 'user')} not created)",
-            "Restore as a user with CREATE USER, and WITH GRANT OPTION for all that is granted.",
+            "Restore as a user with CREATE USER and with GRANT OPTION for all privileges.",
         )
     others = tuple(str(one) for one in refused if one.number not in _ABSENT)
     ((number,),) = target.rows("SELECT COUNT(*) FROM mysql.user")
     status = Status.INCOMPLETE if others else Status.OK
-    told = f"{number} users and roles on the server now"
+    told = f"{number} users and roles on the server"
     yield Result(status, told, items=1, warnings=others)
     # once more in any case: a database that was restored has new routines, without grants
     seen, absent = -1, refused
@@ -92,7 +92,7 @@ def users(target: instance.Instance, again: contracts.Again) -> contracts.Steps:
         seen = views.made.number
         absent = [one for one in _sent(target, again) if one.number in _ABSENT]
         if absent:
-            yield Result(Status.OK, f"{count(len(absent), 'grant')} must wait")
+            yield Result(Status.OK, f"{count(len(absent), 'grant')} waiting for their databases")
     status = Status.INCOMPLETE if absent else Status.OK
     left = len(absent) + len(others)
     told = f"all grants but {left}" if left else "all grants"
@@ -109,7 +109,7 @@ def _sent(target: instance.Instance, again: contracts.Again) -> list[_Refused]:
     for error in (line for line in said if line.startswith("ERROR")):
         found = _ERROR.match(error)
         if found is None or int(found["number"]) in _CLIENT:
-            raise StoreError("users and grants could not be restored", error)
+            raise StoreError("users and grants: restore failed", error)
         if int(found["number"]) not in _THERE:
             statement = script.at(int(found["line"]))
             refused.append(_Refused(int(found["number"]), error, statement))

@@ -75,7 +75,7 @@ def until(events: Iterable[bytes], gtid: str) -> Iterator[bytes]:
         yield b"".join(whole)
     if not seen:
         raise StoreError(
-            f"--until: {gtid} is not in the binary logs after the dump",
-            "It is in the dump already, or belongs to another server.",
+            f"--until: GTID {gtid} is not in the binary logs after the dump",
+            "Check the GTID: it may be part of the dump already, or belong to another server.",
         )
     yield tail

@@ -27,11 +27,11 @@ _PATIENT = "SET @nc = 0 /*M!100100 , max_statement_time = 0 */ /*!50708 , max_ex
 
 _ADVICE = {  # by error number of the client or the server
     1045: "Check user and password in the option file.",
-    1698: "This account may log in through the server's socket only: become its user (root), and "
-    "name the socket (--to-host /run/mysqld/mysqld.sock, or socket= in the option file).",
-    2002: "Check that the server runs, and its port or socket.",
-    2003: "Check that the server runs, and its port or socket.",
-    2005: "Check the name of the host.",
+    1698: "Log in as the system user of this account (root) through the socket of the server "
+    "(--to-host /run/mysqld/mysqld.sock, or socket= in the option file).",
+    2002: "Check that the server is running, and check port and socket.",
+    2003: "Check that the server is running, and check port and socket.",
+    2005: "Check the host name.",
 }
 
 
@@ -144,7 +144,8 @@ def socket(host: str) -> str:
         names = ", ".join(one.name for one in usual)
         what = f"several sockets ({names})" if usual else "no socket"
         raise ConfigError(
-            f"--to-host: {host}: {what}", "Name the socket of the server: SELECT @@socket."
+            f"--to-host: {host}: {what}",
+            "Use the path that SELECT @@socket returns on the server.",
         )
     return str(usual[0])
 
@@ -215,8 +216,9 @@ def about(instance: Instance) -> About:
     other = int(port) not in (0, instance.port)
     if by_socket and instance.port is not None and other:
         raise SourceError(
-            f"the server that answers by its socket has port {port}, not {instance.port}",
-            "Name another socket, or 127.0.0.1 as the host: localhost means the socket.",
+            f"the server on this socket has port {port}, not {instance.port}",
+            "Set socket to the right file in CREDENTIAL_PATH, or host to 127.0.0.1 (localhost "
+            "means the socket).",
         )
     number = int(port) if instance.port is None else instance.port
     events = scheduler != "DISABLED" or not is_mariadb(version)

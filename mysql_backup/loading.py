@@ -62,9 +62,9 @@ def room(target: instance.Instance, needed: int) -> Iterator[None]:
             raise SourceError("max_allowed_packet was not raised")
     except SourceError:
         raise StoreError(
-            f"a row of the dump needs a max_allowed_packet of {wanted} bytes"
-            f" ({human_size(wanted)}), and the server has {before}",
-            f"As an administrator of the server: SET GLOBAL max_allowed_packet = {wanted}",
+            f"max_allowed_packet of the server is {before}, but a row of the dump needs {wanted} "
+            f"bytes ({human_size(wanted)})",
+            f"Run as an administrator of the server: SET GLOBAL max_allowed_packet = {wanted};",
         ) from None
     try:
         yield

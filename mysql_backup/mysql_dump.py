@@ -50,48 +50,64 @@ _CLIENTS = ("mysql", "mariadb")
 class Options:
     """The keys of the section."""
 
-    hostname: str = option("name of this server, in names of staged files", default="")
-    my_instances: Ports = option("ports, one server each; also separated by commas", (3306,))
+    hostname: str = option("name of this server (part of file names in staged runs)", default="")
+    my_instances: Ports = option(
+        "ports of the servers, separated by spaces or commas", default=(3306,)
+    )
     credential_path: Paths = option(
-        "option files with [mysqldump] and [mysql]: user, password, host, socket; one for each "
-        "port, or one for all",
+        "option files with [mysqldump] and [mysql] (user, password, host, socket): one per port, "
+        "or one for all",
         default=(ports.CREDENTIALS,),
     )
-    exclude_db: Words = option("databases that are left out, with * and ?", default=())
+    exclude_db: Words = option("databases to leave out (`*` and `?` allowed)", default=())
     exclude_table: Words = option(
-        "tables, views and sequences that are left out: db.table, with * and ?", default=()
+        "tables, views and sequences to leave out, as `db.table` (`*` and `?` allowed)", default=()
     )
     schema_only_table: Words = option(
-        "tables without their rows: db.table, with * and ?", default=()
+        "tables to dump without rows, as `db.table` (`*` and `?` allowed)", default=()
     )
-    mysql_dump_binary: str = option("the dump program", default="/usr/bin/mysqldump")
-    mysql_binary: str = option("the client", default="/usr/bin/mysql")
+    mysql_dump_binary: str = option(
+        "path of mysqldump or mariadb-dump", default="/usr/bin/mysqldump"
+    )
+    mysql_binary: str = option("path of mysql or mariadb", default="/usr/bin/mysql")
     destination: Path | None = option(
-        "staged: PREFIX_FOLDER is made in it; default WORK_FOLDER", default=None
+        "staged runs: folder in which PREFIX_FOLDER is created; default WORK_FOLDER", default=None
     )
-    prefix_folder: str = option("staged: folder of the dumps", default="mydump")
-    work_folder: Path = option("temporary work", default=Path("/opt/backup"))
-    allow_root: bool = option("run as root all the same", default=False)
-    conf_path: str = option("has no meaning here, only in mysql_xtrabackup", default="")
-    data_dir: Words = option("has no meaning here, only in mysql_xtrabackup", default=())
+    prefix_folder: str = option("staged runs: folder for the dumps", default="mydump")
+    work_folder: Path = option("folder for temporary files", default=Path("/opt/backup"))
+    allow_root: bool = option("allow the run as root (for containers)", default=False)
+    conf_path: str = option("ignored here; used by mysql_xtrabackup", default="")
+    data_dir: Words = option("ignored here; used by mysql_xtrabackup", default=())
     binlog_path: Paths = option(
-        "folders of the binary logs, one for each port; default: where the server says", default=()
+        "folders of the binary logs, one per port; default: asked of the server", default=()
     )
-    binlog_file_prefix: str = option("has no meaning: the server says", default="")
+    binlog_file_prefix: str = option(
+        "accepted for old configs, ignored: asked of the server", default=""
+    )
     binlog_days: int = option(
-        "0: no binary logs; else how many days a first run, and each staged one, goes back",
+        "0: no binary logs; otherwise how many days back a first run (and every staged run) goes",
         default=2,
         least=0,
     )
-    tar_command: str = option("old; has no meaning: compression is a section", default="")
+    tar_command: str = option(
+        "accepted for old configs, ignored: use a COMPRESSION section", default=""
+    )
 
     def __post_init__(self) -> None:
         """Refuse what cannot be a server."""
         ports.each("CREDENTIAL_PATH", self.credential_path, self.my_instances)
         ports.each("BINLOG_PATH", self.binlog_path, self.my_instances)
-        for name in (*self.exclude_table, *self.schema_only_table):
-            if "." not in name:
-                raise ConfigError(f"{name} is no db.table", "EXCLUDE_TABLE, SCHEMA_ONLY_TABLE.")
+        _check_tables("EXCLUDE_TABLE", self.exclude_table)
+        _check_tables("SCHEMA_ONLY_TABLE", self.schema_only_table)
+
+
+def _check_tables(key: str, names: Sequence[str]) -> None:
+    """Raise ConfigError for a name without its database."""
+    for name in names:
+        if "." not in name:
+            raise ConfigError(
+                f"{key}: {name}: must be db.table", f"Write it as DATABASE.{name} or *.{name}."
+            )
 
 
 @dataclass(frozen=True)

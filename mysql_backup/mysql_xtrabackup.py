@@ -26,6 +26,7 @@ from tools.base import run_ids
 from tools.base.errors import ConfigError, SourceError, StoreError
 from tools.base.finding import Finding
 from tools.base.result import Result, Status
+from tools.date_str_utils import count
 from tools.flow import dump_stream, item_record, process, stream
 from tools.flow.item import Ended, Item, Told
 from tools.modules import contracts, database_plugin, executable
@@ -35,7 +36,7 @@ from tools.modules.servers import Configured
 
 KIND = "mysql-physical"
 _DONE = "completed OK!"
-_ELSEWHERE = "The data must be on this machine: set DATA_DIR, or run the backup there."
+_ELSEWHERE = "Set DATA_DIR to the data directory, or run the backup on the machine that has it."
 _HEAD = b"XBSTCK01"  # xbstream: each of its pieces begins so
 # What makes a backup, what unpacks its stream.
 _PROGRAMS = {"mariabackup": "mbstream", "mariadb-backup": "mbstream", "xtrabackup": "xbstream"}
@@ -45,33 +46,34 @@ _PROGRAMS = {"mariabackup": "mbstream", "mariadb-backup": "mbstream", "xtrabacku
 class Options:
     """The keys of the section."""
 
-    hostname: str = option("name of this server, in names of staged files", default="")
-    my_instances: Ports = option("ports, one server each; also separated by commas", (3306,))
+    hostname: str = option("name of this server (part of file names in staged runs)", default="")
+    my_instances: Ports = option(
+        "ports of the servers, separated by spaces or commas", default=(3306,)
+    )
     credential_path: Paths = option(
-        "option files with [mysql]: user, password, host, socket; one for each port, or one for "
-        "all",
+        "option files with [mysql] (user, password, host, socket): one per port, or one for all",
         default=(ports.CREDENTIALS,),
     )
     conf_path: Paths = option(
-        "option files of the servers (my.cnf), where they say more than the servers themselves; "
-        "one for each port, or one for all",
+        "option files of the servers (my.cnf) with settings that the servers do not report: one "
+        "per port, or one for all",
         default=(),
     )
     data_dir: Paths = option(
-        "folders of the data, one for each port; default: where the server says", default=()
+        "data directories, one per port; default: asked of the server", default=()
     )
     full_every: Duration = option(
-        "streamed: incremental backups until the last full one is so old; 0: always full",
+        "streamed runs: incremental backups until the last full one is this old; 0: always full",
         default=Duration(0),
     )
-    xtrabackup_binary: str = option("the program", default="mariabackup")
-    mysql_binary: str = option("the client", default="/usr/bin/mysql")
+    xtrabackup_binary: str = option("path of mariabackup or xtrabackup", default="mariabackup")
+    mysql_binary: str = option("path of mysql or mariadb", default="/usr/bin/mysql")
     destination: Path | None = option(
-        "staged: PREFIX_FOLDER is made in it; default WORK_FOLDER", default=None
+        "staged runs: folder in which PREFIX_FOLDER is created; default WORK_FOLDER", default=None
     )
-    prefix_folder: str = option("staged: folder of the backups", default="xtrabackup")
-    work_folder: Path = option("temporary work", default=Path("/opt/backup"))
-    allow_root: bool = option("run as root all the same", default=False)
+    prefix_folder: str = option("staged runs: folder for the backups", default="xtrabackup")
+    work_folder: Path = option("folder for temporary files", default=Path("/opt/backup"))
+    allow_root: bool = option("allow the run as root (for containers)", default=False)
 
     def __post_init__(self) -> None:
         """Refuse what cannot be a server."""
@@ -97,7 +99,7 @@ class _Server:
             found = (self.data / "ibdata1").stat()
         except OSError as error:
             hint = file_access.hint(self.data / "ibdata1", error, _ELSEWHERE)
-            raise SourceError(f"{self.data}: {error.strerror}", hint) from None
+            raise SourceError(f"{self.data}: {str(error.strerror).lower()}", hint) from None
         return f"{found.st_dev}:{found.st_ino}"
 
 
@@ -127,7 +129,9 @@ def _program(wanted: str) -> str:
     for name in (wanted, *_PROGRAMS):
         if found := shutil.which(name):
             return found
-    raise ConfigError(f"there is no {wanted}", "Install mariadb-backup or percona-xtrabackup.")
+    raise ConfigError(
+        f"{wanted}: command not found", "Install mariadb-backup or percona-xtrabackup."
+    )
 
 
 def items(options: Options, told: Told) -> tuple[Item, ...]:
@@ -167,11 +171,14 @@ class _Backup:
             chunks = process.output(words, notice=said.append, env=instance.environment())
             head, whole = dump_stream.beginning(chunks, len(_HEAD))
             if head and head != _HEAD:
-                raise SourceError(f"{server.program} writes no xbstream", "\n".join(said[-5:]))
+                raise SourceError(
+                    f"{server.program}: output is not an xbstream", "\n".join(said[-5:])
+                )
             yield from whole
             if not said or _DONE not in said[-1]:
                 raise SourceError(
-                    f"{Path(server.program).name} does not say {_DONE!r}", "\n".join(said[-5:])
+                    f'{Path(server.program).name}: no "{_DONE}" in its output',
+                    "\n".join(said[-5:]),
                 )
             self._facts = _checkpoints(folder / "lsn")
         self._facts |= {
@@ -220,7 +227,7 @@ def _checkpoints(folder: Path) -> dict[str, str]:
                 key, _, value = line.partition("=")
                 found[key.strip()] = value.strip()
     if "to_lsn" not in found:
-        raise SourceError("the backup says not how far it goes (xtrabackup_checkpoints)")
+        raise SourceError("xtrabackup_checkpoints: no to_lsn")
     return {key: found[key] for key in ("backup_type", "from_lsn", "to_lsn") if key in found}
 
 
@@ -244,8 +251,8 @@ def test(options: Options) -> tuple[str | Finding, ...]:
 def _tested(server: _Server) -> tuple[str, ...]:
     server.identity()
     if not os.access(file := server.data / "ibdata1", os.R_OK):
-        raise SourceError(f"{file}: Permission denied", f"Run as root: {file_access.command(file)}")
-    return (f"port {server.about.port}: {server.about.version}, {server.data} can be read",)
+        raise SourceError(f"{file}: permission denied", f"Run as root: {file_access.command(file)}")
+    return (f"port {server.about.port}: {server.about.version}, {server.data} is readable",)
 
 
 def laid_out(
@@ -259,7 +266,10 @@ def laid_out(
     program = _program(item.facts.get("tool", "mariabackup"))
     unpack = shutil.which(_PROGRAMS[Path(program).name])
     if unpack is None:
-        raise ConfigError(f"there is no {_PROGRAMS[Path(program).name]}", "It belongs to it.")
+        raise ConfigError(
+            f"{_PROGRAMS[Path(program).name]}: command not found",
+            f"Install it; it is part of the same package as {Path(program).name}.",
+        )
     apart = [] if "maria" in Path(program).name else ["--apply-log-only"]
     steps = [*(found.again for found in chain), again]
     for number, source in enumerate(steps):
@@ -274,10 +284,14 @@ def laid_out(
         said: list[str] = []
         stream.drained(process.output(prepare, notice=said.append, failure=StoreError))
         if not said or _DONE not in said[-1]:
-            raise StoreError(f"{program} --prepare does not say {_DONE!r}", "\n".join(said[-5:]))
+            raise StoreError(
+                f'{program} --prepare: no "{_DONE}" in its output', "\n".join(said[-5:])
+            )
         if number:
             shutil.rmtree(folder)
-    told = "a full backup" if len(steps) == 1 else f"a full backup and {len(steps) - 1} after it"
+    told = "full backup"
+    if len(steps) > 1:
+        told += f" and {count(len(steps) - 1, 'incremental backup')}"
     return Result(Status.OK, f"{told}, prepared", items=1, bytes=item.size or 0)
 
 
@@ -292,8 +306,8 @@ def _chain(
         found = runs.get(wanted)
         if found is None:
             raise StoreError(
-                f"{item.called} was added to run {wanted}, which is not in this store",
-                "Use another store, or another run.",
+                f"{item.called}: base run {wanted} is not in this store",
+                f"Restore from a store that has run {wanted}, or restore an earlier run.",
             )
         chain.insert(0, found)
         wanted = found.item.facts.get("base", "")

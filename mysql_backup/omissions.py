@@ -12,8 +12,8 @@ from tools.base.errors import SourceError
 _REMOTE = ("FEDERATED", "SPIDER", "VP")  # rows of another server, which has its own backup
 _OUTSIDE = ("CONNECT", "OQGRAPH")
 SYSTEM = (
-    "of the system databases only users, roles, grants, plugins, functions of libraries (UDF) and "
-    "servers of other tables are dumped: not time zones, statistics, logs, settings of replication"
+    "system databases: only users, roles, grants, plugins, user-defined functions and foreign "
+    "servers are dumped, not time zones, statistics, logs and replication settings"
 )
 
 
@@ -36,19 +36,19 @@ class Omissions:
         """What is absent from the backup; without: tables that the config leaves out."""
         for name, why in self.broken.items():
             if name not in without:
-                yield f"the table {name} is not dumped: {why}"
+                yield f"table {name} not dumped: {why}"
         for name in _kept(self.outside, without):
-            yield f"the rows of {name} are not dumped: its engine keeps them outside of the server"
+            yield f"rows of {name} not dumped: its engine stores them outside the server"
         for name in _kept(self.precise, without):
             yield (
-                f"the history of {name} is not dumped, only its current rows: it is versioned by "
-                "transactions (a column ROW START of type BIGINT)"
+                f"history of {name} not dumped, only current rows: it is versioned by transactions "
+                "(a column ROW START of type BIGINT)"
             )
 
     def notes(self, without: Collection[str]) -> Iterator[str]:
         """What is left out on purpose."""
         for name in _kept(self.remote, without):
-            yield f"only the definition of {name} is dumped: its rows are on another server"
+            yield f"rows of {name} not dumped, only its definition: they are on another server"
 
 
 def _kept(names: Sequence[str], without: Collection[str]) -> list[str]:
@@ -113,4 +113,4 @@ def rounded(
             found = "1"
         if found == "1":
             told = ", ".join(columns)
-            yield f"values of {table} are dumped with 6 digits, and have more: FLOAT {told}"
+            yield f"FLOAT values of {table} are dumped with 6 digits but have more: {told}"

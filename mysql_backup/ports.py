@@ -18,7 +18,7 @@ def each(key: str, given: Sequence[Path], found: Sequence[int]) -> None:
     if len(given) not in (0, 1, len(found)):
         raise ConfigError(
             f"{key}: {len(given)} paths for {len(found)} ports",
-            "Name one for each of MY_INSTANCES, or one for all.",
+            "Give one path per port in MY_INSTANCES, or one path for all.",
         )
 
 
@@ -32,8 +32,9 @@ def credentials(given: Sequence[Path], number: int) -> Path:
     found = of(given, number)
     if found is None or not found.is_file():
         raise ConfigError(
-            f"CREDENTIAL_PATH: there is no file {found}",
-            "An option file with [mysqldump] and [mysql], each with user and password.",
+            f"CREDENTIAL_PATH: {found}: no such file",
+            "Create it (owner root, group of the backup user, mode 0640) with [mysqldump] and "
+            "[mysql], each with user and password.",
         )
     permissions.check_secret("CREDENTIAL_PATH", found, _SERVER_USERS)
     return found

@@ -17,10 +17,10 @@ _ROUTINE = re.compile(r"for routine '(?P<name>.+)'")
 # The binary log's position: the name of the right by server.
 _POSITION = ("BINLOG MONITOR", "REPLICATION CLIENT", "SUPER")
 _EFFECTS = {
-    "TRIGGER": "triggers are left out without an error",
+    "TRIGGER": "triggers are missing from dumps",
     "EVENT": "dumps of events fail",
     "SHOW VIEW": "dumps of views fail",
-    "SELECT": "tables that it may not read are left out, or fail",
+    "SELECT": "tables without it are missing from dumps, or dumps fail",
 }
 
 
@@ -61,7 +61,7 @@ def unseen(
     """A warning where the login sees no triggers: the dump program leaves them out silently."""
     if everywhere is None or "TRIGGER" in everywhere or "TRIGGER" in of_database(source, database):
         return ()
-    return (f"triggers are not in the dump: the login lacks TRIGGER on {database}",)
+    return (f"triggers not in the dump: the user lacks TRIGGER on {database}",)
 
 
 def _missing(
@@ -74,9 +74,9 @@ def _missing(
 ) -> Iterator[Finding]:
     if about.binlog and not any(one in everywhere for one in _POSITION):
         right = "BINLOG MONITOR" if about.is_mariadb else "REPLICATION CLIENT"
-        yield finding.bad(f"the login lacks {right}: dumps and binary logs fail", _grant(right))
+        yield finding.bad(f"the user lacks {right}: dumps and binary logs fail", _grant(right))
     if about.binlog and logs and "RELOAD" not in everywhere:
-        yield finding.bad("the login lacks RELOAD: binary logs fail", _grant("RELOAD"))
+        yield finding.bad("the user lacks RELOAD: backups of binary logs fail", _grant("RELOAD"))
     for right, effect in _EFFECTS.items():
         lacking = [
             name for name in databases
@@ -84,7 +84,7 @@ def _missing(
         ]  # fmt: skip
         if lacking and (right != "EVENT" or about.events):
             some = ", ".join(lacking[:3]) + (" and more" if len(lacking) > 3 else "")  # noqa: PLR2004
-            yield finding.warning(f"the login lacks {right} on {some}: {effect}", _grant(right))
+            yield finding.warning(f"the user lacks {right} on {some}: {effect}", _grant(right))
 
 
 def of_database(source: instance.Instance, database: str) -> set[str]:
@@ -98,7 +98,7 @@ def of_database(source: instance.Instance, database: str) -> set[str]:
 
 
 def _grant(right: str) -> str:
-    return f"GRANT {right} ON *.* TO the user of the backup."
+    return f"Run as an administrator: GRANT {right} ON *.* TO the user of the backup."
 
 
 def _views(
@@ -122,7 +122,7 @@ def _views(
         script += f"SHOW CREATE VIEW {where}; SHOW FIELDS FROM {where};\n"
     yield from _refused(source, script, by_line)
     if len(views) > _VIEWS:
-        yield finding.warning(f"{count(len(views) - _VIEWS, 'view')} more were not tried")
+        yield finding.warning(f"{count(len(views) - _VIEWS, 'more view')} not checked")
 
 
 def _refused(source: instance.Instance, script: str, by_line: dict[int, str]) -> Iterator[Finding]:
@@ -143,7 +143,7 @@ def _refused(source: instance.Instance, script: str, by_line: dict[int, str]) ->
         view = by_line.get(at, "?")
         if view not in told:
             told.add(view)
-            yield finding.bad(f"the view {view} cannot be dumped: {text}", _remedy(text, view))
+            yield finding.bad(f"view {view} cannot be dumped: {text}", _remedy(text, view))
 
 
 def _shown(name: str) -> str:
@@ -152,7 +152,7 @@ def _shown(name: str) -> str:
 
 
 def _remedy(text: str, view: str) -> str:
-    leave = f"or leave it out: EXCLUDE_TABLE {view}"
+    leave = f"or add {view} to EXCLUDE_TABLE."
     if found := _ROUTINE.search(text):
         return f"GRANT EXECUTE ON FUNCTION {found['name']} TO the user of the backup, {leave}"
-    return f"Repair the view or its rights, {leave}"
+    return f"Correct the definition of the view or the privileges of its definer, {leave}"

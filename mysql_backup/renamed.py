@@ -11,7 +11,8 @@ from mysql_backup import instance, statements
 _SHOWN = 120  # bytes of a statement that are shown
 _WARNINGS = 5  # statements that are named
 _HINT = (
-    "Under another name it would change that one: restore it by its own name, into another server."
+    "Restore the database under its own name into another server: a statement would change the "
+    "original database."
 )
 
 
@@ -23,8 +24,7 @@ def refuse_events(events: Iterable[bytes], old: str) -> None:
     for line in lines(events):
         if not rows and not line.startswith(b"#") and named.search(line):
             raise instance.RefusedError(
-                f"--until: a statement in the binary logs names the database {old} itself: "
-                f"{_shown(line)}",
+                f"--until: a statement in the binary logs refers to database {old}: {_shown(line)}",
                 _HINT,
             )
         rows = line.startswith(b"BINLOG '") or (rows and not line.startswith(b"'"))
@@ -45,9 +45,9 @@ def of_dump(chunks: Iterable[bytes], old: str) -> tuple[str, ...]:
         text = _moved(statement, old, "")[statement.start :]
         if place := named.search(text):
             line = text[text.rfind(b"\n", 0, place.start()) + 1 :].partition(b"\n")[0]
-            found.append(f"it still names the database {old}: {_shown(line)}")
+            found.append(f"still refers to database {old}: {_shown(line)}")
     more = len(found) - _WARNINGS
-    return (*found[:_WARNINGS], *([f"{more} statements more name {old}"] if more > 0 else []))
+    return (*found[:_WARNINGS], *([f"{more} more statements refer to {old}"] if more > 0 else []))
 
 
 def moved(statement: statements.Statement, old: str, new: str) -> bytes:
@@ -82,7 +82,7 @@ def _refuse_trigger(statement: statements.Statement, old: str) -> None:
         if token.name.lower() == name and dot.text == b".":
             text = statement.text[statement.start :]
             raise instance.RefusedError(
-                f"a trigger names the database {old} itself: {_shown(text)}", _HINT
+                f"a trigger refers to database {old}: {_shown(text)}", _HINT
             )
 
 

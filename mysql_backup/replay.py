@@ -46,8 +46,9 @@ class Goal:
         if gtid.is_one(text):
             return cls(gtid=text)
         raise ConfigError(
-            f"--until: {text!r} is no time, no position and no GTID",
-            'In UTC "2026-01-31 14:30:05", mysql-bin.000012:3456, or a GTID (0-1-789, UUID:789).',
+            f"--until: {text!r}: not a time, position or GTID",
+            'Use a UTC time ("2026-01-31 14:30:05"), a position (mysql-bin.000012:3456) or a GTID '
+            "(0-1-789, UUID:789).",
         )
 
     def refuse_before(self, facts: Mapping[str, str]) -> None:
@@ -60,8 +61,8 @@ class Goal:
         late = late or (bool(self.gtid) and gtid.within(self.gtid, facts.get("gtid", "")))
         if late:
             raise ConfigError(
-                f"--until: the dump was made later, at {facts['time']} UTC ({file}:{position})",
-                "Restore an earlier run: --restore names it.",
+                f"--until: the dump is newer: {facts['time']} UTC ({file}:{position})",
+                "Choose an earlier run with --restore.",
             )
 
     def reached(self, facts: Mapping[str, str]) -> bool:
@@ -116,8 +117,8 @@ class Replay:
         port, _, self._old = dumped.name.partition("/")
         if "binlog_file" not in facts:
             raise ConfigError(
-                "--until: this dump knows no position of a binary log",
-                "Its server had log_bin off: only its own moment can be restored.",
+                "--until: the dump has no binary log position",
+                "Restore without --until: log_bin was off on the server.",
             )
         self._goal = Goal.of(until)
         self._facts = facts
@@ -139,9 +140,9 @@ class Replay:
             anew = "anew" in facts and found.run_id != own_run
             if other != base or first > needed or anew or not sequence.goes_on(facts):
                 raise StoreError(
-                    f"--until: the binary logs have a gap: number {needed} of {base} is needed, "
-                    f"and those of run {found.run_id} begin at {facts['first']}",
-                    f"Until {reach} UTC all is there.",
+                    f"--until: gap in the binary logs: number {needed} of {base} is needed, but "
+                    f"run {found.run_id} begins at {facts['first']}",
+                    f'Use --until "{reach}" (UTC) or an earlier time.',
                 )
             if last < needed:
                 continue  # closed before the dump, or had already
@@ -154,8 +155,8 @@ class Replay:
             if self._goal.reached(facts):
                 return
         raise StoreError(
-            f"--until: the stored binary logs end at {reach} UTC, before that",
-            "Name an earlier moment, or back up once more if the server still lives.",
+            f"--until: the stored binary logs end at {reach} UTC",
+            "Use an earlier time. If the server is still running, run a backup first.",
         )
 
     def refuse_name(self, name: str) -> None:
@@ -163,8 +164,8 @@ class Replay:
         for one in (self._old, name):
             if name != self._old and (re.search(r"\s|->", one) or not one):
                 raise ConfigError(
-                    f"--until: {one!r} cannot be renamed while binary logs are played",
-                    "Name one without spaces in --to-database, or restore it by its own name.",
+                    f"--until: {one!r}: unsupported database name for the replay of binary logs",
+                    "Choose a --to-database without spaces, or restore under the original name.",
                 )
 
     def warnings(self) -> tuple[str, ...]:
@@ -173,8 +174,8 @@ class Replay:
         if not forms:
             return ()
         return (
-            f"binlog_format was {' and '.join(sorted(forms))}: what was written to {self._old} "
-            "while another database was in use is not in it",
+            f"binlog_format was {' and '.join(sorted(forms))}: statements written to {self._old} "
+            "from another default database were not replayed",
         )
 
     def refuse_damaged(self) -> None:
@@ -269,9 +270,9 @@ def _refuse_encrypted(names: Sequence[str], encrypted: Sequence[str], reach: str
     found = [name for name in names if name in encrypted]
     if found:
         raise StoreError(
-            f"--until: the binary log {found[0]} is encrypted, and no client program can replay it",
-            f"Restore without --until, or --until '{reach}' (UTC) at the latest. The log can be "
-            "read only through its own server (mariadb-binlog --read-from-remote-server).",
+            f"--until: binary log {found[0]} is encrypted: no client program can replay it",
+            f"Restore without --until, or use --until '{reach}' (UTC) or earlier. Only the "
+            "server itself can read the log (mariadb-binlog --read-from-remote-server).",
         )
 
 
@@ -282,7 +283,7 @@ def _program(*, mariadb: bool) -> str:
         brand = "MariaDB" if mariadb else "MySQL"
         raise ConfigError(
             f"--until: {found} cannot read binary logs of {brand}",
-            f"Install the client programs of {brand}, or put them first on the path.",
+            f"Install the client programs of {brand}, or put them first in PATH.",
         )
     return found
 

@@ -88,12 +88,12 @@ class Replica:
 
 
 _MOVED = (
-    "the primary's position moved during the dump: a new replica that starts from it repeats "
-    "changes that the dump has (slave_exec_mode IDEMPOTENT until it has caught up)"
+    "the position of the primary moved during the dump: a new replica that starts from it repeats "
+    "changes of the dump (set slave_exec_mode to IDEMPOTENT until it has caught up)"
 )
 _MAY_NOT_ASK = (
-    "this server is a replica, but the login may not ask for the position of its primary "
-    "(GRANT SLAVE MONITOR ON *.*; in MySQL REPLICATION CLIENT)"
+    "this server is a replica, but the user may not read the position of its primary (GRANT "
+    "SLAVE MONITOR ON *.*; in MySQL REPLICATION CLIENT)"
 )
 
 
@@ -163,11 +163,11 @@ def _connection(row: Mapping[str, str]) -> Connection:
 
 def _troubles(row: Mapping[str, str]) -> list[str]:
     found = []
-    for thread, what in (("io", "receives nothing"), ("sql", "executes nothing")):
+    for thread, what in (("io", "not receiving"), ("sql", "not applying")):
         if row[f"replica_{thread}_running"] != "Yes":
             error = row.get(f"last_{thread}_error", "")
             state = row[f"replica_{thread}_running"].lower()
-            running = "is connecting" if state == "connecting" else "is stopped"
-            found.append(f"it {what}: its {thread.upper()} thread {running}"
+            running = "connecting" if state == "connecting" else "stopped"
+            found.append(f"{what}: {thread.upper()} thread {running}"
                          f"{': ' + error if error else ''}")  # fmt: skip
     return found

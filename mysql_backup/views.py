@@ -140,9 +140,9 @@ class Script:
         for error in (line for line in said if line.startswith("ERROR")):
             found = _ERROR.match(error)
             if found is None or int(found["number"]) in _CLIENT:
-                raise StoreError("the views could not be made", error)
+                raise StoreError("views could not be created", error)
             last = bisect.bisect(self._lines, int(found["line"])) - 1
             if last < 0:
-                raise StoreError("the views could not be made", error)
+                raise StoreError("views could not be created", error)
             why.setdefault(self._names[last], error)
         return why

@@ -33,18 +33,20 @@ _CONFIG = "0"  # the number of cn=config (slapcat(8))
 class Options:
     """The keys of the section."""
 
-    config_folder: Path = option("cn=config as slapd keeps it", default=Path("/etc/ldap/slapd.d"))
+    config_folder: Path = option(
+        "configuration directory of slapd (slapd.d)", default=Path("/etc/ldap/slapd.d")
+    )
     databases: Words = option(
-        "numbers of databases; default: the configuration (0) and all that hold data", default=()
+        "database numbers; default: the configuration (0) and every database with data", default=()
     )
-    slapcat: str = option("the dump program", default="/usr/sbin/slapcat")
-    hostname: str = option("name of this server, in names of staged files", default="")
+    slapcat: str = option("path of slapcat", default="/usr/sbin/slapcat")
+    hostname: str = option("name of this server (part of file names in staged runs)", default="")
     destination: Path | None = option(
-        "staged: PREFIX_FOLDER is made in it; default WORK_FOLDER", default=None
+        "staged runs: folder in which PREFIX_FOLDER is created; default WORK_FOLDER", default=None
     )
-    prefix_folder: str = option("staged: folder of the dumps", default="openldap")
-    work_folder: Path = option("temporary work", default=Path("/opt/backup"))
-    allow_root: bool = option("run as root all the same", default=False)
+    prefix_folder: str = option("staged runs: folder for the dumps", default="openldap")
+    work_folder: Path = option("folder for temporary files", default=Path("/opt/backup"))
+    allow_root: bool = option("allow the run as root (for containers)", default=False)
 
     def __post_init__(self) -> None:
         """Refuse what is no number."""
@@ -98,10 +100,10 @@ def _chosen(given: Options) -> list[_Database]:
     """The databases that are meant; of those without data the configuration has a note."""
     configured = {str(database.number): database for database in _configured(given)}
     without = [database.shown for database in configured.values() if not database.has_data]
-    notes = {_CONFIG: [f"{name}: has no data of its own, not dumped" for name in without]}
+    notes = {_CONFIG: [f"{name}: no data of its own, not dumped" for name in without]}
     numbers = [number for number, database in configured.items() if database.has_data]
     if not given.databases and not any(int(number) > 0 for number in numbers):
-        notes[_CONFIG].append("no database of the configuration holds data")
+        notes[_CONFIG].append("no database in the configuration has data")
     chosen = given.databases or dict.fromkeys((_CONFIG, *numbers))
     return [_Database(given, n, configured.get(n), notes.get(n, ())) for n in chosen]
 
@@ -141,8 +143,8 @@ class _Database:
         whole = self._entries and tail.endswith(b"\n\n")
         if not whole and (written or self.number == _CONFIG):
             raise SourceError(
-                f"{self.label}: slapcat wrote no whole entries",
-                f"Look at the output of: slapcat -F {self._given.config_folder} -n {self.number}",
+                f"{self.label}: no complete entry in the output of slapcat",
+                f"Check the output of: slapcat -F {self._given.config_folder} -n {self.number}",
             )
 
     def ended(self) -> Ended:
@@ -150,7 +152,7 @@ class _Database:
         facts = {"entries": str(self._entries)}
         if self._database and self._database.suffixes:
             facts["suffix"] = "; ".join(self._database.suffixes)
-        empty = () if self._entries else (f"{self.label}: holds no entry",)
+        empty = () if self._entries else (f"{self.label}: no entries",)
         return Ended(notes=(*self._notes, *empty), facts=facts)
 
     def begun(self) -> None:

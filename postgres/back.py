@@ -32,8 +32,9 @@ def database(
     there = cluster.exists(target, name)
     if there and not overwrite and not cluster.is_empty(target, name):
         raise ConfigError(
-            f"the database {name} is not empty, and nothing is overwritten",
-            "Name another one with --to-database, or say --overwrite.",
+            f"database {name} is not empty",
+            "Choose another name with --to-database, or use --overwrite to replace the whole "
+            "database.",
         )
     new, old = (f"nc_{word}_{uuid.uuid4().hex[:12]}" for word in ("new", "old"))
     with load.opened(target, facts, again) as dump, _dropped_on_error(target, new):
@@ -47,7 +48,7 @@ def database(
         warnings += _dropped(target, old)
     return Result(
         Status.INCOMPLETE if warnings else Status.OK,
-        f"{count(number, 'table')}, {count(rows, 'row')} in the database {name}",
+        f"database {name}: {count(number, 'table')}, {count(rows, 'row')}",
         loaded.left_out.hint(),
         items=1,
         bytes=int(facts.get("size", "0")),
@@ -92,7 +93,7 @@ def _dropped(target: cluster.Cluster, old: str) -> tuple[str, ...]:
     try:
         _drop(target, old)
     except BackupError as error:
-        return (f"what was overwritten is still there as {old}: {error.hint or error}",)
+        return (f"the replaced database was not dropped, it is {old}: {error.hint or error}",)
     return ()
 
 

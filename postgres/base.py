@@ -43,15 +43,15 @@ _POINT = re.compile(
 class Options(login.Login):
     """The keys of the section."""
 
-    pg_basebackup: str = option("the program", default="/usr/bin/pg_basebackup")
-    psql: str = option("the client", default="/usr/bin/psql")
-    hostname: str = option("name of this server, in names of staged files", default="")
+    pg_basebackup: str = option("path of pg_basebackup", default="/usr/bin/pg_basebackup")
+    psql: str = option("path of psql", default="/usr/bin/psql")
+    hostname: str = option("name of this server (part of file names in staged runs)", default="")
     destination: Path | None = option(
-        "staged: PREFIX_FOLDER is made in it; default WORK_FOLDER", default=None
+        "staged runs: folder in which PREFIX_FOLDER is created; default WORK_FOLDER", default=None
     )
-    prefix_folder: str = option("staged: folder of the backups", default="pgbase")
-    work_folder: Path = option("temporary work", default=Path("/opt/backup"))
-    allow_root: bool = option("run as root all the same", default=False)
+    prefix_folder: str = option("staged runs: folder for the backups", default="pgbase")
+    work_folder: Path = option("folder for temporary files", default=Path("/opt/backup"))
+    allow_root: bool = option("allow the run as root (for containers)", default=False)
 
 
 def servers(given: Options, label: str) -> Iterator[Configured[_Base]]:
@@ -97,11 +97,11 @@ class _Base:
             "WHERE rolname = current_user",
             columns=2,
         )
-        text = f"port {self.name}: PostgreSQL {self.version}, its role {user} may"
+        text = f"port {self.name}: PostgreSQL {self.version}, role {user}"
         if may != "t":
-            hint = f"As a superuser: ALTER ROLE {user} REPLICATION;"
-            return (finding.warning(f"{text} NOT replicate", hint),)
-        return (f"{text} replicate",)
+            hint = f"Run as a superuser: ALTER ROLE {user} REPLICATION;"
+            return (finding.warning(f"{text} lacks REPLICATION", hint),)
+        return (f"{text} has REPLICATION",)
 
     def read(self) -> Iterator[bytes]:
         """One tar with the data and all WAL that makes it whole; a second tablespace is refused."""
@@ -155,10 +155,10 @@ def laid_out(
         (str(path) for path in sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_verifybackup"))),
         "",
     )
-    told = "not verified: no pg_verifybackup here"
+    told = "not verified: pg_verifybackup is not installed"
     if verify:
         stream.drained(process.output([verify, "--no-parse-wal", str(place)], failure=StoreError))
-        told = "verified against its backup_manifest"
+        told = "verified against backup_manifest"
     files = sum(1 for path in place.rglob("*") if path.is_file())
     return Result(Status.OK, f"{count(files, 'file')}, {told}", items=1, bytes=item.size or 0)
 

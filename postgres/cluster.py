@@ -116,7 +116,7 @@ class Cluster:
     def _misshapen(self, line: str) -> SourceError:
         return SourceError(
             f"{self.programs.psql}: unexpected output: {line[:80]!r}",
-            "Does a wrapper of psql, or a connection pooler, print lines of its own?",
+            "Set PSQL to a psql whose output has no other lines: no wrapper, no connection pooler.",
         )
 
     def script(self, chunks: Chunks) -> list[str]:
@@ -136,11 +136,14 @@ def passfile(path: Path | None) -> Path | None:
     if path is None:
         return None
     if not path.is_file():
-        raise ConfigError(f"PASSFILE: there is no file {path}", "HOST:PORT:DATABASE:USER:PASSWORD")
+        raise ConfigError(
+            f"PASSFILE: {path}: no such file",
+            "Create it (mode 0600) with lines HOST:PORT:DATABASE:USER:PASSWORD.",
+        )
     if path.stat().st_mode & 0o077:
         quoted = shlex.quote(str(path))
         raise ConfigError(
-            f"PASSFILE: others can read {path}, so the clients ignore it",
+            f"PASSFILE: {path}: readable by group or others, so libpq ignores it",
             f"chown {os_works.user()} {quoted} && chmod 0600 {quoted}",
         )
     permissions.check_secret("PASSFILE", path, ("postgres",))

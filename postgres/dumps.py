@@ -72,14 +72,14 @@ class Dumps:
         if cluster.major(self.server) > cluster.major(self.tool):
             major = cluster.major(self.server)
             raise SourceError(
-                f"the server is PostgreSQL {self.server}, newer than {self.tool}",
+                f"server version {self.server} is newer than {self.tool}",
                 f"Install the client programs of version {major}, or set PSQLDUMP to them.",
             )
         self.databases = [
             found for found in cluster.databases(self._cluster) if self._is_meant(found)
         ]
         if not self.databases:
-            raise SourceError("there is no database that could be dumped", "Look at EXCLUDE_DB.")
+            raise SourceError("no database to dump", "Check EXCLUDE_DB.")
         self.port = server.port or self._cluster.number("SHOW port")
 
     def _is_meant(self, database: cluster.Database) -> bool:
@@ -166,8 +166,8 @@ class _Database:
             values = ["?"] * len(names)
         now = ", ".join(f"{name} = {value}" for name, value in zip(names, values, strict=True))
         return (
-            "On the standby, raise max_standby_streaming_delay (and max_standby_archive_delay) "
-            f"above the time of a dump, or set hot_standby_feedback = on. Now: {now}."
+            "On the standby, set max_standby_streaming_delay (and max_standby_archive_delay) "
+            f"above the duration of a dump, or hot_standby_feedback to on. Current values: {now}."
         )
 
     def _whole(self, chunks: Chunks) -> None:
@@ -178,7 +178,7 @@ class _Database:
         try:
             stream.drained(process.output(words, given=chunks, env=environment))
         except SourceError as error:
-            raise SourceError(f"{name}: the dump is not whole: {error}", error.hint) from None
+            raise SourceError(f"{name}: incomplete dump: {error}", error.hint) from None
 
     def ended(self) -> Ended:
         """What is not in it, and how the database was made."""

@@ -102,7 +102,8 @@ def loaded(target: cluster.Cluster, name: str, dump: Dump, *, tablespaces: bool)
             if tablespaces and missing:
                 tablespaces = False
                 warnings = (
-                    f"there is no tablespace {missing[1]}: all is in the server's usual one",
+                    f"tablespace {missing[1]} does not exist: everything is in the default "
+                    "tablespace",
                 )
             elif isinstance(error, refused.RowsError) and load is _at_once:
                 load = _in_steps
@@ -198,9 +199,9 @@ def _too_old(target: cluster.Cluster, program: str, made_by: str) -> StoreError:
     major = cluster.major(made_by)
     wanted = f"version {major} or later" if major else "the version that made the dump"
     return StoreError(
-        f"{program}: {own} is older than the dump{f', made by {made_by}' if made_by else ''}",
-        f"Install the PostgreSQL client programs of {wanted}, and name them in PSQLDUMP of the "
-        "section, or put their folder first in PATH.",
+        f"{program}: {own} is older than the dump{f' ({made_by})' if made_by else ''}",
+        f"Install the PostgreSQL client programs of {wanted}, and set PSQLDUMP of the section to "
+        "them, or put their folder first in PATH.",
     )
 
 
@@ -221,14 +222,14 @@ def _second_try(target: cluster.Cluster, name: str, dump: Dump, done: Loaded) ->
         with paths.lenient(target, name, dump.search_path):
             second = _entries(target, name, dump, {one.entry for one in wanted})
     except BackupError as error:
-        done.warnings += (f"a second try of what failed: {error.hint or error}",)
+        done.warnings += (f"failed objects could not be retried: {error.hint or error}",)
         return
     still = {one.entry for one in second.left_out}
     for one in wanted:
         if one.entry not in still:
             failed.remove(one)
             if not one.about.startswith("COMMENT "):
-                line = f"{one.why}: {one.command} (made with the search_path of the source)"
+                line = f"{one.why}: {one.command} (created with the search_path of the source)"
                 done.warnings += (line,)
 
 
@@ -291,4 +292,4 @@ def _not_valid(target: cluster.Cluster, name: str, done: Loaded, key: Sequence[s
     with contextlib.suppress(BackupError):
         target.sql(f"{statement} NOT VALID", database=name)
         failed.remove(one)
-        done.warnings += (f"{one.why}: the foreign key {called} of {holder} is NOT VALID now",)
+        done.warnings += (f"{one.why}: foreign key {called} of {holder} is now NOT VALID",)

@@ -35,19 +35,22 @@ class Login:
     user: str = option("role to connect as", default="")
     passfile: Path | None = option("password file; default ~/.pgpass", default=None)
     sslmode: str = option(
-        f"how far TLS is demanded: {', '.join(_MODES)}; default: that of libpq (prefer)", default=""
+        f"TLS mode: {', '.join(_MODES)}; default: that of libpq (prefer)", default=""
     )
     sslrootcert: Path | None = option(
-        "file of the certificates that verify-ca and verify-full trust", default=None
+        "file of the CA certificates for verify-ca and verify-full", default=None
     )
     sslcert: Path | None = option("client certificate", default=None)
-    sslkey: Path | None = option("key of the client certificate", default=None)
+    sslkey: Path | None = option("private key of the client certificate", default=None)
 
 
 def variables(login: Login) -> dict[str, str]:
     """The variables of libpq for the keys that are set. Raises ConfigError."""
     if login.sslmode and login.sslmode not in _MODES:
-        raise ConfigError(f"SSLMODE: {login.sslmode!r} is not one of {', '.join(_MODES)}")
+        raise ConfigError(
+            f"SSLMODE: {login.sslmode!r}: not a mode of libpq",
+            f"Set it to one of {', '.join(_MODES)}.",
+        )
     found = {"PGSSLMODE": login.sslmode} if login.sslmode else {}
     for key in ("sslrootcert", "sslcert", "sslkey"):
         path: Path | None = getattr(login, key)
@@ -55,7 +58,8 @@ def variables(login: Login) -> dict[str, str]:
             continue
         if path != _SYSTEM and not path.is_file():
             raise ConfigError(
-                f"{key.upper()}: {path}: no such file", "Name a file in PEM format, absolutely."
+                f"{key.upper()}: {path}: no such file",
+                "Set it to the absolute path of a file in PEM format.",
             )
         found[f"PG{key.upper()}"] = str(path if path == _SYSTEM else path.absolute())
     return found

@@ -14,8 +14,8 @@ from tools.base.finding import Finding
 from tools.date_str_utils import count
 from tools.flow import dump_stream
 
-CLOSED = "it takes no connections (datallowconn), so it is not in the backup"
-_INVALID = "it is invalid (its DROP DATABASE was interrupted), so it is not in the backup"
+CLOSED = "not in the backup: it allows no connections (datallowconn)"
+_INVALID = "not in the backup: it is invalid (DROP DATABASE was interrupted)"
 _SHOWN = 5  # names in one line
 _SUPER = "(SELECT rolsuper FROM pg_roles WHERE rolname = current_user)"
 _OWN = (
@@ -25,30 +25,30 @@ _OWN = (
 # Each is a query for names. {super}: whether the role is a superuser.
 _LEFT_OUT = {
     # as pg_user_mappings hides options (system_views.sql)
-    "options and passwords of the user mappings {names} are not in the dump: "
-    "{user} may not read them": f"""
+    "options and passwords of user mappings not in the dump: {names}: "
+    "permission denied for {user}": f"""
         SELECT usename || '@' || m.srvname AS name FROM pg_user_mappings m
         JOIN pg_foreign_server s ON s.oid = m.srvid
         WHERE umoptions IS NULL AND NOT {_SUPER}
         AND NOT (umuser <> 0 AND usename = current_user AND (pg_has_role(srvowner, 'USAGE')
           OR has_server_privilege(srvid, 'USAGE')))
         AND NOT (umuser = 0 AND pg_has_role(srvowner, 'USAGE'))""",
-    "the subscriptions {names} are not in the dump: {user} is not a superuser": f"""
+    "subscriptions not in the dump: {names}: {user} is not a superuser": f"""
         SELECT subname AS name FROM pg_subscription JOIN pg_database d ON d.oid = subdbid
         WHERE datname = current_database() AND NOT {_SUPER}""",
-    "rows of the unlogged tables {names} are not in the dump: a standby does not have them": f"""
+    "rows of unlogged tables not in the dump: {names}: a standby does not have them": f"""
         SELECT oid::regclass AS name FROM pg_class WHERE pg_is_in_recovery()
         AND relpersistence = 'u' AND relkind = 'r' AND {_OWN}""",
 }
 _NOTES = {
-    "rows of the foreign tables {names} stay on their servers": f"""
+    "rows of foreign tables not in the dump: {names}: they are on other servers": f"""
         SELECT oid::regclass AS name FROM pg_class WHERE relkind = 'f' AND {_OWN}""",
-    "rows of the tables {names} are not in the dump: their extensions do not mark them for it": """
+    "rows of tables not in the dump: {names}: not configured by their extensions": """
         SELECT c.oid::regclass AS name FROM pg_class c JOIN pg_depend d ON d.objid = c.oid
         AND d.classid = 'pg_class'::regclass AND d.deptype = 'e'
         JOIN pg_extension e ON e.oid = d.refobjid WHERE c.relkind = 'r'
         AND NOT c.oid = ANY (coalesce(extconfig, '{}')) AND pg_relation_size(c.oid) > 0""",
-    "the prepared transactions {names} are not in the dump": """
+    "prepared transactions not in the dump: {names}": """
         SELECT gid AS name FROM pg_prepared_xacts WHERE database = current_database()""",
 }
 HIDDEN_ROWS = f"""
@@ -65,8 +65,8 @@ _LARGE_OBJECTS = f"""
     AND NOT EXISTS (SELECT FROM aclexplode(lomacl) WHERE privilege_type = 'SELECT'
       AND (grantee = 0 OR pg_has_role(grantee, 'USAGE')))"""
 _CONFIGURATION = (
-    "postgresql.conf, ALTER SYSTEM, pg_hba.conf and pg_ident.conf are in no dump: a FILESET of the "
-    "server's configuration has them"
+    "postgresql.conf, ALTER SYSTEM, pg_hba.conf and pg_ident.conf are not part of a dump: back "
+    "them up with a FILESET section"
 )
 
 
@@ -137,7 +137,8 @@ def of_server(server: cluster.Cluster, excluded: Sequence[str]) -> Omissions:
     ]
     if not reads_passwords(server):
         warnings.append(
-            f"passwords of roles are not in the backup: {role(server)} may not read pg_authid"
+            f"passwords of roles not in the backup: permission denied for {role(server)} on "
+            "pg_authid"
         )
     return Omissions(tuple(warnings), (_CONFIGURATION,))
 
@@ -155,7 +156,7 @@ def row_security(server: cluster.Cluster, database: str) -> tuple[str, str]:
     user = role(server)
     return (
         f"row-level security hides rows of {shown(tables)} from {user}",
-        f"As a superuser: ALTER ROLE {user} BYPASSRLS;",
+        f"Run as a superuser: ALTER ROLE {user} BYPASSRLS;",
     )
 
 
@@ -177,10 +178,10 @@ def tested(server: cluster.Cluster, database: str, label: str, *, whole: bool) -
         found.append(judge(f"{where}: {what}", hint))
     user = role(server)
     if tables := names(server, _UNREADABLE, database):
-        text = f"{where}: {user} may not read {shown(tables)}"
-        found.append(judge(text, f"As a superuser: GRANT pg_read_all_data TO {user};"))
+        text = f"{where}: permission denied for {user} on {shown(tables)}"
+        found.append(judge(text, f"Run as a superuser: GRANT pg_read_all_data TO {user};"))
     if objects := names(server, _LARGE_OBJECTS, database):
         what = count(len(objects), "large object")
-        hint = "Name a superuser in USER, or GRANT SELECT ON LARGE OBJECT for each of them."
-        found.append(finding.bad(f"{where}: {user} may not read {what}", hint))
+        hint = "Set USER to a superuser, or run GRANT SELECT ON LARGE OBJECT for each of them."
+        found.append(finding.bad(f"{where}: permission denied for {user} on {what}", hint))
     return found

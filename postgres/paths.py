@@ -92,7 +92,7 @@ DO $$ DECLARE one record; statement text; reason text; BEGIN
       reason := SQLERRM;
       BEGIN
         EXECUTE statement || ' NOT VALID';
-        INSERT INTO {0}.failed VALUES (format('%s: constraint %I of %s is NOT VALID now',
+        INSERT INTO {0}.failed VALUES (format('%s: constraint %I of %s is now NOT VALID',
           reason, one.name, one.holder));
       EXCEPTION WHEN OTHERS THEN
         INSERT INTO {0}.failed VALUES (format('%s: constraint %I of %s', SQLERRM, one.name,

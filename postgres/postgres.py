@@ -33,18 +33,18 @@ from tools.modules.servers import Configured
 class Options(login.Login):
     """The keys of the section."""
 
-    hostname: str = option("name of this server, in names of staged files", default="")
-    exclude_db: Words = option("databases that are left out, with * and ?", default=())
-    exclude_table: Words = option("tables that are left out (pg_dump's patterns)", default=())
-    exclude_table_data: Words = option("tables without their rows", default=())
-    psqldump: str = option("the dump program", default="/usr/bin/pg_dump")
-    psql: str = option("the client", default="/usr/bin/psql")
+    hostname: str = option("name of this server (part of file names in staged runs)", default="")
+    exclude_db: Words = option("databases to leave out (`*` and `?` allowed)", default=())
+    exclude_table: Words = option("tables to leave out (patterns of pg_dump)", default=())
+    exclude_table_data: Words = option("tables to dump without rows", default=())
+    psqldump: str = option("path of pg_dump", default="/usr/bin/pg_dump")
+    psql: str = option("path of psql", default="/usr/bin/psql")
     destination: Path | None = option(
-        "staged: PREFIX_FOLDER is made in it; default WORK_FOLDER", default=None
+        "staged runs: folder in which PREFIX_FOLDER is created; default WORK_FOLDER", default=None
     )
-    prefix_folder: str = option("staged: folder of the dumps", default="pgdump")
-    work_folder: Path = option("temporary work", default=Path("/opt/backup"))
-    allow_root: bool = option("run as root all the same", default=False)
+    prefix_folder: str = option("staged runs: folder for the dumps", default="pgdump")
+    work_folder: Path = option("folder for temporary files", default=Path("/opt/backup"))
+    allow_root: bool = option("allow the run as root (for containers)", default=False)
 
 
 def servers(given: Options) -> Iterator[Configured[dumps.Dumps]]:
@@ -90,8 +90,8 @@ def into(
     yield from ()  # no item waits for another
     if server.until:
         raise ConfigError(
-            f"--until: {item.called} is a dump of its own moment only",
-            "Leave it out; --until plays the binary logs of MySQL and MariaDB.",
+            f"--until: not supported for {item.called}",
+            "Restore without --until; it replays binary logs of MySQL and MariaDB only.",
         )
     target = cluster.reached(_target(server))
     if item.kind == dumps.ROLES:

@@ -47,8 +47,8 @@ DO $$ DECLARE one record; library text; BEGIN
           WHEN one.setdatabase = 0 THEN format('ALTER ROLE %I RESET %I', one.rolname, one.name)
           ELSE format('ALTER ROLE %I IN DATABASE %I RESET %I', one.rolname, one.datname, one.name)
           END;
-        RAISE WARNING 'nc-backup-py left out: the setting % of %: %', one.setting,
-          coalesce('the role ' || quote_ident(one.rolname), 'the database'), SQLERRM;
+        RAISE WARNING 'nc-backup-py left out: setting % of %: %', one.setting,
+          coalesce('role ' || quote_ident(one.rolname), 'the database'), SQLERRM;
         EXIT;
       END;
     END LOOP;
@@ -75,7 +75,7 @@ def owned(target: cluster.Cluster, name: str, facts: Mapping[str, str]) -> tuple
     try:
         target.sql("ALTER DATABASE {} OWNER TO {}".format(*words))
     except BackupError as error:
-        return (f"its owner was {facts['owner']}: {error.hint or error}",)
+        return (f"owner {facts['owner']} not set: {error.hint or error}",)
     return ()
 
 
@@ -94,13 +94,13 @@ def _statements(target: cluster.Cluster, name: str, head: Path) -> tuple[str, ..
     try:
         out = b"".join(process.output([*words, str(head)], env=target.environment()))
     except BackupError as error:  # a name with a line break, which it takes elsewhere
-        return (f"settings and rights of the database itself: {error.hint or error}",)
+        return (f"database settings and privileges not restored: {error.hint or error}",)
     found = _of_database(out.decode("utf-8", "surrogateescape"), cluster.identifier(name))
     if not found:
         return ()
     script = [found.encode("utf-8", "surrogateescape"), b"\n", unloadable(_is(name))]
     said = target.script(script)
-    warnings = [f"of the database itself: {line}" for line in said if "ERROR:" in line]
+    warnings = [f"database property: {line}" for line in said if "ERROR:" in line]
     return (*warnings, *left_out(said))
 
 
@@ -130,11 +130,11 @@ def _opens(target: cluster.Cluster, name: str) -> Iterator[str]:
         what = f"DATABASE {cluster.identifier(name)}"
         whose = f"ROLE {cluster.identifier(role)} IN {what}" if role else what
         target.sql(f"ALTER {whose} RESET {cluster.identifier(setting)}")
-        yield f"the setting {setting}{f' of the role {role}' if role else ''}: {why}"
+        yield f"setting {setting}{f' of role {role}' if role else ''} left out: {why}"
         if not (why := _refusal(target, name)):
             return
     if why:
-        raise StoreError(f"nobody can connect to the database {name}", why)
+        raise StoreError(f"cannot connect to the restored database {name}", why)
 
 
 def _refusal(target: cluster.Cluster, name: str) -> str:

@@ -37,7 +37,10 @@ _SHARED = re.compile(r"GRANT |REVOKE |ALTER .* OWNER TO ")  # one line for each 
 _NEEDS_ROLE = re.compile(rf"{_SHARED.pattern}|CREATE POLICY |ALTER DEFAULT PRIVILEGES ")
 _SHOWN = 120  # characters of a command
 _IGNORED = re.compile(r"errors ignored on restore: (\d+)")
-_HINT = "Roles come with --item roles@PORT; as a file (--destination) pg_restore takes the dump."
+_HINT = (
+    "Restore the roles first (--item roles@PORT), or restore the dump to a file (--destination) "
+    "and use pg_restore."
+)
 
 
 class RowsError(StoreError):
@@ -94,7 +97,9 @@ class Refused:
         if found and found["severity"] not in _FATAL and not _EXHAUSTED.search(error):
             self._why = found["why"]
         elif method := _ACCESS_METHOD.match(error):
-            self.left_out.append(LeftOut("", "", method["why"], "tables have the usual one"))
+            self.left_out.append(
+                LeftOut("", "", method["why"], "tables have the default access method")
+            )
         elif not self._fatal:
             self._fatal = error
             self._rows = error.startswith("COPY failed for table")
@@ -117,7 +122,7 @@ class Refused:
         """Raises StoreError where what was rejected cannot be left out; RowsError for rows."""
         if self._fatal:
             kind = RowsError if self._rows else StoreError
-            raise kind("the server refused a part of the dump", f"{self._fatal}\n{_HINT}")
+            raise kind("pg_restore: part of the dump was not restored", f"{self._fatal}\n{_HINT}")
 
     def went_on(self, code: int) -> bool:
         """Whether pg_restore came to its end, and each of its errors is known."""

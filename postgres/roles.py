@@ -37,7 +37,7 @@ def restore(
     warnings += properties.left_out(said)
     number = target.number("SELECT count(*) FROM pg_roles WHERE rolname !~ '^pg_'")
     status = Status.INCOMPLETE if warnings else Status.OK
-    return Result(status, f"{number} roles on the server now", items=1, warnings=warnings)
+    return Result(status, f"{number} roles on the server", items=1, warnings=warnings)
 
 
 def _wanted(lines: Iterable[str], there: Collection[str], *, tablespaces: bool) -> Iterator[str]:

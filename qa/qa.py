@@ -1,4 +1,4 @@
-"""The house is in order? A plugin that looks at users, owners, modes and paths, and warns."""
+"""Check user, group, owners, modes and paths of this installation, and warn. A plugin."""
 
 from __future__ import annotations
 
@@ -25,77 +25,90 @@ from dataclasses import dataclass
 from typing import Any
 
 from tools import filesystem_handling, os_works
+from tools.base import permissions
+from tools.date_str_utils import count
 from tools.modules import executable, options
 from tools.modules.options import option
 
-_OLD = 86400  # seconds after which an unfinished file is a leftover; `find -mtime +0`
+_OLD = 86400  # seconds after which a temporary file is reported
+_MOUNT_FIRST = "check that its file system is mounted, then: "
 
 
 @dataclass(frozen=True)
 class Options:
     """The keys of the section."""
 
-    user: str = option("the user that should run the backup", default="ncbackup")
-    group: str = option("the group that this user should be in", default="ncbackup")
-    work_folder: Path = option("looked at: private to the user", default=Path("/opt/backup"))
-    local_backup: Path | None = option("looked at: private to the user", default=None)
+    user: str = option("user that the backup should run as", default="ncbackup")
+    group: str = option("group that this user should belong to", default="ncbackup")
+    work_folder: Path = option("checked: accessible only by the user", default=Path("/opt/backup"))
+    local_backup: Path | None = option("checked: accessible only by the user", default=None)
     home_folder: Path = option(
-        "looked at: nobody else may write the code", default=Path("/var/lib/nc-backup-py")
+        "checked: not writable by others", default=Path("/var/lib/nc-backup-py")
     )
     log_folder: Path = option(
-        "looked at: not readable by everybody",
+        "checked: not readable by everyone",
         default=Path("/var/log/nc-backup-py/nc-backup-py.log"),
     )
     key_file: Path = option(
-        "looked at: readable by the user alone", default=Path("/etc/nc-backup-py/key_file")
+        "checked: readable only by the user (or owner root, mode 0640 and GROUP)",
+        default=Path("/etc/nc-backup-py/key_file"),
     )
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is not as it should be, and the command that mends it."""
+    """A problem, and the command (or instruction) that fixes it."""
 
-    what: str
-    mend: str
+    problem: str
+    fix_command: str
 
     def __str__(self) -> str:
-        return f"{self.what}: {self.mend}"
+        return f"{self.problem}: {self.fix_command}"
 
 
-def findings(given: Options) -> Iterator[Finding]:
-    """Everything that is not in order; what may not be looked at is a finding too."""
-    yield from _user(given)
-    yield from _looked(given.work_folder, lambda path: _folder(path, given))
-    if given.local_backup is not None:
-        yield from _looked(given.local_backup, lambda path: _folder(path, given))
-    yield from _looked(given.key_file, lambda path: _key(path, given))
-    yield from _looked(given.log_folder, _log)
-    yield from _looked(given.home_folder, _home)
+def findings(options: Options) -> Iterator[Finding]:
+    """Yield every problem; a path that cannot be checked is one too."""
+    yield from _user(options)
+    yield from _guarded_check(options.work_folder, lambda path: _work_folder(path, options))
+    if options.local_backup is not None:
+        yield from _guarded_check(options.local_backup, lambda path: _store(path, options))
+    yield from _guarded_check(options.key_file, lambda path: _key(path, options))
+    yield from _guarded_check(options.log_folder, _log)
+    yield from _guarded_check(options.home_folder, _home)
 
 
-def _looked(path: Path, look: Callable[[Path], Iterator[Finding]]) -> Iterator[Finding]:
+def _guarded_check(path: Path, check: Callable[[Path], Iterator[Finding]]) -> Iterator[Finding]:
+    """Yield the findings of a check, or one finding for its OSError."""
     try:
-        yield from look(path)
+        yield from check(path)
     except OSError as error:
-        mend = f"namei -l {_quoted(path)}"
-        yield Finding(f"{path} cannot be looked at ({error.strerror})", mend)
+        problem = f"{path}: cannot be checked ({str(error.strerror).lower()})"
+        yield Finding(problem, f"namei -l {_quoted(path)}")
 
 
 def _quoted(path: Path) -> str:
     return shlex.quote(str(path))
 
 
-def _user(given: Options) -> Iterator[Finding]:
+def _user(options: Options) -> Iterator[Finding]:
     user = os_works.user()
-    if user != given.user:
+    if user != options.user:
         yield Finding(
-            f"the backup runs as {user}, not as {given.user}",
-            f"crontab -u {given.user} -e, and take it out of the crontab of {user}",
+            f"the backup runs as {user}, not as {options.user}",
+            f"move its line from `crontab -u {user} -e` to `crontab -u {options.user} -e`, "
+            "or change the user in its line in /etc/cron.d",
         )
     names = [_group_name(number) for number in {os.getegid(), *os.getgroups()}]
-    if given.group not in names:
-        mend = f"usermod -aG {given.group} {given.user}"
-        yield Finding(f"{user} is not in the group {given.group}", mend)
+    if options.group not in names:
+        fix_command = f"usermod -aG {options.group} {options.user}"
+        yield Finding(f"{user} is not a member of group {options.group}", fix_command)
+
+
+def _user_name(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)
 
 
 def _group_name(number: int) -> str:
@@ -106,74 +119,95 @@ def _group_name(number: int) -> str:
 
 
 def _owners(user: str) -> tuple[int, ...]:
-    """Who may own what the backup uses: root, and the user that should run it."""
+    """Return the user IDs that may own the files of the backup: root and its user."""
     try:
         return 0, pwd.getpwnam(user).pw_uid
     except KeyError:
         return 0, os.geteuid()
 
 
-def _folder(folder: Path, given: Options) -> Iterator[Finding]:
-    """A folder that must be there, be the user's, be closed to others, and hold no leftovers."""
+def _work_folder(folder: Path, options: Options) -> Iterator[Finding]:
+    yield from _folder(folder, options, "")
+
+
+def _store(folder: Path, options: Options) -> Iterator[Finding]:
+    yield from _folder(folder, options, _MOUNT_FIRST)
+
+
+def _folder(folder: Path, options: Options, first: str) -> Iterator[Finding]:
+    """Check that a folder exists, is private to the user and has no old temporary files.
+
+    first: what to check before a command that creates the folder or changes its owner
+    """
     if not folder.is_dir():
-        make = f"install -d -o {given.user} -m 0700 {_quoted(folder)}"
-        yield Finding(f"{folder} does not exist", make)
+        create = f"install -d -o {options.user} -m 0700 {_quoted(folder)}"
+        yield Finding(f"{folder}: no such file or directory", first + create)
         return
-    yield from _owned(folder, given)
-    yield from _closed(folder, stat.S_IRWXG | stat.S_IRWXO, "0700")
+    yield from _check_owner(folder, options, first)
+    yield from _check_mode(folder, stat.S_IRWXG | stat.S_IRWXO, "0700")
+    if number := _old_temporary_files(folder):
+        yield Finding(
+            f"{folder}: {count(number, 'temporary file')} older than one day",
+            "no action needed, a later run removes the files of crashed runs",
+        )
+
+
+def _old_temporary_files(folder: Path) -> int:
     old = time.time() - _OLD
-    left = 0
-    for place, _, names in os.walk(folder):
+    number = 0
+    for parent, _, names in os.walk(folder):
         for name in filter(filesystem_handling.is_temporary, names):
             with contextlib.suppress(FileNotFoundError):
-                left += (Path(place) / name).lstat().st_mtime < old
-    if left:
-        mend = f"find {_quoted(folder)} -name '.*{filesystem_handling.PART}*' -mtime +0 -delete"
-        yield Finding(f"{folder} holds {left} leftovers of runs that were ended", mend)
+                number += (Path(parent) / name).lstat().st_mtime < old
+    return number
 
 
-def _key(path: Path, given: Options) -> Iterator[Finding]:
-    """The user's alone; or root's, and readable by the group of the user."""
+def _key(path: Path, options: Options) -> Iterator[Finding]:
+    """Check the key file: readable by the user only, or owned by root with the user's group."""
     if not path.exists():
-        program = _quoted(given.home_folder / "encryption/encryption.py")
-        mend = f"python3 {program} --KEYGEN --KEY_FILE {_quoted(path)}"
-        yield Finding(f"{path} does not exist", mend)
+        program = _quoted(options.home_folder / "encryption/encryption.py")
+        keygen = f"python3 {program} --KEYGEN --KEY_FILE {_quoted(path)}"
+        yield Finding(
+            f"{path}: no such file or directory",
+            "copy your key file back, older backups cannot be decrypted without it; only on a "
+            f"system without encrypted backups: sudo -u {options.user} {keygen}",
+        )
         return
-    yield from _owned(path, given)
+    yield from _check_owner(path, options)
     status = path.stat()
-    shared = status.st_uid == 0 and _group_name(status.st_gid) == given.group
+    shared = status.st_uid == 0 and _group_name(status.st_gid) == options.group
     bits = stat.S_IWGRP | stat.S_IXGRP if shared else stat.S_IRWXG
-    yield from _closed(path, bits | stat.S_IRWXO, "0640" if shared else "0600")
+    yield from _check_mode(path, bits | stat.S_IRWXO, "0640" if shared else "0600")
 
 
 def _log(path: Path) -> Iterator[Finding]:
     if path.exists():
-        yield from _closed(path, stat.S_IRWXO | stat.S_IWGRP, "g-w,o-rwx")
+        yield from _check_mode(path, stat.S_IRWXO | stat.S_IWGRP, "g-w,o-rwx")
 
 
-def _owned(path: Path, given: Options) -> Iterator[Finding]:
-    if path.stat().st_uid not in _owners(given.user):
-        yield Finding(f"{path} belongs to somebody else", f"chown {given.user} {_quoted(path)}")
+def _check_owner(path: Path, options: Options, first: str = "") -> Iterator[Finding]:
+    owner = path.stat().st_uid
+    if owner not in _owners(options.user):
+        fix_command = f"{first}chown {options.user} {_quoted(path)}"
+        yield Finding(f"{path}: owned by {_user_name(owner)}", fix_command)
 
 
-def _closed(path: Path, bits: int, mode: str) -> Iterator[Finding]:
+def _check_mode(path: Path, bits: int, mode: str) -> Iterator[Finding]:
     if path.stat().st_mode & bits:
-        have = stat.S_IMODE(path.stat().st_mode)
-        yield Finding(
-            f"{path} is open to others (mode {have:04o})", f"chmod {mode} {_quoted(path)}"
-        )
+        current = stat.S_IMODE(path.stat().st_mode)
+        problem = f"{path}: accessible by others (mode {current:04o})"
+        yield Finding(problem, f"chmod {mode} {_quoted(path)}")
 
 
 def _home(folder: Path) -> Iterator[Finding]:
-    """Who may write the code may do whatever the backup may."""
+    """Check the code: others who can write it can run commands as the user of the backup."""
     if not folder.is_dir():
-        yield Finding(f"HOME_FOLDER {folder} does not exist", "set HOME_FOLDER in GENERAL")
+        problem = f"HOME_FOLDER: {folder}: no such file or directory"
+        yield Finding(problem, "set HOME_FOLDER in GENERAL to the folder of backup.py")
         return
     for path in (folder, *sorted(folder.glob("*.py")), *sorted(folder.glob("*/*.py"))):
-        why = filesystem_handling.insecure(path)
-        if why:
-            what, _, mend = why.rpartition(": ")
-            yield Finding(what, mend)
+        if insecure := permissions.of_code(path):
+            yield Finding(str(insecure), insecure.fix)
 
 
 class QA:
@@ -182,23 +216,23 @@ class QA:
     def __init__(self, parameters: Mapping[str, Any], logger: logging.Logger) -> None:
         self._parameters = parameters
         self._logger = logger
-        self._given = Options()
-        self._found: list[Finding] = []
+        self._options = Options()
+        self._findings: list[Finding] = []
 
     def config_plugin(self) -> None:
         """Read the parameters."""
         texts = {key: options.to_text(value) for key, value in self._parameters.items()}
-        self._given = options.fill(Options, texts)
+        self._options = options.fill(Options, texts)
 
     def works_execution(self) -> None:
-        """Look, and warn of each finding."""
-        self._found = list(dict.fromkeys(findings(self._given)))
-        for finding in self._found:
+        """Run the checks and log a warning for each finding."""
+        self._findings = list(dict.fromkeys(findings(self._options)))
+        for finding in self._findings:
             self._logger.warning("%s", finding)
 
     def output(self) -> tuple[int, str, str]:
-        """Always good: QA warns, and never makes a backup fail."""
-        text = "\n".join(map(str, self._found)) or "everything is in order"
+        """Return exit code 0 and the findings: they never make a backup fail."""
+        text = "\n".join(map(str, self._findings)) or "no findings"
         return 0, text, ""
 
 

@@ -39,33 +39,36 @@ _EOF, _END = 0xFF, 9  # RDB: the mark before a CRC-64 of 8 bytes
 class Options:
     """The keys of the section."""
 
-    host: str = option("name of the server", default="127.0.0.1")
-    port: Ports = option("ports, one server each", default=(6379,))
-    user: str = option("a user of Redis 6 and later", default="")
-    password: Secret = option("its password", default=Secret(""))
+    host: str = option("host name", default="127.0.0.1")
+    port: Ports = option("ports of the servers", default=(6379,))
+    user: str = option("user name (Redis 6 and later)", default="")
+    password: Secret = option("password (`env:NAME` or `file:/path`)", default=Secret(""))
     tls: bool = option("connect with TLS", default=False)
     tls_ca: Path | None = option(
-        "TLS: file of CA certificates (PEM) that the server is checked against; default: those "
-        "of the system",
+        "TLS: file of the CA certificates (PEM) that verify the server; default: those of the "
+        "system",
         default=None,
     )
     tls_cert: Path | None = option("TLS: certificate of the client (PEM)", default=None)
     tls_key: Path | None = option("TLS: private key of the client (PEM)", default=None)
-    redis_cli: str = option("the client", default="/usr/bin/redis-cli")
-    hostname: str = option("name of this server, in names of staged files", default="")
+    redis_cli: str = option("path of redis-cli", default="/usr/bin/redis-cli")
+    hostname: str = option("name of this server (part of file names in staged runs)", default="")
     destination: Path | None = option(
-        "staged: PREFIX_FOLDER is made in it; default WORK_FOLDER", default=None
+        "staged runs: folder in which PREFIX_FOLDER is created; default WORK_FOLDER", default=None
     )
-    prefix_folder: str = option("staged: folder of the snapshots", default="redis")
-    work_folder: Path = option("temporary work: a snapshot lies here", default=Path("/opt/backup"))
-    allow_root: bool = option("run as root all the same", default=False)
+    prefix_folder: str = option("staged runs: folder for the snapshots", default="redis")
+    work_folder: Path = option(
+        "folder for temporary files; holds one snapshot at a time", default=Path("/opt/backup")
+    )
+    allow_root: bool = option("allow the run as root (for containers)", default=False)
 
     def __post_init__(self) -> None:
         """Reject what does not go together."""
         if "://" in self.host:
             raise ConfigError(
                 "HOST: not a host name",
-                "Set HOST to the name alone, PORT, USER and PASSWORD; for rediss:// also TLS.",
+                "Set HOST to the host name only, and PORT, USER and PASSWORD to the other parts; "
+                "for rediss:// also set TLS to True.",
             )
         if not self.tls and (self.tls_ca or self.tls_cert or self.tls_key):
             raise ConfigError("TLS_CA, TLS_CERT and TLS_KEY need TLS", "Set TLS to True.")
@@ -110,7 +113,7 @@ def _check_readable(key: str, path: Path) -> None:
     except OSError as error:
         raise ConfigError(
             f"{key}: {path}: {str(error.strerror).lower()}",
-            "Name a file that the user of the backup can read.",
+            "Set it to a file that the user of the backup can read.",
         ) from None
 
 
@@ -149,7 +152,10 @@ class _Server:
         """The server's version. Raises SourceError where it does not answer."""
         found = re.search(r"^redis_version:(\S+)", self.asked("INFO", "server"), re.M)
         if found is None:
-            raise SourceError(f"port {self.port}: this is no Redis that we may ask")
+            raise SourceError(
+                f"port {self.port}: not a Redis server, or permission denied",
+                "Set USER to a user who may run INFO and SYNC (or PSYNC).",
+            )
         return found[1]
 
     def read(self) -> Iterator[bytes]:
@@ -180,7 +186,10 @@ def _checked(file: Path, port: int) -> None:
             opened.seek(size - _END)
             tail = opened.read(1)
     if not _HEAD.fullmatch(head) or tail != bytes([_EOF]):
-        raise SourceError(f"port {port}: the snapshot has no end", "redis-cli said all is well.")
+        raise SourceError(
+            f"port {port}: incomplete snapshot",
+            "Run the backup again; redis-cli exited with 0. Check the log of the Redis server.",
+        )
     if checker := shutil.which("redis-check-rdb"):
         stream.drained(process.output([checker, str(file)]))
 

@@ -66,8 +66,8 @@ def copy(path: Path, target: Path, patience: float) -> bool:
         if unchanged:
             return locked
     raise SourceError(
-        f"{path}: changes while it is copied",
-        "Whatever writes it does not use SQLite's locks: stop it, or back up a snapshot.",
+        f"{path}: changed while it was copied",
+        "Stop the program that writes it without SQLite's locks, or back up a snapshot.",
     )
 
 

@@ -42,15 +42,15 @@ class Options:
         default=Duration(60.0),
         least=0,
     )
-    hostname: str = option("name of this server, in names of staged files", default="")
+    hostname: str = option("name of this server (part of file names in staged runs)", default="")
     destination: Path | None = option(
-        "staged: PREFIX_FOLDER is made in it; default WORK_FOLDER", default=None
+        "staged runs: folder in which PREFIX_FOLDER is created; default WORK_FOLDER", default=None
     )
-    prefix_folder: str = option("staged: folder of the copies", default="sqlite")
+    prefix_folder: str = option("staged runs: folder for the copies", default="sqlite")
     work_folder: Path = option(
         "folder for temporary files; holds one copy at a time", default=Path("/opt/backup")
     )
-    allow_root: bool = option("run as root all the same", default=False)
+    allow_root: bool = option("allow the run as root (for containers)", default=False)
 
     def __post_init__(self) -> None:
         """Reject what is not an absolute path."""
@@ -135,7 +135,7 @@ def _named(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.filename is None:  # of the copy: no space left
             raise
-        hint = "Allow the user of the backup to read the database, and -wal and -shm beside it."
+        hint = "Let the user of the backup read the database, and -wal and -shm beside it."
         raise SourceError(f"{error.filename}: {str(error.strerror).lower()}", hint) from None
     except SourceError as error:
         if str(path) in str(error):
@@ -150,14 +150,14 @@ def _judged(checked: soundness.Checked, *, locked: bool, empty: bool) -> Ended:
         facts["tables"] = str(checked.tables)
     notes = []
     if empty:
-        notes.append("an empty file (0 bytes): a database without any table")
+        notes.append("an empty file (0 bytes): a database without tables")
     if checked.undefined:
         names = ", ".join(checked.undefined)
-        notes.append(f"stored whole, checked in part: only its application defines {names}")
+        notes.append(f"stored completely, checked in part: only its application defines {names}")
     if not locked:
-        notes.append("its file system has no locks: copied while nothing changed")
+        notes.append("the file system does not support locks: copied while nothing changed")
     found = checked.shown
-    warnings = (f"stored as it is, but its own check complains: {found}",) if found else ()
+    warnings = (f"stored unchanged, but the integrity check reports: {found}",) if found else ()
     return Ended(warnings, tuple(notes), facts)
 
 

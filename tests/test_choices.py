@@ -120,7 +120,7 @@ def check_changed_files(system: System, value: str) -> None:
         return
     item = manifest(system)["items"][0]
     lines = item["notes" if value == "log" else "warnings"]
-    assert any("busy: changed while it was read" in line for line in lines)
+    assert any("busy: file changed while it was read" in line for line in lines)
 
 
 CHECKS: dict[tuple[str, str], Callable[[System, str], None]] = {

@@ -88,7 +88,7 @@ def test_hints_stand_below_their_error_and_warnings_have_one_prefix(system: Syst
     lines = system.run().stderr.splitlines()
     assert lines[0].startswith("error: OTHER: ")
     assert lines[1] == "hint: no disk"
-    assert lines[2] == f"warning: FILESET: {system.source}/empty: is empty"
+    assert lines[2] == f"warning: FILESET: {system.source}/empty: empty folder"
     assert len(lines) == 3, lines
 
 

@@ -50,7 +50,7 @@ def test_names_of_sections(tree: Path, tmp_path: Path) -> None:
 def test_an_empty_folder_is_a_warning_unless_allowed(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     words = ["--FILESET_INCLUDE", tmp_path / "empty"]
-    assert "is empty" in run(tmp_path, *words, code=3, NC_BACKUP_RUN_ID="1")
+    assert "empty folder" in run(tmp_path, *words, code=3, NC_BACKUP_RUN_ID="1")
     run(tmp_path, *words, "--ALLOW_EMPTY", "True", NC_BACKUP_RUN_ID="2")
 
 
@@ -83,7 +83,7 @@ def test_the_test_of_the_section_changes_nothing(tree: Path, tmp_path: Path) -> 
     given: dict[str, Any] = {"allow_root": True, "work_folder": tmp_path / "work"}
     good = loaded.test(loaded.Options(fileset_include=(tree,), **given))
     assert "GNU tar" in str(good[0])
-    assert f"{tree} is there" in good
+    assert f"{tree} exists" in good
     with pytest.raises(SourceError, match="no such file"):
         loaded.test(loaded.Options(fileset_include=(tree / "none",), **given))
     assert not (tmp_path / "work").exists()

@@ -54,7 +54,7 @@ def test_the_works_own_paths_stay_out(tree: Path, tmp_path: Path) -> None:
         ("///", 2, "/ is not allowed"),
         (".", 2, "/ is not allowed"),
         ("..", 2, "/ is not allowed"),
-        ("[]", 2, "names nothing"),
+        ("[]", 2, "empty value"),
         ("[broken", 2, "is not paths"),
         ("/not/there", 1, "FILESET_INCLUDE: /not/there: no such file or directory"),
     ],
@@ -105,9 +105,9 @@ def test_a_link_to_the_top_is_the_top(tmp_path: Path) -> None:
     ("key", "value", "says"),
     [
         ("TAR_COMMAND", "tar 'cf", "TAR_COMMAND: no closing quotation"),
-        ("TAR_COMMAND", "  ", "TAR_COMMAND: names no program"),
-        ("FILESET_EXCLUDE", "/", "FILESET_EXCLUDE: '/' names no file"),
-        ("FILESET_EXCLUDE", '["", "x"]', "FILESET_EXCLUDE: '' names no file"),
+        ("TAR_COMMAND", "  ", "TAR_COMMAND: empty value"),
+        ("FILESET_EXCLUDE", "/", "FILESET_EXCLUDE: '/': invalid pattern"),
+        ("FILESET_EXCLUDE", '["", "x"]', "FILESET_EXCLUDE: '': invalid pattern"),
         ("CHANGED_FILES", "maybe", "is not one of log, warn, fail"),
     ],
 )

@@ -55,9 +55,9 @@ def test_changed_files_are_judged_for_tar_command_too(tree: Path, tmp_path: Path
     other.write_text(f'#!/bin/bash\n/bin/tar -cf "$@"\n{says}\n')
     other.chmod(0o755)
     words = ["--FILESET_INCLUDE", tree, "--TAR_COMMAND", other, "--CHANGED_FILES"]
-    assert "/x/a changed" in run(tmp_path, *words, "fail", code=1, NC_BACKUP_RUN_ID="1")
+    assert "/x/a: file changed" in run(tmp_path, *words, "fail", code=1, NC_BACKUP_RUN_ID="1")
     assert made(tmp_path) == []
-    assert "1 changed while" in run(tmp_path, *words, "log", NC_BACKUP_RUN_ID="2")
+    assert "1 file changed while" in run(tmp_path, *words, "log", NC_BACKUP_RUN_ID="2")
 
 
 def test_sudo_never_asks(tree: Path, tmp_path: Path) -> None:

@@ -77,11 +77,11 @@ def test_a_number_that_is_absent_after_a_reset(system: System, server: MariaDB) 
         server.sql("FLUSH BINARY LOGS")
     purge_to(server, f"binlog.{last + 1:06}")
     server.sql("INSERT INTO t (v) VALUES ('late 3')", "shop")
-    assert "begin anew at" in backed_up(system, 1)["sections"][0]["message"]
+    assert "binary logs were reset" in backed_up(system, 1)["sections"][0]["message"]
     backed_up(system)  # it is said once
     words = ("--restore", runs(system)[0], "--item", "shop", *to(server), "--until", now(server))
     text = system.restore(*words, "--to-database", "copy", code=1)
-    assert "the binary logs have a gap" in text
+    assert "gap in the binary logs" in text
     assert "copy" not in server.sql("SHOW DATABASES").split()
     # a run between that is gone tells nothing of the reset: the times of the logs do
     middle = runs(system)[1]
@@ -102,7 +102,10 @@ def test_a_reset_to_a_log_of_the_same_number_and_size(system: System, server: Ma
     while int(server.sql("SHOW BINARY LOGS").split()[-2][-6:]) < number + 1:
         server.sql("FLUSH BINARY LOGS")
     time.sleep(1.1)
-    assert "begin anew at binlog.000001" in backed_up(system, 1)["sections"][0]["message"]
+    assert (
+        "binary logs were reset: binlog.000001 follows"
+        in backed_up(system, 1)["sections"][0]["message"]
+    )
 
 
 def test_purged_after_they_were_stored(system: System, server: MariaDB) -> None:
@@ -138,13 +141,13 @@ def test_encrypted(system: System, encrypting: Encrypting, stream: str) -> None:
     words = ("--restore", runs(system)[0], "--item", "shop", *to(server), "--until", now(server))
     backed_up(system, 3)
     text = system.restore(*words, "--to-database", "copy", code=1)
-    assert "is encrypted, and no client program can replay it" in text
+    assert "is encrypted: no client program can replay it" in text
     assert "copy" not in server.sql("SHOW DATABASES").split()
     # an older run does not say it in its manifest: the files themselves do
     for path in (system.store / "srv-test").glob("*.manifest.json"):
         path.write_text(path.read_text().replace('"encrypted":', '"other":'))
     text = system.restore(*words, "--to-database", "copy", code=1)
-    assert "is encrypted, and no client program can replay it" in text
+    assert "is encrypted: no client program can replay it" in text
     system.restore(*words[:-2], "--to-database", "copy")
 
 
@@ -178,7 +181,7 @@ def test_a_replay_that_falls_short(
                     *words, "--to-database", name, "--overwrite", "--until", until, code=code
                 )
             if code:
-                assert "the binary logs were played to binlog.000001:6" in text or "only" in text
+                assert "the binary logs were replayed to binlog.000001:6" in text or "only" in text
     assert late(server, "copy") == ["late 0", "late 1", "late 2"]
     assert "none" not in server.sql("SHOW DATABASES").split()
 

@@ -51,8 +51,8 @@ def test_unknown_ones_are_named(system: System, server: MariaDB) -> None:
     assert "definer" not in system.restore(*words)
     server.sql("DROP USER zoe@localhost; DROP ROLE clerk")
     text = system.restore(*words, code=3)
-    assert "its definer zoe@localhost does not exist" in text
-    assert "its definer clerk does not exist" in text or "its definer clerk@" in text
+    assert "definer zoe@localhost does not exist" in text
+    assert "definer clerk does not exist" in text or "definer clerk@" in text
     assert "definer" not in system.restore("--restore", "latest", *to(server, "--overwrite"))
 
 

@@ -77,7 +77,7 @@ def test_back_up_drop_restore_compare(system: System, server: MySQL, stream: str
     server.sql("DROP DATABASE shop; DROP DATABASE mixed; DROP ROLE clerk, 'b\\\\s'")
     server.sql("DROP USER zoe@'%', 'odd `name'@'%'")
     text = system.restore("--restore", "latest", *to(server))
-    assert "2 tables, 3000 rows in the database shop" in text
+    assert "database shop: 2 tables, 3000 rows" in text
     assert ({name: state(server, name) for name in ("shop", "mixed")}, accounts(server)) == before
     path = server.option_file("zoe.cnf", "zoe", "a pass\\word")
     words = ["mysql", f"--defaults-file={path}", f"--port={server.port}"]
@@ -104,9 +104,9 @@ def test_to_a_second_a_position_and_a_gtid(system: System, server: MySQL) -> Non
         assert "w" in server.sql("SHOW TABLES", f"copy{number}").split()
     assert late(server, "shop") == ["late 1", "late 2"]
     for until, says in (
-        (f"{uuid}:1", "the dump was made later"),
+        (f"{uuid}:1", "the dump is newer"),
         (f"{uuid}:9999", "the stored binary logs end at"),
-        (f"{uuid}:1-9", "is no time, no position and no GTID"),
+        (f"{uuid}:1-9", "not a time, position or GTID"),
     ):
         text = system.restore(*words, "--to-database", "none", "--until", until, code=1)
         assert says in text, until

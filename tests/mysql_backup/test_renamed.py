@@ -48,7 +48,7 @@ def test_what_does_not_name_it(line: str) -> None:
 )
 def test_what_names_it(line: str) -> None:
     (said,) = found(["first", line, "last"])
-    assert said.startswith(f"it still names the database shop: {line[:100]}")
+    assert said.startswith(f"still refers to database shop: {line[:100]}")
 
 
 @pytest.mark.parametrize(
@@ -60,12 +60,12 @@ def test_what_names_it(line: str) -> None:
     ],
 )
 def test_a_trigger_that_would_be_made_there(lines: Sequence[str]) -> None:
-    with pytest.raises(instance.RefusedError, match="a trigger names the database shop itself"):
+    with pytest.raises(instance.RefusedError, match="a trigger refers to database shop"):
         found(lines)
 
 
 def test_many_are_counted() -> None:
-    assert found(["SELECT 1 FROM shop.t"] * 9)[-1] == "4 statements more name shop"
+    assert found(["SELECT 1 FROM shop.t"] * 9)[-1] == "4 more statements refer to shop"
 
 
 def test_odd_names() -> None:

@@ -113,7 +113,7 @@ def test_incremental_backups(system: System, server: MariaDB) -> None:
     missing.rename(system.folder / "away")
     words = ("--restore", runs[2], "--destination", str(system.folder / "no"))
     text = system.restore(*words, code=1)
-    assert f"was added to run {runs[1]}, which is not in this store" in text
+    assert f"base run {runs[1]} is not in this store" in text
     assert not (system.folder / "no").exists()
 
 
@@ -134,7 +134,7 @@ def test_what_fails(system: System, server: MariaDB, tmp_path: Path) -> None:
     cut.write_text('#!/bin/sh\nmariabackup "$@" 2>/dev/null\n')
     cut.chmod(0o755)
     configure(system, server, XTRABACKUP_BINARY=str(cut))
-    assert "does not say 'completed OK!'" in backed_up(system, 1)["sections"][0]["message"]
+    assert 'no "completed OK!" in its output' in backed_up(system, 1)["sections"][0]["message"]
     configure(system, server, DATA_DIR="/does/not/exist")
     assert "No such file" in backed_up(system, 1)["sections"][0]["message"]
     configure(system, server, MY_INSTANCES="1")
@@ -143,4 +143,4 @@ def test_what_fails(system: System, server: MariaDB, tmp_path: Path) -> None:
     assert "CREDENTIAL_PATH: 3 paths for 1 ports" in system.run("-r").stderr
     assert system.stored() == []
     configure(system, server)
-    assert "can be read" in system.run("-t").stdout
+    assert "is readable" in system.run("-t").stdout

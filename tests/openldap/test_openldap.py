@@ -82,7 +82,7 @@ def test_what_cannot_be_dumped(tmp_path: Path, server: LDAP) -> None:
     configure(system, server, SLAPCAT=str(cut), DATABASES="1")
     result = system.result()
     assert result["exit_code"] == 1
-    assert "no whole entries" in result["sections"][0]["message"]
+    assert "no complete entry" in result["sections"][0]["message"]
     configure(system, server, CONFIG_FOLDER="/does/not/exist")
     assert "no such directory" in system.run("-r").stderr
     configure(system, server, DATABASES="one")
@@ -205,8 +205,8 @@ def test_glued_empty_and_proxy_databases(tmp_path: Path, glued: Glued, stream: s
     entries = {name: item["facts"]["entries"] for name, item in items.items() if name != "0"}
     assert entries == {"1": "2", "2": "1", "3": "0"}
     assert items["3"]["facts"]["suffix"] == "o=Zü€"
-    assert items["3"]["notes"] == ["database {3}ldif (o=Zü€): holds no entry"]
-    assert "{5}ldap (dc=proxy): has no data of its own, not dumped" in items["0"]["notes"]
+    assert items["3"]["notes"] == ["database {3}ldif (o=Zü€): no entries"]
+    assert "{5}ldap (dc=proxy): no data of its own, not dumped" in items["0"]["notes"]
     assert "databases 0, 1, 2, 3 in" in system.run("-t").stdout
     out = system.restored() / "OPENLDAP"
     glued.end()

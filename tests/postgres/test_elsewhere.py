@@ -84,7 +84,7 @@ def test_on_a_server_without_the_folders(system: System, server: Postgres, other
         shutil.rmtree(server.folder / name)
     text = system.restore("--restore", "latest", *to(other), code=3)
     assert 'fast" does not exist' in text
-    assert "there is no tablespace fast: all is in the server's usual one" in text
+    assert "tablespace fast does not exist: everything is in the default tablespace" in text
     assert other.sql("SELECT count(*) FROM t", "app") == "100\n"
     assert other.sql("SELECT 1 FROM pg_roles WHERE rolname = 'clerk'") == "1\n"
     words = ("--restore", "latest", *to(other, "--overwrite", "--no-tablespaces"))

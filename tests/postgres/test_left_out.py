@@ -78,7 +78,7 @@ def test_foreign_keys_that_rows_violate(system: System, server: Postgres) -> Non
     backed_up(system, server, VIOLATED)
     before = dumped(server)
     text = system.restore(*ITEM, *to(server, "--overwrite"), code=3)
-    assert """the foreign key buys "it of public."Order's" is NOT VALID now""" in text
+    assert """foreign key buys "it of public."Order's" is now NOT VALID""" in text
     assert "part_c_fkey" in text  # PostgreSQL 15 has none of that kind on partitioned tables
     valid = "DEFERRABLE INITIALLY DEFERRED"
     lines = [line for line in before.split("\n") if "part_c_fkey" not in line]
@@ -101,7 +101,7 @@ def test_functions_that_name_tables_without_schema(
     before = dumped(server)
     server.sql("DROP DATABASE shop")
     text = system.restore(*ITEM, *to(server))
-    assert "2 rows in the database shop" not in text
+    assert ", 2 rows" not in text
     assert dumped(server) == before
     assert server.sql("TABLE m; SELECT count(*) FROM s.goods", "shop") == "aa\naa\n2\n"
     if owner:
@@ -122,7 +122,7 @@ def test_rows_that_violate_checks(system: System, server: Postgres) -> None:
     )
     server.sql("DROP DATABASE shop")
     text = system.restore(*ITEM, *to(server), code=3)
-    assert "constraint c of public.t is NOT VALID now" in text
+    assert "constraint c of public.t is now NOT VALID" in text
     assert "constraint few_check of public.few" in text
     assert server.sql("SELECT i, f FROM t ORDER BY i; TABLE u", "shop") == "1|1\n50|50\n7\n"
     asked = "SELECT convalidated FROM pg_constraint WHERE conname IN ('c', 'few_check')"
@@ -197,7 +197,7 @@ def test_settings_that_prevent_connections(system: System, server: Postgres, lib
     server.sql("CREATE TABLE precious (i int)", "shop")
     text = system.restore("--restore", "latest", *to(server, "--overwrite"), code=3)
     assert text.count(f'could not access file "{library}"') >= 3
-    assert "the setting session_preload_libraries=plpgsql" in text
+    assert "setting session_preload_libraries=plpgsql" in text
     assert "of the role clerk" in text
     assert server.sql("TABLE t; SHOW work_mem", "shop") == "1\n8MB\n"
     assert server.sql("SELECT count(*) FROM pg_db_role_setting") == "1\n"
@@ -219,7 +219,7 @@ def test_what_is_there_stays_until_the_new_one_opens(system: System, server: Pos
     broken.chmod(0o755)
     configure(system, server, PSQL=str(broken))
     text = system.restore(*ITEM, *to(server, "--overwrite"), code=1)
-    assert "nobody can connect to the database shop" in text
+    assert "cannot connect to the restored database shop" in text
     assert server.sql("TABLE precious", "shop") == ""
     limit = "SELECT datconnlimit FROM pg_database WHERE datname = 'shop'"
     assert server.sql(limit) == "7\n"

@@ -180,7 +180,7 @@ def test_databases_into_throwaway_servers(tmp_path: Path) -> None:
     said = section(system.result("--only", "DRILL"))
     assert said["status"] == "incomplete", said
     assert "4 assertions, 1 warning" in said["message"]
-    assert "the view v was refused: ERROR 1146" in said["warnings"][0]
+    assert "view v was not created: ERROR 1146" in said["warnings"][0]
     asserted[app].append("SELECT count(*) FROM t WHERE n > 1")
     system.configure({**sections, "DRILL": drill(ASSERTIONS=asserted, EVERY="0s")}, STREAM="True")
     said = section(system.result("--only", "DRILL"))
