@@ -23,19 +23,21 @@ from tools.base import log, permissions, project
 from tools.base.errors import BackupError, Cancelled, ConfigError
 from tools.base.log import logger
 from tools.base.result import Status, worst
-from tools.base.run_result import Outcome
+from tools.base.run_result import RunResult
+from tools.catalog import identity
 from tools.config import loading, selection
+from tools.config.declarations import General
 from tools.config.model import Config, Section
 from tools.engine import guard, preflight, run, section_runner, state
 from tools.engine.admission import Consent
-from tools.reporting import terminal
+from tools.reporting import channels, terminal
 
 CONF = Path("/etc/nc-backup-py/conf.json")
-_HURRIED = 1  # tries of a report when a signal asks the run to end
+_TRIES_AFTER_SIGNAL = 1  # of a report: the run was asked to end
 
 
-def arguments(argv: Sequence[str]) -> argparse.Namespace:
-    """Read the command line; a wrong one ends with exit code 2 and the usage."""
+def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
+    """Parse the command line; an invalid one exits with code 2 and the usage."""
     parser = argparse.ArgumentParser(
         prog="backup.py",
         description="Run the backup that conf.json describes.",
@@ -43,23 +45,23 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=project.banner())
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument(
+    actions = parser.add_mutually_exclusive_group(required=True)
+    actions.add_argument(
         "-r", "--run", action="store_true", help="back up: run every section of the config"
     )
-    what.add_argument(
+    actions.add_argument(
         "-t",
         "--test",
         action="store_true",
         help="check the config, tools, credentials and stores; change nothing",
     )
-    what.add_argument(
+    actions.add_argument(
         "-n",
         "--dry-run",
         action="store_true",
         help="print the command of every section; run nothing",
     )
-    what.add_argument(
+    actions.add_argument(
         "--migrate",
         type=Path,
         metavar="OLD.json",
@@ -127,37 +129,36 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _consent(given: argparse.Namespace) -> Consent:
-    return Consent(given.accept_store, given.adopt_host, given.accept_shrink)
+def _consent(arguments: argparse.Namespace) -> Consent:
+    return Consent(arguments.accept_store, arguments.adopt_host, arguments.accept_shrink)
 
 
 def main(argv: Sequence[str]) -> int:
-    """The command line of the documented system; the exit code is that of DESIGN 8."""
-    return terminal.final_code(_answer(argv))
+    """Do what the command line asks for, and return the exit code (docs/exit-codes.md)."""
+    return terminal.final_code(_perform(argv))
 
 
-def _answer(argv: Sequence[str]) -> int:
+def _perform(argv: Sequence[str]) -> int:
     """Do what the command line asks for, and return the exit code of that."""
-    given = arguments(argv)
+    arguments = parse_arguments(argv)
     os_works.harden()
     os_works.catch_signals()
-    if given.migrate:
-        return _migrate(given.migrate)
-    if given.insecure_permissions:
+    if arguments.migrate:
+        return _migrate(arguments.migrate)
+    if arguments.insecure_permissions:
         permissions.accept()
     try:
-        loaded = loading.load(given.config, insecure=given.insecure_permissions)
-        section_runner.learn_secrets(loaded)
-        chosen = run.select(loaded, given.only, given.skip)
-        if given.dry_run:
-            return terminal.show(preflight.planned(loaded, chosen), as_json=given.json)
-        if given.test:
-            return terminal.show(
-                preflight.tested(loaded, chosen, _consent(given)), as_json=given.json
-            )
-        return _run(given, loaded, chosen)
+        config = loading.load(arguments.config, insecure=arguments.insecure_permissions)
+        section_runner.learn_secrets(config)
+        chosen = run.select(config, arguments.only, arguments.skip)
+        if arguments.dry_run:
+            return terminal.show(preflight.planned(config, chosen), as_json=arguments.json)
+        if arguments.test:
+            lines = preflight.tested(config, chosen, _consent(arguments))
+            return terminal.show(lines, as_json=arguments.json)
+        return _run(arguments, config, chosen)
     except ConfigError as error:
-        return _refused(given, error)
+        return _report_config_error(arguments, error)
     except Cancelled as cancelled:
         return os_works.status_of_signal(cancelled.signal_number).exit_code
 
@@ -182,99 +183,113 @@ def _migrate(old: Path) -> int:
     return 0
 
 
-def _run(given: argparse.Namespace, loaded: Config, chosen: Sequence[Section]) -> int:
-    """Run, report, render."""
-    general = loaded.general
-    os_works.refuse_root(general.allow_root)  # before a log of root's is made
-    guard.check(loaded)
+def _run(arguments: argparse.Namespace, config: Config, chosen: Sequence[Section]) -> int:
+    """Run the sections, report the result, show it, and return the exit code."""
+    general = config.general
+    os_works.refuse_root(general.allow_root)  # before root creates a log file
+    guard.check(config)
     run_log = log.begin(
         general.log_folder,
-        given.log_level,
+        arguments.log_level,
         general.log_size,
         general.log_files,
-        verbose=given.verbose,
+        verbose=arguments.verbose,
     )
-    if guard.root_allowed(loaded):
+    if guard.root_allowed(config):
         logger.warning("%s", guard.ROOT_ALLOWED)
-    for warning in (*loaded.warnings, *selection.cautions(loaded, chosen)):
+    for warning in (*config.warnings, *selection.cautions(config, chosen)):
         logger.warning("%s", warning)
-    with terminal.watcher(quiet=given.json or given.verbose) as watcher:
+    started = datetime.now(timezone.utc)
+    with terminal.watcher(quiet=arguments.json or arguments.verbose) as listener:
         try:
-            outcome = run.perform(loaded, chosen, watcher, _consent(given))
-        except Exception as bug:  # noqa: BLE001  (the outermost guard: a crash is reported too)
+            result = run.perform(config, chosen, listener, _consent(arguments))
+        except Exception as bug:  # noqa: BLE001  (the outermost guard: a bug is reported too)
             logger.critical("%s", traceback.format_exc())
             traceback.print_exc()
-            outcome = _nothing_but(
-                Status.FAILED, f"crashed: {type(bug).__name__}: {bug}", general.hostname
+            result = dataclasses.replace(
+                _without_sections(Status.FAILED, f"internal error: {type(bug).__name__}: {bug}"),
+                hostname=general.hostname,
+                begin=started,
+                seconds=(datetime.now(timezone.utc) - started).total_seconds(),
+                origin=identity.origin(config),
             )
-    if outcome.status is Status.LOCKED and given.if_busy == "skip":
-        return terminal.render(
-            dataclasses.replace(outcome, status=Status.OK), "none", as_json=given.json
-        )
-    if not outcome.steps or outcome.message:
-        logger.error("%s", outcome.message)
-    log.always("%s", outcome.summary())
-    wait = general.message_config_wait
-    return _reported(
-        given, outcome, (general.message_config_command, general.work_folder, wait), run_log
-    )
+    if result.status is Status.LOCKED and arguments.if_busy == "skip":
+        skipped = dataclasses.replace(result, status=Status.OK)
+        return terminal.render(skipped, {}, as_json=arguments.json)
+    if not result.sections or result.message:
+        logger.error("%s", result.message)
+    log.always("%s", result.summary())
+    return _send_report(arguments, result, general, run_log)
 
 
-def _refused(given: argparse.Namespace, error: ConfigError) -> int:
-    """A config that cannot be run is reported too, once the address is known."""
-    known = (
-        loading.report_address(given.config, insecure=given.insecure_permissions)
-        if given.run
-        else None
+def _report_config_error(arguments: argparse.Namespace, error: ConfigError) -> int:
+    """Report that a config cannot be run, once the address of the report server is known."""
+    settings = _report_settings(arguments)
+    result = dataclasses.replace(
+        _without_sections(Status.REFUSED, str(error), error.hint),
+        hostname=settings.hostname if settings is not None else "",
+        origin=identity.origin(None, arguments.config),
     )
-    hostname, address, work_folder = known or ("", "", Path())
-    outcome = _nothing_but(Status.REFUSED, str(error), hostname, error.hint)
-    private = state.owned_folder(work_folder) if address else None
+    private = state.owned_folder(settings.work_folder) if settings is not None else None
     if private is not None:
-        outcome = dataclasses.replace(outcome, run_id=state.claimed_run_id(private))
-    code = _reported(given, outcome, (address, work_folder, 1.0), log.RunLog())
-    for other in () if given.json else error.others:
+        result = dataclasses.replace(result, run_id=state.claimed_run_id(private))
+    code = _send_report(arguments, result, settings, log.RunLog())
+    for other in () if arguments.json else error.others:
         terminal.say(f"error: {other}", error=True)
         if other.hint:
             terminal.say(f"hint: {other.hint}", error=True)
     return code
 
 
-def _nothing_but(status: Status, message: str, hostname: str, hint: str = "") -> Outcome:
+def _report_settings(arguments: argparse.Namespace) -> General | None:
+    """Return where the report of a run goes whose config is wrong; None if it goes nowhere."""
+    if not arguments.run:
+        return None
+    settings = loading.report_settings(arguments.config, insecure=arguments.insecure_permissions)
+    return settings if settings is not None and channels.configured(settings) else None
+
+
+def _without_sections(status: Status, message: str, hint: str = "") -> RunResult:
+    """Return the result of a run of which nothing but an error is known."""
     now = datetime.now(timezone.utc)
-    return Outcome(
-        date_str_utils.run_id(now), hostname, now, 0.0, status, message=message, hint=hint
-    )
+    return RunResult(date_str_utils.run_id(now), "", now, 0.0, status, message=message, hint=hint)
 
 
-def _reported(
-    given: argparse.Namespace, outcome: Outcome, to: tuple[str, Path, float], run_log: log.RunLog
+def _send_report(
+    arguments: argparse.Namespace, result: RunResult, general: General | None, run_log: log.RunLog
 ) -> int:
-    """Send the report; whatever comes of that, the outcome of the backup stays what it is."""
-    from tools.reporting import brt  # costs start-up time that -n need not pay
+    """Send the report, show the result, and return the exit code.
 
-    address, work_folder, first_wait = to
-    delivery = "none"
+    Whatever happens to the report, the result of the backup stays what it is.
+    """
+    from tools.reporting import delivery, document  # costs start-up time that -n need not pay
+
+    deliveries: dict[str, str] = {}
+    if general is not None and channels.configured(general):
+        interrupted = result.status in (Status.INTERRUPTED, Status.TERMINATED)
+        deliveries = delivery.deliver(
+            general,
+            document.run_document(result),
+            "\n".join([run_log.tail(), *terminal.table_lines(result)]),
+            _private_folder(result, general.work_folder),
+            tries=_TRIES_AFTER_SIGNAL if interrupted else delivery.TRIES,
+            resend=bool(result.sections),  # only the run that held the lock sends what waits
+        )
+    if document.worst(deliveries) in ("kept", "lost"):
+        result = dataclasses.replace(result, status=worst((result.status, Status.UNREPORTED)))
+    return terminal.render(result, deliveries, as_json=arguments.json)
+
+
+def _private_folder(result: RunResult, work_folder: Path) -> Path | None:
+    """Return the folder of the spool; None if it cannot be used.
+
+    A run that was rejected does not create it: what root creates would lock out the user of the
+    backup.
+    """
     try:
-        if address:
-            reporter = brt.Reporter(address, _spool(outcome, work_folder), first_wait)
-            hurried = outcome.status in (Status.INTERRUPTED, Status.TERMINATED)
-            text = "\n".join([run_log.tail(), *terminal.table_lines(outcome)])
-            delivery = reporter.deliver(
-                brt.form(outcome, text),
-                tries=_HURRIED if hurried else 5,
-                waiting=bool(outcome.steps),  # what waits is sent by who held the lock
-            )
+        if result.status is Status.REFUSED:
+            return state.owned_folder(work_folder)
+        return state.folder(work_folder)
     except (OSError, BackupError) as error:
-        logger.error("the report could not be made or kept: %s", error)
-        delivery = "lost"
-    if delivery in ("kept", "lost"):
-        outcome = dataclasses.replace(outcome, status=worst((outcome.status, Status.UNREPORTED)))
-    return terminal.render(outcome, delivery, as_json=given.json)
-
-
-def _spool(outcome: Outcome, work_folder: Path) -> Path | None:
-    """Where a report waits; nowhere where a refused run would have to make the folder."""
-    if outcome.status is Status.REFUSED:
-        return state.owned_folder(work_folder)
-    return state.folder(work_folder)
+        logger.error("report: cannot keep it in WORK_FOLDER: %s", error)
+        return None

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from restore import members
 from tools.base.result import Result, Status, worst
-from tools.base.run_result import Step
+from tools.base.run_result import SectionResult
 from tools.catalog.manifest import Manifest
 from tools.date_str_utils import count
 from tools.flow.item_record import StoredItem as Item
@@ -43,7 +43,7 @@ def _about(line: str, wanted: Callable[[bytes], bool]) -> bool:
     return not name.startswith("/") or wanted(os.fsencode(name.strip("/")))
 
 
-def missing(made: Manifest, section: str, names: Sequence[str]) -> list[Step]:
+def missing(made: Manifest, section: str, names: Sequence[str]) -> list[SectionResult]:
     """A step for each item of a run, as far as it is meant, that this store does not hold."""
     steps = []
     for called in made.missing:
@@ -52,5 +52,5 @@ def missing(made: Manifest, section: str, names: Sequence[str]) -> list[Step]:
         if section in ("", its_section) and (not names or any(meant)):
             what = f"run {made.run_id} does not hold it in this store"
             hint = f"--show {made.run_id} lists what it holds; another store may hold it."
-            steps.append(Step(called, "item", Result(Status.INCOMPLETE, what, hint)))
+            steps.append(SectionResult(called, "item", Result(Status.INCOMPLETE, what, hint)))
     return steps

@@ -12,7 +12,7 @@ from typing import Any
 from restore import selection
 from tools.base import permissions, project
 from tools.base.errors import BackupError, ConfigError
-from tools.base.run_result import Outcome
+from tools.base.run_result import RunResult
 from tools.catalog import identity, manifest
 from tools.config import loading, model
 from tools.config.declarations import General
@@ -26,7 +26,6 @@ from tools.modules import loader, registry
 
 _STORAGE = "storage/storage.py"
 _ENCRYPTION = "encryption/encryption.py"
-METHOD = "ncscript-py-restore"  # bckmethod of its report: a restore is no backup
 
 
 @dataclass(frozen=True)
@@ -98,17 +97,13 @@ class Origin:
                 return model.filled(entry, self.config)
         return None
 
-    def report(self, outcome: Outcome) -> str:
-        """Report a restore where the config names a server; gives how the delivery went."""
-        address = self.config.general.message_config_command
-        if not address:
-            return "none"
-        from tools.reporting import brt, terminal
+    def report(self, result: RunResult) -> dict[str, str]:
+        """Report a restore through the channels of the config; return the results by channel."""
+        from tools.reporting import delivery, terminal
+        from tools.reporting.document import run_document
 
-        text = "\n".join(terminal.table_lines(outcome))
-        fields = {**brt.form(outcome, text), "bckmethod": METHOD}
-        wait = self.config.general.message_config_wait
-        return brt.Reporter(address, None, wait).deliver(fields)
+        table = "\n".join(terminal.table_lines(result))
+        return delivery.deliver(self.config.general, run_document(result), table, None)
 
 
 def context(loaded: Config, entry: Section, scratch: Path) -> Context:

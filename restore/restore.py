@@ -38,7 +38,8 @@ from tools import os_works
 from tools.base import run_ids
 from tools.base.errors import BackupError, Cancelled, ConfigError
 from tools.base.result import Result, Status, of_error, worst
-from tools.base.run_result import Outcome, Step, Watcher
+from tools.base.run_result import ProgressListener, RunResult, SectionResult
+from tools.catalog import identity
 from tools.catalog.manifest import Manifest
 from tools.flow import stream
 from tools.flow.item_record import StoredItem as Item
@@ -162,8 +163,8 @@ class _Session:
                 terminal.say(f"warning: run {made.run_id} {runs.IN_FUTURE}", error=True)
 
     @staticmethod
-    def _unreadable(run: runs.Found) -> Step:
-        return Step(run.run_id, "item", Result(Status.FAILED, run.trouble))
+    def _unreadable(run: runs.Found) -> SectionResult:
+        return SectionResult(run.run_id, "item", Result(Status.FAILED, run.trouble))
 
     def _verified(
         self, chosen: selection.Selection, item: Item, advance: Callable[[int], None]
@@ -182,7 +183,7 @@ class _Session:
             if registry.row_of_stage(stage):
                 self.origin.undo(stage)
 
-    def _missing(self, chosen: selection.Selection) -> list[Step]:
+    def _missing(self, chosen: selection.Selection) -> list[SectionResult]:
         """A step for each item that a run does not hold in this store."""
         return [
             step
@@ -233,7 +234,9 @@ class _Session:
             reading.refuse_absent(run, chosen.of(run))
         return chosen.only(server.chosen(chosen.items, given)) if given.to_host else chosen
 
-    def _into_server(self, chosen: selection.Selection, watcher: Watcher | None) -> list[Step]:
+    def _into_server(
+        self, chosen: selection.Selection, watcher: ProgressListener | None
+    ) -> list[SectionResult]:
         """Items into a server: each makes its next step when all others have made theirs."""
         advance = watcher.advance if watcher else lambda _size: None
         with contextlib.ExitStack() as stack:
@@ -323,9 +326,9 @@ class _Session:
         self,
         items: Sequence[Item],
         do: Callable[[Item, Callable[[int], None]], Result],
-        watcher: Watcher | None,
+        watcher: ProgressListener | None,
         what: str = "",
-    ) -> list[Step]:
+    ) -> list[SectionResult]:
         """Do it for each item; one that fails does not stop the others."""
         steps = []
         for number, item in enumerate(items, 1):
@@ -343,22 +346,24 @@ class _Session:
             seconds = time.monotonic() - began
             if watcher:
                 watcher.end(name, result, seconds)
-            steps.append(Step(name, "item", result, seconds))
+            steps.append(SectionResult(name, "item", result, seconds))
         return steps
 
-    def _ended(self, made: Manifest | None, steps: Sequence[Step]) -> int:
+    def _ended(self, made: Manifest | None, steps: Sequence[SectionResult]) -> int:
         """Show it, report a restore, and give the exit code."""
-        outcome = Outcome(
+        outcome = RunResult(
             run_id=made.run_id if made else "",
             hostname=made.host if made else "",
             begin=self.begin,
             seconds=time.monotonic() - self.started,
             status=worst(step.result.status for step in steps),
-            steps=tuple(steps),
+            sections=tuple(steps),
+            action="restore" if self.given.restore else "verify",
+            origin=identity.origin(self.origin.config if self.given.config else None),
         )
         told = self.given.restore and not self.given.no_report
-        delivery = self.origin.report(outcome) if told else "none"
-        code = terminal.render(outcome, delivery, as_json=self.given.json)
+        deliveries = self.origin.report(outcome) if told else {}
+        code = terminal.render(outcome, deliveries, as_json=self.given.json)
         if not self.given.json and not terminal.on_terminal():
             for line in terminal.table_lines(outcome):
                 terminal.say(line)

@@ -1,4 +1,4 @@
-"""Posting a form to a server that may be down, slow, or not what it seems to be."""
+"""Post a form to a server that may be down, slow, or another one than expected."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from tools.base.errors import BackupError, ConfigError
 if TYPE_CHECKING:
     import requests
 
-_GROWTH = 3.0  # each wait is about so many times the last one
-_MOST = 1 << 20  # bytes of an answer that are read
-_AGAIN = (408, 425, 429)  # 4xx codes that may pass: timeout, too early, too many
-_SHOWN = 200  # characters of an answer that are shown
+_GROWTH = 3.0  # factor of the back-off
+_MOST = 1 << 20  # bytes of a response that are read
+_AGAIN = (408, 425, 429)  # 4xx codes worth a retry: timeout, too early, too many
+_SHOWN = 200  # characters of a response that are shown
 
 
 class Doubt(Enum):
-    """What is known of a post that was not acknowledged."""
+    """Whether a form that was not acknowledged may have arrived."""
 
-    UNSENT = "unsent"  # the server cannot have it
-    REFUSED = "refused"  # the server has answered something else
-    AMBIGUOUS = "ambiguous"  # it was sent, and the server may have taken it
+    UNSENT = "unsent"  # it cannot have arrived
+    REFUSED = "refused"  # the server answered something else
+    AMBIGUOUS = "ambiguous"  # it was sent, and may have arrived
 
 
 class DeliveryError(BackupError):
-    """A server did not take what was posted to it.
+    """A server did not acknowledge what was posted to it.
 
-    again: whether trying again can help; doubt: whether the server may have it all the same
+    again: whether another attempt can help; doubt: whether this one may have arrived
     """
 
     def __init__(
@@ -48,9 +48,9 @@ class DeliveryError(BackupError):
 
 
 def check_address(url: str, key: str) -> None:
-    """Refuse an address that is no http(s) address or that holds credentials.
+    """Reject what is not an http(s) URL, and a URL with credentials.
 
-    Raises ConfigError naming the key that it was given for.
+    Raises ConfigError naming the key.
     """
     try:
         parts = urlsplit(url)
@@ -58,27 +58,28 @@ def check_address(url: str, key: str) -> None:
     except ValueError:
         good = False
     if not good:
-        raise ConfigError(f"{key}: is no address", "It looks like https://HOST/PATH.")
+        raise ConfigError(f"{key}: not a URL", "Use https://HOST/PATH.")
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigError(f"{key}: must be an http:// or https:// address")
+        raise ConfigError(f"{key}: must begin with http:// or https://", "Use https://HOST/PATH.")
     if parts.username or parts.password:
         raise ConfigError(
-            f"{key}: holds a user name or a password", "An address is logged and handed to modules."
+            f"{key}: URL contains a user name or password",
+            "Remove them: the URL is written to logs and passed to modules.",
         )
 
 
 def waits(first: float, tries: int) -> Iterator[float]:
-    """The waits in seconds between the tries: growing, each up to a quarter longer or shorter."""
+    """Give the seconds to wait between attempts: exponential back-off with 25 % jitter."""
     for number in range(tries - 1):
         yield first * _GROWTH**number * random.uniform(0.75, 1.25)  # noqa: S311  (no secret)
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How long a server may take, in seconds.
+    """Time limits in seconds.
 
-    connect: for the connection; read: between two bytes; whole: for one try, however slowly
-    the bytes come; budget: for all tries and waits together
+    connect: for the connection; read: between two bytes; whole: for one attempt; budget: for all
+    attempts and waits together
     """
 
     connect: float = 10.0
@@ -87,30 +88,41 @@ class Limits:
     budget: float = 600.0
 
 
-def post_form(  # noqa: PLR0913  (each is named where it is called)
+def post_form(
     url: str,
     fields: Mapping[str, str],
     *,
     accept: Callable[[str], bool],
+    limits: Limits = Limits(),
+    key: str = "MESSAGE_CONFIG_COMMAND",
+) -> str:
+    """Post a form once, and return the end of the server's answer for the log.
+
+    Only an answer with status 200 that `accept` knows is an acknowledgement. `key` is the key of
+    the config that the URL came from. Raises ConfigError for an invalid URL, DeliveryError
+    without an acknowledgement.
+    """
+    check_address(url, key)
+    return _attempt(url, fields, accept, limits)
+
+
+def retried(  # noqa: PLR0913  (each is named where it is called)
+    attempt: Callable[[Limits], str],
+    *,
     tries: int = 5,
     first_wait: float = 5.0,
     limits: Limits = Limits(),
-    key: str = "MESSAGE_CONFIG_COMMAND",
     say: Callable[[str], None] = lambda _line: None,
     sleep: Callable[[float], None] = time.sleep,
     before: Callable[[], bool] = lambda: True,
     after: Callable[[Doubt], None] = lambda _doubt: None,
 ) -> str:
-    """Post a form until the server acknowledges it; gives the end of the answer for the log.
+    """Return what the first successful attempt returned; the waits between attempts grow.
 
-    A redirect, an error code, or an answer that `accept` does not know is none. `say` gets a
-    line for each try that failed. `key` is the key of the config that the address came from.
-    `before` is asked before each try whether it may be made, `after` is told of each that
-    failed.
-    Raises ConfigError for an address that is none, DeliveryError after the last try, or at
-    once where trying again cannot help.
+    `say` gets a line for each attempt that failed. `before` is asked before each attempt whether
+    it may be made; `after` gets the doubt of each that failed. Raises DeliveryError after the
+    last attempt, or at once if another one cannot help.
     """
-    check_address(url, key)
     until = time.monotonic() + limits.budget
     for number, wait in enumerate([*waits(first_wait, tries), None], 1):
         left = max(0.0, until - time.monotonic())
@@ -119,22 +131,22 @@ def post_form(  # noqa: PLR0913  (each is named where it is called)
                 "it was sent before, and may have arrived", again=False, doubt=Doubt.AMBIGUOUS
             )
         try:
-            return _once(url, fields, accept, replace(limits, whole=min(limits.whole, left)))
+            return attempt(replace(limits, whole=min(limits.whole, left)))
         except DeliveryError as error:
             after(error.doubt)
             over = wait is None or time.monotonic() + wait >= until
-            then = "" if over or not error.again else f"; next in {wait:.1f} s"
-            say(f"report: try {number} of {tries} failed: {error}{then}")
+            then = "" if over or not error.again else f"; retrying in {wait:.1f} s"
+            say(f"attempt {number} of {tries} failed: {error}{then}")
             if over or not error.again or wait is None:
                 raise
             sleep(wait)
     raise AssertionError("unreachable: the last wait is None")
 
 
-def _once(
+def _attempt(
     url: str, fields: Mapping[str, str], accept: Callable[[str], bool], limits: Limits
 ) -> str:
-    """One try, in a thread: requests bounds the time between two bytes, never the whole."""
+    """Make one attempt, in a thread: requests limits the time between two bytes, not the total."""
     outcome: list[str | DeliveryError] = []
 
     def work() -> None:
@@ -142,16 +154,16 @@ def _once(
             outcome.append(_exchange(url, fields, accept, limits))
         except DeliveryError as error:
             outcome.append(error)
-        except Exception as error:  # noqa: BLE001  (no thread may end without a word)
-            trouble = f"{type(error).__name__}: {shown(str(error))}"
+        except Exception as error:  # noqa: BLE001  (an error in a thread is never lost)
+            trouble = f"{type(error).__name__}: {printable(str(error))}"
             outcome.append(DeliveryError(trouble, again=False, doubt=Doubt.UNSENT))
 
-    thread = threading.Thread(target=work, daemon=True)  # left behind where the server hangs
+    thread = threading.Thread(target=work, daemon=True)  # left behind if the server hangs
     thread.start()
     thread.join(limits.whole)
     if not outcome:
         raise DeliveryError(
-            f"the answer does not end within {limits.whole:.0f} s", doubt=Doubt.AMBIGUOUS
+            f"response not complete after {limits.whole:.0f} s", doubt=Doubt.AMBIGUOUS
         )
     if isinstance(outcome[0], DeliveryError):
         raise outcome[0]
@@ -170,7 +182,7 @@ def _exchange(
             answer = session.post(
                 url,
                 data=dict(fields),
-                headers={"Accept-Encoding": "identity"},  # small answers stay small
+                headers={"Accept-Encoding": "identity"},  # a small response stays small
                 timeout=(limits.connect, limits.read),
                 allow_redirects=False,
                 stream=True,
@@ -178,31 +190,35 @@ def _exchange(
             stack.callback(answer.close)
             text = _bounded(answer.iter_content(1024), limits)
         except (requests.RequestException, UnicodeError) as error:
-            trouble = f"{type(error).__name__}: {shown(str(error))}"
+            trouble = f"{type(error).__name__}: {printable(str(error))}"
             raise DeliveryError(trouble, doubt=_doubt(error)) from None
-        except OSError as error:  # a file that the library cannot read, as that of the CAs
+        except (
+            OSError
+        ) as error:  # a file that the library cannot read, as that of the CA certificates
             raise DeliveryError(
-                f"{type(error).__name__}: {shown(str(error))}",
+                f"{type(error).__name__}: {printable(str(error))}",
                 again=False,
                 doubt=Doubt.UNSENT,
                 hint="Check REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE.",
             ) from None
     if answer.is_redirect or 300 <= answer.status_code < 400:  # noqa: PLR2004  (RFC 9110)
         raise DeliveryError(
-            f"the server redirects ({answer.status_code}): no acknowledgement", again=False
+            f"server redirects ({answer.status_code}); redirects are not followed", again=False
         )
     if answer.status_code != 200:  # noqa: PLR2004  (RFC 9110)
         server = answer.status_code >= 500 or answer.status_code in _AGAIN  # noqa: PLR2004
-        raise DeliveryError(f"the server answers {answer.status_code}: {shown(text)}", again=server)
+        raise DeliveryError(
+            f"server returned {answer.status_code}: {printable(text)}", again=server
+        )
     if not accept(text):
         taken = len(text) >= _MOST or _echoes(text, fields)
         doubt = Doubt.AMBIGUOUS if taken else Doubt.REFUSED
-        raise DeliveryError(f"the answer is no acknowledgement: {_ending(text)}", doubt=doubt)
+        raise DeliveryError(f"unexpected response: {_ending(text)}", doubt=doubt)
     return _ending(text)
 
 
 def _doubt(error: Exception) -> Doubt:
-    """Whether a post can have arrived: not where there was no connection at all."""
+    """Return whether a form may have arrived: not if there was no connection."""
     import requests
     from urllib3.exceptions import NewConnectionError
 
@@ -217,15 +233,15 @@ def _doubt(error: Exception) -> Doubt:
 
 
 def _echoes(text: str, fields: Mapping[str, str]) -> bool:
-    """Whether an answer shows what was posted: the server has read it."""
+    """Return whether a response shows what was posted: the server has read it."""
     run_id = fields.get("run_id", "")
     return bool(run_id) and run_id in text
 
 
 def _ending(text: str) -> str:
-    """The end of an answer, where acknowledgements stand."""
-    line = shown(text)
-    return line if not line.endswith(" ...") else f"... {shown(text[-_SHOWN:])}"
+    """Return the end of a response, where acknowledgements are."""
+    line = printable(text)
+    return line if not line.endswith(" ...") else f"... {printable(text[-_SHOWN:])}"
 
 
 def _no_credentials(request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -233,7 +249,7 @@ def _no_credentials(request: requests.PreparedRequest) -> requests.PreparedReque
 
 
 def _bounded(chunks: Iterator[bytes], limits: Limits) -> str:
-    """At most _MOST bytes; the thread that reads them ends even where nobody waits for it."""
+    """Return at most _MOST bytes; reading ends in time even if nobody waits for the thread."""
     until = time.monotonic() + limits.whole
     held = bytearray()
     for chunk in chunks:
@@ -241,12 +257,12 @@ def _bounded(chunks: Iterator[bytes], limits: Limits) -> str:
         if len(held) >= _MOST:
             break
         if time.monotonic() > until:
-            raise DeliveryError("the answer does not end", doubt=Doubt.AMBIGUOUS)
+            raise DeliveryError("response too slow", doubt=Doubt.AMBIGUOUS)
     return held[:_MOST].decode("utf-8", "replace")
 
 
-def shown(text: str) -> str:
-    """An answer fit for a log: one short line without control characters, masked."""
-    printable = "".join(sign if sign.isprintable() else " " for sign in masking.text(text))
-    line = " ".join(printable.split())
+def printable(text: str) -> str:
+    """Return a response as one short line for the log, printable and masked."""
+    spaced = "".join(c if c.isprintable() else " " for c in masking.text(text))
+    line = " ".join(spaced.split())
     return line if len(line) <= _SHOWN else line[:_SHOWN] + " ..."

@@ -152,7 +152,7 @@ def test_a_bad_section_is_named_with_file_line_and_key(
         ({"MESSAGE_CONFIG_COMMAND": "ftp://x/y"}, "GENERAL.MESSAGE_CONFIG_COMMAND: must be"),
         (
             {"MESSAGE_CONFIG_COMMAND": "https://u:hunter2@x/"},
-            "GENERAL.MESSAGE_CONFIG_COMMAND: holds",
+            "GENERAL.MESSAGE_CONFIG_COMMAND: URL contains",
         ),
         ({"MAX_RUNTIME": "-1"}, "GENERAL.MAX_RUNTIME"),
         ({"LOG_SIZE": 0}, "GENERAL.LOG_SIZE: 0 is less than 1"),
@@ -288,10 +288,13 @@ def test_without_general_and_without_sections(system: System) -> None:
 
 def test_the_report_address_is_found_in_a_broken_config(system: System) -> None:
     path = system.configure({"A": {"ACTION": "fly"}}, MESSAGE_CONFIG_COMMAND="http://x/y")
-    assert loading.report_address(path) == ("srv-test", "http://x/y", system.work)
+    read = loading.report_settings(path)
+    assert read is not None
+    assert read.hostname == "srv-test"
+    assert (read.message_config_command, read.work_folder) == ("http://x/y", system.work)
     path.write_text("{")
-    assert loading.report_address(path) is None
-    assert loading.report_address(system.folder / "none") is None
+    assert loading.report_settings(path) is None
+    assert loading.report_settings(system.folder / "none") is None
 
 
 def test_mutated_configs_are_loaded_or_refused_with_one_clear_line(system: System) -> None:

@@ -57,8 +57,8 @@ def test_the_documented_levels_of_disk_space(
     assert {record.levelname for record in lines} - {"INFO"} <= {level, "ERROR"}
     assert bool(lines) is bool(level)
     if status is Status.FAILED:
-        assert all("DISK_SPACE_THRESHOLD" in step.result.message for step in outcome.steps)
-        assert [step.result.message[:7] for step in outcome.steps] == ["not run", "not run"]
+        assert all("DISK_SPACE_THRESHOLD" in step.result.message for step in outcome.sections)
+        assert [step.result.message[:7] for step in outcome.sections] == ["not run", "not run"]
 
 
 def test_two_runs_in_one_second_have_two_names(system: System) -> None:
@@ -84,7 +84,7 @@ def test_a_source_that_cannot_be_removed_makes_the_run_unclean(
     outcome = run.perform(loaded, loaded.sections, None)
     assert outcome.status is Status.UNCLEAN
     assert outcome.status.exit_code == 5
-    assert "could not be removed" in outcome.troubles()[0]
+    assert "could not be removed" in outcome.problem_lines()[0]
     assert len(system.stored()) == 1
 
 
@@ -104,9 +104,9 @@ def test_the_size_is_measured_or_stored_or_unknown(system: System) -> None:
     loaded = loading.load(system.configure({"A": execute("good")}))
     done = run.perform(loaded, loaded.sections, None)
     assert done.size == "N/A"
-    stored = run_result.Step("S", "store", Result(Status.OK, "", bytes=2048))
-    measured = run_result.Step("M", "check", Result(Status.OK, "", size="1.00 GB"))
-    assert run_result.Outcome("", "", done.begin, 0, Status.OK, (stored,)).size == "2.00 KB"
+    stored = run_result.SectionResult("S", "store", Result(Status.OK, "", bytes=2048))
+    measured = run_result.SectionResult("M", "check", Result(Status.OK, "", size="1.00 GB"))
+    assert run_result.RunResult("", "", done.begin, 0, Status.OK, (stored,)).size == "2.00 KB"
     assert (
-        run_result.Outcome("", "", done.begin, 0, Status.OK, (measured, stored)).size == "1.00 GB"
+        run_result.RunResult("", "", done.begin, 0, Status.OK, (measured, stored)).size == "1.00 GB"
     )

@@ -248,15 +248,17 @@ def test_the_report_address_is_found_though_the_rest_is_broken(system: System) -
         DISK_SPACE_CHECK="perhaps",
         WORK_FOLDER="work/",
     )
-    known = ("srv-test", "http://x/y", system.work)
-    assert loading.report_address(path) == known
+    known = loading.report_settings(path)
+    assert known is not None
+    assert (known.hostname, known.work_folder) == ("srv-test", system.work)
+    assert known.message_config_command == "http://x/y"
     path.write_text(json.dumps({**json.loads(path.read_text()), "INCLUDE": "missing.json"}))
-    assert loading.report_address(path) == known
+    assert loading.report_settings(path) == known
 
 
 def test_an_address_that_others_could_have_written_is_not_used(system: System) -> None:
     """Reports that wait, with their logs, would be sent to it."""
     path = system.configure({"A": execute("own")}, MESSAGE_CONFIG_COMMAND="http://x/y")
     path.chmod(0o666)
-    assert loading.report_address(path) is None
-    assert loading.report_address(path, insecure=True)
+    assert loading.report_settings(path) is None
+    assert loading.report_settings(path, insecure=True)

@@ -1,52 +1,77 @@
-"""What comes of a run, step by step: the report, --json, the table and the exit code show it."""
+"""The result of a run: report, `--json`, closing table, log and exit code are made from it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
 from typing import Protocol
 
 from tools import date_str_utils
 from tools.base.result import Result, Status
 
 
-class Watcher(Protocol):
-    """Whoever looks on while a run goes: each call stands for one event, in their order."""
+class ProgressListener(Protocol):
+    """Receives the progress of a run. The calls come from one thread, in the order of events."""
 
     def begin(self, number: int, name: str) -> None:
         """A section begins; the first is number 1."""
 
     def expect(self, size: int | None) -> None:
-        """The section had so many bytes in the last run; None where that is not known."""
+        """Tell how many bytes the section had in the last run; None if that is not known."""
 
     def advance(self, size: int) -> None:
-        """So many bytes of the section have passed."""
+        """Tell how many bytes of the section have been processed so far."""
 
     def end(self, name: str, result: Result, seconds: float) -> None:
         """A section has ended."""
 
 
 @dataclass(frozen=True)
-class Trouble:
-    """An error or a warning as a line, and what to do about it."""
+class RunProblem:
+    """One error or warning of a run, and how to fix it.
+
+    section: the section that it concerns; "" for the run as a whole
+    """
 
     text: str
     error: bool
     hint: str = ""
+    section: str = ""
+
+    @property
+    def line(self) -> str:
+        """The text as one line for people, after the name of the section."""
+        return f"{self.section}: {self.text}" if self.section else self.text
+
+
+def _now() -> datetime:
+    return datetime.now(timezone.utc)
 
 
 @dataclass(frozen=True)
-class Step:
-    """One section of a run, its result, and how many seconds it took."""
+class SectionResult:
+    """The result of one section.
+
+    kind:     role of the section: source, stage, store, check, "" of a staged user-defined
+              module; "item" in a restore
+    seconds:  how long it worked; in a streamed run stages and stores work beside the sources
+    ended_at: UTC; default: when this result was made
+    """
 
     name: str
     kind: str
     result: Result
     seconds: float = 0.0
+    ended_at: datetime = field(default_factory=_now)
 
-    def troubles(self) -> Iterator[Trouble]:
-        """Give the section's error with its hint, and its warnings; of a good one nothing.
+    @property
+    def started_at(self) -> datetime:
+        """When the section began, UTC."""
+        return self.ended_at - timedelta(seconds=self.seconds)
+
+    def problems(self) -> Iterator[RunProblem]:
+        """Give the section's error with its hint, and its warnings; nothing if it succeeded.
 
         The message of a section that is merely incomplete is a statistic: its warnings say more.
         """
@@ -56,37 +81,103 @@ class Step:
         failed = not result.status.stored
         lines = [] if result.warnings and not failed else [result.message]
         first, *rest = [*lines, *result.warnings]
-        yield Trouble(f"{self.name}: {first}", failed, result.hint)
-        yield from (Trouble(f"{self.name}: {line}", failed) for line in rest)
+        yield RunProblem(first, failed, result.hint, self.name)
+        yield from (RunProblem(line, failed, section=self.name) for line in rest)
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What came of a run: the report, --json, the table and the exit code are made from it."""
+class ItemResult:
+    """One item that at least one store holds, or an item that was restored.
+
+    size: bytes of its plaintext, None if unknown; stored_size: bytes of its parts
+    """
+
+    section: str
+    name: str
+    kind: str
+    size: int | None
+    stored_size: int
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class StoreResult:
+    """What one store holds of the run.
+
+    section:  the store's section
+    kind:     DESTINATION, as `local`
+    status:   of everything that this store should hold
+    manifest: whether the manifest was written; without it the run does not exist in the store
+    bytes:    of all parts
+    missing:  items of the run that the store does not hold, SECTION/name
+    """
+
+    section: str
+    kind: str
+    status: Status
+    manifest: bool
+    items: int = 0
+    parts: int = 0
+    bytes: int = 0
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RunOrigin:
+    """Which machine, config and program made a run. What is not known is "".
+
+    config_id:     digest of the config's path; config_sha256: digest of its content, without
+                   secrets; config_file: its path, which is not sent anywhere
+    machine:       MACHINE_ID, or a digest of /etc/machine-id
+    """
+
+    config_id: str = ""
+    config_sha256: str = ""
+    config_file: str = ""
+    machine: str = ""
+    machine_name: str = ""
+    program: str = ""
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """The result of a run.
+
+    begin:        UTC
+    mode:         "streamed" or "staged"; "" if no section ran
+    destinations: the kinds of the stores
+    action:       "backup", "restore" or "verify"
+    stores, items: empty if the run ended before its manifests were written
+    """
 
     run_id: str
     hostname: str
     begin: datetime
     seconds: float
     status: Status
-    steps: tuple[Step, ...] = ()
+    sections: tuple[SectionResult, ...] = ()
     message: str = ""
     hint: str = ""
     destinations: tuple[str, ...] = ()
+    mode: str = ""
+    action: str = "backup"
+    stores: tuple[StoreResult, ...] = ()
+    items: tuple[ItemResult, ...] = ()
+    origin: RunOrigin = RunOrigin()
 
     @property
     def size(self) -> str:
         """What a size plugin measured, else what a store took or a restore gave, or N/A."""
-        for step in reversed(self.steps):
-            if step.result.size:
-                return step.result.size
+        for section in reversed(self.sections):
+            if section.result.size:
+                return section.result.size
         return date_str_utils.human_size(self.stored) if self.stored else "N/A"
 
     @property
     def stored(self) -> int:
         """The bytes that the fullest store took, or that a restore wrote."""
-        stored = max((s.result.bytes for s in self.steps if s.kind == "store"), default=0)
-        return stored or sum(s.result.bytes for s in self.steps if s.kind == "item")
+        stored = max((s.result.bytes for s in self.sections if s.kind == "store"), default=0)
+        return stored or sum(s.result.bytes for s in self.sections if s.kind == "item")
 
     @property
     def end(self) -> datetime:
@@ -95,20 +186,20 @@ class Outcome:
 
     def summary(self) -> str:
         """Return the one line that says how the run ended."""
-        failed = [step.name for step in self.steps if not step.result.status.stored]
-        warnings = sum(len(step.result.warnings) for step in self.steps)
+        failed = [section.name for section in self.sections if not section.result.status.stored]
+        warnings = sum(len(section.result.warnings) for section in self.sections)
         facts = [f"{self.stored} bytes", f"{self.seconds:.1f} s", f"exit {self.status.exit_code}"]
         facts += [f"failed: {', '.join(failed)}"] if failed else []
         facts += [date_str_utils.count(warnings, "warning")] if warnings else []
         facts += [self.message] if self.message else []
         return f"run {self.run_id}: {self.status.value}, {', '.join(facts)}"
 
-    def troubles(self) -> tuple[str, ...]:
-        """What went wrong or is missing, a line each; empty when all is well."""
-        return tuple(trouble.text for trouble in self.findings())
+    def problem_lines(self) -> tuple[str, ...]:
+        """Return what went wrong or is missing, one line each; empty if there is nothing."""
+        return tuple(problem.line for problem in self.problems())
 
-    def findings(self) -> tuple[Trouble, ...]:
+    def problems(self) -> tuple[RunProblem, ...]:
         """Return what went wrong or is missing, errors with their hints, in the run's order."""
         stored = self.status.stored
-        whole = [Trouble(self.message, not stored, self.hint)] if self.message else []
-        return (*whole, *(found for step in self.steps for found in step.troubles()))
+        of_run = [RunProblem(self.message, not stored, self.hint)] if self.message else []
+        return (*of_run, *(found for section in self.sections for found in section.problems()))

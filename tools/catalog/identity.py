@@ -14,6 +14,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from tools.base import project
+from tools.base.run_result import RunOrigin
 from tools.config.model import Config
 
 _MACHINE_ID = Path("/etc/machine-id")
@@ -35,6 +37,22 @@ def writer(config: Config) -> Writer:
     """Return who makes the runs of this config on this machine."""
     path = str(config.path)
     return Writer(machine(config.general.machine_id), _node(), config_id(config.path), path)
+
+
+def origin(config: Config | None, path: Path | None = None) -> RunOrigin:
+    """Return who makes a run, for its result.
+
+    path: of the config file if the config could not be read; both None without a config
+    """
+    file = config.path if config is not None else path
+    return RunOrigin(
+        config_id="" if file is None else config_id(file),
+        config_sha256="" if config is None else config.digest,
+        config_file="" if file is None else str(file),
+        machine=machine("" if config is None else config.general.machine_id),
+        machine_name=_node(),
+        program=project.banner(),
+    )
 
 
 def machine(configured: str = "") -> str:

@@ -169,4 +169,6 @@ def _refuse_zero(key: str, limit: float | None) -> None:
         raise ConfigError(f"{key}: 0 would end it at once", "Leave it out for no limit.")
 
 
+# The keys of GENERAL that report channels need; read even if the config is wrong elsewhere.
+REPORT_KEYS = ("HOSTNAME", "MESSAGE_CONFIG_COMMAND", "WORK_FOLDER")
 SECTION_KEYS = tuple(f.name.upper().rstrip("_") for f in dataclasses.fields(SectionKeys))

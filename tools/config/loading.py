@@ -13,7 +13,7 @@ from tools.base import project
 from tools.base.errors import ConfigError
 from tools.config import general as general_section
 from tools.config import legacy, selection
-from tools.config.declarations import SECTION_KEYS, General, SectionKeys
+from tools.config.declarations import REPORT_KEYS, SECTION_KEYS, General, SectionKeys
 from tools.config.include import Entry, Files, Keys
 from tools.config.model import Config, Section
 from tools.config.paths import anchored
@@ -63,11 +63,11 @@ def _shown(error: ConfigError) -> ConfigError:
     return shown
 
 
-def report_address(path: Path, *, insecure: bool = False) -> tuple[str, str, Path] | None:
-    """HOSTNAME, report address and WORK_FOLDER of a config that may be broken elsewhere.
+def report_settings(path: Path, *, insecure: bool = False) -> General | None:
+    """Return what a report needs of GENERAL, from a config that may be broken elsewhere.
 
-    None where they cannot be read, or where somebody else could have written them: reports
-    that wait in WORK_FOLDER would go to that address.
+    Return None if it cannot be read, or if another user could have written it: reports that wait
+    in WORK_FOLDER would go to that address.
     """
     files = Files(insecure)
     try:
@@ -77,15 +77,14 @@ def report_address(path: Path, *, insecure: bool = False) -> tuple[str, str, Pat
             general = files.own(path)["GENERAL"].value
         texts = {
             key: options.to_text(anchored(General, key, general[key]))
-            for key in ("HOSTNAME", "MESSAGE_CONFIG_COMMAND", "WORK_FOLDER")
+            for key in REPORT_KEYS
             if key in general
         }
-        read = options.fill(General, {"HOSTNAME": "unknown", **texts})
+        defaults = {"HOSTNAME": "unknown", "MESSAGE_CONFIG_WAIT": "1"}
+        settings: General = options.fill(General, {**defaults, **texts})
     except (ConfigError, KeyError):
         return None
-    if not read.message_config_command:
-        return None
-    return read.hostname, read.message_config_command, read.work_folder
+    return settings
 
 
 class _Loader:

@@ -14,12 +14,13 @@ from tools.base import lock
 from tools.base.errors import BackupError, Cancelled, LockedError
 from tools.base.log import logger
 from tools.base.result import Result, Status, worst
-from tools.base.run_result import Outcome, Step, Watcher
+from tools.base.run_result import ProgressListener, RunResult, SectionResult
+from tools.catalog import identity
 from tools.catalog.store_identity import Memory
 from tools.config import model, selection
 from tools.config.model import Config, Section
 from tools.config.paths import unwritable
-from tools.engine import admission, section_runner, state
+from tools.engine import admission, run_details, section_runner, state
 from tools.engine.admission import Consent
 from tools.engine.run_recorder import Recording
 from tools.engine.section_runner import Context
@@ -45,10 +46,10 @@ def _private(work_folder: Path) -> Path:
 def perform(
     config: Config,
     chosen: Sequence[Section],
-    watcher: Watcher | None,
+    watcher: ProgressListener | None,
     consent: Consent | None = None,
-) -> Outcome:
-    """Run the chosen sections. Every way to end but a bug gives an Outcome."""
+) -> RunResult:
+    """Run the chosen sections. Every way to end but a bug gives an RunResult."""
     return _Run(config, chosen, watcher, consent or Consent()).perform()
 
 
@@ -59,7 +60,7 @@ class _Run:
         self,
         config: Config,
         chosen: Sequence[Section],
-        watcher: Watcher | None,
+        watcher: ProgressListener | None,
         consent: Consent,
     ) -> None:
         self.consent = consent
@@ -70,12 +71,13 @@ class _Run:
         self.begin = datetime.now(timezone.utc)
         self.run_id = date_str_utils.run_id(self.begin)
         self.started = time.monotonic()
-        self.steps: list[Step] = []
+        self.steps: list[SectionResult] = []
         self.stopped = ""  # why the sections that are left do not run
         self.private = private_paths(config)
         self.streamed = Streamed(chosen, self.context) if config.general.stream else None
+        self.recording: Recording | None = None  # once the lock is held
 
-    def perform(self) -> Outcome:
+    def perform(self) -> RunResult:
         """Take the lock, run, write the manifests, remove what may be removed."""
         try:
             folder = _private(self.config.general.work_folder)
@@ -85,7 +87,7 @@ class _Run:
                 self._clear(folder)
                 stack.callback(_remove_quietly, folder / "run")
                 staged = Staged(self.config, folder)
-                recording = Recording(
+                recording = self.recording = Recording(
                     self.config, self.run_id, self.begin, self.streamed, self.consent
                 )
                 following = functools.partial(state.claimed_run_id, folder)
@@ -107,7 +109,7 @@ class _Run:
             status = Status.of_exit_code(getattr(error, "exit_code", 1))
             return self._outcome(status, str(error), getattr(error, "hint", ""))
 
-    def _ended(self) -> Outcome:
+    def _ended(self) -> RunResult:
         """The worst of the sections; what was collected and went nowhere is no success."""
         status = worst(step.result.status for step in self.steps)
         kinds = {step.kind for step in self.steps}
@@ -119,17 +121,21 @@ class _Run:
             return self._outcome(Status.FAILED, "nothing was stored: no section of it stores", hint)
         return self._outcome(status)
 
-    def _outcome(self, status: Status, message: str = "", hint: str = "") -> Outcome:
-        return Outcome(
+    def _outcome(self, status: Status, message: str = "", hint: str = "") -> RunResult:
+        return RunResult(
             run_id=self.run_id,
             hostname=self.config.general.hostname,
             begin=self.begin,
             seconds=time.monotonic() - self.started,
             status=status,
-            steps=tuple(self.steps),
+            sections=tuple(self.steps),
             message=message,
             hint=hint,
             destinations=destinations(self.chosen),
+            mode=("staged" if self.streamed is None else "streamed") if self.steps else "",
+            stores=run_details.stores(self.chosen, self.recording, self.steps),
+            items=run_details.items(self.recording),
+            origin=identity.origin(self.config),
         )
 
     def _clear(self, private: Path) -> None:
@@ -250,7 +256,7 @@ class _Run:
         logger.info("%s is a %s of the stream: %s", current.name, current.kind, order.shown())
 
     def _note(self, current: Section, result: Result, seconds: float) -> None:
-        self.steps.append(Step(current.name, current.kind, result, seconds))
+        self.steps.append(SectionResult(current.name, current.kind, result, seconds))
         level = {Status.OK: logger.info, Status.FAILED: logger.error}.get(
             result.status, logger.warning
         )
@@ -307,8 +313,7 @@ def _remove_quietly(folder: Path) -> None:
 
 def destinations(sections: Sequence[Section]) -> tuple[str, ...]:
     """The storages, as the report names them."""
-    stores = (entry for entry in sections if entry.kind == "store")
-    return tuple(dict.fromkeys(str(s.parameters.get("DESTINATION", "local")) for s in stores))
+    return tuple(dict.fromkeys(run_details.store_kind(s) for s in sections if s.kind == "store"))
 
 
 def private_paths(config: Config) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from tools.base import project, run_ids
 from tools.base.errors import BackupError, StoreError
 from tools.base.log import logger
 from tools.base.result import Result, Status, of_error, worst
-from tools.base.run_result import Step
+from tools.base.run_result import SectionResult
 from tools.catalog import identity, markers
 from tools.catalog.history import Past
 from tools.catalog.manifest import Manifest
@@ -46,6 +46,9 @@ class Recording:
         self._stores: dict[str, Admitted] = {}  # by section: those that took the mark
         self._past = Past()
         self.refused: dict[str, Result] = {}  # by section: why the others take no part
+        self.items: dict[str, item_record.StoredItem] = {}  # by label: those that a store holds
+        self.missing: set[str] = set()  # labels of items that no store holds
+        self.manifests: dict[str, Manifest] = {}  # by section: those that were written
 
     def open(
         self,
@@ -111,7 +114,7 @@ class Recording:
         except (BackupError, OSError) as error:
             logger.warning("%s: nothing is cleaned up: %s", one.section, error)
 
-    def _compare(self, steps: list[Step], item: item_record.StoredItem) -> None:
+    def _compare(self, steps: list[SectionResult], item: item_record.StoredItem) -> None:
         """A staged item that has shrunk: its section says so."""
         if item.size is None or not registry.kind(item.kind).steady:
             return
@@ -120,7 +123,7 @@ class Recording:
             status = Status.FAILED if shrunk.fatal else Status.INCOMPLETE
             _worsen(steps, item.section, f"{item.called}: {shrunk.text}", status, shrunk.hint)
 
-    def write(self, steps: list[Step], staged: Staged) -> None:
+    def write(self, steps: list[SectionResult], staged: Staged) -> None:
         """A manifest into every store that holds something of this run."""
         items = {
             name: list(staged.items(name))
@@ -128,11 +131,12 @@ class Recording:
             else [done.item for done in self._streamed.flowed if name in done.holders]
             for name in self._stores
         }
-        for item in {item.called: item for held in items.values() for item in held}.values():
+        self.items = {item.called: item for held in items.values() for item in held}
+        for item in self.items.values():
             if self._streamed is None:
                 self._compare(steps, item)
-        everything = {item.called for held in items.values() for item in held}
-        everything |= set(() if self._streamed is None else self._streamed.missing)
+        self.missing = set(() if self._streamed is None else self._streamed.missing)
+        everything = set(self.items) | self.missing
         warnings = [line for step in steps for line in step.result.warnings]
         for name, one in self._stores.items():
             if not items[name]:
@@ -155,6 +159,7 @@ class Recording:
             try:
                 with store.explaining(one.store):
                     markers.finish(one.store, made)
+                self.manifests[name] = made
             except (BackupError, OSError) as error:
                 _without_manifest(steps, name, error)
         for one in self._stores.values():
@@ -162,14 +167,16 @@ class Recording:
                 _worsen(steps, one.section, finding.text, Status.INCOMPLETE, finding.hint)
 
 
-def _without_manifest(steps: list[Step], name: str, error: BackupError | OSError) -> None:
+def _without_manifest(steps: list[SectionResult], name: str, error: BackupError | OSError) -> None:
     """The run does not exist in this store, and its section must not say that it does."""
     if any(step.name == name and step.result.status.stored for step in steps):
         hint = getattr(error, "hint", "")
         _worsen(steps, name, f"the manifest could not be stored: {error}", Status.FAILED, hint)
 
 
-def _worsen(steps: list[Step], name: str, what: str, status: Status, hint: str = "") -> None:
+def _worsen(
+    steps: list[SectionResult], name: str, what: str, status: Status, hint: str = ""
+) -> None:
     """Something that is known only after a section has ended."""
     logger.log(40 if status is Status.FAILED else 30, "%s: %s", name, what)
     for number, step in enumerate(steps):
@@ -185,6 +192,6 @@ def _worsen(steps: list[Step], name: str, what: str, status: Status, hint: str =
             steps[number] = dataclasses.replace(step, result=result)
 
 
-def _concerns(step: Step, store: str) -> bool:
+def _concerns(step: SectionResult, store: str) -> bool:
     """Whether a section says something of what a store holds: no check, no other store."""
     return step.kind != "check" and (step.kind != "store" or step.name == store)

@@ -10,7 +10,7 @@ from tools import filesystem_handling
 from tools.base.errors import BackupError
 from tools.base.log import logger
 from tools.base.result import BUNDLE, Made, Result, Status, worst
-from tools.base.run_result import Step
+from tools.base.run_result import SectionResult
 from tools.config.model import Config, Section
 from tools.engine import section_runner
 from tools.engine.section_runner import Context
@@ -146,7 +146,7 @@ class Staged:
 
     # --- what may go
 
-    def remove_stored(self, steps: list[Step]) -> None:
+    def remove_stored(self, steps: list[SectionResult]) -> None:
         """Remove the sources of the stores, when every store of the run has confirmed."""
         stores = [step for step in steps if step.kind == "store"]
         if not all(step.result.status.stored for step in stores):

@@ -1,24 +1,49 @@
-"""Reports that wait to be sent, a file each, with the number of tries that may have arrived."""
+"""The spool: a folder of reports that wait for delivery, one file each.
+
+A file holds the document of the run, the channel, what the channel sends, and the number of
+attempts that may have arrived. Files of version 0.1, which held the form of the BRT alone, are
+read as well.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import stat
 import uuid
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tools import filesystem_handling
 from tools.base.log import logger
+from tools.reporting.channel import Message
+from tools.reporting.document import Document
 from tools.requests_utils import Doubt
 
+VERSION = 1
 UNSURE = ".unsure"  # ends the name of a report that may have arrived and is not sent again
 _BAD = ".bad"
-_MOST_DOUBTS = 5  # tries in all, over all runs, that may have arrived
-_MOST_BYTES = 1 << 20
-_DOUBTS = "_doubts"  # beside the fields in the file
+_MAX_DOUBTS = 5  # attempts in all, over all runs, that may have arrived
+_MAX_BYTES = 64 << 20
+_FIRST_CHANNEL = "brt"  # of files of version 0.1
+_FIRST_DOUBTS = "_doubts"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One report that waits for delivery.
+
+    channel: its name in the table; message: what the channel sends
+    document: of the run; empty in files of version 0.1
+    doubts: attempts so far that may have arrived
+    """
+
+    channel: str
+    message: Message
+    document: Document
+    doubts: int = 0
 
 
 class Spool:
@@ -27,89 +52,99 @@ class Spool:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def keep(self, fields: Mapping[str, str]) -> Path:
+    def add(self, entry: Entry) -> Path:
         """Write a report before it is sent: not even a kill while sending loses it."""
         filesystem_handling.make_folder(self._folder)
-        place = self._folder / f"{fields['run_id']}-{uuid.uuid4().hex[:8]}.json"
-        with filesystem_handling.create(place) as write:
-            write(json.dumps(fields).encode())
-        return place
+        path = self._folder / f"{entry.document['run_id']}-{uuid.uuid4().hex[:8]}.json"
+        with filesystem_handling.create(path) as write:
+            write(_to_json(entry))
+        return path
 
-    def reports(self) -> list[Path]:
-        """The reports, oldest first."""
-        return sorted(self._folder.glob("*.json"))
+    def waiting(self, channel: str) -> list[Path]:
+        """Return the reports of a channel, oldest first; what is not a report is moved aside."""
+        paths = sorted(self._folder.glob("*.json"))
+        entries = ((path, self.read(path)) for path in paths)
+        return [path for path, entry in entries if entry is not None and entry.channel == channel]
 
-    def read(self, kept: Path) -> dict[str, str] | None:
-        """The fields; None where it is gone by now, or is no report (put aside then)."""
-        found = self._load(kept)
-        if found is not None:
-            found.pop(_DOUBTS, None)
-        return found
-
-    def begin(self, kept: Path) -> bool:
-        """Note that a try begins; False where it has been in doubt often enough."""
-        fields = self._load(kept)
-        if fields is None:
+    def begin(self, path: Path) -> bool:
+        """Note that an attempt begins; False if too many of them may have arrived."""
+        entry = self.read(path)
+        if entry is None or entry.doubts >= _MAX_DOUBTS:
             return False
-        doubts = int(fields.get(_DOUBTS, 0))
-        if doubts >= _MOST_DOUBTS:
-            return False
-        self._write(kept, {**fields, _DOUBTS: doubts + 1})
+        self._write(path, dataclasses.replace(entry, doubts=entry.doubts + 1))
         return True
 
-    def settle(self, kept: Path, doubt: Doubt) -> None:
-        """Note how a try failed: one that cannot have arrived does not count."""
-        fields = self._load(kept)
-        if fields is not None and doubt is not Doubt.AMBIGUOUS:
-            self._write(kept, {**fields, _DOUBTS: max(0, int(fields.get(_DOUBTS, 0)) - 1)})
+    def settle(self, path: Path, doubt: Doubt) -> None:
+        """Note how an attempt failed: one that cannot have arrived does not count."""
+        entry = self.read(path)
+        if entry is not None and doubt is not Doubt.AMBIGUOUS:
+            self._write(path, dataclasses.replace(entry, doubts=max(0, entry.doubts - 1)))
 
-    def exhausted(self, kept: Path) -> Path | None:
-        """Put a report aside that must not be sent again; None for any other."""
-        fields = self._load(kept)
-        if fields is None or int(fields.get(_DOUBTS, 0)) < _MOST_DOUBTS:
+    def exhausted(self, path: Path) -> Path | None:
+        """Rename a report that must not be sent again; None for any other."""
+        entry = self.read(path)
+        if entry is None or entry.doubts < _MAX_DOUBTS:
             return None
-        aside = kept.with_suffix(UNSURE)
-        kept.rename(aside)
-        return aside
+        unsure = path.with_suffix(UNSURE)
+        path.rename(unsure)
+        return unsure
 
-    def remove(self, kept: Path) -> None:
-        """It has been acknowledged."""
-        kept.unlink(missing_ok=True)
+    def remove(self, path: Path) -> None:
+        """Remove a report that was delivered."""
+        path.unlink(missing_ok=True)
 
-    def _load(self, kept: Path) -> dict[str, Any] | None:
-        """What a file of this user's holds; never read through a link."""
+    def read(self, path: Path) -> Entry | None:
+        """Return a report of this user's, never through a link; None if it is gone.
+
+        A file that is not a report is moved aside, and None is returned.
+        """
         try:
             flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-            with os.fdopen(os.open(kept, flags), "rb") as file:
+            with os.fdopen(os.open(path, flags), "rb") as file:
                 status = os.fstat(file.fileno())
                 ours = stat.S_ISREG(status.st_mode) and status.st_uid in (0, os.geteuid())
-                found = json.loads(file.read(_MOST_BYTES)) if ours else None
+                entry = _from_json(json.loads(file.read(_MAX_BYTES))) if ours else None
         except FileNotFoundError:
             return None
         except (OSError, ValueError, RecursionError):
-            found = None
-        if not _is_report(found):
-            logger.error("%s is no report of this user's: put aside", kept)
-            kept.rename(kept.with_suffix(_BAD))
-            return None
-        assert isinstance(found, dict)  # noqa: S101
-        return found
+            entry = None
+        if entry is None:
+            logger.error("%s: not a report of this user, moved aside", path)
+            path.rename(path.with_suffix(_BAD))
+        return entry
 
-    def _write(self, kept: Path, fields: Mapping[str, Any]) -> None:
-        """Replace the file at once, so that no kill leaves half of it."""
-        with filesystem_handling.staged(kept) as temporary:
-            with os.fdopen(
-                os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb"
-            ) as file:
-                file.write(json.dumps(fields).encode())
+    def _write(self, path: Path, entry: Entry) -> None:
+        """Replace a file at once, so that a kill never leaves half of it."""
+        with filesystem_handling.staged(path) as temporary:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            with os.fdopen(os.open(temporary, flags, 0o600), "wb") as file:
+                file.write(_to_json(entry))
                 file.flush()
                 os.fsync(file.fileno())
-            temporary.replace(kept)
+            temporary.replace(path)
 
 
-def _is_report(found: object) -> bool:
-    """Whether it is a form: texts by their names, and the number of doubts."""
-    if not isinstance(found, dict) or not isinstance(found.get(_DOUBTS, 0), int):
-        return False
-    texts = (value for key, value in found.items() if key != _DOUBTS)
-    return isinstance(found.get("srvname"), str) and all(isinstance(text, str) for text in texts)
+def _to_json(entry: Entry) -> bytes:
+    return json.dumps({"version": VERSION, **dataclasses.asdict(entry)}).encode()
+
+
+def _from_json(value: Any) -> Entry | None:  # noqa: ANN401  (any JSON value)
+    """Return the report that a file holds, None if it holds none."""
+    if not isinstance(value, dict):
+        return None
+    if "version" not in value:  # of version 0.1: the fields of the form, and the doubts
+        doubts = value.pop(_FIRST_DOUBTS, 0)
+        value = {"channel": _FIRST_CHANNEL, "message": value, "document": {}, "doubts": doubts}
+        return _checked(value) if "srvname" in value["message"] else None
+    return _checked(value) if value["version"] == VERSION else None
+
+
+def _checked(value: dict[str, Any]) -> Entry | None:
+    """Return a report if every field has its type, else None."""
+    channel, message = value.get("channel"), value.get("message")
+    document, doubts = value.get("document"), value.get("doubts")
+    if not isinstance(channel, str) or not isinstance(document, dict) or type(doubts) is not int:
+        return None
+    if not isinstance(message, dict) or not all(isinstance(v, str) for v in message.values()):
+        return None
+    return Entry(channel, message, document, doubts)

@@ -1,4 +1,4 @@
-"""What people and programs see: live progress, the closing table, errors, JSON."""
+"""Output for people and programs: progress bar, closing table, errors, JSON."""
 
 from __future__ import annotations
 
@@ -8,50 +8,51 @@ import errno
 import json
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tools import os_works
 from tools.base import masking
 from tools.base.finding import Level
 from tools.base.result import Result, Status
-from tools.base.run_result import Outcome, Watcher
+from tools.base.run_result import ProgressListener, RunResult
 from tools.date_str_utils import human_size, human_time
 from tools.engine.preflight import Line
+from tools.reporting import document
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 
 def say(text: str, *, error: bool = False) -> None:
-    """Print, masked, control characters escaped; a reader that is gone is no failure."""
+    """Print a text masked, control characters escaped; a closed pipe is not a failure."""
     stream = sys.stderr if error else sys.stdout
     try:
         print(_CONTROL.sub(_escaped, masking.text(text)), file=stream, flush=True)
-    except OSError as trouble:
+    except OSError as failure:
         if error:
             os_works.silence_output()
         else:
-            _lose(trouble)
+            _lose(failure)
     except (ValueError, AttributeError):  # closed file, no stream at all
         os_works.silence_output()
 
 
 def write(text: str) -> None:
-    """Write a text as it is to standard output; final_code tells of a failure."""
+    """Write a text unchanged to standard output; `final_code` reports a failure."""
     try:
         sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
         sys.stdout.flush()
-    except OSError as trouble:
-        _lose(trouble)
+    except OSError as error:
+        _lose(error)
 
 
-def _lose(trouble: OSError) -> None:
-    """Standard output cannot be written; a reader that is gone is no failure."""
-    if trouble.errno == errno.EPIPE:
+def _lose(error: OSError) -> None:
+    """Note that standard output cannot be written; a closed pipe is not a failure."""
+    if error.errno == errno.EPIPE:
         os_works.silence_output()
     else:
-        _lost.append((trouble.strerror or str(trouble)).lower())
+        _lost.append((error.strerror or str(error)).lower())
         os_works.silence_output(standard_error=False)
 
 
@@ -59,14 +60,14 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # ESC and the like; not
 _lost: list[str] = []  # why output could not be written
 
 
-def _escaped(found: re.Match[str]) -> str:
-    return f"\\x{ord(found[0]):02x}"
+def _escaped(match: re.Match[str]) -> str:
+    return f"\\x{ord(match[0]):02x}"
 
 
 def final_code(code: int) -> int:
-    """Return the exit code; 0 becomes 1, with an error, where standard output was lost.
+    """Return the exit code; 0 becomes 1, with an error, if standard output was lost.
 
-    That is a full disk; a reader that is gone (a closed pipe) is no failure.
+    That is a full disk; a closed pipe is not a failure.
     """
     if not _lost:
         return code
@@ -75,15 +76,15 @@ def final_code(code: int) -> int:
 
 
 def on_terminal() -> bool:
-    """Whether somebody looks at standard output."""
+    """Return whether standard output is a terminal."""
     try:
         return sys.stdout is not None and sys.stdout.isatty()
     except ValueError:  # standard output was closed
         return False
 
 
-class _Live:
-    """Live progress on a terminal: section, bytes of the expected ones, speed, times."""
+class _ProgressBar:
+    """A progress bar on a terminal: section, bytes, speed, times."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -110,24 +111,24 @@ class _Live:
 def progress_text(done: float, total: float | None, speed: float | None, elapsed: float) -> str:
     """Return the figures of a running section in one unit system: bytes, speed, times.
 
-    total: bytes of the last run; the time left is an estimate from it, and is left out
-    where the section has outgrown it.
+    total: bytes of the last run; the time left is estimated from it, and omitted if the section
+    is larger by now
     """
     texts = [human_size(done)]
-    more = total is not None and total > done
-    if more and total is not None:
+    remaining = total is not None and total > done
+    if remaining and total is not None:
         texts[0] += f" of about {human_size(total)}"
     if speed:
         texts.append(f"{human_size(speed)}/s")
     texts.append(f"elapsed {human_time(elapsed)}")
-    if more and speed and total is not None:
+    if remaining and speed and total is not None:
         texts.append(f"about {human_time((total - done) / speed)} left")
     return ", ".join(texts)
 
 
 @contextlib.contextmanager
-def watcher(*, quiet: bool) -> Iterator[Watcher | None]:
-    """Whoever looks on: live progress on a terminal, nobody elsewhere."""
+def watcher(*, quiet: bool) -> Iterator[ProgressListener | None]:
+    """Give a progress bar on a terminal, None elsewhere."""
     if quiet or not on_terminal():
         yield None
         return
@@ -144,11 +145,11 @@ def watcher(*, quiet: bool) -> Iterator[Watcher | None]:
         Figures(),
     )
     with progress.Progress(*columns, transient=True) as shown:
-        yield _Live(shown)
+        yield _ProgressBar(shown)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Rows under a header, each column as wide as it must be."""
+    """Print rows under a header, each column as wide as its widest cell."""
     if not rows:
         return
     widths = [max(len(row[n]) for row in (header, *rows)) for n in range(len(header))]
@@ -157,99 +158,82 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         say("  ".join(cells).rstrip())
 
 
-def table_lines(outcome: Outcome) -> list[str]:
-    """The closing table as plain text, a line a section."""
-    steps = outcome.steps
-    width = max((len(step.name) for step in steps), default=0)
+def table_lines(result: RunResult) -> list[str]:
+    """Return the closing table as plain text, one line per section."""
+    width = max((len(section.name) for section in result.sections), default=0)
     rows = [
-        f"{step.name:{width}}  {step.result.status.value:10}  {human_time(step.seconds):>10}  "
-        f"{human_size(step.result.bytes) if step.result.bytes else '-':>10}  {step.result.message}"
-        for step in steps
+        f"{section.name:{width}}  {section.result.status.value:10}  "
+        f"{human_time(section.seconds):>10}  {_size(section.result):>10}  {section.result.message}"
+        for section in result.sections
     ]
-    total = f"run {outcome.run_id}: {outcome.status.value} in {human_time(outcome.seconds)}"
-    return [*rows, f"{total}, size {outcome.size}"]
+    total = f"run {result.run_id}: {result.status.value} in {human_time(result.seconds)}"
+    return [*rows, f"{total}, size {result.size}"]
 
 
-def _rich_table(outcome: Outcome) -> None:
-    """The closing table in colours."""
+def _size(result: Result) -> str:
+    return human_size(result.bytes) if result.bytes else "-"
+
+
+def _rich_table(result: RunResult) -> None:
+    """Print the closing table in colours."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=f"run {outcome.run_id}", title_justify="left")
-    for name in ("section", "result", "time", "bytes", "what"):
+    table = Table(title=f"run {result.run_id}", title_justify="left")
+    for name in ("section", "result", "time", "bytes", "message"):
         table.add_column(
             name, justify="right" if name in ("time", "bytes") else "left", overflow="fold"
         )
-    for step in outcome.steps:
-        colour = {Status.OK: "green", Status.FAILED: "red"}.get(step.result.status, "yellow")
-        size = human_size(step.result.bytes) if step.result.bytes else "-"
-        result = f"[{colour}]{step.result.status.value}[/]"
-        what = escape(masking.text(step.result.message))
-        table.add_row(escape(step.name), result, human_time(step.seconds), size, what)
+    for section in result.sections:
+        status = section.result.status
+        colour = {Status.OK: "green", Status.FAILED: "red"}.get(status, "yellow")
+        message = escape(masking.text(section.result.message))
+        table.add_row(
+            escape(section.name),
+            f"[{colour}]{status.value}[/]",
+            human_time(section.seconds),
+            _size(section.result),
+            message,
+        )
     console = Console()
     console.print(table)
-    colour = "green" if outcome.status is Status.OK else "red"
+    colour = "green" if result.status is Status.OK else "red"
     console.print(
-        f"[{colour}]{outcome.status.value}[/] in {human_time(outcome.seconds)}, size {outcome.size}"
+        f"[{colour}]{result.status.value}[/] in {human_time(result.seconds)}, size {result.size}"
     )
 
 
-def render(outcome: Outcome, delivery: str, *, as_json: bool) -> int:
-    """Show what came of a run, and give its exit code.
+def render(result: RunResult, deliveries: Mapping[str, str], *, as_json: bool) -> int:
+    """Show the result of a run, and return its exit code.
 
-    Standard output is silent without a terminal; troubles go to standard error.
+    deliveries: of its report, by channel. Standard output is silent without a terminal; errors
+    and warnings go to standard error.
     """
+    worst = document.worst(deliveries)
     if as_json:
-        say(json.dumps(_data(outcome, delivery)))
-    elif on_terminal() and outcome.steps:
-        _rich_table(outcome)
-    _troubles(outcome)
-    if delivery in ("kept", "lost"):
-        then = "kept, the next run sends it" if delivery == "kept" else "lost, see the log"
-        say(f"warning: the report was not delivered ({then})", error=True)
-    return outcome.status.exit_code
+        say(json.dumps(document.local_document(result, deliveries)))
+    elif on_terminal() and result.sections:
+        _rich_table(result)
+    _print_problems(result)
+    if worst in ("kept", "lost"):
+        then = "kept; the next run sends it" if worst == "kept" else "lost; see the log"
+        say(f"warning: report not delivered ({then})", error=True)
+    return result.status.exit_code
 
 
-def _troubles(outcome: Outcome) -> None:
+def _print_problems(result: RunResult) -> None:
     """Print errors and warnings, each hint once, below the first error that has it."""
     shown: set[str] = set()
-    for trouble in outcome.findings():
-        say(f"{'error' if trouble.error else 'warning'}: {trouble.text}", error=True)
-        if trouble.hint and trouble.hint not in shown:
-            say(f"hint: {trouble.hint}", error=True)
-        shown.add(trouble.hint)
-
-
-def _data(outcome: Outcome, delivery: str) -> dict[str, object]:
-    return {
-        "run_id": outcome.run_id,
-        "hostname": outcome.hostname,
-        "begin": outcome.begin.isoformat(timespec="seconds"),
-        "end": outcome.end.isoformat(timespec="seconds"),
-        "seconds": round(outcome.seconds, 3),
-        "status": outcome.status.value,
-        "exit_code": outcome.status.exit_code,
-        "message": outcome.message,
-        "hint": outcome.hint,
-        "size": outcome.size,
-        "bytes": outcome.stored,
-        "destinations": outcome.destinations,
-        "report": delivery,
-        "sections": [
-            {"name": s.name, "seconds": round(s.seconds, 3), **_of_result(s.result)}
-            for s in outcome.steps
-        ],
-    }
-
-
-def _of_result(result: Result) -> dict[str, object]:
-    """The fields of a result, without what only the manifest is made from."""
-    return {key: value for key, value in dataclasses.asdict(result).items() if key != "trail"}
+    for problem in result.problems():
+        say(f"{'error' if problem.error else 'warning'}: {problem.line}", error=True)
+        if problem.hint and problem.hint not in shown:
+            say(f"hint: {problem.hint}", error=True)
+        shown.add(problem.hint)
 
 
 def show(lines: Sequence[Line], *, as_json: bool) -> int:
-    """Show what would run, or what a test found. Return 1 where something is BAD, else 0."""
+    """Show the lines of -n or -t. Return 1 if one of them is BAD, else 0."""
     if as_json:
         say(json.dumps([dataclasses.asdict(line) for line in lines]))
     for line in () if as_json else lines:
