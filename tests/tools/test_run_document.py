@@ -107,8 +107,10 @@ def test_a_failed_run(system: System, stream: str) -> None:
     """A database fails, the files are stored: the document says what the store lacks."""
     (system.source / "a").write_text("content")
     broken = {"ACTION": "load", "FROM": "sqlite", "FILENAME": "sqlite", "CLASS": "SQLiteBackup"}
-    broken["PARAMETERS"] = {"DATABASES": str(system.folder / "none.db")}
-    system.configure({"LITE": broken, **system.whole()}, STREAM=stream)
+    parameters = {"DATABASES": str(system.folder / "none.db")}
+    system.configure(
+        {"LITE": {**broken, "PARAMETERS": parameters}, **system.whole()}, STREAM=stream
+    )
     found = result(system)
     assert (found["status"], found["exit_code"]) == ("failed", 1)
     (problem,) = [entry for entry in found["problems"] if entry["section"] == "LITE"]
