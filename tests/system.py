@@ -43,6 +43,7 @@ class System:
             "ALLOW_ROOT": "True",
             "DISK_SPACE_CHECK": "False",
             "MESSAGE_CONFIG_WAIT": "0.05",
+            "STREAM": "False",  # a test of streamed runs says so
         }
 
     def own(self, name: str, text: str, stream: str = "", perl: bool = False) -> dict[str, Any]:

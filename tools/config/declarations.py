@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 
 from tools import requests_utils
@@ -18,6 +19,20 @@ INTERPRETER = "python"
 _LONGEST_NAME = 200  # bytes; most file systems take 255
 _PLACEHOLDER = re.compile(r"<[^<>]*>")  # as in https://backupreporter.<your domain>.com
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+class Stream(Enum):
+    """How the data of a run flow; spelt like the other booleans."""
+
+    AUTO = "auto"
+    TRUE = "True"
+    FALSE = "False"
+
+    @classmethod
+    def _missing_(cls, value: object) -> Stream | None:
+        spelt = {"true": cls.TRUE, "1": cls.TRUE, "yes": cls.TRUE}
+        spelt |= {"false": cls.FALSE, "0": cls.FALSE, "no": cls.FALSE}
+        return spelt.get(str(value).lower())
 
 
 @dataclass(frozen=True)
@@ -55,10 +70,10 @@ class General:
     )
     max_runtime: Duration | None = option("how long a run may take (90, 30m, 12h)", default=None)
     allow_root: bool = option("run as root all the same (for containers)", default=False)
-    stream: bool = option(
-        "every item flows from its source through the stages into all stores, without files "
-        "in between",
-        default=False,
+    stream: Stream = option(
+        "`True`: every item flows from its source through the stages into all stores, without "
+        "files in between; `False`: a staged run; `auto`: streamed where nothing is lost by it",
+        default=Stream.AUTO,
     )
     parallel: int = option("streamed: how many items flow at a time", default=1, least=1)
     stall_timeout: Duration | None = option(

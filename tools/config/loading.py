@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import stat
@@ -12,8 +13,8 @@ from typing import Any
 from tools.base import project
 from tools.base.errors import ConfigError
 from tools.config import general as general_section
-from tools.config import legacy, selection
-from tools.config.declarations import REPORT_KEYS, SECTION_KEYS, General, SectionKeys
+from tools.config import legacy, run_mode, selection
+from tools.config.declarations import REPORT_KEYS, SECTION_KEYS, General, SectionKeys, Stream
 from tools.config.include import Entry, Files, Keys
 from tools.config.model import Config, Section
 from tools.config.paths import anchored
@@ -112,8 +113,11 @@ class _Loader:
             raise main.misplaced[0]
         if not sections:
             raise legacy.nothing_left(path, changes)
-        selection.check_order(sections, streamed=general.stream)
-        return Config(path.resolve(), general, handed, tuple(sections), tuple(self.warnings))
+        config = Config(path.resolve(), general, handed, tuple(sections), tuple(self.warnings))
+        config = dataclasses.replace(config, mode=run_mode.of_config(config))
+        run_mode.refuse_staged_roles(sections, config.mode)
+        selection.check_order(sections, streamed=config.mode.streamed)
+        return config
 
     def sections(
         self, merged: Mapping[str, Entry], general: tuple[General, dict[str, Any]]
@@ -141,7 +145,7 @@ class _Loader:
             raise ConfigError(
                 f"{called}: is for programs of your own", "Built-in modules know what they are."
             )
-        if not general.stream:
+        if general.stream is Stream.FALSE:
             raise ConfigError(
                 f"{called}: this run is not streamed", 'Set "STREAM": "True" in GENERAL.'
             )

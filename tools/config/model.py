@@ -48,10 +48,24 @@ class Section:
 
 
 @dataclass(frozen=True)
+class RunMode:
+    """Whether a run is streamed, and why."""
+
+    streamed: bool
+    reason: str
+
+    @property
+    def name(self) -> str:
+        """As manifests call it."""
+        return "streamed" if self.streamed else "staged"
+
+
+@dataclass(frozen=True)
 class Config:
     """A config that has been checked.
 
     handed: every key of GENERAL, as every module gets it; paths absolute
+    mode:   how it runs, as far as the config says
     """
 
     path: Path
@@ -59,6 +73,7 @@ class Config:
     handed: Mapping[str, Any]
     sections: tuple[Section, ...]
     warnings: tuple[str, ...] = ()
+    mode: RunMode = RunMode(False, "")
 
     @property
     def digest(self) -> str:

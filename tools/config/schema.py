@@ -42,7 +42,8 @@ def _kind(kind: Any, default: Any) -> Schema:  # noqa: ANN401  (a type; any defa
         one = ["string", "integer"]
         return {"type": [*one, "array"], "items": {"type": one}}
     if isinstance(inner, type) and issubclass(inner, Enum):
-        return {"enum": [entry.value for entry in inner]}
+        values = [entry.value for entry in inner]
+        return {"enum": [*values, True, False] if "True" in values else values}
     own = _SPELLINGS.get(inner)
     found: Schema = {"type": ["string", own] if own else "string"}
     if inner is bool:

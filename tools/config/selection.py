@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tools.base.errors import ConfigError
 from tools.config.model import Config, Section
@@ -50,7 +50,7 @@ def _check_complete(chosen: Sequence[Section], config: Config, by: str) -> None:
     if not chosen:
         raise ConfigError(f"{by} leave no section", "Name a section that runs.")
     kinds = {entry.kind for entry in chosen}
-    unclear = "" in kinds and not config.general.stream
+    unclear = "" in kinds and not config.mode.streamed
     flows = kinds & {"source", "stage", "store"} or _measures(chosen)
     if unclear or not flows:
         return
@@ -90,7 +90,7 @@ def cautions(config: Config, chosen: Sequence[Section]) -> list[str]:
     """
     kinds = {entry.kind for entry in chosen}
     may_encrypt = any(
-        entry.declaration is None and (entry.kind == "stage" or not config.general.stream)
+        entry.declaration is None and (entry.kind == "stage" or not config.mode.streamed)
         for entry in chosen
     )
     encrypts = registry.encrypts(entry.file for entry in chosen)
@@ -104,10 +104,29 @@ def cautions(config: Config, chosen: Sequence[Section]) -> list[str]:
 
 def check_order(sections: Sequence[Section], *, streamed: bool) -> None:
     """Refuse an order of sections in which some of them could not do their work."""
-    if streamed:
-        _check_flow(sections)
-    else:
-        _check_staged(sections)
+    problem = flow_problem(sections) if streamed else staged_problem(sections)
+    if problem is not None:
+        raise problem
+
+
+def flow_problem(sections: Sequence[Section]) -> ConfigError | None:
+    """Return why these sections cannot be streamed."""
+    return _problem(_check_flow, sections)
+
+
+def staged_problem(sections: Sequence[Section]) -> ConfigError | None:
+    """Return why these sections cannot be staged."""
+    return _problem(_check_staged, sections)
+
+
+def _problem(
+    check: Callable[[Sequence[Section]], None], sections: Sequence[Section]
+) -> ConfigError | None:
+    try:
+        check(sections)
+    except ConfigError as error:
+        return error
+    return None
 
 
 def _check_flow(sections: Sequence[Section]) -> None:

@@ -15,7 +15,7 @@ from tools.base import log
 from tools.base.errors import BackupError
 from tools.base.finding import Finding, Level
 from tools.catalog.store_identity import Memory
-from tools.config import model, selection
+from tools.config import model, run_mode, selection
 from tools.config.model import Config, Section
 from tools.config.paths import unwritable
 from tools.engine import admission, guard, section_runner, state
@@ -48,13 +48,15 @@ def planned(config: Config, chosen: Sequence[Section]) -> list[Line]:
 
 def _way(config: Config, chosen: Sequence[Section]) -> str:
     """Return how the data flow in this run, and into which stores."""
-    if not config.general.stream:
-        return "staged run: each section leaves files in WORK_FOLDER, and the next one takes them"
+    way = run_mode.of_run(config)
+    if not way.streamed:
+        how = "each section leaves files in WORK_FOLDER, and the next one takes them"
+        return f"staged run: {how} ({way.reason})"
     names = [
         " + ".join(entry.name for entry in chosen if entry.kind == kind)
         for kind in ("source", "stage", "store")
     ]
-    return f"streamed run: {' -> '.join(filter(None, names))}"
+    return f"streamed run: {' -> '.join(filter(None, names))} ({way.reason})"
 
 
 def tested(config: Config, chosen: Sequence[Section], consent: Consent) -> list[Line]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import datetime, timezone
 from pathlib import Path
@@ -17,15 +17,15 @@ from tools.base.result import Result, Status, worst
 from tools.base.run_result import ProgressListener, RunResult, SectionResult
 from tools.catalog import identity
 from tools.catalog.store_identity import Memory
-from tools.config import model, selection
+from tools.config import model, run_mode, selection
 from tools.config.model import Config, Section
 from tools.config.paths import unwritable
 from tools.engine import admission, run_details, section_runner, state
 from tools.engine.admission import Consent
+from tools.engine.mode import Mode, StreamedMode
 from tools.engine.run_recorder import Recording
 from tools.engine.section_runner import Context
 from tools.engine.staged import Staged
-from tools.engine.streamed import Streamed
 from tools.modules import registry
 
 _DEEPEST = 10  # the run stops when free space falls below a tenth of the threshold
@@ -64,7 +64,6 @@ class _Run:
         consent: Consent,
     ) -> None:
         self.consent = consent
-        self.refused: Mapping[str, Result] = {}  # stores that take no part, and why
         self.config = config
         self.chosen = chosen
         self.watcher = watcher
@@ -74,7 +73,7 @@ class _Run:
         self.steps: list[SectionResult] = []
         self.stopped = ""  # why the sections that are left do not run
         self.private = private_paths(config)
-        self.streamed = Streamed(chosen, self.context) if config.general.stream else None
+        self.mode: Mode  # once the work folder may be looked at
         self.recording: Recording | None = None  # once the lock is held
 
     def perform(self) -> RunResult:
@@ -86,19 +85,17 @@ class _Run:
                 stack.enter_context(lock.hold(folder / "lock"))
                 self._clear(folder)
                 stack.callback(_remove_quietly, folder / "run")
-                staged = Staged(self.config, folder)
+                self.mode = self._mode(folder)
                 recording = self.recording = Recording(
-                    self.config, self.run_id, self.begin, self.streamed, self.consent
+                    self.config, self.run_id, self.begin, self.mode, self.consent
                 )
                 following = functools.partial(state.claimed_run_id, folder)
                 self.run_id = recording.open(
                     self.chosen, self.context, Memory(folder), following, stack
                 )
-                self.refused = recording.refused
-                self._sections(staged)
-                recording.write(self.steps, staged)
-                if self.streamed is None:
-                    staged.remove_stored(self.steps)
+                self._sections()
+                recording.write(self.steps)
+                self.mode.finish(self.steps)
             return self._ended()
         except LockedError as error:
             return self._outcome(Status.LOCKED, str(error), error.hint)
@@ -109,14 +106,19 @@ class _Run:
             status = Status.of_exit_code(getattr(error, "exit_code", 1))
             return self._outcome(status, str(error), getattr(error, "hint", ""))
 
+    def _mode(self, private: Path) -> Mode:
+        """Staged or streamed, and why: the log tells."""
+        way = run_mode.of_run(self.config)
+        logger.info("This is a %s run: %s.", way.name, way.reason)
+        staged = Staged(self.config, private, self.context)
+        return StreamedMode(self.chosen, self.context, staged) if way.streamed else staged
+
     def _ended(self) -> RunResult:
         """The worst of the sections; what was collected and went nowhere is no success."""
         status = worst(step.result.status for step in self.steps)
-        kinds = {step.kind for step in self.steps}
+        kinds = frozenset(step.kind for step in self.steps)
         collected = bool(kinds & {"source", "stage"})
-        # staged, a module of the user's own may be a store
-        may_store = bool(kinds & ({"store", ""} if self.streamed is None else {"store"}))
-        if status.stored and collected and not may_store:
+        if status.stored and collected and not self.mode.may_store(kinds):
             hint = "Run a section that stores as well: without one nothing can be restored."
             return self._outcome(Status.FAILED, "nothing was stored: no section of it stores", hint)
         return self._outcome(status)
@@ -132,7 +134,7 @@ class _Run:
             message=message,
             hint=hint,
             destinations=destinations(self.chosen),
-            mode=("staged" if self.streamed is None else "streamed") if self.steps else "",
+            mode=self.mode.name if self.steps else "",
             stores=run_details.stores(self.chosen, self.recording, self.steps),
             items=run_details.items(self.recording),
             origin=identity.origin(self.config),
@@ -160,55 +162,38 @@ class _Run:
             self.private,
             None if general.max_runtime is None else self.started + general.max_runtime,
             self.watcher.advance if self.watcher else None,
-            None if self.streamed is None else self.streamed.size,
+            self.mode.size,
         )
 
     # --- the sections
 
-    def _sections(self, staged: Staged) -> None:
-        if self.streamed is not None:
-            for number, current in enumerate(self.chosen, 1):
-                if current.kind in ("stage", "store"):
-                    logger.info("Section %d: %s.", number, current.name)
-                    self._log_arguments(current)
-        for batch in self._batches():
-            able = [current for number, current in batch if self._may_run(number, current)]
-            if able and self._flows(able[0]):
-                self._flow(able)
-            elif able:
-                began = time.monotonic()
-                result = self._executed(able[0], staged)
-                self._note(able[0], result, time.monotonic() - began)
-        if self.streamed is not None:
-            for current in self.chosen:
-                if current.kind in ("stage", "store"):
-                    seconds = self.streamed.seconds_of(current)
-                    self._note(current, self.streamed.result_of(current), seconds)
-            order = [section.name for section in self.chosen]
-            self.steps.sort(key=lambda step: order.index(step.name))
-
-    def _flows(self, current: Section) -> bool:
-        return self.streamed is not None and current.kind == "source"
-
-    def _batches(self) -> Iterator[list[tuple[int, Section]]]:
-        """The sections with their numbers, one by one; sources that may flow together at once.
-
-        In a streamed run stages and stores have no time of their own.
-        """
-        batch: list[tuple[int, Section]] = []
+    def _sections(self) -> None:
+        """Run the sections in batches; those without a time of their own are noted in the end."""
         for number, current in enumerate(self.chosen, 1):
-            if self.streamed is not None and current.kind in ("stage", "store"):
-                continue
-            together = self._flows(current) and not {s.name for _, s in batch} & set(current.needs)
-            if batch and not together:
-                yield batch
-                batch = []
-            batch.append((number, current))
-            if not self._flows(current):
-                yield batch
-                batch = []
-        if batch:
-            yield batch
+            if self.mode.streamed and current.kind in ("stage", "store"):
+                logger.info("Section %d: %s.", number, current.name)
+                self._log_arguments(current)
+        for batch in self.mode.batches(self.chosen):
+            able = [current for number, current in batch if self._may_run(number, current)]
+            if able:
+                self._run(able)
+        for current, result, seconds in self.mode.rest():
+            self._note(current, result, seconds)
+        order = [section.name for section in self.chosen]
+        self.steps.sort(key=lambda step: order.index(step.name))
+
+    def _run(self, batch: Sequence[Section]) -> None:
+        """Run one batch and note what became of each section."""
+        flows = self.mode.streamed and batch[0].kind == "source"
+        if flows:
+            for current in batch:
+                self._log_arguments(current)
+        if self.watcher and flows:
+            self.watcher.expect(self.mode.expected(batch))
+        began = time.monotonic()
+        results = self.mode.run(batch, self.watcher.advance if self.watcher else None)
+        for current in batch:
+            self._note(current, results[current.name], time.monotonic() - began)
 
     def _may_run(self, number: int, current: Section) -> bool:
         """Whether the section's turn has come; where not, its result says why."""
@@ -223,32 +208,6 @@ class _Run:
         if reason:
             self._note(current, Result(Status.FAILED, f"not run: {reason}"), 0.0)
         return not reason
-
-    def _executed(self, current: Section, staged: Staged) -> Result:
-        """Run one section as a program; a streamed run stores nothing that lies in files."""
-        if current.name in self.refused:
-            return self.refused[current.name]
-        result = staged.execute(current, self.context(current))
-        left = staged.left(current.name) if self.streamed is not None else []
-        if left and result.status.stored:
-            return Result(
-                Status.FAILED,
-                f"{current.name} left {left[0]}, which a streamed run does not store",
-                'Let it write to its standard output, and give it "STREAM": "source".',
-            )
-        return result
-
-    def _flow(self, group: Sequence[Section]) -> None:
-        """Let the items of these sources flow."""
-        assert self.streamed is not None  # noqa: S101
-        for current in group:
-            self._log_arguments(current)
-        if self.watcher:
-            self.watcher.expect(self.streamed.expected(group))
-        began = time.monotonic()
-        results = self.streamed.run(group, self.watcher.advance if self.watcher else None)
-        for current in group:
-            self._note(current, results[current.name], time.monotonic() - began)
 
     def _log_arguments(self, current: Section) -> None:
         """Log how a section of a streamed run works, and its arguments, secrets masked."""

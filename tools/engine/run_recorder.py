@@ -19,9 +19,8 @@ from tools.catalog.store_identity import Memory
 from tools.config.model import Config, Section
 from tools.engine import admission
 from tools.engine.admission import Admitted, Consent
+from tools.engine.mode import Mode
 from tools.engine.section_runner import Context
-from tools.engine.staged import Staged
-from tools.engine.streamed import Streamed
 from tools.flow import item_record, pipeline, store
 from tools.modules import registry
 
@@ -34,15 +33,15 @@ class Recording:
         config: Config,
         run_id: str,
         begin: datetime,
-        flows: Streamed | None,
+        mode: Mode,
         consent: Consent,
     ) -> None:
-        """flows: of a streamed run; None in a staged one."""
+        """mode: how the sections run, and what the stores hold in the end."""
         self._consent = consent
         self._config = config
         self._run_id = run_id
         self._begin = begin
-        self._streamed = flows
+        self._mode = mode
         self._stores: dict[str, Admitted] = {}  # by section: those that took the mark
         self._past = Past()
         self.refused: dict[str, Result] = {}  # by section: why the others take no part
@@ -76,9 +75,8 @@ class Recording:
         histories = [one.history for one in self._stores.values()]
         compare = self._config.general.shrink_check and not self._consent.shrink
         self._past = Past(histories, compare=compare)
-        if self._streamed is not None:
-            stores = {name: one.store for name, one in self._stores.items()}
-            self._streamed.begin(stores, self.refused, self._past)
+        stores = {name: one.store for name, one in self._stores.items()}
+        self._mode.begin(stores, self.refused, self._past)
         return self._run_id
 
     def _admitted(
@@ -123,19 +121,13 @@ class Recording:
             status = Status.FAILED if shrunk.fatal else Status.INCOMPLETE
             _worsen(steps, item.section, f"{item.called}: {shrunk.text}", status, shrunk.hint)
 
-    def write(self, steps: list[SectionResult], staged: Staged) -> None:
+    def write(self, steps: list[SectionResult]) -> None:
         """A manifest into every store that holds something of this run."""
-        items = {
-            name: list(staged.items(name))
-            if self._streamed is None
-            else [done.item for done in self._streamed.flowed if name in done.holders]
-            for name in self._stores
-        }
+        items = {name: self._mode.items(name) for name in self._stores}
         self.items = {item.called: item for held in items.values() for item in held}
-        for item in self.items.values():
-            if self._streamed is None:
-                self._compare(steps, item)
-        self.missing = set(() if self._streamed is None else self._streamed.missing)
+        for item in self._mode.uncompared(self.items.values()):
+            self._compare(steps, item)
+        self.missing = set(self._mode.missing())
         everything = set(self.items) | self.missing
         warnings = [line for step in steps for line in step.result.warnings]
         for name, one in self._stores.items():
@@ -146,7 +138,7 @@ class Recording:
                 run_id=self._run_id,
                 begin=run_ids.stamp(self._begin),
                 end=run_ids.now(),
-                mode="staged" if self._streamed is None else "streamed",
+                mode=self._mode.name,
                 status=worst(s.result.status for s in steps if _concerns(s, name)).value,
                 items=tuple(items[name]),
                 missing=tuple(sorted(everything - {item.called for item in items[name]})),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tools import filesystem_handling
@@ -11,10 +11,12 @@ from tools.base.errors import BackupError
 from tools.base.log import logger
 from tools.base.result import BUNDLE, Made, Result, Status, worst
 from tools.base.run_result import SectionResult
+from tools.catalog.history import Past
 from tools.config.model import Config, Section
 from tools.engine import section_runner
 from tools.engine.section_runner import Context
 from tools.flow import item_record
+from tools.flow.store import Store
 from tools.modules import registry
 
 EARLIER = "EARLIER"  # the section of what an earlier run left, and this one stored
@@ -23,22 +25,76 @@ EARLIER = "EARLIER"  # the section of what an earlier run left, and this one sto
 class Staged:
     """What one staged run does with its sections, and what became of which file."""
 
-    def __init__(self, config: Config, state: Path) -> None:
-        """state: the private folder of the run; what a failed source left goes below it."""
+    name = "staged"
+    streamed = False
+    size: int | None = None
+
+    def __init__(
+        self, config: Config, private: Path, contexts: Callable[[Section], Context]
+    ) -> None:
+        """private: the private folder of runs; what a failed source left goes below it."""
         self._config = config
-        self._failed = state / "failed"
+        self._contexts = contexts
+        self._refused: Mapping[str, Result] = {}  # stores that take no part, and why
+        self._failed = private / "failed"
         self._origins: dict[str, tuple[str, Made | None]] = {}  # by path: section, what it said
         self._made: dict[str, Made] = {}  # by path: what it was made of
         self._stored: dict[str, list[Made]] = {}  # by store section
 
-    def execute(self, current: Section, context: Context) -> Result:
+    def begin(
+        self,
+        stores: Mapping[str, Store],
+        refused: Mapping[str, Result],
+        past: Past,
+    ) -> None:
+        """See Mode."""
+        self._refused = refused
+
+    def batches(self, chosen: Sequence[Section]) -> Iterator[list[tuple[int, Section]]]:
+        """See Mode: one section after the other."""
+        yield from ([(number, current)] for number, current in enumerate(chosen, 1))
+
+    def expected(self, batch: Sequence[Section]) -> int | None:
+        """See Mode."""
+        return None
+
+    def run(
+        self,
+        batch: Sequence[Section],
+        advance: Callable[[int], None] | None,
+    ) -> dict[str, Result]:
+        """See Mode."""
+        return {
+            current.name: self._refused.get(current.name) or self._execute(current)
+            for current in batch
+        }
+
+    def rest(self) -> Iterator[tuple[Section, Result, float]]:
+        """See Mode: every section has a time of its own."""
+        return iter(())
+
+    def missing(self) -> Sequence[str]:
+        """See Mode."""
+        return ()
+
+    def uncompared(
+        self, items: Iterable[item_record.StoredItem]
+    ) -> Iterable[item_record.StoredItem]:
+        """See Mode."""
+        return items
+
+    def may_store(self, kinds: frozenset[str]) -> bool:
+        """See Mode: a user-defined module may be a store."""
+        return bool(kinds & {"store", ""})
+
+    def _execute(self, current: Section) -> Result:
         """Run one section; what a failed source leaves is never stored as if it were whole.
 
         Items that it says are whole (its trail) are: one bad database does not cost the others.
         """
         source = current.kind in ("", "source")
         before = self._work_files() if source else {}
-        result = section_runner.execute(current, context)
+        result = section_runner.execute(current, self._contexts(current))
         new = [p for p, seen in self._work_files().items() if before.get(p) != seen and source]
         whole = {path: made for made in result.trail for path in made.into}
         if result.status is Status.FAILED:
@@ -81,15 +137,17 @@ class Staged:
 
     # --- what goes into the manifest
 
-    def items(self, store: str) -> Iterator[item_record.StoredItem]:
-        """The items that one store section has confirmed."""
+    def items(self, store: str) -> Sequence[item_record.StoredItem]:
+        """See Mode: what its program has confirmed."""
         stored = {made.files[0]: made for made in self._stored.get(store, [])}
         sets: dict[str, list[str]] = {}
         for path in stored:
             made = self._made.get(path)
             sets.setdefault(made.into[0] if made is not None else _stem(path), []).append(path)
-        for paths in sets.values():
-            yield self._item([stored[path] for path in sorted(paths, key=_number)])
+        return [
+            self._item([stored[path] for path in sorted(paths, key=_number)])
+            for paths in sets.values()
+        ]
 
     def _item(self, stored: Sequence[Made]) -> item_record.StoredItem:
         """Follow a stored set back to its source; what is not known is read from its name."""
@@ -146,8 +204,8 @@ class Staged:
 
     # --- what may go
 
-    def remove_stored(self, steps: list[SectionResult]) -> None:
-        """Remove the sources of the stores, when every store of the run has confirmed."""
+    def finish(self, steps: list[SectionResult]) -> None:
+        """See Mode: the sources of the stores go when every store of the run has confirmed."""
         stores = [step for step in steps if step.kind == "store"]
         if not all(step.result.status.stored for step in stores):
             logger.warning("nothing is removed from the work folder: a store has not confirmed")

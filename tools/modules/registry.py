@@ -65,6 +65,9 @@ class Row:
     kinds:   of the items that a source gives
     stages:  that a stage applies
     private: options whose paths no source may back up
+    fills:   the usual folder in WORK_FOLDER of what it writes in a staged run; "" where an option
+             names one (prefix_folder)
+    takes:   the usual folder in WORK_FOLDER of what it reads there; "" for all of WORK_FOLDER
     """
 
     file: str
@@ -73,6 +76,8 @@ class Row:
     kinds: tuple[Kind, ...] = ()
     stages: tuple[Applied, ...] = ()
     private: tuple[str, ...] = ()
+    fills: str = ""
+    takes: str = ""
 
     @property
     def encrypts(self) -> bool:
@@ -93,6 +98,7 @@ ROWS = (
         "source",
         # a source of a user-defined module gives files
         kinds=(Kind("fileset", archive=True), Kind("file")),
+        fills="files",
     ),
     Row(
         "mysql_backup/mysql_dump.py",
@@ -155,6 +161,7 @@ ROWS = (
             Applied("xz", ".xz", "xz -dc"),
         ),
         private=("destination",),
+        fills="compressed",
     ),
     Row(
         "encryption/encryption.py",
@@ -164,8 +171,10 @@ ROWS = (
             Applied("openssl", ".crypt", _OPENSSL, encrypts=True),
         ),
         private=("key_file", "destination"),
+        fills="encrypted",
+        takes="compressed",
     ),
-    Row("storage/storage.py", "store", private=("local_backup",)),
+    Row("storage/storage.py", "store", private=("local_backup",), takes="encrypted"),
     Row("restore/drill.py", "check"),
     Row("tools/size_calculation.py", "check", "SizeCalculation"),
     Row("qa/qa.py", "check", "QA"),
