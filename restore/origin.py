@@ -20,7 +20,7 @@ from tools.config.model import Config, Section
 from tools.engine import section_runner, streamed, user_modules
 from tools.engine.section_runner import Context
 from tools.flow.item_record import StoredItem as Item
-from tools.flow.store import Store
+from tools.flow.store import Store, folder_of
 from tools.flow.stream import Chunks
 from tools.modules import loader, registry
 
@@ -57,7 +57,7 @@ class Origin:
         others = [host for host in self.store.folders() if host != self.hostname]
         if others and self.hostname:
             return f"Hosts in the store: {', '.join(others)}. Name one with --hostname."
-        folder = getattr(self.store, "folder", None)
+        folder = folder_of(self.store)
         if folder is not None and any(folder.glob(f"*{manifest.ENDING}")):
             return f"{folder} is the folder of one host: name the store, {folder.parent}."
         return "Is it the right store, and is its disk mounted?"

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from storage import local
+from storage import local_store
 from tests.system import System, execute
 from tools import filesystem_handling
 from tools.base import run_ids
@@ -174,7 +174,7 @@ def test_a_host_folder_alone_is_writable(tmp_path: Path) -> None:
     """Issue 11 A4: the marker lies in the host's folder where the store's is not writable."""
     (tmp_path / "store" / "srv").mkdir(parents=True)
 
-    class HostOnly(local.LocalStore):
+    class HostOnly(local_store.LocalStore):
         def put(self, name: str, chunks: Any) -> Any:
             if not name.startswith("srv/"):
                 raise PermissionError(13, "Permission denied", name)
@@ -398,7 +398,7 @@ def test_a_store_that_takes_not_even_the_mark_is_named_with_a_hint(
 def test_a_store_on_the_disk_of_the_work_folder_is_noted_when_streamed(system: System) -> None:
     """Issue 11 A11."""
     sections = {entry["name"]: entry for entry in result(system)["sections"]}
-    assert "it lies on the disk of the work folder" in sections["STORAGE_LOCAL"]["message"]
+    assert "same disk as WORK_FOLDER" in sections["STORAGE_LOCAL"]["message"]
 
 
 # --- what is written to a store

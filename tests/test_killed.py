@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from restore import reading
-from storage import local
+from storage import local_store
 from tests.system import System, execute
 from tools.catalog import markers
 from tools.flow import stream
@@ -22,7 +22,7 @@ MOMENTS = 25  # in each of four tests
 
 def whole_runs(system: System) -> int:
     """How many manifests there are; every part that they name is what was stored."""
-    place = local.LocalStore(system.store)
+    place = local_store.LocalStore(system.store)
     names = [entry.name for entry in place.entries("srv-test")]
     found = [name for name in names if name.endswith(".manifest.json")]
     for name in found:

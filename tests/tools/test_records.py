@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from storage import local
+from storage import local_store
 from tools.catalog import manifest, markers
 from tools.catalog.manifest import Manifest
 from tools.flow import store
@@ -26,7 +26,7 @@ DAY = 86400.0
 
 @pytest.fixture
 def place(tmp_path: Path) -> store.Store:
-    made: store.Store = local.LocalStore(tmp_path / "store")
+    made: store.Store = local_store.LocalStore(tmp_path / "store")
     return made
 
 
@@ -46,13 +46,13 @@ def mark(place: store.Store, run_id: str, **who: object) -> None:
     markers.begin(place, HOST, run_id)
     name = f"{HOST}/{run_id}{markers.UNFINISHED}"
     given = json.loads(b"".join(place.get(name)))
-    place.remove(name)
-    store.keep(place, name, [json.dumps({**given, "process": 2**22, **who}).encode()])
+    place.remove([name])
+    store.store_object(place, name, [json.dumps({**given, "process": 2**22, **who}).encode()])
 
 
 def leftovers(place: store.Store, run_id: str = DEAD, **who: object) -> None:
     mark(place, run_id, **who)
-    store.keep(place, f"{HOST}/{run_id}.FILESET.tar.000", [b"whole part"])
+    store.store_object(place, f"{HOST}/{run_id}.FILESET.tar.000", [b"whole part"])
     place.put(f"{HOST}/{run_id}.FILESET.tar.001", [b"never published"])
     age(place)
 
@@ -64,7 +64,9 @@ def sweep(place: store.Store) -> list[str]:
 @pytest.mark.fault("leftovers of a dead run, older than LEFTOVERS_AGE", "removed by the next run")
 def test_what_a_dead_run_left_is_removed(place: store.Store) -> None:
     leftovers(place)
-    store.keep(place, f"{HOST}/20190101_000000.tar.zst.age.000", [b"documented, no manifest"])
+    store.store_object(
+        place, f"{HOST}/20190101_000000.tar.zst.age.000", [b"documented, no manifest"]
+    )
     age(place)
     assert len(sweep(place)) == 3
     assert names(place) == {"20190101_000000.tar.zst.age.000"}
@@ -77,7 +79,7 @@ def test_what_is_young_alive_or_of_another_machine_is_kept(place: store.Store) -
     assert sweep(place) == []
     assert names(place) == before
     for entry in [*place.entries(HOST), *place.unfinished(HOST)]:
-        place.remove(entry.name)
+        place.remove([entry.name])
     process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     try:
         leftovers(place, process=process.pid, started=markers._started(process.pid))
@@ -115,7 +117,7 @@ def test_what_a_manifest_names_is_kept(place: store.Store) -> None:
 @pytest.mark.fault("a manifest that cannot be read, and leftovers", "nothing is removed")
 def test_where_a_manifest_cannot_be_read_nothing_is_removed(place: store.Store) -> None:
     leftovers(place)
-    store.keep(place, f"{HOST}/{manifest.name_of('20200105_000000')}", [b"{"])
+    store.store_object(place, f"{HOST}/{manifest.name_of('20200105_000000')}", [b"{"])
     before = names(place)
     with pytest.raises(manifest.ManifestError):
         sweep(place)
@@ -128,13 +130,13 @@ def test_a_run_without_leftovers_takes_its_mark_away(place: store.Store) -> None
     markers.end(place, HOST, NOW)
     assert names(place) == set()
     markers.begin(place, HOST, NOW)
-    store.keep(place, f"{HOST}/{NOW}.FILESET.tar.000", [b"no manifest names it"])
+    store.store_object(place, f"{HOST}/{NOW}.FILESET.tar.000", [b"no manifest names it"])
     markers.end(place, HOST, NOW)
     assert NOW + markers.UNFINISHED in names(place)
 
 
 def test_a_manifest_that_was_moved_is_refused(place: store.Store) -> None:
     made = Manifest(HOST, DEAD, "", "", "staged", "ok", ())
-    store.keep(place, f"other/{manifest.name_of(DEAD)}", [made.to_json()])
+    store.store_object(place, f"other/{manifest.name_of(DEAD)}", [made.to_json()])
     with pytest.raises(manifest.ManifestError, match="manifest of srv-1"):
         markers.read(place, "other", DEAD)

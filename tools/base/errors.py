@@ -54,6 +54,10 @@ class StoreError(BackupError):
     """A store did not take, or does not hold, what it was given."""
 
 
+class TransientError(StoreError):
+    """A store failed in a way that may be over a moment later: the call is worth another try."""
+
+
 class TakenError(StoreError):
     """A name is taken in a store, by another content."""
 

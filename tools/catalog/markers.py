@@ -21,7 +21,7 @@ from tools.base.log import logger
 from tools.catalog import manifest, recovery_sheet
 from tools.catalog.manifest import Manifest
 from tools.flow import item_record, store
-from tools.flow.store import Entry, Store
+from tools.flow.store import Store, StoreEntry
 
 UNFINISHED = ".UNFINISHED"
 _MOST_BYTES = 1 << 16  # of a mark that is read
@@ -37,10 +37,7 @@ def begin(place: Store, host: str, run_id: str) -> None:
     token = secrets.token_hex(8)  # without it two containers could write the same mark
     who = json.dumps({"run_id": run_id, "token": token, **_self()}, sort_keys=True) + "\n"
     name = f"{host}/{run_id}{UNFINISHED}"
-    try:
-        store.keep(place, name, [who.encode()])
-    except FileExistsError as error:
-        raise TakenError(str(error)) from None
+    store.store_object(place, name, [who.encode()])
     if b"".join(place.get(name)) != who.encode():
         raise TakenError(f"{name} was replaced in {place} by another run")
 
@@ -55,9 +52,9 @@ def finish(place: Store, made: Manifest) -> None:
     folder = made.host
     _refuse_absent(place, made)
     sheet = recovery_sheet.sheet(made).encode("utf-8", "backslashreplace")
-    store.keep(place, f"{folder}/{made.run_id}{manifest.RECOVERY}", [sheet])
+    store.store_object(place, f"{folder}/{made.run_id}{manifest.RECOVERY}", [sheet])
     name = f"{folder}/{manifest.name_of(made.run_id)}"
-    store.keep(place, name, [made.to_json()])
+    store.store_object(place, name, [made.to_json()])
     if b"".join(place.get(name)) != made.to_json():
         raise BackupError(f"{name} reads back differently", "Distrust this store.")
 
@@ -111,7 +108,7 @@ def end(place: Store, host: str, run_id: str) -> None:
         visible = [entry for entry in place.entries(host) if _run_id(entry) == run_id]
         kept = {run_id + UNFINISHED, *_named(place, host, visible)}
         if {entry.name.rpartition("/")[2] for entry in visible} <= kept:
-            place.remove(f"{host}/{run_id}{UNFINISHED}")
+            place.remove([f"{host}/{run_id}{UNFINISHED}"])
     except (BackupError, OSError) as error:
         logger.warning("%s: the mark of the run stays: %s", place, error)
 
@@ -153,16 +150,16 @@ def sweep(place: Store, host: str, run_id: str, age: float) -> list[str]:
             gone.append(entry.name)
     gone += [marks[run].name for run in dead]  # last: until then they say what is to be done
     for name in gone:
-        place.remove(name)
+        place.remove([name])
         logger.info("removed %s, which a dead run left in %s", name, place)
     return gone
 
 
-def _run_id(entry: Entry) -> str:
+def _run_id(entry: StoreEntry) -> str:
     return run_ids.run_in(entry.name.rpartition("/")[2])
 
 
-def _named(place: Store, host: str, visible: list[Entry]) -> frozenset[str]:
+def _named(place: Store, host: str, visible: list[StoreEntry]) -> frozenset[str]:
     """Every name that a manifest vouches for, the manifests and their sheets included."""
     kept: set[str] = set()
     for entry in visible:
@@ -175,7 +172,7 @@ def _named(place: Store, host: str, visible: list[Entry]) -> frozenset[str]:
     return frozenset(kept)
 
 
-def _dead(place: Store, mark: Entry) -> bool:
+def _dead(place: Store, mark: StoreEntry) -> bool:
     """Whether the run of a mark has ended; what is not certain is alive."""
     try:
         who: Any = json.loads(b"".join(place.get(mark.name))[:_MOST_BYTES])

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tools import filesystem_handling
 from tools.base import run_ids
-from tools.base.errors import BackupError, StoreError
+from tools.base.errors import BackupError, StoreError, TakenError
 from tools.base.log import logger
 from tools.flow import store
 from tools.flow.store import Store
@@ -168,11 +168,11 @@ def _written(place: Store, host: str) -> str:
     raw = json.dumps(text, sort_keys=True).encode() + b"\n"
     first, second = _names(host)
     try:
-        store.keep(place, first, [raw])
-    except FileExistsError:
+        store.store_object(place, first, [raw])
+    except TakenError:
         pass  # another run was faster: its marker counts
     except (BackupError, PermissionError):
-        store.keep(place, second, [raw])
+        store.store_object(place, second, [raw])
     identity = _found(place, host)
     if not identity:
         raise StoreError(f"{place}: the marker {MARKER} cannot be read back", "Is it write-only?")

@@ -138,10 +138,8 @@ def _came_back(history: History, machine: str) -> bool:
 
 def _tight(place: Store, last: Manifest | None) -> Finding | None:
     """Less space is left than for two more runs."""
-    if last is None or not isinstance(place, store.Measured):
-        return None
-    free = place.free()
-    if free >= _ENOUGH * last.size:
+    free = None if last is None else store.free_space(place)
+    if last is None or free is None or free >= _ENOUGH * last.size:
         return None
     return warning(
         f"{place}: only {human_size(free)} are free, and run {last.run_id} has "

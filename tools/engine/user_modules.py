@@ -17,7 +17,7 @@ from tools.engine import section_runner
 from tools.engine.section_runner import Context
 from tools.flow import item_record, process, stream
 from tools.flow.item import Ended, Item, Stage
-from tools.flow.store import Entry, Stored, check_name
+from tools.flow.store import CreateOnly, StoredObject, StoreEntry, check_name, cut
 from tools.flow.stream import Chunks
 
 STAGE = "own:"  # begins a filter's name in the manifest; its section follows
@@ -105,6 +105,9 @@ class ProgramStore:
     an ended run leaves there, no manifest names.
     """
 
+    consistent = False  # nothing is known of it
+    create_only = CreateOnly.LISTED
+
     def __init__(self, module: Section, context: Context) -> None:
         self._module = module
         self._context = context
@@ -115,15 +118,15 @@ class ProgramStore:
     def _call(self, more: Sequence[str], given: Chunks | bytes = b"") -> Iterator[bytes]:
         return _run(self._module, self._context, StoreError, more, given)
 
-    def put(self, name: str, chunks: Iterable[bytes]) -> Stored:
+    def put(self, name: str, chunks: Iterable[bytes]) -> StoredObject:
         """See Store; its exit code alone confirms. What it prints goes into the log."""
-        tally = stream.Tally()
+        content = stream.content(chunks)
         log = section_runner.Output()
         lines = process.Lines(log.take)
-        for said in self._call(("--NAME", check_name(name)), tally(chunks)):
+        for said in self._call(("--NAME", check_name(name)), content):
             lines.add(said)
         lines.end()
-        return Stored(name, tally.size, tally.sha256)
+        return StoredObject(name, content.size, content.sha256)
 
     def publish(self, names: Sequence[str]) -> None:
         """See Store: a program that ended well has published already."""
@@ -131,11 +134,12 @@ class ProgramStore:
     def discard(self, names: Sequence[str]) -> None:
         """See Store: there is no call for it."""
 
-    def get(self, name: str) -> Iterator[bytes]:
-        """See Store."""
-        return self._call((*_BACKWARD, "--NAME", check_name(name)))
+    def get(self, name: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """See Store: the program writes the whole object, of which the range is used."""
+        whole = self._call((*_BACKWARD, "--NAME", check_name(name)))
+        return whole if (start, end) == (0, None) else cut(whole, start, end)
 
-    def entries(self, folder: str) -> Iterator[Entry]:
+    def entries(self, folder: str) -> Iterator[StoreEntry]:
         """See Store. Raises StoreError where a line is not `SIZE NAME`."""
         listed = b"".join(self._call((*_LIST, "--NAME", check_name(folder))))
         for line in sorted(listed.decode("utf-8", "surrogateescape").splitlines()):
@@ -145,16 +149,16 @@ class ProgramStore:
                     f"{self._module.name}: {line!r} is no line of a list",
                     "With --DIRECTION list it prints a line SIZE NAME for each name.",
                 )
-            yield Entry(f"{folder}/{name.strip().rpartition('/')[2]}", int(size))
+            yield StoreEntry(f"{folder}/{name.strip().rpartition('/')[2]}", int(size))
 
     def folders(self) -> Iterator[str]:
         """See Store: this host's alone."""
         yield self._context.config.general.hostname
 
-    def unfinished(self, folder: str) -> Iterator[Entry]:
+    def unfinished(self, folder: str) -> Iterator[StoreEntry]:
         """See Store: nothing is known of it."""
         return iter(())
 
-    def remove(self, name: str) -> None:
+    def remove(self, names: Sequence[str]) -> None:
         """See Store: a program is never asked to remove anything."""
-        raise StoreError(f"{self._module.name} cannot remove {name}")
+        raise StoreError(f"{self._module.name}: cannot remove {', '.join(names)}")

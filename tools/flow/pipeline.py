@@ -18,7 +18,7 @@ from tools.base.errors import BackupError, SourceError, StoreError
 from tools.date_str_utils import human_size
 from tools.flow import item_record, stream
 from tools.flow.item import Ended, Item, Stage
-from tools.flow.store import Store, Stored, all_or_none, explained
+from tools.flow.store import Store, StoredObject, atomic_publish, explained, max_object_size
 from tools.flow.stream import Channel, Chunks
 
 PART = 1024 << 20  # bytes of a part where no stage says
@@ -170,7 +170,7 @@ def _counted(chunks: Chunks, advance: Callable[[int], None]) -> Iterator[bytes]:
         yield chunk
 
 
-def _named(part: Stored) -> item_record.Part:
+def _named(part: StoredObject) -> item_record.Part:
     """A part as the manifest beside it names it."""
     return item_record.Part(part.name.rpartition("/")[2], part.size, part.sha256)
 
@@ -191,32 +191,32 @@ class _Fan:
             if error is not None or sink.error is not None:
                 sink.drop(error or sink.error)
 
-    def take(self, chunks: Chunks, size: int) -> list[Stored]:
-        """Put every part into every store; gives the parts as the stores confirm them.
+    def take(self, chunks: Chunks, size: int) -> list[StoredObject]:
+        """Put every part into every store; return the parts, which every store has confirmed.
 
-        Raises StoreError where no store has taken all of it.
+        A part is hashed once, here. Raises StoreError where no store has taken all of it.
         """
-        parts = stream.split(chunks, size)
-        sizes = [self._part(part, f"{self._stem}.{n:03}") for n, part in enumerate(parts)]
+        size = min(size, *(max_object_size(sink.target.store) for sink in self._sinks))
+        parts = [
+            self._part(part, f"{self._stem}.{number:03}")
+            for number, part in enumerate(stream.split(chunks, size))
+        ]
         for sink in self._living():
-            sink.finish(sizes)
-        first, *others = self._living()
-        if any(sink.parts != first.parts for sink in others):
-            raise StoreError("the stores confirm different parts", "Distrust them all.")
-        return first.parts
+            sink.finish(parts)
+        self._living()
+        return parts
 
-    def _part(self, chunks: Chunks, name: str) -> int:
-        """One part into every store; gives its size."""
-        size = 0
+    def _part(self, chunks: Chunks, name: str) -> StoredObject:
+        """Put one part into every store; return what each of them must confirm."""
+        tally = stream.Tally()
         for sink in self._living():
-            sink.begin(name)
-        for chunk in chunks:
-            size += len(chunk)
+            sink.begin(name, tally)
+        for chunk in tally(chunks):
             for sink in self._living():
                 sink.put(chunk)
         for sink in self._living():
             sink.end()
-        return size
+        return StoredObject(name, tally.size, tally.sha256)
 
     def _living(self) -> list[_Sink]:
         """The stores that have not failed. Raises StoreError where there is none left."""
@@ -226,7 +226,7 @@ class _Fan:
             raise StoreError(f"not stored: {names} failed")  # which says why itself
         return living
 
-    def publish(self, parts: Sequence[Stored]) -> tuple[str, ...]:
+    def publish(self, parts: Sequence[StoredObject]) -> tuple[str, ...]:
         """Make the item visible; gives the sections of the stores that hold it now."""
         for sink in self._living():
             sink.publish()
@@ -243,14 +243,14 @@ class _Sink:
     def __init__(self, target: Target) -> None:
         self.target = target
         self.error: BaseException | None = None
-        self.parts: list[Stored] = []
         self._names: list[str] = []
         self._channel = Channel()
         self._settling: deque[tuple[threading.Thread, Channel]] = deque()
-        self._stored: dict[str, Stored] = {}
+        self._stored: dict[str, StoredObject] = {}
+        self._abandoned = threading.Event()
 
-    def begin(self, name: str) -> None:
-        """The next part."""
+    def begin(self, name: str, tally: stream.Tally) -> None:
+        """Begin the next part. tally: counts and hashes it before it comes here."""
         while len(self._settling) >= _SETTLING:
             self._settling.popleft()[0].join()
         channel = self._channel = Channel()
@@ -259,7 +259,8 @@ class _Sink:
         def work() -> None:
             try:
                 with self.target.watch.reading(channel) as chunks:
-                    self._stored[name] = self.target.store.put(name, chunks)
+                    content = stream.Content(chunks, tally, self._abandoned)
+                    self._stored[name] = self.target.store.put(name, content)
             except BaseException as error:  # noqa: BLE001  (kept, and shown as the store's)
                 channel.leave(error)
                 self._fail(error)
@@ -277,18 +278,21 @@ class _Sink:
         """The part has ended."""
         self._channel.end()
 
-    def finish(self, sizes: Sequence[int]) -> None:
-        """Wait until the store has confirmed every part, with the size that went into it."""
+    def finish(self, parts: Sequence[StoredObject]) -> None:
+        """Wait until the store has confirmed every part as it was given."""
         self._join()
-        if self.error is None:
-            self.parts = [self._stored[name] for name in self._names]
-            if [part.size for part in self.parts] != list(sizes):
-                self._fail(StoreError(f"{self.target.store}: holds less than it was given"))
+        if self.error is None and [self._stored[name] for name in self._names] != list(parts):
+            self._fail(
+                StoreError(
+                    f"{self.target.store}: confirmed other bytes than were sent",
+                    "Run restore.py --verify on the last runs of this store.",
+                )
+            )
 
     def publish(self) -> None:
         """Make the parts visible."""
         try:
-            with all_or_none(self.target.store, self._names):
+            with atomic_publish(self.target.store, self._names):
                 pass
         except (BackupError, OSError) as error:
             self._fail(error)
@@ -296,6 +300,7 @@ class _Sink:
     def drop(self, error: BaseException | None) -> None:
         """The item has failed, here or elsewhere: nothing of it stays."""
         self.error = self.error or error  # what the chunks raise is no fault of the store
+        self._abandoned.set()
         for _thread, channel in self._settling:
             channel.end(error)
         self._join()

@@ -1,24 +1,27 @@
-"""The contract of a store: where parts lie, and what it proves before it says so."""
+"""The contract of a store: where objects lie, and what a store proves before it confirms them."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import os
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 from tools.base.errors import StoreError
 
 OWN_FOLDER = "nc-backup-py.store"  # beside those of the hosts: what belongs to the store itself
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _BROKEN = (errno.EROFS, errno.EIO)  # a file system goes read-only when its disk fails
+A = TypeVar("A")
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredObject:
     """What a store holds under a name: its size in bytes and its SHA-256 in hexadecimal."""
 
     name: str
@@ -27,49 +30,83 @@ class Stored:
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A name in a store, its size in bytes, and how many seconds ago it was written."""
+class StoreEntry:
+    """A name in a store, its size in bytes, and how many seconds ago it was written.
+
+    The age is measured by the clock of the store.
+    """
 
     name: str
     size: int
     age: float = 0.0
 
 
-class Store(Protocol):
-    """Where parts lie. Names are relative, with `/` between folders (`srv-1/20260101_...`).
+class CreateOnly(Enum):
+    """How a store keeps `publish` from replacing an object."""
 
-    `put` may be called from several threads for different names. A store is made before
-    the first part comes, and nothing is called after the run.
+    ATOMIC = "by the store"
+    PROBED = "by the store, as a probe has proven"
+    LISTED = "by our own listing only"  # two writers at once could replace each other
+
+
+class Store(Protocol):
+    """Where objects lie. Names are relative, with `/` between folders (`srv-1/20260101_...`).
+
+    All methods may be called from several threads at once, for different names. What `get`,
+    `entries`, `folders` and `unfinished` return is read lazily; OSError and StoreError are
+    raised while it is read. All methods raise StoreError or OSError; TransientError means that
+    the same call may succeed a moment later.
     """
 
-    def put(self, name: str, chunks: Iterable[bytes]) -> Stored:
-        """Take the chunks, durably, and confirm what has been taken; it is not visible yet.
+    @property
+    def consistent(self) -> bool:
+        """Whether a listing has every object that was published before it began."""
 
-        The confirmation is read back from the store, not assumed. Nothing is kept when the
-        chunks raise. A name that is taken is never overwritten: equal content counts as done,
-        other content raises StoreError. Raises StoreError or OSError for all trouble.
+    @property
+    def create_only(self) -> CreateOnly:
+        """How it is kept that nothing is ever overwritten."""
+
+    def put(self, name: str, chunks: Iterable[bytes]) -> StoredObject:
+        """Take the chunks durably and confirm size and SHA-256; the object is not visible yet.
+
+        The confirmation is proven by the store: read back, or compared by the store with its
+        own checksum of the bytes that it holds. `stream.content(chunks)` has the SHA-256 that
+        was taken of the stream; a store that compares every byte with it need not hash again.
+        The chunks are read once, to their end, by this call alone, and never after it.
+        Nothing is kept when the chunks raise, and what they raise is raised.
+        An object of this name is never replaced: `put` or `publish` raises TakenError where
+        its content differs, and counts equal content as stored.
         """
 
     def publish(self, names: Sequence[str]) -> None:
-        """Make visible what has been put, in this order, never over another; durably."""
+        """Make visible what has been put, durably, in this order, each by create-only.
+
+        Names that this store has published already are skipped, so the call may be repeated.
+        """
 
     def discard(self, names: Sequence[str]) -> None:
-        """Drop what has been put and not published; what is not there is no error."""
+        """Drop what has been put and not published; other names are skipped."""
 
-    def get(self, name: str) -> Iterator[bytes]:
-        """The chunks of what is stored under a name. Raises StoreError if there is nothing."""
+    def get(self, name: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """Yield an object, or its bytes from `start` up to, not including, `end`.
 
-    def entries(self, folder: str) -> Iterator[Entry]:
-        """What is visible in a folder of the store, in order of names."""
+        A range beyond the last byte is cut there. Raises StoreError where there is no object.
+        """
+
+    def entries(self, folder: str) -> Iterator[StoreEntry]:
+        """Yield the visible objects in a folder of the store, sorted by name."""
 
     def folders(self) -> Iterator[str]:
-        """The folders of the store: a host each."""
+        """Yield the folders of the store, one for each host, sorted."""
 
-    def unfinished(self, folder: str) -> Iterator[Entry]:
-        """What was put there and never published, by names that only `remove` knows."""
+    def unfinished(self, folder: str) -> Iterator[StoreEntry]:
+        """Yield what was put there and never published, by names that only `remove` knows."""
 
-    def remove(self, name: str) -> None:
-        """Remove one entry, exactly; a missing one is no error."""
+    def remove(self, names: Sequence[str]) -> None:
+        """Remove exactly these objects; a missing one is no error."""
+
+
+# Optional abilities of a store. Ask for them with `ability`, which looks into wrappers too.
 
 
 @runtime_checkable
@@ -80,10 +117,61 @@ class Measured(Protocol):
         """Return the bytes that are left for this user. Raises OSError."""
 
 
+@runtime_checkable
+class Located(Protocol):
+    """A store that lies in a folder of this machine."""
+
+    @property
+    def folder(self) -> Path:
+        """The folder; it may be missing until something is published."""
+
+
+@runtime_checkable
+class Bounded(Protocol):
+    """A store whose objects have a limited size."""
+
+    @property
+    def max_object_size(self) -> int:
+        """Bytes of the largest object that it takes."""
+
+
+@runtime_checkable
+class Wrapper(Protocol):
+    """A store around a store."""
+
+    @property
+    def inner(self) -> Store:
+        """The store that it stands on."""
+
+    def passes_on(self, kind: type[object]) -> bool:
+        """Return whether an ability of the inner store may be used behind the wrapper's back."""
+
+
+def ability(store: object, kind: type[A]) -> A | None:
+    """Return the store, or the one that it wraps, as what has this ability; None for neither."""
+    while not isinstance(store, kind):
+        if not isinstance(store, Wrapper) or not store.passes_on(kind):
+            return None
+        store = store.inner
+    return store
+
+
 def folder_of(store: Store) -> Path | None:
     """Return the folder of this machine that a store lies in; None for any other store."""
-    folder = getattr(store, "folder", None)
-    return folder if isinstance(folder, Path) else None
+    located = ability(store, Located)  # type: ignore[type-abstract]
+    return located.folder if located else None
+
+
+def free_space(store: Store) -> int | None:
+    """Return the bytes that are left in a store; None where it does not know. Raises OSError."""
+    measured = ability(store, Measured)  # type: ignore[type-abstract]
+    return measured.free() if measured else None
+
+
+def max_object_size(store: Store) -> int:
+    """Return the bytes of the largest object that a store takes."""
+    bounded = ability(store, Bounded)  # type: ignore[type-abstract]
+    return bounded.max_object_size if bounded else sys.maxsize
 
 
 def beside(store: Store, others: Iterable[Path]) -> str:
@@ -93,11 +181,11 @@ def beside(store: Store, others: Iterable[Path]) -> str:
         return ""
     device = folder.stat().st_dev
     same = any(other.exists() and other.stat().st_dev == device for other in others)
-    return "; it lies on the disk of the work folder" if same else ""
+    return "; same disk as WORK_FOLDER" if same else ""
 
 
 def explained(error: BaseException, store: Store) -> tuple[str, str]:
-    """Return what went wrong with a store, and a hint."""
+    """Return a message that names the store where its disk is full or fails, and a hint."""
     number = error.errno if isinstance(error, OSError) else None
     if number in _FULL:
         return f"{store}: {os.strerror(number)}", "Remove old runs there, or use a larger disk."
@@ -118,17 +206,29 @@ def explaining(store: Store) -> Iterator[None]:
 
 
 def check_name(name: str) -> str:
-    """The name, if it can lead nowhere but into the store. Raises StoreError."""
+    """Return the name if it stays inside the store. Raises StoreError otherwise."""
     if not name or name.startswith("/") or "\0" in name or {"..", ".", ""} & set(name.split("/")):
-        raise StoreError(f"{name!r} cannot be the name of a part")
+        raise StoreError(f"{name!r}: invalid object name")
     return name
 
 
-@contextlib.contextmanager
-def all_or_none(store: Store, names: Sequence[str]) -> Iterator[None]:
-    """Publish a set of parts when the block has put them all, else drop them.
+def cut(chunks: Iterable[bytes], start: int, end: int | None) -> Iterator[bytes]:
+    """Yield the bytes of a range, for stores that can only read whole objects."""
+    position = 0
+    for chunk in chunks:
+        piece = chunk[max(0, start - position) : None if end is None else max(0, end - position)]
+        position += len(chunk)
+        if piece:
+            yield piece
+        if end is not None and position >= end:
+            return
 
-    The first part comes last: a set that has it is whole.
+
+@contextlib.contextmanager
+def atomic_publish(store: Store, names: Sequence[str]) -> Iterator[None]:
+    """Publish a set of objects when the block has put them all, else discard them.
+
+    The first one is published last: a set that has it is complete.
     """
     try:
         yield
@@ -138,7 +238,7 @@ def all_or_none(store: Store, names: Sequence[str]) -> Iterator[None]:
         raise
 
 
-def keep(store: Store, name: str, chunks: Iterable[bytes]) -> Stored:
-    """Put and publish one thing by itself."""
-    with all_or_none(store, [name]):
+def store_object(store: Store, name: str, chunks: Iterable[bytes]) -> StoredObject:
+    """Put and publish one object by itself."""
+    with atomic_publish(store, [name]):
         return store.put(name, chunks)

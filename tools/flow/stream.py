@@ -9,11 +9,13 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import hashlib
+import math
 import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from tools import filesystem_handling
@@ -34,10 +36,16 @@ def flow(source: Chunks, *stages: Stage) -> Iterator[bytes]:
     return iter(source)
 
 
-def read(path: Path) -> Iterator[bytes]:
-    """The chunks of a file. Raises OSError naming it, and not the file they are written to."""
+def read(path: Path, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+    """Yield the chunks of a file, or its bytes from `start` up to, not including, `end`.
+
+    Raises OSError that names this file, and not the one that the chunks are written to.
+    """
     with filesystem_handling.naming(path), path.open("rb", buffering=0) as file:
-        while chunk := file.read(CHUNK):
+        file.seek(start)
+        left = math.inf if end is None else end - start
+        while left > 0 and (chunk := file.read(int(min(left, CHUNK)))):
+            left -= len(chunk)
             yield chunk
 
 
@@ -98,6 +106,57 @@ class Tally:
             self.size += len(chunk)
             self._digest.update(chunk)
             yield chunk
+
+
+class Content:
+    """The bytes of one object on their way into a store: they can be read once.
+
+    A stream that goes into several stores is hashed once, by the `tally` that counts it before
+    it is handed out. Without one, the chunks are hashed as they are read here.
+    abandoned: set where nobody wants the object any more; a store that waits then stops waiting
+    """
+
+    def __init__(
+        self,
+        chunks: Chunks,
+        tally: Tally | None = None,
+        abandoned: threading.Event | None = None,
+    ) -> None:
+        self._tally = tally or Tally()
+        self._chunks = chunks if tally else self._tally(chunks)
+        self.abandoned = abandoned or threading.Event()
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._chunks)
+
+    @property
+    def size(self) -> int:
+        """The number of all bytes; known when the last chunk has been read."""
+        return self._tally.size
+
+    @property
+    def sha256(self) -> str:
+        """The SHA-256 of all bytes in hexadecimal; known when the last chunk has been read."""
+        return self._tally.sha256
+
+    def replayed(self, chunks: Chunks) -> Content:
+        """Return the same content, its bytes read from `chunks`."""
+        return Content(chunks, self._tally, self.abandoned)
+
+
+@dataclass(frozen=True)
+class Rereadable:
+    """The bytes of one object that `open` yields from the beginning, as often as it is called."""
+
+    open: Callable[[], Chunks]
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self.open())
+
+
+def content(chunks: Chunks) -> Content:
+    """Return the chunks as a Content, which hashes them unless they are one already."""
+    return chunks if isinstance(chunks, Content) else Content(chunks)
 
 
 class Stopwatch:
@@ -316,22 +375,23 @@ def thread(work: Callable[[], None]) -> threading.Thread:
 def split(chunks: Chunks, size: int) -> Iterator[Iterator[bytes]]:
     """Cut a stream into parts of `size` bytes, the last one shorter; each is read in turn.
 
-    An empty stream is one empty part.
+    An empty stream is one empty part. What the reader leaves unread of a part is skipped: the
+    next part begins where it would have begun.
     """
     source = (chunk for chunk in chunks if chunk)  # an empty chunk is no end
-    rest = next(source, b"")
-    first = True
-    while rest or first:
-        first = False
+    rest = b""
+    left = size  # bytes of the current part
 
-        def part() -> Iterator[bytes]:
-            nonlocal rest
-            left = size
-            while rest and left:
-                piece, rest = rest[:left], rest[left:]
-                left -= len(piece)
-                yield piece
-                if not rest:
-                    rest = next(source, b"")
+    def pieces() -> Iterator[bytes]:
+        nonlocal rest, left
+        while left and (rest := rest or next(source, b"")):
+            piece, rest = rest[:left], rest[left:]
+            left -= len(piece)
+            yield piece
 
-        yield part()
+    yield pieces()
+    drained(pieces())
+    while rest := rest or next(source, b""):
+        left = size
+        yield pieces()
+        drained(pieces())

@@ -50,10 +50,35 @@ def option(  # noqa: PLR0913  (the facts of one option, by keyword)
     return dataclasses.field(default=default, metadata=about)
 
 
+def variants(declaration: type[Any]) -> tuple[str, Mapping[str, type[Any]]]:
+    """Return the key by which a declaration chooses another one, and those by its values.
+
+    A declaration with a class method `variants` is the union of its variants; `fill` returns
+    the chosen one. Each of them is a subclass of the declaration.
+    """
+    own = "variants" in vars(declaration)
+    return declaration.variants() if own else ("", {})
+
+
+def fields(declaration: type[Any]) -> list[dataclasses.Field[Any]]:
+    """Return the fields of a declaration, then those that its variants add."""
+    found: dict[str, dataclasses.Field[Any]] = {}
+    for one in (declaration, *variants(declaration)[1].values()):
+        found.update({f.name: f for f in dataclasses.fields(one) if f.name not in found})
+    return list(found.values())
+
+
+def _chosen(declaration: type[T], given: Mapping[str, str]) -> type[T]:
+    """Return the variant that the values choose; the declaration itself where there is none."""
+    key, by_value = variants(declaration)
+    default = next((one.default for one in fields(declaration) if one.name.upper() == key), "")
+    return by_value.get(given.get(key) or str(default), declaration)
+
+
 def keys(declaration: type[Any]) -> dict[str, dataclasses.Field[Any]]:
     """Every key that the declaration knows, aliases included, with its field."""
     known = {}
-    for field in dataclasses.fields(declaration):
+    for field in fields(declaration):
         known[field.name.upper()] = field
         known.update(dict.fromkeys(field.metadata.get("aliases", ()), field))
     return known
@@ -71,7 +96,9 @@ _kinds: dict[type[Any], Mapping[str, Any]] = {}  # reading annotations is slow
 def kinds(declaration: type[Any]) -> Mapping[str, Any]:
     """The type of each field by its name."""
     if declaration not in _kinds:
-        _kinds[declaration] = get_type_hints(declaration)
+        _kinds[declaration] = {}
+        for one in (*variants(declaration)[1].values(), declaration):
+            _kinds[declaration] = {**_kinds[declaration], **get_type_hints(one)}
     return _kinds[declaration]
 
 
@@ -208,8 +235,10 @@ def fill(
     calls a key (where it stands in a file).
     Raises ConfigError for a value of the wrong kind, an empty one, and a missing key.
     """
+    declaration = _chosen(declaration, given)
     hints = kinds(declaration)
-    known = keys(declaration)
+    own = {field.name for field in dataclasses.fields(declaration)}  # type: ignore[arg-type]
+    known = {key: field for key, field in keys(declaration).items() if field.name in own}
     values: dict[str, Any] = {}
     for key, text in given.items():
         field = known.get(key)
@@ -293,7 +322,7 @@ def shown_default(field: dataclasses.Field[Any]) -> str:
 def table(declaration: type[Any]) -> str:
     """The keys as a table in Markdown: the docs hold exactly this (a test compares)."""
     rows = ["| Key | Default | Meaning |", "|---|---|---|"]
-    for field in dataclasses.fields(declaration):
+    for field in fields(declaration):
         names = "`, `".join((field.name.upper(), *field.metadata["aliases"]))
         flag = f" (`{field.metadata['flag']}`)" if field.metadata["flag"] else ""
         default = shown_default(field)
@@ -305,7 +334,7 @@ def table(declaration: type[Any]) -> str:
 def usage(program: str, declaration: type[Any]) -> str:
     """Return the text of --help: each key with its default, and its meaning below."""
     lines = [f"usage: {program} --KEY VALUE ...", ""]
-    for field in dataclasses.fields(declaration):
+    for field in fields(declaration):
         names = ", ".join(f"--{name}" for name in (field.name.upper(), *field.metadata["aliases"]))
         flag = f" ({field.metadata['flag']})" if field.metadata["flag"] else ""
         default = shown_default(field)

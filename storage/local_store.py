@@ -1,0 +1,330 @@
+"""The local store: a folder of this machine, a mounted disk, a share."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import mmap
+import os
+import shlex
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from storage import storage
+from tools import filesystem_handling, os_works
+from tools.base.errors import ConfigError, StoreError, TakenError
+from tools.flow import store, stream
+from tools.modules.options import option
+
+_BLOCK = 4 << 20  # bytes that are written and read back together
+
+
+@dataclass(frozen=True)
+class Options(storage.Options):
+    """The keys of a section with DESTINATION local."""
+
+    local_backup: Path | None = option("local: folder of the store", default=None)
+    require_mount: bool = option(
+        "local: fail unless the folder is on a mounted file system", default=False
+    )
+    marker: str = option("local: fail unless this file exists in the folder", default="")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.local_backup is None:
+            raise ConfigError(
+                "LOCAL_BACKUP is required with DESTINATION local", "Set LOCAL_BACKUP in GENERAL."
+            )
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the store."""
+        assert self.local_backup is not None  # noqa: S101  (checked above)
+        return self.local_backup
+
+
+def open_store(options: Options) -> store.Store:
+    """Return the store; raises StoreError where it is not the mounted disk that it must be."""
+    return LocalStore(options.folder, require_mount=options.require_mount, marker=options.marker)
+
+
+def test(options: Options) -> tuple[str, ...]:
+    """Return what was found about the folder. Raises StoreError where it cannot be written."""
+    open_store(options)
+    folder = options.folder
+    parent = filesystem_handling.nearest(folder)
+    if not parent.is_dir():
+        raise StoreError(
+            f"LOCAL_BACKUP: {folder} is not writable: {parent} is not a directory",
+            "Set LOCAL_BACKUP to a directory.",
+        )
+    if os.statvfs(parent).f_flag & os.ST_RDONLY:
+        raise StoreError(
+            f"LOCAL_BACKUP: {parent}: read-only file system",
+            "Look at the kernel log for errors of its disk, and how it is mounted.",
+        )
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise StoreError(f"LOCAL_BACKUP: {parent} is not writable", _unwritable(folder, parent))
+    free = f"{filesystem_handling.free_percent(parent):.0f} % free"
+    created = "" if parent == folder else " (it will be created)"
+    return (f"{folder} is writable{created}, {free}",)
+
+
+def describe(options: Options) -> str:
+    """Return where the objects of this host lie, for messages."""
+    return str(options.folder / options.hostname)
+
+
+def _unwritable(folder: Path, parent: Path) -> str:
+    """Return a hint that is safe while the disk is not mounted: it never opens /mnt to others."""
+    if filesystem_handling.unmounted(folder):
+        return "Is its disk mounted?"
+    user = os_works.user()
+    if parent == folder:
+        return f"Is its disk mounted? Then let the user {user} write to it."
+    return (
+        f"Is its disk mounted? Otherwise create it as root: "
+        f"install -d -m 0700 -o {shlex.quote(user)} {shlex.quote(str(folder))}"
+    )
+
+
+class LocalStore:
+    """Objects as files below one folder.
+
+    `publish` links a file to its name, which never replaces another one. On a file system
+    without hard links (FAT, some FUSE) the name is checked and then taken by a rename.
+    """
+
+    consistent = True
+    create_only = store.CreateOnly.ATOMIC
+
+    def __init__(self, folder: Path, *, require_mount: bool = False, marker: str = "") -> None:
+        """folder: created by the first `put`.
+
+        require_mount: it must lie on another file system than /. marker: a file that must
+        exist in it. Raises StoreError where that is not so.
+        """
+        self.folder = folder
+        self._unpublished: dict[str, tuple[Path, store.StoredObject]] = {}
+        parent = filesystem_handling.nearest(folder)
+        if require_mount and parent.stat().st_dev == Path("/").stat().st_dev:
+            raise StoreError(
+                f"LOCAL_BACKUP: {folder} is not mounted (REQUIRE_MOUNT)", "Mount the disk."
+            )
+        if marker and not (folder / marker).is_file():
+            raise StoreError(
+                f"LOCAL_BACKUP: {folder / marker}: no such file (MARKER)", "Mount the right disk."
+            )
+
+    def __str__(self) -> str:
+        return str(self.folder)
+
+    def put(self, name: str, chunks: Iterable[bytes]) -> store.StoredObject:
+        """See Store: under a temporary name, synced, read back block by block and compared."""
+        path = self._path(name)
+        self._make(path.parent)
+        content = stream.content(chunks)
+        if path.exists():
+            stream.drained(content)
+            return _accept_existing(path, store.StoredObject(name, content.size, content.sha256))
+        self.discard([name])
+        temporary = filesystem_handling.temporary(path)
+        try:
+            with filesystem_handling.naming(path):
+                size = _write(temporary, path, content)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        stored = store.StoredObject(name, size, content.sha256)
+        self._unpublished[name] = temporary, stored
+        return stored
+
+    def publish(self, names: Sequence[str]) -> None:
+        """See Store: linked without replacing, the folders synced."""
+        folders = set()
+        for name in names:
+            path = self._path(name)
+            if name in self._unpublished:
+                self._link(path, *self._unpublished[name])
+                del self._unpublished[name]
+            folders.add(path.parent)
+        for folder in folders:
+            filesystem_handling.sync_folder(folder)
+
+    def _link(self, path: Path, temporary: Path, stored: store.StoredObject) -> None:
+        try:
+            filesystem_handling.publish(temporary, path)
+        except FileExistsError:
+            _accept_existing(path, stored)
+        temporary.unlink(missing_ok=True)
+
+    def discard(self, names: Sequence[str]) -> None:
+        """See Store."""
+        for name in names:
+            temporary, _ = self._unpublished.pop(name, (None, None))
+            if temporary is not None:
+                temporary.unlink(missing_ok=True)
+
+    def _path(self, name: str) -> Path:
+        return self.folder / store.check_name(name)
+
+    def _make(self, folder: Path) -> None:
+        """Create the folder, and sync its name."""
+        if not folder.is_dir():
+            try:
+                filesystem_handling.make_folder(folder)
+            except (NotADirectoryError, FileExistsError):
+                parent = filesystem_handling.nearest(folder)
+                raise StoreError(
+                    f"{parent}: is not a directory", "Set LOCAL_BACKUP to a directory."
+                ) from None
+            filesystem_handling.sync_folder(folder.parent)
+
+    def get(self, name: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """See Store."""
+        path = self._path(name)
+        if not path.is_file():
+            raise StoreError(f"{path}: no such file in the store")
+        yield from stream.read(path, start, end)
+
+    def entries(self, folder: str) -> Iterator[store.StoreEntry]:
+        """See Store."""
+        return self._files(folder, temporary=False)
+
+    def unfinished(self, folder: str) -> Iterator[store.StoreEntry]:
+        """See Store."""
+        return self._files(folder, temporary=True)
+
+    def _files(self, folder: str, *, temporary: bool) -> Iterator[store.StoreEntry]:
+        path = self._path(folder)
+        now = time.time()
+        if not path.is_dir():
+            return
+        with os.scandir(path) as scan:
+            files = sorted(scan, key=lambda entry: entry.name)
+        for file in files:
+            of_kind = filesystem_handling.is_temporary(file.name) is temporary
+            if of_kind and file.is_file(follow_symlinks=not temporary):
+                status = file.stat()
+                age = now - status.st_mtime
+                yield store.StoreEntry(f"{folder}/{file.name}", status.st_size, age)
+
+    def folders(self) -> Iterator[str]:
+        """See Store."""
+        for path in sorted(self.folder.iterdir()) if self.folder.is_dir() else []:
+            own = path.name == store.OWN_FOLDER
+            if path.is_dir() and not own and not path.name.startswith("."):
+                yield path.name
+
+    def free(self) -> int:
+        """See Measured: of the file system that the folder lies on, or would lie on."""
+        usage = os.statvfs(filesystem_handling.nearest(self.folder))
+        return usage.f_bavail * usage.f_frsize
+
+    def remove(self, names: Sequence[str]) -> None:
+        """See Store."""
+        for name in names:
+            self._path(name).unlink(missing_ok=True)
+
+
+def _accept_existing(path: Path, stored: store.StoredObject) -> store.StoredObject:
+    """Return `stored` if the file has this content already. Raises TakenError otherwise."""
+    if _file_sha256(path) != stored.sha256:
+        raise TakenError(
+            f"{path}: file exists with different content",
+            "Stored files are never overwritten. Check whether two machines use the same HOSTNAME.",
+        )
+    return stored
+
+
+def _write(temporary: Path, path: Path, chunks: Iterable[bytes]) -> int:
+    """Write a new file, sync it, and compare each block with what the disk gives back.
+
+    It bypasses the page cache where the file system supports O_DIRECT (open(2)): that costs a
+    fraction of the CPU, and a backup does not evict what the programs of the server use.
+    Returns the number of bytes. Raises StoreError where the disk returns other bytes.
+    """
+    descriptor = _create(temporary)
+    try:
+        buffer, back = mmap.mmap(-1, _BLOCK), mmap.mmap(-1, _BLOCK)
+        begin = filled = 0
+        for chunk in chunks:
+            position = 0
+            while position < len(chunk):
+                count = min(len(chunk) - position, _BLOCK - filled)
+                buffer[filled : filled + count] = chunk[position : position + count]
+                position, filled = position + count, filled + count
+                if filled == _BLOCK:
+                    _write_verified(descriptor, path, (buffer, back), (begin, filled))
+                    begin, filled = begin + filled, 0
+        _disable_direct_io(descriptor)  # the last block may be shorter
+        _write_verified(descriptor, path, (buffer, back), (begin, filled))
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    return begin + filled
+
+
+def _create(temporary: Path) -> int:
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    try:
+        return os.open(temporary, flags | os.O_DIRECT, 0o600)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+    temporary.unlink(missing_ok=True)  # some file systems create it all the same
+    return os.open(temporary, flags, 0o600)
+
+
+def _disable_direct_io(descriptor: int) -> None:
+    flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
+    fcntl.fcntl(descriptor, fcntl.F_SETFL, flags & ~os.O_DIRECT)
+
+
+def _write_verified(
+    descriptor: int, path: Path, buffers: tuple[mmap.mmap, mmap.mmap], extent: tuple[int, int]
+) -> None:
+    """Write one block to the disk, read it back and compare. extent: offset and size."""
+    buffer, back = buffers
+    begin, size = extent
+    with memoryview(buffer) as view, view[:size] as block:
+        try:
+            filesystem_handling.write_all(descriptor, block)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            _disable_direct_io(descriptor)
+            os.lseek(descriptor, begin, os.SEEK_SET)
+            filesystem_handling.write_all(descriptor, block)
+    if not fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_DIRECT:
+        os.fdatasync(descriptor)
+        os.posix_fadvise(descriptor, begin, size, os.POSIX_FADV_DONTNEED)
+    with memoryview(back) as view:
+        received = 0
+        while received < size and (
+            count := os.preadv(descriptor, [view[received:size]], begin + received)
+        ):
+            received += count
+    if received != size or back[:size] != buffer[:size]:
+        raise StoreError(
+            f"{path}: read-back mismatch: the disk returned other data than was written",
+            "Check this disk (dmesg, smartctl). The file was not stored.",
+        )
+
+
+def _file_sha256(path: Path) -> str:
+    """Return the SHA-256 of what the disk holds: the page cache drops the file first."""
+    with path.open("rb", buffering=0) as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    content = stream.content(stream.read(path))
+    stream.drained(content)
+    return content.sha256
+
+
+if TYPE_CHECKING:
+    _: type[store.Store] = LocalStore
+    _measured: type[store.Measured] = LocalStore
+    _located: type[store.Located] = LocalStore

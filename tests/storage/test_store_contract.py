@@ -1,0 +1,431 @@
+"""One suite for every store: what the contract says, held by each implementation."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from storage.local_store import LocalStore
+from tools.base.errors import StoreError, TakenError
+from tools.flow import store, stream
+from tools.flow.block_store import BlockStore
+from tools.flow.memory_store import MemoryBlocks, MemoryStore, Objects
+from tools.flow.retries import Retries
+from tools.flow.store import Store
+from tools.flow.store_wrappers import Limited, RateLimited, Retrying
+
+Open = Callable[[], Store]  # one more process that uses the same store
+ODD = (
+    "srv/a b",
+    "srv/new\nline",
+    "srv/-rf",
+    "srv/quo'te\"",
+    os.fsdecode(b"srv/\xff\xfe"),
+    "srv/$(id)",
+    "srv/100%.upload-x",
+)
+BAD = ("", "/etc/x", "../x", "a/../x", "a//b", "a/.", "a\0b", "..")
+RANGES = (
+    *((0, None), (0, 0), (0, 1), (2, 5), (3, None), (4, 8), (5, 5), (7, 100), (9, 10)),
+    *((10, None), (10, 11), (100, 200)),
+)
+SIZES = (1, 3, 4, 5, 8, 9, 100, 4_096, 4_097)
+
+
+def _memory(_folder: Path) -> Open:
+    objects = Objects()
+    return lambda: MemoryStore(objects=objects)
+
+
+def _blocks(size: int, **more: int) -> Callable[[Path], Open]:
+    def make(_folder: Path) -> Open:
+        backend = MemoryBlocks(size)
+        return lambda: BlockStore(backend, Retries(0), **more)
+
+    return make
+
+
+STORES: dict[str, Callable[[Path], Open]] = {
+    "local": lambda folder: lambda: LocalStore(folder / "store"),
+    "memory": _memory,
+    "blocks of 4 bytes": _blocks(4),
+    "blocks of 5 bytes, one at a time, nothing kept": _blocks(5, parallel=1, memory=0),
+    "blocks of 700 bytes": _blocks(700),
+}
+WRAPPERS: dict[str, Callable[[Store], Store]] = {
+    "retrying": lambda inner: Retrying(inner, Retries(0)),
+    "retrying without memory": lambda inner: Retrying(inner, Retries(0), memory=0),
+    "rate limited": lambda inner: RateLimited(inner, 1e12),
+    "limited": lambda inner: Limited(inner, 1),
+}
+PAIRS = (
+    *((name, "") for name in STORES),
+    *(("local", wrapper) for wrapper in WRAPPERS),
+    *(("memory", wrapper) for wrapper in WRAPPERS),
+    ("blocks of 4 bytes", "retrying"),
+    ("blocks of 4 bytes", "limited"),
+)
+
+
+@pytest.fixture(params=PAIRS, ids=lambda pair: " ".join(reversed(pair)).strip())
+def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
+    name, wrapper = request.param
+    inner = STORES[name](tmp_path)
+    return (lambda: WRAPPERS[wrapper](inner())) if wrapper else inner
+
+
+@pytest.fixture
+def made(open_store: Open) -> Store:
+    return open_store()
+
+
+def names(made: Store, folder: str = "srv") -> list[str]:
+    return [entry.name for entry in made.entries(folder)]
+
+
+def read(made: Store, name: str, start: int = 0, end: int | None = None) -> bytes:
+    return b"".join(made.get(name, start, end))
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+# --- put and publish
+
+
+def test_what_is_put_is_invisible_until_it_is_published(made: Store) -> None:
+    made.put("srv/x.000", [b"ab"])
+    made.put("srv/y.000", [b"cde", b"fgh"])
+    assert names(made) == []
+    with pytest.raises(StoreError, match="no such"):
+        read(made, "srv/x.000")
+    made.publish(["srv/y.000"])
+    assert names(made) == ["srv/y.000"]
+    made.publish(["srv/x.000"])
+    assert names(made) == ["srv/x.000", "srv/y.000"]
+
+
+def test_size_and_checksum_are_confirmed(made: Store) -> None:
+    stored = made.put("srv/x", [b"ab", b"", b"cdefgh", b"i"])
+    assert stored == store.StoredObject("srv/x", 9, sha256(b"abcdefghi"))
+
+
+def test_a_stream_that_is_hashed_before_is_not_hashed_again(made: Store) -> None:
+    """The tally of the caller counts; what it gives is what the store confirms."""
+    tally = stream.Tally()
+    stored = made.put("srv/x", stream.Content(tally([b"abcdef", b"gh"]), tally))
+    assert (stored.size, stored.sha256) == (8, sha256(b"abcdefgh"))
+    assert tally.size == 8
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_every_size(made: Store, size: int) -> None:
+    content = bytes(range(256)) * (size // 256 + 1)
+    stored = store.store_object(made, "srv/x", [content[:size]])
+    assert (stored.size, stored.sha256) == (size, sha256(content[:size]))
+    assert [entry.size for entry in made.entries("srv")] == [size]
+    assert read(made, "srv/x") == content[:size]
+
+
+def test_chunks_of_one_byte(made: Store) -> None:
+    content = bytes(range(256))
+    store.store_object(made, "srv/x", [content[n : n + 1] for n in range(256)])
+    assert read(made, "srv/x") == content
+
+
+@pytest.mark.parametrize("chunks", [[], [b""], [b"", b""]], ids=len)
+def test_an_empty_object_is_an_object(made: Store, chunks: list[bytes]) -> None:
+    assert store.store_object(made, "srv/x", chunks).size == 0
+    assert read(made, "srv/x") == b""
+    assert names(made) == ["srv/x"]
+
+
+def test_the_chunks_are_read_once_and_to_their_end(made: Store) -> None:
+    seen: list[str] = []
+
+    def chunks() -> Iterator[bytes]:
+        seen.append("begin")
+        yield from [b"abcdef", b"ghi"]
+        seen.append("end")
+
+    store.store_object(made, "srv/x", chunks())
+    assert seen == ["begin", "end"]
+
+
+def test_a_source_that_raises_leaves_nothing(made: Store) -> None:
+    def failing() -> Iterator[bytes]:
+        yield b"half of it, in several blocks"
+        raise RuntimeError("source")
+
+    with pytest.raises(RuntimeError, match="source"):
+        made.put("srv/x", failing())
+    assert names(made) == []
+    assert list(made.unfinished("srv")) == []
+    store.store_object(made, "srv/x", [b"whole"])
+    assert read(made, "srv/x") == b"whole"
+
+
+def test_a_source_that_raises_an_error_of_the_system_is_not_read_again(made: Store) -> None:
+    """That of a stream: it is no fault of the store, and its bytes have passed."""
+    reads: list[int] = []
+
+    def failing() -> Iterator[bytes]:
+        reads.append(1)
+        yield b"half"
+        raise OSError(5, "Input/output error", "the source")
+
+    with pytest.raises(OSError, match="the source"):
+        made.put("srv/x", failing())
+    assert len(reads) == 1
+
+
+def test_what_is_put_twice_is_the_second(made: Store) -> None:
+    made.put("srv/x", [b"first, longer"])
+    made.put("srv/x", [b"second"])
+    assert len(list(made.unfinished("srv"))) == 1
+    made.publish(["srv/x"])
+    assert read(made, "srv/x") == b"second"
+    assert list(made.unfinished("srv")) == []
+
+
+def test_publish_may_be_repeated(made: Store) -> None:
+    made.put("srv/x", [b"content"])
+    made.publish(["srv/x"])
+    made.publish(["srv/x"])
+    assert read(made, "srv/x") == b"content"
+
+
+def test_several_are_published_together(made: Store) -> None:
+    for number in range(5):
+        made.put(f"srv/x.{number:03}", [bytes([number]) * 9])
+    made.publish([f"srv/x.{number:03}" for number in range(5)])
+    assert names(made) == [f"srv/x.{number:03}" for number in range(5)]
+
+
+def test_several_threads_put_at_once(made: Store) -> None:
+    errors: list[BaseException] = []
+
+    def work(number: int) -> None:
+        try:
+            content = bytes([number]) * 1000
+            store.store_object(made, f"srv/{number}", [content[:500], content[500:]])
+        except BaseException as error:  # noqa: BLE001  (shown below)
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    assert [read(made, f"srv/{number}") for number in range(8)] == [
+        bytes([number]) * 1000 for number in range(8)
+    ]
+
+
+# --- create-only
+
+
+def test_nothing_is_ever_overwritten(made: Store) -> None:
+    store.store_object(made, "srv/x", [b"first content"])
+    with pytest.raises(TakenError, match="different content"):
+        store.store_object(made, "srv/x", [b"second"])
+    assert read(made, "srv/x") == b"first content"
+    assert list(made.unfinished("srv")) == []
+
+
+def test_nothing_is_overwritten_by_another_process(open_store: Open) -> None:
+    store.store_object(open_store(), "srv/x", [b"first content"])
+    with pytest.raises(TakenError, match="different content"):
+        store.store_object(open_store(), "srv/x", [b"second"])
+    assert read(open_store(), "srv/x") == b"first content"
+
+
+def test_equal_content_counts_as_stored(open_store: Open) -> None:
+    first = store.store_object(open_store(), "srv/x", [b"the same content"])
+    assert store.store_object(open_store(), "srv/x", [b"the same", b" content"]) == first
+    assert names(open_store()) == ["srv/x"]
+
+
+def test_what_two_put_at_once_only_one_publishes(open_store: Open) -> None:
+    one, other = open_store(), open_store()
+    one.put("srv/x", [b"the first content"])
+    other.put("srv/x", [b"the second content"])
+    one.publish(["srv/x"])
+    with pytest.raises(TakenError, match="different content"):
+        other.publish(["srv/x"])
+    other.discard(["srv/x"])
+    assert read(one, "srv/x") == b"the first content"
+    assert list(one.unfinished("srv")) == []
+
+
+def test_what_two_put_at_once_may_be_equal(open_store: Open) -> None:
+    one, other = open_store(), open_store()
+    one.put("srv/x", [b"the same content"])
+    other.put("srv/x", [b"the same content"])
+    one.publish(["srv/x"])
+    other.publish(["srv/x"])
+    assert read(other, "srv/x") == b"the same content"
+    assert list(one.unfinished("srv")) == []
+
+
+# --- discard
+
+
+def test_what_is_discarded_is_gone(made: Store) -> None:
+    made.put("srv/x", [b"content in blocks"])
+    made.discard(["srv/x", "srv/never"])
+    made.publish(["srv/x"])
+    assert names(made) == []
+    assert list(made.unfinished("srv")) == []
+
+
+def test_what_is_published_is_not_discarded(made: Store) -> None:
+    store.store_object(made, "srv/x", [b"content in blocks"])
+    made.discard(["srv/x"])
+    assert read(made, "srv/x") == b"content in blocks"
+
+
+def test_a_set_is_published_whole_or_not_at_all(made: Store) -> None:
+    def half() -> None:
+        with store.atomic_publish(made, ["srv/x.000", "srv/x.001"]):
+            made.put("srv/x.000", [b"content in blocks"])
+            raise RuntimeError("between")
+
+    with pytest.raises(RuntimeError, match="between"):
+        half()
+    assert names(made) == []
+    assert list(made.unfinished("srv")) == []
+
+
+# --- get
+
+
+@pytest.mark.parametrize(("start", "end"), RANGES)
+def test_ranges(made: Store, start: int, end: int | None) -> None:
+    store.store_object(made, "srv/x", [b"0123456789"])
+    assert read(made, "srv/x", start, end) == b"0123456789"[start:end]
+
+
+def test_a_range_of_a_large_object(made: Store) -> None:
+    content = bytes(range(256)) * 20
+    store.store_object(made, "srv/x", [content])
+    assert read(made, "srv/x", 1_001, 2_503) == content[1_001:2_503]
+
+
+@pytest.mark.parametrize("extent", [(0, None), (2, 5)])
+def test_what_is_missing_is_named(made: Store, extent: tuple[int, int | None]) -> None:
+    with pytest.raises(StoreError, match=r"srv/none.*: no such"):
+        read(made, "srv/none", *extent)
+
+
+def test_it_can_be_read_again_and_by_another_process(open_store: Open) -> None:
+    made = open_store()
+    store.store_object(made, "srv/x", [b"content in blocks"])
+    assert read(made, "srv/x") == read(made, "srv/x") == read(open_store(), "srv/x")
+
+
+# --- listing
+
+
+def test_a_listing_is_sorted_and_of_one_folder(made: Store) -> None:
+    for name in ("srv/b", "srv/a.001", "srv/a.000", "srv-2/c", "srv/B"):
+        store.store_object(made, name, [b"content"])
+    assert names(made) == ["srv/B", "srv/a.000", "srv/a.001", "srv/b"]
+    assert names(made, "srv-2") == ["srv-2/c"]
+    assert names(made, "other") == []
+
+
+def test_ages_are_those_of_the_store(made: Store) -> None:
+    store.store_object(made, "srv/x", [b"content"])
+    (entry,) = made.entries("srv")
+    assert -1 < entry.age < 600
+
+
+def test_the_folders_are_the_hosts(made: Store) -> None:
+    assert list(made.folders()) == []
+    for name in ("srv-2/x", "srv-1/x", "srv-1/y", f"{store.OWN_FOLDER}/id.json"):
+        store.store_object(made, name, [b""])
+    assert list(made.folders()) == ["srv-1", "srv-2"]
+
+
+def test_what_never_was_published_can_be_removed_by_another_process(open_store: Open) -> None:
+    made = open_store()
+    for number in (0, 1):
+        made.put(f"srv/20260101_000000.x.00{number}", [b"larger than a block" * 40])
+    other = open_store()
+    (one, two) = other.unfinished("srv")
+    assert one.size == two.size == 760
+    for left in (one, two):
+        assert left.name.startswith("srv/.20260101_000000.x.00")
+        assert left.name not in names(other)
+    other.remove([one.name])
+    other.remove([one.name, two.name])
+    assert list(other.unfinished("srv")) == []
+    assert list(other.unfinished("other")) == []
+
+
+# --- remove
+
+
+def test_exactly_what_is_named_is_removed(made: Store) -> None:
+    for name in ("srv/x", "srv/x.000", "srv/x.001", "srv/y"):
+        store.store_object(made, name, [b"content"])
+    made.remove(["srv/x", "srv/y", "srv/none"])
+    assert names(made) == ["srv/x.000", "srv/x.001"]
+    made.remove([])
+    assert names(made) == ["srv/x.000", "srv/x.001"]
+
+
+def test_a_name_can_be_used_again_when_it_has_been_removed(made: Store) -> None:
+    store.store_object(made, "srv/x", [b"first"])
+    made.remove(["srv/x"])
+    store.store_object(made, "srv/x", [b"second"])
+    assert read(made, "srv/x") == b"second"
+
+
+# --- names
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_names(made: Store, name: str) -> None:
+    store.store_object(made, name, [b"content"])
+    assert names(made) == [name]
+    assert read(made, name) == b"content"
+    made.remove([name])
+    assert names(made) == []
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_name_stays_inside_the_store(made: Store, name: str) -> None:
+    for call in (
+        lambda: made.put(name, [b"x"]),
+        lambda: list(made.get(name)),
+        lambda: list(made.entries(name)),
+        lambda: list(made.unfinished(name)),
+        lambda: made.remove([name]),
+    ):
+        with pytest.raises(StoreError, match="invalid object name"):
+            call()
+
+
+# --- what it says of itself
+
+
+def test_it_says_how_far_it_can_be_trusted(made: Store) -> None:
+    assert made.consistent is True
+    assert made.create_only is store.CreateOnly.ATOMIC
+    assert str(made)
+
+
+def test_abilities_are_found_behind_wrappers(made: Store, tmp_path: Path) -> None:
+    is_local = str(made) == str(tmp_path / "store")
+    assert store.folder_of(made) == (tmp_path / "store" if is_local else None)
+    assert (store.free_space(made) is not None) is is_local
+    assert store.max_object_size(made) > 9

@@ -1,0 +1,95 @@
+"""Calling again what failed: five attempts, each wait longer than the last."""
+
+from __future__ import annotations
+
+import errno
+import random
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, TypeVar, runtime_checkable
+
+from tools.base.errors import TransientError
+from tools.base.log import logger
+
+ATTEMPTS = 5
+_GROWTH = 3.0  # each wait is about so many times the last one
+# Errors that another attempt cannot fix: no space, no permission, no such name.
+_PERMANENT_ERRORS = {
+    errno.ENOENT,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EEXIST,
+    errno.ENOTDIR,
+    errno.ENAMETOOLONG,
+    errno.EINVAL,
+}
+T = TypeVar("T")
+
+
+def is_transient(error: BaseException) -> bool:
+    """Return whether the same call may succeed a moment later."""
+    if isinstance(error, OSError):
+        return error.errno not in _PERMANENT_ERRORS
+    return isinstance(error, TransientError)
+
+
+@dataclass(frozen=True)
+class Retries:
+    """How often and after which waits a call is repeated.
+
+    first_wait: seconds before the second attempt
+    say:        gets a line for each attempt that failed
+    wait:       waits so many seconds, or until the event is set
+    """
+
+    first_wait: float = 5.0
+    say: Callable[[str], None] = lambda line: logger.warning("%s", line)
+    wait: Callable[[threading.Event, float], object] = threading.Event.wait
+
+    def call(
+        self,
+        name: str,
+        attempt: Callable[[], T],
+        abandoned: threading.Event | None = None,
+        is_worth: Callable[[BaseException], bool] = is_transient,
+    ) -> T:
+        """Return what `attempt` returns. Raises what its last attempt raised.
+
+        name: of the object, for the log. abandoned: once it is set, nothing is repeated.
+        is_worth: whether an error is worth another attempt.
+        """
+        never = abandoned or threading.Event()
+        for number in range(1, ATTEMPTS):
+            try:
+                return attempt()
+            except Exception as error:
+                if not is_worth(error) or never.is_set():
+                    raise
+                seconds = self._seconds(number)
+                self.say(
+                    f"{name}: attempt {number} of {ATTEMPTS} failed: {error}; "
+                    f"retrying in {seconds:.1f} s"
+                )
+                self.wait(never, seconds)
+                if never.is_set():
+                    raise
+        return attempt()
+
+    def _seconds(self, number: int) -> float:
+        """Return how long to wait after this attempt; programs that fail together spread out."""
+        jitter = random.uniform(0.75, 1.25)  # noqa: S311  (no secret)
+        return self.first_wait * _GROWTH ** (number - 1) * jitter
+
+
+@runtime_checkable
+class SelfRetrying(Protocol):
+    """A store that repeats its puts and publications itself, in smaller steps."""
+
+    retries: Retries
