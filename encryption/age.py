@@ -11,7 +11,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from encryption import armor, header, hybrid, payload, provider, scrypt, x25519
+from encryption import age_payload, armor, header, hybrid, provider, scrypt, x25519
 from tools.base.errors import ConfigError, TruncatedError, WrongKeyError
 from tools.flow.stream import Chunks
 
@@ -62,7 +62,7 @@ def encrypt(chunks: Chunks, recipients: Sequence[Recipient | scrypt.Passphrase])
     mac = header.b64(_mac(file_key, authenticated.encode()))
     nonce = os.urandom(_NONCE)
     yield f"{authenticated} {mac}\n".encode() + nonce
-    yield from payload.seal(chunks, _payload_cipher(file_key, nonce))
+    yield from age_payload.seal(chunks, _payload_cipher(file_key, nonce))
 
 
 def _mac(file_key: bytes, authenticated: bytes) -> bytes:
@@ -89,7 +89,7 @@ def decrypt(chunks: Chunks, identities: Sequence[Identity | scrypt.Passphrase]) 
         raise TruncatedError(
             "unexpected end of file after the age header", "Fetch the file from the store again."
         )
-    yield from payload.unseal(source.rest(), _payload_cipher(file_key, nonce))
+    yield from age_payload.unseal(source.rest(), _payload_cipher(file_key, nonce))
 
 
 def header_size(chunks: Chunks, identities: Sequence[Identity]) -> int:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Encrypt what compression left, in parts; decrypt it again (-d); make a key (--KEYGEN)."""
+"""Encrypt what compression wrote, in parts; decrypt it (-d); create a key (--KEYGEN)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,17 @@ from dataclasses import dataclass
 from enum import Enum
 from itertools import chain
 
-from encryption import age, formats, keys, openssl, parts, payload, provider, scrypt
+from encryption import (
+    age,
+    age_payload,
+    formats,
+    key_commands,
+    key_file,
+    openssl_format,
+    part_files,
+    provider,
+    scrypt,
+)
 from tools import date_str_utils, filesystem_handling
 from tools.base import finding
 from tools.base.errors import ConfigError, StageError
@@ -30,7 +40,7 @@ from tools.flow.item import Stage
 from tools.modules import executable
 from tools.modules.options import Paths, Words, option
 
-_LEFT = (
+_UNREMOVABLE = (
     "Remove the files named in the warnings after this run is stored; otherwise the next run "
     "encrypts them again."
 )
@@ -38,7 +48,7 @@ _KEY_FILE = Path("/etc/nc-backup-py/key_file")
 
 
 class Format(Enum):
-    """The formats that can be written; both are read, whatever is named here."""
+    """The formats that can be written; both are always read."""
 
     AGE = "age"
     OPENSSL = "openssl"
@@ -46,7 +56,7 @@ class Format(Enum):
 
 @dataclass(frozen=True)
 class Options:
-    """The keys of the section, and of the commands beside it."""
+    """The keys of the section and of the other commands."""
 
     key_file: Path = option(
         "age identities, age recipients, or a password of the old format", default=_KEY_FILE
@@ -105,92 +115,71 @@ class Options:
 def work(options: Options) -> Result:
     """Do what the options ask for."""
     if options.keygen:
-        return _keygen(options)
+        return key_commands.create(options.key_file, post_quantum=options.post_quantum)
     if options.export:
-        return _export(options)
+        return key_commands.export(options.key_file, options.destination)
     return _decrypt(options) if options.decrypt else _encrypt(options)
 
 
-def _keygen(options: Options) -> Result:
-    public = keys.generate(options.key_file, post_quantum=options.post_quantum)
-    return Result(
-        Status.OK,
-        f"created {options.key_file}\nrecipient (public key): {public}\n"
-        "Store a copy of the key file on another machine: without it no backup can be decrypted.\n"
-        "Better: keep only the recipient on this server and the key file elsewhere.",
-        files=(str(options.key_file),),
-    )
-
-
-def _export(options: Options) -> Result:
-    """Write the identity to a file, never to the terminal, whose output ends in logs."""
-    identity, *_ = keys.identities(keys.read(options.key_file, keys.Use.DECRYPT), options.key_file)
-    if options.destination is None:
-        raise ConfigError(
-            "--DESTINATION is required",
-            "Set --DESTINATION to the file that the identity is written to.",
-        )
-    public = keys.save(identity, options.destination)
-    return Result(Status.OK, f"wrote the identity for {public} to {options.destination}")
-
-
 @dataclass(frozen=True)
-class _Way:
+class _Encryptor:
     """How files are encrypted.
 
-    stage:  from the chunks of a file to those of the encrypted one
-    ending: of the names
-    said:   what is to be told of the key or the format
-    kept:   whether these parts are what `stage` would make of so many bytes
+    stage:       from the chunks of a file to those of the encrypted file
+    suffix:      of the names
+    notice:      a warning about the key or the format; "" for none
+    is_complete: whether parts are what `stage` makes of so many bytes
     """
 
     stage: Callable[[stream.Chunks], Iterator[bytes]]
-    ending: str
-    said: str
-    kept: Callable[[Sequence[Path], int], bool]
+    suffix: str
+    notice: str
+    is_complete: Callable[[Sequence[Path], int], bool]
 
 
-def _way(options: Options) -> _Way:
+def _make_encryptor(options: Options) -> _Encryptor:
     provider.current()  # a missing library is reported before anything is read
     if options.passphrase:
         secret = scrypt.Passphrase(options.passphrase.reveal())
-        return _Way(lambda chunks: age.encrypt(chunks, [secret]), ".age", "", _kept_age([]))
-    found = keys.read(options.key_file)
+        return _Encryptor(
+            lambda chunks: age.encrypt(chunks, [secret]), ".age", "", _complete_age([])
+        )
+    keys = key_file.read(options.key_file)
     if options.format is Format.OPENSSL:
-        password = keys.password(found, options.key_file, keys.Use.ENCRYPT)
-        return _Way(
-            lambda chunks: openssl.encrypt(chunks, password),
+        password = key_file.password(keys, options.key_file, key_file.Use.ENCRYPT)
+        return _Encryptor(
+            lambda chunks: openssl_format.encrypt(chunks, password),
             ".crypt",
-            openssl.UNAUTHENTICATED,
-            _never,
+            openssl_format.UNAUTHENTICATED,
+            lambda _files, _size: False,
         )
-    said = ""
-    if found.derived:
-        said = (
-            f"KEY_FILE {options.key_file} is a password of the old format: an age key is derived "
-            "from it. Create an age key (--KEYGEN) for new backups and keep the old file for "
-            "existing ones"
-        )
-    everyone = keys.recipients(found, options.key_file, options.recipients)
-    kept = _kept_age(found.identities)
-    return _Way(lambda chunks: age.encrypt(chunks, everyone), ".age", said, kept)
+    recipients = key_file.recipients(keys, options.key_file, options.recipients)
+    return _Encryptor(
+        lambda chunks: age.encrypt(chunks, recipients),
+        ".age",
+        _derived_notice(options.key_file) if keys.is_derived else "",
+        _complete_age(keys.identities),
+    )
 
 
-def _never(_files: Sequence[Path], _size: int) -> bool:
-    return False
+def _derived_notice(path: Path) -> str:
+    return (
+        f"KEY_FILE {path} is a password of the old format: an age key is derived from it. Create "
+        "an age key (--KEYGEN) for new backups and keep the old file for existing ones"
+    )
 
 
-def _kept_age(identities: Sequence[age.Identity]) -> Callable[[Sequence[Path], int], bool]:
-    """Whether parts are an age file of the right size, for these identities where there are any."""
+def _complete_age(identities: Sequence[age.Identity]) -> Callable[[Sequence[Path], int], bool]:
+    """Return a check for parts: an age file of the right size, for one of any identities."""
 
-    def kept(files: Sequence[Path], size: int) -> bool:
+    def is_complete(files: Sequence[Path], size: int) -> bool:
         try:
             header = age.header_size(stream.joined(files), identities)
         except StageError:
             return False
-        return sum(map(_size, files)) == header + int(payload.sealed_size(size))
+        return sum(map(_size, files)) == header + age_payload.sealed_size(size)
 
-    return kept
+    return is_complete
 
 
 def _size(path: Path) -> int:
@@ -198,96 +187,96 @@ def _size(path: Path) -> int:
 
 
 def _encrypt(options: Options) -> Result:
-    """Encrypt every file below the targets; remove them when all are done."""
+    """Encrypt every file below the targets; remove the originals after all are encrypted."""
     targets = options.targets or (options.work_folder / "compressed",)
     destination = options.destination or options.work_folder / "encrypted"
-    files = _named(targets, destination)
-    way = _way(options)
+    files = _unique_names(targets, destination)
+    encryptor = _make_encryptor(options)
     filesystem_handling.make_folder(destination)
     progress = stream.Progress()
-    made: list[Path] = []
+    written: list[Path] = []
     trail: list[Made] = []
     kept = 0
     for name, file in files.items():
-        there = _already(destination, name + way.ending, file, way)
+        paths = _existing_parts(destination, name + encryptor.suffix, file, encryptor)
         tally = stream.Tally()
-        if there:
+        if paths:
             kept += 1
             stream.drained(tally(stream.read(file)))
         else:
-            chunks = stream.flow(stream.read(file), tally, progress, way.stage)
-            size = options.file_size * parts.MIB
-            there = parts.write(chunks, destination, name + way.ending, size)
-        made += there
-        into = tuple(map(str, there))
-        trail.append(Made((str(file),), into, options.format.value, tally.size, tally.sha256))
-    left = _remove(files.values()) if options.remove_targets else ()
-    size = sum(map(_size, made))
+            chunks = stream.flow(stream.read(file), tally, progress, encryptor.stage)
+            size = options.file_size * part_files.MIB
+            paths = part_files.write(chunks, destination, name + encryptor.suffix, size)
+        written += paths
+        names = tuple(map(str, paths))
+        trail.append(Made((str(file),), names, options.format.value, tally.size, tally.sha256))
+    unremovable = _remove(files.values()) if options.remove_targets else ()
+    size = sum(map(_size, written))
     count = date_str_utils.count
-    text = f"{count(len(files), 'file')} in {count(len(made), 'part')}"
-    said = [f"{text}, {date_str_utils.human_size(size)}"]
-    said += [f"{kept} of them were already encrypted by an interrupted run"] if kept else []
-    warned = (*left, way.said) if way.said else left
+    text = f"{count(len(files), 'file')} in {count(len(written), 'part')}"
+    message = [f"{text}, {date_str_utils.human_size(size)}"]
+    message += [f"{kept} of them were already encrypted by an interrupted run"] if kept else []
+    warnings = (*unremovable, encryptor.notice) if encryptor.notice else unremovable
     return Result(
-        Status.UNCLEAN if left else Status.OK,
-        "; ".join(said),
-        hint=_LEFT if left else "",
-        files=tuple(map(str, made)),
+        Status.UNCLEAN if unremovable else Status.OK,
+        "; ".join(message),
+        hint=_UNREMOVABLE if unremovable else "",
+        files=tuple(map(str, written)),
         items=len(files),
         bytes=size,
-        warnings=warned,
+        warnings=warnings,
         trail=tuple(trail),
     )
 
 
 def stage(options: Options) -> Stage:
-    """The stage for a streamed run, with the size of its parts."""
-    way = _way(options)
+    """Return the stage for a streamed run, with the size of its parts."""
+    encryptor = _make_encryptor(options)
     return Stage(
         options.format.value,
-        way.ending,
-        way.stage,
-        size=options.file_size * parts.MIB,
-        said=way.said,
+        encryptor.suffix,
+        encryptor.stage,
+        size=options.file_size * part_files.MIB,
+        said=encryptor.notice,
     )
 
 
 def backward(name: str, options: Options) -> Callable[[stream.Chunks], Iterator[bytes]]:
-    """The inverse of a stage of this module, by its name in the manifest."""
-    return _opener(options, old=name == Format.OPENSSL.value)
+    """Return the inverse of a stage of this module, by its name in the manifest."""
+    return _decryptor(options, old=name == Format.OPENSSL.value)
 
 
-def _already(folder: Path, stem: str, source: Path, way: _Way) -> list[Path]:
-    """The whole set that a run left which died before it removed the source; else nothing.
+def _existing_parts(folder: Path, stem: str, source: Path, encryptor: _Encryptor) -> list[Path]:
+    """Return the complete set of a run that was killed before it removed the source, or nothing.
 
-    It may have been stored, and a store takes no other bytes under the same name. Only a set
-    newer than the last change of the source, and of the size that follows from it, counts.
+    It may have been stored, and a store rejects other bytes under the same name. The set must be
+    newer than the last change of the source and have the size that follows from the source.
     """
-    found = parts.parts_of(folder, stem)
+    found = part_files.find_parts(folder, stem)
     if not found or sorted(found) != list(range(len(found))):
         return []
     files = list(found.values())
     status = source.stat()
     changed = max(status.st_mtime_ns, status.st_ctime_ns)
     newer = all(path.stat().st_mtime_ns >= changed for path in files)
-    return files if newer and way.kept(files, status.st_size) else []
+    return files if newer and encryptor.is_complete(files, status.st_size) else []
 
 
 def _remove(files: Iterable[Path]) -> tuple[str, ...]:
-    """Remove the sources; a line for each that stayed."""
-    left = []
+    """Remove the sources; return a warning for each that cannot be removed."""
+    warnings = []
     for file in files:
         try:
             file.unlink(missing_ok=True)
         except OSError as error:
-            left.append(f"{file}: cannot be removed: {(error.strerror or '').lower()}")
-    return tuple(left)
+            warnings.append(f"{file}: cannot be removed: {(error.strerror or '').lower()}")
+    return tuple(warnings)
 
 
-def _named(targets: Paths, destination: Path) -> dict[str, Path]:
-    """The files to encrypt by the names of their sets.
+def _unique_names(targets: Paths, destination: Path) -> dict[str, Path]:
+    """Return the files to encrypt, by the names of their sets.
 
-    A name that several files bear is told apart by the folders below the target.
+    If several files have the same name, the folders below the target are put before it.
     """
     found: dict[Path, str] = {}  # by the file, the name that is its alone
     into = destination.resolve()
@@ -325,13 +314,13 @@ def _named(targets: Paths, destination: Path) -> dict[str, Path]:
 
 
 def _decrypt(options: Options) -> Result:
-    """Decrypt one part or many into one file, which appears when its last byte is verified."""
+    """Decrypt parts to one file, which appears after its last byte is verified."""
     if not options.targets or options.destination is None:
         raise ConfigError(
             "-d requires --OBJECTIVES and --DESTINATION", "Run with --help to list the keys."
         )
     objective = Path(" ".join(map(str, options.targets)))  # one path, though spaces part a list
-    stem, files = parts.find(objective, formats.MAGICS)
+    stem, files = part_files.resolve_objective(objective, formats.MAGICS)
     target = options.destination
     if target.is_dir():
         target /= stem.removesuffix(".age").removesuffix(".crypt")
@@ -344,51 +333,51 @@ def _decrypt(options: Options) -> Result:
     chunks = stream.joined(files)
     first = next(chunks, b"")
     old = formats.is_old(first, files[0])
-    opened = _opener(options, old=old)
+    stage = _decryptor(options, old=old)
     if old:
-        parts.check_sizes(files)
+        part_files.check_sizes(files)
     try:
         # not synced: it can be decrypted again at any time
         with filesystem_handling.create(target, durable=False) as write:
-            for chunk in stream.flow(chain([first], chunks), stream.Progress(), opened):
+            for chunk in stream.flow(chain([first], chunks), stream.Progress(), stage):
                 write(chunk)
-    except StageError as trouble:
-        raise parts.explain(trouble, files, stem, old=old) from None
+    except StageError as error:
+        raise part_files.diagnose(error, files, stem, old=old) from None
     size = date_str_utils.human_size(_size(target))
-    said = f"; {openssl.UNAUTHENTICATED}" if old else ""
-    if old and (following := parts.next_missing(files, stem)) is not None:
-        said += f"; the last part is as long as a whole one: is there a {following.name}?"
+    notice = f"; {openssl_format.UNAUTHENTICATED}" if old else ""
+    if old and (following := part_files.next_missing(files, stem)) is not None:
+        notice += f"; the last part has the size of a full part: is there a {following.name}?"
     return Result(
         Status.OK,
-        f"{target}: {size} decrypted from {date_str_utils.count(len(files), 'part')}{said}",
+        f"{target}: {size} decrypted from {date_str_utils.count(len(files), 'part')}{notice}",
         files=(str(target),),
         items=1,
         bytes=_size(target),
     )
 
 
-def _opener(options: Options, *, old: bool) -> Callable[[stream.Chunks], Iterator[bytes]]:
+def _decryptor(options: Options, *, old: bool) -> Callable[[stream.Chunks], Iterator[bytes]]:
     """Return the stage that decrypts."""
     provider.current()  # a missing library is reported before anything is read
     if options.passphrase:
         secret = options.passphrase.reveal()
         if old:
-            return lambda chunks: openssl.decrypt(chunks, secret.encode())
+            return lambda chunks: openssl_format.decrypt(chunks, secret.encode())
         return lambda chunks: age.decrypt(chunks, [scrypt.Passphrase(secret)])
-    found = keys.read(options.key_file, keys.Use.DECRYPT)
+    keys = key_file.read(options.key_file, key_file.Use.DECRYPT)
     if old:
-        password = keys.password(found, options.key_file)
-        return lambda chunks: openssl.decrypt(chunks, password)
-    identities = keys.identities(found, options.key_file)
+        password = key_file.password(keys, options.key_file)
+        return lambda chunks: openssl_format.decrypt(chunks, password)
+    identities = key_file.identities(keys, options.key_file)
     return lambda chunks: age.decrypt(chunks, identities)
 
 
 def test(options: Options) -> Sequence[str | Finding]:
-    """Whether the key is there and fits the format."""
-    way = _way(options)
+    """Check that the key exists and fits the format."""
+    encryptor = _make_encryptor(options)
     where = "a passphrase" if options.passphrase else str(options.key_file)
     line = f"encryption: {options.format.value}, {where}"
-    return (line, finding.warning(way.said)) if way.said else (line,)
+    return (line, finding.warning(encryptor.notice)) if encryptor.notice else (line,)
 
 
 def main(argv: Sequence[str]) -> int:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from encryption import armor, header, openssl
+from encryption import armor, header, openssl_format
 from tools.base.errors import StageError, TruncatedError
 
-MAGICS = (header.MAGIC, armor.BEGIN, openssl.MAGIC)  # how the first part may begin
+MAGICS = (header.MAGIC, armor.BEGIN, openssl_format.MAGIC)  # how the first part may begin
 
 
 def is_old(first: bytes, path: Path) -> bool:
@@ -16,7 +16,7 @@ def is_old(first: bytes, path: Path) -> bool:
         raise TruncatedError(f"{path}: empty file", "Fetch the file from the store again.")
     if armor.is_armored(first):
         return False
-    for magic, old in ((openssl.MAGIC, True), (header.MAGIC, False)):
+    for magic, old in ((openssl_format.MAGIC, True), (header.MAGIC, False)):
         if first.startswith(magic[: len(first)]):
             return old
     raise StageError(

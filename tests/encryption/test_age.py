@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from encryption import age, bech32, header, payload, provider, scrypt, x25519
+from encryption import age, age_payload, bech32, header, provider, scrypt, x25519
 from tools.base import project
 from tools.base.errors import ConfigError, DamagedError, StageError, TruncatedError, WrongKeyError
 
@@ -177,7 +177,7 @@ def chunks_of(size: int) -> tuple[bytes, list[bytes]]:
     sealed = encrypted(data(size))
     head = age.header_size([sealed], [KEY])
     body = sealed[head:]
-    step = payload.SEALED
+    step = age_payload.SEALED
     return sealed[:head], [body[at : at + step] for at in range(0, len(body), step)]
 
 
@@ -248,13 +248,17 @@ class Recording:
 
     def encrypt(self, nonce: bytes, piece: Any, /) -> bytes:
         self.nonces.append(nonce)
-        return self.inner.encrypt(nonce, piece) if self.inner else bytes(piece) + bytes(payload.TAG)
+        return (
+            self.inner.encrypt(nonce, piece)
+            if self.inner
+            else bytes(piece) + bytes(age_payload.TAG)
+        )
 
     def encrypt_into(self, nonce: bytes, piece: Any, into: memoryview, /) -> None:
         into[:] = self.encrypt(nonce, piece)
 
     def decrypt(self, nonce: bytes, piece: Any, /) -> bytes:
-        return bytes(piece)[: -payload.TAG]
+        return bytes(piece)[: -age_payload.TAG]
 
     def decrypt_into(self, nonce: bytes, piece: Any, into: memoryview, /) -> None:
         into[:] = self.decrypt(nonce, piece)
@@ -262,12 +266,12 @@ class Recording:
 
 def test_an_empty_last_chunk_after_others_is_refused() -> None:
     with pytest.raises(DamagedError, match="empty chunk 1"):
-        list(payload.unseal([bytes(payload.SEALED + payload.TAG)], Recording()))
+        list(age_payload.unseal([bytes(age_payload.SEALED + age_payload.TAG)], Recording()))
 
 
 def test_no_nonce_comes_twice_and_only_one_is_last() -> None:
     cipher = Recording()
-    list(payload.seal([bytes(65536)] * 300, cipher))
+    list(age_payload.seal([bytes(65536)] * 300, cipher))
     assert len(set(cipher.nonces)) == len(cipher.nonces) == 300
     assert [nonce[-1] for nonce in cipher.nonces] == [0] * 299 + [1]
     heads = {encrypted(b"")[:184] for _ in range(200)}
@@ -294,7 +298,7 @@ def test_no_pair_of_key_and_nonce_is_used_twice(monkeypatch: pytest.MonkeyPatch)
 
 def test_the_size_follows_from_the_plaintext() -> None:
     for size in SIZES:
-        assert len(encrypted(data(size))) == 184 + payload.sealed_size(size)
+        assert len(encrypted(data(size))) == 184 + age_payload.sealed_size(size)
     assert age.header_size([encrypted(b"")], []) == 184
     with pytest.raises(WrongKeyError):
         age.header_size([encrypted(b"")], [x25519.Identity.generate()])

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from encryption import encryption, keys, parts
+from encryption import encryption, key_file, part_files, x25519
 from tests.system import peak, said
 from tools import filesystem_handling
 from tools.base import project
@@ -300,14 +300,14 @@ def test_a_set_that_is_not_of_this_source_is_made_anew(
 
 
 def test_parts_count_beyond_999_and_are_joined_by_number(tmp_path: Path) -> None:
-    made = parts.write([bytes([n % 251]) for n in range(1005)], tmp_path, "x.age", 1)
+    made = part_files.write([bytes([n % 251]) for n in range(1005)], tmp_path, "x.age", 1)
     assert [path.name for path in made[998:1002]] == [
         "x.age.998",
         "x.age.999",
         "x.age.1000",
         "x.age.1001",
     ]
-    stem, found = parts.find(tmp_path / "x.age", MAGICS)
+    stem, found = part_files.resolve_objective(tmp_path / "x.age", MAGICS)
     assert (stem, found) == ("x.age", made)
     assert b"".join(path.read_bytes() for path in found) == bytes(n % 251 for n in range(1005))
 
@@ -324,7 +324,7 @@ def test_a_set_has_its_first_part_only_when_it_is_whole(
         real(temporary, path)
 
     monkeypatch.setattr(filesystem_handling, "publish", publish)
-    parts.write([b"abc"], tmp_path, "x.age", 1)
+    part_files.write([b"abc"], tmp_path, "x.age", 1)
     assert order == ["x.age.002", "x.age.001", "x.age.000"]
 
 
@@ -334,7 +334,7 @@ def test_a_failing_stream_leaves_no_part(tmp_path: Path) -> None:
         raise StageError("broken")
 
     with pytest.raises(StageError):
-        parts.write(failing(), tmp_path, "x.age", 1)
+        part_files.write(failing(), tmp_path, "x.age", 1)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -343,7 +343,7 @@ def test_a_kill_between_two_names_leaves_no_whole_set(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
     """An older set goes, a new one comes; at each step a process is killed for good."""
-    parts.write([b"old"], tmp_path, "x.age", 1)
+    part_files.write([b"old"], tmp_path, "x.age", 1)
     child = os.fork()
     if child == 0:
         count = 0
@@ -366,13 +366,13 @@ def test_a_kill_between_two_names_leaves_no_whole_set(
 
         monkeypatch.setattr(Path, "unlink", unlink)
         monkeypatch.setattr(filesystem_handling, "publish", publish)
-        parts.write([b"new"], tmp_path, "x.age", 1)
+        part_files.write([b"new"], tmp_path, "x.age", 1)
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -9
-    found = parts.parts_of(tmp_path, "x.age")
+    found = part_files.find_parts(tmp_path, "x.age")
     if 0 in found:
         assert b"".join(path.read_bytes() for path in found.values()) == b"old"
-    parts.write([b"new"], tmp_path, "x.age", 1)
+    part_files.write([b"new"], tmp_path, "x.age", 1)
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"x.age.00{n}" for n in range(3)]
 
 
@@ -462,7 +462,7 @@ def test_a_passphrase_by_reference_is_never_seen(tmp_path: Path) -> None:
 
 def test_more_recipients_than_the_key_file_holds(tmp_path: Path, key: Path) -> None:
     other = tmp_path / "other"
-    public = keys.generate(other)
+    public = key_file.write_identity(x25519.Identity.generate(), other)
     stem = encrypt(tmp_path, key, b"plain", "--RECIPIENTS", str(public))
     for number, used in enumerate((key, other)):
         decrypt(used, stem, tmp_path / f"out{number}")
@@ -490,12 +490,12 @@ def test_any_name(tmp_path: Path, key: Path, name: str) -> None:
     [(b"0" * 32, 128), (b"0" * 31, 124), (b"z" * 22, 132), (b"z" * 21, 126), (b"\xff" * 16, 128)],
 )
 def test_what_a_password_can_hold(tmp_path: Path, password: bytes, bits: int) -> None:
-    assert keys.bits(password) == bits
+    assert key_file.entropy_bits(password) == bits
     path = tmp_path / "key"
     path.write_bytes(password + b"\n")
     path.chmod(0o600)
-    assert bool(keys.read(path).identities) == (bits >= 128)
-    assert keys.password(keys.read(path), path) == password
+    assert bool(key_file.read(path).identities) == (bits >= 128)
+    assert key_file.password(key_file.read(path), path) == password
 
 
 def test_the_derived_key_is_as_documented(tmp_path: Path, password: Path) -> None:
@@ -503,18 +503,18 @@ def test_the_derived_key_is_as_documented(tmp_path: Path, password: Path) -> Non
     text = password.read_bytes().strip()
     start = hmac.digest(b"nc-backup-py/keyfile/v1", text, "sha256")
     secret = hmac.digest(start, b"age-x25519-identity\x01", "sha256")
-    assert keys.read(password).identities[0].secret == secret
+    assert key_file.read(password).identities[0].secret == secret
 
 
 def test_what_is_meant_must_be_clear(tmp_path: Path) -> None:
     for name in ("a1.age.000", "a2.age.000"):
         (tmp_path / name).touch()
     with pytest.raises(ConfigError, match="2 backups"):
-        parts.find(tmp_path / "a", MAGICS)
+        part_files.resolve_objective(tmp_path / "a", MAGICS)
     with pytest.raises(ConfigError, match="no file name begins with"):
-        parts.find(tmp_path / "b", MAGICS)
+        part_files.resolve_objective(tmp_path / "b", MAGICS)
     with pytest.raises(ConfigError, match="no such file or directory"):
-        parts.find(tmp_path / "none/b", MAGICS)
+        part_files.resolve_objective(tmp_path / "none/b", MAGICS)
 
 
 def test_memory_stays_small(tmp_path: Path, key: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from encryption import age, bech32, encryption, header, hybrid, keytext, provider, x25519
+from encryption import age, bech32, encryption, header, hybrid, key_lines, provider, x25519
 from encryption.provider_cryptography import Cryptography
 from encryption.provider_pycryptodome import Pycryptodome
 from tests.encryption.conftest import without
@@ -99,7 +99,7 @@ def test_kinds_are_never_mixed() -> None:
 )
 def test_an_unusable_recipient_is_one_line(text: str) -> None:
     """Points of low order, and no ML-KEM key: well written, yet anybody could read the file."""
-    recipient = keytext.recipient(text)
+    recipient = key_lines.recipient(text)
     with pytest.raises(ConfigError, match=r"invalid age recipient age1\w+\.\.\."):
         next(age.encrypt([b""], [recipient]))
 
@@ -153,7 +153,7 @@ def test_keygen_and_back(tmp_path: Path) -> None:
 
 
 def test_a_secret_key_is_masked() -> None:
-    keytext.lines(KEY.reveal())
+    key_lines.parse(KEY.reveal())
     assert KEY.reveal() not in masking.text(f"here: {KEY.reveal()}")
 
 

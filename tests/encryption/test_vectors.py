@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from encryption import age, armor, hybrid, payload, provider, scrypt, x25519
+from encryption import age, age_payload, armor, hybrid, provider, scrypt, x25519
 from tools.base import project
 from tools.base.errors import StageError, WrongKeyError
 
@@ -105,9 +105,9 @@ def opened(vector: Vector) -> bytes:
     key = provider.hkdf(bytes.fromhex(vector.head["file key"]), file[at - 16 : at], b"payload")
     cipher = provider.current().chacha20_poly1305(key)
     plaintext = b""
-    for number, begin in enumerate(range(at, len(file), payload.SEALED)):
-        chunk = file[begin : begin + payload.SEALED]
-        for last in (b"\0", b"\1") if len(chunk) == payload.SEALED else (b"\1",):
+    for number, begin in enumerate(range(at, len(file), age_payload.SEALED)):
+        chunk = file[begin : begin + age_payload.SEALED]
+        for last in (b"\0", b"\1") if len(chunk) == age_payload.SEALED else (b"\1",):
             with contextlib.suppress(provider.InvalidTagError):
                 plaintext += cipher.decrypt(number.to_bytes(11, "big") + last, chunk)
                 break

@@ -20,17 +20,17 @@ _MEANT = "Name one part, or the common beginning of the names of all parts."
 _NUMBERED = re.compile(r"(?P<stem>.+)\.(?P<number>[0-9]{3,})", re.DOTALL)
 
 
-def numbered(path: Path) -> tuple[str, int] | None:
+def parse_part_name(path: Path) -> tuple[str, int] | None:
     """Return the common beginning and the number of a part's name; None for another name."""
     found = _NUMBERED.fullmatch(path.name)
     return (found["stem"], int(found["number"])) if found else None
 
 
-def parts_of(folder: Path, stem: str) -> dict[int, Path]:
+def find_parts(folder: Path, stem: str) -> dict[int, Path]:
     """Return the parts of a set, in numeric order. Raises StageError for a number twice."""
     found: dict[int, Path] = {}
     for path in folder.iterdir():
-        part = numbered(path)
+        part = parse_part_name(path)
         if part is not None and part[0] == stem:
             if part[1] in found:
                 raise StageError(
@@ -48,14 +48,14 @@ def write(chunks: Iterable[bytes], folder: Path, stem: str, size: int) -> list[P
     parts get their names, the first one last: a killed process never leaves a complete set.
     On any exception nothing of the new set remains.
     """
-    clear(folder, stem)
+    remove_incomplete(folder, stem)
     written: list[Path] = []
     named: list[Path] = []
     try:
         for number, part in enumerate(stream.split(chunks, size)):
             written.append(folder / f".{stem}.{number:03}{filesystem_handling.PART}{os.getpid()}")
             _write(part, written[-1])
-        for old in parts_of(folder, stem).values():
+        for old in find_parts(folder, stem).values():
             old.unlink()
         for number in reversed(range(len(written))):
             path = folder / f"{stem}.{number:03}"
@@ -80,19 +80,19 @@ def _write(chunks: Iterable[bytes], path: Path) -> None:
             file.write(chunk)
 
 
-def clear(folder: Path, stem: str) -> None:
+def remove_incomplete(folder: Path, stem: str) -> None:
     """Remove the remains of a killed run: unfinished parts, and parts without the first one."""
     for path in folder.iterdir():
         of_ours = path.name.startswith(f".{stem}.")
         if of_ours and filesystem_handling.is_temporary(path.name):
             path.unlink()
-    left = parts_of(folder, stem)
+    left = find_parts(folder, stem)
     if 0 not in left:
         for path in left.values():
             path.unlink()
 
 
-def find(objective: Path, magics: Sequence[bytes]) -> tuple[str, list[Path]]:
+def resolve_objective(objective: Path, magics: Sequence[bytes]) -> tuple[str, list[Path]]:
     """Return the common beginning of the names and the parts in numeric order.
 
     objective: one part, one file, or the common beginning of all parts. magics: how encrypted
@@ -101,8 +101,8 @@ def find(objective: Path, magics: Sequence[bytes]) -> tuple[str, list[Path]]:
     """
     folder = objective.parent
     if objective.is_file():
-        part = numbered(objective)
-        beside = parts_of(folder, part[0]) if part else {}
+        part = parse_part_name(objective)
+        beside = find_parts(folder, part[0]) if part else {}
         if len(beside) > 1:
             raise ConfigError(
                 f"{objective} is one of {len(beside)} parts",
@@ -112,12 +112,12 @@ def find(objective: Path, magics: Sequence[bytes]) -> tuple[str, list[Path]]:
             begins = file.read(max(map(len, magics))).startswith(tuple(magics))
         if part is None or begins:
             return (part[0] if part else objective.name), [objective]
-        return part[0], complete(folder, part[0])
+        return part[0], complete_parts(folder, part[0])
     if objective.is_dir() or not folder.is_dir():
         problem = "is a directory" if objective.is_dir() else "no such file or directory"
         raise ConfigError(f"OBJECTIVES: {objective}: {problem}", _MEANT)
     begun = [path for path in folder.iterdir() if path.name.startswith(objective.name)]
-    stems = sorted({part[0] for path in begun if (part := numbered(path))})
+    stems = sorted({part[0] for path in begun if (part := parse_part_name(path))})
     exact = [stem for stem in stems if stem == objective.name.rstrip(".")]
     stems = exact or stems
     if not stems:
@@ -127,12 +127,12 @@ def find(objective: Path, magics: Sequence[bytes]) -> tuple[str, list[Path]]:
             f"OBJECTIVES: {objective} is the beginning of {len(stems)} backups",
             f"Choose one: {', '.join(stems)}",
         )
-    return stems[0], complete(folder, stems[0])
+    return stems[0], complete_parts(folder, stems[0])
 
 
-def complete(folder: Path, stem: str) -> list[Path]:
+def complete_parts(folder: Path, stem: str) -> list[Path]:
     """Return the parts in numeric order. Raises StageError naming the first missing one."""
-    found = parts_of(folder, stem)
+    found = find_parts(folder, stem)
     missing = next((number for number in range(max(found)) if number not in found), None)
     if missing is not None:
         raise StageError(
@@ -178,12 +178,12 @@ def next_missing(files: Sequence[Path], stem: str) -> Path | None:
     """Return the path of the part that would follow if the last one has the full size."""
     sizes = [path.stat().st_size for path in files]
     full = sizes[-1] == max(sizes) if len(files) > 1 else sizes[0] % MIB == 0 and sizes[0] > 0
-    if not full or numbered(files[-1]) is None:
+    if not full or parse_part_name(files[-1]) is None:
         return None
     return files[0].parent / f"{stem}.{len(files):03}"
 
 
-def explain(error: StageError, files: Sequence[Path], stem: str, *, old: bool) -> StageError:
+def diagnose(error: StageError, files: Sequence[Path], stem: str, *, old: bool) -> StageError:
     """Return the same error, or a more precise one that the sizes of the parts give.
 
     old: the old format, whose sizes have been checked before. With age a wrong key is certain;

@@ -1,4 +1,4 @@
-"""The lines of an age key file: which are keys, which kind, and which kinds are not supported."""
+"""The lines of an age key file: keys of each kind, and keys of unsupported kinds."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _RECIPIENT = re.compile(r"age1(pq1)?[ac-hj-np-z02-9]{20}", re.I)
 
 @dataclass(frozen=True)
 class Unsupported:
-    """A key of a kind that is not supported, and its line."""
+    """A key of an unsupported kind, and its line."""
 
     line: int
     kind: str
 
     @property
     def recipient(self) -> bool:
-        """Whether files are encrypted for such a key, not opened with it."""
+        """Whether it is a public key."""
         return "recipient" in self.kind or self.kind.startswith("SSH")
 
 
@@ -44,9 +44,9 @@ Key = x25519.Identity | x25519.Recipient | hybrid.Identity | hybrid.Recipient
 
 
 def decoded(raw: bytes) -> str:
-    """The text of a key file without its byte order mark.
+    """Return the text of a key file without its byte order mark.
 
-    Raises ConfigError for UTF-16 and UTF-32, and for bytes that no text holds.
+    Raises ConfigError for UTF-16 and UTF-32, and for bytes that are not text.
     """
     for mark, name in _WIDE:
         if raw.startswith(mark):
@@ -64,39 +64,39 @@ def _convert(name: str) -> str:
 
 
 def is_age(text: str) -> bool:
-    """Whether a text holds anything of an age key, in whatever case and place."""
+    """Return whether a text contains a part of an age key, in any case and at any position."""
     return "AGE1" in text.upper() or holds_key(text)
 
 
 def holds_key(text: str) -> bool:
-    """The same, but not for a password in which the letters "age1" happen to stand."""
+    """Return the same, but False for a password that happens to contain "age1"."""
     secret = re.search(r"AGE-(SECRET-KEY|PLUGIN)-", text, re.I)
     return bool(secret or _RECIPIENT.search(text)) or _foreign(text) is not None
 
 
 def _foreign(text: str) -> str | None:
-    """The kind of a key of another program that some line begins with."""
+    """Return the kind of the first line that begins like an unsupported key."""
     kinds = (_kind(clean(line)) for line in text.splitlines())
     return next((kind for kind in kinds if kind is not None), None)
 
 
 def clean(line: str) -> str:
-    """A line without white space and quotes around it."""
+    """Return a line without white space and quotes around it."""
     return line.strip().strip(_QUOTES).strip()
 
 
 def _kind(word: str) -> str | None:
-    """The kind of an unsupported key; None for any other word."""
+    """Return the kind of an unsupported key; None for any other word."""
     upper = word.upper()
     return next((kind for begin, kind in _KINDS if re.match(begin, upper)), None)
 
 
-def lines(text: str) -> list[Key | Unsupported]:
+def parse(text: str) -> list[Key | Unsupported]:
     """Return the keys, one a line; lines that begin with # are comments.
 
-    Raises ConfigError naming the line that is no key, and never shows it.
+    Raises ConfigError with the number of a line that is not a key; never shows the line.
     """
-    found: list[Key | Unsupported] = []
+    keys: list[Key | Unsupported] = []
     in_block = False
     for number, line in enumerate(text.splitlines(), 1):
         word = clean(line)
@@ -105,10 +105,10 @@ def lines(text: str) -> list[Key | Unsupported]:
             continue
         in_block = word.startswith("-----BEGIN")
         try:
-            found.append(_key(word, number))
+            keys.append(_key(word, number))
         except ConfigError as error:
             raise ConfigError(f"{number}: {error}", error.hint) from None
-    return found
+    return keys
 
 
 def _key(word: str, number: int) -> Key | Unsupported:
