@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tools.flow import stream
+from tools.flow import store, stream
 from tools.flow.stream import Chunks
 
 
@@ -18,6 +20,37 @@ def test_split_loses_nothing_and_cuts_where_told(chunks: list[bytes], size: int)
     assert all(len(part) == size for part in parts[:-1])
     assert len(parts[-1]) <= size
     assert len(parts) == max(1, -(-len(b"".join(chunks)) // size))
+
+
+@given(st.lists(st.binary(max_size=50)), st.integers(1, 40), st.integers(0, 3), st.booleans())
+def test_split_skips_what_is_left_unread_of_a_part(
+    chunks: list[bytes], size: int, pieces: int, close: bool
+) -> None:
+    """Issue 12, 7: it goes on to the next part, where that begins, and ends."""
+    whole = b"".join(chunks)
+    begins = []
+    for part in stream.split(chunks, size):
+        begins.append(b"".join(itertools.islice(part, pieces)))
+        if close:
+            stream_close(part)
+    assert len(begins) == max(1, -(-len(whole) // size))
+    for number, begin in enumerate(begins):
+        assert whole[number * size : (number + 1) * size].startswith(begin)
+
+
+def stream_close(part: Iterator[bytes]) -> None:
+    with stream.closed(part):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("start", "end"), [(0, None), (0, 0), (3, 8), (5, None), (9, 99), (50, 60)]
+)
+def test_a_range_of_a_file_and_of_chunks(tmp_path: Path, start: int, end: int | None) -> None:
+    (tmp_path / "file").write_bytes(b"0123456789")
+    wanted = b"0123456789"[start:end]
+    assert b"".join(stream.read(tmp_path / "file", start, end)) == wanted
+    assert b"".join(store.cut([b"012", b"", b"3456", b"789"], start, end)) == wanted
 
 
 def test_tally_changes_nothing_and_counts() -> None:

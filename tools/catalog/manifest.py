@@ -15,6 +15,7 @@ from typing import Any
 
 from tools.base import run_ids
 from tools.base.errors import BackupError
+from tools.flow import forms
 from tools.flow.item_record import StoredItem, is_file_name, item_of, list_of, optional, text_of
 
 VERSION = 1
@@ -141,6 +142,8 @@ def _manifest(given: Mapping[str, Any]) -> Manifest:
         config_id=optional(given, "config_id"),
         config_file=optional(given, "config_file"),
     )
+    for item in found.items:
+        forms.of(item.form).check(item)
     names = [part.name for item in found.items for part in item.parts]
     if len(set(names)) != len(names):
         raise ValueError("a part stands in it twice")

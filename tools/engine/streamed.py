@@ -21,8 +21,9 @@ from tools.config.model import Section
 from tools.engine import user_modules
 from tools.engine.section_runner import Context
 from tools.flow import dump_stream, pipeline, process, stream
+from tools.flow.fan_out import Target
 from tools.flow.item import Item, Stage, Told, about
-from tools.flow.pipeline import Flowed, Target
+from tools.flow.pipeline import Flowed
 from tools.flow.store import Store, beside
 from tools.modules import loader, registry
 

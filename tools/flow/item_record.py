@@ -10,7 +10,6 @@ from typing import Any
 from urllib.parse import quote
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_FORMS = ("parts",)
 _LONGEST = 100  # bytes of an item's name in the names of its parts
 _MOST_SIZE = (1 << 63) - 1  # bytes of an item or a part: what file systems can hold
 
@@ -30,6 +29,7 @@ class StoredItem:
 
     kind:   what restores it ("fileset", "file" ...)
     form:   how it is stored: "parts" joined in this order
+    references: further objects that the form needs, by what they are for
     ending: of the data before the first stage (".tar")
     stages: in the order in which they were applied ("zstd", "age")
     size, sha256: of the data before the first stage; None where it is not known
@@ -46,6 +46,7 @@ class StoredItem:
     size: int | None = None
     sha256: str | None = None
     form: str = "parts"
+    references: Mapping[str, tuple[Part, ...]] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -80,12 +81,7 @@ def item_of(given: Mapping[str, Any]) -> StoredItem:
 
     Raises KeyError, TypeError or ValueError where it is none.
     """
-    form = text_of(given, "form")
-    if form not in _FORMS:
-        raise ValueError(f"the form {form!r} is not known")
     parts = tuple(_part(entry) for entry in list_of(given, "parts", dict))
-    if not parts:
-        raise ValueError("an item has no parts")
     digest = given.get("sha256")
     facts = given.get("facts", {})
     if not isinstance(facts, dict) or not all(isinstance(text, str) for text in facts.values()):
@@ -99,11 +95,18 @@ def item_of(given: Mapping[str, Any]) -> StoredItem:
         parts=parts,
         size=None if given.get("size") is None else number_of(given, "size"),
         sha256=None if digest is None else text_of(given, "sha256", is_digest),
-        form=form,
+        form=text_of(given, "form"),
+        references=_references(given.get("references", {})),
         facts=facts,
         warnings=tuple(list_of(given, "warnings", str)),
         notes=tuple(list_of(given, "notes", str)) if "notes" in given else (),
     )
+
+
+def _references(given: object) -> Mapping[str, tuple[Part, ...]]:
+    if not isinstance(given, dict):
+        raise ValueError("references")
+    return {name: tuple(map(_part, list_of(given, name, dict))) for name in given}
 
 
 def _part(given: Mapping[str, Any]) -> Part:

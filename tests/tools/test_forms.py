@@ -1,0 +1,239 @@
+"""Items into several stores by their form, and back; a second form is a second row."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import pytest
+
+from tools.base.errors import DamagedError, SourceError, StoreError, TruncatedError
+from tools.flow import form, forms, pipeline, stream
+from tools.flow.block_store import BlockStore
+from tools.flow.fan_out import Target
+from tools.flow.form import Form, InverseStages, Objects, Outlet, Plaintext, ReadObject
+from tools.flow.item import Item, Stage
+from tools.flow.item_record import Part, StoredItem
+from tools.flow.memory_store import MemoryBlocks, MemoryStore
+from tools.flow.retries import Retries
+from tools.flow.store import Store, StoredObject
+from tools.flow.store_wrappers import Retrying
+
+NO_WAIT = Retries(0, say=lambda _line: None)
+CONTENT = bytes(range(256)) * 20
+FOLDER = "srv"
+
+
+def flipped(chunks: stream.Chunks) -> Iterator[bytes]:
+    """A stage that is its own inverse."""
+    for chunk in chunks:
+        yield bytes(byte ^ 255 for byte in chunk)
+
+
+FLIP = Stage("flip", ".flip", flipped, size=1000)
+UNDO: InverseStages = {"flip": flipped}.__getitem__
+
+
+def stored(
+    stores: Sequence[Store],
+    read: Callable[[], Iterator[bytes]] = lambda: iter([CONTENT[:700], CONTENT[700:]]),
+    name: str = "parts",
+) -> tuple[pipeline.Flowed, list[Target]]:
+    targets = [Target(f"STORE{n}", one) for n, one in enumerate(stores)]
+    where = pipeline.Where(f"{FOLDER}/20260101_000000", lambda _size: None, form=name)
+    item = Item("", "file", lambda _head: ".bin", read)
+    return pipeline.store_item(item, "SECTION", [FLIP], targets, where), targets
+
+
+def names(place: Store) -> list[str]:
+    return [entry.name for entry in place.entries(FOLDER)]
+
+
+def back(item: StoredItem, place: Store) -> bytes:
+    kind = forms.of(item.form)
+    kind.check(item)
+    return b"".join(kind.read(item, lambda part: form.read_object(place, FOLDER, part), UNDO))
+
+
+def test_an_item_is_cut_into_parts_and_comes_back() -> None:
+    stores = [MemoryStore(), MemoryStore()]
+    done, targets = stored(stores)
+    expected = [f"20260101_000000.SECTION.bin.flip.{n:03}" for n in range(6)]
+    assert [part.name for part in done.item.parts] == expected
+    for place in stores:
+        assert names(place) == [f"{FOLDER}/{name}" for name in expected]
+        assert back(done.item, place) == CONTENT
+    parts = forms.of("parts")
+    assert list(parts.needed(done.item, no_object)) == list(done.item.parts)
+    assert parts.size(done.item) == len(CONTENT)
+    assert done.holders == ("STORE0", "STORE1")
+    assert [(target.parts, target.size) for target in targets] == [(6, len(CONTENT))] * 2
+
+
+def no_object(part: Part) -> Iterator[bytes]:
+    raise AssertionError(part)
+
+
+def test_the_smallest_store_bounds_the_parts() -> None:
+    blocks = BlockStore(MemoryBlocks(100, max_blocks=4), NO_WAIT)
+    done, _ = stored([MemoryStore(), blocks])
+    assert {part.size for part in done.item.parts[:-1]} == {400}
+    assert back(done.item, blocks) == CONTENT
+
+
+def test_one_store_that_fails_does_not_stop_the_other() -> None:
+    def fault(call: str, name: str) -> None:
+        if call == "put end" and name.endswith(".003"):
+            raise OSError(28, "No space left on device")
+
+    bad, good = MemoryStore(fault), MemoryStore()
+    done, targets = stored([bad, good])
+    assert done.holders == ("STORE1",)
+    assert (names(bad), list(bad.unfinished(FOLDER))) == ([], [])
+    assert back(done.item, good) == CONTENT
+    assert targets[0].lost == 1
+
+
+def test_a_store_that_confirms_other_bytes_does_not_get_the_item() -> None:
+    class Lying(MemoryStore):
+        def put(self, name: str, chunks: Iterable[bytes]) -> StoredObject:
+            return dataclasses.replace(super().put(name, chunks), sha256="0" * 64)
+
+    lying, good = Lying(), MemoryStore()
+    done, targets = stored([lying, good])
+    assert done.holders == ("STORE1",)
+    assert names(lying) == []
+    assert targets[0].troubles == ["memory: confirmed other bytes than were sent"]
+
+
+@pytest.mark.parametrize("number", [1, 5])
+def test_a_part_is_sent_again_while_the_stream_goes_on(number: int) -> None:
+    """Issue 12, 5: retries work in streamed runs; the other store notices nothing."""
+    failures = [OSError(5, "Input/output error")] * 4
+
+    def fault(call: str, name: str) -> None:
+        if call == "put end" and name.endswith(f".00{number}") and failures:
+            raise failures.pop()
+
+    bad, good = MemoryStore(fault), MemoryStore()
+    done, targets = stored([Retrying(bad, NO_WAIT), good])
+    assert done.holders == ("STORE0", "STORE1")
+    assert not failures
+    assert back(done.item, bad) == back(done.item, good) == CONTENT
+    assert targets[0].troubles == []
+
+
+def test_a_source_that_fails_does_not_wait_for_a_store_that_is_retried() -> None:
+    def fault(call: str, _name: str) -> None:
+        if call == "put end":
+            raise OSError(5, "Input/output error")
+
+    waiting = threading.Event()
+    woken: list[bool] = []
+
+    def wait(abandoned: threading.Event, _seconds: float) -> None:
+        waiting.set()
+        woken.append(abandoned.wait(600))
+
+    def read() -> Iterator[bytes]:
+        yield CONTENT[:1500]  # one part, and the begin of another
+        assert waiting.wait(60)
+        raise SourceError("the dump failed")
+
+    bad, good = MemoryStore(fault), MemoryStore()
+    with pytest.raises(SourceError, match="the dump failed"):
+        stored([Retrying(bad, Retries(1, lambda _line: None, wait)), good], read)
+    assert woken == [True]
+    assert (names(good), list(good.unfinished(FOLDER))) == ([], [])
+
+
+def test_no_store_is_left() -> None:
+    def fault(call: str, _name: str) -> None:
+        if call == "put":
+            raise OSError(13, "Permission denied")
+
+    with pytest.raises(StoreError, match="not stored: STORE0 failed"):
+        stored([MemoryStore(fault)])
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        (lambda content: b"x" + content[1:], DamagedError),
+        (lambda content: content[:-1], TruncatedError),
+        (lambda content: content + b"x", DamagedError),
+    ],
+)
+def test_an_object_that_is_not_what_was_stored(
+    change: Callable[[bytes], bytes], error: type[Exception]
+) -> None:
+    place = MemoryStore()
+    done, _ = stored([place])
+    name = f"{FOLDER}/{done.item.parts[2].name}"
+    content = place.objects.read(name)
+    place.remove([name])
+    place.objects.create(name, change(content))
+    with pytest.raises(error, match=r"flip\.002"):
+        back(done.item, place)
+
+
+def test_an_item_without_parts_is_no_item() -> None:
+    done, _ = stored([MemoryStore()])
+    with pytest.raises(ValueError, match="no parts"):
+        forms.of("parts").check(dataclasses.replace(done.item, parts=()))
+    with pytest.raises(ValueError, match="'chunks' is not known"):
+        forms.of("chunks")
+
+
+class Listed:
+    """A second form: pieces of 100 bytes, and a list of them that the manifest names."""
+
+    name = "listed"
+
+    def store(self, data: Plaintext, outlet: Outlet) -> Objects:
+        pieces = tuple(
+            outlet.put(f"{data.stem}.{number:05}.piece", flipped(piece))
+            for number, piece in enumerate(stream.split(data.chunks, 100))
+        )
+        lines = [f"{one.name.rpartition('/')[2]} {one.size} {one.sha256}\n" for one in pieces]
+        list_ = outlet.put(f"{data.stem}.list", ["".join(lines).encode()])
+        part = Part(list_.name.rpartition("/")[2], list_.size, list_.sha256)
+        return Objects((*pieces, list_), {"list": (part,)})
+
+    def check(self, item: StoredItem) -> None:
+        if len(item.references.get("list", ())) != 1:
+            raise ValueError("list")
+
+    def needed(self, item: StoredItem, read_object: ReadObject) -> list[Part]:
+        (list_,) = item.references["list"]
+        lines = b"".join(read_object(list_)).decode().splitlines()
+        return [*(Part(n, int(size), sha) for n, size, sha in map(str.split, lines)), list_]
+
+    def size(self, item: StoredItem) -> int:
+        return item.size or 0
+
+    def read(
+        self, item: StoredItem, read_object: ReadObject, inverse: InverseStages
+    ) -> Iterator[bytes]:
+        pieces = self.needed(item, read_object)[:-1]
+        return inverse("flip")(itertools.chain.from_iterable(map(read_object, pieces)))
+
+
+_: type[Form] = Listed
+
+
+@pytest.fixture
+def listed(monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setitem(forms.FORMS, "listed", Listed())
+    return "listed"
+
+
+def test_a_second_form_is_a_second_row(listed: str) -> None:
+    stores = [MemoryStore(), MemoryStore()]
+    done, _ = stored(stores, name=listed)
+    assert done.item.form == "listed"
+    assert len(done.item.parts) == 53
+    for place in stores:
+        assert back(done.item, place) == CONTENT

@@ -1,0 +1,183 @@
+"""One stream into several stores at once."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tools.base.errors import BackupError, StoreError
+from tools.flow import stream
+from tools.flow.form import Outlet
+from tools.flow.store import Store, StoredObject, atomic_publish, explained, max_object_size
+from tools.flow.stream import Channel, Chunks
+
+_MAX_PENDING = 2  # objects of one store that may still be syncing while the next one comes
+
+
+@dataclass
+class Target:
+    """A store of the run, what it has taken, and what went wrong with it.
+
+    troubles: why it does not hold items, each reason once; lost: how many it does not hold
+    hint:     what to do about it
+    watch:    how long it has worked
+    """
+
+    section: str
+    store: Store
+    parts: int = 0
+    size: int = 0
+    troubles: list[str] = field(default_factory=list)
+    lost: int = 0
+    hint: str = ""
+    watch: stream.Stopwatch = field(default_factory=stream.Stopwatch)
+
+
+class FanOut:
+    """Sends the objects of one item to several stores; one that fails does not stop the others."""
+
+    def __init__(self, targets: Sequence[Target]) -> None:
+        self._sinks = [_Sink(target) for target in targets]
+        self._sent: list[StoredObject] = []
+
+    @property
+    def max_object_size(self) -> int:
+        """See Outlet."""
+        return min(max_object_size(sink.target.store) for sink in self._sinks)
+
+    def __enter__(self) -> FanOut:
+        return self
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        """Discard what a store did not get whole; on an exception all of it."""
+        for sink in self._sinks:
+            if error is not None or sink.error is not None:
+                sink.discard(error or sink.error)
+
+    def put(self, name: str, chunks: Chunks) -> StoredObject:
+        """See Outlet: the object is hashed once, here."""
+        tally = stream.Tally()
+        for sink in self._healthy():
+            sink.begin(name, tally)
+        for chunk in tally(chunks):
+            for sink in self._healthy():
+                sink.put(chunk)
+        for sink in self._healthy():
+            sink.end()
+        self._sent.append(StoredObject(name, tally.size, tally.sha256))
+        return self._sent[-1]
+
+    def confirm(self) -> None:
+        """Wait until every store has confirmed every object. Raises StoreError where none has."""
+        for sink in self._healthy():
+            sink.finish(self._sent)
+        self._healthy()
+
+    def _healthy(self) -> list[_Sink]:
+        """Return the stores that have not failed. Raises StoreError where all have."""
+        living = [sink for sink in self._sinks if sink.error is None]
+        if not living:
+            names = ", ".join(sink.target.section for sink in self._sinks)
+            raise StoreError(f"not stored: {names} failed")  # which says why itself
+        return living
+
+    def publish(self) -> tuple[str, ...]:
+        """Make the objects visible; return the sections of the stores that hold them now."""
+        for sink in self._healthy():
+            sink.publish()
+        healthy = self._healthy()
+        for sink in healthy:
+            sink.target.parts += len(self._sent)
+            sink.target.size += sum(stored.size for stored in self._sent)
+        return tuple(sink.target.section for sink in healthy)
+
+
+class _Sink:
+    """Sends one item to one store: a thread for each object, of which few wait at a time."""
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self.error: BaseException | None = None
+        self._names: list[str] = []
+        self._channel = Channel()
+        self._pending: deque[tuple[threading.Thread, Channel]] = deque()
+        self._stored: dict[str, StoredObject] = {}
+        self._abandoned = threading.Event()
+
+    def begin(self, name: str, tally: stream.Tally) -> None:
+        """Begin the next object. tally: counts and hashes it before it comes here."""
+        while len(self._pending) >= _MAX_PENDING:
+            self._pending.popleft()[0].join()
+        channel = self._channel = Channel()
+        self._names.append(name)
+
+        def work() -> None:
+            try:
+                with self.target.watch.reading(channel) as chunks:
+                    content = stream.Content(chunks, tally, self._abandoned)
+                    self._stored[name] = self.target.store.put(name, content)
+            except BaseException as error:  # noqa: BLE001  (kept, and shown as the store's)
+                channel.leave(error)
+                self._fail(error)
+
+        self._pending.append((stream.thread(work), channel))
+
+    def put(self, chunk: bytes) -> None:
+        """Send a chunk of the object; a store that has failed takes no more."""
+        try:
+            self._channel.put(chunk)
+        except BaseException as error:  # noqa: BLE001  (what the thread left with)
+            self._fail(error)
+
+    def end(self) -> None:
+        """End the object."""
+        self._channel.end()
+
+    def finish(self, sent: Sequence[StoredObject]) -> None:
+        """Wait until the store has confirmed every object as it was sent."""
+        self._join()
+        if self.error is None and [self._stored[name] for name in self._names] != list(sent):
+            self._fail(
+                StoreError(
+                    f"{self.target.store}: confirmed other bytes than were sent",
+                    "Run restore.py --verify on the last runs of this store.",
+                )
+            )
+
+    def publish(self) -> None:
+        """Make the objects visible."""
+        try:
+            with atomic_publish(self.target.store, self._names):
+                pass
+        except (BackupError, OSError) as error:
+            self._fail(error)
+
+    def discard(self, error: BaseException | None) -> None:
+        """Discard all of an item that has failed, here or elsewhere."""
+        self.error = self.error or error  # what the chunks raise is no fault of the store
+        self._abandoned.set()
+        for _thread, channel in self._pending:
+            channel.end(error)
+        self._join()
+        self.target.store.discard(self._names)
+
+    def _join(self) -> None:
+        while self._pending:
+            self._pending.popleft()[0].join()
+
+    def _fail(self, error: BaseException) -> None:
+        """Record why this store does not get the item; the first reason counts."""
+        if self.error is None:
+            self.error = error
+            text, hint = explained(error, self.target.store)
+            self.target.lost += 1
+            if text not in self.target.troubles:
+                self.target.troubles.append(text)
+            self.target.hint = self.target.hint or hint
+
+
+if TYPE_CHECKING:
+    _: type[Outlet] = FanOut

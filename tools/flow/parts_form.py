@@ -1,0 +1,52 @@
+"""The form `parts`: one stream, cut into parts of FILE_SIZE that are joined in their order."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from tools.flow import stream
+from tools.flow.form import Form, InverseStages, Objects, Outlet, Plaintext, ReadObject
+from tools.flow.item_record import Part, StoredItem
+
+
+class PartsForm:
+    """See Form. `cat PARTS | age -d | zstd -d` restores an item without this program."""
+
+    name = "parts"
+
+    def store(self, data: Plaintext, outlet: Outlet) -> Objects:
+        """See Form: the data and all stages but the last run in a thread of their own."""
+        stem = data.stem + data.ending + "".join(stage.ending for stage in data.stages)
+        *first, last = [stage.forward for stage in data.stages] or [iter]
+        size = min(data.part_size, outlet.max_object_size)
+        with stream.closed(stream.ahead(stream.flow(data.chunks, *first))) as chunks:
+            parts = enumerate(stream.split(last(chunks), size))
+            return Objects(tuple(outlet.put(f"{stem}.{n:03}", part) for n, part in parts))
+
+    def check(self, item: StoredItem) -> None:
+        """See Form."""
+        if not item.parts:
+            raise ValueError("an item has no parts")
+
+    def needed(self, item: StoredItem, read_object: ReadObject) -> Iterable[Part]:
+        """See Form: its parts."""
+        return item.parts
+
+    def size(self, item: StoredItem) -> int:
+        """See Form."""
+        return sum(part.size for part in item.parts)
+
+    def read(
+        self, item: StoredItem, read_object: ReadObject, inverse: InverseStages
+    ) -> Iterator[bytes]:
+        """See Form: each inverse stage runs in a thread of its own."""
+        chunks: Iterator[bytes] = itertools.chain.from_iterable(map(read_object, item.parts))
+        for stage in reversed(item.stages):
+            chunks = inverse(stage)(stream.ahead(chunks))
+        return stream.ahead(chunks) if item.stages else chunks
+
+
+if TYPE_CHECKING:
+    _: type[Form] = PartsForm
