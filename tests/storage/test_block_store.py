@@ -31,6 +31,7 @@ def made(
     return BlockStore(backend, NO_WAIT, parallel=parallel, memory=memory), backend
 
 
+@pytest.mark.fault("a call of an upload in blocks fails four times", "that call is repeated alone")
 @pytest.mark.parametrize("call", ["begin", "block 0", "block 13", "block 25", "complete"])
 def test_every_call_of_an_upload_is_repeated_alone(call: str) -> None:
     faults, blocks = Faults(call, *[broken()] * 4), Faults("block 12")
@@ -90,6 +91,7 @@ def test_an_upload_that_cannot_be_aborted_is_listed_and_removed_later() -> None:
     assert not list(place.unfinished("srv"))
 
 
+@pytest.mark.fault("the answer to a publication is lost", "the store is asked what it holds")
 @pytest.mark.parametrize("size", [50, len(CONTENT)])
 @pytest.mark.parametrize("lost", [broken(), TransientError("timed out"), broken(errno.ENOENT)])
 def test_an_answer_that_was_lost_is_settled_by_asking(size: int, lost: Exception) -> None:
