@@ -76,10 +76,10 @@ def _payload_cipher(file_key: bytes, nonce: bytes) -> provider.Aead:
 def decrypt(chunks: Chunks, identities: Sequence[Identity | scrypt.Passphrase]) -> Iterator[bytes]:
     """The inverse stage: the plaintext, each chunk only after its tag is verified.
 
-    Reads armored files too. Raises WrongKeyError, DamagedError or TruncatedError; what was given
-    out before is a true prefix, so nothing may be committed before the end.
+    Reads armored files too. Raises WrongKeyError, DamagedError or TruncatedError. What it has
+    returned before is a true prefix, so a consumer commits nothing before the end.
     """
-    source = header.Source(armor.opened(chunks))
+    source = header.Source(armor.remove_armor(chunks))
     authenticated, stanzas, mac = header.parse(source)
     file_key = _file_key(stanzas, identities)
     if not hmac.compare_digest(mac, _mac(file_key, authenticated)):
@@ -95,8 +95,8 @@ def decrypt(chunks: Chunks, identities: Sequence[Identity | scrypt.Passphrase]) 
 def header_size(chunks: Chunks, identities: Sequence[Identity]) -> int:
     """Return how many bytes come before the payload of a binary file, with the nonce.
 
-    Raises WrongKeyError where identities are given and none of them opens the file, and
-    DamagedError or TruncatedError for a header that is none.
+    Raises WrongKeyError if there are identities and none of them decrypts the file, and
+    DamagedError or TruncatedError for a corrupt header.
     """
     authenticated, stanzas, mac = header.parse(header.Source(iter(chunks)))
     if identities and not hmac.compare_digest(

@@ -20,7 +20,7 @@ _END = b"-----END AGE ENCRYPTED FILE-----"
 _COLUMNS = 64
 _MOST_SPACE = 1024  # bytes of white space before the first line, and of any line
 _SPACE = b" \t\r\n"
-_TOGETHER = 4096  # lines that are decoded at once
+_BATCH_LINES = 4096  # lines that are decoded at once
 _HINT = "Fetch the file from the store again."
 
 
@@ -29,7 +29,7 @@ def is_armored(beginning: bytes) -> bool:
     return beginning.lstrip(_SPACE).startswith(b"-")
 
 
-def opened(chunks: Chunks) -> Iterator[bytes]:
+def remove_armor(chunks: Chunks) -> Iterator[bytes]:
     """Return the chunks of a binary age file, whether the file is armored or not."""
     source = iter(chunks)
     beginning = b""
@@ -37,25 +37,25 @@ def opened(chunks: Chunks) -> Iterator[bytes]:
         beginning += chunk
         if beginning.strip(_SPACE) or len(beginning) > _MOST_SPACE:
             break
-    whole = _joined(beginning, source)
-    return decoded(whole) if is_armored(beginning) else whole
+    file = _joined(beginning, source)
+    return decode(file) if is_armored(beginning) else file
 
 
-def decoded(chunks: Chunks) -> Iterator[bytes]:
-    """Return the bytes that are armored. Raises DamagedError or TruncatedError.
+def decode(chunks: Chunks) -> Iterator[bytes]:
+    """Return the bytes in the armor. Raises DamagedError or TruncatedError.
 
-    Lines are given out before the lines after them are checked: nothing may be committed
-    before the end.
+    Bytes are returned before the lines after them are checked: a consumer commits nothing before
+    the end.
     """
     body = _body(_lines(chunks))
     ended = False
-    while lines := list(islice(body, _TOGETHER)):
+    while lines := list(islice(body, _BATCH_LINES)):
         full = all(len(line) == _COLUMNS for line in lines[:-1])
         if ended or not full or not 0 < len(lines[-1]) <= _COLUMNS:
             raise _corrupt("length of a line")
         text = b"".join(lines)
         ended = len(lines[-1]) < _COLUMNS or text.endswith(b"=")
-        yield _decoded(text)
+        yield _decode_base64(text)
 
 
 def _joined(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
@@ -68,8 +68,8 @@ def _corrupt(problem: str) -> DamagedError:
     return DamagedError(f"corrupt age armor ({problem})", _HINT)
 
 
-def _decoded(text: bytes) -> bytes:
-    """Canonical base64 with padding; raises DamagedError for anything else."""
+def _decode_base64(text: bytes) -> bytes:
+    """Decode canonical base64 with padding; raises DamagedError for anything else."""
     try:
         data = base64.b64decode(text, validate=True)
     except binascii.Error:
@@ -80,7 +80,7 @@ def _decoded(text: bytes) -> bytes:
 
 
 def _lines(chunks: Chunks) -> Iterator[bytes]:
-    """The lines without their ends; the last of all may lack one."""
+    """Return the lines without their ends; the last one may have none."""
     rest = b""
     for chunk in chunks:
         *lines, rest = (rest + chunk).split(b"\n")
@@ -91,7 +91,7 @@ def _lines(chunks: Chunks) -> Iterator[bytes]:
 
 
 def _body(lines: Iterator[bytes]) -> Iterator[bytes]:
-    """The lines between the first and the last one, which must be there."""
+    """Return the lines between the first and the last one. Raises the errors of `decode`."""
     if next(filter(_visible, lines), None) != BEGIN:
         raise _corrupt("first line")
     for line in lines:

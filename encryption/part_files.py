@@ -1,7 +1,7 @@
 """Encrypted files in parts: NAME.age.000, NAME.age.001 ... 999, 1000 ..., joined by number.
 
-A set of parts is whole if and only if its first part is there: parts get their names from
-the last to the first.
+A set of parts is complete if and only if its first part exists: the parts get their names
+from the last to the first.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ _NUMBERED = re.compile(r"(?P<stem>.+)\.(?P<number>[0-9]{3,})", re.DOTALL)
 
 def parse_part_name(path: Path) -> tuple[str, int] | None:
     """Return the common beginning and the number of a part's name; None for another name."""
-    found = _NUMBERED.fullmatch(path.name)
-    return (found["stem"], int(found["number"])) if found else None
+    match = _NUMBERED.fullmatch(path.name)
+    return (match["stem"], int(match["number"])) if match else None
 
 
 def find_parts(folder: Path, stem: str) -> dict[int, Path]:
     """Return the parts of a set, in numeric order. Raises StageError for a number twice."""
-    found: dict[int, Path] = {}
+    parts: dict[int, Path] = {}
     for path in folder.iterdir():
         part = parse_part_name(path)
         if part is not None and part[0] == stem:
-            if part[1] in found:
+            if part[1] in parts:
                 raise StageError(
-                    f"part {part[1]:03} exists twice: {found[part[1]]}, {path}",
+                    f"part {part[1]:03} exists twice: {parts[part[1]]}, {path}",
                     "Compare both with the store and move the wrong one to another folder.",
                 )
-            found[part[1]] = path
-    return dict(sorted(found.items()))
+            parts[part[1]] = path
+    return dict(sorted(parts.items()))
 
 
 def write(chunks: Iterable[bytes], folder: Path, stem: str, size: int) -> list[Path]:
@@ -70,7 +70,7 @@ def write(chunks: Iterable[bytes], folder: Path, stem: str, size: int) -> list[P
 
 
 def _write(chunks: Iterable[bytes], path: Path) -> None:
-    """A new file of mode 0600; not synced, for it can be made again from its source."""
+    """Write a new file of mode 0600, without fsync: it can be written again from its source."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     with (
         filesystem_handling.naming(path.parent),
@@ -86,9 +86,9 @@ def remove_incomplete(folder: Path, stem: str) -> None:
         of_ours = path.name.startswith(f".{stem}.")
         if of_ours and filesystem_handling.is_temporary(path.name):
             path.unlink()
-    left = find_parts(folder, stem)
-    if 0 not in left:
-        for path in left.values():
+    remaining = find_parts(folder, stem)
+    if 0 not in remaining:
+        for path in remaining.values():
             path.unlink()
 
 
@@ -132,14 +132,14 @@ def resolve_objective(objective: Path, magics: Sequence[bytes]) -> tuple[str, li
 
 def complete_parts(folder: Path, stem: str) -> list[Path]:
     """Return the parts in numeric order. Raises StageError naming the first missing one."""
-    found = find_parts(folder, stem)
-    missing = next((number for number in range(max(found)) if number not in found), None)
+    parts = find_parts(folder, stem)
+    missing = next((number for number in range(max(parts)) if number not in parts), None)
     if missing is not None:
         raise StageError(
             f"part {missing:03} is missing: {folder / stem}.{missing:03}",
             "Fetch it from the store.",
         )
-    return list(found.values())
+    return list(parts.values())
 
 
 def check_sizes(files: Sequence[Path]) -> None:
@@ -151,25 +151,25 @@ def check_sizes(files: Sequence[Path]) -> None:
     if len(files) == 1:
         return
     sizes = [path.stat().st_size for path in files]
-    whole = max(sizes[:-1] if len(files) > 2 else sizes)  # noqa: PLR2004  (one between the ends)
+    full = max(sizes[:-1] if len(files) > 2 else sizes)  # noqa: PLR2004  (one between the ends)
     for number, (path, size) in enumerate(zip(files[:-1], sizes[:-1], strict=True)):
-        if size < (whole if number else _least_first(whole)):
-            raise _cut(path, size, whole)
-    if sizes[-1] > whole:
+        if size < (full if number else _least_first(full)):
+            raise _truncated(path, size, full)
+    if sizes[-1] > full:
         raise DamagedError(
-            f"{files[-1]} is longer than a full part: {sizes[-1]} bytes, the others have {whole}",
+            f"{files[-1]} is longer than a full part: {sizes[-1]} bytes, the others have {full}",
             "Fetch the parts from the store again.",
         )
 
 
-def _least_first(whole: int) -> int:
-    """Return the least size of a first part of the old format if the others have `whole` bytes."""
-    return whole - 1 - whole // MIB // 50
+def _least_first(full: int) -> int:
+    """Return the least size of a first part of the old format if the others have `full` bytes."""
+    return full - 1 - full // MIB // 50
 
 
-def _cut(path: Path, size: int, whole: int) -> TruncatedError:
+def _truncated(path: Path, size: int, full: int) -> TruncatedError:
     return TruncatedError(
-        f"{path} is truncated: {size} bytes, the other parts have {whole}",
+        f"{path} is truncated: {size} bytes, the other parts have {full}",
         "Fetch the file from the store again.",
     )
 
@@ -200,7 +200,7 @@ def diagnose(error: StageError, files: Sequence[Path], stem: str, *, old: bool) 
     sizes = [path.stat().st_size for path in files]
     for path, size in zip(files[:-1], sizes[:-1], strict=True):
         if size < max(sizes) and not old:
-            return _cut(path, size, max(sizes))
+            return _truncated(path, size, max(sizes))
     if isinstance(error, DamagedError) or following is None:
         return error
     return type(error)(

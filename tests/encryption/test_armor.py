@@ -28,7 +28,7 @@ def armored(file: bytes, end: str = "\n") -> bytes:
 
 
 def decoded(*chunks: bytes) -> bytes:
-    return b"".join(armor.decoded(chunks))
+    return b"".join(armor.decode(chunks))
 
 
 @pytest.mark.needs("age")
@@ -113,7 +113,7 @@ def test_an_endless_file_is_read_as_a_stream() -> None:
         while True:
             yield (b"A" * 64 + b"\n") * 1000
 
-    chunks = armor.opened(endless())
+    chunks = armor.remove_armor(endless())
     assert sum(len(next(chunks)) for _ in range(30)) == 30 * 4096 * 48
 
 
@@ -121,4 +121,6 @@ def test_an_endless_file_is_read_as_a_stream() -> None:
     "beginning", [b"", b" ", b"\n" * 5000, b"age-encryption.org/v1\n", b"Salted__"]
 )
 def test_what_is_no_armor_passes_unchanged(beginning: bytes) -> None:
-    assert b"".join(armor.opened([beginning[:1], beginning[1:], b"rest"])) == beginning + b"rest"
+    assert (
+        b"".join(armor.remove_armor([beginning[:1], beginning[1:], b"rest"])) == beginning + b"rest"
+    )

@@ -159,19 +159,20 @@ def test_a_secret_key_is_masked() -> None:
 
 @pytest.mark.needs("age")
 def test_the_age_program(tmp_path: Path) -> None:
-    """From 1.3 on it reads what is written here; before, it does not know the kind of key."""
+    """Both directions from 1.3 on; an older age does not know the kind of key and says so."""
     key = tmp_path / "key"
     key.write_text(KEY.reveal() + "\n")
     sealed = b"".join(age.encrypt([b"plaintext"], [KEY.recipient()]))
     done = subprocess.run(["age", "-d", "-i", key], input=sealed, capture_output=True, check=False)
-    version = subprocess.run(
-        ["age", "--version"], capture_output=True, text=True, check=True
-    ).stdout
-    if tuple(map(int, version.strip().lstrip("v").split(".")[:2])) < (1, 3):
+    shown = subprocess.run(["age", "--version"], capture_output=True, text=True, check=True).stdout
+    if tuple(map(int, shown.strip().lstrip("v").split(".")[:2])) < (1, 3):
         assert done.returncode == 1
         assert b"unknown identity type" in done.stderr
-    else:
-        assert done.stdout == b"plaintext"
+        return
+    assert done.stdout == b"plaintext"
+    command = ["age", "-r", str(KEY.recipient())]
+    theirs = subprocess.run(command, input=b"other", capture_output=True, check=True).stdout
+    assert b"".join(age.decrypt([theirs], [KEY])) == b"other"
 
 
 def test_without_a_library_it_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,7 +84,7 @@ def outcome(error: StageError | None) -> str:
 def binary(vector: Vector, size: int) -> Iterator[bytes]:
     """The file without its armor, if it has one, read so many bytes at a time."""
     chunks = (vector.file[at : at + size] for at in range(0, len(vector.file), size))
-    return armor.decoded(chunks) if vector.head.get("armored") == "yes" else chunks
+    return armor.decode(chunks) if vector.head.get("armored") == "yes" else chunks
 
 
 def released(vector: Vector, source: Iterator[bytes]) -> tuple[bytes, StageError | None]:
