@@ -198,7 +198,7 @@ def test_settings_that_prevent_connections(system: System, server: Postgres, lib
     text = system.restore("--restore", "latest", *to(server, "--overwrite"), code=3)
     assert text.count(f'could not access file "{library}"') >= 3
     assert "setting session_preload_libraries=plpgsql" in text
-    assert "of the role clerk" in text
+    assert "of role clerk" in text
     assert server.sql("TABLE t; SHOW work_mem", "shop") == "1\n8MB\n"
     assert server.sql("SELECT count(*) FROM pg_db_role_setting") == "1\n"
     server.sql("DROP ROLE clerk")
