@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from filesbackup import archive, included, sample
+from filesbackup import fileset_paths, sample, tar_archive
 from tools import date_str_utils, filesystem_handling, os_works
 from tools.base import finding
 from tools.base.errors import ConfigError, SourceError
@@ -36,21 +36,21 @@ from tools.flow.item import Ended, Item, Told
 from tools.modules import executable
 from tools.modules.options import Paths, Words, option
 
-KIND = "fileset"  # of its items: how they are restored
-_USUAL = "FILESET"  # the section whose archive bears the documented name
-_KINDS = (  # first bytes, ending, what unpacks it
+KIND = "fileset"  # of its items
+_DEFAULT_SECTION = "FILESET"  # its archive has no section in its name
+_COMPRESSIONS = (  # first bytes, suffix, program that decompresses it
     (b"\x1f\x8b", ".gz", "gzip"),
     (b"BZh", ".bz2", "bzip2"),
     (b"\xfd7zXZ", ".xz", "xz"),
     (b"\x28\xb5\x2f\xfd", ".zst", "zstd"),
 )
-# Kept out even where no runner says what is private (a run of this program alone).
+# Left out even if this program is run without backup.py.
 _KEY_FILE = Path("/etc/nc-backup-py/key_file")
-_FROM_TOP = ("/", "-C/", "--directory=/")
+_ROOT_OPTIONS = ("/", "-C/", "--directory=/")
 
 
-class Changed(Enum):
-    """What files mean that change while they are read."""
+class ChangedFiles(Enum):
+    """How files that change while they are read are reported."""
 
     LOG = "log"
     WARN = "warn"
@@ -62,7 +62,7 @@ class Options:
     """The keys of the section."""
 
     fileset_include: Paths = option(
-        "files and folders to back up; `/` itself is not allowed", default=included.DEFAULTS
+        "files and folders to back up; `/` itself is not allowed", default=fileset_paths.DEFAULTS
     )
     fileset_exclude: Words = option(
         "paths, or patterns that match names at any depth (`*.log`, `cache`)", default=()
@@ -72,10 +72,10 @@ class Options:
         "extended attributes and sparse files",
         default="",
     )
-    changed_files: Changed = option(
+    changed_files: ChangedFiles = option(
         "what a file that changes while it is read means: `log` (a log line), `warn` (exit 3) or "
         "`fail` (exit 1)",
-        default=Changed.LOG,
+        default=ChangedFiles.LOG,
     )
     allow_empty: bool = option("do not warn about empty folders", default=False)
     one_file_system: bool = option("do not descend into other file systems", default=False)
@@ -92,7 +92,7 @@ class Options:
                 "Name the folders to back up, or remove the key to use the default.",
             )
         for path in self.fileset_include:
-            included.reject_top(path, os.path.normpath(path))
+            fileset_paths.reject_top(path, os.path.normpath(path))
         for pattern in self.fileset_exclude:
             if os.path.normpath(pattern).strip("/") in ("", ".", ".."):
                 raise ConfigError(
@@ -111,75 +111,77 @@ class Options:
 
 
 def _text(path: Path) -> str:
-    return archive.shown(os.fsencode(path))
+    return tar_archive.printable_name(os.fsencode(path))
 
 
 def work(options: Options) -> Result:
-    """Write the archive and say what could not be read, what changed."""
+    """Write the archive. The result has the files that could not be read or that changed."""
     os_works.refuse_root(options.allow_root)
-    found = included_of(options, _told())
-    fileset = found.fileset
+    resolved = make_fileset(options, _private_paths())
+    fileset = resolved.fileset
     folder = filesystem_handling.make_folder(options.work_folder / "files")
     run_id = os.environ.get("NC_BACKUP_RUN_ID") or date_str_utils.run_id()
-    section = os.environ.get("NC_BACKUP_SECTION", _USUAL)
-    target = folder / (f"{run_id}.tar" if section == _USUAL else f"{run_id}.{section}.tar")
-    findings = archive.Findings()
+    section = os.environ.get("NC_BACKUP_SECTION", _DEFAULT_SECTION)
+    target = folder / (
+        f"{run_id}.tar" if section == _DEFAULT_SECTION else f"{run_id}.{section}.tar"
+    )
+    messages = tar_archive.TarMessages()
     if options.tar_command:
-        target = _by_command(options, fileset, target, findings)
+        target = _run_tar_command(options, fileset, target, messages)
     else:
         with filesystem_handling.create(target, durable=False) as write:
-            chunks = stream.flow(archive.read(fileset, findings), stream.Progress())
+            chunks = stream.flow(tar_archive.read(fileset, messages), stream.Progress())
             for chunk in chunks:
                 write(chunk)
-            _judge(findings, options)
-    return _result(options, found, findings, target)
+            _check_changed(messages, options)
+    return _result(options, resolved, messages, target)
 
 
 def items(options: Options, told: Told) -> tuple[Item, ...]:
-    """The fileset as the one item of its section, for a streamed run."""
+    """Return the fileset as the only item of its section, for a streamed run."""
     os_works.refuse_root(options.allow_root)
-    found = included_of(options, told.private)
-    fileset = found.fileset
-    findings = archive.Findings()
+    resolved = make_fileset(options, told.private)
+    fileset = resolved.fileset
+    messages = tar_archive.TarMessages()
 
     def read() -> Iterator[bytes]:
         if options.tar_command:
-            yield from _from_command(options, fileset, findings)
+            yield from _tar_command_chunks(options, fileset, messages)
         else:
-            yield from archive.read(fileset, findings)
-        _judge(findings, options)
+            yield from tar_archive.read(fileset, messages)
+        _check_changed(messages, options)
 
     def ended() -> Ended:
-        said = _findings(options, found, findings)
-        return dataclasses.replace(said, facts=_facts(options))
+        report = _report(options, resolved, messages)
+        return dataclasses.replace(report, facts=_facts(options))
 
-    return (Item("", KIND, lambda head: f".tar{_kind(head)[0]}", read, ended),)
+    return (Item("", KIND, lambda head: f".tar{_compression(head)[0]}", read, ended),)
 
 
 def _facts(options: Options) -> dict[str, str]:
-    """What made the archive, for the manifest."""
+    """Return the version of tar for the manifest, or TAR_COMMAND."""
     if options.tar_command:
         return {"tar": options.tar_command}
     return {"tar": tar.version(tar.program())}
 
 
-def _kind(head: bytes) -> tuple[str, str]:
-    """Ending and unpacker of what tar itself compressed; two empty texts for a plain archive."""
-    found = (kind[1:] for kind in _KINDS if head.startswith(kind[0]))
-    return next(found, ("", ""))
+def _compression(head: bytes) -> tuple[str, str]:
+    """Return suffix and decompressor of an archive by its first bytes; "" for a plain one."""
+    matches = (kind[1:] for kind in _COMPRESSIONS if head.startswith(kind[0]))
+    return next(matches, ("", ""))
 
 
-def _told() -> tuple[Path, ...]:
-    """What the runner of a staged run says must stay out (stores, keys)."""
+def _private_paths() -> tuple[Path, ...]:
+    """Return the private paths (stores, keys) that backup.py passes in a staged run."""
     return tuple(map(Path, json.loads(os.environ.get("NC_BACKUP_PRIVATE") or "[]")))
 
 
-def included_of(options: Options, private: Sequence[Path]) -> included.Included:
-    """Return what the options mean, checked.
+def make_fileset(options: Options, private: Sequence[Path]) -> fileset_paths.ResolvedFileset:
+    """Return the fileset of the options. Raises SourceError and ConfigError.
 
-    private: what must never be backed up, beside the work folder and the usual key file
+    private: paths that are never backed up, besides the work folder and the default key file
     """
-    return included.resolved(
+    return fileset_paths.resolve(
         options.fileset_include,
         options.fileset_exclude,
         (options.work_folder, _KEY_FILE, *private),
@@ -187,78 +189,78 @@ def included_of(options: Options, private: Sequence[Path]) -> included.Included:
     )
 
 
-def _judge(findings: archive.Findings, options: Options) -> None:
-    """Raise where a changed file is meant to be a failure."""
-    changed = findings.changed
-    if changed and options.changed_files is Changed.FAIL:
+def _check_changed(messages: tar_archive.TarMessages, options: Options) -> None:
+    """Raise SourceError if a file changed and CHANGED_FILES is fail."""
+    changed = messages.changed
+    if changed and options.changed_files is ChangedFiles.FAIL:
         raise SourceError(
             f"{changed[0]}: file changed while it was read",
             "Back up from a snapshot, exclude the file, or set CHANGED_FILES to warn.",
         )
 
 
-def _by_command(
-    options: Options, fileset: archive.Fileset, target: Path, findings: archive.Findings
+def _run_tar_command(
+    options: Options, fileset: tar_archive.Fileset, target: Path, messages: tar_archive.TarMessages
 ) -> Path:
-    """Let the user's own tar write the archive into a file that we made and own."""
+    """Run TAR_COMMAND on a file that this process created and owns; return the final path."""
     with filesystem_handling.staged(target) as temporary:
         temporary.touch(0o600, exist_ok=False)
         for line in process.output(
             _command(options, fileset, str(temporary)),
-            allowed=findings.explain,
-            notice=findings.take,
+            allowed=messages.explains_exit,
+            notice=messages.add_line,
             env=tar.environment(),
         ):
             sys.stdout.write(line.decode("utf-8", "backslashreplace"))
-        findings.judge()
-        _judge(findings, options)
-        ending = _checked(temporary, options.tar_command, findings)
+        messages.raise_on_error()
+        _check_changed(messages, options)
+        ending = _check_archive(temporary, options.tar_command, messages)
         final = target.with_name(target.name + ending)
         filesystem_handling.publish(temporary, final)
     return final
 
 
-def _command(options: Options, fileset: archive.Fileset, target: str) -> list[str]:
-    """The user's own tar, with the archive's name where it expects it."""
-    words = shlex.split(options.tar_command)
-    if Path(words[0]).name == "sudo" and not {"-n", "--non-interactive"} & set(words):
-        words.insert(1, "-n")  # never wait for a password
-    top = "" if any(word in _FROM_TOP for word in words[1:]) else "/"
-    names = [top + os.fsdecode(name) for name in archive.members(fileset)]
-    left_out = [*archive.SPOKEN, *archive.excludes(fileset, top)]
+def _command(options: Options, fileset: tar_archive.Fileset, target: str) -> list[str]:
+    """Return TAR_COMMAND with the name of the archive, excludes and names."""
+    arguments = shlex.split(options.tar_command)
+    if Path(arguments[0]).name == "sudo" and not {"-n", "--non-interactive"} & set(arguments):
+        arguments.insert(1, "-n")  # never wait for a password
+    top = "" if any(word in _ROOT_OPTIONS for word in arguments[1:]) else "/"
+    names = [top + os.fsdecode(name) for name in tar_archive.tar_members(fileset)]
+    left_out = [*tar_archive.MESSAGE_OPTIONS, *tar_archive.excludes(fileset, top)]
     left_out += ["--one-file-system"] if fileset.one_file_system else []
-    return [*words, target, *left_out, "--", *names]
+    return [*arguments, target, *left_out, "--", *names]
 
 
-def _from_command(
-    options: Options, fileset: archive.Fileset, findings: archive.Findings
+def _tar_command_chunks(
+    options: Options, fileset: tar_archive.Fileset, messages: tar_archive.TarMessages
 ) -> Iterator[bytes]:
-    """What the user's own tar writes to its standard output, looked at for its end."""
+    """Yield the output of TAR_COMMAND. Raises SourceError if it is incomplete."""
     chunks = process.output(
         _command(options, fileset, "-"),
-        allowed=findings.explain,
-        notice=findings.take,
+        allowed=messages.explains_exit,
+        notice=messages.add_line,
         env=tar.environment(),
     )
     head = next(chunks, b"")
     if not head:
-        raise _nothing(options.tar_command)
+        raise _no_output_error(options.tar_command)
     whole = itertools.chain([head], chunks)
-    ending = _kind(head)[0]
-    look = findings.long.take
+    ending = _compression(head)[0]
+    look = messages.long.add_chunk
     yield from (
         tar.whole_packed(whole, _decoder(ending), look) if ending else tar.whole(whole, look)
     )
-    findings.judge()
+    messages.raise_on_error()
 
 
 def _decoder(ending: str) -> tar.Decoder:
-    """The decompressor for what tar itself compressed."""
+    """Return the decompressor of an archive by its suffix."""
     if ending == ".zst":
         import zstandard
 
-        found: tar.Decoder = zstandard.ZstdDecompressor().decompressobj()
-        return found
+        decoder: tar.Decoder = zstandard.ZstdDecompressor().decompressobj()
+        return decoder
     makers: dict[str, Callable[[], tar.Decoder]] = {
         ".gz": lambda: zlib.decompressobj(zlib.MAX_WBITS | 16),
         ".bz2": bz2.BZ2Decompressor,
@@ -267,80 +269,89 @@ def _decoder(ending: str) -> tar.Decoder:
     return makers[ending]()
 
 
-def _nothing(by: str) -> SourceError:
+def _no_output_error(command: str) -> SourceError:
     return SourceError(
-        f"{by}: wrote no output",
+        f"{command}: wrote no output",
         "End TAR_COMMAND where the name of the archive follows, as in `tar czCf /`.",
     )
 
 
-def _checked(written: Path, by: str, findings: archive.Findings) -> str:
-    """What the archive's name must end with; raises SourceError where it is not whole."""
+def _check_archive(written: Path, command: str, messages: tar_archive.TarMessages) -> str:
+    """Return the suffix of a complete archive. Raises SourceError if it is incomplete."""
     with written.open("rb") as file:
         head = file.read(6)
     if not head:
-        raise _nothing(by)
-    ending, unpack = _kind(head)
+        raise _no_output_error(command)
+    ending, unpack = _compression(head)
     chunks = process.output([unpack, "-dc", str(written)]) if unpack else stream.read(written)
-    stream.drained(tar.whole(chunks, findings.long.take))
+    stream.drained(tar.whole(chunks, messages.long.add_chunk))
     return ending
 
 
-def _findings(options: Options, found: included.Included, findings: archive.Findings) -> Ended:
-    """What is missing, cut, empty or changed, and what is never stored."""
-    changed = [f"{name}: file changed while it was read" for name in findings.changed]
-    warnings = [*found.warnings, *findings.lost, *included.too_long(found.fileset, findings.long)]
-    if options.changed_files is Changed.WARN:
+def _report(
+    options: Options, resolved: fileset_paths.ResolvedFileset, messages: tar_archive.TarMessages
+) -> Ended:
+    """Return warnings and notes: files that are missing, truncated, empty or changed."""
+    changed = [f"{name}: file changed while it was read" for name in messages.changed]
+    warnings = [
+        *resolved.warnings,
+        *messages.unreadable,
+        *fileset_paths.long_path_warnings(resolved.fileset, messages.long),
+    ]
+    if options.changed_files is ChangedFiles.WARN:
         warnings, changed = [*warnings, *changed], []
     if not options.allow_empty:
-        paths = filter(_is_empty, found.fileset.include)
+        paths = filter(_is_empty, resolved.fileset.include)
         warnings += [f"{_text(path)}: empty folder" for path in paths]
-    notes = [*found.notes, *findings.left_out(), *_never_stored(options), *changed]
-    return Ended(archive.bounded(warnings), archive.bounded(notes))
+    notes = [*resolved.notes, *messages.left_out(), *_never_stored(options), *changed]
+    return Ended(tar_archive.summarize_names(warnings), tar_archive.summarize_names(notes))
 
 
 def _never_stored(options: Options) -> tuple[str, ...]:
-    """What tar does not store of any file."""
-    lost = []
-    words = shlex.split(options.tar_command)
-    if words and not {"--acls", "--xattrs"} <= set(words):
-        lost.append("ACLs and extended attributes (TAR_COMMAND lacks --acls --xattrs)")
-    return (f"not stored: {', '.join([*lost, 'file flags (chattr) and birth times'])}",)
+    """Return a note on the attributes that tar does not store."""
+    missing = []
+    arguments = shlex.split(options.tar_command)
+    if arguments and not {"--acls", "--xattrs"} <= set(arguments):
+        missing.append("ACLs and extended attributes (TAR_COMMAND lacks --acls --xattrs)")
+    return (f"not stored: {', '.join([*missing, 'file flags (chattr) and birth times'])}",)
 
 
 def _result(
-    options: Options, found: included.Included, findings: archive.Findings, target: Path
+    options: Options,
+    resolved: fileset_paths.ResolvedFileset,
+    messages: tar_archive.TarMessages,
+    target: Path,
 ) -> Result:
-    said = _findings(options, found, findings)
-    for note in said.notes:
+    report = _report(options, resolved, messages)
+    for note in report.notes:
         sys.stdout.write(f"{note}\n")
     size = target.stat().st_size
     ending = target.name[target.name.rindex(".tar") :]
-    names = ", ".join(map(_text, found.fileset.include))
-    what = f"{names}: {date_str_utils.human_size(size)} in {target.name}"
-    if said.warnings:
-        count = date_str_utils.count(len(said.warnings), "file")
-        what += f", {count} missing, truncated or empty"
-    if findings.changed and options.changed_files is Changed.LOG:
-        count = date_str_utils.count(len(findings.changed), "file")
-        what += f", {count} changed while being read"
-    made = Made(
+    names = ", ".join(map(_text, resolved.fileset.include))
+    summary = f"{names}: {date_str_utils.human_size(size)} in {target.name}"
+    if report.warnings:
+        count = date_str_utils.count(len(report.warnings), "file")
+        summary += f", {count} missing, truncated or empty"
+    if messages.changed and options.changed_files is ChangedFiles.LOG:
+        count = date_str_utils.count(len(messages.changed), "file")
+        summary += f", {count} changed while being read"
+    record = Made(
         (),
         (str(target),),
         KIND,
         facts=_facts(options),
         ending=ending,
-        warnings=tuple(said.warnings),
-        notes=tuple(said.notes),
+        warnings=tuple(report.warnings),
+        notes=tuple(report.notes),
     )
     return Result(
-        Status.INCOMPLETE if said.warnings else Status.OK,
-        what,
+        Status.INCOMPLETE if report.warnings else Status.OK,
+        summary,
         files=(str(target),),
         items=1,
         bytes=size,
-        warnings=said.warnings,
-        trail=(made,),
+        warnings=report.warnings,
+        trail=(record,),
     )
 
 
@@ -348,24 +359,24 @@ def _is_empty(path: Path) -> bool:
     try:
         return path.is_dir() and not any(path.iterdir())
     except OSError:
-        return False  # tar says so better
+        return False  # tar reports it
 
 
 def test(options: Options) -> tuple[str | Finding, ...]:
-    """Return whether tar is there, and which of the configured paths and files can be read."""
+    """Return the findings on tar and on the configured paths."""
     os_works.refuse_root(options.allow_root)
-    found = included_of(options, _told())
+    resolved = make_fileset(options, _private_paths())
     if options.tar_command:
-        first, unread = _program(options.tar_command), []
+        first, unread = _check_program(options.tar_command), []
     else:
         first = f"{tar.program()}: {tar.version(tar.program())}"
-        unread = _unreadable(found.fileset)
-    good = (f"{_text(path)} exists" for path in found.fileset.include)
-    return (first, *good, *map(finding.warning, found.warnings), *unread)
+        unread = _unreadable_findings(resolved.fileset)
+    good = (f"{_text(path)} exists" for path in resolved.fileset.include)
+    return (first, *good, *map(finding.warning, resolved.warnings), *unread)
 
 
-def _program(command: str) -> str:
-    """The program of TAR_COMMAND. Raises ConfigError where there is none."""
+def _check_program(command: str) -> str:
+    """Return a line on the program of TAR_COMMAND. Raises ConfigError if it does not exist."""
     program = shlex.split(command)[0]
     if shutil.which(program) is None:
         raise ConfigError(
@@ -375,16 +386,16 @@ def _program(command: str) -> str:
     return f"{program} exists"
 
 
-def _unreadable(fileset: archive.Fileset) -> list[Finding]:
-    """A warning where files cannot be read; not all files are looked at."""
-    looked = sample.unreadable(fileset)
+def _unreadable_findings(fileset: tar_archive.Fileset) -> list[Finding]:
+    """Return a warning if files of a sample cannot be read."""
+    looked = sample.find_unreadable(fileset)
     if not looked.unreadable:
         return []
     count = date_str_utils.count(len(looked.unreadable), "file")
-    of = "" if looked.whole else f" of the first {looked.looked_at}"
+    of = "" if looked.whole else f" of the first {looked.checked}"
     return [
         finding.warning(
-            f"permission denied: {count}{of}: {archive.few(looked.unreadable)}",
+            f"permission denied: {count}{of}: {tar_archive.first_names(looked.unreadable)}",
             "Grant tar read access as in docs/modules/filesbackup.md, Reading everything.",
         )
     ]

@@ -1,4 +1,4 @@
-"""A look at the files below the configured paths before a run: which of them cannot be read?"""
+"""Check before a run which files below the configured paths cannot be read (a sample of them)."""
 
 from __future__ import annotations
 
@@ -10,70 +10,78 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from filesbackup import archive
+from filesbackup import tar_archive
 from tools.flow import process, stream, tar
 
-_MOST, _LEAST = 5000, 100  # names that are looked at: in all, and at least of each path
-_SECONDS, _MOMENT = 5.0, 0.5  # how long that may take: in all, and at least for each path
+_MOST, _LEAST = 5000, 100  # names that are checked: in total, and at least for each path
+_SECONDS, _MOMENT = 5.0, 0.5  # time limit: in total, and at least for each path
 
 
 @dataclass
 class Sample:
-    """What was looked at.
+    """The result of a check.
 
-    looked_at: how many names; whole: whether these were all; unreadable: shown names
+    checked: number of names; whole: whether these were all; unreadable: printable names
     """
 
-    looked_at: int = 0
+    checked: int = 0
     whole: bool = True
     unreadable: list[str] = field(default_factory=list)
 
 
-def unreadable(fileset: archive.Fileset) -> Sample:
-    """Look at the names that tar would store, bounded in number and time.
+def find_unreadable(fileset: tar_archive.Fileset) -> Sample:
+    """Check the names that tar would store, limited in number and time.
 
-    tar names the folders that it cannot open; whether it could open a file is asked of the
-    system, unless tar is the copy with more rights than we have.
+    tar reports the folders that it cannot open. Whether it could open a file is determined with
+    access(2), unless tar is the privileged copy.
     """
     sample = Sample()
-    names = archive.members(fileset)
+    names = tar_archive.tar_members(fileset)
     for name in names:
-        _look(fileset, name, sample, len(names))
+        _sample_path(fileset, name, sample, len(names))
     return sample
 
 
-def _look(fileset: archive.Fileset, name: bytes, sample: Sample, shares: int) -> None:
-    """Look at one configured path."""
-    most = sample.looked_at + max(_MOST // shares, _LEAST)
-    findings = archive.Findings()
-    names = _names(fileset, name, findings, max(_SECONDS / shares, _MOMENT))
+def _sample_path(fileset: tar_archive.Fileset, name: bytes, sample: Sample, shares: int) -> None:
+    """Add the names below one configured path to the sample."""
+    most = sample.checked + max(_MOST // shares, _LEAST)
+    messages = tar_archive.TarMessages()
+    names = _member_names(fileset, name, messages, max(_SECONDS / shares, _MOMENT))
     privileged = tar.program() == str(tar.PRIVILEGED)
     with stream.closed(names) as listed:
-        for found in listed:
-            sample.looked_at += 1
-            if not privileged and not _readable(found):
-                sample.unreadable.append(archive.shown(found))
-            if sample.looked_at >= most:
+        for member in listed:
+            sample.checked += 1
+            if not privileged and not _readable(member):
+                sample.unreadable.append(tar_archive.printable_name(member))
+            if sample.checked >= most:
                 sample.whole = False
                 break
     denied = ": permission denied"
-    said = [line.removesuffix(denied) for line in findings.lost if line.endswith(denied)]
-    sample.unreadable += [line for line in said if line not in sample.unreadable]
+    names_denied = [
+        line.removesuffix(denied) for line in messages.unreadable if line.endswith(denied)
+    ]
+    sample.unreadable += [line for line in names_denied if line not in sample.unreadable]
 
 
-def _names(
-    fileset: archive.Fileset, name: bytes, findings: archive.Findings, seconds: float
+def _member_names(
+    fileset: tar_archive.Fileset, name: bytes, messages: tar_archive.TarMessages, seconds: float
 ) -> Iterator[bytes]:
-    """The absolute names that tar would store, for so long; its archive goes nowhere."""
-    argv = [tar.program(), "--create", "--file=/dev/null", "--directory=/", *archive.SPOKEN]
+    """Yield the absolute names that tar would store, until the time limit; nothing is stored."""
+    argv = [
+        tar.program(),
+        "--create",
+        "--file=/dev/null",
+        "--directory=/",
+        *tar_archive.MESSAGE_OPTIONS,
+    ]
     argv += ["--one-file-system"] if fileset.one_file_system else []
-    argv += [*archive.excludes(fileset), "--verbose", *archive.FROM_LIST]
-    with _ended_after(seconds):
+    argv += [*tar_archive.excludes(fileset), "--verbose", *tar_archive.FROM_LIST]
+    with _stop_after(seconds):
         chunks = process.output(
             argv,
             given=name + b"\0",
             allowed=lambda _code: True,
-            notice=findings.take,
+            notice=messages.add_line,
             env=tar.environment(),
         )
         rest = b""
@@ -82,12 +90,12 @@ def _names(
                 *lines, rest = (rest + chunk).split(b"\n")
                 for line in lines:
                     quoted = line.decode("ascii", "surrogateescape")
-                    yield b"/" + archive.unquoted(quoted).rstrip(b"/")
+                    yield b"/" + tar_archive.unquote_name(quoted).rstrip(b"/")
 
 
 @contextlib.contextmanager
-def _ended_after(seconds: float) -> Iterator[None]:
-    """End the programs of this block after so many seconds."""
+def _stop_after(seconds: float) -> Iterator[None]:
+    """Stop the programs of this block after a number of seconds."""
     name = f"sample-{uuid.uuid4()}"
     token = process.owner.set(name)
     timer = threading.Timer(seconds, process.end_all, (name,))
@@ -101,7 +109,7 @@ def _ended_after(seconds: float) -> Iterator[None]:
 
 
 def _readable(name: bytes) -> bool:
-    """Whether this user may read a file or a folder; what else there is needs no reading."""
+    """Return whether this user can read a file or folder; True for other types of files."""
     try:
         mode = os.lstat(name).st_mode
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Back up MongoDB servers: an archive of mongodump, looked through while it passes. A plugin."""
+"""Back up MongoDB servers: an archive of mongodump, checked while it is read. A plugin."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mongo import archive
+from mongo import dump_archive
 from tools import os_works
 from tools.base.errors import BackupError, ConfigError, SourceError, StoreError
 from tools.base.result import Result, Status
@@ -71,7 +71,7 @@ class Options:
     )
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be."""
+        """Raise ConfigError for values that are invalid or cannot be combined."""
         if self.oplog.lower() not in ("true", "false", "auto"):
             raise ConfigError(
                 f"OPLOG: {self.oplog!r}: must be True, False or auto", "Set it to auto."
@@ -83,7 +83,7 @@ class Options:
             )
 
     def with_oplog(self) -> bool:
-        """Whether the oplog is dumped."""
+        """Return whether the oplog is dumped."""
         if self.oplog.lower() != "auto":
             return self.oplog.lower() == "true"
         uri = self.mongo_uri.reveal() if self.mongo_uri else ""
@@ -92,91 +92,94 @@ class Options:
 
 @dataclass(frozen=True)
 class _Login:
-    """How a server is reached; `uri` and `password` go by a file that only we may read."""
+    """How to connect to a server; `uri` and `password` are passed in a private file."""
 
-    words: tuple[str, ...]
+    arguments: tuple[str, ...]
     uri: str = ""
     password: str = ""
 
     @contextlib.contextmanager
     def command(self, program: str) -> Iterator[list[str]]:
-        """The beginning of a command line (--config: MongoDB tools 100.3 and later)."""
-        given = {"uri": self.uri, "password": self.password}
+        """Yield the beginning of a command line (--config: MongoDB tools 100.3 and later)."""
+        secrets = {"uri": self.uri, "password": self.password}
         with tempfile.TemporaryDirectory(prefix="nc-mongo-") as folder:
             file = Path(folder, "login.yaml")
             file.touch(0o600)
-            lines = [f"{key}: {yaml_text(text)}\n" for key, text in given.items() if text]
+            lines = [f"{key}: {yaml_text(text)}\n" for key, text in secrets.items() if text]
             file.write_text("".join(lines), encoding="utf-8")
-            yield [program, *([f"--config={file}"] if lines else []), *self.words]
+            yield [program, *([f"--config={file}"] if lines else []), *self.arguments]
 
 
 def yaml_text(text: str) -> str:
     """Return a text as a double-quoted scalar of YAML 1.2 (7.3.1, 5.1).
 
-    JSON's escapes are YAML's, but for surrogate pairs: characters outside the BMP stand as they
-    are. What YAML does not print, or takes for a line break, is escaped.
+    JSON's escapes are valid in YAML, except surrogate pairs, so characters outside the BMP are not
+    escaped. Characters that YAML cannot print or treats as a line break are escaped.
     """
     quoted = json.dumps(text, ensure_ascii=False)
     return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", quoted)
 
 
-def _login(given: Options) -> _Login:
-    if given.mongo_uri:
-        return _Login((), uri=given.mongo_uri.reveal())
-    host = given.mongo_host
-    words = [f"--host={host}"]
+def _login(options: Options) -> _Login:
+    if options.mongo_uri:
+        return _Login((), uri=options.mongo_uri.reveal())
+    host = options.mongo_host
+    arguments = [f"--host={host}"]
     if "/" not in host and ":" not in host:
-        words.append(f"--port={given.mongo_port}")
-    if not given.mongo_user:
-        return _Login(tuple(words))
-    words += [f"--username={given.mongo_user}", f"--authenticationDatabase={given.auth_database}"]
-    return _Login(tuple(words), password=given.mongo_pwd.reveal())
+        arguments.append(f"--port={options.mongo_port}")
+    if not options.mongo_user:
+        return _Login(tuple(arguments))
+    arguments += [
+        f"--username={options.mongo_user}",
+        f"--authenticationDatabase={options.auth_database}",
+    ]
+    return _Login(tuple(arguments), password=options.mongo_pwd.reveal())
 
 
-def items(given: Options, told: Told) -> tuple[Item, ...]:
-    """The archive of the server, by its port."""
-    del told
-    os_works.refuse_root(given.allow_root)
-    one = _Dump(given)
-    return (Item(str(given.mongo_port), KIND, lambda _head: ".archive", one.read, one.ended),)
+def items(options: Options, context: Told) -> tuple[Item, ...]:
+    """Return the archive of the server as an item, named after its port."""
+    del context
+    os_works.refuse_root(options.allow_root)
+    dump = _Dump(options)
+    return (Item(str(options.mongo_port), KIND, lambda _head: ".archive", dump.read, dump.ended),)
 
 
 class _Dump:
     """One server."""
 
-    def __init__(self, given: Options) -> None:
-        self._given = given
-        self._program = dump_stream.program(given.mongodump_bin, "mongodump")
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._program = dump_stream.program(options.mongodump_bin, "mongodump")
         self._facts: dict[str, str] = {}
         self._notes: tuple[str, ...] = ()
 
     def read(self) -> Iterator[bytes]:
-        """The archive; raises SourceError at its end where it is not whole."""
-        found = archive.Archive()
-        oplog = self._given.with_oplog()
-        with _login(self._given).command(self._program) as words:
-            more = ["--archive", *(["--oplog"] if oplog else [])]
-            yield from archive.whole(_output([*words, *more]), found)
-        if found.time_series:
-            names = ", ".join(found.time_series)
+        """Yield the archive. Raises SourceError at its end if it is incomplete."""
+        checker = dump_archive.ArchiveChecker()
+        oplog = self._options.with_oplog()
+        with _login(self._options).command(self._program) as arguments:
+            extra_arguments = ["--archive", *(["--oplog"] if oplog else [])]
+            yield from dump_archive.check_complete(_output([*arguments, *extra_arguments]), checker)
+        if checker.time_series:
+            names = ", ".join(checker.time_series)
             self._notes = (f"time series, which older mongorestore cannot restore: {names}",)
         self._facts = {
             "tool": version(self._program),
-            "databases": " ".join(found.databases),
-            "collections": str(len(found.collections)),
-            "documents": str(found.documents),
+            "databases": " ".join(checker.databases),
+            "collections": str(len(checker.collections)),
+            "documents": str(checker.documents),
             "consistency": "oplog" if oplog else "each collection by itself",
         }
 
     def ended(self) -> Ended:
-        """What is worth knowing of the archive."""
+        """Return notes and facts of the archive."""
         note = "not one point in time: writes during the dump may be partly included (OPLOG)"
-        notes = () if self._given.with_oplog() else (note,)
+        notes = () if self._options.with_oplog() else (note,)
         return Ended((), (*notes, *self._notes), self._facts)
 
 
 def _output(argv: list[str]) -> Iterator[bytes]:
-    """What mongodump writes. Raises SourceError with its reason alone, not its progress."""
+    """Yield the output of mongodump. Raises SourceError with its errors, not its progress."""
     try:
         yield from process.output(argv)
     except SourceError as error:
@@ -186,49 +189,49 @@ def _output(argv: list[str]) -> Iterator[bytes]:
 def reason(stderr: str) -> str:
     """Return why a MongoDB tool failed: its `Failed:` lines, or its last lines."""
     lines = stderr.splitlines()
-    found = [match[1] for line in lines if (match := _FAILED.search(line))]
-    return "\n".join(found or lines[-3:])
+    messages = [match[1] for line in lines if (match := _FAILED.search(line))]
+    return "\n".join(messages or lines[-3:])
 
 
 def version(program: str) -> str:
-    """What a program says of itself, on one line."""
+    """Return the first line of a program's version output."""
     out = b"".join(process.output([program, "--version"])).decode("utf-8", "replace")
     return out.strip().partition("\n")[0]
 
 
-def test(given: Options) -> tuple[str, ...]:
-    """Whether the server answers: the beginning of a dump."""
-    os_works.refuse_root(given.allow_root)
-    program = dump_stream.program(given.mongodump_bin, "mongodump")
-    found = archive.Archive()
+def test(options: Options) -> tuple[str, ...]:
+    """Read the beginning of a dump to check the connection; return a line for `-t`."""
+    os_works.refuse_root(options.allow_root)
+    program = dump_stream.program(options.mongodump_bin, "mongodump")
+    checker = dump_archive.ArchiveChecker()
     with (
-        _login(given).command(program) as words,
-        stream.closed(_output([*words, "--archive"])) as chunks,
+        _login(options).command(program) as arguments,
+        stream.closed(_output([*arguments, "--archive"])) as chunks,
     ):
         for chunk in chunks:
-            found.take(chunk)
-            if found.documents:
+            checker.add_chunk(chunk)
+            if checker.documents:
                 break
-    names = ", ".join(found.databases) or "none"
+    names = ", ".join(checker.databases) or "none"
     return (f"{version(program)}: databases {names}",)
 
 
 class MongoBackup(database_plugin.Plugin):
-    """The plugin class: leaves an archive of the server in PREFIX_FOLDER."""
+    """The plugin class: writes an archive of the server to PREFIX_FOLDER."""
 
     declared = Options
     section = "MONGODB"
 
-    def items(self, given: Options, told: Told) -> tuple[Item, ...]:
+    def items(self, options: Options, context: Told) -> tuple[Item, ...]:
         """See dump.Plugin."""
-        return items(given, told)
+        return items(options, context)
 
 
 def into(
     item: item_record.StoredItem, again: contracts.Again, server: contracts.Server
 ) -> contracts.Steps:
     """Restore an archive, or its one database under another name. Raises BackupError."""
-    yield from ()  # it waits for no other item
+    yield from ()  # it does not depend on other items
     if server.until:
         raise ConfigError(f"--until: not supported for {item.called}", "Restore without --until.")
     names = [name for name in item.facts.get("databases", "").split() if name not in _SYSTEM]
@@ -238,74 +241,76 @@ def into(
             f"({', '.join(names)})",
             "Restore it without --to-database.",
         )
-    login = _target(server)
+    login = _restore_login(server)
     if not server.overwrite:
         for name in [server.database] if server.database else names:
-            _refuse_filled(login, name)
+            _reject_non_empty(login, name)
     with stream.closed(again()) as chunks:
-        stream.drained(archive.whole(chunks, archive.Archive()))
+        stream.drained(dump_archive.check_complete(chunks, dump_archive.ArchiveChecker()))
     oplog = item.facts.get("consistency") == "oplog"
     extra = ["--drop"] if server.overwrite else []
-    if server.database:  # mongorestore refuses names together with --oplogReplay
+    if server.database:  # mongorestore rejects --ns* options together with --oplogReplay
         extra += [f"--nsInclude={names[0]}.*", f"--nsFrom={names[0]}.*"]
         extra.append(f"--nsTo={server.database}.*")
     elif oplog:
         extra.append("--oplogReplay")
     documents = _restore(item.called, login, extra, again)
     where = f" as {server.database}" if server.database else ""
-    told = f"{item.facts.get('collections', '?')} collections, {documents} documents{where}"
+    summary = f"{item.facts.get('collections', '?')} collections, {documents} documents{where}"
     warnings = (_WITHOUT_OPLOG,) if oplog and server.database else ()
     status = Status.INCOMPLETE if warnings else Status.OK
-    return Result(status, told, items=1, bytes=item.size or 0, warnings=warnings)
+    return Result(status, summary, items=1, bytes=item.size or 0, warnings=warnings)
 
 
-def _restore(called: str, login: _Login, extra: list[str], again: contracts.Again) -> str:
-    """Run mongorestore; how many documents it restored. Raises StoreError."""
-    said: list[str] = []
+def _restore(label: str, login: _Login, extra: list[str], again: contracts.Again) -> str:
+    """Run mongorestore; return the number of restored documents. Raises StoreError."""
+    stderr_lines: list[str] = []
     program = dump_stream.program("mongorestore")
     try:
-        with login.command(program) as words, stream.closed(again()) as chunks:
-            argv = [*words, "--archive", "--stopOnError", *extra]
-            output = process.output(argv, given=chunks, notice=said.append, failure=StoreError)
+        with login.command(program) as arguments, stream.closed(again()) as chunks:
+            argv = [*arguments, "--archive", "--stopOnError", *extra]
+            output = process.output(
+                argv, given=chunks, notice=stderr_lines.append, failure=StoreError
+            )
             stream.drained(output)
     except StoreError as error:
         raise StoreError(str(error), reason(error.hint)) from None
-    found = next(filter(None, map(_RESTORED.search, reversed(said))), None)
-    if found is None or found[2] != "0":
+    match = next(filter(None, map(_RESTORED.search, reversed(stderr_lines))), None)
+    if match is None or match[2] != "0":
         no_count = "no document count in the output of mongorestore"
-        lost = f"{found[2]} documents were not restored" if found else no_count
-        raise StoreError(f"{called}: {lost}", reason("\n".join(said[-5:])))
-    return found[1]
+        problem = f"{match[2]} documents were not restored" if match else no_count
+        raise StoreError(f"{label}: {problem}", reason("\n".join(stderr_lines[-5:])))
+    return match[1]
 
 
-def _target(server: contracts.Server) -> _Login:
-    """--to-credentials holds the password alone, on its first line."""
-    words = [f"--host={server.host}", *([f"--port={server.port}"] if server.port else [])]
+def _restore_login(server: contracts.Server) -> _Login:
+    """Return the login of a restore; the first line of --to-credentials is the password."""
+    arguments = [f"--host={server.host}", *([f"--port={server.port}"] if server.port else [])]
     password = ""
     if server.user:
-        words += [f"--username={server.user}", "--authenticationDatabase=admin"]
+        arguments += [f"--username={server.user}", "--authenticationDatabase=admin"]
     if server.credentials:
         password = Secret(f"file:{server.credentials}").reveal().partition("\n")[0]
-    return _Login(tuple(words), password=password)
+    return _Login(tuple(arguments), password=password)
 
 
-def _refuse_filled(login: _Login, name: str) -> None:
-    """Raises BackupError where a database has collections: asked by the beginning of a dump."""
-    found = archive.Archive()
+def _reject_non_empty(login: _Login, name: str) -> None:
+    """Raise BackupError if a database has collections, as the beginning of a dump shows."""
+    checker = dump_archive.ArchiveChecker()
     program = dump_stream.program("mongodump")
     with (
-        login.command(program) as words,
-        stream.closed(_output([*words, "--archive", f"--db={name}"])) as chunks,
+        login.command(program) as arguments,
+        stream.closed(_output([*arguments, "--archive", f"--db={name}"])) as chunks,
     ):
         for chunk in chunks:
-            found.take(chunk)
-            if found.collections:
+            checker.add_chunk(chunk)
+            if checker.collections:
                 raise BackupError(
                     f"database {name} is not empty",
                     "Choose another name with --to-database, or use --overwrite to drop each "
                     "collection that the archive contains.",
                 )
-        if not found.collections:
+        if not checker.collections:
             return
     raise SourceError(
         f"cannot determine whether database {name} is empty: unexpected output of mongodump"

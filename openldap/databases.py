@@ -1,4 +1,4 @@
-"""The databases of a slapd, from its configuration as LDIF (RFC 2849, slapd-config(5))."""
+"""Read the databases of slapd from its configuration as LDIF (RFC 2849, slapd-config(5))."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 
 _NUMBERED = re.compile(r"\{(-?\d+)\}(\w+)")  # olcDatabase: {1}mdb
-# Backends without entries of their own: what they show lies elsewhere, or nowhere.
+# Backends without entries of their own.
 _WITHOUT_DATA = {
     *("frontend", "monitor", "null", "ldap", "meta", "asyncmeta", "relay", "dnssrv"),
     *("passwd", "perl", "shell", "sock", "sql"),
@@ -19,7 +19,7 @@ _WITHOUT_DATA = {
 class Database:
     """One database of the configuration.
 
-    number: as slapcat -n takes it; backend: mdb, ldap ...; suffixes: the DNs it answers for
+    number: for slapcat -n; backend: mdb, ldap ...; suffixes: base DNs of its entries
     """
 
     number: int
@@ -28,27 +28,27 @@ class Database:
 
     @property
     def has_data(self) -> bool:
-        """Whether slapcat can give its entries; of an unknown backend it must."""
+        """Return whether slapcat can dump its entries; True for unknown backends."""
         return self.backend not in _WITHOUT_DATA and self.number >= 0
 
     @property
-    def shown(self) -> str:
-        """Return how messages name it: {1}mdb (dc=example,dc=org)."""
+    def label(self) -> str:
+        """Return its name in messages: {1}mdb (dc=example,dc=org)."""
         suffixes = f" ({', '.join(self.suffixes)})" if self.suffixes else ""
         return f"{{{self.number}}}{self.backend}{suffixes}"
 
 
 def parse(ldif: str) -> tuple[Database, ...]:
-    """Return the databases of cn=config, which stands as number 0, in their order.
+    """Return the databases of cn=config (number 0), sorted by number.
 
-    ldif: the whole of cn=config, its lines not wrapped (slapcat -o ldif-wrap=no)
+    ldif: all of cn=config without wrapped lines (slapcat -o ldif-wrap=no)
     """
     databases = []
     for entry in re.split(r"\n{2,}", ldif):
         attributes = [_attribute(line) for line in entry.splitlines()]
-        named = [value for name, value in attributes if name == "olcdatabase"]
+        names = [value for name, value in attributes if name == "olcdatabase"]
         overlay = any(name == "olcoverlay" for name, _ in attributes)
-        match = _NUMBERED.fullmatch(named[0]) if named and not overlay else None
+        match = _NUMBERED.fullmatch(names[0]) if names and not overlay else None
         if match:
             suffixes = tuple(value for name, value in attributes if name == "olcsuffix")
             databases.append(Database(int(match[1]), match[2].lower(), suffixes))
@@ -56,7 +56,7 @@ def parse(ldif: str) -> tuple[Database, ...]:
 
 
 def _attribute(line: str) -> tuple[str, str]:
-    """A line as the attribute's name in lower case, without options, and its value."""
+    """Return the name of the attribute in lower case, without options, and its value."""
     name, _, value = line.partition(":")
     if value.startswith(":"):
         try:

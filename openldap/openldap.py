@@ -1,4 +1,4 @@
-"""Back up OpenLDAP: its configuration and each of its databases, as LDIF by slapcat. A plugin."""
+"""Back up OpenLDAP: its configuration and each database as LDIF, with slapcat. A plugin."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tools.modules import database_plugin, executable
 from tools.modules.options import Words, option
 
 KIND = "openldap"
-_CONFIG = "0"  # the number of cn=config (slapcat(8))
+_CONFIG_NUMBER = "0"  # the number of cn=config (slapcat(8))
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Options:
     allow_root: bool = option("allow the run as root (for containers)", default=False)
 
     def __post_init__(self) -> None:
-        """Refuse what is no number."""
+        """Raise ConfigError for a value that is not a database number."""
         for word in self.databases:
             if not word.isdigit():
                 raise ConfigError(
@@ -58,54 +58,55 @@ class Options:
                 )
 
 
-def _words(given: Options, number: str) -> list[str]:
-    if not given.config_folder.is_dir():
+def _slapcat_command(options: Options, number: str) -> list[str]:
+    if not options.config_folder.is_dir():
         raise ConfigError(
-            f"CONFIG_FOLDER: {given.config_folder}: no such directory",
+            f"CONFIG_FOLDER: {options.config_folder}: no such directory",
             "Convert slapd.conf first: slaptest -f slapd.conf -F slapd.d",
         )
-    program = dump_stream.program(given.slapcat, "slapcat")
-    # -g: each database by itself; what is glued to it is an item of its own.
-    return [program, "-F", str(given.config_folder), "-g", "-n", number, "-o", "ldif-wrap=no"]
+    program = dump_stream.program(options.slapcat, "slapcat")
+    # -g: each database by itself; a database that is glued to it is a separate item.
+    return [program, "-F", str(options.config_folder), "-g", "-n", number, "-o", "ldif-wrap=no"]
 
 
-def _configured(given: Options) -> tuple[databases.Database, ...]:
-    """The databases of the configuration. Raises SourceError.
+def _configured_databases(options: Options) -> tuple[databases.Database, ...]:
+    """Return the databases of the configuration. Raises SourceError.
 
-    With DATABASES it is asked for their suffixes only, and need not answer.
+    If DATABASES is set, only suffixes are needed, and an unreadable configuration is ignored.
     """
-    words = _words(given, _CONFIG)
-    found: tuple[databases.Database, ...] = ()
-    with contextlib.suppress(*([SourceError] if given.databases else [])):
-        text = b"".join(process.output(words)).decode("utf-8", "replace")
-        found = databases.parse(text)
-    if not found and not given.databases:
+    command = _slapcat_command(options, _CONFIG_NUMBER)
+    found_databases: tuple[databases.Database, ...] = ()
+    with contextlib.suppress(*([SourceError] if options.databases else [])):
+        text = b"".join(process.output(command)).decode("utf-8", "replace")
+        found_databases = databases.parse(text)
+    if not found_databases and not options.databases:
         raise SourceError(
-            f"{given.config_folder}: no database in the slapd configuration",
+            f"{options.config_folder}: no database in the slapd configuration",
             "Set CONFIG_FOLDER to the slapd.d folder of the server.",
         )
-    return found
+    return found_databases
 
 
-def items(given: Options, told: Told) -> tuple[Item, ...]:
-    """Each database by its number, the configuration first."""
-    del told
-    os_works.refuse_root(given.allow_root)
+def items(options: Options, context: Told) -> tuple[Item, ...]:
+    """Return each database as an item, named after its number; the configuration is first."""
+    del context
+    os_works.refuse_root(options.allow_root)
     return tuple(
-        Item(one.number, KIND, lambda _head: ".ldif", one.read, one.ended) for one in _chosen(given)
+        Item(database.number, KIND, lambda _head: ".ldif", database.read, database.ended)
+        for database in _chosen(options)
     )
 
 
-def _chosen(given: Options) -> list[_Database]:
-    """The databases that are meant; of those without data the configuration has a note."""
-    configured = {str(database.number): database for database in _configured(given)}
-    without = [database.shown for database in configured.values() if not database.has_data]
-    notes = {_CONFIG: [f"{name}: no data of its own, not dumped" for name in without]}
+def _chosen(options: Options) -> list[_Database]:
+    """Return the databases to dump; the configuration has a note on those without data."""
+    configured = {str(database.number): database for database in _configured_databases(options)}
+    without = [database.label for database in configured.values() if not database.has_data]
+    notes = {_CONFIG_NUMBER: [f"{name}: no data of its own, not dumped" for name in without]}
     numbers = [number for number, database in configured.items() if database.has_data]
-    if not given.databases and not any(int(number) > 0 for number in numbers):
-        notes[_CONFIG].append("no database in the configuration has data")
-    chosen = given.databases or dict.fromkeys((_CONFIG, *numbers))
-    return [_Database(given, n, configured.get(n), notes.get(n, ())) for n in chosen]
+    if not options.databases and not any(int(number) > 0 for number in numbers):
+        notes[_CONFIG_NUMBER].append("no database in the configuration has data")
+    chosen = options.databases or dict.fromkeys((_CONFIG_NUMBER, *numbers))
+    return [_Database(options, n, configured.get(n), notes.get(n, ())) for n in chosen]
 
 
 class _Database:
@@ -113,77 +114,77 @@ class _Database:
 
     def __init__(
         self,
-        given: Options,
+        options: Options,
         number: str,
         database: databases.Database | None,
         notes: Sequence[str],
     ) -> None:
         self.number = number
-        self._given = given
+        self._options = options
         self._database = database
         self._notes = tuple(notes)
         self._entries = 0
 
     @property
     def label(self) -> str:
-        """How messages name it."""
-        return f"database {self._database.shown if self._database else self.number}"
+        """Return its name in messages."""
+        return f"database {self._database.label if self._database else self.number}"
 
     def read(self) -> Iterator[bytes]:
-        """The LDIF; each entry ends with an empty line (RFC 2849)."""
+        """Yield the LDIF; each entry ends with an empty line (RFC 2849). Raises SourceError."""
         self._entries = 0
         tail = b"\n"
         written = False
-        for chunk in process.output(_words(self._given, self.number)):
+        for chunk in process.output(_slapcat_command(self._options, self.number)):
             text = tail + chunk
             self._entries += text.count(b"\ndn:") - tail.count(b"\ndn:")
             tail = text[-3:]
             written = True
             yield chunk
-        whole = self._entries and tail.endswith(b"\n\n")
-        if not whole and (written or self.number == _CONFIG):
+        complete = self._entries and tail.endswith(b"\n\n")
+        if not complete and (written or self.number == _CONFIG_NUMBER):
             raise SourceError(
                 f"{self.label}: no complete entry in the output of slapcat",
-                f"Check the output of: slapcat -F {self._given.config_folder} -n {self.number}",
+                f"Check the output of: slapcat -F {self._options.config_folder} -n {self.number}",
             )
 
     def ended(self) -> Ended:
-        """What is worth knowing of the dump."""
+        """Return notes and facts of the dump."""
         facts = {"entries": str(self._entries)}
         if self._database and self._database.suffixes:
             facts["suffix"] = "; ".join(self._database.suffixes)
         empty = () if self._entries else (f"{self.label}: no entries",)
         return Ended(notes=(*self._notes, *empty), facts=facts)
 
-    def begun(self) -> None:
-        """Read the beginning of a dump. Raises BackupError where slapcat cannot give it."""
-        with stream.closed(process.output(_words(self._given, self.number))) as chunks:
+    def read_beginning(self) -> None:
+        """Read the beginning of a dump. Raises BackupError if slapcat fails."""
+        with stream.closed(process.output(_slapcat_command(self._options, self.number))) as chunks:
             next(chunks, b"")
 
 
-def test(given: Options) -> tuple[str | Finding, ...]:
-    """Return what would be dumped, and what cannot be."""
-    os_works.refuse_root(given.allow_root)
-    chosen = _chosen(given)
-    numbers = ", ".join(one.number for one in chosen)
-    found: list[str | Finding] = [f"databases {numbers} in {given.config_folder}"]
-    for one in chosen:
+def test(options: Options) -> tuple[str | Finding, ...]:
+    """Return the databases that would be dumped, and a finding for each that cannot be."""
+    os_works.refuse_root(options.allow_root)
+    chosen = _chosen(options)
+    numbers = ", ".join(database.number for database in chosen)
+    findings: list[str | Finding] = [f"databases {numbers} in {options.config_folder}"]
+    for database in chosen:
         try:
-            one.begun()
+            database.read_beginning()
         except BackupError as error:
-            found.append(finding.bad(f"{one.label}: {error}", error.hint))
-    return tuple(found)
+            findings.append(finding.bad(f"{database.label}: {error}", error.hint))
+    return tuple(findings)
 
 
 class OpenLDAPBackup(database_plugin.Plugin):
-    """The plugin class: leaves the LDIF of each database in PREFIX_FOLDER."""
+    """The plugin class: writes the LDIF of each database to PREFIX_FOLDER."""
 
     declared = Options
     section = "OPENLDAP"
 
-    def items(self, given: Options, told: Told) -> tuple[Item, ...]:
+    def items(self, options: Options, context: Told) -> tuple[Item, ...]:
         """See dump.Plugin."""
-        return items(given, told)
+        return items(options, context)
 
 
 def main(argv: Sequence[str]) -> int:

@@ -1,4 +1,4 @@
-"""Back up whole PostgreSQL servers: base backups with their WAL, by pg_basebackup. A plugin."""
+"""Back up whole PostgreSQL servers: base backups with their WAL, with pg_basebackup. A plugin."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from postgres import cluster, login
+from postgres import login, pg_server
 from tools import os_works
 from tools.base import finding
 from tools.base.errors import StoreError
@@ -54,31 +54,36 @@ class Options(login.Login):
     allow_root: bool = option("allow the run as root (for containers)", default=False)
 
 
-def servers(given: Options, label: str) -> Iterator[Configured[_Base]]:
-    """Each server of the config, not asked yet; label: of its backup. Raises ConfigError."""
-    programs = cluster.Programs(
-        dump_stream.program(given.psql, "psql"),
-        dump_stream.program(given.pg_basebackup, "pg_basebackup"),
+def servers(options: Options, label: str) -> Iterator[Configured[_Base]]:
+    """Yield each server of the config, not connected yet. Raises ConfigError.
+
+    label: label of the backup
+    """
+    programs = pg_server.Programs(
+        dump_stream.program(options.psql, "psql"),
+        dump_stream.program(options.pg_basebackup, "pg_basebackup"),
     )
-    passfile, variables = cluster.passfile(given.passfile), login.variables(given)
-    for port in given.port or (None,):
-        server = cluster.Cluster(programs, given.host, port, given.user, passfile, variables)
-        name = configured.label(port, given.host)
+    passfile, variables = pg_server.check_passfile(options.passfile), login.variables(options)
+    for port in options.port or (None,):
+        server = pg_server.PostgresConnection(
+            programs, options.host, port, options.user, passfile, variables
+        )
+        name = configured.label(port, options.host)
         yield Configured(name, functools.partial(_Base, server, label))
 
 
-def items(given: Options, told: Told) -> tuple[Item, ...]:
-    """The base backup of each server, by its port."""
-    os_works.refuse_root(given.allow_root)
-    return configured.items(servers(given, told.run_id), _Base.items)
+def items(options: Options, context: Told) -> tuple[Item, ...]:
+    """Return the base backup of each server as an item, named after its port."""
+    os_works.refuse_root(options.allow_root)
+    return configured.items(servers(options, context.run_id), _Base.items)
 
 
 class _Base:
     """One server."""
 
-    def __init__(self, server: cluster.Cluster, label: str) -> None:
-        """Asks the server. Raises SourceError."""
-        self._server = server = cluster.reached(server)
+    def __init__(self, server: pg_server.PostgresConnection, label: str) -> None:
+        """Query the server. Raises SourceError."""
+        self._server = server = pg_server.find_maintenance(server)
         self._label = label
         self.version, port = server.row(
             "SELECT current_setting('server_version'), current_setting('port')", columns=2
@@ -87,11 +92,11 @@ class _Base:
         self._facts: dict[str, str] = {}
 
     def items(self) -> tuple[Item, ...]:
-        """The one item of the server."""
+        """Return the only item of the server."""
         return (Item(self.name, KIND, lambda _head: ".tar", self.read, self.ended),)
 
-    def tested(self) -> tuple[str | Finding, ...]:
-        """What `-t` says of the server. Raises SourceError."""
+    def test_findings(self) -> tuple[str | Finding, ...]:
+        """Return the findings on the server for `-t`. Raises SourceError."""
         may, user = self._server.row(
             "SELECT rolreplication OR rolsuper, quote_ident(rolname) FROM pg_roles "
             "WHERE rolname = current_user",
@@ -104,40 +109,42 @@ class _Base:
         return (f"{text} has REPLICATION",)
 
     def read(self) -> Iterator[bytes]:
-        """One tar with the data and all WAL that makes it whole; a second tablespace is refused."""
-        said: list[str] = []
-        words = [self._server.programs.dump, "--pgdata=-", "--format=tar", "--wal-method=fetch"]
-        words += ["--checkpoint=fast", "--verbose", f"--label=nc-backup-py {self._label}"]
+        """Yield a tar with the data and its WAL; a server with more tablespaces fails."""
+        stderr_lines: list[str] = []
+        command = [self._server.programs.dump, "--pgdata=-", "--format=tar", "--wal-method=fetch"]
+        command += ["--checkpoint=fast", "--verbose", f"--label=nc-backup-py {self._label}"]
         chunks = process.output(
-            [*words, *self._server.words()], notice=said.append, env=self._server.environment()
+            [*command, *self._server.arguments()],
+            notice=stderr_lines.append,
+            env=self._server.environment(),
         )
         # the archive ends with the backup manifest (PostgreSQL 13 and later)
         yield from dump_stream.ended_by(tar.whole(chunks), _MANIFEST, f"port {self.name}")
         self._facts = {"server": self.version}
-        for found in filter(None, map(_POINT.search, said)):
-            self._facts[f"wal_{found[1]}"] = found[2]
-            self._facts |= {"timeline": found[3]} if found[3] else {}
+        for match in filter(None, map(_POINT.search, stderr_lines)):
+            self._facts[f"wal_{match[1]}"] = match[2]
+            self._facts |= {"timeline": match[3]} if match[3] else {}
 
     def ended(self) -> Ended:
-        """What is worth knowing of the backup."""
+        """Return the facts of the backup."""
         return Ended(facts=self._facts)
 
 
-def test(given: Options) -> tuple[str | Finding, ...]:
-    """Whether each server answers, and the role may replicate."""
-    os_works.refuse_root(given.allow_root)
-    return configured.test(servers(given, ""), _Base.tested)
+def test(options: Options) -> tuple[str | Finding, ...]:
+    """Return the findings on each server: the connection and REPLICATION."""
+    os_works.refuse_root(options.allow_root)
+    return configured.test(servers(options, ""), _Base.test_findings)
 
 
 class PostgresBaseBackup(database_plugin.Plugin):
-    """The plugin class: leaves a base backup of each server in PREFIX_FOLDER."""
+    """The plugin class: writes a base backup of each server to PREFIX_FOLDER."""
 
     declared = Options
     section = "POSTGRES_BASE"
 
-    def items(self, given: Options, told: Told) -> tuple[Item, ...]:
+    def items(self, options: Options, context: Told) -> tuple[Item, ...]:
         """See dump.Plugin."""
-        return items(given, told)
+        return items(options, context)
 
 
 def laid_out(
@@ -146,8 +153,8 @@ def laid_out(
     place: Path,
     _stored: Callable[[], Iterator[contracts.Following]],
 ) -> Result:
-    """Unpack a base backup into a folder that a server can start on. Raises BackupError."""
-    place.chmod(0o700)  # a server refuses a folder that others can read
+    """Unpack a base backup into a folder on which a server can start. Raises BackupError."""
+    place.chmod(0o700)  # a server rejects a folder that others can read
     unpack = [tar.program(), "--extract", f"--directory={place}", "--same-permissions"]
     with stream.closed(again()) as chunks:
         stream.drained(process.output(unpack, given=chunks, failure=StoreError))
@@ -155,12 +162,12 @@ def laid_out(
         (str(path) for path in sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_verifybackup"))),
         "",
     )
-    told = "not verified: pg_verifybackup is not installed"
+    verified = "not verified: pg_verifybackup is not installed"
     if verify:
         stream.drained(process.output([verify, "--no-parse-wal", str(place)], failure=StoreError))
-        told = "verified against backup_manifest"
+        verified = "verified against backup_manifest"
     files = sum(1 for path in place.rglob("*") if path.is_file())
-    return Result(Status.OK, f"{count(files, 'file')}, {told}", items=1, bytes=item.size or 0)
+    return Result(Status.OK, f"{count(files, 'file')}, {verified}", items=1, bytes=item.size or 0)
 
 
 def main(argv: Sequence[str]) -> int:

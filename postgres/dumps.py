@@ -1,4 +1,4 @@
-"""The dumps of one PostgreSQL server: its roles, and each of its databases."""
+"""Dumps of a PostgreSQL server: its roles, and each of its databases."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from postgres import cluster, omissions, settings
+from postgres import omissions, pg_server, settings
 from tools.base.errors import BackupError, RetryError, SourceError
 from tools.base.finding import Finding
 from tools.date_str_utils import count
@@ -21,20 +21,20 @@ _END = b"-- PostgreSQL database cluster dump complete"
 _WARNING = re.compile(r"(?:pg_dump|pg_dumpall): warning: (.*)")
 _MORE = re.compile(r"(?:pg_dump|pg_dumpall): detail: (.*)")
 _SUBSCRIPTIONS = "subscriptions not dumped"  # of which the catalogs know the names
-# Why a standby ends a statement (procsignal.c, postgres.c); both come with these words.
+# Message of a standby that cancels a statement (procsignal.c, postgres.c).
 _CONFLICT = "conflict with recovery"
 
 
 @dataclass(frozen=True)
-class What:
-    """What is left out: databases by name, tables by the patterns of pg_dump."""
+class DumpFilter:
+    """What to leave out: databases by name, tables by the patterns of pg_dump."""
 
     exclude_db: Sequence[str] = ()
     exclude_table: Sequence[str] = ()
     exclude_table_data: Sequence[str] = ()
 
-    def words(self) -> list[str]:
-        """The options of pg_dump."""
+    def arguments(self) -> list[str]:
+        """Return the options of pg_dump."""
         return [
             *(f"--exclude-table={pattern}" for pattern in self.exclude_table),
             *(f"--exclude-table-data={pattern}" for pattern in self.exclude_table_data),
@@ -42,74 +42,78 @@ class What:
 
     @property
     def all_tables(self) -> bool:
-        """Whether no table is left out."""
-        return not self.words()
+        """Return whether no table is left out."""
+        return not self.arguments()
 
 
 class Warnings:
-    """The warnings of a dump program, with their details."""
+    """Collects the warnings of a dump program, with their details."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
 
-    def take(self, line: str) -> None:
-        """The next line of its standard error."""
+    def add_line(self, line: str) -> None:
+        """Parse the next line of its standard error."""
         if found := _WARNING.match(line):
             self.lines.append(found[1])
         elif self.lines and (found := _MORE.match(line)):
             self.lines[-1] += f" {found[1]}"
 
 
-class Dumps:
+class PostgresDumps:
     """The items of one server."""
 
-    def __init__(self, server: cluster.Cluster, what: What) -> None:
-        """Asks the server. Raises SourceError where it holds nothing, or is newer than we."""
-        self._cluster = cluster.reached(server)
-        self._what = what
-        self.server = cluster.server_version(self._cluster)
-        self.tool = cluster.version(self._cluster, server.programs.dump)
-        if cluster.major(self.server) > cluster.major(self.tool):
-            major = cluster.major(self.server)
+    def __init__(self, server: pg_server.PostgresConnection, dump_filter: DumpFilter) -> None:
+        """Query the server. Raises SourceError if it has no database or is newer than pg_dump."""
+        self._connection = pg_server.find_maintenance(server)
+        self._filter = dump_filter
+        self.server = pg_server.server_version(self._connection)
+        self.tool = pg_server.tool_version(self._connection, server.programs.dump)
+        if pg_server.major_version(self.server) > pg_server.major_version(self.tool):
+            major = pg_server.major_version(self.server)
             raise SourceError(
                 f"server version {self.server} is newer than {self.tool}",
                 f"Install the client programs of version {major}, or set PSQLDUMP to them.",
             )
         self.databases = [
-            found for found in cluster.databases(self._cluster) if self._is_meant(found)
+            database
+            for database in pg_server.list_databases(self._connection)
+            if self._is_selected(database)
         ]
         if not self.databases:
             raise SourceError("no database to dump", "Check EXCLUDE_DB.")
-        self.port = server.port or self._cluster.number("SHOW port")
+        self.port = server.port or self._connection.number("SHOW port")
 
-    def _is_meant(self, database: cluster.Database) -> bool:
-        if dump_stream.is_named(database.name, self._what.exclude_db):
+    def _is_selected(self, database: pg_server.Database) -> bool:
+        if dump_stream.is_named(database.name, self._filter.exclude_db):
             return False
         if database.name != "template1":
             return True
-        return not cluster.is_pristine(self._cluster, database.name)
+        return not pg_server.is_pristine(self._connection, database.name)
 
     def items(self) -> Iterator[Item]:
-        """Roles and tablespaces first: a restore needs them first."""
+        """Yield roles and tablespaces first, as a restore needs them first."""
         facts = {"server": self.server, "tool": self.tool}
-        roles = _Roles(self._cluster, self._what, facts)
+        roles = _Roles(self._connection, self._filter, facts)
         yield Item(f"roles@{self.port}", ROLES, lambda _head: ".sql", roles.read, roles.ended)
         for database in self.databases:
-            one = _Database(self._cluster, self._what, database, facts)
+            dump = _Database(self._connection, self._filter, database, facts)
             name = f"{self.port}/{database.name}"
-            yield Item(name, KIND, lambda _head: ".pgdump", one.read, one.ended)
+            yield Item(name, KIND, lambda _head: ".pgdump", dump.read, dump.ended)
 
-    def tested(self) -> Iterator[str | Finding]:
-        """What `-t` says of the server: what dumps would leave out, and what they would fail on."""
+    def test_findings(self) -> Iterator[str | Finding]:
+        """Yield the findings for `-t`: what dumps would leave out, and what they would fail on."""
         label = f"port {self.port}"
         yield (
             f"{label}: PostgreSQL {self.server}, {count(len(self.databases), 'database')}, "
             f"{self.tool}"
         )
-        yield from omissions.tested_server(self._cluster, self._what.exclude_db, label)
+        yield from omissions.server_findings(self._connection, self._filter.exclude_db, label)
         for database in self.databases:
-            whole = self._what.all_tables
-            yield from omissions.tested(self._cluster, database.name, label, whole=whole)
+            all_tables = self._filter.all_tables
+            yield from omissions.database_findings(
+                self._connection, database.name, label, all_tables=all_tables
+            )
 
 
 class _Database:
@@ -117,113 +121,122 @@ class _Database:
 
     def __init__(
         self,
-        server: cluster.Cluster,
-        what: What,
-        database: cluster.Database,
+        server: pg_server.PostgresConnection,
+        dump_filter: DumpFilter,
+        database: pg_server.Database,
         facts: dict[str, str],
     ) -> None:
-        self._cluster = server
-        self._what = what
+        self._connection = server
+        self._filter = dump_filter
         self._database = database
         self._facts = {**facts, **database.facts()}
         self._warnings = Warnings()
         self._omissions = omissions.Omissions()
 
     def read(self) -> Iterator[bytes]:
-        """The dump in pg_dump's custom format. Raises SourceError, RetryError."""
+        """Yield the dump in the custom format of pg_dump. Raises SourceError, RetryError."""
         name = self._database.name
         self._warnings = Warnings()
-        self._omissions = omissions.of_database(self._cluster, name)
-        words = [self._cluster.programs.dump, "--format=custom", "--compress=0"]
-        words += [*self._what.words(), *self._cluster.words()]
-        words.append(f"--dbname={cluster.conninfo(name)}")
-        yield from stream.watched(self._run(words), self._whole)
+        self._omissions = omissions.of_database(self._connection, name)
+        command = [self._connection.programs.dump, "--format=custom", "--compress=0"]
+        command += [*self._filter.arguments(), *self._connection.arguments()]
+        command.append(f"--dbname={pg_server.conninfo(name)}")
+        yield from stream.watched(self._run(command), self._check_complete)
 
-    def _run(self, words: Sequence[str]) -> Iterator[bytes]:
+    def _run(self, command: Sequence[str]) -> Iterator[bytes]:
         try:
-            yield from _run(self._cluster, words, self._database.name, self._warnings.take)
+            yield from _run(self._connection, command, self._database.name, self._warnings.add_line)
         except SourceError as error:
-            raise self._explained(error) from None
+            raise self._explain(error) from None
 
-    def _explained(self, error: SourceError) -> SourceError:
-        """The error, with what its cause is where the server can tell."""
+    def _explain(self, error: SourceError) -> SourceError:
+        """Return the error with its cause, if queries on the server find it."""
         name = self._database.name
         if _CONFLICT in error.hint:
-            return RetryError(f"{name}: {_CONFLICT} on a standby", self._delays())
+            return RetryError(f"{name}: {_CONFLICT} on a standby", self._standby_hint())
         try:
-            what, hint = omissions.row_security(self._cluster, name)
+            problem, hint = omissions.row_security(self._connection, name)
         except BackupError:
             return error
-        return SourceError(f"{name}: {what}", f"{hint}\n{error.hint}") if what else error
+        return SourceError(f"{name}: {problem}", f"{hint}\n{error.hint}") if problem else error
 
-    def _delays(self) -> str:
-        """How a standby gives a dump more time."""
+    def _standby_hint(self) -> str:
+        """Return the hint on the settings of a standby that give a dump more time."""
         names = ("max_standby_streaming_delay", "max_standby_archive_delay", "hot_standby_feedback")
-        asked = ", ".join(f"current_setting('{name}')" for name in names)
+        expressions = ", ".join(f"current_setting('{name}')" for name in names)
         try:
-            values = self._cluster.row(f"SELECT {asked}", columns=len(names))
+            values = self._connection.row(f"SELECT {expressions}", columns=len(names))
         except BackupError:
             values = ["?"] * len(names)
-        now = ", ".join(f"{name} = {value}" for name, value in zip(names, values, strict=True))
+        current = ", ".join(f"{name} = {value}" for name, value in zip(names, values, strict=True))
         return (
             "On the standby, set max_standby_streaming_delay (and max_standby_archive_delay) "
-            f"above the duration of a dump, or hot_standby_feedback to on. Current values: {now}."
+            "above the duration of a dump, or hot_standby_feedback to on. "
+            f"Current values: {current}."
         )
 
-    def _whole(self, chunks: Chunks) -> None:
-        """A full pass of pg_restore: its list alone is good for half a dump (RELIABILITY P2)."""
-        words = [self._cluster.programs.beside("pg_restore"), f"--file={os.devnull}"]
-        environment = self._cluster.environment()
+    def _check_complete(self, chunks: Chunks) -> None:
+        """Read a dump to its end with pg_restore. Its list alone is valid for half a dump."""
+        command = [self._connection.programs.sibling("pg_restore"), f"--file={os.devnull}"]
+        environment = self._connection.environment()
         name = self._database.name
         try:
-            stream.drained(process.output(words, given=chunks, env=environment))
+            stream.drained(process.output(command, given=chunks, env=environment))
         except SourceError as error:
             raise SourceError(f"{name}: incomplete dump: {error}", error.hint) from None
 
     def ended(self) -> Ended:
-        """What is not in it, and how the database was made."""
+        """Return warnings, notes and facts of the dump."""
         known = any("subscriptions" in line for line in self._omissions.warnings)
-        told = [
+        warnings = [
             line for line in self._warnings.lines if not (known and line.startswith(_SUBSCRIPTIONS))
         ]
-        return Ended((*self._omissions.warnings, *told), self._omissions.notes, self._facts)
+        return Ended((*self._omissions.warnings, *warnings), self._omissions.notes, self._facts)
 
 
 class _Roles:
-    """The dump of roles, tablespaces and settings of roles."""
+    """The dump of roles, their settings, and tablespaces."""
 
-    def __init__(self, server: cluster.Cluster, what: What, facts: dict[str, str]) -> None:
-        self._cluster = server
-        self._what = what
+    def __init__(
+        self, server: pg_server.PostgresConnection, dump_filter: DumpFilter, facts: dict[str, str]
+    ) -> None:
+        self._connection = server
+        self._filter = dump_filter
         self._facts = facts
         self._warnings = Warnings()
         self._omissions = omissions.Omissions()
 
     def read(self) -> Iterator[bytes]:
-        """The SQL of pg_dumpall, and of what it leaves out. Raises SourceError."""
+        """Yield the SQL of pg_dumpall, and of settings that it leaves out. Raises SourceError."""
         self._warnings = Warnings()
-        self._omissions = omissions.of_server(self._cluster, self._what.exclude_db)
-        settings_of_all = settings.of_all_roles(self._cluster)
-        words = [self._cluster.programs.beside("pg_dumpall"), "--globals-only"]
-        if not omissions.reads_passwords(self._cluster):
-            words.append("--no-role-passwords")
-        words += [*self._cluster.words(), f"--dbname={cluster.conninfo(self._cluster.maintenance)}"]
-        chunks = _run(self._cluster, words, "roles", self._warnings.take)
+        self._omissions = omissions.of_server(self._connection, self._filter.exclude_db)
+        settings_of_all = settings.all_roles_settings(self._connection)
+        command = [self._connection.programs.sibling("pg_dumpall"), "--globals-only"]
+        if not omissions.reads_passwords(self._connection):
+            command.append("--no-role-passwords")
+        command += [
+            *self._connection.arguments(),
+            f"--dbname={pg_server.conninfo(self._connection.maintenance_database)}",
+        ]
+        chunks = _run(self._connection, command, "roles", self._warnings.add_line)
         yield from dump_stream.ended_by(chunks, _END, "roles and tablespaces")
         if settings_of_all:
             yield settings_of_all
 
     def ended(self) -> Ended:
-        """What is not in it."""
+        """Return warnings, notes and facts of the dump."""
         warnings = (*self._omissions.warnings, *self._warnings.lines)
         return Ended(warnings, self._omissions.notes, self._facts)
 
 
 def _run(
-    server: cluster.Cluster, words: Sequence[str], what: str, notice: Callable[[str], None]
+    server: pg_server.PostgresConnection,
+    command: Sequence[str],
+    label: str,
+    notice: Callable[[str], None],
 ) -> Iterator[bytes]:
-    """The output of a dump program. Raises SourceError naming what was dumped."""
+    """Yield the output of a dump program. Raises SourceError with the label."""
     try:
-        yield from process.output(words, env=server.environment(), notice=notice)
+        yield from process.output(command, env=server.environment(), notice=notice)
     except SourceError as error:
-        raise SourceError(f"{what}: {error}", error.hint) from None
+        raise SourceError(f"{label}: {error}", error.hint) from None

@@ -1,4 +1,4 @@
-"""How libpq reaches a server, and how far it trusts it: keys of a section, and the environment.
+"""Connection and TLS settings of libpq: keys of a section, and environment variables.
 
 The variables are those of the PostgreSQL manual, "libpq: Environment Variables".
 """
@@ -13,10 +13,10 @@ from tools.base.errors import ConfigError
 from tools.modules.options import Ports, option
 
 _MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
-_SYSTEM = Path("system")  # the trusted certificates of the system (libpq 16 and later)
-# What a restore takes from the shell that starts it. Where it goes is said by arguments alone,
-# so PGHOST, PGHOSTADDR, PGPORT, PGDATABASE and PGSERVICE are not among them.
-_OF_THE_SHELL = (
+_SYSTEM = Path("system")  # the CA certificates of the system (libpq 16 and later)
+# Variables that a restore takes from its shell. Only arguments select the server, so PGHOST,
+# PGHOSTADDR, PGPORT, PGDATABASE and PGSERVICE are not among them.
+_SHELL_VARIABLES = (
     *("PGUSER", "PGPASSWORD", "PGPASSFILE", "PGREQUIREAUTH", "PGCHANNELBINDING", "PGOPTIONS"),
     *("PGSSLMODE", "PGREQUIRESSL", "PGSSLNEGOTIATION", "PGSSLCOMPRESSION", "PGSSLCERT"),
     *("PGSSLKEY", "PGSSLCERTMODE", "PGSSLROOTCERT", "PGSSLCRL", "PGSSLCRLDIR", "PGSSLSNI"),
@@ -28,7 +28,7 @@ _OF_THE_SHELL = (
 
 @dataclass(frozen=True)
 class Login:
-    """The keys that dumps and base backups share."""
+    """The keys of both dumps and base backups."""
 
     host: str = option("host name, or directory of the Unix socket", default="")
     port: Ports = option("ports of the servers; default: the default of libpq", default=())
@@ -45,13 +45,13 @@ class Login:
 
 
 def variables(login: Login) -> dict[str, str]:
-    """The variables of libpq for the keys that are set. Raises ConfigError."""
+    """Return the variables of libpq for the keys that are set. Raises ConfigError."""
     if login.sslmode and login.sslmode not in _MODES:
         raise ConfigError(
             f"SSLMODE: {login.sslmode!r}: not a mode of libpq",
             f"Set it to one of {', '.join(_MODES)}.",
         )
-    found = {"PGSSLMODE": login.sslmode} if login.sslmode else {}
+    values = {"PGSSLMODE": login.sslmode} if login.sslmode else {}
     for key in ("sslrootcert", "sslcert", "sslkey"):
         path: Path | None = getattr(login, key)
         if path is None:
@@ -61,10 +61,10 @@ def variables(login: Login) -> dict[str, str]:
                 f"{key.upper()}: {path}: no such file",
                 "Set it to the absolute path of a file in PEM format.",
             )
-        found[f"PG{key.upper()}"] = str(path if path == _SYSTEM else path.absolute())
-    return found
+        values[f"PG{key.upper()}"] = str(path if path == _SYSTEM else path.absolute())
+    return values
 
 
-def of_the_shell() -> dict[str, str]:
-    """The variables of libpq that the shell of a restore has set."""
-    return {name: os.environ[name] for name in _OF_THE_SHELL if name in os.environ}
+def shell_variables() -> dict[str, str]:
+    """Return the variables of libpq in the environment of a restore."""
+    return {name: os.environ[name] for name in _SHELL_VARIABLES if name in os.environ}

@@ -16,7 +16,7 @@ import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from postgres import back, cluster, dumps, login, roles
+from postgres import dumps, login, pg_server, restore_dump, roles
 from tools import os_works
 from tools.base.errors import ConfigError
 from tools.base.finding import Finding
@@ -47,80 +47,88 @@ class Options(login.Login):
     allow_root: bool = option("allow the run as root (for containers)", default=False)
 
 
-def servers(given: Options) -> Iterator[Configured[dumps.Dumps]]:
-    """Each server of the config, not asked yet. Raises ConfigError."""
-    programs = cluster.Programs(
-        dump_stream.program(given.psql, "psql"), dump_stream.program(given.psqldump, "pg_dump")
+def servers(options: Options) -> Iterator[Configured[dumps.PostgresDumps]]:
+    """Yield each server of the config, not connected yet. Raises ConfigError."""
+    programs = pg_server.Programs(
+        dump_stream.program(options.psql, "psql"), dump_stream.program(options.psqldump, "pg_dump")
     )
-    what = dumps.What(given.exclude_db, given.exclude_table, given.exclude_table_data)
-    passfile, variables = cluster.passfile(given.passfile), login.variables(given)
-    for port in given.port or (None,):
-        found = cluster.Cluster(programs, given.host, port, given.user, passfile, variables)
-        label = configured.label(port, given.host)
-        yield Configured(label, functools.partial(dumps.Dumps, found, what))
+    dump_filter = dumps.DumpFilter(
+        options.exclude_db, options.exclude_table, options.exclude_table_data
+    )
+    passfile, variables = pg_server.check_passfile(options.passfile), login.variables(options)
+    for port in options.port or (None,):
+        server = pg_server.PostgresConnection(
+            programs, options.host, port, options.user, passfile, variables
+        )
+        label = configured.label(port, options.host)
+        yield Configured(label, functools.partial(dumps.PostgresDumps, server, dump_filter))
 
 
-def items(given: Options, told: Told) -> tuple[Item, ...]:
-    """Roles, and each database of each server."""
-    os_works.refuse_root(given.allow_root)
-    return configured.items(servers(given), dumps.Dumps.items)
+def items(options: Options, context: Told) -> tuple[Item, ...]:
+    """Return the roles and each database of each server as items."""
+    os_works.refuse_root(options.allow_root)
+    return configured.items(servers(options), dumps.PostgresDumps.items)
 
 
-def test(given: Options) -> tuple[str | Finding, ...]:
-    """Whether each server answers, and what it holds."""
-    os_works.refuse_root(given.allow_root)
-    return configured.test(servers(given), dumps.Dumps.tested)
+def test(options: Options) -> tuple[str | Finding, ...]:
+    """Return the findings on each server and its databases."""
+    os_works.refuse_root(options.allow_root)
+    return configured.test(servers(options), dumps.PostgresDumps.test_findings)
 
 
 class PostgresBackup(database_plugin.Plugin):
-    """The plugin class: leaves a dump of each database in PREFIX_FOLDER."""
+    """The plugin class: writes a dump of each database to PREFIX_FOLDER."""
 
     declared = Options
     section = "POSTGRES"
 
-    def items(self, given: Options, told: Told) -> tuple[Item, ...]:
+    def items(self, options: Options, context: Told) -> tuple[Item, ...]:
         """See dump.Plugin."""
-        return items(given, told)
+        return items(options, context)
 
 
 def into(
     item: item_record.StoredItem, again: contracts.Again, server: contracts.Server
 ) -> contracts.Steps:
     """Restore an item into a server. Raises BackupError."""
-    yield from ()  # no item waits for another
+    yield from ()  # items do not depend on each other
     if server.until:
         raise ConfigError(
             f"--until: not supported for {item.called}",
             "Restore without --until; it replays binary logs of MySQL and MariaDB only.",
         )
-    target = cluster.reached(_target(server))
+    target = pg_server.find_maintenance(_restore_connection(server))
     if item.kind == dumps.ROLES:
-        found: Result = roles.restore(target, again, tablespaces=server.tablespaces)
-        return found
+        result: Result = roles.restore(target, again, tablespaces=server.tablespaces)
+        return result
     name = server.database or item.name.partition("/")[2]
     facts = {**item.facts, "size": str(item.size or 0)}
-    loaded: Result = back.database(
+    restored: Result = restore_dump.restore_database(
         target, name, facts, again, overwrite=server.overwrite, tablespaces=server.tablespaces
     )
-    return loaded
+    return restored
 
 
-def _target(server: contracts.Server) -> cluster.Cluster:
-    """The server that is restored into, by the programs that the section of the dump names."""
-    given = server.options if isinstance(server.options, Options) else Options()
-    programs = cluster.Programs(
-        _program(given.psql, Options.psql), _program(given.psqldump, Options.psqldump)
+def _restore_connection(server: contracts.Server) -> pg_server.PostgresConnection:
+    """Return the connection of a restore, with the programs of the section of the dump."""
+    options = server.options if isinstance(server.options, Options) else Options()
+    programs = pg_server.Programs(
+        _program(options.psql, Options.psql), _program(options.psqldump, Options.psqldump)
     )
-    passfile = cluster.passfile(server.credentials)
-    variables = login.of_the_shell()
-    return cluster.Cluster(programs, server.host, server.port, server.user, passfile, variables)
+    passfile = pg_server.check_passfile(server.credentials)
+    variables = login.shell_variables()
+    return pg_server.PostgresConnection(
+        programs, server.host, server.port, server.user, passfile, variables
+    )
 
 
-def _program(wanted: str, usual: str) -> str:
-    """A program that the config names; where it names none, the first on the path."""
-    name = Path(usual).name
+def _program(configured_path: str, default_path: str) -> str:
+    """Return the program in the config, or else the first one in PATH."""
+    name = Path(default_path).name
     return (
-        dump_stream.program(name, usual) if wanted == usual else dump_stream.program(wanted, name)
+        dump_stream.program(name, default_path)
+        if configured_path == default_path
+        else dump_stream.program(configured_path, name)
     )
 
 

@@ -1,54 +1,58 @@
-"""Roles and tablespaces back into a server, as far as it lacks them."""
+"""Restore roles and tablespaces that a server does not have."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 
-from postgres import cluster, properties
+from postgres import database_properties, pg_server
 from tools.base.errors import StoreError
 from tools.base.result import Result, Status
 from tools.flow import stream
 
-# What a server says of a tablespace whose folder is not there, or not its own.
+# Errors for a tablespace whose folder is missing or has another owner.
 _NO_FOLDER = re.compile(r'ERROR:\s+(?:directory "|could not .* directory "|tablespace ")')
 _HEADER = re.compile(r"-- (?:Roles|Role .*|User Config.*|Tablespaces|PostgreSQL .* complete)\n")
 
 
 def restore(
-    target: cluster.Cluster, again: Callable[[], Iterator[bytes]], *, tablespaces: bool
+    target: pg_server.PostgresConnection, again: Callable[[], Iterator[bytes]], *, tablespaces: bool
 ) -> Result:
-    """Roles, and tablespaces where they are wanted; a role that is there stays as it is.
+    """Create missing roles, and tablespaces if `tablespaces`; existing roles are unchanged.
 
-    Its memberships are made all the same. A tablespace whose folder is missing is a warning.
-    Raises StoreError where anything else is refused; what can be made is made.
+    Their memberships are added. A tablespace whose folder is missing is a warning. Raises
+    StoreError for any other error, after all statements were run.
     """
     with stream.closed(again()) as chunks:
         script = b"".join(chunks).decode("utf-8", "surrogateescape")
-    there = cluster.roles(target)
-    wanted = "".join(_wanted(script.splitlines(keepends=True), there, tablespaces=tablespaces))
-    check = properties.unloadable("setdatabase = 0")
-    said = target.script([wanted.encode("utf-8", "surrogateescape"), b"\n", check])
-    errors = [line for line in said if "ERROR:" in line and "already exists" not in line]
+    existing = pg_server.role_names(target)
+    statements = "".join(
+        _select_statements(script.splitlines(keepends=True), existing, tablespaces=tablespaces)
+    )
+    check = database_properties.reset_unloadable("setdatabase = 0")
+    messages = target.script([statements.encode("utf-8", "surrogateescape"), b"\n", check])
+    errors = [line for line in messages if "ERROR:" in line and "already exists" not in line]
     warnings = tuple(line for line in errors if _NO_FOLDER.search(line))
     if len(warnings) < len(errors):
         first, *rest = [line for line in errors if line not in warnings]
         raise StoreError(f"roles: {first}", "\n".join(rest))
-    warnings += properties.left_out(said)
+    warnings += database_properties.reset_settings(messages)
     number = target.number("SELECT count(*) FROM pg_roles WHERE rolname !~ '^pg_'")
     status = Status.INCOMPLETE if warnings else Status.OK
     return Result(status, f"{number} roles on the server", items=1, warnings=warnings)
 
 
-def _wanted(lines: Iterable[str], there: Collection[str], *, tablespaces: bool) -> Iterator[str]:
-    """The lines of pg_dumpall --globals-only that are carried out."""
+def _select_statements(
+    lines: Iterable[str], existing: Collection[str], *, tablespaces: bool
+) -> Iterator[str]:
+    """Yield the lines of pg_dumpall --globals-only that are to be run."""
     header = ""
-    kept = tuple(f"ALTER ROLE {name} WITH " for name in there)
-    made = {f"CREATE ROLE {name};\n" for name in there}
+    kept = tuple(f"ALTER ROLE {name} WITH " for name in existing)
+    creations = {f"CREATE ROLE {name};\n" for name in existing}
     for line in lines:
         if _HEADER.fullmatch(line):
             header = line
-        if line in made or line.startswith(kept):
-            continue  # the restore itself may have logged in by that password
+        if line in creations or line.startswith(kept):
+            continue  # the restore itself may have logged in with that password
         if tablespaces or "Tablespaces" not in header or line.startswith(("--", "\\")):
             yield line

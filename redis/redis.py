@@ -1,4 +1,4 @@
-"""Back up Redis servers: a snapshot (RDB) as redis-cli gets it from the server. A plugin."""
+"""Back up Redis servers: a snapshot (RDB) of each, with redis-cli. A plugin."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tools.modules.servers import Configured
 
 KIND = "redis"
 _HEAD = re.compile(rb"REDIS\d{4}")  # RDB: five letters and a version
-_EOF, _END = 0xFF, 9  # RDB: the mark before a CRC-64 of 8 bytes
+_EOF, _TAIL = 0xFF, 9  # RDB: the mark before a CRC-64 of 8 bytes
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Options:
     allow_root: bool = option("allow the run as root (for containers)", default=False)
 
     def __post_init__(self) -> None:
-        """Reject what does not go together."""
+        """Raise ConfigError for values that cannot be combined."""
         if "://" in self.host:
             raise ConfigError(
                 "HOST: not a host name",
@@ -79,7 +79,7 @@ class Options:
 
 
 def _tls(options: Options) -> list[str]:
-    """Return redis-cli's arguments for TLS. Raises ConfigError for a file it cannot read."""
+    """Return the TLS arguments of redis-cli. Raises ConfigError for an unreadable file."""
     if not options.tls:
         return []
     arguments = ["--tls"]
@@ -106,7 +106,7 @@ def _is_address(host: str) -> bool:
 
 
 def _check_readable(key: str, path: Path) -> None:
-    """Raise ConfigError naming the key; redis-cli says only that its context is invalid."""
+    """Raise ConfigError with the key; redis-cli only reports an invalid context."""
     try:
         with path.open("rb"):
             pass
@@ -117,74 +117,83 @@ def _check_readable(key: str, path: Path) -> None:
         ) from None
 
 
-def items(given: Options, told: Told) -> tuple[Item, ...]:
-    """The snapshot of each server, by its port."""
-    del told
-    os_works.refuse_root(given.allow_root)
-    servers = [_Server(given, port) for port in given.port]
+def items(options: Options, context: Told) -> tuple[Item, ...]:
+    """Return the snapshot of each server as an item, named after its port."""
+    del context
+    os_works.refuse_root(options.allow_root)
+    servers = [_Server(options, port) for port in options.port]
     return tuple(
-        Item(str(one.port), KIND, lambda _head: ".rdb", one.read, one.ended) for one in servers
+        Item(str(server.port), KIND, lambda _head: ".rdb", server.read, server.ended)
+        for server in servers
     )
 
 
 class _Server:
     """One server."""
 
-    def __init__(self, given: Options, port: int) -> None:
-        self._given = given
+    def __init__(self, options: Options, port: int) -> None:
+        self._options = options
         self.port = port
-        self._program = dump_stream.program(given.redis_cli, "redis-cli")
+        self._program = dump_stream.program(options.redis_cli, "redis-cli")
         self._facts: dict[str, str] = {}
 
-    def asked(self, *words: str) -> str:
-        """What redis-cli says. Raises SourceError."""
-        given = self._given
-        whole = [self._program, "-h", given.host, "-p", str(self.port), "--no-auth-warning", "-e"]
-        whole += _tls(given)
-        whole += ["--user", given.user] if given.user else []
+    def _query(self, *arguments: str) -> str:
+        """Return the output of redis-cli. Raises SourceError."""
+        options = self._options
+        command = [
+            self._program,
+            "-h",
+            options.host,
+            "-p",
+            str(self.port),
+            "--no-auth-warning",
+            "-e",
+        ]
+        command += _tls(options)
+        command += ["--user", options.user] if options.user else []
         extra = {"LC_ALL": "C.UTF-8"}
-        if given.password:
-            extra["REDISCLI_AUTH"] = given.password.reveal()
+        if options.password:
+            extra["REDISCLI_AUTH"] = options.password.reveal()
         env = {**os_works.environment({}), **extra}
-        return b"".join(process.output([*whole, *words], env=env)).decode("utf-8", "replace")
+        return b"".join(process.output([*command, *arguments], env=env)).decode("utf-8", "replace")
 
     def version(self) -> str:
-        """The server's version. Raises SourceError where it does not answer."""
-        found = re.search(r"^redis_version:(\S+)", self.asked("INFO", "server"), re.M)
-        if found is None:
+        """Return the version of the server. Raises SourceError if it cannot be reached."""
+        match = re.search(r"^redis_version:(\S+)", self._query("INFO", "server"), re.M)
+        if match is None:
             raise SourceError(
                 f"port {self.port}: not a Redis server, or permission denied",
                 "Set USER to a user who may run INFO and SYNC (or PSYNC).",
             )
-        return found[1]
+        return match[1]
 
     def read(self) -> Iterator[bytes]:
-        """The snapshot, checked before its first byte goes on.
+        """Yield the snapshot, which was checked before its first byte.
 
-        It goes by a file: with `--rdb -` redis-cli writes a mark of 40 bytes after its end.
+        It is read from a file: with `--rdb -` redis-cli appends a mark of 40 bytes.
         """
         version = self.version()
-        with dump_stream.scratch(self._given.work_folder) as folder:
+        with dump_stream.scratch(self._options.work_folder) as folder:
             file = folder / "dump.rdb"
-            self.asked("--rdb", str(file))
-            _checked(file, self.port)
+            self._query("--rdb", str(file))
+            _check_snapshot(file, self.port)
             self._facts = {"server": version}
             yield from stream.read(file)
 
     def ended(self) -> Ended:
-        """What is worth knowing of the snapshot."""
+        """Return the facts of the snapshot."""
         return Ended(facts=self._facts)
 
 
-def _checked(file: Path, port: int) -> None:
-    """Raises SourceError for what is no whole snapshot."""
+def _check_snapshot(file: Path, port: int) -> None:
+    """Raise SourceError if the snapshot is incomplete."""
     size = file.stat().st_size if file.exists() else 0
     head, tail = b"", b""
-    if size > _END:
-        with file.open("rb") as opened:
-            head = opened.read(_END)
-            opened.seek(size - _END)
-            tail = opened.read(1)
+    if size > _TAIL:
+        with file.open("rb") as snapshot:
+            head = snapshot.read(_TAIL)
+            snapshot.seek(size - _TAIL)
+            tail = snapshot.read(1)
     if not _HEAD.fullmatch(head) or tail != bytes([_EOF]):
         raise SourceError(
             f"port {port}: incomplete snapshot",
@@ -194,24 +203,25 @@ def _checked(file: Path, port: int) -> None:
         stream.drained(process.output([checker, str(file)]))
 
 
-def test(given: Options) -> tuple[str | Finding, ...]:
-    """Whether each server answers."""
-    os_works.refuse_root(given.allow_root)
+def test(options: Options) -> tuple[str | Finding, ...]:
+    """Return a finding for each server."""
+    os_works.refuse_root(options.allow_root)
     servers = (
-        Configured(f"port {port}", functools.partial(_Server, given, port)) for port in given.port
+        Configured(f"port {port}", functools.partial(_Server, options, port))
+        for port in options.port
     )
     return configured.test(servers, lambda one: (f"port {one.port}: Redis {one.version()}",))
 
 
 class RedisBackup(database_plugin.Plugin):
-    """The plugin class: leaves a snapshot of each server in PREFIX_FOLDER."""
+    """The plugin class: writes a snapshot of each server to PREFIX_FOLDER."""
 
     declared = Options
     section = "REDIS"
 
-    def items(self, given: Options, told: Told) -> tuple[Item, ...]:
+    def items(self, options: Options, context: Told) -> tuple[Item, ...]:
         """See dump.Plugin."""
-        return items(given, told)
+        return items(options, context)
 
 
 def main(argv: Sequence[str]) -> int:

@@ -1,8 +1,8 @@
-"""A copy of a SQLite database of one moment, made without changing anything beside it.
+"""Copy a SQLite database consistently, without changing anything beside it.
 
-SQLite itself cannot read some databases without writing: it creates `-wal` and `-shm` for a
-database in WAL mode, and rolls a hot journal back. So the files are copied as bytes, under the
-locks that keep every other process from writing to what is copied, and SQLite opens the copy.
+SQLite cannot read some databases without writing: it creates `-wal` and `-shm` for a database in
+WAL mode, and rolls back a hot journal. So the files are copied as bytes while locks prevent other
+processes from writing to them, and SQLite opens the copy.
 
 Locks and files: https://www.sqlite.org/fileformat2.html, src/os_unix.c (bytes of the database
 file) and src/wal.c (bytes of the `-shm` file).
@@ -27,10 +27,10 @@ from tools.base.errors import SourceError
 HEADER = b"SQLite format 3\0"
 _FLOCK = struct.Struct("hhqqi0q")  # struct flock of fcntl(2)
 _PENDING, _RESERVED, _SHARED, _SHARED_SIZE = 0x40000000, 0x40000001, 0x40000002, 510
-_CHECKPOINT = 121  # of -shm: held, nobody moves pages from the WAL into the database
-_READER_1 = 124  # of -shm: held, nobody begins the WAL anew
-_POLL = 0.05  # seconds between two tries to lock
-_TRIES = 5  # copies, where files change that could not be locked
+_CHECKPOINT = 121  # byte of -shm: its lock prevents checkpoints
+_READER_1 = 124  # byte of -shm: its lock prevents a restart of the WAL
+_POLL = 0.05  # seconds between two attempts to lock
+_TRIES = 5  # attempts to copy files that could not be locked
 _BLOCK = 1 << 20
 _NO_LOCKS = (errno.ENOLCK, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 
@@ -52,17 +52,17 @@ class Files:
 
 
 def copy(path: Path, target: Path, patience: float) -> bool:
-    """Copy a database and what belongs to it (`-wal`, a hot `-journal`) to `target`.
+    """Copy a database with its `-wal` and hot `-journal` to `target`.
 
-    patience: seconds to wait for whoever has locked the database. Returns whether the locks
-    were granted; False where the file system has none. Raises SourceError where the database
-    stays locked or keeps changing, OSError where it cannot be read.
+    patience: seconds to wait for a lock. Returns whether the locks were granted; False if the
+    file system does not support them. Raises SourceError if the database stays locked or keeps
+    changing, and OSError if it cannot be read.
     """
     files = Files.of(path)
     for _ in range(_TRIES):
-        with _opened(files.database) as database:
+        with _open_read_only(files.database) as database:
             _check_header(path, database)
-            locked, unchanged = _copied(files, database, target, patience)
+            locked, unchanged = _copy_once(files, database, target, patience)
         if unchanged:
             return locked
     raise SourceError(
@@ -72,41 +72,41 @@ def copy(path: Path, target: Path, patience: float) -> bool:
 
 
 def check(path: Path) -> str:
-    """Return what can be said of a database without opening it; raises as `copy` does."""
-    with _opened(Files.of(path).database) as database:
+    """Check a database without opening it in SQLite; return its size. Raises as `copy` does."""
+    with _open_read_only(Files.of(path).database) as database:
         _check_header(path, database)
         with _locked(database, 0.0):
             return date_str_utils.human_size(os.fstat(database).st_size)
 
 
-def _copied(files: Files, database: int, target: Path, patience: float) -> tuple[bool, bool]:
-    """Copy once; whether the locks were granted, and whether all is of one moment."""
+def _copy_once(files: Files, database: int, target: Path, patience: float) -> tuple[bool, bool]:
+    """Copy once; return whether the locks were granted, and whether nothing changed meanwhile."""
     with contextlib.ExitStack() as stack:
         locked = stack.enter_context(_locked(database, patience))
         before = _fingerprint(files, database)
         index = files.beside("-shm")
         if index.exists():
-            opened = stack.enter_context(_opened(index))
-            locked &= _index_locked(opened, patience)
+            descriptor = stack.enter_context(_open_read_only(index))
+            locked &= _index_locked(descriptor, patience)
         journal = _hot_journal(files, database)
-        _write(database, target)
+        _copy_bytes(database, target)
         for ending, wanted in (("-wal", True), ("-journal", journal)):
             _copy_beside(files, ending, target, wanted=wanted)
         return locked, _fingerprint(files, database) == before
 
 
 def _copy_beside(files: Files, ending: str, target: Path, *, wanted: bool) -> None:
-    goal = target.with_name(target.name + ending)
-    goal.unlink(missing_ok=True)  # of an earlier try
+    destination = target.with_name(target.name + ending)
+    destination.unlink(missing_ok=True)  # of an earlier attempt
     source = files.beside(ending)
     if wanted and source.exists():
-        with _opened(source) as opened:
-            _write(opened, goal)
+        with _open_read_only(source) as descriptor:
+            _copy_bytes(descriptor, destination)
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[int]:
-    """Open for reading, never waiting for a FIFO; raises SourceError for what is no file."""
+def _open_read_only(path: Path) -> Iterator[int]:
+    """Open a file for reading without blocking. Raises SourceError if it is not a regular file."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -117,7 +117,7 @@ def _opened(path: Path) -> Iterator[int]:
 
 
 def _check_header(path: Path, database: int) -> None:
-    """Raise SourceError for what is not a database; an empty file is one."""
+    """Raise SourceError if the file is not a database; an empty file is one."""
     header = os.pread(database, len(HEADER), 0)
     if header and header != HEADER:
         raise SourceError(
@@ -126,8 +126,8 @@ def _check_header(path: Path, database: int) -> None:
         )
 
 
-def _write(source: int, target: Path) -> None:
-    """Copy an open file from its beginning to its end into a new file."""
+def _copy_bytes(source: int, target: Path) -> None:
+    """Copy the content of an open file into a new file."""
     with target.open("wb") as file:
         at = 0
         while block := os.pread(source, _BLOCK, at):
@@ -136,9 +136,9 @@ def _write(source: int, target: Path) -> None:
 
 
 def _fingerprint(files: Files, database: int) -> tuple[object, ...]:
-    """Return what differs after a write that the locks did not keep away.
+    """Return values that differ after a write that the locks did not prevent.
 
-    The WAL may grow meanwhile: transactions after the copy's last one.
+    The WAL may grow meanwhile, with transactions after the last one of the copy.
     """
     facts = os.fstat(database)
     return (
@@ -157,24 +157,24 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def _hot_journal(files: Files, database: int) -> bool:
-    """Whether a crashed writer left a journal that has to be rolled back.
+    """Return whether a crashed writer left a journal that must be rolled back.
 
-    Under the shared lock: a journal whose writer lives has the reserved lock beside it, and
-    that writer has not changed the database yet.
+    Called with the shared lock held: the writer of another journal holds the reserved lock, and
+    has not changed the database yet.
     """
     try:
-        with _opened(files.beside("-journal")) as journal:
-            begun = os.pread(journal, 1, 0) not in (b"", b"\0")
+        with _open_read_only(files.beside("-journal")) as journal:
+            has_header = os.pread(journal, 1, 0) not in (b"", b"\0")
     except FileNotFoundError:
         return False
-    return begun and not _is_locked(database, _RESERVED)
+    return has_header and not _is_locked(database, _RESERVED)
 
 
 def _is_locked(descriptor: int, byte: int) -> bool:
-    """Whether another process holds a lock on a byte."""
-    asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0)
+    """Return whether another process holds a lock on a byte."""
+    request = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0)
     try:
-        answer = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, asked)
+        answer = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, request)
     except OSError as error:
         if error.errno in _NO_LOCKS:
             return False
@@ -184,24 +184,24 @@ def _is_locked(descriptor: int, byte: int) -> bool:
 
 @contextlib.contextmanager
 def _locked(database: int, patience: float) -> Iterator[bool]:
-    """Hold SQLite's shared lock: nobody writes into the database file. False: no locks here.
+    """Hold SQLite's shared lock, so nobody writes to the database file. False: not supported.
 
-    The pending byte is asked first, as SQLite does, so that a waiting writer gets its turn.
+    The pending byte is locked first, as in SQLite, so that a waiting writer gets its turn.
     """
     granted = _wait(database, _PENDING, 1, patience)
     granted = granted and _wait(database, _SHARED, _SHARED_SIZE, patience)
     if granted:
         _lock(database, fcntl.F_UNLCK, _PENDING, 1)
-    yield granted  # closing the file gives the lock back
+    yield granted  # closing the file releases the lock
 
 
 def _index_locked(index: int, patience: float) -> bool:
-    """Hold the WAL as it is: it grows, but is neither moved into the database nor begun anew."""
+    """Lock the WAL: it can grow, but there is no checkpoint and no restart."""
     return all(_wait(index, byte, 1, patience) for byte in (_CHECKPOINT, _READER_1))
 
 
 def _wait(descriptor: int, byte: int, size: int, patience: float) -> bool:
-    """Get a shared lock; False where the file system has none. Raises SourceError."""
+    """Get a shared lock; False if the file system does not support it. Raises SourceError."""
     until = time.monotonic() + patience
     while True:
         try:
@@ -222,6 +222,6 @@ def _wait(descriptor: int, byte: int, size: int, patience: float) -> bool:
 
 
 def _lock(descriptor: int, kind: int, byte: int, size: int) -> None:
-    """Set or give back a lock of this open file (F_OFD_SETLK), which no other close ends."""
+    """Set or release a lock of this open file (F_OFD_SETLK); another close does not release it."""
     request = _FLOCK.pack(kind, os.SEEK_SET, byte, size, 0)
     fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, request)

@@ -1,4 +1,4 @@
-"""Back up SQLite databases: a copy of each as of one moment, checked by SQLite. A plugin."""
+"""Back up SQLite databases: a consistent copy of each, checked by SQLite. A plugin."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sqlite import snapshot, soundness
+from sqlite import integrity, snapshot
 from tools import os_works
 from tools.base import finding
 from tools.base.errors import ConfigError, SourceError
@@ -29,7 +29,7 @@ from tools.modules import database_plugin, executable
 from tools.modules.options import Duration, Words, option
 
 KIND = "sqlite"
-_BESIDE = ("-wal", "-shm", "-journal")  # files that belong to a database
+_COMPANIONS = ("-wal", "-shm", "-journal")  # files that belong to a database
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Options:
     allow_root: bool = option("allow the run as root (for containers)", default=False)
 
     def __post_init__(self) -> None:
-        """Reject what is not an absolute path."""
+        """Raise ConfigError for a path that is not absolute."""
         if not self.databases:
             raise ConfigError(
                 "DATABASES: empty value", "Name the database files, for example /srv/app/app.db."
@@ -66,30 +66,30 @@ class Options:
 
 
 def files(options: Options) -> list[Path]:
-    """Return the databases that DATABASES names, each once; also those that do not exist.
+    """Return the files that DATABASES selects, each once, including missing ones.
 
-    What belongs to a database of the list (-wal, -shm, -journal) goes with it.
+    Files of a selected database (-wal, -shm, -journal) are not listed.
     """
     paths: list[str] = []
     for name in options.databases:
         exists = Path(name).exists() or Path(name).is_symlink()
         paths += [name] if exists else sorted(glob.glob(name)) or [name]  # noqa: PTH207  (a whole path as pattern)
     chosen = set(paths)
-    return [Path(path) for path in dict.fromkeys(paths) if not _belongs(path, chosen)]
+    return [Path(path) for path in dict.fromkeys(paths) if not _is_companion(path, chosen)]
 
 
-def _belongs(path: str, chosen: set[str]) -> bool:
-    return any(path.endswith(end) and path.removesuffix(end) in chosen for end in _BESIDE)
+def _is_companion(path: str, chosen: set[str]) -> bool:
+    return any(path.endswith(end) and path.removesuffix(end) in chosen for end in _COMPANIONS)
 
 
-def items(options: Options, told: Told) -> tuple[Item, ...]:
-    """Return each database as an item, by its path."""
-    del told
+def items(options: Options, context: Told) -> tuple[Item, ...]:
+    """Return each database as an item, named after its path."""
+    del context
     os_works.refuse_root(options.allow_root)
     return tuple(
-        Item(str(path).lstrip("/"), KIND, lambda _head: "", one.read, one.ended)
+        Item(str(path).lstrip("/"), KIND, lambda _head: "", database.read, database.ended)
         for path in files(options)
-        for one in (_Database(path, options),)
+        for database in (_Database(path, options),)
     )
 
 
@@ -102,31 +102,31 @@ class _Database:
         self._ended = Ended()
 
     def read(self) -> Iterator[bytes]:
-        """Give a copy of one moment, checked by SQLite before its first byte goes on."""
+        """Yield a consistent copy, which was checked by SQLite before its first byte."""
         with dump_stream.scratch(self._options.work_folder) as folder:
             copy = folder / "copy"
             try:
-                locked = _copied(self._path, copy, self._options.lock_timeout)
-                checked = soundness.check(copy, self._path)
+                locked = _copy(self._path, copy, self._options.lock_timeout)
+                result = integrity.check(copy, self._path)
             except sqlite3.Error as error:
-                raise soundness.unreadable(self._path, error) from None
-            self._ended = _judged(checked, locked=locked, empty=copy.stat().st_size == 0)
+                raise integrity.unreadable(self._path, error) from None
+            self._ended = _report_of(result, locked=locked, empty=copy.stat().st_size == 0)
             yield from stream.read(copy)
 
     def ended(self) -> Ended:
-        """Return what is worth knowing of the copy."""
+        """Return warnings, notes and facts of the copy."""
         return self._ended
 
 
-def _copied(path: Path, copy: Path, patience: float) -> bool:
-    """Copy a database; whether its locks were granted."""
-    with _named(path):
+def _copy(path: Path, copy: Path, patience: float) -> bool:
+    """Copy a database; return whether the locks were granted."""
+    with _errors_name(path):
         return snapshot.copy(path, copy, patience)
 
 
 @contextlib.contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Name the database in every error of what reads it."""
+def _errors_name(path: Path) -> Iterator[None]:
+    """Add the database to each error of the block."""
     try:
         yield
     except FileNotFoundError:
@@ -143,34 +143,36 @@ def _named(path: Path) -> Iterator[None]:
         raise SourceError(f"{path}: {error}", error.hint) from None
 
 
-def _judged(checked: soundness.Checked, *, locked: bool, empty: bool) -> Ended:
-    """What the check of a copy means for its item."""
+def _report_of(result: integrity.CheckResult, *, locked: bool, empty: bool) -> Ended:
+    """Return warnings, notes and facts from the check of a copy."""
     facts = {"sqlite": sqlite3.sqlite_version}
-    if checked.tables is not None:
-        facts["tables"] = str(checked.tables)
+    if result.tables is not None:
+        facts["tables"] = str(result.tables)
     notes = []
     if empty:
         notes.append("an empty file (0 bytes): a database without tables")
-    if checked.undefined:
-        names = ", ".join(checked.undefined)
+    if result.undefined:
+        names = ", ".join(result.undefined)
         notes.append(f"stored completely, checked in part: only its application defines {names}")
     if not locked:
         notes.append("the file system does not support locks: copied while nothing changed")
-    found = checked.shown
-    warnings = (f"stored unchanged, but the integrity check reports: {found}",) if found else ()
+    complaints = result.shown
+    warnings = (
+        (f"stored unchanged, but the integrity check reports: {complaints}",) if complaints else ()
+    )
     return Ended(warnings, tuple(notes), facts)
 
 
 def test(options: Options) -> tuple[Finding, ...]:
-    """Return whether each database can be read, and which are locked now."""
+    """Return the findings on each database: unreadable or locked."""
     os_works.refuse_root(options.allow_root)
-    return tuple(_tested(path) for path in files(options))
+    return tuple(_test_file(path) for path in files(options))
 
 
-def _tested(path: Path) -> Finding:
-    """What there is to say of one database; nothing is opened by SQLite, nothing is written."""
+def _test_file(path: Path) -> Finding:
+    """Return the finding on one database; SQLite does not open it, and nothing is written."""
     try:
-        with _named(path):
+        with _errors_name(path):
             return Finding(f"{path}: {snapshot.check(path)}")
     except SourceError as error:
         level = finding.warning if "is locked" in str(error) else finding.bad
@@ -178,14 +180,14 @@ def _tested(path: Path) -> Finding:
 
 
 class SQLiteBackup(database_plugin.Plugin):
-    """The plugin class: leaves a copy of each database in PREFIX_FOLDER."""
+    """The plugin class: writes a copy of each database to PREFIX_FOLDER."""
 
     declared = Options
     section = "SQLITE"
 
-    def items(self, given: Options, told: Told) -> tuple[Item, ...]:
+    def items(self, given: Options, context: Told) -> tuple[Item, ...]:
         """See dump.Plugin."""
-        return items(given, told)
+        return items(given, context)
 
 
 def main(argv: Sequence[str]) -> int:

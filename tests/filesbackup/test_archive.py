@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from filesbackup import archive
+from filesbackup import tar_archive
 from tests.filesets import double, made, run
 from tools.base.errors import SourceError
 from tools.flow import tar
@@ -106,18 +106,18 @@ def test_names_in_messages_are_exact(tmp_path: Path, name: bytes) -> None:
     missing = os.fsencode(tmp_path) + b"/" + name
     argv = [b"tar", b"cf", b"/dev/null", b"--no-unquote", b"--quoting-style=escape", b"--", missing]
     said = subprocess.run(argv, capture_output=True, env={"LC_ALL": "C"}, check=False).stderr
-    findings = archive.Findings()
+    findings = tar_archive.TarMessages()
     for line in said.decode("ascii").splitlines():
-        findings.take(line)
+        findings.add_line(line)
     assert findings.unknown == []
-    line = archive.shown(missing)
+    line = tar_archive.printable_name(missing)
     assert line.isprintable()
-    assert findings.lost == [f"{line}: no such file or directory"]
+    assert findings.unreadable == [f"{line}: no such file or directory"]
 
 
 def test_a_shown_name_stands_for_one_name_only() -> None:
     names = (b"a\nb", b"a\\nb", b"\xff", b"\\xff", "ü".encode(), b"\\xfc", b" ")
-    shown = [archive.shown(name) for name in names]
+    shown = [tar_archive.printable_name(name) for name in names]
     assert shown == ["a\\nb", "a\\\\nb", "\\xff", "\\\\xff", "ü", "\\\\xfc", " "]
 
 
@@ -131,6 +131,6 @@ def test_a_tar_that_is_not_gnu_is_named(tree: Path, tmp_path: Path) -> None:
 
 
 def test_warnings_are_bounded() -> None:
-    names = archive.bounded([str(number) for number in range(1500)])
+    names = tar_archive.summarize_names([str(number) for number in range(1500)])
     assert len(names) == 1001
     assert names[-1] == "and 500 more"

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from filesbackup import archive, sample
+from filesbackup import sample, tar_archive
 from tests.system import System, execute
 
 
@@ -150,9 +150,9 @@ def test_a_configured_socket_is_a_warning(both: System) -> None:
 
 def test_a_default_path_that_is_missing_is_a_note() -> None:
     """Issue 11 A6: of the default paths not every machine has all."""
-    from filesbackup import included as module
+    from filesbackup import fileset_paths as module
 
-    found = module.resolved(module.DEFAULTS, (), (), one_file_system=False)
+    found = module.resolve(module.DEFAULTS, (), (), one_file_system=False)
     assert found.warnings == ()
     lines = [line for line in found.notes if "no such file" in line]
     assert len(lines) == len(module.DEFAULTS) - len(found.fileset.include)
@@ -211,14 +211,14 @@ def test_unreadable_files_are_found_beforehand(
 ) -> None:
     """Issue 11 A11: -t looks at the files below the configured paths, excludes honoured."""
     tree = shut(tmp_path / "tree")
-    fileset = archive.Fileset((tree,), ("*.log",))
-    assert sample.unreadable(fileset).unreadable == []
+    fileset = tar_archive.Fileset((tree,), ("*.log",))
+    assert sample.find_unreadable(fileset).unreadable == []
     request.getfixturevalue("as_nobody")
-    looked = sample.unreadable(fileset)
+    looked = sample.find_unreadable(fileset)
     names = {f"{tree}/{name}" for name in ("shut0", "shut1", "shut2", "folder")}
     assert set(looked.unreadable) == names
     assert len(looked.unreadable) == 4
-    assert (looked.looked_at, looked.whole) == (6, True)
+    assert (looked.checked, looked.whole) == (6, True)
 
 
 def test_the_look_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,10 +227,10 @@ def test_the_look_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         (tmp_path / name).mkdir()
         for number in range(300):
             (tmp_path / name / str(number)).touch()
-    fileset = archive.Fileset((tmp_path / "a", tmp_path / "b"))
+    fileset = tar_archive.Fileset((tmp_path / "a", tmp_path / "b"))
     monkeypatch.setattr(sample, "_MOST", 200)
-    looked = sample.unreadable(fileset)
-    assert (looked.looked_at, looked.whole) == (200, False)
+    looked = sample.find_unreadable(fileset)
+    assert (looked.checked, looked.whole) == (200, False)
     slow = tmp_path / "bin/tar"
     slow.parent.mkdir()
     slow.write_text("#!/bin/sh\nexec sleep 60\n")
@@ -238,4 +238,4 @@ def test_the_look_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("PATH", f"{slow.parent}:{os.environ['PATH']}")
     monkeypatch.setattr(sample, "_SECONDS", 0.2)
     monkeypatch.setattr(sample, "_MOMENT", 0.1)
-    assert sample.unreadable(fileset).looked_at == 0
+    assert sample.find_unreadable(fileset).checked == 0

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mongo import archive
+from mongo import dump_archive
 from tests.mongo import doubles
 from tests.system import System
 from tools.base.errors import SourceError
@@ -128,16 +128,16 @@ def test_every_cut_is_noticed_and_every_way_to_chop_works() -> None:
     small = {"a": {"x": [{"_id": 1}, {"_id": 2}], "y": []}, "b": {"view": [], "z": [{"_id": 3}]}}
     data = doubles.archive(small)
     for size in (1, 7, 64, len(data)):
-        found = archive.Archive()
+        found = dump_archive.ArchiveChecker()
         pieces = [data[at : at + size] for at in range(0, len(data), size)]
-        assert b"".join(archive.whole(pieces, found)) == data
+        assert b"".join(dump_archive.check_complete(pieces, found)) == data
         assert found.documents == 3
         assert found.databases == ("a", "b")
     for end in range(len(data)):
         with pytest.raises(SourceError):
-            list(archive.whole([data[:end]], archive.Archive()))
+            list(dump_archive.check_complete([data[:end]], dump_archive.ArchiveChecker()))
     with pytest.raises(SourceError):
-        list(archive.whole([data, data[4:8]], archive.Archive()))
+        list(dump_archive.check_complete([data, data[4:8]], dump_archive.ArchiveChecker()))
 
 
 @pytest.mark.fault("MongoDB: the wrong password, no tool, no replica set", "exit 1, named")

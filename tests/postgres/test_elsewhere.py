@@ -122,6 +122,6 @@ def test_lines_that_are_left_out() -> None:
         "\\unrestrict q\n",
         "-- PostgreSQL database cluster dump complete\n",
     ]
-    kept = list(roles._wanted(script, {"a"}, tablespaces=False))
+    kept = list(roles._select_statements(script, {"a"}, tablespaces=False))
     assert kept == [script[0], *script[3:8], *script[9:]]
-    assert list(roles._wanted(script, set(), tablespaces=True)) == script
+    assert list(roles._select_statements(script, set(), tablespaces=True)) == script

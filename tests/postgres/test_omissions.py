@@ -137,7 +137,7 @@ def test_settings_of_all_roles(system: System, server: Postgres) -> None:
     ],
 )
 def test_lists_of_settings(value: str, entries: list[str]) -> None:
-    assert settings.entries(value) == entries
+    assert settings.list_entries(value) == entries
 
 
 @pytest.mark.fault("row-level security hides rows from the role", "exit 1, and -t: ... BYPASSRLS")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from postgres import cluster, load
+from postgres import dump_loading, pg_server
 from tests.postgres.test_postgres import configure, to
 from tests.servers import Postgres, program
 from tests.system import System
@@ -47,16 +47,18 @@ def test_a_restore_takes_those_of_the_config(tmp_path: Path, server: Postgres) -
 @pytest.mark.fault("a pg_restore that is older than the dump", "exit 1, both versions named")
 def test_a_pg_restore_that_is_too_old(server: Postgres) -> None:
     """TRIALS P1: both versions are named, and where to put the right one."""
-    programs = cluster.Programs(program("psql"), program("pg_dump"))
-    target = cluster.Cluster(programs, "127.0.0.1", server.port, "postgres", server.pgpass)
-    words = [program("pg_dump"), "--format=custom", *target.words(), "--dbname=postgres"]
+    programs = pg_server.Programs(program("psql"), program("pg_dump"))
+    target = pg_server.PostgresConnection(
+        programs, "127.0.0.1", server.port, "postgres", server.pgpass
+    )
+    words = [program("pg_dump"), "--format=custom", *target.arguments(), "--dbname=postgres"]
     raw = bytearray(b"".join(process.output(words, env=target.environment())))
     raw[6] = 99  # the minor version of the format, after PGDMP and the major one
     facts = {"tool": "pg_dump (PostgreSQL) 99.1"}
     with (
-        load.opened(target, facts, lambda: iter([bytes(raw)])) as stored,
+        dump_loading.open_dump(target, facts, lambda: iter([bytes(raw)])) as stored,
         pytest.raises(StoreError, match=r"is older than the dump \(.* 99\.1") as caught,
     ):
-        load.loaded(target, "new", stored, tablespaces=True)
+        dump_loading.load_database(target, "new", stored, tablespaces=True)
     assert "client programs of version 99 or later, and name them in PSQLDUMP" in caught.value.hint
     server.sql("DROP DATABASE IF EXISTS new")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from postgres import refused
+from postgres import restore_errors
 from tests.postgres.test_postgres import configure, to
 from tests.servers import Postgres
 from tests.system import System
@@ -110,7 +110,7 @@ FOREIGN = [
 
 
 def took(*lines: str) -> Any:
-    made = refused.Refused()
+    made = restore_errors.RestoreErrors()
     for line in lines:
         made.take(line)
     return made
@@ -133,7 +133,7 @@ def took(*lines: str) -> Any:
 )
 def test_what_cannot_be_left_out(lines: list[str]) -> None:
     with pytest.raises(StoreError, match="pg_restore: part of the dump was not restored"):
-        list(took(*lines).watched([b"more"]))
+        list(took(*lines).guard([b"more"]))
 
 
 def test_what_can() -> None:
@@ -143,7 +143,7 @@ def test_what_can() -> None:
     three = [f'{ERROR}role "s" does not exist']
     three += ["Command was: CREATE SUBSCRIPTION u CONNECTION 'host=h password=secret';"]
     made = took(*one, *one, *two, *three)
-    assert list(made.watched([b"more"])) == [b"more"]
+    assert list(made.guard([b"more"])) == [b"more"]
     assert made.warnings() == (
         'role "r" does not exist: GRANT SELECT ON t TO r; and 1 more',
         'extension "x" is not available: CREATE EXTENSION x;',
@@ -154,8 +154,8 @@ def test_what_can() -> None:
 def test_each_object_is_named() -> None:
     """Issue 11 B [07]: whatever the server says, in whatever language; no key of a row is shown."""
     made = took(*FOREIGN, f"{ERROR[:-8]}FEHLER:  nein", "Command was: CREATE INDEX i ON t (v);")
-    made.judge()
-    assert next((one.entry, one.about) for one in made.left_out) == (
+    made.raise_on_data_loss()
+    assert next((one.entry, one.entry_label) for one in made.left_out) == (
         "3209",
         "FK CONSTRAINT orders orders_c_fkey postgres",
     )
@@ -169,4 +169,4 @@ def test_each_object_is_named() -> None:
 def test_its_own_count_must_be_ours(ignored: str, good: bool) -> None:
     one = [f'{ERROR}role "r" does not exist', "Command was: GRANT SELECT ON t TO r;"]
     last = f"pg_restore: warning: errors ignored on restore: {ignored}"
-    assert took(*one, last).went_on(1) is good
+    assert took(*one, last).completed(1) is good

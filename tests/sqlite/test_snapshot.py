@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from sqlite import snapshot, soundness
+from sqlite import integrity, snapshot
 from tests.sqlite.test_sqlite import configure
 from tests.system import System
 
@@ -88,7 +88,7 @@ def copied(path: Path, tmp_path: Path) -> Any:
     """A copy of our own, checked."""
     copy = tmp_path / "copy"
     snapshot.copy(path, copy, 20.0)
-    return soundness.check(copy, path)
+    return integrity.check(copy, path)
 
 
 def rows(path: Path) -> int:

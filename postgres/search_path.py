@@ -1,12 +1,12 @@
-"""Functions that find their tables by search_path, and CHECK constraints that call such functions.
+"""Functions that depend on search_path, and CHECK constraints that call such functions.
 
-A dump is loaded with an empty search_path, so a function that names a table without its schema
-fails in a CHECK constraint, an index, a generated column or a materialized view, though it works
-in the source. Here such functions get the search_path of the source as a setting of their own
-while a dump is loaded. A function may also read a table whose rows come later: CHECK constraints
-are therefore taken off, and put back when all rows are there.
+A dump is loaded with an empty search_path, so a function that uses a table name without a schema
+fails in a CHECK constraint, an index, a generated column or a materialized view, although it works
+in the source. Therefore functions get the search_path of the source as a setting while a dump is
+loaded. A function may also read a table whose rows come later, so CHECK constraints are dropped,
+and added again when all rows are loaded.
 
-All of it is done by the server (DO blocks over its catalogs): no SQL text is edited.
+The server does all of it (DO blocks over its catalogs); no SQL text is edited.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ import contextlib
 import uuid
 from collections.abc import Iterator
 
-from postgres import cluster
+from postgres import pg_server
 
-USUAL = '"$user", public'  # the default of search_path
-# Event triggers of the dump would fire for what is done here. Only a superuser can have them.
-_QUIET = (
+DEFAULT = '"$user", public'  # the default of search_path
+# Otherwise event triggers of the dump would fire for these statements.
+_DISABLE_EVENT_TRIGGERS = (
     "DO $$ BEGIN PERFORM pg_catalog.set_config('session_replication_role', 'replica', false); "
     "EXCEPTION WHEN insufficient_privilege THEN NULL; END $$"
 )
 _NO_PATH = "SET search_path = ''"
-# {0}: a schema that is dropped at the end. 16384 is FirstNormalObjectId (access/transam.h): what
-# is below are the server's own objects.
-_MEMORY = """
+# {0}: a schema that is dropped at the end. 16384 is FirstNormalObjectId (access/transam.h): lower
+# numbers are system objects.
+_SAVE_FUNCTIONS = """
 CREATE TABLE {0}.functions AS SELECT p.oid AS id, pg_catalog.pg_get_userbyid(proowner) AS owner
   FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid = prolang
   WHERE p.oid >= 16384 AND prokind = 'f' AND lanname NOT IN ('internal', 'c')
   AND NOT EXISTS (SELECT FROM unnest(proconfig) c WHERE c LIKE 'search\\_path=%')
 """
-# Every name is qualified: what follows runs with the search_path of the source.
+# Every name is qualified, because this runs with the search_path of the source.
 _SET = """
 DO $$ DECLARE one record; wanted text := pg_catalog.current_setting('nc_backup.path'); BEGIN
   FOR one IN SELECT id, owner FROM {0}.functions LOOP
@@ -54,8 +54,8 @@ DO $$ DECLARE one record; BEGIN
   END LOOP;
 END $$
 """
-# Of a tree of tables only what is defined at a table itself; of domains all.
-_CHECKS = """
+# Of inherited constraints only the local ones; all constraints of domains.
+_SAVE_CHECKS = """
 CREATE TABLE {0}.checks AS SELECT
   c.oid AS id, conname::text AS name, conrelid, contypid,
   CASE WHEN conrelid <> 0 THEN conrelid::regclass::text
@@ -67,7 +67,7 @@ CREATE TABLE {0}.checks AS SELECT
   WHERE contype = 'c' AND c.oid >= 16384 AND convalidated AND conislocal
   AND (contypid <> 0 OR relkind IN ('r', 'p'))
 """
-_WITHOUT = """
+_DROP_CHECKS = """
 DO $$ DECLARE one record; more boolean := true; BEGIN
   WHILE more LOOP  -- those of children are dropped with their parent's, unless they are local too
     more := false;
@@ -80,7 +80,7 @@ DO $$ DECLARE one record; more boolean := true; BEGIN
   END LOOP;
 END $$
 """
-_BACK = """
+_ADD_CHECKS = """
 DO $$ DECLARE one record; statement text; reason text; BEGIN
   CREATE TABLE {0}.failed (line text);
   FOR one IN SELECT * FROM {0}.checks ORDER BY conrelid DESC LOOP
@@ -109,38 +109,41 @@ END $$
 """
 
 
-class Lenient:
-    """A database being loaded, whose functions have a search_path, and which may lack CHECKs."""
+class LenientDatabase:
+    """A database that is being loaded, whose functions have the search_path of the source."""
 
-    def __init__(self, target: cluster.Cluster, database: str, schema: str) -> None:
+    def __init__(self, target: pg_server.PostgresConnection, database: str, schema: str) -> None:
         self._target = target
         self._database = database
         self._schema = schema
 
     def sql(self, *statements: str) -> list[list[str]]:
-        """Statements of this file, with the name of the schema put in."""
-        whole = [statement.replace("{0}", self._schema) for statement in statements]
-        return self._target.sql(_QUIET, _NO_PATH, *whole, database=self._database)
+        """Run statements of this file in the schema of this object."""
+        formatted = [statement.replace("{0}", self._schema) for statement in statements]
+        return self._target.sql(
+            _DISABLE_EVENT_TRIGGERS, _NO_PATH, *formatted, database=self._database
+        )
 
-    def without_checks(self) -> None:
-        """Take the CHECK constraints off, and remember them."""
-        self.sql(_CHECKS, _WITHOUT)
+    def drop_checks(self) -> None:
+        """Drop the CHECK constraints, and save their definitions."""
+        self.sql(_SAVE_CHECKS, _DROP_CHECKS)
 
-    def with_checks(self) -> tuple[str, ...]:
-        """Put them back, NOT VALID where rows violate one, and return a line for each such."""
-        line = cluster.hexed("line")
-        rows = self.sql(_BACK, f"SELECT {line} FROM {self._schema}.failed")
-        return tuple(cluster.text(row[0]) for row in rows)
+    def add_checks(self) -> tuple[str, ...]:
+        """Add them again, as NOT VALID if rows violate one; return a line for each of these."""
+        line = pg_server.hex_expression("line")
+        rows = self.sql(_ADD_CHECKS, f"SELECT {line} FROM {self._schema}.failed")
+        return tuple(pg_server.decode_hex(row[0]) for row in rows)
 
 
 @contextlib.contextmanager
-def lenient(target: cluster.Cluster, database: str, path: str) -> Iterator[Lenient]:
-    """Functions have this search_path until the end of the block ("$user" is their owner)."""
+def lenient_functions(
+    target: pg_server.PostgresConnection, database: str, path: str
+) -> Iterator[LenientDatabase]:
+    """Set this search_path for functions until the end of the block ("$user": their owner)."""
     schema = f"nc_backup_{uuid.uuid4().hex[:12]}"
-    made = Lenient(target, database, schema)
-    told = (
-        f"DO $$ BEGIN PERFORM set_config('nc_backup.path', {cluster.literal(path)}, false); END $$"
-    )
-    made.sql("CREATE SCHEMA {0}", _MEMORY, told, _SET)
-    yield made
-    made.sql(_RESET, "DROP SCHEMA {0} CASCADE")
+    database_functions = LenientDatabase(target, database, schema)
+    expression = pg_server.text_expression(path)
+    set_path = f"DO $$ BEGIN PERFORM set_config('nc_backup.path', {expression}, false); END $$"
+    database_functions.sql("CREATE SCHEMA {0}", _SAVE_FUNCTIONS, set_path, _SET)
+    yield database_functions
+    database_functions.sql(_RESET, "DROP SCHEMA {0} CASCADE")

@@ -1,8 +1,8 @@
-"""What a server rejected of a dump: rows end the restore, every other object is left out and named.
+"""Errors of pg_restore: rejected rows stop the restore, other objects are left out and named.
 
-`pg_restore --verbose` names the entry of the dump ("from TOC entry"), the error and the command, a
-line each (pg_backup_archiver.c, warn_or_exit_horribly). Those lines are in English; the server's
-error need not be, so nothing here depends on its words unless a comment says so.
+`pg_restore --verbose` prints the entry of the dump ("from TOC entry"), the error and the command,
+one line each (pg_backup_archiver.c, warn_or_exit_horribly). These lines are in English. The error
+of the server may not be, so only the patterns with a comment depend on its text.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ _ERROR = "pg_restore: error: "
 _COMMAND = "Command was: "
 _PHASE = re.compile(r"pg_restore: while [A-Z ]+")
 _ENTRY = re.compile(r"pg_restore: from TOC entry (\d+); \d+ \d+ (.*)")
-# An error that the server reports has its severity in front; all else is the connection's.
+# An error of the server begins with its severity; other errors are about the connection.
 _QUERY = re.compile(r"could not execute query: (?P<severity>[^:]+):\s+(?P<why>.*)")
 _ACCESS_METHOD = re.compile(r"could not set default_table_access_method: [^:]+:\s+(?P<why>.*)")
 _FATAL = ("FATAL", "PANIC")
-# Commands that rows, large objects, sequence values and the text of all of them need.
+# Commands that rows, large objects and sequence values depend on.
 _DATA = re.compile(
     r"COPY |CREATE (?:UNLOGGED )?TABLE |SELECT pg_catalog\.(?:setval|lo_)|"
     r"SET (?:client_encoding|standard_conforming_strings) "
 )
-# A server that can take no more (its own words): the next objects would be lost as well.
+# A server that is out of resources (its own text): the next objects would be lost as well.
 _EXHAUSTED = re.compile(
     r"No space left on device|Disk quota exceeded|out of memory|could not (?:extend|write) file|"
     r"terminating connection|could not resize shared memory"
@@ -49,39 +49,39 @@ class RowsError(StoreError):
 
 @dataclass(frozen=True)
 class LeftOut:
-    """One command that failed, and what the server said.
+    """A command that failed, and the error of the server.
 
-    entry: the number of its entry in the dump ("" before the first)
-    about: kind, name and owner of that entry ("FK CONSTRAINT orders orders_c_fkey app")
+    entry:       number of its entry in the dump ("" before the first)
+    entry_label: kind, name and owner of that entry ("FK CONSTRAINT orders orders_c_fkey app")
     """
 
     entry: str
-    about: str
-    why: str
+    entry_label: str
+    reason: str
     command: str
 
 
-class Refused:
-    """What pg_restore reports while it goes on after errors."""
+class RestoreErrors:
+    """Parses the errors of pg_restore, which continues after them."""
 
     def __init__(self) -> None:
         self.left_out: list[LeftOut] = []
         self._fatal = ""
-        self._rows = False  # whether what is fatal is a COPY
+        self._rows = False  # whether the fatal error is that of a COPY
         self._why = ""  # of the error whose command follows
         self._entry = ("", "")
         self._open = False  # whether the last line was the first of a command
         self._ignored = 0
 
     def take(self, line: str) -> None:
-        """The next line of its standard error."""
+        """Parse the next line of its standard error."""
         if self._open and line.startswith("    ADD CONSTRAINT "):
             last = self.left_out.pop()
-            command = f"{last.command} {_shown(line.strip())}"
-            self.left_out.append(LeftOut(last.entry, last.about, last.why, command))
+            command = f"{last.command} {_shorten_command(line.strip())}"
+            self.left_out.append(LeftOut(last.entry, last.entry_label, last.reason, command))
         self._open = False
-        if found := _ENTRY.match(line):
-            self._entry = (found[1], found[2])
+        if match := _ENTRY.match(line):
+            self._entry = (match[1], match[2])
         elif _PHASE.match(line):
             self._entry = ("", "")
         elif line.startswith(_ERROR):
@@ -93,9 +93,9 @@ class Refused:
 
     def _error(self, error: str) -> None:
         self._why = ""
-        found = _QUERY.match(error)
-        if found and found["severity"] not in _FATAL and not _EXHAUSTED.search(error):
-            self._why = found["why"]
+        match = _QUERY.match(error)
+        if match and match["severity"] not in _FATAL and not _EXHAUSTED.search(error):
+            self._why = match["why"]
         elif method := _ACCESS_METHOD.match(error):
             self.left_out.append(
                 LeftOut("", "", method["why"], "tables have the default access method")
@@ -105,50 +105,50 @@ class Refused:
             self._rows = error.startswith("COPY failed for table")
 
     def _command(self, text: str) -> None:
-        command = _shown(text)
+        command = _shorten_command(text)
         if _DATA.match(command):
             self._fatal = self._fatal or f"{self._why}: {command}"
         self.left_out.append(LeftOut(*self._entry, self._why, command))
         self._why = ""
         self._open = command.startswith("ALTER TABLE ")
 
-    def watched(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
-        """The dump on its way in. Raises StoreError soon after a part of it is lost."""
+    def guard(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        """Pass the dump on. Raises StoreError soon after a part of it is lost."""
         for chunk in chunks:
-            self.judge()
+            self.raise_on_data_loss()
             yield chunk
 
-    def judge(self) -> None:
-        """Raises StoreError where what was rejected cannot be left out; RowsError for rows."""
+    def raise_on_data_loss(self) -> None:
+        """Raise StoreError if the failed command cannot be left out, RowsError for rows."""
         if self._fatal:
             kind = RowsError if self._rows else StoreError
             raise kind("pg_restore: part of the dump was not restored", f"{self._fatal}\n{_HINT}")
 
-    def went_on(self, code: int) -> bool:
-        """Whether pg_restore came to its end, and each of its errors is known."""
+    def completed(self, code: int) -> bool:
+        """Return whether pg_restore read the whole dump, and each of its errors was parsed."""
         known = len(self.left_out)
         return code == 0 or bool(self._fatal) or (code == 1 and known == self._ignored > 0)
 
     def warnings(self) -> tuple[str, ...]:
-        """Each object that was left out; of owners and grants one line for each reason."""
+        """Return a line for each object that was left out; owners and grants are grouped."""
         shared: dict[str, list[str]] = collections.defaultdict(list)
         lines: dict[str, None] = {}
         for one in self.left_out:
             if _SHARED.match(one.command):
-                shared[one.why].append(one.command)
+                shared[one.reason].append(one.command)
             else:
-                lines[f"{one.why}: {one.command}"] = None
+                lines[f"{one.reason}: {one.command}"] = None
         grouped = (
-            f"{why}: {commands[0]}" + (f" and {len(commands) - 1} more" if commands[1:] else "")
-            for why, commands in shared.items()
+            f"{reason}: {commands[0]}" + (f" and {len(commands) - 1} more" if commands[1:] else "")
+            for reason, commands in shared.items()
         )
         return (*grouped, *lines)
 
     def hint(self) -> str:
-        """What to do where something was left out; "" where roles would not have helped."""
+        """Return the hint on roles, or "" if no role was missing."""
         return _HINT if any(_NEEDS_ROLE.match(one.command) for one in self.left_out) else ""
 
 
-def _shown(command: str) -> str:
-    """The beginning of a command, without its texts: one may be a password."""
+def _shorten_command(command: str) -> str:
+    """Return the beginning of a command without string literals: one may be a password."""
     return command.partition("'")[0][:_SHOWN]

@@ -1,4 +1,4 @@
-"""The archive of mongodump, looked at while it passes: is every collection in it to its end?
+"""Check that an archive of mongodump is complete, while it is read.
 
 Format (MongoDB tools, common/archive): a magic number; BSON documents, first one of the archive
 itself, then one for each collection; a terminator. Then blocks: a BSON document that names a
@@ -16,15 +16,15 @@ from tools.flow.stream import Chunks
 
 _MAGIC = b"\x6d\xe2\x99\x81"
 _END = 0xFFFFFFFF  # the terminator, where else the length of a document stands
-_LEAST, _MOST = 5, 48 << 20  # bytes of a document; mongodump's own limit is 16 MiB and a little
+_LEAST, _MOST = 5, 48 << 20  # bytes of a document; the limit of mongodump is just above 16 MiB
 _LENGTH = struct.Struct("<I")
 _FIXED = {0x01: 8, 0x08: 1, 0x09: 8, 0x10: 4, 0x11: 8, 0x12: 8, 0x0A: 0}  # BSON: bytes of a value
 _TEXT = 0x02
 _DATA = ("", "collection")  # types of collections that have documents of their own
 
 
-class Archive:
-    """What has passed so far."""
+class ArchiveChecker:
+    """Parses an archive and counts its collections and documents."""
 
     def __init__(self) -> None:
         self.documents = 0
@@ -32,21 +32,21 @@ class Archive:
         self._ended: set[tuple[str, str]] = set()
         self._begun: set[tuple[str, str]] = set()
         self._left = b""
-        self._skip = 0  # bytes of a document that are still to come
+        self._skip = 0  # remaining bytes of a document
         self._expects = "magic"
 
     @property
     def databases(self) -> tuple[str, ...]:
-        """The databases that have a collection in it."""
+        """Return the databases that have a collection in the archive."""
         return tuple(sorted({database for database, _ in self.collections if database}))
 
     @property
     def time_series(self) -> tuple[str, ...]:
-        """The time series collections (`shop.temperatures`)."""
+        """Return the time series collections (`shop.temperatures`)."""
         return tuple(sorted(".".join(n) for n, t in self.collections.items() if t == "timeseries"))
 
-    def take(self, chunk: bytes) -> None:
-        """The next bytes. Raises SourceError for what cannot be an archive."""
+    def add_chunk(self, chunk: bytes) -> None:
+        """Parse the next bytes. Raises SourceError if they are not part of an archive."""
         if self._skip >= len(chunk):
             self._skip -= len(chunk)
             return
@@ -65,7 +65,7 @@ class Archive:
         self._left = data[self._walk(data, at) :]
 
     def _walk(self, data: bytes, at: int) -> int:
-        """Go from document to document; gives where the rest begins."""
+        """Parse complete documents; return the offset of the rest."""
         size = len(data)
         while at + 4 <= size:
             (length,) = _LENGTH.unpack_from(data, at)
@@ -88,24 +88,24 @@ class Archive:
             at += length
         return at
 
-    def _document(self, found: dict[str, str | bytes]) -> None:
-        """One that describes: the archive, a collection, or the block that follows."""
+    def _document(self, fields: dict[str, str | bytes]) -> None:
+        """Parse a header: of the archive, of a collection, or of the next block."""
         if self._expects == "head":
             self._expects = "collections"
             return
-        name = (str(found.get("db", "")), str(found.get("collection", "")))
+        name = (str(fields.get("db", "")), str(fields.get("collection", "")))
         if self._expects == "collections":
-            self.collections[name] = str(found.get("type", ""))
+            self.collections[name] = str(fields.get("type", ""))
             return
         self._begun.add(name)
-        if found.get("EOF") == b"\1":
+        if fields.get("EOF") == b"\1":
             self._ended.add(name)
         self._expects = "documents"
 
-    def judge(self) -> None:
-        """After the last byte. Raises SourceError where something of it is missing."""
-        wanted = {name for name, kind in self.collections.items() if kind in _DATA}
-        missing = (wanted | self._begun) - self._ended
+    def raise_if_incomplete(self) -> None:
+        """Raise SourceError if the archive is incomplete. Call it after the last byte."""
+        collections = {name for name, kind in self.collections.items() if kind in _DATA}
+        missing = (collections | self._begun) - self._ended
         if self._expects != "block" or self._left or self._skip or missing:
             names = ", ".join(".".join(name) for name in sorted(missing)[:3])
             where = f" in {names}" if names else ""
@@ -116,8 +116,8 @@ class Archive:
 
 
 def fields(document: bytes) -> dict[str, str | bytes]:
-    """The fields of a flat BSON document (bsonspec.org): texts, and others as their bytes."""
-    found: dict[str, str | bytes] = {}
+    """Return the fields of a flat BSON document (bsonspec.org): strings, others as bytes."""
+    values: dict[str, str | bytes] = {}
     at = 4
     try:
         while kind := document[at]:
@@ -126,19 +126,19 @@ def fields(document: bytes) -> dict[str, str | bytes]:
             at = end + 1
             if kind == _TEXT:
                 (length,) = _LENGTH.unpack_from(document, at)
-                found[name] = document[at + 4 : at + 3 + length].decode()
+                values[name] = document[at + 4 : at + 3 + length].decode()
                 at += 4 + length
             else:
-                found[name] = document[at : at + _FIXED[kind]]
+                values[name] = document[at : at + _FIXED[kind]]
                 at += _FIXED[kind]
     except (KeyError, IndexError, ValueError, struct.error):
         raise SourceError("corrupt mongodump archive", "Run the backup again.") from None
-    return found
+    return values
 
 
-def whole(chunks: Chunks, archive: Archive) -> Iterator[bytes]:
-    """A stage that changes nothing: raises SourceError where the archive is not whole."""
+def check_complete(chunks: Chunks, archive: ArchiveChecker) -> Iterator[bytes]:
+    """Pass an archive on unchanged. Raises SourceError at its end if it is incomplete."""
     for chunk in chunks:
-        archive.take(chunk)
+        archive.add_chunk(chunk)
         yield chunk
-    archive.judge()
+    archive.raise_if_incomplete()

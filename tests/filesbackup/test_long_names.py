@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import pytest
 
-from filesbackup import longnames
+from filesbackup import long_names
 from tests.system import System, execute
 
 
@@ -83,9 +83,9 @@ def test_a_long_path_is_found_wherever_it_stands(form: Literal[1, 2]) -> None:
         short = name[:4095].rstrip("/")
         fill = chance.randrange(40) * 512 + chance.choice((0, 1 << 16))
         data = io.BytesIO(record(short, form) + bytes(fill) + record(name, form) + bytes(1024))
-        looked = longnames.LongNames()
+        looked = long_names.LongNames()
         while chunk := data.read(chance.choice((1, 700, 5000, 1 << 16, 1 << 20))):
-            looked.take(chunk)
+            looked.add_chunk(chunk)
         looked.end()
         assert list(looked.names) == [name.encode()], (width, length, fill)
 
@@ -93,7 +93,7 @@ def test_a_long_path_is_found_wherever_it_stands(form: Literal[1, 2]) -> None:
 def test_existence_is_asked_for_paths_of_any_length(tmp_path: Path) -> None:
     deepen(tmp_path)
     whole = os.fsencode(tmp_path).lstrip(b"/") + b"/" + b"/".join([b"d" * 150] * 30) + b"/bottom"
-    assert longnames.is_there(whole)
-    assert not longnames.is_there(whole + b"s")
-    assert not longnames.is_there(whole + b"/below")
-    assert not longnames.is_there(b"a\0b")
+    assert long_names.exists(whole)
+    assert not long_names.exists(whole + b"s")
+    assert not long_names.exists(whole + b"/below")
+    assert not long_names.exists(b"a\0b")

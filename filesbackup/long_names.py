@@ -1,7 +1,7 @@
-"""Paths that tar can read but no Linux system can create again, found as the archive passes by.
+"""Find paths in an archive stream that tar can read but Linux cannot create again.
 
-Only a record of a long path can hold a window of this width without a NUL and with a slash in
-its first 256 bytes, so headers need not be followed one by one: a million small files cost nothing.
+Only a record of a long path can contain a window of this width without a NUL and with a slash in
+its first 256 bytes, so headers need not be parsed one by one: a million small files cost nothing.
 Formats: `path` and `linkpath` of a pax extended header (POSIX.1-2001), GNU's `././@LongLink`.
 """
 
@@ -11,13 +11,13 @@ import os
 import re
 from collections.abc import Iterator
 
-MOST = 4095  # bytes of a path (PATH_MAX of Linux); restore/members.py has the same limit
+MAX_PATH = 4095  # bytes (PATH_MAX of Linux); restore/members.py has the same limit
 _WINDOW = 2048  # bytes; a path above the limit covers a whole window wherever these begin
 _SLASH = 256  # bytes within which a path has a slash (NAME_MAX of Linux)
-_KEPT = 4 * _WINDOW  # bytes that are looked at again together with what follows
-_BITE = 1 << 16  # bytes that are worth a look
-_LONGEST = 1 << 20  # bytes of a record that is waited for
-_NAMES = 1000  # names that are kept
+_OVERLAP = 4 * _WINDOW  # bytes that are searched again together with the next ones
+_BATCH = 1 << 16  # bytes that are searched at a time
+_LONGEST = 1 << 20  # bytes of the longest record
+_MAX_NAMES = 1000  # names that are kept
 _STEP = 4000  # bytes of a path that are opened at a time
 _PAX = re.compile(rb"(?<![0-9])([0-9]{4,7}) (?:link)?path=")
 _GNU = b"././@LongLink\0"
@@ -25,10 +25,10 @@ _BLOCK = 512
 
 
 class LongNames:
-    """Looks at an archive as it passes for records of paths above the limit.
+    """Searches an archive stream for records of paths above the limit.
 
-    names: relative to /, as the archive has them; more: how many others there are.
-    A file of the fileset may hold such a record as well, so `is_there` asks the system.
+    names: relative to /, as in the archive; more: number of further names.
+    The content of a file may contain such a record too, so check a name with `exists`.
     """
 
     def __init__(self) -> None:
@@ -36,18 +36,18 @@ class LongNames:
         self.more = 0
         self._waiting: list[bytes] = []
         self._size = 0
-        self._at = 0  # of the first waiting byte in the archive
-        self._known = 0  # where the last record that was found ends
+        self._at = 0  # offset of the first waiting byte in the archive
+        self._known = 0  # offset of the end of the last record
 
-    def take(self, chunk: bytes) -> None:
-        """The next bytes of the archive."""
+    def add_chunk(self, chunk: bytes) -> None:
+        """Search the next bytes of the archive."""
         self._waiting.append(chunk)
         self._size += len(chunk)
-        if self._size >= _BITE:
-            self._look(_KEPT)
+        if self._size >= _BATCH:
+            self._look(_OVERLAP)
 
     def end(self) -> None:
-        """After the last bytes of the archive."""
+        """Search the last bytes of the archive."""
         self._look(0)
 
     def _look(self, kept: int) -> None:
@@ -68,30 +68,30 @@ class LongNames:
         if start < self._known:
             return
         self._known = start + len(name)
-        if len(self.names) < _NAMES:
+        if len(self.names) < _MAX_NAMES:
             self.names[name] = None
         else:
             self.more += 1
 
 
 def _records(data: bytes, at: int) -> Iterator[tuple[int, int]]:
-    """Where a long path that reaches into a window begins, and its length in bytes."""
+    """Yield offset and length in bytes of each long path that extends into a window."""
     start = max(0, at - _WINDOW - _BLOCK)
     if data.find(b"=", start, at) >= 0 and data.find(b"path=", start, at) >= 0:
-        for found in _PAX.finditer(data, start, at):
-            length = int(found[1]) - (found.end() - found.start()) - 1
-            if MOST < length <= _LONGEST:
-                yield found.end(), length
+        for match in _PAX.finditer(data, start, at):
+            length = int(match[1]) - (match.end() - match.start()) - 1
+            if MAX_PATH < length <= _LONGEST:
+                yield match.end(), length
     if data.find(0, start, at) < 0:  # text
         return
     header = data.rfind(_GNU, start, at)
     size = re.fullmatch(rb"([0-7]+)[ \0]*", data[header + 124 : header + 136])
-    if header >= 0 and size and MOST < int(size[1], 8) - 1 <= _LONGEST:
+    if header >= 0 and size and MAX_PATH < int(size[1], 8) - 1 <= _LONGEST:
         yield header + _BLOCK, int(size[1], 8) - 1
 
 
-def is_there(name: bytes) -> bool:
-    """Whether a path, relative to / and of any length, exists; where we may not look it may."""
+def exists(name: bytes) -> bool:
+    """Return whether a path exists, relative to / and of any length; True if access is denied."""
     folder = os.open("/", os.O_PATH)
     try:
         for piece in _pieces(name):
@@ -108,7 +108,7 @@ def is_there(name: bytes) -> bool:
 
 
 def _pieces(name: bytes) -> Iterator[bytes]:
-    """A path in pieces that the system takes."""
+    """Split a path into pieces that are short enough for the system."""
     piece = b""
     for word in filter(None, name.split(b"/")):
         if piece and len(piece) + len(word) > _STEP:
@@ -118,6 +118,6 @@ def _pieces(name: bytes) -> Iterator[bytes]:
     yield piece
 
 
-def upper(name: bytes) -> bytes:
-    """The first folders of a long path, as many as the system takes."""
+def topmost_folders(name: bytes) -> bytes:
+    """Return the topmost folders of a long path, as many as the system accepts."""
     return next(_pieces(name))

@@ -1,4 +1,4 @@
-"""Whether the copy of a SQLite database is sound: what its check says, and what it cannot say."""
+"""Check the integrity of the copy of a SQLite database."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from pathlib import Path
 
 from tools.base.errors import SourceError
 
-_LISTED = 100  # complaints that are asked for
-_SHOWN = 3  # complaints that a message holds
-_DEFINITIONS = 100  # of an application, that are made up for in one database
-_MISSING = (  # what SQLite says of a definition that only the application makes
+_LISTED = 100  # complaints that are requested
+_SHOWN = 3  # complaints in a message
+_DEFINITIONS = 100  # definitions of an application that are replaced in one database
+_MISSING = (  # messages of SQLite for definitions that only the application has
     re.compile(r"no such (?P<kind>collation) sequence: (?P<name>.+)"),
     re.compile(r"(?:no such|unknown) (?P<kind>function): (?P<name>[^()]+)"),
     re.compile(r"no such (?P<kind>module): (?P<name>.+)"),
 )
-# Complaints about rows, which a restore gives back as they are; all others are about pages.
+# Complaints about rows, which a restore brings back unchanged; all others are about pages.
 # src/pragma.c, PRAGMA integrity_check
 _CONTENT = re.compile(
     r"(row \S+ missing from index |wrong # of entries in index |non-unique entry in index "
@@ -30,12 +30,12 @@ _CONTENT = re.compile(
 
 
 @dataclass(frozen=True)
-class Checked:
-    """What the check of a copy gave.
+class CheckResult:
+    """The result of the check of a copy.
 
-    complaints: rows that break a rule of the database itself (a constraint, an index)
-    undefined:  definitions of the application, which the check had to do without
-    tables:     how many tables it has; None where its schema cannot be read without them
+    complaints: rows that violate a constraint or are missing from an index
+    undefined:  definitions of the application that were missing in the check
+    tables:     number of tables; None if the schema cannot be read without the definitions
     """
 
     complaints: tuple[str, ...]
@@ -44,17 +44,17 @@ class Checked:
 
     @property
     def shown(self) -> str:
-        """Return the first complaints on one line, and how many there are."""
+        """Return the first complaints on one line, and the number of the others."""
         count = len(self.complaints)
         more = f" and {count - _SHOWN} more" if count > _SHOWN else ""
         return "; ".join(self.complaints[:_SHOWN]) + more
 
 
-def check(copy: Path, path: Path) -> Checked:
-    """Bring a copy into one file (its WAL, its journal) and check it.
+def check(copy: Path, path: Path) -> CheckResult:
+    """Merge a copy into one file (its WAL, its journal) and check it.
 
-    path: how messages call the database. Raises SourceError where it is corrupt, and
-    sqlite3.Error where SQLite cannot read it at all.
+    path: name of the database in messages. Raises SourceError if it is corrupt, and sqlite3.Error
+    if SQLite cannot read it.
     """
     with contextlib.closing(sqlite3.connect(copy, isolation_level=None)) as database:
         mode = database.execute("PRAGMA journal_mode").fetchone()[0]
@@ -65,9 +65,9 @@ def check(copy: Path, path: Path) -> Checked:
         broken = [line for line in lines if not _CONTENT.match(line)]
         if broken:
             raise _corrupt(path, "; ".join(broken[:_SHOWN]))
-        # Without the application's own definitions only the pages can be judged.
+        # Without the definitions of the application only the pages can be checked.
         content = () if undefined else tuple(lines)
-        return Checked(content, tuple(undefined), _tables(database))
+        return CheckResult(content, tuple(undefined), _tables(database))
 
 
 def unreadable(path: Path, error: sqlite3.Error) -> SourceError:
@@ -88,19 +88,19 @@ def _corrupt(path: Path, complaint: str) -> SourceError:
 
 
 def _complaints(database: sqlite3.Connection) -> tuple[list[str], list[str]]:
-    """What PRAGMA integrity_check says, and which definitions it did without."""
+    """Return the output of PRAGMA integrity_check, and the definitions that were missing."""
     undefined: list[str] = []
     for _ in range(_DEFINITIONS):
         pragma = "quick_check" if undefined else "integrity_check"
         try:
             rows = [str(row[0]) for row in database.execute(f"PRAGMA {pragma}({_LISTED})")]
         except sqlite3.Error as error:
-            missing = _stand_in(database, str(error))
+            missing = _define_missing(database, str(error))
             if missing is None or missing in undefined:
                 raise
             undefined.append(missing)
             continue
-        # One line may hold several complaints of one table, each on a line of its own.
+        # One row may have several complaints about one table, separated by line breaks.
         lines = [line for row in rows for line in row.split("\n")]
         return [
             line for line in lines if line != "ok" and not line.startswith("*** in ")
@@ -108,12 +108,12 @@ def _complaints(database: sqlite3.Connection) -> tuple[list[str], list[str]]:
     raise sqlite3.OperationalError("too many definitions of the application are missing")
 
 
-def _stand_in(database: sqlite3.Connection, message: str) -> str | None:
-    """Define what an error names as missing; how it is called, or None for any other error."""
-    found = next(filter(None, (kind.search(message) for kind in _MISSING)), None)
-    if found is None:
+def _define_missing(database: sqlite3.Connection, message: str) -> str | None:
+    """Define what an error reports as missing; return its name, or None for other errors."""
+    match = next(filter(None, (kind.search(message) for kind in _MISSING)), None)
+    if match is None:
         return None
-    kind, name = found["kind"], found["name"].strip()
+    kind, name = match["kind"], match["name"].strip()
     if kind == "collation":
         database.create_collation(name, lambda a, b: (a > b) - (a < b))
     elif kind == "function":

@@ -1,0 +1,220 @@
+"""Resolve the configured paths to a fileset, and report each path that is not in it."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from filesbackup import long_names, tar_archive
+from tools import date_str_utils
+from tools.base.errors import ConfigError, SourceError
+from tools.flow import process, tar
+
+DEFAULTS = (Path("/etc"), Path("/opt/ncscripts"), Path("/var/spool/cron"))
+_KEY = "FILESET_INCLUDE"
+_SHOWN = 100  # bytes that are shown of the beginning and of the end of a long path
+_MOUNTS = Path("/proc/self/mountinfo")  # proc(5): the fifth field is the path, escaped in octal
+
+
+@dataclass(frozen=True)
+class ResolvedFileset:
+    """A fileset, and the configured paths that are not in it.
+
+    warnings: configured paths that are not stored; notes: paths that are never stored
+    """
+
+    fileset: tar_archive.Fileset
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def resolve(
+    configured: Sequence[Path],
+    exclude: tuple[str, ...],
+    private: Sequence[Path],
+    *,
+    one_file_system: bool,
+) -> ResolvedFileset:
+    """Return the fileset of the configured paths, and the paths that are not in it.
+
+    private: paths that are never backed up. Raises SourceError if no path is left, and
+    ConfigError for a path that must not be stored.
+    """
+    paths = tuple(dict.fromkeys(map(_normalize, configured)))
+    problems = {path: problem for path in paths if (problem := _problem(path))}
+    lines = tuple(f"{_KEY}: {_text(path)}: {problem}" for path, problem in problems.items())
+    include = tuple(path for path in paths if path not in problems)
+    if not include:
+        raise SourceError(
+            "; ".join(lines),
+            f"Mount the file system, or remove the path from {_KEY}. Paths with spaces or quotes "
+            f'need a JSON list: "{_KEY}": ["/a b", "/c"].',
+        )
+    outside = tuple(dict.fromkeys(path.absolute() for path in private))
+    for path in include:
+        _reject_private(path, outside)
+    fileset = tar_archive.Fileset(include, exclude, outside, one_file_system)
+    warnings = () if tuple(configured) == DEFAULTS else lines
+    notes = (*(lines if not warnings else ()), *_private_notes(fileset), *_mount_notes(fileset))
+    return ResolvedFileset(fileset, (*warnings, *_exclude_warnings(fileset)), notes)
+
+
+def reject_top(path: Path, real: str) -> None:
+    """Raise ConfigError for /, however it is spelled."""
+    if real in ("/", "//"):
+        also = "" if str(path) == "/" else f" ({_text(path)} is /)"
+        raise ConfigError(
+            f"FILESET_INCLUDE: / is not allowed{also}", "Name the folders below / that you need."
+        )
+
+
+def _text(path: Path) -> str:
+    return tar_archive.printable_name(os.fsencode(path))
+
+
+def _normalize(path: Path) -> Path:
+    """Return an absolute path without . and ..; `link/..` is resolved as the kernel does."""
+    return Path(os.path.realpath(path)) if ".." in path.parts else path.absolute()
+
+
+def _problem(path: Path) -> str:
+    """Return why a path cannot be stored; "" if it can, or if only tar may be able to read it."""
+    try:
+        mode = path.stat().st_mode
+    except PermissionError:
+        return ""
+    except OSError as error:
+        return str(error.strerror).lower()
+    return "is a socket, which tar does not store" if stat.S_ISSOCK(mode) else ""
+
+
+def _reject_private(path: Path, private: Sequence[Path]) -> None:
+    real = Path(os.path.realpath(path))
+    reject_top(path, str(real))
+    inside = next((p for p in private if real.is_relative_to(os.path.realpath(p))), None)
+    if inside is not None:
+        raise ConfigError(
+            f"FILESET_INCLUDE: {_text(path)} is inside {_text(inside)}, which is never backed up",
+            f"Remove it: {_text(inside)} is the work folder, a store or a key file.",
+        )
+
+
+def _private_notes(fileset: tar_archive.Fileset) -> tuple[str, ...]:
+    """Return notes on work folder, stores and key files below the configured paths."""
+    tops = [os.path.realpath(path) for path in fileset.include]
+    inside = [
+        path
+        for path in fileset.private
+        if os.path.lexists(path)
+        and any(Path(os.path.realpath(path)).is_relative_to(top) for top in tops)
+    ]
+    reason = "not stored: a work folder, store or key file of the backup"
+    return tuple(f"{_text(path)}: {reason}" for path in inside)
+
+
+def _mount_notes(fileset: tar_archive.Fileset) -> tuple[str, ...]:
+    """Return a note on mount points below a configured path that ONE_FILE_SYSTEM leaves out."""
+    if not fileset.one_file_system:
+        return ()
+    tops = [Path(os.path.realpath(path)) for path in fileset.include]
+    lines = _MOUNTS.read_bytes().splitlines()
+    points = [
+        Path(os.fsdecode(tar_archive.unquote_name(os.fsdecode(line.split()[4])))) for line in lines
+    ]
+    left = [
+        point
+        for point in dict.fromkeys(points)
+        if any(point.is_relative_to(top) for top in tops)
+        and not any(top.is_relative_to(point) for top in tops)
+    ]
+    if not left:
+        return ()
+    count = date_str_utils.count(len(left), "mount point")
+    return (
+        f"{count} not entered (ONE_FILE_SYSTEM): {tar_archive.first_names([*map(_text, left)])}",
+    )
+
+
+def _exclude_warnings(fileset: tar_archive.Fileset) -> tuple[str, ...]:
+    """Return warnings on configured paths that an exclude removes, or a folder above them."""
+    if not fileset.exclude or not tar.is_there():
+        return ()
+    names = tar_archive.configured_names(fileset)
+    kept = _stored_names(names, fileset.exclude)
+    missing = [name for name in names if name not in kept]
+    if not missing:
+        return ()
+    missing = [
+        name for name in missing if name in _stored_names(missing, ())
+    ]  # others: tar says why
+    lines = []
+    for name in missing:
+        by = [
+            pattern for pattern in fileset.exclude if name not in _stored_names([name], (pattern,))
+        ]
+        patterns = ", ".join(tar_archive.printable_name(os.fsencode(pattern)) for pattern in by)
+        path = tar_archive.printable_name(b"/" + name)
+        lines.append(f"{_KEY}: {path}: excluded by FILESET_EXCLUDE {patterns}")
+    return tuple(lines)
+
+
+def long_path_warnings(fileset: tar_archive.Fileset, long: long_names.LongNames) -> list[str]:
+    """Return warnings on stored paths that are too long to be restored.
+
+    Call it after the end of the archive.
+    """
+    long.end()
+    members = tar_archive.tar_members(fileset)
+    names = [
+        name
+        for name in long.names
+        if any(name.startswith(member + b"/") for member in members) and long_names.exists(name)
+    ]
+    kept = (
+        _stored_names([long_names.topmost_folders(name) for name in names], fileset.exclude)
+        if names
+        else set()
+    )
+    lines = [
+        f"{_shorten(name)}: path too long to be restored: {len(name)} bytes, at most "
+        f"{long_names.MAX_PATH} are allowed"
+        for name in names
+        if long_names.topmost_folders(name) in kept
+    ]
+    more = (
+        f"{long.more} more paths are longer than {long_names.MAX_PATH} bytes and cannot be restored"
+    )
+    return [*lines, *([more] if long.more and lines else [])]
+
+
+def _shorten(name: bytes) -> str:
+    """Return the beginning and the end of a long path."""
+    begin = tar_archive.printable_name(b"/" + name[:_SHOWN])
+    return f"{begin}...{tar_archive.printable_name(name[-_SHOWN:])}"
+
+
+def _stored_names(names: Sequence[bytes], exclude: tuple[str, ...]) -> set[bytes]:
+    """Return the names that tar would store with these excludes; no file is read."""
+    argv = [
+        tar.program(),
+        "--create",
+        "--file=/dev/null",
+        "--directory=/",
+        *tar_archive.MESSAGE_OPTIONS,
+    ]
+    argv += [*tar_archive.excludes(tar_archive.Fileset((), exclude)), "--no-recursion", "--verbose"]
+    stdin = b"".join(name + b"\0" for name in names)
+    lines = b"".join(
+        process.output(
+            [*argv, *tar_archive.FROM_LIST],
+            given=stdin,
+            allowed=lambda _code: True,  # unreadable paths are reported by the run
+            env=tar.environment(),
+        )
+    )
+    return {
+        tar_archive.unquote_name(line).rstrip(b"/") for line in lines.decode("ascii").splitlines()
+    }

@@ -1,0 +1,324 @@
+"""Load a dump into a new database: at once, or in steps if rows or single objects are rejected."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import re
+import tempfile
+import uuid
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from postgres import pg_server, restore_errors, search_path
+from tools.base.errors import BackupError, StoreError
+from tools.flow import process, stream
+
+_PROVIDERS = {"i": "ICU", "b": "BUILTIN"}  # pg_database.datlocprovider; "c" needs no option
+_NO_TABLESPACE = re.compile(r'(?:tablespace|"default_tablespace":) "(.*?)"')
+_LIST_SIZE = 1 << 20  # bytes of a dump that are read for its list first
+# Kinds of entries that can be restored again as a whole.
+_RETRYABLE = ("INDEX ", "CONSTRAINT ", "CHECK CONSTRAINT ", "MATERIALIZED VIEW DATA ", "COMMENT ")
+_KEYS = ("INDEX", "CONSTRAINT")  # what a foreign key needs on the referenced table
+_FOREIGN = "FK CONSTRAINT "
+_LINE = re.compile(r"(\d+); \d+ \d+ ([A-Z]+)")  # of the list of a dump
+
+
+@dataclass(frozen=True)
+class Dump:
+    """A stored dump.
+
+    facts: of its manifest: properties of the database, version of pg_dump
+    again: returns its bytes from the beginning
+    head:  file with its beginning: the list and every definition, but not all rows
+    """
+
+    facts: Mapping[str, str]
+    again: Callable[[], Iterator[bytes]]
+    head: Path
+
+    @property
+    def search_path(self) -> str:
+        """Return the search_path of sessions in the source."""
+        return self.facts.get("search_path", search_path.DEFAULT)
+
+
+@contextlib.contextmanager
+def open_dump(
+    target: pg_server.PostgresConnection,
+    facts: Mapping[str, str],
+    again: Callable[[], Iterator[bytes]],
+) -> Iterator[Dump]:
+    """Write the beginning of a dump to a private file, from which pg_restore reads definitions."""
+    with tempfile.TemporaryDirectory(prefix="nc-dump-") as folder:
+        head = Path(folder, "head")
+        _write_head(target, head, again)
+        yield Dump(facts, again, head)
+
+
+def _write_head(
+    target: pg_server.PostgresConnection, head: Path, again: Callable[[], Iterator[bytes]]
+) -> None:
+    """Write as much of a dump as its list needs; all of it if pg_restore cannot read a list."""
+    size, limit = 0, _LIST_SIZE
+    with head.open("wb", buffering=0) as file, stream.closed(again()) as chunks:
+        for chunk in chunks:
+            size += file.write(chunk)
+            if size >= limit:
+                limit *= 4
+                with contextlib.suppress(BackupError):
+                    list_entries(target, head)
+                    return
+
+
+def list_entries(target: pg_server.PostgresConnection, head: Path) -> list[str]:
+    """Return the list of a dump (pg_restore --list). Raises BackupError if it is incomplete."""
+    command = [target.programs.sibling("pg_restore"), "--list", str(head)]
+    out = b"".join(process.output(command, env=target.environment(), failure=StoreError))
+    return out.decode("utf-8", "replace").split("\n")
+
+
+@dataclass
+class LoadResult:
+    """The result of a load: what was left out or changed."""
+
+    left_out: restore_errors.RestoreErrors
+    warnings: tuple[str, ...] = ()
+
+
+def load_database(
+    target: pg_server.PostgresConnection, name: str, dump: Dump, *, tablespaces: bool
+) -> LoadResult:
+    """Create the database `name` and load the dump into it.
+
+    If a tablespace is missing, it is loaded without tablespaces. If rows are rejected, it is
+    loaded again without CHECK constraints, which are added when all rows are loaded. Raises
+    StoreError; the database is not dropped then.
+    """
+    warnings: tuple[str, ...] = ()
+    load = _load_at_once
+    while True:
+        target.sql(f"DROP DATABASE IF EXISTS {pg_server.quote_identifier(name)}")
+        options = [] if tablespaces else ["--no-tablespaces"]
+        try:
+            _create(target, name, dump.facts, tablespaces=tablespaces)
+            result = load(target, name, dump, options)
+        except BackupError as error:
+            missing = _NO_TABLESPACE.search(error.hint)
+            if tablespaces and missing:
+                tablespaces = False
+                warnings = (
+                    f"tablespace {missing[1]} does not exist: everything is in the default "
+                    "tablespace",
+                )
+            elif isinstance(error, restore_errors.RowsError) and load is _load_at_once:
+                load = _load_in_steps
+            else:
+                raise
+        else:
+            return dataclasses.replace(result, warnings=(*warnings, *result.warnings))
+
+
+def _create(
+    target: pg_server.PostgresConnection, name: str, facts: Mapping[str, str], *, tablespaces: bool
+) -> None:
+    """Create the database with its properties in the source."""
+    keywords = {"encoding": "ENCODING", "collate": "LC_COLLATE", "ctype": "LC_CTYPE"}
+    if facts.get("provider") in _PROVIDERS:
+        provider = _PROVIDERS[facts["provider"]]
+        keywords |= {"locale": f"LOCALE_PROVIDER {provider} {provider}_LOCALE"}
+        keywords |= {"icu_rules": "ICU_RULES"}
+    texts = ((word, facts.get(key, "").replace("'", "''")) for key, word in keywords.items())
+    clauses = "".join(f" {word} '{text}'" for word, text in texts if text)
+    if facts.get("tablespace") and tablespaces:
+        clauses += f" TABLESPACE {pg_server.quote_identifier(facts['tablespace'])}"
+    target.sql(f"CREATE DATABASE {pg_server.quote_identifier(name)} TEMPLATE template0{clauses}")
+
+
+def _load_at_once(
+    target: pg_server.PostgresConnection, name: str, dump: Dump, options: Sequence[str]
+) -> LoadResult:
+    """Load the whole dump; then retry failed objects in another way."""
+    with stream.closed(dump.again()) as chunks:
+        errors = run_pg_restore(target, name, chunks, *options, made_by=dump.facts.get("tool", ""))
+    result = LoadResult(errors)
+    if errors.left_out:
+        _add_foreign_keys(target, name, dump, result)
+        _retry_failed(target, name, dump, result)
+    return result
+
+
+def _load_in_steps(
+    target: pg_server.PostgresConnection, name: str, dump: Dump, options: Sequence[str]
+) -> LoadResult:
+    """Load tables, then rows without CHECK constraints, then those and the rest.
+
+    Functions use the search_path of the source meanwhile.
+    """
+    errors = restore_errors.RestoreErrors()
+    run_pg_restore(
+        target, name, None, *options, "--section=pre-data", str(dump.head), errors=errors
+    )
+    with search_path.lenient_functions(target, name, dump.search_path) as lenient:
+        lenient.drop_checks()
+        with stream.closed(dump.again()) as chunks:
+            run_pg_restore(target, name, chunks, *options, "--section=data", errors=errors)
+        result = LoadResult(errors, lenient.add_checks())
+        run_pg_restore(
+            target, name, None, *options, "--section=post-data", str(dump.head), errors=errors
+        )
+        _add_foreign_keys(target, name, dump, result)
+    if errors.left_out:
+        _retry_failed(target, name, dump, result)
+    return result
+
+
+def run_pg_restore(
+    target: pg_server.PostgresConnection,
+    name: str,
+    chunks: Iterator[bytes] | None,
+    *options: str,
+    errors: restore_errors.RestoreErrors | None = None,
+    made_by: str = "",
+) -> restore_errors.RestoreErrors:
+    """Run pg_restore on a database; its errors are added to `errors`. Raises StoreError."""
+    program = target.programs.sibling("pg_restore")
+    database_option = f"--dbname={pg_server.conninfo(name)}"
+    step = restore_errors.RestoreErrors()
+    try:
+        stream.drained(
+            process.output(
+                [
+                    program,
+                    "--verbose",
+                    *options,
+                    *target.arguments(),
+                    database_option,
+                ],  # it names entries then
+                given=b"" if chunks is None else step.guard(chunks),
+                allowed=step.completed,
+                notice=step.take,
+                env=target.environment(),
+                failure=StoreError,
+            )
+        )
+        step.raise_on_data_loss()
+    except StoreError as error:
+        if restore_errors.UNSUPPORTED in error.hint:
+            raise _too_old_error(target, program, made_by) from None
+        raise
+    if errors is None:
+        return step
+    errors.left_out += step.left_out
+    return errors
+
+
+def _too_old_error(target: pg_server.PostgresConnection, program: str, made_by: str) -> StoreError:
+    """Return the error for a pg_restore that does not support the format of the dump."""
+    version = pg_server.tool_version(target, program)
+    major = pg_server.major_version(made_by)
+    required = f"version {major} or later" if major else "the version that made the dump"
+    return StoreError(
+        f"{program}: {version} is older than the dump{f' ({made_by})' if made_by else ''}",
+        f"Install the PostgreSQL client programs of {required}, and set PSQLDUMP of the section to "
+        "them, or put their folder first in PATH.",
+    )
+
+
+# --- objects that failed
+
+
+def _retry_failed(
+    target: pg_server.PostgresConnection, name: str, dump: Dump, result: LoadResult
+) -> None:
+    """Restore failed objects again, with functions that use the search_path of the source.
+
+    Objects that succeed then are still warnings, because plain pg_restore cannot create them.
+    """
+    failed = result.left_out.left_out
+    retried = [one for one in failed if one.entry and one.entry_label.startswith(_RETRYABLE)]
+    if not retried:
+        return
+    try:
+        with search_path.lenient_functions(target, name, dump.search_path):
+            second = _restore_entries(target, name, dump, {one.entry for one in retried})
+    except BackupError as error:
+        result.warnings += (f"failed objects could not be retried: {error.hint or error}",)
+        return
+    still = {one.entry for one in second.left_out}
+    for one in retried:
+        if one.entry not in still:
+            failed.remove(one)
+            if not one.entry_label.startswith("COMMENT "):
+                line = f"{one.reason}: {one.command} (created with the search_path of the source)"
+                result.warnings += (line,)
+
+
+def _restore_entries(
+    target: pg_server.PostgresConnection, name: str, dump: Dump, wanted: Collection[str]
+) -> restore_errors.RestoreErrors:
+    """Restore single entries of a dump in its order; return their errors."""
+    list_file = dump.head.with_name(f"list-{uuid.uuid4().hex[:8]}")
+    entries = (one[1] for one in map(_LINE.match, list_entries(target, dump.head)) if one)
+    list_file.write_text("".join(f"{one};\n" for one in entries if one in wanted), encoding="ascii")
+    return run_pg_restore(target, name, None, f"--use-list={list_file}", str(dump.head))
+
+
+def _add_foreign_keys(
+    target: pg_server.PostgresConnection, name: str, dump: Dump, result: LoadResult
+) -> None:
+    """Add foreign keys that rows violate as NOT VALID: they apply to new rows.
+
+    They are created in an empty database first, so that the server returns their definitions.
+    """
+    failed = result.left_out.left_out
+    wanted = {one.entry for one in failed if one.entry_label.startswith(_FOREIGN)}
+    if not wanted:
+        return
+    scratch = f"nc_keys_{uuid.uuid4().hex[:12]}"
+    try:
+        _create(target, scratch, dump.facts, tablespaces=False)
+        with contextlib.suppress(StoreError):
+            run_pg_restore(
+                target, scratch, None, "--no-tablespaces", "--section=pre-data", str(dump.head)
+            )
+            keys = [match for match in map(_LINE.match, list_entries(target, dump.head)) if match]
+            _restore_entries(target, scratch, dump, {f[1] for f in keys if f[2] in _KEYS} | wanted)
+        for owner_table, table, key, definition in _definitions(target, scratch):
+            _add_not_valid(target, name, result, (owner_table, table, key, definition))
+    finally:
+        target.sql(f"DROP DATABASE IF EXISTS {pg_server.quote_identifier(scratch)}")
+
+
+def _definitions(target: pg_server.PostgresConnection, database: str) -> list[list[str]]:
+    """Return each foreign key of a database: table with and without schema, name, definition."""
+    columns = ("conrelid::regclass", "relname", "conname", "pg_get_constraintdef(c.oid)")
+    rows = target.sql(
+        "SET search_path = ''",
+        f"SELECT {', '.join(map(pg_server.hex_expression, columns))} FROM pg_constraint c "
+        "JOIN pg_class r ON r.oid = conrelid WHERE contype = 'f' AND conparentid = 0",
+        database=database,
+        columns=len(columns),
+    )
+    return [[pg_server.decode_hex(word) for word in row] for row in rows]
+
+
+def _add_not_valid(
+    target: pg_server.PostgresConnection, name: str, result: LoadResult, key: Sequence[str]
+) -> None:
+    """Add one foreign key as NOT VALID, with a warning; if that fails, it stays left out."""
+    owner_table, table, key_name, definition = key
+    key_identifier = pg_server.quote_identifier(key_name)
+    statement = f"ALTER TABLE {owner_table} ADD CONSTRAINT {key_identifier} {definition}"
+    failed = result.left_out.left_out
+    about = f"{_FOREIGN}{table} {key_name} "
+    one = next((one for one in failed if one.entry_label.startswith(about)), None)
+    if one is None:
+        return
+    with contextlib.suppress(BackupError):
+        target.sql(f"{statement} NOT VALID", database=name)
+        failed.remove(one)
+        result.warnings += (
+            f"{one.reason}: foreign key {key_name} of {owner_table} is now NOT VALID",
+        )

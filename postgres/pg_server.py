@@ -1,0 +1,353 @@
+"""A PostgreSQL server: connection, queries and properties."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import shlex
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tools import os_works
+from tools.base import permissions
+from tools.base.errors import BackupError, ConfigError, SourceError, StoreError
+from tools.flow import process, stream
+from tools.flow.stream import Chunks
+
+KIND = "postgres"
+ROLES = "postgres-roles"
+_TIMEOUT = "20"  # seconds to connect
+# A server that rejects the database, not the login; in other languages at least its name.
+_DATABASE_REJECTED = re.compile(r'database "|[»«„“]')
+_MAINTENANCE_DATABASES = ("postgres", "template1")  # for queries about the server, in this order
+
+
+@dataclass(frozen=True)
+class Programs:
+    """psql, pg_dump, and the programs in the folder of pg_dump."""
+
+    psql: str
+    dump: str
+
+    def sibling(self, name: str) -> str:
+        """Return another program of the same version. Raises ConfigError if there is none."""
+        program = Path(self.dump)
+        for near in (program.with_name(name), program.resolve().with_name(name)):
+            if program.is_absolute() and near.is_file():
+                return str(near)
+        path = shutil.which(name)
+        if not path:
+            raise ConfigError(
+                f"{name}: command not found",
+                "Install the PostgreSQL client programs (Debian: postgresql-client).",
+            )
+        return path
+
+
+@dataclass(frozen=True)
+class PostgresConnection:
+    """How to connect to a server; "" and None mean the defaults of libpq.
+
+    host: host name, or directory of the Unix socket. passfile: password file (.pgpass).
+    variables: environment variables of libpq, besides those in ENVIRONMENT of the section.
+    maintenance_database: the database for queries about the server.
+    """
+
+    programs: Programs
+    host: str = ""
+    port: int | None = None
+    user: str = ""
+    passfile: Path | None = None
+    variables: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    maintenance_database: str = "postgres"
+
+    def arguments(self) -> list[str]:
+        """Return the connection arguments; the clients never prompt for a password."""
+        arguments_found = ["--no-password"]
+        arguments_found += [f"--host={self.host}"] if self.host else []
+        arguments_found += [f"--port={self.port}"] if self.port is not None else []
+        return arguments_found + ([f"--username={self.user}"] if self.user else [])
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment: English messages, password file, TLS, connection time-out."""
+        defaults = {"PGCONNECT_TIMEOUT": _TIMEOUT}
+        variables = {**defaults, **os_works.environment({}), **self.variables, "LC_ALL": "C"}
+        if self.passfile is not None:
+            variables["PGPASSFILE"] = str(self.passfile)
+        return variables
+
+    def sql(self, *statements: str, database: str = "", columns: int = 0) -> list[list[str]]:
+        """Return the rows of the last statement. Raises SourceError with the error of psql.
+
+        Each statement is a separate transaction in one session. columns: number of columns; a
+        line with another number (of a wrapper or connection pooler) raises SourceError.
+        """
+        command = [self.programs.psql, "-X", "-A", "-t", "-q", "--field-separator=\t"]
+        connection = conninfo(database or self.maintenance_database)
+        command += ["--set=ON_ERROR_STOP=1", *self.arguments(), f"--dbname={connection}"]
+        no_timeout = "SET statement_timeout = 0"  # counting rows may take long
+        command += [f"--command={statement}" for statement in (no_timeout, *statements)]
+        out = b"".join(process.output(command, env=self.environment()))
+        lines = (
+            out.decode("utf-8", "backslashreplace").removesuffix("\n").split("\n") if out else []
+        )
+        rows = [line.split("\t") for line in lines]
+        for row in rows if columns else ():
+            if len(row) != columns:
+                raise self._unexpected_output("\t".join(row))
+        return rows
+
+    def row(self, statement: str, columns: int = 1, database: str = "") -> list[str]:
+        """Return the only row of a statement. Raises SourceError for another number of rows."""
+        rows = self.sql(statement, database=database, columns=columns)
+        if len(rows) != 1:
+            raise self._unexpected_output(f"{len(rows)} rows")
+        return rows[0]
+
+    def number(self, statement: str, database: str = "") -> int:
+        """Return the only value of a statement, a number. Raises SourceError for another text."""
+        (value,) = self.row(statement, database=database)
+        if not re.fullmatch(r"-?\d+", value):
+            raise self._unexpected_output(value)
+        return int(value)
+
+    def _unexpected_output(self, line: str) -> SourceError:
+        return SourceError(
+            f"{self.programs.psql}: unexpected output: {line[:80]!r}",
+            "Set PSQL to a psql whose output has no other lines: no wrapper, no connection pooler.",
+        )
+
+    def script(self, chunks: Chunks) -> list[str]:
+        """Run a script with psql, which continues after errors; return its standard error lines.
+
+        Raises StoreError.
+        """
+        stderr_lines: list[str] = []
+        command = [self.programs.psql, "-X", "-q", *self.arguments()]
+        command.append(f"--dbname={conninfo(self.maintenance_database)}")
+        env = self.environment()
+        stream.drained(
+            process.output(
+                command, given=chunks, notice=stderr_lines.append, env=env, failure=StoreError
+            )
+        )
+        return stderr_lines
+
+
+def check_passfile(path: Path | None) -> Path | None:
+    """Return the absolute path of a password file. Raises ConfigError if libpq would ignore it."""
+    if path is None:
+        return None
+    if not path.is_file():
+        raise ConfigError(
+            f"PASSFILE: {path}: no such file",
+            "Create it (mode 0600) with lines HOST:PORT:DATABASE:USER:PASSWORD.",
+        )
+    if path.stat().st_mode & 0o077:
+        quoted = shlex.quote(str(path))
+        raise ConfigError(
+            f"PASSFILE: {path}: readable by group or others, so libpq ignores it",
+            f"chown {os_works.user()} {quoted} && chmod 0600 {quoted}",
+        )
+    permissions.check_secret("PASSFILE", path, ("postgres",))
+    return path.absolute()
+
+
+def conninfo(database: str) -> str:
+    """Return a connection string of libpq for a database, whatever its name contains."""
+    escaped = database.replace("\\", "\\\\").replace("'", "\\'")
+    return f"dbname='{escaped}'"
+
+
+def quote_identifier(name: str) -> str:
+    """Return a name as a quoted SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def decode_hex(value: str) -> str:
+    """Return the text of a hexadecimal value. Raises SourceError if it is not hexadecimal."""
+    try:
+        return bytes.fromhex(value).decode("utf-8", "surrogateescape")
+    except ValueError:
+        raise SourceError(f"psql: unexpected output: {value[:80]!r}") from None
+
+
+def text_expression(text: str) -> str:
+    """Return an SQL expression for any text, independent of the settings of the session."""
+    raw = text.encode("utf-8", "surrogateescape").hex()
+    return f"convert_from(decode('{raw}', 'hex'), current_setting('server_encoding'))"
+
+
+def hex_expression(column: str) -> str:
+    """Return an SQL expression for a column in hexadecimal, so that any name is transferred.
+
+    The bytes are in the encoding of the session, as names in other statements are.
+    """
+    return f"encode(textsend({column}::text), 'hex')"
+
+
+@dataclass(frozen=True)
+class Database:
+    """A database and its properties ("CREATE DATABASE", PostgreSQL manual)."""
+
+    name: str
+    encoding: str
+    collate: str
+    ctype: str
+    owner: str
+    tablespace: str
+    provider: str  # of locales: c (libc), i (icu), b (builtin); "" before PostgreSQL 15
+    locale: str  # of icu and builtin
+    icu_rules: str
+    search_path: str  # of sessions whose role does not set it; "" if unknown
+
+    def facts(self) -> dict[str, str]:
+        """Return the facts that a restore needs to create it again."""
+        facts_found = {key: value for key, value in dataclasses.asdict(self).items() if value}
+        del facts_found["name"]
+        return facts_found
+
+
+_SEARCH_PATH_SETTING = (
+    "(SELECT substr(setting, 13) FROM pg_db_role_setting, unnest(setconfig) AS setting "
+    "WHERE setdatabase = {0} AND setrole = 0 AND setting LIKE 'search\\_path=%')"
+)
+_SEARCH_PATH = (
+    f"coalesce({_SEARCH_PATH_SETTING.format('d.oid')}, {_SEARCH_PATH_SETTING.format('0')}, "
+    "(SELECT reset_val FROM pg_settings WHERE name = 'search_path' "
+    "AND source IN ('default', 'configuration file', 'command line')))"
+)
+
+
+def list_databases(connection: PostgresConnection) -> list[Database]:
+    """Return all databases that allow connections, including templates but not template0."""
+    columns = ", ".join(
+        hex_expression(name)
+        for name in (
+            "datname",
+            "pg_encoding_to_char(encoding)",
+            "datcollate",
+            "datctype",
+            "pg_get_userbyid(datdba)",
+            "(SELECT nullif(spcname, 'pg_default') FROM pg_tablespace t "
+            "WHERE t.oid = d.dattablespace)",
+            # columns of later versions
+            "row_to_json(d)->>'datlocprovider'",
+            "coalesce(row_to_json(d)->>'datlocale', row_to_json(d)->>'daticulocale')",
+            "row_to_json(d)->>'daticurules'",
+            _SEARCH_PATH,
+        )
+    )
+    where = "datallowconn AND datconnlimit <> -2 AND datname <> 'template0'"
+    rows = connection.sql(
+        f"SELECT {columns} FROM pg_database d WHERE {where} ORDER BY datname",
+        columns=len(dataclasses.fields(Database)),
+    )
+    return [Database(*map(decode_hex, row)) for row in rows]
+
+
+def exists(connection: PostgresConnection, name: str) -> bool:
+    """Return whether a database exists, also a template or one that allows no connections."""
+    rows = connection.sql(f"SELECT {hex_expression('datname')} FROM pg_database", columns=1)
+    return name in {decode_hex(row[0]) for row in rows}
+
+
+def find_maintenance(connection: PostgresConnection) -> PostgresConnection:
+    """Return the connection with an existing maintenance database; not all have `postgres`.
+
+    Raises SourceError with the error for the first database that was tried.
+    """
+    configured = connection.environment().get("PGDATABASE", "")
+    first: BackupError | None = None
+    for name in dict.fromkeys(filter(None, (configured, *_MAINTENANCE_DATABASES, connection.user))):
+        candidate = dataclasses.replace(connection, maintenance_database=name)
+        try:
+            candidate.sql("SELECT 1")
+        except SourceError as error:
+            first = first or error
+            if not _DATABASE_REJECTED.search(error.hint):
+                break  # another database would get the same answer
+        else:
+            return candidate
+    assert first is not None  # noqa: S101  (at least one was tried)
+    raise first
+
+
+def outside_of(connection: PostgresConnection, name: str) -> PostgresConnection:
+    """Return the connection with another maintenance database than this one."""
+    if name != connection.maintenance_database:
+        return connection
+    other = next(one for one in _MAINTENANCE_DATABASES if one != name)
+    return dataclasses.replace(connection, maintenance_database=other)
+
+
+def role_names(connection: PostgresConnection) -> set[str]:
+    """Return the quoted names of all roles."""
+    rows = connection.sql(
+        f"SELECT {hex_expression('quote_ident(rolname)')} FROM pg_roles", columns=1
+    )
+    return {decode_hex(row[0]) for row in rows}
+
+
+def server_version(connection: PostgresConnection) -> str:
+    """Return the version of the server ("15.18 (Debian ...)")."""
+    return connection.row("SHOW server_version")[0]
+
+
+def tool_version(connection: PostgresConnection, program: str) -> str:
+    """Return the version output of a client program."""
+    command = [program, "--version"]
+    return b"".join(process.output(command, env=connection.environment())).decode().strip()
+
+
+def major_version(version: str) -> int:
+    """Return the first number in a version, or 0."""
+    match = re.search(r"\d+", version)
+    return int(match[0]) if match else 0
+
+
+def count_tables_and_rows(connection: PostgresConnection, name: str) -> tuple[int, int]:
+    """Return the number of tables of a database, and of their rows."""
+    rows = connection.sql(
+        f"SELECT {hex_expression('oid::regclass')} FROM pg_class "
+        f"WHERE relkind = 'r' AND {_USER_OBJECTS}",
+        database=name,
+        columns=1,
+    )
+    total = 0
+    for row in rows:
+        total += connection.number(f"SELECT count(*) FROM ONLY {decode_hex(row[0])}", database=name)
+    return len(rows), total
+
+
+_USER_OBJECTS = (
+    "relnamespace NOT IN (SELECT oid FROM pg_namespace WHERE nspname ~ '^pg_' "
+    "OR nspname = 'information_schema')"
+)
+
+
+def is_empty(connection: PostgresConnection, name: str) -> bool:
+    """Return whether a database has no table, view, sequence or function of a user."""
+    number = connection.number(
+        f"SELECT (SELECT count(*) FROM pg_class WHERE {_USER_OBJECTS}) "
+        "+ (SELECT count(*) FROM pg_proc "
+        f"WHERE {_USER_OBJECTS.replace('relnamespace', 'pronamespace')})",
+        database=name,
+    )
+    return number == 0
+
+
+def is_pristine(connection: PostgresConnection, name: str) -> bool:
+    """Return whether a template is unchanged since initdb: it has no object of a user."""
+    catalogs = (
+        *("pg_class", "pg_proc", "pg_type", "pg_namespace", "pg_extension", "pg_operator"),
+        *("pg_cast", "pg_language", "pg_foreign_server", "pg_event_trigger", "pg_ts_config"),
+        *("pg_collation", "pg_conversion", "pg_default_acl", "pg_largeobject_metadata"),
+    )
+    some = " UNION ALL ".join(f"SELECT oid FROM {catalog}" for catalog in catalogs)
+    number = connection.number(
+        f"SELECT count(*) FROM ({some}) AS o WHERE oid >= 16384", database=name
+    )
+    return number == 0

@@ -1,0 +1,106 @@
+"""Restore a dump into a server: into a temporary database, which is renamed when it is complete."""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+
+from postgres import database_properties, dump_loading, pg_server
+from tools.base.errors import BackupError, ConfigError
+from tools.base.result import Result, Status
+from tools.date_str_utils import count
+
+
+def restore_database(
+    target: pg_server.PostgresConnection,
+    name: str,
+    facts: Mapping[str, str],
+    again: Callable[[], Iterator[bytes]],
+    *,
+    overwrite: bool,
+    tablespaces: bool,
+) -> Result:
+    """Load a dump into the database `name`; tablespaces: whether its tablespaces are used.
+
+    The dump is loaded into a new database with a temporary name, which is renamed when its rows
+    are counted. The old database is dropped last, when the new one accepts connections. On any
+    failure the new one is dropped and the old one is unchanged. Objects that the server rejects
+    are left out and named, but never rows. Raises StoreError, ConfigError.
+    """
+    target = pg_server.outside_of(target, name)  # a database in use cannot be renamed
+    exists = pg_server.exists(target, name)
+    if exists and not overwrite and not pg_server.is_empty(target, name):
+        raise ConfigError(
+            f"database {name} is not empty",
+            "Choose another name with --to-database, or use --overwrite to replace the whole "
+            "database.",
+        )
+    new, old = (f"nc_{word}_{uuid.uuid4().hex[:12]}" for word in ("new", "old"))
+    with dump_loading.open_dump(target, facts, again) as dump, _dropped_on_error(target, new):
+        loaded = dump_loading.load_database(target, new, dump, tablespaces=tablespaces)
+        table_count, row_count = pg_server.count_tables_and_rows(target, new)
+        with _swapped(target, name, new, old if exists else ""):
+            warnings = (*loaded.warnings, *loaded.left_out.warnings())
+            warnings += database_properties.set_owner(target, name, facts)
+            warnings += database_properties.apply(target, name, dump.head)
+    if exists:
+        warnings += _drop_replaced(target, old)
+    return Result(
+        Status.INCOMPLETE if warnings else Status.OK,
+        f"database {name}: {count(table_count, 'table')}, {count(row_count, 'row')}",
+        loaded.left_out.hint(),
+        items=1,
+        bytes=int(facts.get("size", "0")),
+        warnings=warnings,
+    )
+
+
+@contextlib.contextmanager
+def _dropped_on_error(target: pg_server.PostgresConnection, name: str) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(BackupError):
+            _drop(target, name)
+        raise
+
+
+@contextlib.contextmanager
+def _swapped(target: pg_server.PostgresConnection, name: str, new: str, old: str) -> Iterator[None]:
+    """Give the name to the new database and rename the old one; undo both on an exception."""
+    if old:
+        target.sql(_rename_statement(name, old))
+    try:
+        target.sql(_rename_statement(new, name))
+        try:
+            yield
+        except BaseException:
+            target.sql(_rename_statement(name, new))
+            raise
+    except BaseException:
+        if old:
+            target.sql(_rename_statement(old, name))
+        raise
+
+
+def _rename_statement(name: str, to: str) -> str:
+    old, new = map(pg_server.quote_identifier, (name, to))
+    return f"ALTER DATABASE {old} RENAME TO {new}"
+
+
+def _drop_replaced(target: pg_server.PostgresConnection, old: str) -> tuple[str, ...]:
+    """Drop the replaced database; return a warning if that fails."""
+    try:
+        _drop(target, old)
+    except BackupError as error:
+        return (f"the replaced database was not dropped, it is {old}: {error.hint or error}",)
+    return ()
+
+
+def _drop(target: pg_server.PostgresConnection, name: str) -> None:
+    """Drop a database if it exists, also a template."""
+    if pg_server.exists(target, name):
+        with contextlib.suppress(BackupError):  # only an owner may; DROP then reports it
+            target.sql(f"ALTER DATABASE {pg_server.quote_identifier(name)} IS_TEMPLATE false")
+    target.sql(f"DROP DATABASE IF EXISTS {pg_server.quote_identifier(name)}")
