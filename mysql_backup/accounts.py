@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from mysql_backup import instance, statements
+from mysql_backup import mysql_server, statements
 
 # A hash of caching_sha2_password has bytes that are no text (MySQL 8.0.17 and later).
 _HEX = "SET SESSION sql_mode = ''; /*!80017 SET print_identified_with_as_hex = ON */; "
@@ -24,32 +24,35 @@ _OPTIONS = {
 }
 
 
-def shown(source: instance.Instance) -> Iterator[bytes]:
+def account_statements(source: mysql_server.MySQLConnection) -> Iterator[bytes]:
     """Statements that make them: first all accounts, then what they may and which roles they have.
 
     An account that is there keeps its password. Raises SourceError.
     """
     yield from extensions(source)
-    every = source.names(
+    rows = source.names(
         "SELECT HEX(RTRIM(user)), HEX(RTRIM(host)) FROM mysql.user "
         "WHERE user NOT LIKE 'mysql.%' ORDER BY 1, 2"  # the server's own, which it has anyway
     )
-    accounts = [f"{instance.quoted(user)}@{instance.quoted(host)}" for user, host in every]
+    accounts = [
+        f"{mysql_server.quote_identifier(user)}@{mysql_server.quote_identifier(host)}"
+        for user, host in rows
+    ]
     roles = []
     for account in accounts:
-        (made,) = _said(source, f"{_HEX}SHOW CREATE USER {account}")
-        user, role = _split(made)
+        (statement,) = _query_column(source, f"{_HEX}SHOW CREATE USER {account}")
+        user, role = _split_default_roles(statement)
         if role:  # it may not be there yet
             roles.append(f"ALTER USER {account} DEFAULT ROLE {role}")
         yield _statement(user)
     for account in accounts:
-        yield from map(_statement, _said(source, f"SHOW GRANTS FOR {account}"))
+        yield from map(_statement, _query_column(source, f"SHOW GRANTS FOR {account}"))
     yield from map(_statement, roles)
 
 
-def _split(made: str) -> tuple[str, str]:
+def _split_default_roles(statement: str) -> tuple[str, str]:
     """CREATE USER IF NOT EXISTS without default roles, and these roles."""
-    data = made.encode("utf-8", "surrogateescape")
+    data = statement.encode("utf-8", "surrogateescape")
     tokens = list(statements.tokens(data, statements.Mode()))
     start = data[tokens[1].end :]
     role = b""
@@ -71,7 +74,7 @@ def _end_of_list(tokens: Sequence[statements.Token], at: int) -> int:
     return at
 
 
-def extensions(source: instance.Instance) -> Iterator[bytes]:
+def extensions(source: mysql_server.MySQLConnection) -> Iterator[bytes]:
     """Statements for plugins, which users may need, functions of libraries, and servers.
 
     Not those of mariadb-dump: its INSTALL PLUGIN with --insert-ignore is no SQL (10.11).
@@ -81,25 +84,27 @@ def extensions(source: instance.Instance) -> Iterator[bytes]:
     yield from map(_statement, _extensions(source))
 
 
-def _extensions(source: instance.Instance) -> Iterator[str]:
+def _extensions(source: mysql_server.MySQLConnection) -> Iterator[str]:
     for name, library in source.names("SELECT HEX(name), HEX(dl) FROM mysql.plugin ORDER BY 1"):
-        yield f"INSTALL PLUGIN {instance.quoted(name)} SONAME {_literal(library)}"
+        yield f"INSTALL PLUGIN {mysql_server.quote_identifier(name)} SONAME {_literal(library)}"
     rows = source.names(
         "SELECT HEX(name), HEX(CAST(ret AS CHAR)), HEX(dl), HEX(type) FROM mysql.func ORDER BY 1"
     )
     for name, number, library, kind in rows:
         aggregate = "AGGREGATE " if kind == "aggregate" else ""
         returned = {"0": "STRING", "1": "REAL", "2": "INTEGER"}.get(number, "DECIMAL")
-        made = f"CREATE {aggregate}FUNCTION {instance.quoted(name)} RETURNS {returned}"
-        yield f"{made} SONAME {_literal(library)}"
+        statement = (
+            f"CREATE {aggregate}FUNCTION {mysql_server.quote_identifier(name)} RETURNS {returned}"
+        )
+        yield f"{statement} SONAME {_literal(library)}"
     columns = ", ".join(f"HEX({name})" for name in ("server_name", "wrapper", *_OPTIONS))
-    asked = f"SELECT {columns}, HEX(CAST(port AS CHAR)) FROM mysql.servers"  # noqa: S608  (our own)
-    for name, wrapper, *values, port in source.names(asked):
-        given = zip(_OPTIONS.values(), values, strict=True)
-        options = [f"{key} {_literal(value)}" for key, value in given if value]
+    query = f"SELECT {columns}, HEX(CAST(port AS CHAR)) FROM mysql.servers"  # noqa: S608  (our own)
+    for name, wrapper, *values, port in source.names(query):
+        pairs = zip(_OPTIONS.values(), values, strict=True)
+        options = [f"{key} {_literal(value)}" for key, value in pairs if value]
         options.append(f"PORT {port or 0}")
-        made = f"CREATE SERVER {instance.quoted(name)} FOREIGN DATA WRAPPER"
-        yield f"{made} {instance.quoted(wrapper)} OPTIONS ({', '.join(options)})"
+        statement = f"CREATE SERVER {mysql_server.quote_identifier(name)} FOREIGN DATA WRAPPER"
+        yield f"{statement} {mysql_server.quote_identifier(wrapper)} OPTIONS ({', '.join(options)})"
 
 
 def _literal(text: str) -> str:
@@ -107,11 +112,11 @@ def _literal(text: str) -> str:
     return "'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
 
 
-def _said(source: instance.Instance, sql: str) -> list[str]:
+def _query_column(source: mysql_server.MySQLConnection, sql: str) -> list[str]:
     """The one column of an answer, without the escapes of --batch (mysql client, manual)."""
     return [
         re.sub(r"\\(.)", lambda found: _ESCAPES.get(found[1], found[1]), row[0])
-        for row in source.rows(sql)
+        for row in source.query(sql)
     ]
 
 

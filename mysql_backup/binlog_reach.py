@@ -79,7 +79,7 @@ def end_of_transaction(files: Sequence[Path], start: int, gtid: str) -> Point:
     return point
 
 
-class Reached:
+class ReachCheck:
     """Whether the output of mysqlbinlog went as far as it should."""
 
     def __init__(self, end: Point | None) -> None:
@@ -101,12 +101,12 @@ class Reached:
         self._note(tail)
 
     def _note(self, text: bytes) -> None:
-        for found in _AT.finditer(text):
-            self._last = int(found[1])
+        for match in _AT.finditer(text):
+            self._last = int(match[1])
             self._file += self._last == _FIRST
             self._seen = self._seen or Point(self._file, self._last) == self._end
 
-    def judge(self, files: Sequence[Path]) -> None:
+    def raise_if_not_reached(self, files: Sequence[Path]) -> None:
         """Raises StoreError where the end was not reached."""
         if self._seen or self._end is None:
             return

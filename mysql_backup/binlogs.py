@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mysql_backup import binlog_file, file_access, instance
+from mysql_backup import binlog_file, file_access, mysql_server
 from tools.base import finding
 from tools.base.errors import BackupError, SourceError
 from tools.base.finding import Finding
@@ -20,17 +20,19 @@ from tools.flow.item import Ended, Item
 KIND = "mysql-binlogs"
 _DAY = 86400  # seconds
 _NAME = re.compile(r"(?P<base>.+)\.(?P<number>\d+)")
-_OFF = "To back up without binary logs (no --until), set BINLOG_DAYS to 0."
+_WITHOUT_BINLOGS = "To back up without binary logs (no --until), set BINLOG_DAYS to 0."
 _ELSEWHERE = "Set BINLOG_PATH to the folder of this server's binary logs."
 _ENCRYPTED = "no client program can replay them, so --until is not possible"
-_LOSES = "--until misses statements of connections without a default database or with another one"
-_ROW = "Run SET GLOBAL binlog_format = 'ROW' on the server, and set it in its option file."
+_MISSED_STATEMENTS = (
+    "--until misses statements of connections without a default database or with another one"
+)
+_SET_ROW = "Run SET GLOBAL binlog_format = 'ROW' on the server, and set it in its option file."
 
-Earlier = Callable[[str], Sequence["Mapping[str, str] | None"]]
+PreviousFacts = Callable[[str], Sequence["Mapping[str, str] | None"]]
 
 
 @dataclass(frozen=True)
-class Log:
+class BinaryLog:
     """A binary log as the server lists it; size in bytes."""
 
     name: str
@@ -39,20 +41,20 @@ class Log:
     @property
     def base(self) -> str:
         """Its name without its number."""
-        return parts(self.name)[0]
+        return split_log_name(self.name)[0]
 
     @property
     def number(self) -> int:
         """Its place in the sequence."""
-        return parts(self.name)[1]
+        return split_log_name(self.name)[1]
 
 
-def parts(name: str) -> tuple[str, int]:
+def split_log_name(name: str) -> tuple[str, int]:
     """A log's base and number ("mysql-bin.000012"). Raises SourceError for another name."""
-    found = _NAME.fullmatch(name)
-    if found is None or "/" in name:
+    match = _NAME.fullmatch(name)
+    if match is None or "/" in name:
         raise SourceError(f"{name!r}: not a binary log name")
-    return found["base"], int(found["number"])
+    return match["base"], int(match["number"])
 
 
 @dataclass(frozen=True)
@@ -63,27 +65,31 @@ class _New:
     anew: whether they are of another sequence than what is stored
     """
 
-    logs: Sequence[Log]
+    logs: Sequence[BinaryLog]
     gap: str = ""
-    anew: bool = False
+    is_reset: bool = False
 
 
-class Binlogs:
+class BinaryLogSource:
     """The item that holds what was closed since the last one that is stored."""
 
     def __init__(
-        self, source: instance.Instance, about: instance.About, folder: Path | None, days: int
+        self,
+        source: mysql_server.MySQLConnection,
+        info: mysql_server.ServerInfo,
+        folder: Path | None,
+        days: int,
     ) -> None:
         """folder: where the logs are; None for where the server says. days: of a first time."""
         self._source = source
-        self._about = about
+        self._info = info
         self._folder = folder
         self._days = days
         self._ended = Ended()
 
-    def item(self, earlier: Earlier) -> Item:
+    def item(self, earlier: PreviousFacts) -> Item:
         """earlier: what each store's newest item of a name says of itself."""
-        name = f"binlogs@{self._about.port}"
+        name = f"binlogs@{self._info.port}"
         return Item(
             name,
             KIND,
@@ -92,45 +98,49 @@ class Binlogs:
             lambda: self._ended,
         )
 
-    def tested(self) -> Iterator[str | Finding]:
+    def test_findings(self) -> Iterator[str | Finding]:
         """What `-t` says of the logs."""
-        name = f"port {self._about.port}"
-        folder = self._where()
+        name = f"port {self._info.port}"
+        folder = self._log_folder()
         try:
-            newest = listed(self._source)[-1]
+            newest = list_binary_logs(self._source)[-1]
             encrypted = _head(folder / newest.name).encrypted
         except BackupError as error:
             yield finding.bad(f"{name}: {error}", error.hint)
         else:
             yield f"{name}: binary logs in {folder}, current file {newest.name}"
             if encrypted:
-                yield finding.warning(f"{name}: encrypted binary logs: {_ENCRYPTED}", _OFF)
-        ((form,),) = self._source.rows("SELECT @@GLOBAL.binlog_format")
+                yield finding.warning(
+                    f"{name}: encrypted binary logs: {_ENCRYPTED}", _WITHOUT_BINLOGS
+                )
+        ((form,),) = self._source.query("SELECT @@GLOBAL.binlog_format")
         if form != "ROW":
-            yield finding.warning(f"{name}: binlog_format is {form}: {_LOSES}", _ROW)
+            yield finding.warning(
+                f"{name}: binlog_format is {form}: {_MISSED_STATEMENTS}", _SET_ROW
+            )
 
     def _read(self, stored: Sequence[Mapping[str, str] | None]) -> Iterator[bytes]:
-        folder = self._where()
+        folder = self._log_folder()
         # before the flush: what is in there is in a closed log then
-        executed = instance.executed(self._about)
-        ((until, gtid, form),) = self._source.rows(
-            f"SELECT {instance.NOW}, {executed}, @@GLOBAL.binlog_format"
+        executed = mysql_server.gtid_expression(self._info)
+        ((until, gtid, form),) = self._source.query(
+            f"SELECT {mysql_server.NOW}, {executed}, @@GLOBAL.binlog_format"
         )
-        self._source.rows("FLUSH BINARY LOGS")
-        *closed, in_use = listed(self._source)
+        self._source.query("FLUSH BINARY LOGS")
+        *closed, in_use = list_binary_logs(self._source)
         new = self._new(closed, stored, folder)
         for log in new.logs:
-            found = _sized(folder / log.name)
-            if found != log.size:
+            size = _file_size(folder / log.name)
+            if size != log.size:
                 raise SourceError(
-                    f"{folder / log.name}: {found} bytes on disk, but {log.size} bytes according "
+                    f"{folder / log.name}: {size} bytes on disk, but {log.size} bytes according "
                     "to the server",
                     "Check that BINLOG_PATH belongs to this server; otherwise the file is "
                     "truncated.",
                 )
         heads = [_head(folder / log.name) for log in (*new.logs, in_use)]
         facts = {
-            "server": self._about.version,
+            "server": self._info.version,
             "first": new.logs[0].name,
             "last": new.logs[-1].name,
             "last_size": str(new.logs[-1].size),
@@ -139,21 +149,23 @@ class Binlogs:
             "gtid": gtid,
             "created": _created(heads),
             "encrypted": _encrypted(new.logs, heads),
-            "anew": "yes" if new.anew else "",
+            "anew": "yes" if new.is_reset else "",
         }
-        words = [tar.program(), "--create", f"--directory={folder}", "--format=posix"]
+        command = [tar.program(), "--create", f"--directory={folder}", "--format=posix"]
         names = [log.name for log in new.logs]
-        yield from tar.whole(process.output([*words, "--", *names], env=instance.environment()))
-        self._ended = _ended(facts, new.gap)
+        yield from tar.whole(
+            process.output([*command, "--", *names], env=mysql_server.environment())
+        )
+        self._ended = _report(facts, new.gap)
 
-    def _where(self) -> Path:
+    def _log_folder(self) -> Path:
         if self._folder is not None:
             return self._folder
-        ((where,),) = self._source.names("SELECT HEX(@@log_bin_basename)")
-        return Path(where).parent
+        ((basename,),) = self._source.names("SELECT HEX(@@log_bin_basename)")
+        return Path(basename).parent
 
     def _new(
-        self, closed: Sequence[Log], stored: Sequence[Mapping[str, str] | None], folder: Path
+        self, closed: Sequence[BinaryLog], stored: Sequence[Mapping[str, str] | None], folder: Path
     ) -> _New:
         """The logs that are not in every store yet."""
         if not closed:
@@ -164,12 +176,14 @@ class Binlogs:
         lasts = [facts for facts in stored if facts is not None]
         if not lasts or len(lasts) < len(stored):
             first = time.time() - self._days * _DAY
-            recent = [number for number, log in enumerate(closed) if _old(folder, log) >= first]
+            recent = [
+                number for number, log in enumerate(closed) if _modified_at(folder, log) >= first
+            ]
             return _New(closed[recent[0] if recent else -1 :])
         # the store that lacks most decides; a gap of any of them is one
         return max(
-            (_after(facts, closed, folder) for facts in lasts),
-            key=lambda new: (new.anew, bool(new.gap), len(new.logs)),
+            (_new_logs(facts, closed, folder) for facts in lasts),
+            key=lambda new: (new.is_reset, bool(new.gap), len(new.logs)),
         )
 
 
@@ -179,60 +193,64 @@ def _created(heads: Sequence[binlog_file.Head]) -> str:
     return " ".join(times) if len(times) == len(heads) else ""
 
 
-def _encrypted(logs: Sequence[Log], heads: Sequence[binlog_file.Head]) -> str:
+def _encrypted(logs: Sequence[BinaryLog], heads: Sequence[binlog_file.Head]) -> str:
     """The names of the encrypted logs."""
     return " ".join(log.name for log, one in zip(logs, heads[:-1], strict=True) if one.encrypted)
 
 
-def _ended(facts: Mapping[str, str], gap: str) -> Ended:
+def _report(facts: Mapping[str, str], gap: str) -> Ended:
     number, form = len(facts["encrypted"].split()), facts["format"]
     return Ended(
         (f"{count(number, 'encrypted binary log')}: {_ENCRYPTED}",) if number else (),
-        (f"binlog_format is {form}: {_LOSES}",) if form != "ROW" else (),
+        (f"binlog_format is {form}: {_MISSED_STATEMENTS}",) if form != "ROW" else (),
         {key: value for key, value in facts.items() if value},
         (gap,) if gap else (),
     )
 
 
-def _after(stored: Mapping[str, str], closed: Sequence[Log], folder: Path) -> _New:
+def _new_logs(stored: Mapping[str, str], closed: Sequence[BinaryLog], folder: Path) -> _New:
     """What a store lacks whose newest item of binary logs has these facts. Raises SourceError."""
-    last = Log(stored["last"], int(stored["last_size"]))
+    last = BinaryLog(stored["last"], int(stored["last_size"]))
     by_number = {log.number: log for log in closed}
     same = last.base == closed[0].base and last.number <= closed[-1].number
     new = [log for log in closed if log.number > last.number]
-    if not same or by_number.get(last.number, last) != last or not _follows(stored, new, folder):
-        what = f"binary logs were reset: {closed[0].name} follows {last.name}"
-        return _New(closed, f"{what}: changes in between are not in any backup", anew=True)
+    if (
+        not same
+        or by_number.get(last.number, last) != last
+        or not _is_same_sequence(stored, new, folder)
+    ):
+        summary = f"binary logs were reset: {closed[0].name} follows {last.name}"
+        return _New(closed, f"{summary}: changes in between are not in any backup", is_reset=True)
     if not new:
         raise SourceError(f"no binary log was closed after {last.name}")
     if new[0].number > last.number + 1:
-        lost = count(new[0].number - last.number - 1, "binary log")
-        what = f"{lost} between {last.name} and {new[0].name} missing"
-        return _New(new, f"{what}: purged before they were backed up")
+        number_missing = count(new[0].number - last.number - 1, "binary log")
+        summary = f"{number_missing} between {last.name} and {new[0].name} missing"
+        return _New(new, f"{summary}: purged before they were backed up")
     return _New(new)
 
 
-def _follows(stored: Mapping[str, str], new: Sequence[Log], folder: Path) -> bool:
+def _is_same_sequence(stored: Mapping[str, str], new: Sequence[BinaryLog], folder: Path) -> bool:
     """Whether new logs are of the sequence that is stored.
 
     A number alone does not say that: after RESET MASTER all of them come once more. The log that
     was in use when the others were stored is known by the time at which the server began it.
     """
     known = stored.get("created", "").split(" ")[-1]
-    if not known or not new or new[0].number != parts(stored["last"])[1] + 1:
+    if not known or not new or new[0].number != split_log_name(stored["last"])[1] + 1:
         return True
     return str(_head(folder / new[0].name).created) == known
 
 
-def listed(source: instance.Instance) -> list[Log]:
+def list_binary_logs(source: mysql_server.MySQLConnection) -> list[BinaryLog]:
     """The server's own list, the one in use last. Raises SourceError where a number is missing."""
-    found = [Log(row[0], int(row[1])) for row in source.rows("SHOW BINARY LOGS")]
-    if not found:
+    logs = [BinaryLog(row[0], int(row[1])) for row in source.query("SHOW BINARY LOGS")]
+    if not logs:
         raise SourceError(
             "the server lists no binary logs",
             "Enable log_bin on the server (it needs a restart), or set BINLOG_DAYS to 0.",
         )
-    for one, other in itertools.pairwise(found):
+    for one, other in itertools.pairwise(logs):
         if (other.base, other.number) != (one.base, one.number + 1):
             raise SourceError(
                 f"binary logs between {one.name} and {other.name} are missing from the server's "
@@ -241,17 +259,17 @@ def listed(source: instance.Instance) -> list[Log]:
                 "dumps continue without binary logs, and a later dump starts point-in-time "
                 "recovery again.",
             )
-    return found
+    return logs
 
 
-def _sized(path: Path) -> int:
+def _file_size(path: Path) -> int:
     try:
         return path.stat().st_size
     except OSError as error:
         raise _unreadable(path, error) from None
 
 
-def _old(folder: Path, log: Log) -> float:
+def _modified_at(folder: Path, log: BinaryLog) -> float:
     path = folder / log.name
     try:
         return path.stat().st_mtime
@@ -269,4 +287,4 @@ def _head(path: Path) -> binlog_file.Head:
 def _unreadable(path: Path, error: OSError) -> SourceError:
     """Return the error of a log that cannot be read, with the command that lets us read it."""
     hint = file_access.hint(path, error, _ELSEWHERE)
-    return SourceError(f"{path}: {str(error.strerror).lower()}", f"{hint}\n{_OFF}")
+    return SourceError(f"{path}: {str(error.strerror).lower()}", f"{hint}\n{_WITHOUT_BINLOGS}")

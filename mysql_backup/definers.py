@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mysql_backup import instance, statements
+from mysql_backup import mysql_server, statements
 from tools.base.errors import SourceError
 
 # What a server says to a user who may not name another definer than itself.
@@ -11,7 +11,7 @@ _OBJECTS = frozenset((b"TRIGGER", b"EVENT", b"PROCEDURE", b"FUNCTION", b"PACKAGE
 _KINDS = {"views": "table", "routines": "routine", "triggers": "trigger", "events": "event"}
 
 
-def stripped(statement: statements.Statement) -> bytes:
+def strip_definers(statement: statements.Statement) -> bytes:
     """Return the text of a statement without the definer of the object that it creates."""
     text: bytes = statement.text
     if statement.words[:1] != (b"CREATE",):
@@ -32,18 +32,18 @@ def _account_end(tokens: tuple[statements.Token, ...], at: int) -> int:
     return tokens[at].end
 
 
-def missing(target: instance.Instance, name: str) -> tuple[str, ...]:
+def missing_definers(target: mysql_server.MySQLConnection, name: str) -> tuple[str, ...]:
     """The definers in a database that the server does not know; () where we may not look."""
-    where = f"= {instance.hexed(name)}"
-    asked = " UNION ".join(
-        f"SELECT HEX(definer) FROM information_schema.{kind} WHERE {column}_schema {where}"  # noqa: S608  (our own)
+    condition = f"= {mysql_server.hex_literal(name)}"
+    query = " UNION ".join(
+        f"SELECT HEX(definer) FROM information_schema.{kind} WHERE {column}_schema {condition}"  # noqa: S608  (our own)
         for kind, column in _KINDS.items()
-        if kind != "events" or instance.about(target).events
+        if kind != "events" or mysql_server.server_info(target).events
     )
-    wanted = {row[0] for row in target.names(asked)}
+    definers = {row[0] for row in target.names(query)}
     try:
         rows = target.names("SELECT HEX(RTRIM(user)), HEX(RTRIM(host)) FROM mysql.user")
     except SourceError:
         return ()
-    there = {f"{user}@{host}" for user, host in rows} | {user for user, host in rows if not host}
-    return tuple(sorted(wanted - there))
+    existing = {f"{user}@{host}" for user, host in rows} | {user for user, host in rows if not host}
+    return tuple(sorted(definers - existing))

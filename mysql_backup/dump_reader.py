@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from mysql_backup import alterations, definers, renamed, statements, views
+from mysql_backup import changed_values, deferred_views, definers, name_references, statements
 from tools.modules import server_settings
 
 # What a server holds it must take back: dates that other settings refuse, rows that a constraint
@@ -30,8 +30,8 @@ class DumpReader:
     old: str
     new: str
     facts: Mapping[str, str]
-    own: bool = False
-    views: views.Views = field(default_factory=views.Views)
+    owned_by_restorer: bool = False
+    views: deferred_views.Views = field(default_factory=deferred_views.Views)
     head: bytes = b""  # the settings that the dump begins with
     _begun: bool = False
 
@@ -43,13 +43,13 @@ class DumpReader:
             name = _table(statement, table)
             if name != table:
                 table = name
-                yield alterations.marker(name) + reader.delimiter + b"\n"
+                yield changed_values.marker(name) + reader.delimiter + b"\n"
             if statement.is_data:
                 yield statement.whole
-            elif not self.views.take(statement) and not _skipped(statement):
+            elif not self.views.take(statement) and not _is_table_lock(statement):
                 self._head(statement)
                 yield self._text(statement) + statement.delimiter
-                if begins(statement):
+                if sets_sql_mode(statement):
                     yield b"".join(b"\n" + one + reader.delimiter for one in self._settings())
 
     def _head(self, statement: statements.Statement) -> None:
@@ -61,8 +61,10 @@ class DumpReader:
     def _text(self, statement: statements.Statement) -> bytes:
         """A statement as this database needs it."""
         if self.old != self.new and statement.words[:2] == (b"CREATE", b"TABLE"):
-            return bytes(renamed.moved(statement, self.old, self.new))
-        return bytes(definers.stripped(statement)) if self.own else statement.text
+            return bytes(name_references.rename_references(statement, self.old, self.new))
+        return (
+            bytes(definers.strip_definers(statement)) if self.owned_by_restorer else statement.text
+        )
 
     def _settings(self) -> Iterator[bytes]:
         yield from _LENIENT
@@ -71,12 +73,12 @@ class DumpReader:
             yield f"/*M!100804 SET SESSION {_TIMESTAMPS} = {value} */".encode()
 
 
-def _skipped(statement: statements.Statement) -> bool:
+def _is_table_lock(statement: statements.Statement) -> bool:
     """Whether it locks a table: a default that names a sequence needs another one meanwhile."""
     return statement.words[:2] in ((b"LOCK", b"TABLES"), (b"UNLOCK", b"TABLES"))
 
 
-def begins(statement: statements.Statement) -> bool:
+def sets_sql_mode(statement: statements.Statement) -> bool:
     """Whether it is the one that keeps the server's sql_mode, and sets that of the dump."""
     tokens = [token.text.upper() for token in statement.tokens]
     return statement.words[:1] == (b"SET",) and tokens[2:7] == _KEPT

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from mysql_backup import accounts, instance, loading, omissions, variables
+from mysql_backup import accounts, loading, mysql_server, omissions, server_variables
 from tools.base.errors import RetryError, SourceError
 from tools.date_str_utils import count
 from tools.flow import dump_stream, process
@@ -14,18 +14,18 @@ from tools.flow.item import Ended, Item
 
 KIND = "mysql"
 USERS = "mysql-users"
-MARK = b"-- Dump completed"
-_RENAMED = (8, 4)  # of MySQL: the first that says only "source" instead of "master"
-_HISTORY = (10, 11)  # of MariaDB: the first that dumps the history of versioned tables
+END_MARK = b"-- Dump completed"
+_SOURCE_OPTIONS_SINCE = (8, 4)  # of MySQL: the first that says only "source" instead of "master"
+_HISTORY_SINCE = (10, 11)  # of MariaDB: the first that dumps the history of versioned tables
 _HEAD = 1 << 16  # bytes in which the position stands
 _POSITION = re.compile(rb"(?:MASTER|SOURCE)_LOG_FILE='([^']+)', (?:MASTER|SOURCE)_LOG_POS=(\d+)")
 # A table that was altered, truncated, renamed or dropped while it was dumped (RELIABILITY M5).
-_CALLED = re.compile(r"execute command denied .* for routine '(.+)'")
-_CHANGED = re.compile(r"\b(?:1412|1146|1932|1051)\b")
+_MISSING_EXECUTE = re.compile(r"execute command denied .* for routine '(.+)'")
+_DEFINITION_CHANGED = re.compile(r"\b(?:1412|1146|1932|1051)\b")
 
 
 @dataclass(frozen=True)
-class What:
+class DumpFilter:
     """What of a server is dumped. Tables are `database.table`, with globs."""
 
     exclude_db: Sequence[str] = ()
@@ -33,110 +33,116 @@ class What:
     schema_only: Sequence[str] = ()
 
 
-class Dumps:
+class MySQLDumps:
     """The items of one server."""
 
-    def __init__(self, source: instance.Instance, program: str, what: What) -> None:
+    def __init__(
+        self, source: mysql_server.MySQLConnection, program: str, dump_filter: DumpFilter
+    ) -> None:
         """Asks the server. Raises SourceError where it holds nothing or cannot be asked."""
         self.source = source
         self._program = program
-        self._what = what
-        self.about = instance.about(source)
-        self.tool = instance.version(program)
-        self.variables = variables.facts(source)
-        left_out = {name.lower() for name in instance.SYSTEM}
+        self._filter = dump_filter
+        self.info = mysql_server.server_info(source)
+        self.tool = mysql_server.tool_version(program)
+        self.variables = server_variables.facts(source)
+        system_databases = {name.lower() for name in mysql_server.SYSTEM}
         self.databases = [
             name
-            for name in self.about.databases
-            if name.lower() not in left_out and not dump_stream.is_named(name, what.exclude_db)
+            for name in self.info.databases
+            if name.lower() not in system_databases
+            and not dump_stream.is_named(name, dump_filter.exclude_db)
         ]
         if not self.databases:
             raise SourceError(
-                f"port {self.about.port}: no database to dump",
+                f"port {self.info.port}: no database to dump",
                 "Check EXCLUDE_DB and the privileges of the user in CREDENTIAL_PATH.",
             )
 
     def items(self) -> Iterator[Item]:
         """Users and grants first: a restore needs them first."""
-        port = self.about.port
-        yield Item(f"users@{port}", USERS, lambda _head: ".sql", self._users, self._ended_users)
+        port = self.info.port
+        yield Item(f"users@{port}", USERS, lambda _head: ".sql", self._users, self._users_report)
         for name in self.databases:
-            one = _Database(self, name)
-            yield Item(f"{port}/{name}", KIND, lambda _head: ".sql", one.read, one.ended)
+            dump = _Database(self, name)
+            yield Item(f"{port}/{name}", KIND, lambda _head: ".sql", dump.read, dump.ended)
 
     def warnings(self) -> tuple[str, ...]:
         """A dump program that is older than the server may not know all it has."""
-        server, tool = instance.major(self.about.version), instance.of_tool(self.tool)
+        server, tool = (
+            mysql_server.major_version(self.info.version),
+            mysql_server.tool_server_version(self.tool),
+        )
         if (0, 0) < tool < server:
-            return (f"{self.tool} is older than the server ({self.about.version})",)
+            return (f"{self.tool} is older than the server ({self.info.version})",)
         return ()
 
     def facts(self) -> dict[str, str]:
         """What every item of this server says of it."""
-        return {"server": self.about.version, "tool": self.tool, **self.variables}
+        return {"server": self.info.version, "tool": self.tool, **self.variables}
 
     def _users(self) -> Iterator[bytes]:
-        if self.about.is_mariadb and instance.is_mariadb(self.tool):
+        if self.info.is_mariadb and mysql_server.is_mariadb(self.tool):
             yield from accounts.extensions(self.source)
             yield from self.run(["--system=users", "--insert-ignore"], "users and grants")
             return
-        yield from accounts.shown(self.source)
-        yield MARK + b"\n"
+        yield from accounts.account_statements(self.source)
+        yield END_MARK + b"\n"
 
-    def _ended_users(self) -> Ended:
+    def _users_report(self) -> Ended:
         return Ended(self.warnings(), (omissions.SYSTEM,), self.facts())
 
-    def run(self, more: Sequence[str], what: str) -> Iterator[bytes]:
+    def run(self, extra_arguments: Sequence[str], label: str) -> Iterator[bytes]:
         """The output of the dump program; raises at its end where it is not whole."""
-        said: list[str] = []
+        stderr_lines: list[str] = []
         chunks = process.output(
-            [*self.source.words(self._program), *more],
-            notice=said.append,
-            env=instance.environment(),
+            [*self.source.arguments(self._program), *extra_arguments],
+            notice=stderr_lines.append,
+            env=mysql_server.environment(),
         )
         try:
-            yield from dump_stream.ended_by(chunks, MARK, what)
+            yield from dump_stream.ended_by(chunks, END_MARK, label)
         except SourceError as error:
-            if any(_CHANGED.search(line) for line in said):
+            if any(_DEFINITION_CHANGED.search(line) for line in stderr_lines):
                 raise RetryError(
-                    f"{what}: definition changed during the dump", error.hint
+                    f"{label}: definition changed during the dump", error.hint
                 ) from None
             hint = error.hint
-            for found in filter(None, map(_CALLED.search, said)):
-                hint += f"\nA view calls this function: GRANT EXECUTE ON FUNCTION {found[1]} TO "
+            for match in filter(None, map(_MISSING_EXECUTE.search, stderr_lines)):
+                hint += f"\nA view calls this function: GRANT EXECUTE ON FUNCTION {match[1]} TO "
                 hint += "the user of the backup, or add the view to EXCLUDE_TABLE."
-            raise SourceError(f"{what}: {error}", hint) from None
+            raise SourceError(f"{label}: {error}", hint) from None
 
-    def tables(self, database: str) -> instance.Tables:
+    def tables(self, database: str) -> mysql_server.Tables:
         """The tables of a database."""
-        return instance.tables(self.source, database)
+        return mysql_server.tables(self.source, database)
 
-    def position(self, file: str, place: str) -> dict[str, str]:
+    def position(self, file: str, position: str) -> dict[str, str]:
         """A position as the manifest has it, with the server's time now: it is not earlier."""
-        facts = {"binlog_file": file, "binlog_position": place}
-        ((facts["time"],),) = self.source.rows(f"SELECT {instance.NOW}")
-        if self.about.is_mariadb:
-            where = f"{instance.hexed(file)}, {place}"
-            ((facts["gtid"],),) = self.source.rows(f"SELECT BINLOG_GTID_POS({where})")
+        facts = {"binlog_file": file, "binlog_position": position}
+        ((facts["time"],),) = self.source.query(f"SELECT {mysql_server.NOW}")
+        if self.info.is_mariadb:
+            arguments = f"{mysql_server.hex_literal(file)}, {position}"
+            ((facts["gtid"],),) = self.source.query(f"SELECT BINLOG_GTID_POS({arguments})")
         return facts
 
-    def executed(self) -> dict[str, str]:
+    def gtid_executed(self) -> dict[str, str]:
         """The GTIDs that are in every dump that begins now (MySQL)."""
-        if self.about.is_mariadb or not self.about.binlog:
+        if self.info.is_mariadb or not self.info.binlog:
             return {}
-        ((gtid,),) = self.source.rows(f"SELECT {instance.executed(self.about)}")
+        ((gtid,),) = self.source.query(f"SELECT {mysql_server.gtid_expression(self.info)}")
         return {"gtid": gtid}
 
     @property
-    def what(self) -> What:
+    def filter(self) -> DumpFilter:
         """What is left out."""
-        return self._what
+        return self._filter
 
 
 class _Database:
     """One database."""
 
-    def __init__(self, dumps: Dumps, name: str) -> None:
+    def __init__(self, dumps: MySQLDumps, name: str) -> None:
         self._dumps = dumps
         self._name = name
         self._facts: dict[str, str] = {}
@@ -146,120 +152,130 @@ class _Database:
     def read(self) -> Iterator[bytes]:
         """The dump: first what needs a run of its own, then all else."""
         tables = self._dumps.tables(self._name)
-        source, what = self._dumps.source, self._dumps.what
-        lacks = omissions.of(source, self._name, tables.versioned)
-        named = (*tables.every, *tables.others)
-        excluded = list(instance.matching(named, self._name, what.exclude_table))
-        without = [*excluded, *(name for name in lacks.broken if name not in excluded)]
-        empty = [
+        source, dump_filter = self._dumps.source, self._dumps.filter
+        gaps = omissions.find_omissions(source, self._name, tables.versioned)
+        names = (*tables.base_tables, *tables.non_tables)
+        excluded = list(mysql_server.match_tables(names, self._name, dump_filter.exclude_table))
+        excluded_or_broken = [*excluded, *(name for name in gaps.broken if name not in excluded)]
+        without_rows = [
             name
-            for name in instance.matching(tables.every, self._name, what.schema_only)
-            if name not in without
+            for name in mysql_server.match_tables(
+                tables.base_tables, self._name, dump_filter.schema_only
+            )
+            if name not in excluded_or_broken
         ]
-        left = (*without, *empty)
-        unsafe = [name for name in tables.unsafe if name not in left]
+        left_out = (*excluded_or_broken, *without_rows)
+        locked = [name for name in tables.non_transactional if name not in left_out]
         self._facts = {
             **self._dumps.facts(),
-            **self._dumps.executed(),
+            **self._dumps.gtid_executed(),
             "charset": tables.charset,
             "collation": tables.collation,
-            "consistency": "locked" if unsafe else "single transaction",
+            "consistency": "locked" if locked else "single transaction",
             "excluded": " ".join(excluded),
-            "schema_only": " ".join(empty),
+            "schema_only": " ".join(without_rows),
         }
-        floats = {name: some for name, some in lacks.floats.items() if name not in left}
+        floats = {name: columns for name, columns in gaps.floats.items() if name not in left_out}
         self._warnings = (
-            *self._hidden(),
-            *lacks.warnings((*excluded, *empty)),
-            *omissions.rounded(source, self._name, floats),
+            *self._event_warnings(),
+            *gaps.warnings((*excluded, *without_rows)),
+            *omissions.float_warnings(source, self._name, floats),
         )
-        self._notes = [*lacks.notes(left)]
-        if unsafe:
-            self._notes.append(f"tables locked during the dump: {', '.join(unsafe)}")
-        measured = loading.Longest()
-        yield from measured.read(self._dumped(tables, lacks, left, empty, unsafe=bool(unsafe)))
-        self._judge(measured.needed)
+        self._notes = [*gaps.notes(left_out)]
+        if locked:
+            self._notes.append(f"tables locked during the dump: {', '.join(locked)}")
+        measured = loading.LongestLine()
+        yield from measured.read(
+            self._dump_runs(tables, gaps, left_out, without_rows, unsafe=bool(locked))
+        )
+        self._check_packet_size(measured.needed)
 
-    def _dumped(
+    def _dump_runs(
         self,
-        tables: instance.Tables,
-        lacks: omissions.Omissions,
-        left: Sequence[str],
-        empty: Sequence[str],
+        tables: mysql_server.Tables,
+        gaps: omissions.Omissions,
+        left_out: Sequence[str],
+        without_rows: Sequence[str],
         *,
         unsafe: bool,
     ) -> Iterator[bytes]:
         """What the dump program gives, one run after the other."""
-        if empty:
+        if without_rows:
             plain = ["--no-data", "--triggers", "--default-character-set=utf8mb4"]
-            yield from self._dumps.run([*plain, "--", self._name, *empty], self._name)
-        history = [name for name in tables.versioned if name not in (*left, *lacks.precise)]
-        alone = [name for name in lacks.precise if name not in left] if history else []
-        if alone:  # the program dumps no history beside them
-            self._notes.append(f"tables dumped in a separate transaction: {', '.join(alone)}")
-            rows = self._rows(unsafe=unsafe)
-            yield from self._dumps.run([*rows, "--", self._name, *alone], self._name)
-        words = [*self._words(unsafe=unsafe), *self._history(history)]
-        words += [f"--ignore-table={self._name}.{name}" for name in (*left, *alone)]
-        chunks = self._dumps.run([*words, "--", self._name], self._name)
-        head, whole = dump_stream.beginning(chunks, _HEAD)
-        if found := _POSITION.search(head):
-            self._facts.update(self._dumps.position(found[1].decode(), found[2].decode()))
-        yield from whole
+            yield from self._dumps.run([*plain, "--", self._name, *without_rows], self._name)
+        history = [name for name in tables.versioned if name not in (*left_out, *gaps.precise)]
+        separate = [name for name in gaps.precise if name not in left_out] if history else []
+        if separate:  # the program dumps no history beside them
+            self._notes.append(f"tables dumped in a separate transaction: {', '.join(separate)}")
+            rows = self._row_arguments(unsafe=unsafe)
+            yield from self._dumps.run([*rows, "--", self._name, *separate], self._name)
+        arguments = [*self._dump_arguments(unsafe=unsafe), *self._history_arguments(history)]
+        arguments += [f"--ignore-table={self._name}.{name}" for name in (*left_out, *separate)]
+        chunks = self._dumps.run([*arguments, "--", self._name], self._name)
+        head, all_chunks = dump_stream.beginning(chunks, _HEAD)
+        if match := _POSITION.search(head):
+            self._facts.update(self._dumps.position(match[1].decode(), match[2].decode()))
+        yield from all_chunks
 
-    def _judge(self, needed: int) -> None:
+    def _check_packet_size(self, needed: int) -> None:
         """A warning where the server that has a row would not take it back."""
         self._facts["longest_statement"] = str(needed)
-        limit = loading.limit(self._dumps.source)
+        limit = loading.packet_limit(self._dumps.source)
         if needed > limit:
             self._warnings += (
                 f"max_allowed_packet of the server is {limit}, but a row of {self._name} needs "
                 f"{needed} bytes as SQL: the restore needs an administrator, who may raise it",
             )
 
-    def _hidden(self) -> tuple[str, ...]:
+    def _event_warnings(self) -> tuple[str, ...]:
         """A warning of events that the server does not let anybody dump."""
         source = self._dumps.source
-        number = 0 if self._dumps.about.events else instance.hidden_events(source, self._name)
+        number = 0 if self._dumps.info.events else mysql_server.hidden_events(source, self._name)
         hidden = f"{count(number, 'event')} not dumped: event_scheduler is DISABLED; set it to OFF"
         return (hidden,) if number else ()
 
-    def _history(self, versioned: Sequence[str]) -> list[str]:
+    def _history_arguments(self, versioned: Sequence[str]) -> list[str]:
         """The word for the history of versioned tables, where program and server know it."""
         if not versioned:
             return []
         tool = self._dumps.tool
-        versions = (instance.of_tool(tool), instance.major(self._dumps.about.version))
-        if instance.is_mariadb(tool) and min(versions) >= _HISTORY:
+        versions = (
+            mysql_server.tool_server_version(tool),
+            mysql_server.major_version(self._dumps.info.version),
+        )
+        if mysql_server.is_mariadb(tool) and min(versions) >= _HISTORY_SINCE:
             return ["--dump-history"]
         self._warnings += (
             f"history of {', '.join(versioned)} not dumped: {tool} does not support it",
         )
         return []
 
-    def _rows(self, *, unsafe: bool) -> list[str]:
+    def _row_arguments(self, *, unsafe: bool) -> list[str]:
         """The words for tables and their rows, whatever else is dumped."""
         return [
             "--lock-tables" if unsafe else "--single-transaction",
-            *instance.ROOM,
+            *mysql_server.MAX_PACKET_OPTION,
             "--skip-add-locks",  # a default that names a sequence needs another table meanwhile
             *("--quick", "--triggers", "--hex-blob", "--default-character-set=utf8mb4"),
         ]
 
-    def _words(self, *, unsafe: bool) -> list[str]:
-        about, tool = self._dumps.about, self._dumps.tool
-        words = [*self._rows(unsafe=unsafe), "--routines"]
-        old = instance.is_mariadb(tool) or instance.of_tool(tool) < _RENAMED
-        if about.binlog:
+    def _dump_arguments(self, *, unsafe: bool) -> list[str]:
+        info, tool = self._dumps.info, self._dumps.tool
+        arguments = [*self._row_arguments(unsafe=unsafe), "--routines"]
+        master_options = (
+            mysql_server.is_mariadb(tool)
+            or mysql_server.tool_server_version(tool) < _SOURCE_OPTIONS_SINCE
+        )
+        if info.binlog:
             # without a single transaction, this locks all tables of the server
-            words.append("--master-data=2" if old else "--source-data=2")
-        if not instance.is_mariadb(tool):
+            arguments.append("--master-data=2" if master_options else "--source-data=2")
+        if not mysql_server.is_mariadb(tool):
             # else a server that has some of them refuses the dump, or logs nothing of it
-            words.append("--set-gtid-purged=OFF")
-            foreign = about.is_mariadb or instance.major(about.version) < (8, 0)
-            if foreign and instance.of_tool(tool) >= (8, 0):
-                words.append("--skip-column-statistics")
-        return [*words, *(["--events"] if about.events else [])]
+            arguments.append("--set-gtid-purged=OFF")
+            foreign = info.is_mariadb or mysql_server.major_version(info.version) < (8, 0)
+            if foreign and mysql_server.tool_server_version(tool) >= (8, 0):
+                arguments.append("--skip-column-statistics")
+        return [*arguments, *(["--events"] if info.events else [])]
 
     def ended(self) -> Ended:
         """What is worth knowing of the dump."""

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from mysql_backup import dump_reader, instance, loading, statements, views
+from mysql_backup import deferred_views, dump_reader, loading, mysql_server, statements
 from tools.base.errors import StoreError
 from tools.base.result import Result, Status
 from tools.date_str_utils import count
@@ -16,8 +16,13 @@ from tools.modules import contracts
 
 _ERROR = re.compile(r"ERROR (?P<number>\d+) .*?at line (?P<line>\d+)")
 _CLIENT = range(2000, 3000)  # errors of the client: the server is gone, say
-_ABSENT = (1049, 1054, 1146, 1305)  # what a grant names: a database, table, column or routine
-_THERE = (1125, 1477, 1968)  # a function, server or plugin that the server has already
+_MISSING_OBJECT = (
+    1049,
+    1054,
+    1146,
+    1305,
+)  # what a grant names: a database, table, column or routine
+_ALREADY_EXISTS = (1125, 1477, 1968)  # a function, server or plugin that the server has already
 _DENIED = (1044, 1045, 1142, 1227)
 # A user that could not be made is not made by a GRANT: it would have no password (MariaDB).
 _NO_USERS = b"\n/*M!100000 SET SESSION sql_mode = CONCAT(@@sql_mode, ',NO_AUTO_CREATE_USER') */;\n"
@@ -38,7 +43,7 @@ class _Script:
             text = without_password(statement)[statement.start :]
             self.lines.append(line)
             self.texts.append(text)
-            after = _NO_USERS if dump_reader.begins(statement) else b"\n"
+            after = _NO_USERS if dump_reader.sets_sql_mode(statement) else b"\n"
             yield text + statement.delimiter + after
             line += text.count(b"\n") + after.count(b"\n")
 
@@ -48,7 +53,7 @@ class _Script:
 
 
 @dataclass(frozen=True)
-class _Refused:
+class _FailedStatement:
     """A statement that the server refused."""
 
     number: int
@@ -56,15 +61,15 @@ class _Refused:
     statement: bytes
 
     @property
-    def makes_user(self) -> bool:
+    def creates_user(self) -> bool:
         """Whether a user is lacking now."""
         return self.statement[:11].upper() == b"CREATE USER"
 
     def __str__(self) -> str:
-        return f"statement failed: {shown(self.statement)!r}: {self.error}"
+        return f"statement failed: {shorten_statement(self.statement)!r}: {self.error}"
 
 
-def users(target: instance.Instance, again: contracts.Again) -> contracts.Steps:
+def restore_users(target: mysql_server.MySQLConnection, again: contracts.Again) -> contracts.Steps:
     """Users, grants and server objects; users that are there keep their passwords.
 
     A grant on a table or routine that is not there is refused by the server: it is made once
@@ -72,48 +77,51 @@ def users(target: instance.Instance, again: contracts.Again) -> contracts.Steps:
     to this user (the right to be another one, say), is a warning each. Raises StoreError where
     the user may make no users.
     """
-    instance.about(target)
+    mysql_server.server_info(target)
     with stream.closed(again()) as chunks:
         stream.drained(chunks)
-    refused = _sent(target, again)
-    if lacking := [one for one in refused if one.makes_user and one.number in _DENIED]:
+    failed = _send(target, again)
+    if not_created := [one for one in failed if one.creates_user and one.number in _DENIED]:
         raise StoreError(
-            f"users and grants: {lacking[0].error} ({count(len(lacking), 'user')} not created)",
+            f"users and grants: {not_created[0].error} "
+            f"({count(len(not_created), 'user')} not created)",
             "Restore as a user with CREATE USER and with GRANT OPTION for all privileges.",
         )
-    others = tuple(str(one) for one in refused if one.number not in _ABSENT)
-    ((number,),) = target.rows("SELECT COUNT(*) FROM mysql.user")
+    others = tuple(str(one) for one in failed if one.number not in _MISSING_OBJECT)
+    ((number,),) = target.query("SELECT COUNT(*) FROM mysql.user")
     status = Status.INCOMPLETE if others else Status.OK
-    told = f"{number} users and roles on the server"
-    yield Result(status, told, items=1, warnings=others)
+    summary = f"{number} users and roles on the server"
+    yield Result(status, summary, items=1, warnings=others)
     # once more in any case: a database that was restored has new routines, without grants
-    seen, absent = -1, refused
-    while seen < 0 or (absent and seen != views.made.number):  # views are made beside these steps
-        seen = views.made.number
-        absent = [one for one in _sent(target, again) if one.number in _ABSENT]
+    seen, absent = -1, failed
+    while seen < 0 or (
+        absent and seen != deferred_views.created.number
+    ):  # views are made beside these steps
+        seen = deferred_views.created.number
+        absent = [one for one in _send(target, again) if one.number in _MISSING_OBJECT]
         if absent:
             yield Result(Status.OK, f"{count(len(absent), 'grant')} waiting for their databases")
     status = Status.INCOMPLETE if absent else Status.OK
-    left = len(absent) + len(others)
-    told = f"all grants but {left}" if left else "all grants"
-    return Result(status, told, warnings=tuple(map(str, absent)))
+    remaining = len(absent) + len(others)
+    summary = f"all grants but {remaining}" if remaining else "all grants"
+    return Result(status, summary, warnings=tuple(map(str, absent)))
 
 
-def _sent(target: instance.Instance, again: contracts.Again) -> list[_Refused]:
+def _send(target: mysql_server.MySQLConnection, again: contracts.Again) -> list[_FailedStatement]:
     """Send all statements; gives those that the server refused. Raises StoreError."""
-    said: list[str] = []
+    stderr_lines: list[str] = []
     script = _Script()
     with stream.closed(again()) as chunks:
-        loading.load(target, script.read(chunks), "mysql", "--force", notice=said.append)
-    refused = []
-    for error in (line for line in said if line.startswith("ERROR")):
-        found = _ERROR.match(error)
-        if found is None or int(found["number"]) in _CLIENT:
+        loading.load(target, script.read(chunks), "mysql", "--force", notice=stderr_lines.append)
+    failed = []
+    for error in (line for line in stderr_lines if line.startswith("ERROR")):
+        match = _ERROR.match(error)
+        if match is None or int(match["number"]) in _CLIENT:
             raise StoreError("users and grants: restore failed", error)
-        if int(found["number"]) not in _THERE:
-            statement = script.at(int(found["line"]))
-            refused.append(_Refused(int(found["number"]), error, statement))
-    return refused
+        if int(match["number"]) not in _ALREADY_EXISTS:
+            statement = script.at(int(match["line"]))
+            failed.append(_FailedStatement(int(match["number"]), error, statement))
+    return failed
 
 
 def without_password(statement: statements.Statement) -> bytes:
@@ -133,7 +141,7 @@ def without_password(statement: statements.Statement) -> bytes:
     return text[:begin].rstrip() + (b" " + text[end:] if end else b"")
 
 
-def shown(statement: bytes) -> str:
+def shorten_statement(statement: bytes) -> str:
     """The beginning of a statement, up to where a password may stand."""
     end = min(len(statement), _SHOWN)
     for token in statements.tokens(statement, statements.Mode()):

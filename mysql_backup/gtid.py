@@ -18,7 +18,7 @@ _INTERVAL = re.compile(r"(?P<first>\d+)(?:-(?P<last>\d+))?")
 _NEXT = re.compile(rb"SET @@SESSION\.GTID_NEXT= '([^']+:\d+)'")
 
 
-def is_one(text: str) -> bool:
+def is_gtid(text: str) -> bool:
     """Whether a text is one GTID, of either brand."""
     return bool(_MARIADB.fullmatch(text) or _MYSQL.fullmatch(text))
 
@@ -28,13 +28,13 @@ def is_mariadb(text: str) -> bool:
     return bool(_MARIADB.fullmatch(text))
 
 
-def within(gtid: str, executed: str) -> bool:
+def contains(gtid: str, executed: str) -> bool:
     """Whether a server that has executed "0-1-99,1-1-3" or "UUID:1-57:60" has the GTID."""
-    if wanted := _MARIADB.fullmatch(gtid):
-        there = (_MARIADB.fullmatch(one.strip()) for one in executed.split(","))
+    if searched := _MARIADB.fullmatch(gtid):
+        intervals = (_MARIADB.fullmatch(one.strip()) for one in executed.split(","))
         return any(
-            one["domain"] == wanted["domain"] and int(one["number"]) >= int(wanted["number"])
-            for one in there
+            one["domain"] == searched["domain"] and int(one["number"]) >= int(searched["number"])
+            for one in intervals
             if one is not None
         )
     source, _, number = gtid.lower().rpartition(":")
@@ -49,14 +49,14 @@ def _intervals(executed: str) -> Iterator[tuple[str, int, int]]:
         uuid, *words = part.strip().split(":")
         source = uuid
         for word in words:
-            if found := _INTERVAL.fullmatch(word):
-                first = int(found["first"])
-                yield source, first, int(found["last"] or first)
+            if match := _INTERVAL.fullmatch(word):
+                first = int(match["first"])
+                yield source, first, int(match["last"] or first)
             else:
                 source = f"{uuid}:{word}"
 
 
-def until(events: Iterable[bytes], gtid: str) -> Iterator[bytes]:
+def events_until(events: Iterable[bytes], gtid: str) -> Iterator[bytes]:
     """What mysqlbinlog writes, to the end of the transaction with this GTID.
 
     Raises StoreError at the end where it is not among them.
@@ -64,15 +64,15 @@ def until(events: Iterable[bytes], gtid: str) -> Iterator[bytes]:
     seen, tail = False, b""
     for chunk in events:
         *lines, tail = (tail + chunk).split(b"\n")
-        whole: list[bytes] = []
+        complete_lines: list[bytes] = []
         for line in lines:
-            if found := _NEXT.match(line):
+            if match := _NEXT.match(line):
                 if seen:
-                    yield b"".join(whole)
+                    yield b"".join(complete_lines)
                     return
-                seen = found[1].decode().lower() == gtid.lower()
-            whole.append(line + b"\n")
-        yield b"".join(whole)
+                seen = match[1].decode().lower() == gtid.lower()
+            complete_lines.append(line + b"\n")
+        yield b"".join(complete_lines)
     if not seen:
         raise StoreError(
             f"--until: GTID {gtid} is not in the binary logs after the dump",

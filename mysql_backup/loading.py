@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
 
-from mysql_backup import instance
+from mysql_backup import mysql_server
 from tools.base.errors import SourceError, StoreError
 from tools.date_str_utils import human_size
 from tools.flow import process
@@ -16,7 +16,7 @@ _UNIT = 1024  # max_allowed_packet is a multiple of it
 _ALWAYS = 1 << 20  # bytes: what a dump program puts into one statement, where rows are short
 
 
-class Longest:
+class LongestLine:
     """Measures the longest line: a row with more than a megabyte has a statement of its own."""
 
     def __init__(self) -> None:
@@ -39,53 +39,59 @@ class Longest:
         return max(self._longest, self._line, _ALWAYS - _BESIDE) + _BESIDE
 
 
-def limit(server: instance.Instance) -> int:
+def packet_limit(server: mysql_server.MySQLConnection) -> int:
     """Return the length of the longest statement that a server takes."""
-    ((text,),) = server.rows("SELECT @@global.max_allowed_packet")
+    ((text,),) = server.query("SELECT @@global.max_allowed_packet")
     return int(text)
 
 
 @contextlib.contextmanager
-def room(target: instance.Instance, needed: int) -> Iterator[None]:
+def raised_packet_limit(target: mysql_server.MySQLConnection, needed: int) -> Iterator[None]:
     """Raise max_allowed_packet meanwhile where it is too low.
 
     Raises StoreError where the server does not allow that: nothing was sent then.
     """
-    before = limit(target)
+    before = packet_limit(target)
     if needed <= before:
         yield
         return
-    wanted = min(MOST, -(-needed // _UNIT) * _UNIT)
+    raised = min(MOST, -(-needed // _UNIT) * _UNIT)
     try:
-        target.rows(f"SET GLOBAL max_allowed_packet = {wanted}")
-        if limit(target) < needed:
+        target.query(f"SET GLOBAL max_allowed_packet = {raised}")
+        if packet_limit(target) < needed:
             raise SourceError("max_allowed_packet was not raised")
     except SourceError:
         raise StoreError(
-            f"max_allowed_packet of the server is {before}, but a row of the dump needs {wanted} "
-            f"bytes ({human_size(wanted)})",
-            f"Run as an administrator of the server: SET GLOBAL max_allowed_packet = {wanted};",
+            f"max_allowed_packet of the server is {before}, but a row of the dump needs {raised} "
+            f"bytes ({human_size(raised)})",
+            f"Run as an administrator of the server: SET GLOBAL max_allowed_packet = {raised};",
         ) from None
     try:
         yield
     finally:
-        target.rows(f"SET GLOBAL max_allowed_packet = {before}")
+        target.query(f"SET GLOBAL max_allowed_packet = {before}")
 
 
 def load(
-    target: instance.Instance,
+    target: mysql_server.MySQLConnection,
     chunks: Iterator[bytes],
     name: str,
-    *more: str,
+    *extra_arguments: str,
     notice: Callable[[str], None] | None = None,
     take: Callable[[bytes], None] = lambda _chunk: None,
 ) -> None:
     """Give statements to a client of a database; take: what it prints. Raises StoreError."""
-    words = ["--default-character-set=utf8mb4", "--binary-mode", "--local-infile=0"]
-    words += ["--skip-column-names", "--batch", f"--database={name}", *instance.ROOM, *more]
-    env = instance.environment()
+    arguments = ["--default-character-set=utf8mb4", "--binary-mode", "--local-infile=0"]
+    arguments += [
+        "--skip-column-names",
+        "--batch",
+        f"--database={name}",
+        *mysql_server.MAX_PACKET_OPTION,
+        *extra_arguments,
+    ]
+    env = mysql_server.environment()
     output = process.output(
-        target.command(*words), given=chunks, env=env, failure=StoreError, notice=notice
+        target.command(*arguments), given=chunks, env=env, failure=StoreError, notice=notice
     )
     for chunk in output:
         take(chunk)

@@ -19,15 +19,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from mysql_backup import (
-    back,
+    binlog_replay,
     binlogs,
     dumps,
     grants,
-    instance,
-    ports,
+    mysql_server,
     privileges,
-    replay,
     replica,
+    restore_dump,
+    server_paths,
 )
 from tools import os_works
 from tools.base import finding
@@ -57,7 +57,7 @@ class Options:
     credential_path: Paths = option(
         "option files with [mysqldump] and [mysql] (user, password, host, socket): one per port, "
         "or one for all",
-        default=(ports.CREDENTIALS,),
+        default=(server_paths.CREDENTIALS,),
     )
     exclude_db: Words = option("databases to leave out (`*` and `?` allowed)", default=())
     exclude_table: Words = option(
@@ -95,8 +95,8 @@ class Options:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be a server."""
-        ports.each("CREDENTIAL_PATH", self.credential_path, self.my_instances)
-        ports.each("BINLOG_PATH", self.binlog_path, self.my_instances)
+        server_paths.check_path_count("CREDENTIAL_PATH", self.credential_path, self.my_instances)
+        server_paths.check_path_count("BINLOG_PATH", self.binlog_path, self.my_instances)
         _check_tables("EXCLUDE_TABLE", self.exclude_table)
         _check_tables("SCHEMA_ONLY_TABLE", self.schema_only_table)
 
@@ -114,40 +114,42 @@ def _check_tables(key: str, names: Sequence[str]) -> None:
 class _Source:
     """One server, and its binary logs where it has some and they are wanted."""
 
-    dumps: dumps.Dumps
-    logs: binlogs.Binlogs | None
+    dumps: dumps.MySQLDumps
+    logs: binlogs.BinaryLogSource | None
     replica: replica.Replica
-    granted: set[str] | None
+    global_privileges: set[str] | None
 
-    def items(self, told: Told) -> Iterator[Item]:
+    def items(self, context: Told) -> Iterator[Item]:
         """Users, each database, binary logs."""
-        yield from map(self._watched, self.dumps.items())
+        yield from map(self._with_server_warnings, self.dumps.items())
         if self.logs is not None:
-            yield self.logs.item(told.earlier)
+            yield self.logs.item(context.earlier)
 
-    def _watched(self, item: Item) -> Item:
+    def _with_server_warnings(self, item: Item) -> Item:
         """An item with what it cannot hold, and of a replica with where its primary stood."""
-        source, about = self.dumps.source, self.dumps.about
+        source, info = self.dumps.source, self.dumps.info
         if item.kind == dumps.USERS:
-            return _warned(item, self.replica.warnings())
+            return _with_warnings(item, self.replica.warnings())
         if self.replica.connections or self.replica.denied:
-            item = replica.watched(item, source, about)
+            item = replica.with_primary_position(item, source, info)
         database = item.name.partition("/")[2]
-        return _warned(item, privileges.unseen(source, database, self.granted))
+        return _with_warnings(
+            item, privileges.trigger_warnings(source, database, self.global_privileges)
+        )
 
-    def tested(self) -> Iterator[str | Finding]:
+    def test_findings(self) -> Iterator[str | Finding]:
         """What `-t` says of it. Raises SourceError."""
-        about, number = self.dumps.about, count(len(self.dumps.databases), "database")
-        name = f"port {about.port}"
-        yield f"{name}: {about.version}, {number}, {self.dumps.tool}"
+        info, number = self.dumps.info, count(len(self.dumps.databases), "database")
+        name = f"port {info.port}"
+        yield f"{name}: {info.version}, {number}, {self.dumps.tool}"
         yield from (f"{name}: {note}" for note in self.replica.notes())
         yield from (finding.warning(f"{name}: {line}") for line in self.replica.warnings())
-        excluded, logs = self.dumps.what.exclude_table, self.logs is not None
+        excluded, logs = self.dumps.filter.exclude_table, self.logs is not None
         source, databases = self.dumps.source, self.dumps.databases
-        for one in privileges.findings(source, about, databases, excluded, logs=logs):
+        for one in privileges.findings(source, info, databases, excluded, logs=logs):
             yield dataclasses.replace(one, text=f"{name}: {one.text}")
         if self.logs is not None:
-            yield from self.logs.tested()
+            yield from self.logs.test_findings()
 
 
 def servers(options: Options) -> Iterator[Configured[_Source]]:
@@ -157,26 +159,31 @@ def servers(options: Options) -> Iterator[Configured[_Source]]:
         _client(options.mysql_binary),
     )
     for number, port in enumerate(options.my_instances):
-        connect = functools.partial(_connected, options, number, programs)
+        connect = functools.partial(_connect, options, number, programs)
         yield Configured(configured.label(port), connect)
 
 
-def _connected(options: Options, number: int, programs: tuple[str, str]) -> _Source:
+def _connect(options: Options, number: int, programs: tuple[str, str]) -> _Source:
     """Ask the server of this number. Raises ConfigError or SourceError."""
     program, client = programs
-    credentials = ports.credentials(options.credential_path, number)
-    source = instance.Instance(client, credentials, options.my_instances[number])
-    what = dumps.What(options.exclude_db, options.exclude_table, options.schema_only_table)
-    server = dumps.Dumps(source, program, what)
+    credentials = server_paths.credentials_for(options.credential_path, number)
+    source = mysql_server.MySQLConnection(client, credentials, options.my_instances[number])
+    dump_filter = dumps.DumpFilter(
+        options.exclude_db, options.exclude_table, options.schema_only_table
+    )
+    server = dumps.MySQLDumps(source, program, dump_filter)
     logs = None
-    if options.binlog_days and server.about.binlog:
-        folder = ports.of(options.binlog_path, number)
-        logs = binlogs.Binlogs(source, server.about, folder, options.binlog_days)
-    found, granted = replica.ask(source, server.about), privileges.granted(source, server.about)
-    return _Source(server, logs, found, granted)
+    if options.binlog_days and server.info.binlog:
+        folder = server_paths.path_for(options.binlog_path, number)
+        logs = binlogs.BinaryLogSource(source, server.info, folder, options.binlog_days)
+    replica_state, privileges_found = (
+        replica.query_replica(source, server.info),
+        privileges.global_privileges(source, server.info),
+    )
+    return _Source(server, logs, replica_state, privileges_found)
 
 
-def _warned(item: Item, warnings: tuple[str, ...]) -> Item:
+def _with_warnings(item: Item, warnings: tuple[str, ...]) -> Item:
     """The item, with these warnings beside its own."""
 
     def ended() -> Ended:
@@ -186,48 +193,52 @@ def _warned(item: Item, warnings: tuple[str, ...]) -> Item:
     return dataclasses.replace(item, ended=ended) if warnings else item
 
 
-def _client(wanted: str) -> str:
-    return dump_stream.program(wanted, *_CLIENTS)
+def _client(configured_path: str) -> str:
+    return dump_stream.program(configured_path, *_CLIENTS)
 
 
-def items(options: Options, told: Told) -> tuple[Item, ...]:
+def items(options: Options, context: Told) -> tuple[Item, ...]:
     """Users, each database and the binary logs of each server."""
     os_works.refuse_root(options.allow_root)
-    return configured.items(servers(options), lambda source: source.items(told))
+    return configured.items(servers(options), lambda source: source.items(context))
 
 
 def work(options: Options) -> Result:
     """Leave a dump of each database in PREFIX_FOLDER."""
-    found = items(options, Told(dump_stream.run_id(), os.environ.get("NC_BACKUP_SECTION", "MYSQL")))
+    source_items = items(
+        options, Told(dump_stream.run_id(), os.environ.get("NC_BACKUP_SECTION", "MYSQL"))
+    )
     top = options.destination or options.work_folder
     day = dump_stream.run_id()
 
     def named(item: str) -> str:
         port, _, name = item.partition("/")
-        what = (
+        suffix = (
             f"{port}_{item_record.quoted(name)}.sql" if name else f"{item_record.quoted(item)}.sql"
         )
         if item.startswith("binlogs@"):
-            what = f"{item.partition('@')[2]}.bin-log.tar"
-        return f"{day}_{options.hostname}_{options.prefix_folder}_{what}"
+            suffix = f"{item.partition('@')[2]}.bin-log.tar"
+        return f"{day}_{options.hostname}_{options.prefix_folder}_{suffix}"
 
-    return database_plugin.staged(found, top / options.prefix_folder, named, print)
+    return database_plugin.staged(source_items, top / options.prefix_folder, named, print)
 
 
 def test(options: Options) -> tuple[str | Finding, ...]:
     """Whether each server answers, and what it holds."""
     os_works.refuse_root(options.allow_root)
-    return configured.test(servers(options), _Source.tested)
+    return configured.test(servers(options), _Source.test_findings)
 
 
 def into(
     item: item_record.StoredItem, again: contracts.Again, server: contracts.Server
 ) -> contracts.Steps:
     """Restore an item into a server. Raises BackupError."""
-    host = instance.socket(server.host)
+    host = mysql_server.find_socket(server.host)
     client = _client(_CLIENTS[0])
-    target = instance.Instance(client, server.credentials, server.port, host, server.user)
-    with instance.plainly():
+    target = mysql_server.MySQLConnection(
+        client, server.credentials, server.port, host, server.user
+    )
+    with mysql_server.client_errors():
         return (yield from _steps(item, again, server, target))
 
 
@@ -235,18 +246,20 @@ def _steps(
     item: item_record.StoredItem,
     again: contracts.Again,
     server: contracts.Server,
-    target: instance.Instance,
+    target: mysql_server.MySQLConnection,
 ) -> contracts.Steps:
     steps: contracts.Steps
     if item.kind == dumps.USERS:
-        steps = grants.users(target, again)
+        steps = grants.restore_users(target, again)
         return (yield from steps)
     old = item.name.partition("/")[2]
     name = server.database or old
     facts = {**item.facts, "size": str(item.size or 0)}
-    played = replay.Replay(item, server.until, server.following()) if server.until else None
-    steps = back.database(
-        target, name, old, facts, again, overwrite=server.overwrite, played=played
+    point_in_time = (
+        binlog_replay.Replay(item, server.until, server.following()) if server.until else None
+    )
+    steps = restore_dump.restore_database(
+        target, name, old, facts, again, overwrite=server.overwrite, replay=point_in_time
     )
     return (yield from steps)
 

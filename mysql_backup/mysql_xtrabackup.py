@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
-from mysql_backup import file_access, instance, ports
+from mysql_backup import file_access, mysql_server, server_paths
 from tools import os_works
 from tools.base import run_ids
 from tools.base.errors import ConfigError, SourceError, StoreError
@@ -35,7 +35,7 @@ from tools.modules.options import Duration, Paths, Ports, option
 from tools.modules.servers import Configured
 
 KIND = "mysql-physical"
-_DONE = "completed OK!"
+_SUCCESS_LINE = "completed OK!"
 _ELSEWHERE = "Set DATA_DIR to the data directory, or run the backup on the machine that has it."
 _HEAD = b"XBSTCK01"  # xbstream: each of its pieces begins so
 # What makes a backup, what unpacks its stream.
@@ -52,7 +52,7 @@ class Options:
     )
     credential_path: Paths = option(
         "option files with [mysql] (user, password, host, socket): one per port, or one for all",
-        default=(ports.CREDENTIALS,),
+        default=(server_paths.CREDENTIALS,),
     )
     conf_path: Paths = option(
         "option files of the servers (my.cnf) with settings that the servers do not report: one "
@@ -77,17 +77,17 @@ class Options:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be a server."""
-        ports.each("CREDENTIAL_PATH", self.credential_path, self.my_instances)
-        ports.each("CONF_PATH", self.conf_path, self.my_instances)
-        ports.each("DATA_DIR", self.data_dir, self.my_instances)
+        server_paths.check_path_count("CREDENTIAL_PATH", self.credential_path, self.my_instances)
+        server_paths.check_path_count("CONF_PATH", self.conf_path, self.my_instances)
+        server_paths.check_path_count("DATA_DIR", self.data_dir, self.my_instances)
 
 
 @dataclass(frozen=True)
 class _Server:
     """One server, and how its backups are made."""
 
-    source: instance.Instance
-    about: instance.About
+    source: mysql_server.MySQLConnection
+    info: mysql_server.ServerInfo
     program: str
     conf: Path | None
     data: Path
@@ -96,11 +96,11 @@ class _Server:
     def identity(self) -> str:
         """What changes when the data are made anew: then nothing can be added to an old backup."""
         try:
-            found = (self.data / "ibdata1").stat()
+            status = (self.data / "ibdata1").stat()
         except OSError as error:
             hint = file_access.hint(self.data / "ibdata1", error, _ELSEWHERE)
             raise SourceError(f"{self.data}: {str(error.strerror).lower()}", hint) from None
-        return f"{found.st_dev}:{found.st_ino}"
+        return f"{status.st_dev}:{status.st_ino}"
 
 
 def servers(options: Options) -> Iterator[Configured[_Server]]:
@@ -108,39 +108,39 @@ def servers(options: Options) -> Iterator[Configured[_Server]]:
     client = dump_stream.program(options.mysql_binary, "mysql", "mariadb")
     program = _program(options.xtrabackup_binary)
     for number, port in enumerate(options.my_instances):
-        connect = functools.partial(_connected, options, number, client, program)
+        connect = functools.partial(_connect, options, number, client, program)
         yield Configured(configured.label(port), connect)
 
 
-def _connected(options: Options, number: int, client: str, program: str) -> _Server:
+def _connect(options: Options, number: int, client: str, program: str) -> _Server:
     """Ask the server of this number. Raises ConfigError or SourceError."""
-    credentials = ports.credentials(options.credential_path, number)
-    source = instance.Instance(client, credentials, options.my_instances[number])
-    about = instance.about(source)
-    data = ports.of(options.data_dir, number)
+    credentials = server_paths.credentials_for(options.credential_path, number)
+    source = mysql_server.MySQLConnection(client, credentials, options.my_instances[number])
+    info = mysql_server.server_info(source)
+    data = server_paths.path_for(options.data_dir, number)
     if data is None:
         ((where,),) = source.names("SELECT HEX(@@datadir)")
         data = Path(where)
-    conf = ports.of(options.conf_path, number)
-    return _Server(source, about, program, conf, data, options.work_folder)
+    conf = server_paths.path_for(options.conf_path, number)
+    return _Server(source, info, program, conf, data, options.work_folder)
 
 
-def _program(wanted: str) -> str:
-    for name in (wanted, *_PROGRAMS):
-        if found := shutil.which(name):
-            return found
+def _program(configured_path: str) -> str:
+    for name in (configured_path, *_PROGRAMS):
+        if path := shutil.which(name):
+            return path
     raise ConfigError(
-        f"{wanted}: command not found", "Install mariadb-backup or percona-xtrabackup."
+        f"{configured_path}: command not found", "Install mariadb-backup or percona-xtrabackup."
     )
 
 
-def items(options: Options, told: Told) -> tuple[Item, ...]:
+def items(options: Options, context: Told) -> tuple[Item, ...]:
     """The backup of each server, by its port."""
     os_works.refuse_root(options.allow_root)
 
     def of(server: _Server) -> tuple[Item, ...]:
-        one = _Backup(server, told, options.full_every)
-        return (Item(str(server.about.port), KIND, lambda _head: ".xbstream", one.read, one.ended),)
+        one = _Backup(server, context, options.full_every)
+        return (Item(str(server.info.port), KIND, lambda _head: ".xbstream", one.read, one.ended),)
 
     return configured.items(servers(options), of)
 
@@ -148,9 +148,9 @@ def items(options: Options, told: Told) -> tuple[Item, ...]:
 class _Backup:
     """One backup of one server."""
 
-    def __init__(self, server: _Server, told: Told, full_every: float) -> None:
+    def __init__(self, server: _Server, context: Told, full_every: float) -> None:
         self._server = server
-        self._told = told
+        self._context = context
         self._full_every = full_every
         self._facts: dict[str, str] = {}
 
@@ -159,34 +159,36 @@ class _Backup:
         server = self._server
         identity = server.identity()
         base = self._base(identity)
-        said: list[str] = []
+        stderr_lines: list[str] = []
         with dump_stream.scratch(server.work_folder) as folder:
             login = folder / "login.cnf"
             login.touch(0o600)
-            login.write_text(_as_client(server), encoding="utf-8")
-            words = [server.program, f"--defaults-extra-file={login}", "--backup"]
-            words += ["--stream=xbstream", f"--datadir={server.data}", f"--target-dir={folder}"]
-            words += [f"--extra-lsndir={folder / 'lsn'}", *server.source.where()]
-            words += [f"--incremental-lsn={base['to_lsn']}"] if base else []
-            chunks = process.output(words, notice=said.append, env=instance.environment())
-            head, whole = dump_stream.beginning(chunks, len(_HEAD))
+            login.write_text(_client_option_file(server), encoding="utf-8")
+            command = [server.program, f"--defaults-extra-file={login}", "--backup"]
+            command += ["--stream=xbstream", f"--datadir={server.data}", f"--target-dir={folder}"]
+            command += [f"--extra-lsndir={folder / 'lsn'}", *server.source.connection_arguments()]
+            command += [f"--incremental-lsn={base['to_lsn']}"] if base else []
+            chunks = process.output(
+                command, notice=stderr_lines.append, env=mysql_server.environment()
+            )
+            head, all_chunks = dump_stream.beginning(chunks, len(_HEAD))
             if head and head != _HEAD:
                 raise SourceError(
-                    f"{server.program}: output is not an xbstream", "\n".join(said[-5:])
+                    f"{server.program}: output is not an xbstream", "\n".join(stderr_lines[-5:])
                 )
-            yield from whole
-            if not said or _DONE not in said[-1]:
+            yield from all_chunks
+            if not stderr_lines or _SUCCESS_LINE not in stderr_lines[-1]:
                 raise SourceError(
-                    f'{Path(server.program).name}: no "{_DONE}" in its output',
-                    "\n".join(said[-5:]),
+                    f'{Path(server.program).name}: no "{_SUCCESS_LINE}" in its output',
+                    "\n".join(stderr_lines[-5:]),
                 )
             self._facts = _checkpoints(folder / "lsn")
         self._facts |= {
-            "server": server.about.version,
+            "server": server.info.version,
             "tool": Path(server.program).name,
             "identity": identity,
-            "run": self._told.run_id,
-            "full": base["full"] if base else self._told.run_id,
+            "run": self._context.run_id,
+            "full": base["full"] if base else self._context.run_id,
             **({"base": base["run"]} if base else {}),
         }
 
@@ -194,7 +196,7 @@ class _Backup:
         """What this one is added to; None for a full one."""
         if not self._full_every:
             return None
-        stored = self._told.earlier(str(self._server.about.port))
+        stored = self._context.earlier(str(self._server.info.port))
         first = stored[0] if stored else None
         if first is None or any(other is None or other["run"] != first["run"] for other in stored):
             return None
@@ -208,51 +210,51 @@ class _Backup:
         return Ended(facts=self._facts)
 
 
-def _as_client(server: _Server) -> str:
+def _client_option_file(server: _Server) -> str:
     """The login, for a program that reads [client] and not [mysql]."""
     text = f"!include {server.conf}\n" if server.conf else ""
     credentials = server.source.credentials
     if credentials is not None:
-        given = credentials.read_text(encoding="utf-8")
-        text += re.sub(r"^\s*\[mysql\]", "[client]", given, flags=re.MULTILINE)
+        option_file = credentials.read_text(encoding="utf-8")
+        text += re.sub(r"^\s*\[mysql\]", "[client]", option_file, flags=re.MULTILINE)
     return text
 
 
 def _checkpoints(folder: Path) -> dict[str, str]:
     """What the program wrote of the backup: its kind and how far it goes."""
-    found = {}
+    values = {}
     for name in ("xtrabackup_checkpoints", "mariadb_backup_checkpoints"):
         if (folder / name).exists():
             for line in (folder / name).read_text(encoding="utf-8").splitlines():
                 key, _, value = line.partition("=")
-                found[key.strip()] = value.strip()
-    if "to_lsn" not in found:
+                values[key.strip()] = value.strip()
+    if "to_lsn" not in values:
         raise SourceError("xtrabackup_checkpoints: no to_lsn")
-    return {key: found[key] for key in ("backup_type", "from_lsn", "to_lsn") if key in found}
+    return {key: values[key] for key in ("backup_type", "from_lsn", "to_lsn") if key in values}
 
 
 def work(options: Options) -> Result:
     """Leave a backup of each server in PREFIX_FOLDER; staged runs make full ones."""
     section = os.environ.get("NC_BACKUP_SECTION", "XTRABACKUP")
-    found = items(options, Told(dump_stream.run_id(), section))
+    source_items = items(options, Told(dump_stream.run_id(), section))
     prefix = f"{dump_stream.run_id()}_{options.hostname}_{options.prefix_folder}"
     top = options.destination or options.work_folder
     return database_plugin.staged(
-        found, top / options.prefix_folder, lambda item: f"{prefix}_{item}.xbstream", print
+        source_items, top / options.prefix_folder, lambda item: f"{prefix}_{item}.xbstream", print
     )
 
 
 def test(options: Options) -> tuple[str | Finding, ...]:
     """Whether each server answers and its data can be read."""
     os_works.refuse_root(options.allow_root)
-    return configured.test(servers(options), _tested)
+    return configured.test(servers(options), _test_server)
 
 
-def _tested(server: _Server) -> tuple[str, ...]:
+def _test_server(server: _Server) -> tuple[str, ...]:
     server.identity()
     if not os.access(file := server.data / "ibdata1", os.R_OK):
         raise SourceError(f"{file}: permission denied", f"Run as root: {file_access.command(file)}")
-    return (f"port {server.about.port}: {server.about.version}, {server.data} is readable",)
+    return (f"port {server.info.port}: {server.info.version}, {server.data} is readable",)
 
 
 def laid_out(
@@ -271,46 +273,47 @@ def laid_out(
             f"Install it; it is part of the same package as {Path(program).name}.",
         )
     apart = [] if "maria" in Path(program).name else ["--apply-log-only"]
-    steps = [*(found.again for found in chain), again]
+    steps = [*(base.again for base in chain), again]
     for number, source in enumerate(steps):
         folder = place if number == 0 else place.with_name(f"{place.name}.{number}")
         folder.mkdir(mode=0o700, exist_ok=True)
         with stream.closed(source()) as chunks:
-            words = [unpack, "-x", "-C", str(folder)]
-            stream.drained(process.output(words, given=chunks, failure=StoreError))
-        more = apart if number < len(steps) - 1 else []
-        prepare = [program, "--prepare", f"--target-dir={place}", *more]
+            command = [unpack, "-x", "-C", str(folder)]
+            stream.drained(process.output(command, given=chunks, failure=StoreError))
+        options = apart if number < len(steps) - 1 else []
+        prepare = [program, "--prepare", f"--target-dir={place}", *options]
         prepare += [f"--incremental-dir={folder}"] if number else []
-        said: list[str] = []
-        stream.drained(process.output(prepare, notice=said.append, failure=StoreError))
-        if not said or _DONE not in said[-1]:
+        stderr_lines: list[str] = []
+        stream.drained(process.output(prepare, notice=stderr_lines.append, failure=StoreError))
+        if not stderr_lines or _SUCCESS_LINE not in stderr_lines[-1]:
             raise StoreError(
-                f'{program} --prepare: no "{_DONE}" in its output', "\n".join(said[-5:])
+                f'{program} --prepare: no "{_SUCCESS_LINE}" in its output',
+                "\n".join(stderr_lines[-5:]),
             )
         if number:
             shutil.rmtree(folder)
-    told = "full backup"
+    summary = "full backup"
     if len(steps) > 1:
-        told += f" and {count(len(steps) - 1, 'incremental backup')}"
-    return Result(Status.OK, f"{told}, prepared", items=1, bytes=item.size or 0)
+        summary += f" and {count(len(steps) - 1, 'incremental backup')}"
+    return Result(Status.OK, f"{summary}, prepared", items=1, bytes=item.size or 0)
 
 
 def _chain(
     item: item_record.StoredItem, stored: Callable[[], Iterator[contracts.Following]]
 ) -> Sequence[contracts.Following]:
     """The backups that this one was added to, the full one first. Raises StoreError."""
-    runs = {found.run_id: found for found in stored() if found.item.name == item.name}
+    runs = {base.run_id: base for base in stored() if base.item.name == item.name}
     chain: list[contracts.Following] = []
-    wanted = item.facts.get("base", "")
-    while wanted:
-        found = runs.get(wanted)
-        if found is None:
+    base_run = item.facts.get("base", "")
+    while base_run:
+        base = runs.get(base_run)
+        if base is None:
             raise StoreError(
-                f"{item.called}: base run {wanted} is not in this store",
-                f"Restore from a store that has run {wanted}, or restore an earlier run.",
+                f"{item.called}: base run {base_run} is not in this store",
+                f"Restore from a store that has run {base_run}, or restore an earlier run.",
             )
-        chain.insert(0, found)
-        wanted = found.item.facts.get("base", "")
+        chain.insert(0, base)
+        base_run = base.item.facts.get("base", "")
     return chain
 
 

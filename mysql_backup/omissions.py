@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from mysql_backup import instance
+from mysql_backup import mysql_server
 from tools.base.errors import SourceError
 
 # Engines whose rows the dump programs leave out (mysqldump.c, check_if_ignore_table).
@@ -37,9 +37,9 @@ class Omissions:
         for name, why in self.broken.items():
             if name not in without:
                 yield f"table {name} not dumped: {why}"
-        for name in _kept(self.outside, without):
+        for name in _selected(self.outside, without):
             yield f"rows of {name} not dumped: its engine stores them outside the server"
-        for name in _kept(self.precise, without):
+        for name in _selected(self.precise, without):
             yield (
                 f"history of {name} not dumped, only current rows: it is versioned by transactions "
                 "(a column ROW START of type BIGINT)"
@@ -47,23 +47,25 @@ class Omissions:
 
     def notes(self, without: Collection[str]) -> Iterator[str]:
         """What is left out on purpose."""
-        for name in _kept(self.remote, without):
+        for name in _selected(self.remote, without):
             yield f"rows of {name} not dumped, only its definition: they are on another server"
 
 
-def _kept(names: Sequence[str], without: Collection[str]) -> list[str]:
+def _selected(names: Sequence[str], without: Collection[str]) -> list[str]:
     return [name for name in names if name not in without]
 
 
-def of(source: instance.Instance, database: str, versioned: Sequence[str]) -> Omissions:
+def find_omissions(
+    source: mysql_server.MySQLConnection, database: str, versioned: Sequence[str]
+) -> Omissions:
     """Ask a server. Raises SourceError."""
-    literal = instance.hexed(database)
+    literal = mysql_server.hex_literal(database)
     engines = source.names(
         "SELECT HEX(table_name), HEX(IFNULL(engine, '')), HEX(IFNULL(table_comment, '')) "  # noqa: S608  (our own)
         f"FROM information_schema.tables WHERE table_schema = {literal} "
         "AND table_type <> 'VIEW' ORDER BY table_name"
     )
-    there = {
+    available = {
         row[0].upper()
         for row in source.names(
             "SELECT HEX(engine) FROM information_schema.engines WHERE support IN ('YES', 'DEFAULT')"
@@ -79,9 +81,9 @@ def of(source: instance.Instance, database: str, versioned: Sequence[str]) -> Om
         floats[table] = (*floats.get(table, ()), column)
     return Omissions(
         {
-            name: why
-            for name, engine, why in engines
-            if engine.upper() not in there and why.startswith("Unknown storage engine")
+            name: comment
+            for name, engine, comment in engines
+            if engine.upper() not in available and comment.startswith("Unknown storage engine")
         },
         tuple(name for name, engine, _ in engines if engine.upper() in _REMOTE),
         tuple(name for name, engine, _ in engines if engine.upper() in _OUTSIDE),
@@ -90,7 +92,7 @@ def of(source: instance.Instance, database: str, versioned: Sequence[str]) -> Om
     )
 
 
-def _precise(source: instance.Instance, literal: str) -> tuple[str, ...]:
+def _precise(source: mysql_server.MySQLConnection, literal: str) -> tuple[str, ...]:
     rows = source.names(
         "SELECT HEX(table_name) FROM information_schema.columns "  # noqa: S608  (our own)
         f"WHERE table_schema = {literal} AND data_type = 'bigint' "
@@ -99,18 +101,19 @@ def _precise(source: instance.Instance, literal: str) -> tuple[str, ...]:
     return tuple(row[0] for row in rows)
 
 
-def rounded(
-    source: instance.Instance, database: str, floats: dict[str, tuple[str, ...]]
+def float_warnings(
+    source: mysql_server.MySQLConnection, database: str, floats: dict[str, tuple[str, ...]]
 ) -> Iterator[str]:
     """Warnings of tables in which a FLOAT has more digits than a dump holds. Reads their rows."""
     for table, columns in floats.items():
-        names = map(instance.quoted, columns)
+        names = map(mysql_server.quote_identifier, columns)
         differs = " OR ".join(f"{name} <> CAST(CAST({name} AS CHAR) AS FLOAT)" for name in names)
-        where = f"{instance.quoted(database)}.{instance.quoted(table)} WHERE {differs}"
+        table_name = ".".join(map(mysql_server.quote_identifier, (database, table)))
+        where = f"{table_name} WHERE {differs}"
         try:
-            ((found,),) = source.rows(f"SELECT EXISTS (SELECT 1 FROM {where})")  # noqa: S608  (our own)
+            ((has_more,),) = source.query(f"SELECT EXISTS (SELECT 1 FROM {where})")  # noqa: S608  (our own)
         except SourceError:  # a server that knows no CAST to FLOAT
-            found = "1"
-        if found == "1":
-            told = ", ".join(columns)
-            yield f"FLOAT values of {table} are dumped with 6 digits but have more: {told}"
+            has_more = "1"
+        if has_more == "1":
+            column_names = ", ".join(columns)
+            yield f"FLOAT values of {table} are dumped with 6 digits but have more: {column_names}"

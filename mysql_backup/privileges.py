@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Sequence
 
-from mysql_backup import instance
+from mysql_backup import mysql_server
 from tools.base import finding
 from tools.base.finding import Finding
 from tools.date_str_utils import count
@@ -25,8 +25,8 @@ _EFFECTS = {
 
 
 def findings(
-    source: instance.Instance,
-    about: instance.About,
+    source: mysql_server.MySQLConnection,
+    info: mysql_server.ServerInfo,
     databases: Sequence[str],
     exclude_table: Sequence[str],
     *,
@@ -36,63 +36,69 @@ def findings(
 
     Raises SourceError where the server cannot be asked.
     """
-    everywhere = granted(source, about)
+    everywhere = global_privileges(source, info)
     if everywhere is not None:
-        yield from _missing(source, about, databases, everywhere, logs=logs)
-    yield from _views(source, databases, exclude_table)
+        yield from _missing_privileges(source, info, databases, everywhere, logs=logs)
+    yield from _view_findings(source, databases, exclude_table)
 
 
-def granted(source: instance.Instance, about: instance.About) -> set[str] | None:
+def global_privileges(
+    source: mysql_server.MySQLConnection, info: mysql_server.ServerInfo
+) -> set[str] | None:
     """The rights on all databases; None where a role is active, whose rights are not listed."""
-    if about.is_mariadb or instance.major(about.version) >= (8, 0):
-        ((role,),) = source.rows("SELECT IFNULL(CURRENT_ROLE(), 'NONE')")
+    if info.is_mariadb or mysql_server.major_version(info.version) >= (8, 0):
+        ((role,),) = source.query("SELECT IFNULL(CURRENT_ROLE(), 'NONE')")
         if role != "NONE":
             return None
-    rows = source.rows(
+    rows = source.query(
         "SELECT privilege_type FROM information_schema.user_privileges "
         "WHERE REPLACE(grantee, CHAR(39), '') = CURRENT_USER()"
     )
     return {row[0] for row in rows}
 
 
-def unseen(
-    source: instance.Instance, database: str, everywhere: Collection[str] | None
+def trigger_warnings(
+    source: mysql_server.MySQLConnection, database: str, everywhere: Collection[str] | None
 ) -> tuple[str, ...]:
     """A warning where the login sees no triggers: the dump program leaves them out silently."""
-    if everywhere is None or "TRIGGER" in everywhere or "TRIGGER" in of_database(source, database):
+    if (
+        everywhere is None
+        or "TRIGGER" in everywhere
+        or "TRIGGER" in database_privileges(source, database)
+    ):
         return ()
     return (f"triggers not in the dump: the user lacks TRIGGER on {database}",)
 
 
-def _missing(
-    source: instance.Instance,
-    about: instance.About,
+def _missing_privileges(
+    source: mysql_server.MySQLConnection,
+    info: mysql_server.ServerInfo,
     databases: Sequence[str],
     everywhere: Collection[str],
     *,
     logs: bool,
 ) -> Iterator[Finding]:
-    if about.binlog and not any(one in everywhere for one in _POSITION):
-        right = "BINLOG MONITOR" if about.is_mariadb else "REPLICATION CLIENT"
+    if info.binlog and not any(one in everywhere for one in _POSITION):
+        right = "BINLOG MONITOR" if info.is_mariadb else "REPLICATION CLIENT"
         yield finding.bad(f"the user lacks {right}: dumps and binary logs fail", _grant(right))
-    if about.binlog and logs and "RELOAD" not in everywhere:
+    if info.binlog and logs and "RELOAD" not in everywhere:
         yield finding.bad("the user lacks RELOAD: backups of binary logs fail", _grant("RELOAD"))
     for right, effect in _EFFECTS.items():
         lacking = [
             name for name in databases
-            if right not in everywhere and right not in of_database(source, name)
+            if right not in everywhere and right not in database_privileges(source, name)
         ]  # fmt: skip
-        if lacking and (right != "EVENT" or about.events):
+        if lacking and (right != "EVENT" or info.events):
             some = ", ".join(lacking[:3]) + (" and more" if len(lacking) > 3 else "")  # noqa: PLR2004
             yield finding.warning(f"the user lacks {right} on {some}: {effect}", _grant(right))
 
 
-def of_database(source: instance.Instance, database: str) -> set[str]:
+def database_privileges(source: mysql_server.MySQLConnection, database: str) -> set[str]:
     """The rights of the login on one database, beside those on all of them."""
-    rows = source.rows(
+    rows = source.query(
         "SELECT privilege_type FROM information_schema.schema_privileges "  # noqa: S608  (our own)
         "WHERE REPLACE(grantee, CHAR(39), '') = CURRENT_USER() "
-        f"AND {instance.hexed(database)} LIKE table_schema"
+        f"AND {mysql_server.hex_literal(database)} LIKE table_schema"
     )
     return {row[0] for row in rows}
 
@@ -101,8 +107,8 @@ def _grant(right: str) -> str:
     return f"Run as an administrator: GRANT {right} ON *.* TO the user of the backup."
 
 
-def _views(
-    source: instance.Instance, databases: Sequence[str], exclude_table: Sequence[str]
+def _view_findings(
+    source: mysql_server.MySQLConnection, databases: Sequence[str], exclude_table: Sequence[str]
 ) -> Iterator[Finding]:
     """Each view that the dump program could not read: tried as it does it."""
     wanted = set(databases)
@@ -117,42 +123,44 @@ def _views(
     by_line: dict[int, str] = {}
     script = ""
     for database, name in views[:_VIEWS]:
-        where = f"{instance.quoted(database)}.{instance.quoted(name)}"
-        by_line[script.count("\n") + 1] = _shown(f"{database}.{name}")
+        where = f"{mysql_server.quote_identifier(database)}.{mysql_server.quote_identifier(name)}"
+        by_line[script.count("\n") + 1] = _on_one_line(f"{database}.{name}")
         script += f"SHOW CREATE VIEW {where}; SHOW FIELDS FROM {where};\n"
-    yield from _refused(source, script, by_line)
+    yield from _failed_views(source, script, by_line)
     if len(views) > _VIEWS:
         yield finding.warning(f"{count(len(views) - _VIEWS, 'more view')} not checked")
 
 
-def _refused(source: instance.Instance, script: str, by_line: dict[int, str]) -> Iterator[Finding]:
+def _failed_views(
+    source: mysql_server.MySQLConnection, script: str, by_line: dict[int, str]
+) -> Iterator[Finding]:
     lines: list[str] = []
-    words = source.command("--force", "--batch", "--default-character-set=utf8mb4")
+    command = source.command("--force", "--batch", "--default-character-set=utf8mb4")
     stream.drained(
         process.output(
-            words, given=script.encode("utf-8", "surrogateescape"), notice=lines.append,
-            allowed=(0, 1), env=instance.environment(),
+            command, given=script.encode("utf-8", "surrogateescape"), notice=lines.append,
+            allowed=(0, 1), env=mysql_server.environment(),
         )
     )  # fmt: skip
-    told: set[str] = set()
+    reported: set[str] = set()
     for text in lines:
-        found = _ERROR.match(text)
-        if found is None:
+        match = _ERROR.match(text)
+        if match is None:
             continue
-        at = max((one for one in by_line if one <= int(found["line"])), default=0)
+        at = max((one for one in by_line if one <= int(match["line"])), default=0)
         view = by_line.get(at, "?")
-        if view not in told:
-            told.add(view)
-            yield finding.bad(f"view {view} cannot be dumped: {text}", _remedy(text, view))
+        if view not in reported:
+            reported.add(view)
+            yield finding.bad(f"view {view} cannot be dumped: {text}", _view_hint(text, view))
 
 
-def _shown(name: str) -> str:
+def _on_one_line(name: str) -> str:
     """A name on one line."""
     return name if name.isprintable() else repr(name)
 
 
-def _remedy(text: str, view: str) -> str:
-    leave = f"or add {view} to EXCLUDE_TABLE."
-    if found := _ROUTINE.search(text):
-        return f"GRANT EXECUTE ON FUNCTION {found['name']} TO the user of the backup, {leave}"
-    return f"Correct the definition of the view or the privileges of its definer, {leave}"
+def _view_hint(text: str, view: str) -> str:
+    exclude = f"or add {view} to EXCLUDE_TABLE."
+    if match := _ROUTINE.search(text):
+        return f"GRANT EXECUTE ON FUNCTION {match['name']} TO the user of the backup, {exclude}"
+    return f"Correct the definition of the view or the privileges of its definer, {exclude}"

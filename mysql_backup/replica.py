@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from mysql_backup import instance
+from mysql_backup import mysql_server
 from tools.base.errors import SourceError
 from tools.flow.item import Ended, Item
 
@@ -19,7 +19,7 @@ _DENIED = "ERROR 1227"
 
 
 @dataclass(frozen=True)
-class Connection:
+class PrimaryConnection:
     """One primary of a replica.
 
     name:     of the connection (MariaDB) or channel (MySQL); "" for the only one
@@ -32,7 +32,7 @@ class Connection:
     port: str
     file: str
     position: str
-    troubles: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
 
     def facts(self) -> dict[str, str]:
         """The texts of the manifest; of a named connection with its name."""
@@ -59,17 +59,19 @@ class Replica:
     denied:  whether this login may not ask for the connections, and it is a replica
     """
 
-    connections: tuple[Connection, ...] = ()
+    connections: tuple[PrimaryConnection, ...] = ()
     gtid: str = ""
     denied: bool = False
 
     def facts(self, *, mariadb: bool) -> dict[str, str]:
         """The texts of the manifest, from which a new replica can start."""
-        found: dict[str, str] = {}
+        facts_found: dict[str, str] = {}
         for connection in self.connections:
-            found |= connection.facts()
+            facts_found |= connection.facts()
         key = "gtid_slave_pos" if mariadb else "gtid_executed"
-        return found | ({key: self.gtid} if self.gtid and (found or self.denied) else {})
+        return facts_found | (
+            {key: self.gtid} if self.gtid and (facts_found or self.denied) else {}
+        )
 
     def notes(self) -> tuple[str, ...]:
         """Where the primary stood, for people."""
@@ -81,56 +83,58 @@ class Replica:
 
     def warnings(self) -> tuple[str, ...]:
         """What keeps it from following its primary, or from being asked."""
-        found = [
-            f"replica of {one}: {trouble}" for one in self.connections for trouble in one.troubles
+        problems = [
+            f"replica of {one}: {problem}" for one in self.connections for problem in one.problems
         ]
-        return (*found, *((_MAY_NOT_ASK,) if self.denied else ()))
+        return (*problems, *((_MISSING_PRIVILEGE,) if self.denied else ()))
 
 
 _MOVED = (
     "the position of the primary moved during the dump: a new replica that starts from it repeats "
     "changes of the dump (set slave_exec_mode to IDEMPOTENT until it has caught up)"
 )
-_MAY_NOT_ASK = (
+_MISSING_PRIVILEGE = (
     "this server is a replica, but the user may not read the position of its primary (GRANT "
     "SLAVE MONITOR ON *.*; in MySQL REPLICATION CLIENT)"
 )
 
 
-def ask(source: instance.Instance, about: instance.About) -> Replica:
+def query_replica(source: mysql_server.MySQLConnection, info: mysql_server.ServerInfo) -> Replica:
     """Return what the server says now. Raises SourceError."""
     gtid = ""
-    if about.is_mariadb:
-        ((gtid,),) = source.rows("SELECT @@GLOBAL.gtid_slave_pos")
-    elif instance.major(about.version) >= (5, 6):
-        ((gtid,),) = source.rows("SELECT REPLACE(@@GLOBAL.gtid_executed, CHAR(10), '')")
+    if info.is_mariadb:
+        ((gtid,),) = source.query("SELECT @@GLOBAL.gtid_slave_pos")
+    elif mysql_server.major_version(info.version) >= (5, 6):
+        ((gtid,),) = source.query("SELECT REPLACE(@@GLOBAL.gtid_executed, CHAR(10), '')")
     try:
-        rows = source.records(_statement(about))
+        rows = source.query_records(_statement(info))
     except SourceError as error:
         if _DENIED not in str(error):
             raise
-        return Replica(gtid=gtid, denied=about.is_mariadb and bool(gtid))
+        return Replica(gtid=gtid, denied=info.is_mariadb and bool(gtid))
     return Replica(tuple(_connection(row) for row in rows), gtid)
 
 
-def watched(item: Item, source: instance.Instance, about: instance.About) -> Item:
+def with_primary_position(
+    item: Item, source: mysql_server.MySQLConnection, info: mysql_server.ServerInfo
+) -> Item:
     """Return an item of a replica whose facts say where the primary stood when it was read.
 
     The position is the one before the dump began. It is exact where it is the same at the end.
     """
-    asked: list[Replica] = []
+    states: list[Replica] = []
 
     def read() -> Iterator[bytes]:
-        asked[:] = [ask(source, about)]
+        states[:] = [query_replica(source, info)]
         yield from item.read()
-        asked.append(ask(source, about))
+        states.append(query_replica(source, info))
 
     def ended() -> Ended:
-        done, before, after = item.ended(), asked[0], asked[-1]
-        facts = before.facts(mariadb=about.is_mariadb)
+        done, before, after = item.ended(), states[0], states[-1]
+        facts = before.facts(mariadb=info.is_mariadb)
         notes = list(before.notes())
         if before.connections:
-            exact = after.facts(mariadb=about.is_mariadb) == facts
+            exact = after.facts(mariadb=info.is_mariadb) == facts
             facts["primary_position"] = "exact" if exact else "before the dump began"
             notes += [] if exact else [_MOVED]
         return dataclasses.replace(done, notes=(*done.notes, *notes), facts={**facts, **done.facts})
@@ -138,36 +142,36 @@ def watched(item: Item, source: instance.Instance, about: instance.About) -> Ite
     return dataclasses.replace(item, read=read, ended=ended)
 
 
-def _statement(about: instance.About) -> str:
-    if about.is_mariadb:
+def _statement(info: mysql_server.ServerInfo) -> str:
+    if info.is_mariadb:
         return "SHOW ALL SLAVES STATUS"
-    renamed = instance.release(about.version) >= _RENAMED
+    renamed = mysql_server.release_version(info.version) >= _RENAMED
     return "SHOW REPLICA STATUS" if renamed else "SHOW SLAVE STATUS"
 
 
-def _connection(row: Mapping[str, str]) -> Connection:
+def _connection(row: Mapping[str, str]) -> PrimaryConnection:
     """One row, whichever words the server has for it."""
     plain = {
         key.lower().replace("master", "source").replace("slave", "replica"): value
         for key, value in row.items()
     }
-    return Connection(
+    return PrimaryConnection(
         plain.get("connection_name", plain.get("channel_name", "")),
         plain["source_host"],
         plain["source_port"],
         plain["relay_source_log_file"],
         plain["exec_source_log_pos"],
-        tuple(_troubles(plain)),
+        tuple(_problems(plain)),
     )
 
 
-def _troubles(row: Mapping[str, str]) -> list[str]:
-    found = []
-    for thread, what in (("io", "not receiving"), ("sql", "not applying")):
+def _problems(row: Mapping[str, str]) -> list[str]:
+    problems = []
+    for thread, effect in (("io", "not receiving"), ("sql", "not applying")):
         if row[f"replica_{thread}_running"] != "Yes":
             error = row.get(f"last_{thread}_error", "")
             state = row[f"replica_{thread}_running"].lower()
             running = "connecting" if state == "connecting" else "stopped"
-            found.append(f"{what}: {thread.upper()} thread {running}"
+            problems.append(f"{effect}: {thread.upper()} thread {running}"
                          f"{': ' + error if error else ''}")  # fmt: skip
-    return found
+    return problems

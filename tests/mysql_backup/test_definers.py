@@ -84,4 +84,4 @@ def test_unknown_ones_are_named(system: System, server: MariaDB) -> None:
 def test_what_is_stripped(line: str, stripped: str) -> None:
     data = f"-- head\n{line};".encode()
     (statement, *_) = statements.Reader().read([data])
-    assert definers.stripped(statement) == f"-- head\n{stripped or line}".encode()
+    assert definers.strip_definers(statement) == f"-- head\n{stripped or line}".encode()

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from mysql_backup import alterations
+from mysql_backup import changed_values
 from tests.mysql_backup.test_mysql_dump import configure, mysql, to
 from tests.restore.test_drill import drill, section
 from tests.servers import MariaDB
@@ -207,8 +207,8 @@ def test_words_for_another_server() -> None:
 
 def test_warnings_are_counted_by_table() -> None:
     """Issue 11 B: a value that the server altered is named."""
-    found = alterations.Alterations()
-    mark = re.search(rb"'(.*?)'", alterations.marker("t"))
+    found = changed_values.ChangedValues()
+    mark = re.search(rb"'(.*?)'", changed_values.marker("t"))
     assert mark
     altered = b"Warning (Code 1265): Data truncated for column 'd' at row 1\n"
     lines = mark[1] + b"\t64\n" + altered * 2

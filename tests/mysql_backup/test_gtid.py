@@ -25,7 +25,7 @@ B = "72EEF09C-e79a-11f1-af79-02fc00000001"
     ],
 )
 def test_what_is_one(text: str, one: bool) -> None:
-    assert gtid.is_one(text) is one
+    assert gtid.is_gtid(text) is one
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_what_is_one(text: str, one: bool) -> None:
     ],
 )
 def test_what_a_server_has(text: str, executed: str, there: bool) -> None:
-    assert gtid.within(text, executed) is there
+    assert gtid.contains(text, executed) is there
 
 
 def events() -> bytes:
@@ -60,11 +60,11 @@ def events() -> bytes:
 def test_a_replay_ends_behind_it(size: int) -> None:
     whole = events()
     chunks = [whole[at : at + size] for at in range(0, len(whole), size)]
-    found = b"".join(gtid.until(chunks, f"{A.upper()}:2"))
+    found = b"".join(gtid.events_until(chunks, f"{A.upper()}:2"))
     assert found.endswith(b"INSERT 2;\n")
-    assert b"".join(gtid.until(chunks, f"{A}:3")) == whole
+    assert b"".join(gtid.events_until(chunks, f"{A}:3")) == whole
 
 
 def test_one_that_is_not_met() -> None:
     with pytest.raises(StoreError, match="is not in the binary logs after the dump"):
-        list(gtid.until([events()], f"{A}:4"))
+        list(gtid.events_until([events()], f"{A}:4"))

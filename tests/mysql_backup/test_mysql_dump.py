@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mysql_backup import instance
+from mysql_backup import mysql_server
 from tests.servers import MariaDB, MySQL, forwarded
 from tests.system import System, wait_for
 
@@ -393,10 +393,10 @@ def test_a_refused_dump_leaves_no_database(system: System, server: MariaDB) -> N
 
 
 def test_a_server_that_ends_what_takes_long(server: MariaDB) -> None:
-    asked = instance.Instance("mariadb", server.credentials, server.port)
+    asked = mysql_server.MySQLConnection("mariadb", server.credentials, server.port)
     server.sql("SET GLOBAL max_statement_time = 0.1")
     try:
-        assert asked.rows("SELECT SLEEP(0.3)") == [["0"]]
+        assert asked.query("SELECT SLEEP(0.3)") == [["0"]]
     finally:
         server.sql("SET GLOBAL max_statement_time = 0")
 

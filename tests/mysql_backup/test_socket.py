@@ -150,9 +150,9 @@ def test_nothing_reads_local_files(system: System, socket_only: SocketOnly) -> N
     """Issue 11: LOAD DATA LOCAL in what is restored reads no file of the restoring machine."""
     del system
 
-    from mysql_backup import instance
+    from mysql_backup import mysql_server
 
-    target = instance.Instance(program("mariadb"), socket_only.root)
+    target = mysql_server.MySQLConnection(program("mariadb"), socket_only.root)
     socket_only.sql("CREATE DATABASE shop; CREATE TABLE shop.t (v TEXT)")
     load = "LOAD DATA LOCAL INFILE '/etc/passwd' INTO TABLE shop.t"
     done = subprocess.run(

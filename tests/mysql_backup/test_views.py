@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mysql_backup import dump_reader, views
+from mysql_backup import deferred_views, dump_reader
 from tests.mysql_backup.test_binlogs import backed_up, runs, write
 from tests.mysql_backup.test_mysql_dump import configure, databases, to
 from tests.servers import MariaDB
@@ -181,9 +181,9 @@ def test_they_are_kept_back(size: int) -> None:
     assert b"Final view structure for view `t`" in rest
     assert b"TIME_ZONE=@OLD" in rest
     assert reader.head.startswith(b"/*!40101 SET NAMES utf8mb4 */;\n/*!40101 SET @OLD_SQL_MODE")
-    every = reader.views.every
-    assert [one.name for one in views.ordered(every, every)] == ["w `2", "v"]
-    text = every["v"].text(own=True)
+    every = reader.views.by_name
+    assert [one.name for one in deferred_views.in_dependency_order(every, every)] == ["w `2", "v"]
+    text = every["v"].text(owned_by_restorer=True)
     assert text.startswith(b"/*!50001 SET character_set_client      = latin1 */;\n")
     assert b"DEFINER=" not in text
     assert b"@saved" not in text
@@ -192,12 +192,14 @@ def test_they_are_kept_back(size: int) -> None:
 def test_what_a_client_refused() -> None:
     reader = dump_reader.DumpReader("shop", "shop", {})
     list(reader.read([DUMP]))
-    every = views.ordered(reader.views.every, reader.views.every)
-    script = views.Script(b"SET NAMES utf8mb4;\n", every, own=False)
+    every = deferred_views.in_dependency_order(reader.views.by_name, reader.views.by_name)
+    script = deferred_views.Script(b"SET NAMES utf8mb4;\n", every, owned_by_restorer=False)
     lines = b"".join(script.chunks()).split(b"\n")
     at = [number for number, line in enumerate(lines, 1) if b"CREATE ALGORITHM" in line]
     first, second = (f"ERROR 1146 (42S02) at line {line}: No" for line in at)
-    assert script.refused(["a note", first, first]) == {"w `2": first}
-    assert script.refused([first, second]) == {"w `2": first, "v": second}
+    assert script.failed_views(["a note", first, first]) == {"w `2": first}
+    assert script.failed_views([first, second]) == {"w `2": first, "v": second}
     with pytest.raises(StoreError, match="views could not be created"):
-        script.refused(["ERROR 2013 (HY000) at line 5: Lost connection to server during query"])
+        script.failed_views(
+            ["ERROR 2013 (HY000) at line 5: Lost connection to server during query"]
+        )

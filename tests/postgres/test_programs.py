@@ -60,5 +60,5 @@ def test_a_pg_restore_that_is_too_old(server: Postgres) -> None:
         pytest.raises(StoreError, match=r"is older than the dump \(.* 99\.1") as caught,
     ):
         dump_loading.load_database(target, "new", stored, tablespaces=True)
-    assert "client programs of version 99 or later, and name them in PSQLDUMP" in caught.value.hint
+    assert "client programs of version 99 or later, and set PSQLDUMP" in caught.value.hint
     server.sql("DROP DATABASE IF EXISTS new")

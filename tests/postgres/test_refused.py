@@ -55,7 +55,7 @@ def test_without_the_roles(system: System, server: Postgres, other: Postgres) ->
     assert 'role "clerk" does not exist: ALTER TABLE public.t OWNER TO clerk; and 1 more' in text
     assert 'role "boss" does not exist: CREATE POLICY p ON public.t TO boss' in text
     assert 'relation "t" does not exist: REFRESH MATERIALIZED VIEW public.m;' in text
-    assert "Roles come with --item roles@PORT" in text
+    assert "Restore the roles first (--item roles@PORT)" in text
     assert other.sql(ROWS, "app") == server.sql(ROWS, "app")
     assert other.sql("SELECT to_regclass('i')", "app") == "i\n"
     text = system.restore("--restore", "latest", *to(other, "--overwrite"), code=3)
@@ -94,7 +94,7 @@ def test_no_row_is_lost(system: System, server: Postgres, other: Postgres) -> No
     assert system.result()["exit_code"] == 0
     text = system.restore("--restore", "latest", *to(other, "--overwrite"), code=1)
     assert 'COPY failed for table "checked"' in text
-    assert "as a file (--destination) pg_restore takes the dump" in text
+    assert "restore the dump to a file (--destination)" in text
     assert databases(other) == "postgres\n"
 
 

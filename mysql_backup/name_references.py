@@ -6,7 +6,7 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator
 
-from mysql_backup import instance, statements
+from mysql_backup import mysql_server, statements
 
 _SHOWN = 120  # bytes of a statement that are shown
 _WARNINGS = 5  # statements that are named
@@ -16,49 +16,53 @@ _HINT = (
 )
 
 
-def refuse_events(events: Iterable[bytes], old: str) -> None:
+def reject_events_naming(events: Iterable[bytes], old: str) -> None:
     """Raises RefusedError where a statement of mysqlbinlog names the old database."""
     edge = r"\b" if old.isidentifier() else ""
-    named = re.compile(rf"{edge}{re.escape(old)}{edge}".encode(), re.IGNORECASE)
+    name_pattern = re.compile(rf"{edge}{re.escape(old)}{edge}".encode(), re.IGNORECASE)
     rows = False  # within BINLOG '...', which is no text
     for line in lines(events):
-        if not rows and not line.startswith(b"#") and named.search(line):
-            raise instance.RefusedError(
-                f"--until: a statement in the binary logs refers to database {old}: {_shown(line)}",
+        if not rows and not line.startswith(b"#") and name_pattern.search(line):
+            raise mysql_server.WouldOverwriteError(
+                f"--until: a statement in the binary logs refers to database {old}: "
+                f"{_shorten(line)}",
                 _HINT,
             )
         rows = line.startswith(b"BINLOG '") or (rows and not line.startswith(b"'"))
 
 
-def of_dump(chunks: Iterable[bytes], old: str) -> tuple[str, ...]:
+def find_references(chunks: Iterable[bytes], old: str) -> tuple[str, ...]:
     """Warnings of what a dump defines with the name of the old database: it still means that one.
 
     Reads all of it. Raises RefusedError where a trigger would be made there.
     """
-    named = _qualified(old)
-    found = []
+    qualified_name = _qualified(old)
+    warnings = []
     for statement in statements.Reader().read(chunks):
         if statement.is_data or statement.command or not statement.words:
             continue
         if b"TRIGGER" in statement.words:
-            _refuse_trigger(statement, old)
-        text = _moved(statement, old, "")[statement.start :]
-        if place := named.search(text):
-            line = text[text.rfind(b"\n", 0, place.start()) + 1 :].partition(b"\n")[0]
-            found.append(f"still refers to database {old}: {_shown(line)}")
-    more = len(found) - _WARNINGS
-    return (*found[:_WARNINGS], *([f"{more} more statements refer to {old}"] if more > 0 else []))
+            _reject_trigger(statement, old)
+        text = _rename(statement, old, "")[statement.start :]
+        if match := qualified_name.search(text):
+            line = text[text.rfind(b"\n", 0, match.start()) + 1 :].partition(b"\n")[0]
+            warnings.append(f"still refers to database {old}: {_shorten(line)}")
+    more = len(warnings) - _WARNINGS
+    return (
+        *warnings[:_WARNINGS],
+        *([f"{more} more statements refer to {old}"] if more > 0 else []),
+    )
 
 
-def moved(statement: statements.Statement, old: str, new: str) -> bytes:
+def rename_references(statement: statements.Statement, old: str, new: str) -> bytes:
     """Return the text of a statement; a table's defaults take sequences of the new database.
 
     SHOW CREATE TABLE writes nextval(`old`.`sequence`) in full, also for its own database.
     """
-    return _moved(statement, old, f"`{new.replace('`', '``')}`.")
+    return _rename(statement, old, f"`{new.replace('`', '``')}`.")
 
 
-def _moved(statement: statements.Statement, old: str, new: str) -> bytes:
+def _rename(statement: statements.Statement, old: str, new: str) -> bytes:
     text: bytes = statement.text
     if statement.words[:2] != (b"CREATE", b"TABLE"):
         return text
@@ -71,7 +75,7 @@ def _moved(statement: statements.Statement, old: str, new: str) -> bytes:
     return b"".join((*parts, text[at:]))
 
 
-def _refuse_trigger(statement: statements.Statement, old: str) -> None:
+def _reject_trigger(statement: statements.Statement, old: str) -> None:
     """MariaDB keeps a trigger as it was given: with the database's name, perhaps."""
     if statement.words[:1] != (b"CREATE",):
         return
@@ -81,8 +85,8 @@ def _refuse_trigger(statement: statements.Statement, old: str) -> None:
     for token, dot in itertools.pairwise(head):
         if token.name.lower() == name and dot.text == b".":
             text = statement.text[statement.start :]
-            raise instance.RefusedError(
-                f"a trigger refers to database {old}: {_shown(text)}", _HINT
+            raise mysql_server.WouldOverwriteError(
+                f"a trigger refers to database {old}: {_shorten(text)}", _HINT
             )
 
 
@@ -93,7 +97,7 @@ def _qualified(old: str) -> re.Pattern[bytes]:
     return re.compile(text.encode("utf-8", "surrogateescape"), re.IGNORECASE)
 
 
-def _shown(line: bytes) -> str:
+def _shorten(line: bytes) -> str:
     return line[:_SHOWN].decode("utf-8", "replace").strip()
 
 

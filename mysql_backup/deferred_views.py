@@ -16,13 +16,13 @@ _CLIENT = range(2000, 3000)  # errors of the client: the server is gone, say
 
 
 @dataclass
-class Made:
+class Counter:
     """How many views were made by this process, in all databases."""
 
     number: int = 0
 
 
-made = Made()
+created = Counter()
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ class View:
     statement: statements.Statement
     names: frozenset[str]
 
-    def text(self, *, own: bool) -> bytes:
+    def text(self, *, owned_by_restorer: bool) -> bytes:
         """The statements that make it; own: it belongs to whoever makes it."""
-        text = definers.stripped(self.statement) if own else self.statement.text
+        text = definers.strip_definers(self.statement) if owned_by_restorer else self.statement.text
         return self.settings + text.lstrip() + b";\n"
 
 
@@ -47,7 +47,7 @@ class Views:
     """Takes the views out of a dump's statements."""
 
     def __init__(self) -> None:
-        self.every: dict[str, View] = {}
+        self.by_name: dict[str, View] = {}
         self._settings: list[bytes] = []
 
     def take(self, statement: statements.Statement) -> bool:
@@ -56,7 +56,7 @@ class Views:
         A stand-in is dropped: what is made on it would keep its properties. DROP is not kept
         back: it makes room for the view.
         """
-        if statement.is_data or statement.command or not _is_of_view(statement):
+        if statement.is_data or statement.command or not _belongs_to_view(statement):
             return False
         match statement.words[:2]:
             case (b"SET", b"CHARACTER_SET_CLIENT" | b"CHARACTER_SET_RESULTS"):
@@ -85,24 +85,24 @@ class Views:
                 break
         name = next(tokens).name.decode("utf-8", "surrogateescape")
         names = {token.name.decode("utf-8", "surrogateescape") for token in tokens if token.name}
-        self.every[name] = View(name, b"".join(self._settings), statement, frozenset(names))
+        self.by_name[name] = View(name, b"".join(self._settings), statement, frozenset(names))
         self._settings = []
 
 
-def _is_of_view(statement: statements.Statement) -> bool:
+def _belongs_to_view(statement: statements.Statement) -> bool:
     first = statement.tokens[:1]
     return bool(first and _VERSION.match(first[0].text))
 
 
-def ordered(views: Mapping[str, View], wanted: Collection[str]) -> list[View]:
+def in_dependency_order(views: Mapping[str, View], requested: Collection[str]) -> list[View]:
     """Return the wanted views, each after those that its definition may name."""
     done: dict[str, View] = {}
-    for name in wanted:
+    for name in requested:
         stack = [(name, iter(sorted(views[name].names)))]
         seen = {name}
         while stack:
             top, names = stack[-1]
-            below = next((one for one in names if one in wanted and one not in seen), None)
+            below = next((one for one in names if one in requested and one not in seen), None)
             if below is None:
                 done.setdefault(top, views[top])
                 stack.pop()
@@ -115,13 +115,13 @@ def ordered(views: Mapping[str, View], wanted: Collection[str]) -> list[View]:
 class Script:
     """The statements that make some views, and what the client's errors mean for them."""
 
-    def __init__(self, head: bytes, views: Iterable[View], *, own: bool) -> None:
+    def __init__(self, head: bytes, views: Iterable[View], *, owned_by_restorer: bool) -> None:
         self._lines: list[int] = []
         self._names: list[str] = []
         self._parts = [head]
         line = 1 + head.count(b"\n")
         for view in views:
-            text = view.text(own=own)
+            text = view.text(owned_by_restorer=owned_by_restorer)
             self._lines.append(line)
             self._names.append(view.name)
             self._parts.append(text)
@@ -131,18 +131,18 @@ class Script:
         """What the client is given."""
         yield b"".join(self._parts)
 
-    def refused(self, said: Iterable[str]) -> dict[str, str]:
+    def failed_views(self, stderr_lines: Iterable[str]) -> dict[str, str]:
         """Return which views a client could not make, and why, from all that it said.
 
         Raises StoreError where it says an error of its own: the server is gone, say.
         """
-        why: dict[str, str] = {}
-        for error in (line for line in said if line.startswith("ERROR")):
-            found = _ERROR.match(error)
-            if found is None or int(found["number"]) in _CLIENT:
+        errors: dict[str, str] = {}
+        for error in (line for line in stderr_lines if line.startswith("ERROR")):
+            match = _ERROR.match(error)
+            if match is None or int(match["number"]) in _CLIENT:
                 raise StoreError("views could not be created", error)
-            last = bisect.bisect(self._lines, int(found["line"])) - 1
+            last = bisect.bisect(self._lines, int(match["line"])) - 1
             if last < 0:
                 raise StoreError("views could not be created", error)
-            why.setdefault(self._names[last], error)
-        return why
+            errors.setdefault(self._names[last], error)
+        return errors

@@ -6,7 +6,7 @@ import re
 import secrets
 from collections import Counter
 
-from mysql_backup import instance
+from mysql_backup import mysql_server
 from tools.date_str_utils import count
 
 # Rows of the client's output that say which table comes next; nothing else prints rows.
@@ -22,10 +22,10 @@ _SHOWN = 10  # kinds of warnings that are named
 
 def marker(table: str) -> bytes:
     """Return the statement that tells of which table the next warnings are."""
-    return f"\nSELECT '{_MARK}', HEX({instance.hexed(table)})".encode()
+    return f"\nSELECT '{_MARK}', HEX({mysql_server.hex_literal(table)})".encode()
 
 
-class Alterations:
+class ChangedValues:
     """Reads the output of a client that was told to show warnings."""
 
     def __init__(self) -> None:
@@ -43,17 +43,17 @@ class Alterations:
         mark, _, table = line.partition("\t")
         if mark == _MARK:
             self._table = bytes.fromhex(table).decode("utf-8", "backslashreplace")
-        elif (found := _WARNING.match(line)) and found[1] not in _HARMLESS:
-            if found[2].startswith(_SCHEDULER):
+        elif (match := _WARNING.match(line)) and match[1] not in _HARMLESS:
+            if match[2].startswith(_SCHEDULER):
                 return
-            self._found[self._table, _ROW.sub("", found[2])] += 1
+            self._found[self._table, _ROW.sub("", match[2])] += 1
 
     def warnings(self) -> tuple[str, ...]:
         """Return a warning for each table and kind, with how often it came at least."""
-        told = [
+        lines = [
             f"{f'table {table}' if table else 'the dump'}: the server changed values: "
             f"{text} ({count(number, 'warning')})"
             for (table, text), number in self._found.items()
         ]
-        more = len(told) - _SHOWN
-        return (*told[:_SHOWN], *([f"{more} more kinds of warnings"] if more > 0 else []))
+        more = len(lines) - _SHOWN
+        return (*lines[:_SHOWN], *([f"{more} more kinds of warnings"] if more > 0 else []))

@@ -13,28 +13,28 @@ _SERVER_USERS = ("mysql", "mariadb")
 CREDENTIALS = Path("/etc/nc-backup-py/mysql_backup.creds")
 
 
-def each(key: str, given: Sequence[Path], found: Sequence[int]) -> None:
+def check_path_count(key: str, paths: Sequence[Path], ports: Sequence[int]) -> None:
     """Raises ConfigError where a key has neither one path, nor one for each port, nor none."""
-    if len(given) not in (0, 1, len(found)):
+    if len(paths) not in (0, 1, len(ports)):
         raise ConfigError(
-            f"{key}: {len(given)} paths for {len(found)} ports",
+            f"{key}: {len(paths)} paths for {len(ports)} ports",
             "Give one path per port in MY_INSTANCES, or one path for all.",
         )
 
 
-def of(given: Sequence[Path], number: int) -> Path | None:
+def path_for(paths: Sequence[Path], number: int) -> Path | None:
     """The path that belongs to the server of this number."""
-    return given[number % len(given)].absolute() if given else None
+    return paths[number % len(paths)].absolute() if paths else None
 
 
-def credentials(given: Sequence[Path], number: int) -> Path:
+def credentials_for(paths: Sequence[Path], number: int) -> Path:
     """The option file of a server. Raises ConfigError where it is not there, or others read it."""
-    found = of(given, number)
-    if found is None or not found.is_file():
+    path = path_for(paths, number)
+    if path is None or not path.is_file():
         raise ConfigError(
-            f"CREDENTIAL_PATH: {found}: no such file",
+            f"CREDENTIAL_PATH: {path}: no such file",
             "Create it (owner root, group of the backup user, mode 0640) with [mysqldump] and "
             "[mysql], each with user and password.",
         )
-    permissions.check_secret("CREDENTIAL_PATH", found, _SERVER_USERS)
-    return found
+    permissions.check_secret("CREDENTIAL_PATH", path, _SERVER_USERS)
+    return path

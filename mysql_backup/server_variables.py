@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from mysql_backup import instance
+from mysql_backup import mysql_server
 from tools.modules import server_settings
 
 _ON = {"ON": "1", "OFF": "0"}
 
 
-def facts(source: instance.Instance) -> dict[str, str]:
+def facts(source: mysql_server.MySQLConnection) -> dict[str, str]:
     """Ask a server for them. Raises SourceError."""
     wanted = ", ".join(f"'{name}'" for name in server_settings.NAMES)
-    rows = source.rows(f"SHOW GLOBAL VARIABLES WHERE variable_name IN ({wanted})")
+    rows = source.query(f"SHOW GLOBAL VARIABLES WHERE variable_name IN ({wanted})")
     return {server_settings.VARIABLE + name: _ON.get(value, value) for name, value in sorted(rows)}

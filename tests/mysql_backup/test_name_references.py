@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from mysql_backup import instance, renamed, statements
+from mysql_backup import mysql_server, name_references, statements
 
 MADE = "/*!50003 CREATE*/ /*!50017 DEFINER=`shop`@`localhost`*/ /*!50003 TRIGGER"
 
@@ -15,7 +15,11 @@ def found(lines: Sequence[str], old: str = "shop") -> tuple[str, ...]:
     data = "".join(f"{line};\n" for line in lines).encode()
     said: set[tuple[str, ...]] = set()
     for size in (1, 3, 1 << 20):
-        said.add(renamed.of_dump((data[at : at + size] for at in range(0, len(data), size)), old))
+        said.add(
+            name_references.find_references(
+                (data[at : at + size] for at in range(0, len(data), size)), old
+            )
+        )
     (one,) = said
     return one
 
@@ -60,7 +64,7 @@ def test_what_names_it(line: str) -> None:
     ],
 )
 def test_a_trigger_that_would_be_made_there(lines: Sequence[str]) -> None:
-    with pytest.raises(instance.RefusedError, match="a trigger refers to database shop"):
+    with pytest.raises(mysql_server.WouldOverwriteError, match="a trigger refers to database shop"):
         found(lines)
 
 
@@ -78,4 +82,4 @@ def test_a_table_takes_sequences_of_the_new_database() -> None:
     made = "CREATE TABLE `shop` (`shop` int DEFAULT nextval(`shop`.`s`) COMMENT '`shop`.`s`')"
     (statement, *_) = statements.Reader().read([f"{made};".encode()])
     wanted = made.replace("nextval(`shop`.", "nextval(`b``k`.")
-    assert renamed.moved(statement, "shop", "b`k") == wanted.encode()
+    assert name_references.rename_references(statement, "shop", "b`k") == wanted.encode()

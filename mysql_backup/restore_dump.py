@@ -1,0 +1,251 @@
+"""A dump back into a server: first read to its end, then loaded into a database of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import re
+from collections.abc import Generator, Iterator, Mapping
+
+from mysql_backup import (
+    binlog_replay,
+    changed_values,
+    deferred_views,
+    definers,
+    dump_reader,
+    loading,
+    mysql_server,
+    name_references,
+)
+from tools.base.errors import BackupError, StoreError
+from tools.base.result import Result, Status
+from tools.date_str_utils import count
+from tools.flow import stream
+from tools.modules import contracts
+
+# Errors that name a missing database, table, column or routine, or a view that lacks one.
+_MISSING_OBJECT = re.compile(r"ERROR (?:1049|1054|1146|1305|1356) ")
+_RESTORE_REFERENCES = (
+    "Restore the databases, users and definers that these objects refer to as well."
+)
+_OWNED_BY_RESTORER = (
+    "triggers, routines, events and views are now owned by the restoring user, who may not set "
+    "another definer"
+)
+
+
+def restore_database(  # noqa: PLR0913  (by name)
+    target: mysql_server.MySQLConnection,
+    name: str,
+    old: str,
+    facts: Mapping[str, str],
+    again: contracts.Again,
+    *,
+    overwrite: bool,
+    replay: binlog_replay.Replay | None = None,
+) -> contracts.Steps:
+    """Load a dump of `old` into the database `name`, which is made where it is missing.
+
+    All of the data is read and checked before the server hears of it; where the server then
+    refuses something, a database that was made for it is dropped again. A second step, where
+    there is something for it, makes the views, which may need other databases and grants, and
+    plays the binary logs that follow the dump. Raises StoreError, RefusedError.
+    """
+    exists = name in mysql_server.server_info(target).databases
+    if exists and not overwrite and not mysql_server.is_empty(target, name):
+        raise mysql_server.WouldOverwriteError(
+            f"database {name} is not empty",
+            "Choose another name with --to-database, or use --overwrite to replace the tables "
+            "that the dump contains and keep the others.",
+        )
+    measured = loading.LongestLine()
+    warnings: tuple[str, ...] = ()
+    with stream.closed(again()) as chunks:
+        if old != name:
+            warnings = name_references.find_references(measured.read(chunks), old)
+        else:
+            stream.drained(measured.read(chunks))
+    if replay is not None:
+        replay.check_name(name)
+        replay.check_logs()
+    new_database = _NewDatabase(target, name, facts, exists, measured.needed)
+    with _dropped_on_error(target, name, exists=exists):
+        try:
+            reader, owner_warnings = new_database.fill(old, again)
+        except StoreError as error:
+            if not _MISSING_OBJECT.search(error.hint):
+                raise
+            # a table's default may be a sequence of another database, which comes later
+            yield Result(Status.OK, f"waiting for another database: {error.hint}")
+            reader, owner_warnings = new_database.fill(old, again)
+        loaded = _load_result(
+            target, name, int(facts.get("size", "0")), (*warnings, *owner_warnings)
+        )
+        if reader.views.by_name or replay:
+            yield loaded
+            loaded = yield from _finish(target, reader, replay)
+    missing = tuple(
+        f"definer {one} does not exist" for one in definers.missing_definers(target, name)
+    )
+    if not missing:
+        return loaded
+    return dataclasses.replace(
+        loaded,
+        status=Status.INCOMPLETE,
+        hint=_RESTORE_REFERENCES,
+        warnings=(*loaded.warnings, *missing),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _NewDatabase:
+    """A database that a dump is loaded into; needed: bytes of its longest statement."""
+
+    target: mysql_server.MySQLConnection
+    name: str
+    facts: Mapping[str, str]
+    exists: bool
+    needed: int
+
+    def fill(
+        self, old: str, again: contracts.Again
+    ) -> tuple[dump_reader.DumpReader, tuple[str, ...]]:
+        """Make it where it is missing, and load all but the views. Raises StoreError."""
+        with loading.raised_packet_limit(self.target, self.needed):
+            if not self.exists:
+                self.target.query(
+                    f"DROP DATABASE IF EXISTS {mysql_server.quote_identifier(self.name)}"
+                )
+                name = mysql_server.quote_identifier(self.name)
+                self.target.query(f"CREATE DATABASE {name}{_charset_clause(self.facts)}")
+            reader = dump_reader.DumpReader(old, self.name, self.facts)
+            return _load_tables(self.target, reader, again)
+
+
+@contextlib.contextmanager
+def _dropped_on_error(
+    target: mysql_server.MySQLConnection, name: str, *, exists: bool
+) -> Iterator[None]:
+    """Drop a database that was not there before where the block fails."""
+    try:
+        yield
+    except BaseException:
+        if not exists:
+            with contextlib.suppress(BackupError):
+                target.query(f"DROP DATABASE IF EXISTS {mysql_server.quote_identifier(name)}")
+        raise
+
+
+def _load_tables(
+    target: mysql_server.MySQLConnection, reader: dump_reader.DumpReader, again: contracts.Again
+) -> tuple[dump_reader.DumpReader, tuple[str, ...]]:
+    """Load all but the views; gives these, and warnings of what came back altered."""
+    values = changed_values.ChangedValues()
+    try:
+        with stream.closed(again()) as chunks:
+            loaded = reader.read(chunks)
+            loading.load(target, loaded, reader.new, "--show-warnings", take=values.take)
+    except StoreError as error:
+        if reader.owned_by_restorer or definers.DENIED not in error.hint:
+            raise
+        owned_reader = dump_reader.DumpReader(
+            reader.old, reader.new, reader.facts, owned_by_restorer=True
+        )
+        reader, warnings = _load_tables(target, owned_reader, again)
+        return reader, (_OWNED_BY_RESTORER, *warnings)
+    return reader, values.warnings()
+
+
+def _load_result(
+    target: mysql_server.MySQLConnection, name: str, size: int, warnings: tuple[str, ...]
+) -> Result:
+    number, rows = mysql_server.count_tables_and_rows(target, name)
+    return Result(
+        Status.INCOMPLETE if warnings else Status.OK,
+        f"database {name}: {count(number, 'table')}, {count(rows, 'row')}",
+        items=1,
+        bytes=size,
+        warnings=warnings,
+    )
+
+
+def _finish(
+    target: mysql_server.MySQLConnection,
+    reader: dump_reader.DumpReader,
+    replay: binlog_replay.Replay | None,
+) -> contracts.Steps:
+    """Make the views and play the binary logs. Raises StoreError, RefusedError."""
+    summary: list[str] = []
+    warnings: tuple[str, ...] = ()
+    hint = ""
+    if all_views := reader.views.by_name:
+        was_owned = reader.owned_by_restorer
+        failed = yield from _restore_views(target, reader)
+        warnings = (_OWNED_BY_RESTORER,) if reader.owned_by_restorer and not was_owned else ()
+        warnings += tuple(f"view {view} was not created: {error}" for view, error in failed.items())
+        summary.append(_views_summary(all_views, failed))
+        hint = _RESTORE_REFERENCES if failed else ""
+    if replay:
+        logs = replay.apply(target, reader.new)
+        number, rows = mysql_server.count_tables_and_rows(target, reader.new)
+        summary.append(f"{logs} replayed: {count(number, 'table')}, {count(rows, 'row')}")
+        warnings += replay.warnings()
+    status = Status.INCOMPLETE if warnings else Status.OK
+    return Result(status, ", ".join(summary), hint, warnings=warnings)
+
+
+def _views_summary(all_views: Mapping[str, deferred_views.View], failed: Mapping[str, str]) -> str:
+    return f"{len(all_views) - len(failed)} of {count(len(all_views), 'view')}"
+
+
+def _restore_views(
+    target: mysql_server.MySQLConnection, reader: dump_reader.DumpReader
+) -> Generator[Result, None, dict[str, str]]:
+    """Make the views; gives those that were refused, and why.
+
+    What a view of another database lacks may be a view of this one: as long as any database
+    gets views, each is tried once more. Raises StoreError.
+    """
+    all_views = reader.views.by_name
+    failed = dict.fromkeys(all_views, "")
+    seen = -1
+    while failed and seen != deferred_views.created.number:
+        failed = _create_views(target, reader, failed)
+        seen = deferred_views.created.number
+        if not any(map(_MISSING_OBJECT.match, failed.values())):
+            break
+        yield Result(Status.OK, f"{_views_summary(all_views, failed)}; waiting for the others")
+    return failed
+
+
+def _create_views(
+    target: mysql_server.MySQLConnection,
+    reader: dump_reader.DumpReader,
+    requested: Mapping[str, str],
+) -> dict[str, str]:
+    """Make views as long as some of them can be made; those that were refused, and why."""
+    failed = dict(requested)
+    while failed:
+        stderr_lines: list[str] = []
+        one_by_one = deferred_views.in_dependency_order(reader.views.by_name, failed)
+        script = deferred_views.Script(
+            reader.head, one_by_one, owned_by_restorer=reader.owned_by_restorer
+        )
+        loading.load(target, script.chunks(), reader.new, "--force", notice=stderr_lines.append)
+        still_failed: dict[str, str] = script.failed_views(stderr_lines)
+        deferred_views.created.number += len(failed) - len(still_failed)
+        denied = any(why.startswith(definers.DENIED) for why in still_failed.values())
+        if len(still_failed) == len(failed) and (reader.owned_by_restorer or not denied):
+            return still_failed
+        reader.owned_by_restorer = reader.owned_by_restorer or denied
+        failed = still_failed
+    return {}
+
+
+def _charset_clause(facts: Mapping[str, str]) -> str:
+    """How the database was made; words of the manifest, so only what can be a name."""
+    clause = ""
+    for key, word in (("charset", " CHARACTER SET "), ("collation", " COLLATE ")):
+        if facts.get(key, "").isidentifier():
+            clause += word + facts[key]
+    return clause
