@@ -12,20 +12,17 @@ if __name__ == "__main__":  # started by its path
 
     launcher.start(__file__)
 
-import bz2
 import dataclasses
 import itertools
 import json
-import lzma
 import os
 import shlex
 import shutil
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from filesbackup import fileset_paths, sample, tar_archive
+from filesbackup import compressed_tar, fileset_paths, sample, tar_archive
 from tools import date_str_utils, filesystem_handling, os_works
 from tools.base import finding
 from tools.base.errors import ConfigError, SourceError
@@ -38,12 +35,6 @@ from tools.modules.options import Paths, Words, option
 
 KIND = "fileset"  # of its items
 _DEFAULT_SECTION = "FILESET"  # its archive has no section in its name
-_COMPRESSIONS = (  # first bytes, suffix, program that decompresses it
-    (b"\x1f\x8b", ".gz", "gzip"),
-    (b"BZh", ".bz2", "bzip2"),
-    (b"\xfd7zXZ", ".xz", "xz"),
-    (b"\x28\xb5\x2f\xfd", ".zst", "zstd"),
-)
 # Left out even if this program is run without backup.py.
 _KEY_FILE = Path("/etc/nc-backup-py/key_file")
 _ROOT_OPTIONS = ("/", "-C/", "--directory=/")
@@ -155,7 +146,7 @@ def items(options: Options, told: Told) -> tuple[Item, ...]:
         report = _report(options, resolved, messages)
         return dataclasses.replace(report, facts=_facts(options))
 
-    return (Item("", KIND, lambda head: f".tar{_compression(head)[0]}", read, ended),)
+    return (Item("", KIND, lambda head: f".tar{compressed_tar.compression(head)[0]}", read, ended),)
 
 
 def _facts(options: Options) -> dict[str, str]:
@@ -163,12 +154,6 @@ def _facts(options: Options) -> dict[str, str]:
     if options.tar_command:
         return {"tar": options.tar_command}
     return {"tar": tar.version(tar.program())}
-
-
-def _compression(head: bytes) -> tuple[str, str]:
-    """Return suffix and decompressor of an archive by its first bytes; "" for a plain one."""
-    matches = (kind[1:] for kind in _COMPRESSIONS if head.startswith(kind[0]))
-    return next(matches, ("", ""))
 
 
 def _private_paths() -> tuple[Path, ...]:
@@ -246,27 +231,14 @@ def _tar_command_chunks(
     if not head:
         raise _no_output_error(options.tar_command)
     whole = itertools.chain([head], chunks)
-    ending = _compression(head)[0]
+    ending = compressed_tar.compression(head)[0]
     look = messages.long.add_chunk
     yield from (
-        tar.whole_packed(whole, _decoder(ending), look) if ending else tar.whole(whole, look)
+        tar.whole_packed(whole, compressed_tar.decoder(ending), look)
+        if ending
+        else tar.whole(whole, look)
     )
     messages.raise_on_error()
-
-
-def _decoder(ending: str) -> tar.Decoder:
-    """Return the decompressor of an archive by its suffix."""
-    if ending == ".zst":
-        import zstandard
-
-        decoder: tar.Decoder = zstandard.ZstdDecompressor().decompressobj()
-        return decoder
-    makers: dict[str, Callable[[], tar.Decoder]] = {
-        ".gz": lambda: zlib.decompressobj(zlib.MAX_WBITS | 16),
-        ".bz2": bz2.BZ2Decompressor,
-        ".xz": lzma.LZMADecompressor,
-    }
-    return makers[ending]()
 
 
 def _no_output_error(command: str) -> SourceError:
@@ -282,7 +254,7 @@ def _check_archive(written: Path, command: str, messages: tar_archive.TarMessage
         head = file.read(6)
     if not head:
         raise _no_output_error(command)
-    ending, unpack = _compression(head)
+    ending, unpack = compressed_tar.compression(head)
     chunks = process.output([unpack, "-dc", str(written)]) if unpack else stream.read(written)
     stream.drained(tar.whole(chunks, messages.long.add_chunk))
     return ending
