@@ -26,7 +26,7 @@ from tools.base.log import logger
 from tools.base.result import Made, Result, Status
 from tools.flow import store, stream
 from tools.flow.retries import Retries
-from tools.flow.store_wrappers import Retrying
+from tools.flow.retrying_store import Retrying
 from tools.modules import executable
 from tools.modules.options import Duration, Paths, option
 

@@ -318,7 +318,7 @@ def test_each_item_is_compared_with_its_own_last_good_copy(system: System, strea
     big.write_bytes(b"2")
     said = result(system)
     assert said["exit_code"] == 1
-    assert "its last good copy had" in said["stderr"]
+    assert "but the last complete backup had" in said["stderr"]
 
 
 @pytest.mark.fault("an absurd size in an earlier manifest", "not compared with")

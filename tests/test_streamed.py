@@ -393,11 +393,11 @@ def test_memory_is_bounded_whatever_the_size(system: System) -> None:
     ("size", "code", "says"),
     [
         pytest.param(
-            900_000, 3, "its last good copy had",
+            900_000, 3, "but the last complete backup had",
             marks=pytest.mark.fault("an item shrinks to less than half", "stored, exit 3"),
         ),
         pytest.param(
-            1000, 1, "Is a disk not mounted?",
+            1000, 1, "Check that the source is mounted",
             marks=pytest.mark.fault("an item shrinks to less than a tenth", "stored, exit 1 (T10)"),
         ),
         (2_000_000, 0, ""),

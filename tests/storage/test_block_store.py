@@ -14,7 +14,7 @@ from tools.flow import store
 from tools.flow.block_store import BlockStore
 from tools.flow.memory_store import MemoryBlocks
 from tools.flow.retries import Retries
-from tools.flow.store_wrappers import Retrying
+from tools.flow.retrying_store import Retrying
 
 NO_WAIT = Retries(0, say=lambda _line: None)
 CONTENT = bytes(range(256)) * 10  # in 26 blocks of 100 bytes

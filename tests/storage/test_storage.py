@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from storage import local_store, storage
-from tests.system import said, spawning
+from tests.system import System, said, spawning
 from tools.base.errors import StoreError
 
 
@@ -306,3 +307,23 @@ def test_what_is_tried_before_a_run_changes_nothing(work: Path) -> None:
     nowhere = local_store.Options(hostname="h", local_backup=Path("/proc/self/status/x"))
     with pytest.raises(StoreError, match="is not writable"):
         storage.test(nowhere)
+
+
+@pytest.mark.fault("a disk fails for a moment in a streamed run", "tried again; exit 0")
+@pytest.mark.needs("strace")
+def test_a_streamed_run_tries_again(system: System) -> None:
+    """Issue 12, 5: the documented five attempts were made in staged runs only."""
+    (system.source / "file").write_bytes(os.urandom(3000))
+    sections = system.whole()
+    sections["STORAGE_LOCAL"]["PARAMETERS"] = {"DESTINATION": "local", "RETRY_WAIT": "0.01"}
+    system.configure(sections, STREAM="True")
+    command = ["strace", "-f", "-o", str(system.folder / "trace"), "-e", "trace=fdatasync"]
+    command += ["-e", "inject=fdatasync:error=EIO:when=1..9+2"]  # every other of the first ten
+    done = subprocess.run(
+        [*command, *system.command("-r")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    log = system.log.read_text()
+    assert re.search(r"WARNING - .*FILESET.*000: attempt 1 of 5 failed: .*Input/output", log), log
+    out = system.restored()
+    assert (out / "FILESET" / system.source.relative_to("/") / "file").stat().st_size == 3000

@@ -16,8 +16,9 @@ from tools.flow import store, stream
 from tools.flow.block_store import BlockStore
 from tools.flow.memory_store import MemoryBlocks, MemoryStore, Objects
 from tools.flow.retries import Retries
+from tools.flow.retrying_store import Retrying
 from tools.flow.store import Store
-from tools.flow.store_wrappers import Limited, RateLimited, Retrying
+from tools.flow.store_wrappers import Limited, RateLimited
 
 Open = Callable[[], Store]  # one more process that uses the same store
 ODD = (

@@ -15,7 +15,8 @@ from tools.base.errors import StoreError, TransientError
 from tools.flow import store, stream
 from tools.flow.memory_store import MemoryStore
 from tools.flow.retries import Retries
-from tools.flow.store_wrappers import DryRun, Limited, RateLimited, Retrying
+from tools.flow.retrying_store import Retrying
+from tools.flow.store_wrappers import DryRun, Limited, RateLimited
 
 NO_WAIT = Retries(0, say=lambda _line: None)
 
@@ -186,12 +187,12 @@ def test_an_object_that_nobody_wants_any_more_is_not_waited_for() -> None:
 
 
 def test_reading_goes_on_where_it_stopped() -> None:
-    faults = Faults("get on", broken(), TransientError("reset"))
+    faults = Faults("get on", TransientError("timed out"), TransientError("reset"))
     tried = Retrying(MemoryStore(faults), NO_WAIT)
     content = bytes(range(256)) * 10_000
     store.store_object(tried, "srv/x", [content])
     assert read(tried, "srv/x") == content
-    faults.errors = [broken()]
+    faults.errors = [TransientError("reset")]
     assert read(tried, "srv/x", 7, 2_000_000) == content[7:2_000_000]
 
 
@@ -209,9 +210,13 @@ def test_every_other_call_is_repeated_too(call: str, use: Callable[[store.Store]
     faults = Faults(call)
     tried = Retrying(MemoryStore(faults), NO_WAIT)
     store.store_object(tried, "srv/x", [b"content"])
-    faults.errors = [broken(), broken()]
+    faults.errors = [TransientError("503"), TransientError("timed out")]
     use(tried)
     assert faults.calls == 3
+    faults.errors = [broken()]
+    with pytest.raises(OSError, match="trouble"):  # a disk that fails is not waited for
+        use(tried)
+    assert faults.calls == 4
 
 
 # --- RateLimited, Limited

@@ -18,8 +18,8 @@ from tools.flow.item import Item, Stage
 from tools.flow.item_record import Part, StoredItem
 from tools.flow.memory_store import MemoryBlocks, MemoryStore
 from tools.flow.retries import Retries
+from tools.flow.retrying_store import Retrying
 from tools.flow.store import Store, StoredObject
-from tools.flow.store_wrappers import Retrying
 
 NO_WAIT = Retries(0, say=lambda _line: None)
 CONTENT = bytes(range(256)) * 20

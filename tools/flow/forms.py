@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from tools.flow.form import Form
+from collections.abc import Sequence
+
+from tools.flow.form import Form, read_object
+from tools.flow.item_record import Part, StoredItem
 from tools.flow.parts_form import PartsForm
+from tools.flow.store import Store
 
 FORMS: dict[str, Form] = {form.name: form for form in (PartsForm(),)}
 
@@ -13,3 +17,11 @@ def of(name: str) -> Form:
     if name not in FORMS:
         raise ValueError(f"the form {name!r} is not known")
     return FORMS[name]
+
+
+def needed(store: Store, folder: str, item: StoredItem) -> Sequence[Part]:
+    """Return every object in a folder of a store that reading an item needs.
+
+    Raises StoreError, DamagedError or OSError where that cannot be found out.
+    """
+    return tuple(of(item.form).needed(item, lambda part: read_object(store, folder, part)))

@@ -22,11 +22,11 @@ from tools.flow.store import StoredObject
 from tools.flow.stream import Chunks
 
 PART = 1024 << 20  # bytes of a part where no stage says
-_WORTH = 1 << 20  # bytes: smaller items go up and down without any meaning
-_HALF, _TENTH = 0.5, 0.1  # of what an item was
+_MIN_COMPARED_SIZE = 1 << 20  # bytes: the size of smaller items changes without any meaning
+_WARN_RATIO, _FAIL_RATIO = 0.5, 0.1  # of the last complete backup
 _SHRUNK = (
-    "Is a disk not mounted? If it is meant to be so small, run backup.py once with "
-    '--accept-shrink, or set "SHRINK_CHECK": "False" in GENERAL for one run.'
+    "Check that the source is mounted and complete. If the change is intended, run backup.py once "
+    'with --accept-shrink, or set "SHRINK_CHECK": "False" in GENERAL for one run.'
 )
 
 
@@ -61,7 +61,7 @@ class Where:
 
 @dataclass(frozen=True)
 class Shrunk:
-    """An item that is much smaller than its last good copy. `fatal`: so small that it fails."""
+    """An item much smaller than in its last complete backup. fatal: so small that it fails."""
 
     text: str
     hint: str
@@ -73,14 +73,14 @@ def shrunk(size: int, previous: int | None) -> Shrunk | None:
 
     A disk that is not mounted makes no good backup. The item is stored all the same.
     """
-    if previous is None or previous < _WORTH or size >= previous * _HALF:
+    if previous is None or previous < _MIN_COMPARED_SIZE or size >= previous * _WARN_RATIO:
         return None
-    text = f"only {human_size(size)}, and its last good copy had {human_size(previous)}"
-    return Shrunk(text, _SHRUNK, size < previous * _TENTH)
+    text = f"{human_size(size)}, but the last complete backup had {human_size(previous)}"
+    return Shrunk(text, _SHRUNK, size < previous * _FAIL_RATIO)
 
 
-def _judged(ended: Ended, change: Shrunk | None) -> Ended:
-    """What a source said of its item, and how that has shrunk."""
+def _with_change(ended: Ended, change: Shrunk | None) -> Ended:
+    """Return the report of a source, with a line where its item has shrunk."""
     if change is None:
         return ended
     if change.fatal:
@@ -89,7 +89,7 @@ def _judged(ended: Ended, change: Shrunk | None) -> Ended:
 
 
 def _failures(ended: Ended, change: Shrunk | None) -> tuple[SourceError, ...]:
-    """What fails the section, though the item is stored."""
+    """Return what fails the section although the item is stored."""
     found = tuple(SourceError(line) for line in ended.failures)
     if change is None or not change.fatal:
         return found
@@ -103,7 +103,7 @@ def store_item(
     targets: Sequence[Target],
     where: Where,
 ) -> Flowed:
-    """Let one item flow into every store.
+    """Store one item in every store.
 
     Raises BackupError or OSError where the source or a stage fails, StoreError where no store
     took it: nothing is visible then.
@@ -116,7 +116,7 @@ def store_item(
         applied = tuple(stage for stage in stages if not stage.skips(head))
         words = [where.place, *map(item_record.quoted, filter(None, (section, item.name)))]
         data = Plaintext(
-            _counted(plain(itertools.chain([head] if head else [], chunks)), where.advance),
+            _report_progress(plain(itertools.chain([head] if head else [], chunks)), where.advance),
             stem=".".join(words),
             ending=item.called(head),
             stages=applied,
@@ -126,7 +126,7 @@ def store_item(
         objects = form.store(data, fan_out)
         fan_out.confirm()
         change = shrunk(plain.size, where.previous)
-        ended = _judged(item.ended(), change)
+        ended = _with_change(item.ended(), change)
         holders = fan_out.publish()
     return Flowed(
         item_record.StoredItem(
@@ -135,7 +135,7 @@ def store_item(
             kind=item.kind,
             ending=data.ending,
             stages=tuple(stage.name for stage in applied if stage.ending or stage.name != "none"),
-            parts=tuple(_named(stored) for stored in objects.own),
+            parts=tuple(_manifest_part(stored) for stored in objects.own),
             size=plain.size,
             sha256=plain.sha256,
             form=form.name,
@@ -150,12 +150,12 @@ def store_item(
     )
 
 
-def _counted(chunks: Chunks, advance: Callable[[int], None]) -> Iterator[bytes]:
+def _report_progress(chunks: Chunks, advance: Callable[[int], None]) -> Iterator[bytes]:
     for chunk in chunks:
         advance(len(chunk))
         yield chunk
 
 
-def _named(part: StoredObject) -> item_record.Part:
-    """A part as the manifest beside it names it."""
+def _manifest_part(part: StoredObject) -> item_record.Part:
+    """Return an object as the manifest in the same folder names it."""
     return item_record.Part(part.name.rpartition("/")[2], part.size, part.sha256)
