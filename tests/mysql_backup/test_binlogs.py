@@ -217,9 +217,9 @@ def test_a_file_that_is_gone(system: System, server: MariaDB) -> None:
     server.sql("FLUSH BINARY LOGS")
     (server.folder / "data/binlog.000001").unlink()
     message = backed_up(system, 1)["sections"][0]["message"]
-    assert "binlog.000001: No such file" in message
+    assert "binlog.000001: no such file" in message
     configure(system, server, BINLOG_PATH=str(system.folder))
-    assert "No such file" in backed_up(system, 1)["sections"][0]["message"]
+    assert "no such file" in backed_up(system, 1)["sections"][0]["message"]
     assert system.run("-t").returncode == 1
     configure(system, server, BINLOG_DAYS="0")
     backed_up(system)

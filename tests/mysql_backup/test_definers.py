@@ -31,7 +31,7 @@ def test_by_a_user_who_may_name_none(system: System, server: MariaDB) -> None:
     where = ("--to-host", "127.0.0.1", "--to-port", str(server.port), "--to-credentials", login)
     words = ("--restore", "latest", "--item", "shop", *map(str, where), "--to-database", "back")
     text = system.restore(*words, code=3)
-    assert "are the restoring user's own: it may name no definers" in text
+    assert "are now owned by the restoring user" in text
     assert "1 of 1 view" in text
     server.sql("INSERT INTO t (v) VALUES ('x'); CALL p()", "back")  # the trigger, the routine
     assert server.sql("SELECT n, f(1) FROM v", "back") == "3001\t2\n"

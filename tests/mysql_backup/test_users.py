@@ -60,7 +60,7 @@ def test_on_a_server_without_them(system: System, server: MariaDB, stream: str) 
     assert "1 of 2 views" in text
     assert "view w was not created: ERROR 1449" in text
     assert "definer zoe@localhost does not exist" in text
-    assert "definers, must be there: restore other databases and users too" in text
+    assert "hint: Restore the databases, users and definers" in text
     text = system.restore("--restore", "latest", *to(server, "--overwrite"))
     assert f"rest of MYSQL/users@{server.port}" in text
     assert "all grants\n" in text

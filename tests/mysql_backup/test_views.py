@@ -54,7 +54,7 @@ def test_of_databases_that_need_each_other(system: System, server: MariaDB) -> N
     assert server.sql(ASKED) == before
     text = system.restore("--restore", "latest", *to(server), code=1)
     assert text.count("is not empty") == 4  # table and errors
-    assert text.count("hint: Name another one") == 1
+    assert text.count("hint: Choose another name") == 1
 
 
 @pytest.mark.needs("mariadbd", "mariadb-dump")
@@ -68,7 +68,7 @@ def test_of_what_is_not_there(system: System, server: MariaDB) -> None:
     text = system.restore("--restore", "latest", "--item", "a", *to(server), code=3)
     assert "view v`1 was not created: ERROR 1146" in text
     assert "view called was not created: ERROR 1305" in text
-    assert "What views name, and definers, must be there" in text
+    assert "Restore the databases, users and definers" in text
     assert server.sql("SHOW TABLES", "a") == "line\\nbreak\nt\nu\n"  # no stand-in is left
     system.restore("--restore", "latest", "--item", "a", "--item", "b", *to(server, "--overwrite"))
     assert server.sql("SELECT i FROM a.above") == "1\n"

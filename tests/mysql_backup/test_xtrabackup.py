@@ -136,7 +136,7 @@ def test_what_fails(system: System, server: MariaDB, tmp_path: Path) -> None:
     configure(system, server, XTRABACKUP_BINARY=str(cut))
     assert 'no "completed OK!" in its output' in backed_up(system, 1)["sections"][0]["message"]
     configure(system, server, DATA_DIR="/does/not/exist")
-    assert "No such file" in backed_up(system, 1)["sections"][0]["message"]
+    assert "no such file" in backed_up(system, 1)["sections"][0]["message"]
     configure(system, server, MY_INSTANCES="1")
     assert "Can't connect" in json.dumps(backed_up(system, 1))
     configure(system, server, CREDENTIAL_PATH="/a /b /c")

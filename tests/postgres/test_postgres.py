@@ -122,7 +122,7 @@ def test_the_whole_run_over_what_is_there(system: System, server: Postgres) -> N
     assert system.result()["exit_code"] == 0
     server.sql("DELETE FROM s.t", "shop")
     text = system.restore("--restore", "latest", *to(server), code=1)
-    assert "shop is not empty, and nothing is overwritten" in text
+    assert "database shop is not empty" in text
     assert server.sql("SELECT count(*) FROM s.t", "shop") == "0\n"
     system.restore("--restore", "latest", *to(server, "--overwrite"))
     assert state(server, "shop") == before

@@ -118,4 +118,4 @@ def test_conflicts_that_last(tmp_path: Path, primary: Postgres, standby: Standby
     text = json.dumps(result)
     assert "shop: conflict with recovery on a standby" in text
     assert "max_standby_streaming_delay = 0, max_standby_archive_delay = 0" in text
-    assert "hot_standby_feedback = on" in text
+    assert "hot_standby_feedback to on" in text
