@@ -240,7 +240,7 @@ def tar_members(fileset: Fileset) -> list[bytes]:
 
 
 def _is_link(path: Path) -> bool:
-    return os.path.islink(path)  # noqa: PTH114  (Path.is_symlink raises where we may not look)
+    return os.path.islink(path)  # noqa: PTH114  (Path.is_symlink raises without permission)
 
 
 def _crosses_mount_point(inner: Path, outer: Path) -> bool:

@@ -1,6 +1,6 @@
-"""Accounts, roles, grants and what else a server shares between databases, of MySQL.
+"""Accounts, roles, grants and other objects that databases of a MySQL server share.
 
-MySQL's dump program has no word for them; that of MariaDB has.
+The dump program of MySQL has no option for them; that of MariaDB has.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 
 from mysql_backup import mysql_server, statements
 
-# A hash of caching_sha2_password has bytes that are no text (MySQL 8.0.17 and later).
+# Prints hashes of caching_sha2_password, which are binary, as hexadecimal (MySQL 8.0.17 and later).
 _HEX = "SET SESSION sql_mode = ''; /*!80017 SET print_identified_with_as_hex = ON */; "
 _ESCAPES = {"n": "\n", "t": "\t", "0": "\0"}
-# Columns of mysql.servers, and what CREATE SERVER calls them.
+# Columns of mysql.servers, and the options of CREATE SERVER.
 _OPTIONS = {
     "host": "HOST",
     "db": "DATABASE",
@@ -25,14 +25,14 @@ _OPTIONS = {
 
 
 def account_statements(source: mysql_server.MySQLConnection) -> Iterator[bytes]:
-    """Statements that make them: first all accounts, then what they may and which roles they have.
+    """Yield the statements that create them: first all accounts, then grants and default roles.
 
-    An account that is there keeps its password. Raises SourceError.
+    An existing account keeps its password. Raises SourceError.
     """
     yield from extensions(source)
     rows = source.names(
         "SELECT HEX(RTRIM(user)), HEX(RTRIM(host)) FROM mysql.user "
-        "WHERE user NOT LIKE 'mysql.%' ORDER BY 1, 2"  # the server's own, which it has anyway
+        "WHERE user NOT LIKE 'mysql.%' ORDER BY 1, 2"  # system accounts
     )
     accounts = [
         f"{mysql_server.quote_identifier(user)}@{mysql_server.quote_identifier(host)}"
@@ -42,7 +42,7 @@ def account_statements(source: mysql_server.MySQLConnection) -> Iterator[bytes]:
     for account in accounts:
         (statement,) = _query_column(source, f"{_HEX}SHOW CREATE USER {account}")
         user, role = _split_default_roles(statement)
-        if role:  # it may not be there yet
+        if role:  # it may not exist yet
             roles.append(f"ALTER USER {account} DEFAULT ROLE {role}")
         yield _statement(user)
     for account in accounts:
@@ -51,7 +51,7 @@ def account_statements(source: mysql_server.MySQLConnection) -> Iterator[bytes]:
 
 
 def _split_default_roles(statement: str) -> tuple[str, str]:
-    """CREATE USER IF NOT EXISTS without default roles, and these roles."""
+    """Return CREATE USER IF NOT EXISTS without default roles, and these roles."""
     data = statement.encode("utf-8", "surrogateescape")
     tokens = list(statements.tokens(data, statements.Mode()))
     start = data[tokens[1].end :]
@@ -67,7 +67,7 @@ def _split_default_roles(statement: str) -> tuple[str, str]:
 
 
 def _end_of_list(tokens: Sequence[statements.Token], at: int) -> int:
-    """Return the number of the last token of a list of accounts."""
+    """Return the index of the last token of a list of accounts."""
     listed = (statements.Kind.NAME, statements.Kind.MARK)
     while at + 1 < len(tokens) and tokens[at + 1].kind in listed:
         at += 1
@@ -75,9 +75,9 @@ def _end_of_list(tokens: Sequence[statements.Token], at: int) -> int:
 
 
 def extensions(source: mysql_server.MySQLConnection) -> Iterator[bytes]:
-    """Statements for plugins, which users may need, functions of libraries, and servers.
+    """Yield the statements for plugins, user-defined functions and foreign servers.
 
-    Not those of mariadb-dump: its INSTALL PLUGIN with --insert-ignore is no SQL (10.11).
+    Those of mariadb-dump are not used: its INSTALL PLUGIN with --insert-ignore is invalid (10.11).
     """
     yield _statement("SET NAMES utf8mb4")
     yield _statement("SET SESSION sql_mode = ''")
@@ -108,12 +108,12 @@ def _extensions(source: mysql_server.MySQLConnection) -> Iterator[str]:
 
 
 def _literal(text: str) -> str:
-    """A text as a literal, under an sql_mode without NO_BACKSLASH_ESCAPES."""
+    """Return a text as a literal for an sql_mode without NO_BACKSLASH_ESCAPES."""
     return "'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
 
 
 def _query_column(source: mysql_server.MySQLConnection, sql: str) -> list[str]:
-    """The one column of an answer, without the escapes of --batch (mysql client, manual)."""
+    """Return the only column of a query, without the escapes of --batch (mysql client, manual)."""
     return [
         re.sub(r"\\(.)", lambda found: _ESCAPES.get(found[1], found[1]), row[0])
         for row in source.query(sql)

@@ -1,4 +1,4 @@
-"""Binary log files read by their event headers: when a file began, encryption, where events lie.
+"""Parse the event headers of binary log files: creation time, encryption, positions of events.
 
 Sources: MySQL Internals, "Binlog Event Header" (version 4); MariaDB Knowledge Base, "Replication
 Protocol": GTID_EVENT, START_ENCRYPTION_EVENT.
@@ -20,28 +20,28 @@ _ENCRYPTED = b"\xfdbin"  # MySQL: a header with the key's name follows
 _HEADER = struct.Struct("<IBIIIH")  # time, type, server, length, end of the event, flags
 _GTID = struct.Struct("<QI")  # number and domain
 _FORMAT, _START_ENCRYPTION, _MARIADB_GTID = 15, 164, 162
-# end of the server, next file, checkpoint, list of GTIDs: these belong to no transaction
+# stop, rotate, checkpoint, list of GTIDs: events outside of transactions
 BETWEEN = (3, 4, 161, 163)
-_HEAD = 4096  # bytes in which the first two events stand
+_HEAD = 4096  # bytes that contain the first two events
 
 
 @dataclass(frozen=True)
 class Event:
-    """One event: where it begins and ends in its file, its time (Unix) and type."""
+    """An event: its begin and end in the file, its time (Unix) and type."""
 
     start: int
     end: int
     time: int
     kind: int
-    gtid: str = ""  # where the event begins a transaction (MariaDB)
+    gtid: str = ""  # of an event that begins a transaction (MariaDB)
 
 
 @dataclass(frozen=True)
 class Head:
-    """What the beginning of a file says.
+    """The beginning of a file.
 
-    created:   when the server began the file (Unix time); None where it cannot be read
-    encrypted: whether its events can be read only with the server's key
+    created:   when the server created the file (Unix time); None if it cannot be read
+    encrypted: whether its events can be read only with a key of the server
     """
 
     created: int | None
@@ -49,7 +49,7 @@ class Head:
 
 
 def head(path: Path) -> Head:
-    """Return what the beginning of a binary log says. Raises OSError."""
+    """Parse the beginning of a binary log. Raises OSError."""
     with path.open("rb") as file:
         data = file.read(_HEAD)
     if data.startswith(_ENCRYPTED):
@@ -69,7 +69,7 @@ def head(path: Path) -> Head:
 def events(path: Path) -> Iterator[Event]:
     """Yield every event of a binary log that is not encrypted.
 
-    Raises StoreError where an event does not end within the file, or a file is no binary log.
+    Raises StoreError if an event does not end within the file, or the file is not a binary log.
     """
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size

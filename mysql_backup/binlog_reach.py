@@ -1,4 +1,4 @@
-"""How far binary logs are played: the last event before a goal, and whether it was reached."""
+"""Find the last event before a target in binary logs, and check whether a replay reached it."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from pathlib import Path
 from mysql_backup import binlog_file
 from tools.base.errors import ConfigError, StoreError
 
-_FIRST = 4  # where the first event of every binary log begins
-# mysqlbinlog writes this before every event, also before those of other databases
+_FIRST = 4  # position of the first event of every binary log
+# mysqlbinlog writes this before every event, also of other databases
 _AT = re.compile(rb"^# at (\d+)$", re.M)
 
 
 @dataclass(frozen=True)
 class Point:
-    """An event: the number of its file, from 0, and where it begins."""
+    """An event: the index of its file, and its position."""
 
     file: int
     start: int
 
 
 def _events(files: Sequence[Path], start: int) -> Iterator[tuple[int, binlog_file.Event]]:
-    """The events that mysqlbinlog reads: all, but those before `start` in the first file."""
+    """Yield the events that mysqlbinlog reads: not those before `start` in the first file."""
     for number, file in enumerate(files):
         for event in binlog_file.events(file):
             if number or event.start == _FIRST or event.start >= start:
@@ -44,7 +44,7 @@ def before_time(files: Sequence[Path], start: int, moment: int) -> Point | None:
 def before_position(files: Sequence[Path], start: int, position: int) -> Point | None:
     """Return the event that ends at a position of the last file.
 
-    Raises ConfigError where none does.
+    Raises ConfigError if there is none.
     """
     last = len(files) - 1
     point, end = None, _FIRST
@@ -63,7 +63,7 @@ def before_position(files: Sequence[Path], start: int, position: int) -> Point |
 def end_of_transaction(files: Sequence[Path], start: int, gtid: str) -> Point:
     """Return the last event of the transaction with a GTID of MariaDB.
 
-    Raises StoreError where it is not in the files.
+    Raises StoreError if it is not in the files.
     """
     point = None
     for number, event in _events(files, start):
@@ -80,17 +80,17 @@ def end_of_transaction(files: Sequence[Path], start: int, gtid: str) -> Point:
 
 
 class ReachCheck:
-    """Whether the output of mysqlbinlog went as far as it should."""
+    """Checks whether the output of mysqlbinlog reaches an event."""
 
     def __init__(self, end: Point | None) -> None:
-        """end: the last event that is wanted; None where something else tells."""
+        """end: the last event of the replay; None if it is not checked here."""
         self._end = end
         self._file = -1
         self._seen = end is None
         self._last = _FIRST
 
     def watch(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
-        """A stage that changes nothing."""
+        """Pass the output on unchanged."""
         tail = b""
         for chunk in chunks:
             block = tail + chunk
@@ -107,7 +107,7 @@ class ReachCheck:
             self._seen = self._seen or Point(self._file, self._last) == self._end
 
     def raise_if_not_reached(self, files: Sequence[Path]) -> None:
-        """Raises StoreError where the end was not reached."""
+        """Raise StoreError if the output did not reach the event."""
         if self._seen or self._end is None:
             return
         name = files[max(self._file, 0)].name

@@ -1,4 +1,4 @@
-"""To a point in time: which binary logs follow a dump, and their events played after it."""
+"""Point-in-time recovery: select the binary logs after a dump, and replay their events."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _OLD_GTID = re.compile(
 
 @dataclass(frozen=True)
 class RecoveryTarget:
-    """How far: before a moment (UTC, as the server writes it), a place in a log, or a GTID."""
+    """The target of a replay: a time (UTC), a position in a log, or a GTID."""
 
     time: str = ""
     file: str = ""
@@ -36,7 +36,7 @@ class RecoveryTarget:
 
     @classmethod
     def of(cls, text: str) -> RecoveryTarget:
-        """What --until means. Raises ConfigError."""
+        """Parse --until. Raises ConfigError."""
         for form in _FORMS:
             with contextlib.suppress(ValueError):
                 moment = datetime.strptime(text.replace("T", " "), form)  # noqa: DTZ007  (UTC)
@@ -52,7 +52,7 @@ class RecoveryTarget:
         )
 
     def check_after_dump(self, facts: Mapping[str, str]) -> None:
-        """Raises ConfigError where the dump itself is later than the goal."""
+        """Raise ConfigError if the dump is newer than the target."""
         file, position = facts["binlog_file"], int(facts["binlog_position"])
         late = bool(self.time) and self.time < facts["time"]
         if self.file:
@@ -66,7 +66,7 @@ class RecoveryTarget:
             )
 
     def reached(self, facts: Mapping[str, str]) -> bool:
-        """Whether an item of binary logs holds all up to the goal."""
+        """Return whether an item of binary logs contains all events up to the target."""
         if self.time:
             return self.time <= facts["until"]
         if self.gtid:
@@ -79,9 +79,9 @@ class RecoveryTarget:
         return bool(last > target_log or at_end)
 
     def end(self, files: Sequence[Path], start: int) -> binlog_reach.Point | None:
-        """The last event before the goal; None where only mysqlbinlog's output can tell.
+        """Return the last event before the target; None if only mysqlbinlog can find it.
 
-        start: where the first file is read from. Raises ConfigError, StoreError.
+        start: position in the first file. Raises ConfigError, StoreError.
         """
         if self.time:
             moment = datetime.strptime(self.time, _FORMS[0]).replace(tzinfo=timezone.utc)
@@ -93,7 +93,7 @@ class RecoveryTarget:
         return None
 
     def mysqlbinlog_arguments(self, *, mariadb: bool) -> list[str]:
-        """The same for mysqlbinlog; MySQL's does not end at a GTID."""
+        """Return the options for mysqlbinlog; that of MySQL cannot stop at a GTID."""
         if self.time:
             return [f"--stop-datetime={self.time}"]
         if self.gtid and not mariadb:
@@ -103,14 +103,14 @@ class RecoveryTarget:
 
 @dataclass(frozen=True)
 class _Piece:
-    """Logs of one run that are needed, in order."""
+    """The logs of one run that are needed, in order."""
 
     log_item: contracts.Following
     names: tuple[str, ...]
 
 
 class Replay:
-    """What follows a dump: chosen and checked first, played when the dump is loaded."""
+    """The binary logs after a dump: selected and checked first, replayed after the dump."""
 
     def __init__(
         self, database: item_record.StoredItem, until: str, following: Iterable[contracts.Following]
@@ -129,7 +129,7 @@ class Replay:
         self._pieces = list(self._chain(port, following))
 
     def _chain(self, port: str, following: Iterable[contracts.Following]) -> Iterator[_Piece]:
-        """The logs from the dump to the goal, none of them missing."""
+        """Yield the logs from the dump to the target. Raises StoreError if one is missing."""
         base, needed = binlogs.split_log_name(self._facts["binlog_file"])
         reach, own_run = self._facts["time"], ""
         sequence = _Sequence(base, needed, self._facts["time"])
@@ -167,7 +167,7 @@ class Replay:
         )
 
     def check_name(self, name: str) -> None:
-        """Raises ConfigError for a name that mysqlbinlog would not take whole (--rewrite-db)."""
+        """Raise ConfigError for a name that mysqlbinlog cannot parse (--rewrite-db)."""
         for one in (self._old, name):
             if name != self._old and (re.search(r"\s|->", one) or not one):
                 raise ConfigError(
@@ -176,7 +176,7 @@ class Replay:
                 )
 
     def warnings(self) -> tuple[str, ...]:
-        """What may be missing from what was played."""
+        """Return a warning on statements that may be missing from the replay."""
         forms = {piece.log_item.item.facts["format"] for piece in self._pieces} - {"ROW"}
         if not forms:
             return ()
@@ -186,7 +186,7 @@ class Replay:
         )
 
     def check_logs(self) -> None:
-        """Read all of it once, before anything is done: every event up to the goal is there.
+        """Read all logs to check that they contain every event up to the target.
 
         Raises BackupError.
         """
@@ -194,10 +194,10 @@ class Replay:
             self._end(files)
 
     def apply(self, target: mysql_server.MySQLConnection, name: str) -> str:
-        """Play the events of the database into the one called `name`, in one session of the client.
+        """Replay the events of the database into `name`, in one session of the client.
 
-        Gives what was played, for people. Raises StoreError, also where the goal was not reached;
-        RefusedError where a statement would reach the database of the old name instead.
+        Return the first and last log for messages. Raises StoreError, also if the target was not
+        reached, and WouldOverwriteError if a statement would change the database of the old name.
         """
         with self._unpacked() as files:
             reached = binlog_reach.ReachCheck(self._end(files))
@@ -216,7 +216,7 @@ class Replay:
 
     @contextlib.contextmanager
     def _unpacked(self) -> Iterator[Sequence[Path]]:
-        """The files of the logs, in a private folder, in order. Raises StoreError."""
+        """Yield the files of the logs in a private folder, in order. Raises StoreError."""
         with tempfile.TemporaryDirectory(prefix="nc-binlogs-") as folder:
             for piece in self._pieces:
                 unpack = ["tar", "--extract", f"--directory={folder}", "--", *piece.names]
@@ -231,12 +231,12 @@ class Replay:
         return self._target.end(files, int(self._facts["binlog_position"]))
 
     def _events(self, name: str, files: Sequence[Path]) -> Iterator[bytes]:
-        """What mysqlbinlog makes of the logs for one database."""
+        """Yield the output of mysqlbinlog for one database."""
         mariadb = mysql_server.is_mariadb(self._facts["server"])
         program = _program(mariadb=mariadb)
         command = [program, "--no-defaults", f"--start-position={self._facts['binlog_position']}"]
         command += self._target.mysqlbinlog_arguments(mariadb=mariadb)
-        # MySQL looks at the new name
+        # MySQL compares the new name
         command.append(f"--database={self._old if mariadb else name}")
         if name != self._old:
             command.append(f"--rewrite-db={self._old}->{name}")
@@ -248,13 +248,13 @@ class Replay:
 
 
 class _Sequence:
-    """Binary logs of one server since its last RESET MASTER: a number may come again after it.
+    """The sequence of binary logs since the last RESET MASTER, after which numbers repeat.
 
-    Each log is known by the time at which the server began it, as the items of runs have it.
+    Each log is identified by its creation time, which is in the facts of the items.
     """
 
     def __init__(self, base: str, number: int, time: str) -> None:
-        """The log in which a dump was made, and when (UTC): the log is older."""
+        """base, number: the log at the time of the dump (UTC), before which it was created."""
         self._base = base
         self._number = number
         moment = datetime.strptime(time, _FORMS[0]).replace(tzinfo=timezone.utc)
@@ -262,7 +262,7 @@ class _Sequence:
         self._created: dict[int, int] = {}
 
     def continues(self, facts: Mapping[str, str]) -> bool:
-        """Whether the logs of a later item are of the same sequence, as far as is known."""
+        """Return whether the logs of a later item are of the same sequence, as far as known."""
         first = binlogs.split_log_name(facts["first"])[1]
         created_by_number = {
             number: int(created)
@@ -277,7 +277,7 @@ class _Sequence:
 
 
 def _reject_encrypted(names: Sequence[str], encrypted: Sequence[str], reach: str) -> None:
-    """Raises StoreError where one of the logs that are needed is encrypted."""
+    """Raise StoreError if one of the needed logs is encrypted."""
     needed = [name for name in names if name in encrypted]
     if needed:
         raise StoreError(
@@ -288,7 +288,7 @@ def _reject_encrypted(names: Sequence[str], encrypted: Sequence[str], reach: str
 
 
 def _program(*, mariadb: bool) -> str:
-    """The mysqlbinlog of the brand that wrote the logs. Raises ConfigError."""
+    """Return the mysqlbinlog of the brand that wrote the logs. Raises ConfigError."""
     program = dump_stream.program(*(("mariadb-binlog",) if mariadb else ()), "mysqlbinlog")
     if mysql_server.is_mariadb(mysql_server.tool_version(program)) != mariadb:
         brand = "MariaDB" if mariadb else "MySQL"
@@ -300,10 +300,9 @@ def _program(*, mariadb: bool) -> str:
 
 
 def _without_gtids(events: Iterable[bytes]) -> Iterator[bytes]:
-    """The events without the GTIDs that they had: the server gives them new ones.
+    """Yield the events without their GTIDs, so that the server assigns new ones.
 
-    With the old ones a server in gtid_strict_mode refuses them (MariaDB), or passes over those
-    that it has seen (MySQL).
+    A server with gtid_strict_mode would reject the old ones (MariaDB), or skip known ones (MySQL).
     """
     tail = b""
     for chunk in events:

@@ -1,4 +1,4 @@
-"""Binary logs of one server: closed ones, each stored once, in the order of the server's list."""
+"""Back up closed binary logs of a server, each once, in the order of the server's list."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ class BinaryLog:
 
     @property
     def base(self) -> str:
-        """Its name without its number."""
+        """Return its name without the number."""
         return split_log_name(self.name)[0]
 
     @property
     def number(self) -> int:
-        """Its place in the sequence."""
+        """Return its number in the sequence."""
         return split_log_name(self.name)[1]
 
 
 def split_log_name(name: str) -> tuple[str, int]:
-    """A log's base and number ("mysql-bin.000012"). Raises SourceError for another name."""
+    """Split the name of a log into base and number ("mysql-bin.000012"). Raises SourceError."""
     match = _NAME.fullmatch(name)
     if match is None or "/" in name:
         raise SourceError(f"{name!r}: not a binary log name")
@@ -59,10 +59,10 @@ def split_log_name(name: str) -> tuple[str, int]:
 
 @dataclass(frozen=True)
 class _New:
-    """The logs that a store lacks.
+    """The logs that are missing in a store.
 
-    gap:  what is missing before them, for people; "" for nothing
-    anew: whether they are of another sequence than what is stored
+    gap:      message on logs that are missing before them; "" for none
+    is_reset: whether they are of another sequence than the stored ones
     """
 
     logs: Sequence[BinaryLog]
@@ -71,7 +71,7 @@ class _New:
 
 
 class BinaryLogSource:
-    """The item that holds what was closed since the last one that is stored."""
+    """The item with the logs that were closed since the newest stored one."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class BinaryLogSource:
         folder: Path | None,
         days: int,
     ) -> None:
-        """folder: where the logs are; None for where the server says. days: of a first time."""
+        """folder: of the logs; None: asked of the server. days: how far a first run goes back."""
         self._source = source
         self._info = info
         self._folder = folder
@@ -88,7 +88,7 @@ class BinaryLogSource:
         self._ended = Ended()
 
     def item(self, earlier: PreviousFacts) -> Item:
-        """earlier: what each store's newest item of a name says of itself."""
+        """Return the item; earlier: the facts of the newest item of a name in each store."""
         name = f"binlogs@{self._info.port}"
         return Item(
             name,
@@ -99,7 +99,7 @@ class BinaryLogSource:
         )
 
     def test_findings(self) -> Iterator[str | Finding]:
-        """What `-t` says of the logs."""
+        """Yield the findings on the logs for `-t`."""
         name = f"port {self._info.port}"
         folder = self._log_folder()
         try:
@@ -121,7 +121,7 @@ class BinaryLogSource:
 
     def _read(self, stored: Sequence[Mapping[str, str] | None]) -> Iterator[bytes]:
         folder = self._log_folder()
-        # before the flush: what is in there is in a closed log then
+        # before the flush, so all of these are in closed logs after it
         executed = mysql_server.gtid_expression(self._info)
         ((until, gtid, form),) = self._source.query(
             f"SELECT {mysql_server.NOW}, {executed}, @@GLOBAL.binlog_format"
@@ -167,7 +167,7 @@ class BinaryLogSource:
     def _new(
         self, closed: Sequence[BinaryLog], stored: Sequence[Mapping[str, str] | None], folder: Path
     ) -> _New:
-        """The logs that are not in every store yet."""
+        """Return the logs that are not in every store yet."""
         if not closed:
             raise SourceError(
                 "no closed binary log on the server",
@@ -180,7 +180,7 @@ class BinaryLogSource:
                 number for number, log in enumerate(closed) if _modified_at(folder, log) >= first
             ]
             return _New(closed[recent[0] if recent else -1 :])
-        # the store that lacks most decides; a gap of any of them is one
+        # the store with most missing logs decides; a gap in any store is reported
         return max(
             (_new_logs(facts, closed, folder) for facts in lasts),
             key=lambda new: (new.is_reset, bool(new.gap), len(new.logs)),
@@ -188,13 +188,13 @@ class BinaryLogSource:
 
 
 def _created(heads: Sequence[binlog_file.Head]) -> str:
-    """When the server began each log, the one in use last; "" where that cannot be read of all."""
+    """Return the creation times of the logs, the current one last; "" if one cannot be read."""
     times = [str(one.created) for one in heads if one.created is not None]
     return " ".join(times) if len(times) == len(heads) else ""
 
 
 def _encrypted(logs: Sequence[BinaryLog], heads: Sequence[binlog_file.Head]) -> str:
-    """The names of the encrypted logs."""
+    """Return the names of the encrypted logs."""
     return " ".join(log.name for log, one in zip(logs, heads[:-1], strict=True) if one.encrypted)
 
 
@@ -209,7 +209,7 @@ def _report(facts: Mapping[str, str], gap: str) -> Ended:
 
 
 def _new_logs(stored: Mapping[str, str], closed: Sequence[BinaryLog], folder: Path) -> _New:
-    """What a store lacks whose newest item of binary logs has these facts. Raises SourceError."""
+    """Return the logs after the newest stored item, which has these facts. Raises SourceError."""
     last = BinaryLog(stored["last"], int(stored["last_size"]))
     by_number = {log.number: log for log in closed}
     same = last.base == closed[0].base and last.number <= closed[-1].number
@@ -231,10 +231,10 @@ def _new_logs(stored: Mapping[str, str], closed: Sequence[BinaryLog], folder: Pa
 
 
 def _is_same_sequence(stored: Mapping[str, str], new: Sequence[BinaryLog], folder: Path) -> bool:
-    """Whether new logs are of the sequence that is stored.
+    """Return whether new logs are of the stored sequence.
 
-    A number alone does not say that: after RESET MASTER all of them come once more. The log that
-    was in use when the others were stored is known by the time at which the server began it.
+    Numbers are not enough: they start again after RESET MASTER. The log that was current when the
+    others were stored is identified by its creation time.
     """
     known = stored.get("created", "").split(" ")[-1]
     if not known or not new or new[0].number != split_log_name(stored["last"])[1] + 1:
@@ -243,7 +243,7 @@ def _is_same_sequence(stored: Mapping[str, str], new: Sequence[BinaryLog], folde
 
 
 def list_binary_logs(source: mysql_server.MySQLConnection) -> list[BinaryLog]:
-    """The server's own list, the one in use last. Raises SourceError where a number is missing."""
+    """Return the list of the server, the current log last. Raises SourceError for a gap."""
     logs = [BinaryLog(row[0], int(row[1])) for row in source.query("SHOW BINARY LOGS")]
     if not logs:
         raise SourceError(
@@ -285,6 +285,6 @@ def _head(path: Path) -> binlog_file.Head:
 
 
 def _unreadable(path: Path, error: OSError) -> SourceError:
-    """Return the error of a log that cannot be read, with the command that lets us read it."""
+    """Return the error for a log that cannot be read, with the command that grants access."""
     hint = file_access.hint(path, error, _ELSEWHERE)
     return SourceError(f"{path}: {str(error.strerror).lower()}", f"{hint}\n{_WITHOUT_BINLOGS}")

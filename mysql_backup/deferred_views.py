@@ -1,4 +1,4 @@
-"""The views of a dump: made when all that they name is there, each after those it stands on."""
+"""The views of a dump: created after all tables, each after the views that it refers to."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from mysql_backup import definers, statements
 from tools.base.errors import StoreError
 
-_VERSION = re.compile(rb"/\*M?!50001$")  # mysqldump puts all that belongs to a view in it
+_VERSION = re.compile(rb"/\*M?!50001$")  # comment of mysqldump for statements about views
 _ERROR = re.compile(r"ERROR (?P<number>\d+) .*?at line (?P<line>\d+)")
-_CLIENT = range(2000, 3000)  # errors of the client: the server is gone, say
+_CLIENT = range(2000, 3000)  # errors of the client, for example a lost connection
 
 
 @dataclass
 class Counter:
-    """How many views were made by this process, in all databases."""
+    """The number of views that this process created, in all databases."""
 
     number: int = 0
 
@@ -27,7 +27,7 @@ created = Counter()
 
 @dataclass(frozen=True)
 class View:
-    """A view, and the settings of the session in which it is made.
+    """A view, and the session settings for its creation.
 
     names: all names in its definition; some may be those of other views
     """
@@ -38,7 +38,7 @@ class View:
     names: frozenset[str]
 
     def text(self, *, owned_by_restorer: bool) -> bytes:
-        """The statements that make it; own: it belongs to whoever makes it."""
+        """Return its statements; owned_by_restorer: without its definer."""
         text = definers.strip_definers(self.statement) if owned_by_restorer else self.statement.text
         return self.settings + text.lstrip() + b";\n"
 
@@ -51,10 +51,10 @@ class Views:
         self._settings: list[bytes] = []
 
     def take(self, statement: statements.Statement) -> bool:
-        """Whether a statement belongs to a view, and is kept back.
+        """Return whether a statement belongs to a view; then it is kept here.
 
-        A stand-in is dropped: what is made on it would keep its properties. DROP is not kept
-        back: it makes room for the view.
+        A placeholder table is skipped, because views on it would keep its properties. DROP is not
+        kept: it removes an old view.
         """
         if statement.is_data or statement.command or not _belongs_to_view(statement):
             return False
@@ -74,7 +74,7 @@ class Views:
         return True
 
     def _set(self, statement: statements.Statement) -> None:
-        """Keep a setting; one that a variable of the session gives back is of no use later."""
+        """Keep a setting, but not one that restores a session variable."""
         if all(token.text != b"@" for token in statement.tokens):
             self._settings.append(statement.text[statement.start :] + b";\n")
 
@@ -95,7 +95,7 @@ def _belongs_to_view(statement: statements.Statement) -> bool:
 
 
 def in_dependency_order(views: Mapping[str, View], requested: Collection[str]) -> list[View]:
-    """Return the wanted views, each after those that its definition may name."""
+    """Return the requested views, each after those that its definition may refer to."""
     done: dict[str, View] = {}
     for name in requested:
         stack = [(name, iter(sorted(views[name].names)))]
@@ -113,7 +113,7 @@ def in_dependency_order(views: Mapping[str, View], requested: Collection[str]) -
 
 
 class Script:
-    """The statements that make some views, and what the client's errors mean for them."""
+    """The statements that create views, and the mapping of errors to views."""
 
     def __init__(self, head: bytes, views: Iterable[View], *, owned_by_restorer: bool) -> None:
         self._lines: list[int] = []
@@ -128,13 +128,13 @@ class Script:
             line += text.count(b"\n")
 
     def chunks(self) -> Iterator[bytes]:
-        """What the client is given."""
+        """Yield the input of the client."""
         yield b"".join(self._parts)
 
     def failed_views(self, stderr_lines: Iterable[str]) -> dict[str, str]:
-        """Return which views a client could not make, and why, from all that it said.
+        """Return the views that could not be created, with their errors.
 
-        Raises StoreError where it says an error of its own: the server is gone, say.
+        Raises StoreError for an error of the client itself, for example a lost connection.
         """
         errors: dict[str, str] = {}
         for error in (line for line in stderr_lines if line.startswith("ERROR")):

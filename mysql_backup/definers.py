@@ -1,11 +1,11 @@
-"""Definers: whom triggers, routines, events and views of a restored database run as."""
+"""Definers: the users as whom triggers, routines, events and views run."""
 
 from __future__ import annotations
 
 from mysql_backup import mysql_server, statements
 from tools.base.errors import SourceError
 
-# What a server says to a user who may not name another definer than itself.
+# Error for a user who may not set another definer.
 DENIED = "ERROR 1227 "
 _OBJECTS = frozenset((b"TRIGGER", b"EVENT", b"PROCEDURE", b"FUNCTION", b"PACKAGE", b"VIEW"))
 _KINDS = {"views": "table", "routines": "routine", "triggers": "trigger", "events": "event"}
@@ -26,14 +26,14 @@ def strip_definers(statement: statements.Statement) -> bytes:
 
 
 def _account_end(tokens: tuple[statements.Token, ...], at: int) -> int:
-    """Return where an account ends that begins with this token: user, or user@host."""
+    """Return the end of an account that begins with this token: user, or user@host."""
     if at + 2 < len(tokens) and tokens[at + 1].text == b"@":
         return tokens[at + 2].end
     return tokens[at].end
 
 
 def missing_definers(target: mysql_server.MySQLConnection, name: str) -> tuple[str, ...]:
-    """The definers in a database that the server does not know; () where we may not look."""
+    """Return the definers in a database that do not exist; () if accounts cannot be read."""
     condition = f"= {mysql_server.hex_literal(name)}"
     query = " UNION ".join(
         f"SELECT HEX(definer) FROM information_schema.{kind} WHERE {column}_schema {condition}"  # noqa: S608  (our own)

@@ -1,4 +1,4 @@
-"""A dump on its way into a server: what is set beside it, held back or changed, by statements."""
+"""Change the statements of a dump for its restore: add settings, defer views, replace names."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from mysql_backup import changed_values, deferred_views, definers, name_references, statements
 from tools.modules import server_settings
 
-# What a server holds it must take back: dates that other settings refuse, rows that a constraint
-# did not look at, tables that were made without innodb_strict_mode. Names in the comments'
-# numbers: the first version of MariaDB that knows the variable.
+# A server must accept its own data again: dates that other settings reject, rows that were not
+# checked by a constraint, tables that need innodb_strict_mode=OFF. The numbers in the comments
+# are the first version of MariaDB with the variable.
 _LENIENT = (
     b"SET SESSION sql_mode = CONCAT(@@sql_mode, ',ALLOW_INVALID_DATES')",
     b"/*M!100201 SET SESSION check_constraint_checks = 0 */",
@@ -22,9 +22,9 @@ _KEPT = [b"@", b"OLD_SQL_MODE", b"=", b"@", b"@"]
 
 @dataclass
 class DumpReader:
-    """Reads a dump of the database `old` for one of the name `new`.
+    """Reads a dump of the database `old` for a restore as `new`.
 
-    own: objects belong to whoever loads them, and not to their definers
+    owned_by_restorer: objects get no definers, so the restoring user is their definer
     """
 
     old: str
@@ -36,7 +36,7 @@ class DumpReader:
     _begun: bool = False
 
     def read(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
-        """Return all of a dump but its views."""
+        """Yield the dump without its views."""
         reader = statements.Reader()
         table = ""
         for statement in reader.read(chunks):
@@ -53,13 +53,13 @@ class DumpReader:
                     yield b"".join(b"\n" + one + reader.delimiter for one in self._settings())
 
     def _head(self, statement: statements.Statement) -> None:
-        """Keep the settings that a dump begins with: its views are made under them, too."""
+        """Keep the settings at the beginning of a dump; its views need them too."""
         self._begun = self._begun or statement.words[:1] != (b"SET",)
         if not self._begun:
             self.head += statement.text[statement.start :] + b";\n"
 
     def _text(self, statement: statements.Statement) -> bytes:
-        """A statement as this database needs it."""
+        """Return a statement as the new database needs it."""
         if self.old != self.new and statement.words[:2] == (b"CREATE", b"TABLE"):
             return bytes(name_references.rename_references(statement, self.old, self.new))
         return (
@@ -74,18 +74,18 @@ class DumpReader:
 
 
 def _is_table_lock(statement: statements.Statement) -> bool:
-    """Whether it locks a table: a default that names a sequence needs another one meanwhile."""
+    """Return whether it locks a table: defaults may need a sequence that is not locked."""
     return statement.words[:2] in ((b"LOCK", b"TABLES"), (b"UNLOCK", b"TABLES"))
 
 
 def sets_sql_mode(statement: statements.Statement) -> bool:
-    """Whether it is the one that keeps the server's sql_mode, and sets that of the dump."""
+    """Return whether it saves the sql_mode of the server and sets that of the dump."""
     tokens = [token.text.upper() for token in statement.tokens]
     return statement.words[:1] == (b"SET",) and tokens[2:7] == _KEPT
 
 
 def _table(statement: statements.Statement, before: str) -> str:
-    """The table that a statement makes or fills, or that of the one before; "" for no table."""
+    """Return the table that a statement creates or fills, else the previous one; "" for none."""
     is_table = statement.words[:2] == (b"CREATE", b"TABLE")
     if statement.command or not statement.first or not (is_table or statement.is_data):
         return "" if statement.words[:1] == (b"CREATE",) else before

@@ -1,4 +1,4 @@
-"""Dumps of one server: a database an item, users and grants as another, judged in the stream."""
+"""Dumps of a server: one item per database, and one for users and grants, checked as they pass."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ USERS = "mysql-users"
 END_MARK = b"-- Dump completed"
 _SOURCE_OPTIONS_SINCE = (8, 4)  # of MySQL: the first that says only "source" instead of "master"
 _HISTORY_SINCE = (10, 11)  # of MariaDB: the first that dumps the history of versioned tables
-_HEAD = 1 << 16  # bytes in which the position stands
+_HEAD = 1 << 16  # bytes that contain the position
 _POSITION = re.compile(rb"(?:MASTER|SOURCE)_LOG_FILE='([^']+)', (?:MASTER|SOURCE)_LOG_POS=(\d+)")
-# A table that was altered, truncated, renamed or dropped while it was dumped (RELIABILITY M5).
+# A table was altered, truncated, renamed or dropped during the dump.
 _MISSING_EXECUTE = re.compile(r"execute command denied .* for routine '(.+)'")
 _DEFINITION_CHANGED = re.compile(r"\b(?:1412|1146|1932|1051)\b")
 
 
 @dataclass(frozen=True)
 class DumpFilter:
-    """What of a server is dumped. Tables are `database.table`, with globs."""
+    """What to leave out of dumps. Tables are `database.table`, with globs."""
 
     exclude_db: Sequence[str] = ()
     exclude_table: Sequence[str] = ()
@@ -39,7 +39,7 @@ class MySQLDumps:
     def __init__(
         self, source: mysql_server.MySQLConnection, program: str, dump_filter: DumpFilter
     ) -> None:
-        """Asks the server. Raises SourceError where it holds nothing or cannot be asked."""
+        """Query the server. Raises SourceError if it has no database or cannot be reached."""
         self.source = source
         self._program = program
         self._filter = dump_filter
@@ -60,7 +60,7 @@ class MySQLDumps:
             )
 
     def items(self) -> Iterator[Item]:
-        """Users and grants first: a restore needs them first."""
+        """Yield users and grants first, as a restore needs them first."""
         port = self.info.port
         yield Item(f"users@{port}", USERS, lambda _head: ".sql", self._users, self._users_report)
         for name in self.databases:
@@ -68,7 +68,7 @@ class MySQLDumps:
             yield Item(f"{port}/{name}", KIND, lambda _head: ".sql", dump.read, dump.ended)
 
     def warnings(self) -> tuple[str, ...]:
-        """A dump program that is older than the server may not know all it has."""
+        """Return a warning if the dump program is older than the server."""
         server, tool = (
             mysql_server.major_version(self.info.version),
             mysql_server.tool_server_version(self.tool),
@@ -78,7 +78,7 @@ class MySQLDumps:
         return ()
 
     def facts(self) -> dict[str, str]:
-        """What every item of this server says of it."""
+        """Return the facts of every item of this server."""
         return {"server": self.info.version, "tool": self.tool, **self.variables}
 
     def _users(self) -> Iterator[bytes]:
@@ -93,7 +93,7 @@ class MySQLDumps:
         return Ended(self.warnings(), (omissions.SYSTEM,), self.facts())
 
     def run(self, extra_arguments: Sequence[str], label: str) -> Iterator[bytes]:
-        """The output of the dump program; raises at its end where it is not whole."""
+        """Yield the output of the dump program. Raises SourceError if it is incomplete."""
         stderr_lines: list[str] = []
         chunks = process.output(
             [*self.source.arguments(self._program), *extra_arguments],
@@ -114,11 +114,11 @@ class MySQLDumps:
             raise SourceError(f"{label}: {error}", hint) from None
 
     def tables(self, database: str) -> mysql_server.Tables:
-        """The tables of a database."""
+        """Return the tables of a database."""
         return mysql_server.tables(self.source, database)
 
     def position(self, file: str, position: str) -> dict[str, str]:
-        """A position as the manifest has it, with the server's time now: it is not earlier."""
+        """Return a position for the manifest, with the current time of the server."""
         facts = {"binlog_file": file, "binlog_position": position}
         ((facts["time"],),) = self.source.query(f"SELECT {mysql_server.NOW}")
         if self.info.is_mariadb:
@@ -127,7 +127,7 @@ class MySQLDumps:
         return facts
 
     def gtid_executed(self) -> dict[str, str]:
-        """The GTIDs that are in every dump that begins now (MySQL)."""
+        """Return the GTIDs that every dump that begins now contains (MySQL)."""
         if self.info.is_mariadb or not self.info.binlog:
             return {}
         ((gtid,),) = self.source.query(f"SELECT {mysql_server.gtid_expression(self.info)}")
@@ -135,12 +135,12 @@ class MySQLDumps:
 
     @property
     def filter(self) -> DumpFilter:
-        """What is left out."""
+        """Return what is left out."""
         return self._filter
 
 
 class _Database:
-    """One database."""
+    """The dump of one database."""
 
     def __init__(self, dumps: MySQLDumps, name: str) -> None:
         self._dumps = dumps
@@ -150,7 +150,7 @@ class _Database:
         self._warnings: tuple[str, ...] = ()
 
     def read(self) -> Iterator[bytes]:
-        """The dump: first what needs a run of its own, then all else."""
+        """Yield the dump: first what needs a separate run of the program, then the rest."""
         tables = self._dumps.tables(self._name)
         source, dump_filter = self._dumps.source, self._dumps.filter
         gaps = omissions.find_omissions(source, self._name, tables.versioned)
@@ -199,7 +199,7 @@ class _Database:
         *,
         unsafe: bool,
     ) -> Iterator[bytes]:
-        """What the dump program gives, one run after the other."""
+        """Yield the output of the dump program, one run after the other."""
         if without_rows:
             plain = ["--no-data", "--triggers", "--default-character-set=utf8mb4"]
             yield from self._dumps.run([*plain, "--", self._name, *without_rows], self._name)
@@ -218,7 +218,7 @@ class _Database:
         yield from all_chunks
 
     def _check_packet_size(self, needed: int) -> None:
-        """A warning where the server that has a row would not take it back."""
+        """Add a warning if a row is larger than the server would accept in a restore."""
         self._facts["longest_statement"] = str(needed)
         limit = loading.packet_limit(self._dumps.source)
         if needed > limit:
@@ -228,14 +228,14 @@ class _Database:
             )
 
     def _event_warnings(self) -> tuple[str, ...]:
-        """A warning of events that the server does not let anybody dump."""
+        """Return a warning on events that the server does not allow to be dumped."""
         source = self._dumps.source
         number = 0 if self._dumps.info.events else mysql_server.hidden_events(source, self._name)
         hidden = f"{count(number, 'event')} not dumped: event_scheduler is DISABLED; set it to OFF"
         return (hidden,) if number else ()
 
     def _history_arguments(self, versioned: Sequence[str]) -> list[str]:
-        """The word for the history of versioned tables, where program and server know it."""
+        """Return the option for the history of versioned tables, if it is supported."""
         if not versioned:
             return []
         tool = self._dumps.tool
@@ -251,11 +251,11 @@ class _Database:
         return []
 
     def _row_arguments(self, *, unsafe: bool) -> list[str]:
-        """The words for tables and their rows, whatever else is dumped."""
+        """Return the options for tables and their rows."""
         return [
             "--lock-tables" if unsafe else "--single-transaction",
             *mysql_server.MAX_PACKET_OPTION,
-            "--skip-add-locks",  # a default that names a sequence needs another table meanwhile
+            "--skip-add-locks",  # defaults may need a sequence that is not locked
             *("--quick", "--triggers", "--hex-blob", "--default-character-set=utf8mb4"),
         ]
 
@@ -270,7 +270,7 @@ class _Database:
             # without a single transaction, this locks all tables of the server
             arguments.append("--master-data=2" if master_options else "--source-data=2")
         if not mysql_server.is_mariadb(tool):
-            # else a server that has some of them refuses the dump, or logs nothing of it
+            # otherwise a server with GTIDs rejects the dump, or does not log it
             arguments.append("--set-gtid-purged=OFF")
             foreign = info.is_mariadb or mysql_server.major_version(info.version) < (8, 0)
             if foreign and mysql_server.tool_server_version(tool) >= (8, 0):
@@ -278,7 +278,7 @@ class _Database:
         return [*arguments, *(["--events"] if info.events else [])]
 
     def ended(self) -> Ended:
-        """What is worth knowing of the dump."""
+        """Return warnings, notes and facts of the dump."""
         facts = {key: value for key, value in self._facts.items() if value}
         warnings = (*self._dumps.warnings(), *self._warnings)
         return Ended(warnings, tuple(self._notes), facts)

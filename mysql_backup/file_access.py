@@ -1,4 +1,4 @@
-"""What lets the user of the backup read a file of a server: the command for an administrator."""
+"""The command with which an administrator lets the user of the backup read a file of a server."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from pathlib import Path
 
 
 def hint(path: Path, error: OSError, elsewhere: str) -> str:
-    """Return what to do about a path that cannot be read; elsewhere: where it does not exist."""
+    """Return the hint for a path that cannot be read; elsewhere: if it does not exist."""
     denied = error.errno in (errno.EACCES, errno.EPERM)
     return f"Run as root: {command(path)}" if denied else elsewhere
 
 
 def command(path: Path) -> str:
-    """Return the commands that let this user read a path: join the group that owns the obstacle.
+    """Return the commands that let this user read a path: membership in the group of the obstacle.
 
-    The obstacle is the topmost folder that cannot be entered, else the path itself. Its group is
-    looked up; where that group may not read either, the mode is changed first.
+    The obstacle is the topmost folder that cannot be entered, or else the path itself. If its
+    group may not read it either, the mode is changed first.
     """
     obstacle = _obstacle(path)
     details = obstacle.stat()

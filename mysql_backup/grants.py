@@ -1,4 +1,4 @@
-"""Users, roles, grants and server objects back into a server: each statement judged by itself."""
+"""Restore users, roles, grants and server objects; each statement that fails is reported."""
 
 from __future__ import annotations
 
@@ -15,29 +15,24 @@ from tools.flow import stream
 from tools.modules import contracts
 
 _ERROR = re.compile(r"ERROR (?P<number>\d+) .*?at line (?P<line>\d+)")
-_CLIENT = range(2000, 3000)  # errors of the client: the server is gone, say
-_MISSING_OBJECT = (
-    1049,
-    1054,
-    1146,
-    1305,
-)  # what a grant names: a database, table, column or routine
-_ALREADY_EXISTS = (1125, 1477, 1968)  # a function, server or plugin that the server has already
+_CLIENT = range(2000, 3000)  # errors of the client, for example a lost connection
+_MISSING_OBJECT = (1049, 1054, 1146, 1305)  # database, table, column or routine of a grant
+_ALREADY_EXISTS = (1125, 1477, 1968)  # function, server or plugin
 _DENIED = (1044, 1045, 1142, 1227)
-# A user that could not be made is not made by a GRANT: it would have no password (MariaDB).
+# A GRANT must not create a user, which would have no password (MariaDB).
 _NO_USERS = b"\n/*M!100000 SET SESSION sql_mode = CONCAT(@@sql_mode, ',NO_AUTO_CREATE_USER') */;\n"
 _SHOWN = 120  # bytes of a statement that are shown
 
 
 @dataclass
 class _Script:
-    """The statements of an item as they are sent, and at which line each begins."""
+    """The statements of an item as they are sent, and the line at which each begins."""
 
     lines: list[int] = field(default_factory=list)
     texts: list[bytes] = field(default_factory=list)
 
     def read(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
-        """A user who is there keeps the password: what would change it is left out."""
+        """Yield the statements without clauses that would change the password of a user."""
         line = 1
         for statement in statements.Reader().read(chunks):
             text = without_password(statement)[statement.start :]
@@ -48,13 +43,13 @@ class _Script:
             line += text.count(b"\n") + after.count(b"\n")
 
     def at(self, line: int) -> bytes:
-        """The statement of a line."""
+        """Return the statement of a line."""
         return self.texts[bisect.bisect(self.lines, line) - 1]
 
 
 @dataclass(frozen=True)
 class _FailedStatement:
-    """A statement that the server refused."""
+    """A statement that the server rejected."""
 
     number: int
     error: str
@@ -62,7 +57,7 @@ class _FailedStatement:
 
     @property
     def creates_user(self) -> bool:
-        """Whether a user is lacking now."""
+        """Return whether it should have created a user."""
         return self.statement[:11].upper() == b"CREATE USER"
 
     def __str__(self) -> str:
@@ -70,12 +65,11 @@ class _FailedStatement:
 
 
 def restore_users(target: mysql_server.MySQLConnection, again: contracts.Again) -> contracts.Steps:
-    """Users, grants and server objects; users that are there keep their passwords.
+    """Restore users, grants and server objects; existing users keep their passwords.
 
-    A grant on a table or routine that is not there is refused by the server: it is made once
-    more when the databases are there. What is refused then, and all else that the server refuses
-    to this user (the right to be another one, say), is a warning each. Raises StoreError where
-    the user may make no users.
+    The server rejects a grant on a table or routine that does not exist, so all are repeated when
+    the databases are restored. Grants that fail then, and others that this user may not make (for
+    example PROXY), are warnings. Raises StoreError if the user may not create users.
     """
     mysql_server.server_info(target)
     with stream.closed(again()) as chunks:
@@ -92,7 +86,7 @@ def restore_users(target: mysql_server.MySQLConnection, again: contracts.Again) 
     status = Status.INCOMPLETE if others else Status.OK
     summary = f"{number} users and roles on the server"
     yield Result(status, summary, items=1, warnings=others)
-    # once more in any case: a database that was restored has new routines, without grants
+    # repeat in any case: routines of restored databases have no grants yet
     seen, absent = -1, failed
     while seen < 0 or (
         absent and seen != deferred_views.created.number
@@ -108,7 +102,7 @@ def restore_users(target: mysql_server.MySQLConnection, again: contracts.Again) 
 
 
 def _send(target: mysql_server.MySQLConnection, again: contracts.Again) -> list[_FailedStatement]:
-    """Send all statements; gives those that the server refused. Raises StoreError."""
+    """Send all statements; return those that the server rejected. Raises StoreError."""
     stderr_lines: list[str] = []
     script = _Script()
     with stream.closed(again()) as chunks:
@@ -125,7 +119,7 @@ def _send(target: mysql_server.MySQLConnection, again: contracts.Again) -> list[
 
 
 def without_password(statement: statements.Statement) -> bytes:
-    """Return the text of a statement; a GRANT without the password that it repeats (MariaDB)."""
+    """Return the text of a statement; a GRANT without the password clause (MariaDB)."""
     text: bytes = statement.text
     if statement.words[:1] != (b"GRANT",):
         return text
@@ -142,7 +136,7 @@ def without_password(statement: statements.Statement) -> bytes:
 
 
 def shorten_statement(statement: bytes) -> str:
-    """The beginning of a statement, up to where a password may stand."""
+    """Return the beginning of a statement, up to a possible password."""
     end = min(len(statement), _SHOWN)
     for token in statements.tokens(statement, statements.Mode()):
         if token.word in (b"IDENTIFIED", b"OPTIONS", b"USING", b"BY"):

@@ -1,4 +1,4 @@
-"""Global transaction ids: one of MariaDB is 0-1-789, one of MySQL UUID:789 or UUID:tag:789.
+"""Global transaction IDs: 0-1-789 in MariaDB, UUID:789 or UUID:tag:789 in MySQL.
 
 Sources: MariaDB Knowledge Base, "Global Transaction ID"; MySQL Reference Manual, "GTID Format and
 Storage".
@@ -19,17 +19,17 @@ _NEXT = re.compile(rb"SET @@SESSION\.GTID_NEXT= '([^']+:\d+)'")
 
 
 def is_gtid(text: str) -> bool:
-    """Whether a text is one GTID, of either brand."""
+    """Return whether a text is one GTID of MariaDB or MySQL."""
     return bool(_MARIADB.fullmatch(text) or _MYSQL.fullmatch(text))
 
 
 def is_mariadb(text: str) -> bool:
-    """Whether a text is a GTID of MariaDB."""
+    """Return whether a text is a GTID of MariaDB."""
     return bool(_MARIADB.fullmatch(text))
 
 
 def contains(gtid: str, executed: str) -> bool:
-    """Whether a server that has executed "0-1-99,1-1-3" or "UUID:1-57:60" has the GTID."""
+    """Return whether a set ("0-1-99,1-1-3", "UUID:1-57:60") contains a GTID."""
     if searched := _MARIADB.fullmatch(gtid):
         intervals = (_MARIADB.fullmatch(one.strip()) for one in executed.split(","))
         return any(
@@ -44,7 +44,7 @@ def contains(gtid: str, executed: str) -> bool:
 
 
 def _intervals(executed: str) -> Iterator[tuple[str, int, int]]:
-    """The source ("UUID" or "UUID:tag"), first and last number of each interval of a set."""
+    """Yield source ("UUID" or "UUID:tag"), first and last number of each interval of a set."""
     for part in executed.lower().split(","):
         uuid, *words = part.strip().split(":")
         source = uuid
@@ -57,9 +57,9 @@ def _intervals(executed: str) -> Iterator[tuple[str, int, int]]:
 
 
 def events_until(events: Iterable[bytes], gtid: str) -> Iterator[bytes]:
-    """What mysqlbinlog writes, to the end of the transaction with this GTID.
+    """Yield the output of mysqlbinlog up to the end of the transaction with this GTID.
 
-    Raises StoreError at the end where it is not among them.
+    Raises StoreError at the end if the GTID was not found.
     """
     seen, tail = False, b""
     for chunk in events:

@@ -1,4 +1,4 @@
-"""The client that loads SQL into a server, and the longest statement that it may send."""
+"""Run the client that loads SQL into a server, and provide for its longest statement."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from tools.base.errors import SourceError, StoreError
 from tools.date_str_utils import human_size
 from tools.flow import process
 
-MOST = 1 << 30  # bytes: no server takes a longer statement
-_BESIDE = 4096  # bytes of a statement beside its longest line: INSERT INTO `name` VALUES
+MOST = 1 << 30  # bytes: the longest statement that any server accepts
+_BESIDE = 4096  # bytes of a statement besides its longest line: INSERT INTO `name` VALUES
 _UNIT = 1024  # max_allowed_packet is a multiple of it
-_ALWAYS = 1 << 20  # bytes: what a dump program puts into one statement, where rows are short
+_ALWAYS = 1 << 20  # bytes: statements of a dump program with short rows
 
 
 class LongestLine:
-    """Measures the longest line: a row with more than a megabyte has a statement of its own."""
+    """Measures the longest line: a row above one megabyte has a separate statement."""
 
     def __init__(self) -> None:
         self._longest = 0
         self._line = 0
 
     def read(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
-        """Change nothing."""
+        """Pass the chunks on unchanged."""
         for chunk in chunks:
             first, newline, rest = chunk.partition(b"\n")
             self._line += len(first)
@@ -35,21 +35,21 @@ class LongestLine:
 
     @property
     def needed(self) -> int:
-        """Bytes that max_allowed_packet must have at least."""
+        """Return the minimum of max_allowed_packet in bytes."""
         return max(self._longest, self._line, _ALWAYS - _BESIDE) + _BESIDE
 
 
 def packet_limit(server: mysql_server.MySQLConnection) -> int:
-    """Return the length of the longest statement that a server takes."""
+    """Return max_allowed_packet of a server in bytes."""
     ((text,),) = server.query("SELECT @@global.max_allowed_packet")
     return int(text)
 
 
 @contextlib.contextmanager
 def raised_packet_limit(target: mysql_server.MySQLConnection, needed: int) -> Iterator[None]:
-    """Raise max_allowed_packet meanwhile where it is too low.
+    """Raise max_allowed_packet during the block if it is too low.
 
-    Raises StoreError where the server does not allow that: nothing was sent then.
+    Raises StoreError if the server does not allow that; nothing was sent then.
     """
     before = packet_limit(target)
     if needed <= before:
@@ -80,7 +80,7 @@ def load(
     notice: Callable[[str], None] | None = None,
     take: Callable[[bytes], None] = lambda _chunk: None,
 ) -> None:
-    """Give statements to a client of a database; take: what it prints. Raises StoreError."""
+    """Run statements in a database; take: receives the output of the client. Raises StoreError."""
     arguments = ["--default-character-set=utf8mb4", "--binary-mode", "--local-infile=0"]
     arguments += [
         "--skip-column-names",

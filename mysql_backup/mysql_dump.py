@@ -94,7 +94,7 @@ class Options:
     )
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be a server."""
+        """Raise ConfigError for keys whose number of paths is wrong, and for invalid tables."""
         server_paths.check_path_count("CREDENTIAL_PATH", self.credential_path, self.my_instances)
         server_paths.check_path_count("BINLOG_PATH", self.binlog_path, self.my_instances)
         _check_tables("EXCLUDE_TABLE", self.exclude_table)
@@ -112,7 +112,7 @@ def _check_tables(key: str, names: Sequence[str]) -> None:
 
 @dataclass(frozen=True)
 class _Source:
-    """One server, and its binary logs where it has some and they are wanted."""
+    """One server, and its binary logs if they are backed up."""
 
     dumps: dumps.MySQLDumps
     logs: binlogs.BinaryLogSource | None
@@ -120,13 +120,13 @@ class _Source:
     global_privileges: set[str] | None
 
     def items(self, context: Told) -> Iterator[Item]:
-        """Users, each database, binary logs."""
+        """Yield the items: users, each database, binary logs."""
         yield from map(self._with_server_warnings, self.dumps.items())
         if self.logs is not None:
             yield self.logs.item(context.earlier)
 
     def _with_server_warnings(self, item: Item) -> Item:
-        """An item with what it cannot hold, and of a replica with where its primary stood."""
+        """Return an item with warnings on missing objects, and the position of the primary."""
         source, info = self.dumps.source, self.dumps.info
         if item.kind == dumps.USERS:
             return _with_warnings(item, self.replica.warnings())
@@ -138,7 +138,7 @@ class _Source:
         )
 
     def test_findings(self) -> Iterator[str | Finding]:
-        """What `-t` says of it. Raises SourceError."""
+        """Yield the findings for `-t`. Raises SourceError."""
         info, number = self.dumps.info, count(len(self.dumps.databases), "database")
         name = f"port {info.port}"
         yield f"{name}: {info.version}, {number}, {self.dumps.tool}"
@@ -153,7 +153,7 @@ class _Source:
 
 
 def servers(options: Options) -> Iterator[Configured[_Source]]:
-    """Each server of the config, not asked yet. Raises ConfigError."""
+    """Yield each server of the config, not connected yet. Raises ConfigError."""
     programs = (
         dump_stream.program(options.mysql_dump_binary, *_DUMPS),
         _client(options.mysql_binary),
@@ -164,7 +164,7 @@ def servers(options: Options) -> Iterator[Configured[_Source]]:
 
 
 def _connect(options: Options, number: int, programs: tuple[str, str]) -> _Source:
-    """Ask the server of this number. Raises ConfigError or SourceError."""
+    """Connect to the server of this number. Raises ConfigError or SourceError."""
     program, client = programs
     credentials = server_paths.credentials_for(options.credential_path, number)
     source = mysql_server.MySQLConnection(client, credentials, options.my_instances[number])
@@ -184,7 +184,7 @@ def _connect(options: Options, number: int, programs: tuple[str, str]) -> _Sourc
 
 
 def _with_warnings(item: Item, warnings: tuple[str, ...]) -> Item:
-    """The item, with these warnings beside its own."""
+    """Return the item with additional warnings."""
 
     def ended() -> Ended:
         done = item.ended()
@@ -198,13 +198,13 @@ def _client(configured_path: str) -> str:
 
 
 def items(options: Options, context: Told) -> tuple[Item, ...]:
-    """Users, each database and the binary logs of each server."""
+    """Return users, each database and the binary logs of each server as items."""
     os_works.refuse_root(options.allow_root)
     return configured.items(servers(options), lambda source: source.items(context))
 
 
 def work(options: Options) -> Result:
-    """Leave a dump of each database in PREFIX_FOLDER."""
+    """Write a dump of each database to PREFIX_FOLDER."""
     source_items = items(
         options, Told(dump_stream.run_id(), os.environ.get("NC_BACKUP_SECTION", "MYSQL"))
     )
@@ -224,7 +224,7 @@ def work(options: Options) -> Result:
 
 
 def test(options: Options) -> tuple[str | Finding, ...]:
-    """Whether each server answers, and what it holds."""
+    """Return the findings on each server."""
     os_works.refuse_root(options.allow_root)
     return configured.test(servers(options), _Source.test_findings)
 

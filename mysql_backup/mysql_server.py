@@ -1,4 +1,4 @@
-"""One MySQL or MariaDB server: how it is asked, and what it holds."""
+"""A MySQL or MariaDB server: connection, queries and properties."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _HOST = re.compile(r"^\s*host\s*=(?!\s*[\"']?localhost\b)", re.M)
 _TIMEOUT = 20  # seconds to connect
 _SOCKETS = ("mysqld.sock", "mysql.sock")  # MySQL has another one, of the X protocol
 _EXIT_CODE = re.compile(r"\S+ ended with exit code \d+")
-# A server may end what takes long, the counting of rows, say. Each brand reads its own part.
+# Servers may cancel long statements, for example COUNT(*). Each brand reads its own comment.
 _NO_STATEMENT_TIMEOUT = (
     "SET @nc = 0 /*M!100100 , max_statement_time = 0 */ /*!50708 , max_execution_time = 0 */"
 )
@@ -41,10 +41,11 @@ _ADVICE = {  # by error number of the client or the server
 
 @dataclass(frozen=True)
 class MySQLConnection:
-    """A server as a client reaches it.
+    """How to connect to a server.
 
-    credentials: option file with user and password (option files, MySQL manual); None for the
-    client's own. port: None for the file's. host: "" for the file's; a path is a socket.
+    credentials: option file with user and password (MySQL manual, option files); None for the
+    default files. port: None for that of the file. host: "" for that of the file; a path is a
+    socket.
     """
 
     client: str
@@ -54,11 +55,11 @@ class MySQLConnection:
     user: str = ""
 
     def arguments(self, program: str) -> list[str]:
-        """The beginning of a command line: the option file must come first."""
+        """Return the beginning of a command line; the option file must come first."""
         command = [program]
         if self.credentials is not None:
             command.append(f"--defaults-extra-file={self.credentials}")
-        # the clients of MariaDB take a port as "no socket"
+        # with a port the clients of MariaDB do not use the socket
         return [
             *command,
             *(["--protocol=socket"] if self._by_socket else []),
@@ -72,29 +73,29 @@ class MySQLConnection:
         return not self.host and self.credentials is not None and _by_socket(self.credentials)
 
     def connection_arguments(self) -> list[str]:
-        """Host or socket, port and user, as every program of the server takes them."""
+        """Return the arguments for host or socket, port and user."""
         arguments = [f"--host={self.host}"] if self.host else []
-        if self.host.startswith("/"):  # an option file may name a host, which means TCP
+        if self.host.startswith("/"):  # overrides a host in the option file, which means TCP
             arguments = ["--host=localhost", f"--socket={self.host}"]
         if self.port is not None and not self._by_socket:
             arguments.append(f"--port={self.port}")
         return arguments + ([f"--user={self.user}"] if self.user else [])
 
     def command(self, *extra_arguments: str) -> list[str]:
-        """The command line of the client."""
-        # MariaDB's would print the statement that failed: rows, and hashes of passwords
+        """Return the command line of the client."""
+        # the client of MariaDB would print a failed statement: rows, hashes of passwords
         quiet = (
             ["--loose-skip-print-query-on-error"] if is_mariadb(tool_version(self.client)) else []
         )
         arguments = [*self.arguments(self.client), f"--connect-timeout={_TIMEOUT}"]
-        # a dump or a binary log may hold LOAD DATA LOCAL, which would read files of this machine
+        # LOAD DATA LOCAL in a dump or binary log would read files of this machine
         arguments += [f"--init-command={_NO_STATEMENT_TIMEOUT}", "--local-infile=0"]
         return [*arguments, *quiet, *extra_arguments]
 
     def query(self, sql: str) -> list[list[str]]:
-        """The rows of a query whose columns are hexadecimal, numbers or plain words.
+        """Return the rows of a query whose columns are hexadecimal, numbers or plain words.
 
-        Raises SourceError with what the client said.
+        Raises SourceError with the error of the client.
         """
         command = self.command("--batch", "--skip-column-names", f"--execute={sql}")
         with client_errors():
@@ -103,9 +104,9 @@ class MySQLConnection:
         return [line.split("\t") for line in lines]
 
     def query_records(self, sql: str) -> list[dict[str, str]]:
-        """The rows of a statement that has no choice of columns (SHOW), by their names.
+        """Return the rows of a SHOW statement as dictionaries by column name.
 
-        Raises SourceError with what the client said.
+        Raises SourceError with the error of the client.
         """
         with client_errors():
             command = self.command("--batch", f"--execute={sql}")
@@ -114,13 +115,13 @@ class MySQLConnection:
         return [dict(zip(head.split("\t"), line.split("\t"), strict=True)) for line in lines]
 
     def names(self, sql: str) -> list[list[str]]:
-        """The rows of a query whose columns are all HEX(...): any name comes back unharmed."""
+        """Return the decoded rows of a query whose columns are all HEX(...), for any name."""
         return [[_decode_hex(word) for word in row] for row in self.query(sql)]
 
 
 @contextlib.contextmanager
 def client_errors() -> Iterator[None]:
-    """Let an error of a client begin with what the client says, not with its exit code."""
+    """Make an error of a client begin with its message instead of its exit code."""
     try:
         yield
     except (SourceError, StoreError) as error:
@@ -134,13 +135,13 @@ def client_errors() -> Iterator[None]:
 
 
 def _advice(error: str) -> str:
-    """What to do about an error of a client; "" where it says that itself."""
+    """Return the hint for an error of a client, or ""."""
     match = re.match(r"ERROR (\d+)", error)
     return _ADVICE.get(int(match[1]), "") if match else ""
 
 
 def find_socket(host: str) -> str:
-    """Return the host of a restore: of a folder, the socket in it. Raises ConfigError."""
+    """Return the host of a restore; for a folder, the socket in it. Raises ConfigError."""
     if not host.startswith("/"):
         return host
     path = Path(host)
@@ -161,13 +162,13 @@ def find_socket(host: str) -> str:
 
 
 def _by_socket(credentials: Path) -> bool:
-    """Whether an option file names a socket, and no other host than this one."""
+    """Return whether an option file sets a socket, and no host but localhost."""
     text = credentials.read_text(encoding="utf-8", errors="replace")
     return bool(_SOCKET.search(text)) and not _HOST.search(text)
 
 
 def environment() -> dict[str, str]:
-    """For clients and dumps: messages in English."""
+    """Return the environment of clients and dump programs: messages in English."""
     return {**os_works.environment({}), "LC_ALL": "C.UTF-8"}
 
 
@@ -176,34 +177,34 @@ def _decode_hex(word: str) -> str:
 
 
 def quote_identifier(name: str) -> str:
-    """A name as SQL has it."""
+    """Return a name as a quoted SQL identifier."""
     return "`" + name.replace("`", "``") + "`"
 
 
 def hex_literal(name: str) -> str:
-    """A text as a literal of SQL, whatever is in it."""
+    """Return any text as an SQL literal."""
     return f"_utf8mb4 0x{name.encode('utf-8', 'surrogateescape').hex()}" if name else "''"
 
 
 @dataclass(frozen=True)
 class ServerInfo:
-    """What a server says of itself."""
+    """Properties of a server."""
 
     version: str
     port: int  # by which it is reached
     binlog: bool
-    events: bool  # whether they can be asked for: MariaDB refuses that while they are DISABLED
+    events: bool  # whether events can be queried: not in MariaDB with event_scheduler DISABLED
     databases: tuple[str, ...]
 
     @property
     def is_mariadb(self) -> bool:
-        """Of which of the two brands it is."""
+        """Return whether it is MariaDB."""
         return is_mariadb(self.version)
 
 
 @dataclass(frozen=True)
 class Tables:
-    """The tables of one database."""
+    """The tables of a database."""
 
     base_tables: tuple[str, ...] = ()
     non_tables: tuple[str, ...] = ()  # views and sequences
@@ -215,7 +216,7 @@ class Tables:
 
 
 def server_info(connection: MySQLConnection) -> ServerInfo:
-    """Ask the server. Raises SourceError where it cannot be reached."""
+    """Query the properties of a server. Raises SourceError if it cannot be reached."""
     ((version, port, binlog, scheduler, client),) = connection.query(
         "SELECT REPLACE(VERSION(), CHAR(9), ' '), @@port, @@log_bin, @@event_scheduler, host "
         "FROM information_schema.processlist WHERE id = CONNECTION_ID()"
@@ -223,7 +224,7 @@ def server_info(connection: MySQLConnection) -> ServerInfo:
     databases = connection.names(
         "SELECT HEX(schema_name) FROM information_schema.schemata ORDER BY 1"
     )
-    by_socket = ":" not in client  # clients pass over the port then
+    by_socket = ":" not in client  # clients ignore the port then
     # with skip-networking MariaDB has port 0: then MY_INSTANCES gives the server its number
     other = int(port) not in (0, connection.port)
     if by_socket and connection.port is not None and other:
@@ -240,7 +241,7 @@ def server_info(connection: MySQLConnection) -> ServerInfo:
 
 
 def gtid_expression(info: ServerInfo) -> str:
-    """The expression for all GTIDs that are in the binary logs of a server by now."""
+    """Return the SQL expression for all GTIDs in the binary logs of a server."""
     if info.is_mariadb:
         return "@@gtid_binlog_pos"
     return (
@@ -249,7 +250,7 @@ def gtid_expression(info: ServerInfo) -> str:
 
 
 def tables(connection: MySQLConnection, database: str) -> Tables:
-    """The tables of a database and what they need."""
+    """Return the tables of a database. Raises SourceError."""
     literal = hex_literal(database)
     rows = connection.names(
         "SELECT HEX(table_name), HEX(IFNULL(engine, '')), HEX(table_type) "
@@ -272,7 +273,7 @@ def tables(connection: MySQLConnection, database: str) -> Tables:
 
 
 def match_tables(names: Sequence[str], database: str, patterns: Sequence[str]) -> Iterator[str]:
-    """The tables that a `db.table` pattern with globs means."""
+    """Yield the tables that match a `db.table` pattern with globs."""
     for name in names:
         if dump_stream.is_named(f"{database}.{name}", patterns):
             yield name
@@ -280,38 +281,38 @@ def match_tables(names: Sequence[str], database: str, patterns: Sequence[str]) -
 
 @functools.cache
 def tool_version(program: str) -> str:
-    """What a program says of itself, on one line."""
+    """Return the first line of a program's version output."""
     out = b"".join(process.output([program, "--version"], env=environment()))
     return out.decode("utf-8", "replace").strip().splitlines()[0]
 
 
 def is_mariadb(version: str) -> bool:
-    """Whether a server or a program is MariaDB's: it says so in its version."""
+    """Return whether the version of a server or program is one of MariaDB."""
     return "mariadb" in version.lower()
 
 
 def major_version(text: str) -> tuple[int, int]:
-    """The first two numbers of a server's version; (0, 0) where there are none."""
+    """Return the first two numbers of a server's version; (0, 0) if there are none."""
     match = re.match(r"(\d+)\.(\d+)", text)
     return (int(match[1]), int(match[2])) if match else (0, 0)
 
 
 def release_version(text: str) -> tuple[int, int, int]:
-    """The first three numbers of a server's version; zeros where there are none."""
+    """Return the first three numbers of a server's version; zeros if there are none."""
     match = re.match(r"(\d+)\.(\d+)\.(\d+)", text)
     return (int(match[1]), int(match[2]), int(match[3])) if match else (0, 0, 0)
 
 
 def tool_server_version(text: str) -> tuple[int, int]:
-    """The version of the server that a dump program belongs to."""
-    for word in ("Distrib", "from", "Ver"):  # beside "Distrib", "Ver" is the program's own
+    """Return the version of the server to which a dump program belongs."""
+    for word in ("Distrib", "from", "Ver"):  # with "Distrib", "Ver" is that of the program
         if match := re.search(rf"\b{word} (\d+\.\d+)", text):
             return major_version(match[1])
     return (0, 0)
 
 
 def count_tables_and_rows(connection: MySQLConnection, database: str) -> tuple[int, int]:
-    """How many tables a database has, and how many rows are in them all."""
+    """Return the number of tables of a database, and of their rows."""
     names = tables(connection, database).base_tables
     rows = 0
     for name in names:
@@ -321,7 +322,7 @@ def count_tables_and_rows(connection: MySQLConnection, database: str) -> tuple[i
 
 
 def is_empty(connection: MySQLConnection, database: str) -> bool:
-    """Whether a database has neither tables, views, routines nor events."""
+    """Return whether a database has no tables, views, routines or events."""
     literal = hex_literal(database)
     kinds = [("tables", "table"), ("routines", "routine")]
     kinds += [("events", "event")] if server_info(connection).events else []
@@ -334,11 +335,11 @@ def is_empty(connection: MySQLConnection, database: str) -> bool:
 
 
 def hidden_events(connection: MySQLConnection, database: str) -> int:
-    """How many events a database has, where they cannot be asked for (About.events)."""
+    """Return the number of events of a database that cannot be queried (ServerInfo.events)."""
     where = f"db = {hex_literal(database)}"
     ((number,),) = connection.query(f"SELECT COUNT(*) FROM mysql.event WHERE {where}")
     return int(number)
 
 
 class WouldOverwriteError(BackupError):
-    """A restore that would harm what is there."""
+    """A restore would change data that it must not change."""

@@ -37,8 +37,8 @@ from tools.modules.servers import Configured
 KIND = "mysql-physical"
 _SUCCESS_LINE = "completed OK!"
 _ELSEWHERE = "Set DATA_DIR to the data directory, or run the backup on the machine that has it."
-_HEAD = b"XBSTCK01"  # xbstream: each of its pieces begins so
-# What makes a backup, what unpacks its stream.
+_HEAD = b"XBSTCK01"  # first bytes of each chunk of an xbstream
+# Backup program, and the program that unpacks its stream.
 _PROGRAMS = {"mariabackup": "mbstream", "mariadb-backup": "mbstream", "xtrabackup": "xbstream"}
 
 
@@ -76,7 +76,7 @@ class Options:
     allow_root: bool = option("allow the run as root (for containers)", default=False)
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be a server."""
+        """Raise ConfigError for keys whose number of paths is wrong."""
         server_paths.check_path_count("CREDENTIAL_PATH", self.credential_path, self.my_instances)
         server_paths.check_path_count("CONF_PATH", self.conf_path, self.my_instances)
         server_paths.check_path_count("DATA_DIR", self.data_dir, self.my_instances)
@@ -84,7 +84,7 @@ class Options:
 
 @dataclass(frozen=True)
 class _Server:
-    """One server, and how its backups are made."""
+    """One server, and the settings of its backups."""
 
     source: mysql_server.MySQLConnection
     info: mysql_server.ServerInfo
@@ -94,7 +94,7 @@ class _Server:
     work_folder: Path
 
     def identity(self) -> str:
-        """What changes when the data are made anew: then nothing can be added to an old backup."""
+        """Return a value that differs for a new data directory: it needs a full backup."""
         try:
             status = (self.data / "ibdata1").stat()
         except OSError as error:
@@ -104,7 +104,7 @@ class _Server:
 
 
 def servers(options: Options) -> Iterator[Configured[_Server]]:
-    """Each server of the config, not asked yet. Raises ConfigError."""
+    """Yield each server of the config, not connected yet. Raises ConfigError."""
     client = dump_stream.program(options.mysql_binary, "mysql", "mariadb")
     program = _program(options.xtrabackup_binary)
     for number, port in enumerate(options.my_instances):
@@ -113,7 +113,7 @@ def servers(options: Options) -> Iterator[Configured[_Server]]:
 
 
 def _connect(options: Options, number: int, client: str, program: str) -> _Server:
-    """Ask the server of this number. Raises ConfigError or SourceError."""
+    """Connect to the server of this number. Raises ConfigError or SourceError."""
     credentials = server_paths.credentials_for(options.credential_path, number)
     source = mysql_server.MySQLConnection(client, credentials, options.my_instances[number])
     info = mysql_server.server_info(source)
@@ -135,7 +135,7 @@ def _program(configured_path: str) -> str:
 
 
 def items(options: Options, context: Told) -> tuple[Item, ...]:
-    """The backup of each server, by its port."""
+    """Return the backup of each server as an item, named after its port."""
     os_works.refuse_root(options.allow_root)
 
     def of(server: _Server) -> tuple[Item, ...]:
@@ -155,7 +155,7 @@ class _Backup:
         self._facts: dict[str, str] = {}
 
     def read(self) -> Iterator[bytes]:
-        """The stream; raises SourceError at its end where the program says not that all is well."""
+        """Yield the stream. Raises SourceError at its end if the backup did not succeed."""
         server = self._server
         identity = server.identity()
         base = self._base(identity)
@@ -193,7 +193,7 @@ class _Backup:
         }
 
     def _base(self, identity: str) -> Mapping[str, str] | None:
-        """What this one is added to; None for a full one."""
+        """Return the facts of the base of an incremental backup; None for a full one."""
         if not self._full_every:
             return None
         stored = self._context.earlier(str(self._server.info.port))
@@ -206,12 +206,12 @@ class _Backup:
         return first
 
     def ended(self) -> Ended:
-        """What is worth knowing of the backup."""
+        """Return the facts of the backup."""
         return Ended(facts=self._facts)
 
 
 def _client_option_file(server: _Server) -> str:
-    """The login, for a program that reads [client] and not [mysql]."""
+    """Return an option file with the login as [client], for a program that ignores [mysql]."""
     text = f"!include {server.conf}\n" if server.conf else ""
     credentials = server.source.credentials
     if credentials is not None:
@@ -221,7 +221,7 @@ def _client_option_file(server: _Server) -> str:
 
 
 def _checkpoints(folder: Path) -> dict[str, str]:
-    """What the program wrote of the backup: its kind and how far it goes."""
+    """Return type and log sequence numbers of the backup. Raises SourceError."""
     values = {}
     for name in ("xtrabackup_checkpoints", "mariadb_backup_checkpoints"):
         if (folder / name).exists():
@@ -234,7 +234,7 @@ def _checkpoints(folder: Path) -> dict[str, str]:
 
 
 def work(options: Options) -> Result:
-    """Leave a backup of each server in PREFIX_FOLDER; staged runs make full ones."""
+    """Write a backup of each server to PREFIX_FOLDER; staged runs make full ones."""
     section = os.environ.get("NC_BACKUP_SECTION", "XTRABACKUP")
     source_items = items(options, Told(dump_stream.run_id(), section))
     prefix = f"{dump_stream.run_id()}_{options.hostname}_{options.prefix_folder}"
@@ -245,7 +245,7 @@ def work(options: Options) -> Result:
 
 
 def test(options: Options) -> tuple[str | Finding, ...]:
-    """Whether each server answers and its data can be read."""
+    """Return the findings on each server and its data directory."""
     os_works.refuse_root(options.allow_root)
     return configured.test(servers(options), _test_server)
 
@@ -263,7 +263,7 @@ def laid_out(
     place: Path,
     stored: Callable[[], Iterator[contracts.Following]],
 ) -> Result:
-    """Unpack a backup, and what it was added to, and prepare it. Raises BackupError."""
+    """Unpack a backup with its bases, and prepare it. Raises BackupError."""
     chain = _chain(item, stored)
     program = _program(item.facts.get("tool", "mariabackup"))
     unpack = shutil.which(_PROGRAMS[Path(program).name])
@@ -301,7 +301,7 @@ def laid_out(
 def _chain(
     item: item_record.StoredItem, stored: Callable[[], Iterator[contracts.Following]]
 ) -> Sequence[contracts.Following]:
-    """The backups that this one was added to, the full one first. Raises StoreError."""
+    """Return the bases of a backup, the full one first. Raises StoreError."""
     runs = {base.run_id: base for base in stored() if base.item.name == item.name}
     chain: list[contracts.Following] = []
     base_run = item.facts.get("base", "")

@@ -1,4 +1,4 @@
-"""What still names the old database when a dump or binary logs go into one of another name."""
+"""References to the old name of a database in a dump or in binary logs that are restored."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _HINT = (
 
 
 def reject_events_naming(events: Iterable[bytes], old: str) -> None:
-    """Raises RefusedError where a statement of mysqlbinlog names the old database."""
+    """Raise WouldOverwriteError if a statement of mysqlbinlog refers to the old database."""
     edge = r"\b" if old.isidentifier() else ""
     name_pattern = re.compile(rf"{edge}{re.escape(old)}{edge}".encode(), re.IGNORECASE)
-    rows = False  # within BINLOG '...', which is no text
+    rows = False  # within BINLOG '...', which is base64
     for line in lines(events):
         if not rows and not line.startswith(b"#") and name_pattern.search(line):
             raise mysql_server.WouldOverwriteError(
@@ -32,9 +32,9 @@ def reject_events_naming(events: Iterable[bytes], old: str) -> None:
 
 
 def find_references(chunks: Iterable[bytes], old: str) -> tuple[str, ...]:
-    """Warnings of what a dump defines with the name of the old database: it still means that one.
+    """Return warnings on definitions in a dump that still refer to the old database.
 
-    Reads all of it. Raises RefusedError where a trigger would be made there.
+    Reads all of it. Raises WouldOverwriteError if a trigger would be created there.
     """
     qualified_name = _qualified(old)
     warnings = []
@@ -76,7 +76,7 @@ def _rename(statement: statements.Statement, old: str, new: str) -> bytes:
 
 
 def _reject_trigger(statement: statements.Statement, old: str) -> None:
-    """MariaDB keeps a trigger as it was given: with the database's name, perhaps."""
+    """Raise WouldOverwriteError for a trigger with the old name, which MariaDB keeps verbatim."""
     if statement.words[:1] != (b"CREATE",):
         return
     each = (at for at, token in enumerate(statement.tokens) if token.word == b"EACH")
@@ -91,7 +91,7 @@ def _reject_trigger(statement: statements.Statement, old: str) -> None:
 
 
 def _qualified(old: str) -> re.Pattern[bytes]:
-    """The database's name before a point, also within strings: they may be statements."""
+    """Return a pattern for the name before a dot, also in strings, which may be statements."""
     name = re.escape(old.replace("`", "``"))
     text = rf"(?:`{name}`|(?<![\w`.'@]){name})\.[`\w]"
     return re.compile(text.encode("utf-8", "surrogateescape"), re.IGNORECASE)
@@ -102,8 +102,8 @@ def _shorten(line: bytes) -> str:
 
 
 def lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Each line, without its end."""
-    parts: list[bytes] = []  # of a line that is not whole: a row may have a gigabyte
+    """Yield each line without its end."""
+    parts: list[bytes] = []  # of an incomplete line: a row may have a gigabyte
     for chunk in chunks:
         first, newline, rest = chunk.partition(b"\n")
         parts.append(first)

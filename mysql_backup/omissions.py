@@ -1,4 +1,4 @@
-"""What a dump of a database lacks, or cannot hold as it is: said in each run."""
+"""What is missing from a dump of a database, or changed in it: reported in each run."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ SYSTEM = (
 
 @dataclass(frozen=True)
 class Omissions:
-    """Tables of a database that a dump cannot hold whole.
+    """Tables of a database that a dump does not contain completely.
 
-    broken:  whose engine the server does not have: nobody can read them; with the reason
-    precise: versioned by transactions: no dump can hold their history (MariaDB)
-    floats:  with columns FLOAT, of which a dump holds 6 digits
+    broken:  the server does not have their engine, so they cannot be read; with the error
+    precise: versioned by transactions: their history cannot be dumped (MariaDB)
+    floats:  with columns FLOAT, which are dumped with 6 digits
     """
 
     broken: dict[str, str] = field(default_factory=dict)
@@ -33,7 +33,7 @@ class Omissions:
     floats: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def warnings(self, without: Collection[str]) -> Iterator[str]:
-        """What is absent from the backup; without: tables that the config leaves out."""
+        """Yield what is missing from the backup; without: tables that the config leaves out."""
         for name, why in self.broken.items():
             if name not in without:
                 yield f"table {name} not dumped: {why}"
@@ -46,7 +46,7 @@ class Omissions:
             )
 
     def notes(self, without: Collection[str]) -> Iterator[str]:
-        """What is left out on purpose."""
+        """Yield what is left out on purpose."""
         for name in _selected(self.remote, without):
             yield f"rows of {name} not dumped, only its definition: they are on another server"
 
@@ -58,7 +58,7 @@ def _selected(names: Sequence[str], without: Collection[str]) -> list[str]:
 def find_omissions(
     source: mysql_server.MySQLConnection, database: str, versioned: Sequence[str]
 ) -> Omissions:
-    """Ask a server. Raises SourceError."""
+    """Query a server. Raises SourceError."""
     literal = mysql_server.hex_literal(database)
     engines = source.names(
         "SELECT HEX(table_name), HEX(IFNULL(engine, '')), HEX(IFNULL(table_comment, '')) "  # noqa: S608  (our own)
@@ -104,7 +104,7 @@ def _precise(source: mysql_server.MySQLConnection, literal: str) -> tuple[str, .
 def float_warnings(
     source: mysql_server.MySQLConnection, database: str, floats: dict[str, tuple[str, ...]]
 ) -> Iterator[str]:
-    """Warnings of tables in which a FLOAT has more digits than a dump holds. Reads their rows."""
+    """Yield warnings on tables with a FLOAT that has more digits. Reads their rows."""
     for table, columns in floats.items():
         names = map(mysql_server.quote_identifier, columns)
         differs = " OR ".join(f"{name} <> CAST(CAST({name} AS CHAR) AS FLOAT)" for name in names)
@@ -112,7 +112,7 @@ def float_warnings(
         where = f"{table_name} WHERE {differs}"
         try:
             ((has_more,),) = source.query(f"SELECT EXISTS (SELECT 1 FROM {where})")  # noqa: S608  (our own)
-        except SourceError:  # a server that knows no CAST to FLOAT
+        except SourceError:  # the server does not support CAST to FLOAT
             has_more = "1"
         if has_more == "1":
             column_names = ", ".join(columns)

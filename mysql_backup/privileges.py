@@ -1,4 +1,4 @@
-"""What a login may not do that a backup needs: rights that are missing, views it cannot read."""
+"""Missing privileges of the user of the backup, and views that the user cannot read."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from tools.base.finding import Finding
 from tools.date_str_utils import count
 from tools.flow import dump_stream, process, stream
 
-_VIEWS = 1000  # views that are tried at most
+_VIEWS = 1000  # views that are checked at most
 _ERROR = re.compile(r"ERROR (?P<number>\d+) \(\w+\) at line (?P<line>\d+)(?: in file: '.*?')?: ")
 _ROUTINE = re.compile(r"for routine '(?P<name>.+)'")
-# The binary log's position: the name of the right by server.
+# Privileges for the position of the binary log, by server.
 _POSITION = ("BINLOG MONITOR", "REPLICATION CLIENT", "SUPER")
 _EFFECTS = {
     "TRIGGER": "triggers are missing from dumps",
@@ -32,9 +32,9 @@ def findings(
     *,
     logs: bool,
 ) -> Iterator[Finding]:
-    """What `-t` says of the rights of a login; logs: whether binary logs are backed up.
+    """Yield the findings on privileges for `-t`; logs: whether binary logs are backed up.
 
-    Raises SourceError where the server cannot be asked.
+    Raises SourceError if a query fails.
     """
     everywhere = global_privileges(source, info)
     if everywhere is not None:
@@ -45,7 +45,7 @@ def findings(
 def global_privileges(
     source: mysql_server.MySQLConnection, info: mysql_server.ServerInfo
 ) -> set[str] | None:
-    """The rights on all databases; None where a role is active, whose rights are not listed."""
+    """Return the global privileges; None if a role is active, whose privileges are not listed."""
     if info.is_mariadb or mysql_server.major_version(info.version) >= (8, 0):
         ((role,),) = source.query("SELECT IFNULL(CURRENT_ROLE(), 'NONE')")
         if role != "NONE":
@@ -60,7 +60,7 @@ def global_privileges(
 def trigger_warnings(
     source: mysql_server.MySQLConnection, database: str, everywhere: Collection[str] | None
 ) -> tuple[str, ...]:
-    """A warning where the login sees no triggers: the dump program leaves them out silently."""
+    """Return a warning if the user cannot see triggers: they are missing without an error."""
     if (
         everywhere is None
         or "TRIGGER" in everywhere
@@ -94,7 +94,7 @@ def _missing_privileges(
 
 
 def database_privileges(source: mysql_server.MySQLConnection, database: str) -> set[str]:
-    """The rights of the login on one database, beside those on all of them."""
+    """Return the privileges on one database, without the global ones."""
     rows = source.query(
         "SELECT privilege_type FROM information_schema.schema_privileges "  # noqa: S608  (our own)
         "WHERE REPLACE(grantee, CHAR(39), '') = CURRENT_USER() "
@@ -110,7 +110,7 @@ def _grant(right: str) -> str:
 def _view_findings(
     source: mysql_server.MySQLConnection, databases: Sequence[str], exclude_table: Sequence[str]
 ) -> Iterator[Finding]:
-    """Each view that the dump program could not read: tried as it does it."""
+    """Yield a finding for each view that the dump program could not read."""
     wanted = set(databases)
     views = [
         (database, name)
@@ -155,7 +155,7 @@ def _failed_views(
 
 
 def _on_one_line(name: str) -> str:
-    """A name on one line."""
+    """Return a name on one line."""
     return name if name.isprintable() else repr(name)
 
 

@@ -1,4 +1,4 @@
-"""A replica: which primary it follows, how far it has come, and whether it still does.
+"""A replica: which primary it follows, its position, and whether it is running.
 
 Source of the columns: MariaDB Knowledge Base, "SHOW REPLICA STATUS"; MySQL Reference Manual, the
 same page (version 8.0.22 says "replica" and "source").
@@ -20,11 +20,11 @@ _DENIED = "ERROR 1227"
 
 @dataclass(frozen=True)
 class PrimaryConnection:
-    """One primary of a replica.
+    """The connection of a replica to one primary.
 
     name:     of the connection (MariaDB) or channel (MySQL); "" for the only one
     file, position: of the primary's binary log, up to which its events are executed
-    troubles: why it does not follow: stopped threads and their last errors
+    problems: stopped threads and their last errors
     """
 
     name: str
@@ -35,7 +35,7 @@ class PrimaryConnection:
     problems: tuple[str, ...] = ()
 
     def facts(self) -> dict[str, str]:
-        """The texts of the manifest; of a named connection with its name."""
+        """Return the facts for the manifest; a named connection adds its name to the keys."""
         suffix = f"[{self.name}]" if self.name else ""
         values = {
             "primary_host": self.host,
@@ -52,11 +52,11 @@ class PrimaryConnection:
 
 @dataclass(frozen=True)
 class Replica:
-    """What a server says of itself as a replica.
+    """The state of a server as a replica.
 
-    connections: none for a server that is no replica
-    gtid:    the GTIDs that it has executed as one
-    denied:  whether this login may not ask for the connections, and it is a replica
+    connections: empty for a server that is not a replica
+    gtid:    the GTIDs that it has executed as a replica
+    denied:  whether it is a replica whose connections this user may not query
     """
 
     connections: tuple[PrimaryConnection, ...] = ()
@@ -64,7 +64,7 @@ class Replica:
     denied: bool = False
 
     def facts(self, *, mariadb: bool) -> dict[str, str]:
-        """The texts of the manifest, from which a new replica can start."""
+        """Return the facts for the manifest, from which a new replica can start."""
         facts_found: dict[str, str] = {}
         for connection in self.connections:
             facts_found |= connection.facts()
@@ -74,7 +74,7 @@ class Replica:
         )
 
     def notes(self) -> tuple[str, ...]:
-        """Where the primary stood, for people."""
+        """Return a note with the position in the primary's binary log."""
         at_gtid = f", GTID {self.gtid}" if self.gtid else ""
         return tuple(
             f"replica of {one}, executed up to {one.file}:{one.position}{at_gtid}"
@@ -82,7 +82,7 @@ class Replica:
         )
 
     def warnings(self) -> tuple[str, ...]:
-        """What keeps it from following its primary, or from being asked."""
+        """Return warnings on threads that do not run, and on a missing privilege."""
         problems = [
             f"replica of {one}: {problem}" for one in self.connections for problem in one.problems
         ]
@@ -100,7 +100,7 @@ _MISSING_PRIVILEGE = (
 
 
 def query_replica(source: mysql_server.MySQLConnection, info: mysql_server.ServerInfo) -> Replica:
-    """Return what the server says now. Raises SourceError."""
+    """Query the current state. Raises SourceError."""
     gtid = ""
     if info.is_mariadb:
         ((gtid,),) = source.query("SELECT @@GLOBAL.gtid_slave_pos")
@@ -118,9 +118,9 @@ def query_replica(source: mysql_server.MySQLConnection, info: mysql_server.Serve
 def with_primary_position(
     item: Item, source: mysql_server.MySQLConnection, info: mysql_server.ServerInfo
 ) -> Item:
-    """Return an item of a replica whose facts say where the primary stood when it was read.
+    """Return an item of a replica with the position of the primary in its facts.
 
-    The position is the one before the dump began. It is exact where it is the same at the end.
+    The position is the one before the dump. It is exact if it is the same after the dump.
     """
     states: list[Replica] = []
 
@@ -150,7 +150,7 @@ def _statement(info: mysql_server.ServerInfo) -> str:
 
 
 def _connection(row: Mapping[str, str]) -> PrimaryConnection:
-    """One row, whichever words the server has for it."""
+    """Parse one row, with the column names of any version."""
     plain = {
         key.lower().replace("master", "source").replace("slave", "replica"): value
         for key, value in row.items()

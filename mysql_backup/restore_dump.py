@@ -1,4 +1,4 @@
-"""A dump back into a server: first read to its end, then loaded into a database of its own."""
+"""Restore a dump into a server: it is first read to its end, then loaded into a database."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tools.date_str_utils import count
 from tools.flow import stream
 from tools.modules import contracts
 
-# Errors that name a missing database, table, column or routine, or a view that lacks one.
+# Errors for a missing database, table, column or routine, or for a view that refers to one.
 _MISSING_OBJECT = re.compile(r"ERROR (?:1049|1054|1146|1305|1356) ")
 _RESTORE_REFERENCES = (
     "Restore the databases, users and definers that these objects refer to as well."
@@ -44,12 +44,12 @@ def restore_database(  # noqa: PLR0913  (by name)
     overwrite: bool,
     replay: binlog_replay.Replay | None = None,
 ) -> contracts.Steps:
-    """Load a dump of `old` into the database `name`, which is made where it is missing.
+    """Load a dump of `old` into the database `name`, which is created if it does not exist.
 
-    All of the data is read and checked before the server hears of it; where the server then
-    refuses something, a database that was made for it is dropped again. A second step, where
-    there is something for it, makes the views, which may need other databases and grants, and
-    plays the binary logs that follow the dump. Raises StoreError, RefusedError.
+    All data is read and checked before anything is sent to the server. If the server then rejects
+    something, a database that was created here is dropped. A second step, if needed, creates the
+    views, which may refer to other databases and grants, and replays the binary logs after the
+    dump. Raises StoreError, WouldOverwriteError.
     """
     exists = name in mysql_server.server_info(target).databases
     if exists and not overwrite and not mysql_server.is_empty(target, name):
@@ -75,7 +75,7 @@ def restore_database(  # noqa: PLR0913  (by name)
         except StoreError as error:
             if not _MISSING_OBJECT.search(error.hint):
                 raise
-            # a table's default may be a sequence of another database, which comes later
+            # the default of a column may be a sequence of a database that is restored later
             yield Result(Status.OK, f"waiting for another database: {error.hint}")
             reader, owner_warnings = new_database.fill(old, again)
         loaded = _load_result(
@@ -99,7 +99,7 @@ def restore_database(  # noqa: PLR0913  (by name)
 
 @dataclasses.dataclass(frozen=True)
 class _NewDatabase:
-    """A database that a dump is loaded into; needed: bytes of its longest statement."""
+    """The database of a restore; needed: bytes of the longest statement of the dump."""
 
     target: mysql_server.MySQLConnection
     name: str
@@ -110,7 +110,7 @@ class _NewDatabase:
     def fill(
         self, old: str, again: contracts.Again
     ) -> tuple[dump_reader.DumpReader, tuple[str, ...]]:
-        """Make it where it is missing, and load all but the views. Raises StoreError."""
+        """Create it if it does not exist, and load all but the views. Raises StoreError."""
         with loading.raised_packet_limit(self.target, self.needed):
             if not self.exists:
                 self.target.query(
@@ -126,7 +126,7 @@ class _NewDatabase:
 def _dropped_on_error(
     target: mysql_server.MySQLConnection, name: str, *, exists: bool
 ) -> Iterator[None]:
-    """Drop a database that was not there before where the block fails."""
+    """Drop a database that did not exist before, if the block fails."""
     try:
         yield
     except BaseException:
@@ -139,7 +139,7 @@ def _dropped_on_error(
 def _load_tables(
     target: mysql_server.MySQLConnection, reader: dump_reader.DumpReader, again: contracts.Again
 ) -> tuple[dump_reader.DumpReader, tuple[str, ...]]:
-    """Load all but the views; gives these, and warnings of what came back altered."""
+    """Load all but the views; return the reader, which has them, and warnings."""
     values = changed_values.ChangedValues()
     try:
         with stream.closed(again()) as chunks:
@@ -174,7 +174,7 @@ def _finish(
     reader: dump_reader.DumpReader,
     replay: binlog_replay.Replay | None,
 ) -> contracts.Steps:
-    """Make the views and play the binary logs. Raises StoreError, RefusedError."""
+    """Create the views and replay the binary logs. Raises StoreError, WouldOverwriteError."""
     summary: list[str] = []
     warnings: tuple[str, ...] = ()
     hint = ""
@@ -201,10 +201,10 @@ def _views_summary(all_views: Mapping[str, deferred_views.View], failed: Mapping
 def _restore_views(
     target: mysql_server.MySQLConnection, reader: dump_reader.DumpReader
 ) -> Generator[Result, None, dict[str, str]]:
-    """Make the views; gives those that were refused, and why.
+    """Create the views; return those that failed, with their errors.
 
-    What a view of another database lacks may be a view of this one: as long as any database
-    gets views, each is tried once more. Raises StoreError.
+    Views of several databases may refer to each other, so as long as views are created in any
+    database, failed ones are retried. Raises StoreError.
     """
     all_views = reader.views.by_name
     failed = dict.fromkeys(all_views, "")
@@ -223,7 +223,7 @@ def _create_views(
     reader: dump_reader.DumpReader,
     requested: Mapping[str, str],
 ) -> dict[str, str]:
-    """Make views as long as some of them can be made; those that were refused, and why."""
+    """Create views until no more of them succeed; return those that failed, with their errors."""
     failed = dict(requested)
     while failed:
         stderr_lines: list[str] = []
@@ -243,7 +243,7 @@ def _create_views(
 
 
 def _charset_clause(facts: Mapping[str, str]) -> str:
-    """How the database was made; words of the manifest, so only what can be a name."""
+    """Return the clauses for character set and collation; only values that can be names."""
     clause = ""
     for key, word in (("charset", " CHARACTER SET "), ("collation", " COLLATE ")):
         if facts.get(key, "").isidentifier():

@@ -1,4 +1,4 @@
-"""MY_INSTANCES and the keys that hold as many paths: which of them belongs to which server."""
+"""Keys with one path per port of MY_INSTANCES: which path belongs to which server."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 from tools.base import permissions
 from tools.base.errors import ConfigError
 
-# Whom a server usually runs as: it reads all that the login may read, and more.
+# Users as whom servers run: they can read all that the login can read, and more.
 _SERVER_USERS = ("mysql", "mariadb")
 CREDENTIALS = Path("/etc/nc-backup-py/mysql_backup.creds")
 
 
 def check_path_count(key: str, paths: Sequence[Path], ports: Sequence[int]) -> None:
-    """Raises ConfigError where a key has neither one path, nor one for each port, nor none."""
+    """Raise ConfigError if a key has neither no path, nor one, nor one per port."""
     if len(paths) not in (0, 1, len(ports)):
         raise ConfigError(
             f"{key}: {len(paths)} paths for {len(ports)} ports",
@@ -23,12 +23,12 @@ def check_path_count(key: str, paths: Sequence[Path], ports: Sequence[int]) -> N
 
 
 def path_for(paths: Sequence[Path], number: int) -> Path | None:
-    """The path that belongs to the server of this number."""
+    """Return the path of the server with this index."""
     return paths[number % len(paths)].absolute() if paths else None
 
 
 def credentials_for(paths: Sequence[Path], number: int) -> Path:
-    """The option file of a server. Raises ConfigError where it is not there, or others read it."""
+    """Return the option file of a server. Raises ConfigError if it is missing or not private."""
     path = path_for(paths, number)
     if path is None or not path.is_file():
         raise ConfigError(

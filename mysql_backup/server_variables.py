@@ -1,4 +1,4 @@
-"""Settings of a server that decide what it takes back: facts of its items, and of a drill."""
+"""Settings that decide which data a server accepts in a restore: facts of its items."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _ON = {"ON": "1", "OFF": "0"}
 
 
 def facts(source: mysql_server.MySQLConnection) -> dict[str, str]:
-    """Ask a server for them. Raises SourceError."""
+    """Query them. Raises SourceError."""
     wanted = ", ".join(f"'{name}'" for name in server_settings.NAMES)
     rows = source.query(f"SHOW GLOBAL VARIABLES WHERE variable_name IN ({wanted})")
     return {server_settings.VARIABLE + name: _ON.get(value, value) for name, value in sorted(rows)}

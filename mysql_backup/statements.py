@@ -1,4 +1,4 @@
-"""Read SQL dumps as their client does: one statement at a time, whatever strings and comments hold.
+"""Read SQL dumps as the client does: one statement at a time, with strings and comments.
 
 The rules are those of the clients of MariaDB and MySQL in batch mode (client/mysql.cc, add_line):
 a delimiter counts outside of strings, quoted names and comments, also within the comments that
@@ -49,12 +49,12 @@ class Token:
 
     @property
     def word(self) -> bytes:
-        """The text of a bare word in upper case; b"" for all else."""
+        """Return the text of a bare word in upper case; b"" for other tokens."""
         return self.text.upper() if self.kind is Kind.WORD else b""
 
     @property
     def name(self) -> bytes:
-        """The name that the token can be, without its quotes; b"" for all else."""
+        """Return the name without its quotes; b"" for tokens that cannot be names."""
         if self.kind is Kind.NAME:
             return self.text[1:-1].replace(b"``", b"`")
         return self.text if self.kind is Kind.WORD else b""
@@ -74,13 +74,13 @@ class Mode:
         return cls(b"NO_BACKSLASH_ESCAPES" not in names, b"ANSI_QUOTES" in names)
 
     def escapes(self, quote: bytes) -> bool:
-        """Whether a backslash escapes within this quote."""
+        """Return whether a backslash escapes within this quote."""
         return self.backslash and quote != b"`" and not (self.ansi and quote == b'"')
 
 
 @dataclass(frozen=True)
 class Statement:
-    """A statement, or a piece of one that inserts rows: those may have a gigabyte.
+    """A statement, or a piece of one that inserts rows, which may have a gigabyte.
 
     text:      with what stands before it, and without its delimiter
     delimiter: b"" where another piece follows, and for the command DELIMITER
@@ -97,17 +97,17 @@ class Statement:
 
     @property
     def whole(self) -> bytes:
-        """The bytes that were read."""
+        """Return the bytes that were read."""
         return self.text + self.delimiter
 
     @functools.cached_property
     def is_data(self) -> bool:
-        """Whether it inserts rows."""
+        """Return whether it inserts rows."""
         return not self.first or any(token.word in _DATA for token in self._beginning[:1])
 
     @functools.cached_property
     def start(self) -> int:
-        """Where it begins, after white space and comments; 0 where it is empty."""
+        """Return its offset after white space and comments; 0 if it is empty."""
         return self._beginning[0].start if self._beginning else 0
 
     @functools.cached_property
@@ -116,12 +116,12 @@ class Statement:
 
     @functools.cached_property
     def tokens(self) -> tuple[Token, ...]:
-        """All of its tokens; of rows only the first."""
+        """Return its tokens; only the first ones of a statement with rows."""
         return self._beginning if self.is_data else tuple(tokens(self.text, self.mode))
 
     @functools.cached_property
     def words(self) -> tuple[bytes, ...]:
-        """The bare words at its beginning in upper case, b"" for other tokens.
+        """Return the bare words at its beginning in upper case, b"" for other tokens.
 
         The marks of comments that the server executes are left out.
         """
@@ -183,7 +183,7 @@ class Reader:
         self.delimiter = b";"  # the one that counts now
         self._mode = Mode()
         self._saved: dict[bytes, Mode] = {}  # by user variable
-        self._within = b""  # the quote, or the beginning of the comment, that we are in
+        self._within = b""  # the quote or comment mark of the current string or comment
         self._fresh = True  # only white space and comments of the statement were read
         self._command = False  # DELIMITER was read
         self._given = 0  # bytes of the statement that were given away
