@@ -29,6 +29,7 @@ from tools.base.errors import ConfigError, SourceError
 from tools.base.finding import Finding
 from tools.base.result import Made, Result, Status
 from tools.flow import process, stream, tar
+from tools.flow.facts import FilesetFacts
 from tools.flow.item import Ended, Item, Told
 from tools.modules import executable
 from tools.modules.options import Paths, Words, option
@@ -149,11 +150,11 @@ def items(options: Options, told: Told) -> tuple[Item, ...]:
     return (Item("", KIND, lambda head: f".tar{compressed_tar.compression(head)[0]}", read, ended),)
 
 
-def _facts(options: Options) -> dict[str, str]:
+def _facts(options: Options) -> FilesetFacts:
     """Return the version of tar for the manifest, or TAR_COMMAND."""
     if options.tar_command:
-        return {"tar": options.tar_command}
-    return {"tar": tar.version(tar.program())}
+        return FilesetFacts(options.tar_command)
+    return FilesetFacts(tar.version(tar.program()))
 
 
 def _private_paths() -> tuple[Path, ...]:
@@ -311,7 +312,7 @@ def _result(
         (),
         (str(target),),
         KIND,
-        facts=_facts(options),
+        facts=_facts(options).to_json(),
         ending=ending,
         warnings=tuple(report.warnings),
         notes=tuple(report.notes),

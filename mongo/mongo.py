@@ -26,6 +26,7 @@ from tools.base.result import Result, Status
 from tools.base.secret import Secret
 from tools.date_str_utils import count
 from tools.flow import dump_stream, item_record, process, stream
+from tools.flow.facts import MongoFacts
 from tools.flow.item import Ended, Item, Told
 from tools.modules import contracts, database_plugin, executable
 from tools.modules.options import option
@@ -150,7 +151,7 @@ class _Dump:
     def __init__(self, options: Options) -> None:
         self._options = options
         self._program = dump_stream.program(options.mongodump_bin, "mongodump")
-        self._facts: dict[str, str] = {}
+        self._facts = MongoFacts()
         self._notes: tuple[str, ...] = ()
 
     def read(self) -> Iterator[bytes]:
@@ -163,13 +164,13 @@ class _Dump:
         if checker.time_series:
             names = ", ".join(checker.time_series)
             self._notes = (f"time series, which older mongorestore cannot restore: {names}",)
-        self._facts = {
-            "tool": version(self._program),
-            "databases": " ".join(checker.databases),
-            "collections": str(len(checker.collections)),
-            "documents": str(checker.documents),
-            "consistency": "oplog" if oplog else "each collection by itself",
-        }
+        self._facts = MongoFacts(
+            tool=version(self._program),
+            databases=tuple(checker.databases),
+            collections=len(checker.collections),
+            documents=checker.documents,
+            consistency="oplog" if oplog else "each collection by itself",
+        )
 
     def ended(self) -> Ended:
         """Return notes and facts of the archive."""
@@ -234,7 +235,8 @@ def into(
     yield from ()  # it does not depend on other items
     if server.until:
         raise ConfigError(f"--until: not supported for {item.called}", "Restore without --until.")
-    names = [name for name in item.facts.get("databases", "").split() if name not in _SYSTEM]
+    facts = MongoFacts.of(item)
+    names = [name for name in facts.databases if name not in _SYSTEM]
     if server.database and len(names) != 1:
         raise ConfigError(
             f"--to-database: the archive contains {count(len(names), 'database')} "
@@ -247,7 +249,7 @@ def into(
             _reject_non_empty(login, name)
     with stream.closed(again()) as chunks:
         stream.drained(dump_archive.check_complete(chunks, dump_archive.ArchiveChecker()))
-    oplog = item.facts.get("consistency") == "oplog"
+    oplog = facts.consistency == "oplog"
     extra = ["--drop"] if server.overwrite else []
     if server.database:  # mongorestore rejects --ns* options together with --oplogReplay
         extra += [f"--nsInclude={names[0]}.*", f"--nsFrom={names[0]}.*"]
@@ -256,10 +258,14 @@ def into(
         extra.append("--oplogReplay")
     documents = _restore(item.called, login, extra, again)
     where = f" as {server.database}" if server.database else ""
-    summary = f"{item.facts.get('collections', '?')} collections, {documents} documents{where}"
+    summary = f"{_collections(facts)} collections, {documents} documents{where}"
     warnings = (_WITHOUT_OPLOG,) if oplog and server.database else ()
     status = Status.INCOMPLETE if warnings else Status.OK
     return Result(status, summary, items=1, bytes=item.size or 0, warnings=warnings)
+
+
+def _collections(facts: MongoFacts) -> str:
+    return "?" if facts.collections is None else str(facts.collections)
 
 
 def _restore(label: str, login: _Login, extra: list[str], again: contracts.Again) -> str:

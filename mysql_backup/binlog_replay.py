@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -13,6 +13,7 @@ from pathlib import Path
 from mysql_backup import binlog_file, binlog_reach, binlogs, gtid, mysql_server, name_references
 from tools.base.errors import ConfigError, StoreError
 from tools.flow import dump_stream, item_record, process, stream
+from tools.flow.facts import BinlogFacts, MysqlFacts
 from tools.modules import contracts
 
 _FORMS = ("%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M")
@@ -51,31 +52,31 @@ class RecoveryTarget:
             "(0-1-789, UUID:789).",
         )
 
-    def check_after_dump(self, facts: Mapping[str, str]) -> None:
+    def check_after_dump(self, facts: MysqlFacts) -> None:
         """Raise ConfigError if the dump is newer than the target."""
-        file, position = facts["binlog_file"], int(facts["binlog_position"])
-        late = bool(self.time) and self.time < facts["time"]
+        file, position = facts.binlog_file, facts.binlog_position or 0
+        late = bool(self.time) and self.time < facts.time
         if self.file:
             own_position = (binlogs.split_log_name(self.file)[1], self.position)
             late = own_position < (binlogs.split_log_name(file)[1], position)
-        late = late or (bool(self.gtid) and gtid.contains(self.gtid, facts.get("gtid", "")))
+        late = late or (bool(self.gtid) and gtid.contains(self.gtid, facts.gtid))
         if late:
             raise ConfigError(
-                f"--until: the dump is newer: {facts['time']} UTC ({file}:{position})",
+                f"--until: the dump is newer: {facts.time} UTC ({file}:{position})",
                 "Choose an earlier run with --restore.",
             )
 
-    def reached(self, facts: Mapping[str, str]) -> bool:
+    def reached(self, facts: BinlogFacts) -> bool:
         """Return whether an item of binary logs contains all events up to the target."""
         if self.time:
-            return self.time <= facts["until"]
+            return self.time <= facts.until
         if self.gtid:
-            return gtid.contains(self.gtid, facts.get("gtid", ""))
+            return gtid.contains(self.gtid, facts.gtid)
         last, target_log = (
-            binlogs.split_log_name(facts["last"])[1],
+            binlogs.split_log_name(facts.last)[1],
             binlogs.split_log_name(self.file)[1],
         )
-        at_end = last == target_log and self.position <= int(facts["last_size"])
+        at_end = last == target_log and self.position <= facts.last_size
         return bool(last > target_log or at_end)
 
     def end(self, files: Sequence[Path], start: int) -> binlog_reach.Point | None:
@@ -106,6 +107,7 @@ class _Piece:
     """The logs of one run that are needed, in order."""
 
     log_item: contracts.Following
+    facts: BinlogFacts
     names: tuple[str, ...]
 
 
@@ -116,9 +118,9 @@ class Replay:
         self, database: item_record.StoredItem, until: str, following: Iterable[contracts.Following]
     ) -> None:
         """dumped: the database. Raises ConfigError, StoreError where the logs do not reach."""
-        facts = database.facts
+        facts = MysqlFacts.of(database)
         port, _, self._old = database.name.partition("/")
-        if "binlog_file" not in facts:
+        if not facts.binlog_file:
             raise ConfigError(
                 "--until: the dump has no binary log position",
                 "Restore without --until: log_bin was off on the server.",
@@ -130,35 +132,35 @@ class Replay:
 
     def _chain(self, port: str, following: Iterable[contracts.Following]) -> Iterator[_Piece]:
         """Yield the logs from the dump to the target. Raises StoreError if one is missing."""
-        base, needed = binlogs.split_log_name(self._facts["binlog_file"])
-        reach, own_run = self._facts["time"], ""
-        sequence = _Sequence(base, needed, self._facts["time"])
+        base, needed = binlogs.split_log_name(self._facts.binlog_file)
+        reach, own_run = self._facts.time, ""
+        sequence = _Sequence(base, needed, self._facts.time)
         for log_item in following:
             own_run = own_run or log_item.run_id
-            facts = log_item.item.facts
             if log_item.item.kind != binlogs.KIND or log_item.item.name != f"binlogs@{port}":
                 continue
-            other, first = binlogs.split_log_name(facts["first"])
-            last = binlogs.split_log_name(facts["last"])[1]
-            is_reset = "anew" in facts and log_item.run_id != own_run
+            facts = BinlogFacts.of(log_item.item)
+            other, first = binlogs.split_log_name(facts.first)
+            last = binlogs.split_log_name(facts.last)[1]
+            is_reset = facts.anew and log_item.run_id != own_run
             if other != base or first > needed or is_reset or not sequence.continues(facts):
                 raise StoreError(
                     f"--until: gap in the binary logs: number {needed} of {base} is needed, but "
-                    f"run {log_item.run_id} begins at {facts['first']}",
+                    f"run {log_item.run_id} begins at {facts.first}",
                     f'Use --until "{reach}" (UTC) or an earlier time.',
                 )
             if last < needed:
                 continue  # closed before the dump, or had already
-            width = len(facts["first"]) - len(base) - 1
+            width = len(facts.first) - len(base) - 1
             end = (
                 min(last, binlogs.split_log_name(self._target.file)[1])
                 if self._target.file
                 else last
             )
             names = tuple(f"{base}.{number:0{width}}" for number in range(needed, end + 1))
-            _reject_encrypted(names, facts.get("encrypted", "").split(), reach)
-            yield _Piece(log_item, names)
-            needed, reach = last + 1, facts["until"]
+            _reject_encrypted(names, facts.encrypted, reach)
+            yield _Piece(log_item, facts, names)
+            needed, reach = last + 1, facts.until
             if self._target.reached(facts):
                 return
         raise StoreError(
@@ -177,7 +179,7 @@ class Replay:
 
     def warnings(self) -> tuple[str, ...]:
         """Return a warning on statements that may be missing from the replay."""
-        forms = {piece.log_item.item.facts["format"] for piece in self._pieces} - {"ROW"}
+        forms = {piece.facts.format for piece in self._pieces} - {"ROW"}
         if not forms:
             return ()
         return (
@@ -227,14 +229,14 @@ class Replay:
 
     def _end(self, files: Sequence[Path]) -> binlog_reach.Point | None:
         encrypted = [file.name for file in files if binlog_file.head(file).encrypted]
-        _reject_encrypted([file.name for file in files], encrypted, self._facts["time"])
-        return self._target.end(files, int(self._facts["binlog_position"]))
+        _reject_encrypted([file.name for file in files], encrypted, self._facts.time)
+        return self._target.end(files, self._facts.binlog_position or 0)
 
     def _events(self, name: str, files: Sequence[Path]) -> Iterator[bytes]:
         """Yield the output of mysqlbinlog for one database."""
-        mariadb = mysql_server.is_mariadb(self._facts["server"])
+        mariadb = mysql_server.is_mariadb(self._facts.server)
         program = _program(mariadb=mariadb)
-        command = [program, "--no-defaults", f"--start-position={self._facts['binlog_position']}"]
+        command = [program, "--no-defaults", f"--start-position={self._facts.binlog_position}"]
         command += self._target.mysqlbinlog_arguments(mariadb=mariadb)
         # MySQL compares the new name
         command.append(f"--database={self._old if mariadb else name}")
@@ -261,13 +263,10 @@ class _Sequence:
         self._latest = int(moment.timestamp())
         self._created: dict[int, int] = {}
 
-    def continues(self, facts: Mapping[str, str]) -> bool:
+    def continues(self, facts: BinlogFacts) -> bool:
         """Return whether the logs of a later item are of the same sequence, as far as known."""
-        first = binlogs.split_log_name(facts["first"])[1]
-        created_by_number = {
-            number: int(created)
-            for number, created in enumerate(facts.get("created", "").split(), first)
-        }
+        first = binlogs.split_log_name(facts.first)[1]
+        created_by_number = dict(enumerate(facts.created, first))
         same = all(
             self._created.get(number, time) == time for number, time in created_by_number.items()
         )

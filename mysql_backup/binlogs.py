@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,9 @@ from tools.base.errors import BackupError, SourceError
 from tools.base.finding import Finding
 from tools.date_str_utils import count
 from tools.flow import process, tar
+from tools.flow.facts import BinlogFacts
 from tools.flow.item import Ended, Item
+from tools.flow.item_record import StoredItem
 
 KIND = "mysql-binlogs"
 _DAY = 86400  # seconds
@@ -28,7 +30,7 @@ _MISSED_STATEMENTS = (
 )
 _SET_ROW = "Run SET GLOBAL binlog_format = 'ROW' on the server, and set it in its option file."
 
-PreviousFacts = Callable[[str], Sequence["Mapping[str, str] | None"]]
+PreviousItems = Callable[[str], Sequence["StoredItem | None"]]
 
 
 @dataclass(frozen=True)
@@ -87,8 +89,8 @@ class BinaryLogSource:
         self._days = days
         self._ended = Ended()
 
-    def item(self, earlier: PreviousFacts) -> Item:
-        """Return the item; earlier: the facts of the newest item of a name in each store."""
+    def item(self, earlier: PreviousItems) -> Item:
+        """Return the item; earlier: the newest item of a name in each store."""
         name = f"binlogs@{self._info.port}"
         return Item(
             name,
@@ -119,7 +121,7 @@ class BinaryLogSource:
                 f"{name}: binlog_format is {form}: {_MISSED_STATEMENTS}", _SET_ROW
             )
 
-    def _read(self, stored: Sequence[Mapping[str, str] | None]) -> Iterator[bytes]:
+    def _read(self, stored: Sequence[StoredItem | None]) -> Iterator[bytes]:
         folder = self._log_folder()
         # before the flush, so all of these are in closed logs after it
         executed = mysql_server.gtid_expression(self._info)
@@ -139,18 +141,18 @@ class BinaryLogSource:
                     "truncated.",
                 )
         heads = [_head(folder / log.name) for log in (*new.logs, in_use)]
-        facts = {
-            "server": self._info.version,
-            "first": new.logs[0].name,
-            "last": new.logs[-1].name,
-            "last_size": str(new.logs[-1].size),
-            "until": until,
-            "format": form,
-            "gtid": gtid,
-            "created": _created(heads),
-            "encrypted": _encrypted(new.logs, heads),
-            "anew": "yes" if new.is_reset else "",
-        }
+        facts = BinlogFacts(
+            server=self._info.version,
+            first=new.logs[0].name,
+            last=new.logs[-1].name,
+            last_size=new.logs[-1].size,
+            until=until,
+            format=form,
+            gtid=gtid,
+            created=_created(heads),
+            encrypted=_encrypted(new.logs, heads),
+            anew=new.is_reset,
+        )
         command = [tar.program(), "--create", f"--directory={folder}", "--format=posix"]
         names = [log.name for log in new.logs]
         yield from tar.whole(
@@ -165,7 +167,7 @@ class BinaryLogSource:
         return Path(basename).parent
 
     def _new(
-        self, closed: Sequence[BinaryLog], stored: Sequence[Mapping[str, str] | None], folder: Path
+        self, closed: Sequence[BinaryLog], stored: Sequence[StoredItem | None], folder: Path
     ) -> _New:
         """Return the logs that are not in every store yet."""
         if not closed:
@@ -173,7 +175,7 @@ class BinaryLogSource:
                 "no closed binary log on the server",
                 "Run the backup again: RESET MASTER may have been executed meanwhile.",
             )
-        lasts = [facts for facts in stored if facts is not None]
+        lasts = [BinlogFacts.of(item) for item in stored if item is not None]
         if not lasts or len(lasts) < len(stored):
             first = time.time() - self._days * _DAY
             recent = [
@@ -187,30 +189,30 @@ class BinaryLogSource:
         )
 
 
-def _created(heads: Sequence[binlog_file.Head]) -> str:
-    """Return the creation times of the logs, the current one last; "" if one cannot be read."""
-    times = [str(one.created) for one in heads if one.created is not None]
-    return " ".join(times) if len(times) == len(heads) else ""
+def _created(heads: Sequence[binlog_file.Head]) -> tuple[int, ...]:
+    """Return when the server began each log, the one in use last; () where one is unknown."""
+    times = tuple(one.created for one in heads if one.created is not None)
+    return times if len(times) == len(heads) else ()
 
 
-def _encrypted(logs: Sequence[BinaryLog], heads: Sequence[binlog_file.Head]) -> str:
+def _encrypted(logs: Sequence[BinaryLog], heads: Sequence[binlog_file.Head]) -> tuple[str, ...]:
     """Return the names of the encrypted logs."""
-    return " ".join(log.name for log, one in zip(logs, heads[:-1], strict=True) if one.encrypted)
+    return tuple(log.name for log, one in zip(logs, heads[:-1], strict=True) if one.encrypted)
 
 
-def _report(facts: Mapping[str, str], gap: str) -> Ended:
-    number, form = len(facts["encrypted"].split()), facts["format"]
+def _report(facts: BinlogFacts, gap: str) -> Ended:
+    number, form = len(facts.encrypted), facts.format
     return Ended(
         (f"{count(number, 'encrypted binary log')}: {_ENCRYPTED}",) if number else (),
         (f"binlog_format is {form}: {_MISSED_STATEMENTS}",) if form != "ROW" else (),
-        {key: value for key, value in facts.items() if value},
+        facts,
         (gap,) if gap else (),
     )
 
 
-def _new_logs(stored: Mapping[str, str], closed: Sequence[BinaryLog], folder: Path) -> _New:
+def _new_logs(stored: BinlogFacts, closed: Sequence[BinaryLog], folder: Path) -> _New:
     """Return the logs after the newest stored item, which has these facts. Raises SourceError."""
-    last = BinaryLog(stored["last"], int(stored["last_size"]))
+    last = BinaryLog(stored.last, stored.last_size)
     by_number = {log.number: log for log in closed}
     same = last.base == closed[0].base and last.number <= closed[-1].number
     new = [log for log in closed if log.number > last.number]
@@ -230,16 +232,16 @@ def _new_logs(stored: Mapping[str, str], closed: Sequence[BinaryLog], folder: Pa
     return _New(new)
 
 
-def _is_same_sequence(stored: Mapping[str, str], new: Sequence[BinaryLog], folder: Path) -> bool:
+def _is_same_sequence(stored: BinlogFacts, new: Sequence[BinaryLog], folder: Path) -> bool:
     """Return whether new logs are of the stored sequence.
 
     Numbers are not enough: they start again after RESET MASTER. The log that was current when the
     others were stored is identified by its creation time.
     """
-    known = stored.get("created", "").split(" ")[-1]
-    if not known or not new or new[0].number != split_log_name(stored["last"])[1] + 1:
+    known = stored.created[-1:]
+    if not known or not new or new[0].number != split_log_name(stored.last)[1] + 1:
         return True
-    return str(_head(folder / new[0].name).created) == known
+    return (_head(folder / new[0].name).created,) == known
 
 
 def list_binary_logs(source: mysql_server.MySQLConnection) -> list[BinaryLog]:

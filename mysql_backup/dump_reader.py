@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from mysql_backup import changed_values, deferred_views, definers, name_references, statements
-from tools.modules import server_settings
+from tools.flow.facts import MysqlFacts
 
 # A server must accept its own data again: dates that other settings reject, rows that were not
 # checked by a constraint, tables that need innodb_strict_mode=OFF. The numbers in the comments
@@ -29,7 +29,7 @@ class DumpReader:
 
     old: str
     new: str
-    facts: Mapping[str, str]
+    facts: MysqlFacts
     owned_by_restorer: bool = False
     views: deferred_views.Views = field(default_factory=deferred_views.Views)
     head: bytes = b""  # the settings that the dump begins with
@@ -68,7 +68,7 @@ class DumpReader:
 
     def _settings(self) -> Iterator[bytes]:
         yield from _LENIENT
-        value = self.facts.get(server_settings.VARIABLE + _TIMESTAMPS, "")
+        value = self.facts.variables.get(_TIMESTAMPS, "")
         if value in ("0", "1"):
             yield f"/*M!100804 SET SESSION {_TIMESTAMPS} = {value} */".encode()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from mysql_backup import accounts, loading, mysql_server, omissions, server_vari
 from tools.base.errors import RetryError, SourceError
 from tools.date_str_utils import count
 from tools.flow import dump_stream, process
+from tools.flow.facts import MysqlFacts, MysqlServerFacts
 from tools.flow.item import Ended, Item
 
 KIND = "mysql"
@@ -77,9 +79,9 @@ class MySQLDumps:
             return (f"{self.tool} is older than the server ({self.info.version})",)
         return ()
 
-    def facts(self) -> dict[str, str]:
+    def facts(self) -> MysqlServerFacts:
         """Return the facts of every item of this server."""
-        return {"server": self.info.version, "tool": self.tool, **self.variables}
+        return MysqlServerFacts(self.info.version, self.tool, self.variables)
 
     def _users(self) -> Iterator[bytes]:
         if self.info.is_mariadb and mysql_server.is_mariadb(self.tool):
@@ -117,21 +119,23 @@ class MySQLDumps:
         """Return the tables of a database."""
         return mysql_server.tables(self.source, database)
 
-    def position(self, file: str, position: str) -> dict[str, str]:
+    def at_position(self, facts: MysqlFacts, file: str, position: int) -> MysqlFacts:
         """Return a position for the manifest, with the current time of the server."""
-        facts = {"binlog_file": file, "binlog_position": position}
-        ((facts["time"],),) = self.source.query(f"SELECT {mysql_server.NOW}")
+        ((time,),) = self.source.query(f"SELECT {mysql_server.NOW}")
+        gtid = facts.gtid
         if self.info.is_mariadb:
             arguments = f"{mysql_server.hex_literal(file)}, {position}"
-            ((facts["gtid"],),) = self.source.query(f"SELECT BINLOG_GTID_POS({arguments})")
-        return facts
+            ((gtid,),) = self.source.query(f"SELECT BINLOG_GTID_POS({arguments})")
+        return dataclasses.replace(
+            facts, binlog_file=file, binlog_position=position, time=time, gtid=gtid
+        )
 
-    def gtid_executed(self) -> dict[str, str]:
+    def gtid_executed(self) -> str:
         """Return the GTIDs that every dump that begins now contains (MySQL)."""
         if self.info.is_mariadb or not self.info.binlog:
-            return {}
+            return ""
         ((gtid,),) = self.source.query(f"SELECT {mysql_server.gtid_expression(self.info)}")
-        return {"gtid": gtid}
+        return gtid
 
     @property
     def filter(self) -> DumpFilter:
@@ -145,7 +149,7 @@ class _Database:
     def __init__(self, dumps: MySQLDumps, name: str) -> None:
         self._dumps = dumps
         self._name = name
-        self._facts: dict[str, str] = {}
+        self._facts = MysqlFacts()
         self._notes: list[str] = []
         self._warnings: tuple[str, ...] = ()
 
@@ -166,15 +170,17 @@ class _Database:
         ]
         left_out = (*excluded_or_broken, *without_rows)
         locked = [name for name in tables.non_transactional if name not in left_out]
-        self._facts = {
-            **self._dumps.facts(),
-            **self._dumps.gtid_executed(),
-            "charset": tables.charset,
-            "collation": tables.collation,
-            "consistency": "locked" if locked else "single transaction",
-            "excluded": " ".join(excluded),
-            "schema_only": " ".join(without_rows),
-        }
+        self._facts = MysqlFacts(
+            self._dumps.info.version,
+            self._dumps.tool,
+            self._dumps.variables,
+            gtid=self._dumps.gtid_executed(),
+            charset=tables.charset,
+            collation=tables.collation,
+            consistency="locked" if locked else "single transaction",
+            excluded=tuple(excluded),
+            schema_only=tuple(without_rows),
+        )
         floats = {name: columns for name, columns in gaps.floats.items() if name not in left_out}
         self._warnings = (
             *self._event_warnings(),
@@ -214,12 +220,13 @@ class _Database:
         chunks = self._dumps.run([*arguments, "--", self._name], self._name)
         head, all_chunks = dump_stream.beginning(chunks, _HEAD)
         if match := _POSITION.search(head):
-            self._facts.update(self._dumps.position(match[1].decode(), match[2].decode()))
+            file, position = match[1].decode(), int(match[2])
+            self._facts = self._dumps.at_position(self._facts, file, position)
         yield from all_chunks
 
     def _check_packet_size(self, needed: int) -> None:
         """Add a warning if a row is larger than the server would accept in a restore."""
-        self._facts["longest_statement"] = str(needed)
+        self._facts = dataclasses.replace(self._facts, longest_statement=needed)
         limit = loading.packet_limit(self._dumps.source)
         if needed > limit:
             self._warnings += (
@@ -279,6 +286,5 @@ class _Database:
 
     def ended(self) -> Ended:
         """Return warnings, notes and facts of the dump."""
-        facts = {key: value for key, value in self._facts.items() if value}
         warnings = (*self._dumps.warnings(), *self._warnings)
-        return Ended(warnings, tuple(self._notes), facts)
+        return Ended(warnings, tuple(self._notes), self._facts)

@@ -36,6 +36,7 @@ from tools.base.finding import Finding
 from tools.base.result import Result
 from tools.date_str_utils import count
 from tools.flow import dump_stream, item_record
+from tools.flow.facts import MysqlFacts
 from tools.flow.item import Ended, Item, Told
 from tools.modules import contracts, database_plugin, executable
 from tools.modules import servers as configured
@@ -254,12 +255,19 @@ def _steps(
         return (yield from steps)
     old = item.name.partition("/")[2]
     name = server.database or old
-    facts = {**item.facts, "size": str(item.size or 0)}
+    facts = MysqlFacts.of(item)
     point_in_time = (
         binlog_replay.Replay(item, server.until, server.following()) if server.until else None
     )
     steps = restore_dump.restore_database(
-        target, name, old, facts, again, overwrite=server.overwrite, replay=point_in_time
+        target,
+        name,
+        old,
+        facts,
+        again,
+        size=item.size or 0,
+        overwrite=server.overwrite,
+        replay=point_in_time,
     )
     return (yield from steps)
 

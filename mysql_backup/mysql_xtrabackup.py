@@ -12,11 +12,12 @@ if __name__ == "__main__":  # started by its path
 
     launcher.start(__file__)
 
+import dataclasses
 import functools
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
@@ -28,6 +29,7 @@ from tools.base.finding import Finding
 from tools.base.result import Result, Status
 from tools.date_str_utils import count
 from tools.flow import dump_stream, item_record, process, stream
+from tools.flow.facts import Facts, FileFacts, PhysicalFacts
 from tools.flow.item import Ended, Item, Told
 from tools.modules import contracts, database_plugin, executable
 from tools.modules import servers as configured
@@ -152,7 +154,8 @@ class _Backup:
         self._server = server
         self._context = context
         self._full_every = full_every
-        self._facts: dict[str, str] = {}
+        self._facts: Facts = FileFacts()
+        self._base_run: str | None = None
 
     def read(self) -> Iterator[bytes]:
         """Yield the stream. Raises SourceError at its end if the backup did not succeed."""
@@ -167,7 +170,7 @@ class _Backup:
             command = [server.program, f"--defaults-extra-file={login}", "--backup"]
             command += ["--stream=xbstream", f"--datadir={server.data}", f"--target-dir={folder}"]
             command += [f"--extra-lsndir={folder / 'lsn'}", *server.source.connection_arguments()]
-            command += [f"--incremental-lsn={base['to_lsn']}"] if base else []
+            command += [f"--incremental-lsn={base.to_lsn}"] if base else []
             chunks = process.output(
                 command, notice=stderr_lines.append, env=mysql_server.environment()
             )
@@ -182,32 +185,35 @@ class _Backup:
                     f'{Path(server.program).name}: no "{_SUCCESS_LINE}" in its output',
                     "\n".join(stderr_lines[-5:]),
                 )
-            self._facts = _checkpoints(folder / "lsn")
-        self._facts |= {
-            "server": server.info.version,
-            "tool": Path(server.program).name,
-            "identity": identity,
-            "run": self._context.run_id,
-            "full": base["full"] if base else self._context.run_id,
-            **({"base": base["run"]} if base else {}),
-        }
+            checkpoints = _checkpoints(folder / "lsn")
+        self._base_run = base.run if base else None
+        self._facts = dataclasses.replace(
+            checkpoints,
+            server=server.info.version,
+            tool=Path(server.program).name,
+            identity=identity,
+            run=self._context.run_id,
+            full=base.full if base else self._context.run_id,
+        )
 
-    def _base(self, identity: str) -> Mapping[str, str] | None:
+    def _base(self, identity: str) -> PhysicalFacts | None:
         """Return the facts of the base of an incremental backup; None for a full one."""
         if not self._full_every:
             return None
-        stored = self._context.earlier(str(self._server.info.port))
+        stored = [
+            None if item is None else PhysicalFacts.of(item)
+            for item in self._context.earlier(str(self._server.info.port))
+        ]
         first = stored[0] if stored else None
-        if first is None or any(other is None or other["run"] != first["run"] for other in stored):
+        if first is None or any(other is None or other.run != first.run for other in stored):
             return None
         oldest = datetime.now(timezone.utc) - timedelta(seconds=self._full_every)
-        if first["identity"] != identity or run_ids.time_of(first["full"]) <= oldest:
-            return None
-        return first
+        known = first.run and first.full and first.identity == identity
+        return first if known and run_ids.time_of(first.full) > oldest else None
 
     def ended(self) -> Ended:
         """Return the facts of the backup."""
-        return Ended(facts=self._facts)
+        return Ended(facts=self._facts, base=self._base_run)
 
 
 def _client_option_file(server: _Server) -> str:
@@ -220,7 +226,7 @@ def _client_option_file(server: _Server) -> str:
     return text
 
 
-def _checkpoints(folder: Path) -> dict[str, str]:
+def _checkpoints(folder: Path) -> PhysicalFacts:
     """Return type and log sequence numbers of the backup. Raises SourceError."""
     values = {}
     for name in ("xtrabackup_checkpoints", "mariadb_backup_checkpoints"):
@@ -228,9 +234,14 @@ def _checkpoints(folder: Path) -> dict[str, str]:
             for line in (folder / name).read_text(encoding="utf-8").splitlines():
                 key, _, value = line.partition("=")
                 values[key.strip()] = value.strip()
-    if "to_lsn" not in values:
+    if not values.get("to_lsn", "").isdigit():
         raise SourceError("xtrabackup_checkpoints: no to_lsn")
-    return {key: values[key] for key in ("backup_type", "from_lsn", "to_lsn") if key in values}
+    start = values.get("from_lsn", "")
+    return PhysicalFacts(
+        int(values["to_lsn"]),
+        int(start) if start.isdigit() else None,
+        values.get("backup_type", ""),
+    )
 
 
 def work(options: Options) -> Result:
@@ -265,7 +276,7 @@ def laid_out(
 ) -> Result:
     """Unpack a backup with its bases, and prepare it. Raises BackupError."""
     chain = _chain(item, stored)
-    program = _program(item.facts.get("tool", "mariabackup"))
+    program = _program(PhysicalFacts.of(item).tool or "mariabackup")
     unpack = shutil.which(_PROGRAMS[Path(program).name])
     if unpack is None:
         raise ConfigError(
@@ -304,7 +315,7 @@ def _chain(
     """Return the bases of a backup, the full one first. Raises StoreError."""
     runs = {base.run_id: base for base in stored() if base.item.name == item.name}
     chain: list[contracts.Following] = []
-    base_run = item.facts.get("base", "")
+    base_run = item.base
     while base_run:
         base = runs.get(base_run)
         if base is None:
@@ -313,7 +324,7 @@ def _chain(
                 f"Restore from a store that has run {base_run}, or restore an earlier run.",
             )
         chain.insert(0, base)
-        base_run = base.item.facts.get("base", "")
+        base_run = base.item.base
     return chain
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from mysql_backup import mysql_server
 from tools.base.errors import SourceError
+from tools.flow.facts import MysqlServerFacts
 from tools.flow.item import Ended, Item
 
 _RENAMED = (8, 0, 22)  # of MySQL: the first that says "replica"
@@ -34,14 +35,14 @@ class PrimaryConnection:
     position: str
     problems: tuple[str, ...] = ()
 
-    def facts(self) -> dict[str, str]:
+    def facts(self) -> dict[str, str | int]:
         """Return the facts for the manifest; a named connection adds its name to the keys."""
         suffix = f"[{self.name}]" if self.name else ""
-        values = {
-            "primary_host": self.host,
-            "primary_port": self.port,
-            "primary_log_file": self.file,
-            "primary_log_position": self.position,
+        values: dict[str, str | int] = {
+            "host": self.host,
+            "port": _number(self.port),
+            "log_file": self.file,
+            "log_position": _number(self.position),
         }
         return {f"{key}{suffix}": value for key, value in values.items() if value}
 
@@ -63,15 +64,15 @@ class Replica:
     gtid: str = ""
     denied: bool = False
 
-    def facts(self, *, mariadb: bool) -> dict[str, str]:
+    def facts(self, own: MysqlServerFacts, *, mariadb: bool) -> MysqlServerFacts:
         """Return the facts for the manifest, from which a new replica can start."""
-        facts_found: dict[str, str] = {}
+        primary: dict[str, str | int] = {}
         for connection in self.connections:
-            facts_found |= connection.facts()
-        key = "gtid_slave_pos" if mariadb else "gtid_executed"
-        return facts_found | (
-            {key: self.gtid} if self.gtid and (facts_found or self.denied) else {}
-        )
+            primary |= connection.facts()
+        gtid = self.gtid if primary or self.denied else ""
+        if mariadb:
+            return dataclasses.replace(own, primary=primary, gtid_slave_pos=gtid)
+        return dataclasses.replace(own, primary=primary, gtid_executed=gtid)
 
     def notes(self) -> tuple[str, ...]:
         """Return a note with the position in the primary's binary log."""
@@ -131,15 +132,23 @@ def with_primary_position(
 
     def ended() -> Ended:
         done, before, after = item.ended(), states[0], states[-1]
-        facts = before.facts(mariadb=info.is_mariadb)
+        if not isinstance(done.facts, MysqlServerFacts):
+            return done
+        facts = before.facts(done.facts, mariadb=info.is_mariadb)
         notes = list(before.notes())
         if before.connections:
-            exact = after.facts(mariadb=info.is_mariadb) == facts
-            facts["primary_position"] = "exact" if exact else "before the dump began"
+            exact = after.facts(done.facts, mariadb=info.is_mariadb) == facts
+            position = "exact" if exact else "before the dump began"
+            facts = dataclasses.replace(facts, primary={**facts.primary, "position": position})
             notes += [] if exact else [_MOVED]
-        return dataclasses.replace(done, notes=(*done.notes, *notes), facts={**facts, **done.facts})
+        return dataclasses.replace(done, notes=(*done.notes, *notes), facts=facts)
 
     return dataclasses.replace(item, read=read, ended=ended)
+
+
+def _number(text: str) -> str | int:
+    """Return a number of a status; "" where the server has none yet."""
+    return int(text) if text.isdigit() else text
 
 
 def _statement(info: mysql_server.ServerInfo) -> str:

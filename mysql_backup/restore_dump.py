@@ -21,6 +21,7 @@ from tools.base.errors import BackupError, StoreError
 from tools.base.result import Result, Status
 from tools.date_str_utils import count
 from tools.flow import stream
+from tools.flow.facts import MysqlFacts
 from tools.modules import contracts
 
 # Errors for a missing database, table, column or routine, or for a view that refers to one.
@@ -38,9 +39,10 @@ def restore_database(  # noqa: PLR0913  (by name)
     target: mysql_server.MySQLConnection,
     name: str,
     old: str,
-    facts: Mapping[str, str],
+    facts: MysqlFacts,
     again: contracts.Again,
     *,
+    size: int,
     overwrite: bool,
     replay: binlog_replay.Replay | None = None,
 ) -> contracts.Steps:
@@ -78,9 +80,7 @@ def restore_database(  # noqa: PLR0913  (by name)
             # the default of a column may be a sequence of a database that is restored later
             yield Result(Status.OK, f"waiting for another database: {error.hint}")
             reader, owner_warnings = new_database.fill(old, again)
-        loaded = _load_result(
-            target, name, int(facts.get("size", "0")), (*warnings, *owner_warnings)
-        )
+        loaded = _load_result(target, name, size, (*warnings, *owner_warnings))
         if reader.views.by_name or replay:
             yield loaded
             loaded = yield from _finish(target, reader, replay)
@@ -103,7 +103,7 @@ class _NewDatabase:
 
     target: mysql_server.MySQLConnection
     name: str
-    facts: Mapping[str, str]
+    facts: MysqlFacts
     exists: bool
     needed: int
 
@@ -242,10 +242,10 @@ def _create_views(
     return {}
 
 
-def _charset_clause(facts: Mapping[str, str]) -> str:
+def _charset_clause(facts: MysqlFacts) -> str:
     """Return the clauses for character set and collation; only values that can be names."""
     clause = ""
-    for key, word in (("charset", " CHARACTER SET "), ("collation", " COLLATE ")):
-        if facts.get(key, "").isidentifier():
-            clause += word + facts[key]
+    for word, name in ((" CHARACTER SET ", facts.charset), (" COLLATE ", facts.collation)):
+        if name.isidentifier():
+            clause += word + name
     return clause

@@ -12,4 +12,4 @@ def facts(source: mysql_server.MySQLConnection) -> dict[str, str]:
     """Query them. Raises SourceError."""
     wanted = ", ".join(f"'{name}'" for name in server_settings.NAMES)
     rows = source.query(f"SHOW GLOBAL VARIABLES WHERE variable_name IN ({wanted})")
-    return {server_settings.VARIABLE + name: _ON.get(value, value) for name, value in sorted(rows)}
+    return {name: _ON.get(value, value) for name, value in sorted(rows)}

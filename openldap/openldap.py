@@ -21,6 +21,7 @@ from tools.base import finding
 from tools.base.errors import BackupError, ConfigError, SourceError
 from tools.base.finding import Finding
 from tools.flow import dump_stream, process, stream
+from tools.flow.facts import OpenldapFacts
 from tools.flow.item import Ended, Item, Told
 from tools.modules import database_plugin, executable
 from tools.modules.options import Words, option
@@ -150,9 +151,8 @@ class _Database:
 
     def ended(self) -> Ended:
         """Return notes and facts of the dump."""
-        facts = {"entries": str(self._entries)}
-        if self._database and self._database.suffixes:
-            facts["suffix"] = "; ".join(self._database.suffixes)
+        suffixes = self._database.suffixes if self._database else ()
+        facts = OpenldapFacts(self._entries, "; ".join(suffixes))
         empty = () if self._entries else (f"{self.label}: no entries",)
         return Ended(notes=(*self._notes, *empty), facts=facts)
 

@@ -26,6 +26,7 @@ from tools.base.finding import Finding
 from tools.base.result import Result, Status
 from tools.date_str_utils import count
 from tools.flow import dump_stream, item_record, process, stream, tar
+from tools.flow.facts import BaseBackupFacts
 from tools.flow.item import Ended, Item, Told
 from tools.modules import contracts, database_plugin, executable
 from tools.modules import servers as configured
@@ -89,7 +90,7 @@ class _Base:
             "SELECT current_setting('server_version'), current_setting('port')", columns=2
         )
         self.name = str(port if server.port is None else server.port)
-        self._facts: dict[str, str] = {}
+        self._facts = BaseBackupFacts()
 
     def items(self) -> tuple[Item, ...]:
         """Return the only item of the server."""
@@ -120,10 +121,15 @@ class _Base:
         )
         # the archive ends with the backup manifest (PostgreSQL 13 and later)
         yield from dump_stream.ended_by(tar.whole(chunks), _MANIFEST, f"port {self.name}")
-        self._facts = {"server": self.version}
-        for match in filter(None, map(_POINT.search, stderr_lines)):
-            self._facts[f"wal_{match[1]}"] = match[2]
-            self._facts |= {"timeline": match[3]} if match[3] else {}
+        matches = list(filter(None, map(_POINT.search, stderr_lines)))
+        points = {match[1]: match[2] for match in matches}
+        timelines = [int(match[3]) for match in matches if match[3]]
+        self._facts = BaseBackupFacts(
+            self.version,
+            points.get("start", ""),
+            points.get("end", ""),
+            timelines[-1] if timelines else None,
+        )
 
     def ended(self) -> Ended:
         """Return the facts of the backup."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 from postgres import pg_server
 from tools.base.errors import BackupError, StoreError
 from tools.flow import process
+from tools.flow.facts import PostgresFacts
 
 # Headers of statements about the database in a dump, and its name in such a statement.
 _DATABASE_HEADER = re.compile(
@@ -68,16 +69,16 @@ def reset_settings(lines: list[str]) -> tuple[str, ...]:
 
 
 def set_owner(
-    target: pg_server.PostgresConnection, name: str, facts: Mapping[str, str]
+    target: pg_server.PostgresConnection, name: str, facts: PostgresFacts
 ) -> tuple[str, ...]:
     """Set the owner of the database; return a warning if that fails."""
-    if not facts.get("owner"):
+    if not facts.owner:
         return ()
-    names = (pg_server.quote_identifier(name), pg_server.quote_identifier(facts["owner"]))
+    names = (pg_server.quote_identifier(name), pg_server.quote_identifier(facts.owner))
     try:
         target.sql("ALTER DATABASE {} OWNER TO {}".format(*names))
     except BackupError as error:
-        return (f"owner {facts['owner']} not set: {error.hint or error}",)
+        return (f"owner {facts.owner} not set: {error.hint or error}",)
     return ()
 
 

@@ -7,13 +7,14 @@ import dataclasses
 import re
 import tempfile
 import uuid
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from postgres import pg_server, restore_errors, search_path
 from tools.base.errors import BackupError, StoreError
 from tools.flow import process, stream
+from tools.flow.facts import PostgresFacts
 
 _PROVIDERS = {"i": "ICU", "b": "BUILTIN"}  # pg_database.datlocprovider; "c" needs no option
 _NO_TABLESPACE = re.compile(r'(?:tablespace|"default_tablespace":) "(.*?)"')
@@ -34,20 +35,20 @@ class Dump:
     head:  file with its beginning: the list and every definition, but not all rows
     """
 
-    facts: Mapping[str, str]
+    facts: PostgresFacts
     again: Callable[[], Iterator[bytes]]
     head: Path
 
     @property
     def search_path(self) -> str:
         """Return the search_path of sessions in the source."""
-        return self.facts.get("search_path", search_path.DEFAULT)
+        return self.facts.search_path or search_path.DEFAULT
 
 
 @contextlib.contextmanager
 def open_dump(
     target: pg_server.PostgresConnection,
-    facts: Mapping[str, str],
+    facts: PostgresFacts,
     again: Callable[[], Iterator[bytes]],
 ) -> Iterator[Dump]:
     """Write the beginning of a dump to a private file, from which pg_restore reads definitions."""
@@ -121,18 +122,18 @@ def load_database(
 
 
 def _create(
-    target: pg_server.PostgresConnection, name: str, facts: Mapping[str, str], *, tablespaces: bool
+    target: pg_server.PostgresConnection, name: str, facts: PostgresFacts, *, tablespaces: bool
 ) -> None:
     """Create the database with its properties in the source."""
     keywords = {"encoding": "ENCODING", "collate": "LC_COLLATE", "ctype": "LC_CTYPE"}
-    if facts.get("provider") in _PROVIDERS:
-        provider = _PROVIDERS[facts["provider"]]
+    if facts.provider in _PROVIDERS:
+        provider = _PROVIDERS[facts.provider]
         keywords |= {"locale": f"LOCALE_PROVIDER {provider} {provider}_LOCALE"}
         keywords |= {"icu_rules": "ICU_RULES"}
-    texts = ((word, facts.get(key, "").replace("'", "''")) for key, word in keywords.items())
+    texts = ((word, getattr(facts, key).replace("'", "''")) for key, word in keywords.items())
     clauses = "".join(f" {word} '{text}'" for word, text in texts if text)
-    if facts.get("tablespace") and tablespaces:
-        clauses += f" TABLESPACE {pg_server.quote_identifier(facts['tablespace'])}"
+    if facts.tablespace and tablespaces:
+        clauses += f" TABLESPACE {pg_server.quote_identifier(facts.tablespace)}"
     target.sql(f"CREATE DATABASE {pg_server.quote_identifier(name)} TEMPLATE template0{clauses}")
 
 
@@ -141,7 +142,7 @@ def _load_at_once(
 ) -> LoadResult:
     """Load the whole dump; then retry failed objects in another way."""
     with stream.closed(dump.again()) as chunks:
-        errors = run_pg_restore(target, name, chunks, *options, made_by=dump.facts.get("tool", ""))
+        errors = run_pg_restore(target, name, chunks, *options, made_by=dump.facts.tool)
     result = LoadResult(errors)
     if errors.left_out:
         _add_foreign_keys(target, name, dump, result)

@@ -12,6 +12,7 @@ from tools.base.errors import BackupError, RetryError, SourceError
 from tools.base.finding import Finding
 from tools.date_str_utils import count
 from tools.flow import dump_stream, process, stream
+from tools.flow.facts import PostgresFacts, PostgresServerFacts
 from tools.flow.item import Ended, Item
 from tools.flow.stream import Chunks
 
@@ -93,10 +94,10 @@ class PostgresDumps:
 
     def items(self) -> Iterator[Item]:
         """Yield roles and tablespaces first, as a restore needs them first."""
-        facts = {"server": self.server, "tool": self.tool}
-        roles = _Roles(self._connection, self._filter, facts)
+        roles = _Roles(self._connection, self._filter, PostgresServerFacts(self.server, self.tool))
         yield Item(f"roles@{self.port}", ROLES, lambda _head: ".sql", roles.read, roles.ended)
         for database in self.databases:
+            facts = PostgresFacts(self.server, self.tool, **database.facts())
             dump = _Database(self._connection, self._filter, database, facts)
             name = f"{self.port}/{database.name}"
             yield Item(name, KIND, lambda _head: ".pgdump", dump.read, dump.ended)
@@ -124,12 +125,12 @@ class _Database:
         server: pg_server.PostgresConnection,
         dump_filter: DumpFilter,
         database: pg_server.Database,
-        facts: dict[str, str],
+        facts: PostgresFacts,
     ) -> None:
         self._connection = server
         self._filter = dump_filter
         self._database = database
-        self._facts = {**facts, **database.facts()}
+        self._facts = facts
         self._warnings = Warnings()
         self._omissions = omissions.Omissions()
 
@@ -198,7 +199,10 @@ class _Roles:
     """The dump of roles, their settings, and tablespaces."""
 
     def __init__(
-        self, server: pg_server.PostgresConnection, dump_filter: DumpFilter, facts: dict[str, str]
+        self,
+        server: pg_server.PostgresConnection,
+        dump_filter: DumpFilter,
+        facts: PostgresServerFacts,
     ) -> None:
         self._connection = server
         self._filter = dump_filter

@@ -205,9 +205,7 @@ class Database:
 
     def facts(self) -> dict[str, str]:
         """Return the facts that a restore needs to create it again."""
-        facts_found = {key: value for key, value in dataclasses.asdict(self).items() if value}
-        del facts_found["name"]
-        return facts_found
+        return {key: value for key, value in dataclasses.asdict(self).items() if key != "name"}
 
 
 _SEARCH_PATH_SETTING = (

@@ -12,6 +12,7 @@ if __name__ == "__main__":  # started by its path
 
     launcher.start(__file__)
 
+import dataclasses
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from tools.base.errors import ConfigError
 from tools.base.finding import Finding
 from tools.base.result import Result
 from tools.flow import dump_stream, item_record
+from tools.flow.facts import PostgresFacts
 from tools.flow.item import Item, Told
 from tools.modules import contracts, database_plugin, executable
 from tools.modules import servers as configured
@@ -102,11 +104,15 @@ def into(
         result: Result = roles.restore(target, again, tablespaces=server.tablespaces)
         return result
     name = server.database or item.name.partition("/")[2]
-    facts = {**item.facts, "size": str(item.size or 0)}
     restored: Result = restore_dump.restore_database(
-        target, name, facts, again, overwrite=server.overwrite, tablespaces=server.tablespaces
+        target,
+        name,
+        PostgresFacts.of(item),
+        again,
+        overwrite=server.overwrite,
+        tablespaces=server.tablespaces,
     )
-    return restored
+    return dataclasses.replace(restored, bytes=item.size or 0)
 
 
 def _restore_connection(server: contracts.Server) -> pg_server.PostgresConnection:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 
 from postgres import database_properties, dump_loading, pg_server
 from tools.base.errors import BackupError, ConfigError
 from tools.base.result import Result, Status
 from tools.date_str_utils import count
+from tools.flow.facts import PostgresFacts
 
 
 def restore_database(
     target: pg_server.PostgresConnection,
     name: str,
-    facts: Mapping[str, str],
+    facts: PostgresFacts,
     again: Callable[[], Iterator[bytes]],
     *,
     overwrite: bool,
@@ -51,7 +52,6 @@ def restore_database(
         f"database {name}: {count(table_count, 'table')}, {count(row_count, 'row')}",
         loaded.left_out.hint(),
         items=1,
-        bytes=int(facts.get("size", "0")),
         warnings=warnings,
     )
 

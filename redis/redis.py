@@ -24,6 +24,7 @@ from tools.base.errors import ConfigError, SourceError
 from tools.base.finding import Finding
 from tools.base.secret import Secret
 from tools.flow import dump_stream, process, stream
+from tools.flow.facts import RedisFacts
 from tools.flow.item import Ended, Item, Told
 from tools.modules import database_plugin, executable
 from tools.modules import servers as configured
@@ -135,7 +136,7 @@ class _Server:
         self._options = options
         self.port = port
         self._program = dump_stream.program(options.redis_cli, "redis-cli")
-        self._facts: dict[str, str] = {}
+        self._facts = RedisFacts()
 
     def _query(self, *arguments: str) -> str:
         """Return the output of redis-cli. Raises SourceError."""
@@ -177,7 +178,7 @@ class _Server:
             file = folder / "dump.rdb"
             self._query("--rdb", str(file))
             _check_snapshot(file, self.port)
-            self._facts = {"server": version}
+            self._facts = RedisFacts(version)
             yield from stream.read(file)
 
     def ended(self) -> Ended:

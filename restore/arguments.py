@@ -1,4 +1,4 @@
-"""The command line of restore.py, and what is checked of it before anything is read."""
+"""The command line of restore.py, and the checks of it before anything is read."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from restore import members
+from restore import archive_checks
 from tools.base import project
 from tools.base.errors import ConfigError
+from tools.catalog.location import Source
+from tools.modules.contracts import Server
 
 CONF = Path("/etc/nc-backup-py/conf.json")
-KEY = Path("/etc/nc-backup-py/key_file")  # the usual key file
+KEY = Path("/etc/nc-backup-py/key_file")  # the default key file
 
 _LEVELS = ("presence", "sha256", "full")
 
@@ -20,66 +22,189 @@ def read(argv: Sequence[str]) -> argparse.Namespace:
     """Read the command line; a wrong one ends with exit code 2 and the usage."""
     parser = argparse.ArgumentParser(
         prog="restore.py",
-        description="List, verify and restore what backup.py stored.",
-        epilog="Times are UTC. Nothing is ever overwritten unless --overwrite says so.",
+        description="List, verify and restore the runs that backup.py stored.",
+        epilog="All times are UTC. Existing files and databases are kept unless --overwrite is "
+        "given.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=project.banner())
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--list", action="store_true", help="the runs that there are")
-    what.add_argument("--show", metavar="RUN", help="one run, its items and parts")
-    what.add_argument("--verify", metavar="RUN", help='a run, "latest" or "all"')
-    what.add_argument("--restore", metavar="RUN", help='a run, "latest", or a date')
-    where = parser.add_argument_group("where from: a config, or a store and a key")
-    where.add_argument(
-        "-c", "--config", type=Path, help=f"conf.json of the backup; default: {CONF}"
+    _add_actions(parser)
+    _add_location(parser)
+    _add_selection(parser)
+    _add_server(parser)
+    parser.add_argument("--no-report", action="store_true", help="do not send a report")
+    parser.add_argument(
+        "--json", action="store_true", help="print the result as JSON on standard output"
     )
-    where.add_argument("--store", metavar="SECTION", default="", help="which store of the config")
-    where.add_argument("--local-backup", type=Path, help="folder of a local store")
-    where.add_argument("--hostname", default="", help="whose runs; default: the config's")
-    where.add_argument(
-        "--key-file",
-        type=Path,
-        help=f"the identity that opens the backup; default: the config's, else {KEY}",
+    parser.add_argument(
+        "--insecure-permissions",
+        action="store_true",
+        help="skip the permission check of config and code",
     )
-    where.add_argument("--passphrase", default="", help="env:NAME or file:/path, instead of a key")
-    which = parser.add_argument_group("what of it")
-    which.add_argument("--section", default="", help="only the items of this section")
-    which.add_argument("--item", action="append", default=[], help="only these items")
-    which.add_argument(
-        "--path", action="append", default=[], metavar="GLOB", help="only these files"
-    )
-    which.add_argument("--destination", type=Path, help="a new or empty folder")
-    which.add_argument("--overwrite", action="store_true", help="a folder that is not empty")
-    which.add_argument("--level", choices=_LEVELS, default="full", help="of --verify")
-    which.add_argument("--dry-run", action="store_true", help="show what would be written")
-    to = parser.add_argument_group("databases into a server, instead of files")
-    to.add_argument(
-        "--to-host", default="", metavar="HOST", help="a name, or a socket or its folder"
-    )
-    to.add_argument("--to-port", type=int, metavar="PORT", help="its port; default: the client's")
-    to.add_argument("--to-user", default="", metavar="USER", help="who restores")
-    to.add_argument("--to-credentials", type=Path, metavar="FILE", help="logins of the client")
-    to.add_argument("--to-database", default="", metavar="NAME", help="another name")
-    to.add_argument(
-        "--until", default="", metavar="WHEN", help="MySQL: before this time, position or GTID"
-    )
-    to.add_argument(
-        "--no-tablespaces", action="store_true", help="PostgreSQL: all into the server's usual one"
-    )
-    parser.add_argument("--no-report", action="store_true", help="tell no report server")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    parser.add_argument("--insecure-permissions", action="store_true", help="as in backup.py")
     return parser.parse_args(argv)
 
 
-def check(given: argparse.Namespace) -> None:
-    """Fill in the usual config; raises ConfigError for arguments that cannot be meant."""
-    members.Patterns(given.path)
-    if given.config is None and given.local_backup is None:
+def _add_actions(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_mutually_exclusive_group(required=True)
+    group.add_argument("--list", action="store_true", help="list all runs")
+    group.add_argument("--show", metavar="RUN", help="show the items, parts and warnings of a run")
+    group.add_argument(
+        "--verify",
+        metavar="RUN",
+        help='check that a run can be restored: RUN, "latest", a UTC date or "all"',
+    )
+    group.add_argument(
+        "--restore", metavar="RUN", help='restore a run: RUN, "latest" or a UTC date'
+    )
+
+
+def _add_location(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("store and key (from a config, or given here)")
+    group.add_argument(
+        "-c", "--config", type=Path, help=f"conf.json of the backup (default: {CONF})"
+    )
+    group.add_argument(
+        "--store",
+        metavar="SECTION",
+        default="",
+        help="store section of the config (default: the first that can be opened)",
+    )
+    group.add_argument("--local-backup", type=Path, help="folder of a local store")
+    group.add_argument(
+        "--hostname", default="", help="host whose runs are used (default: HOSTNAME of the config)"
+    )
+    group.add_argument(
+        "--key-file",
+        type=Path,
+        help=f"age identity or old key file (default: KEY_FILE of the config, else {KEY})",
+    )
+    group.add_argument(
+        "--passphrase",
+        default="",
+        help="passphrase as env:NAME or file:/path, instead of a key file",
+    )
+
+
+def _add_selection(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what to restore")
+    group.add_argument("--section", default="", help="only items of this section")
+    group.add_argument(
+        "--item", action="append", default=[], help="only this item; * and ? allowed; repeatable"
+    )
+    group.add_argument(
+        "--path",
+        action="append",
+        default=[],
+        metavar="GLOB",
+        help="only files that match; patterns begin at /, ** crosses folders; repeatable",
+    )
+    group.add_argument(
+        "--destination", type=Path, help="folder to restore into; must be new or empty"
+    )
+    group.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="allow a destination or database that is not empty; replaces files of the same name",
+    )
+    group.add_argument(
+        "--level", choices=_LEVELS, default="full", help="depth of --verify (default: full)"
+    )
+    group.add_argument(
+        "--dry-run", action="store_true", help="list what would be restored; write nothing"
+    )
+
+
+def _add_server(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("restore databases into a server instead of files")
+    group.add_argument(
+        "--to-host",
+        default="",
+        metavar="HOST",
+        help="host name, or the Unix socket or its directory",
+    )
+    group.add_argument(
+        "--to-port", type=int, metavar="PORT", help="port (default: that of the client)"
+    )
+    group.add_argument("--to-user", default="", metavar="USER", help="user name that restores")
+    group.add_argument(
+        "--to-credentials",
+        type=Path,
+        metavar="FILE",
+        help="login: MySQL option file, .pgpass file, or MongoDB password file",
+    )
+    group.add_argument(
+        "--to-database", default="", metavar="NAME", help="restore under this name (one item only)"
+    )
+    group.add_argument(
+        "--until",
+        default="",
+        metavar="WHEN",
+        help="MySQL/MariaDB: replay binary logs up to this UTC time, position or GTID",
+    )
+    group.add_argument(
+        "--no-tablespaces",
+        action="store_true",
+        help="PostgreSQL: restore everything into the default tablespace",
+    )
+
+
+def check(options: argparse.Namespace) -> None:
+    """Set the default config. Raises ConfigError for arguments that contradict each other."""
+    archive_checks.Patterns(options.path)
+    if options.restore:
+        _check_target(options)
+    if options.config is None and options.local_backup is None:
         if not CONF.exists():
             raise ConfigError(
-                f"no config and no store is named, and there is no {CONF}",
-                "Name a config (-c FILE), or a store: --local-backup FOLDER --key-file FILE.",
+                f"no config and no store given, and {CONF}: no such file or directory",
+                "Use -c CONFIG, or --local-backup FOLDER with --key-file FILE.",
             )
-        given.config = CONF
+        options.config = CONF
+
+
+def _check_target(options: argparse.Namespace) -> None:
+    """Raise ConfigError where the arguments do not say where a restore goes."""
+    if options.to_host and (options.destination or options.path):
+        raise ConfigError(
+            "--to-host cannot be combined with --destination or --path",
+            "Remove --destination and --path.",
+        )
+    if not (options.to_host or options.destination or options.dry_run):
+        raise ConfigError(
+            "--restore requires --destination or --to-host",
+            "Choose a new or empty folder, or a server with --to-host.",
+        )
+    of_server = ("until", "to_port", "to_user", "to_credentials", "to_database", "no_tablespaces")
+    used = [name for name in of_server if getattr(options, name)]
+    if used and not options.to_host:
+        raise ConfigError(
+            f"--{used[0].replace('_', '-')} requires --to-host",
+            "Add --to-host, for example --to-host 127.0.0.1.",
+        )
+
+
+def source(options: argparse.Namespace) -> Source:
+    """Return where the backups are read from."""
+    return Source(
+        options.config,
+        options.store,
+        options.local_backup,
+        options.hostname,
+        options.key_file,
+        options.passphrase,
+        options.insecure_permissions,
+    )
+
+
+def server(options: argparse.Namespace) -> Server:
+    """Return the server to restore into."""
+    return Server(
+        host=options.to_host,
+        port=options.to_port,
+        user=options.to_user,
+        credentials=options.to_credentials.absolute() if options.to_credentials else None,
+        database=options.to_database,
+        overwrite=options.overwrite,
+        until=options.until,
+        tablespaces=not options.no_tablespaces,
+    )

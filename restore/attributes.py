@@ -1,4 +1,4 @@
-"""What of a member ext4 would refuse: attributes, ACLs and sizes that other file systems may hold.
+"""Attributes, ACLs and sizes of an entry that ext4 rejects, though other file systems may not.
 
 Limits: xattr(7), acl(5); of ext4 all attributes of a file must fit into one block of 4 KiB.
 """
@@ -10,7 +10,7 @@ import pwd
 import re
 from collections.abc import Callable, Iterator
 
-from restore import tarformat
+from restore import tar_reader
 
 _XATTR = b"SCHILY.xattr."
 _ACL = (b"SCHILY.acl.access", b"SCHILY.acl.default")
@@ -23,30 +23,30 @@ _ENTRY = re.compile(
 )
 
 
-def refused(member: tarformat.Member) -> Iterator[str]:
+def refused(member: tar_reader.Member) -> Iterator[str]:
     """Why ext4 would not hold all of a member, a text for each reason."""
     if member.size > _LARGEST:
-        yield f"ext4 holds no file of {member.size} bytes"
+        yield f"too large for ext4: {member.size} bytes"
     room = 0
     for key, value in member.attributes:
-        name = tarformat.shown(key.removeprefix(_XATTR)[:80])
+        name = tar_reader.printable_name(key.removeprefix(_XATTR)[:80])
         room += 16 + len(key) + len(value)
         if key in _ACL:
             if (why := _acl(value)) and member.kind != "symlink":
-                yield f"its ACL cannot be set: {why}"
+                yield f"ACL cannot be set: {why}"
         elif key.startswith(_XATTR) and (why := _attribute(key.removeprefix(_XATTR), member)):
-            yield f"its attribute {name} cannot be set: {why}"
+            yield f"attribute {name} cannot be set: {why}"
     if room > _ROOM:
-        yield f"its attributes have {room} bytes, and ext4 holds {_ROOM}"
+        yield f"attributes of {room} bytes, limit of ext4 {_ROOM}"
 
 
-def _attribute(name: bytes, member: tarformat.Member) -> str:
+def _attribute(name: bytes, member: tar_reader.Member) -> str:
     if len(name) > _LONGEST:
-        return "its name is too long"
+        return "name too long"
     if not name.startswith(_NAMESPACES) or name in _NAMESPACES:
-        return "it is in no namespace that Linux has"
+        return "unknown namespace"
     if name.startswith(b"user.") and member.kind not in ("file", "folder", "link"):
-        return f"no {member.kind} has attributes of users"
+        return f"user attributes are not possible on a {member.kind}"
     return ""
 
 
@@ -57,15 +57,15 @@ def _acl(raw: bytes) -> str:
     for entry in filter(None, re.split(r"[,\n]", raw.decode("utf-8", "replace"))):
         found = _ENTRY.fullmatch(entry.partition("#")[0].strip())
         if found is None:
-            return "it is damaged"
+            return "invalid ACL"
         kind, name = found["kind"][0], found["name"]
         if name and not _known(kind, name):
-            return f"there is no {'user' if kind == 'u' else 'group'} {name[:80]} here"
+            return f"no such {'user' if kind == 'u' else 'group'}: {name[:80]}"
         named = named or bool(name)
         kinds += [] if name else [kind]
     needed = ["g", "m", "o", "u"] if named else ["g", "o", "u"]
     if sorted(kinds) not in (needed, ["g", "m", "o", "u"]):
-        return "it is not complete"
+        return "incomplete ACL"
     return ""
 
 

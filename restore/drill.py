@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Prove that what is stored can be restored: on a schedule, into a throwaway place, and look."""
+"""Restore drill: restore stored items on a schedule, check them, and remove them again."""
 
 from __future__ import annotations
 
@@ -20,26 +20,30 @@ import os
 import sqlite3
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from restore import server, target, throwaway
+from restore import database_restore, destination, temporary_server
+from restore.restoring import Restoring
 from tools import filesystem_handling, os_works
 from tools.base import removal, run_ids
 from tools.base.errors import BackupError, ConfigError
 from tools.base.result import Result, Status
-from tools.catalog import manifest
-from tools.catalog.manifest import Manifest
+from tools.base.run_result import SectionResult
+from tools.catalog import location, readback, selection
+from tools.catalog.selection import Selection
 from tools.date_str_utils import count, human_time
-from tools.flow import dump_stream, process
+from tools.engine import section_runner
+from tools.engine.user_modules import ForRestore
+from tools.flow import dump_stream, facts
+from tools.flow.facts import MysqlServerFacts
 from tools.flow.item_record import StoredItem as Item
 from tools.modules import executable, registry
 from tools.modules.options import Duration, Lists, Words, option
 
-_RESTORE = Path(__file__).with_name("restore.py")
-_ROOTS = Path("/var/tmp")  # noqa: S108  (private folders are made in it)
-_FALSE = ("", "0", "f", "false", "no", "null")
-_SLACK = 3600  # seconds: a drill each 7 days goes on when 6 days and 23 hours are over
+_ROOT_FOLDER = Path("/var/tmp")  # noqa: S108  (private folders are created in it)
+_FALSE_VALUES = ("", "0", "f", "false", "no", "null")
+_SCHEDULE_TOLERANCE = 3600  # seconds: a weekly drill also runs after 6 days and 23 hours
 
 
 @dataclass(frozen=True)
@@ -47,240 +51,289 @@ class Options:
     """The keys of the section."""
 
     every: Duration = option(
-        "how often; runs in between say when it was proven last", default=Duration(604800)
+        "how often to run the drill; other runs report when the last one passed",
+        default=Duration(604800),
     )
-    run: str = option('what is restored: "latest", a run or a date', default="latest")
+    run: str = option('run to restore: "latest", a run ID or a date', default="latest")
     items: Words = option(
-        "what of it: SECTION, or SECTION/item, with * and ?; default: all of it", default=("*",)
+        "items to restore, as SECTION or SECTION/item (`*` and `?` allowed); default: all",
+        default=("*",),
     )
     assertions: Lists | None = option(
-        "for SECTION/item: what must be true. Databases: SQL whose first value is not empty, 0 or "
-        "false; files: names with * and ?, of which one must be there and not empty",
+        "checks per SECTION/item. Databases: SQL whose first value must not be empty, 0 or false. "
+        "Files: patterns that must match a file that is not empty",
         default=None,
     )
-    store: str = option("the section of the store; default: the first that opens", default="")
-    conf: Path | None = option("the conf.json, where this is started by hand", default=None)
-    work_folder: Path = option("what is restored lies here meanwhile", default=Path("/opt/backup"))
+    store: str = option(
+        "store section to restore from; default: the first that can be opened", default=""
+    )
+    conf: Path | None = option(
+        "conf.json of the backup, when the drill is started by hand", default=None
+    )
+    work_folder: Path = option("folder for the restored data", default=Path("/opt/backup"))
     server_folder: Path | None = option(
-        "data of throwaway servers; default: WORK_FOLDER, or as root, whom these servers refuse, "
-        "/var/tmp",
+        "folder for the data of temporary servers; default: WORK_FOLDER, or /var/tmp as root "
+        "(these servers do not run as root)",
         default=None,
     )
-    allow_root: bool = option("run as root all the same", default=False)
+    allow_root: bool = option("allow the run as root (for containers)", default=False)
 
 
 @dataclass
 class _Drill:
-    """One drill: what it has found so far."""
+    """One drill and what it has found so far."""
 
     options: Options
-    config: str
-    run: Manifest
-    troubles: list[str] = field(default_factory=list)
+    restoring: Restoring
+    selection: Selection
+    errors: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    restored: int = 0
-    asserted: int = 0
+    restored_count: int = 0
+    assertion_count: int = 0
     size: int = 0
 
-    def restore(self, items: Sequence[Item], *words: str) -> list[Item]:
-        """Restore items of one section by the command that people use; those that came.
+    def require(self, items: Sequence[Item]) -> Selection:
+        """Return a selection of these items. Raises BackupError where a part or key is missing."""
+        selected = self.selection.only(items)
+        for run in selected.runs():
+            readback.require_parts(run, selected.of(run))
+        self.restoring.require_stages(items)
+        return selected
 
-        Raises BackupError where that gives no result.
-        """
-        chosen = [word for item in items if item.name for word in ("--item", item.name)]
-        where = ("--section", items[0].section, *chosen)
-        out = _asked(self.options, self.config, "--restore", self.run.run_id, *where, *words)
-        try:
-            steps = {step["name"]: step for step in json.loads(out)["sections"]}
-            failed = [name for name, step in steps.items() if step["status"] == "failed"]
-            self.troubles += [f"{name}: {steps[name]['message']}" for name in failed]
-            self.warnings += [
-                f"{name}: {line}" for name in steps for line in steps[name]["warnings"]
-            ]
-            came = [
-                item
-                for item in items
-                if item.called not in failed and f"{server.REST} {item.called}" not in failed
-            ]
-        except (ValueError, KeyError, TypeError):
-            raise BackupError("restore.py gave no result", out.decode("utf-8", "replace")) from None
-        self.restored += len(came)
-        self.size += sum(item.size or 0 for item in came)
-        return came
+    def take(self, items: Sequence[Item], steps: Sequence[SectionResult]) -> list[Item]:
+        """Add the results of a restore; return the items that were restored."""
+        failed = {step.name for step in steps if not step.result.status.stored}
+        self.errors += [
+            f"{step.name}: {step.result.message}" for step in steps if step.name in failed
+        ]
+        self.warnings += [f"{step.name}: {line}" for step in steps for line in step.result.warnings]
+        second = database_restore.SECOND_STEP_LABEL
+        restored = [
+            item
+            for item in items
+            if item.called not in failed and f"{second} {item.called}" not in failed
+        ]
+        self.restored_count += len(restored)
+        self.size += sum(item.size or 0 for item in restored)
+        return restored
 
-    def judge(self, item: Item, said: str, assertion: str) -> None:
-        """One assertion: what the database or the folder said to it."""
-        self.asserted += 1
-        if said.lower() in _FALSE:
-            what = f"gave {said!r}" if said else "gave nothing"
-            self.troubles.append(f"{item.called}: {assertion} {what}")
+    def judge(self, item: Item, value: str, assertion: str) -> None:
+        """Take the value of one assertion."""
+        self.assertion_count += 1
+        if value.lower() in _FALSE_VALUES:
+            problem = f"returned {value!r}" if value else "returned nothing"
+            self.errors.append(f"{item.called}: {assertion}: {problem}")
 
     def assertions(self, item: Item) -> Sequence[str]:
-        """What must be true of an item."""
+        """Return the assertions about an item."""
         return (self.options.assertions or {}).get(item.called, ())
 
 
 def work(options: Options) -> Result:
-    """Restore, look, drop it again; or say when it was proven last."""
+    """Run the drill if it is due; otherwise report when the last one passed."""
     os_works.refuse_root(options.allow_root)
-    section = os.environ.get("NC_BACKUP_SECTION", "DRILL")
-    memory = options.work_folder / f".drill-{section}.json"
-    wanted = _digest(options)
-    moment, text = _remembered(memory, wanted)
-    age = time.time() - moment
-    if text and 0 <= age < options.every - min(_SLACK, options.every / 2):
-        return Result(Status.OK, f"proven restorable {human_time(age)} ago ({text})")
-    config = str(options.conf or os.environ.get("NC_BACKUP_CONFIG", ""))
-    if not config:
-        raise ConfigError("CONF: is not said", "Name the conf.json of the backup.")
-    began = time.monotonic()
-    if not json.loads(_asked(options, config, "--list")):
-        return Result(Status.OK, "nothing is stored yet: the next run has something to prove")
-    shown = _asked(options, config, "--show", options.run)
-    drill = _Drill(options, config, manifest.read(shown, f"run {options.run}"))
-    items = _chosen(drill.run.items, options)
-    with dump_stream.scratch(options.work_folder) as folder:
-        for item in items:
+    memory = _memory(options)
+    passed, text = _last_result(memory, _digest(options))
+    age = time.time() - passed
+    tolerance = min(_SCHEDULE_TOLERANCE, options.every / 2)
+    if text and 0 <= age < options.every - tolerance:
+        return Result(Status.OK, f"restore tested {human_time(age)} ago ({text})")
+    started = time.monotonic()
+    with destination.scratch() as scratch:
+        drill = _opened(options, scratch)
+        if drill is None:
+            return Result(
+                Status.OK, "no run in the store yet: the first drill is due after the next run"
+            )
+        _restore_all(drill)
+    if drill.errors:
+        return _failed(drill)
+    return _passed(drill, memory, time.monotonic() - started)
+
+
+def _opened(options: Options, scratch: Path) -> _Drill | None:
+    """Return the drill of the selected items; None where the store has no run yet."""
+    config_path = options.conf or os.environ.get("NC_BACKUP_CONFIG", "")
+    if not config_path:
+        raise ConfigError("CONF is required", "Set --CONF to the conf.json of the backup.")
+    source = location.Source(Path(config_path), options.store)
+    config = location.load_config(source)
+    section_runner.learn_secrets(config)
+    place = location.open_location(config, source, ForRestore(scratch))
+    catalog = place.catalog()
+    if not catalog.run_ids:
+        return None
+    selected = selection.select_run(catalog, place.preference(catalog.host), options.run)
+    selected = selected.only(_select_items(selected, options))
+    return _Drill(options, Restoring(place, catalog), selected)
+
+
+def _select_items(selected: Selection, options: Options) -> list[Item]:
+    """Return the items to restore. Raises ConfigError where a name selects none."""
+    chosen: dict[str, Item] = {}
+    for pattern in options.items:
+        matches = [
+            item
+            for item in selected.items
+            if pattern == item.section or fnmatch.fnmatchcase(item.called, pattern)
+        ]
+        if not matches:
+            raise ConfigError(
+                f"ITEMS: {selected.label()}: no item matches {pattern}", _choices(selected.items)
+            )
+        chosen.update({item.called: item for item in matches if not registry.kind(item.kind).log})
+    for name in options.assertions or {}:
+        if name not in chosen:
+            raise ConfigError(
+                f"ASSERTIONS: {name} is not among the restored items", _choices(chosen.values())
+            )
+    return list(chosen.values())
+
+
+def _choices(items: Iterable[Item]) -> str:
+    return f"Choose from: {', '.join(item.called for item in items)}."
+
+
+def _restore_all(drill: _Drill) -> None:
+    """Restore and check every item: files first, then databases server by server."""
+    with dump_stream.scratch(drill.options.work_folder) as folder:
+        for item in drill.selection.items:
             if not registry.kind(item.kind).server:
-                _tried(drill, item, folder)
-        for kind, some in _by_server(items):
-            _served(drill, kind, some, folder)
-    if drill.troubles:
-        first, *rest = drill.troubles
-        what = f"run {drill.run.run_id} is NOT proven restorable: {first}"
-        hint = "Look at it now: restore.py --verify, and another run or store."
-        return Result(Status.FAILED, what, hint, warnings=tuple(rest))
-    told = f"run {drill.run.run_id}: {count(drill.restored, 'item')}"
-    told += f", {count(drill.asserted, 'assertion')}"
+                _restore_item(drill, item, folder)
+        for kind, items in _by_server(drill.selection.items):
+            _drill_in_server(drill, kind, items, folder)
+
+
+def _failed(drill: _Drill) -> Result:
+    first, *others = drill.errors
+    label = drill.selection.label()
+    run_id = drill.selection.newest.run_id
+    return Result(
+        Status.FAILED,
+        f"{label}: restore drill FAILED: {first}",
+        f"Run restore.py --verify {run_id}; then try another run or store.",
+        warnings=tuple(others),
+    )
+
+
+def _passed(drill: _Drill, memory: Path, seconds: float) -> Result:
+    """Return the result of a drill that passed, and remember it."""
+    summary = f"{drill.selection.label()}: {count(drill.restored_count, 'item')}"
+    summary += f", {count(drill.assertion_count, 'assertion')}"
     if drill.warnings:
-        told += f", {count(len(drill.warnings), 'warning')}"
-    facts = {"time": time.time(), "text": f"{told}, {run_ids.now()}", "wanted": wanted}
+        summary += f", {count(len(drill.warnings), 'warning')}"
+    text = f"{summary}, {run_ids.now()}"
+    remembered = {"time": time.time(), "text": text, "wanted": _digest(drill.options)}
     with filesystem_handling.staged(memory) as temporary:
-        temporary.write_text(json.dumps(facts), encoding="utf-8")
+        temporary.write_text(json.dumps(remembered), encoding="utf-8")
         temporary.replace(memory)
-    seconds = human_time(time.monotonic() - began)
-    text = f"proven restorable at {run_ids.now()}: {told}, in {seconds}"
-    status = Status.INCOMPLETE if drill.warnings else Status.OK
-    warnings = tuple(drill.warnings)
-    return Result(status, text, items=drill.restored, bytes=drill.size, warnings=warnings)
+    return Result(
+        Status.INCOMPLETE if drill.warnings else Status.OK,
+        f"restore drill passed at {run_ids.now()}: {summary}, in {human_time(seconds)}",
+        items=drill.restored_count,
+        bytes=drill.size,
+        warnings=tuple(drill.warnings),
+    )
+
+
+def _memory(options: Options) -> Path:
+    """Return the file that remembers when the drill passed last."""
+    section = os.environ.get("NC_BACKUP_SECTION", "DRILL")
+    return options.work_folder / f".drill-{section}.json"
 
 
 def _digest(options: Options) -> str:
-    """What is to be proven: another wish is due at once."""
-    wanted = repr((options.run, options.items, options.assertions, options.store))
-    return hashlib.sha256(wanted.encode()).hexdigest()
+    """Return a digest of what the drill checks: a changed drill is due at once."""
+    checked = repr((options.run, options.items, options.assertions, options.store))
+    return hashlib.sha256(checked.encode()).hexdigest()
 
 
-def _remembered(memory: Path, wanted: str) -> tuple[float, str]:
-    """When just this was proven last, and how; 0 and "" for never."""
+def _last_result(memory: Path, digest: str) -> tuple[float, str]:
+    """Return when this drill passed last, and its summary; 0 and "" for never."""
     try:
-        found = json.loads(memory.read_text(encoding="utf-8"))
-        if found["wanted"] != wanted:
+        remembered = json.loads(memory.read_text(encoding="utf-8"))
+        if remembered["wanted"] != digest:
             return 0.0, ""
-        return float(found["time"]), str(found["text"])
+        return float(remembered["time"]), str(remembered["text"])
     except (OSError, ValueError, KeyError, TypeError):
         return 0.0, ""
 
 
-def _asked(options: Options, config: str, *words: str) -> bytes:
-    """What restore.py prints. Raises BackupError with its own words where it fails."""
-    told = ("--store", options.store) if options.store else ()
-    whole = [sys.executable, str(_RESTORE), "-c", config, *told, "--json", "--no-report", *words]
-    said: list[str] = []
-    env = os_works.environment({}, os.environ)
-    out = b"".join(process.output(whole, env=env, allowed=lambda _code: True, notice=said.append))
-    if not out:
-        error, *rest = [line.partition(": ")[2] or line for line in said] or ["it said nothing"]
-        raise BackupError(error, "\n".join(rest))
-    return out
-
-
-def _chosen(items: Sequence[Item], options: Options) -> list[Item]:
-    """Those that are meant. Raises ConfigError where a name means none."""
-    found: dict[str, Item] = {}
-    for pattern in options.items:
-        some = [
-            one
-            for one in items
-            if pattern == one.section or fnmatch.fnmatchcase(one.called, pattern)
-        ]
-        if not some:
-            there = ", ".join(one.called for one in items)
-            raise ConfigError(f"ITEMS: the run holds no {pattern}", f"It holds: {there}.")
-        found.update({one.called: one for one in some if not registry.kind(one.kind).log})
-    for name in options.assertions or {}:
-        if name not in found:
-            there = ", ".join(found)
-            raise ConfigError(f"ASSERTIONS: {name} is not restored", f"What is: {there}.")
-    return list(found.values())
-
-
-def _tried(drill: _Drill, item: Item, folder: Path) -> None:
-    """An item that becomes files: restored into a folder of its own, looked at, removed."""
+def _restore_item(drill: _Drill, item: Item, folder: Path) -> None:
+    """Restore an item that becomes files into a private folder, check and remove it."""
     try:
-        with removal.private(folder, "files-") as place:
-            came = drill.restore([item], "--destination", str(place), "--overwrite")
-            made = place / target.place_of(item)
-            for assertion in drill.assertions(item) if came else ():
-                drill.judge(item, _looked(made, item, assertion), assertion)
-    except BackupError as error:
-        drill.troubles.append(f"{item.called}: {error}")
+        with removal.private(folder, "files-") as private:
+            selected = drill.require([item])
+            steps = drill.restoring.into_folder(selected, private, overwrite=True)
+            path = private / destination.item_path(item)
+            for assertion in drill.assertions(item) if drill.take([item], steps) else ():
+                drill.judge(item, _evaluate(path, item, assertion), assertion)
+    except (BackupError, OSError) as error:
+        drill.errors.append(f"{item.called}: {error}")
 
 
-def _looked(made: Path, item: Item, assertion: str) -> str:
-    """What was found: a file, or the first value of a statement (SQLite)."""
+def _evaluate(path: Path, item: Item, assertion: str) -> str:
+    """Return the path of a matching file, or the first value of a statement (SQLite)."""
     if registry.kind(item.kind).file_of_sql:
         try:
-            with contextlib.closing(sqlite3.connect(made)) as database:
+            with contextlib.closing(sqlite3.connect(path)) as database:
                 row = database.execute(assertion).fetchone()
         except sqlite3.Error as error:
             raise BackupError(f"{assertion}: {error}") from None
         return "" if row is None or row[0] is None else str(row[0])
-    names = made.glob(assertion.lstrip("/")) if made.is_dir() else iter(())
-    return next((str(path) for path in names if path.is_dir() or path.stat().st_size), "")
+    matches = path.glob(assertion.lstrip("/")) if path.is_dir() else iter(())
+    return next((str(one) for one in matches if one.is_dir() or one.stat().st_size), "")
 
 
 def _by_server(items: Sequence[Item]) -> Iterator[tuple[str, list[Item]]]:
-    """Items that need a server, one server for each port of each section."""
+    """Return the items that need a server, grouped by section and port."""
     groups: dict[tuple[str, str], list[Item]] = {}
     for item in items:
-        if kind := registry.kind(item.kind).server:
-            groups.setdefault((kind, server.source(item)), []).append(item)
-    for (kind, _source), some in groups.items():
-        yield kind, some
+        if server := registry.kind(item.kind).server:
+            groups.setdefault((server, database_restore.source_server(item)), []).append(item)
+    for (server, _source), group in groups.items():
+        yield server, group
 
 
-def _served(drill: _Drill, kind: str, items: Sequence[Item], folder: Path) -> None:
-    """Items of one server into a throwaway one; each is asked what must be true of it."""
-    top = drill.options.server_folder or (_ROOTS if os_works.is_root() else folder)
-    facts = [item.facts for item in items]
+def _drill_in_server(drill: _Drill, kind: str, items: Sequence[Item], folder: Path) -> None:
+    """Restore the items of one server into a temporary one, and check them there."""
+    top = drill.options.server_folder or (_ROOT_FOLDER if os_works.is_root() else folder)
     try:
+        selected = drill.require(database_restore.select_databases(items))
         with (
             tempfile.TemporaryDirectory(prefix="nc-drill-", dir=top) as data,
             tempfile.TemporaryDirectory(prefix="nc-drill-") as sockets,
-            throwaway.started(kind, Path(data), Path(sockets), facts) as running,
+            temporary_server.start_server(
+                kind, Path(data), Path(sockets), _variables(items)
+            ) as running,
         ):
-            for item in drill.restore(items, *running.restore):
-                _asserted(drill, running, item)
+            steps = drill.restoring.into_server(selected, running.server)
+            for item in drill.take(items, steps):
+                _check_database(drill, running, item)
     except (BackupError, OSError) as error:
-        drill.troubles.append(f"{items[0].called}: {error}")
+        drill.errors.append(f"{items[0].called}: {error}")
 
 
-def _asserted(drill: _Drill, running: throwaway.Throwaway, item: Item) -> None:
+def _variables(items: Sequence[Item]) -> list[Mapping[str, str]]:
+    """Return the settings of the MySQL or MariaDB servers that the items come from."""
+    typed = [facts.KINDS[item.kind].of(item) for item in items]
+    return [one.variables for one in typed if isinstance(one, MysqlServerFacts)]
+
+
+def _check_database(drill: _Drill, running: temporary_server.TemporaryServer, item: Item) -> None:
     try:
         for assertion in drill.assertions(item):
-            said = running.answer(item.name.partition("/")[2], assertion)
-            drill.judge(item, said, assertion)
+            value = running.query_value(item.name.partition("/")[2], assertion)
+            drill.judge(item, value, assertion)
     except BackupError as error:
-        drill.troubles.append(f"{item.called}: {error}")
+        drill.errors.append(f"{item.called}: {error}")
 
 
 def test(options: Options) -> tuple[str, ...]:
-    """When it was proven last."""
+    """Return when the drill passed last."""
     os_works.refuse_root(options.allow_root)
-    section = os.environ.get("NC_BACKUP_SECTION", "DRILL")
-    _moment, text = _remembered(options.work_folder / f".drill-{section}.json", _digest(options))
-    return (f"proven restorable: {text}" if text else "not proven restorable yet",)
+    _passed_at, text = _last_result(_memory(options), _digest(options))
+    return (f"restore drill: {text}" if text else "restore drill: never passed",)
 
 
 def main(argv: Sequence[str]) -> int:

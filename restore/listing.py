@@ -1,65 +1,160 @@
-"""What --list and --show print."""
+"""The output of --list and --show, as text and as JSON (docs/restore-list.schema.json)."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from typing import Any
 
-from restore import origin, runs, selection
+from tools.base import run_ids
+from tools.catalog.catalog import Catalog
+from tools.catalog.location import BackupLocation
 from tools.catalog.manifest import Manifest
+from tools.catalog.runs import RunSummary, list_runs
+from tools.catalog.selection import Selection
+from tools.date_str_utils import human_size, human_time
+from tools.flow.item_record import StoredItem as Item
 from tools.reporting import terminal
 
+_VERSION = 1  # of the JSON document
 _HEADER = ("run", "host", "age", "result", "items", "size", "base")
+_DAY = 86400  # seconds
 
 
-def runs_of(source: origin.Origin, *, as_json: bool) -> int:
-    """Print the runs that are meant. Return the exit code: 1 where a manifest is unreadable."""
-    found = [run for host in source.hosts() for run in runs.found(source.store, host)]
+def print_runs(location: BackupLocation, *, as_json: bool) -> int:
+    """Print the runs of the hosts. Return the exit code: 1 where a manifest is unreadable."""
+    catalogs = [Catalog(location.store, host) for host in location.hosts()]
+    summaries = [summary for catalog in catalogs for summary in list_runs(catalog)]
     if as_json:
-        terminal.say(json.dumps([run.facts() for run in found]))
+        terminal.say(json.dumps(document(str(location.store), summaries), ensure_ascii=True))
     else:
-        terminal.table(_HEADER, [run.row() for run in found])
-        if not found:
-            _nothing(source)
-    for line in filter(None, (run.warning() for run in found)):
+        terminal.table(_HEADER, [_row(summary) for summary in summaries])
+        if not summaries:
+            _print_nothing(location)
+    for line in filter(None, (summary.warning() for summary in summaries)):
         terminal.say(f"warning: {line}", error=True)
-    return 1 if any(run.manifest is None for run in found) else 0
+    return 1 if any(summary.manifest is None for summary in summaries) else 0
 
 
-def _nothing(source: origin.Origin) -> None:
-    """Say that there is no run, and where there may be one."""
-    where = f" of {source.hostname}" if source.hostname else ""
-    terminal.say(f"there is no run{where} in {source.store}", error=True)
-    terminal.say(f"hint: {source.elsewhere()}", error=True)
+def _print_nothing(location: BackupLocation) -> None:
+    of_host = f" of host {location.hostname}" if location.hostname else ""
+    terminal.say(f"{location.store}: no runs{of_host}", error=True)
+    terminal.say(f"hint: {location.hint()}", error=True)
 
 
-def shown(chosen: selection.Selection) -> None:
-    """Print the runs that were chosen, and which section comes from which."""
-    for line in chosen.notes:
+def document(store: str, summaries: Sequence[RunSummary]) -> dict[str, Any]:
+    """Return the JSON document of --list: times in UTC, sizes in bytes, null for unknown."""
+    return {
+        "version": _VERSION,
+        "store": store,
+        "created": run_ids.now(),
+        "runs": [_run(summary) for summary in summaries],
+    }
+
+
+def _run(summary: RunSummary) -> dict[str, Any]:
+    head = {
+        "host": summary.host,
+        "run_id": summary.run_id,
+        "age": round(summary.age),
+        "future": summary.in_future,
+        "result": summary.result,
+        "error": summary.error or None,
+    }
+    manifest = summary.manifest
+    return {**head, **(dict.fromkeys(_MANIFEST_KEYS) if manifest is None else _of(manifest))}
+
+
+def _of(manifest: Manifest) -> dict[str, Any]:
+    """Return what the list says of a run whose manifest can be read."""
+    values = (
+        manifest.begin,
+        manifest.end,
+        manifest.status,
+        manifest.good,
+        manifest.mode,
+        manifest.size,
+        manifest.plain_size,
+        manifest.base,
+        list(manifest.missing),
+        list(manifest.warnings),
+        [_item(item) for item in manifest.items],
+        manifest.program or None,
+        manifest.machine or None,
+        manifest.machine_name or None,
+        manifest.config_id or None,
+        manifest.config_file or None,
+    )
+    return dict(zip(_MANIFEST_KEYS, values, strict=True))
+
+
+_MANIFEST_KEYS = (
+    *("begin", "end", "status", "complete", "mode", "size", "plain_size", "base"),
+    *("missing", "warnings", "items", "program"),
+    *("machine", "machine_name", "config_id", "config_file"),
+)
+
+
+def _item(item: Item) -> dict[str, Any]:
+    return {
+        "section": item.section,
+        "name": item.name,
+        "kind": item.kind,
+        "stages": list(item.stages),
+        "parts": len(item.parts),
+        "size": item.stored,
+        "plain_size": item.size,
+        "base": item.base,
+        "warnings": list(item.warnings),
+        "notes": list(item.notes),
+    }
+
+
+def _row(summary: RunSummary) -> tuple[str, ...]:
+    """Return the columns of a run in the table of --list."""
+    start = (summary.run_id, summary.host, human_age(summary.age), summary.result)
+    manifest = summary.manifest
+    if manifest is None:
+        return (*start, "-", "-", "-")
+    return (*start, str(len(manifest.items)), human_size(manifest.size), manifest.base or "-")
+
+
+def human_age(seconds: float) -> str:
+    """Return an age as text: 3 d, 5 h, 42 s."""
+    if seconds < 0:
+        return f"in {human_age(-seconds)}"
+    days = int(seconds // _DAY)
+    return f"{days} d" if days else human_time(seconds)
+
+
+def print_selection(selection: Selection) -> None:
+    """Print the selected runs, and which section is taken from which."""
+    for line in selection.notes:
         terminal.say(line)
-    for run in chosen.runs():
-        _shown(run.manifest)
+    for run in selection.runs():
+        _print_run(run.manifest)
 
 
-def _shown(made: Manifest) -> None:
-    """Print one run, its items and parts."""
+def _print_run(manifest: Manifest) -> None:
+    """Print one run: its items, what is missing, warnings and notes."""
     terminal.say(
-        f"run {made.run_id} of {made.host}: {made.status}, {made.mode}, "
-        f"{made.begin} to {made.end}, by {made.program}"
+        f"run {manifest.run_id} of {manifest.host}: {manifest.status}, {manifest.mode}, "
+        f"{manifest.begin} to {manifest.end}, by {manifest.program}"
     )
     rows = [
         (i.called, i.kind, " ".join(i.stages) or "-", str(len(i.parts)), str(i.stored),
          "-" if i.size is None else str(i.size))
-        for i in made.items
+        for i in manifest.items
     ]  # fmt: skip
     terminal.table(("item", "kind", "stages", "parts", "stored", "bytes"), rows)
-    for item in made.items:
+    for item in manifest.items:
         for line in item.warnings:
             terminal.say(f"warning: {item.called}: {line}")
         for line in item.notes:
             terminal.say(f"note: {item.called}: {line}")
-    for name in made.missing:
+    for name in manifest.missing:
         terminal.say(f"missing: {name}")
-    shown = [line for item in made.items for line in item.warnings]
-    for line in made.warnings:
-        if not any(line.endswith(known) for known in shown):
+    of_items = [line for item in manifest.items for line in item.warnings]
+    for line in manifest.warnings:
+        if not any(line.endswith(known) for known in of_items):
             terminal.say(f"warning: {line}")

@@ -37,7 +37,8 @@ def merge(
         named = ", ".join(f"{goal}/{name}" for name in conflicts[:_SHOWN])
         more = f" and {len(conflicts) - _SHOWN} more" if len(conflicts) > _SHOWN else ""
         raise ConfigError(
-            f"DESTINATION: {named}{more} exists already as something else", "Move it away first."
+            f"DESTINATION: {named}{more} exists and is of another type",
+            "Move it to another place, then restore again.",
         )
     troubles: list[str] = []
     for step in _steps(source, goal, implied, troubles):
@@ -47,8 +48,8 @@ def merge(
             where = f"{goal}/{os.fsdecode(step.path)}"
             raise StoreError(
                 f"{where}: cannot be replaced: {(error.strerror or str(error)).lower()}",
-                "What sorts before it is in its place already. Is it a mount point, or "
-                "immutable (lsattr)? Free it, or restore into a new folder.",
+                "Restore into a new folder: a mount point or an immutable file (lsattr) cannot be "
+                "replaced. Files before it in the alphabet are replaced already.",
             ) from None
     return tuple(troubles)
 
@@ -98,7 +99,7 @@ def _steps(
                         pair.finish(level, implied=path in implied)
                     except OSError as error:
                         why = (error.strerror or str(error)).lower()
-                        troubles.append(f"{os.fsdecode(path)}: not as in the backup: {why}")
+                        troubles.append(f"{os.fsdecode(path)}: differs from the backup: {why}")
                 pair.leave(level.above)
                 pending, path = level.pending, level.path
                 continue
@@ -112,8 +113,7 @@ def _steps(
             except PermissionError:
                 raise StoreError(
                     f"{goal}/{os.fsdecode(step.path)}: cannot be merged: permission denied",
-                    "It, or its copy in the backup, is closed to this user: restore as root, or "
-                    "into a new folder.",
+                    "Restore as root, or into a new folder.",
                 ) from None
             levels.append(_Level(pending, path, *entered))
             pending, path = pair.names(), step.path

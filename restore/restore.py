@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What is stored, listed, verified and restored: from a conf.json, or from arguments alone."""
+"""List, verify and restore the runs that backup.py stored, with a conf.json or without."""
 
 from __future__ import annotations
 
@@ -13,52 +13,50 @@ if __name__ == "__main__":  # started by its path
     launcher.start(__file__)
 
 import argparse
-import contextlib
-import dataclasses
 import functools
-import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timezone
 
 from restore import (
     arguments,
-    fileset,
+    database_restore,
+    destination,
     incomplete,
     listing,
-    origin,
-    reading,
-    runs,
-    selection,
-    server,
-    target,
+    unpack,
     verifying,
 )
+from restore.restoring import Advance, Restoring, run_steps
 from tools import os_works
 from tools.base import run_ids
 from tools.base.errors import BackupError, Cancelled, ConfigError
 from tools.base.result import Result, Status, of_error, worst
 from tools.base.run_result import ProgressListener, RunResult, SectionResult
-from tools.catalog import identity
+from tools.catalog import identity, location, readback, selection
+from tools.catalog.catalog import Catalog
 from tools.catalog.manifest import Manifest
-from tools.flow import stream
+from tools.catalog.readback import StoredRun
+from tools.catalog.runs import IN_FUTURE, RunSummary, list_runs
+from tools.catalog.selection import Selection
+from tools.engine import section_runner
+from tools.engine.user_modules import ForRestore
 from tools.flow.item_record import StoredItem as Item
-from tools.modules import loader, registry
-from tools.modules.contracts import Following
+from tools.modules import registry
+from tools.modules.contracts import Server
 from tools.reporting import terminal
 
 
 def main(argv: Sequence[str]) -> int:
-    """The command line; the exit code is that of DESIGN 8."""
-    given = arguments.read(argv)
+    """Run the command line; return the exit code (docs/exit-codes.md)."""
+    options = arguments.read(argv)
     os_works.harden()
     os_works.catch_signals()
-    done: list[str] = []  # what was restored whole, as messages name it
+    restored: list[str] = []
     try:
-        arguments.check(given)
-        server.check(given)
-        with target.scratch() as scratch:
-            code = _Session(given, origin.of(given, scratch), done).answer()
+        arguments.check(options)
+        with destination.scratch() as scratch:
+            code = _Command(options, scratch, restored).run()
     except (BackupError, OSError) as error:
         result = of_error(error)
         terminal.say(f"error: {result.message}", error=True)
@@ -66,317 +64,241 @@ def main(argv: Sequence[str]) -> int:
             terminal.say(f"hint: {result.hint}", error=True)
         code = result.status.exit_code
     except Cancelled as cancelled:
-        terminal.say(_cancelled(given, done), error=True)
+        terminal.say(_cancelled(options, restored), error=True)
         code = os_works.status_of_signal(cancelled.signal_number).exit_code
     return terminal.final_code(code)
 
 
-def _cancelled(given: argparse.Namespace, done: Sequence[str]) -> str:
-    """What a restore that was cancelled leaves behind."""
-    if not given.restore or given.dry_run:
+def _cancelled(options: argparse.Namespace, restored: Sequence[str]) -> str:
+    """Return what a cancelled call leaves behind."""
+    if not options.restore or options.dry_run:
         return "cancelled: nothing was changed"
-    if not done:
-        return "cancelled: nothing was restored; what had been begun was removed"
-    where = given.to_host or given.destination
-    return f"cancelled: restored in {where}: {', '.join(done)}; what had been begun was removed"
+    if not restored:
+        return "cancelled: nothing was restored; the unfinished item was removed"
+    target = options.to_host or options.destination
+    return (
+        f"cancelled: {', '.join(restored)} restored to {target} and kept; "
+        "the unfinished item was removed"
+    )
 
 
-class _Session:
-    """One call: what was asked for, and where it comes from."""
+class _Command:
+    """One call of restore.py."""
 
-    def __init__(self, given: argparse.Namespace, came: origin.Origin, done: list[str]) -> None:
-        self._done = done
-        self.given = given
-        self.origin = came
-        self.begin = datetime.now(timezone.utc)
-        self.started = time.monotonic()
+    def __init__(self, options: argparse.Namespace, scratch: Path, restored: list[str]) -> None:
+        source = arguments.source(options)
+        config = location.load_config(source)
+        section_runner.learn_secrets(config)
+        self._options = options
+        self._restored = restored
+        self._location = location.open_location(config, source, ForRestore(scratch))
+        self._begin = datetime.now(timezone.utc)
+        self._started = time.monotonic()
 
-    def answer(self) -> int:
-        """Do what was asked for."""
-        if self.given.list:
-            return self._list()
-        if self.given.show:
+    def run(self) -> int:
+        """Do what the arguments say; return the exit code."""
+        options = self._options
+        if options.list:
+            return listing.print_runs(self._location, as_json=options.json)
+        if options.show:
             return self._show()
-        if self.given.verify:
-            return self._verify()
-        return self._restore()
+        return self._verify() if options.verify else self._restore()
 
-    def _list(self) -> int:
-        return listing.runs_of(self.origin, as_json=self.given.json)
+    @functools.cached_property
+    def _catalog(self) -> Catalog:
+        return self._location.catalog()
 
-    def _chosen(self, wanted: str) -> selection.Selection:
-        """What a run id, "latest" or a date means; the choice is shown where it is one."""
-        found: selection.Selection = selection.chosen(
-            self.origin.store, self.origin.wanted(), wanted
-        )
-        return found
+    def _select(self, selector: str) -> Selection:
+        """Return what a run id, "latest" or a date selects."""
+        preference = self._location.preference(self._catalog.host)
+        return selection.select_run(self._catalog, preference, selector)
 
     def _show(self) -> int:
-        chosen = self._chosen(self.given.show)
-        if self.given.json:
-            terminal.say(chosen.newest.manifest.to_json().decode())
-            return 0
-        listing.shown(chosen)
+        selected = self._select(self._options.show)
+        if self._options.json:
+            terminal.say(selected.newest.manifest.to_json().decode())
+        else:
+            listing.print_selection(selected)
         return 0
 
     # --- verify
 
     def _verify(self) -> int:
-        if self.given.verify == "all":
-            host = self.origin.host()
-            found = list(runs.found(self.origin.store, host))
-            steps = [self._unreadable(run) for run in found if run.manifest is None]
-            chosen = [
-                selection.of_run(reading.Run(self.origin.store, run.manifest))
-                for run in found
-                if run.manifest
-            ]
-            if not found:
-                raise ConfigError(
-                    f"there is no run of {host} in {self.origin.store}", self.origin.elsewhere()
-                )
+        options = self._options
+        if options.verify == "all":
+            steps, selections = self._every_run()
         else:
-            steps, chosen = [], [self._chosen(self.given.verify)]
-        with terminal.watcher(quiet=self.given.json) as watcher:
-            for whole in chosen:
-                some = whole.narrowed(self.given.section, self.given.item)
-                self._tell(some)
-                if self.given.level == "full":
-                    self._unlock(some.items)
+            steps, selections = [], [self._select(options.verify)]
+        with terminal.watcher(quiet=options.json) as watcher:
+            for whole in selections:
+                part = whole.narrowed(options.section, options.item)
+                self._warn(part)
+                if options.level == "full":
+                    self._require_stages(part.items)
                 steps += self._missing(whole)
-                steps += self._steps(
-                    some.items,
-                    functools.partial(self._verified, some),
-                    watcher,
-                    whole.newest.manifest.run_id if len(chosen) > 1 else "",
-                )
-        return self._ended(chosen[-1].newest.manifest if chosen else None, steps)
+                label = whole.newest.run_id if len(selections) > 1 else ""
+                verify = functools.partial(self._verify_item, part)
+                steps += run_steps(part.items, verify, watcher, label)
+        return self._finish(selections[-1].newest.manifest if selections else None, steps)
 
-    def _tell(self, chosen: selection.Selection) -> None:
-        """Show which run each section comes from, where they differ."""
-        for line in chosen.notes:
+    def _every_run(self) -> tuple[list[SectionResult], list[Selection]]:
+        """Return a failed step for each unreadable manifest, and a selection of each other run."""
+        summaries = list(list_runs(self._catalog))
+        if not summaries:
+            raise ConfigError(
+                f"{self._location.store}: no runs of host {self._catalog.host}",
+                self._location.hint(),
+            )
+        steps = [_unreadable(summary) for summary in summaries if summary.manifest is None]
+        return steps, [
+            selection.of_run(StoredRun(self._catalog, summary.manifest))
+            for summary in summaries
+            if summary.manifest
+        ]
+
+    def _verify_item(self, selected: Selection, item: Item, advance: Advance) -> Result:
+        """Verify one item up to the level. Raises BackupError or OSError."""
+        run = selected.run(item)
+        inverse = self._location.inverse_stage
+        result = verifying.verify_item(run, item, self._options.level, inverse, advance)
+        return incomplete.with_backup_warnings(item, result, run.run_id, ())
+
+    def _warn(self, selected: Selection) -> None:
+        """Print which run each section is taken from, where they differ, and doubtful runs."""
+        for line in selected.notes:
             terminal.say(f"note: {line}", error=True)
-        for made in (run.manifest for run in chosen.runs()):
-            if not made.good:
-                terminal.say(f"warning: run {made.run_id} is not good ({made.status})", error=True)
-            if run_ids.in_future(made.run_id):
-                terminal.say(f"warning: run {made.run_id} {runs.IN_FUTURE}", error=True)
+        for manifest in (run.manifest for run in selected.runs()):
+            if not manifest.good:
+                text = f"run {manifest.run_id} is not complete ({manifest.status})"
+                terminal.say(f"warning: {text}", error=True)
+            if run_ids.in_future(manifest.run_id):
+                terminal.say(f"warning: run {manifest.run_id} {IN_FUTURE}", error=True)
 
-    @staticmethod
-    def _unreadable(run: runs.Found) -> SectionResult:
-        return SectionResult(run.run_id, "item", Result(Status.FAILED, run.trouble))
+    def _require_stages(self, items: Sequence[Item]) -> None:
+        """Raise ConfigError before anything begins where a key or a package is missing."""
+        options = self._options
+        encrypted = any(_encrypts(stage) for item in items for stage in item.stages)
+        if encrypted and not (options.config or options.key_file or options.passphrase):
+            terminal.say(f"note: without --key-file {arguments.KEY} is used", error=True)
+        self._restoring().require_stages(items)
 
-    def _verified(
-        self, chosen: selection.Selection, item: Item, advance: Callable[[int], None]
-    ) -> Result:
-        """One item, as far as the level goes. Raises BackupError or OSError."""
-        run = chosen.run(item)
-        result: Result = verifying.verified(run, item, self.given.level, self.origin.undo, advance)
-        return incomplete.told(item, result, run.manifest.run_id, ())
+    def _restoring(self, watcher: ProgressListener | None = None) -> Restoring:
+        return Restoring(self._location, self._catalog, watcher, self._restored)
 
-    def _unlock(self, items: Sequence[Item]) -> None:
-        """Raises ConfigError before anything begins where a key or a package is missing."""
-        for stage in dict.fromkeys(stage for item in items for stage in item.stages):
-            named = self.given.config or self.given.key_file or self.given.passphrase
-            if not named and stage in registry.STAGES and registry.STAGES[stage].encrypts:
-                terminal.say(f"note: --key-file is not given: {arguments.KEY} is used", error=True)
-            if registry.row_of_stage(stage):
-                self.origin.undo(stage)
-
-    def _missing(self, chosen: selection.Selection) -> list[SectionResult]:
-        """A step for each item that a run does not hold in this store."""
+    def _missing(self, selected: Selection) -> list[SectionResult]:
+        """Return a step for each selected item that a run does not hold in this store."""
+        section, names = self._options.section, self._options.item
         return [
             step
-            for run in chosen.runs()
-            for step in incomplete.missing(run.manifest, self.given.section, self.given.item)
+            for run in selected.runs()
+            for step in incomplete.missing_items(run.manifest, section, names)
         ]
 
     # --- restore
 
     def _restore(self) -> int:
-        given = self.given
-        chosen = self._to_restore()
-        items = chosen.items
-        self._tell(chosen)
-        if given.destination:
-            verifying.check_destination(given, sum(item.size or 0 for item in items))
-        self._unlock(items)
-        if given.dry_run:
-            verifying.dry(given, chosen, self.origin.undo)
-            return 0
-        with terminal.watcher(quiet=given.json) as watcher:
-            if given.to_host:
-                steps = self._into_server(chosen, watcher)
+        options = self._options
+        selected = self._select_items()
+        self._warn(selected)
+        if options.destination:
+            self._check_destination(selected.items)
+        self._require_stages(selected.items)
+        if options.dry_run:
+            return self._dry_run(selected)
+        with terminal.watcher(quiet=options.json) as watcher:
+            restoring = self._restoring(watcher)
+            if options.to_host:
+                steps = restoring.into_server(selected, arguments.server(options))
             else:
-                steps = self._steps(items, functools.partial(self._back, chosen), watcher)
-        matched = any(self._came(step.result) for step in steps)
-        if given.path and not matched:
-            raise verifying.no_match(chosen, given.path)
-        if not given.path and not given.to_host:
-            steps += self._missing(chosen)
-        return self._ended(chosen.runs()[0].manifest, steps)
+                steps = restoring.into_folder(
+                    selected,
+                    options.destination,
+                    overwrite=options.overwrite,
+                    patterns=options.path,
+                )
+        if options.path and not any(_matched(step.result) for step in steps):
+            raise verifying.no_match(selected, options.path)
+        if not options.path and not options.to_host:
+            steps += self._missing(selected)
+        return self._finish(selected.runs()[0].manifest, steps)
 
-    @staticmethod
-    def _came(result: Result) -> bool:
-        """Whether a pattern matched something of an item, or nobody knows because it failed."""
-        only_unmatched = all(line.startswith(fileset.UNMATCHED) for line in result.warnings)
-        return bool(result.items) or not result.status.stored or not only_unmatched
+    def _select_items(self) -> Selection:
+        """Return the selected items; all of their parts are in the store."""
+        options = self._options
+        selected = self._select(options.restore).narrowed(options.section, options.item)
+        if options.path:
+            selected = selected.only(
+                item for item in selected.items if registry.kind(item.kind).archive
+            )
+            if not selected.items:
+                raise ConfigError(
+                    "--path: none of the selected items is a fileset",
+                    "Remove --path, or select a fileset with --item.",
+                )
+        for run in selected.runs():
+            readback.require_parts(run, selected.of(run))
+        if not options.to_host:
+            return selected
+        databases = database_restore.select_databases(selected.items, options.to_database)
+        return selected.only(databases)
 
-    def _to_restore(self) -> selection.Selection:
-        """The items that are meant, all of whose parts are there."""
-        given = self.given
-        chosen = self._chosen(given.restore).narrowed(given.section, given.item)
-        if given.path:
-            chosen = chosen.only(item for item in chosen.items if registry.kind(item.kind).archive)
-            if not chosen.items:
-                raise ConfigError("--path: none of these items holds files", "Leave it out.")
-        for run in chosen.runs():
-            reading.refuse_absent(run, chosen.of(run))
-        return chosen.only(server.chosen(chosen.items, given)) if given.to_host else chosen
+    def _check_destination(self, items: Sequence[Item]) -> None:
+        """Raise ConfigError for an unusable destination; warn where space is short."""
+        options = self._options
+        destination.check_destination(options.destination, overwrite=options.overwrite)
+        size = sum(item.size or 0 for item in items)
+        warning = destination.space_warning(options.destination, size)
+        if warning and not options.path:
+            terminal.say(f"warning: {warning}", error=True)
 
-    def _into_server(
-        self, chosen: selection.Selection, watcher: ProgressListener | None
-    ) -> list[SectionResult]:
-        """Items into a server: each makes its next step when all others have made theirs."""
-        advance = watcher.advance if watcher else lambda _size: None
-        with contextlib.ExitStack() as stack:
-            going: dict[str, Iterator[Result]] = {}
-            for item in chosen.items:
-                run = chosen.run(item)
-                again = functools.partial(reading.plain, run, item, self.origin.undo, advance)
-                following = functools.partial(self._stored, item.section, run.manifest.run_id)
-                options = self.origin.options(item)
-                made = server.into(item, again, self.given, following, options)
-                going[item.called] = stack.enter_context(contextlib.closing(made))
-            waiting: list[Item] = []
+    def _dry_run(self, selected: Selection) -> int:
+        options = self._options
+        target: Path | Server = options.destination or Path("DESTINATION")
+        if options.to_host:
+            target = arguments.server(options)
+        verifying.dry_run(selected, target, options.path, self._location.inverse_stage)
+        return 0
 
-            def step(item: Item, _advance: Callable[[int], None]) -> Result:
-                try:
-                    result = next(going[item.called])
-                except StopIteration as ended:
-                    last: Result = ended.value
-                    self._done.append(item.called)
-                    return incomplete.told(item, last, chosen.run(item).manifest.run_id, ())
-                waiting.append(item)
-                return result
+    # --- the result
 
-            steps = self._steps(chosen.items, step, watcher)
-            while waiting:
-                left, waiting = waiting, []
-                steps += self._steps(left, step, watcher, server.REST)
-        return steps
-
-    def _back(
-        self, chosen: selection.Selection, item: Item, advance: Callable[[int], None]
-    ) -> Result:
-        """One item in the destination, and what its backup lacks."""
-        result = self._restored(chosen, item, advance)
-        self._done.append(item.called)
-        run_id = chosen.run(item).manifest.run_id
-        return incomplete.told(item, result, run_id, self.given.path)
-
-    def _restored(
-        self, chosen: selection.Selection, item: Item, advance: Callable[[int], None]
-    ) -> Result:
-        """One item, made where nobody looks and moved into place when all of it is whole."""
-        verifying.refuse_unusable(item)
-        given, run = self.given, chosen.run(item)
-        again = functools.partial(reading.plain, run, item, self.origin.undo, advance)
-        goal = given.destination / target.place_of(item)
-        with target.staging(given.destination, overwrite=given.overwrite) as staging:
-            place = staging.place / target.place_of(item)
-            place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if registry.kind(item.kind).folder:
-                place.mkdir(mode=0o700)
-                stored = functools.partial(self._stored, item.section, "")
-                with server.told(item):
-                    made = loader.folder_restorer(registry.file_of_kind(item.kind)).laid_out(
-                        item, again, place, stored
-                    )
-                return dataclasses.replace(made, message=f"in {goal}: {made.message}")
-            if not registry.kind(item.kind).archive:
-                with stream.closed(again()) as chunks:
-                    size = target.written(chunks, place)
-                return Result(Status.OK, f"in {goal}", items=1, bytes=size)
-            place.mkdir(mode=0o755)
-            found = fileset.unpack(again, item.ending, place, given.path)
-            if not found.entries:
-                place.rmdir()
-            below = os.fsencode(target.place_of(item))
-            staging.implied.update(below + b"/" + name for name in found.implied if name)
-        return _of_fileset(found, staging.troubles, goal)
-
-    def _stored(self, section: str, first: str) -> Iterator[Following]:
-        """The items of a section in all runs from this one on, oldest run first."""
-        for found in runs.found(self.origin.store, self.origin.host()):
-            if found.manifest is None or found.run_id < first:
-                continue
-            if run_ids.in_future(found.run_id) and found.run_id != first:
-                continue
-            later = reading.Run(self.origin.store, found.manifest)
-            for item in found.manifest.items:
-                if item.section == section:
-                    undo, quiet = self.origin.undo, lambda _size: None
-                    again = functools.partial(reading.plain, later, item, undo, quiet)
-                    yield Following(found.run_id, item, again)
-
-    # --- what came of it
-
-    def _steps(
-        self,
-        items: Sequence[Item],
-        do: Callable[[Item, Callable[[int], None]], Result],
-        watcher: ProgressListener | None,
-        what: str = "",
-    ) -> list[SectionResult]:
-        """Do it for each item; one that fails does not stop the others."""
-        steps = []
-        for number, item in enumerate(items, 1):
-            name = f"{what} {item.called}".strip()
-            if watcher:
-                watcher.begin(number, name)
-            began = time.monotonic()
-            try:
-                result = do(item, watcher.advance if watcher else lambda _size: None)
-            except (BackupError, OSError) as error:
-                result = dataclasses.replace(of_error(error), status=Status.FAILED)
-            except (ValueError, OverflowError) as error:  # of what a manifest says
-                what = f"what its manifest says cannot be used ({error})"
-                result = Result(Status.FAILED, what, "Use another copy of the run.")
-            seconds = time.monotonic() - began
-            if watcher:
-                watcher.end(name, result, seconds)
-            steps.append(SectionResult(name, "item", result, seconds))
-        return steps
-
-    def _ended(self, made: Manifest | None, steps: Sequence[SectionResult]) -> int:
-        """Show it, report a restore, and give the exit code."""
-        outcome = RunResult(
-            run_id=made.run_id if made else "",
-            hostname=made.host if made else "",
-            begin=self.begin,
-            seconds=time.monotonic() - self.started,
+    def _finish(self, manifest: Manifest | None, steps: Sequence[SectionResult]) -> int:
+        """Print the result, report a restore, and return the exit code."""
+        options = self._options
+        result = RunResult(
+            run_id=manifest.run_id if manifest else "",
+            hostname=manifest.host if manifest else "",
+            begin=self._begin,
+            seconds=time.monotonic() - self._started,
             status=worst(step.result.status for step in steps),
             sections=tuple(steps),
-            action="restore" if self.given.restore else "verify",
-            origin=identity.origin(self.origin.config if self.given.config else None),
+            action="restore" if options.restore else "verify",
+            origin=identity.origin(self._location.config if options.config else None),
         )
-        told = self.given.restore and not self.given.no_report
-        deliveries = self.origin.report(outcome) if told else {}
-        code = terminal.render(outcome, deliveries, as_json=self.given.json)
-        if not self.given.json and not terminal.on_terminal():
-            for line in terminal.table_lines(outcome):
+        deliveries = self._report(result) if options.restore and not options.no_report else {}
+        code = terminal.render(result, deliveries, as_json=options.json)
+        if not options.json and not terminal.on_terminal():
+            for line in terminal.table_lines(result):
                 terminal.say(line)
         return code
 
+    def _report(self, result: RunResult) -> dict[str, str]:
+        """Report a restore through the channels of the config; return the results by channel."""
+        from tools.reporting import delivery
+        from tools.reporting.document import run_document
 
-def _of_fileset(found: fileset.Unpacked, troubles: Sequence[str], goal: Path) -> Result:
-    """What came of a fileset; incomplete where something is not as it was."""
-    warnings = (*found.warnings(), *troubles)
-    return Result(
-        Status.INCOMPLETE if warnings else Status.OK,
-        f"{fileset.entries(found.entries)} in {goal}",
-        items=found.entries,
-        bytes=found.size,
-        warnings=warnings,
-    )
+        table = "\n".join(terminal.table_lines(result))
+        return delivery.deliver(self._location.config.general, run_document(result), table, None)
+
+
+def _unreadable(summary: RunSummary) -> SectionResult:
+    return SectionResult(summary.run_id, "item", Result(Status.FAILED, summary.error))
+
+
+def _encrypts(stage: str) -> bool:
+    return stage in registry.STAGES and registry.STAGES[stage].encrypts
+
+
+def _matched(result: Result) -> bool:
+    """Return whether a pattern matched a file of an item; True where it failed before that."""
+    only_unmatched = all(line.startswith(unpack.UNMATCHED) for line in result.warnings)
+    return bool(result.items) or not result.status.stored or not only_unmatched

@@ -36,18 +36,18 @@ def version(records: Mapping[bytes, bytes]) -> str:
     for name, (fits, needed) in forms.items():
         if fits and needed <= keys <= needed | {b"major", b"minor", b"name", b"numbytes"}:
             return name
-    raise ValueError("its sparse map is of no known version")
+    raise ValueError("sparse map of an unknown version")
 
 
 def in_records(records: Mapping[bytes, bytes], which: str) -> list[tuple[int, int]]:
     """The regions (offset, size) of versions 0.0 and 0.1. Raises ValueError."""
     written = records[OFFSET if which == "0.0" else PREFIX + b"map"]
     if not _PAIRS.fullmatch(written):
-        raise ValueError("its sparse map is damaged")
+        raise ValueError("corrupt sparse map")
     numbers = [int(word) for word in written.split(b",") if word]
     regions = list(zip(numbers[::2], numbers[1::2], strict=True))
     if records[PREFIX + b"numblocks"] != str(len(regions)).encode():
-        raise ValueError("its sparse map has another number of regions than it says")
+        raise ValueError("sparse map with a wrong number of regions")
     return regions
 
 
@@ -60,17 +60,17 @@ def in_data(block: Callable[[], bytes]) -> tuple[list[tuple[int, int]], bytes]:
         nonlocal at
         while (end := raw.find(b"\n", at, at + _LINE)) < 0:
             if len(raw) > at + _LINE:
-                raise ValueError("its sparse map is damaged")
+                raise ValueError("corrupt sparse map")
             raw.extend(block())
         word = bytes(raw[at:end])
         at = end + 1
         if not word.isdigit():
-            raise ValueError("its sparse map is damaged")
+            raise ValueError("corrupt sparse map")
         return int(word)
 
     count = number()
     if count > _MOST:
-        raise ValueError("its sparse map has too many regions")
+        raise ValueError("sparse map with too many regions")
     regions = [(number(), number()) for _ in range(count)]
     return regions, bytes(raw)
 
@@ -92,9 +92,9 @@ def judge(regions: Sequence[tuple[int, int]], size: int, stored: int) -> None:
     partial = False
     for offset, length in regions:
         if offset < end or offset + length > size or (partial and length):
-            raise ValueError("its sparse map does not fit its size")
+            raise ValueError("sparse map does not fit the size")
         end = offset + length
         total += length
         partial = partial or bool(length % _BLOCK)
     if total != stored:
-        raise ValueError("its sparse map does not fit what is stored of it")
+        raise ValueError("sparse map does not fit the stored bytes")

@@ -1,104 +1,105 @@
-"""One item looked at, as far as a level goes, and a dry run: what a restore would do."""
+"""Verify an item up to a level, and dry runs: what a restore would write."""
 
 from __future__ import annotations
 
-import argparse
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from restore import fileset, members, reading, selection, server, target
-from tools.base.errors import ConfigError
+from restore import archive_checks, database_restore, destination, unpack
+from tools.base.errors import ConfigError, ManifestError
 from tools.base.result import Result, Status
-from tools.catalog.manifest import ManifestError
+from tools.catalog import readback
+from tools.catalog.selection import Selection
 from tools.date_str_utils import count
-from tools.flow import stream
+from tools.flow import facts, stream
+from tools.flow.form import InverseStages
 from tools.flow.item_record import StoredItem as Item
 from tools.modules import registry
+from tools.modules.contracts import Server
 from tools.reporting import terminal
 
-_COMPONENT = 255  # bytes of one name (NAME_MAX of Linux)
+_MAX_NAME = 255  # bytes of one name (NAME_MAX of Linux)
+OTHER_COPY = "Use another copy of the run, or the version of nc-backup-py that wrote it."
 
 
-def refuse_unusable(item: Item) -> None:
-    """Raises ManifestError for an item that could not be restored into any folder."""
-    place = target.place_of(item)
-    if any(len(os.fsencode(word)) > _COMPONENT for word in place.parts) or not place.parts:
-        raise ManifestError(
-            f"{item.called[:100]}: no file can have its name",
-            "It was altered: use another copy of the run.",
-        )
+def check_item(item: Item) -> None:
+    """Raise ManifestError for an item that no folder can hold, or of an unknown kind."""
+    path = destination.item_path(item)
+    if any(len(os.fsencode(name)) > _MAX_NAME for name in path.parts) or not path.parts:
+        raise ManifestError(f"{item.called[:100]}: not usable as a file name", OTHER_COPY)
     if item.kind not in registry.KINDS:
-        raise ManifestError(
-            f"{item.called}: its manifest says that it is of the unknown kind {item.kind!r}",
-            "It was altered, or a later version made it: use another copy, or that version.",
-        )
+        raise ManifestError(f"{item.called}: unknown kind {item.kind!r}", OTHER_COPY)
+    facts.check(item)
 
 
-def verified(
-    run: reading.Run,
+def verify_item(
+    run: readback.StoredRun,
     item: Item,
     level: str,
-    undo: reading.Undo,
+    inverse: InverseStages,
     advance: Callable[[int], None],
 ) -> Result:
-    """Verify one item. Raises BackupError or OSError."""
-    refuse_unusable(item)
-    reading.refuse_absent(run, [item])
+    """Verify one item: its presence, the SHA-256 of its parts, or all of it.
+
+    Raises BackupError or OSError.
+    """
+    check_item(item)
+    readback.require_parts(run, [item])
     parts = count(len(item.parts), "part")
-    verb = "is" if len(item.parts) == 1 else "are"
     if level == "presence":
-        return Result(Status.OK, f"{parts} {verb} there", bytes=item.stored)
+        return Result(Status.OK, f"{parts} present", bytes=item.stored)
     if level == "sha256":
-        stream.drained(reading.counted(reading.sealed(run, item), advance))
-        return Result(Status.OK, f"{parts} {verb} what was stored", bytes=item.stored)
+        stream.drained(readback.read_parts(run, item, advance))
+        verb = "matches its" if len(item.parts) == 1 else "match their"
+        return Result(Status.OK, f"{parts} {verb} SHA-256", bytes=item.stored)
     warnings: tuple[str, ...] = ()
-    with stream.closed(reading.plain(run, item, undo, advance)) as chunks:
+    with stream.closed(readback.read_item(run, item, inverse, advance)) as chunks:
         if registry.kind(item.kind).archive:
-            warnings = fileset.verify(chunks, item.ending).warnings()
+            warnings = unpack.verify(chunks, item.ending).warnings()
         else:
             stream.drained(chunks)
-    told = "can be restored" if item.sha256 else "can be read; its source's digest is not known"
-    told = f"{told}, but not all of it" if warnings else told
+    message = "can be restored" if item.sha256 else "readable, but the run has no checksum of it"
+    message = f"{message}, but not all of it" if warnings else message
     status = Status.INCOMPLETE if warnings else Status.OK
-    return Result(status, told, bytes=item.size or 0, warnings=warnings)
+    return Result(status, message, bytes=item.size or 0, warnings=warnings)
 
 
-def check_destination(given: argparse.Namespace, size: int) -> None:
-    """Raises ConfigError where nothing can be restored into it; warns where it may be too small."""
-    target.refuse(given.destination, overwrite=given.overwrite)
-    if not given.path and (warning := target.tight(given.destination, size)):
-        terminal.say(f"warning: {warning}", error=True)
+def dry_run(
+    selection: Selection,
+    target: Path | Server,
+    patterns: Sequence[str],
+    inverse: InverseStages,
+) -> None:
+    """Print what would be written, and write nothing; filesets are read to their end.
 
-
-def dry(given: argparse.Namespace, chosen: selection.Selection, undo: reading.Undo) -> None:
-    """Print what would be written, and write nothing; the data is read to its end all the same.
-
-    Raises ConfigError where nothing matches, as the restore would.
+    Raises ConfigError where the patterns match nothing, as the restore would.
     """
-    below = given.destination or Path("DESTINATION")
-    wanted = members.Patterns(given.path) if given.path else None
-    for item in chosen.items:
-        refuse_unusable(item)
-        run = chosen.run(item)
-        goal = server.goal(item, given) or below / target.place_of(item)
+    matches = archive_checks.Patterns(patterns) if patterns else None
+    for item in selection.items:
+        check_item(item)
+        run = selection.run(item)
+        label = (
+            database_restore.target_label(item, target)
+            if isinstance(target, Server)
+            else target / destination.item_path(item)
+        )
         size = "unknown size" if item.size is None else f"{item.size} bytes"
-        terminal.say(f"{goal}: {item.kind} {item.called} of run {run.manifest.run_id}, {size}")
+        terminal.say(f"{label}: {item.kind} {item.called} of run {run.run_id}, {size}")
         if registry.kind(item.kind).archive:
-            chunks = reading.plain(run, item, undo, lambda _size: None)
-            for line in fileset.listed(chunks, item.ending, wanted):
+            chunks = readback.read_item(run, item, inverse, lambda _size: None)
+            for line in unpack.list_entries(chunks, item.ending, matches):
                 terminal.say(f"  {line}")
-    unmatched = wanted.unmatched if wanted else ()
-    if unmatched and len(unmatched) == len(set(given.path)):
-        raise no_match(chosen, given.path)
+    unmatched = matches.unmatched if matches else ()
+    if unmatched and len(unmatched) == len(set(patterns)):
+        raise no_match(selection, patterns)
     for pattern in unmatched:
-        terminal.say(f"warning: nothing matches --path {pattern}", error=True)
+        terminal.say(f"warning: {unpack.UNMATCHED} {pattern}", error=True)
 
 
-def no_match(chosen: selection.Selection, patterns: list[str]) -> ConfigError:
-    """The error of a restore that none of the patterns gives anything for."""
+def no_match(selection: Selection, patterns: Sequence[str]) -> ConfigError:
+    """Return the error of a restore where no file matches any of the patterns."""
     return ConfigError(
-        f"nothing in {chosen.named()} matches {' '.join(patterns)}",
-        "--dry-run without --path lists what there is; a pattern counts from /, and ** crosses "
-        "folders.",
+        f"{selection.label()}: no file matches {' '.join(patterns)}",
+        "Use --dry-run without --path to list the files; patterns begin at /, ** crosses folders.",
     )

@@ -24,6 +24,7 @@ from tools.base import finding
 from tools.base.errors import ConfigError, SourceError
 from tools.base.finding import Finding
 from tools.flow import dump_stream, stream
+from tools.flow.facts import SqliteFacts
 from tools.flow.item import Ended, Item, Told
 from tools.modules import database_plugin, executable
 from tools.modules.options import Duration, Words, option
@@ -145,9 +146,7 @@ def _errors_name(path: Path) -> Iterator[None]:
 
 def _report_of(result: integrity.CheckResult, *, locked: bool, empty: bool) -> Ended:
     """Return warnings, notes and facts from the check of a copy."""
-    facts = {"sqlite": sqlite3.sqlite_version}
-    if result.tables is not None:
-        facts["tables"] = str(result.tables)
+    facts = SqliteFacts(sqlite3.sqlite_version, result.tables)
     notes = []
     if empty:
         notes.append("an empty file (0 bytes): a database without tables")

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from restore import reading
 from storage import local_store
 from tests.system import System, execute
-from tools.catalog import markers
+from tools.catalog import readback
+from tools.catalog.catalog import Catalog
 from tools.flow import stream
 
 MOMENTS = 25  # in each of four tests
@@ -26,10 +26,11 @@ def whole_runs(system: System) -> int:
     names = [entry.name for entry in place.entries("srv-test")]
     found = [name for name in names if name.endswith(".manifest.json")]
     for name in found:
-        run = reading.Run(place, markers.read(place, "srv-test", name[9:24]))
+        catalog = Catalog(place, "srv-test")
+        run = readback.StoredRun(catalog, catalog.manifest(name[9:24]))
         assert run.manifest.good
         for item in run.manifest.items:
-            stream.drained(reading.sealed(run, item))
+            stream.drained(readback.read_parts(run, item))
     return len(found)
 
 

@@ -213,7 +213,7 @@ def test_a_source_that_fails_is_not_stored(system: System, text: str, says: str)
     made = system.manifest()
     assert made["missing"] == ["BAD"]
     assert "lacks BAD" in system.restore("--list")
-    assert "no good run" in system.restore("--verify", "latest", code=2)
+    assert "no complete run" in system.restore("--verify", "latest", code=2)
 
 
 @pytest.mark.fault("tar exits 0 after half an archive", "exit 1, nothing of it visible")
@@ -415,7 +415,7 @@ def test_an_item_that_shrinks_is_noticed(
     result = system.result()
     assert result["exit_code"] == code
     assert says in result["stderr"]
-    assert len(json.loads(system.restore("--list", "--json"))) == 2
+    assert len(json.loads(system.restore("--list", "--json"))["runs"]) == 2
     if code == 1:
         back = below(system.restored(), system.source)
         assert (back / "data").stat().st_size == 2_500_000

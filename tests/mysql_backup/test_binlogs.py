@@ -251,11 +251,14 @@ def test_a_manifest_that_was_altered(system: System, server: MariaDB) -> None:
     configure(system, server)
     backed_up(system)
     (path,) = (system.store / "srv-test").glob("*.manifest.json")
-    for old, new in (('"binlog_position": "', '"binlog_position": "x'), ('"time": ', '"tme": ')):
+    for old, new in (
+        ('"binlog_position": ', '"binlog_position": "x", "x": '),
+        ('"time": ', '"tme": '),
+    ):
         path.write_text(path.read_text().replace(old, new))
         words = ("--restore", "latest", "--item", "shop", *to(server), "--to-database", "copy")
         text = system.restore(*words, "--until", "2099-01-01 00:00", code=1)
-        assert "what its manifest says of it cannot be used" in text
+        assert "invalid fact in the manifest" in text
         assert "Traceback" not in text
     assert "copy" not in server.sql("SHOW DATABASES").split()
 

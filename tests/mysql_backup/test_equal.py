@@ -196,13 +196,13 @@ def test_the_drill_has_the_settings_of_the_source(system: System, server: MariaD
 
 
 def test_words_for_another_server() -> None:
-    facts = {"variable.sql_mode": "", "variable.max_allowed_packet": "1024", "tool": "x"}
-    facts["variable.collation_server"] = "a; b"
-    assert server_settings.words([facts], install=False) == [
+    facts = {"sql_mode": "", "max_allowed_packet": "1024", "tool": "x"}
+    facts["collation_server"] = "a; b"
+    assert server_settings.arguments([facts], install=False) == [
         "--loose-max-allowed-packet=1024",
         "--loose-sql-mode=",
     ]
-    assert server_settings.words([facts], install=True) == []
+    assert server_settings.arguments([facts], install=True) == []
 
 
 def test_warnings_are_counted_by_table() -> None:

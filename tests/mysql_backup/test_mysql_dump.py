@@ -219,7 +219,7 @@ def test_two_instances(system: System, server: MariaDB) -> None:
             f"{server.port}/one", f"{second.port}/two",
         }  # fmt: skip
         text = system.restore("--restore", "latest", *to(second), code=2)
-        assert "these items come from 2 servers (MYSQL " in text
+        assert "the selected items come from 2 servers (MYSQL " in text
         assert databases(second) == databases(server) - {"one"} | {"two"}
         words = ("--item", f"users@{server.port}", "--item", f"{server.port}/*")
         system.restore("--restore", "latest", *words, *to(second))
@@ -373,7 +373,7 @@ def test_damage_never_reaches_the_server(system: System, server: MariaDB) -> Non
     raw[-1] ^= 1
     part.write_bytes(raw)
     words = ("--restore", "latest", "--item", "shop", *to(server, "--to-database", "new"))
-    assert "not what was stored" in system.restore(*words, code=1)
+    assert "differs from what was stored" in system.restore(*words, code=1)
     assert "new" not in databases(server)
 
 
@@ -466,14 +466,12 @@ def test_files_and_databases_are_told_apart(system: System, server: MariaDB) -> 
     assert system.result()["exit_code"] == 0
     words = ("--restore", "latest", *to(server))
     out = str(system.folder / "out")
-    assert "none of these items is a database" in system.restore(
-        *words, "--section", "FILESET", code=2
-    )
+    assert "no database is selected" in system.restore(*words, "--section", "FILESET", code=2)
     assert "files into a folder" in system.restore(*words, "--path", "/etc", code=2)
-    assert "would get one name" in system.restore(
+    assert "databases are selected" in system.restore(
         *words, "--section", "FILESET", "--to-database", "x", code=2
     )
-    assert "--to-host is missing" in system.restore(
+    assert "requires --to-host" in system.restore(
         "--restore", "latest", "--to-port", "3306", "--destination", out, code=2
     )
 

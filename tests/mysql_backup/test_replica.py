@@ -85,8 +85,8 @@ def test_the_position_of_the_primary(
     file, position = primary.sql("SHOW MASTER STATUS").split()[:2]
     found = facts(system)
     assert found["primary_host"] == "127.0.0.1"
-    assert found["primary_port"] == str(primary.port)
-    assert (found["primary_log_file"], found["primary_log_position"]) == (file, position)
+    assert found["primary_port"] == primary.port
+    assert (found["primary_log_file"], str(found["primary_log_position"])) == (file, position)
     assert found["gtid_slave_pos"] == primary.sql("SELECT @@gtid_binlog_pos").strip()
     assert found["primary_position"] == "exact"
     shown = system.restore("--show", "latest")

@@ -10,6 +10,7 @@ from tests.mysql_backup.test_mysql_dump import configure, databases, to
 from tests.servers import MariaDB
 from tests.system import System
 from tools.base.errors import StoreError
+from tools.flow.facts import MysqlFacts
 
 CROSSING = """\
 CREATE DATABASE a; CREATE DATABASE b;
@@ -175,7 +176,7 @@ INSERT INTO `t` VALUES ('\\n-- Final view structure for view `t`');
 
 @pytest.mark.parametrize("size", [1, 7, 40, 1 << 20])
 def test_they_are_kept_back(size: int) -> None:
-    reader = dump_reader.DumpReader("shop", "shop", {})
+    reader = dump_reader.DumpReader("shop", "shop", MysqlFacts())
     rest = b"".join(reader.read(DUMP[at : at + size] for at in range(0, len(DUMP), size)))
     assert b"VIEW `v` AS" not in rest
     assert b"Final view structure for view `t`" in rest
@@ -190,7 +191,7 @@ def test_they_are_kept_back(size: int) -> None:
 
 
 def test_what_a_client_refused() -> None:
-    reader = dump_reader.DumpReader("shop", "shop", {})
+    reader = dump_reader.DumpReader("shop", "shop", MysqlFacts())
     list(reader.read([DUMP]))
     every = deferred_views.in_dependency_order(reader.views.by_name, reader.views.by_name)
     script = deferred_views.Script(b"SET NAMES utf8mb4;\n", every, owned_by_restorer=False)

@@ -58,7 +58,7 @@ def test_back_up_drop_restore_compare(tmp_path: Path, server: LDAP, stream: str)
     assert result["exit_code"] == 0, result
     facts = {item["name"]: item["facts"] for item in system.manifest()["items"]}
     assert set(facts) == {"0", "1"}
-    assert facts["1"]["entries"] == "301"
+    assert facts["1"]["entries"] == 301
     out = system.restored() / "OPENLDAP"
     server.end()
     for folder in (server.config, server.data):
@@ -203,7 +203,7 @@ def test_glued_empty_and_proxy_databases(tmp_path: Path, glued: Glued, stream: s
     assert result["exit_code"] == 0, result
     items = {item["name"]: item for item in system.manifest()["items"]}
     entries = {name: item["facts"]["entries"] for name, item in items.items() if name != "0"}
-    assert entries == {"1": "2", "2": "1", "3": "0"}
+    assert entries == {"1": 2, "2": 1, "3": 0}
     assert items["3"]["facts"]["suffix"] == "o=Zü€"
     assert items["3"]["notes"] == ["database {3}ldif (o=Zü€): no entries"]
     assert "{5}ldap (dc=proxy): no data of its own, not dumped" in items["0"]["notes"]

@@ -332,7 +332,7 @@ def test_damage_leaves_no_database(system: System, server: Postgres) -> None:
     raw[-1] ^= 1
     part.write_bytes(raw)
     words = ("--restore", "latest", "--item", "shop", *to(server, "--to-database", "new"))
-    assert "not what was stored" in system.restore(*words, code=1)
+    assert "differs from what was stored" in system.restore(*words, code=1)
     assert databases(server) == {"postgres", "shop"}
 
 

@@ -13,6 +13,7 @@ from tests.servers import Postgres, program
 from tests.system import System
 from tools.base.errors import StoreError
 from tools.flow import process
+from tools.flow.facts import PostgresFacts
 
 pytestmark = pytest.mark.needs("initdb", "postgres", "pg_dump")
 
@@ -54,7 +55,7 @@ def test_a_pg_restore_that_is_too_old(server: Postgres) -> None:
     words = [program("pg_dump"), "--format=custom", *target.arguments(), "--dbname=postgres"]
     raw = bytearray(b"".join(process.output(words, env=target.environment())))
     raw[6] = 99  # the minor version of the format, after PGDMP and the major one
-    facts = {"tool": "pg_dump (PostgreSQL) 99.1"}
+    facts = PostgresFacts(tool="pg_dump (PostgreSQL) 99.1")
     with (
         dump_loading.open_dump(target, facts, lambda: iter([bytes(raw)])) as stored,
         pytest.raises(StoreError, match=r"is older than the dump \(.* 99\.1") as caught,

@@ -58,10 +58,10 @@ def test_files_and_sqlite(tmp_path: Path, stream: str) -> None:
     result = system.result("--only", "DRILL")
     said = section(result)
     assert said["status"] == "ok", said
-    assert "proven restorable at 20" in said["message"]
+    assert "restore drill passed at 20" in said["message"]
     assert "2 items, 4 assertions" in said["message"]
     again = section(system.result("--only", "DRILL"))
-    assert "proven restorable 0.0 s ago" in again["message"] or " s ago" in again["message"]
+    assert "restore tested 0.0 s ago" in again["message"] or " s ago" in again["message"]
     assert "2 items" in system.run("-t").stdout
     whole = json.loads(system.conf.read_text())
     whole["DRILL"]["PARAMETERS"]["ASSERTIONS"][files] = "**/etc/hosts"
@@ -73,10 +73,10 @@ def test_files_and_sqlite(tmp_path: Path, stream: str) -> None:
 @pytest.mark.parametrize(
     ("what", "assertion", "says"),
     [
-        (0, "**/etc/no-such-file", "gave nothing"),
-        (0, "**/etc/empty", "gave nothing"),
-        (1, "SELECT COUNT(*) > 1000 FROM t", "gave '0'"),
-        (1, "SELECT n FROM t WHERE n = 99", "gave nothing"),
+        (0, "**/etc/no-such-file", "returned nothing"),
+        (0, "**/etc/empty", "returned nothing"),
+        (1, "SELECT COUNT(*) > 1000 FROM t", "returned '0'"),
+        (1, "SELECT n FROM t WHERE n = 99", "returned nothing"),
         (1, "SELECT x FROM nowhere", "no such table"),
     ],
 )
@@ -86,9 +86,9 @@ def test_what_is_not_true_is_found(tmp_path: Path, what: int, assertion: str, sa
     result = system.result("--only", "DRILL")
     said = section(result)
     assert result["exit_code"] == 1
-    assert "NOT proven restorable" in said["message"]
+    assert "restore drill FAILED" in said["message"]
     assert says in said["message"]
-    assert "NOT proven" in section(system.result("--only", "DRILL"))["message"]  # tried again
+    assert "drill FAILED" in section(system.result("--only", "DRILL"))["message"]  # tried again
 
 
 @pytest.mark.fault("a stored backup that is damaged", "the drill fails, exit 1, names the item")
@@ -108,7 +108,7 @@ def test_planted_damage_is_found(tmp_path: Path) -> None:
 def test_the_first_run_of_all_has_nothing_to_prove(tmp_path: Path) -> None:
     system = System(tmp_path)
     system.configure({**system.whole(), "DRILL": drill()}, STREAM="True")
-    assert section(system.result())["message"].startswith("nothing is stored yet")
+    assert section(system.result())["message"].startswith("no run in the store yet")
 
 
 def test_in_a_whole_run(tmp_path: Path) -> None:
@@ -121,11 +121,11 @@ def test_in_a_whole_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("parameters", "says"),
     [
-        ({"ITEMS": "NOTHING"}, "ITEMS: the run holds no NOTHING"),
-        ({"ASSERTIONS": {"OTHER": "x"}}, "ASSERTIONS: OTHER is not restored"),
+        ({"ITEMS": "NOTHING"}, "no item matches NOTHING"),
+        ({"ASSERTIONS": {"OTHER": "x"}}, "ASSERTIONS: OTHER is not among the restored items"),
         ({"ASSERTIONS": "text"}, "is not an object of lists of texts"),
         ({"ASSERTIONS": {"FILESET": [1]}}, "is not an object of lists of texts"),
-        ({"RUN": "20200101_000000"}, "there is no run 20200101_000000"),
+        ({"RUN": "20200101_000000"}, "no run 20200101_000000"),
         ({"EVERY": "often"}, "is not a duration"),
     ],
 )
@@ -184,7 +184,7 @@ def test_databases_into_throwaway_servers(tmp_path: Path) -> None:
     asserted[app].append("SELECT count(*) FROM t WHERE n > 1")
     system.configure({**sections, "DRILL": drill(ASSERTIONS=asserted, EVERY="0s")}, STREAM="True")
     said = section(system.result("--only", "DRILL"))
-    assert "SELECT count(*) FROM t WHERE n > 1 gave '0'" in said["message"]
+    assert "SELECT count(*) FROM t WHERE n > 1: returned '0'" in said["message"]
     newest = sorted((system.store / "srv-test").glob("*shop*age.000"))[-1]
     data = bytearray(newest.read_bytes())
     data[-20] ^= 1

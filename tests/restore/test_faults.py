@@ -112,17 +112,27 @@ HARMS: list[Any] = [
         harm, level, says, marks=pytest.mark.fault(what, "found; a restore writes nothing")
     )
     for harm, level, says, what in (
-        (missing, "presence", "is missing", "a part is missing"),
-        (first_missing, "presence", "is missing", "the first part is missing"),
-        (last_missing, "presence", "is missing", "the last part is missing"),
-        (longer, "presence", "bytes instead of", "a part is one byte longer"),
-        (shorter, "presence", "bytes instead of", "the last part is one byte shorter"),
-        (empty, "presence", "0 bytes instead of", "a part has no bytes"),
-        (swapped, "sha256", "is not what was stored", "two parts are swapped"),
-        (doubled, "sha256", "is not what was stored", "a part is there twice"),
-        (of_another_run, "sha256", "is not what was stored", "a part is of another run"),
-        (flipped_first, "sha256", "is not what was stored", "one bit of the header is flipped"),
-        (flipped_last, "sha256", "is not what was stored", "one bit of the last chunk is flipped"),
+        (missing, "presence", "no such part", "a part is missing"),
+        (first_missing, "presence", "no such part", "the first part is missing"),
+        (last_missing, "presence", "no such part", "the last part is missing"),
+        (longer, "presence", "bytes, expected", "a part is one byte longer"),
+        (shorter, "presence", "bytes, expected", "the last part is one byte shorter"),
+        (empty, "presence", "0 bytes, expected", "a part has no bytes"),
+        (swapped, "sha256", "SHA-256 mismatch", "two parts are swapped"),
+        (doubled, "sha256", "SHA-256 mismatch", "a part is there twice"),
+        (of_another_run, "sha256", "SHA-256 mismatch", "a part is of another run"),
+        (
+            flipped_first,
+            "sha256",
+            "SHA-256 mismatch",
+            "one bit of the header is flipped",
+        ),
+        (
+            flipped_last,
+            "sha256",
+            "SHA-256 mismatch",
+            "one bit of the last chunk is flipped",
+        ),
     )
 ]
 
@@ -161,17 +171,29 @@ def _part(given: dict[str, Any], **fields: Any) -> None:
 FORGED: list[Any] = [
     pytest.param(how, says, marks=pytest.mark.fault(f"a manifest {what}", "refused by name"))
     for how, says, what in (
-        (lambda g: g.update(version=2), "of version 2", "of a newer version"),
-        (lambda g: g.update(version="1"), "is no manifest", "with a version that is a text"),
-        (lambda g: _part(g, name="../../etc/passwd"), "cannot be it", "with .. in a part's name"),
-        (lambda g: _part(g, name="/etc/passwd"), "cannot be it", "with an absolute part"),
-        (lambda g: _part(g, name=g["items"][0]["parts"][0]["name"]), "twice", "with a part twice"),
-        (lambda g: _part(g, size=-1), "is no size", "with a size below zero"),
-        (lambda g: _part(g, size=True), "is no size", "with a size that is none"),
-        (lambda g: _part(g, sha256="0"), "cannot be it", "with half a digest"),
-        (lambda g: g["items"][0].update(parts=[]), "has no parts", "with an item without parts"),
-        (lambda g: g["items"][0].update(form="other"), "not known", "with a form not known"),
-        (lambda g: g["items"].append(g["items"][0]), "twice", "with an item twice"),
+        (lambda g: g.update(version=3), "manifest version 3", "of a newer version"),
+        (
+            lambda g: g.update(version="1"),
+            "invalid manifest (version)",
+            "with a version that is a text",
+        ),
+        (lambda g: _part(g, name="../../etc/passwd"), "is not valid", "with .. in a part's name"),
+        (lambda g: _part(g, name="/etc/passwd"), "is not valid", "with an absolute part"),
+        (
+            lambda g: _part(g, name=g["items"][0]["parts"][0]["name"]),
+            "duplicate part",
+            "with a part twice",
+        ),
+        (lambda g: _part(g, size=-1), "is not a size", "with a size below zero"),
+        (lambda g: _part(g, size=True), "is not a size", "with a size that is none"),
+        (lambda g: _part(g, sha256="0"), "is not valid", "with half a digest"),
+        (
+            lambda g: g["items"][0].update(parts=[]),
+            "item without parts",
+            "with an item without parts",
+        ),
+        (lambda g: g["items"][0].update(form="other"), "unknown form", "with a form not known"),
+        (lambda g: g["items"].append(g["items"][0]), "duplicate item", "with an item twice"),
         (lambda g: g.pop("items"), "'items' is missing", "without items"),
         (lambda g: g.update(run_id="20200101_000000"), "manifest of", "of another run"),
         (lambda g: g.update(host="other"), "manifest of", "of another host"),
@@ -203,7 +225,7 @@ def test_a_cut_manifest_is_refused(system: System, share: float) -> None:
     raw = path.read_bytes()
     path.write_bytes(raw[: int(len(raw) * share)])
     text = system.restore("--show", path.name.partition(".")[0], code=1)
-    assert "no whole manifest" in text
+    assert "incomplete manifest" in text
 
 
 @pytest.mark.fault("a manifest whose digest or size of the data was altered", "found, nothing left")
@@ -211,9 +233,9 @@ def test_the_data_must_be_what_was_backed_up(system: System) -> None:
     out = system.folder / "out"
     words = ("--restore", "latest", "--destination", str(out))
     for key, value, said in (
-        ("sha256", "0" * 64, "is not what was backed up"),
-        ("size", 1 << 40, f"bytes instead of {1 << 40}"),
-        ("size", 1, "is longer than 1 bytes"),
+        ("sha256", "0" * 64, "differs from what was backed up"),
+        ("size", 1 << 40, f"bytes, expected {1 << 40}"),
+        ("size", 1, ": longer than 1 bytes"),
     ):
         change(system, lambda given: given["items"][0].update({key: value}))  # noqa: B023
         assert said in system.restore(*words, code=1)

@@ -105,7 +105,7 @@ def test_show_names_all_of_it(system: System) -> None:
 def test_an_item_that_a_store_does_not_hold_is_named(system: System) -> None:
     """Issue 11 A8: `missing` of the manifest, exit 3."""
     change(system, lambda given: given.update(missing=["MYSQL/3306/shop"]))
-    run_id = json.loads(system.restore("--list", "--json"))[0]["run_id"]
+    run_id = json.loads(system.restore("--list", "--json"))["runs"][0]["run_id"]
     assert "MYSQL/3306/shop" in system.restore("--verify", run_id, code=3)
     assert "MYSQL/3306/shop" in system.restore("--restore", run_id, *out(system), code=3)
     assert "MYSQL" not in system.restore("--verify", run_id, "--section", "FILESET")
@@ -128,7 +128,7 @@ def test_an_unknown_kind_is_refused_and_costs_no_other_item(system: System, kind
     shutil.copy(part, part.with_name("x.000"))
     for words in (["--verify", "latest"], ["--restore", "latest", *out(system)]):
         text = system.restore(*words, code=1)
-        assert "FILESET/odd: its manifest says that it is of the unknown kind" in text
+        assert "FILESET/odd: unknown kind" in text
         assert "Traceback" not in text
     assert (system.folder / "out/FILESET").is_dir()
 
@@ -154,8 +154,8 @@ def test_an_impossible_manifest_hides_no_other_run(system: System, edit: dict[st
     text = system.restore("--list", code=1)
     assert good.name.partition(".")[0] in text
     assert "unreadable" in text
-    assert "is no manifest" in system.restore("--verify", "20200101_000000", code=1)
-    assert "is no manifest" in system.restore("--verify", "all", code=1)
+    assert "invalid manifest" in system.restore("--verify", "20200101_000000", code=1)
+    assert "invalid manifest" in system.restore("--verify", "all", code=1)
     system.restore("--restore", "latest", *out(system))
 
 
@@ -163,7 +163,7 @@ def test_a_name_that_no_file_can_have_is_found_by_verify(system: System) -> None
     """Issue 11 A9: verify said ok, and the restore failed."""
     change(system, lambda given: given["items"][0].update(name="n" * 300))
     for words in (["--verify", "latest"], ["--restore", "latest", *out(system)]):
-        assert "no file can have its name" in system.restore(*words, code=1)
+        assert "not usable as a file name" in system.restore(*words, code=1)
 
 
 def test_control_characters_of_a_manifest_do_not_reach_the_terminal(system: System) -> None:
@@ -197,7 +197,7 @@ def test_the_usual_key_file_is_named(system: System) -> None:
     """Issue 11 A14b: without --key-file the usual one is taken, and that is said."""
     command = [sys.executable, PROGRAM, "--local-backup", str(system.store), "--verify", "latest"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert "--key-file is not given: /etc/nc-backup-py/key_file is used" in done.stderr
+    assert "without --key-file /etc/nc-backup-py/key_file is used" in done.stderr
 
 
 def test_missing_packages_are_one_line(system: System, tmp_path: Path) -> None:
@@ -240,7 +240,7 @@ def test_without_config_and_store_the_usual_config_is_meant() -> None:
 def test_a_dry_run_that_matches_nothing_is_an_error(system: System) -> None:
     """Issue 11 E: exit 2, as the restore itself."""
     text = system.restore("--restore", "latest", "--dry-run", "--path", "/nowhere", code=2)
-    assert "matches /nowhere" in text
+    assert "no file matches /nowhere" in text
     path = f"{system.source}/a file"
     text = system.restore("--restore", "latest", "--dry-run", "--path", path, "--path", "/nowhere")
     assert "nothing matches --path /nowhere" in text
@@ -262,7 +262,7 @@ def test_a_dry_run_warns_of_a_small_destination(system: System) -> None:
     """Issue 11 E (trials 7 C6)."""
     change(system, lambda given: given["items"][0].update(size=1 << 60, sha256=None))
     text = system.restore("--restore", "latest", "--dry-run", *out(system), code=1)
-    assert "free, and the items have" in text
+    assert "free, " in text
 
 
 def test_output_onto_a_full_disk_is_an_error(system: System) -> None:
@@ -347,7 +347,7 @@ def test_a_cancelled_restore_says_what_is_left(tmp_path: Path) -> None:
     going.send_signal(signal.SIGINT)
     said = going.communicate(timeout=60)[1]
     assert going.returncode == 130
-    assert f"cancelled: restored in {system.folder}/out: FILESET; what had been begun" in said
+    assert f"cancelled: FILESET restored to {system.folder}/out and kept; " in said
     assert [path.name for path in (system.folder / "out").iterdir()] == ["FILESET"]
 
 

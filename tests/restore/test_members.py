@@ -14,12 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from restore import members, tarformat
+from restore import tar_reader
+from restore.archive_checks import MissingLinkTargetError, Patterns, check_archive
 from tests.filesets import difficult
 from tools.base.errors import BackupError
 
-ROOT = tarformat.Rules(privileged=True)
-USER = tarformat.Rules()
+ROOT = tar_reader.Rules(privileged=True)
+USER = tar_reader.Rules()
 
 
 def pieces(raw: bytes, size: int) -> Iterator[bytes]:
@@ -27,11 +28,11 @@ def pieces(raw: bytes, size: int) -> Iterator[bytes]:
         yield raw[at : at + size]
 
 
-def passed(raw: bytes, rules: tarformat.Rules = ROOT, size: int = 1 << 20) -> tuple[bytes, str]:
+def passed(raw: bytes, rules: tar_reader.Rules = ROOT, size: int = 1 << 20) -> tuple[bytes, str]:
     """What came out, and what the error said ("" without one)."""
     out = bytearray()
     try:
-        for chunk in members.checked(pieces(raw, size), rules):
+        for chunk in check_archive(pieces(raw, size), rules):
             out += chunk
     except BackupError as error:
         return bytes(out), str(error)
@@ -95,8 +96,8 @@ def test_every_format_of_tar(tmp_path: Path, form: str) -> None:
         check=True,
         capture_output=True,
     ).stdout
-    seen: list[tarformat.Member] = []
-    out = b"".join(members.checked(pieces(raw, 4096), ROOT, seen.append))
+    seen: list[tar_reader.Member] = []
+    out = b"".join(check_archive(pieces(raw, 4096), ROOT, seen.append))
     assert out == without_padding(raw)
     names = subprocess.run(["tar", "-t"], input=raw, check=True, capture_output=True).stdout
     assert [member.name for member in seen] == [name.rstrip(b"/") for name in names.splitlines()]
@@ -115,8 +116,8 @@ def test_every_form_of_sparse_files(tmp_path: Path, version: str) -> None:
     raw = subprocess.run(
         [*command, "-C", str(tmp_path), "sparse", "zz after"], check=True, capture_output=True
     ).stdout
-    seen: list[tarformat.Member] = []
-    assert b"".join(members.checked([raw], ROOT, seen.append)) == without_padding(raw)
+    seen: list[tar_reader.Member] = []
+    assert b"".join(check_archive([raw], ROOT, seen.append)) == without_padding(raw)
     assert [(m.name, m.size) for m in seen] == [(b"sparse", 9 << 20), (b"zz after", 5)]
 
 
@@ -218,9 +219,9 @@ def test_a_hostile_member_is_never_handed_on(name: str, raw: bytes, tmp_path: Pa
 
 def handed_on(raw: bytes) -> list[bytes]:
     """The names that were seen before the error."""
-    seen: list[tarformat.Member] = []
-    with pytest.raises(tarformat.HostileError):
-        for _ in members.checked([raw], USER, seen.append):
+    seen: list[tar_reader.Member] = []
+    with pytest.raises(tar_reader.UnsafeArchiveError):
+        for _ in check_archive([raw], USER, seen.append):
             pass
     return [member.name for member in seen]
 
@@ -327,27 +328,27 @@ def test_without_root_devices_are_left_out_and_bits_taken_off() -> None:
         ("folder", "sg", 0o2755),
         ("fifo", "f", 0o644),
     )
-    seen: list[tarformat.Member] = []
-    out = b"".join(members.checked([raw], USER, seen.append))
+    seen: list[tar_reader.Member] = []
+    out = b"".join(check_archive([raw], USER, seen.append))
     with tarfile.open(fileobj=io.BytesIO(out)) as archive:
         modes = {entry.name: entry.mode for entry in archive}
     assert modes == {"set": 0o755, "sg": 0o755, "f": 0o644}
     unsafe = {member.name: member.unsafe for member in seen}
-    assert "set-user-id" in unsafe[b"set"]
-    assert b"".join(members.checked([raw], ROOT)) == without_padding(raw)
+    assert "set-user-ID" in unsafe[b"set"]
+    assert b"".join(check_archive([raw], ROOT)) == without_padding(raw)
 
 
 def test_limits_against_bombs() -> None:
     raw = make(("file", "a", b"x" * 700), ("file", "b", b"y" * 700))
-    for rules in (tarformat.Rules(most_members=1), tarformat.Rules(most_bytes=1000)):
-        assert "more than is allowed" in passed(raw, rules)[1]
+    for rules in (tar_reader.Rules(max_members=1), tar_reader.Rules(max_bytes=1000)):
+        assert "exceeds the limit" in passed(raw, rules)[1]
 
 
 # --- choosing
 
 
 def chosen(raw: bytes, *patterns: str) -> list[str]:
-    out = b"".join(members.checked([raw], ROOT, None, members.Patterns(patterns)))
+    out = b"".join(check_archive([raw], ROOT, None, Patterns(patterns)))
     done = subprocess.run(["tar", "-t"], input=out, capture_output=True, check=True)
     return done.stdout.decode().split()
 
@@ -382,18 +383,18 @@ def test_globs_choose_files_with_their_folders(pattern: str, names: list[str]) -
 
 def test_a_hard_link_needs_its_first_name() -> None:
     raw = make(("file", "a", b"x"), ("link", "b", "a"), ("file", "c", b"y"))
-    with pytest.raises(members.NeedsTarget) as needs:
+    with pytest.raises(MissingLinkTargetError) as needs:
         chosen(raw, "b")
     assert needs.value.targets == {b"a"}
     assert chosen(raw, "a", "b") == ["a", "b"]
 
 
 def test_what_is_chosen_by_a_hard_link_is_restored(tmp_path: Path) -> None:
-    from restore import fileset
+    from restore import unpack
 
     raw = make(("file", "a", b"x"), ("link", "b", "a"), ("file", "c", b"y"))
     again: Callable[[], Iterator[bytes]] = lambda: iter([raw])  # noqa: E731
-    found = fileset.unpack(again, ".tar", tmp_path, ["b"])
+    found = unpack.unpack(again, ".tar", tmp_path, ["b"])
     assert (tmp_path / "b").read_text() == "x"
     assert not (tmp_path / "c").exists()
     assert found.entries == 2

@@ -67,7 +67,7 @@ def test_every_conflict_is_named_before_anything_is_moved(tmp_path: Path) -> Non
     (goal / "a").write_text("old")
     (goal / "b").mkdir()
     (goal / "c").mkdir()
-    with pytest.raises(BackupError, match=r"goal/b, .*goal/c exists already"):
+    with pytest.raises(BackupError, match=r"goal/b, .*goal/c exists and is"):
         merging.merge(source, goal, (), overwrite=True)
     assert (goal / "a").read_text() == "old"
     assert not (goal / "d").exists()
@@ -128,4 +128,4 @@ def test_a_folder_that_is_closed_to_the_user_is_named() -> None:
                 merging.merge(Path(folder) / "source", Path(folder) / "goal", (), overwrite=True)
         finally:
             os.seteuid(0)
-    assert "restore as root" in found.value.hint
+    assert "Restore as root" in found.value.hint

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
 from tests.brt import ReportServer
@@ -49,7 +50,7 @@ def system(made: System, tmp_path: Path) -> System:
 
 
 def runs(system: System) -> list[str]:
-    return [entry["run_id"] for entry in json.loads(system.restore("--list", "--json"))]
+    return [entry["run_id"] for entry in json.loads(system.restore("--list", "--json"))["runs"]]
 
 
 def back(system: System, out: Path) -> Path:
@@ -88,11 +89,32 @@ def test_the_list_names_what_users_ask_for(system: System) -> None:
     assert table[0].split() == ["run", "host", "age", "result", "items", "size", "base"]
     assert len(table) == 3
     assert "srv-test" in table[1]
-    (_, newer) = json.loads(system.restore("--list", "--json"))
+    (_, newer) = json.loads(system.restore("--list", "--json"))["runs"]
     assert newer["result"] == "ok"
-    assert newer["items"] == 1
+    assert [item["section"] for item in newer["items"]] == ["FILESET"]
     assert newer["size"] > 3 << 20
     assert newer["base"] is None
+
+
+def test_the_list_as_json_is_a_documented_document(system: System) -> None:
+    """Issue 12, 8: versioned, UTC, bytes; what is missing, warnings; unreadable runs as well."""
+    schema = json.loads((project.ROOT / "docs/restore-list.schema.json").read_text())
+    first, second = sorted((system.store / "srv-test").glob("*.manifest.json"))
+    whole = json.loads(second.read_text())
+    lacks = {"status": "incomplete", "missing": ["MYSQL/3306/shop"], "warnings": ["MYSQL: down"]}
+    second.write_text(json.dumps({**whole, **lacks}))
+    first.write_text("{")
+    text = system.restore("--list", "--json", code=1)
+    found = json.loads(text.splitlines()[0])
+    jsonschema.validate(found, schema)
+    unreadable, run = found["runs"]
+    assert unreadable["begin"] is None
+    assert unreadable["items"] is None
+    assert "manifest" in unreadable["error"]
+    assert (run["status"], run["missing"], run["warnings"]) == tuple(lacks.values())
+    assert run["complete"] is False
+    assert run["items"][0]["stages"] == ["zstd", "age"]
+    assert found["created"] >= run["end"] >= run["begin"]
 
 
 def test_one_run_is_shown(system: System) -> None:
@@ -120,8 +142,8 @@ def test_a_date_means_the_newest_run_at_or_before_it(system: System) -> None:
     text = system.restore(
         "--restore", "2001-01-01", "--destination", str(system.folder / "x"), code=2
     )
-    assert "no good run of srv-test at or before 2001-01-01" in text
-    assert "is no run, and no date" in system.restore("--verify", "yesterday", code=2)
+    assert "no complete run of host srv-test at or before 2001-01-01" in text
+    assert "not a run ID or a date" in system.restore("--verify", "yesterday", code=2)
 
 
 def test_latest_means_the_newest_good_one(system: System) -> None:
@@ -139,7 +161,7 @@ def test_owner_of_the_destination_alone_and_nothing_overwritten(system: System) 
     out.mkdir()
     (out / "mine").write_text("mine")
     text = system.restore("--restore", "latest", "--destination", str(out), code=2)
-    assert "is not empty, and nothing is overwritten" in text
+    assert "directory not empty" in text
     assert sorted(path.name for path in out.iterdir()) == ["mine"]
     system.restore("--restore", "latest", "--destination", str(out), "--overwrite")
     assert (out / "mine").read_text() == "mine"
@@ -159,8 +181,8 @@ def test_odd_destinations_are_refused(system: System) -> None:
     link.symlink_to(real)
     for place, says in (
         (link, "symbolic link"),
-        (system.key, "is no folder"),
-        (system.folder / "none/there", "none is no folder"),
+        (system.key, "not a directory"),
+        (system.folder / "none/there", "none: no such directory"),
     ):
         text = system.restore("--restore", "latest", "--destination", str(place), code=2)
         assert says in text
@@ -176,7 +198,7 @@ def test_overwriting_never_follows_a_link(system: System) -> None:
     out.mkdir()
     (out / "FILESET").symlink_to(elsewhere)
     words = ("--destination", str(out), "--overwrite")
-    assert "something else" in system.restore("--restore", "latest", *words, code=1)
+    assert "of another type" in system.restore("--restore", "latest", *words, code=1)
     assert list(elsewhere.iterdir()) == []
 
 
@@ -189,8 +211,8 @@ def test_a_full_disk_leaves_nothing(system: System) -> None:
     try:
         out = place / "out"
         text = system.restore("--restore", "latest", "--destination", str(out), code=1)
-        assert "No space left" in text
-        assert f"warning: {place} has 1.00 MB free, and the items have" in text
+        assert "no space left" in text.lower()
+        assert f"warning: {place}: 1.00 MB free, " in text
         assert list(place.iterdir()) == []
     finally:
         subprocess.run(["umount", str(place)], check=True)
@@ -217,8 +239,8 @@ def test_single_files_by_glob(system: System) -> None:
 
 def test_items_and_sections_by_name(system: System) -> None:
     assert (system.restored("--section", "FILESET") / "FILESET").is_dir()
-    text = nothing_restored(system, "holds no item", "--item", "other", code=2)
-    assert "It holds: FILESET" in text
+    text = nothing_restored(system, "no item other", "--item", "other", code=2)
+    assert "Choose from: FILESET" in text
 
 
 def test_a_restore_has_a_report_of_its_own(system: System, server: ReportServer) -> None:
@@ -228,9 +250,9 @@ def test_a_restore_has_a_report_of_its_own(system: System, server: ReportServer)
     assert form["bckmethod"] == "ncscript-py-restore"
     assert form["result"] == "0"
     rewrite(system, lambda given: given["items"][0].update(sha256="0" * 64))
-    nothing_restored(system, "not what was backed up")
+    nothing_restored(system, "differs from what was backed up")
     assert server.forms[1]["result"] == "1"
-    assert "not what was backed up" in server.forms[1]["error"]
+    assert "differs from what was backed up" in server.forms[1]["error"]
 
 
 @pytest.mark.needs("root")
@@ -259,7 +281,7 @@ def test_without_root_it_says_what_it_could_not_set(system: System) -> None:
     assert "warning" not in verified
     said = as_nobody([*words, "--restore", "latest", "--destination", str(out)], system.folder, 3)
     assert "entries of other owners" in said
-    assert "set-user-id" in said
+    assert "set-user-ID" in said
     found = out / "FILESET" / source.relative_to("/")
     assert (found / "set").stat().st_mode & 0o7777 == 0o755
     assert (found / "theirs").stat().st_uid == 65534

@@ -109,22 +109,22 @@ def test_a_run_of_the_future_is_never_latest(system: System) -> None:
     """Issue 11 A5 [18]: and it can be restored by its id."""
     renamed(system, run(system), "20380120_000000")
     text = system.restore("--restore", "latest", "--destination", str(system.folder / "o"), code=2)
-    assert "there is no good run" in text
+    assert "no complete run" in text
     assert "20380120_000000" in text
     (system.source / "a").write_text("new")
     run(system, code=3)
     assert content(system.restored(), system, "a") == "new"
     assert content(system.restored(run="20380120_000000"), system, "a") == "old"
     text = system.restore("--list")
-    assert "warning: run 20380120_000000 of srv-test lies in the future" in text
-    future = json.loads(system.restore("--list", "--json").splitlines()[0])
+    assert "warning: run 20380120_000000 of srv-test is dated in the future" in text
+    future = json.loads(system.restore("--list", "--json").splitlines()[0])["runs"]
     assert [entry["future"] for entry in future] == [False, True]
 
 
 def test_the_list_has_what_a_monitor_needs(system: System) -> None:
     """Issue 11 E: UTC begin and end, bytes, missing, warnings, machine and config."""
     run(system)
-    (entry,) = json.loads(system.restore("--list", "--json"))
+    (entry,) = json.loads(system.restore("--list", "--json"))["runs"]
     made = system.manifest()
     assert entry["begin"] == made["begin"]
     assert entry["end"] == made["end"]
@@ -132,7 +132,7 @@ def test_the_list_has_what_a_monitor_needs(system: System) -> None:
     assert entry["size"] == made["items"][0]["parts"][0]["size"]
     assert entry["plain_size"] == made["items"][0]["size"]
     assert entry["missing"] == []
-    assert entry["warnings"] == 0
+    assert entry["warnings"] == []
     assert entry["config_file"] == str(system.conf)
     assert entry["machine"] == made["machine"]
     assert entry["machine_name"]
@@ -141,7 +141,8 @@ def test_the_list_has_what_a_monitor_needs(system: System) -> None:
 def test_another_host_or_the_folder_of_a_host_is_hinted_at(system: System) -> None:
     """Issue 11 E: `--hostname other`, and a host's folder in place of the store."""
     run(system)
-    assert "Hosts in the store: srv-test" in system.restore("--list", "--hostname", "other")
+    hint = "Choose a host of the store with --hostname: srv-test."
+    assert hint in system.restore("--list", "--hostname", "other")
     words = (
         "--hostname",
         "other",
@@ -150,17 +151,17 @@ def test_another_host_or_the_folder_of_a_host_is_hinted_at(system: System) -> No
         "--destination",
         str(system.folder / "o"),
     )
-    assert "Hosts in the store: srv-test" in system.restore(*words, code=2)
+    assert hint in system.restore(*words, code=2)
     text = system.restore("--local-backup", str(system.store / "srv-test"), "--list")
-    assert f"name the store, {system.store}" in text
+    assert f"Use the folder of the store, {system.store}" in text
 
 
 def test_the_newest_run_is_named_where_none_is_good(system: System) -> None:
-    """Issue 11 E (A15): `there is no good run` when failed ones exist."""
+    """Issue 11 E (A15): `no complete run` when failed ones exist."""
     made = run(system)
     renamed(system, made, made, status="failed")
     text = system.restore("--restore", "latest", "--destination", str(system.folder / "o"), code=2)
-    assert f"The newest run is {made} (failed)" in text
+    assert f"--show {made} (failed)" in text
     assert content(system.restored(run=made), system, "a") == "old"
 
 

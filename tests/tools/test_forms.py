@@ -183,9 +183,9 @@ def test_an_object_that_is_not_what_was_stored(
 
 def test_an_item_without_parts_is_no_item() -> None:
     done, _ = stored([MemoryStore()])
-    with pytest.raises(ValueError, match="no parts"):
+    with pytest.raises(ValueError, match="item without parts"):
         forms.of("parts").check(dataclasses.replace(done.item, parts=()))
-    with pytest.raises(ValueError, match="'chunks' is not known"):
+    with pytest.raises(ValueError, match="unknown form 'chunks'"):
         forms.of("chunks")
 
 

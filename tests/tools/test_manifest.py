@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from tests.system import System, execute
 from tools.base import project
+from tools.base.errors import ManifestError
 from tools.catalog import manifest
-from tools.catalog.manifest import Manifest, ManifestError
+from tools.catalog.manifest import Manifest
 from tools.flow import item_record
 from tools.flow.item_record import Part
 from tools.flow.item_record import StoredItem as Item
@@ -190,7 +191,7 @@ def test_what_an_earlier_run_left_is_known_by_its_name(system: System) -> None:
     (item,) = (found for found in items(system) if found["section"] != "FILESET")
     assert (item["section"], item["kind"]) == ("EARLIER", "fileset")
     assert (item["stages"], item["sha256"], len(item["parts"])) == (["zstd", "age"], None, 3)
-    assert "not known" in system.restore("--verify", "latest")
+    assert "no checksum" in system.restore("--verify", "latest")
     restored = system.restored("--section", "EARLIER")
     assert [path.stat().st_size for path in restored.rglob("a")] == [2 << 20]
 

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from storage import local_store
+from tools.base.errors import ManifestError
 from tools.catalog import manifest, markers
+from tools.catalog.catalog import Catalog
 from tools.catalog.manifest import Manifest
 from tools.flow import store
 from tools.flow.item_record import Part
@@ -43,8 +45,8 @@ def age(place: store.Store) -> None:
 
 def mark(place: store.Store, run_id: str, **who: object) -> None:
     """The mark of a run whose process has ended, or of another machine."""
-    markers.begin(place, HOST, run_id)
-    name = f"{HOST}/{run_id}{markers.UNFINISHED}"
+    markers.create_marker(place, HOST, run_id)
+    name = f"{HOST}/{run_id}{markers.MARKER_SUFFIX}"
     given = json.loads(b"".join(place.get(name)))
     place.remove([name])
     store.store_object(place, name, [json.dumps({**given, "process": 2**22, **who}).encode()])
@@ -58,7 +60,7 @@ def leftovers(place: store.Store, run_id: str = DEAD, **who: object) -> None:
 
 
 def sweep(place: store.Store) -> list[str]:
-    return markers.sweep(place, HOST, NOW, DAY)
+    return markers.remove_crashed_runs(Catalog(place, HOST), NOW, DAY)
 
 
 @pytest.mark.fault("leftovers of a dead run, older than LEFTOVERS_AGE", "removed by the next run")
@@ -82,14 +84,14 @@ def test_what_is_young_alive_or_of_another_machine_is_kept(place: store.Store) -
         place.remove([entry.name])
     process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     try:
-        leftovers(place, process=process.pid, started=markers._started(process.pid))
+        leftovers(place, process=process.pid, started=markers._process_start_time(process.pid))
         assert sweep(place) == []
     finally:
         process.kill()
         process.wait()
     assert len(sweep(place)) == 3
     leftovers(place)
-    assert markers.sweep(place, HOST, NOW, 10 * DAY) == []
+    assert markers.remove_crashed_runs(Catalog(place, HOST), NOW, 10 * DAY) == []
 
 
 def test_a_process_that_only_has_the_number_is_not_it(place: store.Store) -> None:
@@ -106,11 +108,11 @@ def test_what_a_manifest_names_is_kept(place: store.Store) -> None:
         HOST, "20200102_000000", "", "", "staged", "ok",
         (Item("EARLIER", "x", "file", "", (), (part,)),),
     )  # fmt: skip
-    markers.finish(place, later)  # which looks that the part is there
+    markers.publish_manifest(Catalog(place, HOST), later)  # which looks that the part is there
     age(place)
     sweep(place)
     assert f"{DEAD}.FILESET.tar.000" in names(place)
-    assert f"{DEAD}{markers.UNFINISHED}" not in names(place)
+    assert f"{DEAD}{markers.MARKER_SUFFIX}" not in names(place)
     assert not list(place.unfinished(HOST))
 
 
@@ -119,24 +121,24 @@ def test_where_a_manifest_cannot_be_read_nothing_is_removed(place: store.Store) 
     leftovers(place)
     store.store_object(place, f"{HOST}/{manifest.name_of('20200105_000000')}", [b"{"])
     before = names(place)
-    with pytest.raises(manifest.ManifestError):
+    with pytest.raises(ManifestError):
         sweep(place)
     assert names(place) == before
 
 
 def test_a_run_without_leftovers_takes_its_mark_away(place: store.Store) -> None:
-    markers.begin(place, HOST, NOW)
-    assert names(place) == {NOW + markers.UNFINISHED}
-    markers.end(place, HOST, NOW)
+    markers.create_marker(place, HOST, NOW)
+    assert names(place) == {NOW + markers.MARKER_SUFFIX}
+    markers.remove_marker(Catalog(place, HOST), NOW)
     assert names(place) == set()
-    markers.begin(place, HOST, NOW)
+    markers.create_marker(place, HOST, NOW)
     store.store_object(place, f"{HOST}/{NOW}.FILESET.tar.000", [b"no manifest names it"])
-    markers.end(place, HOST, NOW)
-    assert NOW + markers.UNFINISHED in names(place)
+    markers.remove_marker(Catalog(place, HOST), NOW)
+    assert NOW + markers.MARKER_SUFFIX in names(place)
 
 
 def test_a_manifest_that_was_moved_is_refused(place: store.Store) -> None:
     made = Manifest(HOST, DEAD, "", "", "staged", "ok", ())
     store.store_object(place, f"other/{manifest.name_of(DEAD)}", [made.to_json()])
-    with pytest.raises(manifest.ManifestError, match="manifest of srv-1"):
-        markers.read(place, "other", DEAD)
+    with pytest.raises(ManifestError, match="manifest of srv-1"):
+        Catalog(place, "other").manifest(DEAD)

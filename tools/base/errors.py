@@ -58,6 +58,10 @@ class TransientError(StoreError):
     """A store failed in a way that may be over a moment later: the call is worth another try."""
 
 
+class ManifestError(BackupError):
+    """A manifest that is not one, is incomplete or altered, or is of a later version."""
+
+
 class TakenError(StoreError):
     """A name is taken in a store, by another content."""
 

@@ -80,7 +80,7 @@ class Made:
     stage: str = ""
     size: int = -1
     sha256: str = ""
-    facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     name: str = ""
     ending: str = ""
     warnings: tuple[str, ...] = ()
@@ -95,7 +95,7 @@ class Made:
             stage=str(given.get("stage", "")),
             size=int(given.get("size", -1)),
             sha256=str(given.get("sha256", "")),
-            facts={str(key): str(value) for key, value in given.get("facts", {}).items()},
+            facts={str(key): value for key, value in given.get("facts", {}).items()},
             name=str(given.get("name", "")),
             ending=str(given.get("ending", "")),
             warnings=tuple(map(str, given.get("warnings", ()))),

@@ -37,12 +37,18 @@ def time_of(run_id: str) -> datetime:
     return datetime.strptime(run_id, date_str_utils.RUN_ID).replace(tzinfo=timezone.utc)
 
 
+def is_time(run_id: str) -> bool:
+    """Return whether a run id names a time: its month is not 13."""
+    try:
+        time_of(run_id)
+    except ValueError:
+        return False
+    return True
+
+
 def in_future(run_id: str) -> bool:
     """Return whether a run began more than a day from now: the clock was wrong when it was made.
 
     Also true for a name that is no time at all (month 13).
     """
-    try:
-        return time_of(run_id) > datetime.now(timezone.utc) + _AHEAD
-    except ValueError:
-        return True
+    return not is_time(run_id) or time_of(run_id) > datetime.now(timezone.utc) + _AHEAD

@@ -14,20 +14,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from tools.base import run_ids
-from tools.base.errors import BackupError
+from tools.base.errors import ManifestError
 from tools.flow import forms
 from tools.flow.item_record import StoredItem, is_file_name, item_of, list_of, optional, text_of
 
-VERSION = 1
+VERSION = 2  # in version 1 the facts of items are texts, and `base` is one of them
 ENDING = ".manifest.json"
 RECOVERY = ".RECOVERY.txt"
 _NAME = re.compile(rf"(?P<run_id>[0-9]{{8}}_[0-9]{{6}}){re.escape(ENDING)}")
 _STATUS = re.compile(r"[a-z]{1,20}")
-_MOST_BYTES = 256 << 20  # of a manifest that is read
-
-
-class ManifestError(BackupError):
-    """A manifest that is none, is not whole, or is of a later version."""
+_MAX_BYTES = 256 << 20  # of a manifest that is read
+_ALTERED = "The manifest was altered or truncated. Use the copy in another store (--store)."
 
 
 @dataclass(frozen=True)
@@ -37,7 +34,6 @@ class Manifest:
     begin, end: UTC, to the second, ISO 8601
     mode:   "staged" or "streamed"
     status: of all that this store should hold, when the manifest was written (DESIGN 8)
-    base:   the newest run that an item of this one was added to; None where all are full
     config: SHA-256 of the config, without its secrets
     machine, machine_name: which machine made it: its id (tools.identity) and its node name
     config_id, config_file: which config made it, whatever was changed in it since; and its path
@@ -54,7 +50,6 @@ class Manifest:
     missing: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     config: str = ""
-    base: str | None = None
     program: str = ""
     machine: str = ""
     machine_name: str = ""
@@ -66,6 +61,18 @@ class Manifest:
     def size(self) -> int:
         """The bytes of all parts."""
         return sum(item.stored for item in self.items)
+
+    @property
+    def plain_size(self) -> int | None:
+        """The plaintext bytes of all items; None where that of one is unknown."""
+        sizes = [item.size for item in self.items]
+        known = [size for size in sizes if size is not None]
+        return sum(known) if len(known) == len(sizes) else None
+
+    @property
+    def base(self) -> str | None:
+        """The newest run that an item of this one was added to; None where all are full."""
+        return max((item.base for item in self.items if item.base), default=None)
 
     @property
     def good(self) -> bool:
@@ -95,33 +102,29 @@ def read(raw: bytes, called: str) -> Manifest:
     Keys that are not known are skipped: a later version may add some. A later VERSION means
     that skipping would be wrong. Raises ManifestError.
     """
-    if len(raw) > _MOST_BYTES:
-        raise ManifestError(f"{called}: is larger than any manifest", "Is it another file?")
+    if len(raw) > _MAX_BYTES:
+        raise ManifestError(f"{called}: too large for a manifest", "Check that this is a manifest.")
     try:
         given = json.loads(raw)
     except (ValueError, RecursionError) as error:
-        raise ManifestError(
-            f"{called}: is no whole manifest ({error})", "It was cut or altered: use another copy."
-        ) from None
+        raise ManifestError(f"{called}: incomplete manifest ({error})", _ALTERED) from None
     if not isinstance(given, dict):
-        raise ManifestError(f"{called}: is no manifest", "It was altered: use another copy.")
+        raise ManifestError(f"{called}: not a manifest", _ALTERED)
     version = given.get("version")
     if type(version) is int and version > VERSION:
         raise ManifestError(
-            f"{called}: is of version {version}, and this program knows up to {VERSION}",
-            "Use the program that wrote it, or a later one.",
+            f"{called}: manifest version {version}; this program supports up to {VERSION}",
+            "Use the version of nc-backup-py that wrote it, or a later one.",
         )
     try:
         return _manifest(given)
     except (KeyError, TypeError, ValueError) as error:
         what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-        raise ManifestError(
-            f"{called}: is no manifest ({what})", "It was altered: use another copy."
-        ) from None
+        raise ManifestError(f"{called}: invalid manifest ({what})", _ALTERED) from None
 
 
 def _manifest(given: Mapping[str, Any]) -> Manifest:
-    if given["version"] != VERSION:
+    if given["version"] not in range(1, VERSION + 1) or type(given["version"]) is not int:
         raise ValueError("version")
     run_id = text_of(given, "run_id", run_ids.is_run_id)
     found = Manifest(
@@ -135,7 +138,6 @@ def _manifest(given: Mapping[str, Any]) -> Manifest:
         missing=tuple(list_of(given, "missing", str)),
         warnings=tuple(list_of(given, "warnings", str)),
         config=text_of(given, "config"),
-        base=None if given.get("base") is None else text_of(given, "base", run_ids.is_run_id),
         program=text_of(given, "program"),
         machine=optional(given, "machine"),
         machine_name=optional(given, "machine_name"),
@@ -146,8 +148,8 @@ def _manifest(given: Mapping[str, Any]) -> Manifest:
         forms.of(item.form).check(item)
     names = [part.name for item in found.items for part in item.parts]
     if len(set(names)) != len(names):
-        raise ValueError("a part stands in it twice")
+        raise ValueError("duplicate part")
     called = [item.called for item in found.items]
     if len(set(called)) != len(called):
-        raise ValueError("an item stands in it twice")
+        raise ValueError("duplicate item")
     return found

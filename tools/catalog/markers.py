@@ -1,7 +1,7 @@
-"""The records of a run in its stores: that it goes on, its recovery sheet, its manifest.
+"""The marker of an unfinished run, the publishing of a run, and the files of crashed runs.
 
-The mark comes first (`<run id>.UNFINISHED`), the manifest last; then the mark goes. What a dead
-run left is known by its mark, and removed once it is old enough.
+The marker comes first (`<run id>.UNFINISHED`), the manifest last; then the marker is removed.
+The files of a crashed run are known by its marker, and removed once they are old enough.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,183 +19,195 @@ from tools.base import masking, run_ids
 from tools.base.errors import BackupError, StoreError, TakenError
 from tools.base.log import logger
 from tools.catalog import manifest, recovery_sheet
+from tools.catalog.catalog import Catalog
 from tools.catalog.manifest import Manifest
-from tools.flow import item_record, store
+from tools.flow import store
+from tools.flow.facts import Json
+from tools.flow.item_record import StoredItem
 from tools.flow.store import Store, StoreEntry
 
-UNFINISHED = ".UNFINISHED"
-_MOST_BYTES = 1 << 16  # of a mark that is read
+MARKER_SUFFIX = ".UNFINISHED"
+_MAX_BYTES = 1 << 16  # of a marker that is read
 _NUMERIC = re.compile(r"[0-9.,:-]*")  # facts that a restore computes with: no secrets
 
 
-def begin(place: Store, host: str, run_id: str) -> None:
-    """Mark in a store that a run goes on, and who runs it.
+def create_marker(place: Store, host: str, run_id: str) -> None:
+    """Mark in a store that a run is in progress, and which process runs it.
 
-    Raises TakenError where another run has this id already, BackupError or OSError. A store of
-    the user's own may replace what it holds: the mark is read back, and the last one counts.
+    Raises TakenError where another run has this id already, BackupError or OSError. A
+    user-defined store may replace what it holds, so the marker is read back: the last one counts.
     """
-    token = secrets.token_hex(8)  # without it two containers could write the same mark
-    who = json.dumps({"run_id": run_id, "token": token, **_self()}, sort_keys=True) + "\n"
-    name = f"{host}/{run_id}{UNFINISHED}"
-    store.store_object(place, name, [who.encode()])
-    if b"".join(place.get(name)) != who.encode():
+    token = secrets.token_hex(8)  # without it two containers could write the same marker
+    identity = {"run_id": run_id, "token": token, **_process_identity()}
+    text = json.dumps(identity, sort_keys=True) + "\n"
+    name = f"{host}/{run_id}{MARKER_SUFFIX}"
+    store.store_object(place, name, [text.encode()])
+    if b"".join(place.get(name)) != text.encode():
         raise TakenError(f"{name} was replaced in {place} by another run")
 
 
-def finish(place: Store, made: Manifest) -> None:
+def publish_manifest(catalog: Catalog, run: Manifest) -> None:
     """Store the recovery sheet, and last the manifest, with every known secret masked.
 
-    Raises BackupError or OSError, also where a part that the manifest names is not there (any
-    more): another program has removed it, or the store lists less than it took.
+    Raises BackupError or OSError, also where a part of the manifest is missing: another program
+    removed it, or the store lists less than it took.
     """
-    made = masked(made)
-    folder = made.host
-    _refuse_absent(place, made)
-    sheet = recovery_sheet.sheet(made).encode("utf-8", "backslashreplace")
-    store.store_object(place, f"{folder}/{made.run_id}{manifest.RECOVERY}", [sheet])
-    name = f"{folder}/{manifest.name_of(made.run_id)}"
-    store.store_object(place, name, [made.to_json()])
-    if b"".join(place.get(name)) != made.to_json():
-        raise BackupError(f"{name} reads back differently", "Distrust this store.")
+    run = masked(run)
+    place, folder = catalog.store, run.host
+    _require_parts(place, run)
+    sheet = recovery_sheet.sheet(run).encode("utf-8", "backslashreplace")
+    store.store_object(place, f"{folder}/{run.run_id}{manifest.RECOVERY}", [sheet])
+    name = f"{folder}/{manifest.name_of(run.run_id)}"
+    store.store_object(place, name, [run.to_json()])
+    if b"".join(place.get(name)) != run.to_json():
+        raise BackupError(
+            f"{name}: read-back mismatch",
+            f"Check the disk or share of this store, then run restore.py --verify {run.run_id}.",
+        )
+    catalog.add(run)
 
 
-def _refuse_absent(place: Store, made: Manifest) -> None:
-    sizes = {entry.name.rpartition("/")[2]: entry.size for entry in place.entries(made.host)}
-    for part in (part for item in made.items for part in item.parts):
-        if sizes.get(part.name) != part.size:
-            size = sizes.get(part.name)
-            problem = "is missing" if size is None else f"has {size} bytes instead of {part.size}"
+def _require_parts(place: Store, run: Manifest) -> None:
+    sizes = {entry.name.rpartition("/")[2]: entry.size for entry in place.entries(run.host)}
+    for part in (part for item in run.items for part in item.parts):
+        size = sizes.get(part.name)
+        if size != part.size:
+            problem = "no such part" if size is None else f"{size} bytes, expected {part.size}"
             raise StoreError(
-                f"{part.name} {problem} in the list of {place}",
-                "Did something remove it during the run? Otherwise do not trust this store.",
+                f"{place}: {part.name}: {problem}",
+                "Check whether another program removes files of this store during runs, "
+                "and check its disk.",
             )
 
 
-def masked(made: Manifest) -> Manifest:
+def masked(run: Manifest) -> Manifest:
     """Return the manifest with every known secret masked in all texts that sources gave.
 
-    Names of items stay: the names of their parts hold them, and a restore looks for them.
+    Names of items stay: they are in the names of their parts, and a restore looks for them.
     """
     return dataclasses.replace(
-        made,
-        items=tuple(_masked(item) for item in made.items),
-        missing=_all_masked(made.missing),
-        warnings=_all_masked(made.warnings),
-        config_file=masking.text(made.config_file),
+        run,
+        items=tuple(_masked(item) for item in run.items),
+        missing=_all_masked(run.missing),
+        warnings=_all_masked(run.warnings),
+        config_file=masking.text(run.config_file),
     )
 
 
-def _masked(item: item_record.StoredItem) -> item_record.StoredItem:
-    facts = {
-        key: value if _NUMERIC.fullmatch(value) else masking.text(value)
-        for key, value in item.facts.items()
-    }
+def _masked(item: StoredItem) -> StoredItem:
+    facts = {key: _masked_fact(value) for key, value in item.facts.items()}
     return dataclasses.replace(
         item, facts=facts, warnings=_all_masked(item.warnings), notes=_all_masked(item.notes)
     )
+
+
+def _masked_fact(value: Json) -> Json:
+    if isinstance(value, list):
+        return [_masked_fact(one) for one in value]
+    if not isinstance(value, str) or _NUMERIC.fullmatch(value):
+        return value
+    return masking.text(value)
 
 
 def _all_masked(lines: Iterable[str]) -> tuple[str, ...]:
     return tuple(masking.text(line) for line in lines)
 
 
-def end(place: Store, host: str, run_id: str) -> None:
-    """Take the mark away, unless the run left what no manifest names: then a later run cleans.
+def remove_marker(catalog: Catalog, run_id: str) -> None:
+    """Remove the marker, unless the run left files that its manifest does not name.
 
-    A store that only takes and never removes keeps the mark; beside a manifest it says nothing.
+    A later run removes those. A store that cannot remove keeps the marker; beside a manifest it
+    means nothing.
     """
     try:
-        visible = [entry for entry in place.entries(host) if _run_id(entry) == run_id]
-        kept = {run_id + UNFINISHED, *_named(place, host, visible)}
-        if {entry.name.rpartition("/")[2] for entry in visible} <= kept:
-            place.remove([f"{host}/{run_id}{UNFINISHED}"])
+        entries = catalog.store.entries(catalog.host)
+        own = [entry for entry in entries if _run_id(entry) == run_id]
+        expected = {run_id + MARKER_SUFFIX, *_referenced_names(catalog, own)}
+        if {entry.name.rpartition("/")[2] for entry in own} <= expected:
+            catalog.store.remove([f"{catalog.host}/{run_id}{MARKER_SUFFIX}"])
     except (BackupError, OSError) as error:
-        logger.warning("%s: the mark of the run stays: %s", place, error)
+        logger.warning("%s: run marker not removed: %s", catalog.store, error)
 
 
-def read(place: Store, host: str, run_id: str) -> Manifest:
-    """The manifest of a run. Raises ManifestError, StoreError or OSError."""
-    name = f"{host}/{manifest.name_of(run_id)}"
-    found = manifest.read(b"".join(place.get(name)), name)
-    if (found.host, found.run_id) != (host, run_id):
-        raise manifest.ManifestError(
-            f"{name}: is the manifest of {found.host}/{found.run_id}", "It was moved or renamed."
-        )
-    return found
+def remove_crashed_runs(catalog: Catalog, run_id: str, age: float) -> list[str]:
+    """Remove the files of crashed runs that are older than `age` seconds; return their names.
 
-
-def sweep(place: Store, host: str, run_id: str, age: float) -> list[str]:
-    """Remove what dead runs of this host left, once it is older than `age` seconds.
-
-    Never what a manifest names, what belongs to a living run, and what was made on another
-    machine. Where one manifest cannot be read, nothing is removed. Gives what was removed.
+    Never what a manifest names, what belongs to a run in progress, or what another machine
+    made. Where a manifest cannot be read, nothing is removed.
     """
-    visible = list(place.entries(host))
-    marks = {_run_id(entry): entry for entry in visible if entry.name.endswith(UNFINISHED)}
-    dead = {
+    place = catalog.store
+    visible = list(place.entries(catalog.host))
+    marked = {_run_id(entry): entry for entry in visible if entry.name.endswith(MARKER_SUFFIX)}
+    crashed = {
         run
-        for run, mark in marks.items()
-        if run != run_id and mark.age >= age and _dead(place, mark)
+        for run, marker in marked.items()
+        if run != run_id and marker.age >= age and _has_ended(place, marker)
     }
-    gone = []
-    kept = _named(place, host, visible) if dead else frozenset()
+    names = list(_visible_of(catalog, visible, crashed))
+    for entry in place.unfinished(catalog.host):
+        run = _run_id(entry)
+        in_progress = run == run_id or (run in marked and run not in crashed)
+        if run and not in_progress and entry.age >= age:
+            names.append(entry.name)
+    markers = [marked[run].name for run in crashed]
+    for some in filter(None, (names, markers)):  # markers last: they say what is still to be done
+        place.remove(some)
+    for name in (*names, *markers):
+        logger.info("removed %s of a crashed run from %s", name, place)
+    return [*names, *markers]
+
+
+def _visible_of(catalog: Catalog, visible: list[StoreEntry], crashed: set[str]) -> Iterator[str]:
+    """Return the names of crashed runs that no manifest names, without the markers."""
+    referenced = _referenced_names(catalog, visible) if crashed else frozenset()
     for entry in visible:
         name = entry.name.rpartition("/")[2]
-        if _run_id(entry) in dead and name not in kept and not name.endswith(UNFINISHED):
-            gone.append(entry.name)
-    for entry in place.unfinished(host):
-        run = _run_id(entry)
-        living = run == run_id or (run in marks and run not in dead)
-        if run and not living and entry.age >= age:
-            gone.append(entry.name)
-    gone += [marks[run].name for run in dead]  # last: until then they say what is to be done
-    for name in gone:
-        place.remove([name])
-        logger.info("removed %s, which a dead run left in %s", name, place)
-    return gone
+        free = name not in referenced and not name.endswith(MARKER_SUFFIX)
+        if _run_id(entry) in crashed and free:
+            yield entry.name
 
 
 def _run_id(entry: StoreEntry) -> str:
     return run_ids.run_in(entry.name.rpartition("/")[2])
 
 
-def _named(place: Store, host: str, visible: list[StoreEntry]) -> frozenset[str]:
-    """Every name that a manifest vouches for, the manifests and their sheets included."""
-    kept: set[str] = set()
+def _referenced_names(catalog: Catalog, visible: list[StoreEntry]) -> frozenset[str]:
+    """Return every name in a manifest, and the names of manifests and recovery sheets."""
+    names: set[str] = set()
     for entry in visible:
         name = entry.name.rpartition("/")[2]
         run = manifest.run_of(name)
         if run:
-            found = read(place, host, run)
-            kept |= {name, run + manifest.RECOVERY}
-            kept |= {part.name for item in found.items for part in item.parts}
-    return frozenset(kept)
+            found = catalog.manifest(run)
+            names |= {name, run + manifest.RECOVERY}
+            names |= {part.name for item in found.items for part in item.parts}
+    return frozenset(names)
 
 
-def _dead(place: Store, mark: StoreEntry) -> bool:
-    """Whether the run of a mark has ended; what is not certain is alive."""
+def _has_ended(place: Store, marker: StoreEntry) -> bool:
+    """Return whether the run of a marker has ended; one that may be alive has not."""
     try:
-        who: Any = json.loads(b"".join(place.get(mark.name))[:_MOST_BYTES])
-        ours = _self()
-        if who["machine"] != ours["machine"]:
+        marked: Any = json.loads(b"".join(place.get(marker.name))[:_MAX_BYTES])
+        own = _process_identity()
+        if marked["machine"] != own["machine"]:
             return False
-        if who["boot"] != ours["boot"]:
+        if marked["boot"] != own["boot"]:
             return True
-        if who.get("pids", ours["pids"]) != ours["pids"]:
-            return False  # the process numbers of another container mean nothing here
-        return bool(_started(int(who["process"])) != who["started"])
+        if marked.get("pids", own["pids"]) != own["pids"]:
+            return False  # process ids of another container mean nothing here
+        return bool(_process_start_time(int(marked["process"])) != marked["started"])
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
-        return False
+        return False  # of the marker: what it does not say may be alive
 
 
-def _self() -> dict[str, Any]:
-    """This machine, its boot, its namespace of processes, this process."""
+def _process_identity() -> dict[str, Any]:
+    """Return this machine, its boot, its namespace of process ids, and this process."""
     return {
         "machine": _text("/etc/machine-id") or os.uname().nodename,
         "boot": _text("/proc/sys/kernel/random/boot_id"),
         "pids": _link("/proc/self/ns/pid"),
         "process": os.getpid(),
-        "started": _started(os.getpid()),
+        "started": _process_start_time(os.getpid()),
     }
 
 
@@ -213,7 +225,7 @@ def _text(path: str) -> str:
         return ""
 
 
-def _started(process: int) -> str:
-    """When a process started, in ticks since the boot (proc(5), field 22); "" if there is none."""
+def _process_start_time(process: int) -> str:
+    """Return when a process started, in ticks since the boot (proc(5), field 22); "": none."""
     status = _text(f"/proc/{process}/stat")
     return status.rpartition(")")[2].split()[19] if status else ""

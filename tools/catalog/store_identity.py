@@ -1,6 +1,6 @@
-"""The identity of a store: a marker in it with a random id, and the memory of it on this machine.
+"""The identity of a store: a marker in it with a random id, which this machine remembers.
 
-A disk that is not mounted, or another one in its place, then never takes a backup unnoticed.
+With it a disk that is not mounted, or another disk in its place, never takes a backup unnoticed.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from tools.base.log import logger
 from tools.flow import store
 from tools.flow.store import Store
 
-MARKER = f"{store.OWN_FOLDER}/id.json"  # in a folder: programs of users expect that of a name
+MARKER = f"{store.OWN_FOLDER}/id.json"  # user-defined stores expect a folder in each name
 _FILE = "stores.json"  # in the state folder
 _IS_ID = re.compile(r"[0-9a-f]{32}")
-_MOST_BYTES = 1 << 16  # of a marker that is read
-_ACCEPT = "If it was changed on purpose, run backup.py once with --accept-store."
+_MAX_BYTES = 1 << 16  # of a marker that is read
+_ACCEPT = "If the store was replaced on purpose, run backup.py once with --accept-store."
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Memory:
         except (FileNotFoundError, NotADirectoryError):
             return {}
         except (OSError, ValueError, RecursionError) as error:
-            logger.warning("%s cannot be read, its stores are adopted anew: %s", _FILE, error)
+            logger.warning("%s cannot be read, its stores are accepted again: %s", _FILE, error)
             return {}
         return found if isinstance(found, dict) else {}
 
@@ -83,14 +83,13 @@ class Seen:
         known = memory.ids(self.key)
         if known and not self.identity:
             return StoreError(
-                f"{self.store}: the marker {MARKER} of the store is missing",
-                f"Is its disk mounted? {_ACCEPT}",
+                f"{self.store}: store marker {MARKER}: no such file",
+                f"Check that its disk is mounted. {_ACCEPT}",
             )
         if known and self.identity not in known:
             return StoreError(
-                f"{self.store}: is another store (id {self.identity}; known here: "
-                f"{', '.join(known)})",
-                f"Is the right disk mounted? {_ACCEPT}",
+                f"{self.store}: another store (id {self.identity}; expected: {', '.join(known)})",
+                f"Check that the right disk is mounted. {_ACCEPT}",
             )
         if not self.identity and not known:
             return self._unmounted()
@@ -102,8 +101,8 @@ class Seen:
         if folder is None or any(_runs(self.store)) or not filesystem_handling.unmounted(folder):
             return None
         return StoreError(
-            f"{self.store}: would be a new store on the root file system",
-            "Is its disk mounted? If the store is to lie there, run backup.py once with "
+            f"{self.store}: a new store would be created on the root file system",
+            "Check that its disk is mounted. To use this folder, run backup.py once with "
             "--accept-store.",
         )
 
@@ -120,7 +119,9 @@ class Seen:
         if problem is not None:
             logger.warning("%s (accepted: store id %s)", problem, identity)
         elif self.identity and not memory.ids(self.key):
-            logger.warning("%s: the store %s is adopted", self.store, identity)
+            logger.warning(
+                "%s: store %s accepted: this machine did not know it yet", self.store, identity
+            )
         memory.remember(self.key, identity)
         return identity
 
@@ -148,7 +149,7 @@ def _found(place: Store, host: str) -> str:
         except BackupError:
             continue  # not there; whether the store can be reached its list shows
         if raw:
-            return _identity(raw[:_MOST_BYTES], f"{name} in {place}")
+            return _identity(raw[:_MAX_BYTES], f"{name} in {place}")
     return ""
 
 
@@ -159,7 +160,11 @@ def _identity(raw: bytes, called: str) -> str:
             return str(found)
     except (ValueError, KeyError, TypeError, RecursionError):
         pass  # said below
-    raise StoreError(f"{called}: is not the marker of a store", "It was altered: remove it.")
+    raise StoreError(
+        f"{called}: not a store marker",
+        "Check that this is the right store, move this file to another place, and run backup.py "
+        "once with --accept-store.",
+    )
 
 
 def _written(place: Store, host: str) -> str:
@@ -175,7 +180,10 @@ def _written(place: Store, host: str) -> str:
         store.store_object(place, second, [raw])
     identity = _found(place, host)
     if not identity:
-        raise StoreError(f"{place}: the marker {MARKER} cannot be read back", "Is it write-only?")
+        raise StoreError(
+            f"{place}: store marker {MARKER}: cannot be read back",
+            "Allow the user of the backup to read the store.",
+        )
     return identity
 
 

@@ -12,6 +12,7 @@ from tools.base.errors import BackupError, ConfigError, StoreError, TakenError
 from tools.base.finding import Finding, bad, warning
 from tools.base.log import logger
 from tools.catalog import identity, markers, store_identity
+from tools.catalog.catalog import Catalog
 from tools.catalog.history import History
 from tools.catalog.identity import Writer
 from tools.catalog.manifest import Manifest
@@ -42,17 +43,22 @@ class Admitted:
     """A store that takes part. `warnings`: what the operator should know of it."""
 
     section: str
-    store: Store
+    catalog: Catalog
     history: History
     identity: str
     warnings: tuple[Finding, ...]
 
-    def mark(self, host: str, run_id: str) -> None:
+    @property
+    def store(self) -> Store:
+        """The store itself."""
+        return self.catalog.store
+
+    def mark(self, run_id: str) -> None:
         """Take a run id. Raises TakenError where it is taken, BackupError or OSError."""
-        if self.history.holds(run_id):
+        if self.catalog.has_objects_of(run_id):
             raise TakenError(f"{self.store} holds something of run {run_id}")
         with store.explaining(self.store):
-            markers.begin(self.store, host, run_id)
+            markers.create_marker(self.store, self.catalog.host, run_id)
 
 
 def admitted(entry: Section, context: Context, memory: Memory, consent: Consent) -> Admitted:
@@ -69,11 +75,11 @@ def admitted(entry: Section, context: Context, memory: Memory, consent: Consent)
         problem = seen.problem(memory)
         if problem is not None and not consent.store:
             raise problem
-        history = History(place, host)
-        ours = identity.writer(config)
-        found = list(_findings(config, place, history, ours, consent))
+        catalog = Catalog(place, host)
+        history = History(catalog)
+        found = list(_findings(catalog, history, identity.writer(config), consent))
     settled = seen.settle(memory, accept=consent.store)
-    return Admitted(entry.name, place, history, settled, tuple(found))
+    return Admitted(entry.name, catalog, history, settled, tuple(found))
 
 
 def tested(entry: Section, config: Config, memory: Memory, consent: Consent) -> Iterator[Finding]:
@@ -85,7 +91,8 @@ def tested(entry: Section, config: Config, memory: Memory, consent: Consent) -> 
     if problem is not None and not consent.store:
         yield bad(str(problem), problem.hint)
         return
-    yield from _findings(config, place, History(place, host), identity.writer(config), consent)
+    catalog = Catalog(place, host)
+    yield from _findings(catalog, History(catalog), identity.writer(config), consent)
 
 
 def _key(config: Config, entry: Section) -> str:
@@ -93,18 +100,19 @@ def _key(config: Config, entry: Section) -> str:
 
 
 def _findings(
-    config: Config, place: Store, history: History, ours: Writer, consent: Consent
+    catalog: Catalog, history: History, ours: Writer, consent: Consent
 ) -> Iterator[Finding]:
     """What the operator should know. Raises StoreError where another machine goes on writing."""
-    for run in history.future:
+    place = catalog.store
+    for run in catalog.future:
         yield warning(
             f"{place}: run {run} lies in the future: it was made while the clock was wrong",
             f"It is never restored as latest. Once it is not needed, remove {run}.* from "
-            f"the folder {config.general.hostname} of the store.",
+            f"the folder {catalog.host} of the store.",
         )
     if foreign := None if consent.host else _foreign(place, history, ours):
         yield foreign
-    if tight := _tight(place, history.newest_good(ours.config_id)):
+    if tight := _tight(place, history.newest_complete(ours.config_id)):
         yield tight
 
 
@@ -149,7 +157,7 @@ def _tight(place: Store, last: Manifest | None) -> Finding | None:
 
 
 def claimed(
-    stores: Sequence[Admitted], host: str, run_id: str, following: Callable[[str], str]
+    stores: Sequence[Admitted], run_id: str, following: Callable[[str], str]
 ) -> tuple[str, dict[str, BackupError | OSError]]:
     """Mark the stores with a run id that none of them holds, before anything runs.
 
@@ -160,7 +168,7 @@ def claimed(
         with ExitStack() as unmark:
             try:
                 for one in stores:
-                    _marked(one, host, run_id, unmark, failed)
+                    _marked(one, run_id, unmark, failed)
             except TakenError as taken:
                 logger.info("the run id %s is taken: %s", run_id, taken)
             else:
@@ -171,14 +179,13 @@ def claimed(
 
 def _marked(
     one: Admitted,
-    host: str,
     run_id: str,
     unmark: ExitStack,
     failed: dict[str, BackupError | OSError],
 ) -> None:
     try:
-        one.mark(host, run_id)
-        unmark.callback(markers.end, one.store, host, run_id)
+        one.mark(run_id)
+        unmark.callback(markers.remove_marker, one.catalog, run_id)
     except TakenError:
         raise
     except (BackupError, OSError) as error:

@@ -62,14 +62,13 @@ class Recording:
         following: gives the next run id where one is taken. Return the run id that all stores
         took. A store that is not the right one, cannot be reached or takes no mark takes no part.
         """
-        host = self._config.general.hostname
         found = self._admitted(chosen, contexts, memory)
-        self._run_id, failed = admission.claimed(found, host, self._run_id, following)
+        self._run_id, failed = admission.claimed(found, self._run_id, following)
         for name, error in failed.items():
             self._refuse(name, error)
         for one in found:
             if one.section not in failed:
-                stack.callback(markers.end, one.store, host, self._run_id)
+                stack.callback(markers.remove_marker, one.catalog, self._run_id)
                 self._stores[one.section] = one
                 self._sweep(one)
         histories = [one.history for one in self._stores.values()]
@@ -108,7 +107,7 @@ class Recording:
     def _sweep(self, one: Admitted) -> None:
         general = self._config.general
         try:
-            markers.sweep(one.store, general.hostname, self._run_id, general.leftovers_age)
+            markers.remove_crashed_runs(one.catalog, self._run_id, general.leftovers_age)
         except (BackupError, OSError) as error:
             logger.warning("%s: nothing is cleaned up: %s", one.section, error)
 
@@ -144,13 +143,12 @@ class Recording:
                 missing=tuple(sorted(everything - {item.called for item in items[name]})),
                 warnings=tuple(warnings),
                 config=self._config.digest,
-                base=max((i.facts["base"] for i in items[name] if "base" in i.facts), default=None),
                 program=f"nc-backup-py {project.version()}",
                 **dataclasses.asdict(identity.writer(self._config)),
             )
             try:
                 with store.explaining(one.store):
-                    markers.finish(one.store, made)
+                    markers.publish_manifest(one.catalog, made)
                 self.manifests[name] = made
             except (BackupError, OSError) as error:
                 _without_manifest(steps, name, error)

@@ -16,10 +16,9 @@ from tools.config.model import Config, Section
 from tools.engine import section_runner
 from tools.engine.section_runner import Context
 from tools.flow import item_record
+from tools.flow.item_record import EARLIER
 from tools.flow.store import Store
 from tools.modules import registry
-
-EARLIER = "EARLIER"  # the section of what an earlier run left, and this one stored
 
 
 class Staged:

@@ -9,18 +9,18 @@ gets `--NAME`; with `--DIRECTION backward` it writes what it holds under that na
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 
 from tools.base.errors import BackupError, SourceError, StageError, StoreError
 from tools.base.result import Result, Status, worst
-from tools.config.model import Section
+from tools.config.model import Config, Section
 from tools.engine import section_runner
 from tools.engine.section_runner import Context
 from tools.flow import item_record, process, stream
-from tools.flow.item import Ended, Item, Stage
+from tools.flow.item import USER_STAGE, Ended, Item, Stage
 from tools.flow.store import CreateOnly, StoredObject, StoreEntry, check_name, cut
 from tools.flow.stream import Chunks
 
-STAGE = "own:"  # begins a filter's name in the manifest; its section follows
 KIND = "file"  # of what a source of the user's own gives
 
 
@@ -86,15 +86,34 @@ def item(module: Section, context: Context) -> Item:
 def stage(module: Section, context: Context) -> Stage:
     """A filter on the way forward."""
     return Stage(
-        STAGE + module.name,
+        USER_STAGE + module.name,
         f".{item_record.quoted(module.name)}",
         lambda chunks: _run(module, context, StageError, (), chunks),
     )
 
 
-def undone(module: Section, context: Context, chunks: Chunks) -> Iterator[bytes]:
-    """A filter on the way back."""
-    return _run(module, context, StageError, _BACKWARD, chunks)
+class ForRestore:
+    """User-defined stores and filters for reading backups (tools.catalog.location.UserModules)."""
+
+    def __init__(self, folder: Path) -> None:
+        """folder: private, for the files of their programs"""
+        self._folder = folder
+
+    def open_store(self, section: Section, config: Config) -> ProgramStore:
+        """Return the store of a user-defined section."""
+        return ProgramStore(section, self._context(section, config))
+
+    def inverse_stage(
+        self, section: Section, config: Config
+    ) -> Callable[[Chunks], Iterator[bytes]]:
+        """Return the inverse of the filter of a user-defined section."""
+        context = self._context(section, config)
+        return lambda chunks: _run(section, context, StageError, _BACKWARD, chunks)
+
+    def _context(self, section: Section, config: Config) -> Context:
+        folder = self._folder / section.name
+        folder.mkdir(exist_ok=True)
+        return Context(config, "restore", folder)
 
 
 class ProgramStore:

@@ -15,7 +15,7 @@ FORMS: dict[str, Form] = {form.name: form for form in (PartsForm(),)}
 def of(name: str) -> Form:
     """Return a form by the name that manifests give it. Raises ValueError for an unknown one."""
     if name not in FORMS:
-        raise ValueError(f"the form {name!r} is not known")
+        raise ValueError(f"unknown form {name!r}")
     return FORMS[name]
 
 

@@ -6,11 +6,15 @@ way back `backward(name, options)`; a store has `opened(options)`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tools.flow.facts import Facts, FileFacts
+from tools.flow.item_record import StoredItem
 from tools.flow.stream import Chunks
+
+USER_STAGE = "own:"  # begins the name of a user-defined stage; the name of its section follows
 
 
 @dataclass(frozen=True)
@@ -18,13 +22,13 @@ class Told:
     """What the run tells a source.
 
     private: what must never be backed up
-    earlier: for an item's name, the facts of its newest copy in each store (None: it has none)
+    earlier: for an item's name, its newest stored copy in each store (None: it has none)
     """
 
     run_id: str
     section: str
     private: tuple[Path, ...] = ()
-    earlier: Callable[[str], Sequence[Mapping[str, str] | None]] = lambda _name: ()
+    earlier: Callable[[str], Sequence[StoredItem | None]] = lambda _name: ()
 
 
 @dataclass(frozen=True)
@@ -32,14 +36,16 @@ class Ended:
     """What a source says of an item that has been read to its end.
 
     warnings: what is missing or cut (the run is incomplete then); notes: what is worth knowing
-    facts:    versions of tools, positions: texts that stand in the manifest
+    facts:    versions of tools, positions
+    base:     the run that an incremental item was added to; None for a full one
     failures: what fails the section, though the item itself is whole and stored
     """
 
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    facts: Mapping[str, str] = field(default_factory=dict)
+    facts: Facts = field(default_factory=FileFacts)
     failures: tuple[str, ...] = ()
+    base: str | None = None
 
 
 @dataclass(frozen=True)

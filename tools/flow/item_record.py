@@ -9,7 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
+from tools.base import run_ids
+from tools.flow.facts import Json
+
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+EARLIER = "EARLIER"  # section of what an earlier staged run left and this one stored
 _LONGEST = 100  # bytes of an item's name in the names of its parts
 _MOST_SIZE = (1 << 63) - 1  # bytes of an item or a part: what file systems can hold
 
@@ -33,7 +37,8 @@ class StoredItem:
     ending: of the data before the first stage (".tar")
     stages: in the order in which they were applied ("zstd", "age")
     size, sha256: of the data before the first stage; None where it is not known
-    facts:  versions of tools, positions
+    facts:  versions of tools, positions: the JSON object of tools.flow.facts for the kind
+    base:   the run that an incremental item was added to; None for a full one
     warnings: what is missing from it or cut; notes: what was left out by rule, or is worth knowing
     """
 
@@ -47,9 +52,10 @@ class StoredItem:
     sha256: str | None = None
     form: str = "parts"
     references: Mapping[str, tuple[Part, ...]] = field(default_factory=dict)
-    facts: Mapping[str, str] = field(default_factory=dict)
+    facts: Mapping[str, Json] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    base: str | None = None
 
     @property
     def called(self) -> str:
@@ -83,9 +89,10 @@ def item_of(given: Mapping[str, Any]) -> StoredItem:
     """
     parts = tuple(_part(entry) for entry in list_of(given, "parts", dict))
     digest = given.get("sha256")
-    facts = given.get("facts", {})
-    if not isinstance(facts, dict) or not all(isinstance(text, str) for text in facts.values()):
-        raise ValueError("facts")
+    facts = dict(given.get("facts", {})) if isinstance(given.get("facts", {}), dict) else None
+    if facts is None:
+        raise ValueError("facts is not an object")
+    base = given.get("base", facts.pop("base", None))  # a fact in version 1
     return StoredItem(
         section=text_of(given, "section", is_writable),
         name=text_of(given, "name", is_writable),
@@ -100,6 +107,7 @@ def item_of(given: Mapping[str, Any]) -> StoredItem:
         facts=facts,
         warnings=tuple(list_of(given, "warnings", str)),
         notes=tuple(list_of(given, "notes", str)) if "notes" in given else (),
+        base=None if base is None else text_of({"base": base}, "base", run_ids.is_run_id),
     )
 
 
@@ -142,7 +150,7 @@ def text_of(
     """Return the text under a key. Raises KeyError or ValueError."""
     value = given[key]
     if not isinstance(value, str) or not good(value):
-        raise ValueError(f"{key}: {str(value)[:80]!r} cannot be it")
+        raise ValueError(f"{key}: {str(value)[:80]!r} is not valid")
     return value
 
 
@@ -155,7 +163,7 @@ def number_of(given: Mapping[str, Any], key: str) -> int:
     """Return a size in bytes. Raises KeyError or ValueError."""
     value = given[key]
     if type(value) is not int or not 0 <= value <= _MOST_SIZE:
-        raise ValueError(f"{key}: {repr(value)[:80]} is no size")
+        raise ValueError(f"{key}: {repr(value)[:80]} is not a size")
     return value
 
 
@@ -163,5 +171,5 @@ def list_of(given: Mapping[str, Any], key: str, kind: type[Any]) -> Sequence[Any
     """Return a list of values of one type. Raises KeyError or ValueError."""
     value = given[key]
     if not isinstance(value, list) or not all(isinstance(entry, kind) for entry in value):
-        raise ValueError(f"{key} is no list of what it must be")
+        raise ValueError(f"{key} is not a list of {kind.__name__}")
     return value

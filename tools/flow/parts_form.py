@@ -28,7 +28,7 @@ class PartsForm:
     def check(self, item: StoredItem) -> None:
         """See Form."""
         if not item.parts:
-            raise ValueError("an item has no parts")
+            raise ValueError("item without parts")
 
     def needed(self, item: StoredItem, read_object: ReadObject) -> Iterable[Part]:
         """See Form: its parts."""

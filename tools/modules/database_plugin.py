@@ -55,7 +55,7 @@ def staged(
                 (),
                 (str(target),),
                 item.kind,
-                facts=ended.facts,
+                facts=ended.facts.to_json(),
                 name=item.name,
                 ending=item.called(b""),
                 warnings=ended.warnings,

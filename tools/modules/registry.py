@@ -88,8 +88,15 @@ class Row:
 _MYSQL = "mysql -e {quoted} && mysql --binary-mode --database={name} < {file}"
 _POSTGRES = "createdb -T template0 -- {name} && pg_restore --exit-on-error -d {name} {file}"
 _XTRABACKUP = "mbstream -x -C NEWFOLDER < {file} && mariabackup --prepare --target-dir=NEWFOLDER"
-_REDIS = "stop redis-server, cp {file} dump.rdb in its folder (CONFIG GET dir), start it"
-_OPENLDAP = "stop slapd, empty its folder, slapadd -n {number} -l {file}, chown, start it"
+_REDIS = (
+    "stop redis-server, move dump.rdb and appendonly* of its folder (CONFIG GET dir) to another "
+    "place, copy {file} to dump.rdb there, chown redis: it, and start the server with appendonly "
+    "no: with appendonly yes Redis ignores dump.rdb"
+)
+_OPENLDAP = (
+    "stop slapd, move the folder of this database to another place (do not delete it), create an "
+    "empty one, slapadd -n {number} -l {file}, chown -R openldap: the new folder, start slapd"
+)
 _OPENSSL = 'openssl enc -d -aes-256-cbc -md md5 -pass "file:$KEY"'
 
 ROWS = (
@@ -138,7 +145,8 @@ ROWS = (
         kinds=(
             Kind(
                 "postgres-base",
-                "tar -x -C NEWFOLDER -f {file}, chown it, start the server on it",
+                "tar -x -C NEWFOLDER -f {file}; chown -R postgres: NEWFOLDER; start the server "
+                "on it",
                 folder=True,
             ),
         ),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-VARIABLE = "variable."  # begins the name of the fact of a variable
 _AT_INSTALLATION = ("innodb_page_size", "lower_case_table_names")
 NAMES = (
     *_AT_INSTALLATION,
@@ -22,17 +21,18 @@ NAMES = (
 _VALUE = re.compile(r"[\w,.-]*")
 
 
-def words(facts: Iterable[Mapping[str, str]], *, install: bool) -> list[str]:
-    """The words of the command line that give a server the settings of another one.
+def arguments(variables: Iterable[Mapping[str, str]], *, install: bool) -> list[str]:
+    """Return the arguments that give a server the settings of other ones.
 
-    install: only those that count when its data is made. A value of the manifest that can be
-    none is passed over. What a server of another version does not know, it ignores (--loose).
+    install: only those that count when its data folder is created. A value of a manifest that
+    is no value of a setting is skipped. A server of another version ignores what it does not
+    know (--loose).
     """
     known = {
-        key.removeprefix(VARIABLE): value
-        for one in facts
-        for key, value in one.items()
-        if key.startswith(VARIABLE) and _VALUE.fullmatch(value)
+        name: value
+        for one in variables
+        for name, value in one.items()
+        if isinstance(value, str) and _VALUE.fullmatch(value)
     }
     names = _AT_INSTALLATION if install else NAMES
     return [f"--loose-{name.replace('_', '-')}={known[name]}" for name in names if name in known]

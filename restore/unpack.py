@@ -1,4 +1,4 @@
-"""Files out of an archive: checked member by member, unpacked by GNU tar where nobody looks yet."""
+"""Unpack an archive: each entry is checked, then GNU tar unpacks it into a staging folder."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from tools.flow import process, stream
 from tools.flow.stream import Chunks
 
 if TYPE_CHECKING:
-    from restore import attributes, members, tarformat, tarmessages
+    from restore import archive_checks, attributes, tar_messages, tar_reader
 else:
-    from restore import attributes, members, tarformat, tarmessages
+    from restore import archive_checks, attributes, tar_messages, tar_reader
 
 UNMATCHED = "nothing matches --path"  # begins the line of a pattern
 _SHOWN = 100  # lines of each kind that are shown
@@ -35,7 +35,7 @@ _PACKED = {
 }
 
 
-def entries(number: int) -> str:
+def count_entries(number: int) -> str:
     """A number of entries, for people."""
     return f"{number} entry" if number == 1 else f"{number} entries"
 
@@ -61,7 +61,7 @@ class Lines:
 
 
 @dataclass
-class Unpacked:
+class UnpackResult:
     """What came out: how many entries of each kind, bytes, and what could not be given back."""
 
     privileged: bool  # as root, who gives every entry its owner
@@ -69,23 +69,23 @@ class Unpacked:
     size: int = 0
     lost: Lines = field(default_factory=Lines)  # entries that are not there
     unset: Lines = field(default_factory=Lines)  # something of an entry that is not as it was
-    dropped: Lines = field(default_factory=Lines)  # what only root could have set
+    not_restored: Lines = field(default_factory=Lines)  # what only root could have set
     foreign: int = 0  # entries of other owners, restored without their owner
     implied: set[bytes] = field(default_factory=set)  # folders that only stand in paths
     unmatched: tuple[str, ...] = ()  # patterns that no name matched
     _folders: set[bytes] = field(default_factory=lambda: {b""})
 
-    def take(self, member: tarformat.Member) -> None:
+    def take(self, member: tar_reader.Member) -> None:
         """One member that goes through."""
         self.kinds[member.kind] += 1
         self.size += member.size if member.kind == "file" else 0
         self._place(member)
         if member.unsafe:
-            self.dropped.add(f"{tarformat.shown(member.name)}: {member.unsafe}")
+            self.not_restored.add(f"{tar_reader.printable_name(member.name)}: {member.unsafe}")
         if not self.privileged and member.uid != os.geteuid():
             self.foreign += 1
 
-    def _place(self, member: tarformat.Member) -> None:
+    def _place(self, member: tar_reader.Member) -> None:
         """Remember the folders that there are, and those that the archive has no member for."""
         if member.kind == "folder":
             self._folders.add(member.name)
@@ -95,9 +95,9 @@ class Unpacked:
             self.implied.add(parent)
             parent = parent.rpartition(b"/")[0]
 
-    def lose(self, member: tarformat.Member, why: str) -> None:
+    def lose(self, member: tar_reader.Member, why: str) -> None:
         """One member that cannot be restored at all."""
-        self.lost.add(f"{tarformat.shown(member.name)}: {why}")
+        self.lost.add(f"{tar_reader.printable_name(member.name)}: {why}")
 
     @property
     def entries(self) -> int:
@@ -108,12 +108,13 @@ class Unpacked:
         """What is not as it was, a line each; of many the first, and how many more there are."""
         lines = [
             *self.lost.shown("cannot be restored: "),
-            *self.unset.shown("not as it was: "),
-            *self.dropped.shown("not root, so not given back: "),
+            *self.unset.shown("differs from the backup: "),
+            *self.not_restored.shown("not restored without root: "),
         ]
         if self.foreign:
             lines.append(
-                f"not root, so {entries(self.foreign)} of other owners belong to {os_works.user()}"
+                f"{count_entries(self.foreign)} of other owners now belong to {os_works.user()}: "
+                "not running as root"
             )
         lines += [f"{UNMATCHED} {pattern}" for pattern in self.unmatched]
         return tuple(lines)
@@ -127,18 +128,18 @@ def archive(chunks: Chunks, ending: str) -> Iterator[bytes]:
 
 def unpack(
     again: Callable[[], Iterator[bytes]], ending: str, target: Path, patterns: Sequence[str]
-) -> Unpacked:
+) -> UnpackResult:
     """Unpack into a folder that is ours alone.
 
     again: gives the data of the item anew: hard links whose first name is not among the
-    patterns need a second pass. Raises HostileError before anything of a bad member is
+    patterns need a second pass. Raises UnsafeArchiveError before anything of a bad member is
     written, SourceError where tar fails, and what the chunks raise.
     """
-    wanted = members.Patterns(patterns) if patterns else None
+    wanted = archive_checks.Patterns(patterns) if patterns else None
     try:
         found = _restored(again(), ending, target, wanted)
-    except members.NeedsTarget as needs:
-        _emptied(target)
+    except archive_checks.MissingLinkTargetError as needs:
+        _clear_folder(target)
         found = _restored(again(), ending, target, _either(wanted, needs.targets))
     found.unmatched = wanted.unmatched if wanted else ()
     for name in found.implied:
@@ -147,7 +148,7 @@ def unpack(
     return found
 
 
-def _emptied(folder: Path) -> None:
+def _clear_folder(folder: Path) -> None:
     for entry in folder.iterdir():
         removal.tree(entry)
 
@@ -157,14 +158,14 @@ def _restored(
     ending: str,
     target: Path,
     wanted: Callable[[bytes], bool] | None,
-) -> Unpacked:
+) -> UnpackResult:
     """Unpack once; what tar could not do with single members is named."""
-    rules = tarformat.Rules(privileged=os_works.is_root())
-    found, troubles = _pass(chunks, ending, command(target), rules, wanted)
+    rules = tar_reader.Rules(privileged=os_works.is_root())
+    found, troubles = _unpack_pass(chunks, ending, command(target), rules, wanted)
     missing = {trouble.name for trouble in troubles if trouble.missing}
     if missing and len(missing) >= found.entries:
         first = next(trouble for trouble in troubles if trouble.missing)
-        raise StoreError(f"nothing could be restored: {first.line()}")
+        raise StoreError(f"no entry could be restored: {first.line()}")
     for trouble in troubles:
         path = target / os.fsdecode(trouble.name)
         if trouble.partial:
@@ -176,32 +177,32 @@ def _restored(
     return found
 
 
-def _pass(
+def _unpack_pass(
     chunks: Iterator[bytes],
     ending: str,
     argv: list[str],
-    rules: tarformat.Rules,
+    rules: tar_reader.Rules,
     wanted: Callable[[bytes], bool] | None = None,
-    judge: Callable[[tarformat.Member], Iterator[str]] = lambda _member: iter(()),
-) -> tuple[Unpacked, list[tarmessages.Trouble]]:
+    judge: Callable[[tar_reader.Member], Iterator[str]] = lambda _member: iter(()),
+) -> tuple[UnpackResult, list[tar_messages.Trouble]]:
     """The one way of an archive through our checks and GNU tar, to unpack or only to list it.
 
-    tar prints each name that it reads: it must read those that we saw. Raises HostileError before
-    tar gets anything of a bad member, StoreError where tar fails, and what the chunks raise.
+    tar prints each name that it reads: it must read those that we saw. Raises UnsafeArchiveError
+    before tar gets anything of a bad member, StoreError where tar fails, and what the chunks raise.
     """
-    found = Unpacked(rules.privileged)
+    found = UnpackResult(rules.privileged)
     same = _Same()
-    messages = tarmessages.Messages(argv[0])
+    messages = tar_messages.Messages(argv[0])
 
-    def seen(member: tarformat.Member) -> None:
+    def seen(member: tar_reader.Member) -> None:
         same.expect(member.written)
         found.take(member)
         for why in judge(member):
-            found.unset.add(f"{tarformat.shown(member.name)}: {why}")
+            found.unset.add(f"{tar_reader.printable_name(member.name)}: {why}")
 
     with stream.closed(chunks):
         plain = archive(chunks, ending)
-        safe = members.checked(plain, rules, seen, wanted, found.lose)
+        safe = archive_checks.check_archive(plain, rules, seen, wanted, found.lose)
         checked = stream.ahead(stream.gathered(safe))
         listed = process.output(
             argv,
@@ -214,7 +215,7 @@ def _pass(
             for chunk in listed:
                 same.take(chunk)
         except SourceError as error:
-            raise _of_tar(error, messages) from None
+            raise _tar_error(error, messages) from None
     same.end()
     for line in messages.unknown:  # tar ended well all the same
         found.unset.add(line)
@@ -233,10 +234,10 @@ class _Same:
         self._expected.append(name)
 
     def take(self, chunk: bytes) -> None:
-        """Some of the names that it printed, a line each. Raises HostileError."""
+        """Some of the names that it printed, a line each. Raises UnsafeArchiveError."""
         *lines, self._rest = (self._rest + chunk).split(b"\n")
         for line in lines:
-            name = tarmessages.unescaped(line)
+            name = tar_messages.unescaped(line)
             wanted = self._expected.popleft() if self._expected else b""
             if name.rstrip(b"/") != wanted.rstrip(b"/"):
                 self._differs(wanted or name)
@@ -248,16 +249,17 @@ class _Same:
 
     @staticmethod
     def _differs(name: bytes) -> None:
-        raise tarformat.HostileError(
-            f"GNU tar reads another name than {tarformat.shown(name)}", tarformat.HINT
+        raise tar_reader.UnsafeArchiveError(
+            f"{tar_reader.printable_name(name)}: GNU tar reads another name", tar_reader.HINT
         )
 
 
-def _of_tar(error: SourceError, messages: tarmessages.Messages) -> StoreError:
+def _tar_error(error: SourceError, messages: tar_messages.Messages) -> StoreError:
     """Why tar failed as a whole, in its own words."""
     full = any("No space left" in line or "Wrote only" in line for line in messages.unknown)
-    first = "No space left on the disk" if full else messages.error()
-    return StoreError(f"{error}: {first}", "Free some space." if full else "")
+    first = "no space left on device" if full else messages.error()
+    hint = "Free space on the destination, or restore into another folder." if full else ""
+    return StoreError(f"{error}: {first}", hint)
 
 
 def _either(
@@ -266,30 +268,30 @@ def _either(
     return lambda name: name in more or (wanted is not None and wanted(name))
 
 
-def listed(
+def list_entries(
     chunks: Iterator[bytes], ending: str, wanted: Callable[[bytes], bool] | None
 ) -> Iterator[str]:
     """What would be unpacked, a line each; what could not be is said in its line."""
     lines: list[str] = []
 
-    def take(member: tarformat.Member, why: str = "") -> None:
+    def take(member: tar_reader.Member, why: str = "") -> None:
         if wanted is None or wanted(member.name):
             lines.append(_line(member) + (f" (not restored: {why})" if why else ""))
 
     with stream.closed(chunks):
-        rules = tarformat.Rules(privileged=os_works.is_root())
-        for _ in members.checked(archive(chunks, ending), rules, take, lost=take):
+        rules = tar_reader.Rules(privileged=os_works.is_root())
+        for _ in archive_checks.check_archive(archive(chunks, ending), rules, take, lost=take):
             yield from lines
             lines.clear()
     yield from lines
 
 
-def _line(member: tarformat.Member) -> str:
+def _line(member: tar_reader.Member) -> str:
     letter = {"folder": "d", "symlink": "l", "link": "h", "fifo": "p"}.get(member.kind, "-")
     mode = stat.filemode(member.mode)[1:]
-    target = f" -> {tarformat.shown(member.target)}" if member.target else ""
+    target = f" -> {tar_reader.printable_name(member.target)}" if member.target else ""
     about = f"{letter}{mode} {member.uid}/{member.gid} {member.size:>12}"
-    return f"{about} {tarformat.shown(member.name)}{target}"
+    return f"{about} {tar_reader.printable_name(member.name)}{target}"
 
 
 def command(target: Path) -> list[str]:
@@ -319,7 +321,7 @@ def _tar() -> str:
     """Raises ConfigError where there is none."""
     tar = shutil.which("tar")
     if tar is None:
-        raise ConfigError("there is no tar", "Install GNU tar.")
+        raise ConfigError("tar: command not found", "Install GNU tar.")
     return tar
 
 
@@ -328,11 +330,11 @@ def _environment() -> dict[str, str]:
     return {**os_works.environment({}), "LC_ALL": "C"}
 
 
-def verify(chunks: Iterator[bytes], ending: str) -> Unpacked:
+def verify(chunks: Iterator[bytes], ending: str) -> UnpackResult:
     """Read an archive to its end on the way that a restore takes, as root, and write nothing."""
     argv = [_tar(), "--list", "--file=-", "--quoting-style=escape"]
-    rules = tarformat.Rules(privileged=True)
-    found, troubles = _pass(chunks, ending, argv, rules, judge=attributes.refused)
+    rules = tar_reader.Rules(privileged=True)
+    found, troubles = _unpack_pass(chunks, ending, argv, rules, judge=attributes.refused)
     for trouble in troubles:
         found.unset.add(trouble.line())
     found.foreign = 0  # root gives back owners, and nothing was written

@@ -1,4 +1,4 @@
-"""Our own look at every member of a tar archive, before GNU tar sees it (RELIABILITY 4.4)."""
+"""Check every entry of a tar archive before GNU tar reads it (RELIABILITY 4.4)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,17 @@ import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 
-from restore import names, tarformat
+from restore import names
+from restore.tar_reader import (
+    BLOCK,
+    ZEROS,
+    BlockReader,
+    Member,
+    Rules,
+    next_member,
+    printable_name,
+    unsafe,
+)
 from tools.base.errors import BackupError, ConfigError
 from tools.flow.stream import Chunks
 
@@ -15,11 +25,11 @@ _COMPONENT = 255  # bytes of one name (NAME_MAX of Linux)
 _PATH = 4095  # bytes of a path, and of a link's target (PATH_MAX of Linux)
 
 
-class NeedsTarget(BackupError):  # noqa: N818  (a request, rather than a fault)
-    """Hard links were chosen whose first name was not: they must be chosen as well."""
+class MissingLinkTargetError(BackupError):
+    """Hard links are selected, but not the first names of their files: those are needed too."""
 
     def __init__(self, targets: frozenset[bytes]) -> None:
-        super().__init__("the other name of a hard link is needed")
+        super().__init__("the first name of a hard link is not selected")
         self.targets = targets
 
 
@@ -77,27 +87,27 @@ def _plain(word: bytes) -> bytes:
     return re.escape(word)
 
 
-def checked(
+def check_archive(
     chunks: Chunks,
-    rules: tarformat.Rules,
-    seen: Callable[[tarformat.Member], None] | None = None,
+    rules: Rules,
+    seen: Callable[[Member], None] | None = None,
     wanted: Callable[[bytes], bool] | None = None,
-    lost: Callable[[tarformat.Member, str], None] | None = None,
+    lost: Callable[[Member, str], None] | None = None,
 ) -> Iterator[bytes]:
     """A stage: the archive, each member only after it has been looked at.
 
     seen: gets every member that goes on. wanted: which names go on at all, with the folders
     that they lie in; without it all. lost: gets every wanted member that no system could
-    create, or that only root could, and why; it does not go on. Raises HostileError before a
-    byte of a bad member's header has been handed on, and NeedsTarget at the end.
+    create, or that only root could, and why; it does not go on. Raises UnsafeArchiveError before a
+    byte of a bad member's header has been handed on, and MissingLinkTargetError at the end.
     """
-    source = tarformat.Source(chunks)
+    source = BlockReader(chunks)
     checks = _Checks(rules)
-    choice = _Choice(wanted)
-    while (found := tarformat.following(source, rules)) is not None:
+    choice = _EntryFilter(wanted)
+    while (found := next_member(source, rules)) is not None:
         member, header, stored = found
         member, header, why = checks.take(member, header)
-        chosen: list[tuple[tarformat.Member, bytes]] = []
+        chosen: list[tuple[Member, bytes]] = []
         if not why:
             chosen = choice.take(member, header)
         elif lost is not None and (wanted is None or wanted(member.name)):
@@ -110,14 +120,14 @@ def checked(
             if chosen:
                 yield piece
     source.end()
-    yield tarformat.ZEROS * 2
+    yield ZEROS * 2
     choice.judge()
 
 
 class _Checks:
     """Where members may go, given those that came before."""
 
-    def __init__(self, rules: tarformat.Rules) -> None:
+    def __init__(self, rules: Rules) -> None:
         self._rules = rules
         self._members = 0
         self._bytes = 0
@@ -126,46 +136,42 @@ class _Checks:
         self._names = names.Names()  # all that are no folders
         self._lost: set[bytes] = set()
 
-    def take(self, member: tarformat.Member, header: bytes) -> tuple[tarformat.Member, bytes, str]:
+    def take(self, member: Member, header: bytes) -> tuple[Member, bytes, str]:
         """The member as it may be restored, its header, and why it cannot be ("" if it can).
 
-        Raises HostileError.
+        Raises UnsafeArchiveError.
         """
         name = _clean(member.name, member, "name")
         member = member._replace(name=name)
         self._members += 1
         self._bytes += member.size
-        most = self._rules.most_bytes
-        if self._members > self._rules.most_members or (most is not None and self._bytes > most):
-            raise tarformat.HostileError(
-                f"at {tarformat.shown(name)} the archive holds more than is allowed"
-            )
-        self._way(name, member)
+        most = self._rules.max_bytes
+        if self._members > self._rules.max_members or (most is not None and self._bytes > most):
+            raise unsafe(name, "the archive exceeds the limit of entries or bytes")
+        self._check_path(name, member)
         if member.kind == "link":
             member = member._replace(target=_clean(member.target, member, "target"))
-            self._way(member.target, member)
+            self._check_path(member.target, member)
         why = _impossible(member) or self._no_link(member)
         if not why:
-            member, header, why = self._allowed(member, header)
-        self._place(name, member, lost=bool(why))
+            member, header, why = self._strip_privileged(member, header)
+        self._check_replacement(name, member, lost=bool(why))
         return member, header, why
 
-    def _no_link(self, member: tarformat.Member) -> str:
-        """Why a hard link cannot be made. Raises HostileError for one to a folder."""
+    def _no_link(self, member: Member) -> str:
+        """Why a hard link cannot be made. Raises UnsafeArchiveError for one to a folder."""
         if member.kind != "link":
             return ""
-        target = tarformat.shown(member.target[:100])
+        target = printable_name(member.target[:100])
         if member.target in self._folders:
-            raise tarformat.HostileError(
-                f"{tarformat.shown(member.name)} is a hard link to a folder", tarformat.HINT
-            )
+            raise unsafe(member.name, "hard link to a directory")
         if member.target in self._names or member.target in self._symlinks:
             return ""
         if member.target in self._lost:
-            return f"it is a hard link to {target}, which cannot be restored"
-        return f"it is a hard link to {target}, which the archive does not hold"
+            return f"hard link to {target}, which cannot be restored"
+        return f"hard link to {target}, which is not in the archive"
 
-    def _way(self, name: bytes, member: tarformat.Member) -> None:
+    def _check_path(self, name: bytes, member: Member) -> None:
         """No folder on the way may be a symbolic link of this archive, or a file."""
         parent = name.rpartition(b"/")[0]
         if parent in self._folders:
@@ -173,23 +179,16 @@ class _Checks:
         way = parent
         while way and way not in self._folders:
             if way in self._symlinks or way in self._names:
-                what = "a symbolic link" if way in self._symlinks else "a file"
-                raise tarformat.HostileError(
-                    f"{tarformat.shown(member.name)} goes through {what}: {tarformat.shown(way)}",
-                    tarformat.HINT,
-                )
+                what = "symbolic link" if way in self._symlinks else "file"
+                raise unsafe(member.name, f"path leads through {what} {printable_name(way)}")
             way = way.rpartition(b"/")[0]
 
-    def _place(self, name: bytes, member: tarformat.Member, *, lost: bool) -> None:
+    def _check_replacement(self, name: bytes, member: Member, *, lost: bool) -> None:
         """No member takes the place of a symbolic link, and none but a folder that of a folder."""
         if name in self._symlinks:
-            raise tarformat.HostileError(
-                f"{tarformat.shown(name)} takes the place of a symbolic link", tarformat.HINT
-            )
+            raise unsafe(name, "would replace a symbolic link")
         if member.kind != "folder" and name in self._folders:
-            raise tarformat.HostileError(
-                f"{tarformat.shown(name)} takes the place of a folder", tarformat.HINT
-            )
+            raise unsafe(name, "would replace a directory")
         if lost:
             self._lost.add(name)
             return
@@ -206,64 +205,55 @@ class _Checks:
         else:
             self._names.add(name)
 
-    def _allowed(
-        self, member: tarformat.Member, header: bytes
-    ) -> tuple[tarformat.Member, bytes, str]:
-        """What only root may get back is taken off, and said."""
+    def _strip_privileged(self, member: Member, header: bytes) -> tuple[Member, bytes, str]:
+        """Remove what only root may restore, and name it."""
         if self._rules.privileged:
             return member, header, ""
         if member.kind == "device":
             return member, header, "only root can create a device node"
-        unsafe = []
+        removed = []
         if member.mode & _SET_ID and member.kind != "symlink":
             member = member._replace(mode=member.mode & ~_SET_ID)
-            unsafe.append("its set-user-id or set-group-id bit")
+            removed.append("set-user-ID or set-group-ID bit")
             header = _with_mode(header, member)
-        unsafe += [
-            tarformat.shown(key.removeprefix(b"SCHILY.xattr."))
+        removed += [
+            printable_name(key.removeprefix(b"SCHILY.xattr."))
             for key, _value in member.attributes
             if not key.startswith((b"SCHILY.xattr.user.", b"SCHILY.acl."))
         ]
-        return member._replace(unsafe=", ".join(unsafe)), header, ""
+        return member._replace(unsafe=", ".join(removed)), header, ""
 
 
-def _impossible(member: tarformat.Member) -> str:
+def _impossible(member: Member) -> str:
     """Why no Linux file system could hold a member; "" where it can."""
     longest = max(map(len, member.name.split(b"/")))
     if longest > _COMPONENT:
-        return f"a name in its path has {longest} bytes, and at most {_COMPONENT} are possible"
-    for what, path in (("its path", member.written), ("the target of the link", member.target)):
+        return f"a name of {longest} bytes in the path, limit {_COMPONENT}"
+    for what, path in (("path", member.written), ("link target", member.target)):
         if len(path) > _PATH:
-            return f"{what} has {len(path)} bytes, and at most {_PATH} are possible"
+            return f"{what} of {len(path)} bytes, limit {_PATH}"
     return ""
 
 
-def _clean(name: bytes, member: tarformat.Member, what: str) -> bytes:
-    """A name without `.` and doubled slashes. Raises HostileError where it leads out."""
+def _clean(name: bytes, member: Member, what: str) -> bytes:
+    """A name without `.` and doubled slashes. Raises UnsafeArchiveError where it leads out."""
     if name.startswith(b"/"):
-        raise tarformat.HostileError(
-            f"{tarformat.shown(member.name)}: its {what} {tarformat.shown(name)} is absolute",
-            tarformat.HINT,
-        )
+        raise unsafe(member.name, f"absolute {what} {printable_name(name)}")
     if b"." not in name and b"//" not in name:
         return name
     words = name.split(b"/")
     if b".." in words:
-        raise tarformat.HostileError(
-            f"{tarformat.shown(member.name)}: its {what} {tarformat.shown(name)} leads out by ..",
-            tarformat.HINT,
+        raise unsafe(
+            member.name, f"{what} {printable_name(name)} leads out of the destination (..)"
         )
     if b"." in words[1:]:  # only in front: tar has other ideas of a/. than the kernel
-        raise tarformat.HostileError(
-            f"{tarformat.shown(member.name)}: its {what} {tarformat.shown(name)} has a . in it",
-            tarformat.HINT,
-        )
+        raise unsafe(member.name, f"{what} {printable_name(name)} contains a . component")
     return b"/".join(word for word in words if word not in (b"", b"."))
 
 
-def _with_mode(header: bytes, member: tarformat.Member) -> bytes:
+def _with_mode(header: bytes, member: Member) -> bytes:
     """The header blocks with the member's mode, and its checksum put right."""
-    end = member.header + tarformat.BLOCK
+    end = member.header + BLOCK
     block = bytearray(header[member.header : end])
     block[100:108] = b"%07o\0" % member.mode
     block[148:156] = b"        "
@@ -271,16 +261,16 @@ def _with_mode(header: bytes, member: tarformat.Member) -> bytes:
     return header[: member.header] + bytes(block) + header[end:]
 
 
-class _Choice:
+class _EntryFilter:
     """Which members go on: those that are wanted, and the folders that they lie in."""
 
     def __init__(self, wanted: Callable[[bytes], bool] | None) -> None:
         self._wanted = wanted
-        self._way: list[tuple[tarformat.Member, bytes]] = []  # folders that lead here
+        self._way: list[tuple[Member, bytes]] = []  # folders that lead here
         self._chosen: set[bytes] = set()
         self._needed: set[bytes] = set()
 
-    def take(self, member: tarformat.Member, header: bytes) -> list[tuple[tarformat.Member, bytes]]:
+    def take(self, member: Member, header: bytes) -> list[tuple[Member, bytes]]:
         """What to hand on, each with its headers; nothing where the member is not wanted."""
         if self._wanted is None:
             return [(member, header)]
@@ -297,6 +287,6 @@ class _Choice:
         return [*before, (member, header)]
 
     def judge(self) -> None:
-        """Raises NeedsTarget where a hard link has no first name."""
+        """Raises MissingLinkTargetError where a hard link has no first name."""
         if self._needed:
-            raise NeedsTarget(frozenset(self._needed))
+            raise MissingLinkTargetError(frozenset(self._needed))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from restore import tarformat
+from restore import tar_reader
 
 _NAME = r"(?P<name>(?:[^:\\]|\\.)*)"
 _WHY = r": (?P<why>[^:]+)"
@@ -72,7 +72,7 @@ class Trouble(NamedTuple):
 
     def line(self) -> str:
         """For people."""
-        return f"{tarformat.shown(self.name)}: {self.why}"
+        return f"{tar_reader.printable_name(self.name)}: {self.why}"
 
 
 class Messages:

@@ -1,7 +1,7 @@
-"""Tar archives read block by block: where each member begins, and what it is.
+"""Read tar archives block by block: where each member begins, and what it is.
 
-Formats: POSIX.1-2001 pax interchange, ustar, and what GNU tar adds (long names, sparse files in
-all its forms). Wherever two readers could disagree about where a member begins, it is refused.
+Formats: POSIX.1-2001 pax interchange, ustar, and the extensions of GNU tar (long names, sparse
+files in all forms). What two readers could read differently is rejected.
 """
 
 from __future__ import annotations
@@ -24,14 +24,18 @@ _LONG = {b"L": b"path", b"K": b"linkpath"}  # GNU's long names: which pax record
 _REFUSED = (b"GNU.volume.", b"GNU.dumpdir")  # begin what belongs to archives of other kinds
 _ATTRIBUTES = (b"SCHILY.xattr.", b"SCHILY.acl.", b"RHT.security.")
 _TIME = re.compile(rb"-?[0-9]+(?:\.[0-9]*)?")
-_MOST = (1 << 63) - 1  # seconds, bytes: off_t and time_t
+_MAX = (1 << 63) - 1  # seconds, bytes: off_t and time_t
 _LARGEST = 1 << 60  # bytes: more than any disk holds, less than what file systems refuse
 _LAST_OWNER = (1 << 32) - 2  # the next number means "no change" (chown(2))
 _HARMLESS = (b"comment", b"charset")  # that a global header may set
-HINT = "Somebody altered this archive, or it was not made by this system: nothing was taken over."
+HINT = (
+    "The archive was altered or was not made by nc-backup-py. Nothing was restored from it. "
+    "Verify the run in another store (--store)."
+)
+_CORRUPT = "Use another copy of the run (--store), or another run."
 
 
-class HostileError(BackupError):
+class UnsafeArchiveError(BackupError):
     """A member that would be written elsewhere, or that two programs would read differently."""
 
 
@@ -62,18 +66,23 @@ class Rules:
     """What may come out. privileged: device nodes and set-id bits come back, as for root."""
 
     privileged: bool = False
-    most_members: int = 100_000_000
-    most_bytes: int | None = None
-    longest_name: int = 1 << 16
+    max_members: int = 100_000_000
+    max_bytes: int | None = None
+    max_name: int = 1 << 16
 
 
-def shown(name: bytes) -> str:
+def printable_name(name: bytes) -> str:
     """A name on one line: what cannot be printed is escaped."""
     text = name.decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-class Source:
+def unsafe(name: bytes, problem: str) -> UnsafeArchiveError:
+    """Return the error for an entry that must not be unpacked."""
+    return UnsafeArchiveError(f"{printable_name(name)}: {problem}", HINT)
+
+
+class BlockReader:
     """Chunks as blocks; what is taken is gone."""
 
     def __init__(self, chunks: Chunks) -> None:
@@ -82,7 +91,7 @@ class Source:
         self._at = 0
 
     def block(self) -> bytes:
-        """The next 512 bytes. Raises HostileError where the archive ends."""
+        """The next 512 bytes. Raises UnsafeArchiveError where the archive ends."""
         end = self._at + BLOCK
         if end <= len(self._chunk):
             block = self._chunk[self._at : end]
@@ -98,7 +107,7 @@ class Source:
                 while self._chunk == b"":
                     more = next(self._chunks, None)
                     if more is None:
-                        raise HostileError("the archive ends too early", "It was cut.")
+                        raise UnsafeArchiveError("unexpected end of archive", _CORRUPT)
                     self._chunk = more
             end = min(len(self._chunk), self._at + size)
             piece = (
@@ -115,14 +124,14 @@ class Source:
         rest = self._chunk[self._at :]
         while True:
             if rest.strip(b"\0"):
-                raise HostileError("something follows the end of the archive", HINT)
+                raise UnsafeArchiveError("unexpected data after the end of the archive", HINT)
             more = next(self._chunks, None)
             if more is None:
                 return
             rest = more
 
 
-def following(source: Source, rules: Rules) -> tuple[Member, bytes, int] | None:
+def next_member(source: BlockReader, rules: Rules) -> tuple[Member, bytes, int] | None:
     """The next member, its header blocks and map, the bytes that follow; None at the end."""
     header: list[bytes] = []
     records: dict[bytes, bytes] = {}
@@ -130,7 +139,7 @@ def following(source: Source, rules: Rules) -> tuple[Member, bytes, int] | None:
         block = source.block()
         if block == ZEROS:
             if header or source.block() != ZEROS:
-                raise HostileError("the archive has a hole where a member should be", HINT)
+                raise UnsafeArchiveError("unexpected zero block inside the archive", HINT)
             return None
         _check_sum(block)
         header.append(block)
@@ -138,11 +147,11 @@ def following(source: Source, rules: Rules) -> tuple[Member, bytes, int] | None:
         if kind not in (b"x", b"g", b"L", b"K"):
             break
         size = _number(block[124:136])
-        if size > rules.longest_name * 64:
-            raise HostileError(f"an extended header has {size} bytes", HINT)
+        if size > rules.max_name * 64:
+            raise UnsafeArchiveError(f"extended header of {size} bytes exceeds the limit", HINT)
         data = b"".join(source.data(-(-size // BLOCK) * BLOCK))
         header.append(data)
-        _collect(kind, data, size, records)
+        _read_extension(kind, data, size, records)
     at = sum(map(len, header)) - BLOCK
     extensions = list(_extensions(source, block)) if kind == b"S" else []
     header += extensions
@@ -150,7 +159,7 @@ def following(source: Source, rules: Rules) -> tuple[Member, bytes, int] | None:
     try:
         in_front, size = _mapped(source, (block, *extensions), records, member, stored)
     except ValueError as error:
-        raise HostileError(f"{shown(member.name)}: {error}", HINT) from None
+        raise unsafe(member.name, f"{error}") from None
     whole = b"".join([*header, in_front])
     left = -(-stored // BLOCK) * BLOCK - len(in_front)
     return member._replace(header=at, size=size), whole, left
@@ -158,7 +167,7 @@ def following(source: Source, rules: Rules) -> tuple[Member, bytes, int] | None:
 
 def _check_sum(block: bytes) -> None:
     if _number(block[148:156]) != sum(block) - sum(block[148:156]) + 256:
-        raise HostileError("the archive is damaged (a header's checksum)", "Use another copy.")
+        raise UnsafeArchiveError("corrupt archive: header checksum mismatch", _CORRUPT)
 
 
 def _number(field: bytes) -> int:
@@ -167,19 +176,19 @@ def _number(field: bytes) -> int:
         return int.from_bytes(field[1:], "big")
     found = _OCTAL.fullmatch(field)
     if found is None or not field.strip(b" "):
-        raise HostileError("the archive is damaged (a number in a header)", "Use another copy.")
+        raise UnsafeArchiveError("corrupt archive: invalid number in a header", _CORRUPT)
     return int(found[1] or b"0", 8)
 
 
 def _check_times(block: bytes, records: Mapping[bytes, bytes], name: bytes) -> None:
-    """Raises HostileError for a time that GNU tar could not read."""
+    """Raises UnsafeArchiveError for a time that GNU tar could not read."""
     field = block[136:148]
     whole = int.from_bytes(field, "big", signed=True) if field[0] == 0xFF else _number(field)  # noqa: PLR2004
     times = [records[key] for key in (b"mtime", b"atime", b"ctime") if key in records]
-    bad = [time for time in times if not _TIME.fullmatch(time) or abs(_whole(time)) >= _MOST]
-    if bad or abs(whole) >= _MOST:
-        what = shown(bad[0][:40]) if bad else str(whole)
-        raise HostileError(f"{shown(name)}: {what!r} is no time", HINT)
+    bad = [time for time in times if not _TIME.fullmatch(time) or abs(_whole(time)) >= _MAX]
+    if bad or abs(whole) >= _MAX:
+        what = printable_name(bad[0][:40]) if bad else str(whole)
+        raise unsafe(name, f"invalid time {what!r}")
 
 
 def _whole(time: bytes) -> int:
@@ -187,30 +196,30 @@ def _whole(time: bytes) -> int:
 
 
 def _check_device(block: bytes, name: bytes) -> None:
-    """Raises HostileError for a device that no system has (Linux: 12 and 20 bits)."""
+    """Raises UnsafeArchiveError for a device that no system has (Linux: 12 and 20 bits)."""
     if _number(block[329:337]) >> 12 or _number(block[337:345]) >> 20:
-        raise HostileError(f"{shown(name)}: there is no such device", HINT)
+        raise unsafe(name, "invalid device number")
 
 
-def _collect(kind: bytes, data: bytes, size: int, records: dict[bytes, bytes]) -> None:
-    """What a header in front of a member says of it. Raises HostileError for anything twice."""
+def _read_extension(kind: bytes, data: bytes, size: int, records: dict[bytes, bytes]) -> None:
+    """Read a header in front of an entry. Raises UnsafeArchiveError for a key that occurs twice."""
     found: list[tuple[bytes, bytes]]
     if kind in _LONG:
         found = [(_LONG[kind], data[: max(0, size - 1)])]
         if b"\0" in found[0][1] or data[len(found[0][1]) :].strip(b"\0") or not size:
-            raise HostileError("a long name does not end where it says", HINT)
+            raise UnsafeArchiveError("a long name does not end where it says", HINT)
     else:
         found = list(_pax(data[:size]))
     if kind == b"g":
         bad = [key for key, _ in found if key not in _HARMLESS]
         if bad:
-            raise HostileError(f"a global header sets {shown(bad[0])}", HINT)
+            raise UnsafeArchiveError(f"global header sets {printable_name(bad[0])}", HINT)
         return
     for key, value in found:
         if key in (sparse.OFFSET, sparse.SIZE):
             _pair(key, value, records)
         elif key in records or key.startswith(_REFUSED):
-            raise HostileError(f"a header says {shown(key)} twice, or where it may not", HINT)
+            raise UnsafeArchiveError(f"header sets {printable_name(key)} twice or wrongly", HINT)
         else:
             records[key] = value
 
@@ -219,7 +228,7 @@ def _pair(key: bytes, value: bytes, records: dict[bytes, bytes]) -> None:
     """One half of a region of a sparse file: they take turns, and are kept as one list."""
     so_far = records.get(sparse.OFFSET, b"")
     if so_far.count(b",") % 2 == (key == sparse.OFFSET) or not value.isdigit():
-        raise HostileError("a sparse map is damaged", HINT)
+        raise UnsafeArchiveError("corrupt sparse map", HINT)
     records[sparse.OFFSET] = so_far + value + b","
 
 
@@ -232,12 +241,12 @@ def _pax(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         end = at + int(length) if length.isdigit() and length[:1] != b"0" else 0
         key, sign, value = data[space + 1 : end - 1].partition(b"=")
         if end <= space or end > len(data) or data[end - 1 : end] != b"\n" or not key or not sign:
-            raise HostileError("the archive is damaged (an extended header)", "Use another copy.")
+            raise UnsafeArchiveError("corrupt archive: invalid extended header", _CORRUPT)
         yield key, value
         at = end
 
 
-def _extensions(source: Source, block: bytes) -> Iterator[bytes]:
+def _extensions(source: BlockReader, block: bytes) -> Iterator[bytes]:
     """The blocks that follow the header of a sparse file of the old GNU format."""
     more = block[482]
     while more:
@@ -251,30 +260,30 @@ def _member(block: bytes, records: Mapping[bytes, bytes], rules: Rules) -> tuple
     names = (records[key] for key in (b"GNU.sparse.name", b"path") if key in records)
     name = next(names, None)
     name = _name(block) if name is None else name
-    if len(name) > rules.longest_name or b"\0" in name or not name:
-        raise HostileError(f"the name {shown(name[:80])!r} cannot be one", HINT)
+    if len(name) > rules.max_name or b"\0" in name or not name:
+        raise UnsafeArchiveError(f"invalid name {printable_name(name[:80])!r}", HINT)
     kind = _KINDS.get(block[156:157], "")
-    stored = _of(records, b"size", _number(block[124:136]), name)
+    stored = _pax_number(records, b"size", _number(block[124:136]), name)
     if not kind:
-        raise HostileError(f"{shown(name)} is of the unknown type {block[156:157]!r}", HINT)
+        raise unsafe(name, f"unknown entry type {block[156:157]!r}")
     if kind == "file" and name.endswith(b"/"):
-        raise HostileError(f"{shown(name)} is a file with the name of a folder", HINT)
+        raise unsafe(name, "regular file with the name of a directory")
     if kind != "file" and stored:
-        raise HostileError(f"{shown(name)} is no file and has content", HINT)
+        raise unsafe(name, "content in an entry that is not a regular file")
     target = b""
     if kind in ("link", "symlink"):
         target = records.get(b"linkpath", block[157:257].partition(b"\0")[0])
         if not target or b"\0" in target:
-            raise HostileError(f"{shown(name)} is a link to nothing", HINT)
+            raise unsafe(name, "link without a target")
     _check_times(block, records, name)
     if kind == "device":
         _check_device(block, name)
     owners = (
-        _of(records, b"uid", _number(block[108:116]), name),
-        _of(records, b"gid", _number(block[116:124]), name),
+        _pax_number(records, b"uid", _number(block[108:116]), name),
+        _pax_number(records, b"gid", _number(block[116:124]), name),
     )
-    if max(owners) > _LAST_OWNER or stored > _MOST:
-        raise HostileError(f"{shown(name)}: its owner or its size cannot be one", HINT)
+    if max(owners) > _LAST_OWNER or stored > _MAX:
+        raise unsafe(name, "invalid owner or size")
     short = name.rstrip(b"/") or b"/" * (name[:1] == b"/")
     attributes = tuple(one for one in records.items() if one[0].startswith(_ATTRIBUTES))
     mode = _number(block[100:108]) & 0o7777
@@ -282,7 +291,7 @@ def _member(block: bytes, records: Mapping[bytes, bytes], rules: Rules) -> tuple
 
 
 def _mapped(
-    source: Source,
+    source: BlockReader,
     blocks: Sequence[bytes],
     records: Mapping[bytes, bytes],
     member: Member,
@@ -297,7 +306,7 @@ def _mapped(
     if not version and not is_old:
         return b"", stored
     if (version and is_old) or member.kind != "file":
-        raise ValueError("it cannot be sparse")
+        raise ValueError("this entry cannot be sparse")
     size = _real_size(blocks[0], records, member)
     in_front = b""
     if is_old:
@@ -312,12 +321,12 @@ def _mapped(
 
 
 def _real_size(block: bytes, records: Mapping[bytes, bytes], member: Member) -> int:
-    """The bytes of a file with its holes. Raises HostileError for what no file can have."""
+    """The bytes of a file with its holes. Raises UnsafeArchiveError for what no file can have."""
     size = _number(block[483:495]) if block[156:157] == b"S" else member.size
     for key in (b"GNU.sparse.size", b"GNU.sparse.realsize"):
-        size = _of(records, key, size, member.name)
+        size = _pax_number(records, key, size, member.name)
     if size > _LARGEST:
-        raise HostileError(f"{shown(member.name)}: no file has {size} bytes", HINT)
+        raise unsafe(member.name, f"invalid size of {size} bytes")
     return size
 
 
@@ -328,11 +337,11 @@ def _name(block: bytes) -> bytes:
     return prefix + b"/" + name if prefix else name
 
 
-def _of(records: Mapping[bytes, bytes], key: bytes, otherwise: int, name: bytes) -> int:
+def _pax_number(records: Mapping[bytes, bytes], key: bytes, otherwise: int, name: bytes) -> int:
     """A number in an extended header; else what the header itself says."""
     value = records.get(key)
     if value is None:
         return otherwise
     if not value.isdigit() or len(value) > 19:  # noqa: PLR2004  (2^63)
-        raise HostileError(f"{shown(name)}: {shown(key)} is {shown(value[:40])!r}", HINT)
+        raise unsafe(name, f"invalid {printable_name(key)}: {printable_name(value[:40])!r}")
     return int(value)

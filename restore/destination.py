@@ -1,0 +1,124 @@
+"""The folder that is restored into: a restore is staged inside it and moved into place complete."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from restore import merging
+from tools import filesystem_handling
+from tools.base import removal
+from tools.base.errors import ConfigError
+from tools.date_str_utils import human_size
+from tools.flow import item_record, stream
+from tools.flow.item_record import StoredItem as Item
+from tools.modules import registry
+from tools.reporting import terminal
+
+_SCRATCH = "nc-restore-"
+_STAGING = ".nc-restore-"  # begins the name of a staging folder
+
+
+def check_destination(folder: Path, *, overwrite: bool) -> None:
+    """Raise ConfigError for a folder that cannot be restored into."""
+    if not os.path.lexists(folder):
+        if not folder.parent.is_dir():
+            raise ConfigError(
+                f"DESTINATION: {folder.parent}: no such directory",
+                f"Create it: mkdir -p {shlex.quote(str(folder.parent))}",
+            )
+    elif folder.is_symlink():
+        raise ConfigError(
+            f"DESTINATION: {folder}: is a symbolic link", "Use the path that the link points to."
+        )
+    elif not folder.is_dir():
+        raise ConfigError(
+            f"DESTINATION: {folder}: not a directory", "Choose a new or empty folder."
+        )
+    elif not overwrite and any(folder.iterdir()):
+        raise ConfigError(
+            f"DESTINATION: {folder}: directory not empty",
+            "Choose a new or empty folder. With --overwrite files of the same name are replaced.",
+        )
+
+
+def space_warning(folder: Path, size: int) -> str:
+    """Return a warning where so many bytes may not fit; "" where they do."""
+    nearest = folder if folder.is_dir() else folder.parent
+    free = shutil.disk_usage(nearest).free
+    if size <= free:
+        return ""
+    return f"{nearest}: {human_size(free)} free, {human_size(size)} needed"
+
+
+def item_path(item: Item) -> Path:
+    """Return the path of an item below the destination: SECTION/NAME, or SECTION."""
+    names = PurePosixPath(item.section, *filter(None, item.name.split("/"))).parts
+    names = names or (item_record.quoted(item.section) or "-",)  # no section has such a name
+    kind = registry.kind(item.kind)
+    if not kind.archive and not kind.folder:
+        names = (*names[:-1], names[-1] + item.ending)
+    return Path(*(item_record.quoted(one) if one in (".", "..", "/") else one for one in names))
+
+
+@contextlib.contextmanager
+def scratch() -> Iterator[Path]:
+    """Give a private folder for temporary files; those of killed restores are removed first."""
+    top = Path(tempfile.gettempdir())
+    removal.sweep(top, _SCRATCH)
+    with removal.private(top, _SCRATCH, _warn) as folder:
+        yield folder
+
+
+@dataclass(frozen=True)
+class Staging:
+    """A folder in which an item is restored before it is moved into place.
+
+    implied:  folders in it, relative, that the archive has only as parts of paths: where they
+              exist in the destination they keep their owner, mode and times
+    warnings: what differs from the backup
+    """
+
+    folder: Path
+    implied: set[bytes] = field(default_factory=set)
+    warnings: list[str] = field(default_factory=list)
+
+
+@contextlib.contextmanager
+def staging(folder: Path, *, overwrite: bool) -> Iterator[Staging]:
+    """Give a private folder inside the destination; at the end its content is moved into place.
+
+    On any exception it is removed, and the destination too where it is empty. Staging folders
+    of killed restores are removed first.
+    """
+    folder.mkdir(mode=0o700, exist_ok=True)
+    removal.sweep(folder, _STAGING)
+    try:
+        with removal.private(folder, _STAGING, _warn) as private:
+            staged = Staging(private)
+            yield staged
+            staged.warnings.extend(
+                merging.merge(private, folder, staged.implied, overwrite=overwrite)
+            )
+    finally:
+        with contextlib.suppress(OSError):  # not empty: something has been restored
+            folder.rmdir()
+
+
+def _warn(text: str) -> None:
+    terminal.say(f"warning: {text}", error=True)
+
+
+def write_file(chunks: Iterable[bytes], path: Path) -> int:
+    """Write an item that is one file; return its size."""
+    tally = stream.Tally()
+    with filesystem_handling.create(path) as write:
+        for chunk in tally(chunks):
+            write(chunk)
+    return tally.size

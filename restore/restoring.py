@@ -1,0 +1,199 @@
+"""Restore selected items into a folder or into a database server; one that fails fails alone."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import os
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from restore import database_restore, destination, incomplete, unpack, verifying
+from tools.base import run_ids
+from tools.base.errors import BackupError
+from tools.base.log import logger
+from tools.base.result import Result, Status, of_error
+from tools.base.run_result import ProgressListener, SectionResult
+from tools.catalog import readback
+from tools.catalog.catalog import Catalog
+from tools.catalog.location import BackupLocation
+from tools.catalog.readback import StoredRun
+from tools.catalog.runs import list_runs
+from tools.catalog.selection import Selection
+from tools.flow import stream
+from tools.flow.item_record import StoredItem as Item
+from tools.modules import loader, registry
+from tools.modules.contracts import Again, Following, Server
+
+Advance = Callable[[int], None]  # called with the stored bytes of an item that have been read
+_INTERNAL = "This is a bug of nc-backup-py: report it with the traceback."
+
+
+def run_steps(
+    items: Sequence[Item],
+    action: Callable[[Item, Advance], Result],
+    watcher: ProgressListener | None,
+    label: str = "",
+) -> list[SectionResult]:
+    """Call the action for each item and return the results. label: precedes the items' names."""
+    steps = []
+    for number, item in enumerate(items, 1):
+        name = f"{label} {item.called}".strip()
+        if watcher:
+            watcher.begin(number, name)
+        started = time.monotonic()
+        result = _guarded(action, item, watcher.advance if watcher else lambda _size: None)
+        seconds = time.monotonic() - started
+        if watcher:
+            watcher.end(name, result, seconds)
+        steps.append(SectionResult(name, "item", result, seconds))
+    return steps
+
+
+def _guarded(action: Callable[[Item, Advance], Result], item: Item, advance: Advance) -> Result:
+    """Return what the action returns; an error, or a bug of ours, is a failure of this item."""
+    try:
+        return action(item, advance)
+    except (BackupError, OSError) as error:
+        return dataclasses.replace(of_error(error), status=Status.FAILED)
+    except Exception as bug:  # noqa: BLE001  (the other items are still restored)
+        logger.critical("%s", traceback.format_exc())
+        problem = f"internal error: {type(bug).__name__}: {bug}"
+        return Result(Status.FAILED, problem, _INTERNAL)
+
+
+class Restoring:
+    """Restores items of one location."""
+
+    def __init__(
+        self,
+        location: BackupLocation,
+        catalog: Catalog,
+        watcher: ProgressListener | None = None,
+        restored: list[str] | None = None,
+    ) -> None:
+        """restored: gets the names of the items that are restored completely."""
+        self._location = location
+        self._catalog = catalog
+        self._watcher = watcher
+        self._restored = [] if restored is None else restored
+
+    def require_stages(self, items: Sequence[Item]) -> None:
+        """Raise ConfigError or StageError where a key or a package is missing."""
+        for stage in dict.fromkeys(stage for item in items for stage in item.stages):
+            if registry.row_of_stage(stage):
+                self._location.inverse_stage(stage)
+
+    def open_chunks(self, run: StoredRun, item: Item, advance: Advance) -> Again:
+        """Return a function that returns the plaintext of an item, from its beginning."""
+        return functools.partial(
+            readback.read_item, run, item, self._location.inverse_stage, advance
+        )
+
+    # --- into a folder
+
+    def into_folder(
+        self, selection: Selection, folder: Path, *, overwrite: bool, patterns: Sequence[str] = ()
+    ) -> list[SectionResult]:
+        """Restore each item below the folder. patterns: only these files of a fileset."""
+
+        def restore(item: Item, advance: Advance) -> Result:
+            run = selection.run(item)
+            again = self.open_chunks(run, item, advance)
+            result = self._item_into_folder(item, again, folder, overwrite, patterns)
+            self._restored.append(item.called)
+            return incomplete.with_backup_warnings(item, result, run.run_id, patterns)
+
+        return run_steps(selection.items, restore, self._watcher)
+
+    def _item_into_folder(
+        self, item: Item, again: Again, folder: Path, overwrite: bool, patterns: Sequence[str]
+    ) -> Result:
+        """Restore an item into a staging folder, and move it into place when it is complete."""
+        verifying.check_item(item)
+        below = destination.item_path(item)
+        with destination.staging(folder, overwrite=overwrite) as staging:
+            path = staging.folder / below
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if registry.kind(item.kind).folder:
+                path.mkdir(mode=0o700)
+                since = functools.partial(self._items_since, item.section, "")
+                restorer = loader.folder_restorer(registry.file_of_kind(item.kind))
+                result = restorer.laid_out(item, again, path, since)
+                return dataclasses.replace(result, message=f"{folder / below}: {result.message}")
+            if not registry.kind(item.kind).archive:
+                with stream.closed(again()) as chunks:
+                    size = destination.write_file(chunks, path)
+                return Result(Status.OK, f"written to {folder / below}", items=1, bytes=size)
+            path.mkdir(mode=0o755)
+            unpacked = unpack.unpack(again, item.ending, path, patterns)
+            if not unpacked.entries:
+                path.rmdir()
+            prefix = os.fsencode(below) + b"/"
+            staging.implied.update(prefix + name for name in unpacked.implied if name)
+        return _of_fileset(unpacked, staging.warnings, folder / below)
+
+    # --- into a server
+
+    def into_server(self, selection: Selection, server: Server) -> list[SectionResult]:
+        """Restore databases. An item makes its next step when all others have made theirs."""
+        advance = self._watcher.advance if self._watcher else lambda _size: None
+        with contextlib.ExitStack() as stack:
+            running: dict[str, Iterator[Result]] = {}
+            for item in selection.items:
+                run = selection.run(item)
+                own = dataclasses.replace(
+                    server,
+                    following=functools.partial(self._items_since, item.section, run.run_id),
+                    options=self._location.options(item),
+                )
+                again = self.open_chunks(run, item, advance)
+                steps_of_item = database_restore.restore_item(item, again, own)
+                running[item.called] = stack.enter_context(contextlib.closing(steps_of_item))
+            waiting: list[Item] = []
+
+            def next_step(item: Item, _advance: Advance) -> Result:
+                try:
+                    result = next(running[item.called])
+                except StopIteration as end:
+                    last: Result = end.value
+                    self._restored.append(item.called)
+                    run_id = selection.run(item).run_id
+                    return incomplete.with_backup_warnings(item, last, run_id, ())
+                waiting.append(item)
+                return result
+
+            steps = run_steps(selection.items, next_step, self._watcher)
+            while waiting:
+                remaining, waiting = waiting, []
+                label = database_restore.SECOND_STEP_LABEL
+                steps += run_steps(remaining, next_step, self._watcher, label)
+        return steps
+
+    def _items_since(self, section: str, first: str) -> Iterator[Following]:
+        """Return the items of a section in all runs from the run `first` on, oldest first."""
+        for summary in list_runs(self._catalog):
+            if summary.manifest is None or summary.run_id < first:
+                continue
+            if run_ids.in_future(summary.run_id) and summary.run_id != first:
+                continue
+            run = StoredRun(self._catalog, summary.manifest)
+            for item in summary.manifest.items:
+                if item.section == section:
+                    again = self.open_chunks(run, item, lambda _size: None)
+                    yield Following(run.run_id, item, again)
+
+
+def _of_fileset(unpacked: unpack.UnpackResult, warnings: Sequence[str], path: Path) -> Result:
+    """Return the result of a fileset: incomplete where something differs from the backup."""
+    lines = (*unpacked.warnings(), *warnings)
+    return Result(
+        Status.INCOMPLETE if lines else Status.OK,
+        f"{unpack.count_entries(unpacked.entries)} restored to {path}",
+        items=unpacked.entries,
+        bytes=unpacked.size,
+        warnings=lines,
+    )

@@ -1,0 +1,114 @@
+"""The catalog: each store is listed once and each manifest read once, whatever is asked of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from storage import local_store
+from tools.base.errors import ManifestError
+from tools.catalog import manifest, markers, readback, selection
+from tools.catalog.catalog import Catalog
+from tools.catalog.history import History, Past
+from tools.catalog.manifest import Manifest
+from tools.flow import store
+from tools.flow.item_record import Part
+from tools.flow.item_record import StoredItem as Item
+from tools.flow.store import StoreEntry
+
+HOST = "srv-1"
+RUNS = [f"202001{day:02d}_030000" for day in range(1, 31)]
+DIGEST = "0" * 64
+
+
+class CountingStore(local_store.LocalStore):
+    """A local store that counts how often it is listed and how often each object is read."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.listings = 0
+        self.reads: Counter[str] = Counter()
+
+    def get(self, name: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        self.reads[name] += 1
+        return super().get(name, start, end)
+
+    def entries(self, folder: str) -> Iterator[StoreEntry]:
+        self.listings += 1
+        return super().entries(folder)
+
+
+def run(run_id: str, **fields: object) -> Manifest:
+    part = Part(f"{run_id}.FILESET.tar.000", 4, DIGEST)
+    item = Item("FILESET", "", "fileset", ".tar", (), (part,), 4, DIGEST)
+    made = Manifest(HOST, run_id, "", "", "streamed", "ok", (item,), config_id="a")
+    return Manifest(**{**vars(made), **fields})
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> CountingStore:
+    found = CountingStore(tmp_path)
+    for run_id in RUNS:
+        store.store_object(found, f"{HOST}/{run_id}.FILESET.tar.000", [b"data"])
+        store.store_object(found, f"{HOST}/{manifest.name_of(run_id)}", [run(run_id).to_json()])
+    found.listings = 0
+    found.reads.clear()
+    return found
+
+
+def test_look_ups_of_absent_items_read_each_manifest_once(place: CountingStore) -> None:
+    """Issue 12, 4: five of them read every manifest five times."""
+    history = History(Catalog(place, HOST))
+    for number in range(5):
+        assert history.newest_item("MYSQL", f"3306/absent{number}") is None
+        assert history.size_of(f"MYSQL/3306/absent{number}") is None
+    assert place.listings == 1
+    assert set(place.reads.values()) == {1}
+    assert len(place.reads) == len(RUNS)
+
+
+def test_the_newest_run_costs_one_read(place: CountingStore) -> None:
+    history = History(Catalog(place, HOST))
+    newest = history.newest_complete("a")
+    assert newest is not None
+    assert newest.run_id == RUNS[-1]
+    assert Past([history]).size_of("FILESET") == 4
+    assert sum(place.reads.values()) == 1
+
+
+def test_everything_of_a_run_shares_one_catalog(place: CountingStore) -> None:
+    """History, selection, the check of all parts, clean-up and the marker of the run itself."""
+    catalog = Catalog(place, HOST)
+    History(catalog).newest_complete("b")
+    selected = selection.select_run(catalog, selection.Preference(), "latest")
+    for summary in catalog.run_ids:
+        kept = readback.StoredRun(catalog, catalog.manifest(summary))
+        assert readback.missing_parts(kept, kept.manifest.items) == []
+    assert selected.newest.run_id == RUNS[-1]
+    assert place.listings == 1
+    own = "20200201_030000"
+    markers.create_marker(place, HOST, own)
+    markers.publish_manifest(catalog, run(own, items=()))
+    markers.remove_crashed_runs(catalog, own, 0.0)
+    markers.remove_marker(catalog, own)
+    manifests = {name: number for name, number in place.reads.items() if "manifest" in name}
+    assert set(manifests.values()) == {1}
+    assert not any(path.name.endswith(markers.MARKER_SUFFIX) for path in place.folder.rglob("*"))
+
+
+def test_an_unreadable_manifest_is_read_once_too(place: CountingStore) -> None:
+    name = f"{HOST}/{manifest.name_of(RUNS[-1])}"
+    place.remove([name])
+    store.store_object(place, name, [b"{"])
+    place.reads.clear()
+    catalog = Catalog(place, HOST)
+    for _ in range(2):
+        with pytest.raises(ManifestError):
+            catalog.manifest(RUNS[-1])
+        newest = History(catalog).newest()
+        assert newest is not None
+        assert newest.run_id == RUNS[-2]
+    assert place.reads[name] == 1

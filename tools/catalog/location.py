@@ -1,0 +1,219 @@
+"""Where backups are read from: the store, host and keys of a config, or of arguments alone."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from tools.base import permissions, project
+from tools.base.errors import BackupError, ConfigError
+from tools.catalog import identity, manifest
+from tools.catalog.catalog import Catalog
+from tools.catalog.selection import Preference
+from tools.config import loading, model
+from tools.config.declarations import General
+from tools.config.model import Config, Section
+from tools.flow.item import USER_STAGE
+from tools.flow.item_record import StoredItem as Item
+from tools.flow.store import Store, folder_of
+from tools.flow.stream import Chunks
+from tools.modules import loader, registry
+
+_STORAGE = "storage/storage.py"
+_ENCRYPTION = "encryption/encryption.py"
+_CHECK_STORE = "Check that this is the right store and that its disk is mounted."
+
+
+class UserModules(Protocol):
+    """User-defined stores and filters (tools.engine.user_modules.ForRestore)."""
+
+    def open_store(self, section: Section, config: Config, /) -> Store:
+        """Return the store of a user-defined section."""
+
+    def inverse_stage(
+        self, section: Section, config: Config, /
+    ) -> Callable[[Chunks], Iterator[bytes]]:
+        """Return the inverse of the filter of a user-defined section."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """The arguments that say where backups are read from; "" and None: not given.
+
+    config:     path of a conf.json
+    store:      section of the store in it
+    local_backup: folder of a local store
+    key_file, passphrase: instead of those of the config
+    insecure_permissions: skip the permission check of the config
+    """
+
+    config: Path | None = None
+    store: str = ""
+    local_backup: Path | None = None
+    hostname: str = ""
+    key_file: Path | None = None
+    passphrase: str = ""
+    insecure_permissions: bool = False
+
+
+@dataclass(frozen=True)
+class BackupLocation:
+    """An open store, the host whose runs are meant, and the keys.
+
+    configured: by a config file, not by arguments alone
+    """
+
+    store: Store
+    config: Config
+    hostname: str
+    user_modules: UserModules
+    configured: bool = False
+
+    def hosts(self) -> Sequence[str]:
+        """Return the host that was named, else all hosts of the store."""
+        return [self.hostname] if self.hostname else list(self.store.folders())
+
+    def host(self) -> str:
+        """Return the one host that is meant. Raises ConfigError where that is not clear."""
+        hosts = self.hosts()
+        if not hosts:
+            raise ConfigError(f"{self.store}: no runs", self.hint())
+        if len(hosts) > 1:
+            raise ConfigError(
+                f"{self.store} contains runs of {len(hosts)} hosts",
+                f"Choose one with --hostname: {', '.join(hosts)}.",
+            )
+        return hosts[0]
+
+    def catalog(self) -> Catalog:
+        """Return the catalog of the host. Raises ConfigError where it is not clear which."""
+        return Catalog(self.store, self.host())
+
+    def hint(self) -> str:
+        """Return a hint where the store has no run of the host."""
+        others = [host for host in self.store.folders() if host != self.hostname]
+        if others and self.hostname:
+            return f"Choose a host of the store with --hostname: {', '.join(others)}."
+        folder = folder_of(self.store)
+        if folder is not None and any(folder.glob(f"*{manifest.ENDING}")):
+            return f"Use the folder of the store, {folder.parent}: {folder} is that of one host."
+        return _CHECK_STORE
+
+    def preference(self, host: str) -> Preference:
+        """Return which runs of a host are preferred: those of the config, on its own host."""
+        if not self.configured or host != self.config.general.hostname:
+            return Preference()
+        names = tuple(entry.name for entry in self.config.sections)
+        writer = identity.writer(self.config)
+        return Preference(names, writer.config_id, writer.machine)
+
+    def inverse_stage(self, stage: str) -> Callable[[Chunks], Iterator[bytes]]:
+        """Return the inverse of a stage of a manifest. Raises ConfigError, StageError."""
+        row = registry.row_of_stage(stage)
+        if row is not None:
+            section = _section_for(self.config, row.file) or _built_in(row.file)
+            options = model.filled(section, self.config)
+            return loader.stage(row.file).backward(stage, options)
+        name = stage.removeprefix(USER_STAGE)
+        filters = [one for one in self.config.sections if one.name == name]
+        if not stage.startswith(USER_STAGE) or not filters:
+            raise ConfigError(
+                f"unknown stage {stage!r}",
+                f"Use -c with the config that defines the filter section {name}.",
+            )
+        return self.user_modules.inverse_stage(filters[0], self.config)
+
+    def options(self, item: Item) -> object:
+        """Return the Options of the section that made an item; None where the config has none."""
+        module = registry.file_of_kind(item.kind)
+        for entry in self.config.sections:
+            if entry.name == item.section and registry.name_of(entry.file) == module:
+                return model.filled(entry, self.config)
+        return None
+
+
+def load_config(source: Source) -> Config:
+    """Return the config of the arguments, with the key that they name. Raises ConfigError."""
+    if source.config is None and source.local_backup is None:
+        raise ConfigError(
+            "no config and no store given", "Use -c CONFIG, or --local-backup FOLDER."
+        )
+    if source.insecure_permissions:
+        permissions.accept()
+    config = (
+        loading.load(source.config, insecure=source.insecure_permissions)
+        if source.config
+        else Config(Path.cwd() / "arguments", General(source.hostname or "unknown"), {}, ())
+    )
+    return _with_key(config, source) if source.key_file or source.passphrase else config
+
+
+def open_location(config: Config, source: Source, user_modules: UserModules) -> BackupLocation:
+    """Open the store. Raises ConfigError, or what the store raises."""
+    host = source.hostname or (config.general.hostname if source.config else "")
+    store = _open_store(config, source, user_modules)
+    return BackupLocation(store, config, host, user_modules, bool(source.config))
+
+
+def _section_for(config: Config, module: str) -> Section | None:
+    """Return the section of a config that runs a built-in module."""
+    return next((one for one in config.sections if registry.name_of(one.file) == module), None)
+
+
+def _built_in(module: str, **parameters: Any) -> Section:  # noqa: ANN401  (values of options)
+    """Return a section for a built-in module that the config does not have."""
+    file = project.ROOT / module
+    kind = registry.MODULES[module].role
+    return Section(
+        Path(module).stem.upper(), "arguments", "execute", file, "python",
+        parameters=parameters, kind=kind, declaration=registry.declaration(file),
+    )  # fmt: skip
+
+
+def _with_key(config: Config, source: Source) -> Config:
+    """Return the config, its encryption with the key of the arguments."""
+    old = _section_for(config, _ENCRYPTION)
+    section = old or _built_in(_ENCRYPTION)
+    own_keys = ("PASSPHRASE", "RECIPIENTS")
+    parameters = {key: one for key, one in section.parameters.items() if key not in own_keys}
+    if source.key_file:
+        parameters["KEY_FILE"] = str(source.key_file.absolute())
+    if source.passphrase:
+        parameters["PASSPHRASE"] = source.passphrase
+    section = dataclasses.replace(section, parameters=parameters)
+    others = [entry for entry in config.sections if entry is not old]
+    return dataclasses.replace(config, sections=(section, *others))
+
+
+def _open_store(config: Config, source: Source, user_modules: UserModules) -> Store:
+    """Return the store of the arguments, else the first of the config that can be opened."""
+    if source.local_backup is not None:
+        folder = source.local_backup.absolute()
+        if not folder.is_dir():
+            raise ConfigError(
+                f"--local-backup: {folder}: not a directory", "Mount the disk, or correct the path."
+            )
+        keys = {"HOSTNAME": "any", "DESTINATION": "local", "LOCAL_BACKUP": str(folder)}
+        return _opened(_built_in(_STORAGE, **keys), config, user_modules)
+    stores = [entry for entry in config.sections if entry.kind == "store"]
+    chosen = [entry for entry in stores if source.store in ("", entry.name)]
+    if not chosen:
+        names = ", ".join(entry.name for entry in stores) or "none"
+        raise ConfigError(f"--store: no store section {source.store}", f"Choose from: {names}.")
+    first: BackupError | OSError | None = None
+    for entry in chosen:
+        try:
+            return _opened(entry, config, user_modules)
+        except (BackupError, OSError) as error:
+            first = first or error
+    assert first is not None  # noqa: S101
+    raise first
+
+
+def _opened(section: Section, config: Config, user_modules: UserModules) -> Store:
+    if section.declaration is None:
+        return user_modules.open_store(section, config)
+    return loader.store(section.file).opened(model.filled(section, config))

@@ -1,0 +1,118 @@
+"""Read an item back from a store: check its objects, then apply the inverse of every stage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from tools.base.errors import DamagedError, StageError, StoreError, TruncatedError
+from tools.catalog.catalog import Catalog
+from tools.catalog.manifest import Manifest
+from tools.flow import form, forms, stream
+from tools.flow.form import InverseStages
+from tools.flow.item_record import Part
+from tools.flow.item_record import StoredItem as Item
+
+_HINT = "Use another store that holds the run (--store), or another run."
+Advance = Callable[[int], None]  # called with the stored bytes that have been read
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """One run in one store."""
+
+    catalog: Catalog
+    manifest: Manifest
+
+    @property
+    def run_id(self) -> str:
+        """The id of the run."""
+        return self.manifest.run_id
+
+    def part_name(self, part: Part) -> str:
+        """Return the name of a part in the store."""
+        return f"{self.manifest.host}/{part.name}"
+
+    def read_object(self, part: Part) -> Iterator[bytes]:
+        """Return the chunks of a part; at its end they are compared with size and SHA-256."""
+        return form.read_object(self.catalog.store, self.manifest.host, part)
+
+    def needed(self, item: Item) -> Sequence[Part]:
+        """Return every object that reading the item needs."""
+        return tuple(forms.of(item.form).needed(item, self.read_object))
+
+
+def missing_parts(run: StoredRun, items: Sequence[Item]) -> list[str]:
+    """Return a line for each part that is missing or has another size; no part is read."""
+    sizes = run.catalog.sizes
+    problems = []
+    for part in (part for item in items for part in run.needed(item)):
+        size = sizes.get(part.name)
+        if size is None:
+            problems.append(f"{run.part_name(part)}: no such part")
+        elif size != part.size:
+            problems.append(f"{run.part_name(part)}: {_other_size(size, part.size)}")
+    return problems
+
+
+def require_parts(run: StoredRun, items: Sequence[Item]) -> None:
+    """Raise StoreError where a part is missing or truncated, before anything is written."""
+    problems = missing_parts(run, items)
+    if problems:
+        total = f" ({len(problems)} parts in total)" if len(problems) > 1 else ""
+        raise StoreError(f"{problems[0]}{total}", _HINT)
+
+
+def read_parts(run: StoredRun, item: Item, advance: Advance | None = None) -> Iterator[bytes]:
+    """Return the stored bytes of an item, part by part.
+
+    Raises DamagedError, TruncatedError or StoreError, naming the part.
+    """
+    read_object = _counting(run, advance)
+    for part in run.needed(item):
+        yield from read_object(part)
+
+
+def read_item(
+    run: StoredRun, item: Item, inverse: InverseStages, advance: Advance
+) -> Iterator[bytes]:
+    """Return the plaintext of an item; at its end it is compared with its size and SHA-256.
+
+    What has been returned before an error is a true prefix, so the caller must not commit
+    anything before the end. advance: called with the stored bytes that have been read.
+    """
+    chunks = forms.of(item.form).read(item, _counting(run, advance), inverse)
+    tally = stream.Tally()
+    try:
+        for chunk in tally(chunks):
+            if item.size is not None and tally.size > item.size:
+                raise DamagedError(f"{item.called}: longer than {item.size} bytes", _HINT)
+            yield chunk
+    except StageError:
+        stream.drained(read_parts(run, item))  # naming the damaged part helps more
+        raise
+    if item.size is not None and tally.size != item.size:
+        raise TruncatedError(f"{item.called}: {_other_size(tally.size, item.size)}", _HINT)
+    if item.sha256 is not None and tally.sha256 != item.sha256:
+        raise DamagedError(
+            f"{item.called}: SHA-256 mismatch: differs from what was backed up", _HINT
+        )
+
+
+def _counting(run: StoredRun, advance: Advance | None) -> Callable[[Part], Iterator[bytes]]:
+    """Return a reader of objects that reports how many bytes it has read in all."""
+    size = 0
+
+    def read_object(part: Part) -> Iterator[bytes]:
+        nonlocal size
+        for chunk in run.read_object(part):
+            size += len(chunk)
+            if advance is not None:
+                advance(size)
+            yield chunk
+
+    return read_object
+
+
+def _other_size(size: int, expected: int) -> str:
+    return f"{size} bytes, expected {expected}"
