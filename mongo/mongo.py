@@ -224,7 +224,7 @@ class MongoBackup(database_plugin.Plugin):
     section = "MONGODB"
 
     def items(self, options: Options, context: Told) -> tuple[Item, ...]:
-        """See dump.Plugin."""
+        """See database_plugin.Plugin."""
         return items(options, context)
 
 

@@ -224,7 +224,7 @@ def _new_logs(stored: BinlogFacts, closed: Sequence[BinaryLog], folder: Path) ->
         summary = f"binary logs were reset: {closed[0].name} follows {last.name}"
         return _New(closed, f"{summary}: changes in between are not in any backup", is_reset=True)
     if not new:
-        raise SourceError(f"no binary log was closed after {last.name}")
+        raise SourceError(f"no binary log was closed after {last.name}", "Run the backup again.")
     if new[0].number > last.number + 1:
         number_missing = count(new[0].number - last.number - 1, "binary log")
         summary = f"{number_missing} between {last.name} and {new[0].name} missing"

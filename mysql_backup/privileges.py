@@ -78,11 +78,15 @@ def _missing_privileges(
     *,
     logs: bool,
 ) -> Iterator[Finding]:
+    account = _account(source)
     if info.binlog and not any(one in everywhere for one in _POSITION):
         right = "BINLOG MONITOR" if info.is_mariadb else "REPLICATION CLIENT"
-        yield finding.bad(f"the user lacks {right}: dumps and binary logs fail", _grant(right))
+        yield finding.bad(
+            f"the user lacks {right}: dumps and binary logs fail", _grant(right, account)
+        )
     if info.binlog and logs and "RELOAD" not in everywhere:
-        yield finding.bad("the user lacks RELOAD: backups of binary logs fail", _grant("RELOAD"))
+        hint = _grant("RELOAD", account)
+        yield finding.bad("the user lacks RELOAD: backups of binary logs fail", hint)
     for right, effect in _EFFECTS.items():
         lacking = [
             name for name in databases
@@ -90,7 +94,8 @@ def _missing_privileges(
         ]  # fmt: skip
         if lacking and (right != "EVENT" or info.events):
             some = ", ".join(lacking[:3]) + (" and more" if len(lacking) > 3 else "")  # noqa: PLR2004
-            yield finding.warning(f"the user lacks {right} on {some}: {effect}", _grant(right))
+            hint = _grant(right, account)
+            yield finding.warning(f"the user lacks {right} on {some}: {effect}", hint)
 
 
 def database_privileges(source: mysql_server.MySQLConnection, database: str) -> set[str]:
@@ -103,8 +108,15 @@ def database_privileges(source: mysql_server.MySQLConnection, database: str) -> 
     return {row[0] for row in rows}
 
 
-def _grant(right: str) -> str:
-    return f"Run as an administrator: GRANT {right} ON *.* TO the user of the backup."
+def _account(source: mysql_server.MySQLConnection) -> str:
+    """Return the account of the session as SQL: `user`@`host`."""
+    ((account,),) = source.names("SELECT HEX(CURRENT_USER())")
+    user, _, host = account.rpartition("@")
+    return f"{mysql_server.quote_identifier(user)}@{mysql_server.quote_identifier(host)}"
+
+
+def _grant(right: str, account: str) -> str:
+    return f"Run as an administrator: GRANT {right} ON *.* TO {account};"
 
 
 def _view_findings(
@@ -151,7 +163,8 @@ def _failed_views(
         view = by_line.get(at, "?")
         if view not in reported:
             reported.add(view)
-            yield finding.bad(f"view {view} cannot be dumped: {text}", _view_hint(text, view))
+            hint = _view_hint(text, view, _account(source))
+            yield finding.bad(f"view {view} cannot be dumped: {text}", hint)
 
 
 def _on_one_line(name: str) -> str:
@@ -159,8 +172,9 @@ def _on_one_line(name: str) -> str:
     return name if name.isprintable() else repr(name)
 
 
-def _view_hint(text: str, view: str) -> str:
+def _view_hint(text: str, view: str, account: str) -> str:
     exclude = f"or add {view} to EXCLUDE_TABLE."
     if match := _ROUTINE.search(text):
-        return f"GRANT EXECUTE ON FUNCTION {match['name']} TO the user of the backup, {exclude}"
+        grant = f"GRANT EXECUTE ON FUNCTION {match['name']} TO {account};"
+        return f"Run as an administrator: {grant} {exclude}"
     return f"Correct the definition of the view or the privileges of its definer, {exclude}"

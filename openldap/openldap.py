@@ -183,7 +183,7 @@ class OpenLDAPBackup(database_plugin.Plugin):
     section = "OPENLDAP"
 
     def items(self, options: Options, context: Told) -> tuple[Item, ...]:
-        """See dump.Plugin."""
+        """See database_plugin.Plugin."""
         return items(options, context)
 
 

@@ -149,7 +149,7 @@ class PostgresBaseBackup(database_plugin.Plugin):
     section = "POSTGRES_BASE"
 
     def items(self, options: Options, context: Told) -> tuple[Item, ...]:
-        """See dump.Plugin."""
+        """See database_plugin.Plugin."""
         return items(options, context)
 
 

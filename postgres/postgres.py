@@ -85,7 +85,7 @@ class PostgresBackup(database_plugin.Plugin):
     section = "POSTGRES"
 
     def items(self, options: Options, context: Told) -> tuple[Item, ...]:
-        """See dump.Plugin."""
+        """See database_plugin.Plugin."""
         return items(options, context)
 
 

@@ -221,7 +221,7 @@ class RedisBackup(database_plugin.Plugin):
     section = "REDIS"
 
     def items(self, options: Options, context: Told) -> tuple[Item, ...]:
-        """See dump.Plugin."""
+        """See database_plugin.Plugin."""
         return items(options, context)
 
 

@@ -185,7 +185,7 @@ class SQLiteBackup(database_plugin.Plugin):
     section = "SQLITE"
 
     def items(self, given: Options, context: Told) -> tuple[Item, ...]:
-        """See dump.Plugin."""
+        """See database_plugin.Plugin."""
         return items(given, context)
 
 

@@ -64,7 +64,9 @@ def test_missing_rights(system: System, server: MariaDB, right: str, level: str,
     shop(server)
     server.sql(f"REVOKE {right} ON *.* FROM ncbackup@localhost")
     configure(system, server)
-    assert any(level in line and f"lacks {right}" in line for line in findings(system))
+    lines = findings(system)
+    assert any(level in line and f"lacks {right}" in line for line in lines)
+    assert any(f"GRANT {right} ON *.* TO `ncbackup`@`localhost`;" in line for line in lines)
     assert system.result()["exit_code"] == code
 
 

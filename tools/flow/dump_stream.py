@@ -81,13 +81,14 @@ def is_named(name: str, patterns: Sequence[str]) -> bool:
 
 
 def program(wanted: str, *others: str) -> str:
-    """The program of the config, or the same by its other names on the path.
+    """Return the path of a program, or of the first of its other names in PATH.
 
-    Raises ConfigError where there is none.
+    Raises ConfigError if there is none.
     """
     for name in (wanted, *others):
         if found := shutil.which(name):
             return found
     raise ConfigError(
-        f"there is no {wanted}", "Install the client programs of the server, or name its path."
+        f"{wanted}: command not found",
+        "Install the client programs of the server, or set the key to the path of the program.",
     )
