@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""nc-backup-py: run the sections of one conf.json in order, and say truly what came of it."""
+"""nc-backup-py: run the sections of one conf.json, and report the result."""
 
 from __future__ import annotations
 

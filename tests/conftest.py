@@ -43,7 +43,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             name = item.nodeid.partition("[")[0].removeprefix("tests/")
             rows[marker.args[0]] = f"| {marker.args[0]} | {marker.args[1]} | `{name}` |"
     print("FAULTS")
-    print("| Fault | What comes of it | Test |", "|---|---|---|", *rows.values(), sep="\n")
+    print("| Fault | Result | Test |", "|---|---|---|", *rows.values(), sep="\n")
     print("END")
 
 

@@ -325,7 +325,8 @@ def test_two_runs_at_once_one_runs_the_other_exits_11_and_both_are_reported(
     wait_for(going)
     second = system.run()
     assert second.returncode == 11
-    assert "another run is already running" in second.stderr
+    assert "another run is in progress" in second.stderr
+    assert "hint: Wait until it ends. Do not delete " in second.stderr
     skipped = system.run("-r", "--if-busy", "skip")
     assert skipped.returncode == 0
     enough.touch()

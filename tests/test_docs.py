@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from restore import arguments
 from tests import system
 from tools.base import project
 from tools.base.result import Status
@@ -109,6 +112,59 @@ def test_the_config_of_the_readme_is_good(tmp_path: Path) -> None:
     place.chmod(0o600)
     names = [section.name for section in loading.load(place).sections]
     assert names == ["FILESET", "COMPRESSION", "ENCRYPTION", "STORAGE_LOCAL"]
+
+
+def commands_of_the_readme() -> list[str]:
+    """Every command line of the README, its continuation lines joined, comments cut off."""
+    text = "\n".join(fences((ROOT / "README.md").read_text(encoding="utf-8"), "sh"))
+    lines = text.replace("\\\n", " ").splitlines()
+    return [line.partition("   #")[0].strip() for line in lines if line.strip()]
+
+
+def test_the_commands_of_the_readme_run(tmp_path: Path) -> None:
+    """Issue 12, 9: ours, in their order, with their paths below a temporary folder.
+
+    Those of the system (git, useradd, chown ...) are not ours to try; a database needs a server,
+    so the arguments of that restore are only read.
+    """
+    whole = system.System(tmp_path)
+    (whole.source / "etc/nginx").mkdir(parents=True)
+    (whole.source / "etc/nginx/site").write_text("server {}")
+    places = {
+        "/etc/nc-backup-py": str(tmp_path),
+        "/mnt/backup-disk": str(whole.store),
+        "/root/key_file": str(whole.key),
+        "/srv/": f"{tmp_path}/srv/",
+        "/etc/nginx": f"{whole.source}/etc/nginx",
+    }
+    (text,) = fences((ROOT / "README.md").read_text(encoding="utf-8"), "json")
+    sections = json.loads(text)
+    sections["FILESET"]["PARAMETERS"]["FILESET_INCLUDE"] = str(whole.source)
+    sections["ENCRYPTION"]["PARAMETERS"]["KEY_FILE"] = str(whole.key)
+    general = {**whole.general, "HOSTNAME": "srv-web-1", "STREAM": "True"}
+    whole.configure({**sections, "GENERAL": general})
+    tried = []
+    for line in commands_of_the_readme():
+        ours = line.removeprefix("runuser -u ncbackup -- ")
+        if not ours.startswith("python3 ") or "setup.py" in ours:
+            continue
+        for place, here in places.items():
+            ours = ours.replace(place, here)
+        program, *words = shlex.split(ours)[1:]
+        tried.append(words[0] if program == "backup.py" else program)
+        if "--to-host" in words:
+            assert arguments.read(words).to_host == "127.0.0.1"
+            continue
+        if "--destination" in words:
+            shutil.rmtree(tmp_path / "srv", ignore_errors=True)
+            (tmp_path / "srv").mkdir()
+        done = subprocess.run(
+            [sys.executable, str(ROOT / program), *words],
+            cwd="/", capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, (line, done.stderr)
+    assert tried[:4] == ["encryption/encryption.py", "-t", "-n", "-r"]
+    assert tried.count("restore/restore.py") == 6
 
 
 def test_the_changelog_names_the_version() -> None:

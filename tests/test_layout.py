@@ -261,11 +261,11 @@ def test_a_wheel_can_be_built_without_our_setup_py() -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "not built yet"),
-        (["install"], "not built yet"),
-        (["bdist_wheel"], "a command of setuptools"),
-        (["egg_info"], "a command of setuptools"),
-        (["--nonsense"], "does not know '--nonsense'"),
+        ([], "not implemented yet"),
+        (["install"], "not implemented yet"),
+        (["bdist_wheel"], "not that of setuptools"),
+        (["egg_info"], "not that of setuptools"),
+        (["--nonsense"], "unknown command '--nonsense'"),
     ],
 )
 def test_setup_py_refuses_in_one_line(words: list[str], said: str) -> None:

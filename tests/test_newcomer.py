@@ -61,7 +61,7 @@ def test_staged_encryption_before_compression_is_refused(system: System) -> None
     names += [name for name in sections if name not in names]
     system.configure({name: sections[name] for name in names}, STREAM="False")
     text = called(system, "-t", code=2)
-    assert "COMPRESSION: comes after ENCRYPTION" in text
+    assert "COMPRESSION: follows ENCRYPTION" in text
     assert "hint: Move COMPRESSION before ENCRYPTION." in text
 
 

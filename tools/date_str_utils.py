@@ -10,12 +10,12 @@ _STEP = 1024
 
 
 def run_id(now: datetime | None = None) -> str:
-    """The name of a run: its UTC time, YYYYMMDD_HHMMSS."""
+    """Return the ID of a run: its UTC time, YYYYMMDD_HHMMSS."""
     return (now or datetime.now(timezone.utc)).astimezone(timezone.utc).strftime(RUN_ID)
 
 
 def human_size(size: float) -> str:
-    """A number and a unit as the report server reads it: 4.39 GB (1 KB = 1024 B)."""
+    """Return a size as the report server reads it: 4.39 GB (1 KB = 1024 B)."""
     for unit in _UNITS[:-1]:
         if size < _STEP:
             return f"{size:.0f} B" if unit == "B" else f"{size:.2f} {unit}"
@@ -24,12 +24,12 @@ def human_size(size: float) -> str:
 
 
 def count(number: int, noun: str) -> str:
-    """A number with its noun: 1 file, 2 files."""
+    """Return a number with its noun: 1 file, 2 files."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def human_time(seconds: float) -> str:
-    """A time span as people say it: 0.8 s, 42 s, 3 min 05 s, 2 h 07 min."""
+    """Return a duration for people: 0.8 s, 42 s, 3 min 05 s, 2 h 07 min."""
     if seconds < 10:  # noqa: PLR2004  (below ten a tenth of a second is worth showing)
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

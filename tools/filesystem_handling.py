@@ -1,4 +1,4 @@
-"""Files and folders: made whole or not at all, never over another, checked for who may write."""
+"""Files and folders: written atomically, never over another, checked for permissions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MOUNTS = (Path("/mnt"), Path("/media"), Path("/run/media"))  # where disks get 
 
 
 def is_temporary(name: str) -> bool:
-    """Whether a name is one that `create` gives to what is not whole yet."""
+    """Return whether a name is a temporary one of `create`."""
     return name.startswith(".") and PART in name
 
 
@@ -25,7 +25,7 @@ def is_temporary(name: str) -> bool:
 def create(
     path: Path, *, durable: bool = True, check: Callable[[Path], None] | None = None
 ) -> Iterator[Write]:
-    """A new file that appears under its name only when the block has ended well.
+    """Write a new file that gets its name only when the block has ended well.
 
     Gives the function that writes to it. Written under a temporary name beside it (O_EXCL,
     0600), synced, then linked without replacing anything, and the folder synced;
@@ -52,7 +52,7 @@ def create(
 
 @contextlib.contextmanager
 def staged(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path`; what is left under it in the end is removed."""
+    """Give a temporary name beside `path`; a file under it is removed at the end."""
     found = temporary(path)
     try:
         yield found
@@ -61,12 +61,12 @@ def staged(path: Path) -> Iterator[Path]:
 
 
 def temporary(path: Path) -> Path:
-    """A new name beside `path` for what is not whole yet."""
+    """Return a new temporary name beside `path`."""
     return path.with_name(f".{path.name}{PART}{uuid.uuid4().hex[:8]}")
 
 
 def write_all(descriptor: int, chunk: bytes | memoryview) -> None:
-    """Write every byte: the kernel may take less than it was given."""
+    """Write every byte: write(2) may write less than it was given."""
     left = memoryview(chunk)
     while left:
         left = left[os.write(descriptor, left) :]
@@ -91,7 +91,7 @@ def publish(temporary: Path, path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder last through a power cut."""
+    """Sync a folder, so that its names survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -101,7 +101,7 @@ def sync_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Put the path into an OSError that a descriptor raised and that names none."""
+    """Add the path to an OSError that has none."""
     try:
         yield
     except OSError as error:
@@ -111,13 +111,13 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def make_folder(folder: Path) -> Path:
-    """The folder, made (0700, parents too) where it is missing."""
+    """Return the folder; create it (0700, with parents) if it is missing."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder
 
 
 def remove(path: Path) -> None:
-    """Remove one file or one tree, named exactly; a missing one is no error.
+    """Remove one file or one tree; a missing one is not an error.
 
     Raises BackupError for a path so short that it can only be a mistake.
     """
@@ -127,7 +127,7 @@ def remove(path: Path) -> None:
 
 
 def files_below(target: Path) -> Iterator[Path]:
-    """Every finished regular file below a folder, or the file itself, in order of names."""
+    """Return every finished regular file below a folder, or the file itself, sorted by name."""
     if not target.is_dir():
         if target.is_file():
             yield target
@@ -156,12 +156,12 @@ def unmounted(folder: Path) -> bool:
 
 
 def free_percent(path: Path) -> float:
-    """How much of the partition of `path` (or of its nearest parent there is) is free."""
+    """Return the free space in percent of the file system of `path` or its nearest parent."""
     usage = os.statvfs(nearest(path))
     return 100.0 * usage.f_bavail / max(1, usage.f_blocks - usage.f_bfree + usage.f_bavail)
 
 
 def insecure(path: Path) -> str:
-    """Why somebody else could change `path`, with the command that fixes it; "" if nobody can."""
+    """Return why another user could change `path`, and the command that fixes it; "" if none."""
     problem = permissions.of_code(path)
     return f"{problem}: {problem.fix}" if problem else ""

@@ -1,4 +1,4 @@
-"""What is asked of the operating system: who runs this, signals, limits, environment."""
+"""The operating system: user, signals, limits, environment."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
 
 
 def harden() -> None:
-    """Files for the owner only, no core dumps, end with the parent: for every executable."""
+    """Set umask and core limit, and end with the parent process; every executable calls it."""
     os.umask(0o077)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     libc = ctypes.CDLL(None, use_errno=True)
@@ -51,7 +51,7 @@ def _cancel(number: int, _frame: FrameType | None) -> None:
 
 
 class _Deferral:
-    """Whether Cancelled must wait, and for which signal it waits."""
+    """Return whether Cancelled must wait, and the signal that waits."""
 
     depth = 0
     pending = 0
@@ -62,7 +62,7 @@ _deferral = _Deferral()
 
 @contextlib.contextmanager
 def signals_deferred() -> Iterator[None]:
-    """Let Cancelled wait until the end of the block: what it starts has an owner by then.
+    """Delay Cancelled until the end of the block, which registers what it starts.
 
     (Blocking the signals themselves would be inherited by the programs that are started.)
     Only the main thread gets Cancelled, so elsewhere there is nothing to defer.
@@ -81,12 +81,12 @@ def signals_deferred() -> Iterator[None]:
 
 
 def status_of_signal(number: int) -> Status:
-    """130 for SIGINT, 143 for everything else that asks to end."""
+    """Return the status for a signal: exit code 130 for SIGINT, else 143."""
     return Status.INTERRUPTED if number == signal.SIGINT else Status.TERMINATED
 
 
 def silence_output(*, standard_error: bool = True) -> None:
-    """Point standard output and error to nowhere, after their reader has gone."""
+    """Point standard output and error to /dev/null, after their reader has gone."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for descriptor in (1, 2) if standard_error else (1,):
         os.dup2(nowhere, descriptor)
@@ -94,7 +94,7 @@ def silence_output(*, standard_error: bool = True) -> None:
 
 
 def user() -> str:
-    """The name of the user that runs this; its number where it has no name."""
+    """Return the name of the current user; its number if it has no name."""
     try:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
@@ -102,17 +102,17 @@ def user() -> str:
 
 
 def is_root() -> bool:
-    """Whether this runs with the powers of root."""
+    """Return whether this process runs as root."""
     return os.geteuid() == 0
 
 
 def refuse_root(allowed: bool) -> None:
-    """A backup does not run as root, unless the config says so (a container, a demo)."""
+    """Raise ConfigError if this process runs as root and the config does not allow it."""
     if is_root() and not allowed:
         raise ConfigError(
-            "a backup does not run as root",
-            hint='Run it as the user ncbackup, or set "ALLOW_ROOT": "True" in GENERAL '
-            "(meant for containers).",
+            "backup.py must not run as root",
+            hint="Run it as the user ncbackup (sudo -u ncbackup python3 backup.py ...). In a "
+            'container set "ALLOW_ROOT": "True" in GENERAL.',
         )
 
 
@@ -123,7 +123,7 @@ PASSED = "NC_BACKUP_ENVIRONMENT"  # the same for a module that is a process of i
 
 @contextlib.contextmanager
 def passing(names: Iterable[str]) -> Iterator[None]:
-    """Let the programs that are started in the block have these variables."""
+    """Pass these variables to the programs that are started in the block."""
     token = _passed.set(tuple(names))
     try:
         yield
@@ -134,7 +134,7 @@ def passing(names: Iterable[str]) -> Iterator[None]:
 def environment(
     extra: Mapping[str, str], named: Iterable[str] = (), *, proxies: bool = False
 ) -> dict[str, str]:
-    """The environment for a program: an allow-list, the variables named, and `extra`.
+    """Return the environment for a program: an allow-list, the named variables, and `extra`.
 
     proxies: those of the network too, which may hold a password.
     """

@@ -1,4 +1,4 @@
-"""The size of a run for its report: a plugin, loaded by the section that is usually called SIZE."""
+"""The size of a run for its report: a plugin for a section that is usually called SIZE."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class Options:
         default=(),
         aliases=("OBJECTIVES",),
     )
-    work_folder: Path = option("temporary work", default=Path("/opt/backup"))
+    work_folder: Path = option("folder for temporary files", default=Path("/opt/backup"))
 
 
 def size(targets: Paths) -> int:
-    """The bytes in all finished files below the targets; one that vanishes meanwhile has none.
+    """Return the bytes of all finished files below the targets; a file that vanishes counts 0.
 
     Raises SourceError where a target is missing, OSError where a folder cannot be read.
     """
@@ -70,7 +70,7 @@ def _unless_gone(error: OSError) -> None:
 
 
 def _size(path: Path) -> int:
-    """0 for a file that has vanished, and for what is no regular file."""
+    """Return the size of a file; 0 if it has vanished or is not a regular file."""
     try:
         status = path.lstat() if path.is_symlink() else path.stat()
     except FileNotFoundError:

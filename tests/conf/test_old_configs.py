@@ -18,7 +18,7 @@ _PLACES = re.compile(r'"(HOME_FOLDER|MESSAGE_CONFIG_COMMAND)"\s*:\s*"[^"]*"')
 # What may keep a historic config from loading: what is not built, files of the predecessor that
 # are gone, and what the predecessor could not run either.
 _NAMED = (
-    r"not built yet|there is no module|Windows path|the section GENERAL is missing"
+    r"not built yet|not implemented yet|no such module|Windows path|section GENERAL is missing"
     r"|ACTION is missing|the key \w+ repeats|FILENAME: is missing|lies in DESTINATION"
 )
 

@@ -37,7 +37,7 @@ def test_the_runs_own_log_is_bounded_and_says_so(tmp_path: Path) -> None:
         log.logger.info("line %d %s", number, "ü" * 50)
     tail = run_log.tail()
     assert len(tail.encode()) < log.REPORTED + 100
-    assert tail.startswith("[older lines left out]")
+    assert tail.startswith("[older lines omitted]")
     assert "line 4999" in tail
 
 
@@ -48,4 +48,4 @@ def test_a_log_that_cannot_be_opened_is_said_and_stops_nothing(
     run_log = log.begin(tmp_path / "file" / "x.log", "INFO", 1, 1)
     log.logger.warning("goes on")
     assert "goes on" in run_log.tail()
-    assert "cannot be opened" in run_log.tail()
+    assert "cannot open log file" in run_log.tail()

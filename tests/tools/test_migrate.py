@@ -65,7 +65,7 @@ def test_each_change_has_a_comment_and_comments_stay(system: System) -> None:
     new = json.loads(migrated(system).read_text())
     assert new["__comment"] == "stays"
     assert new["__CLEANUP"]["KEEP"] == {"DAILY": {"NUMBER": "7"}}
-    assert "clean-up is not built yet" in new["__CLEANUP"]["__migrated"]
+    assert "clean-up is not implemented yet" in new["__CLEANUP"]["__migrated"]
     assert new["GENERAL"]["__SCHEDULE"]["RUN1"] == "mon-sat"
     assert set(new["FILESET"]) == {
         *("ACTION", "NAME", "__EXECUTABLE", "__EXECUTE_WITH", "__COMPRESSION_PROGRAM"),
@@ -133,7 +133,7 @@ def test_what_keeps_the_new_config_from_running_is_said(system: System) -> None:
     assert json.loads(done.stdout)["STORAGE"]["PARAMETERS"]["DESTINATION"] == "s3"
     assert "MESSAGE_CONFIG_COMMAND" not in json.loads(done.stdout)["GENERAL"]
     assert "cannot run yet" in done.stderr
-    assert "s3 is not built yet" in done.stderr
+    assert "s3: not implemented yet" in done.stderr
 
 
 def test_what_a_config_includes_is_merged_into_the_new_one(system: System) -> None:

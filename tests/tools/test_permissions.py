@@ -79,6 +79,20 @@ def test_the_fix_leaves_the_file_to_the_user_of_the_backup(folder: Path) -> None
         assert owner or as_user(0 if group == 0 else NOBODY, key) == ""
 
 
+def test_closing_a_file_to_others_takes_nothing_from_its_group(folder: Path) -> None:
+    """Issue 12, 9: chmod 0600 would stop a nightly run that reads the file by its group."""
+    key = folder / "key"
+    key.write_text("x")
+    os.chown(key, 0, 12345)
+    key.chmod(0o644)
+    problem = permissions.exposed(key)
+    assert problem is not None
+    assert problem.fix == f"chmod o-rwx {key}"
+    subprocess.run(["sh", "-c", problem.fix], check=True)
+    assert key.stat().st_mode & 0o777 == 0o640
+    assert permissions.exposed(key) is None
+
+
 def test_a_config_of_the_backups_user_is_kept_readable_for_it(folder: Path) -> None:
     """Issue 11 E: the hint for root never takes the config from the nightly run."""
     os.chown(folder, NOBODY, NOBODY)

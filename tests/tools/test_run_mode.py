@@ -52,7 +52,7 @@ def test_targets_that_earlier_sections_fill_are_streamed(system: System) -> None
     [
         ("COMPRESSION", {"TARGETS": "{work}/files /srv/more"}, "names /srv/more, which no section"),
         ("STORAGE_LOCAL", {"TARGETS": "{work}/encrypted {work}/x"}, "x, which no section before"),
-        ("COMPRESSION", {"TARGETS": "{work}"}, "which no section before fills"),
+        ("COMPRESSION", {"TARGETS": "{work}"}, "no earlier section writes"),
         ("COMPRESSION", {"REMOVE_TARGETS": "False"}, "COMPRESSION keeps the files"),
         ("STORAGE_LOCAL", {"REMOVE_TARGETS": "False"}, "the last store keeps the files"),
         ("ENCRYPTION", {"FORMAT": "openssl"}, "the old format"),
@@ -69,11 +69,11 @@ def test_a_config_that_does_more_stays_staged(
 
 def test_what_has_no_part_in_a_stream_keeps_the_run_staged(system: System) -> None:
     own = system.own("own", "true")
-    assert "OWN does not say" in mode(system, {"OWN": own, **system.whole()}).reason
+    assert "OWN has no STREAM key" in mode(system, {"OWN": own, **system.whole()}).reason
     own["STREAM"] = "source"
     assert mode(system, {"OWN": own, **system.whole()}).streamed
     other = system.own("other", "true")
-    with pytest.raises(ConfigError, match=r"OWN\.STREAM: this run is not streamed: OTHER does not"):
+    with pytest.raises(ConfigError, match=r"OWN\.STREAM: the run is staged: OTHER has no STREAM"):
         mode(system, {"OWN": own, "OTHER": other, **system.whole()})
 
 
@@ -115,7 +115,7 @@ def test_files_of_a_staged_run_are_stored_by_a_staged_run(system: System) -> Non
     assert system.run("-r", "--skip", "COMPRESSION").returncode == 1
     assert list((system.work / "files").iterdir())
     system.configure(system.whole(), STREAM="auto")
-    assert "waits to be stored" in system.run("-n").stdout
+    assert "is not stored yet" in system.run("-n").stdout
     assert system.result()["exit_code"] == 0
     assert "staged" in system.restore("--show", "latest")
     assert len(system.stored()) == 2

@@ -36,7 +36,7 @@ def rejected(system: System, says: str, *only: str, skip: tuple[str, ...] = ()) 
 @pytest.mark.parametrize("mode", ["-r", "-n", "-t"])
 @pytest.mark.parametrize(
     ("missing", "says"),
-    [("FILESET", "no section collects"), ("STORAGE_LOCAL", "no section stores")],
+    [("FILESET", "no source section"), ("STORAGE_LOCAL", "no store section")],
 )
 def test_a_config_without_a_source_or_a_store_is_exit_2(
     system: System, stream: str, mode: str, missing: str, says: str
@@ -60,13 +60,13 @@ def test_only_and_skip_that_leave_no_source_or_store_are_exit_2(
 ) -> None:
     """Issue 11 A1: also `--only STORE`: what an earlier run left is stored by the next full run."""
     system.configure(system.whole(), STREAM=stream)
-    assert "FILESET" in rejected(system, "no section collects", skip=("FILESET",))
-    assert "full run" in rejected(system, "no section collects", "STORAGE_LOCAL")
-    rejected(system, "no section collects", "COMPRESSION")
-    rejected(system, "no section collects", "SIZE")
-    assert "STORAGE_LOCAL" in rejected(system, "no section stores", skip=("STORAGE_LOCAL",))
-    rejected(system, "no section collects", "FILESET", skip=("FILESET",))
-    rejected(system, "leave no section", "SIZE", skip=("SIZE",))
+    assert "FILESET" in rejected(system, "no source section", skip=("FILESET",))
+    assert "full run" in rejected(system, "no source section", "STORAGE_LOCAL")
+    rejected(system, "no source section", "COMPRESSION")
+    rejected(system, "no source section", "SIZE")
+    assert "STORAGE_LOCAL" in rejected(system, "no store section", skip=("STORAGE_LOCAL",))
+    rejected(system, "no source section", "FILESET", skip=("FILESET",))
+    rejected(system, "no section is left", "SIZE", skip=("SIZE",))
     done = system.run("-r", "--only", "STORAGE_LOCAL")
     assert done.returncode == 2
     assert not system.work.exists()
@@ -108,9 +108,9 @@ def test_a_user_defined_module_of_a_staged_run_may_be_a_source_or_a_store(system
         system.configure(sections)
         assert chosen(system) == list(sections)
     system.configure({"OWN": own, "STORE": store}, STREAM="True")
-    rejected(system, "no section collects")
+    rejected(system, "no source section")
     system.configure({"FILES": source, "OWN": own}, STREAM="True")
-    rejected(system, "no section stores")
+    rejected(system, "no store section")
     as_source = {**own, "STREAM": "source"}
     system.configure({"OWN": as_source, "STORE": store}, STREAM="True")
     assert chosen(system) == ["OWN", "STORE"]

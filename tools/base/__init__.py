@@ -1,1 +1,1 @@
-"""What everything else stands on: errors, results, secrets, the log."""
+"""Errors, results, secrets, permissions, lock and log: what all other packages use."""

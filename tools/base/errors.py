@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class BackupError(Exception):
-    """Anything the user can mend: printed as one line and a hint, without a traceback."""
+    """An error that the user can fix: printed as one line and a hint, without a traceback."""
 
     exit_code = 1
 
@@ -14,7 +14,7 @@ class BackupError(Exception):
 
 
 class ConfigError(BackupError):
-    """The configuration or the arguments say something impossible; nothing was started."""
+    """The config or the arguments are invalid; nothing was started."""
 
     exit_code = 2
     others: tuple[ConfigError, ...] = ()  # further errors of the same config
@@ -27,35 +27,35 @@ class LockedError(BackupError):
 
 
 class SourceError(BackupError):
-    """What was to be backed up could not be read whole."""
+    """The source could not be read completely."""
 
 
 class RetryError(SourceError):
-    """The source changed under the dump: a whole new one may be good."""
+    """The source changed during the dump: a new dump may succeed."""
 
 
 class StageError(BackupError):
-    """A stage (compression, encryption) could not do its work, or its input is damaged."""
+    """A stage (compression, encryption) failed, or its input is corrupt."""
 
 
 class WrongKeyError(StageError):
-    """The key does not open what was encrypted."""
+    """The key does not decrypt the data."""
 
 
 class DamagedError(StageError):
-    """The data is not what was written."""
+    """The data is corrupt."""
 
 
 class TruncatedError(StageError):
-    """The end of the data is missing."""
+    """The data is truncated."""
 
 
 class StoreError(BackupError):
-    """A store did not take, or does not hold, what it was given."""
+    """A store rejected or lost data."""
 
 
 class TransientError(StoreError):
-    """A store failed in a way that may be over a moment later: the call is worth another try."""
+    """A store failed temporarily: the call is worth a retry."""
 
 
 class ManifestError(BackupError):
@@ -63,11 +63,11 @@ class ManifestError(BackupError):
 
 
 class TakenError(StoreError):
-    """A name is taken in a store, by another content."""
+    """A name exists in a store, with other content."""
 
 
 class Cancelled(BaseException):
-    """A signal asked the program to end; not an Exception, so that nobody swallows it."""
+    """A signal asked the program to end. Not an Exception, so that no handler swallows it."""
 
     def __init__(self, signal_number: int) -> None:
         super().__init__(f"cancelled by signal {signal_number}")

@@ -1,4 +1,4 @@
-"""What a test of a config (-t) found."""
+"""The findings of `backup.py -t`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import Enum
 
 
 class Level(str, Enum):
-    """How a finding is judged; its value is the prefix of its line."""
+    """The severity of a finding; its value is the prefix of its line."""
 
     OK = "ok"
     WARN = "WARN"  # a run works, but the operator should know
@@ -29,5 +29,5 @@ def warning(text: str, hint: str = "") -> Finding:
 
 
 def bad(text: str, hint: str = "") -> Finding:
-    """Return a finding of level BAD: further findings of the module can stand beside it."""
+    """Return a finding of level BAD; the module can return more findings beside it."""
     return Finding(text, Level.BAD, hint)

@@ -31,7 +31,7 @@ def start(executable: str) -> NoReturn:
 
 
 def module(name: str) -> ModuleType:
-    """Return a module of ours by its dotted name.
+    """Return a module of this project by its dotted name.
 
     compression/ is no package: since Python 3.14 that name belongs to the standard library.
     Raises ConfigError where a package that it needs is not installed.
@@ -60,7 +60,7 @@ def executed(name: str, file: Path) -> ModuleType:
 
 
 def enter() -> None:
-    """Replace this process by the same command under .venv, where there is one.
+    """Replace this process by the same command under .venv, if that exists.
 
     So the documented commands work word for word with the system's own python3. A Python
     that is in an environment already stays there, and so does one that may not start the
@@ -75,7 +75,7 @@ def enter() -> None:
 
 @contextlib.contextmanager
 def packages() -> Iterator[None]:
-    """Name the required packages that are missing where an import in the block fails for one.
+    """Name the missing packages if an import in the block fails because of one.
 
     Raises ConfigError.
     """

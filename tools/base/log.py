@@ -1,4 +1,4 @@
-"""The log: the documented line, rotation that keeps history, and one run's own lines."""
+"""The log: the documented line format, rotation, and the lines of one run for its report."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ logger = logging.getLogger(NAME)
 
 
 class _Masked(logging.Formatter):
-    """The documented line, with every secret taken out."""
+    """The documented line format, secrets masked."""
 
     def format(self, record: logging.LogRecord) -> str:
         return masking.text(super().format(record))
 
 
 class _File(RotatingFileHandler):
-    """A log file whose own trouble is said once, and never stops a backup."""
+    """A rotating log file; its own errors are printed once and never stop a backup."""
 
-    troubled = False
+    error_shown = False
 
     def _open(self) -> TextIOWrapper:
-        """Open the file for its owner, never through a link, which somebody may have planted."""
+        """Open the file for its owner, never through a link, which another user may have made."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
             descriptor = os.open(self.baseFilename, flags, 0o600)
@@ -50,13 +50,13 @@ class _File(RotatingFileHandler):
         )
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (logging's name)
-        if not self.troubled:
-            self.troubled = True
-            sys.stderr.write(f"warning: the log cannot be written: {sys.exc_info()[1]}\n")
+        if not self.error_shown:
+            self.error_shown = True
+            sys.stderr.write(f"warning: cannot write to the log: {sys.exc_info()[1]}\n")
 
 
 class RunLog(logging.Handler):
-    """The newest lines of one run, at most REPORTED bytes: what the report carries."""
+    """The newest lines of one run for its report, at most REPORTED bytes."""
 
     def __init__(self) -> None:
         super().__init__(logging.INFO)
@@ -74,18 +74,18 @@ class RunLog(logging.Handler):
             self._cut = True
 
     def tail(self) -> str:
-        """The lines, oldest first; a first line says so where older ones were left out."""
-        return "\n".join((["[older lines left out]"] if self._cut else []) + list(self._lines))
+        """Return the lines, oldest first; the first line says if older ones were omitted."""
+        return "\n".join((["[older lines omitted]"] if self._cut else []) + list(self._lines))
 
 
-def file_of(place: Path) -> Path:
-    """The log file that LOG_FOLDER means: itself, or nc-backup-py.log in the folder it is."""
-    folder = os.path.isdir(place)  # noqa: PTH112  (no error where a folder above it is closed)
-    return place / FILE if folder or not place.suffix else place
+def file_of(path: Path) -> Path:
+    """Return the log file that LOG_FOLDER names: the file, or nc-backup-py.log in the folder."""
+    is_folder = os.path.isdir(path)  # noqa: PTH112  (no error where a folder above it is closed)
+    return path / FILE if is_folder or not path.suffix else path
 
 
 def always(message: str, *values: object) -> None:
-    """Log a line at INFO that reaches the log file whatever its level is."""
+    """Log a line at INFO that is written to the log file whatever its level is."""
     logger.info(message, *values, extra={_ALWAYS: True})
 
 
@@ -108,12 +108,12 @@ def _on_terminal(level: str) -> logging.Handler:
     return handler
 
 
-def begin(place: Path, level: str, size: int, count: int, *, verbose: bool = False) -> RunLog:
-    """Open the log of a run; gives what collects the lines of this run alone.
+def begin(path: Path, level: str, size: int, count: int, *, verbose: bool = False) -> RunLog:
+    """Open the log of a run, and return the handler that collects the lines of this run alone.
 
-    size: MiB of one file before it is put aside; count: how many of those are kept;
-    verbose: print the log to standard error as well.
-    A log that cannot be opened is said on standard error, and the run goes on.
+    size: MiB at which the file is rotated; count: rotated files that are kept; verbose: print
+    the log to standard error as well.
+    If the log cannot be opened, a warning is printed and the run continues.
     """
     run_log = RunLog()
     logger.handlers.clear()
@@ -122,7 +122,7 @@ def begin(place: Path, level: str, size: int, count: int, *, verbose: bool = Fal
     logger.addHandler(run_log)
     if verbose:
         logger.addHandler(_on_terminal(level))
-    file = file_of(place)
+    file = file_of(path)
     try:
         file.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
         handler = _File(
@@ -136,6 +136,6 @@ def begin(place: Path, level: str, size: int, count: int, *, verbose: bool = Fal
         handler.setFormatter(_Masked(_LINE))
         logger.addHandler(handler)
     except OSError as error:
-        sys.stderr.write(f"warning: the log {file} cannot be opened: {error.strerror}\n")
-        logger.warning("the log %s cannot be opened: %s", file, error.strerror)
+        sys.stderr.write(f"warning: cannot open log file {file}: {error.strerror}\n")
+        logger.warning("cannot open log file %s: %s", file, error.strerror)
     return run_log

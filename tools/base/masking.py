@@ -1,4 +1,4 @@
-"""The one place that knows what must not be shown, and takes it out of every text that is.
+"""Secrets: registered by value, and masked in every text that is shown or stored.
 
 Secrets are known by value: `add` them before anything is shown. Besides, what looks like a
 secret is masked: keys of age, passwords in URLs, values of secretive names.
@@ -56,7 +56,7 @@ _spelled: dict[str, re.Pattern[str]] = {}
 
 
 def add(secret: str) -> None:
-    """From now on mask this text and its usual spellings, and each of its lines.
+    """Register a secret: mask it from now on, in its usual spellings, and each of its lines.
 
     Known are base64, URL-quoted, JSON-, Python-, shell- and HTML-quoted forms. A text of less
     than 4 characters is not masked by its value.
@@ -83,7 +83,7 @@ def add(secret: str) -> None:
 
 
 def _spellings(character: str) -> str:
-    """A pattern for one character, however it is escaped."""
+    """Return a pattern for one character, however it is escaped."""
     raw = character.encode("utf-8", "surrogateescape")
     code = ord(character)
     found = [
@@ -101,7 +101,7 @@ def _spellings(character: str) -> str:
 
 
 def text(shown: str) -> str:
-    """The text with every known secret, and all that looks like one, replaced by stars."""
+    """Return the text with every known secret, and what looks like one, replaced by stars."""
     for secret in sorted(_known, key=len, reverse=True):
         shown = shown.replace(secret, STARS)
     if any(escape in shown for escape in "%\\&+"):
@@ -113,7 +113,7 @@ def text(shown: str) -> str:
 
 
 def cut(shown: str, at: int) -> int:
-    """Where a text can be cut, at most at this place, without parting a known secret."""
+    """Return where a text can be cut, at most at this position, without splitting a secret."""
     for secret in sorted(_known, key=len, reverse=True):
         begin = shown.rfind(secret, max(0, at - len(secret) + 1), at + len(secret) - 1)
         if 0 < begin < at < begin + len(secret):
@@ -122,7 +122,7 @@ def cut(shown: str, at: int) -> int:
 
 
 def secretive(key: str) -> bool:
-    """Whether a key's name says that its value is a secret (a path to one is none)."""
+    """Return whether the value of a key is a secret, by its name (a path to one is not)."""
     snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", key).upper()
     words = [word.rstrip("0123456789") for word in re.split(r"[^A-Z0-9]+", snake)]
     words = [word for word in words if word]
@@ -133,12 +133,12 @@ def secretive(key: str) -> bool:
 
 
 def reference(value: str) -> bool:
-    """Whether a value only says where the secret is (env:NAME, file:/path)."""
+    """Return whether a value only says where the secret is (env:NAME, file:/path)."""
     return value.startswith(("env:", "file:"))
 
 
 def parsed(value: str) -> Any:  # noqa: ANN401  (whatever the text holds)
-    """The dictionary or list that a text holds, in JSON or as Python writes it; else None."""
+    """Return the dictionary or list that a text holds as JSON or Python literal, or None."""
     if value.lstrip()[:1] not in ("{", "[", "(") or len(value) > _MOST_PARSED:
         return None
     for read in (json.loads, ast.literal_eval):
@@ -152,7 +152,7 @@ def parsed(value: str) -> Any:  # noqa: ANN401  (whatever the text holds)
 
 
 def structure(value: Any, key: str = "") -> Any:  # noqa: ANN401  (any JSON value)
-    """A copy of a JSON value with every secret in it replaced by stars, at any depth.
+    """Return a copy of a JSON value with every secret replaced by stars, at any depth.
 
     What stands under a secretive key is a secret, known or not. It is for texts that people
     read; names by which something is found must not go through it.
@@ -175,14 +175,14 @@ def _structure(value: Any, *, hidden: bool) -> Any:  # noqa: ANN401  (any JSON v
 
 
 def _structured_text(value: str) -> str:
-    """A text masked; the dictionary or list that it may hold, too."""
+    """Return a text masked, and the dictionary or list that it may hold as well."""
     held = parsed(value)
     masked = "" if held is None else json.dumps(_structure(held, hidden=False), default=repr)
     return masked if STARS in masked else text(value)
 
 
 def command(argv: Iterable[str]) -> str:
-    """An argument list as it may be shown: quoted for reading, secrets masked."""
+    """Return an argument list for display: quoted, secrets masked."""
     shown = []
     hide = False
     for word in argv:

@@ -1,4 +1,4 @@
-"""Who else could read or change a file: one rule for code, secrets and folders (docs/security.md).
+"""Return whether other users could read or change a file: the rule of docs/security.md.
 
 Code and configuration belong to root or to the user of this process. Key and credential files
 and folders may also belong to the user of the backup where root looks at them, so that one
@@ -30,7 +30,7 @@ _BELONGS = "belongs to "
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong with a path, and the command that fixes it."""
+    """A permission problem of a path, and the command that fixes it."""
 
     path: Path
     trouble: str
@@ -41,22 +41,22 @@ class Problem:
 
 
 def accept() -> None:
-    """Accept insecure permissions from now on, in the modules that are started, too."""
+    """Accept insecure permissions from now on, also in the modules that are started."""
     os.environ[ACCEPT] = "1"
 
 
 def accepted() -> bool:
-    """Whether the user has asked to accept insecure permissions."""
+    """Return whether the user has asked to accept insecure permissions."""
     return os.environ.get(ACCEPT) == "1"
 
 
 def of_code(path: Path) -> Problem | None:
-    """Why somebody else could change `path`, looking at every folder above it; None if not."""
+    """Return why another user could change `path` or a folder above it; None if none can."""
     return next(_changeable(path, {0, os.geteuid()}), None)
 
 
 def of_folder(path: Path) -> Problem | None:
-    """Why a folder is not this user's own, or could be replaced by another user.
+    """Return why a folder belongs to another user, or could be replaced by one; else None.
 
     A folder that does not exist yet is judged by the nearest one above it. None where the
     user has asked to accept it.
@@ -80,7 +80,7 @@ def of_folder(path: Path) -> Problem | None:
 
 
 def of_secret(path: Path, trusted: Collection[str] = ()) -> Problem | None:
-    """Why others could read or replace a file of secrets; None if they cannot.
+    """Return why others could read or replace a file of secrets; None if they cannot.
 
     trusted: names of users who may own the file and its folders besides root and this user.
     Readable by its owner, and by its group only where that is the own group of the user of
@@ -101,7 +101,7 @@ def of_secret(path: Path, trusted: Collection[str] = ()) -> Problem | None:
 
 
 def check_reference(reference: str, path: Path) -> None:
-    """Raise ConfigError where others could replace the file that a value refers to.
+    """Raise ConfigError if others could replace the file that a value refers to.
 
     That others can read it is accepted: it may hold no secret, or be mounted by a container's
     engine, which knows no owner but root.
@@ -113,20 +113,20 @@ def check_reference(reference: str, path: Path) -> None:
     if (problem := next(_changeable(real, owners), None)) is not None:
         raise ConfigError(
             f"secret {reference}: {problem}",
-            f"{problem.fix} (or --insecure-permissions, if you must).",
+            f"{problem.fix} (to run anyway: --insecure-permissions)",
         )
 
 
 def check_secret(key: str, path: Path, trusted: Collection[str] = ()) -> None:
-    """Raise ConfigError naming the key where others could read or replace a file of secrets."""
+    """Raise ConfigError naming the key if others could read or replace a file of secrets."""
     if (problem := of_secret(path, trusted)) is not None:
         raise ConfigError(
-            f"{key}: {problem}", f"{problem.fix} (or --insecure-permissions, if you must)."
+            f"{key}: {problem}", f"{problem.fix} (to run anyway: --insecure-permissions)"
         )
 
 
 def exposed(path: Path) -> Problem | None:
-    """Why everybody could read or write a file of secrets: all that reading with it needs."""
+    """Return why everyone could read or write a file of secrets: enough for decryption."""
     status = path.resolve().stat()
     if accepted() or not status.st_mode & (stat.S_IROTH | stat.S_IWOTH):
         return None
@@ -135,7 +135,7 @@ def exposed(path: Path) -> Problem | None:
 
 
 def _changeable(path: Path, owners: set[int]) -> Iterator[Problem]:
-    """Each way in which others than the owners could change a path or a folder above it."""
+    """Give each way in which others than the owners could change a path or a folder above it."""
     real = path.resolve()
     for place in (real, *real.parents):
         status = place.stat()
@@ -156,7 +156,7 @@ def _changeable(path: Path, owners: set[int]) -> Iterator[Problem]:
 
 
 def _readable(real: Path, status: os.stat_result, owners: set[int]) -> Problem | None:
-    """Whether a group or an ACL entry lets others read a file of secrets."""
+    """Return why a group or an ACL entry lets others read a file of secrets; else None."""
     if not status.st_mode & stat.S_IRWXG:
         return None
     ours = _own_group(status) or _group_of_backup(status, real.parent)
@@ -170,18 +170,22 @@ def _readable(real: Path, status: os.stat_result, owners: set[int]) -> Problem |
 
 
 def _closing(path: Path, status: os.stat_result) -> str:
-    """The command that closes a file to others and leaves it to the user of the backup."""
+    """Return the command that closes a file to others.
+
+    It takes no access from the user of the backup: a group that may be that user's keeps its
+    rights.
+    """
     quoted = shlex.quote(str(path))
     runner = os.geteuid()
     if status.st_uid == 0 and runner != 0:  # 0600 would lock this very user out
         return f"chown root:{_group(_primary_group(runner))} {quoted} && chmod 0640 {quoted}"
-    shared = status.st_uid == 0 and status.st_gid != 0 and _group_of_backup(status, path.parent)
-    mode = "0640" if shared else "0600"
-    return f"chmod {mode} {quoted}"
+    if not _own_group(status):
+        return f"chmod o-rwx {quoted}"
+    return f"chmod 0600 {quoted}"
 
 
 def _owning(real: Path, place: Path, status: os.stat_result) -> str:
-    """The command that gives a path to root and keeps it readable for the user of the backup.
+    """Return the command that gives a path to root but keeps it readable for the backup.
 
     A folder above the file is given away by no command but that of the file's own folder, and
     never a home directory.
@@ -202,7 +206,7 @@ def _is_home(place: Path) -> bool:
 
 
 def _backup_users(real: Path, status: os.stat_result) -> Iterator[int]:
-    """Whom root accepts beside itself as the owner of a file of secrets.
+    """Give the users that root accepts as owners of a file of secrets.
 
     The user ncbackup, and the user whose own group root has given the file's folder to.
     """
@@ -223,7 +227,7 @@ def _numbers(users: Collection[str]) -> Iterator[int]:
 
 
 def _group_of_backup(status: os.stat_result, folder: Path) -> bool:
-    """Whether the group of a file is the own group of the user of the backup.
+    """Return whether the group of a file is the own group of the user of the backup.
 
     Root takes any user's own group on a file of root's, and the group of a folder of root's:
     who else could have given it to them?
@@ -243,7 +247,7 @@ def _group_of_backup(status: os.stat_result, folder: Path) -> bool:
 
 
 def _own_group(status: os.stat_result) -> bool:
-    """Whether a group is root's, or has the name of the owner: a group of one user."""
+    """Return whether a group is root's, or has the name of the owner: a group of one user."""
     return status.st_gid == 0 or _group(status.st_gid) == _user(status.st_uid)
 
 
@@ -269,7 +273,7 @@ def _group(number: int) -> str:
 
 
 def _has_acl(place: Path) -> bool:
-    """Whether there are entries beyond owner, group and others (acl(5)).
+    """Return whether there are entries beyond owner, group and others (acl(5)).
 
     The group bits of the mode are then the mask of all entries: they say that somebody may
     write, and not who.
@@ -281,7 +285,7 @@ def _has_acl(place: Path) -> bool:
 
 
 def _foreign_entry(place: Path, owners: set[int], wanted: int, *, ours: bool) -> str | None:
-    """The command that removes the first ACL entry that lets another user or group do it.
+    """Return the command that removes the first ACL entry of another user or group.
 
     ours: whether the owning group is the owner's own.
     """

@@ -1,4 +1,4 @@
-"""The checkout that this code belongs to: where it lies and which version it is."""
+"""The checkout of this code: its root folder and its version."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def version() -> str:
-    """Return the version that pyproject.toml states; "unknown" where it states none."""
+    """Return the version that pyproject.toml states; "unknown" if it states none."""
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     line = re.search(r'^version = "(.+)"$', text, re.M)
     return line[1] if line else "unknown"

@@ -1,4 +1,4 @@
-"""Removal of whole trees at any depth, and private folders that outlive no process.
+"""Removal of trees of any depth, and private folders that end with their process.
 
 Nothing here recurses and no path is longer than one name: a tree of 10,000 levels is removed
 with one open folder at a time.
@@ -25,7 +25,7 @@ _RANDOM = 16  # hexadecimal digits at the end of a private folder's name
 
 
 def tree(path: Path) -> None:
-    """Remove a folder and all below it, or one file; a missing one is no error.
+    """Remove a folder and everything below it, or one file; a missing one is not an error.
 
     Symbolic links are removed and never followed. Folders that their owner may not write are made
     writable first. What cannot be removed stays, the rest goes; raises the first OSError then,
@@ -105,7 +105,7 @@ def _replaced(old: int, new: int) -> int:
 def _try(
     action: Callable[[str, int], T], name: str, folder: int, errors: list[OSError]
 ) -> T | None:
-    """Do it to a name in an open folder; None, and an entry in `errors`, where that fails."""
+    """Call a function for a name in an open folder; on failure add to `errors`, return None."""
     try:
         return action(name, folder)
     except FileNotFoundError:
@@ -117,7 +117,7 @@ def _try(
 
 
 def _entered(name: str, above: int) -> int:
-    """A folder, opened, its owner allowed to change it."""
+    """Return a folder, opened, which its owner may change."""
     try:
         below = os.open(name, _FOLDER, dir_fd=above)
     except PermissionError:
@@ -130,7 +130,7 @@ def _entered(name: str, above: int) -> int:
 
 
 def _emptied(folder: int, errors: list[OSError]) -> list[str]:
-    """Remove the files of an open folder; the names of the folders in it."""
+    """Remove the files of an open folder, and return the names of the folders in it."""
     with os.scandir(folder) as entries:
         listed = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
     for name, is_folder in listed:
@@ -143,7 +143,7 @@ def _emptied(folder: int, errors: list[OSError]) -> list[str]:
 def private(
     parent: Path, prefix: str, complain: Callable[[str], None] | None = None
 ) -> Iterator[Path]:
-    """A new folder (0700) that is locked while the block runs and removed at its end.
+    """Give a new folder (0700) that is locked during the block and removed at its end.
 
     The lock ends with the process, however that ends: `sweep` finds what was left then. A folder
     that cannot be removed is told to `complain` (default: the log) and is no error.
@@ -167,7 +167,7 @@ def private(
 
 
 def sweep(parent: Path, prefix: str) -> list[Path]:
-    """Remove the private folders that killed processes of this user left; those that went.
+    """Remove the private folders of killed processes of this user, and return them.
 
     Only folders with a name of `private`, owned by this user, and whose lock nobody holds.
     """

@@ -1,4 +1,4 @@
-"""What a section, a module and a run hand back: one frozen value (DESIGN 8)."""
+"""The result of a section: one frozen value, which each module returns."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from tools.base.errors import BackupError
 
 
 class Status(str, Enum):
-    """How a section or a run ended, from good to bad: `worst` takes the later one."""
+    """How a section or a run ended, from good to bad; `worst` compares by this order."""
 
     OK = "ok"
     UNREPORTED = "unreported"  # stored, report not delivered
     UNCLEAN = "unclean"  # stored, clean-up failed
-    INCOMPLETE = "incomplete"  # stored, but named files are missing or cut
+    INCOMPLETE = "incomplete"  # stored, but something is missing or truncated, and named
     FAILED = "failed"
     LOCKED = "locked"  # another run holds the lock
     REFUSED = "refused"  # config or usage, nothing was started
@@ -30,12 +30,12 @@ class Status(str, Enum):
 
     @property
     def stored(self) -> bool:
-        """Whether what there was to store has been stored."""
+        """Whether everything that could be read was stored."""
         return self in (Status.OK, Status.UNREPORTED, Status.UNCLEAN, Status.INCOMPLETE)
 
     @classmethod
     def of_exit_code(cls, code: int) -> Status:
-        """The status that an exit code stands for; an unknown one is a failure."""
+        """Return the status of an exit code; an unknown one is a failure."""
         return _STATUSES.get(code, cls.FAILED)
 
 
@@ -54,7 +54,7 @@ _STATUSES = {code: status for status, code in _EXIT_CODES.items()}
 
 
 def worst(statuses: Iterable[Status]) -> Status:
-    """The worst of the statuses; OK if there is none."""
+    """Return the worst of the statuses; OK if there is none."""
     order = list(Status)
     return max(statuses, key=order.index, default=Status.OK)
 
@@ -105,17 +105,17 @@ class Made:
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What one section did.
+    """The result of one section.
 
     message:   one line for people
-    hint:      what to do about it, where something is wrong
-    files:     the files that were made or stored, absolute paths
-    items:     how many restorable things these are
-    bytes:     how many bytes they hold
-    warnings:  one line each, of what is missing or cut (status INCOMPLETE) or unusual
-    removable: what may be removed once every store of the run has confirmed
-    size:      the size of the run as a text for the report, if the section measures it
-    trail:     what became of which file, for the manifest
+    hint:      how to fix it, if something is wrong
+    files:     files that were written or stored, absolute paths
+    items:     number of items
+    bytes:     bytes of these items
+    warnings:  one line each: what is missing or truncated (status INCOMPLETE), or unusual
+    removable: paths that may be removed once every store of the run has confirmed
+    size:      size of the run as a text for the report, if the section measures it
+    trail:     records of the items, for the manifest
     """
 
     status: Status
@@ -130,14 +130,14 @@ class Result:
     trail: tuple[Made, ...] = ()
 
     def to_json(self) -> str:
-        """The form that goes into the file named by NC_BACKUP_RESULT."""
+        """Return the JSON for the file named by NC_BACKUP_RESULT."""
         return json.dumps(dataclasses.asdict(self), sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> Result:
         """Read what a module wrote; unknown keys are skipped.
 
-        Raises BackupError where the text is no result.
+        Raises BackupError for an invalid result.
         """
         try:
             given: Any = json.loads(text)
@@ -156,12 +156,12 @@ class Result:
             return cls(**known)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise BackupError(
-                f"the file named by NC_BACKUP_RESULT is no result: {error}",
-                hint='It must hold a JSON object with at least "status" and "message".',
+                f"NC_BACKUP_RESULT: invalid result file: {error}",
+                hint='Write a JSON object with at least "status" and "message".',
             ) from None
 
 
 def of_error(error: BackupError | OSError) -> Result:
-    """The result of a section that ended with an error."""
+    """Return the result of a section that raised an error."""
     status = Status.of_exit_code(getattr(error, "exit_code", 1))
     return Result(status, str(error), hint=getattr(error, "hint", ""))

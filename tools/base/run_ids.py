@@ -1,4 +1,4 @@
-"""Run ids and the times of a run: UTC, to the second."""
+"""Run IDs and the times of a run: UTC, to the second."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ _AHEAD = timedelta(days=1)  # a run later than this from now was made with a wro
 
 
 def is_run_id(text: str) -> bool:
-    """Whether a text has the form of a run id."""
+    """Return whether a text has the form of a run ID."""
     return bool(_RUN_ID.fullmatch(text))
 
 
 def run_in(name: str) -> str:
-    """The run id that any name of a run's files begins with; "" for another name."""
+    """Return the run ID that the name of a file of a run begins with; "" for other names."""
     found = _RUN_ID.match(name.lstrip("."))
     return found[0] if found else ""
 
 
 def now() -> str:
-    """The time for `begin` and `end`."""
+    """Return the current time for `begin` and `end`."""
     return stamp(datetime.now(timezone.utc))
 
 
 def stamp(moment: datetime) -> str:
-    """A moment as the manifest writes it."""
+    """Return a time as the manifest writes it."""
     return moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def time_of(run_id: str) -> datetime:
-    """When a run began. Raises ValueError for what is no run id."""
+    """Return when a run began. Raises ValueError for an invalid run ID."""
     return datetime.strptime(run_id, date_str_utils.RUN_ID).replace(tzinfo=timezone.utc)
 
 

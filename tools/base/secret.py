@@ -1,4 +1,4 @@
-"""Values that must not be seen: they print as stars until someone says reveal()."""
+"""Secret values: they print as stars until reveal() is called."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class Secret:
 
     @property
     def is_reference(self) -> bool:
-        """Whether it only says where the secret is."""
+        """Return whether this is a reference to the secret."""
         return masking.reference(self._reference)
 
     def reveal(self) -> str:
-        """The secret itself, from now on masked in everything that is shown.
+        """Return the secret itself; it is masked from now on.
 
         Raises ConfigError where the variable or the file is not to be had, or another user
         could have written the file.
@@ -115,7 +115,7 @@ def _learn_text(text: str, *, hidden: bool) -> None:
 
 
 def _learn_words(words: Sequence[object]) -> None:
-    """Arguments as lists and texts have them: --password X, --password=X, password=X."""
+    """Mask secrets in arguments: --password X, --password=X, password=X."""
     before = ""
     for word in words:
         if not isinstance(word, str):
@@ -129,7 +129,7 @@ def _learn_words(words: Sequence[object]) -> None:
 
 
 def _learn_reference(reference: str) -> None:
-    """Mask what a reference stands for, where it can be had without waiting."""
+    """Mask the value of a reference, if it can be read without waiting."""
     kind, _, rest = reference.partition(":")
     if kind == "file":
         try:
@@ -143,14 +143,14 @@ def _learn_reference(reference: str) -> None:
 
 
 def learn_environment(names: Iterable[str]) -> None:
-    """Mask the values of the variables whose names say that they are secrets."""
+    """Mask the values of variables with the name of a secret."""
     for name in names:
         if masking.secretive(name):
             masking.add(os.environ.get(name, ""))
 
 
 def variables(value: object) -> Iterator[str]:
-    """The names of the variables that a value refers to as env:NAME, at any depth."""
+    """Return the names of the variables that a value refers to as env:NAME, at any depth."""
     if isinstance(value, Mapping):
         value = list(value.values())
     if isinstance(value, str):

@@ -60,7 +60,7 @@ def machine(configured: str = "") -> str:
     if configured:
         return configured
     try:
-        text = _MACHINE_ID.read_text(encoding="ascii").strip()
+        text = _MACHINE_ID.read_bytes().decode("ascii").strip()
     except (OSError, UnicodeDecodeError):
         return ""
     if not _IS_ID.fullmatch(text):

@@ -1,1 +1,1 @@
-"""conf.json: reading, checking, choosing the sections of a run."""
+"""Read and check conf.json, and select the sections of a run."""

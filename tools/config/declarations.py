@@ -1,4 +1,4 @@
-"""What conf.json may hold: the keys of GENERAL and those of any section."""
+"""The keys of conf.json: those of GENERAL and those of every other section."""
 
 from __future__ import annotations
 
@@ -39,54 +39,56 @@ class Stream(Enum):
 class General:
     """The keys of GENERAL."""
 
-    hostname: str = option("name of this server; the folder of its backups in every store")
-    work_folder: Path = option("temporary work", default=Path("/opt/backup"))
+    hostname: str = option("name of this server; folder of its backups in every store")
+    work_folder: Path = option("folder for temporary files", default=Path("/opt/backup"))
     local_backup: Path | None = option("folder of the local store", default=None)
-    home_folder: Path = option("where the code is; default: where this program is", default=None)
+    home_folder: Path = option("folder of the code; default: where backup.py is", default=None)
     log_folder: Path = option(
-        "log file, or folder of logs", default=Path("/var/log/nc-backup-py/nc-backup-py.log")
+        "log file, or folder for the log file",
+        default=Path("/var/log/nc-backup-py/nc-backup-py.log"),
     )
     log_size: int = option(
-        "MiB of one log file before it is put aside", default=10, least=1, unit="MiB"
+        "size in MiB at which the log file is rotated", default=10, least=1, unit="MiB"
     )
-    log_files: int = option("how many of those are kept", default=10, least=1)
+    log_files: int = option("rotated log files to keep", default=10, least=1)
     disk_space_check: bool = option(
-        "look at the partition of WORK_FOLDER before each section", default=True
+        "check the free space of WORK_FOLDER's file system before each section", default=True
     )
     disk_space_threshold: float = option(
-        "percent free: below it a warning, below half an error, below a tenth the run stops",
+        "free space in percent: below it a warning, below half an error, below a tenth the run "
+        "stops",
         default=20.0,
         least=0,
     )
     message_config_command: str = option(
-        "address of the report server; without it no report is sent", default=""
+        "URL of the report server; without it no report is sent", default=""
     )
     message_config_method: str = option(
-        "how reports are sent; only post is known", default="post", empty=True
+        "HTTP method of reports; only `post`", default="post", empty=True
     )
     message_config_wait: Duration = option(
-        "seconds before a report's second try; each wait is longer than the last",
+        "seconds before the second attempt to send a report; each wait is longer than the last",
         default=Duration(5.0),
     )
-    max_runtime: Duration | None = option("how long a run may take (90, 30m, 12h)", default=None)
-    allow_root: bool = option("run as root all the same (for containers)", default=False)
+    max_runtime: Duration | None = option("maximum duration of a run (90, 30m, 12h)", default=None)
+    allow_root: bool = option("allow the run as root (for containers)", default=False)
     stream: Stream = option(
-        "`True`: every item flows from its source through the stages into all stores, without "
-        "files in between; `False`: a staged run; `auto`: streamed where nothing is lost by it",
+        "`True`: send every item from its source through all stages into all stores, without "
+        "temporary files; `False`: a staged run; `auto`: streamed if nothing is lost by it",
         default=Stream.AUTO,
     )
-    parallel: int = option("streamed: how many items flow at a time", default=1, least=1)
+    parallel: int = option("streamed runs: items processed at the same time", default=1, least=1)
     stall_timeout: Duration | None = option(
-        "streamed: a source of which nothing comes for so long is ended (90, 30m, 12h)",
+        "streamed runs: stop a source that delivers no data for this long (90, 30m, 12h)",
         default=None,
     )
     shrink_check: bool = option(
-        "compare each item with the last good run: below half of its size a warning, below a "
-        "tenth a failure (is a disk not mounted?)",
+        "compare each item with the last complete run: below half its size a warning, below a "
+        "tenth a failure",
         default=True,
     )
     leftovers_age: Duration = option(
-        "how old what dead runs of this host left in a store must be to be removed",
+        "age in seconds after which files of crashed runs of this host are removed from a store",
         default=Duration(86400.0),
     )
 
@@ -100,37 +102,40 @@ class General:
         self._check_report()
         for key, folder in (("WORK_FOLDER", self.work_folder), ("LOCAL_BACKUP", self.local_backup)):
             if folder == Path("/"):
-                raise ConfigError(f"{key}: / cannot be it", "Name a folder of its own.")
+                raise ConfigError(
+                    f"{key}: / is not allowed", f"Set {key} to a folder that nothing else uses."
+                )
         _refuse_zero("MAX_RUNTIME", self.max_runtime)
         _refuse_zero("STALL_TIMEOUT", self.stall_timeout)
         if self.disk_space_threshold > 100:  # noqa: PLR2004  (percent)
             raise ConfigError(
-                "DISK_SPACE_THRESHOLD: more than 100 percent cannot be free",
+                "DISK_SPACE_THRESHOLD: must be between 0 and 100",
                 "Set a number from 0 to 100.",
             )
 
     def _check_names(self) -> None:
         if self.machine_id and not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", self.machine_id):
             raise ConfigError(
-                f"MACHINE_ID: {self.machine_id!r} is not a machine id",
+                f"MACHINE_ID: {self.machine_id!r}: invalid machine ID",
                 "Use 1 to 64 letters, digits, dots, hyphens and underscores.",
             )
         if not self.hostname.strip() or re.search(r"[/\x00-\x1f\x7f]", self.hostname):
-            raise ConfigError("HOSTNAME: must be a name without / and control characters")
+            raise ConfigError("HOSTNAME: must not be empty or contain / or control characters")
         if self.hostname.strip(". ") == "" or self.hostname.startswith("-"):
-            raise ConfigError(f"HOSTNAME: {self.hostname!r} cannot be the name of a folder")
+            raise ConfigError(f"HOSTNAME: {self.hostname!r}: not usable as a folder name")
         if len(os.fsencode(self.hostname)) > _LONGEST_NAME:
-            raise ConfigError("HOSTNAME: is too long for the name of a folder")
+            raise ConfigError("HOSTNAME: too long for a folder name")
 
     def _check_report(self) -> None:
         if self.message_config_method.lower() != "post":
             raise ConfigError(
-                f"MESSAGE_CONFIG_METHOD: {self.message_config_method!r} is not known", 'Use "post".'
+                f"MESSAGE_CONFIG_METHOD: {self.message_config_method!r}: must be post",
+                'Use "post", or remove the key.',
             )
         if placeholder(self.message_config_command):
             raise ConfigError(
-                f"MESSAGE_CONFIG_COMMAND: {self.message_config_command!r} is a placeholder",
-                "Set the address of your report server, or remove the key to send no reports.",
+                f"MESSAGE_CONFIG_COMMAND: {self.message_config_command!r}: placeholder",
+                "Set the URL of your report server, or remove the key to send no reports.",
             )
         if self.message_config_command:
             requests_utils.check_address(self.message_config_command, "MESSAGE_CONFIG_COMMAND")
@@ -140,48 +145,55 @@ class General:
 class SectionKeys:
     """The keys of any other section."""
 
-    action: str = option("`execute`: spawn a program; `load`: run a plugin class")
+    action: str = option("`execute`: run a program; `load`: run a plugin class")
     name: str = option("execute: folder of the module", default="")
     executable: str = option("execute: file in that folder; default NAME.py", default="")
     execute_with: str = option(
-        "execute: interpreter (bash, perl, php ...)", default=INTERPRETER, empty=True
+        "execute: interpreter (python, bash, perl, php ...)", default=INTERPRETER, empty=True
     )
-    from_: str = option("load: folder", default="")
-    filename: str = option("load: file without .py", default="")
-    class_: str = option("load: class", default="")
-    parameters: str = option("what is handed to the module", default="")
-    parameters_mode: str = option("`flat`: the values alone, without --KEY", default="")
-    needs: options.Words = option("sections that must not have failed", default=())
-    on_error: str = option("`stop`: no section runs after this one failed", default="continue")
-    timeout: Duration | None = option("how long it may take (90, 30m, 12h)", default=None)
-    environment: options.Words = option("names of variables that are handed on", default=())
+    from_: str = option("load: folder of the plugin", default="")
+    filename: str = option("load: file name without .py", default="")
+    class_: str = option("load: class name", default="")
+    parameters: str = option("keys and values for the module", default="")
+    parameters_mode: str = option("`flat`: pass only the values, without --KEY", default="")
+    needs: options.Words = option(
+        "sections that must have succeeded before this one runs", default=()
+    )
+    on_error: str = option(
+        "`stop`: run no further section after this one fails", default="continue"
+    )
+    timeout: Duration | None = option(
+        "maximum duration of the section (90, 30m, 12h)", default=None
+    )
+    environment: options.Words = option("environment variables to pass to the module", default=())
     stream: str = option(
-        "a module of your own in a streamed run: `source`, `filter` or `store`", default=""
+        "role of a user-defined module in a streamed run: `source`, `filter` or `store`", default=""
     )
 
     def __post_init__(self) -> None:
         _refuse_zero("TIMEOUT", self.timeout)
         for name in self.environment:
             if not _VARIABLE.fullmatch(name):
-                raise ConfigError(f"ENVIRONMENT: {name!r} is no name of a variable")
+                raise ConfigError(f"ENVIRONMENT: {name!r}: invalid variable name")
         try:
             words = shlex.split(self.execute_with)
         except ValueError:
             words = []
         if not words:
             raise ConfigError(
-                f"EXECUTE_WITH: {self.execute_with!r} is no interpreter", "Like bash or perl."
+                f"EXECUTE_WITH: {self.execute_with!r}: invalid interpreter",
+                "Use a program name, for example bash or perl.",
             )
 
 
 def placeholder(text: str) -> bool:
-    """Return whether a value is one that the documented templates ask the user to change."""
+    """Return whether a value is a placeholder of the documented templates."""
     return bool(_PLACEHOLDER.search(text))
 
 
 def _refuse_zero(key: str, limit: float | None) -> None:
     if limit == 0:
-        raise ConfigError(f"{key}: 0 would end it at once", "Leave it out for no limit.")
+        raise ConfigError(f"{key}: must be greater than 0", f"Remove {key} for no limit.")
 
 
 # The keys of GENERAL that report channels need; read even if the config is wrong elsewhere.

@@ -1,4 +1,4 @@
-"""The section GENERAL of a config: read, checked, and handed to every module."""
+"""The section GENERAL of a config: read, checked, and passed to every module."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _OF_A_COPY = ("backup.py", "tools")
 class GeneralSection:
     """GENERAL as it was read.
 
-    handed: every key, as every module gets it, paths absolute; places: where each stands
+    handed: every key, as every module gets it, paths absolute; places: file and line of each
     unknown: keys that GENERAL does not have, with a warning for each
     misplaced: an error for each key that belongs to a built-in module
     """
@@ -45,7 +45,7 @@ class GeneralSection:
         return Path(str(self.general.home_folder))
 
     def adapted(self, entry: Entry, warnings: list[str]) -> tuple[General, dict[str, Any]]:
-        """Return GENERAL and what is handed on, without the keys that no module gets.
+        """Return GENERAL and the keys that modules get.
 
         entry: the section without those; warnings: gets one for each other unknown key
         """
@@ -58,7 +58,7 @@ class GeneralSection:
         return self.general, {k: v for k, v in self.handed.items() if k not in dropped}
 
     def general_keys(self) -> list[str]:
-        """The known keys that are given."""
+        """Return the known keys that are set."""
         return [key for key in self.places if key not in self.unknown]
 
 
@@ -98,8 +98,12 @@ def _missing(path: Path, merged: Mapping[str, Entry]) -> ConfigError:
     near = difflib.get_close_matches("GENERAL", [key.upper() for key in merged], 1)
     key = next((key for key in merged if key.upper() in near), "")
     where = merged[key].where if key else f"{path}:1"
-    hint = f"Rename the section {key} to GENERAL." if key else "It holds at least HOSTNAME."
-    return ConfigError(f"{where}: the section GENERAL is missing", hint)
+    hint = (
+        f"Rename the section {key} to GENERAL."
+        if key
+        else "Add GENERAL with at least HOSTNAME (see conf/examples/minimal.json)."
+    )
+    return ConfigError(f"{where}: section GENERAL is missing", hint)
 
 
 def _unknown(key: str, entry: Entry) -> list[str]:
@@ -107,12 +111,12 @@ def _unknown(key: str, entry: Entry) -> list[str]:
     legacy.general_key(key, entry)
     check_key(key, entry, "GENERAL")
     place = f"{entry.where}: GENERAL.{key}"
-    text = f"{place} is unknown here; it is handed to the modules"
+    text = f"{place}: unknown key, passed to the modules"
     return [text, *literal_secret(place, key, entry.value, None)]
 
 
 def _check_home(home: Path, place: str) -> None:
-    """Refuse a folder of modules that is none, and one that holds a program of its own.
+    """Reject HOME_FOLDER if it is not a folder, or another copy of this program.
 
     The built-in modules of another copy would be taken for user-defined ones: their keys would
     not be checked, and no manifest would be written.
@@ -120,8 +124,8 @@ def _check_home(home: Path, place: str) -> None:
     why = trouble(home, stat.S_ISDIR)
     if why:
         raise ConfigError(
-            f"{place}: {home} is no folder{why}",
-            f"Remove the key: then the modules of this program are used ({project.ROOT}).",
+            f"{place}: {home}: not a directory{why}",
+            f"Remove the key to use the modules of this program ({project.ROOT}).",
         )
     copied = all(os.path.exists(home / name) for name in _OF_A_COPY)  # noqa: PTH110  (closed: False)
     if copied and (home / "tools").resolve() != project.ROOT / "tools":

@@ -1,4 +1,4 @@
-"""conf.json with all that it includes, merged; each key remembers the place that it comes from."""
+"""conf.json merged with the files that it includes; each key keeps its file and line."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tools import os_works
 from tools.base import permissions
 from tools.base.errors import ConfigError
 from tools.config import json_parser
@@ -16,7 +17,7 @@ from tools.config import json_parser
 
 @dataclass(frozen=True)
 class Entry:
-    """A value with the place that it comes from: its file, line and folder."""
+    """A value, and the file, line and folder that it comes from."""
 
     value: Any
     where: str
@@ -30,9 +31,9 @@ _VARIABLE = re.compile(r"\$(?:\{|[A-Za-z_])")
 
 @dataclass(frozen=True)
 class Files:
-    """Reads files, each of them only if nobody else could have changed it.
+    """Reads files, each of them only if no other user could have changed it.
 
-    insecure: read it all the same. comments: keep the keys that begin with `__`.
+    insecure: read it anyway. comments: keep the keys that begin with `__`.
     repeats: the keys that occur twice in their section, with the file and line of the last one
     """
 
@@ -44,16 +45,16 @@ class Files:
     def merged(
         self, path: Path, above: tuple[Path, ...] = (), included: str = ""
     ) -> dict[str, Entry]:
-        """The sections of a file over those of the files that it includes.
+        """Return the sections of a file, merged over those of the files that it includes.
 
         included: file and line of the INCLUDE that names it; "" for the config itself
         """
         real = Path(os.path.realpath(path))  # Path.resolve raises on a link to itself
         if real in above:
             chain = " -> ".join(map(str, (*above, real)))
-            raise ConfigError(f"{path}: INCLUDE goes round in a circle", f"{chain}.")
+            raise ConfigError(f"{path}: circular INCLUDE", f"Remove one INCLUDE of {chain}.")
         if len(self.opened) >= _MOST_FILES:
-            raise ConfigError(f"{path}: INCLUDE leads to more than {_MOST_FILES} files")
+            raise ConfigError(f"{path}: INCLUDE: more than {_MOST_FILES} files")
         self.opened.append(real)
         table = self._table(path, included)
         found: dict[str, Entry] = {}
@@ -85,7 +86,7 @@ class Files:
         return found
 
     def own(self, path: Path) -> dict[str, Entry]:
-        """The sections of the file itself, without what it includes."""
+        """Return the sections of the file itself, without what it includes."""
         table = json_parser.parse(self.read(path), str(path))
         folder = Path(os.path.realpath(path)).parent
         return {
@@ -100,7 +101,7 @@ class Files:
         return table
 
     def read(self, path: Path, included: str = "") -> bytes:
-        """The bytes of a file, checked and read through one descriptor."""
+        """Return the bytes of a file, checked and read through one descriptor."""
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
@@ -108,7 +109,7 @@ class Files:
             raise ConfigError(problem, _unread(error, included)) from None
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise ConfigError(f"{path}: is not a regular file", _irregular(path, included))
+                raise ConfigError(f"{path}: not a regular file", _irregular(path, included))
             self._secure_opened(path, descriptor)
             with os.fdopen(os.dup(descriptor), "rb") as opened:
                 return opened.read(json_parser.MOST_BYTES + 1)
@@ -118,34 +119,36 @@ class Files:
             os.close(descriptor)
 
     def secure(self, path: Path) -> None:
-        """Refuse what somebody else could change: it would run as this user."""
+        """Reject a file that another user could change: it would run as this user."""
         if self.insecure:
             return
-        # the folder that the name stands in, too: it may be a link that is turned round
+        # the folder of the name as well: the name may be a link that is replaced
         found = permissions.of_code(path) or permissions.of_code(path.absolute().parent)
         if found is not None:
             raise ConfigError(
-                f"{path}: {found}", f"{found.fix} (or --insecure-permissions, if you must)."
+                f"{path}: {found}", f"{found.fix} (to run anyway: --insecure-permissions)"
             )
 
     def _secure_opened(self, path: Path, descriptor: int) -> None:
-        """The same for an open file, which must be the one that has been looked at."""
+        """Check an open file in the same way; it must be the one that was checked."""
         real = os.path.realpath(path)
         self.secure(path)
         if not self.insecure and not os.path.samestat(os.fstat(descriptor), Path(real).stat()):
-            raise ConfigError(f"{path}: was replaced while it was read", "Start again.")
+            raise ConfigError(
+                f"{path}: file was replaced while it was read", "Run the command again."
+            )
 
 
 def _unread(error: OSError, included: str) -> str:
     """Return the hint for a file that cannot be opened."""
     if included:
-        return f"{included} includes it: correct INCLUDE there, or the file."
+        return f"Correct INCLUDE in {included}, or the file."
     if isinstance(error, FileNotFoundError):
-        return "Name the config with -c."
+        return "Use -c CONFIG with the path of your config."
     if isinstance(error, PermissionError):
         return (
-            "The user that runs the backup must be able to read the file and enter the folders "
-            "above it: check their owner, group and mode with namei -l."
+            f"Let {os_works.user()} read the file and enter the folders above it. "
+            "Check owner, group and mode with namei -l."
         )
     return ""
 
@@ -153,10 +156,10 @@ def _unread(error: OSError, included: str) -> str:
 def _irregular(path: Path, included: str) -> str:
     """Return the hint for a path that is a folder or a device."""
     if included:
-        return f"{included} includes it: correct INCLUDE there."
+        return f"Correct INCLUDE in {included}."
     if (path / "conf.json").is_file():
         return f"Use -c {path / 'conf.json'}."
-    return "-c names the file conf.json."
+    return "Use -c with the path of the file conf.json."
 
 
 def unexpanded(word: str, path: Path, place: str) -> None:
@@ -169,7 +172,7 @@ def unexpanded(word: str, path: Path, place: str) -> None:
 
 
 def _entries(table: json_parser.Table, path: Path, folder: Path) -> Keys:
-    """The keys of a section with their places; PARAMETERS likewise."""
+    """Return the keys of a section with file and line; those of PARAMETERS as well."""
     found: Keys = {}
     for key, value in table.values.items():
         nested = key == "PARAMETERS" and isinstance(value, json_parser.Table)
@@ -181,7 +184,7 @@ def _entries(table: json_parser.Table, path: Path, folder: Path) -> Keys:
 
 
 def _merge(into: dict[str, Entry], name: str, entry: Entry) -> None:
-    """Lay a section over one of the same name: key by key, PARAMETERS likewise."""
+    """Merge a section over one of the same name, key by key; PARAMETERS likewise."""
     if name in into and isinstance(into[name].value, dict) and isinstance(entry.value, dict):
         for key, given in entry.value.items():
             _merge(into[name].value, key, given)

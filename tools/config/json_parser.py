@@ -70,9 +70,9 @@ class _Reader:
     def line(self, position: int) -> int:
         return self.text.count("\n", 0, position) + 1
 
-    def fail(self, what: str, position: int, hint: str = "") -> ConfigError:
+    def fail(self, problem: str, position: int, hint: str = "") -> ConfigError:
         column = position - (self.text.rfind("\n", 0, position) + 1) + 1
-        return ConfigError(f"{self.name}:{self.line(position)}: {what} (column {column})", hint)
+        return ConfigError(f"{self.name}:{self.line(position)}: {problem} (column {column})", hint)
 
     def next(self) -> str:
         """The next character that is no white space; "" at the end."""
@@ -82,7 +82,7 @@ class _Reader:
 
     def value(self, depth: int) -> Any:  # noqa: ANN401  (any JSON value)
         if depth > _DEEPEST:
-            raise self.fail(f"nested deeper than {_DEEPEST} levels", self.at)
+            raise self.fail(f"nested more than {_DEEPEST} levels deep", self.at)
         first = self.next()
         if first == "{":
             return self.table(depth)
@@ -100,9 +100,9 @@ class _Reader:
             hint = r"Close the string with a double quote on the same line; write \ as \\."
             raise self.fail(error.msg.lower(), begin, hint) from None
         if "\0" in text:
-            raise self.fail("a text holds a NUL character", begin)
+            raise self.fail("string contains NUL", begin)
         if _HALF.search(text):
-            raise self.fail("a text holds half a character (a lone surrogate)", begin)
+            raise self.fail("string contains a lone surrogate", begin)
         return str(text)
 
     def scalar(self) -> Any:  # noqa: ANN401  (number, boolean or null)
@@ -116,10 +116,10 @@ class _Reader:
             self.at = number.end()
             return self.number(number[0], begin, whole=not (number[1] or number[2]))
         if begin >= len(self.text):
-            raise self.fail("ends before it is complete", begin, "Close the open bracket or quote.")
-        what = word[0] if word else self.text[begin]
+            raise self.fail("unexpected end of file", begin, "Close the open bracket or quote.")
+        token = word[0] if word else self.text[begin]
         hint = "Use double quotes, and no comma before a closing bracket."
-        raise self.unexpected(f"a value is expected, not {what!r}", hint)
+        raise self.unexpected(f"expected a value, found {token!r}", hint)
 
     def unexpected(self, problem: str, hint: str) -> ConfigError:
         """Return the error for the text that follows; where it is a comment, the hint says so."""
@@ -129,7 +129,7 @@ class _Reader:
 
     def number(self, text: str, begin: int, *, whole: bool) -> int | float:
         if len(text) > _LONGEST_NUMBER or not math.isfinite(float(text)):
-            raise self.fail("a number is too large", begin)
+            raise self.fail("number too large", begin)
         return int(text) if whole else float(text)
 
     def list(self, depth: int) -> list[Any]:
@@ -154,12 +154,12 @@ class _Reader:
             begin = self.at if self.next() == '"' else -1
             if begin < 0:
                 hint = "Put the key in double quotes; remove the comma after the last entry."
-                raise self.unexpected(f"a key is expected, not {self.next()!r}", hint)
+                raise self.unexpected(f"expected a key, found {self.next()!r}", hint)
             begin = self.at
             key = self.string()
             if self.next() != ":":
                 hint = f"Write a colon between the key {key} and its value."
-                raise self.unexpected(f"a colon is missing after the key {key!r}", hint)
+                raise self.unexpected(f"expected ':' after the key {key!r}", hint)
             self.at += 1
             self.path.append(key)
             value = self.value(depth + 1)
@@ -183,7 +183,7 @@ class _Reader:
                 f"The first is in line {first_line}: rename or remove one. "
                 "Only comments (__...) may repeat."
             )
-            raise self.fail(f"the key {self.path[0]} repeats", begin, hint)
+            raise self.fail(f"duplicate key {self.path[0]}", begin, hint)
         self.repeats.append(Repeat(tuple(self.path), first_line, self.line(begin), plain(value)))
 
     def separator(self, closing: str) -> bool:
@@ -194,7 +194,7 @@ class _Reader:
             return True
         if found != ",":
             hint = "Separate entries with commas."
-            raise self.unexpected(f"a comma or {closing} is missing", hint)
+            raise self.unexpected(f"expected ',' or '{closing}'", hint)
         self.at += 1
         return False
 
@@ -223,15 +223,15 @@ def parse(raw: bytes, name: str, *, comments: bool = False) -> Table:
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         hint = f"Save the file as UTF-8: byte {error.start} is 0x{raw[error.start]:02x}."
-        raise ConfigError(f"{name}:{line}: not UTF-8", hint) from None
+        raise ConfigError(f"{name}:{line}: invalid UTF-8", hint) from None
     reader = _Reader(text, name, comments=comments)
     table = reader.value(0)
     if reader.next():
         hint = "Remove what follows the last bracket."
-        raise reader.fail("something follows after the end", reader.at, hint)
+        raise reader.fail("unexpected text after the end", reader.at, hint)
     if not isinstance(table, Table):
         hint = 'Begin the file with { and a "GENERAL" section.'
-        raise ConfigError(f"{name}:1: must be an object", hint)
+        raise ConfigError(f"{name}:1: must be a JSON object", hint)
     return Table(table.values, table.lines, reader.repeats)
 
 

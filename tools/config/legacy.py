@@ -1,4 +1,4 @@
-"""Configs of the documented system: what is read otherwise than it is written.
+"""Configs of the documented system: keys that are read in another way than they are written.
 
 Each difference is a Change with its reason: the loader warns of it, `--migrate` writes it down.
 """
@@ -103,7 +103,7 @@ def _of_general(keys: Keys) -> Iterator[Change]:
     known = options.keys(General)
     for key, entry in keys.items():
         if key not in known and not key.startswith("__") and _is_spare(key, entry):
-            yield Change(entry.where, ("GENERAL", key), "unknown key: it is ignored", {})
+            yield Change(entry.where, ("GENERAL", key), "unknown key, ignored", {})
 
 
 def general_key(key: str, entry: Entry) -> None:
@@ -153,7 +153,7 @@ def _skipped(name: str, entry: Entry, folder: Path) -> list[Change]:
     named = [keys[key].value for key in ("NAME", "FROM") if key in keys]
     wanted = _CLEANUP in named and not os.path.exists(folder / _CLEANUP)  # noqa: PTH110  (closed: False)
     if wanted or (why and ("KEEP" in keys or name.lower() == _CLEANUP)):
-        why = "clean-up is not built yet, and nothing is removed from a store"
+        why = "clean-up is not implemented yet; nothing is removed from a store"
     return [Change(entry.where, (name,), f"the section is skipped: {why}", {})] if why else []
 
 
@@ -162,9 +162,9 @@ def nothing_left(path: Path, found: Sequence[Change]) -> ConfigError:
     skipped = [change for change in found if len(change.path) == 1]
     if skipped:
         problem = f"{skipped[0].where}: {skipped[0].path[0]}.ACTION is missing"
-        return ConfigError(problem, 'Set "ACTION" to execute or load: no other section runs.')
+        return ConfigError(problem, 'Set ACTION to "execute" or "load": no other section runs.')
     hint = 'Add at least a source and a store: sections with an "ACTION".'
-    return ConfigError(f"{path}:1: there is no section beside GENERAL", hint)
+    return ConfigError(f"{path}:1: no section besides GENERAL", hint)
 
 
 def _of_section(name: str, keys: Keys, found: str) -> Iterator[Change]:
@@ -180,7 +180,7 @@ def _of_section(name: str, keys: Keys, found: str) -> Iterator[Change]:
         elif _ignored(key, SECTION_KEYS) and key not in (
             options.keys(declaration) if declaration else ()
         ):
-            yield Change(entry.where, path, "unknown key: it is ignored", {})
+            yield Change(entry.where, path, "unknown key, ignored", {})
 
 
 def _ignored(key: str, known: Sequence[str]) -> bool:
@@ -199,14 +199,14 @@ def _of_parameters(name: str, keys: Keys, found: str, declaration: type[Any]) ->
         elif found == _ENCRYPTION and key == "FILE_SIZE":
             yield from _file_size(entry, path)
         elif _ignored(key, known):
-            yield Change(entry.where, path, "unknown key: it is ignored", {})
+            yield Change(entry.where, path, "unknown key, ignored", {})
 
 
 def _upload(entry: Entry, path: tuple[str, ...]) -> Change:
     """The only ACTION that the storage module ever had."""
     if str(entry.value or "upload").lower() != "upload":
         raise ConfigError(
-            f"{entry.where}: {'.'.join(path)}: {entry.value!r} is not known",
+            f"{entry.where}: {'.'.join(path)}: {entry.value!r}: invalid value",
             "Remove the key: a store only stores.",
         )
     return Change(entry.where, path, "is no longer needed: a store only stores", {})
@@ -221,9 +221,11 @@ def _arguments(entry: Entry, path: tuple[str, ...], keys: Keys) -> Iterator[Chan
     if not found:
         yield Change(entry.where, path, "is empty: it is ignored", {})
     elif "LOCAL_BACKUP" in keys:
-        yield Change(entry.where, path, "is ignored: LOCAL_BACKUP is set beside it", {})
+        yield Change(entry.where, path, "is ignored: LOCAL_BACKUP is also set", {})
     else:
-        yield Change(entry.where, path, "is read as LOCAL_BACKUP, a key of its own today", found)
+        yield Change(
+            entry.where, path, "is read as LOCAL_BACKUP, which is a key of its own now", found
+        )
 
 
 def _dictionary(value: object) -> dict[str, str] | None:

@@ -1,4 +1,4 @@
-"""conf.json: read once, checked whole before anything runs, every error with file, line and key."""
+"""Load conf.json: read once and checked completely; errors name file, line and key."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ from tools.modules import options, registry
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _SECTION = re.compile(r"[^/\x00-\x1f\x7f.\s-][^/\x00-\x1f\x7f]*")  # it stands in names of files
 _LONGEST_SECTION = 100  # bytes
-_NOT_BUILT = ("rsync",)  # modules of the documented system
-_FLAT = "flat is for modules of your own"
+_NOT_IMPLEMENTED = ("rsync",)  # modules of the documented system
+_FLAT = "flat is only for user-defined modules"
 _STREAM = {"source": "source", "filter": "stage", "store": "store"}  # of STREAM: the kind
 
 
@@ -58,7 +58,7 @@ def checked(path: Path, merged: dict[str, Entry]) -> Config:
 
 
 def _shown(error: ConfigError) -> ConfigError:
-    """The error in lines that can be shown anywhere."""
+    """Return the error in printable lines."""
     shown = ConfigError(one_line(str(error)), one_line(error.hint))
     shown.others = tuple(_shown(other) for other in error.others)
     return shown
@@ -109,7 +109,7 @@ class _Loader:
             self.warnings.append(change.warning)
         general, handed = main.adapted(merged.pop("GENERAL"), self.warnings)
         sections = self.sections(merged, (general, handed))
-        if main.misplaced:  # a value of the wrong kind has been said before
+        if main.misplaced:  # after the values of the wrong type
             raise main.misplaced[0]
         if not sections:
             raise legacy.nothing_left(path, changes)
@@ -122,7 +122,7 @@ class _Loader:
     def sections(
         self, merged: Mapping[str, Entry], general: tuple[General, dict[str, Any]]
     ) -> list[Section]:
-        """Read every section; what is wrong in several of them is said at once."""
+        """Read every section; the errors of several sections are reported together."""
         sections: list[Section] = []
         errors: list[ConfigError] = []
         names = list(merged)
@@ -140,14 +140,15 @@ class _Loader:
 
     @staticmethod
     def check_stream(called: str, read: SectionKeys, kind: str, general: General) -> None:
-        """Refuse a part in the stream where there is none to take."""
+        """Reject STREAM for a built-in module, and in a staged run."""
         if kind or read.action != "execute":
             raise ConfigError(
-                f"{called}: is for programs of your own", "Built-in modules know what they are."
+                f"{called}: only for user-defined modules", "Remove STREAM from this section."
             )
         if general.stream is Stream.FALSE:
             raise ConfigError(
-                f"{called}: this run is not streamed", 'Set "STREAM": "True" in GENERAL.'
+                f"{called}: STREAM of GENERAL is False",
+                "Remove STREAM from GENERAL, or from this section.",
             )
 
     def section(
@@ -155,8 +156,9 @@ class _Loader:
     ) -> Section:
         if not _SECTION.fullmatch(name) or len(os.fsencode(name)) > _LONGEST_SECTION:
             raise ConfigError(
-                f"{entry.where}: {name!r} cannot be the name of a section",
-                "It stands in names of files: no /, no control character, no dot in front.",
+                f"{entry.where}: {name!r}: invalid section name",
+                "Use at most 100 bytes without / and control characters. Do not begin with a "
+                "dot, a dash or a space.",
             )
         keys: Keys = entry.value
         built_in = legacy.module(keys, Path(str(general[0].home_folder)))
@@ -170,7 +172,9 @@ class _Loader:
             if key != "PARAMETERS"
         }
         if "ACTION" not in keys:
-            raise ConfigError(f"{entry.where}: {name}.ACTION is missing", "It is execute or load.")
+            raise ConfigError(
+                f"{entry.where}: {name}.ACTION is missing", 'Set ACTION to "execute" or "load".'
+            )
         places = {key: f"{given.where}: {name}.{key}" for key, given in keys.items()}
         read: SectionKeys = filled(SectionKeys, texts, places, f"{entry.where}: {name}")
         choice(read.action, ("execute", "load"), keys, name, "ACTION")
@@ -178,9 +182,14 @@ class _Loader:
         choice(read.parameters_mode, ("", "flat"), keys, name, "PARAMETERS_MODE")
         for needed in read.needs:
             if needed not in earlier:
-                hint = f"Earlier sections: {', '.join(earlier) or 'none'}."
+                hint = (
+                    f"Name an earlier section: {', '.join(earlier)}."
+                    if earlier
+                    else f"Move {name} after the section that it needs."
+                )
                 raise ConfigError(
-                    f"{keys['NEEDS'].where}: {name}.NEEDS: no earlier section {needed}", hint
+                    f"{keys['NEEDS'].where}: {name}.NEEDS: no section {needed} before this one",
+                    hint,
                 )
         choice(read.stream, ("", *_STREAM), keys, name, "STREAM")
         file = self.file(name, entry, read, general[0])
@@ -217,7 +226,7 @@ class _Loader:
         return section
 
     def file(self, name: str, entry: Entry, read: SectionKeys, general: General) -> Path:
-        """The file that a section runs; it must exist, and nobody else may write it."""
+        """Return the file that a section runs; it must exist, and no other user may write it."""
         wanted = ("NAME",) if read.action == "execute" else ("FROM", "FILENAME", "CLASS")
         given = {
             "NAME": read.name,
@@ -228,9 +237,9 @@ class _Loader:
         for key in wanted:
             if not _NAME.fullmatch(given[key]):
                 at = entry.value[key].where if key in entry.value else entry.where
-                what = f"{given[key]!r} is no name" if given[key] else "is missing"
+                problem = f"{given[key]!r}: invalid name" if given[key] else "is missing"
                 raise ConfigError(
-                    f"{at}: {name}.{key}: {what}", f"A section with ACTION {read.action} needs it."
+                    f"{at}: {name}.{key}: {problem}", f"Set it: ACTION {read.action} requires it."
                 )
         if read.action == "execute":
             part = f"{read.name}/{read.executable or read.name + '.py'}"
@@ -238,28 +247,32 @@ class _Loader:
             part = f"{read.from_}/{read.filename}.py"
         if read.executable and not _NAME.fullmatch(read.executable):
             raise ConfigError(
-                f"{entry.value['EXECUTABLE'].where}: {name}.EXECUTABLE: must be a plain name"
+                f"{entry.value['EXECUTABLE'].where}: {name}.EXECUTABLE: must be a file name",
+                "Name a file in the folder NAME, without a folder.",
             )
         file = Path(str(general.home_folder)) / part
         why = trouble(file, stat.S_ISREG)
         folder = read.name or read.from_
-        if why and folder in _NOT_BUILT:
+        if why and folder in _NOT_IMPLEMENTED:
             raise ConfigError(
-                f"{entry.where}: {name}: the module {folder} is not built yet",
-                f"Remove the section {name} until it is.",
+                f"{entry.where}: {name}: module {folder} is not implemented yet",
+                f"Remove the section {name}.",
             )
         if why:
-            hint = f"A module is a folder in HOME_FOLDER ({general.home_folder})."
-            raise ConfigError(f"{entry.where}: {name}: there is no module {file}{why}", hint)
+            hint = (
+                f"Put the module into a folder below HOME_FOLDER ({general.home_folder}), or "
+                "correct the name."
+            )
+            raise ConfigError(f"{entry.where}: {name}: no such module: {file}{why}", hint)
         self.files.secure(file)
         return file
 
     def parameters(
         self, name: str, section: Entry, declaration: type[Any] | None, handed: Mapping[str, Any]
     ) -> tuple[dict[str, Any], dict[str, str]]:
-        """The PARAMETERS of a section, checked against what a built-in module declares.
+        """Return the PARAMETERS of a section, checked against what a built-in module declares.
 
-        With them, where each key stands, those of GENERAL too.
+        Also return the file and line of each key, those of GENERAL included.
         """
         given: Entry | None = section.value.get("PARAMETERS")
         if given is not None and not isinstance(given.value, dict):
@@ -284,11 +297,11 @@ class _Loader:
         return found, places
 
     def outdone(self, key: str, entries: Keys, declaration: type[Any], called: str) -> bool:
-        """Whether the key is an old name, and the preferred one is given beside it."""
+        """Return whether the key is an old name, and the preferred one is also set."""
         where = entries[key].where
         refuse_unknown(key, entries[key], options.keys(declaration), called)
         preferred = options.canonical(declaration, key)
         if preferred == key or preferred not in entries:
             return False
-        self.warnings.append(f"{where}: {called}.{key} is not used: {preferred} is given, too")
+        self.warnings.append(f"{where}: {called}.{key} is ignored: {preferred} is also set")
         return True

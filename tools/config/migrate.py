@@ -2,7 +2,7 @@
 
 The changes are those that the loader would warn of (legacy.py), and those that only spare the
 next reader a look into the docs: old names of keys, relative paths, INCLUDE. Nothing is run, and
-values go to the new text alone: what is said of a change never holds one.
+values are written to the new text alone: the line about a change never has one.
 """
 
 from __future__ import annotations
@@ -66,11 +66,13 @@ def _home(merged: Mapping[str, Entry]) -> Path:
 def _of_old(merged: Mapping[str, Entry]) -> Iterator[Change]:
     """What the loader would warn of, and the placeholder of the documented templates."""
     if not any(isinstance(entry.value, dict) for entry in merged.values()):
-        raise ConfigError("the config has no section", "Name a config of the documented system.")
+        raise ConfigError(
+            "the config has no section", "Use --migrate with a config of the documented system."
+        )
     general: Keys = merged["GENERAL"].value if "GENERAL" in merged else {}
     address = general.get("MESSAGE_CONFIG_COMMAND")
     if address is not None and placeholder(str(address.value)):
-        text = "is a placeholder: it is removed, and no report is sent"
+        text = "is a placeholder: removed, and no report is sent"
         yield Change(address.where, ("GENERAL", "MESSAGE_CONFIG_COMMAND"), text, {})
     yield from legacy.changes(merged, _home(merged))
 
@@ -96,12 +98,12 @@ def _paths(above: tuple[str, ...], keys: Keys, declaration: type[Any]) -> Iterat
             continue
         name = options.canonical(declaration, key)
         if name != key and name in keys:
-            yield Change(entry.where, (*above, key), f"is not used: {name} is set beside it", {})
+            yield Change(entry.where, (*above, key), f"is ignored: {name} is also set", {})
             continue
         value = _absolute(declaration, key, entry)
-        texts = [f"is called {name} today"] if name != key else []
+        texts = [f"is now called {name}"] if name != key else []
         if value is not entry.value:
-            texts.append("a relative path is written as an absolute one")
+            texts.append("the relative path is written as an absolute one")
         if texts:
             yield Change(entry.where, (*above, key), "; ".join(texts), {name: value})
 
@@ -133,7 +135,7 @@ def _remaining(path: Path, merged: Keys) -> ConfigError | None:
 
 
 def _bare(entry: Entry) -> Entry:
-    """The entry without comments."""
+    """Return the entry without comments."""
     if not isinstance(entry.value, dict):
         return entry
     kept = {

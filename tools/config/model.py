@@ -49,7 +49,7 @@ class Section:
 
 @dataclass(frozen=True)
 class RunMode:
-    """Whether a run is streamed, and why."""
+    """Return whether a run is streamed, and why."""
 
     streamed: bool
     reason: str
@@ -77,7 +77,7 @@ class Config:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of what was configured, secrets left out: two runs of one config share it."""
+        """SHA-256 of the config without its secrets: two runs of one config share it."""
         told = {
             "GENERAL": _public(self.handed),
             **{entry.name: [str(entry.file), _public(entry.parameters)] for entry in self.sections},
@@ -86,7 +86,7 @@ class Config:
 
 
 def filled(section: Section, config: Config) -> Any:  # noqa: ANN401  (the Options of its module)
-    """The Options of a built-in section, its own keys before those of GENERAL."""
+    """Return the Options of a built-in section; its own keys win over those of GENERAL."""
     given = {**config.handed, **section.parameters}
     texts = {key: options.to_text(value) for key, value in given.items()}
     return options.fill(section.declaration, texts)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Paths in a config: made absolute, and checked for what a shell would do to them."""
+"""Paths in a config: made absolute, and checked for what only a shell would expand."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _WINDOWS = re.compile(r"[A-Za-z]:[\\/]")
 def anchored(declaration: type[Any], key: str, entry: Entry, place: str = "") -> Any:  # noqa: ANN401  (JSON value)
     """Return the value with its paths made absolute, from the folder of the file that holds it.
 
-    A value that holds no paths is returned as it is. Raises ConfigError for a path that is none,
-    or that only a shell would understand.
+    A value without paths is returned unchanged. Raises ConfigError for an invalid path, and for
+    one that only a shell would expand.
     """
     value = entry.value
     kind = options.kinds(declaration).get(options.canonical(declaration, key).lower())
@@ -34,14 +34,14 @@ def anchored(declaration: type[Any], key: str, entry: Entry, place: str = "") ->
         return value
     if kind in (Path, Path | None):
         if not isinstance(value, str):
-            raise ConfigError(f"{place}: must be a text that names a path")
+            raise ConfigError(f"{place}: must be a path")
         return _checked(value, entry, place)
     try:
         words = options.words(value) if isinstance(value, str) else value
     except ValueError:
         words = None
     if not isinstance(words, list | tuple) or not all(isinstance(w, str) and w for w in words):
-        raise ConfigError(f"{place}: must be paths", 'Like "/a /b" or ["/a", "/b c"].')
+        raise ConfigError(f"{place}: must be one or more paths", 'Use "/a /b" or ["/a", "/b c"].')
     if isinstance(value, str):
         _check_spaces(words, entry.folder, place)
     return [_checked(word, entry, place) for word in words]
@@ -56,12 +56,14 @@ def _checked(word: str, entry: Entry, place: str) -> str:
     path = absolute(entry.folder, word)
     unexpanded(word, Path(path), place)
     if _WINDOWS.match(word) and not os.path.lexists(path):
-        raise ConfigError(f"{place}: {word}: is a Windows path", "Write it as in /a/b.")
+        raise ConfigError(
+            f"{place}: {word}: is a Windows path", "Use a Unix path, for example /a/b."
+        )
     return path
 
 
 def _check_spaces(words: Sequence[str], folder: Path, place: str) -> None:
-    """Refuse a text that was cut at the space inside a path: the pieces would be other paths."""
+    """Reject a text that was split at a space inside a path: the pieces would be other paths."""
     for first, second in pairwise(words):
         if os.path.lexists(absolute(folder, second)):
             continue
@@ -77,7 +79,7 @@ def _check_spaces(words: Sequence[str], folder: Path, place: str) -> None:
 
 
 def _check_joined(words: Sequence[str], folder: Path, place: str) -> None:
-    """Refuse words that are one existing path together, and not all of them paths alone."""
+    """Reject words that together are one existing path, but not all existing paths alone."""
     joined = " ".join(words)
     exists = os.path.lexists(absolute(folder, joined))
     if exists and not all(os.path.lexists(absolute(folder, word)) for word in words):
@@ -85,15 +87,15 @@ def _check_joined(words: Sequence[str], folder: Path, place: str) -> None:
 
 
 def check_folder(path: Path | None, place: str) -> None:
-    """Refuse a file where a folder is needed; a folder above it may be closed to this user."""
+    """Reject a file where a folder is needed; a folder above it may be closed to this user."""
     if path is not None and os.path.exists(path) and not os.path.isdir(path):  # noqa: PTH110, PTH112  (they do not raise)
-        raise ConfigError(f"{place}: {path} is a file, not a folder", "Name a folder.")
+        raise ConfigError(f"{place}: {path}: not a directory", "Name a folder.")
 
 
 def unwritable(key: str, folder: Path) -> str:
-    """Return the hint for a folder of the backup that this user cannot make or write.
+    """Return the hint for a folder of the backup that this user cannot create or write.
 
-    A folder that exists may serve others, too: no command here changes its owner.
+    An existing folder may serve others as well: no command here changes its owner.
     """
     user = os_works.user()
     another = f"set {key} in GENERAL to a folder that {user} can write"

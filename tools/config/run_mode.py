@@ -34,7 +34,7 @@ def of_run(config: Config) -> RunMode:
     left = next(_leftovers(config), None)
     if left is None or selection.staged_problem(config.sections) is not None:
         return mode
-    return RunMode(False, f"{left} waits to be stored")
+    return RunMode(False, f"{left} is not stored yet")
 
 
 def refuse_staged_roles(sections: Sequence[Section], mode: RunMode) -> None:
@@ -42,8 +42,8 @@ def refuse_staged_roles(sections: Sequence[Section], mode: RunMode) -> None:
     for section in sections:
         if section.declaration is None and section.kind and not mode.streamed:
             raise ConfigError(
-                f"{section.where}: {section.name}.STREAM: this run is not streamed: {mode.reason}",
-                'Set "STREAM": "True" in GENERAL.',
+                f"{section.where}: {section.name}.STREAM: the run is staged: {mode.reason}",
+                'Set "STREAM": "True" in GENERAL, or remove STREAM from this section.',
             )
 
 
@@ -52,7 +52,7 @@ def _obstacles(config: Config) -> Iterator[str]:
     sections = config.sections
     for section in sections:
         if not section.kind:
-            yield f"{section.name} does not say what it is in a stream"
+            yield f"{section.name} has no STREAM key"
     problem = selection.flow_problem(sections)
     if problem is not None:
         yield str(problem)
@@ -73,7 +73,7 @@ def _of_order(sections: Sequence[Section]) -> Iterator[str]:
     store = ""
     for section in sections:
         if section.kind == "stage" and store:
-            yield f"{section.name} comes after {store}"
+            yield f"{section.name} follows {store}"
         if section.kind == "store":
             store = store or section.name
         if section.kind in ("stage", "store"):
@@ -90,7 +90,7 @@ def _of_keys(section: Section, options: Any) -> Iterator[str]:  # noqa: ANN401  
         yield f"{section.name} keeps the files that it takes (REMOVE_TARGETS)"
     form = getattr(options, "format", None)
     if form is not None and form.value == "openssl":
-        yield f"{section.name} writes the old format, whose documented names a staged run gives"
+        yield f"{section.name} has FORMAT openssl: only a staged run writes the documented names"
 
 
 def _of_folders(config: Config, built_in: dict[str, Any]) -> Iterator[str]:
@@ -103,7 +103,7 @@ def _of_folders(config: Config, built_in: dict[str, Any]) -> Iterator[str]:
         if section.kind in ("stage", "store") and options is not None:
             for target in options.targets:
                 if not any(_within(target, folder) for folder in filled):
-                    yield f"TARGETS of {section.name} names {target}, which no section before fills"
+                    yield f"TARGETS of {section.name}: no earlier section writes {target}"
             taken = _taken(section, options, work, filled)
             untaken = {f: n for f, n in untaken.items() if not any(_within(f, t) for t in taken)}
         if section.kind == "check" and options is not None:
@@ -113,7 +113,7 @@ def _of_folders(config: Config, built_in: dict[str, Any]) -> Iterator[str]:
             if section.kind == "source":
                 untaken[folder] = section.name
     for folder, name in untaken.items():
-        yield f"no section stores {folder}, which {name} fills"
+        yield f"no section stores {folder}, which {name} writes"
 
 
 def _measured(
@@ -125,7 +125,7 @@ def _measured(
     """Files between sections that a check looks at; it knows the usual folder in a stream, too."""
     for target in getattr(options, "targets", ()):
         if target != work / "encrypted" and any(_within(target, folder) for folder in filled):
-            yield f"{section.name} looks at {target}"
+            yield f"{section.name} checks {target}"
 
 
 def _within(path: Path, folder: Path) -> bool:

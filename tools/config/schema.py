@@ -32,7 +32,7 @@ _COMMENTS: Schema = {"^__": {}}
 
 
 def _kind(kind: Any, default: Any) -> Schema:  # noqa: ANN401  (a type; any default)
-    """What a key may hold: always a text, and its own kind beside it."""
+    """Return the types of a key: always a string, and its own type."""
     inner = next((entry for entry in get_args(kind) if entry is not type(None)), kind)
     if Lists in (kind, inner):
         return {"type": ["string", "object"]}
@@ -80,7 +80,7 @@ def _section() -> Schema:
 
 
 def _built_in(path: str) -> Schema:
-    """What PARAMETERS may hold where a section names a built-in module."""
+    """Return the schema of PARAMETERS for built-in modules."""
     folder, file = path.removesuffix(".py").split("/")
     is_module = not registry.MODULES[path].plugin
     named: Schema = {"NAME": {"const": folder}}
@@ -101,7 +101,7 @@ def _built_in(path: str) -> Schema:
 
 
 def schema() -> Schema:
-    """The schema of a whole config."""
+    """Return the schema of a config."""
     general = {
         "type": "object",
         "properties": _properties(General),
@@ -123,7 +123,7 @@ def schema() -> Schema:
 
 
 def text() -> str:
-    """The schema as the file holds it."""
+    """Return the text of the schema file."""
     return json.dumps(schema(), indent=1) + "\n"
 
 

@@ -20,7 +20,7 @@ def select(config: Config, only: Sequence[str], skip: Sequence[str]) -> list[Sec
     names = [entry.name for entry in config.sections]
     for wanted in (*only, *skip):
         if wanted not in names:
-            raise ConfigError(f"there is no section {wanted}", f"Sections: {', '.join(names)}.")
+            raise ConfigError(f"no section {wanted}", f"Choose from: {', '.join(names)}.")
     wanted_names = _with_needed(config.sections, only) if only else names
     chosen = [s for s in config.sections if s.name in wanted_names and s.name not in skip]
     by = " and ".join(flag for flag, given in (("--only", only), ("--skip", skip)) if given)
@@ -42,13 +42,13 @@ def _with_needed(sections: Sequence[Section], only: Sequence[str]) -> list[str]:
 
 
 def _check_complete(chosen: Sequence[Section], config: Config, by: str) -> None:
-    """Refuse a run that would say success and store nothing.
+    """Reject a run that would report success and store nothing.
 
     Checks alone (QA, a drill) have nothing to store. In a staged run a user-defined module
     may be a source or a store: a run with one is judged by its sections when it has ended.
     """
     if not chosen:
-        raise ConfigError(f"{by} leave no section", "Name a section that runs.")
+        raise ConfigError(f"{by}: no section is left", "Name a section that runs.")
     kinds = {entry.kind for entry in chosen}
     unclear = "" in kinds and not config.mode.streamed
     flows = kinds & {"source", "stage", "store"} or _measures(chosen)
@@ -57,14 +57,14 @@ def _check_complete(chosen: Sequence[Section], config: Config, by: str) -> None:
     problem = f"{config.path}: {{}}{f' with {by}' if by else ''}"
     if "source" not in kinds:
         raise ConfigError(
-            problem.format("no section collects anything"),
+            problem.format("no source section"),
             _hint(config, "source", by)
             or "Add a source, for example a section with NAME "
-            "filesbackup; keys that begin with __ are comments.",
+            "filesbackup. Keys that begin with __ are comments.",
         )
     if "store" not in kinds:
         raise ConfigError(
-            problem.format("no section stores anything"),
+            problem.format("no store section"),
             _hint(config, "store", by)
             or "Add a store: a section with NAME storage. Without one nothing can be restored.",
         )
@@ -84,9 +84,9 @@ def _hint(config: Config, kind: str, by: str) -> str:
 
 
 def cautions(config: Config, chosen: Sequence[Section]) -> list[str]:
-    """Return a warning where items would be stored as plaintext; nothing elsewhere.
+    """Return a warning if items would be stored as plaintext.
 
-    A filter of the user's own may encrypt, and so may any user-defined module of a staged run.
+    A user-defined filter may encrypt, and so may any user-defined module of a staged run.
     """
     kinds = {entry.kind for entry in chosen}
     may_encrypt = any(
@@ -97,13 +97,13 @@ def cautions(config: Config, chosen: Sequence[Section]) -> list[str]:
     if "store" not in kinds or "source" not in kinds or encrypts or may_encrypt:
         return []
     return [
-        "the backup is not encrypted: whoever can read a store can read everything in it "
+        "the backup is not encrypted: anyone who can read a store can read everything in it "
         "(docs/modules/encryption.md)"
     ]
 
 
 def check_order(sections: Sequence[Section], *, streamed: bool) -> None:
-    """Refuse an order of sections in which some of them could not do their work."""
+    """Reject an order in which some sections could not work."""
     problem = flow_problem(sections) if streamed else staged_problem(sections)
     if problem is not None:
         raise problem
@@ -130,24 +130,25 @@ def _problem(
 
 
 def _check_flow(sections: Sequence[Section]) -> None:
-    """In a streamed run every item goes through every stage: twice the same one is a mistake."""
+    """Reject a stage that a streamed run would apply twice or in the wrong order."""
     stages = [section for section in sections if section.kind == "stage"]
     for number, section in enumerate(stages):
         before = [other.file for other in stages[:number]]
         if section.declaration is not None and section.file in before:
             raise ConfigError(
-                f"{section.where}: {section.name}: is the second {section.file.parent.name}",
-                "Every item flows through every stage: leave one out.",
+                f"{section.where}: {section.name}: second {section.file.parent.name} section "
+                "of a streamed run",
+                "Remove one: every item passes through every stage.",
             )
         if section.declaration is not None and registry.encrypts(before):
             raise ConfigError(
-                f"{section.where}: {section.name}: comes after the encryption",
-                "What is encrypted cannot be compressed: move it before.",
+                f"{section.where}: {section.name}: follows the encryption section",
+                "Move it before the encryption: encrypted data cannot be compressed.",
             )
 
 
 def _check_compressed_first(sections: Sequence[Section]) -> None:
-    """Refuse an encryption that takes what compression writes, and comes before all of it."""
+    """Reject an encryption that comes before the compression whose output it encrypts."""
     stages = [section for section in sections if section.kind == "stage" and section.declaration]
     encrypting = [registry.encrypts([section.file]) for section in stages]
     if not any(encrypting) or all(encrypting):
@@ -155,14 +156,14 @@ def _check_compressed_first(sections: Sequence[Section]) -> None:
     first, later = stages[encrypting.index(True)], stages[encrypting.index(False)]
     if stages.index(first) < stages.index(later) and "TARGETS" not in first.places:
         raise ConfigError(
-            f"{later.where}: {later.name}: comes after {first.name}, which encrypts what "
-            "compression wrote",
+            f"{later.where}: {later.name}: follows {first.name}, which encrypts what "
+            "compression writes",
             f"Move {later.name} before {first.name}.",
         )
 
 
 def _check_staged(sections: Sequence[Section]) -> None:
-    """In a staged run sections work one after the other: a source after all stores is lost."""
+    """Reject a source after the last store of a staged run: nothing would store it."""
     _check_compressed_first(sections)
     kinds = [section.kind for section in sections]
     if "store" not in kinds:
@@ -171,6 +172,7 @@ def _check_staged(sections: Sequence[Section]) -> None:
     for section in sections[last + 1 :]:
         if section.kind == "source":
             raise ConfigError(
-                f"{section.where}: {section.name}: comes after {sections[last].name}",
-                'Nothing would store it: move it before, or set "STREAM": "True" in GENERAL.',
+                f"{section.where}: {section.name}: follows the last store "
+                f"({sections[last].name}), so nothing would store it",
+                f'Move it before {sections[last].name}, or set "STREAM": "True" in GENERAL.',
             )

@@ -1,4 +1,4 @@
-"""Values and keys of a config: errors that say where they stand."""
+"""Checks of keys and values of a config; each error names file, line and key."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 def filled(
     declaration: type[Any], texts: Mapping[str, str], places: Mapping[str, str], otherwise: str
 ) -> Any:  # noqa: ANN401  (an instance of the declaration)
-    """options.fill, with file, line and key in whatever it raises.
+    """Call options.fill; its errors get file, line and key.
 
     places: where each key that is given stands; otherwise: what a key that is not is called by.
     """
@@ -46,17 +46,17 @@ def filled(
 
 
 def trouble(path: Path, kind: Callable[[int], bool]) -> str:
-    """Why a path is not what it must be, in brackets; "" if it is."""
+    """Return in brackets why a path is not what it must be; "" if it is."""
     try:
-        return "" if kind(path.stat().st_mode) else " (it is something else)"
+        return "" if kind(path.stat().st_mode) else " (wrong type of file)"
     except OSError as error:
         return f" ({(error.strerror or 'cannot be read').lower()})"
     except ValueError:
-        return " (no name that this system knows)"  # its encoding lacks a character
+        return " (name not valid on this system)"  # its encoding lacks a character
 
 
 def one_line(text: str) -> str:
-    """A message as it can be shown anywhere, whatever stands in the file."""
+    """Return a message as one printable line, whatever the file contains."""
     shown = _HIDDEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
     if len(shown) <= _LONGEST_MESSAGE:
         return shown
@@ -85,17 +85,17 @@ def _words(key: str) -> set[str]:
 
 
 def refuse_unknown(key: str, entry: Entry, known: Iterable[str], called: str) -> None:
-    """Refuse a key that is not known, naming the nearest one that is."""
+    """Reject an unknown key; the hint names the nearest known one."""
     names = list(known)
     if key in names:
         return
     near = nearest(key, names) or next(iter(difflib.get_close_matches(key, names, 1, 0.5)), "")
-    hint = f"Did you mean {near}?" if near else f"Known: {', '.join(names)}."
+    hint = f"Did you mean {near}?" if near else f"Choose from: {', '.join(names)}."
     raise ConfigError(f"{entry.where}: {called}.{key}: unknown key", hint)
 
 
 def refuse_misplaced(key: str, entry: Entry, declaration: type[Any], called: str) -> None:
-    """Refuse a key of a module that stands beside PARAMETERS instead of in it."""
+    """Reject a key of a module that is next to PARAMETERS instead of in it."""
     if key in options.keys(declaration):
         raise ConfigError(
             f"{entry.where}: {called}.{key}: belongs in PARAMETERS",
@@ -104,24 +104,24 @@ def refuse_misplaced(key: str, entry: Entry, declaration: type[Any], called: str
 
 
 def check_key(key: str, entry: Entry, called: str) -> None:
-    """Refuse what cannot be the key of an argument."""
+    """Reject what cannot be the key of an argument."""
     if not _KEY.fullmatch(key):
-        raise ConfigError(f"{entry.where}: {called}.{key!r}: no key", "Use A-Z, 0-9 and _.")
+        raise ConfigError(f"{entry.where}: {called}.{key!r}: invalid key", "Use A-Z, 0-9 and _.")
 
 
 def choice(value: str, allowed: tuple[str, ...], keys: Keys, name: str, key: str) -> None:
-    """Refuse a value that is none of those that are allowed."""
+    """Reject a value that is not one of the allowed ones."""
     if value not in allowed:
         near = ", ".join(word for word in allowed if word)
         raise ConfigError(
-            f"{keys[key].where}: {name}.{key}: {value!r} is not known", f"Known: {near}."
+            f"{keys[key].where}: {name}.{key}: {value!r}: invalid value", f"Choose from: {near}."
         )
 
 
 def literal_secret(
     called: str, key: str, value: object, declaration: type[Any] | None
 ) -> list[str]:
-    """Return a warning for a secret that is written in the config itself, and mask it."""
+    """Return a warning for a secret in the config itself, and mask it."""
     if not isinstance(value, str) or not value or value.startswith(("env:", "file:")):
         return []
     kind = (
@@ -133,4 +133,4 @@ def literal_secret(
         Secret(value)
     elif not masking.secretive(key):
         return []
-    return [f"{called} holds a secret; better is env:NAME or file:/path"]
+    return [f"{called}: secret in the config; use env:NAME or file:/path instead"]

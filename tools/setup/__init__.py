@@ -1,1 +1,1 @@
-"""What setup.py does: environment, demo, checks of the project."""
+"""The commands of setup.py: environment, demo, checks of the project."""

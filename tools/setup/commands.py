@@ -1,4 +1,4 @@
-"""What setup.py does: the private environment, and the verbs on top of it.
+"""The commands of setup.py: the private environment, demo and tests.
 
 Stands on the standard library alone: it runs before anything is installed.
 """
@@ -16,17 +16,19 @@ from tools.setup.environment import environment, say, shown
 
 USAGE = """usage: python3 setup.py VERB
 
-env      make the private environment .venv, and nothing else
-demo     back up, verify, restore and compare a real folder in a temporary place
-test     ruff, mypy, and the tests under this, the oldest and the newest Python found
-install  put the system into its places (not built yet)"""
+env      create the private environment .venv, and nothing else
+demo     back up, verify, restore and compare a folder in a temporary place
+test     run ruff, mypy and the tests with this, the oldest and the newest Python
+install  install into the system (not implemented yet)"""
 _SETUPTOOLS = ("build", "bdist", "sdist", "develop", "egg_info", "dist_info", "editable_wheel")
 
 
 def main(argv: Sequence[str]) -> int:
-    """The command line of setup.py; trouble is one line and a hint."""
+    """Run the command line of setup.py; an error is one line and a hint."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)  # in order with what pip and errors say
+        sys.stdout.reconfigure(
+            line_buffering=True
+        )  # in order with the output of pip and with errors
     try:
         return _perform(argv)
     except (BackupError, OSError) as error:
@@ -43,19 +45,18 @@ def _perform(argv: Sequence[str]) -> int:
         return 0
     if verb.startswith(_SETUPTOOLS):
         raise ConfigError(
-            f"setup.py {verb} is a command of setuptools, and this setup.py is a system installer",
-            hint="It knows env, demo, test and install; pip builds by pyproject.toml.",
+            f"setup.py {verb}: this setup.py is the system installer, not that of setuptools",
+            hint="Use env, demo, test or install. To build a package use pip (pyproject.toml).",
         )
     if verb not in ("env", "demo", "test", "install") or len(argv) > 1:
         raise ConfigError(
-            f"setup.py does not know {' '.join(argv)!r}",
-            hint="It knows env, demo, test and install.",
+            f"setup.py: unknown command {' '.join(argv)!r}",
+            hint="Use env, demo, test or install.",
         )
     if verb == "install":
         raise ConfigError(
-            "the installation into the system is not built yet, nothing was changed",
-            hint="python3 setup.py demo shows a whole backup and its restore, and backup.py "
-            "runs from this folder as it is: see README.md.",
+            "setup.py install: not implemented yet; nothing was changed",
+            hint='Run python3 setup.py env, then follow "Install" in README.md.',
         )
     if verb == "env":
         python = environment(launcher.FOLDER, Path(sys.executable))

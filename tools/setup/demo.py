@@ -1,4 +1,4 @@
-"""setup.py demo: a whole backup and its restore in a temporary folder, compared byte for byte."""
+"""setup.py demo: a backup and its restore in a temporary folder, compared byte for byte."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tools.base.errors import BackupError
+from tools.date_str_utils import count
 
 ROOT = Path(__file__).resolve().parents[2]
 _EXAMPLE = ROOT / "conf/examples/local.json"
@@ -25,40 +26,42 @@ _TAIL = 5  # lines of a failed program that are shown
 
 
 def demo(python: Path) -> int:
-    """Back up, verify, restore, compare. Raises BackupError at the first thing that is wrong."""
+    """Back up, verify, restore and compare. Raises BackupError at the first difference."""
     place = Path(tempfile.mkdtemp(prefix="nc-backup-demo-")).resolve()
     source, restored = place / "source", place / "restored"
     key, conf = place / "key_file", place / "conf.json"
-    print(f"everything lies in {place}")
+    print(f"demo folder: {place}")
     _make_source(source)
-    print(f"1. {len(_facts(source))} files and folders in {source}, some with difficult names")
+    print(
+        f"1. {len(_tree_snapshot(source))} files and folders in {source}, some with unusual names"
+    )
     _run([python, ROOT / "encryption/encryption.py", "--KEYGEN", "--KEY_FILE", key])
-    print(f"2. an age key in {key}, readable by you alone")
+    print(f"2. created an age key: {key} (mode 0600)")
     _configure(conf, place, source, key)
     _run([python, ROOT / "backup.py", "-r", "-c", conf])
     item = _stored(place / "store")
-    print(f"3. backup.py -r -c {conf}: one stream, {len(item['parts'])} encrypted parts")
+    print(f"3. backup.py -r -c {conf}: streamed run, {count(len(item['parts']), 'encrypted part')}")
     restore: list[str | Path] = [python, ROOT / "restore/restore.py", "-c", conf]
     print(f"4. restore.py -c {conf} --list:")
     print(textwrap.indent(_run([*restore, "--list"]).rstrip(), "   "))
     _run([*restore, "--verify", "latest"])
-    print("5. restore.py --verify latest: every part read, decrypted, decompressed and checked")
+    print("5. restore.py --verify latest: all parts read, decrypted, decompressed and checked")
     _run([*restore, "--restore", "latest", "--destination", restored])
     print(f"6. restore.py --restore latest --destination {restored}")
     _compare(source, restored / "FILESET" / source.relative_to("/"))
-    print("   contents, modes, times, owners, links and holes are equal to the source")
-    _without_us(place / "store/demo", item, key)
+    print("   contents, modes, times, owners, links and sparse files are identical")
+    _restore_with_stock_tools(place / "store/demo", item, key)
     print(
-        f"\nWhat to do next: copy {conf}, put your own folders and a store on another disk "
-        "into it,\nkeep a copy of the key file elsewhere, and read README.md. How to restore "
-        f"without this program\nstands beside the parts: {place}/store/demo/*.RECOVERY.txt\n"
-        f"This demo is removed with: rm -r {place}"
+        f"\nNext steps: copy {conf}, set your own folders and a store on another disk,\n"
+        "keep a copy of the key file on another machine, and read README.md.\n"
+        f"{place}/store/demo/*.RECOVERY.txt shows how to restore without this program.\n"
+        f"Remove the demo with: rm -r {place}"
     )
     return 0
 
 
 def _run(command: Sequence[str | Path]) -> str:
-    """The standard output of a program; one line and its last words where it fails."""
+    """Return the standard output of a program. Raises BackupError with its last lines."""
     done = subprocess.run(
         command,
         cwd="/",
@@ -70,16 +73,16 @@ def _run(command: Sequence[str | Path]) -> str:
     )
     if done.returncode != 0:
         words = [str(word) for word in command[:3]]
-        said = (done.stderr or done.stdout).strip().splitlines()[-_TAIL:]
+        last_lines = (done.stderr or done.stdout).strip().splitlines()[-_TAIL:]
         raise BackupError(
-            f"the demo failed: {' '.join(words)} ended with exit code {done.returncode}",
-            hint=" | ".join(said),
+            f"demo failed: {' '.join(words)} exited with code {done.returncode}",
+            hint=" | ".join(last_lines),
         )
     return done.stdout
 
 
 def _make_source(source: Path) -> None:
-    """A real folder (parts of this project), and a made one with what backups stumble over."""
+    """Create a folder with parts of this project and with files that are difficult to back up."""
     source.mkdir()
     for name in _FOLDERS:
         unwanted = shutil.ignore_patterns("__pycache__")
@@ -105,7 +108,7 @@ def _make_source(source: Path) -> None:
 
 
 def _configure(conf: Path, place: Path, source: Path, key: Path) -> None:
-    """The example with its paths filled in."""
+    """Write the example config with the paths of the demo."""
     config: dict[str, Any] = json.loads(_EXAMPLE.read_text(encoding="utf-8"))
     general = config["GENERAL"]
     general |= {
@@ -119,7 +122,7 @@ def _configure(conf: Path, place: Path, source: Path, key: Path) -> None:
         general.pop(reporting, None)
     if os.geteuid() == 0:
         general["ALLOW_ROOT"] = "True"
-        print('you are root: the demo sets "ALLOW_ROOT": "True"; a real backup runs as ncbackup')
+        print('running as root: the demo sets "ALLOW_ROOT": "True"; real backups run as ncbackup')
     filled = {
         "filesbackup": {"FILESET_INCLUDE": [str(source)], "FILESET_EXCLUDE": []},
         "compression": {},
@@ -143,16 +146,16 @@ def _configure(conf: Path, place: Path, source: Path, key: Path) -> None:
 
 
 def _stored(store: Path) -> dict[str, Any]:
-    """The one item of the one run in the store, as its manifest has it."""
+    """Return the one item of the one run in the store, from its manifest."""
     found = list(store.glob("demo/*.manifest.json"))
     if len(found) != 1:
-        raise BackupError(f"the demo failed: {len(found)} manifests in {store} instead of one")
+        raise BackupError(f"demo failed: {len(found)} manifests in {store}, expected 1")
     (item,) = json.loads(found[0].read_text(encoding="utf-8"))["items"]
     return dict(item)
 
 
-def _facts(top: Path) -> dict[bytes, tuple[object, ...]]:
-    """Everything that must come back, by the name below the top."""
+def _tree_snapshot(top: Path) -> dict[bytes, tuple[object, ...]]:
+    """Return everything that must be restored, by its name below the top."""
     found: dict[bytes, tuple[object, ...]] = {}
     inodes: dict[tuple[int, int], bytes] = {}
     for folder, folders, files in os.walk(os.fsencode(top)):
@@ -174,25 +177,27 @@ def _facts(top: Path) -> dict[bytes, tuple[object, ...]]:
 
 
 def _compare(source: Path, restored: Path) -> None:
-    before, after = _facts(source), _facts(restored)
+    before, after = _tree_snapshot(source), _tree_snapshot(restored)
     for name, facts in before.items():
         if after.get(name) != facts:
-            raise BackupError(f"the demo failed: {os.fsdecode(name)!r} came back different")
+            raise BackupError(f"demo failed: {os.fsdecode(name)!r} differs after the restore")
     if extra := set(after) - set(before):
-        raise BackupError(f"the demo failed: {os.fsdecode(min(extra))!r} came back but never was")
+        raise BackupError(
+            f"demo failed: {os.fsdecode(min(extra))!r} was restored but is not in the source"
+        )
 
 
-def _without_us(folder: Path, item: dict[str, Any], key: Path) -> None:
-    """Show, and where they are installed run, the standard programs that do the same."""
+def _restore_with_stock_tools(folder: Path, item: dict[str, Any], key: Path) -> None:
+    """Print the standard programs that restore the run, and run them if they are installed."""
     names = [part["name"] for part in item["parts"]]
     pattern = f"{shlex.quote(str(folder / names[0].removesuffix('000')))}*"
     shown = f"cat {pattern} | age -d -i {shlex.quote(str(key))} | zstd -d"
-    print(f"7. without us, with standard programs: {shown} | tar x")
+    print(f"7. without nc-backup-py: {shown} | tar x")
     missing = [name for name in ("age", "zstd") if shutil.which(name) is None]
     if missing:
-        print(f"   (not tried: {' and '.join(missing)} not installed)")
+        print(f"   (not run: {' and '.join(missing)} not installed)")
         return
     said = _run(["sh", "-c", f"{shown} | sha256sum"])
     if said.split()[0] != item["sha256"]:
-        raise BackupError("the demo failed: age and zstd give another archive than was backed up")
-    print("   tried: the same archive, byte for byte")
+        raise BackupError("demo failed: age and zstd produce another archive")
+    print("   run: identical archive")

@@ -1,4 +1,4 @@
-"""The private environment and the packages of Debian that the project needs.
+"""The private environment, and the Debian packages that the project needs.
 
 Stands on the standard library alone: it runs before anything is installed.
 """
@@ -22,12 +22,12 @@ _TAIL = 5  # lines of a failed program that are shown
 
 
 def say(line: str, hint: str = "") -> None:
-    """Print a line and a hint for the person in front of the terminal."""
+    """Print a line and a hint to standard error."""
     sys.stderr.write(line + "\n" + (f"hint: {hint}\n" if hint else ""))
 
 
 def requirements(*groups: str) -> list[str]:
-    """The requirements of pyproject.toml: `dependencies`, or a dependency group such as `dev`.
+    """Return requirements of pyproject.toml: `dependencies`, or a dependency group such as `dev`.
 
     Python 3.10 has no tomllib; a list of plain strings reads the same in Python as in TOML.
     """
@@ -36,47 +36,47 @@ def requirements(*groups: str) -> list[str]:
     for group in groups:
         written = re.search(rf"^{group} = (\[.*?\])$", text, re.M | re.S)
         if written is None:
-            raise BackupError(f"pyproject.toml has no list {group}")
+            raise BackupError(f"pyproject.toml: no list {group}")
         found += ast.literal_eval(written[1])
     return found
 
 
 def environment(folder: Path, python: Path, *more: str) -> Path:
-    """The Python of a private environment that holds what runs, and `more`; made where missing.
+    """Return the Python of a private environment with all dependencies and `more`.
 
-    A stamp in the folder says what was installed, so that a second call costs nothing.
-    Raises BackupError with the last words of venv or pip where that fails.
+    It is created if it is missing. A file in the folder lists what was installed, so that a
+    second call costs nothing. Raises BackupError with the last output of venv or pip.
     """
     wanted = "\n".join(sorted([*requirements("dependencies"), *more])) + "\n"
     inside = folder / "bin/python"
     stamp = folder / "requirements.txt"
     if not _runs(inside):
-        say(f"making {shown(folder)} with {python}")
+        say(f"creating {shown(folder)} with {python}")
         _make(folder, python)
     elif stamp.exists() and set(wanted.split("\n")) <= set(stamp.read_text("utf-8").split("\n")):
         return inside
     say(f"installing {', '.join(wanted.split())} into {shown(folder)}")
     pip = [str(inside), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    _call([*pip, *wanted.split()], "pip could not install what is needed")
+    _call([*pip, *wanted.split()], "pip install failed")
     stamp.write_text(wanted, encoding="utf-8")
     return inside
 
 
 def shown(folder: Path) -> str:
-    """Return a folder as messages name it: from the root of the project where it lies in it."""
+    """Return a folder as messages name it: relative to the root of the project if it is inside."""
     return str(folder.relative_to(ROOT)) if folder.is_relative_to(ROOT) else str(folder)
 
 
 def _runs(python: Path) -> bool:
-    """Whether an environment is whole: a link to a Python that is gone is not."""
+    """Return whether an environment can be used: a link to a removed Python cannot."""
     try:
         if not python.exists():
             return False
     except PermissionError:
         raise BackupError(
-            f"{python}: permission denied: it was made with a Python of another user",
-            hint=f"Remove {python.parent.parent}, then call this again with a Python that every "
-            "user can start, such as /usr/bin/python3.",
+            f"{python}: permission denied: it was created with a Python of another user",
+            hint=f"Remove {python.parent.parent}, then run this again with a Python that every "
+            "user can start, for example /usr/bin/python3.",
         ) from None
     done = subprocess.run([python, "-m", "pip", "--version"], capture_output=True, check=False)
     return done.returncode == 0
@@ -86,13 +86,13 @@ def _make(folder: Path, python: Path) -> None:
     able = subprocess.run([python, "-c", "import ensurepip"], capture_output=True, check=False)
     if able.returncode != 0 and not install_packages(["python3-venv"]):
         raise BackupError(
-            f"{python} cannot make an environment: it has no ensurepip",
-            hint="On Debian and Ubuntu: apt install python3-venv.",
+            f"{python}: no module ensurepip",
+            hint="Install it (Debian, Ubuntu: apt install python3-venv).",
         )
     try:
-        _call([str(python), "-m", "venv", "--clear", str(folder)], f"{folder} could not be made")
+        _call([str(python), "-m", "venv", "--clear", str(folder)], f"{folder} could not be created")
     except BackupError:
-        # backup.py goes on in .venv as soon as it is there: none is better than half of one
+        # backup.py uses .venv as soon as it exists: none is better than half of one
         shutil.rmtree(folder, ignore_errors=True)
         raise
 
@@ -112,7 +112,7 @@ def _call(command: Sequence[str], failure: str) -> None:
 
 
 def install_packages(names: Sequence[str]) -> bool:
-    """Install packages of Debian; False where that cannot be done (no root, no apt, no net)."""
+    """Install Debian packages; return False if that is impossible (no root, no apt, no network)."""
     apt = shutil.which("apt-get")
     if apt is None or os.geteuid() != 0:
         return False
@@ -131,7 +131,7 @@ def install_packages(names: Sequence[str]) -> bool:
 
 @contextlib.contextmanager
 def _no_services() -> Iterator[None]:
-    """What is installed starts nothing meanwhile (Debian policy 9.3.3.1, policy-rc.d)."""
+    """Keep packages from starting services while they are installed (policy-rc.d)."""
     policy = Path("/usr/sbin/policy-rc.d")
     ours = not policy.exists() and policy.parent.is_dir()
     if ours:

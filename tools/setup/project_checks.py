@@ -1,4 +1,4 @@
-"""setup.py test: the checks of the whole project, under every Python that matters."""
+"""setup.py test: the checks of the project, with this, the oldest and the newest Python."""
 
 from __future__ import annotations
 
@@ -81,13 +81,13 @@ def _passes(name: str, python: Path, words: list[str]) -> bool:
 
 
 def _programs() -> None:
-    """Install what tests run; where that cannot be, say loudly which tests will not run."""
+    """Install the programs that tests run; print a warning for those that are missing."""
     if missing := _missing():
         environment.install_packages([PROGRAMS[name] for name in missing])
     if missing := _missing():
         print(
-            f"WARNING: {', '.join(missing)} missing, the tests that need them are SKIPPED by "
-            f"name\nhint: apt install {' '.join(PROGRAMS[name] for name in missing)}",
+            f"WARNING: {', '.join(missing)} not installed; the tests that need them are skipped "
+            f"(listed below)\nhint: apt install {' '.join(PROGRAMS[name] for name in missing)}",
             flush=True,
         )
 
@@ -100,7 +100,7 @@ def _missing() -> list[str]:
 
 
 def _others(python: Path) -> list[tuple[str, Path]]:
-    """The oldest and the newest Python from 3.10 on, where they are not the one at hand."""
+    """Return the oldest and the newest Python from 3.10 on, other than the current one."""
     found = pythons(_candidates())
     ends = sorted({min(found), max(found)}) if found else []
     mine = _version(python)
@@ -108,7 +108,7 @@ def _others(python: Path) -> list[tuple[str, Path]]:
 
 
 def _candidates() -> Iterable[Path]:
-    """Whatever is called python3.N on the path, where pyenv keeps them, and in the system."""
+    """Give every python3.N on the path, of pyenv, and of the system."""
     folders = [Path(entry) for entry in os.environ.get("PATH", os.defpath).split(":") if entry]
     folders += [Path("/usr/local/bin"), Path("/usr/bin")]
     folders += sorted(Path.home().glob(".pyenv/versions/*/bin"))
@@ -119,7 +119,7 @@ def _candidates() -> Iterable[Path]:
 
 
 def pythons(candidates: Iterable[Path]) -> dict[tuple[int, int], Path]:
-    """Those that run, are not too old, and can make an environment, by their version."""
+    """Return the usable Pythons by their version: new enough, with venv."""
     found: dict[tuple[int, int], Path] = {}
     for file in candidates:
         version = _version(file)
