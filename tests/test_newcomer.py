@@ -81,5 +81,5 @@ def test_a_store_that_is_a_file_has_a_hint(system: System, tmp_path: Path) -> No
     system.configure(system.whole(), STREAM="True", LOCAL_BACKUP=str(tmp_path / "file"))
     text = called(system, "-r", code=1)
     assert f"{tmp_path}/file: is not a directory" in text
-    assert "hint: Name a folder." in text
+    assert "hint: Set LOCAL_BACKUP to a directory." in text
     assert "Errno" not in text

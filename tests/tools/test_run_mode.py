@@ -50,12 +50,16 @@ def test_targets_that_earlier_sections_fill_are_streamed(system: System) -> None
 @pytest.mark.parametrize(
     ("name", "parameters", "reason"),
     [
-        ("COMPRESSION", {"TARGETS": "{work}/files /srv/more"}, "names /srv/more, which no section"),
-        ("STORAGE_LOCAL", {"TARGETS": "{work}/encrypted {work}/x"}, "x, which no section before"),
+        (
+            "COMPRESSION",
+            {"TARGETS": "{work}/files /srv/more"},
+            "no earlier section writes /srv/more",
+        ),
+        ("STORAGE_LOCAL", {"TARGETS": "{work}/encrypted {work}/x"}, "no earlier section writes"),
         ("COMPRESSION", {"TARGETS": "{work}"}, "no earlier section writes"),
         ("COMPRESSION", {"REMOVE_TARGETS": "False"}, "COMPRESSION keeps the files"),
         ("STORAGE_LOCAL", {"REMOVE_TARGETS": "False"}, "the last store keeps the files"),
-        ("ENCRYPTION", {"FORMAT": "openssl"}, "the old format"),
+        ("ENCRYPTION", {"FORMAT": "openssl"}, "FORMAT openssl"),
     ],
 )
 def test_a_config_that_does_more_stays_staged(
