@@ -64,7 +64,10 @@ class Options:
         "zstd 1 to 19, gzip 1 to 9, xz 0 to 9; default 3, 6, 6", default=None
     )
     threads: int = option(
-        "processors that zstd uses, as far as 160 MiB serve them; 0: all", default=0, least=0
+        "processors that zstd uses, as far as 160 MiB serve them; 0: all. "
+        "With PARALLEL, items that flow at the same time share them",
+        default=0,
+        least=0,
     )
     tar_command: str = option(
         "as documented (`sudo /bin/tar czCf /`): only its z (gzip) or J (xz) is honoured",

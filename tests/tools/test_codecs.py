@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import sys
@@ -66,6 +67,27 @@ def test_cut_damaged_or_followed_by_something_else(name: str) -> None:
 def test_what_is_compressed_is_recognised(name: str) -> None:
     assert codecs.is_compressed(packed(name, b"x"))
     assert not codecs.is_compressed(b"-- MySQL dump 10.13")
+
+
+def test_compressors_at_work_share_threads_and_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Issue 12, Speed: PARALLEL 4 must not mean four times the threads and the memory."""
+    used: list[int] = []
+    real = codecs.zstd_threads
+
+    def counted(level: int, wanted: int, sharing: int = 1) -> int:
+        used.append(real(level, wanted, sharing))
+        return used[-1]
+
+    monkeypatch.setattr(codecs, "zstd_threads", counted)
+    running = [codecs.CODECS["zstd"].pack([os.urandom(9 << 20)], 3, 8) for _ in range(4)]
+    for packed in running:
+        next(packed)
+    assert used == [8, 4, 2, 2]
+    for packed in running[1:]:
+        packed.close()  # type: ignore[attr-defined]
+    next(codecs.CODECS["zstd"].pack([os.urandom(9 << 20)], 3, 8))
+    assert used[-1] == 4, "those that have ended take no share"
+    assert real(3, 64, 4) * 4 <= real(3, 64) + 3
 
 
 @pytest.mark.parametrize(("level", "wanted"), [(1, 64), (3, 1000), (12, 8), (19, 8)])

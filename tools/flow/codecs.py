@@ -7,8 +7,10 @@ frames or members looks whole to any decoder: who stores it keeps its length and
 
 from __future__ import annotations
 
+import contextlib
 import lzma
 import os
+import threading
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -41,35 +43,64 @@ def is_compressed(head: bytes) -> bool:
     return head.startswith(_MAGIC)
 
 
-def zstd_threads(level: int, wanted: int) -> int:
-    """As many threads as wanted, but no more than fit into the memory they share.
+def zstd_threads(level: int, wanted: int, sharing: int = 1) -> int:
+    """Return the number of threads of one of `sharing` compressors that work at a time.
 
-    A thread holds its tables (1 MiB at level 3, 81 MiB at level 19), a job, and its result.
+    wanted: by all of them together. No more than fit into their share of the memory: a thread
+    holds its tables (1 MiB at level 3, 81 MiB at level 19), a job, and its result.
     """
     with launcher.packages():
         import zstandard
 
     tables = zstandard.ZstdCompressionParameters.from_level(level)
     each = tables.estimated_compression_context_size() + 2 * _JOB
-    return max(1, min(wanted, _MEMORY // each))
+    return max(1, min(wanted // sharing, _MEMORY // sharing // each))
+
+
+class _Compressors:
+    """The zstd compressors of this process that are at work (PARALLEL lets several items flow)."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._number = 0
+
+    @contextlib.contextmanager
+    def one_more(self) -> Iterator[int]:
+        """Count one more in the block; gives how many there are now."""
+        with self._lock:
+            self._number += 1
+            number = self._number
+        try:
+            yield number
+        finally:
+            with self._lock:
+                self._number -= 1
+
+
+_compressors = _Compressors()
 
 
 def _zstd(chunks: Chunks, level: int, threads: int) -> Iterator[bytes]:
+    """Compress with a share of the threads: items that flow at a time divide them."""
+    with _compressors.one_more() as sharing:
+        packer = _packer(level, zstd_threads(level, threads, sharing), sharing)
+        for chunk in chunks:
+            yield from _bounded(packer.compress(chunk))
+        yield from _bounded(packer.flush())
+
+
+def _packer(level: int, threads: int, sharing: int) -> Any:  # noqa: ANN401  (of zstandard)
     with launcher.packages():
         import zstandard
 
-    number = zstd_threads(level, threads)
     parameters = zstandard.ZstdCompressionParameters.from_level(
         level,
-        threads=number,
-        job_size=max(_JOB, min(_MOST_JOB, _MEMORY // (4 * number))),
+        threads=threads,
+        job_size=max(_JOB, min(_MOST_JOB, _MEMORY // (4 * threads * sharing))),
         overlap_log=_OVERLAP,
         write_checksum=True,
     )
-    packer = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
-    for chunk in chunks:
-        yield from _bounded(packer.compress(chunk))
-    yield from _bounded(packer.flush())
+    return zstandard.ZstdCompressor(compression_params=parameters).compressobj()
 
 
 def _bounded(packed: bytes) -> Iterator[bytes]:
