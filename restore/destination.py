@@ -7,7 +7,7 @@ import os
 import shlex
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -91,11 +91,13 @@ class Staging:
 
 
 @contextlib.contextmanager
-def staging(folder: Path, *, overwrite: bool) -> Iterator[Staging]:
+def staging(
+    folder: Path, *, overwrite: bool, moved: Callable[[], None] = lambda: None
+) -> Iterator[Staging]:
     """Give a private folder inside the destination; at the end its content is moved into place.
 
-    On any exception it is removed, and the destination too where it is empty. Staging folders
-    of killed restores are removed first.
+    moved: called as soon as it is in place. On any exception the private folder is removed, and
+    the destination too where it is empty. Staging folders of killed restores are removed first.
     """
     folder.mkdir(mode=0o700, exist_ok=True)
     removal.sweep(folder, _STAGING)
@@ -106,6 +108,7 @@ def staging(folder: Path, *, overwrite: bool) -> Iterator[Staging]:
             staged.warnings.extend(
                 merging.merge(private, folder, staged.implied, overwrite=overwrite)
             )
+            moved()
     finally:
         with contextlib.suppress(OSError):  # not empty: something has been restored
             folder.rmdir()

@@ -104,7 +104,6 @@ class Restoring:
             run = selection.run(item)
             again = self.open_chunks(run, item, advance)
             result = self._item_into_folder(item, again, folder, overwrite, patterns)
-            self._restored.append(item.called)
             return incomplete.with_backup_warnings(item, result, run.run_id, patterns)
 
         return run_steps(selection.items, restore, self._watcher)
@@ -115,7 +114,8 @@ class Restoring:
         """Restore an item into a staging folder, and move it into place when it is complete."""
         verifying.check_item(item)
         below = destination.item_path(item)
-        with destination.staging(folder, overwrite=overwrite) as staging:
+        moved = functools.partial(self._restored.append, item.called)
+        with destination.staging(folder, overwrite=overwrite, moved=moved) as staging:
             path = staging.folder / below
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             if registry.kind(item.kind).folder:

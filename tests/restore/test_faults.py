@@ -181,7 +181,7 @@ FORGED: list[Any] = [
         (lambda g: _part(g, name="/etc/passwd"), "is not valid", "with an absolute part"),
         (
             lambda g: _part(g, name=g["items"][0]["parts"][0]["name"]),
-            "duplicate part",
+            "duplicate",
             "with a part twice",
         ),
         (lambda g: _part(g, size=-1), "is not a size", "with a size below zero"),
@@ -193,7 +193,7 @@ FORGED: list[Any] = [
             "with an item without parts",
         ),
         (lambda g: g["items"][0].update(form="other"), "unknown form", "with a form not known"),
-        (lambda g: g["items"].append(g["items"][0]), "duplicate item", "with an item twice"),
+        (lambda g: g["items"].append(g["items"][0]), "duplicate", "with an item twice"),
         (lambda g: g.pop("items"), "'items' is missing", "without items"),
         (lambda g: g.update(run_id="20200101_000000"), "manifest of", "of another run"),
         (lambda g: g.update(host="other"), "manifest of", "of another host"),

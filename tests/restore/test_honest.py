@@ -234,7 +234,7 @@ def test_without_config_and_store_the_usual_config_is_meant() -> None:
         [sys.executable, PROGRAM, "--list"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
-    assert "there is no /etc/nc-backup-py/conf.json" in done.stderr
+    assert "/etc/nc-backup-py/conf.json: no such file or directory" in done.stderr
 
 
 def test_a_dry_run_that_matches_nothing_is_an_error(system: System) -> None:
@@ -287,7 +287,7 @@ def test_verify_by_another_user_says_what_root_can_restore() -> None:
         archive.addfile(entry)
     code = (
         "import os, sys; "
-        "from restore import fileset as f; os.seteuid(54321); "
+        "from restore import unpack as f; os.seteuid(54321); "
         "print(f.verify(iter([sys.stdin.buffer.read()]), '.tar').warnings())"
     )
     done = subprocess.run(
