@@ -35,7 +35,7 @@ from tools.catalog.selection import Selection
 from tools.date_str_utils import count, human_time
 from tools.engine import section_runner
 from tools.engine.user_modules import ForRestore
-from tools.flow import dump_stream, facts
+from tools.flow import dump_stream
 from tools.flow.facts import MysqlServerFacts
 from tools.flow.item_record import StoredItem as Item
 from tools.modules import executable, registry
@@ -316,7 +316,7 @@ def _drill_in_server(drill: _Drill, kind: str, items: Sequence[Item], folder: Pa
 
 def _variables(items: Sequence[Item]) -> list[Mapping[str, str]]:
     """Return the settings of the MySQL or MariaDB servers that the items come from."""
-    typed = [facts.KINDS[item.kind].of(item) for item in items]
+    typed = [registry.kind(item.kind).facts.of(item) for item in items]
     return [one.variables for one in typed if isinstance(one, MysqlServerFacts)]
 
 

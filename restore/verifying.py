@@ -12,7 +12,7 @@ from tools.base.result import Result, Status
 from tools.catalog import readback
 from tools.catalog.selection import Selection
 from tools.date_str_utils import count
-from tools.flow import facts, stream
+from tools.flow import stream
 from tools.flow.form import InverseStages
 from tools.flow.item_record import StoredItem as Item
 from tools.modules import registry
@@ -30,7 +30,7 @@ def check_item(item: Item) -> None:
         raise ManifestError(f"{item.called[:100]}: not usable as a file name", OTHER_COPY)
     if item.kind not in registry.KINDS:
         raise ManifestError(f"{item.called}: unknown kind {item.kind!r}", OTHER_COPY)
-    facts.check(item)
+    registry.kind(item.kind).facts.of(item)
 
 
 def verify_item(

@@ -44,8 +44,13 @@ def item(kind: str, given: dict[str, Any]) -> Item:
     return Item("X", "3306/shop", kind, "", (), (PART,), facts=given)
 
 
-def test_every_kind_of_item_has_its_facts() -> None:
-    assert set(facts.KINDS) == set(registry.KINDS)
+def check(kind: str, given: dict[str, Any]) -> None:
+    registry.kind(kind).facts.of(item(kind, given))
+
+
+def test_every_kind_of_item_has_facts_of_its_own() -> None:
+    used = [kind.facts for kind in registry.KINDS.values()]
+    assert len(set(used)) == len(used)
 
 
 @pytest.mark.parametrize("one", EXAMPLES, ids=lambda one: type(one).__name__)
@@ -87,7 +92,7 @@ def test_version_1_of_the_manifest_has_texts() -> None:
 )
 def test_a_wrong_fact_is_named(kind: str, given: dict[str, Any], names: str) -> None:
     with pytest.raises(ManifestError, match=f"X/3306/shop: invalid fact in the manifest: {names}"):
-        facts.check(item(kind, given))
+        check(kind, given)
 
 
 JSON = st.recursive(
@@ -97,21 +102,21 @@ JSON = st.recursive(
 )
 
 
-@given(st.sampled_from(sorted(facts.KINDS)), st.data())
+@given(st.sampled_from(sorted(registry.KINDS)), st.data())
 def test_any_facts_are_read_or_rejected(kind: str, data: st.DataObject) -> None:
-    names = [one.name for one in dataclasses.fields(facts.KINDS[kind])] or ["x"]
+    names = [one.name for one in dataclasses.fields(registry.kind(kind).facts)] or ["x"]
     given = data.draw(st.dictionaries(st.sampled_from(names), JSON))
     said = ""
     try:
-        facts.check(item(kind, given))
+        check(kind, given)
     except ManifestError as error:
         said = str(error)
     assert not said or "invalid fact in the manifest" in said
 
 
 def test_what_a_user_defined_source_says_is_kept() -> None:
-    assert facts.KINDS["file"] is FileFacts
-    facts.check(item("file", {"anything": [1]}))
+    assert registry.kind("file").facts is FileFacts
+    check("file", {"anything": [1]})
 
 
 def test_a_manifest_of_version_1_has_base_as_a_fact() -> None:

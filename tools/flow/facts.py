@@ -29,10 +29,6 @@ class HasFacts(Protocol):
     """A stored item (tools.flow.item_record.StoredItem)."""
 
     @property
-    def kind(self) -> str:
-        """Return the kind of the item."""
-
-    @property
     def facts(self) -> Mapping[str, Json]:
         """Return the JSON object of the manifest."""
 
@@ -359,26 +355,3 @@ class BaseBackupFacts(Facts):
     wal_start: str = ""
     wal_end: str = ""
     timeline: int | None = None
-
-
-KINDS: Mapping[str, type[Facts]] = {
-    "file": FileFacts,
-    "fileset": FilesetFacts,
-    "sqlite": SqliteFacts,
-    "redis": RedisFacts,
-    "openldap": OpenldapFacts,
-    "mongo": MongoFacts,
-    "mysql": MysqlFacts,
-    "mysql-users": MysqlServerFacts,
-    "mysql-binlogs": BinlogFacts,
-    "mysql-physical": PhysicalFacts,
-    "postgres": PostgresFacts,
-    "postgres-roles": PostgresServerFacts,
-    "postgres-base": BaseBackupFacts,
-}
-
-
-def check(item: HasFacts) -> None:
-    """Raise ManifestError, naming the fact, where the facts of an item cannot be used."""
-    if item.kind in KINDS:
-        KINDS[item.kind].of(item)

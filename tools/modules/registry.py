@@ -8,6 +8,22 @@ from pathlib import Path
 from typing import Any
 
 from tools.base import project
+from tools.flow.facts import (
+    BaseBackupFacts,
+    BinlogFacts,
+    Facts,
+    FileFacts,
+    FilesetFacts,
+    MongoFacts,
+    MysqlFacts,
+    MysqlServerFacts,
+    OpenldapFacts,
+    PhysicalFacts,
+    PostgresFacts,
+    PostgresServerFacts,
+    RedisFacts,
+    SqliteFacts,
+)
 from tools.modules import loader
 
 
@@ -26,6 +42,7 @@ class Kind:
     steady:  whether the size of one run says something about that of the next
     file_of_sql: whether its file is a database that answers SQL by itself
     log:     whether it is a log that is replayed after a dump, and nothing by itself
+    facts:   what its source knows of an item beside its bytes
     """
 
     name: str
@@ -38,6 +55,7 @@ class Kind:
     steady: bool = True
     file_of_sql: bool = False
     log: bool = False
+    facts: type[Facts] = FileFacts
 
 
 @dataclass(frozen=True)
@@ -104,37 +122,45 @@ ROWS = (
         "filesbackup/filesbackup.py",
         "source",
         # a source of a user-defined module gives files
-        kinds=(Kind("fileset", archive=True), Kind("file")),
+        kinds=(Kind("fileset", archive=True, facts=FilesetFacts), Kind("file")),
         fills="files",
     ),
     Row(
         "mysql_backup/mysql_dump.py",
         "source",
         kinds=(
-            Kind("mysql", _MYSQL, "mysql", into=True),
+            Kind("mysql", _MYSQL, "mysql", into=True, facts=MysqlFacts),
             Kind(
                 "mysql-users",
                 "mysql --binary-mode --database=mysql < {file}",
                 "mysql",
                 into=True,
                 first=True,
+                facts=MysqlServerFacts,
             ),
-            Kind("mysql-binlogs", server="mysql", steady=False, log=True),
+            Kind("mysql-binlogs", server="mysql", steady=False, log=True, facts=BinlogFacts),
         ),
     ),
     Row(
         "mysql_backup/mysql_xtrabackup.py",
         "source",
-        kinds=(Kind("mysql-physical", _XTRABACKUP, folder=True, steady=False),),
+        kinds=(
+            Kind("mysql-physical", _XTRABACKUP, folder=True, steady=False, facts=PhysicalFacts),
+        ),
     ),
     Row(
         "postgres/postgres.py",
         "source",
         "PostgresBackup",
         kinds=(
-            Kind("postgres", _POSTGRES, "postgres", into=True),
+            Kind("postgres", _POSTGRES, "postgres", into=True, facts=PostgresFacts),
             Kind(
-                "postgres-roles", "psql -X -d postgres -f {file}", "postgres", into=True, first=True
+                "postgres-roles",
+                "psql -X -d postgres -f {file}",
+                "postgres",
+                into=True,
+                first=True,
+                facts=PostgresServerFacts,
             ),
         ),
     ),
@@ -148,6 +174,7 @@ ROWS = (
                 "tar -x -C NEWFOLDER -f {file}; chown -R postgres: NEWFOLDER; start the server "
                 "on it",
                 folder=True,
+                facts=BaseBackupFacts,
             ),
         ),
     ),
@@ -155,11 +182,23 @@ ROWS = (
         "mongo/mongo.py",
         "source",
         "MongoBackup",
-        kinds=(Kind("mongo", "mongorestore --archive={file}", into=True),),
+        kinds=(Kind("mongo", "mongorestore --archive={file}", into=True, facts=MongoFacts),),
     ),
-    Row("sqlite/sqlite.py", "source", "SQLiteBackup", kinds=(Kind("sqlite", file_of_sql=True),)),
-    Row("redis/redis.py", "source", "RedisBackup", kinds=(Kind("redis", _REDIS),)),
-    Row("openldap/openldap.py", "source", "OpenLDAPBackup", kinds=(Kind("openldap", _OPENLDAP),)),
+    Row(
+        "sqlite/sqlite.py",
+        "source",
+        "SQLiteBackup",
+        kinds=(Kind("sqlite", file_of_sql=True, facts=SqliteFacts),),
+    ),
+    Row(
+        "redis/redis.py", "source", "RedisBackup", kinds=(Kind("redis", _REDIS, facts=RedisFacts),)
+    ),
+    Row(
+        "openldap/openldap.py",
+        "source",
+        "OpenLDAPBackup",
+        kinds=(Kind("openldap", _OPENLDAP, facts=OpenldapFacts),),
+    ),
     Row(
         "compression/compression.py",
         "stage",
