@@ -140,7 +140,7 @@ def _is_spare(key: str, entry: Entry) -> bool:
 
 
 def _skipped(name: str, entry: Entry, folder: Path) -> list[Change]:
-    """The predecessor skipped a section without ACTION; clean-up is not built yet."""
+    """Return the change for a section without ACTION, and for one that asks for clean-up."""
     keys: Keys = entry.value
     action = keys.get("ACTION")
     typo = any(nearest(key, ("ACTION",)) for key in keys if key != "ACTION")
@@ -217,7 +217,7 @@ def _arguments(entry: Entry, path: tuple[str, ...], keys: Keys) -> Iterator[Chan
     found = _dictionary(entry.value)
     destination = keys["DESTINATION"].value if "DESTINATION" in keys else "local"
     if found is None or destination != "local" or not set(found) <= {"LOCAL_BACKUP"}:
-        return  # the module says what of it is not built
+        return  # the module rejects what is not implemented
     if not found:
         yield Change(entry.where, path, "is empty: it is ignored", {})
     elif "LOCAL_BACKUP" in keys:

@@ -18,7 +18,7 @@ _METHODS = {"backup": "ncscript-py", "restore": "ncscript-py-restore"}  # by act
 _MAX_FIELD = 4096  # characters of any field but the log
 _STEP = 1024
 _ABOVE = "PEZY"  # the units beyond the largest that the server knows, TB
-_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(B|[PEZY])B?")
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(B|[PEZY])(?:B)?")
 _ACKNOWLEDGED = re.compile(r"(New Backup result added)\s+(for server:)", re.I)
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\ud800-\udfff]")
 
