@@ -21,7 +21,7 @@ from tools.base.log import logger
 from tools.catalog import manifest, recovery_sheet
 from tools.catalog.catalog import Catalog
 from tools.catalog.manifest import Manifest
-from tools.flow import store
+from tools.flow import forms, store
 from tools.flow.facts import Json
 from tools.flow.item_record import StoredItem
 from tools.flow.store import Store, StoreEntry
@@ -69,7 +69,7 @@ def publish_manifest(catalog: Catalog, run: Manifest) -> None:
 
 def _require_parts(place: Store, run: Manifest) -> None:
     sizes = {entry.name.rpartition("/")[2]: entry.size for entry in place.entries(run.host)}
-    for part in (part for item in run.items for part in item.parts):
+    for part in (one for item in run.items for one in forms.needed(place, run.host, item)):
         size = sizes.get(part.name)
         if size != part.size:
             problem = "no such part" if size is None else f"{size} bytes, expected {part.size}"
@@ -180,7 +180,8 @@ def _referenced_names(catalog: Catalog, visible: list[StoreEntry]) -> frozenset[
         if run:
             found = catalog.manifest(run)
             names |= {name, run + manifest.RECOVERY}
-            names |= {part.name for item in found.items for part in item.parts}
+            for item in found.items:
+                names |= {part.name for part in forms.needed(catalog.store, found.host, item)}
     return frozenset(names)
 
 
