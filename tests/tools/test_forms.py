@@ -10,6 +10,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import pytest
 
 from tools.base.errors import DamagedError, SourceError, StoreError, TruncatedError
+from tools.catalog import manifest, markers, readback
+from tools.catalog.catalog import Catalog
+from tools.catalog.manifest import Manifest
 from tools.flow import form, forms, pipeline, stream
 from tools.flow.block_store import BlockStore
 from tools.flow.fan_out import Target
@@ -222,6 +225,10 @@ class Listed:
         pieces = self.needed(item, read_object)[:-1]
         return inverse("flip")(itertools.chain.from_iterable(map(read_object, pieces)))
 
+    def commands(self, item: StoredItem, inverse: Sequence[str]) -> Sequence[str]:
+        (list_,) = item.references["list"]
+        return [f"xargs -a {list_.name} cat", *inverse]
+
 
 _: type[Form] = Listed
 
@@ -239,3 +246,27 @@ def test_a_second_form_is_a_second_row(listed: str) -> None:
     assert len(done.item.parts) == 53
     for place in stores:
         assert back(done.item, place) == CONTENT
+
+
+def test_a_run_may_need_objects_of_an_earlier_run(listed: str) -> None:
+    """As chunks will: its manifest names a list, and the list names the rest."""
+    place = MemoryStore()
+    earlier, _ = stored([place], name=listed)
+    item = dataclasses.replace(earlier.item, parts=())
+    times = ("2026-01-02T00:00:00Z", "2026-01-02T00:00:01Z")
+    run = Manifest(FOLDER, "20260102_000000", *times, "streamed", "ok", (item,))
+    markers.publish_manifest(Catalog(place, FOLDER), run)
+    catalog = Catalog(place, FOLDER)
+    sheet = b"".join(place.get(f"{FOLDER}/{run.run_id}{manifest.RECOVERY}")).decode()
+    assert "xargs -a 20260101_000000.SECTION.list cat" in sheet
+    found = readback.StoredRun(catalog, catalog.manifest(run.run_id))
+    (item,) = found.manifest.items
+    assert b"".join(readback.read_item(found, item, UNDO, lambda _size: None)) == CONTENT
+    assert sum(len(chunk) for chunk in readback.read_parts(found, item)) > len(CONTENT)
+    assert readback.missing_parts(found, [item]) == []
+    place.remove([f"{FOLDER}/{earlier.item.parts[7].name}"])
+    found = dataclasses.replace(found, catalog=Catalog(place, FOLDER))
+    (line,) = readback.missing_parts(found, [item])
+    assert line.endswith("00007.piece: no such part")
+    with pytest.raises(StoreError, match=r"00007\.piece: no such part"):
+        markers.publish_manifest(Catalog(place, FOLDER), run)

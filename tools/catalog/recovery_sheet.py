@@ -7,10 +7,10 @@ import shlex
 from tools.base import masking
 from tools.catalog.manifest import Manifest
 from tools.date_str_utils import count, human_size
+from tools.flow import forms
 from tools.flow.item_record import StoredItem as Item
 from tools.modules import registry
 
-_MAX_PARTS = 200  # names that one command lists; more are joined by a loop
 _MAX_WARNINGS = 10  # of an item
 _DECOMPRESS_COMMANDS = {".gz": "gzip -dc", ".bz2": "bzip2 -dc", ".xz": "xz -dc", ".zst": "zstd -dc"}
 _HEAD = """\
@@ -68,7 +68,8 @@ def _item(number: int, item: Item) -> list[str]:
         f"{human_size(item.stored)}; stages: {stages})",
         "",
     ]
-    commands = [_join_command(item), *_decode_commands(item), _final_command(item)]
+    read = forms.of(item.form).commands(item, _decode_commands(item))
+    commands = [*read, _final_command(item)]
     lines += ["    " + " \\\n      | ".join(commands) + ' && echo "restored"']
     if item.sha256 is not None:
         lines += ["", f"   SHA-256 of the data before the first stage: {item.sha256}"]
@@ -91,20 +92,6 @@ def _item(number: int, item: Item) -> list[str]:
 
 def _printable(text: str) -> str:
     return "".join(one if one.isprintable() else "?" for one in text)
-
-
-def _join_command(item: Item) -> str:
-    """Return the command that joins the parts, in a loop where there are many."""
-    names = [part.name for part in item.parts]
-    stem = names[0].removesuffix("000")
-    counted = [f"{stem}{number:03}" for number in range(len(names))]
-    if len(names) > _MAX_PARTS and names == counted:
-        quoted = shlex.quote(stem)
-        return (
-            f"for n in $(seq 0 {len(names) - 1}); do "
-            f'cat -- {quoted}"$(printf %03d "$n")" || exit 1; done'
-        )
-    return "cat -- " + " ".join(shlex.quote(name) for name in names)
 
 
 def _decode_commands(item: Item) -> list[str]:

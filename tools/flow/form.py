@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -95,6 +95,12 @@ class Form(Protocol):
         self, item: StoredItem, read_object: ReadObject, inverse: InverseStages
     ) -> Iterator[bytes]:
         """Yield the plaintext of an item. What comes before an error is a true prefix."""
+
+    def commands(self, item: StoredItem, inverse: Sequence[str]) -> Sequence[str]:
+        """Return shell commands whose pipe writes the plaintext, for the recovery sheet.
+
+        inverse: the stock programs that undo the stages of the item, in this order.
+        """
 
 
 def read_object(store: Store, folder: str, part: Part) -> Iterator[bytes]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from tools.flow import stream
 from tools.flow.form import Form, InverseStages, Objects, Outlet, Plaintext, ReadObject
 from tools.flow.item_record import Part, StoredItem
+
+_MAX_NAMES = 200  # that one command lists; more parts are joined by a loop
 
 
 class PartsForm:
@@ -46,6 +49,21 @@ class PartsForm:
         for stage in reversed(item.stages):
             chunks = inverse(stage)(stream.ahead(chunks))
         return stream.ahead(chunks) if item.stages else chunks
+
+    def commands(self, item: StoredItem, inverse: Sequence[str]) -> Sequence[str]:
+        """See Form: the parts are joined, in a loop where there are many."""
+        names = [part.name for part in item.parts]
+        stem = names[0].removesuffix("000")
+        counted = [f"{stem}{number:03}" for number in range(len(names))]
+        if len(names) > _MAX_NAMES and names == counted:
+            quoted = shlex.quote(stem)
+            join = (
+                f"for n in $(seq 0 {len(names) - 1}); do "
+                f'cat -- {quoted}"$(printf %03d "$n")" || exit 1; done'
+            )
+        else:
+            join = "cat -- " + " ".join(shlex.quote(name) for name in names)
+        return [join, *inverse]
 
 
 if TYPE_CHECKING:
