@@ -92,10 +92,10 @@ class Options:
                     "Use a path or a name pattern, for example `*.log`.",
                 )
         try:
-            words = shlex.split(self.tar_command)
+            arguments = shlex.split(self.tar_command)
         except ValueError as error:
             raise ConfigError(f"TAR_COMMAND: {str(error).lower()}", "Check the quotes.") from None
-        if self.tar_command and not words:
+        if self.tar_command and not arguments:
             raise ConfigError(
                 "TAR_COMMAND: empty value",
                 "Name a tar command, or remove the key to use the default.",
@@ -129,10 +129,10 @@ def work(options: Options) -> Result:
     return _result(options, resolved, messages, target)
 
 
-def items(options: Options, told: Told) -> tuple[Item, ...]:
+def items(options: Options, context: Told) -> tuple[Item, ...]:
     """Return the fileset as the only item of its section, for a streamed run."""
     os_works.refuse_root(options.allow_root)
-    resolved = make_fileset(options, told.private)
+    resolved = make_fileset(options, context.private)
     fileset = resolved.fileset
     messages = tar_archive.TarMessages()
 
@@ -231,13 +231,13 @@ def _tar_command_chunks(
     head = next(chunks, b"")
     if not head:
         raise _no_output_error(options.tar_command)
-    whole = itertools.chain([head], chunks)
+    all_chunks = itertools.chain([head], chunks)
     ending = compressed_tar.compression(head)[0]
     look = messages.long.add_chunk
     yield from (
-        tar.whole_packed(whole, compressed_tar.decoder(ending), look)
+        tar.whole_packed(all_chunks, compressed_tar.decoder(ending), look)
         if ending
-        else tar.whole(whole, look)
+        else tar.whole(all_chunks, look)
     )
     messages.raise_on_error()
 

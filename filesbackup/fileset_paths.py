@@ -124,18 +124,17 @@ def _mount_notes(fileset: tar_archive.Fileset) -> tuple[str, ...]:
     points = [
         Path(os.fsdecode(tar_archive.unquote_name(os.fsdecode(line.split()[4])))) for line in lines
     ]
-    left = [
+    excluded = [
         point
         for point in dict.fromkeys(points)
         if any(point.is_relative_to(top) for top in tops)
         and not any(top.is_relative_to(point) for top in tops)
     ]
-    if not left:
+    if not excluded:
         return ()
-    count = date_str_utils.count(len(left), "mount point")
-    return (
-        f"{count} not entered (ONE_FILE_SYSTEM): {tar_archive.first_names([*map(_text, left)])}",
-    )
+    count = date_str_utils.count(len(excluded), "mount point")
+    names = tar_archive.first_names([*map(_text, excluded)])
+    return (f"{count} not entered (ONE_FILE_SYSTEM): {names}",)
 
 
 def _exclude_warnings(fileset: tar_archive.Fileset) -> tuple[str, ...]:
@@ -143,8 +142,8 @@ def _exclude_warnings(fileset: tar_archive.Fileset) -> tuple[str, ...]:
     if not fileset.exclude or not tar.is_there():
         return ()
     names = tar_archive.configured_names(fileset)
-    kept = _stored_names(names, fileset.exclude)
-    missing = [name for name in names if name not in kept]
+    stored = _stored_names(names, fileset.exclude)
+    missing = [name for name in names if name not in stored]
     if not missing:
         return ()
     missing = [
@@ -173,7 +172,7 @@ def long_path_warnings(fileset: tar_archive.Fileset, long: long_names.LongNames)
         for name in long.names
         if any(name.startswith(member + b"/") for member in members) and long_names.exists(name)
     ]
-    kept = (
+    stored = (
         _stored_names([long_names.topmost_folders(name) for name in names], fileset.exclude)
         if names
         else set()
@@ -182,7 +181,7 @@ def long_path_warnings(fileset: tar_archive.Fileset, long: long_names.LongNames)
         f"{_shorten(name)}: path too long to be restored: {len(name)} bytes, at most "
         f"{long_names.MAX_PATH} are allowed"
         for name in names
-        if long_names.topmost_folders(name) in kept
+        if long_names.topmost_folders(name) in stored
     ]
     more = (
         f"{long.more} more paths are longer than {long_names.MAX_PATH} bytes and cannot be restored"

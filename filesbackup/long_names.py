@@ -50,9 +50,9 @@ class LongNames:
         """Search the last bytes of the archive."""
         self._look(0)
 
-    def _look(self, kept: int) -> None:
+    def _look(self, overlap: int) -> None:
         data = b"".join(self._waiting)
-        keep_from = max(0, len(data) - kept)
+        keep_from = max(0, len(data) - overlap)
         for at in range(0, len(data) - _WINDOW + 1, _WINDOW):
             if data.find(0, at, at + _WINDOW) < 0 <= data.find(b"/", at, at + _SLASH):
                 for start, length in _records(data, at):

@@ -103,7 +103,7 @@ class TarMessages:
             self.sockets.append(_printable_path(socket["name"]))
             return
         changed = _CHANGED.match(text)
-        unreadable = next((found for kind in _UNREADABLE if (found := kind.match(text))), None)
+        unreadable = next((match for kind in _UNREADABLE if (match := kind.match(text))), None)
         unsupported = _UNSUPPORTED.match(text)
         if changed:
             self.changed.append(_printable_path(changed["name"]))
@@ -216,7 +216,7 @@ def configured_names(fileset: Fileset) -> list[bytes]:
 def _real_paths(fileset: Fileset) -> list[Path]:
     paths: dict[Path, None] = {}
     for path in fileset.include:
-        links = [place for place in (path, *path.parents) if _is_link(place)]
+        links = [folder for folder in (path, *path.parents) if _is_link(folder)]
         paths.update({Path(os.path.realpath(link.parent)) / link.name: None for link in links})
         paths[Path(os.path.realpath(path))] = None
     return list(paths)
@@ -245,9 +245,9 @@ def _is_link(path: Path) -> bool:
 
 def _crosses_mount_point(inner: Path, outer: Path) -> bool:
     """Return whether --one-file-system would keep tar from reaching inner from outer."""
-    folders = [place for place in (inner, *inner.parents) if place.is_relative_to(outer)]
+    folders = [folder for folder in (inner, *inner.parents) if folder.is_relative_to(outer)]
     try:
-        return len({place.lstat().st_dev for place in folders}) > 1
+        return len({folder.lstat().st_dev for folder in folders}) > 1
     except OSError:
         return True
 

@@ -82,8 +82,10 @@ def events(path: Path) -> Iterator[Event]:
 def _events(name: str, data: mmap.mmap, size: int) -> Iterator[Event]:
     position = len(_MAGIC)
     while position < size:
-        whole = position + _HEADER.size <= size
-        time, kind, server, length = _HEADER.unpack_from(data, position)[:4] if whole else (0,) * 4
+        complete = position + _HEADER.size <= size
+        time, kind, server, length = (
+            _HEADER.unpack_from(data, position)[:4] if complete else (0,) * 4
+        )
         end = position + length
         if length < _HEADER.size or end > size:
             raise StoreError(

@@ -46,9 +46,9 @@ def contains(gtid: str, executed: str) -> bool:
 def _intervals(executed: str) -> Iterator[tuple[str, int, int]]:
     """Yield source ("UUID" or "UUID:tag"), first and last number of each interval of a set."""
     for part in executed.lower().split(","):
-        uuid, *words = part.strip().split(":")
+        uuid, *parts = part.strip().split(":")
         source = uuid
-        for word in words:
+        for word in parts:
             if match := _INTERVAL.fullmatch(word):
                 first = int(match["first"])
                 yield source, first, int(match["last"] or first)

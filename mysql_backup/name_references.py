@@ -109,7 +109,7 @@ def lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
         parts.append(first)
         if newline:
             yield b"".join(parts)
-            *whole, last = rest.split(b"\n")
-            yield from whole
+            *complete, last = rest.split(b"\n")
+            yield from complete
             parts = [last]
     yield b"".join(parts)

@@ -34,9 +34,9 @@ class Omissions:
 
     def warnings(self, without: Collection[str]) -> Iterator[str]:
         """Yield what is missing from the backup; without: tables that the config leaves out."""
-        for name, why in self.broken.items():
+        for name, error in self.broken.items():
             if name not in without:
-                yield f"table {name} not dumped: {why}"
+                yield f"table {name} not dumped: {error}"
         for name in _selected(self.outside, without):
             yield f"rows of {name} not dumped: its engine stores them outside the server"
         for name in _selected(self.precise, without):

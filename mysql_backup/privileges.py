@@ -123,14 +123,14 @@ def _view_findings(
     source: mysql_server.MySQLConnection, databases: Sequence[str], exclude_table: Sequence[str]
 ) -> Iterator[Finding]:
     """Yield a finding for each view that the dump program could not read."""
-    wanted = set(databases)
+    selected = set(databases)
     views = [
         (database, name)
         for database, name in source.names(
             "SELECT HEX(table_schema), HEX(table_name) FROM information_schema.tables "
             "WHERE table_type = 'VIEW' ORDER BY table_schema, table_name"
         )
-        if database in wanted and not dump_stream.is_named(f"{database}.{name}", exclude_table)
+        if database in selected and not dump_stream.is_named(f"{database}.{name}", exclude_table)
     ]
     by_line: dict[int, str] = {}
     script = ""

@@ -234,7 +234,7 @@ def _create_views(
         loading.load(target, script.chunks(), reader.new, "--force", notice=stderr_lines.append)
         still_failed: dict[str, str] = script.failed_views(stderr_lines)
         deferred_views.created.number += len(failed) - len(still_failed)
-        denied = any(why.startswith(definers.DENIED) for why in still_failed.values())
+        denied = any(error.startswith(definers.DENIED) for error in still_failed.values())
         if len(still_failed) == len(failed) and (reader.owned_by_restorer or not denied):
             return still_failed
         reader.owned_by_restorer = reader.owned_by_restorer or denied

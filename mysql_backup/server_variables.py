@@ -10,6 +10,6 @@ _ON = {"ON": "1", "OFF": "0"}
 
 def facts(source: mysql_server.MySQLConnection) -> dict[str, str]:
     """Query them. Raises SourceError."""
-    wanted = ", ".join(f"'{name}'" for name in server_settings.NAMES)
-    rows = source.query(f"SHOW GLOBAL VARIABLES WHERE variable_name IN ({wanted})")
+    names = ", ".join(f"'{name}'" for name in server_settings.NAMES)
+    rows = source.query(f"SHOW GLOBAL VARIABLES WHERE variable_name IN ({names})")
     return {name: _ON.get(value, value) for name, value in sorted(rows)}

@@ -28,7 +28,7 @@ _BEGINNING = 8  # tokens of rows that are looked at
 
 
 class Kind(Enum):
-    """What a token is."""
+    """The kind of a token."""
 
     OPEN = "open"  # of a comment that the server executes
     CLOSE = "close"
@@ -142,20 +142,20 @@ def _token(mode: Mode) -> re.Pattern[bytes]:
         Kind.WORD.value: rb"[\w$\x80-\xff]+",
         Kind.MARK.value: rb".",
     }
-    named = (b"(?P<" + name.encode() + b">" + part + b")" for name, part in parts.items())
-    return re.compile(b"|".join(named), re.DOTALL)
+    groups = (b"(?P<" + name.encode() + b">" + part + b")" for name, part in parts.items())
+    return re.compile(b"|".join(groups), re.DOTALL)
 
 
 def tokens(text: bytes, mode: Mode) -> Iterator[Token]:
     """Return the tokens of a statement."""
-    for found in _token(mode).finditer(text):
-        if found.lastgroup != "space":
-            yield Token(Kind(found.lastgroup), found[0], found.start(), found.end())
+    for match in _token(mode).finditer(text):
+        if match.lastgroup != "space":
+            yield Token(Kind(match.lastgroup), match[0], match.start(), match.end())
 
 
 @functools.cache
 def _plain(delimiter: bytes, mode: Mode) -> re.Pattern[bytes]:
-    """What holds neither the delimiter nor the beginning of a comment; whole strings may."""
+    """Return a pattern for text without delimiter and comments; complete strings may have them."""
     ends = re.escape(b"'\"`#/-\\" + delimiter[:1])
     single = rb"[^'\\]*(?:\\.[^'\\]*)*" if mode.backslash else rb"[^']*"
     numbers = rb"|-(?=[0-9])" if delimiter[:1] != b"-" else b""
@@ -164,7 +164,7 @@ def _plain(delimiter: bytes, mode: Mode) -> re.Pattern[bytes]:
 
 @functools.cache
 def _string(quote: bytes, escapes: bool) -> re.Pattern[bytes]:
-    """The inside of a string."""
+    """Return a pattern for the inside of a string."""
     end = rb"\\" if escapes else b""
     more = rb"(?:\\.[^" + quote + end + rb"]*)*" if escapes else b""
     return re.compile(rb"[^" + quote + end + rb"]*" + more, re.DOTALL)
@@ -172,8 +172,8 @@ def _string(quote: bytes, escapes: bool) -> re.Pattern[bytes]:
 
 def _after(pattern: re.Pattern[bytes], block: bytes, at: int) -> int:
     """Return the end of what a pattern matches here: it may be nothing."""
-    found = pattern.match(block, at)
-    return found.end() if found else at
+    match = pattern.match(block, at)
+    return match.end() if match else at
 
 
 class Reader:
@@ -217,16 +217,16 @@ class Reader:
         return block[begin:], at - begin
 
     def _made(self, text: bytes, delimiter: bytes) -> Statement:
-        """A statement, or the last piece of one."""
+        """Return a statement, or the last piece of one."""
         size = self._given + len(text)
-        made = Statement(text, delimiter, not self._given, size, self._mode, self._command)
-        if not made.is_data and not self._command:
-            self._remember(made)
+        statement = Statement(text, delimiter, not self._given, size, self._mode, self._command)
+        if not statement.is_data and not self._command:
+            self._remember(statement)
         self._fresh, self._command, self._given = True, False, 0
-        return made
+        return statement
 
     def _scanned(self, block: bytes, at: int, *, last: bool) -> tuple[int, int]:
-        """How far a block was read, and the end of the delimiter that stands there, or 0."""
+        """Return how far a block was read, and the end of the delimiter there, or 0."""
         while at < len(block):
             if self._within:
                 step = self._inside(block, at, last=last)
@@ -245,7 +245,7 @@ class Reader:
         return at, 0
 
     def _begun(self, block: bytes, at: int, *, last: bool) -> int | None:
-        """None where a statement or a comment begins; else the end of a command, or `at`."""
+        """Return the end of a DELIMITER command, or `at`; None if a statement or comment begins."""
         begin = _after(_BLANK, block, at)
         head = block[begin : begin + len(_COMMAND)].lower()
         if not last and len(head) < len(_COMMAND):
@@ -253,26 +253,26 @@ class Reader:
         if head == _COMMAND:
             if not last and b"\n" not in block[begin:]:
                 return at
-            if found := _DELIMITER.match(block, begin):
-                self.delimiter, self._command = found[1], True
-                return found.end()
+            if match := _DELIMITER.match(block, begin):
+                self.delimiter, self._command = match[1], True
+                return match.end()
         self._fresh = bool(_COMMENT.match(block, begin)) or begin == len(block)
         return None
 
     def _special(self, block: bytes, at: int, *, last: bool) -> int | None:
-        """Step over what may begin a string or a comment; None where more bytes must tell."""
+        """Step over the begin of a string or comment; return None if more bytes are needed."""
         if at == len(block) or (len(block) - at < _AHEAD and not last):
             return None
         character = block[at : at + 1]
         if character in _QUOTES:
             self._within = character
-        elif found := _COMMENT.match(block, at):
-            self._within = b"\n" if found["line"] else b"*/"
-            return found.end()
+        elif match := _COMMENT.match(block, at):
+            self._within = b"\n" if match["line"] else b"*/"
+            return match.end()
         return at + (2 if character == b"\\" else 1)
 
     def _inside(self, block: bytes, at: int, *, last: bool) -> int | None:
-        """Step through a string or a comment; None where more bytes must tell."""
+        """Step through a string or a comment; return None if more bytes are needed."""
         if self._within in _QUOTES:
             escapes = self._mode.escapes(self._within)
             end = _after(_string(self._within, escapes), block, at)
@@ -286,13 +286,13 @@ class Reader:
         return len(block) if last else end if end > at else None
 
     def _remember(self, statement: Statement) -> None:
-        """Follow what SET makes of sql_mode (the dump saves it in user variables)."""
+        """Track sql_mode in SET statements (the dump saves it in user variables)."""
         if statement.words[:1] != (b"SET",):
             return
-        found = statement.tokens
-        for at in (at for at, token in enumerate(found) if token.text == b"="):
-            left, right = found[at - 1], found[at + 1 : at + 5]
-            is_user = found[at - 2].text == b"@" and found[at - 3].text != b"@"
+        tokens_of_set = statement.tokens
+        for at in (at for at, token in enumerate(tokens_of_set) if token.text == b"="):
+            left, right = tokens_of_set[at - 1], tokens_of_set[at + 1 : at + 5]
+            is_user = tokens_of_set[at - 2].text == b"@" and tokens_of_set[at - 3].text != b"@"
             marks = sum(token.text == b"@" for token in right[:2])
             values = right[marks:]
             if is_user and marks == 2 and any(token.word == _SQL_MODE for token in values):  # noqa: PLR2004  (@@)

@@ -257,12 +257,14 @@ def _retry_failed(
 
 
 def _restore_entries(
-    target: pg_server.PostgresConnection, name: str, dump: Dump, wanted: Collection[str]
+    target: pg_server.PostgresConnection, name: str, dump: Dump, selected: Collection[str]
 ) -> restore_errors.RestoreErrors:
     """Restore single entries of a dump in its order; return their errors."""
     list_file = dump.head.with_name(f"list-{uuid.uuid4().hex[:8]}")
     entries = (one[1] for one in map(_LINE.match, list_entries(target, dump.head)) if one)
-    list_file.write_text("".join(f"{one};\n" for one in entries if one in wanted), encoding="ascii")
+    list_file.write_text(
+        "".join(f"{one};\n" for one in entries if one in selected), encoding="ascii"
+    )
     return run_pg_restore(target, name, None, f"--use-list={list_file}", str(dump.head))
 
 
@@ -274,8 +276,8 @@ def _add_foreign_keys(
     They are created in an empty database first, so that the server returns their definitions.
     """
     failed = result.left_out.left_out
-    wanted = {one.entry for one in failed if one.entry_label.startswith(_FOREIGN)}
-    if not wanted:
+    failed_keys = {one.entry for one in failed if one.entry_label.startswith(_FOREIGN)}
+    if not failed_keys:
         return
     scratch = f"nc_keys_{uuid.uuid4().hex[:12]}"
     try:
@@ -285,7 +287,9 @@ def _add_foreign_keys(
                 target, scratch, None, "--no-tablespaces", "--section=pre-data", str(dump.head)
             )
             keys = [match for match in map(_LINE.match, list_entries(target, dump.head)) if match]
-            _restore_entries(target, scratch, dump, {f[1] for f in keys if f[2] in _KEYS} | wanted)
+            _restore_entries(
+                target, scratch, dump, {f[1] for f in keys if f[2] in _KEYS} | failed_keys
+            )
         for owner_table, table, key, definition in _definitions(target, scratch):
             _add_not_valid(target, name, result, (owner_table, table, key, definition))
     finally:

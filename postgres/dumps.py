@@ -55,10 +55,10 @@ class Warnings:
 
     def add_line(self, line: str) -> None:
         """Parse the next line of its standard error."""
-        if found := _WARNING.match(line):
-            self.lines.append(found[1])
-        elif self.lines and (found := _MORE.match(line)):
-            self.lines[-1] += f" {found[1]}"
+        if match := _WARNING.match(line):
+            self.lines.append(match[1])
+        elif self.lines and (match := _MORE.match(line)):
+            self.lines[-1] += f" {match[1]}"
 
 
 class PostgresDumps:

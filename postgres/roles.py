@@ -47,12 +47,12 @@ def _select_statements(
 ) -> Iterator[str]:
     """Yield the lines of pg_dumpall --globals-only that are to be run."""
     header = ""
-    kept = tuple(f"ALTER ROLE {name} WITH " for name in existing)
+    alterations = tuple(f"ALTER ROLE {name} WITH " for name in existing)
     creations = {f"CREATE ROLE {name};\n" for name in existing}
     for line in lines:
         if _HEADER.fullmatch(line):
             header = line
-        if line in creations or line.startswith(kept):
+        if line in creations or line.startswith(alterations):
             continue  # the restore itself may have logged in with that password
         if tablespaces or "Tablespaces" not in header or line.startswith(("--", "\\")):
             yield line

@@ -90,16 +90,16 @@ def _copy_once(files: Files, database: int, target: Path, patience: float) -> tu
             locked &= _index_locked(descriptor, patience)
         journal = _hot_journal(files, database)
         _copy_bytes(database, target)
-        for ending, wanted in (("-wal", True), ("-journal", journal)):
-            _copy_beside(files, ending, target, wanted=wanted)
+        for ending, needed in (("-wal", True), ("-journal", journal)):
+            _copy_beside(files, ending, target, needed=needed)
         return locked, _fingerprint(files, database) == before
 
 
-def _copy_beside(files: Files, ending: str, target: Path, *, wanted: bool) -> None:
+def _copy_beside(files: Files, ending: str, target: Path, *, needed: bool) -> None:
     destination = target.with_name(target.name + ending)
     destination.unlink(missing_ok=True)  # of an earlier attempt
     source = files.beside(ending)
-    if wanted and source.exists():
+    if needed and source.exists():
         with _open_read_only(source) as descriptor:
             _copy_bytes(descriptor, destination)
 
