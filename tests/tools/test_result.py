@@ -15,7 +15,7 @@ def test_json_there_and_back() -> None:
     "text", ["", "[]", "{}", '{"status": "great"}', '{"status": "ok", "bytes": "x"}', "null"]
 )
 def test_what_is_no_result_is_refused(text: str) -> None:
-    with pytest.raises(BackupError, match="no result"):
+    with pytest.raises(BackupError, match="invalid result file"):
         Result.from_json(text)
 
 
