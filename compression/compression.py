@@ -24,11 +24,13 @@ from enum import Enum
 
 from tools import date_str_utils, filesystem_handling, os_works
 from tools.base.errors import ConfigError, StageError
-from tools.base.result import BUNDLE, Made, Result, Status
+from tools.base.result import Result, Status
 from tools.flow import codecs, process, stream
 from tools.flow.item import Stage
+from tools.flow.item_record import StoredItem
 from tools.modules import executable
 from tools.modules.options import Paths, option
+from tools.modules.work_folder import WorkFolder, applied
 
 _TAR = re.compile(r"(gnu|g|bsd)?tar")
 _HEAD = 32  # bytes that tell what a file is
@@ -125,10 +127,13 @@ def work(options: Options) -> Result:
     sources = [file for task in tasks.values() for file in task.files]
     before = sum(file.stat().st_size for file in sources)
     progress = stream.Progress()
-    trail = [_do(task, destination / name, options, progress) for name, task in tasks.items()]
-    made = [Path(name) for entry in trail for name in entry.into]
+    folder = WorkFolder()
+    made = [
+        _do(task, destination / name, options, progress, folder) for name, task in tasks.items()
+    ]
     if options.remove_targets:
-        _remove(sources, targets)
+        folder.remove(sources)
+        _remove_empty(targets)
     after = sum(path.stat().st_size for path in made)
     share = f"{date_str_utils.human_size(before)} to {date_str_utils.human_size(after)}"
     return Result(
@@ -137,7 +142,6 @@ def work(options: Options) -> Result:
         files=tuple(str(path) for path in made),
         items=len(made),
         bytes=after,
-        trail=tuple(trail),
     )
 
 
@@ -248,34 +252,52 @@ def _named(tasks: Sequence[Task]) -> dict[str, Task]:
             depths[number] += 1
 
 
-def _do(task: Task, target: Path, options: Options, progress: stream.Progress) -> Made:
-    """Make the file of one task; says what became of what.
+def _do(
+    task: Task, target: Path, options: Options, progress: stream.Progress, folder: WorkFolder
+) -> Path:
+    """Make the file of one task; return it.
 
     What is there already under its name was published whole. If it holds the same, a run
     died before it could remove the source, and it is kept. If not, it is the only copy of
     something else: it is kept as well, and the new one gets the run id in front.
     """
+    first = task.files[0]
     algorithm = "" if task.packed else options.chosen().value
-    files = tuple(map(str, task.files))
+    item, run = _item(task, options, folder), folder.run_of(first)
+    tally = stream.Tally()
     if target.exists():
         there = _held(target, task, options) if len(task.files) == 1 else None
         if there is not None:
-            return Made(files, (str(target),), algorithm, there.size, there.sha256)
+            folder.adopt([target], applied(item, algorithm, there), run)
+            return target
         run_id = os.environ.get("NC_BACKUP_RUN_ID") or date_str_utils.run_id()
         target = target.with_name(f"{run_id}.{target.name}")
-    tally = stream.Tally()
-    made = Made(files, (str(target),), algorithm)
-    if len(task.files) > 1:
-        _write(target, _bundle(task), tally, progress)
-        made = dataclasses.replace(made, stage=BUNDLE)
-    elif not task.packed:
-        chunks = progress(tally(stream.read(task.files[0])))
-        _write(target, chunks, stage(options).forward)
-    elif options.remove_targets and _linked(task.files[0], target):
-        return made
-    else:
-        _write(target, stream.read(task.files[0]), tally, progress)
-    return dataclasses.replace(made, size=tally.size, sha256=tally.sha256)
+    if task.packed and len(task.files) == 1 and options.remove_targets:
+        known = folder.entry(first)
+        if known is not None:
+            part = dataclasses.replace(known.item.parts[0], name=target.name)
+            folder.record(target.parent, dataclasses.replace(item, parts=(part,)), run)
+        if _linked(first, target):
+            return target
+    chunks = _bundle(task) if len(task.files) > 1 else folder.read(first)
+    forward = iter if task.packed else stage(options).forward
+    folder.write(
+        target,
+        stream.flow(chunks, tally, progress, forward),
+        lambda: applied(item, algorithm, tally),
+        run,
+    )
+    return target
+
+
+def _item(task: Task, options: Options, folder: WorkFolder) -> StoredItem:
+    """What a task compresses: an item, or several in one archive."""
+    item = folder.item(task.files[0])
+    if len(task.files) == 1:
+        return item
+    place, top = task.files[0].parent.resolve(), options.work_folder.resolve()
+    name = place.relative_to(top) if place.is_relative_to(top) else Path(place.name)
+    return StoredItem(item.section, f"{name}.tar", "file", "", (), ())
 
 
 def stage(options: Options) -> Stage:
@@ -320,12 +342,6 @@ def _bundle(task: Task) -> Iterator[bytes]:
     return process.output(argv, given=names, env=os_works.environment({}))
 
 
-def _write(target: Path, chunks: stream.Chunks, *stages: stream.Stage) -> None:
-    with filesystem_handling.create(target, durable=False) as write:
-        for chunk in stream.flow(chunks, *stages):
-            write(chunk)
-
-
 def _linked(file: Path, target: Path) -> bool:
     """Take a file over by a second name; False where the file system does not allow it."""
     try:
@@ -337,10 +353,8 @@ def _linked(file: Path, target: Path) -> bool:
     return True
 
 
-def _remove(sources: Iterable[Path], targets: Iterable[Path]) -> None:
-    """Remove exactly the files that were taken, and the folders that are empty then."""
-    for file in sources:
-        file.unlink()
+def _remove_empty(targets: Iterable[Path]) -> None:
+    """Remove the folders below the targets that are empty now."""
     for target in targets:
         folders = [path for path in target.rglob("*") if path.is_dir() and not path.is_symlink()]
         for folder in sorted(folders, reverse=True):

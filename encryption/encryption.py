@@ -12,6 +12,7 @@ if __name__ == "__main__":  # started by its path
 
     launcher.start(__file__)
 
+import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -33,12 +34,14 @@ from tools import date_str_utils, filesystem_handling
 from tools.base import finding
 from tools.base.errors import ConfigError, StageError
 from tools.base.finding import Finding
-from tools.base.result import Made, Result, Status
+from tools.base.result import Result, Status
 from tools.base.secret import Secret
 from tools.flow import stream
 from tools.flow.item import Stage
-from tools.modules import executable
+from tools.flow.item_record import Part
+from tools.modules import executable, work_folder
 from tools.modules.options import Paths, Words, option
+from tools.modules.work_folder import WorkFolder, applied
 
 _UNREMOVABLE = (
     "Remove the files named in the warnings after this run is stored; otherwise the next run "
@@ -194,23 +197,21 @@ def _encrypt(options: Options) -> Result:
     encryptor = _make_encryptor(options)
     filesystem_handling.make_folder(destination)
     progress = stream.Progress()
+    folder = WorkFolder()
     written: list[Path] = []
-    trail: list[Made] = []
     kept = 0
     for name, file in files.items():
-        paths = _existing_parts(destination, name + encryptor.suffix, file, encryptor)
-        tally = stream.Tally()
+        target = destination / (name + encryptor.suffix)
+        paths = _existing_parts(destination, target.name, file, encryptor)
         if paths:
             kept += 1
-            stream.drained(tally(stream.read(file)))
+            item = applied(folder.item(file), options.format.value, work_folder.measured(file))
+            folder.adopt(paths, item, folder.run_of(file))
         else:
-            chunks = stream.flow(stream.read(file), tally, progress, encryptor.stage)
-            size = options.file_size * part_files.MIB
-            paths = part_files.write(chunks, destination, name + encryptor.suffix, size)
+            chunks = progress(folder.read(file))
+            paths = _write(stream.flow(chunks, encryptor.stage), file, target, options, folder)
         written += paths
-        names = tuple(map(str, paths))
-        trail.append(Made((str(file),), names, options.format.value, tally.size, tally.sha256))
-    unremovable = _remove(files.values()) if options.remove_targets else ()
+    unremovable = _remove(files.values(), folder) if options.remove_targets else ()
     size = sum(map(_size, written))
     count = date_str_utils.count
     text = f"{count(len(files), 'file')} in {count(len(written), 'part')}"
@@ -225,8 +226,27 @@ def _encrypt(options: Options) -> Result:
         items=len(files),
         bytes=size,
         warnings=warnings,
-        trail=tuple(trail),
     )
+
+
+def _write(
+    chunks: stream.Chunks, file: Path, target: Path, options: Options, folder: WorkFolder
+) -> list[Path]:
+    """Write the encrypted chunks of a file into parts; return them.
+
+    target: their name without the number. A set of another item under this name waits to be
+    stored: the new one gets the run id in front.
+    """
+    if folder.entry(target.with_name(f"{target.name}.000")) is not None:
+        target = target.with_name(f"{work_folder.run_id()}.{target.name}")
+
+    def record(found: Sequence[Part]) -> None:
+        item = applied(folder.item(file), options.format.value, folder.measured(file))
+        item = dataclasses.replace(item, parts=tuple(found))
+        folder.record(target.parent, item, folder.run_of(file))
+
+    size = options.file_size * part_files.MIB
+    return part_files.write(chunks, target.parent, target.name, size, record)
 
 
 def stage(options: Options) -> Stage:
@@ -262,12 +282,12 @@ def _existing_parts(folder: Path, stem: str, source: Path, encryptor: _Encryptor
     return files if newer and encryptor.is_complete(files, status.st_size) else []
 
 
-def _remove(files: Iterable[Path]) -> tuple[str, ...]:
+def _remove(files: Iterable[Path], folder: WorkFolder) -> tuple[str, ...]:
     """Remove the sources; return a warning for each that cannot be removed."""
     warnings = []
     for file in files:
         try:
-            file.unlink(missing_ok=True)
+            folder.remove([file])
         except OSError as error:
             warnings.append(f"{file}: cannot be removed: {(error.strerror or '').lower()}")
     return tuple(warnings)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from tools import filesystem_handling
 from tools.base.errors import ConfigError, DamagedError, StageError, TruncatedError, WrongKeyError
 from tools.flow import stream
+from tools.flow.item_record import Part
 
 MIB = 1 << 20
 _MEANT = "Name one part, or the common beginning of the names of all parts."
@@ -41,22 +42,32 @@ def find_parts(folder: Path, stem: str) -> dict[int, Path]:
     return dict(sorted(parts.items()))
 
 
-def write(chunks: Iterable[bytes], folder: Path, stem: str, size: int) -> list[Path]:
+def write(
+    chunks: Iterable[bytes],
+    folder: Path,
+    stem: str,
+    size: int,
+    record: Callable[[Sequence[Part]], None] = lambda _parts: None,
+) -> list[Path]:
     """Write a stream as parts of `size` bytes; no part gets its name before all are written.
 
     Then an older set of that name is removed, its first part before the others, and the new
     parts get their names, the first one last: a killed process never leaves a complete set.
-    On any exception nothing of the new set remains.
+    On any exception nothing of the new set remains. `record` is called before the first name.
     """
     remove_incomplete(folder, stem)
     written: list[Path] = []
+    recorded: list[Part] = []
     named: list[Path] = []
     try:
         for number, part in enumerate(stream.split(chunks, size)):
             written.append(folder / f".{stem}.{number:03}{filesystem_handling.PART}{os.getpid()}")
-            _write(part, written[-1])
+            tally = stream.Tally()
+            _write(tally(part), written[-1])
+            recorded.append(Part(f"{stem}.{number:03}", tally.size, tally.sha256))
         for old in find_parts(folder, stem).values():
             old.unlink()
+        record(recorded)
         for number in reversed(range(len(written))):
             path = folder / f"{stem}.{number:03}"
             filesystem_handling.publish(written[number], path)

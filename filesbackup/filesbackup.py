@@ -18,7 +18,7 @@ import json
 import os
 import shlex
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -27,11 +27,12 @@ from tools import date_str_utils, filesystem_handling, os_works
 from tools.base import finding
 from tools.base.errors import ConfigError, SourceError
 from tools.base.finding import Finding
-from tools.base.result import Made, Result, Status
+from tools.base.result import Result, Status
 from tools.flow import process, stream, tar
 from tools.flow.facts import FilesetFacts
 from tools.flow.item import Ended, Item, Told
-from tools.modules import executable
+from tools.flow.item_record import StoredItem
+from tools.modules import executable, work_folder
 from tools.modules.options import Paths, Words, option
 
 KIND = "fileset"  # of its items
@@ -110,23 +111,33 @@ def work(options: Options) -> Result:
     """Write the archive. The result has the files that could not be read or that changed."""
     os_works.refuse_root(options.allow_root)
     resolved = make_fileset(options, _private_paths())
-    fileset = resolved.fileset
     folder = filesystem_handling.make_folder(options.work_folder / "files")
-    run_id = os.environ.get("NC_BACKUP_RUN_ID") or date_str_utils.run_id()
+    run_id = work_folder.run_id()
     section = os.environ.get("NC_BACKUP_SECTION", _DEFAULT_SECTION)
-    target = folder / (
-        f"{run_id}.tar" if section == _DEFAULT_SECTION else f"{run_id}.{section}.tar"
-    )
+    name = f"{run_id}.tar" if section == _DEFAULT_SECTION else f"{run_id}.{section}.tar"
+    target = folder / name
     messages = tar_archive.TarMessages()
+
+    def describe(ending: str = "") -> StoredItem:
+        report = _report(options, resolved, messages)
+        item = StoredItem(
+            section, "", KIND, f".tar{ending}", (), (), facts=_facts(options).to_json()
+        )
+        return dataclasses.replace(item, warnings=report.warnings, notes=report.notes)
+
     if options.tar_command:
-        target = _run_tar_command(options, fileset, target, messages)
+        target = _run_tar_command(options, resolved.fileset, target, messages, describe)
     else:
-        with filesystem_handling.create(target, durable=False) as write:
-            chunks = stream.flow(tar_archive.read(fileset, messages), stream.Progress())
-            for chunk in chunks:
-                write(chunk)
-            _check_changed(messages, options)
+        chunks = stream.Progress()(_archive(options, resolved.fileset, messages))
+        work_folder.WorkFolder().write(target, chunks, describe, run_id)
     return _result(options, resolved, messages, target)
+
+
+def _archive(
+    options: Options, fileset: tar_archive.Fileset, messages: tar_archive.TarMessages
+) -> Iterator[bytes]:
+    yield from tar_archive.read(fileset, messages)
+    _check_changed(messages, options)
 
 
 def items(options: Options, context: Told) -> tuple[Item, ...]:
@@ -186,7 +197,11 @@ def _check_changed(messages: tar_archive.TarMessages, options: Options) -> None:
 
 
 def _run_tar_command(
-    options: Options, fileset: tar_archive.Fileset, target: Path, messages: tar_archive.TarMessages
+    options: Options,
+    fileset: tar_archive.Fileset,
+    target: Path,
+    messages: tar_archive.TarMessages,
+    describe: Callable[[str], StoredItem],
 ) -> Path:
     """Run TAR_COMMAND on a file that this process created and owns; return the final path."""
     with filesystem_handling.staged(target) as temporary:
@@ -202,7 +217,8 @@ def _run_tar_command(
         _check_changed(messages, options)
         ending = _check_archive(temporary, options.tar_command, messages)
         final = target.with_name(target.name + ending)
-        filesystem_handling.publish(temporary, final)
+        folder = work_folder.WorkFolder()
+        folder.place(temporary, final, lambda: describe(ending), work_folder.run_id())
     return final
 
 
@@ -299,7 +315,6 @@ def _result(
     for note in report.notes:
         sys.stdout.write(f"{note}\n")
     size = target.stat().st_size
-    ending = target.name[target.name.rindex(".tar") :]
     names = ", ".join(map(_text, resolved.fileset.include))
     summary = f"{names}: {date_str_utils.human_size(size)} in {target.name}"
     if report.warnings:
@@ -308,15 +323,6 @@ def _result(
     if messages.changed and options.changed_files is ChangedFiles.LOG:
         count = date_str_utils.count(len(messages.changed), "file")
         summary += f", {count} changed while being read"
-    record = Made(
-        (),
-        (str(target),),
-        KIND,
-        facts=_facts(options).to_json(),
-        ending=ending,
-        warnings=tuple(report.warnings),
-        notes=tuple(report.notes),
-    )
     return Result(
         Status.INCOMPLETE if report.warnings else Status.OK,
         summary,
@@ -324,7 +330,6 @@ def _result(
         items=1,
         bytes=size,
         warnings=report.warnings,
-        trail=(record,),
     )
 
 

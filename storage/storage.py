@@ -14,27 +14,27 @@ if __name__ == "__main__":  # started by its path
 
 import dataclasses
 import os
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from tools import date_str_utils, filesystem_handling
-from tools.base.errors import BackupError, ConfigError, StoreError
+from tools.base.errors import BackupError, ConfigError, StoreError, TakenError
 from tools.base.log import logger
-from tools.base.result import Made, Result, Status
+from tools.base.result import Result, Status
 from tools.flow import store, stream
+from tools.flow.item_record import StoredItem
 from tools.flow.retries import Retries
 from tools.flow.retrying_store import Retrying
-from tools.modules import executable
+from tools.modules import executable, work_folder
 from tools.modules.options import Duration, Paths, option
+from tools.modules.work_folder import WorkFolder
 
 # Documented keys of stores that do not exist yet: rejected, so that nothing relies on them.
 _NOT_IMPLEMENTED = (
     "upload_command", "upload_command_template", "args_dict", "bucket_name", "aliyun_credentials"
 )  # fmt: skip
-_PART = re.compile(r"(?P<stem>.+\.(?:age|crypt))\.(?P<number>\d{3,})")
 
 
 @dataclass(frozen=True)
@@ -121,16 +121,17 @@ def work(options: Options) -> Result:
             "Set TARGETS to the folder that the earlier sections wrote to.",
         )
     target = _retrying(options, Retries(options.retry_wait, _log_line))
-    sets, errors = complete_sets(files)
+    folder = WorkFolder()
+    sets, errors = folder.sets(files)
+    items: list[StoredItem] = []
     stored: dict[Path, store.StoredObject] = {}
     lost = len(errors)
     hints: dict[str, None] = {}
     progress = stream.Progress()
     for parts in sets:
         try:
-            names = {part: f"{options.hostname}/{part.name}" for part in parts}
-            with store.atomic_publish(target, list(names.values())):
-                done = {part: target.put(names[part], _content(part, progress)) for part in parts}
+            done = _store(parts, target, folder, f"{options.hostname}/", progress)
+            items.append(folder.stored(parts, list(done.values())))
             stored.update(done)
         except (BackupError, OSError) as error:
             text, hint = store.explained(error, target)
@@ -139,7 +140,33 @@ def work(options: Options) -> Result:
             if text not in errors:
                 errors.append(text)
     result = _result(options, target, stored, errors, lost)
-    return dataclasses.replace(result, hint="\n".join(filter(None, hints)))
+    records = tuple(dataclasses.asdict(item) for item in items)
+    return dataclasses.replace(result, hint="\n".join(filter(None, hints)), stored=records)
+
+
+def _store(
+    parts: Sequence[Path],
+    target: store.Store,
+    folder: WorkFolder,
+    prefix: str,
+    progress: stream.Progress,
+) -> dict[Path, store.StoredObject]:
+    """Store one set of parts, or nothing of it.
+
+    Two machines of one name may once have made two runs of one id: what an earlier run left gets
+    the id of this run in front where its names are taken. Raises TakenError for any other set.
+    """
+    names = {part: f"{prefix}{part.name}" for part in parts}
+    try:
+        with store.atomic_publish(target, list(names.values())):
+            done = {part: target.put(names[part], _content(part, progress)) for part in parts}
+            folder.check(parts, list(done.values()))
+            return done
+    except TakenError:
+        again = f"{prefix}{work_folder.run_id()}."
+        if not folder.of_earlier_run(parts[0]) or prefix.endswith("."):
+            raise
+        return _store(parts, target, folder, again, progress)
 
 
 def _content(part: Path, progress: stream.Progress) -> stream.Rereadable:
@@ -169,7 +196,6 @@ def _result(
             Status.FAILED,
             f"{errors[0]} ({lost} not stored; {summary})",
             warnings=tuple(errors[1:]),
-            trail=_item_records(stored),
         )
     removable = tuple(map(str, stored)) if options.remove_targets else ()
     if not os.environ.get("NC_BACKUP_RUN_ID"):  # alone: no other store has to confirm
@@ -183,14 +209,6 @@ def _result(
         items=len(stored),
         bytes=size,
         removable=removable,
-        trail=_item_records(stored),
-    )
-
-
-def _item_records(stored: Mapping[Path, store.StoredObject]) -> tuple[Made, ...]:
-    return tuple(
-        Made((str(path),), (part.name,), size=part.size, sha256=part.sha256)
-        for path, part in stored.items()
     )
 
 
@@ -214,31 +232,6 @@ def _files(options: Options) -> list[Path]:
                 )
             found[file.name] = file
     return list(found.values())
-
-
-def complete_sets(files: Iterable[Path]) -> tuple[list[list[Path]], list[str]]:
-    """Return the sets of parts in numeric order, and an error for each incomplete one.
-
-    A file that is no part is a set of its own.
-    """
-    whole: list[list[Path]] = []
-    sets: dict[str, dict[int, Path]] = {}
-    for file in files:
-        part = _PART.fullmatch(file.name)
-        if part and part["number"] == f"{int(part['number']):03}":
-            sets.setdefault(part["stem"], {})[int(part["number"])] = file
-        else:
-            whole.append([file])
-    errors = []
-    for stem, parts in sets.items():
-        gap = next((n for n in range(max(parts)) if n not in parts), None)
-        if gap is None:
-            whole.append([parts[number] for number in sorted(parts)])
-        else:
-            errors.append(
-                f"{stem}.{gap:03} is missing; the other parts of this backup were not stored"
-            )
-    return whole, errors
 
 
 def _retrying(options: Options, policy: Retries) -> store.Store:

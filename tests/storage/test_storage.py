@@ -12,6 +12,7 @@ import pytest
 from storage import local_store, storage
 from tests.system import System, said, spawning
 from tools.base.errors import StoreError
+from tools.modules import work_folder
 
 
 @pytest.fixture
@@ -64,10 +65,10 @@ def test_a_set_with_a_gap_is_not_stored_and_the_others_are(work: Path) -> None:
 
 
 def test_sets_are_whole_or_named_and_in_numeric_order() -> None:
-    sets, troubles = storage.complete_sets([Path(f"x.age.{n:03}") for n in (1000, 0, 999, 1)])
+    sets, troubles = work_folder.complete_sets([Path(f"x.age.{n:03}") for n in (1000, 0, 999, 1)])
     assert sets == []
     assert troubles == ["x.age.002 is missing; the other parts of this backup were not stored"]
-    sets, _ = storage.complete_sets([Path(f"x.age.{n:03}") for n in reversed(range(1002))])
+    sets, _ = work_folder.complete_sets([Path(f"x.age.{n:03}") for n in reversed(range(1002))])
     assert [path.name for path in sets[0][998:1002]] == [
         "x.age.998", "x.age.999", "x.age.1000", "x.age.1001",
     ]  # fmt: skip

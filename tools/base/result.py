@@ -59,50 +59,6 @@ def worst(statuses: Iterable[Status]) -> Status:
     return max(statuses, key=order.index, default=Status.OK)
 
 
-BUNDLE = "bundle"  # the stage that puts several files into one plain tar archive
-
-
-@dataclasses.dataclass(frozen=True)
-class Made:
-    """What became of files in a staged run, from which the manifest is made.
-
-    files:  what was read, absolute paths; of a source nothing
-    into:   what it became: absolute paths, or names in a store
-    stage:  the stage in between ("zstd"); of a source what kind of item it is ("fileset")
-    size, sha256: of what was read; of a source or where unknown -1 and ""
-    facts:  versions of tools, positions
-    name, ending: of a source: what the item is called within its section, and its ending
-    warnings, notes: of a source: what it said of the item (tools.item.Ended)
-    """
-
-    files: tuple[str, ...]
-    into: tuple[str, ...]
-    stage: str = ""
-    size: int = -1
-    sha256: str = ""
-    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    name: str = ""
-    ending: str = ""
-    warnings: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-
-    @classmethod
-    def from_dict(cls, given: Mapping[str, Any]) -> Made:
-        """Read what `dataclasses.asdict` gave; raises KeyError, TypeError, ValueError."""
-        return cls(
-            files=tuple(map(str, given["files"])),
-            into=tuple(map(str, given["into"])),
-            stage=str(given.get("stage", "")),
-            size=int(given.get("size", -1)),
-            sha256=str(given.get("sha256", "")),
-            facts={str(key): value for key, value in given.get("facts", {}).items()},
-            name=str(given.get("name", "")),
-            ending=str(given.get("ending", "")),
-            warnings=tuple(map(str, given.get("warnings", ()))),
-            notes=tuple(map(str, given.get("notes", ()))),
-        )
-
-
 @dataclasses.dataclass(frozen=True)
 class Result:
     """The result of one section.
@@ -115,7 +71,7 @@ class Result:
     warnings:  one line each: what is missing or truncated (status INCOMPLETE), or unusual
     removable: paths that may be removed once every store of the run has confirmed
     size:      size of the run as a text for the report, if the section measures it
-    trail:     records of the items, for the manifest
+    stored:    of a store in a staged run: its items as JSON objects of the manifest
     """
 
     status: Status
@@ -127,7 +83,7 @@ class Result:
     warnings: tuple[str, ...] = ()
     removable: tuple[str, ...] = ()
     size: str = ""
-    trail: tuple[Made, ...] = ()
+    stored: tuple[Mapping[str, Any], ...] = ()
 
     def to_json(self) -> str:
         """Return the JSON for the file named by NC_BACKUP_RESULT."""
@@ -152,7 +108,7 @@ class Result:
                 known[name] = tuple(str(entry) for entry in known.get(name, ()))
             for name in ("items", "bytes"):
                 known[name] = int(known.get(name, 0))
-            known["trail"] = tuple(Made.from_dict(entry) for entry in known.get("trail", ()))
+            known["stored"] = tuple(dict(entry) for entry in known.get("stored", ()))
             return cls(**known)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise BackupError(

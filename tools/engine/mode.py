@@ -9,9 +9,11 @@ from tools.base.result import Result, Status
 from tools.base.run_result import SectionResult
 from tools.catalog.history import Past
 from tools.config.model import Section
+from tools.engine import section_runner
 from tools.engine.section_runner import Context
 from tools.engine.staged import Staged
 from tools.engine.streamed import Streamed
+from tools.engine.work_files import WorkFiles
 from tools.flow.item_record import StoredItem
 from tools.flow.store import Store
 
@@ -72,11 +74,12 @@ class StreamedMode:
     streamed = True
 
     def __init__(
-        self, chosen: Sequence[Section], contexts: Callable[[Section], Context], staged: Staged
+        self, chosen: Sequence[Section], contexts: Callable[[Section], Context], files: WorkFiles
     ) -> None:
-        """staged: runs checks, and modules that take no part in the stream."""
+        """files: tells what modules that take no part in the stream leave."""
         self._chosen = chosen
-        self._staged = staged
+        self._contexts = contexts
+        self._files = files
         self._flows = Streamed(chosen, contexts)
 
     @property
@@ -115,8 +118,8 @@ class StreamedMode:
         if batch[0].kind == "source":
             return self._flows.run(batch, advance)
         current = batch[0]
-        result = self._staged.run(batch, advance)[current.name]
-        left = self._staged.left(current.name)
+        context = self._contexts(current)
+        result, left = self._files.written_by(lambda: section_runner.execute(current, context))
         if left and result.status.stored:
             result = Result(
                 Status.FAILED,

@@ -26,7 +26,8 @@ from tools.engine.mode import Mode, StreamedMode
 from tools.engine.run_recorder import Recording
 from tools.engine.section_runner import Context
 from tools.engine.staged import Staged
-from tools.modules import registry
+from tools.engine.work_files import WorkFiles
+from tools.modules import registry, work_folder
 
 _DEEPEST = 10  # the run stops when free space falls below a tenth of the threshold
 
@@ -110,8 +111,9 @@ class _Run:
         """Staged or streamed, and why: the log tells."""
         way = run_mode.of_run(self.config)
         logger.info("This is a %s run: %s.", way.name, way.reason)
-        staged = Staged(self.config, private, self.context)
-        return StreamedMode(self.chosen, self.context, staged) if way.streamed else staged
+        if way.streamed:
+            return StreamedMode(self.chosen, self.context, WorkFiles(self.config))
+        return Staged(self.config, private, self.context)
 
     def _ended(self) -> RunResult:
         """The worst of the sections; what was collected and went nowhere is no success."""
@@ -163,6 +165,7 @@ class _Run:
             None if general.max_runtime is None else self.started + general.max_runtime,
             self.watcher.advance if self.watcher else None,
             self.mode.size,
+            None if self.mode.streamed else private / work_folder.NAME,
         )
 
     # --- the sections
@@ -241,7 +244,7 @@ class _Run:
             if stages:
                 return f"it needs {stages[0]}, which failed"
             givers = [step for step in self.steps if step.kind in ("source", "")]
-            empty = (s.result.status is Status.FAILED and not s.result.trail for s in givers)
+            empty = (s.result.status is Status.FAILED and not s.result.files for s in givers)
             if givers and all(empty):
                 return f"{', '.join(step.name for step in givers)} failed"
         return ""

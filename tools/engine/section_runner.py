@@ -22,7 +22,7 @@ from tools.base.result import Result, Status, worst
 from tools.base.secret import Secret
 from tools.config.model import Config, Section
 from tools.flow import process
-from tools.modules import options
+from tools.modules import options, work_folder
 
 _HOST = project.ROOT / "tools/modules/plugin_host.py"
 _LEVELLED = re.compile(r"(debug|info|warning|error|critical): ", re.I)
@@ -40,6 +40,7 @@ class Context:
     deadline: on the monotonic clock; None where nothing limits the run
     advance:  gets the bytes that have passed so far, where somebody looks on
     streamed: bytes that a streamed run has stored so far; None in a staged one
+    records:  folder of the records of items in the work folder; None in a streamed run
     """
 
     config: Config
@@ -49,6 +50,7 @@ class Context:
     deadline: float | None = None
     advance: Callable[[int], None] | None = None
     streamed: int | None = None
+    records: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -158,6 +160,8 @@ def environment(section: Section, order: Command, context: Context) -> dict[str,
         told[permissions.ACCEPT] = "1"
     if context.advance is not None:
         told["NC_BACKUP_PROGRESS"] = str(context.folder / "progress")
+    if context.records is not None:
+        told[work_folder.VARIABLE] = str(context.records)
     if context.streamed is not None:
         told["NC_BACKUP_STREAMED"] = str(context.streamed)
     return os_works.environment({**order.extra, **told}, order.named, proxies=True)
@@ -239,29 +243,15 @@ def _judged(section: Section, code: int, told: Path, output: Output) -> Result:
     message = result.message or how
     if status is Status.FAILED and result.status in _ENDINGS:
         message = f"{how} (it said: {message})"
-    own = section.declaration is None
-    return replace(masked(result, facts=own), status=status, message=masking.text(message))
+    return replace(masked(result), status=status, message=masking.text(message))
 
 
-def masked(result: Result, *, facts: bool = True) -> Result:
-    """The result of a program, every text in it that people read without secrets.
-
-    facts: those too; what a built-in module needs for a restore stays as it is.
-    """
-    trail = tuple(
-        replace(
-            made,
-            warnings=tuple(map(masking.text, made.warnings)),
-            notes=tuple(map(masking.text, made.notes)),
-            facts=masking.structure(made.facts) if facts else made.facts,
-        )
-        for made in result.trail
-    )
+def masked(result: Result) -> Result:
+    """The result of a program, every text in it that people read without secrets."""
     return replace(
         result,
         message=masking.text(result.message),
         hint=masking.text(result.hint),
         warnings=tuple(map(masking.text, result.warnings)),
         size=masking.text(result.size),
-        trail=trail,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -10,10 +11,12 @@ from typing import Any
 
 from tools import date_str_utils, filesystem_handling
 from tools.base.errors import BackupError, SourceError
-from tools.base.result import Made, Result, Status
+from tools.base.result import Result, Status
 from tools.flow import dump_stream, item_record, stream
-from tools.flow.item import Item, Told, about
-from tools.modules import options
+from tools.flow.item import Ended, Item, Told, about
+from tools.flow.item_record import StoredItem
+from tools.modules import options, work_folder
+from tools.modules.work_folder import WorkFolder
 
 
 def staged(
@@ -24,54 +27,85 @@ def staged(
     named: the file's name for an item's name. What failed is put aside by the run.
     """
     filesystem_handling.make_folder(folder)
-    progress = stream.Progress()
-    files: list[str] = []
+    writer = _Writer()
+    files: list[Path] = []
     warnings: list[str] = []
     errors: list[tuple[str, BackupError | OSError]] = []
-    trail: list[Made] = []
-    size = 0
     for item in items:
         target = folder / named(item.name)
-
-        def attempt(item: Item = item, target: Path = target) -> None:
-            with filesystem_handling.create(target, durable=False) as write:
-                for chunk in progress(item.read()):
-                    write(chunk)
-
         try:
-            dump_stream.again(attempt, say)
+            ended = dump_stream.again(functools.partial(writer.write, item, target), say)
         except (BackupError, OSError) as error:
             errors.append((item.name, error))
             continue
-        ended = item.ended()
         for note in ended.notes:
             say(about(item.name, note))
         warnings += [about(item.name, line) for line in ended.warnings]
         errors += [(item.name, SourceError(line)) for line in ended.failures]
-        files.append(str(target))
-        size += target.stat().st_size
-        trail.append(
-            Made(
-                (),
-                (str(target),),
-                item.kind,
-                facts=ended.facts.to_json(),
-                name=item.name,
-                ending=item.called(b""),
-                warnings=ended.warnings,
-                notes=ended.notes,
-            )
-        )
+        files.append(target)
+    return _result(files, warnings, errors)
+
+
+class _Writer:
+    """Writes items into files of the work folder."""
+
+    def __init__(self) -> None:
+        self._folder = WorkFolder()
+        self._progress = stream.Progress()
+        self._section = os.environ.get("NC_BACKUP_SECTION", "")
+
+    def write(self, item: Item, target: Path) -> Ended:
+        """Write one item into a file; return what its source says of it."""
+        ended = Ended()
+
+        def describe() -> StoredItem:
+            nonlocal ended
+            ended = item.ended()
+            return described(item, self._section, item.called(b""), ended)
+
+        self._folder.write(target, self._progress(item.read()), describe, work_folder.run_id())
+        return ended
+
+
+def described(item: Item, section: str, ending: str, ended: Ended) -> StoredItem:
+    """Return what a source has given as a record describes it, without its files."""
+    return StoredItem(
+        section,
+        item.name,
+        item.kind,
+        ending,
+        (),
+        (),
+        facts=ended.facts.to_json(),
+        warnings=ended.warnings,
+        notes=ended.notes,
+        base=ended.base,
+    )
+
+
+def _result(
+    files: Sequence[Path],
+    warnings: Sequence[str],
+    errors: Sequence[tuple[str, BackupError | OSError]],
+) -> Result:
+    size = sum(file.stat().st_size for file in files)
     told = f"{date_str_utils.count(len(files), 'item')}, {date_str_utils.human_size(size)}"
-    common = {"files": tuple(files), "items": len(files), "bytes": size}
+    status = Status.INCOMPLETE if warnings else Status.OK
+    hint = ""
     if errors:
         lines = [about(name, error) for name, error in errors]
-        hint = getattr(errors[0][1], "hint", "")
-        what = f"{lines[0]} ({len(lines)} failed; {told})" if files else lines[0]
-        told_of = (*lines[1:], *warnings)
-        return Result(Status.FAILED, what, hint, warnings=told_of, trail=tuple(trail), **common)  # type: ignore[arg-type]
-    status = Status.INCOMPLETE if warnings else Status.OK
-    return Result(status, told, warnings=tuple(warnings), trail=tuple(trail), **common)  # type: ignore[arg-type]
+        told = f"{lines[0]} ({len(lines)} failed; {told})" if files else lines[0]
+        status, hint = Status.FAILED, getattr(errors[0][1], "hint", "")
+        warnings = (*lines[1:], *warnings)
+    return Result(
+        status,
+        told,
+        hint,
+        files=tuple(map(str, files)),
+        items=len(files),
+        bytes=size,
+        warnings=tuple(warnings),
+    )
 
 
 class Plugin:

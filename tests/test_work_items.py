@@ -1,0 +1,186 @@
+"""Items in the work folder: what a killed run or a power cut leaves of them is never a backup."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.system import System
+from tools import filesystem_handling
+from tools.base.errors import Cancelled
+from tools.base.result import Status
+from tools.config import loading
+from tools.engine import run
+from tools.flow.item_record import StoredItem
+from tools.modules import work_folder
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> System:
+    made = System(tmp_path)
+    (made.source / "a").write_bytes(bytes(range(256)) * (3 << 12))
+    return made
+
+
+def sections(system: System) -> dict[str, Any]:
+    """A whole run whose data stay as large as they are."""
+    whole: dict[str, Any] = system.whole()
+    whole["COMPRESSION"]["PARAMETERS"] = {"ALGORITHM": "none"}
+    return whole
+
+
+def records(system: System) -> list[Path]:
+    return sorted((system.work / ".nc-backup-py/items").glob("*"))
+
+
+def left(system: System) -> list[Path]:
+    """The files that wait in the work folder."""
+    return sorted(path for path in system.work.glob("[!.]*/*") if path.is_file())
+
+
+def interrupted(system: System, folder: str) -> None:
+    """A run that ends when it has filled this folder."""
+    whole = sections(system)
+    nowhere = {"files": "COMPRESSION", "compressed": "ENCRYPTION"}.get(folder)
+    if nowhere is not None:
+        whole[nowhere]["PARAMETERS"]["DESTINATION"] = "/dev/null/x"
+    system.configure(whole)
+    if nowhere is None:
+        system.store.write_text("a file where the store should be")
+    assert system.run("-r").returncode == 1
+    system.configure(sections(system))
+    if nowhere is None:
+        system.store.unlink()
+    assert {path.parent.name for path in left(system)} == {folder}
+
+
+@pytest.mark.fault(
+    "a signal during the removal of files that are stored", "the next run removes the others"
+)
+@pytest.mark.parametrize("after", [0, 1, 2])
+def test_an_interrupted_removal_does_not_block_later_runs(
+    system: System, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    loaded = loading.load(system.configure(sections(system)))
+    real = filesystem_handling.remove
+    removed: list[Path] = []
+
+    def remove(path: Path) -> None:
+        if ".age." in path.name:
+            if len(removed) == after:
+                raise Cancelled(15)
+            removed.append(path)
+        real(path)
+
+    monkeypatch.setattr(filesystem_handling, "remove", remove)
+    assert run.perform(loaded, loaded.sections, None).status is Status.TERMINATED
+    assert len(left(system)) == 4 - after
+    before = len(system.stored())
+    result = system.result()
+    assert result["exit_code"] == 0, result
+    assert left(system) == records(system) == []
+    assert len(system.stored()) == 2 * before
+    assert "can be restored" in system.restore("--verify", "latest")
+
+
+@pytest.mark.fault(
+    "a power cut leaves a file of a staged run short or empty",
+    "exit 3, named, put aside; all others are stored",
+)
+@pytest.mark.parametrize("folder", ["files", "compressed", "encrypted"])
+@pytest.mark.parametrize("size", [0, 1000])
+def test_a_short_file_is_not_stored(system: System, folder: str, size: int) -> None:
+    interrupted(system, folder)
+    with left(system)[-1].open("r+b") as file:
+        file.truncate(size)
+    result = system.result()
+    assert result["exit_code"] == 3, result
+    assert f"has {size} bytes instead of" in json.dumps(result)
+    assert [item["section"] for item in system.manifest()["items"]] == ["FILESET"]
+    assert left(system) == records(system) == []
+    assert "can be restored" in system.restore("--verify", "latest")
+    assert system.result()["exit_code"] == 0
+
+
+@pytest.mark.fault(
+    "a power cut leaves other bytes in a file of a staged run",
+    "exit 3, named, put aside; all others are stored",
+)
+def test_other_bytes_after_a_restart_of_the_machine_are_not_stored(system: System) -> None:
+    interrupted(system, "encrypted")
+    part = left(system)[-1]
+    part.write_bytes(bytes(part.stat().st_size))
+    (path,) = records(system)
+    path.write_text(path.read_text().replace('"boot": "', '"boot": "earlier '))
+    result = system.result()
+    assert result["exit_code"] == 3, result
+    assert f"{part} holds other bytes than were written" in json.dumps(result)
+    assert [item["section"] for item in system.manifest()["items"]] == ["FILESET"]
+
+
+@pytest.mark.fault(
+    "files of a staged run change between two of its sections", "nothing of them is stored"
+)
+def test_other_bytes_within_a_run_are_not_stored(system: System) -> None:
+    spoil = "for f in {}/encrypted/*; do printf x | dd of=$f bs=1 seek=99 conv=notrunc; done"
+    own = system.own("own", f"{spoil.format(system.work)} 2>/dev/null; exit 1")
+    whole = sections(system)
+    store = whole.pop("STORAGE_LOCAL")
+    system.configure({**whole, "OWN": own, "STORAGE_LOCAL": store})
+    assert system.run("-r").returncode == 1
+    assert system.stored() == []
+
+
+@pytest.mark.fault(
+    "the names of an earlier run are taken in the store", "stored under names of this run"
+)
+def test_a_name_that_is_taken_does_not_block_later_runs(system: System) -> None:
+    interrupted(system, "encrypted")
+    first = left(system)[0].name
+    folder = system.store / "srv-test"
+    folder.mkdir(parents=True)
+    (folder / first).write_text("of another machine")
+    result = system.result()
+    assert result["exit_code"] == 0, result
+    assert (folder / first).read_text() == "of another machine"
+    assert (folder / f"{result['run_id']}.{first}").exists()
+    assert left(system) == records(system) == []
+    assert "can be restored" in system.restore("--verify", "latest")
+    restored = system.restored("--section", "EARLIER")
+    assert [path.read_bytes() for path in restored.rglob("a")] == [
+        (system.source / "a").read_bytes()
+    ]
+
+
+def test_records_are_private_and_do_not_lie_beside_the_files(system: System) -> None:
+    interrupted(system, "encrypted")
+    (path,) = records(system)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    assert len(json.loads(path.read_text())["item"]["sha256"]) == 64
+    assert not [name for name in (system.work / "encrypted").iterdir() if ".age." not in name.name]
+
+
+def test_files_of_a_user_defined_module_are_recorded(system: System) -> None:
+    note = "mkdir -p {0}/notes; head -c 2000 /dev/zero > {0}/notes/$NC_BACKUP_RUN_ID.txt"
+    own = system.own("own", note.format(system.work))
+    system.configure({"OWN": own, **sections(system)})
+    system.store.write_text("a file where the store should be")
+    assert system.run("-r").returncode == 1
+    items = [json.loads(path.read_text())["item"] for path in records(system)]
+    assert {item["section"] for item in items} == {"FILESET", "OWN"}
+    assert {item["kind"]: item["size"] for item in items}["file"] == 2000
+
+
+def test_a_record_without_files_is_forgotten(tmp_path: Path) -> None:
+    place, items = tmp_path / "files", tmp_path / "items"
+    place.mkdir()
+    (place / "x").write_text("x")
+    work_folder.adopt(items, [place / "x"], StoredItem("S", "x", "file", "", (), ()), "r")
+    assert work_folder.settle(items) == []
+    (place / "x").unlink()
+    assert work_folder.settle(items) == []
+    assert list(items.iterdir()) == []
