@@ -29,6 +29,7 @@ from tools.flow import codecs, process, stream
 from tools.flow.item import Stage
 from tools.flow.item_record import StoredItem
 from tools.modules import executable
+from tools.modules import targets as work_targets
 from tools.modules.options import Paths, option
 from tools.modules.work_folder import WorkFolder, applied
 
@@ -196,7 +197,7 @@ def plan(
     ending = codecs.CODECS[algorithm.value].ending
     tasks = []
     packed: dict[Path, list[Path]] = {}
-    for file in _inputs(targets, reserved):
+    for file in (found.path for found in work_targets.files(targets, StageError, reserved)):
         with file.open("rb") as opened:
             known = codecs.is_compressed(opened.read(_HEAD))
         if known:
@@ -216,23 +217,6 @@ def plan(
 def _folders(path: Path) -> tuple[str, ...]:
     """The names of the folders that a path lies in."""
     return path.absolute().parent.parts[1:]
-
-
-def _inputs(targets: Iterable[Path], reserved: Collection[Path]) -> list[Path]:
-    """Every file below the targets, once, without the reserved places that lie in a target."""
-    found: dict[Path, Path] = {}
-    for target in targets:
-        if not target.exists():
-            raise StageError(
-                f"TARGETS: {target} does not exist", "Name what the sections before wrote."
-            )
-        root = target.resolve()
-        inside = {place for place in reserved if root in place.parents}
-        for file in filesystem_handling.files_below(target):
-            real = file.resolve()
-            if inside.isdisjoint((real, *real.parents)):
-                found.setdefault(real, file)
-    return list(found.values())
 
 
 def _named(tasks: Sequence[Task]) -> dict[str, Task]:

@@ -40,6 +40,7 @@ from tools.flow import stream
 from tools.flow.item import Stage
 from tools.flow.item_record import Part
 from tools.modules import executable, work_folder
+from tools.modules import targets as work_targets
 from tools.modules.options import Paths, Words, option
 from tools.modules.work_folder import WorkFolder, applied
 
@@ -301,20 +302,14 @@ def _unique_names(targets: Paths, destination: Path) -> dict[str, Path]:
     found: dict[Path, str] = {}  # by the file, the name that is its alone
     into = destination.resolve()
     for target in targets:
-        if not target.exists():
-            raise StageError(
-                f"TARGETS: {target}: no such file or directory",
-                "Set TARGETS to what the earlier sections wrote.",
-            )
         real = target.resolve()
         if real == into or real in into.parents:
             raise ConfigError(
                 f"DESTINATION: {destination} is inside TARGETS ({target})",
                 "Set DESTINATION to a folder outside of TARGETS.",
             )
-        for file in filesystem_handling.files_below(target):
-            below = file.relative_to(target.parent) if target.name else file
-            found.setdefault(file.resolve(), "%2F".join(below.parts))
+    for entry in work_targets.files(targets, StageError):
+        found[entry.path.resolve()] = "%2F".join(entry.name.parts)
     if not found:
         where = ", ".join(map(str, targets))
         raise StageError(

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from tools import date_str_utils, filesystem_handling
+from tools import date_str_utils
 from tools.base.errors import BackupError, ConfigError, StoreError, TakenError
 from tools.base.log import logger
 from tools.base.result import Result, Status
@@ -27,7 +27,7 @@ from tools.flow import store, stream
 from tools.flow.item_record import StoredItem
 from tools.flow.retries import Retries
 from tools.flow.retrying_store import Retrying
-from tools.modules import executable, work_folder
+from tools.modules import executable, targets, work_folder
 from tools.modules.options import Duration, Paths, option
 from tools.modules.work_folder import WorkFolder
 
@@ -219,18 +219,12 @@ def _targets(options: Options) -> Paths:
 def _files(options: Options) -> list[Path]:
     """Return every file to store. Raises StoreError where two have one name."""
     found: dict[str, Path] = {}
-    for target in _targets(options):
-        if not target.exists():
+    for file in (entry.path for entry in targets.files(_targets(options), StoreError)):
+        if file.name in found:
             raise StoreError(
-                f"TARGETS: {target}: no such file or directory",
-                "Set TARGETS to what the earlier sections wrote.",
+                f"two files would both be stored as {file.name}", "Rename one of them."
             )
-        for file in filesystem_handling.files_below(target):
-            if file.name in found:
-                raise StoreError(
-                    f"two files would both be stored as {file.name}", "Rename one of them."
-                )
-            found[file.name] = file
+        found[file.name] = file
     return list(found.values())
 
 

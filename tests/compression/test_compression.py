@@ -77,7 +77,7 @@ def test_what_is_compressed_already_is_bundled_and_not_compressed_again(work: Pa
 def test_sources_are_kept_when_told_and_when_anything_fails(work: Path) -> None:
     run(work, "--REMOVE_OBJECTIVES", "False")
     assert (work / "files/a.tar").exists()
-    assert "not exist" in run(work, "--TARGETS", f"{work}/files {work}/none", code=1)
+    assert "no such file" in run(work, "--TARGETS", f"{work}/files {work}/none", code=1)
     assert (work / "files/a.tar").exists()
 
 
@@ -270,7 +270,7 @@ def test_private_folders_are_no_sources(work: Path) -> None:
         (("--LEVEL", "20"), 2, "LEVEL: 20 is no level of zstd"),
         (("--LEVEL", "0", "--ALGORITHM", "gzip"), 2, "It has 1 to 9"),
         (("--ALGORITHM", "rar"), 2, "one of zstd, gzip, xz, none"),
-        (("--TARGETS", "/not/there"), 1, "TARGETS: /not/there does not exist"),
+        (("--TARGETS", "/not/there"), 1, "TARGETS: /not/there: no such file or directory"),
     ],
 )
 def test_bad_input_is_named(work: Path, words: tuple[str, ...], code: int, says: str) -> None:

@@ -1,0 +1,47 @@
+"""TARGETS of a stage or a store in a staged run: the files that it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tools import filesystem_handling
+from tools.base.errors import BackupError
+
+
+@dataclass(frozen=True)
+class Found:
+    """A file that lies below a target, or is one."""
+
+    path: Path
+    target: Path
+
+    @property
+    def name(self) -> Path:
+        """Its path from the folder of the target on."""
+        return self.path.relative_to(self.target.parent) if self.target.name else self.path
+
+
+def files(
+    targets: Iterable[Path], failure: type[BackupError], reserved: Collection[Path] = ()
+) -> list[Found]:
+    """Return every finished file below the targets, once.
+
+    reserved: folders inside a target that are not looked into, links followed. Raises `failure`
+    where a target is not there.
+    """
+    found: dict[Path, Found] = {}
+    for target in targets:
+        if not target.exists():
+            raise failure(
+                f"TARGETS: {target}: no such file or directory",
+                "Set TARGETS to what the earlier sections wrote.",
+            )
+        root = target.resolve()
+        inside = {place for place in reserved if root in place.parents}
+        for path in filesystem_handling.files_below(target):
+            real = path.resolve()
+            if inside.isdisjoint((real, *real.parents)):
+                found.setdefault(real, Found(path, target))
+    return list(found.values())
