@@ -62,13 +62,13 @@ class Lines:
 
 @dataclass
 class UnpackResult:
-    """What came out: how many entries of each kind, bytes, and what could not be given back."""
+    """What was unpacked: entries of each kind, bytes, and what could not be restored."""
 
-    privileged: bool  # as root, who gives every entry its owner
+    privileged: bool  # as root, who restores owners
     kinds: Counter[str] = field(default_factory=Counter)
     size: int = 0
-    lost: Lines = field(default_factory=Lines)  # entries that are not there
-    unset: Lines = field(default_factory=Lines)  # something of an entry that is not as it was
+    lost: Lines = field(default_factory=Lines)  # entries that could not be restored
+    unset: Lines = field(default_factory=Lines)  # attributes that differ from the backup
     not_restored: Lines = field(default_factory=Lines)  # what only root could have set
     foreign: int = 0  # entries of other owners, restored without their owner
     implied: set[bytes] = field(default_factory=set)  # folders that only stand in paths
@@ -76,7 +76,7 @@ class UnpackResult:
     _folders: set[bytes] = field(default_factory=lambda: {b""})
 
     def take(self, member: tar_reader.Member) -> None:
-        """One member that goes through."""
+        """Count an entry that is handed on to tar."""
         self.kinds[member.kind] += 1
         self.size += member.size if member.kind == "file" else 0
         self._place(member)
@@ -86,7 +86,7 @@ class UnpackResult:
             self.foreign += 1
 
     def _place(self, member: tar_reader.Member) -> None:
-        """Remember the folders that there are, and those that the archive has no member for."""
+        """Remember the folders of the archive, and those that it has only as part of a path."""
         if member.kind == "folder":
             self._folders.add(member.name)
             self.implied.discard(member.name)
@@ -96,16 +96,16 @@ class UnpackResult:
             parent = parent.rpartition(b"/")[0]
 
     def lose(self, member: tar_reader.Member, why: str) -> None:
-        """One member that cannot be restored at all."""
+        """Add an entry that cannot be restored at all."""
         self.lost.add(f"{tar_reader.printable_name(member.name)}: {why}")
 
     @property
     def entries(self) -> int:
-        """How many entries of any kind there are."""
+        """The number of entries of all kinds."""
         return sum(self.kinds.values())
 
     def warnings(self) -> tuple[str, ...]:
-        """What is not as it was, a line each; of many the first, and how many more there are."""
+        """Return a line for each difference; of many the first, and how many more there are."""
         lines = [
             *self.lost.shown("cannot be restored: "),
             *self.unset.shown("differs from the backup: "),
@@ -121,7 +121,7 @@ class UnpackResult:
 
 
 def archive(chunks: Chunks, ending: str) -> Iterator[bytes]:
-    """The plain archive, where the source's own tar compressed it."""
+    """Return the archive, decompressed where the tar of the source compressed it."""
     unpack = next((words for end, words in _PACKED.items() if ending.endswith(end)), None)
     return process.output(unpack, given=chunks, failure=StoreError) if unpack else iter(chunks)
 
@@ -185,7 +185,7 @@ def _unpack_pass(
     wanted: Callable[[bytes], bool] | None = None,
     judge: Callable[[tar_reader.Member], Iterator[str]] = lambda _member: iter(()),
 ) -> tuple[UnpackResult, list[tar_messages.Trouble]]:
-    """The one way of an archive through our checks and GNU tar, to unpack or only to list it.
+    """Send an archive through the checks and GNU tar, to unpack or only to list it.
 
     tar prints each name that it reads: it must read those that we saw. Raises UnsafeArchiveError
     before tar gets anything of a bad member, StoreError where tar fails, and what the chunks raise.
@@ -217,24 +217,24 @@ def _unpack_pass(
         except SourceError as error:
             raise _tar_error(error, messages) from None
     same.end()
-    for line in messages.unknown:  # tar ended well all the same
+    for line in messages.unknown:  # tar exited with 0
         found.unset.add(line)
     return found, messages.troubles
 
 
 class _Same:
-    """Whether tar reads the same names as we: two readers of one archive must not differ."""
+    """Checks that tar reads the same names as the checks: the two readers must not differ."""
 
     def __init__(self) -> None:
         self._expected: deque[bytes] = deque()
         self._rest = b""
 
     def expect(self, name: bytes) -> None:
-        """A name that tar will read."""
+        """Add a name that tar will read."""
         self._expected.append(name)
 
     def take(self, chunk: bytes) -> None:
-        """Some of the names that it printed, a line each. Raises UnsafeArchiveError."""
+        """Take names that tar printed, a line each. Raises UnsafeArchiveError."""
         *lines, self._rest = (self._rest + chunk).split(b"\n")
         for line in lines:
             name = tar_messages.unescaped(line)
@@ -243,7 +243,7 @@ class _Same:
                 self._differs(wanted or name)
 
     def end(self) -> None:
-        """After the last name."""
+        """Check that no name is missing. Raises UnsafeArchiveError."""
         if self._rest or self._expected:
             self._differs(self._expected[0] if self._expected else self._rest)
 
@@ -255,7 +255,7 @@ class _Same:
 
 
 def _tar_error(error: SourceError, messages: tar_messages.Messages) -> StoreError:
-    """Why tar failed as a whole, in its own words."""
+    """Return why tar failed as a whole, in its own words."""
     full = any("No space left" in line or "Wrote only" in line for line in messages.unknown)
     first = "no space left on device" if full else messages.error()
     hint = "Free space on the destination, or restore into another folder." if full else ""
@@ -271,7 +271,7 @@ def _either(
 def list_entries(
     chunks: Iterator[bytes], ending: str, wanted: Callable[[bytes], bool] | None
 ) -> Iterator[str]:
-    """What would be unpacked, a line each; what could not be is said in its line."""
+    """Return a line for each entry that would be unpacked; it says what could not be."""
     lines: list[str] = []
 
     def take(member: tar_reader.Member, why: str = "") -> None:
@@ -295,7 +295,7 @@ def _line(member: tar_reader.Member) -> str:
 
 
 def command(target: Path) -> list[str]:
-    """GNU tar's command line: as root everything comes back, else what the user may set."""
+    """Return the command line of GNU tar: as root it restores all, else what the user may set."""
     rights = (
         ["--same-owner", "--xattrs-include=*"]
         if os_works.is_root()
@@ -326,16 +326,16 @@ def _tar() -> str:
 
 
 def _environment() -> dict[str, str]:
-    """For tar: messages in English, no options from elsewhere."""
+    """Return the environment of tar: messages in English, no options from elsewhere."""
     return {**os_works.environment({}), "LC_ALL": "C"}
 
 
 def verify(chunks: Iterator[bytes], ending: str) -> UnpackResult:
-    """Read an archive to its end on the way that a restore takes, as root, and write nothing."""
+    """Read an archive to its end as a restore by root would, and write nothing."""
     argv = [_tar(), "--list", "--file=-", "--quoting-style=escape"]
     rules = tar_reader.Rules(privileged=True)
     found, troubles = _unpack_pass(chunks, ending, argv, rules, judge=attributes.refused)
     for trouble in troubles:
         found.unset.add(trouble.line())
-    found.foreign = 0  # root gives back owners, and nothing was written
+    found.foreign = 0  # root restores owners, and nothing was written
     return found
