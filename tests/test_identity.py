@@ -390,7 +390,7 @@ def test_a_store_that_takes_not_even_the_mark_is_named_with_a_hint(
         assert said["exit_code"] == 1
         assert f"{system.store}: Read-only file system" in said["stderr"]
         assert "hint: Look at the kernel log" in said["stderr"]
-        assert "is read-only" in system.run("-t").stderr
+        assert "read-only file system" in system.run("-t").stderr
     finally:
         subprocess.run(["umount", str(system.store)], check=True)
 
