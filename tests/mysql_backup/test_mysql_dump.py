@@ -197,7 +197,7 @@ def test_what_is_left_out(system: System, server: MariaDB) -> None:
     items = {item["name"]: item for item in system.manifest()["items"]}
     port = server.port
     assert set(items) == {f"users@{port}", f"{port}/shop", f"binlogs@{port}"}
-    assert items[f"{server.port}/shop"]["facts"]["excluded"] == "secret"
+    assert items[f"{server.port}/shop"]["facts"]["excluded"] == ["secret"]
     system.restore("--restore", "latest", "--item", "shop", *to(server, "--to-database", "new"))
     assert "secret" not in server.sql("SHOW TABLES", "new").split()
     assert server.sql("SELECT COUNT(*) FROM cache", "new") == "0\n"
@@ -467,7 +467,9 @@ def test_files_and_databases_are_told_apart(system: System, server: MariaDB) -> 
     words = ("--restore", "latest", *to(server))
     out = str(system.folder / "out")
     assert "no database is selected" in system.restore(*words, "--section", "FILESET", code=2)
-    assert "files into a folder" in system.restore(*words, "--path", "/etc", code=2)
+    assert "cannot be combined with --destination or --path" in system.restore(
+        *words, "--path", "/etc", code=2
+    )
     assert "databases are selected" in system.restore(
         *words, "--section", "FILESET", "--to-database", "x", code=2
     )
