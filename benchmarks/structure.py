@@ -57,8 +57,13 @@ def _counts(name: Path) -> bool:
 
 
 def _package(file: Path, root: Path) -> str:
-    """Return tools/PACKAGE, the module folder, or `.` for the programs at the top."""
+    """Return tools/PACKAGE, the module folder, or `.` for the programs at the top.
+
+    The documented files of tools/ belong to its lowest package, and SIZE is a module.
+    """
     parts = file.relative_to(root).parts[:-1]
+    if parts == ("tools",) and (root / "tools/base").is_dir():
+        return file.name if file.name == "size_calculation.py" else "tools/base"
     return "/".join(parts[:2]) or "."
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from encryption.provider import Aead, Buffer, InvalidTagError
+from encryption.ciphers import Aead, Buffer, InvalidTagError
 from tools.base.errors import DamagedError, TruncatedError
 from tools.flow.stream import Chunks
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 
-from encryption import bech32, header, provider
+from encryption import bech32, ciphers, header, provider
 
 STANZA = "mlkem768x25519"
 _RECIPIENT = "age1pq"
@@ -73,7 +73,7 @@ class Identity:
         encapsulated = header.share(stanza, _ENCAPSULATED)
         try:
             return provider.hybrid().open(self.secret, encapsulated, _INFO, stanza.body)
-        except provider.InvalidTagError:
+        except ciphers.InvalidTagError:
             return None
         except ValueError:  # an all-zero shared secret
             raise header.corrupt(STANZA) from None

@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from enum import Enum
 from pathlib import Path
 
-from encryption import age, header, hybrid, key_lines, provider, x25519
+from encryption import age, ciphers, header, hybrid, key_lines, x25519
 from tools import filesystem_handling
 from tools.base import masking, permissions
 from tools.base.errors import ConfigError
@@ -134,7 +134,7 @@ def _of_password(raw: bytes, text: str) -> Keys:
         most = entropy_bits(stripped)
         weak = f"passphrase too weak for new backups: at most {most} bits of {_LEAST_BITS}"
         return Keys(password=password, not_password=problem, rejection=problem or weak)
-    identity = x25519.Identity(provider.hkdf(stripped, _SALT, _INFO))
+    identity = x25519.Identity(ciphers.hkdf(stripped, _SALT, _INFO))
     masking.add(identity.reveal())
     return Keys(
         identities=(identity,),

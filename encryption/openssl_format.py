@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator
 from itertools import chain
 
-from encryption import provider
+from encryption import ciphers, provider
 from tools.base.errors import TruncatedError, WrongKeyError
 from tools.flow.stream import Chunks
 
@@ -24,7 +24,7 @@ _HEAD = len(MAGIC) + _SALT
 _FETCH = "Fetch the file from the store again."
 
 
-def _cipher(password: bytes, salt: bytes, *, encrypt: bool) -> provider.Update:
+def _cipher(password: bytes, salt: bytes, *, encrypt: bool) -> ciphers.Update:
     """Return AES-256-CBC with the key and IV that EVP_BytesToKey(3) derives."""
     derived = block = b""
     while len(derived) < 32 + _BLOCK:

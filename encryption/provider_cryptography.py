@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
-from encryption import provider
+from encryption import ciphers
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
@@ -23,32 +23,32 @@ class _Aead:
     def __init__(self, key: bytes) -> None:
         self._cipher = ChaCha20Poly1305(key)
 
-    def encrypt(self, nonce: bytes, data: provider.Buffer, /) -> bytes:
+    def encrypt(self, nonce: bytes, data: ciphers.Buffer, /) -> bytes:
         return self._cipher.encrypt(nonce, data, None)
 
-    def encrypt_into(self, nonce: bytes, data: provider.Buffer, into: memoryview, /) -> None:
+    def encrypt_into(self, nonce: bytes, data: ciphers.Buffer, into: memoryview, /) -> None:
         self._cipher.encrypt_into(nonce, data, None, into)
 
-    def decrypt(self, nonce: bytes, data: provider.Buffer, /) -> bytes:
+    def decrypt(self, nonce: bytes, data: ciphers.Buffer, /) -> bytes:
         try:
             return self._cipher.decrypt(nonce, data, None)
         except InvalidTag:
-            raise provider.InvalidTagError from None
+            raise ciphers.InvalidTagError from None
 
-    def decrypt_into(self, nonce: bytes, data: provider.Buffer, into: memoryview, /) -> None:
+    def decrypt_into(self, nonce: bytes, data: ciphers.Buffer, into: memoryview, /) -> None:
         try:
             self._cipher.decrypt_into(nonce, data, None, into)
         except InvalidTag:
-            raise provider.InvalidTagError from None
+            raise ciphers.InvalidTagError from None
 
 
 class _CopyingAead(_Aead):
     """For releases of `cryptography` before 47, which cannot write into memory that is there."""
 
-    def encrypt_into(self, nonce: bytes, data: provider.Buffer, into: memoryview, /) -> None:
+    def encrypt_into(self, nonce: bytes, data: ciphers.Buffer, into: memoryview, /) -> None:
         into[:] = self.encrypt(nonce, data)
 
-    def decrypt_into(self, nonce: bytes, data: provider.Buffer, into: memoryview, /) -> None:
+    def decrypt_into(self, nonce: bytes, data: ciphers.Buffer, into: memoryview, /) -> None:
         into[:] = self.decrypt(nonce, data)
 
 
@@ -92,7 +92,7 @@ class _Hybrid:
         try:
             return self._suite.decrypt(encapsulated + ciphertext, key, info)
         except InvalidTag:
-            raise provider.InvalidTagError from None
+            raise ciphers.InvalidTagError from None
 
 
 class Cryptography:
@@ -100,7 +100,7 @@ class Cryptography:
 
     name = "cryptography"
 
-    def chacha20_poly1305(self, key: bytes) -> provider.Aead:
+    def chacha20_poly1305(self, key: bytes) -> ciphers.Aead:
         return _Aead(key) if hasattr(ChaCha20Poly1305, "encrypt_into") else _CopyingAead(key)
 
     def x25519_public(self, secret: bytes) -> bytes:
@@ -110,11 +110,11 @@ class Cryptography:
         key = X25519PrivateKey.from_private_bytes(secret)
         return key.exchange(X25519PublicKey.from_public_bytes(public))
 
-    def aes_256_cbc(self, key: bytes, iv: bytes, *, encrypt: bool) -> provider.Update:
+    def aes_256_cbc(self, key: bytes, iv: bytes, *, encrypt: bool) -> ciphers.Update:
         cipher = Cipher(algorithms.AES(key), modes.CBC(iv))
         return (cipher.encryptor() if encrypt else cipher.decryptor()).update
 
-    def hybrid(self) -> provider.Hybrid | None:
+    def hybrid(self) -> ciphers.Hybrid | None:
         try:
             return _Hybrid()
         except (ImportError, AttributeError, UnsupportedAlgorithm):
@@ -122,4 +122,4 @@ class Cryptography:
 
 
 if TYPE_CHECKING:
-    _: type[provider.Provider] = Cryptography
+    _: type[ciphers.Provider] = Cryptography

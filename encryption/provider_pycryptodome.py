@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from Crypto.Cipher import AES, ChaCha20_Poly1305
 from Crypto.Protocol.DH import import_x25519_private_key, import_x25519_public_key, key_agreement
 
-from encryption import provider
+from encryption import ciphers
 
 _TAG = 16
 
@@ -17,30 +17,30 @@ class _Aead:
     def __init__(self, key: bytes) -> None:
         self._key = key
 
-    def encrypt(self, nonce: bytes, data: provider.Buffer, /) -> bytes:
+    def encrypt(self, nonce: bytes, data: ciphers.Buffer, /) -> bytes:
         ciphertext, tag = ChaCha20_Poly1305.new(key=self._key, nonce=nonce).encrypt_and_digest(data)
         return ciphertext + tag
 
-    def encrypt_into(self, nonce: bytes, data: provider.Buffer, into: memoryview, /) -> None:
+    def encrypt_into(self, nonce: bytes, data: ciphers.Buffer, into: memoryview, /) -> None:
         cipher = ChaCha20_Poly1305.new(key=self._key, nonce=nonce)
         cipher.encrypt(data, output=into[:-_TAG])
         into[-_TAG:] = cipher.digest()
 
-    def decrypt(self, nonce: bytes, data: provider.Buffer, /) -> bytes:
+    def decrypt(self, nonce: bytes, data: ciphers.Buffer, /) -> bytes:
         plaintext = bytearray(max(0, len(data) - _TAG))
         self.decrypt_into(nonce, data, memoryview(plaintext))
         return bytes(plaintext)
 
-    def decrypt_into(self, nonce: bytes, data: provider.Buffer, into: memoryview, /) -> None:
+    def decrypt_into(self, nonce: bytes, data: ciphers.Buffer, into: memoryview, /) -> None:
         if len(data) < _TAG:
-            raise provider.InvalidTagError
+            raise ciphers.InvalidTagError
         view = memoryview(data)
         cipher = ChaCha20_Poly1305.new(key=self._key, nonce=nonce)
         cipher.decrypt(view[:-_TAG], output=into)
         try:
             cipher.verify(view[-_TAG:])
         except ValueError:
-            raise provider.InvalidTagError from None
+            raise ciphers.InvalidTagError from None
 
 
 class _Hybrid:
@@ -71,7 +71,7 @@ class _Hybrid:
         try:
             return context.unseal(ciphertext)
         except ValueError:
-            raise provider.InvalidTagError from None
+            raise ciphers.InvalidTagError from None
 
 
 class Pycryptodome:
@@ -79,7 +79,7 @@ class Pycryptodome:
 
     name = "pycryptodome"
 
-    def chacha20_poly1305(self, key: bytes) -> provider.Aead:
+    def chacha20_poly1305(self, key: bytes) -> ciphers.Aead:
         return _Aead(key)
 
     def x25519_public(self, secret: bytes) -> bytes:
@@ -92,11 +92,11 @@ class Pycryptodome:
             kdf=bytes,
         )
 
-    def aes_256_cbc(self, key: bytes, iv: bytes, *, encrypt: bool) -> provider.Update:
+    def aes_256_cbc(self, key: bytes, iv: bytes, *, encrypt: bool) -> ciphers.Update:
         cipher = AES.new(key, AES.MODE_CBC, iv=iv)
         return cipher.encrypt if encrypt else cipher.decrypt
 
-    def hybrid(self) -> provider.Hybrid | None:
+    def hybrid(self) -> ciphers.Hybrid | None:
         try:
             return _Hybrid()
         except ImportError:
@@ -104,4 +104,4 @@ class Pycryptodome:
 
 
 if TYPE_CHECKING:
-    _: type[provider.Provider] = Pycryptodome
+    _: type[ciphers.Provider] = Pycryptodome

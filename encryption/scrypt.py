@@ -7,7 +7,7 @@ import os
 import re
 from dataclasses import dataclass, field
 
-from encryption import header, provider
+from encryption import ciphers, header, provider
 from tools.base.errors import DamagedError
 
 STANZA = "scrypt"
@@ -51,7 +51,7 @@ class Passphrase:
         try:
             cipher = provider.current().chacha20_poly1305(self._key(salt, work))
             return cipher.decrypt(_NONCE, stanza.body)
-        except provider.InvalidTagError:
+        except ciphers.InvalidTagError:
             return None
 
     def _key(self, salt: bytes, work: int) -> bytes:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from storage import storage
+from storage.keys import StorageKeys
 from tools import filesystem_handling, os_works
 from tools.base.errors import ConfigError, StoreError, TakenError
 from tools.flow import store, stream
@@ -23,7 +23,7 @@ _BLOCK = 4 << 20  # bytes that are written and read back together
 
 
 @dataclass(frozen=True)
-class Options(storage.Options):
+class Options(StorageKeys):
     """The keys of a section with DESTINATION local."""
 
     local_backup: Path | None = option("local: folder of the store", default=None)

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from storage.keys import StorageKeys
 from tools import date_str_utils
 from tools.base.errors import BackupError, ConfigError, StoreError, TakenError
 from tools.base.log import logger
@@ -28,60 +29,28 @@ from tools.flow.item_record import StoredItem
 from tools.flow.retries import Retries
 from tools.flow.retrying_store import Retrying
 from tools.modules import executable, targets, work_folder
-from tools.modules.options import Duration, Paths, option
+from tools.modules.options import Paths
 from tools.modules.work_folder import WorkFolder
-
-# Documented keys of stores that do not exist yet: rejected, so that nothing relies on them.
-_NOT_IMPLEMENTED = (
-    "upload_command", "upload_command_template", "args_dict", "bucket_name", "aliyun_credentials"
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Options:
-    """The keys of every storage section; the file of each store adds its own."""
-
-    hostname: str = option("name of this server; folder of its backups in the store")
-    destination: str = option("type of store: `local`", default="local")
-    targets: Paths = option(
-        "files and folders to store; default WORK_FOLDER/encrypted",
-        default=(),
-        aliases=("OBJECTIVES",),
-    )
-    remove_targets: bool = option(
-        "remove the originals after every store of the run has confirmed them",
-        default=True,
-        aliases=("REMOVE_OBJECTIVES",),
-    )
-    retry_wait: Duration = option(
-        "seconds before the second of five attempts; each wait is longer than the last",
-        default=Duration(5.0),
-    )
-    bucket_name: str = option("not implemented yet (rejected)", default="")
-    aliyun_credentials: str = option("not implemented yet (rejected)", default="")
-    upload_command: str = option("not implemented yet (rejected)", default="")
-    upload_command_template: str = option("not implemented yet (rejected)", default="")
-    args_dict: str = option("not implemented yet (rejected)", default="")
-    work_folder: Path = option("folder for temporary files", default=Path("/opt/backup"))
+class Options(StorageKeys):
+    """The keys of a section; with a known DESTINATION those of its store (`variants`)."""
 
     def __post_init__(self) -> None:
-        available = f"Available: DESTINATION {', '.join(destinations())}."
         if self.destination not in destinations():
+            available = f"Available: DESTINATION {', '.join(destinations())}."
             raise ConfigError(f"DESTINATION: {self.destination}: not implemented yet", available)
-        for name in _NOT_IMPLEMENTED:
-            if getattr(self, name):
-                raise ConfigError(f"{name.upper()}: not implemented yet", available)
-        if "/" in self.hostname or self.hostname in ("", ".", ".."):
-            raise ConfigError(f"HOSTNAME: {self.hostname!r}: not usable as a folder name")
+        super().__post_init__()
 
     @classmethod
-    def variants(cls) -> tuple[str, Mapping[str, type[Options]]]:
+    def variants(cls) -> tuple[str, Mapping[str, type[StorageKeys]]]:
         """Return the key that chooses the store, and the keys of each store by its value."""
         stores = {name: found.Options for name, found in destinations().items()}
         return "DESTINATION", stores
 
 
-O = TypeVar("O", bound=Options)  # noqa: E741  (the Options of a store)
+O = TypeVar("O", bound=StorageKeys)  # noqa: E741  (the Options of a store)
 
 
 class Destination(Protocol[O]):
@@ -111,7 +80,7 @@ def destinations() -> Mapping[str, Destination[Any]]:
     }
 
 
-def work(options: Options) -> Result:
+def work(options: StorageKeys) -> Result:
     """Store every complete set of parts; one that fails does not hide or stop the others."""
     files = _files(options)
     if not files:
@@ -180,7 +149,7 @@ def _content(part: Path, progress: stream.Progress) -> stream.Rereadable:
 
 
 def _result(
-    options: Options,
+    options: StorageKeys,
     target: store.Store,
     stored: Mapping[Path, store.StoredObject],
     errors: list[str],
@@ -212,11 +181,11 @@ def _result(
     )
 
 
-def _targets(options: Options) -> Paths:
+def _targets(options: StorageKeys) -> Paths:
     return options.targets or (options.work_folder / "encrypted",)
 
 
-def _files(options: Options) -> list[Path]:
+def _files(options: StorageKeys) -> list[Path]:
     """Return every file to store. Raises StoreError where two have one name."""
     found: dict[str, Path] = {}
     for file in (entry.path for entry in targets.files(_targets(options), StoreError)):
@@ -228,12 +197,12 @@ def _files(options: Options) -> list[Path]:
     return list(found.values())
 
 
-def _retrying(options: Options, policy: Retries) -> store.Store:
+def _retrying(options: StorageKeys, policy: Retries) -> store.Store:
     """Return the store of a section, which repeats what fails for a moment."""
     return Retrying(destinations()[options.destination].open_store(options), policy)
 
 
-def opened(options: Options) -> store.Store:
+def opened(options: StorageKeys) -> store.Store:
     """Return the store of a section. Raises BackupError or OSError where it cannot be reached."""
     return _retrying(options, Retries(options.retry_wait, lambda line: logger.warning("%s", line)))
 
@@ -244,7 +213,7 @@ def _log_line(line: str) -> None:
     sys.stderr.flush()
 
 
-def test(options: Options) -> tuple[str, ...]:
+def test(options: StorageKeys) -> tuple[str, ...]:
     """Return what was found about the store, changing nothing in it."""
     return tuple(destinations()[options.destination].test(options))
 

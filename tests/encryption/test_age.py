@@ -15,7 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from encryption import age, age_payload, bech32, header, provider, scrypt, x25519
+from encryption import age, age_payload, bech32, ciphers, header, provider, scrypt, x25519
+from encryption.ciphers import Provider
 from tools.base import project
 from tools.base.errors import ConfigError, DamagedError, StageError, TruncatedError, WrongKeyError
 
@@ -242,7 +243,7 @@ def test_faults_have_their_own_words() -> None:
 class Recording:
     """A cipher that notes each nonce, and passes data through or to another cipher."""
 
-    def __init__(self, inner: provider.Aead | None = None) -> None:
+    def __init__(self, inner: ciphers.Aead | None = None) -> None:
         self.inner = inner
         self.nonces: list[bytes] = []
 
@@ -284,7 +285,7 @@ def test_no_pair_of_key_and_nonce_is_used_twice(monkeypatch: pytest.MonkeyPatch)
     library = type(provider.current())
     real = library.chacha20_poly1305
 
-    def recording(library: provider.Provider, key: bytes) -> Recording:
+    def recording(library: Provider, key: bytes) -> Recording:
         ciphers.append((key, Recording(real(library, key))))
         return ciphers[-1][1]
 

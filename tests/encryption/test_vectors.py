@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from encryption import age, age_payload, armor, hybrid, provider, scrypt, x25519
+from encryption import age, age_payload, armor, ciphers, hybrid, provider, scrypt, x25519
 from tools.base import project
 from tools.base.errors import StageError, WrongKeyError
 
@@ -102,13 +102,13 @@ def opened(vector: Vector) -> bytes:
     """All chunks from the first on that can be decrypted with the file key that the head tells."""
     file = b"".join(binary(vector, 1 << 20))
     at = age.header_size([file], ())
-    key = provider.hkdf(bytes.fromhex(vector.head["file key"]), file[at - 16 : at], b"payload")
+    key = ciphers.hkdf(bytes.fromhex(vector.head["file key"]), file[at - 16 : at], b"payload")
     cipher = provider.current().chacha20_poly1305(key)
     plaintext = b""
     for number, begin in enumerate(range(at, len(file), age_payload.SEALED)):
         chunk = file[begin : begin + age_payload.SEALED]
         for last in (b"\0", b"\1") if len(chunk) == age_payload.SEALED else (b"\1",):
-            with contextlib.suppress(provider.InvalidTagError):
+            with contextlib.suppress(ciphers.InvalidTagError):
                 plaintext += cipher.decrypt(number.to_bytes(11, "big") + last, chunk)
                 break
         else:

@@ -54,7 +54,7 @@ def variants(declaration: type[Any]) -> tuple[str, Mapping[str, type[Any]]]:
     """Return the key by which a declaration chooses another one, and those by its values.
 
     A declaration with a class method `variants` is the union of its variants; `fill` returns
-    the chosen one. Each of them is a subclass of the declaration.
+    the chosen one. Each of them has its fields.
     """
     own = "variants" in vars(declaration)
     return declaration.variants() if own else ("", {})
