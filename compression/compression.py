@@ -82,15 +82,15 @@ class Options:
         codec = codecs.CODECS[self.chosen().value]
         if self.level is not None and self.level not in codec.levels:
             raise ConfigError(
-                f"LEVEL: {self.level} is no level of {self.chosen().value}",
-                f"It has {codec.levels[0]} to {codec.levels[-1]}.",
+                f"LEVEL: {self.level} is not a level of {self.chosen().value}",
+                f"Choose {codec.levels[0]} to {codec.levels[-1]}.",
             )
         goal = self.goal().resolve()
         for target in self.targets:
             if goal in (target.resolve(), *target.resolve().parents):
                 raise ConfigError(
                     f"TARGETS: {target} lies in DESTINATION, {self.goal()}",
-                    "What is compressed must go into a folder of its own.",
+                    "Set DESTINATION to a folder that is not in TARGETS.",
                 )
 
     def goal(self) -> Path:
@@ -122,7 +122,8 @@ def work(options: Options) -> Result:
     if not tasks:
         where = ", ".join(map(str, targets)) or str(options.work_folder)
         raise StageError(
-            f"nothing to compress in {where}", "Did the sections before write elsewhere?"
+            f"nothing to compress in {where}",
+            "Set TARGETS to the folder that the earlier sections write to.",
         )
     filesystem_handling.make_folder(destination)
     sources = [file for task in tasks.values() for file in task.files]
@@ -231,7 +232,7 @@ def _named(tasks: Sequence[Task]) -> dict[str, Task]:
         for number in alike:
             if depths[number] == len(tasks[number].folders):
                 raise StageError(
-                    f"two files would be called {names[number]}", "Give each a name of its own."
+                    f"two files would be called {names[number]}", "Rename one of them."
                 )
             depths[number] += 1
 

@@ -104,7 +104,7 @@ def _of_age(path: Path, text: str) -> Keys:
     if not keys:
         raise ConfigError(
             f"KEY_FILE: {path} contains only comments",
-            "Write the recipient (age1...) on a line of its own, without # before it.",
+            "Write the recipient (age1...) on a separate line, without # before it.",
         )
     if not recipients and not identities:
         raise ConfigError(

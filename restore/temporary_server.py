@@ -155,7 +155,7 @@ def _program(*names: str) -> str:
             return program
     raise ConfigError(
         f"{names[0]}: command not found",
-        "Install the server package: a drill starts a server of its own.",
+        "Install the server package: a drill starts its own server.",
     )
 
 

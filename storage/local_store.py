@@ -64,7 +64,7 @@ def test(options: Options) -> tuple[str, ...]:
     if os.statvfs(parent).f_flag & os.ST_RDONLY:
         raise StoreError(
             f"LOCAL_BACKUP: {parent}: read-only file system",
-            "Look at the kernel log for errors of its disk, and how it is mounted.",
+            "Check the kernel log for errors of its disk, and its mount options.",
         )
     if not os.access(parent, os.W_OK | os.X_OK):
         raise StoreError(f"LOCAL_BACKUP: {parent} is not writable", _unwritable(folder, parent))

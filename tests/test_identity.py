@@ -235,7 +235,7 @@ def test_a_machine_id_is_checked(system: System, value: str) -> None:
 
 
 @pytest.mark.needs("faketime")
-@pytest.mark.fault("two configs start in one second", "each has a run id of its own")
+@pytest.mark.fault("two configs start in one second", "each has its own run id")
 @BOTH
 def test_two_starts_in_one_second(system: System, stream: str) -> None:
     """Issue 11 A5 (W32): the loser takes the next id before anything runs."""

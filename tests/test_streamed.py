@@ -263,9 +263,7 @@ def test_a_filter_that_fails(system: System, text: str, says: str) -> None:
     assert system.stored() == []
 
 
-@pytest.mark.fault(
-    "a source fails before a store of the user's own", "the store sees no end of input"
-)
+@pytest.mark.fault("a source fails before a user-defined store", "the store sees no end of input")
 def test_a_store_sees_the_end_only_when_all_before_it_succeeded(system: System) -> None:
     place = system.folder / "own store"
     system.configure(
@@ -427,7 +425,7 @@ def test_an_item_that_shrinks_is_noticed(
         assert system.result()["exit_code"] == 0
 
 
-@pytest.mark.fault("a store of the user's own fails", "exit 1, no manifest in it")
+@pytest.mark.fault("a user-defined store fails", "exit 1, no manifest in it")
 def test_a_store_of_the_users_own_that_fails(system: System) -> None:
     system.configure(
         {

@@ -88,7 +88,7 @@ def test_an_interrupted_removal_does_not_block_later_runs(
 
 @pytest.mark.fault(
     "a power cut leaves a file of a staged run short or empty",
-    "exit 3, named, put aside; all others are stored",
+    "exit 3, named, moved aside; all others are stored",
 )
 @pytest.mark.parametrize("folder", ["files", "compressed", "encrypted"])
 @pytest.mark.parametrize("size", [0, 1000])
@@ -107,7 +107,7 @@ def test_a_short_file_is_not_stored(system: System, folder: str, size: int) -> N
 
 @pytest.mark.fault(
     "a power cut leaves other bytes in a file of a staged run",
-    "exit 3, named, put aside; all others are stored",
+    "exit 3, named, moved aside; all others are stored",
 )
 def test_other_bytes_after_a_restart_of_the_machine_are_not_stored(system: System) -> None:
     interrupted(system, "encrypted")

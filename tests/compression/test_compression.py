@@ -267,8 +267,8 @@ def test_private_folders_are_no_sources(work: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
-        (("--LEVEL", "20"), 2, "LEVEL: 20 is no level of zstd"),
-        (("--LEVEL", "0", "--ALGORITHM", "gzip"), 2, "It has 1 to 9"),
+        (("--LEVEL", "20"), 2, "LEVEL: 20 is not a level of zstd"),
+        (("--LEVEL", "0", "--ALGORITHM", "gzip"), 2, "Choose 1 to 9"),
         (("--ALGORITHM", "rar"), 2, "one of zstd, gzip, xz, none"),
         (("--TARGETS", "/not/there"), 1, "TARGETS: /not/there: no such file or directory"),
     ],

@@ -191,7 +191,7 @@ def test_a_gap(system: System, server: MariaDB) -> None:
     assert "copy" not in server.sql("SHOW DATABASES").split()
 
 
-@pytest.mark.fault("binary logs that begin anew (RESET MASTER)", "exit 1; no replay across it")
+@pytest.mark.fault("binary logs that restart at 1 (RESET MASTER)", "exit 1; no replay across it")
 def test_a_reset(system: System, server: MariaDB) -> None:
     shop(server)
     configure(system, server)

@@ -301,7 +301,7 @@ def test_a_missing_privilege(system: System, server: MariaDB) -> None:
     assert "denied" in json.dumps(result)
 
 
-@pytest.mark.fault("a server without any database", "exit 1: nothing is no backup")
+@pytest.mark.fault("a server without any database", "exit 1: an empty result is not a backup")
 def test_no_database_at_all(system: System, server: MariaDB) -> None:
     configure(system, server)
     result = system.result()

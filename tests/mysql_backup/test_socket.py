@@ -132,7 +132,9 @@ def test_restore_by_root_of_debian(system: System, debian: DebianRoot) -> None:
     assert f"has port {debian.port}, not 1" in text
 
 
-@pytest.mark.fault("--to-host: a path that is no socket, or several", "one line, nothing is done")
+@pytest.mark.fault(
+    "--to-host: a path that is not a socket, or several", "one line, nothing is done"
+)
 def test_paths_that_are_no_socket(system: System, debian: DebianRoot, tmp_path: Path) -> None:
     """Issue 11 E: one clear line for each."""
     shop(debian)

@@ -185,7 +185,7 @@ def test_without_a_database_called_postgres(system: System, server: Postgres) ->
     server.sql("CREATE DATABASE postgres", "shop")
 
 
-@pytest.mark.fault("a psql that prints lines of its own", "exit 1, the line named, no traceback")
+@pytest.mark.fault("a psql that prints additional lines", "exit 1, the line named, no traceback")
 def test_a_psql_that_prints_more(system: System, server: Postgres) -> None:
     """TRIALS W11: what psql prints is checked before it is used."""
     odd = system.folder / "psql"

@@ -112,7 +112,7 @@ def test_lists_texts_aliases_booleans_slashes_and_relative_paths(system: System)
         (execute("compression", LEVEL="x"), r"A.PARAMETERS.LEVEL: 'x' is not a whole number", ""),
         (
             execute("compression", LEVEL=99),
-            r"A.PARAMETERS.LEVEL: 99 is no level of zstd",
+            r"A.PARAMETERS.LEVEL: 99 is not a level of zstd",
             "1 to 19",
         ),
         (

@@ -286,7 +286,7 @@ def test_errors_of_several_sections_are_said_at_once(system: System) -> None:
     lines = done.stderr.splitlines()
     assert [line.split(":")[0] for line in lines] == ["error", "hint", "error", "hint"]
     assert "A.PARAMETERS.DESTINATION: s3: not implemented yet" in lines[0]
-    assert "B.PARAMETERS.LEVEL: 99 is no level of zstd" in lines[2]
+    assert "B.PARAMETERS.LEVEL: 99 is not a level of zstd" in lines[2]
 
 
 def test_what_t_finds_bad_names_file_line_and_key(system: System) -> None:

@@ -63,7 +63,7 @@ def sweep(place: store.Store) -> list[str]:
     return markers.remove_crashed_runs(Catalog(place, HOST), NOW, DAY)
 
 
-@pytest.mark.fault("leftovers of a dead run, older than LEFTOVERS_AGE", "removed by the next run")
+@pytest.mark.fault("files of a crashed run, older than LEFTOVERS_AGE", "removed by the next run")
 def test_what_a_dead_run_left_is_removed(place: store.Store) -> None:
     leftovers(place)
     store.store_object(
@@ -99,7 +99,7 @@ def test_a_process_that_only_has_the_number_is_not_it(place: store.Store) -> Non
     assert len(sweep(place)) == 3
 
 
-@pytest.mark.fault("parts of a dead run that the manifest of a later one names", "kept")
+@pytest.mark.fault("parts of a crashed run that the manifest of a later one names", "kept")
 def test_what_a_manifest_names_is_kept(place: store.Store) -> None:
     """A staged run stores what the run before it left."""
     leftovers(place)
