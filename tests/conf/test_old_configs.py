@@ -19,7 +19,7 @@ _PLACES = re.compile(r'"(HOME_FOLDER|MESSAGE_CONFIG_COMMAND)"\s*:\s*"[^"]*"')
 # are gone, and what the predecessor could not run either.
 _NAMED = (
     r"not built yet|not implemented yet|no such module|Windows path|section GENERAL is missing"
-    r"|ACTION is missing|the key \w+ repeats|FILENAME: is missing|lies in DESTINATION"
+    r"|ACTION is missing|duplicate key|FILENAME: is missing|lies in DESTINATION"
 )
 
 
