@@ -21,6 +21,7 @@ from tools.config.include import Entry, Keys
 from tools.config.json_parser import Repeat
 from tools.config.validation import NEAR, nearest
 from tools.modules import options, registry
+from tools.modules.options import Declaration
 
 _STORAGE = "storage/storage.py"
 _ENCRYPTION = "encryption/encryption.py"
@@ -188,7 +189,9 @@ def _ignored(key: str, known: Sequence[str]) -> bool:
     return key not in known and not key.startswith("__") and not nearest(key, known)
 
 
-def _of_parameters(name: str, keys: Keys, found: str, declaration: type[Any]) -> Iterator[Change]:
+def _of_parameters(
+    name: str, keys: Keys, found: str, declaration: type[Declaration]
+) -> Iterator[Change]:
     known = tuple(options.keys(declaration))
     for key, entry in keys.items():
         path = (name, "PARAMETERS", key)

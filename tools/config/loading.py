@@ -29,6 +29,7 @@ from tools.config.validation import (
     trouble,
 )
 from tools.modules import options, registry
+from tools.modules.options import Declaration
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _SECTION = re.compile(r"[^/\x00-\x1f\x7f.\s-][^/\x00-\x1f\x7f]*")  # it stands in names of files
@@ -268,7 +269,11 @@ class _Loader:
         return file
 
     def parameters(
-        self, name: str, section: Entry, declaration: type[Any] | None, handed: Mapping[str, Any]
+        self,
+        name: str,
+        section: Entry,
+        declaration: type[Declaration] | None,
+        handed: Mapping[str, Any],
     ) -> tuple[dict[str, Any], dict[str, str]]:
         """Return the PARAMETERS of a section, checked against what a built-in module declares.
 
@@ -296,7 +301,7 @@ class _Loader:
             filled(declaration, texts, places, f"{(given or section).where}: {called}")
         return found, places
 
-    def outdone(self, key: str, entries: Keys, declaration: type[Any], called: str) -> bool:
+    def outdone(self, key: str, entries: Keys, declaration: type[Declaration], called: str) -> bool:
         """Return whether the key is an old name, and the preferred one is also set."""
         where = entries[key].where
         refuse_unknown(key, entries[key], options.keys(declaration), called)

@@ -22,6 +22,7 @@ from tools.config.legacy import Change
 from tools.config.paths import anchored
 from tools.config.validation import one_line
 from tools.modules import options, registry
+from tools.modules.options import Declaration
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def _of_style(merged: Mapping[str, Entry]) -> Iterator[Change]:
             yield from _paths((name, "PARAMETERS"), parameters.value, declaration)
 
 
-def _paths(above: tuple[str, ...], keys: Keys, declaration: type[Any]) -> Iterator[Change]:
+def _paths(above: tuple[str, ...], keys: Keys, declaration: type[Declaration]) -> Iterator[Change]:
     for key, entry in keys.items():
         if key not in options.keys(declaration):
             continue
@@ -108,7 +109,7 @@ def _paths(above: tuple[str, ...], keys: Keys, declaration: type[Any]) -> Iterat
             yield Change(entry.where, (*above, key), "; ".join(texts), {name: value})
 
 
-def _absolute(declaration: type[Any], key: str, entry: Entry) -> Any:  # noqa: ANN401  (JSON value)
+def _absolute(declaration: type[Declaration], key: str, entry: Entry) -> Any:  # noqa: ANN401  (JSON value)
     """Return the value, its paths made absolute where one of them is relative."""
     try:
         value = anchored(declaration, key, entry)

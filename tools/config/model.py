@@ -13,6 +13,7 @@ from typing import Any
 from tools.base import masking
 from tools.config.declarations import General
 from tools.modules import options
+from tools.modules.options import Declaration
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Section:
     timeout: float | None = None
     environment: tuple[str, ...] = ()
     kind: str = ""
-    declaration: type[Any] | None = None
+    declaration: type[Declaration] | None = None
     places: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 

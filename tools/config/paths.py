@@ -14,7 +14,7 @@ from tools import os_works
 from tools.base.errors import ConfigError
 from tools.config.include import Entry, unexpanded
 from tools.modules import options
-from tools.modules.options import Paths
+from tools.modules.options import Declaration, Paths
 
 _LIST = 'Use a JSON list for paths with a space: ["/a", "/b c"].'
 _QUOTES = ("'", '"')
@@ -22,7 +22,7 @@ _MOST_SPACES = 6  # words of one path
 _WINDOWS = re.compile(r"[A-Za-z]:[\\/]")
 
 
-def anchored(declaration: type[Any], key: str, entry: Entry, place: str = "") -> Any:  # noqa: ANN401  (JSON value)
+def anchored(declaration: type[Declaration], key: str, entry: Entry, place: str = "") -> Any:  # noqa: ANN401  (JSON value)
     """Return the value with its paths made absolute, from the folder of the file that holds it.
 
     A value without paths is returned unchanged. Raises ConfigError for an invalid path, and for

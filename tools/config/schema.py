@@ -24,7 +24,7 @@ from typing import Any, get_args
 from tools.base import project
 from tools.config.declarations import General, SectionKeys
 from tools.modules import options, registry
-from tools.modules.options import Lists, Paths, Ports, Words
+from tools.modules.options import Declaration, Lists, Paths, Ports, Words
 
 _SPELLINGS = {int: "integer", float: "number", bool: "boolean"}
 Schema = dict[str, Any]
@@ -53,7 +53,7 @@ def _kind(kind: Any, default: Any) -> Schema:  # noqa: ANN401  (a type; any defa
     return found
 
 
-def _properties(declaration: type[Any], skip: tuple[str, ...] = ()) -> Schema:
+def _properties(declaration: type[Declaration], skip: tuple[str, ...] = ()) -> Schema:
     kinds = options.kinds(declaration)
     found = {}
     for key, field in options.keys(declaration).items():

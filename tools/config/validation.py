@@ -13,6 +13,7 @@ from tools.base.errors import ConfigError
 from tools.base.secret import Secret
 from tools.config.include import Entry, Keys
 from tools.modules import options
+from tools.modules.options import Declaration
 
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 NEAR = 0.8  # how alike an unknown key must be to a known one to be a typo of it
@@ -21,7 +22,10 @@ _HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 def filled(
-    declaration: type[Any], texts: Mapping[str, str], places: Mapping[str, str], otherwise: str
+    declaration: type[Declaration],
+    texts: Mapping[str, str],
+    places: Mapping[str, str],
+    otherwise: str,
 ) -> Any:  # noqa: ANN401  (an instance of the declaration)
     """Call options.fill; its errors get file, line and key.
 
@@ -94,7 +98,7 @@ def refuse_unknown(key: str, entry: Entry, known: Iterable[str], called: str) ->
     raise ConfigError(f"{entry.where}: {called}.{key}: unknown key", hint)
 
 
-def refuse_misplaced(key: str, entry: Entry, declaration: type[Any], called: str) -> None:
+def refuse_misplaced(key: str, entry: Entry, declaration: type[Declaration], called: str) -> None:
     """Reject a key of a module that is next to PARAMETERS instead of in it."""
     if key in options.keys(declaration):
         raise ConfigError(
@@ -119,7 +123,7 @@ def choice(value: str, allowed: tuple[str, ...], keys: Keys, name: str, key: str
 
 
 def literal_secret(
-    called: str, key: str, value: object, declaration: type[Any] | None
+    called: str, key: str, value: object, declaration: type[Declaration] | None
 ) -> list[str]:
     """Return a warning for a secret in the config itself, and mask it."""
     if not isinstance(value, str) or not value or value.startswith(("env:", "file:")):

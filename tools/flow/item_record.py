@@ -167,7 +167,7 @@ def number_of(given: Mapping[str, Any], key: str) -> int:
     return value
 
 
-def list_of(given: Mapping[str, Any], key: str, kind: type[Any]) -> Sequence[Any]:
+def list_of(given: Mapping[str, Any], key: str, kind: type[object]) -> Sequence[Any]:
     """Return a list of values of one type. Raises KeyError or ValueError."""
     value = given[key]
     if not isinstance(value, list) or not all(isinstance(entry, kind) for entry in value):

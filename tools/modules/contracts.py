@@ -13,12 +13,13 @@ from tools.flow.item import Item, Stage, Told
 from tools.flow.item_record import StoredItem
 from tools.flow.store import Store
 from tools.flow.stream import Chunks
+from tools.modules.options import Declaration
 
 Again = Callable[[], Iterator[bytes]]  # the data of a stored item, once more from its beginning
 # A restore into a server: yields what came of a step where the other items go first; returns
 # what came of the last. Closed early, it drops a database that it made.
 Steps = Generator[Result, None, Result]
-O = TypeVar("O")  # noqa: E741  (the Options of a module)
+O = TypeVar("O", bound=Declaration)  # noqa: E741  (the Options of a module)
 
 
 @dataclass(frozen=True)

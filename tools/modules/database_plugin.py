@@ -16,6 +16,7 @@ from tools.flow import dump_stream, item_record, stream
 from tools.flow.item import Ended, Item, Told, about
 from tools.flow.item_record import StoredItem
 from tools.modules import options, work_folder
+from tools.modules.options import Declaration
 from tools.modules.work_folder import WorkFolder
 
 
@@ -115,7 +116,7 @@ class Plugin:
     section:  what its section is usually called
     """
 
-    declared: type[Any]
+    declared: type[Declaration]
     section = ""
 
     def __init__(self, parameters: Mapping[str, Any], logger: logging.Logger) -> None:

@@ -6,18 +6,19 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from tools import os_works
 from tools.base import masking, project
 from tools.base.errors import BackupError, Cancelled
 from tools.base.result import Result, Status, of_error
 from tools.modules import options
+from tools.modules.options import Declaration
 
-T = TypeVar("T")
+T = TypeVar("T", bound=Declaration)
 
 
-def describe(declaration: type[Any], argv: Sequence[str]) -> int:
+def describe(declaration: type[Declaration], argv: Sequence[str]) -> int:
     """Answer the command line of a plugin: --help and --help-markdown; exit code 2 for the rest."""
     if _helped(declaration, argv):
         return 0
@@ -27,7 +28,7 @@ def describe(declaration: type[Any], argv: Sequence[str]) -> int:
     return Status.REFUSED.exit_code
 
 
-def _helped(declaration: type[Any], argv: Sequence[str]) -> bool:
+def _helped(declaration: type[Declaration], argv: Sequence[str]) -> bool:
     """Print what --help, --help-markdown or --version asks for; return whether one was given."""
     if list(argv) == ["--version"]:
         text = project.banner()

@@ -20,6 +20,7 @@ from tools.modules.contracts import (
     StageModule,
     StoreModule,
 )
+from tools.modules.options import Declaration
 
 
 def module(path: str | Path) -> ModuleType:
@@ -52,30 +53,30 @@ def _name(file: Path) -> str:
 # The registry says which contract a file keeps, and tests/test_contracts.py that it does.
 
 
-def declared(path: str | Path) -> Declared[object]:
+def declared(path: str | Path) -> Declared[Declaration]:
     """Return a built-in module, for its Options."""
-    return cast("Declared[object]", module(path))
+    return cast("Declared[Declaration]", module(path))
 
 
-def tested(path: str | Path) -> Module[object] | None:
+def tested(path: str | Path) -> Module[Declaration] | None:
     """Return a built-in module that has a test for `backup.py -t`; None where it has none."""
     loaded = module(path)
-    return cast("Module[object]", loaded) if hasattr(loaded, "test") else None
+    return cast("Module[Declaration]", loaded) if hasattr(loaded, "test") else None
 
 
-def source(path: str | Path) -> SourceModule[object]:
+def source(path: str | Path) -> SourceModule[Declaration]:
     """Return a built-in source."""
-    return cast("SourceModule[object]", module(path))
+    return cast("SourceModule[Declaration]", module(path))
 
 
-def stage(path: str | Path) -> StageModule[object]:
+def stage(path: str | Path) -> StageModule[Declaration]:
     """Return a built-in stage."""
-    return cast("StageModule[object]", module(path))
+    return cast("StageModule[Declaration]", module(path))
 
 
-def store(path: str | Path) -> StoreModule[object]:
+def store(path: str | Path) -> StoreModule[Declaration]:
     """Return a built-in store."""
-    return cast("StoreModule[object]", module(path))
+    return cast("StoreModule[Declaration]", module(path))
 
 
 def restorer(path: str | Path) -> Restorer:

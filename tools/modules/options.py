@@ -15,18 +15,41 @@ import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Any, NewType, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import (
+    Any,
+    ClassVar,
+    NewType,
+    Protocol,
+    TypeVar,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from tools.base.errors import ConfigError
 from tools.base.secret import Secret
 
-T = TypeVar("T")
+T = TypeVar("T", bound="Declaration")
 _LAST_PORT = 65535
 Duration = NewType("Duration", float)  # seconds; written as 90, "90s", "5m", "12h", "7d", "4w"
 Paths = tuple[Path, ...]
 Words = tuple[str, ...]
 Ports = tuple[int, ...]  # of TCP; separated by white space or commas
 Lists = Mapping[str, Words]  # a JSON object: names, each with a text or a list of texts
+
+
+class Declaration(Protocol):
+    """The keys of a module: a frozen dataclass, each field made by `option`."""
+
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
+
+
+class _Varied(Protocol):
+    """A declaration that is the union of its variants."""
+
+    def variants(self) -> tuple[str, Mapping[str, type[Declaration]]]: ...
 
 
 def option(  # noqa: PLR0913  (the facts of one option, by keyword)
@@ -50,17 +73,18 @@ def option(  # noqa: PLR0913  (the facts of one option, by keyword)
     return dataclasses.field(default=default, metadata=about)
 
 
-def variants(declaration: type[Any]) -> tuple[str, Mapping[str, type[Any]]]:
+def variants(declaration: type[Declaration]) -> tuple[str, Mapping[str, type[Declaration]]]:
     """Return the key by which a declaration chooses another one, and those by its values.
 
     A declaration with a class method `variants` is the union of its variants; `fill` returns
     the chosen one. Each of them has its fields.
     """
-    own = "variants" in vars(declaration)
-    return declaration.variants() if own else ("", {})
+    if "variants" not in vars(declaration):
+        return "", {}
+    return cast("_Varied", declaration).variants()
 
 
-def fields(declaration: type[Any]) -> list[dataclasses.Field[Any]]:
+def fields(declaration: type[Declaration]) -> list[dataclasses.Field[Any]]:
     """Return the fields of a declaration, then those that its variants add."""
     found: dict[str, dataclasses.Field[Any]] = {}
     for one in (declaration, *variants(declaration)[1].values()):
@@ -72,10 +96,11 @@ def _chosen(declaration: type[T], given: Mapping[str, str]) -> type[T]:
     """Return the variant that the values choose; the declaration itself where there is none."""
     key, by_value = variants(declaration)
     default = next((one.default for one in fields(declaration) if one.name.upper() == key), "")
-    return by_value.get(given.get(key) or str(default), declaration)
+    chosen = by_value.get(given.get(key) or str(default), declaration)
+    return cast("type[T]", chosen)
 
 
-def keys(declaration: type[Any]) -> dict[str, dataclasses.Field[Any]]:
+def keys(declaration: type[Declaration]) -> dict[str, dataclasses.Field[Any]]:
     """Every key that the declaration knows, aliases included, with its field."""
     known = {}
     for field in fields(declaration):
@@ -84,16 +109,16 @@ def keys(declaration: type[Any]) -> dict[str, dataclasses.Field[Any]]:
     return known
 
 
-def canonical(declaration: type[Any], key: str) -> str:
+def canonical(declaration: type[Declaration], key: str) -> str:
     """The preferred name of a key (TARGETS for OBJECTIVES)."""
     field = keys(declaration).get(key.upper())
     return field.name.upper() if field else key
 
 
-_kinds: dict[type[Any], Mapping[str, Any]] = {}  # reading annotations is slow
+_kinds: dict[type[Declaration], Mapping[str, Any]] = {}  # reading annotations is slow
 
 
-def kinds(declaration: type[Any]) -> Mapping[str, Any]:
+def kinds(declaration: type[Declaration]) -> Mapping[str, Any]:
     """The type of each field by its name."""
     if declaration not in _kinds:
         _kinds[declaration] = {}
@@ -237,7 +262,7 @@ def fill(
     """
     declaration = _chosen(declaration, given)
     hints = kinds(declaration)
-    own = {field.name for field in dataclasses.fields(declaration)}  # type: ignore[arg-type]
+    own = {field.name for field in dataclasses.fields(declaration)}
     known = {key: field for key, field in keys(declaration).items() if field.name in own}
     values: dict[str, Any] = {}
     for key, text in given.items():
@@ -257,7 +282,7 @@ def fill(
         if least is not None and values[field.name] < least:
             hint = f"Set it to {least:g} or more."
             raise ConfigError(f"{named(key)}: {text} is less than {least:g}", hint)
-    for field in dataclasses.fields(declaration):  # type: ignore[arg-type]
+    for field in dataclasses.fields(declaration):
         missing = field.default is dataclasses.MISSING and field.name not in values
         if missing:
             raise ConfigError(
@@ -293,7 +318,7 @@ def _hint(text: str, kind: Any, field: dataclasses.Field[Any]) -> str:  # noqa: 
     return f"Set the number of {unit}, without a unit, for example {example}."
 
 
-def flags(declaration: type[Any]) -> dict[str, str]:
+def flags(declaration: type[Declaration]) -> dict[str, str]:
     """The words that stand alone, with the key that they set."""
     declared = dataclasses.fields(declaration)
     return {f.metadata["flag"]: f.name.upper() for f in declared if f.metadata.get("flag")}
@@ -319,7 +344,7 @@ def shown_default(field: dataclasses.Field[Any]) -> str:
     return str(field.default)
 
 
-def table(declaration: type[Any]) -> str:
+def table(declaration: type[Declaration]) -> str:
     """The keys as a table in Markdown: the docs hold exactly this (a test compares)."""
     rows = ["| Key | Default | Meaning |", "|---|---|---|"]
     for field in fields(declaration):
@@ -331,7 +356,7 @@ def table(declaration: type[Any]) -> str:
     return "\n".join(rows)
 
 
-def usage(program: str, declaration: type[Any]) -> str:
+def usage(program: str, declaration: type[Declaration]) -> str:
     """Return the text of --help: each key with its default, and its meaning below."""
     lines = [f"usage: {program} --KEY VALUE ...", ""]
     for field in fields(declaration):

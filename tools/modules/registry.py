@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tools.base import project
 from tools.flow.facts import (
@@ -25,6 +24,7 @@ from tools.flow.facts import (
     SqliteFacts,
 )
 from tools.modules import loader
+from tools.modules.options import Declaration
 
 
 @dataclass(frozen=True)
@@ -245,7 +245,7 @@ def row(file: Path) -> Row | None:
     return MODULES.get(name_of(file))
 
 
-def declaration(file: str | Path) -> type[Any]:
+def declaration(file: str | Path) -> type[Declaration]:
     """Return the Options of a built-in module."""
     return loader.declared(file).Options
 
