@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from tests.system import System
-from tools import filesystem_handling
 from tools.base.errors import Cancelled
 from tools.base.result import Status
 from tools.config import loading
@@ -65,17 +64,17 @@ def test_an_interrupted_removal_does_not_block_later_runs(
     system: System, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
     loaded = loading.load(system.configure(sections(system)))
-    real = filesystem_handling.remove
+    real = Path.unlink
     removed: list[Path] = []
 
-    def remove(path: Path) -> None:
-        if ".age." in path.name:
+    def unlink(path: Path, missing_ok: bool = False) -> None:
+        if ".age." in path.name and path.parent == system.work / "encrypted":
             if len(removed) == after:
                 raise Cancelled(15)
             removed.append(path)
-        real(path)
+        real(path, missing_ok=missing_ok)
 
-    monkeypatch.setattr(filesystem_handling, "remove", remove)
+    monkeypatch.setattr(Path, "unlink", unlink)
     assert run.perform(loaded, loaded.sections, None).status is Status.TERMINATED
     assert len(left(system)) == 4 - after
     before = len(system.stored())

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tools.base import project
+from tools.setup import environment, project_checks
 
 
 def test_a_broken_environment_is_left_alone(tmp_path: Path) -> None:
@@ -79,3 +80,8 @@ def test_an_environment_out_of_reach_is_no_traceback(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "Python packages cryptography" in done.stdout
     assert ".venv/bin/python cannot be started by this user" in done.stdout
+
+
+def test_the_packages_of_unit_tests_are_those_of_dev() -> None:
+    """Each is named as in pyproject.toml, or the tests under other Pythons would lack it."""
+    assert set(project_checks._UNIT) <= set(environment.requirements("dev"))

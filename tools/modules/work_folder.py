@@ -130,7 +130,7 @@ def remove(entry: WorkItem) -> None:
 
 def _finish(entry: WorkItem, done: Path) -> None:
     for file in entry.files:
-        filesystem_handling.remove(file)
+        file.unlink(missing_ok=True)
     done.unlink(missing_ok=True)
 
 
@@ -354,6 +354,6 @@ class WorkFolder:
         for file in files:
             entry = self.entry(file)
             if entry is None:
-                filesystem_handling.remove(file)
+                file.unlink(missing_ok=True)
             elif file.resolve() == entry.files[0]:
                 remove(entry)

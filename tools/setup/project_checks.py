@@ -38,7 +38,8 @@ PROGRAMS = {
     "ldapadd": "ldap-utils",
 }
 _OLDEST = (3, 10)
-_UNIT = ("hypothesis", "pytest", "pytest-xdist", "jsonschema")  # of `dev`, what tests import
+# Of `dev`, what tests import.
+_UNIT = ("hypothesis", "jsonschema", "pycryptodome>=4", "pytest", "pytest-xdist")
 
 
 def test() -> int:
