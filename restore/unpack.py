@@ -212,8 +212,9 @@ def _unpack_pass(
             allowed=messages.allowed,
         )
         try:
-            for chunk in listed:
-                same.take(chunk)
+            with stream.closed(listed):  # first: its thread reads the chunks
+                for chunk in listed:
+                    same.take(chunk)
         except SourceError as error:
             raise _tar_error(error, messages) from None
     same.end()

@@ -28,6 +28,14 @@ SERVERS = frozenset({"mariadbd", "mysqld", "initdb", "redis-server", "slapd"})
 EVERYWHERE = "tests/test_choices.py"
 
 
+@pytest.fixture(autouse=True)
+def _same_umask() -> Iterator[None]:
+    """A test that runs a program in this process must not close the files of later tests."""
+    umask = os.umask(0o022)
+    yield
+    os.umask(umask)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """The table of docs/reliability.md is made by: pytest --collect-only -q --faults."""
     parser.addoption("--faults", action="store_true", help="print the table of the faults tried")

@@ -74,7 +74,7 @@ def test_root_is_refused_unless_allowed(tree: Path, tmp_path: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("needs root")
     words = ["--FILESET_INCLUDE", tree, "--ALLOW_ROOT", "False"]
-    assert "does not run as root" in run(tmp_path, *words, code=2)
+    assert "must not run as root" in run(tmp_path, *words, code=2)
 
 
 def test_the_test_of_the_section_changes_nothing(tree: Path, tmp_path: Path) -> None:

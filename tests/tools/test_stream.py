@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -106,3 +107,22 @@ def test_a_watcher_never_takes_an_error_for_the_end() -> None:
 @given(st.lists(st.binary(max_size=50)))
 def test_gathered_changes_nothing(chunks: list[bytes]) -> None:
     assert b"".join(stream.gathered(chunks)) == b"".join(chunks)
+
+
+def test_closing_hides_no_error_while_a_thread_still_reads() -> None:
+    """A cancelled restore was an internal error: generator already executing."""
+    began, go_on = threading.Event(), threading.Event()
+
+    def chunks() -> Iterator[bytes]:
+        began.set()
+        go_on.wait(10)
+        yield b""
+
+    source = chunks()
+    reader = threading.Thread(target=lambda: list(source))
+    with pytest.raises(KeyError, match="the error"), stream.closed(source):  # noqa: PT012
+        reader.start()
+        began.wait(10)
+        raise KeyError("the error")
+    go_on.set()
+    reader.join(10)

@@ -63,13 +63,19 @@ def drained(chunks: Chunks) -> None:
 
 @contextlib.contextmanager
 def closed(chunks: Iterator[bytes]) -> Iterator[Iterator[bytes]]:
-    """Close a generator at the end of the block; another iterator needs none."""
+    """Close a generator at the end of the block; another iterator needs none.
+
+    After an error in the block a thread may still be executing the generator, and then closes
+    it itself: that must not hide the error.
+    """
+    close = getattr(chunks, "close", lambda: None)
     try:
         yield chunks
-    finally:
-        close = getattr(chunks, "close", None)
-        if close is not None:
+    except BaseException:
+        with contextlib.suppress(ValueError):  # generator already executing
             close()
+        raise
+    close()
 
 
 def gathered(chunks: Chunks) -> Iterator[bytes]:
