@@ -145,7 +145,10 @@ def test_encrypted(system: System, encrypting: Encrypting, stream: str) -> None:
     assert "copy" not in server.sql("SHOW DATABASES").split()
     # an older run does not say it in its manifest: the files themselves do
     for path in (system.store / "srv-test").glob("*.manifest.json"):
-        path.write_text(path.read_text().replace('"encrypted":', '"other":'))
+        manifest = json.loads(path.read_text())
+        for item in manifest["items"]:
+            item["facts"].pop("encrypted", None)
+        path.write_text(json.dumps(manifest))
     text = system.restore(*words, "--to-database", "copy", code=1)
     assert "is encrypted: no client program can replay it" in text
     system.restore(*words[:-2], "--to-database", "copy")

@@ -20,10 +20,11 @@ from tools.config import model
 from tools.config.model import Section
 from tools.engine import user_modules
 from tools.engine.section_runner import Context
-from tools.flow import dump_stream, pipeline, process, stream
+from tools.flow import dump_stream, pipeline, process
 from tools.flow.fan_out import Target
 from tools.flow.item import Item, Stage, Told, about
 from tools.flow.pipeline import Flowed
+from tools.flow.stopwatch import Stopwatch
 from tools.flow.store import Store, beside
 from tools.modules import loader, registry
 
@@ -70,7 +71,7 @@ class Streamed:
         self._stores = [entry for entry in chosen if entry.kind == "store"]
         self._failed: dict[str, Result] = {}  # stages and stores that could not begin
         self._made: list[Stage] | None = None
-        self._watches: dict[str, stream.Stopwatch] = {}  # of stages and stores
+        self._watches: dict[str, Stopwatch] = {}  # of stages and stores
         self.targets: list[Target] = []
         self.flowed: list[Flowed] = []
         self.missing: list[str] = []  # items that no store has, SECTION/name
@@ -127,7 +128,7 @@ class Streamed:
             context = self._contexts(entry)
             try:
                 stage = _stage(entry, context)
-                watch = self._watches[entry.name] = stream.Stopwatch()
+                watch = self._watches[entry.name] = Stopwatch()
                 self._made.append(replace(stage, forward=watch.stage(stage.forward)))
                 if stage.said:
                     logger.warning("%s: %s", entry.name, stage.said)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from tools.base.errors import BackupError, StoreError
 from tools.flow import stream
 from tools.flow.form import Outlet
+from tools.flow.stopwatch import Stopwatch
 from tools.flow.store import Store, StoredObject, atomic_publish, explained, max_object_size
 from tools.flow.stream import Channel, Chunks
 
@@ -33,7 +34,7 @@ class Target:
     troubles: list[str] = field(default_factory=list)
     lost: int = 0
     hint: str = ""
-    watch: stream.Stopwatch = field(default_factory=stream.Stopwatch)
+    watch: Stopwatch = field(default_factory=Stopwatch)
 
 
 class FanOut:

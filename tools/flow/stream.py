@@ -165,54 +165,6 @@ def content(chunks: Chunks) -> Content:
     return chunks if isinstance(chunks, Content) else Content(chunks)
 
 
-class Stopwatch:
-    """The seconds that stages or stores work, without the time that they wait for their input.
-
-    One may be shared by several threads: the times of all add up.
-    """
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-        self._lock = threading.Lock()
-
-    def stage(self, forward: Stage) -> Stage:
-        """Return the same stage, timed."""
-
-        def timed(chunks: Chunks) -> Iterator[bytes]:
-            yield from self._between(forward(self._waiting(chunks)), 1)
-
-        return timed
-
-    @contextlib.contextmanager
-    def reading(self, chunks: Chunks) -> Iterator[Iterator[bytes]]:
-        """Time the block, without what reading `chunks` takes in it."""
-        began = time.perf_counter()
-        try:
-            yield self._waiting(chunks)
-        finally:
-            self._add(time.perf_counter() - began)
-
-    def _waiting(self, chunks: Chunks) -> Iterator[bytes]:
-        yield from self._between(chunks, -1)
-
-    def _between(self, chunks: Chunks, sign: int) -> Iterator[bytes]:
-        """Pass chunks on; the time that each takes counts with this sign."""
-        with closed(iter(chunks)) as given:
-            while True:
-                began = time.perf_counter()
-                try:
-                    chunk = next(given, None)
-                finally:
-                    self._add(sign * (time.perf_counter() - began))
-                if chunk is None:
-                    return
-                yield chunk
-
-    def _add(self, seconds: float) -> None:
-        with self._lock:
-            self.seconds += seconds
-
-
 class Progress:
     """A stage that changes nothing: it tells the runner how many bytes have passed.
 
