@@ -23,7 +23,7 @@ def start(executable: str) -> NoReturn:
     """Run the `main` of an executable under .venv and exit with the exit code that it returns.
 
     executable: the path of the file that is `__main__`. It is imported once more by its own
-    name, and that is the one that runs: a class of a file exists once, whoever imports it.
+    name, and that one runs: each class of a file exists once, in every module that imports it.
     """
     enter()
     name = ".".join(Path(executable).resolve().relative_to(ROOT).with_suffix("").parts)

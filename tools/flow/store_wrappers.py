@@ -114,7 +114,7 @@ class Limited(Wrapping):
     """Lets at most so many calls work at once.
 
     A call holds a slot while the store works, and none while it waits for its next chunk or
-    for whoever reads: two stores that share one stream would otherwise wait for each other.
+    for the reader: two stores that share one stream would otherwise wait for each other.
     """
 
     def __init__(self, inner: Store, calls: int) -> None:
