@@ -149,9 +149,9 @@ def work(options: Options) -> Result:
 
 def reserved_places(options: Options) -> frozenset[Path]:
     """Where no source is looked for: between stages, and what the runner says is private."""
-    told = json.loads(os.environ.get("NC_BACKUP_PRIVATE", "[]"))
+    private = json.loads(os.environ.get("NC_BACKUP_PRIVATE", "[]"))
     between = (options.work_folder / name for name in _BETWEEN)
-    return frozenset(Path(place).resolve() for place in (*told, *between, options.goal()))
+    return frozenset(Path(place).resolve() for place in (*private, *between, options.goal()))
 
 
 def filled_folders(work_folder: Path, reserved: Collection[Path]) -> Paths:

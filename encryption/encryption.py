@@ -258,7 +258,7 @@ def stage(options: Options) -> Stage:
         encryptor.suffix,
         encryptor.stage,
         size=options.file_size * part_files.MIB,
-        said=encryptor.notice,
+        notice=encryptor.notice,
     )
 
 

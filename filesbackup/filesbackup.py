@@ -30,7 +30,7 @@ from tools.base.finding import Finding
 from tools.base.result import Result, Status
 from tools.flow import process, stream, tar
 from tools.flow.facts import FilesetFacts
-from tools.flow.item import Ended, Item, Told
+from tools.flow.item import Item, ItemReport, SourceContext
 from tools.flow.item_record import StoredItem
 from tools.modules import executable, work_folder
 from tools.modules.options import Paths, Words, option
@@ -140,10 +140,10 @@ def _archive(
     _check_changed(messages, options)
 
 
-def items(options: Options, context: Told) -> tuple[Item, ...]:
+def items(options: Options, context: SourceContext) -> tuple[Item, ...]:
     """Return the fileset as the only item of its section, for a streamed run."""
     os_works.refuse_root(options.allow_root)
-    resolved = make_fileset(options, context.private)
+    resolved = make_fileset(options, context.private_paths)
     fileset = resolved.fileset
     messages = tar_archive.TarMessages()
 
@@ -154,7 +154,7 @@ def items(options: Options, context: Told) -> tuple[Item, ...]:
             yield from tar_archive.read(fileset, messages)
         _check_changed(messages, options)
 
-    def ended() -> Ended:
+    def ended() -> ItemReport:
         report = _report(options, resolved, messages)
         return dataclasses.replace(report, facts=_facts(options))
 
@@ -279,7 +279,7 @@ def _check_archive(written: Path, command: str, messages: tar_archive.TarMessage
 
 def _report(
     options: Options, resolved: fileset_paths.ResolvedFileset, messages: tar_archive.TarMessages
-) -> Ended:
+) -> ItemReport:
     """Return warnings and notes: files that are missing, truncated, empty or changed."""
     changed = [f"{name}: file changed while it was read" for name in messages.changed]
     warnings = [
@@ -293,7 +293,7 @@ def _report(
         paths = filter(_is_empty, resolved.fileset.include)
         warnings += [f"{_text(path)}: empty folder" for path in paths]
     notes = [*resolved.notes, *messages.left_out(), *_never_stored(options), *changed]
-    return Ended(tar_archive.summarize_names(warnings), tar_archive.summarize_names(notes))
+    return ItemReport(tar_archive.summarize_names(warnings), tar_archive.summarize_names(notes))
 
 
 def _never_stored(options: Options) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ from tools.base.secret import Secret
 from tools.date_str_utils import count
 from tools.flow import dump_stream, item_record, process, stream
 from tools.flow.facts import MongoFacts
-from tools.flow.item import Ended, Item, Told
+from tools.flow.item import Item, ItemReport, SourceContext
 from tools.modules import contracts, database_plugin, executable
 from tools.modules.options import option
 
@@ -137,7 +137,7 @@ def _login(options: Options) -> _Login:
     return _Login(tuple(arguments), password=options.mongo_pwd.reveal())
 
 
-def items(options: Options, context: Told) -> tuple[Item, ...]:
+def items(options: Options, context: SourceContext) -> tuple[Item, ...]:
     """Return the archive of the server as an item, named after its port."""
     del context
     os_works.refuse_root(options.allow_root)
@@ -172,11 +172,11 @@ class _Dump:
             consistency="oplog" if oplog else "each collection by itself",
         )
 
-    def ended(self) -> Ended:
+    def ended(self) -> ItemReport:
         """Return notes and facts of the archive."""
         note = "not one point in time: writes during the dump may be partly included (OPLOG)"
         notes = () if self._options.with_oplog() else (note,)
-        return Ended((), (*notes, *self._notes), self._facts)
+        return ItemReport((), (*notes, *self._notes), self._facts)
 
 
 def _output(argv: list[str]) -> Iterator[bytes]:
@@ -223,18 +223,18 @@ class MongoBackup(database_plugin.Plugin):
     declared = Options
     section = "MONGODB"
 
-    def items(self, options: Options, context: Told) -> tuple[Item, ...]:
+    def items(self, options: Options, context: SourceContext) -> tuple[Item, ...]:
         """See database_plugin.Plugin."""
         return items(options, context)
 
 
-def into(
+def restore_to_server(
     item: item_record.StoredItem, again: contracts.Again, server: contracts.Server
 ) -> contracts.Steps:
     """Restore an archive, or its one database under another name. Raises BackupError."""
     yield from ()  # it does not depend on other items
     if server.until:
-        raise ConfigError(f"--until: not supported for {item.called}", "Restore without --until.")
+        raise ConfigError(f"--until: not supported for {item.label}", "Restore without --until.")
     facts = MongoFacts.of(item)
     names = [name for name in facts.databases if name not in _SYSTEM]
     if server.database and len(names) != 1:
@@ -256,7 +256,7 @@ def into(
         extra.append(f"--nsTo={server.database}.*")
     elif oplog:
         extra.append("--oplogReplay")
-    documents = _restore(item.called, login, extra, again)
+    documents = _restore(item.label, login, extra, again)
     where = f" as {server.database}" if server.database else ""
     summary = f"{_collections(facts)} collections, {documents} documents{where}"
     warnings = (_WITHOUT_OPLOG,) if oplog and server.database else ()

@@ -16,7 +16,7 @@ from tools.base.finding import Finding
 from tools.date_str_utils import count
 from tools.flow import process, tar
 from tools.flow.facts import BinlogFacts
-from tools.flow.item import Ended, Item
+from tools.flow.item import Item, ItemReport
 from tools.flow.item_record import StoredItem
 
 KIND = "mysql-binlogs"
@@ -87,7 +87,7 @@ class BinaryLogSource:
         self._info = info
         self._folder = folder
         self._days = days
-        self._ended = Ended()
+        self._ended = ItemReport()
 
     def item(self, earlier: PreviousItems) -> Item:
         """Return the item; earlier: the newest item of a name in each store."""
@@ -200,9 +200,9 @@ def _encrypted(logs: Sequence[BinaryLog], heads: Sequence[binlog_file.Head]) -> 
     return tuple(log.name for log, one in zip(logs, heads[:-1], strict=True) if one.encrypted)
 
 
-def _report(facts: BinlogFacts, gap: str) -> Ended:
+def _report(facts: BinlogFacts, gap: str) -> ItemReport:
     number, form = len(facts.encrypted), facts.format
-    return Ended(
+    return ItemReport(
         (f"{count(number, 'encrypted binary log')}: {_ENCRYPTED}",) if number else (),
         (f"binlog_format is {form}: {_MISSED_STATEMENTS}",) if form != "ROW" else (),
         facts,

@@ -12,7 +12,7 @@ from tools.base.errors import RetryError, SourceError
 from tools.date_str_utils import count
 from tools.flow import dump_stream, process
 from tools.flow.facts import MysqlFacts, MysqlServerFacts
-from tools.flow.item import Ended, Item
+from tools.flow.item import Item, ItemReport
 
 KIND = "mysql"
 USERS = "mysql-users"
@@ -91,8 +91,8 @@ class MySQLDumps:
         yield from accounts.account_statements(self.source)
         yield END_MARK + b"\n"
 
-    def _users_report(self) -> Ended:
-        return Ended(self.warnings(), (omissions.SYSTEM,), self.facts())
+    def _users_report(self) -> ItemReport:
+        return ItemReport(self.warnings(), (omissions.SYSTEM,), self.facts())
 
     def run(self, extra_arguments: Sequence[str], label: str) -> Iterator[bytes]:
         """Yield the output of the dump program. Raises SourceError if it is incomplete."""
@@ -284,7 +284,7 @@ class _Database:
                 arguments.append("--skip-column-statistics")
         return [*arguments, *(["--events"] if info.events else [])]
 
-    def ended(self) -> Ended:
+    def ended(self) -> ItemReport:
         """Return warnings, notes and facts of the dump."""
         warnings = (*self._dumps.warnings(), *self._warnings)
-        return Ended(warnings, tuple(self._notes), self._facts)
+        return ItemReport(warnings, tuple(self._notes), self._facts)

@@ -37,7 +37,7 @@ from tools.base.result import Result
 from tools.date_str_utils import count
 from tools.flow import dump_stream, item_record
 from tools.flow.facts import MysqlFacts
-from tools.flow.item import Ended, Item, Told
+from tools.flow.item import Item, ItemReport, SourceContext
 from tools.modules import contracts, database_plugin, executable
 from tools.modules import servers as configured
 from tools.modules.options import Paths, Ports, Words, option
@@ -120,11 +120,11 @@ class _Source:
     replica: replica.Replica
     global_privileges: set[str] | None
 
-    def items(self, context: Told) -> Iterator[Item]:
+    def items(self, context: SourceContext) -> Iterator[Item]:
         """Yield the items: users, each database, binary logs."""
         yield from map(self._with_server_warnings, self.dumps.items())
         if self.logs is not None:
-            yield self.logs.item(context.earlier)
+            yield self.logs.item(context.previous)
 
     def _with_server_warnings(self, item: Item) -> Item:
         """Return an item with warnings on missing objects, and the position of the primary."""
@@ -187,18 +187,18 @@ def _connect(options: Options, number: int, programs: tuple[str, str]) -> _Sourc
 def _with_warnings(item: Item, warnings: tuple[str, ...]) -> Item:
     """Return the item with additional warnings."""
 
-    def ended() -> Ended:
-        done = item.ended()
+    def ended() -> ItemReport:
+        done = item.report()
         return dataclasses.replace(done, warnings=(*done.warnings, *warnings))
 
-    return dataclasses.replace(item, ended=ended) if warnings else item
+    return dataclasses.replace(item, report=ended) if warnings else item
 
 
 def _client(configured_path: str) -> str:
     return dump_stream.program(configured_path, *_CLIENTS)
 
 
-def items(options: Options, context: Told) -> tuple[Item, ...]:
+def items(options: Options, context: SourceContext) -> tuple[Item, ...]:
     """Return users, each database and the binary logs of each server as items."""
     os_works.refuse_root(options.allow_root)
     return configured.items(servers(options), lambda source: source.items(context))
@@ -207,7 +207,7 @@ def items(options: Options, context: Told) -> tuple[Item, ...]:
 def work(options: Options) -> Result:
     """Write a dump of each database to PREFIX_FOLDER."""
     source_items = items(
-        options, Told(dump_stream.run_id(), os.environ.get("NC_BACKUP_SECTION", "MYSQL"))
+        options, SourceContext(dump_stream.run_id(), os.environ.get("NC_BACKUP_SECTION", "MYSQL"))
     )
     top = options.destination or options.work_folder
     day = dump_stream.run_id()
@@ -230,7 +230,7 @@ def test(options: Options) -> tuple[str | Finding, ...]:
     return configured.test(servers(options), _Source.test_findings)
 
 
-def into(
+def restore_to_server(
     item: item_record.StoredItem, again: contracts.Again, server: contracts.Server
 ) -> contracts.Steps:
     """Restore an item into a server. Raises BackupError."""

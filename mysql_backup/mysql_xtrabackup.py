@@ -30,7 +30,7 @@ from tools.base.result import Result, Status
 from tools.date_str_utils import count
 from tools.flow import dump_stream, item_record, process, stream
 from tools.flow.facts import Facts, FileFacts, PhysicalFacts
-from tools.flow.item import Ended, Item, Told
+from tools.flow.item import Item, ItemReport, SourceContext
 from tools.modules import contracts, database_plugin, executable
 from tools.modules import servers as configured
 from tools.modules.options import Duration, Paths, Ports, option
@@ -136,7 +136,7 @@ def _program(configured_path: str) -> str:
     )
 
 
-def items(options: Options, context: Told) -> tuple[Item, ...]:
+def items(options: Options, context: SourceContext) -> tuple[Item, ...]:
     """Return the backup of each server as an item, named after its port."""
     os_works.refuse_root(options.allow_root)
 
@@ -150,7 +150,7 @@ def items(options: Options, context: Told) -> tuple[Item, ...]:
 class _Backup:
     """One backup of one server."""
 
-    def __init__(self, server: _Server, context: Told, full_every: float) -> None:
+    def __init__(self, server: _Server, context: SourceContext, full_every: float) -> None:
         self._server = server
         self._context = context
         self._full_every = full_every
@@ -202,7 +202,7 @@ class _Backup:
             return None
         stored = [
             None if item is None else PhysicalFacts.of(item)
-            for item in self._context.earlier(str(self._server.info.port))
+            for item in self._context.previous(str(self._server.info.port))
         ]
         first = stored[0] if stored else None
         if first is None or any(other is None or other.run != first.run for other in stored):
@@ -211,9 +211,9 @@ class _Backup:
         known = first.run and first.full and first.identity == identity
         return first if known and run_ids.time_of(first.full) > oldest else None
 
-    def ended(self) -> Ended:
+    def ended(self) -> ItemReport:
         """Return the facts of the backup."""
-        return Ended(facts=self._facts, base=self._base_run)
+        return ItemReport(facts=self._facts, base=self._base_run)
 
 
 def _client_option_file(server: _Server) -> str:
@@ -247,7 +247,7 @@ def _checkpoints(folder: Path) -> PhysicalFacts:
 def work(options: Options) -> Result:
     """Write a backup of each server to PREFIX_FOLDER; staged runs make full ones."""
     section = os.environ.get("NC_BACKUP_SECTION", "XTRABACKUP")
-    source_items = items(options, Told(dump_stream.run_id(), section))
+    source_items = items(options, SourceContext(dump_stream.run_id(), section))
     prefix = f"{dump_stream.run_id()}_{options.hostname}_{options.prefix_folder}"
     top = options.destination or options.work_folder
     return database_plugin.staged(
@@ -268,7 +268,7 @@ def _test_server(server: _Server) -> tuple[str, ...]:
     return (f"port {server.info.port}: {server.info.version}, {server.data} is readable",)
 
 
-def laid_out(
+def restore_to_folder(
     item: item_record.StoredItem,
     again: contracts.Again,
     place: Path,
@@ -320,7 +320,7 @@ def _chain(
         base = runs.get(base_run)
         if base is None:
             raise StoreError(
-                f"{item.called}: base run {base_run} is not in this store",
+                f"{item.label}: base run {base_run} is not in this store",
                 f"Restore from a store that has run {base_run}, or restore an earlier run.",
             )
         chain.insert(0, base)

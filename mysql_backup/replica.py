@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from mysql_backup import mysql_server
 from tools.base.errors import SourceError
 from tools.flow.facts import MysqlServerFacts
-from tools.flow.item import Ended, Item
+from tools.flow.item import Item, ItemReport
 
 _RENAMED = (8, 0, 22)  # of MySQL: the first that says "replica"
 _DENIED = "ERROR 1227"
@@ -130,8 +130,8 @@ def with_primary_position(
         yield from item.read()
         states.append(query_replica(source, info))
 
-    def ended() -> Ended:
-        done, before, after = item.ended(), states[0], states[-1]
+    def ended() -> ItemReport:
+        done, before, after = item.report(), states[0], states[-1]
         if not isinstance(done.facts, MysqlServerFacts):
             return done
         facts = before.facts(done.facts, mariadb=info.is_mariadb)
@@ -143,7 +143,7 @@ def with_primary_position(
             notes += [] if exact else [_MOVED]
         return dataclasses.replace(done, notes=(*done.notes, *notes), facts=facts)
 
-    return dataclasses.replace(item, read=read, ended=ended)
+    return dataclasses.replace(item, read=read, report=ended)
 
 
 def _number(text: str) -> str | int:

@@ -22,7 +22,7 @@ from tools.base.errors import BackupError, ConfigError, SourceError
 from tools.base.finding import Finding
 from tools.flow import dump_stream, process, stream
 from tools.flow.facts import OpenldapFacts
-from tools.flow.item import Ended, Item, Told
+from tools.flow.item import Item, ItemReport, SourceContext
 from tools.modules import database_plugin, executable
 from tools.modules.options import Words, option
 
@@ -88,7 +88,7 @@ def _configured_databases(options: Options) -> tuple[databases.Database, ...]:
     return found_databases
 
 
-def items(options: Options, context: Told) -> tuple[Item, ...]:
+def items(options: Options, context: SourceContext) -> tuple[Item, ...]:
     """Return each database as an item, named after its number; the configuration is first."""
     del context
     os_works.refuse_root(options.allow_root)
@@ -149,12 +149,12 @@ class _Database:
                 f"Check the output of: slapcat -F {self._options.config_folder} -n {self.number}",
             )
 
-    def ended(self) -> Ended:
+    def ended(self) -> ItemReport:
         """Return notes and facts of the dump."""
         suffixes = self._database.suffixes if self._database else ()
         facts = OpenldapFacts(self._entries, "; ".join(suffixes))
         empty = () if self._entries else (f"{self.label}: no entries",)
-        return Ended(notes=(*self._notes, *empty), facts=facts)
+        return ItemReport(notes=(*self._notes, *empty), facts=facts)
 
     def read_beginning(self) -> None:
         """Read the beginning of a dump. Raises BackupError if slapcat fails."""
@@ -182,7 +182,7 @@ class OpenLDAPBackup(database_plugin.Plugin):
     declared = Options
     section = "OPENLDAP"
 
-    def items(self, options: Options, context: Told) -> tuple[Item, ...]:
+    def items(self, options: Options, context: SourceContext) -> tuple[Item, ...]:
         """See database_plugin.Plugin."""
         return items(options, context)
 

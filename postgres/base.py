@@ -27,7 +27,7 @@ from tools.base.result import Result, Status
 from tools.date_str_utils import count
 from tools.flow import dump_stream, item_record, process, stream, tar
 from tools.flow.facts import BaseBackupFacts
-from tools.flow.item import Ended, Item, Told
+from tools.flow.item import Item, ItemReport, SourceContext
 from tools.modules import contracts, database_plugin, executable
 from tools.modules import servers as configured
 from tools.modules.options import option
@@ -73,7 +73,7 @@ def servers(options: Options, label: str) -> Iterator[Configured[_Base]]:
         yield Configured(name, functools.partial(_Base, server, label))
 
 
-def items(options: Options, context: Told) -> tuple[Item, ...]:
+def items(options: Options, context: SourceContext) -> tuple[Item, ...]:
     """Return the base backup of each server as an item, named after its port."""
     os_works.refuse_root(options.allow_root)
     return configured.items(servers(options, context.run_id), _Base.items)
@@ -131,9 +131,9 @@ class _Base:
             timelines[-1] if timelines else None,
         )
 
-    def ended(self) -> Ended:
+    def ended(self) -> ItemReport:
         """Return the facts of the backup."""
-        return Ended(facts=self._facts)
+        return ItemReport(facts=self._facts)
 
 
 def test(options: Options) -> tuple[str | Finding, ...]:
@@ -148,12 +148,12 @@ class PostgresBaseBackup(database_plugin.Plugin):
     declared = Options
     section = "POSTGRES_BASE"
 
-    def items(self, options: Options, context: Told) -> tuple[Item, ...]:
+    def items(self, options: Options, context: SourceContext) -> tuple[Item, ...]:
         """See database_plugin.Plugin."""
         return items(options, context)
 
 
-def laid_out(
+def restore_to_folder(
     item: item_record.StoredItem,
     again: contracts.Again,
     place: Path,

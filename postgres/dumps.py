@@ -13,7 +13,7 @@ from tools.base.finding import Finding
 from tools.date_str_utils import count
 from tools.flow import dump_stream, process, stream
 from tools.flow.facts import PostgresFacts, PostgresServerFacts
-from tools.flow.item import Ended, Item
+from tools.flow.item import Item, ItemReport
 from tools.flow.stream import Chunks
 
 KIND = "postgres"
@@ -186,13 +186,15 @@ class _Database:
         except SourceError as error:
             raise SourceError(f"{name}: incomplete dump: {error}", error.hint) from None
 
-    def ended(self) -> Ended:
+    def ended(self) -> ItemReport:
         """Return warnings, notes and facts of the dump."""
         known = any("subscriptions" in line for line in self._omissions.warnings)
         warnings = [
             line for line in self._warnings.lines if not (known and line.startswith(_SUBSCRIPTIONS))
         ]
-        return Ended((*self._omissions.warnings, *warnings), self._omissions.notes, self._facts)
+        return ItemReport(
+            (*self._omissions.warnings, *warnings), self._omissions.notes, self._facts
+        )
 
 
 class _Roles:
@@ -227,10 +229,10 @@ class _Roles:
         if settings_of_all:
             yield settings_of_all
 
-    def ended(self) -> Ended:
+    def ended(self) -> ItemReport:
         """Return warnings, notes and facts of the dump."""
         warnings = (*self._omissions.warnings, *self._warnings.lines)
-        return Ended(warnings, self._omissions.notes, self._facts)
+        return ItemReport(warnings, self._omissions.notes, self._facts)
 
 
 def _run(

@@ -24,7 +24,7 @@ from tools.base.finding import Finding
 from tools.base.result import Result
 from tools.flow import dump_stream, item_record
 from tools.flow.facts import PostgresFacts
-from tools.flow.item import Item, Told
+from tools.flow.item import Item, SourceContext
 from tools.modules import contracts, database_plugin, executable
 from tools.modules import servers as configured
 from tools.modules.options import Words, option
@@ -66,7 +66,7 @@ def servers(options: Options) -> Iterator[Configured[dumps.PostgresDumps]]:
         yield Configured(label, functools.partial(dumps.PostgresDumps, server, dump_filter))
 
 
-def items(options: Options, context: Told) -> tuple[Item, ...]:
+def items(options: Options, context: SourceContext) -> tuple[Item, ...]:
     """Return the roles and each database of each server as items."""
     os_works.refuse_root(options.allow_root)
     return configured.items(servers(options), dumps.PostgresDumps.items)
@@ -84,19 +84,19 @@ class PostgresBackup(database_plugin.Plugin):
     declared = Options
     section = "POSTGRES"
 
-    def items(self, options: Options, context: Told) -> tuple[Item, ...]:
+    def items(self, options: Options, context: SourceContext) -> tuple[Item, ...]:
         """See database_plugin.Plugin."""
         return items(options, context)
 
 
-def into(
+def restore_to_server(
     item: item_record.StoredItem, again: contracts.Again, server: contracts.Server
 ) -> contracts.Steps:
     """Restore an item into a server. Raises BackupError."""
     yield from ()  # items do not depend on each other
     if server.until:
         raise ConfigError(
-            f"--until: not supported for {item.called}",
+            f"--until: not supported for {item.label}",
             "Restore without --until; it replays binary logs of MySQL and MariaDB only.",
         )
     target = pg_server.find_maintenance(_restore_connection(server))

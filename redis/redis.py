@@ -25,7 +25,7 @@ from tools.base.finding import Finding
 from tools.base.secret import Secret
 from tools.flow import dump_stream, process, stream
 from tools.flow.facts import RedisFacts
-from tools.flow.item import Ended, Item, Told
+from tools.flow.item import Item, ItemReport, SourceContext
 from tools.modules import database_plugin, executable
 from tools.modules import servers as configured
 from tools.modules.options import Ports, option
@@ -118,7 +118,7 @@ def _check_readable(key: str, path: Path) -> None:
         ) from None
 
 
-def items(options: Options, context: Told) -> tuple[Item, ...]:
+def items(options: Options, context: SourceContext) -> tuple[Item, ...]:
     """Return the snapshot of each server as an item, named after its port."""
     del context
     os_works.refuse_root(options.allow_root)
@@ -181,9 +181,9 @@ class _Server:
             self._facts = RedisFacts(version)
             yield from stream.read(file)
 
-    def ended(self) -> Ended:
+    def ended(self) -> ItemReport:
         """Return the facts of the snapshot."""
-        return Ended(facts=self._facts)
+        return ItemReport(facts=self._facts)
 
 
 def _check_snapshot(file: Path, port: int) -> None:
@@ -220,7 +220,7 @@ class RedisBackup(database_plugin.Plugin):
     declared = Options
     section = "REDIS"
 
-    def items(self, options: Options, context: Told) -> tuple[Item, ...]:
+    def items(self, options: Options, context: SourceContext) -> tuple[Item, ...]:
         """See database_plugin.Plugin."""
         return items(options, context)
 

@@ -18,7 +18,7 @@ def select_databases(items: Sequence[Item], database: str = "") -> list[Item]:
     database: the new name of the one item that is selected; "" to keep the names
     Raises ConfigError where there is none, or where they came from several servers.
     """
-    databases = [item for item in items if registry.kind(item.kind).into]
+    databases = [item for item in items if registry.kind(item.kind).to_server]
     if database:
         databases = [item for item in databases if not is_shared(item)]
         if len(databases) != 1:
@@ -50,7 +50,7 @@ def target_label(item: Item, server: Server) -> str:
 def restore_item(item: Item, again: Again, server: Server) -> Steps:
     """Restore one item into the server. Raises BackupError or OSError."""
     module = loader.restorer(registry.file_of_kind(item.kind))
-    return (yield from module.into(item, again, server))
+    return (yield from module.restore_to_server(item, again, server))
 
 
 def is_shared(item: Item) -> bool:

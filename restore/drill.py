@@ -111,7 +111,7 @@ class _Drill:
         restored = [
             item
             for item in items
-            if item.called not in failed and f"{second} {item.called}" not in failed
+            if item.label not in failed and f"{second} {item.label}" not in failed
         ]
         self.restored_count += len(restored)
         self.size += sum(item.size or 0 for item in restored)
@@ -122,11 +122,11 @@ class _Drill:
         self.assertion_count += 1
         if value.lower() in _FALSE_VALUES:
             problem = f"returned {value!r}" if value else "returned nothing"
-            self.errors.append(f"{item.called}: {assertion}: {problem}")
+            self.errors.append(f"{item.label}: {assertion}: {problem}")
 
     def assertions(self, item: Item) -> Sequence[str]:
         """Return the assertions about an item."""
-        return (self.options.assertions or {}).get(item.called, ())
+        return (self.options.assertions or {}).get(item.label, ())
 
 
 def work(options: Options) -> Result:
@@ -175,13 +175,13 @@ def _select_items(selected: Selection, options: Options) -> list[Item]:
         matches = [
             item
             for item in selected.items
-            if pattern == item.section or fnmatch.fnmatchcase(item.called, pattern)
+            if pattern == item.section or fnmatch.fnmatchcase(item.label, pattern)
         ]
         if not matches:
             raise ConfigError(
                 f"ITEMS: {selected.label()}: no item matches {pattern}", _choices(selected.items)
             )
-        chosen.update({item.called: item for item in matches if not registry.kind(item.kind).log})
+        chosen.update({item.label: item for item in matches if not registry.kind(item.kind).log})
     for name in options.assertions or {}:
         if name not in chosen:
             raise ConfigError(
@@ -191,7 +191,7 @@ def _select_items(selected: Selection, options: Options) -> list[Item]:
 
 
 def _choices(items: Iterable[Item]) -> str:
-    return f"Choose from: {', '.join(item.called for item in items)}."
+    return f"Choose from: {', '.join(item.label for item in items)}."
 
 
 def _restore_all(drill: _Drill) -> None:
@@ -269,7 +269,7 @@ def _restore_item(drill: _Drill, item: Item, folder: Path) -> None:
             for assertion in drill.assertions(item) if drill.take([item], steps) else ():
                 drill.judge(item, _evaluate(path, item, assertion), assertion)
     except (BackupError, OSError) as error:
-        drill.errors.append(f"{item.called}: {error}")
+        drill.errors.append(f"{item.label}: {error}")
 
 
 def _evaluate(path: Path, item: Item, assertion: str) -> str:
@@ -311,7 +311,7 @@ def _drill_in_server(drill: _Drill, kind: str, items: Sequence[Item], folder: Pa
             for item in drill.take(items, steps):
                 _check_database(drill, running, item)
     except (BackupError, OSError) as error:
-        drill.errors.append(f"{items[0].called}: {error}")
+        drill.errors.append(f"{items[0].label}: {error}")
 
 
 def _variables(items: Sequence[Item]) -> list[Mapping[str, str]]:
@@ -326,7 +326,7 @@ def _check_database(drill: _Drill, running: temporary_server.TemporaryServer, it
             value = running.query_value(item.name.partition("/")[2], assertion)
             drill.judge(item, value, assertion)
     except BackupError as error:
-        drill.errors.append(f"{item.called}: {error}")
+        drill.errors.append(f"{item.label}: {error}")
 
 
 def test(options: Options) -> tuple[str, ...]:

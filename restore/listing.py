@@ -71,7 +71,7 @@ def _of(manifest: Manifest) -> dict[str, Any]:
         manifest.begin,
         manifest.end,
         manifest.status,
-        manifest.good,
+        manifest.is_complete,
         manifest.mode,
         manifest.size,
         manifest.plain_size,
@@ -142,16 +142,16 @@ def _print_run(manifest: Manifest) -> None:
         f"{manifest.begin} to {manifest.end}, by {manifest.program}"
     )
     rows = [
-        (i.called, i.kind, " ".join(i.stages) or "-", str(len(i.parts)), str(i.stored),
+        (i.label, i.kind, " ".join(i.stages) or "-", str(len(i.parts)), str(i.stored),
          "-" if i.size is None else str(i.size))
         for i in manifest.items
     ]  # fmt: skip
     terminal.table(("item", "kind", "stages", "parts", "stored", "bytes"), rows)
     for item in manifest.items:
         for line in item.warnings:
-            terminal.say(f"warning: {item.called}: {line}")
+            terminal.say(f"warning: {item.label}: {line}")
         for line in item.notes:
-            terminal.say(f"note: {item.called}: {line}")
+            terminal.say(f"note: {item.label}: {line}")
     for name in manifest.missing:
         terminal.say(f"missing: {name}")
     of_items = [line for item in manifest.items for line in item.warnings]

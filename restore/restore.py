@@ -168,7 +168,7 @@ class _Command:
         for line in selected.notes:
             terminal.say(f"note: {line}", error=True)
         for manifest in (run.manifest for run in selected.runs()):
-            if not manifest.good:
+            if not manifest.is_complete:
                 text = f"run {manifest.run_id} is not complete ({manifest.status})"
                 terminal.say(f"warning: {text}", error=True)
             if run_ids.in_future(manifest.run_id):

@@ -41,7 +41,7 @@ def run_steps(
     """Call the action for each item and return the results. label: precedes the items' names."""
     steps = []
     for number, item in enumerate(items, 1):
-        name = f"{label} {item.called}".strip()
+        name = f"{label} {item.label}".strip()
         if watcher:
             watcher.begin(number, name)
         started = time.monotonic()
@@ -114,7 +114,7 @@ class Restoring:
         """Restore an item into a staging folder, and move it into place when it is complete."""
         verifying.check_item(item)
         below = destination.item_path(item)
-        moved = functools.partial(self._restored.append, item.called)
+        moved = functools.partial(self._restored.append, item.label)
         with destination.staging(folder, overwrite=overwrite, moved=moved) as staging:
             path = staging.folder / below
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -122,7 +122,7 @@ class Restoring:
                 path.mkdir(mode=0o700)
                 since = functools.partial(self._items_since, item.section, "")
                 restorer = loader.folder_restorer(registry.file_of_kind(item.kind))
-                result = restorer.laid_out(item, again, path, since)
+                result = restorer.restore_to_folder(item, again, path, since)
                 return dataclasses.replace(result, message=f"{folder / below}: {result.message}")
             if not registry.kind(item.kind).archive:
                 with stream.closed(again()) as chunks:
@@ -152,15 +152,15 @@ class Restoring:
                 )
                 again = self.open_chunks(run, item, advance)
                 steps_of_item = database_restore.restore_item(item, again, own)
-                running[item.called] = stack.enter_context(contextlib.closing(steps_of_item))
+                running[item.label] = stack.enter_context(contextlib.closing(steps_of_item))
             waiting: list[Item] = []
 
             def next_step(item: Item, _advance: Advance) -> Result:
                 try:
-                    result = next(running[item.called])
+                    result = next(running[item.label])
                 except StopIteration as end:
                     last: Result = end.value
-                    self._restored.append(item.called)
+                    self._restored.append(item.label)
                     run_id = selection.run(item).run_id
                     return incomplete.with_backup_warnings(item, last, run_id, ())
                 waiting.append(item)

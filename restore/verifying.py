@@ -27,9 +27,9 @@ def check_item(item: Item) -> None:
     """Raise ManifestError for an item that no folder can hold, or of an unknown kind."""
     path = destination.item_path(item)
     if any(len(os.fsencode(name)) > _MAX_NAME for name in path.parts) or not path.parts:
-        raise ManifestError(f"{item.called[:100]}: not usable as a file name", OTHER_COPY)
+        raise ManifestError(f"{item.label[:100]}: not usable as a file name", OTHER_COPY)
     if item.kind not in registry.KINDS:
-        raise ManifestError(f"{item.called}: unknown kind {item.kind!r}", OTHER_COPY)
+        raise ManifestError(f"{item.label}: unknown kind {item.kind!r}", OTHER_COPY)
     registry.kind(item.kind).facts.of(item)
 
 
@@ -85,7 +85,7 @@ def dry_run(
             else target / destination.item_path(item)
         )
         size = "unknown size" if item.size is None else f"{item.size} bytes"
-        terminal.say(f"{label}: {item.kind} {item.called} of run {run.run_id}, {size}")
+        terminal.say(f"{label}: {item.kind} {item.label} of run {run.run_id}, {size}")
         if registry.kind(item.kind).archive:
             chunks = readback.read_item(run, item, inverse, lambda _size: None)
             for line in unpack.list_entries(chunks, item.ending, matches):

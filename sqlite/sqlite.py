@@ -25,7 +25,7 @@ from tools.base.errors import ConfigError, SourceError
 from tools.base.finding import Finding
 from tools.flow import dump_stream, stream
 from tools.flow.facts import SqliteFacts
-from tools.flow.item import Ended, Item, Told
+from tools.flow.item import Item, ItemReport, SourceContext
 from tools.modules import database_plugin, executable
 from tools.modules.options import Duration, Words, option
 
@@ -83,7 +83,7 @@ def _is_companion(path: str, chosen: set[str]) -> bool:
     return any(path.endswith(end) and path.removesuffix(end) in chosen for end in _COMPANIONS)
 
 
-def items(options: Options, context: Told) -> tuple[Item, ...]:
+def items(options: Options, context: SourceContext) -> tuple[Item, ...]:
     """Return each database as an item, named after its path."""
     del context
     os_works.refuse_root(options.allow_root)
@@ -100,7 +100,7 @@ class _Database:
     def __init__(self, path: Path, options: Options) -> None:
         self._path = path
         self._options = options
-        self._ended = Ended()
+        self._ended = ItemReport()
 
     def read(self) -> Iterator[bytes]:
         """Yield a consistent copy, which was checked by SQLite before its first byte."""
@@ -114,7 +114,7 @@ class _Database:
             self._ended = _report_of(result, locked=locked, empty=copy.stat().st_size == 0)
             yield from stream.read(copy)
 
-    def ended(self) -> Ended:
+    def ended(self) -> ItemReport:
         """Return warnings, notes and facts of the copy."""
         return self._ended
 
@@ -144,7 +144,7 @@ def _errors_name(path: Path) -> Iterator[None]:
         raise SourceError(f"{path}: {error}", error.hint) from None
 
 
-def _report_of(result: integrity.CheckResult, *, locked: bool, empty: bool) -> Ended:
+def _report_of(result: integrity.CheckResult, *, locked: bool, empty: bool) -> ItemReport:
     """Return warnings, notes and facts from the check of a copy."""
     facts = SqliteFacts(sqlite3.sqlite_version, result.tables)
     notes = []
@@ -159,7 +159,7 @@ def _report_of(result: integrity.CheckResult, *, locked: bool, empty: bool) -> E
     warnings = (
         (f"stored unchanged, but the integrity check reports: {complaints}",) if complaints else ()
     )
-    return Ended(warnings, tuple(notes), facts)
+    return ItemReport(warnings, tuple(notes), facts)
 
 
 def test(options: Options) -> tuple[Finding, ...]:
@@ -184,7 +184,7 @@ class SQLiteBackup(database_plugin.Plugin):
     declared = Options
     section = "SQLITE"
 
-    def items(self, given: Options, context: Told) -> tuple[Item, ...]:
+    def items(self, given: Options, context: SourceContext) -> tuple[Item, ...]:
         """See database_plugin.Plugin."""
         return items(given, context)
 

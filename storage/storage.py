@@ -202,7 +202,7 @@ def _retrying(options: StorageKeys, policy: Retries) -> store.Store:
     return Retrying(destinations()[options.destination].open_store(options), policy)
 
 
-def opened(options: StorageKeys) -> store.Store:
+def open_store(options: StorageKeys) -> store.Store:
     """Return the store of a section. Raises BackupError or OSError where it cannot be reached."""
     return _retrying(options, Retries(options.retry_wait, lambda line: logger.warning("%s", line)))
 

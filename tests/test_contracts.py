@@ -58,7 +58,7 @@ EDITS = (  # file, what is taken out, what is put in
     ("compression/compression.py", "(name: str, _options: Options)", "(name: str)"),
     (
         "filesbackup/filesbackup.py",
-        "items(options: Options, context: Told)",
+        "items(options: Options, context: SourceContext)",
         "items(options: Options)",
     ),
 )

@@ -28,7 +28,7 @@ def whole_runs(system: System) -> int:
     for name in found:
         catalog = Catalog(place, "srv-test")
         run = readback.StoredRun(catalog, catalog.manifest(name[9:24]))
-        assert run.manifest.good
+        assert run.manifest.is_complete
         for item in run.manifest.items:
             stream.drained(readback.read_parts(run, item))
     return len(found)

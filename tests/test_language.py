@@ -56,7 +56,7 @@ _PATTERN = re.compile(
     "|".join([*(rf"\b(?:{word})\b" for word in BANNED), _QUESTION]), re.IGNORECASE
 )
 _CALLS = {
-    *("option", "warning", "bad", "Finding", "Result", "Ended", "Problem"),
+    *("option", "warning", "bad", "Finding", "Result", "Problem"),
     *("debug", "info", "error", "exception", "critical"),
 }
 _KEYWORDS = {"help", "hint", "message", "description", "epilog"}

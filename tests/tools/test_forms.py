@@ -15,7 +15,7 @@ from tools.catalog.catalog import Catalog
 from tools.catalog.manifest import Manifest
 from tools.flow import form, forms, pipeline, stream
 from tools.flow.block_store import BlockStore
-from tools.flow.fan_out import Target
+from tools.flow.fan_out import StoreProgress
 from tools.flow.form import Form, InverseStages, Objects, Outlet, Plaintext, ReadObject
 from tools.flow.item import Item, Stage
 from tools.flow.item_record import Part, StoredItem
@@ -43,9 +43,9 @@ def stored(
     stores: Sequence[Store],
     read: Callable[[], Iterator[bytes]] = lambda: iter([CONTENT[:700], CONTENT[700:]]),
     name: str = "parts",
-) -> tuple[pipeline.Flowed, list[Target]]:
-    targets = [Target(f"STORE{n}", one) for n, one in enumerate(stores)]
-    where = pipeline.Where(f"{FOLDER}/20260101_000000", lambda _size: None, form=name)
+) -> tuple[pipeline.FlowResult, list[StoreProgress]]:
+    targets = [StoreProgress(f"STORE{n}", one) for n, one in enumerate(stores)]
+    where = pipeline.ItemContext(f"{FOLDER}/20260101_000000", lambda _size: None, form=name)
     item = Item("", "file", lambda _head: ".bin", read)
     return pipeline.store_item(item, "SECTION", [FLIP], targets, where), targets
 
@@ -71,7 +71,7 @@ def test_an_item_is_cut_into_parts_and_comes_back() -> None:
     parts = forms.of("parts")
     assert list(parts.needed(done.item, no_object)) == list(done.item.parts)
     assert parts.size(done.item) == len(CONTENT)
-    assert done.holders == ("STORE0", "STORE1")
+    assert done.store_sections == ("STORE0", "STORE1")
     assert [(target.parts, target.size) for target in targets] == [(6, len(CONTENT))] * 2
 
 
@@ -93,7 +93,7 @@ def test_one_store_that_fails_does_not_stop_the_other() -> None:
 
     bad, good = MemoryStore(fault), MemoryStore()
     done, targets = stored([bad, good])
-    assert done.holders == ("STORE1",)
+    assert done.store_sections == ("STORE1",)
     assert (names(bad), list(bad.unfinished(FOLDER))) == ([], [])
     assert back(done.item, good) == CONTENT
     assert targets[0].lost == 1
@@ -107,9 +107,9 @@ def test_a_store_that_confirms_other_bytes_does_not_get_the_item() -> None:
 
     lying, good = Lying(), MemoryStore()
     done, targets = stored([lying, good])
-    assert done.holders == ("STORE1",)
+    assert done.store_sections == ("STORE1",)
     assert names(lying) == []
-    assert targets[0].troubles == ["memory: confirmed other bytes than were sent"]
+    assert targets[0].errors == ["memory: confirmed other bytes than were sent"]
 
 
 @pytest.mark.fault("a store fails for a moment in a streamed run", "the part is sent again")
@@ -124,10 +124,10 @@ def test_a_part_is_sent_again_while_the_stream_goes_on(number: int) -> None:
 
     bad, good = MemoryStore(fault), MemoryStore()
     done, targets = stored([Retrying(bad, NO_WAIT), good])
-    assert done.holders == ("STORE0", "STORE1")
+    assert done.store_sections == ("STORE0", "STORE1")
     assert not failures
     assert back(done.item, bad) == back(done.item, good) == CONTENT
-    assert targets[0].troubles == []
+    assert targets[0].errors == []
 
 
 def test_a_source_that_fails_does_not_wait_for_a_store_that_is_retried() -> None:

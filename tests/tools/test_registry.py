@@ -24,11 +24,11 @@ def test_private_paths_are_options(file: str) -> None:
 def test_a_row_has_what_its_role_needs(file: str) -> None:
     row = ROWS[file]
     module = loader.module(file)
-    functions = {"source": "items", "stage": "stage", "store": "opened", "check": "main"}
+    functions = {"source": "items", "stage": "stage", "store": "open_store", "check": "main"}
     assert callable(getattr(module, functions[row.role]))
     assert bool(row.kinds) == (row.role == "source")
     assert bool(row.stages) == (row.role == "stage")
-    assert isinstance(module, contracts.Restorer) == any(kind.into for kind in row.kinds)
+    assert isinstance(module, contracts.Restorer) == any(kind.to_server for kind in row.kinds)
     assert isinstance(module, contracts.FolderRestorer) == any(kind.folder for kind in row.kinds)
 
 

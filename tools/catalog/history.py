@@ -45,10 +45,10 @@ class History:
 
     def newest_complete(self, config_id: str = "") -> Manifest | None:
         """Return the newest complete run, of this config where it has one."""
-        complete = (manifest for manifest in self.manifests() if manifest.good)
+        complete = (manifest for manifest in self.manifests() if manifest.is_complete)
         if config_id:
             own = (manifest for manifest in self.manifests() if manifest.config_id == config_id)
-            newest = next((manifest for manifest in own if manifest.good), None)
+            newest = next((manifest for manifest in own if manifest.is_complete), None)
             if newest is not None:
                 return newest
         return next(complete, None)
@@ -62,7 +62,7 @@ class History:
         """Return the plaintext bytes of a section in the last complete run that has it."""
         for manifest in self.manifests():
             items = [item for item in manifest.items if item.section == section]
-            if items and manifest.good:
+            if items and manifest.is_complete:
                 return sum(item.size or 0 for item in items if _plausible(item))
         return None
 
@@ -72,8 +72,10 @@ class History:
         A size that the stored bytes cannot hold is skipped: a manifest that was altered must
         not make later backups fail.
         """
-        items = (item for manifest in self.manifests() if manifest.good for item in manifest.items)
-        copies = (item for item in items if item.called == label)
+        items = (
+            item for manifest in self.manifests() if manifest.is_complete for item in manifest.items
+        )
+        copies = (item for item in items if item.label == label)
         return next((item.size for item in copies if _plausible(item)), None)
 
 

@@ -216,4 +216,4 @@ def _open_store(config: Config, source: Source, user_modules: UserModules) -> St
 def _opened(section: Section, config: Config, user_modules: UserModules) -> Store:
     if section.declaration is None:
         return user_modules.open_store(section, config)
-    return loader.store(section.file).opened(model.filled(section, config))
+    return loader.store(section.file).open_store(model.filled(section, config))

@@ -75,7 +75,7 @@ class Manifest:
         return max((item.base for item in self.items if item.base), default=None)
 
     @property
-    def good(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether the run stored all of it here; some files may have been unreadable."""
         return self.status in ("ok", "incomplete", "unclean", "unreported") and not self.missing
 
@@ -149,7 +149,7 @@ def _manifest(given: Mapping[str, Any]) -> Manifest:
     names = [part.name for item in found.items for part in item.parts]
     if len(set(names)) != len(names):
         raise ValueError("duplicate part")
-    called = [item.called for item in found.items]
+    called = [item.label for item in found.items]
     if len(set(called)) != len(called):
         raise ValueError("duplicate item")
     return found

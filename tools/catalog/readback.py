@@ -86,16 +86,16 @@ def read_item(
     try:
         for chunk in tally(chunks):
             if item.size is not None and tally.size > item.size:
-                raise DamagedError(f"{item.called}: longer than {item.size} bytes", _HINT)
+                raise DamagedError(f"{item.label}: longer than {item.size} bytes", _HINT)
             yield chunk
     except StageError:
         stream.drained(read_parts(run, item))  # naming the damaged part helps more
         raise
     if item.size is not None and tally.size != item.size:
-        raise TruncatedError(f"{item.called}: {_other_size(tally.size, item.size)}", _HINT)
+        raise TruncatedError(f"{item.label}: {_other_size(tally.size, item.size)}", _HINT)
     if item.sha256 is not None and tally.sha256 != item.sha256:
         raise DamagedError(
-            f"{item.called}: SHA-256 mismatch: differs from what was backed up", _HINT
+            f"{item.label}: SHA-256 mismatch: differs from what was backed up", _HINT
         )
 
 

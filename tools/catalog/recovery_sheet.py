@@ -63,7 +63,7 @@ def _programs(item: Item) -> list[str]:
 def _item(number: int, item: Item) -> list[str]:
     stages = ", ".join(item.stages) or "none"
     lines = [
-        f"{number}. {masking.text(_printable(item.called))} "
+        f"{number}. {masking.text(_printable(item.label))} "
         f"({item.kind}; {count(len(item.parts), 'part')}, "
         f"{human_size(item.stored)}; stages: {stages})",
         "",
@@ -118,7 +118,7 @@ def _final_command(item: Item) -> str:
 
 def _file(item: Item) -> str:
     """Return the file for an item that is no archive."""
-    return f'"$TARGET"/{shlex.quote(item.called.replace("/", "_") + item.ending)}'
+    return f'"$TARGET"/{shlex.quote(item.label.replace("/", "_") + item.ending)}'
 
 
 def _create(name: str) -> str:

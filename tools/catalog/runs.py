@@ -97,16 +97,16 @@ def select_items(
         if not matches:
             raise ConfigError(
                 f"{label}: {_nothing(section, name)}",
-                f"Choose from: {', '.join(item.called for item in items)}.",
+                f"Choose from: {', '.join(item.label for item in items)}.",
             )
-        selected.update(item.called for item in matches)
-    return [item for item in of_section if item.called in selected]
+        selected.update(item.label for item in matches)
+    return [item for item in of_section if item.label in selected]
 
 
 def _matches(items: Sequence[Item], name: str) -> Sequence[Item]:
     """Return the items of this name; else the databases of this name; else what matches it."""
     return (
-        [item for item in items if name in ("", item.name, item.called)]
+        [item for item in items if name in ("", item.name, item.label)]
         or [item for item in items if name == item.name.partition("/")[2]]
         or [item for item in items if fnmatch.fnmatchcase(item.name, name)]
     )

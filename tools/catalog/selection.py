@@ -59,7 +59,7 @@ class Selection:
     def __post_init__(self) -> None:
         ordered = sorted(self.pairs, key=lambda pair: not registry.kind(pair[1].kind).first)
         object.__setattr__(self, "pairs", tuple(ordered))
-        by_item = {item.called: run for run, item in self.pairs}
+        by_item = {item.label: run for run, item in self.pairs}
         object.__setattr__(self, "_runs", by_item)
 
     @property
@@ -69,7 +69,7 @@ class Selection:
 
     def run(self, item: Item) -> StoredRun:
         """Return the run that an item is taken from."""
-        return self._runs[item.called]
+        return self._runs[item.label]
 
     def runs(self) -> list[StoredRun]:
         """Return the runs, newest first."""
@@ -92,8 +92,8 @@ class Selection:
 
     def only(self, items: Iterable[Item]) -> Selection:
         """Return just these items."""
-        names = {item.called for item in items}
-        pairs = tuple((run, item) for run, item in self.pairs if item.called in names)
+        names = {item.label for item in items}
+        pairs = tuple((run, item) for run, item in self.pairs if item.label in names)
         several = len({run.run_id for run, _item in pairs}) > 1
         return Selection(self.newest, pairs, self.notes if several else ())
 
@@ -130,7 +130,7 @@ def _by_id(catalog: Catalog, run_id: str) -> StoredRun:
 
 def _counts(run: runs.RunSummary, until: datetime | None) -> bool:
     """Return whether "latest" or a date may select a run."""
-    if run.manifest is None or not run.manifest.good or run.in_future:
+    if run.manifest is None or not run.manifest.is_complete or run.in_future:
         return False
     return until is None or run_ids.time_of(run.run_id) <= until
 

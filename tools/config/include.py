@@ -39,7 +39,7 @@ class Files:
 
     insecure: bool = False
     comments: bool = False
-    opened: list[Path] = field(default_factory=list)
+    read_files: list[Path] = field(default_factory=list)
     repeats: list[tuple[str, json_parser.Repeat]] = field(default_factory=list)
 
     def merged(
@@ -53,9 +53,9 @@ class Files:
         if real in above:
             chain = " -> ".join(map(str, (*above, real)))
             raise ConfigError(f"{path}: circular INCLUDE", f"Remove one INCLUDE of {chain}.")
-        if len(self.opened) >= _MOST_FILES:
+        if len(self.read_files) >= _MOST_FILES:
             raise ConfigError(f"{path}: INCLUDE: more than {_MOST_FILES} files")
-        self.opened.append(real)
+        self.read_files.append(real)
         table = self._table(path, included)
         found: dict[str, Entry] = {}
         include = table.values.get("INCLUDE", [])

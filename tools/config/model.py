@@ -79,11 +79,13 @@ class Config:
     @property
     def digest(self) -> str:
         """SHA-256 of the config without its secrets: two runs of one config share it."""
-        told = {
+        identity = {
             "GENERAL": _public(self.handed),
             **{entry.name: [str(entry.file), _public(entry.parameters)] for entry in self.sections},
         }
-        return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
+        return hashlib.sha256(
+            json.dumps(identity, sort_keys=True, default=str).encode()
+        ).hexdigest()
 
 
 def filled(section: Section, config: Config) -> Any:  # noqa: ANN401  (the Options of its module)

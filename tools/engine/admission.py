@@ -69,7 +69,7 @@ def admitted(entry: Section, context: Context, memory: Memory, consent: Consent)
     """
     config = context.config
     host = config.general.hostname
-    place = streamed.opened(entry, context)
+    place = streamed.open_section_store(entry, context)
     with store.explaining(place):
         seen = store_identity.seen(place, host, _key(config, entry))
         problem = seen.problem(memory)
@@ -85,7 +85,7 @@ def admitted(entry: Section, context: Context, memory: Memory, consent: Consent)
 def tested(entry: Section, config: Config, memory: Memory, consent: Consent) -> Iterator[Finding]:
     """Look at a built-in store for `backup.py -t`; nothing is changed. Raises BackupError."""
     host = config.general.hostname
-    place = loader.store(entry.file).opened(model.filled(entry, config))
+    place = loader.store(entry.file).open_store(model.filled(entry, config))
     seen = store_identity.seen(place, host, _key(config, entry))
     problem = seen.problem(memory)
     if problem is not None and not consent.store:

@@ -136,7 +136,7 @@ class StreamedMode:
 
     def items(self, store: str) -> Sequence[StoredItem]:
         """See Mode."""
-        return [done.item for done in self._flows.flowed if store in done.holders]
+        return [done.item for done in self._flows.flowed if store in done.store_sections]
 
     def missing(self) -> Sequence[str]:
         """See Mode."""

@@ -115,15 +115,15 @@ class Recording:
         """A staged item that has shrunk: its section says so."""
         if item.size is None or not registry.kind(item.kind).steady:
             return
-        shrunk = pipeline.shrunk(item.size, self._past.size_of(item.called))
+        shrunk = pipeline.shrunk(item.size, self._past.size_of(item.label))
         if shrunk is not None:
             status = Status.FAILED if shrunk.fatal else Status.INCOMPLETE
-            _worsen(steps, item.section, f"{item.called}: {shrunk.text}", status, shrunk.hint)
+            _worsen(steps, item.section, f"{item.label}: {shrunk.text}", status, shrunk.hint)
 
     def write(self, steps: list[SectionResult]) -> None:
         """A manifest into every store that holds something of this run."""
         items = {name: self._mode.items(name) for name in self._stores}
-        self.items = {item.called: item for held in items.values() for item in held}
+        self.items = {item.label: item for held in items.values() for item in held}
         for item in self._mode.uncompared(self.items.values()):
             self._compare(steps, item)
         self.missing = set(self._mode.missing())
@@ -140,7 +140,7 @@ class Recording:
                 mode=self._mode.name,
                 status=worst(s.result.status for s in steps if _concerns(s, name)).value,
                 items=tuple(items[name]),
-                missing=tuple(sorted(everything - {item.called for item in items[name]})),
+                missing=tuple(sorted(everything - {item.label for item in items[name]})),
                 warnings=tuple(warnings),
                 config=self._config.digest,
                 program=f"nc-backup-py {project.version()}",

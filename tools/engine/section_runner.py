@@ -147,7 +147,7 @@ def execute(section: Section, context: Context) -> Result:
 
 def environment(section: Section, order: Command, context: Context) -> dict[str, str]:
     """What a section's program finds in its environment: an allow-list, and what we tell it."""
-    told = {
+    variables = {
         "NC_BACKUP_RUN_ID": context.run_id,
         "NC_BACKUP_SECTION": section.name,
         "NC_BACKUP_CONFIG": str(context.config.path),
@@ -155,16 +155,16 @@ def environment(section: Section, order: Command, context: Context) -> dict[str,
         "NC_BACKUP_PRIVATE": json.dumps(context.private),
     }
     if section.declaration is not None and section.environment:
-        told[os_works.PASSED] = " ".join(section.environment)
+        variables[os_works.PASSED] = " ".join(section.environment)
     if permissions.accepted():
-        told[permissions.ACCEPT] = "1"
+        variables[permissions.ACCEPT] = "1"
     if context.advance is not None:
-        told["NC_BACKUP_PROGRESS"] = str(context.folder / "progress")
+        variables["NC_BACKUP_PROGRESS"] = str(context.folder / "progress")
     if context.records is not None:
-        told[work_folder.VARIABLE] = str(context.records)
+        variables[work_folder.VARIABLE] = str(context.records)
     if context.streamed is not None:
-        told["NC_BACKUP_STREAMED"] = str(context.streamed)
-    return os_works.environment({**order.extra, **told}, order.named, proxies=True)
+        variables["NC_BACKUP_STREAMED"] = str(context.streamed)
+    return os_works.environment({**order.extra, **variables}, order.named, proxies=True)
 
 
 class Output:
@@ -220,25 +220,25 @@ def _wait(group: process.Group, section: Section, context: Context) -> int:
 
 
 def _advance(context: Context) -> None:
-    """Hand on the number of bytes that a built-in module has told of."""
-    told = context.folder / "progress"
-    if context.advance is not None and told.exists():
-        text = told.read_text(encoding="ascii")
+    """Hand on the number of bytes that a built-in module has reported."""
+    file = context.folder / "progress"
+    if context.advance is not None and file.exists():
+        text = file.read_text(encoding="ascii")
         context.advance(int(text) if text.isdigit() else 0)
 
 
-def _judged(section: Section, code: int, told: Path, output: Output) -> Result:
+def _judged(section: Section, code: int, result_file: Path, output: Output) -> Result:
     """The result from exit code and result file together: the worse of the two counts."""
     by_code = Status.of_exit_code(code) if code >= 0 else Status.FAILED
     by_code = by_code if by_code in _ENDINGS else Status.FAILED
     tail = masking.text("\n".join(output.tail))
     how = f"{section.name} {process.ended(code)}"
-    if not told.exists() or not told.stat().st_size:
+    if not result_file.exists() or not result_file.stat().st_size:
         ours = section.declaration is not None or section.action == "load"
         if ours and by_code is not Status.FAILED:
             return Result(Status.FAILED, f"{how} without a result", hint=tail)
         return Result(by_code, how, hint=tail if by_code is not Status.OK else "")
-    result = Result.from_json(told.read_text(encoding="utf-8"))
+    result = Result.from_json(result_file.read_text(encoding="utf-8"))
     status = worst((by_code, result.status if result.status in _ENDINGS else Status.FAILED))
     message = result.message or how
     if status is Status.FAILED and result.status in _ENDINGS:

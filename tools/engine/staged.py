@@ -115,8 +115,8 @@ class Staged:
         """
         result, new = self._files.written_by(lambda: section_runner.execute(current, context))
         known = work_folder.known(self._records)
-        told = {path for path in new if _is_of(known.get(path.resolve()), current, context)}
-        others = [path for path in new if path not in told]
+        recorded = {path for path in new if _is_of(known.get(path.resolve()), current, context)}
+        others = [path for path in new if path not in recorded]
         for path in others:
             if path.resolve() in known:  # another section's, and this one has changed it
                 work_folder.forget(known[path.resolve()])
@@ -126,7 +126,7 @@ class Staged:
                 work_folder.adopt(self._records, files, item, context.run_id)
             return result
         self._put_aside(current.name, f"{current.name} failed", others)
-        return dataclasses.replace(result, files=tuple(map(str, told)))
+        return dataclasses.replace(result, files=tuple(map(str, recorded)))
 
     def _put_aside(self, name: str, why: str, files: Iterable[Path]) -> None:
         for path in files:

@@ -21,9 +21,9 @@ from tools.config.model import Section
 from tools.engine import user_modules
 from tools.engine.section_runner import Context
 from tools.flow import dump_stream, pipeline, process
-from tools.flow.fan_out import Target
-from tools.flow.item import Item, Stage, Told, about
-from tools.flow.pipeline import Flowed
+from tools.flow.fan_out import StoreProgress
+from tools.flow.item import Item, SourceContext, Stage, about
+from tools.flow.pipeline import FlowResult
 from tools.flow.stopwatch import Stopwatch
 from tools.flow.store import Store, beside
 from tools.modules import loader, registry
@@ -37,7 +37,7 @@ class _Source:
     """One source section while its items flow."""
 
     section: Section
-    flowed: list[Flowed] = field(default_factory=list)
+    flowed: list[FlowResult] = field(default_factory=list)
     errors: list[tuple[str, BackupError | OSError]] = field(default_factory=list)
     stopped: str = ""  # why its items were ended
     began: float = 0.0
@@ -54,11 +54,11 @@ class _Source:
         self.moved = time.monotonic()
 
 
-def opened(current: Section, context: Context) -> Store:
+def open_section_store(current: Section, context: Context) -> Store:
     """The store of a section, built-in or the user's own. Raises BackupError."""
     if current.declaration is None:
         return user_modules.ProgramStore(current, context)
-    return loader.store(current.file).opened(model.filled(current, context.config))
+    return loader.store(current.file).open_store(model.filled(current, context.config))
 
 
 class Streamed:
@@ -72,8 +72,8 @@ class Streamed:
         self._failed: dict[str, Result] = {}  # stages and stores that could not begin
         self._made: list[Stage] | None = None
         self._watches: dict[str, Stopwatch] = {}  # of stages and stores
-        self.targets: list[Target] = []
-        self.flowed: list[Flowed] = []
+        self.targets: list[StoreProgress] = []
+        self.flowed: list[FlowResult] = []
         self.missing: list[str] = []  # items that no store has, SECTION/name
         self._past = Past()
         self._opened: dict[str, Store] = {}  # by section: stores that took the mark of the run
@@ -130,13 +130,13 @@ class Streamed:
                 stage = _stage(entry, context)
                 watch = self._watches[entry.name] = Stopwatch()
                 self._made.append(replace(stage, forward=watch.stage(stage.forward)))
-                if stage.said:
-                    logger.warning("%s: %s", entry.name, stage.said)
+                if stage.notice:
+                    logger.warning("%s: %s", entry.name, stage.notice)
             except (BackupError, OSError) as error:
                 self._failed[entry.name] = _failure(error)
         for entry in self._stores:
             if entry.name in self._opened:
-                target = Target(entry.name, self._opened[entry.name])
+                target = StoreProgress(entry.name, self._opened[entry.name])
                 self._watches[entry.name] = target.watch
                 self.targets.append(target)
 
@@ -158,14 +158,16 @@ class Streamed:
         try:
             if entry.declaration is None:
                 return (user_modules.item(entry, context),)
-            told = Told(
+            source_context = SourceContext(
                 context.run_id,
                 entry.name,
                 tuple(map(Path, context.private)),
                 functools.partial(self._past.earlier, entry.name),
             )
             with os_works.passing(entry.environment):
-                found = loader.source(entry.file).items(model.filled(entry, context.config), told)
+                found = loader.source(entry.file).items(
+                    model.filled(entry, context.config), source_context
+                )
         except (BackupError, OSError) as error:
             source.errors.append(("", error))
             self.missing.append(entry.name)
@@ -229,7 +231,7 @@ class Streamed:
         entry = source.section
         context = self._contexts(entry)
         called = f"{entry.name}/{item.name}" if item.name else entry.name
-        where = pipeline.Where(
+        where = pipeline.ItemContext(
             f"{context.config.general.hostname}/{context.run_id}",
             source.count,
             self._past.size_of(called) if registry.kind(item.kind).steady else None,
@@ -250,8 +252,8 @@ class Streamed:
             logger.critical("%s", traceback.format_exc())
             self._lost(source, item, BackupError(f"crashed: {type(bug).__name__}: {bug}"))
         else:
-            for note in done.ended.notes:
-                logger.info("%s: %s", done.item.called, note)
+            for note in done.report.notes:
+                logger.info("%s: %s", done.item.label, note)
             source.errors += [(item.name, error) for error in done.failures]
             source.flowed.append(done)
             self.flowed.append(done)
@@ -283,12 +285,14 @@ class Streamed:
         size = sum(item.size or 0 for item in items)
         stored = sum(item.stored for item in items)
         human = date_str_utils.human_size
-        told = f"{date_str_utils.count(len(items), 'item')}, {human(size)}, {human(stored)} stored"
+        summary = (
+            f"{date_str_utils.count(len(items), 'item')}, {human(size)}, {human(stored)} stored"
+        )
         warnings = [about(item.name, line) for item in items for line in item.warnings]
         if source.errors:
             error = source.errors[0][1]
             lines = [about(name, trouble) for name, trouble in source.errors]
-            what = f"{lines[0]} ({len(lines)} failed; {told})" if items else lines[0]
+            what = f"{lines[0]} ({len(lines)} failed; {summary})" if items else lines[0]
             return Result(
                 Status.FAILED,
                 what,
@@ -298,7 +302,7 @@ class Streamed:
                 warnings=(*lines[1:], *warnings),
             )
         status = Status.INCOMPLETE if warnings else Status.OK
-        return Result(status, told, items=len(items), bytes=size, warnings=tuple(warnings))
+        return Result(status, summary, items=len(items), bytes=size, warnings=tuple(warnings))
 
     def seconds_of(self, entry: Section) -> float:
         """Return how long a stage or a store worked, in all threads, without its waiting."""
@@ -313,19 +317,19 @@ class Streamed:
             return Result(Status.OK, "nothing to do: no source ran")
         count = date_str_utils.count
         if entry.kind == "stage":
-            told = self._made[self._stages.index(entry)].said
+            notice = self._made[self._stages.index(entry)].notice
             text = f"{count(len(self.flowed), 'item')} went through"
-            return Result(Status.OK, text, warnings=(told,) if told else ())
+            return Result(Status.OK, text, warnings=(notice,) if notice else ())
         target = next(found for found in self.targets if found.section == entry.name)
-        told = f"{count(target.parts, 'part')}, {date_str_utils.human_size(target.size)}"
-        told += f", in {target.store}"
-        told += beside(target.store, [self._contexts(entry).config.general.work_folder])
-        if target.troubles:
-            what = f"{target.troubles[0]} ({target.lost} not stored; {told})"
-            return Result(Status.FAILED, what, target.hint, warnings=tuple(target.troubles[1:]))
+        summary = f"{count(target.parts, 'part')}, {date_str_utils.human_size(target.size)}"
+        summary += f", in {target.store}"
+        summary += beside(target.store, [self._contexts(entry).config.general.work_folder])
+        if target.errors:
+            what = f"{target.errors[0]} ({target.lost} not stored; {summary})"
+            return Result(Status.FAILED, what, target.hint, warnings=tuple(target.errors[1:]))
         if not self.flowed:
             return Result(Status.FAILED, "nothing was stored: no source gave a whole item")
-        return Result(Status.OK, told, items=target.parts, bytes=target.size)
+        return Result(Status.OK, summary, items=target.parts, bytes=target.size)
 
 
 def _stage(entry: Section, context: Context) -> Stage:

@@ -17,7 +17,7 @@ from tools.config.model import Config, Section
 from tools.engine import section_runner
 from tools.engine.section_runner import Context
 from tools.flow import item_record, process, stream
-from tools.flow.item import USER_STAGE, Ended, Item, Stage
+from tools.flow.item import USER_STAGE, Item, ItemReport, Stage
 from tools.flow.store import CreateOnly, StoredObject, StoreEntry, check_name, cut
 from tools.flow.stream import Chunks
 
@@ -51,7 +51,7 @@ def _run(
 
 def item(module: Section, context: Context) -> Item:
     """What a source gives: nothing at all is no backup."""
-    told = context.folder / "result.json"
+    result_file = context.folder / "result.json"
     codes: list[int] = []
 
     def allowed(code: int) -> bool:
@@ -68,17 +68,17 @@ def item(module: Section, context: Context) -> Item:
                 f"{module.name} gave nothing", "Its standard output is what is backed up."
             )
 
-    def ended() -> Ended:
+    def ended() -> ItemReport:
         warnings: tuple[str, ...] = ()
         status = Status.of_exit_code(codes[-1])
-        if told.exists() and told.stat().st_size:
-            said = section_runner.masked(Result.from_json(told.read_text(encoding="utf-8")))
+        if result_file.exists() and result_file.stat().st_size:
+            said = section_runner.masked(Result.from_json(result_file.read_text(encoding="utf-8")))
             if not said.status.stored:
                 raise SourceError(f"{module.name}: {said.message}", said.hint)
             warnings, status = said.warnings, worst((status, said.status))
         if status is Status.INCOMPLETE and not warnings:
             warnings = (f"{module.name} says that it is incomplete",)
-        return Ended(warnings)
+        return ItemReport(warnings)
 
     return Item("", KIND, lambda _head: "", read, ended)
 

@@ -33,7 +33,7 @@ class HasFacts(Protocol):
         """Return the JSON object of the manifest."""
 
     @property
-    def called(self) -> str:
+    def label(self) -> str:
         """Return the name of the item in messages."""
 
 
@@ -71,7 +71,7 @@ class Facts:
         try:
             return cls.from_json(item.facts)
         except _FactError as error:
-            text = f"{item.called}: invalid fact in the manifest: {error}"
+            text = f"{item.label}: invalid fact in the manifest: {error}"
             raise ManifestError(text, _HINT) from None
 
     @classmethod

@@ -19,19 +19,19 @@ _MAX_PENDING = 2  # objects of one store that may still be syncing while the nex
 
 
 @dataclass
-class Target:
+class StoreProgress:
     """A store of the run, what it has taken, and what went wrong with it.
 
-    troubles: why it does not hold items, each reason once; lost: how many it does not hold
-    hint:     what to do about it
-    watch:    how long it has worked
+    errors: why it does not hold items, each reason once; lost: how many it does not hold
+    hint:   what to do about it
+    watch:  how long it has worked
     """
 
     section: str
     store: Store
     parts: int = 0
     size: int = 0
-    troubles: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
     lost: int = 0
     hint: str = ""
     watch: Stopwatch = field(default_factory=Stopwatch)
@@ -40,7 +40,7 @@ class Target:
 class FanOut:
     """Sends the objects of one item to several stores; one that fails does not stop the others."""
 
-    def __init__(self, targets: Sequence[Target]) -> None:
+    def __init__(self, targets: Sequence[StoreProgress]) -> None:
         self._sinks = [_Sink(target) for target in targets]
         self._sent: list[StoredObject] = []
 
@@ -99,7 +99,7 @@ class FanOut:
 class _Sink:
     """Sends one item to one store: a thread for each object, of which few wait at a time."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: StoreProgress) -> None:
         self.target = target
         self.error: BaseException | None = None
         self._names: list[str] = []
@@ -175,8 +175,8 @@ class _Sink:
             self.error = error
             text, hint = explained(error, self.target.store)
             self.target.lost += 1
-            if text not in self.target.troubles:
-                self.target.troubles.append(text)
+            if text not in self.target.errors:
+                self.target.errors.append(text)
             self.target.hint = self.target.hint or hint
 
 

@@ -1,7 +1,7 @@
 """What flows: an item that a source gives, and the stages that it goes through.
 
-A built-in source has `items(options, told)`, a built-in stage `stage(options)`, and for the
-way back `backward(name, options)`; a store has `opened(options)`.
+A built-in source has `items(options, context)`, a built-in stage `stage(options)`, and for the
+way back `backward(name, options)`; a store has `open_store(options)`.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ USER_STAGE = "own:"  # begins the name of a user-defined stage; the name of its 
 
 
 @dataclass(frozen=True)
-class Told:
-    """What the run tells a source.
+class SourceContext:
+    """What a source receives from the run.
 
-    private: what must never be backed up
-    earlier: for an item's name, its newest stored copy in each store (None: it has none)
+    private_paths: what must never be backed up
+    previous:      for an item's name, its newest stored copy in each store (None: it has none)
     """
 
     run_id: str
     section: str
-    private: tuple[Path, ...] = ()
-    earlier: Callable[[str], Sequence[StoredItem | None]] = lambda _name: ()
+    private_paths: tuple[Path, ...] = ()
+    previous: Callable[[str], Sequence[StoredItem | None]] = lambda _name: ()
 
 
 @dataclass(frozen=True)
-class Ended:
-    """What a source says of an item that has been read to its end.
+class ItemReport:
+    """What a source reports about an item that has been read to its end.
 
     warnings: what is missing or cut (the run is incomplete then); notes: what is worth knowing
     facts:    versions of tools, positions
@@ -52,18 +52,18 @@ class Ended:
 class Item:
     """One restorable thing.
 
-    name:   within its section (a database); "" for the one item of a section
-    kind:   what restores it ("fileset")
-    called: the ending of its names (".tar"), from its first bytes
-    read:   its bytes; raises at their end where they are not whole (SourceError)
-    ended:  asked once, after the end
+    name:       within its section (a database); "" for the one item of a section
+    kind:       what restores it ("fileset")
+    suffix_for: the ending of its names (".tar"), from its first bytes
+    read:       its bytes; raises at their end where they are not whole (SourceError)
+    report:     asked once, after the end
     """
 
     name: str
     kind: str
-    called: Callable[[bytes], str]
+    suffix_for: Callable[[bytes], str]
     read: Callable[[], Iterator[bytes]]
-    ended: Callable[[], Ended] = Ended
+    report: Callable[[], ItemReport] = ItemReport
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Stage:
     ending: what it adds to a name
     skips:  whether it leaves an item that begins like this as it is
     size:   bytes of a part, where the stage says how large one may be
-    said:   what is to be told of it once
+    notice: a warning that is shown once per run; "" for none
     """
 
     name: str
@@ -82,7 +82,7 @@ class Stage:
     forward: Callable[[Chunks], Iterator[bytes]]
     skips: Callable[[bytes], bool] = lambda _head: False
     size: int | None = None
-    said: str = ""
+    notice: str = ""
 
 
 def about(name: str, line: object) -> str:

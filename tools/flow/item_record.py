@@ -58,8 +58,8 @@ class StoredItem:
     base: str | None = None
 
     @property
-    def called(self) -> str:
-        """How people call it: SECTION/name, or SECTION for the one item of a section."""
+    def label(self) -> str:
+        """Its name in messages: SECTION/name, or SECTION for the one item of a section."""
         return f"{self.section}/{self.name}" if self.name else self.section
 
     @property

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from tools.base.errors import SourceError
 from tools.date_str_utils import human_size
 from tools.flow import forms, item_record, stream
-from tools.flow.fan_out import FanOut, Target
+from tools.flow.fan_out import FanOut, StoreProgress
 from tools.flow.form import Plaintext
-from tools.flow.item import Ended, Item, Stage
+from tools.flow.item import Item, ItemReport, Stage
 from tools.flow.store import StoredObject
 from tools.flow.stream import Chunks
 
@@ -31,31 +31,31 @@ _SHRUNK = (
 
 
 @dataclass(frozen=True)
-class Flowed:
+class FlowResult:
     """An item that is stored, which stores hold it, and what its source said of it.
 
     failures: why its section has failed all the same
     """
 
     item: item_record.StoredItem
-    holders: tuple[str, ...]
-    ended: Ended
+    store_sections: tuple[str, ...]
+    report: ItemReport
     failures: tuple[SourceError, ...] = ()
 
 
 @dataclass(frozen=True)
-class Where:
+class ItemContext:
     """What the run knows of an item.
 
-    place:    what its names begin with, `<HOSTNAME>/<run id>`
-    advance:  gets the number of each chunk's plain bytes; what it raises ends the item
-    previous: its plain bytes in the last good run; None where there was none to compare with
-    form:     how it is stored (see forms)
+    object_prefix: what its names begin with, `<HOSTNAME>/<run id>`
+    on_bytes:      gets the number of each chunk's plain bytes; what it raises ends the item
+    previous_size: its plain bytes in the last good run; None where there was none to compare with
+    form:          how it is stored (see forms)
     """
 
-    place: str
-    advance: Callable[[int], None]
-    previous: int | None = None
+    object_prefix: str
+    on_bytes: Callable[[int], None]
+    previous_size: int | None = None
     form: str = "parts"
 
 
@@ -79,7 +79,7 @@ def shrunk(size: int, previous: int | None) -> Shrunk | None:
     return Shrunk(text, _SHRUNK, size < previous * _FAIL_RATIO)
 
 
-def _with_change(ended: Ended, change: Shrunk | None) -> Ended:
+def _with_change(ended: ItemReport, change: Shrunk | None) -> ItemReport:
     """Return the report of a source, with a line where its item has shrunk."""
     if change is None:
         return ended
@@ -88,7 +88,7 @@ def _with_change(ended: Ended, change: Shrunk | None) -> Ended:
     return dataclasses.replace(ended, warnings=(*ended.warnings, change.text))
 
 
-def _failures(ended: Ended, change: Shrunk | None) -> tuple[SourceError, ...]:
+def _failures(ended: ItemReport, change: Shrunk | None) -> tuple[SourceError, ...]:
     """Return what fails the section although the item is stored."""
     found = tuple(SourceError(line) for line in ended.failures)
     if change is None or not change.fatal:
@@ -100,9 +100,9 @@ def store_item(
     item: Item,
     section: str,
     stages: Sequence[Stage],
-    targets: Sequence[Target],
-    where: Where,
-) -> Flowed:
+    targets: Sequence[StoreProgress],
+    where: ItemContext,
+) -> FlowResult:
     """Store one item in every store.
 
     Raises BackupError or OSError where the source or a stage fails, StoreError where no store
@@ -114,21 +114,23 @@ def store_item(
         chunks = stack.enter_context(stream.closed(item.read()))
         head = next(chunks, b"")
         applied = tuple(stage for stage in stages if not stage.skips(head))
-        words = [where.place, *map(item_record.quoted, filter(None, (section, item.name)))]
+        words = [where.object_prefix, *map(item_record.quoted, filter(None, (section, item.name)))]
         data = Plaintext(
-            _report_progress(plain(itertools.chain([head] if head else [], chunks)), where.advance),
+            _report_progress(
+                plain(itertools.chain([head] if head else [], chunks)), where.on_bytes
+            ),
             stem=".".join(words),
-            ending=item.called(head),
+            ending=item.suffix_for(head),
             stages=applied,
             part_size=next((stage.size for stage in reversed(stages) if stage.size), PART),
         )
         fan_out = stack.enter_context(FanOut(targets))
         objects = form.store(data, fan_out)
         fan_out.confirm()
-        change = shrunk(plain.size, where.previous)
-        ended = _with_change(item.ended(), change)
+        change = shrunk(plain.size, where.previous_size)
+        ended = _with_change(item.report(), change)
         holders = fan_out.publish()
-    return Flowed(
+    return FlowResult(
         item_record.StoredItem(
             section=section,
             name=item.name,

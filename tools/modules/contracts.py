@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 
 from tools.base.finding import Finding
 from tools.base.result import Result
-from tools.flow.item import Item, Stage, Told
+from tools.flow.item import Item, SourceContext, Stage
 from tools.flow.item_record import StoredItem
 from tools.flow.store import Store
 from tools.flow.stream import Chunks
@@ -72,7 +72,7 @@ class Module(Declared[O], Protocol[O]):
 class SourceModule(Module[O], Protocol[O]):
     """Gives items."""
 
-    def items(self, options: O, told: Told, /) -> Sequence[Item]:
+    def items(self, options: O, context: SourceContext, /) -> Sequence[Item]:
         """Return the items to back up; their data are read later. Raises BackupError, OSError."""
 
 
@@ -89,7 +89,7 @@ class StageModule(Module[O], Protocol[O]):
 class StoreModule(Module[O], Protocol[O]):
     """Opens a store."""
 
-    def opened(self, options: O, /) -> Store:
+    def open_store(self, options: O, /) -> Store:
         """Return the store; raises BackupError or OSError where it cannot be reached."""
 
 
@@ -104,7 +104,7 @@ class CheckModule(Declared[O], Protocol[O]):
 class Restorer(Protocol):
     """Restores an item into a server."""
 
-    def into(self, item: StoredItem, again: Again, server: Server, /) -> Steps:
+    def restore_to_server(self, item: StoredItem, again: Again, server: Server, /) -> Steps:
         """Return the steps of the restore. Raises BackupError or OSError."""
 
 
@@ -112,7 +112,7 @@ class Restorer(Protocol):
 class FolderRestorer(Protocol):
     """Restores an item as a folder in a form of its own (a data directory)."""
 
-    def laid_out(
+    def restore_to_folder(
         self,
         item: StoredItem,
         again: Again,

@@ -13,7 +13,7 @@ from tools import date_str_utils, filesystem_handling
 from tools.base.errors import BackupError, SourceError
 from tools.base.result import Result, Status
 from tools.flow import dump_stream, item_record, stream
-from tools.flow.item import Ended, Item, Told, about
+from tools.flow.item import Item, ItemReport, SourceContext, about
 from tools.flow.item_record import StoredItem
 from tools.modules import options, work_folder
 from tools.modules.options import Declaration
@@ -55,20 +55,20 @@ class _Writer:
         self._progress = stream.Progress()
         self._section = os.environ.get("NC_BACKUP_SECTION", "")
 
-    def write(self, item: Item, target: Path) -> Ended:
+    def write(self, item: Item, target: Path) -> ItemReport:
         """Write one item into a file; return what its source says of it."""
-        ended = Ended()
+        ended = ItemReport()
 
         def describe() -> StoredItem:
             nonlocal ended
-            ended = item.ended()
-            return described(item, self._section, item.called(b""), ended)
+            ended = item.report()
+            return described(item, self._section, item.suffix_for(b""), ended)
 
         self._folder.write(target, self._progress(item.read()), describe, work_folder.run_id())
         return ended
 
 
-def described(item: Item, section: str, ending: str, ended: Ended) -> StoredItem:
+def described(item: Item, section: str, ending: str, ended: ItemReport) -> StoredItem:
     """Return what a source has given as a record describes it, without its files."""
     return StoredItem(
         section,
@@ -90,17 +90,17 @@ def _result(
     errors: Sequence[tuple[str, BackupError | OSError]],
 ) -> Result:
     size = sum(file.stat().st_size for file in files)
-    told = f"{date_str_utils.count(len(files), 'item')}, {date_str_utils.human_size(size)}"
+    summary = f"{date_str_utils.count(len(files), 'item')}, {date_str_utils.human_size(size)}"
     status = Status.INCOMPLETE if warnings else Status.OK
     hint = ""
     if errors:
         lines = [about(name, error) for name, error in errors]
-        told = f"{lines[0]} ({len(lines)} failed; {told})" if files else lines[0]
+        summary = f"{lines[0]} ({len(lines)} failed; {summary})" if files else lines[0]
         status, hint = Status.FAILED, getattr(errors[0][1], "hint", "")
         warnings = (*lines[1:], *warnings)
     return Result(
         status,
-        told,
+        summary,
         hint,
         files=tuple(map(str, files)),
         items=len(files),
@@ -125,7 +125,7 @@ class Plugin:
         self._given: Any = None
         self._result: Result | None = None
 
-    def items(self, given: Any, told: Told) -> Sequence[Item]:  # noqa: ANN401  (its Options)
+    def items(self, given: Any, context: SourceContext) -> Sequence[Item]:  # noqa: ANN401  (its Options)
         """What a streamed run would get."""
         raise NotImplementedError
 
@@ -138,8 +138,8 @@ class Plugin:
         """Dump."""
         given = self._given
         section = os.environ.get("NC_BACKUP_SECTION", self.section)
-        found = self.items(given, Told(dump_stream.run_id(), section))
-        ending = {item.name: item.called(b"") for item in found}
+        found = self.items(given, SourceContext(dump_stream.run_id(), section))
+        ending = {item.name: item.suffix_for(b"") for item in found}
         prefix = f"{dump_stream.run_id()}_{given.hostname}_{given.prefix_folder}"
 
         def named(item: str) -> str:

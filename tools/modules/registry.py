@@ -35,7 +35,7 @@ class Kind:
              {name} its name, {number} the whole name of the item, {quoted} the SQL statement that
              makes the database
     server:  the server that a drill starts for it ("mysql", "postgres"); "" where it needs none
-    into:    whether its module restores it into a server
+    to_server: whether its module restores it into a server
     folder:  whether its module restores it as a folder in a form of its own (a data directory)
     archive: whether it is a tar archive of files
     first:   whether a restore needs it before the others: databases belong to roles and users
@@ -48,7 +48,7 @@ class Kind:
     name: str
     load: str = ""
     server: str = ""
-    into: bool = False
+    to_server: bool = False
     folder: bool = False
     archive: bool = False
     first: bool = False
@@ -129,12 +129,12 @@ ROWS = (
         "mysql_backup/mysql_dump.py",
         "source",
         kinds=(
-            Kind("mysql", _MYSQL, "mysql", into=True, facts=MysqlFacts),
+            Kind("mysql", _MYSQL, "mysql", to_server=True, facts=MysqlFacts),
             Kind(
                 "mysql-users",
                 "mysql --binary-mode --database=mysql < {file}",
                 "mysql",
-                into=True,
+                to_server=True,
                 first=True,
                 facts=MysqlServerFacts,
             ),
@@ -153,12 +153,12 @@ ROWS = (
         "source",
         "PostgresBackup",
         kinds=(
-            Kind("postgres", _POSTGRES, "postgres", into=True, facts=PostgresFacts),
+            Kind("postgres", _POSTGRES, "postgres", to_server=True, facts=PostgresFacts),
             Kind(
                 "postgres-roles",
                 "psql -X -d postgres -f {file}",
                 "postgres",
-                into=True,
+                to_server=True,
                 first=True,
                 facts=PostgresServerFacts,
             ),
@@ -182,7 +182,7 @@ ROWS = (
         "mongo/mongo.py",
         "source",
         "MongoBackup",
-        kinds=(Kind("mongo", "mongorestore --archive={file}", into=True, facts=MongoFacts),),
+        kinds=(Kind("mongo", "mongorestore --archive={file}", to_server=True, facts=MongoFacts),),
     ),
     Row(
         "sqlite/sqlite.py",

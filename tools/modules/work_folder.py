@@ -89,8 +89,8 @@ def record(folder: Path, files: Path, item: StoredItem, run: str) -> None:
     filesystem_handling.make_folder(folder)
     place = files.resolve()
     path = folder / f"{item_record.quoted(str(place / item.parts[0].name))}.json"
-    told = {"folder": str(place), "run_id": run, "boot": _boot()}
-    text = json.dumps({**told, "item": dataclasses.asdict(item)}, sort_keys=True)
+    header = {"folder": str(place), "run_id": run, "boot": _boot()}
+    text = json.dumps({**header, "item": dataclasses.asdict(item)}, sort_keys=True)
     with filesystem_handling.staged(path) as temporary:
         with filesystem_handling.create(temporary) as write:
             write(text.encode())
