@@ -88,7 +88,7 @@ class Config:
         ).hexdigest()
 
 
-def filled(section: Section, config: Config) -> Any:  # noqa: ANN401  (the Options of its module)
+def filled(section: Section, config: Config) -> Declaration:
     """Return the Options of a built-in section; its own keys win over those of GENERAL."""
     given = {**config.handed, **section.parameters}
     texts = {key: options.to_text(value) for key, value in given.items()}
