@@ -28,8 +28,8 @@ from tools.catalog import identity
 from tools.config import loading, selection
 from tools.config.declarations import General
 from tools.config.model import Config, Section
-from tools.engine import guard, preflight, run, section_runner, state
-from tools.engine.admission import Consent
+from tools.engine import guard, plan, section_runner, state
+from tools.engine.consent import Consent
 from tools.reporting import channels, terminal
 
 CONF = Path("/etc/nc-backup-py/conf.json")
@@ -150,17 +150,24 @@ def _perform(argv: Sequence[str]) -> int:
     try:
         config = loading.load(arguments.config, insecure=arguments.insecure_permissions)
         section_runner.learn_secrets(config)
-        chosen = run.select(config, arguments.only, arguments.skip)
+        chosen = selection.select(config, arguments.only, arguments.skip)
         if arguments.dry_run:
-            return terminal.show(preflight.planned(config, chosen), as_json=arguments.json)
+            return terminal.show(plan.commands(config, chosen), as_json=arguments.json)
         if arguments.test:
-            lines = preflight.tested(config, chosen, _consent(arguments))
-            return terminal.show(lines, as_json=arguments.json)
+            return _test(arguments, config, chosen)
         return _run(arguments, config, chosen)
     except ConfigError as error:
         return _report_config_error(arguments, error)
     except Cancelled as cancelled:
         return os_works.status_of_signal(cancelled.signal_number).exit_code
+
+
+def _test(arguments: argparse.Namespace, config: Config, chosen: Sequence[Section]) -> int:
+    """Show whether the sections could do their work."""
+    from tools.engine import preflight  # the engine costs start-up time that -n need not pay
+
+    lines = preflight.tested(config, chosen, _consent(arguments))
+    return terminal.show(lines, as_json=arguments.json)
 
 
 def _migrate(old: Path) -> int:
@@ -185,6 +192,8 @@ def _migrate(old: Path) -> int:
 
 def _run(arguments: argparse.Namespace, config: Config, chosen: Sequence[Section]) -> int:
     """Run the sections, report the result, show it, and return the exit code."""
+    from tools.engine import run  # see _test
+
     general = config.general
     os_works.refuse_root(general.allow_root)  # before root creates a log file
     guard.check(config)

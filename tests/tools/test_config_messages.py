@@ -19,7 +19,7 @@ from tools.base.finding import Level
 from tools.base.result import Status
 from tools.config import loading
 from tools.engine import preflight, run
-from tools.engine.admission import Consent
+from tools.engine.consent import Consent
 from tools.modules import registry
 
 

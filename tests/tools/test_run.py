@@ -12,7 +12,7 @@ from tools import filesystem_handling
 from tools.base import log, run_result
 from tools.base.errors import ConfigError
 from tools.base.result import Result, Status
-from tools.config import loading
+from tools.config import loading, selection
 from tools.engine import run
 
 
@@ -97,7 +97,7 @@ def test_what_no_source_may_back_up(system: System) -> None:
 def test_a_section_that_is_not_there_cannot_be_chosen(system: System) -> None:
     loaded = loading.load(system.configure({"A": execute("good")}))
     with pytest.raises(ConfigError, match="no section X"):
-        run.select(loaded, ["X"], [])
+        selection.select(loaded, ["X"], [])
 
 
 def test_the_size_is_measured_or_stored_or_unknown(system: System) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 
-from tools.base.errors import ConfigError
+from tools.base.errors import BackupError, ConfigError
+from tools.config import model
 from tools.config.model import Config, Section
 from tools.modules import registry
 
@@ -15,7 +17,8 @@ def select(config: Config, only: Sequence[str], skip: Sequence[str]) -> list[Sec
     """Return the sections to run.
 
     With a source, `only` keeps the stages, and the stores unless it names some. Raises
-    ConfigError for a name that no section has, and where no source or no store is left.
+    ConfigError for a name that no section has, where no source or no store is left, and where
+    two sections store in one folder.
     """
     names = [entry.name for entry in config.sections]
     for wanted in (*only, *skip):
@@ -25,6 +28,7 @@ def select(config: Config, only: Sequence[str], skip: Sequence[str]) -> list[Sec
     chosen = [s for s in config.sections if s.name in wanted_names and s.name not in skip]
     by = " and ".join(flag for flag, given in (("--only", only), ("--skip", skip)) if given)
     _check_complete(chosen, config, by)
+    _refuse_twins(chosen, config)
     return chosen
 
 
@@ -68,6 +72,30 @@ def _check_complete(chosen: Sequence[Section], config: Config, by: str) -> None:
             _hint(config, "store", by)
             or "Add a store: a section with NAME storage. Without one nothing can be restored.",
         )
+
+
+def _refuse_twins(chosen: Sequence[Section], config: Config) -> None:
+    """Raise ConfigError where two sections store in one folder."""
+    folders: dict[str, str] = {}
+    for entry in chosen:
+        folder = _store_folder(entry, config)
+        if folder and folder in folders:
+            raise ConfigError(
+                f"{folders[folder]} and {entry.name} store in one folder: {folder}",
+                "Give one of them another LOCAL_BACKUP.",
+            )
+        folders[folder] = entry.name
+
+
+def _store_folder(entry: Section, config: Config) -> str:
+    """Return the folder of a local store, links followed; "" for any other section."""
+    if entry.kind != "store" or entry.declaration is None:
+        return ""
+    try:
+        folder = getattr(model.filled(entry, config), "local_backup", None)
+    except BackupError:
+        return ""  # the test and the run of the section name it
+    return os.path.realpath(folder) if folder else ""
 
 
 def _measures(chosen: Sequence[Section]) -> bool:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from tools.base.errors import BackupError, ConfigError, StoreError, TakenError
+from tools.base.errors import BackupError, StoreError, TakenError
 from tools.base.finding import Finding, bad, warning
 from tools.base.log import logger
 from tools.catalog import identity, markers, store_identity
@@ -21,21 +20,13 @@ from tools.config import model
 from tools.config.model import Config, Section
 from tools.date_str_utils import human_size
 from tools.engine import streamed
+from tools.engine.consent import Consent
 from tools.engine.section_runner import Context
 from tools.flow import store
 from tools.flow.store import Store
 from tools.modules import loader
 
 _ENOUGH = 2  # times the size of the last run that must be free
-
-
-@dataclass(frozen=True)
-class Consent:
-    """What the operator has confirmed on the command line."""
-
-    store: bool = False  # --accept-store
-    host: bool = False  # --adopt-host
-    shrink: bool = False  # --accept-shrink
 
 
 @dataclass(frozen=True)
@@ -190,27 +181,3 @@ def _marked(
         raise
     except (BackupError, OSError) as error:
         failed[one.section] = error
-
-
-def refuse_twins(config: Config, chosen: Sequence[Section]) -> None:
-    """Raises ConfigError where two sections store in one folder."""
-    folders: dict[str, str] = {}
-    for entry in chosen:
-        folder = _folder(entry, config)
-        if folder and folder in folders:
-            raise ConfigError(
-                f"{folders[folder]} and {entry.name} store in one folder: {folder}",
-                "Give one of them another LOCAL_BACKUP.",
-            )
-        folders[folder] = entry.name
-
-
-def _folder(entry: Section, config: Config) -> str:
-    """The folder of a local store, links followed; "" for any other section."""
-    if entry.kind != "store" or entry.declaration is None:
-        return ""
-    try:
-        folder = getattr(model.filled(entry, config), "local_backup", None)
-    except BackupError:
-        return ""  # the test and the run of the section say it
-    return os.path.realpath(folder) if folder else ""

@@ -1,4 +1,4 @@
-"""What a run would do, and whether it could: nothing here changes anything."""
+"""Whether a run could do its work (`-t`): nothing here changes anything."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import shlex
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from tools import os_works
@@ -15,54 +14,19 @@ from tools.base import log
 from tools.base.errors import BackupError
 from tools.base.finding import Finding, Level
 from tools.catalog.store_identity import Memory
-from tools.config import model, run_mode, selection
+from tools.config import model
 from tools.config.model import Config, Section
 from tools.config.paths import unwritable
-from tools.engine import admission, guard, section_runner, state
-from tools.engine.admission import Consent
+from tools.engine import admission, guard, plan, state
+from tools.engine.consent import Consent
+from tools.engine.plan import Line
 from tools.modules import loader, options
-
-
-@dataclass(frozen=True)
-class Line:
-    """One thing that was looked at."""
-
-    section: str
-    text: str
-    level: Level = Level.OK
-    hint: str = ""
-
-
-def planned(config: Config, chosen: Sequence[Section]) -> list[Line]:
-    """The command of every section, secrets masked (-n)."""
-    lines = _warnings(config, chosen)
-    lines.append(Line("GENERAL", _way(config, chosen)))
-    for number, current in enumerate(chosen, 1):
-        shown = section_runner.command(current, config).shown()
-        of_class = (
-            f" (class {current.class_name} of {current.file})" if current.action == "load" else ""
-        )
-        lines.append(Line(current.name, f"section {number}: {shown}{of_class}"))
-    return lines
-
-
-def _way(config: Config, chosen: Sequence[Section]) -> str:
-    """Return how the data flow in this run, and into which stores."""
-    way = run_mode.of_run(config)
-    if not way.streamed:
-        how = "each section leaves files in WORK_FOLDER, and the next one takes them"
-        return f"staged run: {how} ({way.reason})"
-    names = [
-        " + ".join(entry.name for entry in chosen if entry.kind == kind)
-        for kind in ("source", "stage", "store")
-    ]
-    return f"streamed run: {' -> '.join(filter(None, names))} ({way.reason})"
 
 
 def tested(config: Config, chosen: Sequence[Section], consent: Consent) -> list[Line]:
     """Config, tools, credentials and destinations (-t). The config itself has been read."""
     lines = [Line("GENERAL", f"{config.path} is good")]
-    lines += _warnings(config, chosen)
+    lines += plan.warnings(config, chosen)
     lines += _general(config)
     for current in chosen:
         try:
@@ -74,12 +38,6 @@ def tested(config: Config, chosen: Sequence[Section], consent: Consent) -> list[
             text = _placed(current, str(error))
             lines.append(Line(current.name, text, Level.BAD, hint=getattr(error, "hint", "")))
     return lines
-
-
-def _warnings(config: Config, chosen: Sequence[Section]) -> list[Line]:
-    """The warnings of the config, and those of the sections that run."""
-    texts = (*config.warnings, *selection.cautions(config, chosen))
-    return [Line("GENERAL", text, Level.WARN) for text in texts]
 
 
 def _general(config: Config) -> list[Line]:

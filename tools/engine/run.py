@@ -17,11 +17,11 @@ from tools.base.result import Result, Status, worst
 from tools.base.run_result import ProgressListener, RunResult, SectionResult
 from tools.catalog import identity
 from tools.catalog.store_identity import Memory
-from tools.config import model, run_mode, selection
+from tools.config import model, run_mode
 from tools.config.model import Config, Section
 from tools.config.paths import unwritable
-from tools.engine import admission, run_details, section_runner, state
-from tools.engine.admission import Consent
+from tools.engine import run_details, section_runner, state
+from tools.engine.consent import Consent
 from tools.engine.mode import Mode, StreamedMode
 from tools.engine.run_recorder import Recording
 from tools.engine.section_runner import Context
@@ -293,10 +293,3 @@ def private_paths(config: Config) -> tuple[str, ...]:
             if isinstance(value, Path):
                 found.append(value)
     return tuple(dict.fromkeys(str(path) for path in found))
-
-
-def select(config: Config, only: Sequence[str], skip: Sequence[str]) -> list[Section]:
-    """Return the sections to run; raises ConfigError where they could not be a good run."""
-    chosen = selection.select(config, only, skip)
-    admission.refuse_twins(config, chosen)
-    return chosen

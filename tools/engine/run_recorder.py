@@ -18,7 +18,8 @@ from tools.catalog.manifest import Manifest
 from tools.catalog.store_identity import Memory
 from tools.config.model import Config, Section
 from tools.engine import admission
-from tools.engine.admission import Admitted, Consent
+from tools.engine.admission import Admitted
+from tools.engine.consent import Consent
 from tools.engine.mode import Mode
 from tools.engine.section_runner import Context
 from tools.flow import item_record, pipeline, store

@@ -17,7 +17,7 @@ from tools.base.finding import Level
 from tools.base.result import Result, Status
 from tools.base.run_result import ProgressListener, RunResult
 from tools.date_str_utils import human_size, human_time
-from tools.engine.preflight import Line
+from tools.engine.plan import Line
 from tools.reporting import document
 
 if TYPE_CHECKING:

@@ -1,0 +1,53 @@
+"""What a run would do (`-n`), without the code that does it: a plan is shown at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tools.base.finding import Level
+from tools.config import run_mode, selection
+from tools.config.model import Config, Section
+from tools.engine import section_runner
+
+
+@dataclass(frozen=True)
+class Line:
+    """One thing that was looked at."""
+
+    section: str
+    text: str
+    level: Level = Level.OK
+    hint: str = ""
+
+
+def commands(config: Config, chosen: Sequence[Section]) -> list[Line]:
+    """The command of every section, secrets masked (-n)."""
+    lines = warnings(config, chosen)
+    lines.append(Line("GENERAL", _way(config, chosen)))
+    for number, current in enumerate(chosen, 1):
+        shown = section_runner.command(current, config).shown()
+        of_class = (
+            f" (class {current.class_name} of {current.file})" if current.action == "load" else ""
+        )
+        lines.append(Line(current.name, f"section {number}: {shown}{of_class}"))
+    return lines
+
+
+def _way(config: Config, chosen: Sequence[Section]) -> str:
+    """Return how the data flow in this run, and into which stores."""
+    way = run_mode.of_run(config)
+    if not way.streamed:
+        how = "each section leaves files in WORK_FOLDER, and the next one takes them"
+        return f"staged run: {how} ({way.reason})"
+    names = [
+        " + ".join(entry.name for entry in chosen if entry.kind == kind)
+        for kind in ("source", "stage", "store")
+    ]
+    return f"streamed run: {' -> '.join(filter(None, names))} ({way.reason})"
+
+
+def warnings(config: Config, chosen: Sequence[Section]) -> list[Line]:
+    """Return the warnings of the config, and those of the sections that run."""
+    texts = (*config.warnings, *selection.cautions(config, chosen))
+    return [Line("GENERAL", text, Level.WARN) for text in texts]
