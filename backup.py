@@ -1,8 +1,6 @@
 #!/usr/bin/env python3
 """nc-backup-py: run the sections of one conf.json, and report the result."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 
@@ -135,11 +133,6 @@ def _consent(arguments: argparse.Namespace) -> Consent:
 
 def main(argv: Sequence[str]) -> int:
     """Do what the command line asks for, and return the exit code (docs/exit-codes.md)."""
-    return terminal.final_code(_perform(argv))
-
-
-def _perform(argv: Sequence[str]) -> int:
-    """Do what the command line asks for, and return the exit code of that."""
     arguments = parse_arguments(argv)
     os_works.harden()
     os_works.catch_signals()

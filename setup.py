@@ -14,6 +14,8 @@ if sys.version_info < (3, 10):  # noqa: UP036  (an old Python is just what is as
 
 if __name__ == "__main__":
     sys.path[0] = os.path.dirname(os.path.realpath(__file__))  # noqa: PTH120  (an old Python)
+    from tools.base import output
     from tools.setup import commands
 
-    sys.exit(commands.main(sys.argv[1:]))
+    output.open_standard()
+    sys.exit(output.close_standard(commands.main(sys.argv[1:])))

@@ -7,8 +7,6 @@ Needs MariaDB, PostgreSQL, age and zstd; starts the servers for itself, on free 
 is measured in turn; the ratio is that of the medians.
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

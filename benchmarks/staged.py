@@ -6,8 +6,6 @@
 Needs age, zstd, openssl and tar. The tree is kept in the temporary folder.
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

@@ -6,8 +6,6 @@
 Needs age, zstd and tar. Each pair is measured in turn; the ratio is that of the medians.
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

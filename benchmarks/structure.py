@@ -6,8 +6,6 @@
 FOLDER is a checkout; default: this one. docs/design.md has the table that it prints.
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

@@ -1,8 +1,6 @@
 #!/usr/bin/env python3
 """Compress what the sections before left, each file by itself, in WORK_FOLDER/compressed."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

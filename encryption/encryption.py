@@ -1,8 +1,6 @@
 #!/usr/bin/env python3
 """Encrypt what compression wrote, in parts; decrypt it (-d); create a key (--KEYGEN)."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 
@@ -360,7 +358,8 @@ def _decrypt(options: Options) -> Result:
         raise part_files.diagnose(error, files, stem, old=old) from None
     size = date_str_utils.human_size(_size(target))
     notice = f"; {openssl_format.UNAUTHENTICATED}" if old else ""
-    if old and (following := part_files.next_missing(files, stem)) is not None:
+    following = part_files.next_missing(files, stem) if old else None
+    if following is not None:
         notice += f"; the last part has the size of a full part: is there a {following.name}?"
     return Result(
         Status.OK,

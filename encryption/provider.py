@@ -12,7 +12,7 @@ import functools
 import sys
 
 from encryption.ciphers import Hybrid, Provider
-from tools.base import launcher
+from tools.base import imports
 from tools.base.errors import ConfigError
 
 
@@ -38,7 +38,7 @@ def current() -> Provider:
     for load in _PROVIDERS:
         with contextlib.suppress(ImportError):
             return load()
-    with launcher.packages():  # names all packages that are missing
+    with imports.packages():  # names all packages that are missing
         try:
             return _cryptography()
         except ModuleNotFoundError:

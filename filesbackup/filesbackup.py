@@ -1,8 +1,6 @@
 #!/usr/bin/env python3
 """Back up files and folders: one archive in WORK_FOLDER/files."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

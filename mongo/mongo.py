@@ -1,7 +1,5 @@
 """Back up MongoDB servers: an archive of mongodump, checked while it is read. A plugin."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -190,7 +188,7 @@ def _output(argv: list[str]) -> Iterator[bytes]:
 def reason(stderr: str) -> str:
     """Return why a MongoDB tool failed: its `Failed:` lines, or its last lines."""
     lines = stderr.splitlines()
-    messages = [match[1] for line in lines if (match := _FAILED.search(line))]
+    messages = [match[1] for match in map(_FAILED.search, lines) if match]
     return "\n".join(messages or lines[-3:])
 
 
@@ -205,10 +203,9 @@ def test(options: Options) -> tuple[str, ...]:
     os_works.refuse_root(options.allow_root)
     program = dump_stream.program(options.mongodump_bin, "mongodump")
     checker = dump_archive.ArchiveChecker()
-    with (
-        _login(options).command(program) as arguments,
-        stream.closed(_output([*arguments, "--archive"])) as chunks,
-    ):
+    with contextlib.ExitStack() as stack:
+        arguments = stack.enter_context(_login(options).command(program))
+        chunks = stack.enter_context(stream.closed(_output([*arguments, "--archive"])))
         for chunk in chunks:
             checker.add_chunk(chunk)
             if checker.documents:
@@ -304,10 +301,10 @@ def _reject_non_empty(login: _Login, name: str) -> None:
     """Raise BackupError if a database has collections, as the beginning of a dump shows."""
     checker = dump_archive.ArchiveChecker()
     program = dump_stream.program("mongodump")
-    with (
-        login.command(program) as arguments,
-        stream.closed(_output([*arguments, "--archive", f"--db={name}"])) as chunks,
-    ):
+    with contextlib.ExitStack() as stack:
+        arguments = stack.enter_context(login.command(program))
+        dumped = _output([*arguments, "--archive", f"--db={name}"])
+        chunks = stack.enter_context(stream.closed(dumped))
         for chunk in chunks:
             checker.add_chunk(chunk)
             if checker.collections:

@@ -1,8 +1,6 @@
 #!/usr/bin/env python3
 """Back up MySQL and MariaDB servers: a dump of each database, users and grants."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

@@ -1,8 +1,6 @@
 #!/usr/bin/env python3
 """Back up MySQL and MariaDB servers physically: xtrabackup or mariabackup, full and incremental."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 
@@ -129,7 +127,8 @@ def _connect(options: Options, number: int, client: str, program: str) -> _Serve
 
 def _program(configured_path: str) -> str:
     for name in (configured_path, *_PROGRAMS):
-        if path := shutil.which(name):
+        path = shutil.which(name)
+        if path:
             return path
     raise ConfigError(
         f"{configured_path}: command not found", "Install mariadb-backup or percona-xtrabackup."
@@ -263,7 +262,8 @@ def test(options: Options) -> tuple[str | Finding, ...]:
 
 def _test_server(server: _Server) -> tuple[str, ...]:
     server.identity()
-    if not os.access(file := server.data / "ibdata1", os.R_OK):
+    file = server.data / "ibdata1"
+    if not os.access(file, os.R_OK):
         raise SourceError(f"{file}: permission denied", f"Run as root: {file_access.command(file)}")
     return (f"port {server.info.port}: {server.info.version}, {server.data} is readable",)
 

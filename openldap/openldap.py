@@ -1,7 +1,5 @@
 """Back up OpenLDAP: its configuration and each database as LDIF, with slapcat. A plugin."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 
@@ -98,7 +96,7 @@ def items(options: Options, context: SourceContext) -> tuple[Item, ...]:
     )
 
 
-def _chosen(options: Options) -> list[_Database]:
+def _chosen(options: Options) -> "list[_Database]":
     """Return the databases to dump; the configuration has a note on those without data."""
     configured = {str(database.number): database for database in _configured_databases(options)}
     without = [database.label for database in configured.values() if not database.has_data]

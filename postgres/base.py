@@ -1,7 +1,5 @@
 """Back up whole PostgreSQL servers: base backups with their WAL, with pg_basebackup. A plugin."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -55,7 +53,7 @@ class Options(login.Login):
     allow_root: bool = option("allow the run as root (for containers)", default=False)
 
 
-def servers(options: Options, label: str) -> Iterator[Configured[_Base]]:
+def servers(options: Options, label: str) -> "Iterator[Configured[_Base]]":
     """Yield each server of the config, not connected yet. Raises ConfigError.
 
     label: label of the backup

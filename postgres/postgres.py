@@ -1,7 +1,5 @@
 """Back up PostgreSQL servers: a dump of each database, roles and tablespaces. A plugin."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 from pathlib import Path

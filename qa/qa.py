@@ -1,7 +1,5 @@
 """Check user, group, owners, modes and paths of this installation, and warn. A plugin."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -145,7 +143,8 @@ def _folder(folder: Path, options: Options, first: str) -> Iterator[Finding]:
         return
     yield from _check_owner(folder, options, first)
     yield from _check_mode(folder, stat.S_IRWXG | stat.S_IRWXO, "0700")
-    if number := _old_temporary_files(folder):
+    number = _old_temporary_files(folder)
+    if number:
         yield Finding(
             f"{folder}: {count(number, 'temporary file')} older than one day",
             "no action needed, a later run removes the files of crashed runs",
@@ -206,7 +205,8 @@ def _home(folder: Path) -> Iterator[Finding]:
         yield Finding(problem, "set HOME_FOLDER in GENERAL to the folder of backup.py")
         return
     for path in (folder, *sorted(folder.glob("*.py")), *sorted(folder.glob("*/*.py"))):
-        if insecure := permissions.of_code(path):
+        insecure = permissions.of_code(path)
+        if insecure:
             yield Finding(str(insecure), insecure.fix)
 
 

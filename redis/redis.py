@@ -1,7 +1,5 @@
 """Back up Redis servers: a snapshot (RDB) of each, with redis-cli. A plugin."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -200,7 +198,8 @@ def _check_snapshot(file: Path, port: int) -> None:
             f"port {port}: incomplete snapshot",
             "Run the backup again; redis-cli exited with 0. Check the log of the Redis server.",
         )
-    if checker := shutil.which("redis-check-rdb"):
+    checker = shutil.which("redis-check-rdb")
+    if checker:
         stream.drained(process.output([checker, str(file)]))
 
 

@@ -1,8 +1,6 @@
 #!/usr/bin/env python3
 """Restore drill: restore stored items on a schedule, check them, and remove them again."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 
@@ -289,7 +287,8 @@ def _by_server(items: Sequence[Item]) -> Iterator[tuple[str, list[Item]]]:
     """Return the items that need a server, grouped by section and port."""
     groups: dict[tuple[str, str], list[Item]] = {}
     for item in items:
-        if server := registry.kind(item.kind).server:
+        server = registry.kind(item.kind).server
+        if server:
             groups.setdefault((server, database_restore.source_server(item)), []).append(item)
     for (server, _source), group in groups.items():
         yield server, group
@@ -300,13 +299,14 @@ def _drill_in_server(drill: _Drill, kind: str, items: Sequence[Item], folder: Pa
     top = drill.options.server_folder or (_ROOT_FOLDER if os_works.is_root() else folder)
     try:
         selected = drill.require(database_restore.select_databases(items))
-        with (
-            tempfile.TemporaryDirectory(prefix="nc-drill-", dir=top) as data,
-            tempfile.TemporaryDirectory(prefix="nc-drill-") as sockets,
-            temporary_server.start_server(
+        with contextlib.ExitStack() as stack:
+            enter = stack.enter_context
+            data = enter(tempfile.TemporaryDirectory(prefix="nc-drill-", dir=top))
+            sockets = enter(tempfile.TemporaryDirectory(prefix="nc-drill-"))
+            begun = temporary_server.start_server(
                 kind, Path(data), Path(sockets), _variables(items)
-            ) as running,
-        ):
+            )
+            running = enter(begun)
             steps = drill.restoring.into_server(selected, running.server)
             for item in drill.take(items, steps):
                 _check_database(drill, running, item)

@@ -1,8 +1,6 @@
 #!/usr/bin/env python3
 """List, verify and restore the runs that backup.py stored, with a conf.json or without."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 
@@ -66,7 +64,7 @@ def main(argv: Sequence[str]) -> int:
     except Cancelled as cancelled:
         terminal.say(_cancelled(options, restored), error=True)
         code = os_works.status_of_signal(cancelled.signal_number).exit_code
-    return terminal.final_code(code)
+    return code
 
 
 def _cancelled(options: argparse.Namespace, restored: Sequence[str]) -> str:

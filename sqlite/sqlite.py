@@ -1,7 +1,5 @@
 """Back up SQLite databases: a consistent copy of each, checked by SQLite. A plugin."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,8 +1,6 @@
 #!/usr/bin/env python3
 """Store what the sections before made, under the folder of this host."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 
@@ -58,16 +56,16 @@ class Destination(Protocol[O]):
 
     Options: type[O]
 
-    def open_store(self, options: O, /) -> store.Store:
+    def open_store(self, __options: O) -> store.Store:
         """Return the store. Raises BackupError or OSError where it cannot be reached."""
 
-    def test(self, options: O, /) -> Sequence[str]:
+    def test(self, __options: O) -> Sequence[str]:
         """Return what was found about the store for `backup.py -t`, changing nothing.
 
         Raises BackupError where it cannot be written to.
         """
 
-    def describe(self, options: O, /) -> str:
+    def describe(self, __options: O) -> str:
         """Return where the objects of this host lie, for messages."""
 
 

@@ -10,7 +10,6 @@ import pytest
 
 from tests.system import System
 from tools.base import project
-from tools.reporting import terminal
 
 PROGRAM = project.ROOT / "backup.py"
 
@@ -47,11 +46,6 @@ def test_a_migrated_config_onto_a_full_disk_is_an_error(system: System) -> None:
     assert done.returncode == 1
     assert done.stderr.count("error: standard output: no space left on device") == 1
     assert "Errno" not in done.stderr
-
-
-def test_a_code_that_is_not_0_stays() -> None:
-    """Issue 11: nothing was lost, so the exit code stays what it is."""
-    assert [terminal.final_code(code) for code in (0, 2, 3)] == [0, 2, 3]
 
 
 def test_staged_encryption_before_compression_is_refused(system: System) -> None:

@@ -85,14 +85,6 @@ def status_of_signal(number: int) -> Status:
     return Status.INTERRUPTED if number == signal.SIGINT else Status.TERMINATED
 
 
-def silence_output(*, standard_error: bool = True) -> None:
-    """Point standard output and error to /dev/null, after their reader has gone."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    for descriptor in (1, 2) if standard_error else (1,):
-        os.dup2(nowhere, descriptor)
-    os.close(nowhere)
-
-
 def user() -> str:
     """Return the name of the current user; its number if it has no name."""
     try:

@@ -1,7 +1,5 @@
 """The size of a run for its report: a plugin for a section that is usually called SIZE."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 from pathlib import Path

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import ast
 import shutil
 import subprocess
 import sys
@@ -10,76 +10,143 @@ from pathlib import Path
 
 import pytest
 
-from tools.base import project
+from tools.base import imports, launcher, project
 from tools.setup import environment, project_checks
+
+ROOT = project.ROOT
+PYENV = Path.home() / ".pyenv/versions"
+START = "launcher.start("
+EXECUTABLES = sorted(
+    file
+    for file in (*ROOT.glob("*.py"), *ROOT.glob("*/*.py"), *ROOT.glob("tools/*/*.py"))
+    if file.parts[len(ROOT.parts)] not in ("tests", "docs") and START in file.read_text("utf-8")
+)
+
+
+# Runs executables as if each were started by its path, and prints the exit code of each.
+RUN = """
+import runpy, sys
+for path in sys.argv[1:]:
+    try:
+        runpy.run_path(path, run_name="__main__")
+    except SystemExit as end:
+        print(end.code)
+"""
+
+
+def python(version: str) -> Path:
+    """Return an old Python of pyenv; the test is skipped without it."""
+    found = sorted(PYENV.glob(f"{version}.*/bin/python"))
+    if not found:
+        pytest.skip(f"no Python {version} in ~/.pyenv/versions")
+    return found[-1]
+
+
+def copied(folder: Path) -> Path:
+    """Return a copy of what an executable needs before its own code begins, without .venv."""
+    files = [ROOT / "tools/__init__.py", ROOT / "tools/base/__init__.py", Path(launcher.__file__)]
+    for file in (*files, *EXECUTABLES):
+        target = folder / file.relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, target)
+    return folder
+
+
+def started(*words: str | Path, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*map(str, words)], cwd=folder, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@pytest.mark.parametrize("file", EXECUTABLES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_old_pythons_can_read_an_executable(file: Path) -> None:
+    """Issue 13 A7: they compile all of it before they run the line that goes on in .venv."""
+    tree = ast.parse(file.read_text("utf-8"), feature_version=(3, 6))
+    futures = [
+        n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module == "__future__"
+    ]
+    assert not futures, "Python 3.6 does not know annotations of __future__"
+
+
+@pytest.mark.parametrize("version", ["3.6", "3.9"])
+def test_an_old_python_says_which_one_is_needed(version: str, tmp_path: Path) -> None:
+    """Issue 13 A7: sys.orig_argv does not exist before 3.10; one line and a hint."""
+    folder = copied(tmp_path)
+    files = [folder / file.relative_to(ROOT) for file in EXECUTABLES]
+    done = started(python(version), "-c", RUN, *files, folder=folder)
+    assert done.stdout.split() == ["2"] * len(files), done.stderr
+    lines = done.stderr.splitlines()
+    error = f"error: nc-backup-py needs Python 3.10 or later, and this is {version}"
+    assert lines[::2] == [error] * len(files)
+    assert all(line.startswith("hint: Run setup.py env with a newer one") for line in lines[1::2])
+
+
+@pytest.mark.parametrize("version", ["3.6", "3.9"])
+def test_an_old_python_goes_on_in_the_environment(version: str, tmp_path: Path) -> None:
+    """Issue 13 A7: with every word of the command line."""
+    old, folder = python(version), copied(tmp_path)
+    (folder / ".venv/bin").mkdir(parents=True)
+    (folder / ".venv/pyvenv.cfg").write_text("")
+    inner = folder / ".venv/bin/python"
+    inner.write_text('#!/bin/sh\necho "$@"\n')
+    inner.chmod(0o755)
+    done = started(old, "backup.py", "-r", "-c", "a b", folder=folder)
+    assert (done.stdout, done.stderr) == ("backup.py -r -c a b\n", "")
+    inner.write_bytes(b"\x7fELF")  # it can be executed, and is no program
+    done = started(old, "backup.py", "-r", folder=folder)
+    assert done.stderr.startswith(f"warning: {inner}: Exec format error\nerror: nc-backup-py needs")
 
 
 def test_a_broken_environment_is_left_alone(tmp_path: Path) -> None:
     """Without pyvenv.cfg its python is the system's own: going on there would never end."""
-    (tmp_path / "tools/base").mkdir(parents=True)
-    for name in ("launcher.py", "errors.py"):
-        shutil.copy(project.ROOT / "tools/base" / name, tmp_path / "tools/base" / name)
-    (tmp_path / ".venv/bin").mkdir(parents=True)
+    folder = copied(tmp_path)
+    (folder / ".venv/bin").mkdir(parents=True)
     base = Path(sys.base_prefix) / "bin/python3"
-    (tmp_path / ".venv/bin/python").symlink_to(base)
-    code = "from tools.base import launcher; launcher.enter(); print('here')"
+    (folder / ".venv/bin/python").symlink_to(base)
+    code = "from tools.base import launcher; launcher.enter('.venv'); print('here')"
     for configured in (False, True):
         if configured:
-            (tmp_path / ".venv/pyvenv.cfg").write_text("")
-        done = subprocess.run(
-            [str(base), "-c", code],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=20,
-            check=False,
-        )
+            (folder / ".venv/pyvenv.cfg").write_text("")
+        done = started(base, "-c", code.replace(".venv", str(folder / ".venv")), folder=folder)
         assert done.stdout == "here\n", done.stderr
 
 
 @pytest.mark.needs("root", "setpriv", "/usr/bin/python3")
 def test_an_environment_out_of_reach_is_no_traceback(tmp_path: Path) -> None:
     """Issue 11 A3 (trials A13): root had made .venv with a Python that only root can reach."""
-    (tmp_path / "tools/base").mkdir(parents=True)
-    for name in ("launcher.py", "errors.py"):
-        shutil.copy(project.ROOT / "tools/base" / name, tmp_path / "tools/base" / name)
-    hidden = tmp_path / "hidden"
+    folder = copied(tmp_path)
+    for name in ("imports.py", "errors.py", "project.py"):
+        shutil.copy(ROOT / "tools/base" / name, folder / "tools/base" / name)
+    hidden = folder / "hidden"
     hidden.mkdir()
     (hidden / "python").symlink_to("/usr/bin/python3")
-    (tmp_path / ".venv/bin").mkdir(parents=True)
-    (tmp_path / ".venv/pyvenv.cfg").write_text("")
-    (tmp_path / ".venv/bin/python").symlink_to(hidden / "python")
-    for place in (tmp_path, *tmp_path.parents, *tmp_path.rglob("*")):
+    (folder / ".venv/bin").mkdir(parents=True)
+    (folder / ".venv/pyvenv.cfg").write_text("")
+    (folder / ".venv/bin/python").symlink_to(hidden / "python")
+    for place in (folder, *folder.parents, *folder.rglob("*")):
         if not place.is_symlink():
             place.chmod(place.stat().st_mode | 0o055)
     hidden.chmod(0o700)
     code = (
-        "from tools.base import launcher\nlauncher.enter()\ntry:\n with launcher.packages():\n"
-        "  import cryptography\nexcept launcher.ConfigError as error: print(error)\n"
+        "from tools.base import imports, launcher\n"
+        f"launcher.enter({str(folder / '.venv')!r})\n"
+        "try:\n with imports.packages():\n"
+        "  import cryptography\nexcept imports.ConfigError as error: print(error, error.hint)\n"
         "else: print('there')"
     )
-    argv = [
-        "setpriv",
-        "--reuid",
-        "65534",
-        "--clear-groups",
-        "/usr/bin/python3",
-        "-S",
-        "-B",
-        "-c",
-        code,
-    ]
-    done = subprocess.run(
-        argv,
-        cwd=tmp_path,
-        env={"PATH": os.environ["PATH"]},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    user = ["setpriv", "--reuid", "65534", "--clear-groups"]
+    done = started(*user, "/usr/bin/python3", "-S", "-B", "-c", code, folder=folder)
     assert done.returncode == 0, done.stderr
     assert "Python packages cryptography" in done.stdout
     assert ".venv/bin/python cannot be started by this user" in done.stdout
+    assert "python3 setup.py env makes .venv" in done.stdout
+    assert "RECOVERY.txt" in done.stdout
+
+
+def test_the_packages_are_those_of_the_project() -> None:
+    """A missing one is named with the command that installs it."""
+    names = {name.partition(">")[0] for name in environment.requirements("dependencies")}
+    assert names == set(imports.PACKAGES)
 
 
 def test_the_packages_of_unit_tests_are_those_of_dev() -> None:

@@ -72,3 +72,18 @@ class Cancelled(BaseException):
     def __init__(self, signal_number: int) -> None:
         super().__init__(f"cancelled by signal {signal_number}")
         self.signal_number = signal_number
+
+
+def exhaustion(error: BaseException) -> BackupError | None:
+    """Return the error in words if memory or threads ran out; else None."""
+    if isinstance(error, MemoryError):
+        return BackupError(
+            "out of memory",
+            "Raise the memory limit (ulimit -v, systemd MemoryMax), or set PARALLEL to 1.",
+        )
+    if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
+        return BackupError(
+            "no more threads: the limit of processes and threads is reached",
+            "Raise the limit (ulimit -u, systemd TasksMax, pids.max of the container).",
+        )
+    return None

@@ -5,8 +5,6 @@ JSON Schema, draft 2020-12. Editors complete and check with it; the program itse
 with the declarations.
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

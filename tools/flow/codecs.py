@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from tools.base import launcher
+from tools.base import imports
 from tools.base.errors import StageError
 from tools.flow.stream import CHUNK, Chunks, gathered
 
@@ -49,7 +49,7 @@ def zstd_threads(level: int, wanted: int, sharing: int = 1) -> int:
     wanted: by all of them together. No more than fit into their share of the memory: a thread
     holds its tables (1 MiB at level 3, 81 MiB at level 19), a job, and its result.
     """
-    with launcher.packages():
+    with imports.packages():
         import zstandard
 
     tables = zstandard.ZstdCompressionParameters.from_level(level)
@@ -90,7 +90,7 @@ def _zstd(chunks: Chunks, level: int, threads: int) -> Iterator[bytes]:
 
 
 def _packer(level: int, threads: int, sharing: int) -> Any:  # noqa: ANN401  (of zstandard)
-    with launcher.packages():
+    with imports.packages():
         import zstandard
 
     parameters = zstandard.ZstdCompressionParameters.from_level(
@@ -114,7 +114,7 @@ def _bounded(packed: bytes) -> Iterator[bytes]:
 
 
 def _unzstd(chunks: Chunks) -> Iterator[bytes]:
-    with launcher.packages():
+    with imports.packages():
         import zstandard
 
     # Four bytes can stand for 128 KiB (RFC 8878, RLE block): small bites bound the memory.

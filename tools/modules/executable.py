@@ -38,10 +38,7 @@ def _helped(declaration: type[Declaration], argv: Sequence[str]) -> bool:
         text = options.usage(Path(sys.argv[0]).name, declaration)
     else:
         return False
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        os_works.silence_output()  # `| head` has seen enough
+    print(text)
     return True
 
 
@@ -73,10 +70,4 @@ def _show(result: Result) -> None:
     lines = [result.message if result.status.stored else f"error: {result.message}"]
     lines += [f"warning: {warning}" for warning in result.warnings]
     lines += [f"hint: {result.hint}"] if result.hint else []
-    try:
-        # a name that is no UTF-8 must not end a work that went well
-        text = masking.text("\n".join(lines)).encode("utf-8", "backslashreplace").decode()
-        print(text, file=sys.stdout if good else sys.stderr, flush=True)
-    except OSError:
-        # whoever was to read this is gone; that is no failure of the work
-        os_works.silence_output()
+    print(masking.text("\n".join(lines)), file=sys.stdout if good else sys.stderr, flush=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import cast
 
-from tools.base import launcher
+from tools.base import imports
 from tools.base.errors import ConfigError
 from tools.base.project import ROOT
 from tools.modules.contracts import (
@@ -37,9 +37,9 @@ def module(path: str | Path) -> ModuleType:
     if not file.is_file() or file.suffix != ".py":
         raise ConfigError(f"{ROOT / path}: no such Python file")
     if file.is_relative_to(ROOT):
-        return launcher.module(name)
-    with launcher.packages():
-        return launcher.executed(name, file)
+        return imports.module(name)
+    with imports.packages():
+        return imports.executed(name, file)
 
 
 def _name(file: Path) -> str:

@@ -6,8 +6,6 @@ of it stands in an argument list. What the plugin says of itself goes into the f
 by NC_BACKUP_RESULT.
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

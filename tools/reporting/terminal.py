@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import json
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from tools import os_works
 from tools.base import masking
 from tools.base.finding import Level
 from tools.base.result import Result, Status
@@ -25,62 +23,27 @@ if TYPE_CHECKING:
 
 
 def say(text: str, *, error: bool = False) -> None:
-    """Print a text masked, control characters escaped; a closed pipe is not a failure."""
+    """Print a text masked, control characters escaped."""
     stream = sys.stderr if error else sys.stdout
-    try:
-        print(_CONTROL.sub(_escaped, masking.text(text)), file=stream, flush=True)
-    except OSError as failure:
-        if error:
-            os_works.silence_output()
-        else:
-            _lose(failure)
-    except (ValueError, AttributeError):  # closed file, no stream at all
-        os_works.silence_output()
+    print(_CONTROL.sub(_escaped, masking.text(text)), file=stream, flush=True)
 
 
 def write(text: str) -> None:
-    """Write a text unchanged to standard output; `final_code` reports a failure."""
-    try:
-        sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
-        sys.stdout.flush()
-    except OSError as error:
-        _lose(error)
-
-
-def _lose(error: OSError) -> None:
-    """Note that standard output cannot be written; a closed pipe is not a failure."""
-    if error.errno == errno.EPIPE:
-        os_works.silence_output()
-    else:
-        _lost.append((error.strerror or str(error)).lower())
-        os_works.silence_output(standard_error=False)
+    """Write a text unchanged to standard output."""
+    sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
+    sys.stdout.flush()
 
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # ESC and the like; not tab and line feed
-_lost: list[str] = []  # why output could not be written
 
 
 def _escaped(match: re.Match[str]) -> str:
     return f"\\x{ord(match[0]):02x}"
 
 
-def final_code(code: int) -> int:
-    """Return the exit code; 0 becomes 1, with an error, if standard output was lost.
-
-    That is a full disk; a closed pipe is not a failure.
-    """
-    if not _lost:
-        return code
-    say(f"error: standard output: {_lost[0]}", error=True)
-    return code or Status.FAILED.exit_code
-
-
 def on_terminal() -> bool:
     """Return whether standard output is a terminal."""
-    try:
-        return sys.stdout is not None and sys.stdout.isatty()
-    except ValueError:  # standard output was closed
-        return False
+    return sys.stdout.isatty()
 
 
 class _ProgressBar:

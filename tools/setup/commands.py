@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tools.base import launcher
+from tools.base import imports
 from tools.base.errors import BackupError, ConfigError
 from tools.setup.environment import environment, say, shown
 
@@ -59,13 +59,13 @@ def _perform(argv: Sequence[str]) -> int:
             hint='Run python3 setup.py env, then follow "Install" in README.md.',
         )
     if verb == "env":
-        python = environment(launcher.FOLDER, Path(sys.executable))
-        sys.stdout.write(f"{shown(launcher.FOLDER)} is complete: {python}\n")
+        python = environment(imports.FOLDER, Path(sys.executable))
+        sys.stdout.write(f"{shown(imports.FOLDER)} is complete: {python}\n")
         return 0
     if verb == "demo":
         from tools.setup import demo
 
-        return demo.demo(environment(launcher.FOLDER, Path(sys.executable)))
+        return demo.demo(environment(imports.FOLDER, Path(sys.executable)))
     from tools.setup import project_checks
 
     return project_checks.test()

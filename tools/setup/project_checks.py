@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from tools.base import launcher
+from tools.base import imports
 from tools.setup import environment
 from tools.setup.environment import ROOT
 
@@ -46,7 +46,7 @@ def test() -> int:
     """Run every check; a later one runs even when an earlier one failed."""
     _programs()
     python = environment.environment(
-        launcher.FOLDER, Path(sys.executable), *environment.requirements("dev")
+        imports.FOLDER, Path(sys.executable), *environment.requirements("dev")
     )
     suite = ["-m", "pytest", "-q", "-rs", "--no-fold-skipped", "-n", "auto", "--dist", "loadfile"]
     failed = [

@@ -1,0 +1,42 @@
+"""The run of an executable under a Python that is new enough: its last errors and its output."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tools.base import imports, output
+from tools.base.errors import BackupError, exhaustion
+from tools.base.project import ROOT
+
+_INTERRUPTED = 130  # exit code after SIGINT before a program catches signals
+
+
+def run(executable: str) -> int:
+    """Return the exit code of an executable; 1 if its standard output could not be written."""
+    output.open_standard()
+    name = ".".join(Path(executable).resolve().relative_to(ROOT).with_suffix("").parts)
+    return output.close_standard(_exit_code(name, sys.argv[1:]))
+
+
+def _exit_code(name: str, argv: Sequence[str]) -> int:
+    """Return the exit code of `main`. What it does not catch is one line, unless it is a bug."""
+    try:
+        return int(imports.module(name).main(argv))
+    except SystemExit as exit_:  # of argparse
+        return exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except (BackupError, OSError) as error:
+        return _shown(error)
+    except Exception as error:
+        if (exhausted := exhaustion(error)) is None:
+            raise
+        return _shown(exhausted)
+
+
+def _shown(error: BackupError | OSError) -> int:
+    hint = getattr(error, "hint", "")
+    sys.stderr.write(f"error: {error}\n" + (f"hint: {hint}\n" if hint else ""))
+    return getattr(error, "exit_code", 1)
