@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from restore import merging
-from tools import filesystem_handling
+from tools import filesystem_handling, os_works
 from tools.base import removal
 from tools.base.errors import ConfigError
 from tools.date_str_utils import human_size
@@ -22,7 +22,6 @@ from tools.modules import registry
 from tools.reporting import terminal
 
 _SCRATCH = "nc-restore-"
-_STAGING = ".nc-restore-"  # begins the name of a staging folder
 
 
 def check_destination(folder: Path, *, overwrite: bool) -> None:
@@ -46,6 +45,20 @@ def check_destination(folder: Path, *, overwrite: bool) -> None:
             f"DESTINATION: {folder}: directory not empty",
             "Choose a new or empty folder. With --overwrite files of the same name are replaced.",
         )
+    _check_writable(folder if os.path.lexists(folder) else folder.parent)
+
+
+def _check_writable(folder: Path) -> None:
+    """Raise ConfigError for a folder in which nothing can be created."""
+    if os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
+        return
+    if os.statvfs(folder).f_flag & os.ST_RDONLY:
+        problem, hint = "read-only file system", "Mount it read-write"
+    elif os_works.is_root():
+        problem, hint = "cannot be written", "Remove its attributes (lsattr): chattr -i -a FOLDER"
+    else:
+        problem, hint = "permission denied", "Restore as root"
+    raise ConfigError(f"DESTINATION: {folder}: {problem}", f"{hint}, or choose another folder.")
 
 
 def space_warning(folder: Path, size: int) -> str:
@@ -80,14 +93,24 @@ def scratch() -> Iterator[Path]:
 class Staging:
     """A folder in which an item is restored before it is moved into place.
 
-    implied:  folders in it, relative, that the archive has only as parts of paths: where they
-              exist in the destination they keep their owner, mode and times
+    implied:  folders in it, relative, that the backup has only as parts of paths: where they
+              exist in the destination they keep their owner, mode, attributes and times
     warnings: what differs from the backup
     """
 
     folder: Path
     implied: set[bytes] = field(default_factory=set)
     warnings: list[str] = field(default_factory=list)
+
+    def make_folders(self, below: Path, mode: int) -> Path:
+        """Create the folders of a path, which the backup does not have, and return the path."""
+        path = self.folder
+        for name in below.parts:
+            path /= name
+            path.mkdir(exist_ok=True)
+            path.chmod(mode)  # mkdir obeys the umask
+            self.implied.add(os.fsencode(path.relative_to(self.folder)))
+        return path
 
 
 @contextlib.contextmanager
@@ -98,11 +121,13 @@ def staging(
 
     moved: called as soon as it is in place. On any exception the private folder is removed, and
     the destination too where it is empty. Staging folders of killed restores are removed first.
+    A destination that exists keeps its times.
     """
+    before = folder.stat() if folder.exists() else None
     folder.mkdir(mode=0o700, exist_ok=True)
-    removal.sweep(folder, _STAGING)
+    removal.sweep(folder, merging.STAGING)
     try:
-        with removal.private(folder, _STAGING, _warn) as private:
+        with removal.private(folder, merging.STAGING, _warn) as private:
             staged = Staging(private)
             yield staged
             staged.warnings.extend(
@@ -112,6 +137,9 @@ def staging(
     finally:
         with contextlib.suppress(OSError):  # not empty: something has been restored
             folder.rmdir()
+        if before is not None:
+            with contextlib.suppress(OSError):  # removed, or another user's folder
+                os.utime(folder, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
 def _warn(text: str) -> None:

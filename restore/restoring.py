@@ -15,7 +15,7 @@ from restore import database_restore, destination, incomplete, unpack, verifying
 from tools.base import run_ids
 from tools.base.errors import BackupError
 from tools.base.log import logger
-from tools.base.result import Result, Status, of_error
+from tools.base.result import Result, Status, of_error, worst
 from tools.base.run_result import ProgressListener, SectionResult
 from tools.catalog import readback
 from tools.catalog.catalog import Catalog
@@ -116,25 +116,33 @@ class Restoring:
         below = destination.item_path(item)
         moved = functools.partial(self._restored.append, item.label)
         with destination.staging(folder, overwrite=overwrite, moved=moved) as staging:
-            path = staging.folder / below
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if registry.kind(item.kind).folder:
-                path.mkdir(mode=0o700)
-                since = functools.partial(self._items_since, item.section, "")
-                restorer = loader.folder_restorer(registry.file_of_kind(item.kind))
-                result = restorer.restore_to_folder(item, again, path, since)
-                return dataclasses.replace(result, message=f"{folder / below}: {result.message}")
-            if not registry.kind(item.kind).archive:
-                with stream.closed(again()) as chunks:
-                    size = destination.write_file(chunks, path)
-                return Result(Status.OK, f"written to {folder / below}", items=1, bytes=size)
-            path.mkdir(mode=0o755)
-            unpacked = unpack.unpack(again, item.ending, path, patterns)
-            if not unpacked.entries:
-                path.rmdir()
-            prefix = os.fsencode(below) + b"/"
-            staging.implied.update(prefix + name for name in unpacked.implied if name)
-        return _of_fileset(unpacked, staging.warnings, folder / below)
+            if registry.kind(item.kind).archive:
+                path = staging.make_folders(below, 0o755)
+                unpacked = unpack.unpack(again, item.ending, path, patterns)
+                if not unpacked.entries:
+                    path.rmdir()
+                prefix = os.fsencode(below) + b"/"
+                staging.implied.update(prefix + name for name in unpacked.implied if name)
+                result = _of_fileset(unpacked, folder / below)
+            else:
+                result = self._into_staging(item, again, staging, folder / below)
+        return _with_differences(result, staging.warnings)
+
+    def _into_staging(
+        self, item: Item, again: Again, staging: destination.Staging, shown: Path
+    ) -> Result:
+        """Restore an item that is one file, or a folder made by the restorer of its kind."""
+        below = destination.item_path(item)
+        path = staging.make_folders(below.parent, 0o700) / below.name
+        if registry.kind(item.kind).folder:
+            path.mkdir(mode=0o700)
+            since = functools.partial(self._items_since, item.section, "")
+            restorer = loader.folder_restorer(registry.file_of_kind(item.kind))
+            result = restorer.restore_to_folder(item, again, path, since)
+            return dataclasses.replace(result, message=f"{shown}: {result.message}")
+        with stream.closed(again()) as chunks:
+            size = destination.write_file(chunks, path)
+        return Result(Status.OK, f"written to {shown}", items=1, bytes=size)
 
     # --- into a server
 
@@ -187,13 +195,20 @@ class Restoring:
                     yield Following(run.run_id, item, again)
 
 
-def _of_fileset(unpacked: unpack.UnpackResult, warnings: Sequence[str], path: Path) -> Result:
-    """Return the result of a fileset: incomplete where something differs from the backup."""
-    lines = (*unpacked.warnings(), *warnings)
-    return Result(
-        Status.INCOMPLETE if lines else Status.OK,
+def _of_fileset(unpacked: unpack.UnpackResult, path: Path) -> Result:
+    """Return the result of a fileset that was restored to a path."""
+    result = Result(
+        Status.OK,
         f"{unpack.count_entries(unpacked.entries)} restored to {path}",
         items=unpacked.entries,
         bytes=unpacked.size,
-        warnings=lines,
     )
+    return _with_differences(result, unpacked.warnings())
+
+
+def _with_differences(result: Result, lines: Sequence[str]) -> Result:
+    """Return a result that is incomplete if something differs from the backup."""
+    if not lines:
+        return result
+    status = worst((result.status, Status.INCOMPLETE))
+    return dataclasses.replace(result, status=status, warnings=(*result.warnings, *lines))

@@ -303,7 +303,7 @@ def command(target: Path) -> list[str]:
         else ["--no-same-owner", "--xattrs-include=user.*"]
     )
     return [
-        _tar(),
+        program(),
         "--extract",
         "--verbose",
         "--file=-",
@@ -318,8 +318,8 @@ def command(target: Path) -> list[str]:
     ]
 
 
-def _tar() -> str:
-    """Raises ConfigError where there is none."""
+def program() -> str:
+    """Return the path of tar. Raises ConfigError if it is missing."""
     tar = shutil.which("tar")
     if tar is None:
         raise ConfigError("tar: command not found", "Install GNU tar.")
@@ -333,7 +333,7 @@ def _environment() -> dict[str, str]:
 
 def verify(chunks: Iterator[bytes], ending: str) -> UnpackResult:
     """Read an archive to its end as a restore by root would, and write nothing."""
-    argv = [_tar(), "--list", "--file=-", "--quoting-style=escape"]
+    argv = [program(), "--list", "--file=-", "--quoting-style=escape"]
     rules = tar_reader.Rules(privileged=True)
     found, troubles = _unpack_pass(chunks, ending, argv, rules, judge=attributes.refused)
     for trouble in troubles:

@@ -38,7 +38,7 @@ def tree(path: Path) -> None:
     except FileNotFoundError:
         return
     errors: list[OSError] = []
-    with _opened(path.parent, _FOLDER & ~os.O_NOFOLLOW) as above:
+    with opened(path.parent, _FOLDER & ~os.O_NOFOLLOW) as above:
         _tree(above, path.name, errors)
     if errors:
         first = errors[0]
@@ -46,7 +46,8 @@ def tree(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _opened(path: Path, flags: int = _FOLDER) -> Iterator[int]:
+def opened(path: Path, flags: int = _FOLDER) -> Iterator[int]:
+    """Give the descriptor of an opened folder."""
     descriptor = os.open(path, flags)
     try:
         yield descriptor
@@ -152,7 +153,7 @@ def private(
     unlocked = folder.with_name(folder.name + ".new")  # no name that `sweep` would take
     try:
         unlocked.mkdir(mode=0o700)
-        with _opened(unlocked) as descriptor:
+        with opened(unlocked) as descriptor:
             with contextlib.suppress(OSError):  # a file system without locks: it is never swept
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             unlocked.rename(folder)
@@ -189,6 +190,6 @@ def _abandoned(folder: Path) -> bool:
     status = folder.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
         return False
-    with _opened(folder) as descriptor:
+    with opened(folder) as descriptor:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises where somebody has it
     return True

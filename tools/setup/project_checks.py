@@ -25,6 +25,7 @@ PROGRAMS = {
     "tar": "tar",
     "setfacl": "acl",
     "setfattr": "attr",
+    "rsync": "rsync",
     "strace": "strace",
     "sudo": "sudo",
     "unshare": "util-linux",

@@ -1,0 +1,141 @@
+"""Two trees, walked side by side: every name of the first, and what has that name in the second.
+
+Symbolic links are never followed, nothing recurses, and no path is longer than one name.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Collection
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from restore.file_status import FileStatus, status
+from tools.base.errors import StoreError
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Step(NamedTuple):
+    """A name in an open folder of the first tree, and what has it in the second.
+
+    path: relative to both trees; source, goal: the open folders; there: None if the name is free
+    """
+
+    name: bytes
+    path: bytes
+    source: int
+    goal: int
+    is_folder: bool
+    there: FileStatus | None
+
+    @property
+    def both_folders(self) -> bool:
+        """Whether the name is a folder in both trees."""
+        return self.is_folder and self.there is not None and self.there.is_folder
+
+
+class Visitor(Protocol):
+    """What is done on the way."""
+
+    def visit(self, step: Step) -> None:
+        """Called for each name, in alphabetical order; for folders before what is in them."""
+
+    def denied(self, step: Step, error: OSError) -> None:
+        """Called where a folder that is in both trees cannot be opened; it is skipped then."""
+
+    def leave(self, path: bytes, source: int, goal: int) -> None:
+        """Called after everything in a folder of both trees; both are open."""
+
+
+def walk(source: Path, goal: Path, visitor: Visitor, skip: Collection[bytes] = ()) -> None:
+    """Visit everything in `source`. Folders are entered if they are folders in both trees.
+
+    skip: paths of folders that are visited and not entered
+    """
+    pair = _Pair(os.open(source, _FOLDER), os.open(goal, _FOLDER))
+    try:
+        _walk(pair, visitor, skip)
+    finally:
+        pair.close()
+
+
+def _walk(pair: _Pair, visitor: Visitor, skip: Collection[bytes]) -> None:
+    levels: list[tuple[list[bytes], bytes, tuple[int, int]]] = []
+    pending, path = pair.names(), b""
+    while pending or levels:
+        if not pending:
+            visitor.leave(path, *pair.folders)
+            pending, path, above = levels.pop()
+            pair.leave(above)
+            continue
+        step = pair.step(pending.pop(), path)
+        visitor.visit(step)
+        if not step.both_folders or step.path in skip:
+            continue
+        above = pair.inodes()
+        try:
+            pair.enter(step.name)
+        except PermissionError as error:
+            visitor.denied(step, error)
+            continue
+        levels.append((pending, path, above))
+        pending, path = pair.names(), step.path
+
+
+class _Pair:
+    """The same folder in both trees, both open."""
+
+    def __init__(self, source: int, goal: int) -> None:
+        self.folders = source, goal
+
+    def close(self) -> None:
+        for folder in self.folders:
+            os.close(folder)
+
+    def names(self) -> list[bytes]:
+        """Return the names in the first tree, the last one first; those of folders end with /."""
+        with os.scandir(self.folders[0]) as entries:
+            return sorted(map(_name, entries), reverse=True)
+
+    def step(self, listed: bytes, path: bytes) -> Step:
+        name = listed.rstrip(b"/")
+        source, goal = self.folders
+        whole = path + b"/" + name if path else name
+        return Step(name, whole, source, goal, listed != name, status(name, goal))
+
+    def inodes(self) -> tuple[int, int]:
+        return os.fstat(self.folders[0]).st_ino, os.fstat(self.folders[1]).st_ino
+
+    def leave(self, above: tuple[int, int]) -> None:
+        """Go back into the parents. Raises StoreError if somebody moved a folder meanwhile."""
+        self.enter(b"..")
+        if above != self.inodes():
+            raise StoreError("a folder of the destination was moved while it was restored into")
+
+    def enter(self, name: bytes) -> None:
+        old = self.folders
+        source = os.open(name, _FOLDER, dir_fd=old[0])
+        try:
+            goal = os.open(name, _FOLDER, dir_fd=old[1])
+        except OSError:
+            os.close(source)
+            raise
+        self.folders = source, goal
+        for descriptor in old:
+            os.close(descriptor)
+
+
+def _name(entry: os.DirEntry[str]) -> bytes:
+    name = os.fsencode(entry.name)
+    return name + b"/" if entry.is_dir(follow_symlinks=False) else name
+
+
+def owner_may_write(name: bytes, folder: int) -> int | None:
+    """Let the owner write a folder of an open one; return its mode before, None if unchanged."""
+    mode = stat.S_IMODE(os.lstat(name, dir_fd=folder).st_mode)
+    if mode & stat.S_IRWXU == stat.S_IRWXU:
+        return None
+    os.chmod(name, mode | stat.S_IRWXU, dir_fd=folder)
+    return mode
