@@ -1,0 +1,169 @@
+#!/usr/bin/env python3
+"""Make system calls of backups and restores fail, or end them by signals; count what goes wrong.
+
+    python3 benchmarks/faults.py [--count N] [--seed N] [--flow NAME ...] [--jobs N]
+    python3 benchmarks/faults.py --signals [--count N] ...
+
+Every fault is drawn by the seed from the calls that the flow makes (fault_calls.py), and judged
+by what must hold after it (fault_checks.py). --signals: SIGKILL or SIGTERM at such a call, in
+the streamed and the staged run. Needs strace. Exit code 1 where anything is wrong.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":  # started by its path
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+    from tools.base import launcher
+
+    launcher.start(__file__)
+
+import argparse
+import multiprocessing
+import random
+import shutil
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+
+from benchmarks import fault_calls, fault_checks
+from benchmarks.fault_lab import Lab
+from tools.base import launcher as programs
+
+_SIGNALLED = ("streamed", "staged")
+_TASK = 25  # faults of one task: its calls are recorded once
+_DRAWS = 20  # faults that are drawn until one is hit
+_IMPORTED = ("backup", "restore.restore", "encryption.encryption")
+
+
+@dataclass(frozen=True)
+class Task:
+    """So many faults in one flow, drawn by one seed."""
+
+    flow: str
+    count: int
+    seed: int
+    signals: bool
+    folder: str
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One fault. wrong: what does not hold after it, nothing where all is well."""
+
+    flow: str
+    fault: str
+    code: int | None
+    seconds: float
+    wrong: tuple[str, ...]
+    text: str = ""
+
+
+def faults(task: Task) -> list[Judged]:
+    """Carry out one task."""
+    folder = Path(tempfile.mkdtemp(prefix=f"{task.flow}-", dir=task.folder))
+    lab = Lab(folder, fault_checks.FLOWS[task.flow])
+    command = lab.flow.command(lab)
+    found = fault_calls.calls(command, lab.live)
+    chance = random.Random(task.seed)  # noqa: S311  (the same faults every time, no secret)
+    judged = [_one(lab, command, found, chance, task.signals) for _ in range(task.count)]
+    shutil.rmtree(folder)
+    return judged
+
+
+def _one(
+    lab: Lab,
+    command: Sequence[str],
+    found: Sequence[fault_calls.Call],
+    chance: random.Random,
+    signals: bool,
+) -> Judged:
+    """Draw faults until one is hit, and judge it."""
+    draw = fault_calls.choose_signal if signals else fault_calls.choose
+    for _ in range(_DRAWS):
+        lab.reset()
+        fault = draw(chance, found)
+        outcome = fault_calls.injected(command, fault, lab.live)
+        if outcome.hits or outcome.code is None:
+            break
+    try:
+        wrong = tuple(dict.fromkeys(_wrong(lab, outcome, signals)))
+    except TimeoutError as error:
+        wrong = (f"no end within {fault_calls.LIMIT:g} s without a fault: {error}",)
+    text = "" if not wrong else f"{outcome.text}\n{lab.log()}\n" + "\n".join(outcome.hits[:3])
+    return Judged(lab.flow.name, str(fault), outcome.code, outcome.seconds, wrong, text)
+
+
+def _wrong(lab: Lab, outcome: fault_calls.Outcome, signals: bool) -> Iterator[str]:
+    for problem in lab.flow.check(lab, outcome):
+        if not (signals and problem.startswith("ended by signal")):
+            yield problem
+
+
+def tasks(
+    names: Sequence[str], count: int, seed: int, folder: str, *, signals: bool = False
+) -> list[Task]:
+    """Return a count of faults, shared equally among flows, in short tasks."""
+    found: list[Task] = []
+    for number, name in enumerate(names):
+        left = count // len(names) + (number < count % len(names))
+        while left:
+            some = min(left, _TASK)
+            found.append(Task(name, some, seed * 10_000 + len(found), signals, folder))
+            left -= some
+    random.Random(seed).shuffle(found)  # noqa: S311  (short and long ones mixed)
+    return found
+
+
+def sweep(chosen: Sequence[Task], jobs: int) -> Iterator[Judged]:
+    """Carry out tasks in so many processes."""
+    for name in _IMPORTED:
+        programs.module(name)
+    fork = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(jobs, mp_context=fork) as pool:
+        for done in as_completed([pool.submit(faults, task) for task in chosen]):
+            yield from done.result()
+
+
+def table(judged: Sequence[Judged]) -> Iterator[str]:
+    """Yield a table of the faults by flow and exit code."""
+    codes = sorted({one.code for one in judged}, key=str)
+    head = ["Flow", "Faults", "Wrong", "Longest", *(f"exit {code}" for code in codes)]
+    yield "| " + " | ".join(head) + " |"
+    yield "|---" * len(head) + "|"
+    for flow in dict.fromkeys(one.flow for one in judged):
+        own = [one for one in judged if one.flow == flow]
+        counts = Counter(one.code for one in own)
+        cells = [flow, len(own), sum(bool(one.wrong) for one in own)]
+        cells += [f"{max(one.seconds for one in own):.1f} s", *(counts[code] for code in codes)]
+        yield "| " + " | ".join(map(str, cells)) + " |"
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command line; return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
+    parser.add_argument("--count", type=int, default=2000, help="faults over all flows")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--flow", action="append", choices=sorted(fault_checks.FLOWS), default=[])
+    parser.add_argument("--jobs", type=int, default=2, help="processes at once")
+    parser.add_argument("--signals", action="store_true", help="signals instead of errors")
+    options = parser.parse_args(argv)
+    names = options.flow or (_SIGNALLED if options.signals else list(fault_checks.FLOWS))
+    began = time.monotonic()
+    judged = []
+    with tempfile.TemporaryDirectory(prefix="faults-") as folder:
+        chosen = tasks(names, options.count, options.seed, folder, signals=options.signals)
+        for one in sweep(chosen, options.jobs):
+            judged.append(one)
+            for problem in one.wrong:
+                print(f"WRONG {one.flow}: {one.fault}: exit {one.code}: {problem}", flush=True)
+            if one.wrong:
+                print(one.text, flush=True)
+    print(*table(judged), sep="\n")
+    print(f"{len(judged)} faults in {time.monotonic() - began:.0f} s, seed {options.seed}")
+    return int(any(one.wrong for one in judged))
