@@ -442,6 +442,64 @@ def test_a_store_of_the_users_own_that_fails(system: System) -> None:
     assert found["STORAGE_LOCAL"]["status"] == "ok"
 
 
+@pytest.mark.fault("a store program whose list is empty or wrong", "exit 1, and nothing is sent")
+@pytest.mark.parametrize(
+    ("listed", "message"),
+    [
+        ("true", "its list lacks srv-test/"),
+        ("exit 1", "ended with exit code 1"),
+        ("stat -c '%s 2026-01-01 %n' -- *", "its list lacks srv-test/"),
+        ("echo total 5", "'total 5' is no line of a list"),
+    ],
+)
+def test_a_store_program_is_asked_for_its_list(system: System, listed: str, message: str) -> None:
+    """Issue 13 C7: what it does not list cannot be restored."""
+    place = system.folder / "own store"
+    program = STORE.format(store=f"'{place}'").replace("stat -c '%s %n' -- *", listed)
+    own = system.own("keep", program, "store")
+    source = system.own("numbers", "seq 1 3000", "source")
+    system.configure({"NUMBERS": source, "OWN": own}, STREAM="True")
+    result = system.result()
+    assert result["exit_code"] == 1
+    assert message in result["stderr"]
+    assert "Traceback" not in result["stderr"]
+    assert not list((place / "srv-test").glob("*NUMBERS*"))
+    assert not result["stores"][0]["manifest"]
+
+
+@pytest.mark.fault("a store program that lists only some files", "exit 1, it does not hold the run")
+@pytest.mark.parametrize("hidden", ["*.000", "*.json"])
+def test_a_store_program_that_hides_files(system: System, hidden: str) -> None:
+    """Issue 13 C7: parts and manifest are looked up in its list as well."""
+    place = system.folder / "own store"
+    program = STORE.format(store=f"'{place}'").replace("%n' -- *", f"%n' -- !({hidden})")
+    own = system.own("keep", f"shopt -s extglob\n{program}", "store")
+    source = system.own("numbers", "seq 1 3000", "source")
+    system.configure({"NUMBERS": source, "OWN": own}, STREAM="True")
+    result = system.result()
+    assert result["exit_code"] == 1
+    assert "the manifest could not be stored" in result["sections"][-1]["message"]
+    assert "--DIRECTION list" in result["stderr"]
+    assert not result["stores"][0]["manifest"]
+
+
+@pytest.mark.fault("a store that takes no marker, and parts later", "exit 1, nothing is stored")
+@pytest.mark.parametrize("stream", ["True", "False"])
+def test_a_store_that_took_no_marker_takes_nothing(system: System, stream: str) -> None:
+    """Issue 13 A3: a quota, or a share that is read-only for a moment."""
+    (system.source / "a").write_text("a")
+    place = system.store / "srv-test"
+    place.parent.mkdir()
+    place.write_text("in the way")
+    later = system.own("later", f"rm {place}; mkdir {place}")
+    system.configure({"LATER": later, **system.whole()}, STREAM=stream)
+    result = system.result()
+    assert result["exit_code"] == 1
+    assert system.names() == []
+    assert system.result()["exit_code"] == 1  # the section LATER fails now
+    assert bool(system.stored())
+
+
 @pytest.mark.fault("a store takes parts but no manifest", "exit 1, the sources are kept")
 @pytest.mark.parametrize("stream", ["True", "False"])
 def test_without_a_manifest_a_store_does_not_hold_the_run(system: System, stream: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from storage import local_store
 from tools.base.errors import ManifestError
-from tools.catalog import manifest, markers, readback, selection
+from tools.catalog import leftovers, manifest, markers, readback, selection
 from tools.catalog.catalog import Catalog
 from tools.catalog.history import History, Past
 from tools.catalog.manifest import Manifest
@@ -79,6 +79,18 @@ def test_the_newest_run_costs_one_read(place: CountingStore) -> None:
     assert sum(place.reads.values()) == 1
 
 
+def test_an_item_is_compared_with_copies_of_its_own_config(place: CountingStore) -> None:
+    """Issue 13 B4: two configs of one host and store may call different items by one name."""
+    name, other = RUNS[-1], "20200201_030000"
+    part = Part(f"{name}.FILESET.tar.000", 4, DIGEST)
+    item = Item("FILESET", "", "fileset", ".tar", (), (part,), 1000, DIGEST)
+    made = run(other, items=(item,), config_id="b")
+    store.store_object(place, f"{HOST}/{manifest.name_of(other)}", [made.to_json()])
+    history = History(Catalog(place, HOST))
+    sizes = [Past([history], config).size_of("FILESET") for config in ("a", "b", "unknown", "")]
+    assert sizes == [4, 1000, 1000, 1000]
+
+
 def test_everything_of_a_run_shares_one_catalog(place: CountingStore) -> None:
     """History, selection, the check of all parts, clean-up and the marker of the run itself."""
     catalog = Catalog(place, HOST)
@@ -92,8 +104,8 @@ def test_everything_of_a_run_shares_one_catalog(place: CountingStore) -> None:
     own = "20200201_030000"
     markers.create_marker(place, HOST, own)
     markers.publish_manifest(catalog, run(own, items=()))
-    markers.remove_crashed_runs(catalog, own, 0.0)
-    markers.remove_marker(catalog, own)
+    leftovers.remove_crashed_runs(catalog, own, 0.0)
+    leftovers.remove_marker(catalog, own)
     manifests = {name: number for name, number in place.reads.items() if "manifest" in name}
     assert set(manifests.values()) == {1}
     assert not any(path.name.endswith(markers.MARKER_SUFFIX) for path in place.folder.rglob("*"))

@@ -66,31 +66,38 @@ class History:
                 return sum(item.size or 0 for item in items if _plausible(item))
         return None
 
-    def size_of(self, label: str) -> int | None:
+    def size_of(self, label: str, config_id: str = "") -> int | None:
         """Return the plaintext bytes of the last complete copy of an item, SECTION/name.
 
+        Where this config made such a copy, those of other configs do not count: several may
+        share a host and a store, and call different things by one name.
         A size that the stored bytes cannot hold is skipped: a manifest that was altered must
         not make later backups fail.
         """
-        items = (
-            item for manifest in self.manifests() if manifest.is_complete for item in manifest.items
-        )
-        copies = (item for item in items if item.label == label)
-        return next((item.size for item in copies if _plausible(item)), None)
+        others: int | None = None
+        for manifest in self.manifests():
+            size = _complete_size(manifest, label)
+            if size is not None and (not config_id or manifest.config_id in ("", config_id)):
+                return size
+            others = size if others is None else others
+        return others
 
 
 class Past:
     """What all stores of a run together know of earlier runs."""
 
-    def __init__(self, histories: Sequence[History] = (), *, compare: bool = True) -> None:
-        """compare: whether sizes are compared at all (SHRINK_CHECK)"""
+    def __init__(
+        self, histories: Sequence[History] = (), config_id: str = "", *, compare: bool = True
+    ) -> None:
+        """config_id: of the run's config. compare: whether sizes are compared (SHRINK_CHECK)"""
         self._histories = tuple(histories)
+        self._config_id = config_id
         self._compare = compare
 
     def size_of(self, label: str) -> int | None:
         """Return the plaintext bytes of the last complete copy of an item, to compare with."""
         histories = self._histories if self._compare else ()
-        sizes = (one.size_of(label) for one in histories)
+        sizes = (one.size_of(label, self._config_id) for one in histories)
         return next((size for size in sizes if size is not None), None)
 
     def section_size(self, section: str) -> int | None:
@@ -101,6 +108,12 @@ class Past:
     def earlier(self, section: str, name: str) -> list[Item | None]:
         """Return the newest copy of an item in each store; None where it has none."""
         return [one.newest_item(section, name) for one in self._histories]
+
+
+def _complete_size(manifest: Manifest, label: str) -> int | None:
+    """Return the plaintext bytes of an item in a complete run; None where it has none."""
+    items = (item for item in manifest.items if manifest.is_complete and item.label == label)
+    return next((item.size for item in items if _plausible(item)), None)
 
 
 def _plausible(item: Item) -> bool:

@@ -1,33 +1,35 @@
-"""The marker of an unfinished run, the publishing of a run, and the files of crashed runs.
+"""The marker of an unfinished run, and the publishing of a run.
 
 The marker comes first (`<run id>.UNFINISHED`), the manifest last; then the marker is removed.
-The files of a crashed run are known by its marker, and removed once they are old enough.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import re
 import secrets
-from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable
 
-from tools.base import masking, run_ids
+from tools.base import masking
 from tools.base.errors import BackupError, StoreError, TakenError
 from tools.base.log import logger
-from tools.catalog import manifest, recovery_sheet
+from tools.catalog import liveness, manifest, recovery_sheet
 from tools.catalog.catalog import Catalog
 from tools.catalog.manifest import Manifest
 from tools.flow import forms, store
 from tools.flow.facts import Json
 from tools.flow.item_record import StoredItem
-from tools.flow.store import Store, StoreEntry
+from tools.flow.store import Store
 
 MARKER_SUFFIX = ".UNFINISHED"
-_MAX_BYTES = 1 << 16  # of a marker that is read
+_LIST_HINT = (
+    "Let its program print a line SIZE NAME for each file of the folder NAME with "
+    "--DIRECTION list (docs/adding-a-module.md): nothing can be restored without the list."
+)
+_REMOVED_HINT = (
+    "Check whether another program removes files of this store during runs, and check its disk."
+)
 _NUMERIC = re.compile(r"[0-9.,:-]*")  # facts that a restore computes with: no secrets
 
 
@@ -36,19 +38,35 @@ def create_marker(place: Store, host: str, run_id: str) -> None:
 
     Raises TakenError where another run has this id already, BackupError or OSError. A
     user-defined store may replace what it holds, so the marker is read back: the last one counts.
+    A store that does not list it is not used: a restore could find nothing there.
     """
     token = secrets.token_hex(8)  # without it two containers could write the same marker
-    identity = {"run_id": run_id, "token": token, **_process_identity()}
-    text = json.dumps(identity, sort_keys=True) + "\n"
+    identity = {"run_id": run_id, "token": token, **liveness.this_process()}
+    text = (json.dumps(identity, sort_keys=True) + "\n").encode()
     name = f"{host}/{run_id}{MARKER_SUFFIX}"
-    store.store_object(place, name, [text.encode()])
-    if b"".join(place.get(name)) != text.encode():
+    try:
+        store.store_object(place, name, [text])
+    except (BackupError, OSError):
+        if _holds(place, name, text):
+            remove(place, name)
+        raise
+    if b"".join(place.get(name)) != text:
         raise TakenError(f"{name} was replaced in {place} by another run")
+    _require_listed(place, name, len(text))
 
 
-def publish_manifest(catalog: Catalog, run: Manifest) -> None:
+def remove(place: Store, marker: str) -> None:
+    """Remove a marker; where that fails, beside a manifest it means nothing."""
+    try:
+        place.remove([marker])
+    except (BackupError, OSError) as error:
+        logger.warning("%s: run marker not removed: %s", place, error)
+
+
+def publish_manifest(catalog: Catalog, run: Manifest) -> str:
     """Store the recovery sheet, and last the manifest, with every known secret masked.
 
+    Return the error of the store where the manifest is there all the same; "" for none.
     Raises BackupError or OSError, also where a part of the manifest is missing: another program
     removed it, or the store lists less than it took.
     """
@@ -58,26 +76,59 @@ def publish_manifest(catalog: Catalog, run: Manifest) -> None:
     sheet = recovery_sheet.sheet(run).encode("utf-8", "backslashreplace")
     store.store_object(place, f"{folder}/{run.run_id}{manifest.RECOVERY}", [sheet])
     name = f"{folder}/{manifest.name_of(run.run_id)}"
-    store.store_object(place, name, [run.to_json()])
-    if b"".join(place.get(name)) != run.to_json():
+    problem = _publish(place, name, run.to_json())
+    _require_listed(place, name, len(run.to_json()))
+    catalog.add(run)
+    return problem
+
+
+def _publish(place: Store, name: str, text: bytes) -> str:
+    """Store a manifest and read it back; return the error of the store if it is there."""
+    problem = ""
+    try:
+        store.store_object(place, name, [text])
+    except (BackupError, OSError) as error:
+        if not _holds(place, name, text):
+            raise
+        problem = str(error)
+    if b"".join(place.get(name)) != text:
+        run_id = manifest.run_of(name.rpartition("/")[2])
         raise BackupError(
             f"{name}: read-back mismatch",
-            f"Check the disk or share of this store, then run restore.py --verify {run.run_id}.",
+            f"Check the disk or share of this store, then run restore.py --verify {run_id}.",
         )
-    catalog.add(run)
+    return problem
+
+
+def _holds(place: Store, name: str, content: bytes) -> bool:
+    """Return whether a store holds an object of this name and content; False if unknown."""
+    try:
+        return b"".join(place.get(name)) == content
+    except (BackupError, OSError):
+        return False
+
+
+def _require_listed(place: Store, name: str, size: int) -> None:
+    """Raise StoreError where a store of which nothing is known does not list an object."""
+    if place.consistent:
+        return
+    if (name, size) not in {(entry.name, entry.size) for entry in place.entries(_folder(name))}:
+        raise StoreError(f"{place}: its list lacks {name} ({size} bytes)", _LIST_HINT)
+
+
+def _folder(name: str) -> str:
+    return name.rpartition("/")[0]
 
 
 def _require_parts(place: Store, run: Manifest) -> None:
+    """Raise StoreError where the list of a store lacks a part. One list serves all parts."""
     sizes = {entry.name.rpartition("/")[2]: entry.size for entry in place.entries(run.host)}
     for part in (one for item in run.items for one in forms.needed(place, run.host, item)):
         size = sizes.get(part.name)
         if size != part.size:
             problem = "no such part" if size is None else f"{size} bytes, expected {part.size}"
-            raise StoreError(
-                f"{place}: {part.name}: {problem}",
-                "Check whether another program removes files of this store during runs, "
-                "and check its disk.",
-            )
+            hint = _REMOVED_HINT if place.consistent else _LIST_HINT
+            raise StoreError(f"{place}: {part.name}: {problem}", hint)
 
 
 def masked(run: Manifest) -> Manifest:
@@ -111,122 +162,3 @@ def _masked_fact(value: Json) -> Json:
 
 def _all_masked(lines: Iterable[str]) -> tuple[str, ...]:
     return tuple(masking.text(line) for line in lines)
-
-
-def remove_marker(catalog: Catalog, run_id: str) -> None:
-    """Remove the marker, unless the run left files that its manifest does not name.
-
-    A later run removes those. A store that cannot remove keeps the marker; beside a manifest it
-    means nothing.
-    """
-    try:
-        entries = catalog.store.entries(catalog.host)
-        own = [entry for entry in entries if _run_id(entry) == run_id]
-        expected = {run_id + MARKER_SUFFIX, *_referenced_names(catalog, own)}
-        if {entry.name.rpartition("/")[2] for entry in own} <= expected:
-            catalog.store.remove([f"{catalog.host}/{run_id}{MARKER_SUFFIX}"])
-    except (BackupError, OSError) as error:
-        logger.warning("%s: run marker not removed: %s", catalog.store, error)
-
-
-def remove_crashed_runs(catalog: Catalog, run_id: str, age: float) -> list[str]:
-    """Remove the files of crashed runs that are older than `age` seconds; return their names.
-
-    Never what a manifest names, what belongs to a run in progress, or what another machine
-    made. Where a manifest cannot be read, nothing is removed.
-    """
-    place = catalog.store
-    visible = list(place.entries(catalog.host))
-    marked = {_run_id(entry): entry for entry in visible if entry.name.endswith(MARKER_SUFFIX)}
-    crashed = {
-        run
-        for run, marker in marked.items()
-        if run != run_id and marker.age >= age and _has_ended(place, marker)
-    }
-    names = list(_visible_of(catalog, visible, crashed))
-    for entry in place.unfinished(catalog.host):
-        run = _run_id(entry)
-        in_progress = run == run_id or (run in marked and run not in crashed)
-        if run and not in_progress and entry.age >= age:
-            names.append(entry.name)
-    markers = [marked[run].name for run in crashed]
-    for some in filter(None, (names, markers)):  # markers last: they say what is still to be done
-        place.remove(some)
-    for name in (*names, *markers):
-        logger.info("removed %s of a crashed run from %s", name, place)
-    return [*names, *markers]
-
-
-def _visible_of(catalog: Catalog, visible: list[StoreEntry], crashed: set[str]) -> Iterator[str]:
-    """Return the names of crashed runs that no manifest names, without the markers."""
-    referenced = _referenced_names(catalog, visible) if crashed else frozenset()
-    for entry in visible:
-        name = entry.name.rpartition("/")[2]
-        free = name not in referenced and not name.endswith(MARKER_SUFFIX)
-        if _run_id(entry) in crashed and free:
-            yield entry.name
-
-
-def _run_id(entry: StoreEntry) -> str:
-    return run_ids.run_in(entry.name.rpartition("/")[2])
-
-
-def _referenced_names(catalog: Catalog, visible: list[StoreEntry]) -> frozenset[str]:
-    """Return every name in a manifest, and the names of manifests and recovery sheets."""
-    names: set[str] = set()
-    for entry in visible:
-        name = entry.name.rpartition("/")[2]
-        run = manifest.run_of(name)
-        if run:
-            found = catalog.manifest(run)
-            names |= {name, run + manifest.RECOVERY}
-            for item in found.items:
-                names |= {part.name for part in forms.needed(catalog.store, found.host, item)}
-    return frozenset(names)
-
-
-def _has_ended(place: Store, marker: StoreEntry) -> bool:
-    """Return whether the run of a marker has ended; one that may be alive has not."""
-    try:
-        marked: Any = json.loads(b"".join(place.get(marker.name))[:_MAX_BYTES])
-        own = _process_identity()
-        if marked["machine"] != own["machine"]:
-            return False
-        if marked["boot"] != own["boot"]:
-            return True
-        if marked.get("pids", own["pids"]) != own["pids"]:
-            return False  # process ids of another container mean nothing here
-        return bool(_process_start_time(int(marked["process"])) != marked["started"])
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
-        return False  # of the marker: what it does not say may be alive
-
-
-def _process_identity() -> dict[str, Any]:
-    """Return this machine, its boot, its namespace of process ids, and this process."""
-    return {
-        "machine": _text("/etc/machine-id") or os.uname().nodename,
-        "boot": _text("/proc/sys/kernel/random/boot_id"),
-        "pids": _link("/proc/self/ns/pid"),
-        "process": os.getpid(),
-        "started": _process_start_time(os.getpid()),
-    }
-
-
-def _link(path: str) -> str:
-    try:
-        return str(Path(path).readlink())
-    except OSError:
-        return ""
-
-
-def _text(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="ascii").strip()
-    except OSError:
-        return ""
-
-
-def _process_start_time(process: int) -> str:
-    """Return when a process started, in ticks since the boot (proc(5), field 22); "": none."""
-    status = _text(f"/proc/{process}/stat")
-    return status.rpartition(")")[2].split()[19] if status else ""

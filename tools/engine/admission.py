@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from tools.base.errors import BackupError, StoreError, TakenError
 from tools.base.finding import Finding, bad, warning
 from tools.base.log import logger
-from tools.catalog import identity, markers, store_identity
+from tools.catalog import identity, leftovers, markers, store_identity
 from tools.catalog.catalog import Catalog
 from tools.catalog.history import History
 from tools.catalog.identity import Writer
@@ -176,7 +176,7 @@ def _marked(
 ) -> None:
     try:
         one.mark(run_id)
-        unmark.callback(markers.remove_marker, one.catalog, run_id)
+        unmark.callback(leftovers.remove_marker, one.catalog, run_id)
     except TakenError:
         raise
     except (BackupError, OSError) as error:

@@ -12,7 +12,7 @@ from tools.base.errors import BackupError, StoreError
 from tools.base.log import logger
 from tools.base.result import Result, Status, of_error, worst
 from tools.base.run_result import SectionResult
-from tools.catalog import identity, markers
+from tools.catalog import identity, leftovers, markers
 from tools.catalog.history import Past
 from tools.catalog.manifest import Manifest
 from tools.catalog.store_identity import Memory
@@ -69,12 +69,13 @@ class Recording:
             self._refuse(name, error)
         for one in found:
             if one.section not in failed:
-                stack.callback(markers.remove_marker, one.catalog, self._run_id)
+                stack.callback(leftovers.remove_marker, one.catalog, self._run_id)
                 self._stores[one.section] = one
                 self._sweep(one)
         histories = [one.history for one in self._stores.values()]
         compare = self._config.general.shrink_check and not self._consent.shrink
-        self._past = Past(histories, compare=compare)
+        config_id = identity.config_id(self._config.path)
+        self._past = Past(histories, config_id, compare=compare)
         stores = {name: one.store for name, one in self._stores.items()}
         self._mode.begin(stores, self.refused, self._past)
         return self._run_id
@@ -106,9 +107,10 @@ class Recording:
         self.refused[name] = dataclasses.replace(of_error(error), status=Status.FAILED)
 
     def _sweep(self, one: Admitted) -> None:
-        general = self._config.general
+        age = self._config.general.leftovers_age
+        sections = [section.name for section in self._config.sections]
         try:
-            markers.remove_crashed_runs(one.catalog, self._run_id, general.leftovers_age)
+            leftovers.remove_crashed_runs(one.catalog, self._run_id, age, sections)
         except (BackupError, OSError) as error:
             logger.warning("%s: nothing is cleaned up: %s", one.section, error)
 
@@ -149,8 +151,11 @@ class Recording:
             )
             try:
                 with store.explaining(one.store):
-                    markers.publish_manifest(one.catalog, made)
+                    problem = markers.publish_manifest(one.catalog, made)
                 self.manifests[name] = made
+                if problem:
+                    text = f"the manifest is stored, although the store reported: {problem}"
+                    _worsen(steps, name, text, Status.INCOMPLETE)
             except (BackupError, OSError) as error:
                 _without_manifest(steps, name, error)
         for one in self._stores.values():

@@ -1,0 +1,142 @@
+"""What runs leave in a store, and what of it is removed.
+
+The files of a crashed run are known by its marker, or because they have neither a marker nor a
+manifest. They are removed once they are old enough.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator
+
+from tools.base import run_ids
+from tools.base.errors import BackupError
+from tools.base.log import logger
+from tools.catalog import liveness, manifest, markers
+from tools.catalog.catalog import Catalog
+from tools.catalog.markers import MARKER_SUFFIX
+from tools.flow import forms, item_record
+from tools.flow.store import StoreEntry
+
+
+def remove_marker(catalog: Catalog, run_id: str) -> None:
+    """Remove the marker, unless the run left files that its manifest does not name.
+
+    A later run removes those. A store that cannot remove keeps the marker; beside a manifest it
+    means nothing.
+    """
+    try:
+        entries = catalog.store.entries(catalog.host)
+        own = [entry for entry in entries if _run_id(entry) == run_id]
+        expected = {run_id + MARKER_SUFFIX, *_referenced_names(catalog, own)}
+        if set(map(_base, own)) <= expected:
+            markers.remove(catalog.store, f"{catalog.host}/{run_id}{MARKER_SUFFIX}")
+    except (BackupError, OSError) as error:
+        logger.warning("%s: run marker not removed: %s", catalog.store, error)
+
+
+def remove_crashed_runs(
+    catalog: Catalog, run_id: str, age: float, sections: Collection[str] = ()
+) -> list[str]:
+    """Remove the files of crashed runs that are older than `age` seconds; return their names.
+
+    Never what a manifest names, or what belongs to a run in progress. Where a manifest cannot
+    be read, nothing is removed.
+    sections: those of the config, beside those that manifests name (see `_unmarked`)
+    """
+    place = catalog.store
+    visible = list(place.entries(catalog.host))
+    marked = {_run_id(entry): entry for entry in visible if entry.name.endswith(MARKER_SUFFIX)}
+    crashed = {
+        run
+        for run, marker in marked.items()
+        if run != run_id and marker.age >= age and liveness.has_ended(place, marker)
+    }
+    names = list(_visible_of(catalog, visible, crashed))
+    names += _unmarked(catalog, visible, {run_id, *marked}, age, sections)
+    for entry in place.unfinished(catalog.host):
+        run = _run_id(entry)
+        in_progress = run == run_id or (run in marked and run not in crashed)
+        if run and not in_progress and entry.age >= age:
+            names.append(entry.name)
+    old_markers = [marked[run].name for run in crashed]
+    for some in filter(
+        None, (names, old_markers)
+    ):  # markers last: they say what is still to be done
+        place.remove(some)
+    for name in (*names, *old_markers):
+        logger.info("removed %s of a crashed run from %s", name, place)
+    return [*names, *old_markers]
+
+
+def _unmarked(
+    catalog: Catalog,
+    visible: list[StoreEntry],
+    known: Collection[str],
+    age: float,
+    sections: Collection[str],
+) -> list[str]:
+    """Return the files of runs that have neither a marker nor a manifest.
+
+    Only names that a run gives to parts of the sections, and to its recovery sheet: what a user
+    or the documented old system stored here has other names. None of a run that has a file
+    younger than `age`.
+    known: runs that have a marker, and the one in progress
+    """
+    kept = {*known, *(_run_id(entry) for entry in visible if _is_kept(entry, age))}
+    orphans = [entry for entry in visible if _run_id(entry) and _run_id(entry) not in kept]
+    if not orphans:
+        return []
+    referenced = _referenced_names(catalog, visible)
+    runs = filter(None, (manifest.run_of(_base(entry)) for entry in visible))
+    stored = {item.section for run in runs for item in catalog.manifest(run).items}
+    names = _own_names({*sections, *stored})
+    return [
+        entry.name
+        for entry in orphans
+        if names.fullmatch(_base(entry)) and _base(entry) not in referenced
+    ]
+
+
+def _is_kept(entry: StoreEntry, age: float) -> bool:
+    """Return whether a file shows that its run is complete or may be in progress."""
+    return bool(manifest.run_of(_base(entry))) or entry.age < age
+
+
+def _own_names(sections: Iterable[str]) -> re.Pattern[str]:
+    """Return a pattern for the names that runs give to parts of sections and to their sheets."""
+    either = "|".join(re.escape(item_record.quoted(section)) for section in sections)
+    part = rf"\.(?:{either})(?:\..+)?\.[0-9]{{3,}}"
+    return re.compile(rf"[0-9]{{8}}_[0-9]{{6}}(?:{part}|{re.escape(manifest.RECOVERY)})")
+
+
+def _visible_of(catalog: Catalog, visible: list[StoreEntry], crashed: set[str]) -> Iterator[str]:
+    """Return the names of crashed runs that no manifest names, without the markers."""
+    referenced = _referenced_names(catalog, visible) if crashed else frozenset()
+    for entry in visible:
+        name = _base(entry)
+        free = name not in referenced and not name.endswith(MARKER_SUFFIX)
+        if _run_id(entry) in crashed and free:
+            yield entry.name
+
+
+def _base(entry: StoreEntry) -> str:
+    return entry.name.rpartition("/")[2]
+
+
+def _run_id(entry: StoreEntry) -> str:
+    return run_ids.run_in(_base(entry))
+
+
+def _referenced_names(catalog: Catalog, visible: list[StoreEntry]) -> frozenset[str]:
+    """Return every name in a manifest, and the names of manifests and recovery sheets."""
+    names: set[str] = set()
+    for entry in visible:
+        name = _base(entry)
+        run = manifest.run_of(name)
+        if run:
+            found = catalog.manifest(run)
+            names |= {name, run + manifest.RECOVERY}
+            for item in found.items:
+                names |= {part.name for part in forms.needed(catalog.store, found.host, item)}
+    return frozenset(names)

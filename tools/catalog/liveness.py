@@ -1,0 +1,82 @@
+"""Whether the run that wrote a marker is still in progress.
+
+Process ids mean nothing in another container or on another machine. What is known of a marker
+from there is its age alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tools.base.errors import BackupError
+from tools.flow.store import Store, StoreEntry
+
+FOREIGN_AGE = 7 * 86400.0  # seconds after which a marker of another machine counts as ended
+_MAX_BYTES = 1 << 16  # of a marker that is read
+
+
+def this_process() -> dict[str, Any]:
+    """Return this machine, its boot, its namespace of process ids, and this process."""
+    return {
+        "machine": _text("/etc/machine-id") or os.uname().nodename,
+        "node": os.uname().nodename,  # copies of one image have one machine id
+        "boot": _text("/proc/sys/kernel/random/boot_id"),
+        "pids": _link("/proc/self/ns/pid"),
+        "process": os.getpid(),
+        "started": start_time(os.getpid()),
+    }
+
+
+def has_ended(place: Store, marker: StoreEntry) -> bool:
+    """Return whether the run of a marker has ended; one that may be in progress has not.
+
+    Raises OSError where the marker cannot be read.
+    """
+    try:
+        marked = json.loads(b"".join(place.get(marker.name))[:_MAX_BYTES])
+        ended = _has_ended(marked, this_process(), marker.age)
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+        ended = None  # what the marker does not say is unknown
+    except BackupError:
+        return False
+    return marker.age >= FOREIGN_AGE if ended is None else ended
+
+
+def _has_ended(marked: Mapping[str, Any], own: Mapping[str, Any], age: float) -> bool | None:
+    """Return whether a run has ended; None where this process cannot know it.
+
+    Another boot of this machine can only lie before the current one. A marker that is younger
+    was written by a copy of this machine.
+    """
+    if (marked["machine"], marked.get("node", own["node"])) != (own["machine"], own["node"]):
+        return None
+    if marked["boot"] != own["boot"]:
+        return True if age >= time.clock_gettime(time.CLOCK_BOOTTIME) else None
+    if marked.get("pids", own["pids"]) != own["pids"]:
+        return None
+    return start_time(int(marked["process"])) != str(marked["started"])
+
+
+def start_time(process: int) -> str:
+    """Return when a process started, in ticks since the boot (proc(5), field 22); "": none."""
+    status = _text(f"/proc/{process}/stat")
+    return status.rpartition(")")[2].split()[19] if status else ""
+
+
+def _link(path: str) -> str:
+    try:
+        return str(Path(path).readlink())
+    except OSError:
+        return ""
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="ascii", errors="replace").strip()
+    except OSError:
+        return ""
