@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.fault_calls import LIMIT, Outcome
-from tools.base import launcher
+from tools.base import imports
 from tools.catalog import manifest
 
 HOST = "srv"
@@ -138,7 +138,7 @@ class Lab:
         return (self.folder / "output").read_text("utf-8", "surrogateescape")
 
     def _call(self, name: str, *words: str) -> int:
-        module = launcher.module(name)
+        module = imports.module(name)
         sys.stdout.flush()
         process = os.fork()
         if process == 0:

@@ -33,7 +33,7 @@ from dataclasses import dataclass
 
 from benchmarks import fault_calls, fault_checks
 from benchmarks.fault_lab import Lab
-from tools.base import launcher as programs
+from tools.base import imports
 
 _SIGNALLED = ("streamed", "staged")
 _TASK = 25  # faults of one task: its calls are recorded once
@@ -123,7 +123,7 @@ def tasks(
 def sweep(chosen: Sequence[Task], jobs: int) -> Iterator[Judged]:
     """Carry out tasks in so many processes."""
     for name in _IMPORTED:
-        programs.module(name)
+        imports.module(name)
     fork = multiprocessing.get_context("fork")
     with ProcessPoolExecutor(jobs, mp_context=fork) as pool:
         for done in as_completed([pool.submit(faults, task) for task in chosen]):
