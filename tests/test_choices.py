@@ -35,7 +35,7 @@ ENDS = {"zstd": b"\x28\xb5\x2f\xfd", "gzip": b"\x1f\x8b", "xz": b"\xfd7zXZ", "no
 WHOLE_RUN = """\
 import json, sys
 sys.path[0:0] = [{root!r}]
-import backup
+from tools.commands import backup
 code = backup.main(sys.argv[1:])
 files = [str(m.__file__) for m in list(sys.modules.values()) if getattr(m, "__file__", None)]
 ours = [file for file in files if file.startswith({root!r}) and "/.venv" not in file]

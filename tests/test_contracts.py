@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     folders: tuple[FolderRestorer, ...] = (mysql_xtrabackup, base)
 
 EDITS = (  # file, what is taken out, what is put in
-    ("encryption/encryption.py", "def backward(", "def undone("),
+    ("encryption/stage.py", "def backward(name: str, options: Options)", "def backward(name: str)"),
     ("compression/compression.py", "(name: str, _options: Options)", "(name: str)"),
     (
         "filesbackup/filesbackup.py",

@@ -19,7 +19,9 @@ ROOT = project.ROOT
 TOP = ("backup.py", "setup.py", "README.md", "CHANGELOG.md", "LICENSE", "conf", "docs", "tests")
 NO_MODULE_FOLDERS = {"tools", "tests", "docs", "conf", "benchmarks"}
 # Of tools/, lowest first; the documented files that stand beside them belong to the lowest.
-PACKAGES = ("base", "flow", "modules", "config", "catalog", "engine", "reporting", "setup")
+PACKAGES = (
+    *("base", "flow", "modules", "config", "catalog", "engine", "reporting", "setup", "commands"),
+)
 DOCUMENTED = (
     *("date_str_utils.py", "filesystem_handling.py", "os_works.py", "requests_utils.py"),
     "size_calculation.py",
@@ -27,6 +29,12 @@ DOCUMENTED = (
 LONGEST = 400  # lines of a file
 EXECUTABLES = sorted(row.file for row in registry.ROWS if not row.plugin)
 PLUGINS = sorted(row.file for row in registry.ROWS if row.plugin)
+# Documented commands that Python 2.7 can read, and the files that have their code.
+COMMANDS = {
+    "backup.py": "tools/commands/backup.py",
+    "restore/restore.py": "restore/command.py",
+    "encryption/encryption.py": "encryption/stage.py",
+}
 BOOTSTRAP = [
     "sys.path[0] = str(Path(__file__).resolve().parents[1])",
     "from tools.base import launcher",
@@ -112,7 +120,7 @@ def test_tools_has_packages_and_the_five_documented_files() -> None:
 
 @pytest.mark.parametrize("path", sources("tools"), ids=named)
 def test_the_packages_of_tools_stand_on_lower_ones(path: Path) -> None:
-    """Issue 12, 3: base, flow, modules, config, catalog, engine, reporting, setup."""
+    """Issue 12, 3: base, flow, modules, config, catalog, engine, reporting, setup, commands."""
     higher = [
         named(file)
         for file in imported_files(path)
@@ -173,7 +181,26 @@ def test_no_file_is_too_long(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST
 
 
-@pytest.mark.parametrize("name", EXECUTABLES)
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_that_any_python_can_read(name: str) -> None:
+    """Issue 13 A7: what follows the bootstrap is for the registry, and no code."""
+    tree = ast.parse((ROOT / name).read_text(encoding="utf-8"))
+    kinds = (ast.Expr, ast.Import, ast.ImportFrom, ast.If, ast.Assign)
+    assert {type(node) for node in tree.body} <= set(kinds)
+    (guard,) = (node for node in tree.body if isinstance(node, ast.If))
+    assert is_guard(guard)
+    assert ast.unparse(guard.body[-1]) == f"launcher.start({COMMANDS[name]!r})"
+
+
+@pytest.mark.parametrize("name", [name for name in EXECUTABLES if name in COMMANDS])
+def test_the_code_of_a_command_has_its_parts_in_order(name: str) -> None:
+    tree = ast.parse((ROOT / COMMANDS[name]).read_text(encoding="utf-8"))
+    parts = {n.name: n for n in tree.body if isinstance(n, ast.ClassDef | ast.FunctionDef)}
+    assert parts["Options"].lineno < parts["work"].lineno < parts["main"].lineno
+    assert ast.unparse(parts["main"].body[-1]) == "return executable.run(Options, work, argv)"
+
+
+@pytest.mark.parametrize("name", [name for name in EXECUTABLES if name not in COMMANDS])
 def test_an_executable_has_its_five_parts_in_order(name: str) -> None:
     tree = ast.parse((ROOT / name).read_text(encoding="utf-8"))
     guards = [node for node in tree.body if isinstance(node, ast.If) and is_guard(node)]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from encryption import encryption, key_file, part_files, x25519
+from encryption import encryption, key_file, part_files, stage, x25519
 from tests.system import peak, said
 from tools import filesystem_handling
 from tools.base import project
@@ -530,7 +530,7 @@ def test_memory_stays_small(tmp_path: Path, key: Path) -> None:
 def test_a_source_that_stays_is_named(tmp_path: Path) -> None:
     """A folder stands for what cannot be removed: root may remove any file."""
     (tmp_path / "gone").touch()
-    (left,) = encryption._remove([tmp_path / "gone", tmp_path], WorkFolder())
+    (left,) = stage._remove([tmp_path / "gone", tmp_path], WorkFolder())
     assert left.startswith(f"{tmp_path}: cannot be removed: ")
     assert not (tmp_path / "gone").exists()
 

@@ -292,7 +292,7 @@ def as_nobody(words: list[str], folder: Path, code: int) -> str:
 
     (The interpreter may lie where only root can start it, so it is not started anew.)
     """
-    from restore import restore as program
+    from restore import command as program
 
     said = folder / "said"
     child = os.fork()

@@ -45,7 +45,7 @@ def python(version: str) -> Path:
 def copied(folder: Path) -> Path:
     """Return a copy of what an executable needs before its own code begins, without .venv."""
     files = [ROOT / "tools/__init__.py", ROOT / "tools/base/__init__.py", Path(launcher.__file__)]
-    for file in (*files, *EXECUTABLES):
+    for file in (*files, ROOT / "setup.py", *EXECUTABLES):
         target = folder / file.relative_to(ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(file, target)
@@ -68,6 +68,15 @@ def test_old_pythons_can_read_an_executable(file: Path) -> None:
     assert not futures, "Python 3.6 does not know annotations of __future__"
 
 
+def test_python_2_can_read_the_documented_commands(tmp_path: Path) -> None:
+    """Issue 13 A7: the documented cron line begins with `python`."""
+    folder = copied(tmp_path)
+    for name in ("setup.py", "backup.py", "restore/restore.py", "encryption/encryption.py"):
+        done = started(python("2.7"), name, "--help", folder=folder)
+        assert done.stderr.startswith("error: nc-backup-py needs Python 3.10 or later, and this is")
+        assert (done.returncode, done.stdout) == (2, "")
+
+
 @pytest.mark.parametrize("version", ["3.6", "3.9"])
 def test_an_old_python_says_which_one_is_needed(version: str, tmp_path: Path) -> None:
     """Issue 13 A7: sys.orig_argv does not exist before 3.10; one line and a hint."""
@@ -81,7 +90,7 @@ def test_an_old_python_says_which_one_is_needed(version: str, tmp_path: Path) ->
     assert all(line.startswith("hint: Run setup.py env with a newer one") for line in lines[1::2])
 
 
-@pytest.mark.parametrize("version", ["3.6", "3.9"])
+@pytest.mark.parametrize("version", ["2.7", "3.6", "3.9"])
 def test_an_old_python_goes_on_in_the_environment(version: str, tmp_path: Path) -> None:
     """Issue 13 A7: with every word of the command line."""
     old, folder = python(version), copied(tmp_path)

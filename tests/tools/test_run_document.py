@@ -252,7 +252,7 @@ def test_the_worst_delivery_counts(deliveries: dict[str, str], expected: str) ->
 def test_a_crash_is_a_document_too(
     system: System, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import backup
+    from tools.commands import backup
     from tools.engine import run
 
     def crash(*_: object) -> None:

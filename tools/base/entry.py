@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from tools.base import imports, output
 from tools.base.errors import BackupError, exhaustion
@@ -14,9 +13,12 @@ _INTERRUPTED = 130  # exit code after SIGINT before a program catches signals
 
 
 def run(executable: str) -> int:
-    """Return the exit code of an executable; 1 if its standard output could not be written."""
+    """Return the exit code of an executable; 1 if its standard output could not be written.
+
+    executable: the path of a Python file with a `main`, absolute or from the root of the project
+    """
     output.open_standard()
-    name = ".".join(Path(executable).resolve().relative_to(ROOT).with_suffix("").parts)
+    name = ".".join((ROOT / executable).resolve().relative_to(ROOT).with_suffix("").parts)
     return output.close_standard(_exit_code(name, sys.argv[1:]))
 
 

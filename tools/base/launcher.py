@@ -14,8 +14,9 @@ _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file_
 def start(executable):  # type: (str) -> None
     """Run the `main` of an executable under .venv, and exit with the exit code that it returns.
 
-    executable: the path of the file that is `__main__`. It is imported once more by its own
-    name, and that one runs: each class of a file exists once, in every module that imports it.
+    executable: the path of the file that is `__main__`, or from the root of the project the one
+    that has its code. It is imported once more by its own name, and that one runs: each class
+    of a file exists once, in every module that imports it.
     """
     environment = os.path.join(_ROOT, ".venv")
     enter(environment)

@@ -1,0 +1,295 @@
+"""List, verify and restore the runs that backup.py stored, with a conf.json or without."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import time
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+
+from restore import (
+    arguments,
+    database_restore,
+    destination,
+    incomplete,
+    listing,
+    unpack,
+    verifying,
+)
+from restore.restoring import Advance, Restoring, run_steps
+from tools import os_works
+from tools.base import run_ids
+from tools.base.errors import BackupError, Cancelled, ConfigError
+from tools.base.result import Result, Status, of_error, worst
+from tools.base.run_result import ProgressListener, RunResult, SectionResult
+from tools.catalog import identity, location, readback, selection
+from tools.catalog.catalog import Catalog
+from tools.catalog.manifest import Manifest
+from tools.catalog.readback import StoredRun
+from tools.catalog.runs import IN_FUTURE, RunSummary, list_runs
+from tools.catalog.selection import Selection
+from tools.engine import section_runner
+from tools.engine.user_modules import ForRestore
+from tools.flow.item_record import StoredItem as Item
+from tools.modules import registry
+from tools.modules.contracts import Server
+from tools.reporting import terminal
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command line; return the exit code (docs/exit-codes.md)."""
+    options = arguments.read(argv)
+    os_works.harden()
+    os_works.catch_signals()
+    restored: list[str] = []
+    try:
+        arguments.check(options)
+        with destination.scratch() as scratch:
+            code = _Command(options, scratch, restored).run()
+    except (BackupError, OSError) as error:
+        result = of_error(error)
+        terminal.say(f"error: {result.message}", error=True)
+        if result.hint:
+            terminal.say(f"hint: {result.hint}", error=True)
+        code = result.status.exit_code
+    except Cancelled as cancelled:
+        terminal.say(_cancelled(options, restored), error=True)
+        code = os_works.status_of_signal(cancelled.signal_number).exit_code
+    return code
+
+
+def _cancelled(options: argparse.Namespace, restored: Sequence[str]) -> str:
+    """Return what a cancelled call leaves behind."""
+    if not options.restore or options.dry_run:
+        return "cancelled: nothing was changed"
+    if not restored:
+        return "cancelled: nothing was restored; the unfinished item was removed"
+    target = options.to_host or options.destination
+    return (
+        f"cancelled: {', '.join(restored)} restored to {target} and kept; "
+        "the unfinished item was removed"
+    )
+
+
+class _Command:
+    """One call of restore.py."""
+
+    def __init__(self, options: argparse.Namespace, scratch: Path, restored: list[str]) -> None:
+        source = arguments.source(options)
+        config = location.load_config(source)
+        section_runner.learn_secrets(config)
+        self._options = options
+        self._restored = restored
+        self._location = location.open_location(config, source, ForRestore(scratch))
+        self._begin = datetime.now(timezone.utc)
+        self._started = time.monotonic()
+
+    def run(self) -> int:
+        """Do what the arguments say; return the exit code."""
+        options = self._options
+        if options.list:
+            return listing.print_runs(self._location, as_json=options.json)
+        if options.show:
+            return self._show()
+        return self._verify() if options.verify else self._restore()
+
+    @functools.cached_property
+    def _catalog(self) -> Catalog:
+        return self._location.catalog()
+
+    def _select(self, selector: str) -> Selection:
+        """Return what a run id, "latest" or a date selects."""
+        preference = self._location.preference(self._catalog.host)
+        return selection.select_run(self._catalog, preference, selector)
+
+    def _show(self) -> int:
+        selected = self._select(self._options.show)
+        if self._options.json:
+            terminal.say(selected.newest.manifest.to_json().decode())
+        else:
+            listing.print_selection(selected)
+        return 0
+
+    # --- verify
+
+    def _verify(self) -> int:
+        options = self._options
+        if options.verify == "all":
+            steps, selections = self._every_run()
+        else:
+            steps, selections = [], [self._select(options.verify)]
+        with terminal.watcher(quiet=options.json) as watcher:
+            for whole in selections:
+                part = whole.narrowed(options.section, options.item)
+                self._warn(part)
+                if options.level == "full":
+                    self._require_stages(part.items)
+                steps += self._missing(whole)
+                label = whole.newest.run_id if len(selections) > 1 else ""
+                verify = functools.partial(self._verify_item, part)
+                steps += run_steps(part.items, verify, watcher, label)
+        return self._finish(selections[-1].newest.manifest if selections else None, steps)
+
+    def _every_run(self) -> tuple[list[SectionResult], list[Selection]]:
+        """Return a failed step for each unreadable manifest, and a selection of each other run."""
+        summaries = list(list_runs(self._catalog))
+        if not summaries:
+            raise ConfigError(
+                f"{self._location.store}: no runs of host {self._catalog.host}",
+                self._location.hint(),
+            )
+        steps = [_unreadable(summary) for summary in summaries if summary.manifest is None]
+        return steps, [
+            selection.of_run(StoredRun(self._catalog, summary.manifest))
+            for summary in summaries
+            if summary.manifest
+        ]
+
+    def _verify_item(self, selected: Selection, item: Item, advance: Advance) -> Result:
+        """Verify one item up to the level. Raises BackupError or OSError."""
+        run = selected.run(item)
+        inverse = self._location.inverse_stage
+        result = verifying.verify_item(run, item, self._options.level, inverse, advance)
+        return incomplete.with_backup_warnings(item, result, run.run_id, ())
+
+    def _warn(self, selected: Selection) -> None:
+        """Print which run each section is taken from, where they differ, and doubtful runs."""
+        for line in selected.notes:
+            terminal.say(f"note: {line}", error=True)
+        for manifest in (run.manifest for run in selected.runs()):
+            if not manifest.is_complete:
+                text = f"run {manifest.run_id} is not complete ({manifest.status})"
+                terminal.say(f"warning: {text}", error=True)
+            if run_ids.in_future(manifest.run_id):
+                terminal.say(f"warning: run {manifest.run_id} {IN_FUTURE}", error=True)
+
+    def _require_stages(self, items: Sequence[Item]) -> None:
+        """Raise ConfigError before anything begins where a key or a package is missing."""
+        options = self._options
+        encrypted = any(_encrypts(stage) for item in items for stage in item.stages)
+        if encrypted and not (options.config or options.key_file or options.passphrase):
+            terminal.say(f"note: without --key-file {arguments.KEY} is used", error=True)
+        self._restoring().require_stages(items)
+
+    def _restoring(self, watcher: ProgressListener | None = None) -> Restoring:
+        return Restoring(self._location, self._catalog, watcher, self._restored)
+
+    def _missing(self, selected: Selection) -> list[SectionResult]:
+        """Return a step for each selected item that a run does not hold in this store."""
+        section, names = self._options.section, self._options.item
+        return [
+            step
+            for run in selected.runs()
+            for step in incomplete.missing_items(run.manifest, section, names)
+        ]
+
+    # --- restore
+
+    def _restore(self) -> int:
+        options = self._options
+        selected = self._select_items()
+        self._warn(selected)
+        if options.destination:
+            self._check_destination(selected.items)
+        self._require_stages(selected.items)
+        if options.dry_run:
+            return self._dry_run(selected)
+        with terminal.watcher(quiet=options.json) as watcher:
+            restoring = self._restoring(watcher)
+            if options.to_host:
+                steps = restoring.into_server(selected, arguments.server(options))
+            else:
+                steps = restoring.into_folder(
+                    selected,
+                    options.destination,
+                    overwrite=options.overwrite,
+                    patterns=options.path,
+                )
+        if options.path and not any(_matched(step.result) for step in steps):
+            raise verifying.no_match(selected, options.path)
+        if not options.path and not options.to_host:
+            steps += self._missing(selected)
+        return self._finish(selected.runs()[0].manifest, steps)
+
+    def _select_items(self) -> Selection:
+        """Return the selected items; all of their parts are in the store."""
+        options = self._options
+        selected = self._select(options.restore).narrowed(options.section, options.item)
+        if options.path:
+            selected = selected.only(
+                item for item in selected.items if registry.kind(item.kind).archive
+            )
+            if not selected.items:
+                raise ConfigError(
+                    "--path: none of the selected items is a fileset",
+                    "Remove --path, or select a fileset with --item.",
+                )
+        for run in selected.runs():
+            readback.require_parts(run, selected.of(run))
+        if not options.to_host:
+            return selected
+        databases = database_restore.select_databases(selected.items, options.to_database)
+        return selected.only(databases)
+
+    def _check_destination(self, items: Sequence[Item]) -> None:
+        """Raise ConfigError for an unusable destination; warn where space is short."""
+        options = self._options
+        destination.check_destination(options.destination, overwrite=options.overwrite)
+        size = sum(item.size or 0 for item in items)
+        warning = destination.space_warning(options.destination, size)
+        if warning and not options.path:
+            terminal.say(f"warning: {warning}", error=True)
+
+    def _dry_run(self, selected: Selection) -> int:
+        options = self._options
+        target: Path | Server = options.destination or Path("DESTINATION")
+        if options.to_host:
+            target = arguments.server(options)
+        verifying.dry_run(selected, target, options.path, self._location.inverse_stage)
+        return 0
+
+    # --- the result
+
+    def _finish(self, manifest: Manifest | None, steps: Sequence[SectionResult]) -> int:
+        """Print the result, report a restore, and return the exit code."""
+        options = self._options
+        result = RunResult(
+            run_id=manifest.run_id if manifest else "",
+            hostname=manifest.host if manifest else "",
+            begin=self._begin,
+            seconds=time.monotonic() - self._started,
+            status=worst(step.result.status for step in steps),
+            sections=tuple(steps),
+            action="restore" if options.restore else "verify",
+            origin=identity.origin(self._location.config if options.config else None),
+        )
+        deliveries = self._report(result) if options.restore and not options.no_report else {}
+        code = terminal.render(result, deliveries, as_json=options.json)
+        if not options.json and not terminal.on_terminal():
+            for line in terminal.table_lines(result):
+                terminal.say(line)
+        return code
+
+    def _report(self, result: RunResult) -> dict[str, str]:
+        """Report a restore through the channels of the config; return the results by channel."""
+        from tools.reporting import delivery
+        from tools.reporting.document import run_document
+
+        table = "\n".join(terminal.table_lines(result))
+        return delivery.deliver(self._location.config.general, run_document(result), table, None)
+
+
+def _unreadable(summary: RunSummary) -> SectionResult:
+    return SectionResult(summary.run_id, "item", Result(Status.FAILED, summary.error))
+
+
+def _encrypts(stage: str) -> bool:
+    return stage in registry.STAGES and registry.STAGES[stage].encrypts
+
+
+def _matched(result: Result) -> bool:
+    """Return whether a pattern matched a file of an item; True where it failed before that."""
+    only_unmatched = all(line.startswith(unpack.UNMATCHED) for line in result.warnings)
+    return bool(result.items) or not result.status.stored or not only_unmatched

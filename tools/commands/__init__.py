@@ -1,0 +1,1 @@
+"""The commands whose documented file any Python can read."""

@@ -1,0 +1,290 @@
+"""nc-backup-py: run the sections of one conf.json, and report the result."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import traceback
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+
+from tools import date_str_utils, os_works
+from tools.base import log, permissions, project
+from tools.base.errors import BackupError, Cancelled, ConfigError
+from tools.base.log import logger
+from tools.base.result import Status, worst
+from tools.base.run_result import RunResult
+from tools.catalog import identity
+from tools.config import loading, selection
+from tools.config.declarations import General
+from tools.config.model import Config, Section
+from tools.engine import guard, plan, section_runner, state
+from tools.engine.consent import Consent
+from tools.reporting import channels, terminal
+
+CONF = Path("/etc/nc-backup-py/conf.json")
+_TRIES_AFTER_SIGNAL = 1  # of a report: the run was asked to end
+
+
+def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
+    """Parse the command line; an invalid one exits with code 2 and the usage."""
+    parser = argparse.ArgumentParser(
+        prog="backup.py",
+        description="Run the backup that conf.json describes.",
+        epilog="Exit codes: docs/exit-codes.md. The config: docs/config.md.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=project.banner())
+    actions = parser.add_mutually_exclusive_group(required=True)
+    actions.add_argument(
+        "-r", "--run", action="store_true", help="back up: run every section of the config"
+    )
+    actions.add_argument(
+        "-t",
+        "--test",
+        action="store_true",
+        help="check the config, tools, credentials and stores; change nothing",
+    )
+    actions.add_argument(
+        "-n",
+        "--dry-run",
+        action="store_true",
+        help="print the command of every section; run nothing",
+    )
+    actions.add_argument(
+        "--migrate",
+        type=Path,
+        metavar="OLD.json",
+        help="print a config of the documented system in today's form; change nothing",
+    )
+    parser.add_argument(
+        "-c", "--config", type=Path, default=CONF, help=f"config file (default: {CONF})"
+    )
+    parser.add_argument(
+        "-l",
+        "--log-level",
+        type=str.upper,
+        default="WARNING",
+        choices=log.LEVELS,
+        help="lowest level that is written to the log file; default WARNING",
+    )
+    parser.add_argument(
+        "-v", "--verbose", action="store_true", help="print the log to standard error as well"
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print the result as JSON on standard output"
+    )
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="SECTION",
+        help="run only this section (repeatable); a source keeps the stages and stores it needs",
+    )
+    parser.add_argument(
+        "--skip",
+        action="append",
+        default=[],
+        metavar="SECTION",
+        help="leave out this section (repeatable)",
+    )
+    parser.add_argument(
+        "--if-busy",
+        choices=("fail", "skip"),
+        default="fail",
+        help="if another run is in progress: fail (exit 11, the default) or skip (exit 0)",
+    )
+    parser.add_argument(
+        "--insecure-permissions",
+        action="store_true",
+        help="accept a config and code that other users can write: they could run commands "
+        "as this user",
+    )
+    confirm = parser.add_argument_group("confirm for this run")
+    confirm.add_argument(
+        "--accept-store",
+        action="store_true",
+        help="a store is another one, or lies below /mnt on the root file system, on purpose",
+    )
+    confirm.add_argument(
+        "--adopt-host",
+        action="store_true",
+        help="this machine takes over the runs that another machine made under its HOSTNAME",
+    )
+    confirm.add_argument(
+        "--accept-shrink",
+        action="store_true",
+        help="items may be much smaller than their last good copies",
+    )
+    return parser.parse_args(argv)
+
+
+def _consent(arguments: argparse.Namespace) -> Consent:
+    return Consent(arguments.accept_store, arguments.adopt_host, arguments.accept_shrink)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Do what the command line asks for, and return the exit code (docs/exit-codes.md)."""
+    arguments = parse_arguments(argv)
+    os_works.harden()
+    os_works.catch_signals()
+    if arguments.migrate:
+        return _migrate(arguments.migrate)
+    if arguments.insecure_permissions:
+        permissions.accept()
+    try:
+        config = loading.load(arguments.config, insecure=arguments.insecure_permissions)
+        section_runner.learn_secrets(config)
+        chosen = selection.select(config, arguments.only, arguments.skip)
+        if arguments.dry_run:
+            return terminal.show(plan.commands(config, chosen), as_json=arguments.json)
+        if arguments.test:
+            return _test(arguments, config, chosen)
+        return _run(arguments, config, chosen)
+    except ConfigError as error:
+        return _report_config_error(arguments, error)
+    except Cancelled as cancelled:
+        return os_works.status_of_signal(cancelled.signal_number).exit_code
+
+
+def _test(arguments: argparse.Namespace, config: Config, chosen: Sequence[Section]) -> int:
+    """Show whether the sections could do their work."""
+    from tools.engine import preflight  # the engine costs start-up time that -n need not pay
+
+    lines = preflight.tested(config, chosen, _consent(arguments))
+    return terminal.show(lines, as_json=arguments.json)
+
+
+def _migrate(old: Path) -> int:
+    """Print a config of the documented system in today's form."""
+    from tools.config import migrate
+
+    try:
+        migrated = migrate.migrated(old)
+    except (ConfigError, OSError) as error:
+        terminal.say(f"error: {error}", error=True)
+        if getattr(error, "hint", ""):
+            terminal.say(f"hint: {getattr(error, 'hint', '')}", error=True)
+        return Status.REFUSED.exit_code if isinstance(error, ConfigError) else 1
+    terminal.write(migrated.text)
+    for change in migrated.changes:
+        terminal.say(f"changed: {change}", error=True)
+    if migrated.remaining is not None:
+        terminal.say(f"warning: the new config cannot run yet: {migrated.remaining}", error=True)
+        terminal.say(f"hint: {migrated.remaining.hint}", error=True)
+    return 0
+
+
+def _run(arguments: argparse.Namespace, config: Config, chosen: Sequence[Section]) -> int:
+    """Run the sections, report the result, show it, and return the exit code."""
+    from tools.engine import run  # see _test
+
+    general = config.general
+    os_works.refuse_root(general.allow_root)  # before root creates a log file
+    guard.check(config)
+    run_log = log.begin(
+        general.log_folder,
+        arguments.log_level,
+        general.log_size,
+        general.log_files,
+        verbose=arguments.verbose,
+    )
+    if guard.root_allowed(config):
+        logger.warning("%s", guard.ROOT_ALLOWED)
+    for warning in (*config.warnings, *selection.cautions(config, chosen)):
+        logger.warning("%s", warning)
+    started = datetime.now(timezone.utc)
+    with terminal.watcher(quiet=arguments.json or arguments.verbose) as listener:
+        try:
+            result = run.perform(config, chosen, listener, _consent(arguments))
+        except Exception as bug:  # noqa: BLE001  (the outermost guard: a bug is reported too)
+            logger.critical("%s", traceback.format_exc())
+            traceback.print_exc()
+            result = dataclasses.replace(
+                _without_sections(Status.FAILED, f"internal error: {type(bug).__name__}: {bug}"),
+                hostname=general.hostname,
+                begin=started,
+                seconds=(datetime.now(timezone.utc) - started).total_seconds(),
+                origin=identity.origin(config),
+            )
+    if result.status is Status.LOCKED and arguments.if_busy == "skip":
+        skipped = dataclasses.replace(result, status=Status.OK)
+        return terminal.render(skipped, {}, as_json=arguments.json)
+    if not result.sections or result.message:
+        logger.error("%s", result.message)
+    log.always("%s", result.summary())
+    return _send_report(arguments, result, general, run_log)
+
+
+def _report_config_error(arguments: argparse.Namespace, error: ConfigError) -> int:
+    """Report that a config cannot be run, once the address of the report server is known."""
+    settings = _report_settings(arguments)
+    result = dataclasses.replace(
+        _without_sections(Status.REFUSED, str(error), error.hint),
+        hostname=settings.hostname if settings is not None else "",
+        origin=identity.origin(None, arguments.config),
+    )
+    private = state.owned_folder(settings.work_folder) if settings is not None else None
+    if private is not None:
+        result = dataclasses.replace(result, run_id=state.claimed_run_id(private))
+    code = _send_report(arguments, result, settings, log.RunLog())
+    for other in () if arguments.json else error.others:
+        terminal.say(f"error: {other}", error=True)
+        if other.hint:
+            terminal.say(f"hint: {other.hint}", error=True)
+    return code
+
+
+def _report_settings(arguments: argparse.Namespace) -> General | None:
+    """Return where the report of a run goes whose config is wrong; None if it goes nowhere."""
+    if not arguments.run:
+        return None
+    settings = loading.report_settings(arguments.config, insecure=arguments.insecure_permissions)
+    return settings if settings is not None and channels.configured(settings) else None
+
+
+def _without_sections(status: Status, message: str, hint: str = "") -> RunResult:
+    """Return the result of a run of which nothing but an error is known."""
+    now = datetime.now(timezone.utc)
+    return RunResult(date_str_utils.run_id(now), "", now, 0.0, status, message=message, hint=hint)
+
+
+def _send_report(
+    arguments: argparse.Namespace, result: RunResult, general: General | None, run_log: log.RunLog
+) -> int:
+    """Send the report, show the result, and return the exit code.
+
+    Whatever happens to the report, the result of the backup stays what it is.
+    """
+    from tools.reporting import delivery, document  # costs start-up time that -n need not pay
+
+    deliveries: dict[str, str] = {}
+    if general is not None and channels.configured(general):
+        interrupted = result.status in (Status.INTERRUPTED, Status.TERMINATED)
+        deliveries = delivery.deliver(
+            general,
+            document.run_document(result),
+            "\n".join([run_log.tail(), *terminal.table_lines(result)]),
+            _private_folder(result, general.work_folder),
+            tries=_TRIES_AFTER_SIGNAL if interrupted else delivery.TRIES,
+            resend=bool(result.sections),  # only the run that held the lock sends what waits
+        )
+    if document.worst(deliveries) in ("kept", "lost"):
+        result = dataclasses.replace(result, status=worst((result.status, Status.UNREPORTED)))
+    return terminal.render(result, deliveries, as_json=arguments.json)
+
+
+def _private_folder(result: RunResult, work_folder: Path) -> Path | None:
+    """Return the folder of the spool; None if it cannot be used.
+
+    A run that was rejected does not create it: what root creates would lock out the user of the
+    backup.
+    """
+    try:
+        if result.status is Status.REFUSED:
+            return state.owned_folder(work_folder)
+        return state.folder(work_folder)
+    except (OSError, BackupError) as error:
+        logger.error("report: cannot keep it in WORK_FOLDER: %s", error)
+        return None
