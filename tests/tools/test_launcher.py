@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import shutil
 import subprocess
 import sys
@@ -161,3 +162,18 @@ def test_the_packages_are_those_of_the_project() -> None:
 def test_the_packages_of_unit_tests_are_those_of_dev() -> None:
     """Each is named as in pyproject.toml, or the tests under other Pythons would lack it."""
     assert set(project_checks._UNIT) <= set(environment.requirements("dev"))
+
+
+def test_the_project_is_compiled_for_whoever_runs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("backup.py", "tools/log.py", ".venv/lib/left.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    monkeypatch.setattr(environment, "ROOT", tmp_path)
+    monkeypatch.setattr(environment, "_installed", lambda *_given: Path(sys.executable))
+    os.umask(0o077)
+    environment.environment(tmp_path / ".venv", Path(sys.executable))
+    compiled = sorted(tmp_path.rglob("*.pyc"))
+    assert [file.name.partition(".")[0] for file in compiled] == ["backup", "log"]
+    assert all(file.parent.stat().st_mode & 0o055 == 0o055 for file in compiled)
