@@ -26,6 +26,8 @@ MUST_RUN = Path(__file__).with_name("must_run.txt")
 # those of test_choices.py are the whole runs that the other Pythons try.
 SERVERS = frozenset({"mariadbd", "mysqld", "initdb", "redis-server", "slapd"})
 EVERYWHERE = "tests/test_choices.py"
+# They read the text of the project: what they find is the same under each Python.
+TEXTS = ("tests/test_layout.py", "tests/test_language.py", "tests/test_docs.py")
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +74,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         server = any(SERVERS & set(marker.args) for marker in item.iter_markers("needs"))
         whole = "system" in getattr(item, "fixturenames", ())
-        if not server and (not whole or item.nodeid.startswith(EVERYWHERE)):
+        whole = whole and not item.nodeid.startswith(EVERYWHERE)
+        if not server and not whole and not item.nodeid.startswith(TEXTS):
             item.add_marker("unit")
 
 
