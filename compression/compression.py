@@ -10,26 +10,24 @@ if __name__ == "__main__":  # started by its path
 
     launcher.start(__file__)
 
-import dataclasses
+import contextlib
 import json
 import os
 import re
-import shutil
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from tools import date_str_utils, filesystem_handling, os_works
+from tools import date_str_utils
 from tools.base.errors import ConfigError, StageError
 from tools.base.result import Result, Status
-from tools.flow import codecs, process, stream
+from tools.flow import codecs, stream
 from tools.flow.item import Stage
-from tools.flow.item_record import StoredItem
-from tools.modules import executable
+from tools.modules import executable, work_folder
 from tools.modules import targets as work_targets
 from tools.modules.options import Paths, option
-from tools.modules.work_folder import WorkFolder, applied
+from tools.modules.work_store import WorkFolder, WorkStore, one_file
 
 _TAR = re.compile(r"(gnu|g|bsd)?tar")
 _HEAD = 32  # bytes that tell what a file is
@@ -112,25 +110,24 @@ def _of_tar(command: str) -> Algorithm | None:
 
 
 def work(options: Options) -> Result:
-    """Compress each file; bundle what is compressed already; then remove the sources."""
+    """Let each item flow into a compressed file of its own; then remove the sources."""
     destination = options.goal()
     reserved = reserved_places(options)
     targets = options.targets or filled_folders(options.work_folder, reserved)
-    tasks = plan(targets, reserved, options.chosen())
-    if not tasks:
+    folder = WorkFolder()
+    found = [entry.path for entry in work_targets.files(targets, StageError, reserved)]
+    recorded, others = folder.sets(found)
+    sets = named([*recorded, *([file] for file in others)], stage(options))
+    if not sets:
         where = ", ".join(map(str, targets)) or str(options.work_folder)
         raise StageError(
             f"nothing to compress in {where}",
             "Set TARGETS to the folder that the earlier sections write to.",
         )
-    filesystem_handling.make_folder(destination)
-    sources = [file for task in tasks.values() for file in task.files]
+    sources = [file for files in sets.values() for file in files]
     before = sum(file.stat().st_size for file in sources)
-    progress = stream.Progress()
-    folder = WorkFolder()
-    made = [
-        _do(task, destination / name, options, progress, folder) for name, task in tasks.items()
-    ]
+    store = WorkStore(destination)
+    made = [_compress(files, store, name, options, folder) for name, files in sets.items()]
     if options.remove_targets:
         folder.remove(sources)
         _remove_empty(targets)
@@ -171,116 +168,64 @@ def filled_folders(work_folder: Path, reserved: Collection[Path]) -> Paths:
     )
 
 
-@dataclass(frozen=True)
-class Task:
-    """What becomes one file: its name is `first`, as many of the `folders` as needed, `name`."""
+def named(sets: Sequence[Sequence[Path]], stage: Stage) -> dict[str, Sequence[Path]]:
+    """Return the sets of files by the names of what they become.
 
-    files: Paths
-    folders: tuple[str, ...]
-    name: str
-    packed: bool = False  # compressed already
-    first: tuple[str, ...] = ()
-
-    def called(self, depth: int) -> str:
-        """The name, with so many folders in it."""
-        return ".".join((*self.first, *self.folders[len(self.folders) - depth :], self.name))
-
-
-def plan(
-    targets: Iterable[Path], reserved: Collection[Path], algorithm: Algorithm
-) -> dict[str, Task]:
-    """What is to be done, by the name in the destination: each file is in one task only.
-
-    Raises StageError for a target that is not there.
+    Where two names are alike, those of the folders stand in front, as many as needed. Raises
+    StageError where that does not help.
     """
-    ending = codecs.CODECS[algorithm.value].ending
-    tasks = []
-    packed: dict[Path, list[Path]] = {}
-    for file in (found.path for found in work_targets.files(targets, StageError, reserved)):
-        with file.open("rb") as opened:
-            known = codecs.is_compressed(opened.read(_HEAD))
-        if known:
-            packed.setdefault(file.parent, []).append(file)
-        else:
-            tasks.append(Task((file,), _folders(file), file.name + ending))
-    run_id = os.environ.get("NC_BACKUP_RUN_ID") or date_str_utils.run_id()
-    for folder, files in packed.items():
-        if len(files) == 1:
-            tasks.append(Task((files[0],), _folders(files[0]), files[0].name, packed=True))
-        else:
-            name = f"{folder.absolute().name}.tar"
-            tasks.append(Task(tuple(files), _folders(folder), name, packed=True, first=(run_id,)))
-    return _named(tasks)
-
-
-def _folders(path: Path) -> tuple[str, ...]:
-    """The names of the folders that a path lies in."""
-    return path.absolute().parent.parts[1:]
-
-
-def _named(tasks: Sequence[Task]) -> dict[str, Task]:
-    """The tasks by names that differ: where two are alike, their folders are in them."""
-    depths = [0] * len(tasks)
+    names = [_name(files, stage) for files in sets]
+    folders = [files[0].absolute().parent.parts[1:] for files in sets]
+    depths = [0] * len(sets)
     while True:
-        names = [task.called(depth) for task, depth in zip(tasks, depths, strict=True)]
-        often = Counter(names)
-        alike = [number for number, name in enumerate(names) if often[name] > 1]
+        long = [
+            ".".join((*above[len(above) - depth :], name))
+            for name, above, depth in zip(names, folders, depths, strict=True)
+        ]
+        often = Counter(long)
+        alike = [number for number, name in enumerate(long) if often[name] > 1]
         if not alike:
-            return dict(zip(names, tasks, strict=True))
+            return dict(zip(long, sets, strict=True))
         for number in alike:
-            if depths[number] == len(tasks[number].folders):
-                raise StageError(
-                    f"two files would be called {names[number]}", "Rename one of them."
-                )
+            if depths[number] == len(folders[number]):
+                raise StageError(f"two files would be called {long[number]}", "Rename one of them.")
             depths[number] += 1
 
 
-def _do(
-    task: Task, target: Path, options: Options, progress: stream.Progress, folder: WorkFolder
+def _name(files: Sequence[Path], stage: Stage) -> str:
+    name = work_folder.name_of(files)
+    return name if _is_skipped(files[0], stage) else name + stage.ending
+
+
+def _is_skipped(file: Path, stage: Stage) -> bool:
+    with file.open("rb") as opened:
+        return stage.skips(opened.read(_HEAD))
+
+
+def _compress(
+    files: Sequence[Path], store: WorkStore, name: str, options: Options, folder: WorkFolder
 ) -> Path:
-    """Make the file of one task; return it.
+    """Let one item flow into a file; return it.
 
     What is there already under its name was published whole. If it holds the same, a run
     died before it could remove the source, and it is kept. If not, it is the only copy of
     something else: it is kept as well, and the new one gets the run id in front.
     """
-    first = task.files[0]
-    algorithm = "" if task.packed else options.chosen().value
-    item, run = _item(task, options, folder), folder.run_of(first)
-    tally = stream.Tally()
+    chosen = stage(options)
+    skipped = _is_skipped(files[0], chosen)
+    target = store.folder / name
     if target.exists():
-        there = _held(target, task, options) if len(task.files) == 1 else None
-        if there is not None:
-            folder.adopt([target], applied(item, algorithm, there), run)
+        unpack = iter if skipped else codecs.CODECS[options.chosen().value].unpack
+        if _holds(unpack(stream.read(target)), folder.item(files).read()):
+            folder.adopt([target], files, () if skipped else (chosen,))
             return target
-        run_id = os.environ.get("NC_BACKUP_RUN_ID") or date_str_utils.run_id()
-        target = target.with_name(f"{run_id}.{target.name}")
-    if task.packed and len(task.files) == 1 and options.remove_targets:
-        known = folder.entry(first)
-        if known is not None:
-            part = dataclasses.replace(known.item.parts[0], name=target.name)
-            folder.record(target.parent, dataclasses.replace(item, parts=(part,)), run)
-        if _linked(first, target):
+        target = store.folder / f"{work_folder.run_id()}.{name}"
+    if skipped and len(files) == 1 and options.remove_targets:
+        with contextlib.suppress(OSError):  # another file system: it is copied
+            folder.take(files[0], target)
             return target
-    chunks = _bundle(task) if len(task.files) > 1 else folder.read(first)
-    forward = iter if task.packed else stage(options).forward
-    folder.write(
-        target,
-        stream.flow(chunks, tally, progress, forward),
-        lambda: applied(item, algorithm, tally),
-        run,
-    )
+    (target,) = folder.pass_on(files, store, one_file(target.name), chosen)
     return target
-
-
-def _item(task: Task, options: Options, folder: WorkFolder) -> StoredItem:
-    """What a task compresses: an item, or several in one archive."""
-    item = folder.item(task.files[0])
-    if len(task.files) == 1:
-        return item
-    place, top = task.files[0].parent.resolve(), options.work_folder.resolve()
-    name = place.relative_to(top) if place.is_relative_to(top) else Path(place.name)
-    return StoredItem(item.section, f"{name}.tar", "file", "", (), ())
 
 
 def stage(options: Options) -> Stage:
@@ -303,37 +248,15 @@ def backward(name: str, _options: Options) -> Callable[[stream.Chunks], Iterator
     return unpack
 
 
-def _held(target: Path, task: Task, options: Options) -> stream.Tally | None:
-    """What a file that is there gives back, if that is exactly the one source of the task."""
-    unpack = iter if task.packed else codecs.CODECS[options.chosen().value].unpack
+def _holds(packed: Iterator[bytes], source: Iterator[bytes]) -> bool:
+    """Return whether a file that is there gives back exactly the source of an item."""
     held, wanted = stream.Tally(), stream.Tally()
+    stream.drained(wanted(source))
     try:
-        for _ in held(unpack(stream.read(target))):
-            pass
+        stream.drained(held(packed))
     except StageError:
-        return None  # another format, or damaged
-    for _ in wanted(stream.read(task.files[0])):
-        pass
-    return held if (held.size, held.sha256) == (wanted.size, wanted.sha256) else None
-
-
-def _bundle(task: Task) -> Iterator[bytes]:
-    """The chunks of an archive of what is compressed already."""
-    names = b"".join(os.fsencode(file.name) + b"\0" for file in task.files)
-    argv = ["tar", "--create", "--file=-", "--format=posix", f"--directory={task.files[0].parent}"]
-    argv += ["--null", "--verbatim-files-from", "--files-from=-"]
-    return process.output(argv, given=names, env=os_works.environment({}))
-
-
-def _linked(file: Path, target: Path) -> bool:
-    """Take a file over by a second name; False where the file system does not allow it."""
-    try:
-        os.link(file, target)
-    except FileExistsError:
-        raise
-    except OSError:
-        return False
-    return True
+        return False  # another format, or damaged
+    return held.sha256 == wanted.sha256
 
 
 def _remove_empty(targets: Iterable[Path]) -> None:
@@ -346,11 +269,9 @@ def _remove_empty(targets: Iterable[Path]) -> None:
 
 
 def test(options: Options) -> tuple[str, ...]:
-    """Whether the library for the algorithm is there, tar, and a place for what is made."""
+    """Whether the library for the algorithm is there, and a place for what is made."""
     name = options.chosen().value
     b"".join(codecs.CODECS[name].pack([b"x"], codecs.CODECS[name].level, 1))
-    if shutil.which("tar") is None:
-        raise StageError("tar is not on the path", "Install it: it bundles compressed files.")
     place = options.goal().absolute()
     while not place.exists():
         place = place.parent
@@ -358,7 +279,7 @@ def test(options: Options) -> tuple[str, ...]:
         raise StageError(
             f"DESTINATION: {place} is not writable", "Give it to the user of the backup."
         )
-    return (f"{name} and tar are there", f"{options.goal()} can be written")
+    return (f"{name} is there", f"{options.goal()} can be written")
 
 
 def main(argv: Sequence[str]) -> int:

@@ -1,20 +1,15 @@
 """Encrypted files in parts: NAME.age.000, NAME.age.001 ... 999, 1000 ..., joined by number.
 
-A set of parts is complete if and only if its first part exists: the parts get their names
-from the last to the first.
+A set of parts is complete if and only if its first part exists: it gets its name last.
 """
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from tools import filesystem_handling
 from tools.base.errors import ConfigError, DamagedError, StageError, TruncatedError, WrongKeyError
-from tools.flow import stream
-from tools.flow.item_record import Part
 
 MIB = 1 << 20
 _MEANT = "Name one part, or the common beginning of the names of all parts."
@@ -40,67 +35,6 @@ def find_parts(folder: Path, stem: str) -> dict[int, Path]:
                 )
             parts[part[1]] = path
     return dict(sorted(parts.items()))
-
-
-def write(
-    chunks: Iterable[bytes],
-    folder: Path,
-    stem: str,
-    size: int,
-    record: Callable[[Sequence[Part]], None] = lambda _parts: None,
-) -> list[Path]:
-    """Write a stream as parts of `size` bytes; no part gets its name before all are written.
-
-    Then an older set of that name is removed, its first part before the others, and the new
-    parts get their names, the first one last: a killed process never leaves a complete set.
-    On any exception nothing of the new set remains. `record` is called before the first name.
-    """
-    remove_incomplete(folder, stem)
-    written: list[Path] = []
-    recorded: list[Part] = []
-    named: list[Path] = []
-    try:
-        for number, part in enumerate(stream.split(chunks, size)):
-            written.append(folder / f".{stem}.{number:03}{filesystem_handling.PART}{os.getpid()}")
-            tally = stream.Tally()
-            _write(tally(part), written[-1])
-            recorded.append(Part(f"{stem}.{number:03}", tally.size, tally.sha256))
-        for old in find_parts(folder, stem).values():
-            old.unlink()
-        record(recorded)
-        for number in reversed(range(len(written))):
-            path = folder / f"{stem}.{number:03}"
-            filesystem_handling.publish(written[number], path)
-            named.insert(0, path)
-            written[number].unlink(missing_ok=True)
-    except BaseException:
-        for path in (*named, *written):
-            path.unlink(missing_ok=True)
-        raise
-    return named
-
-
-def _write(chunks: Iterable[bytes], path: Path) -> None:
-    """Write a new file of mode 0600, without fsync: it can be written again from its source."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    with (
-        filesystem_handling.naming(path.parent),
-        os.fdopen(os.open(path, flags, 0o600), "wb", buffering=stream.CHUNK) as file,
-    ):
-        for chunk in chunks:
-            file.write(chunk)
-
-
-def remove_incomplete(folder: Path, stem: str) -> None:
-    """Remove the remains of a killed run: unfinished parts, and parts without the first one."""
-    for path in folder.iterdir():
-        of_ours = path.name.startswith(f".{stem}.")
-        if of_ours and filesystem_handling.is_temporary(path.name):
-            path.unlink()
-    remaining = find_parts(folder, stem)
-    if 0 not in remaining:
-        for path in remaining.values():
-            path.unlink()
 
 
 def resolve_objective(objective: Path, magics: Sequence[bytes]) -> tuple[str, list[Path]]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from itertools import chain
@@ -29,11 +28,10 @@ from tools.base.result import Result, Status
 from tools.base.secret import Secret
 from tools.flow import stream
 from tools.flow.item import Stage
-from tools.flow.item_record import Part
 from tools.modules import executable, work_folder
 from tools.modules import targets as work_targets
 from tools.modules.options import Paths, Words, option
-from tools.modules.work_folder import WorkFolder, applied
+from tools.modules.work_store import WorkFolder, WorkStore, parts_of
 
 _UNREMOVABLE = (
     "Remove the files named in the warnings after this run is stored; otherwise the next run "
@@ -120,41 +118,40 @@ def work(options: Options) -> Result:
 class _Encryptor:
     """How files are encrypted.
 
-    stage:       from the chunks of a file to those of the encrypted file
-    suffix:      of the names
-    notice:      a warning about the key or the format; "" for none
     is_complete: whether parts are what `stage` makes of so many bytes
     """
 
-    stage: Callable[[stream.Chunks], Iterator[bytes]]
-    suffix: str
-    notice: str
+    stage: Stage
     is_complete: Callable[[Sequence[Path], int], bool]
 
 
 def _make_encryptor(options: Options) -> _Encryptor:
     provider.current()  # a missing library is reported before anything is read
+    size = options.file_size * part_files.MIB
     if options.passphrase:
         secret = scrypt.Passphrase(options.passphrase.reveal())
-        return _Encryptor(
-            lambda chunks: age.encrypt(chunks, [secret]), ".age", "", _complete_age([])
-        )
+        stage = Stage("age", ".age", lambda chunks: age.encrypt(chunks, [secret]), size=size)
+        return _Encryptor(stage, _complete_age([]))
     keys = key_file.read(options.key_file)
     if options.format is Format.OPENSSL:
         password = key_file.password(keys, options.key_file, key_file.Use.ENCRYPT)
-        return _Encryptor(
-            lambda chunks: openssl_format.encrypt(chunks, password),
+        stage = Stage(
+            "openssl",
             ".crypt",
-            openssl_format.UNAUTHENTICATED,
-            lambda _files, _size: False,
+            lambda chunks: openssl_format.encrypt(chunks, password),
+            size=size,
+            notice=openssl_format.UNAUTHENTICATED,
         )
+        return _Encryptor(stage, lambda _files, _size: False)
     recipients = key_file.recipients(keys, options.key_file, options.recipients)
-    return _Encryptor(
-        lambda chunks: age.encrypt(chunks, recipients),
+    stage = Stage(
+        "age",
         ".age",
-        _derived_notice(options.key_file) if keys.is_derived else "",
-        _complete_age(keys.identities),
+        lambda chunks: age.encrypt(chunks, recipients),
+        size=size,
+        notice=_derived_notice(options.key_file) if keys.is_derived else "",
     )
+    return _Encryptor(stage, _complete_age(keys.identities))
 
 
 def _derived_notice(path: Path) -> str:
@@ -182,75 +179,50 @@ def _size(path: Path) -> int:
 
 
 def _encrypt(options: Options) -> Result:
-    """Encrypt every file below the targets; remove the originals after all are encrypted."""
+    """Let each item below the targets flow into parts; remove the originals after all of them."""
     targets = options.targets or (options.work_folder / "compressed",)
     destination = options.destination or options.work_folder / "encrypted"
-    files = _unique_names(targets, destination)
-    encryptor = _make_encryptor(options)
-    filesystem_handling.make_folder(destination)
-    progress = stream.Progress()
     folder = WorkFolder()
+    sets = _unique_names(targets, destination, folder)
+    encryptor = _make_encryptor(options)
+    store = WorkStore(destination)
     written: list[Path] = []
     kept = 0
-    for name, file in files.items():
-        target = destination / (name + encryptor.suffix)
-        paths = _existing_parts(destination, target.name, file, encryptor)
-        if paths:
+    for name, files in sets.items():
+        target = name + encryptor.stage.ending
+        there = part_files.find_parts(destination, target)
+        if _is_kept(there, files, encryptor):
             kept += 1
-            item = applied(folder.item(file), options.format.value, work_folder.measured(file))
-            folder.adopt(paths, item, folder.run_of(file))
-        else:
-            chunks = progress(folder.read(file))
-            paths = _write(stream.flow(chunks, encryptor.stage), file, target, options, folder)
-        written += paths
-    unremovable = _remove(files.values(), folder) if options.remove_targets else ()
+            folder.adopt([*there.values()], files, [encryptor.stage])
+            written += there.values()
+            continue
+        if any(map(folder.entry, there.values())):  # another item, which waits to be stored
+            target, there = f"{work_folder.run_id()}.{target}", {}
+        written += folder.pass_on(
+            files, store, parts_of(target), encryptor.stage, [*there.values()]
+        )
+    sources = [file for files in sets.values() for file in files]
+    unremovable = _remove(sources, folder) if options.remove_targets else ()
     size = sum(map(_size, written))
     count = date_str_utils.count
-    text = f"{count(len(files), 'file')} in {count(len(written), 'part')}"
+    text = f"{count(len(sources), 'file')} in {count(len(written), 'part')}"
     message = [f"{text}, {date_str_utils.human_size(size)}"]
     message += [f"{kept} of them were already encrypted by an interrupted run"] if kept else []
-    warnings = (*unremovable, encryptor.notice) if encryptor.notice else unremovable
+    notice = encryptor.stage.notice
     return Result(
         Status.UNCLEAN if unremovable else Status.OK,
         "; ".join(message),
         hint=_UNREMOVABLE if unremovable else "",
         files=tuple(map(str, written)),
-        items=len(files),
+        items=len(sets),
         bytes=size,
-        warnings=warnings,
+        warnings=(*unremovable, notice) if notice else unremovable,
     )
-
-
-def _write(
-    chunks: stream.Chunks, file: Path, target: Path, options: Options, folder: WorkFolder
-) -> list[Path]:
-    """Write the encrypted chunks of a file into parts; return them.
-
-    target: their name without the number. A set of another item under this name waits to be
-    stored: the new one gets the run id in front.
-    """
-    if folder.entry(target.with_name(f"{target.name}.000")) is not None:
-        target = target.with_name(f"{work_folder.run_id()}.{target.name}")
-
-    def record(found: Sequence[Part]) -> None:
-        item = applied(folder.item(file), options.format.value, folder.measured(file))
-        item = dataclasses.replace(item, parts=tuple(found))
-        folder.record(target.parent, item, folder.run_of(file))
-
-    size = options.file_size * part_files.MIB
-    return part_files.write(chunks, target.parent, target.name, size, record)
 
 
 def stage(options: Options) -> Stage:
-    """Return the stage for a streamed run, with the size of its parts."""
-    encryptor = _make_encryptor(options)
-    return Stage(
-        options.format.value,
-        encryptor.suffix,
-        encryptor.stage,
-        size=options.file_size * part_files.MIB,
-        notice=encryptor.notice,
-    )
+    """Return the stage, with the size of its parts."""
+    return _make_encryptor(options).stage
 
 
 def backward(name: str, options: Options) -> Callable[[stream.Chunks], Iterator[bytes]]:
@@ -258,20 +230,19 @@ def backward(name: str, options: Options) -> Callable[[stream.Chunks], Iterator[
     return _decryptor(options, old=name == Format.OPENSSL.value)
 
 
-def _existing_parts(folder: Path, stem: str, source: Path, encryptor: _Encryptor) -> list[Path]:
-    """Return the complete set of a run that was killed before it removed the source, or nothing.
+def _is_kept(parts: Mapping[int, Path], files: Sequence[Path], encryptor: _Encryptor) -> bool:
+    """Return whether parts are the complete set of a run that was killed before it removed `files`.
 
-    It may have been stored, and a store rejects other bytes under the same name. The set must be
+    They may have been stored, and a store rejects other bytes under the same name. They must be
     newer than the last change of the source and have the size that follows from the source.
     """
-    found = part_files.find_parts(folder, stem)
-    if not found or sorted(found) != list(range(len(found))):
-        return []
-    files = list(found.values())
-    status = source.stat()
-    changed = max(status.st_mtime_ns, status.st_ctime_ns)
-    newer = all(path.stat().st_mtime_ns >= changed for path in files)
-    return files if newer and encryptor.is_complete(files, status.st_size) else []
+    if not parts or list(parts) != list(range(len(parts))):
+        return False
+    states = [file.stat() for file in files]
+    changed = max(max(state.st_mtime_ns, state.st_ctime_ns) for state in states)
+    newer = all(path.stat().st_mtime_ns >= changed for path in parts.values())
+    size = sum(state.st_size for state in states)
+    return newer and encryptor.is_complete([*parts.values()], size)
 
 
 def _remove(files: Iterable[Path], folder: WorkFolder) -> tuple[str, ...]:
@@ -285,12 +256,13 @@ def _remove(files: Iterable[Path], folder: WorkFolder) -> tuple[str, ...]:
     return tuple(warnings)
 
 
-def _unique_names(targets: Paths, destination: Path) -> dict[str, Path]:
-    """Return the files to encrypt, by the names of their sets.
+def _unique_names(
+    targets: Paths, destination: Path, folder: WorkFolder
+) -> dict[str, Sequence[Path]]:
+    """Return the files of each item to encrypt, by the name of its set.
 
-    If several files have the same name, the folders below the target are put before it.
+    If several have the same name, the folders below the target are put before it.
     """
-    found: dict[Path, str] = {}  # by the file, the name that is its alone
     into = destination.resolve()
     for target in targets:
         real = target.resolve()
@@ -299,23 +271,29 @@ def _unique_names(targets: Paths, destination: Path) -> dict[str, Path]:
                 f"DESTINATION: {destination} is inside TARGETS ({target})",
                 "Set DESTINATION to a folder outside of TARGETS.",
             )
-    for entry in work_targets.files(targets, StageError):
-        found[entry.path.resolve()] = "%2F".join(entry.name.parts)
+    found = {
+        entry.path.resolve(): "%2F".join(entry.name.parts)
+        for entry in work_targets.files(targets, StageError)
+    }
     if not found:
         where = ", ".join(map(str, targets))
         raise StageError(
             f"no files to encrypt in {where}",
             "Set TARGETS to the folder that the earlier sections wrote to.",
         )
-    many = Counter(file.name for file in found)
-    named: dict[str, Path] = {}
-    for file, long in found.items():
-        name = file.name if many[file.name] == 1 else long
-        if name in named:
+    recorded, others = folder.sets(found)
+    sets = [*recorded, *([file] for file in others)]
+    short = [work_folder.name_of(files) for files in sets]
+    many = Counter(short)
+    named: dict[str, Sequence[Path]] = {}
+    for files, name in zip(sets, short, strict=True):
+        long = name if many[name] == 1 else found[files[0]]
+        if long in named:
             raise StageError(
-                f"two files would both be encrypted as {long}", f"Rename {named[name]} or {file}."
+                f"two files would both be encrypted as {long}",
+                f"Rename {named[long][0]} or {files[0]}.",
             )
-        named[name] = file
+        named[long] = files
     return named
 
 
@@ -384,7 +362,8 @@ def test(options: Options) -> Sequence[str | Finding]:
     encryptor = _make_encryptor(options)
     where = "a passphrase" if options.passphrase else str(options.key_file)
     line = f"encryption: {options.format.value}, {where}"
-    return (line, finding.warning(encryptor.notice)) if encryptor.notice else (line,)
+    notice = encryptor.stage.notice
+    return (line, finding.warning(notice)) if notice else (line,)
 
 
 def main(argv: Sequence[str]) -> int:

@@ -16,7 +16,7 @@ import json
 import os
 import shlex
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -26,12 +26,12 @@ from tools.base import finding
 from tools.base.errors import ConfigError, SourceError
 from tools.base.finding import Finding
 from tools.base.result import Result, Status
-from tools.flow import process, stream, tar
+from tools.flow import pipeline, process, stream, tar
 from tools.flow.facts import FilesetFacts
 from tools.flow.item import Item, ItemReport, SourceContext
-from tools.flow.item_record import StoredItem
 from tools.modules import executable, work_folder
 from tools.modules.options import Paths, Words, option
+from tools.modules.work_store import WorkFolder, WorkStore
 
 KIND = "fileset"  # of its items
 _DEFAULT_SECTION = "FILESET"  # its archive has no section in its name
@@ -109,41 +109,30 @@ def work(options: Options) -> Result:
     """Write the archive. The result has the files that could not be read or that changed."""
     os_works.refuse_root(options.allow_root)
     resolved = make_fileset(options, _private_paths())
-    folder = filesystem_handling.make_folder(options.work_folder / "files")
     run_id = work_folder.run_id()
     section = os.environ.get("NC_BACKUP_SECTION", _DEFAULT_SECTION)
     name = f"{run_id}.tar" if section == _DEFAULT_SECTION else f"{run_id}.{section}.tar"
-    target = folder / name
+    store = WorkStore(options.work_folder / "files")
     messages = tar_archive.TarMessages()
-
-    def describe(ending: str = "") -> StoredItem:
-        report = _report(options, resolved, messages)
-        item = StoredItem(
-            section, "", KIND, f".tar{ending}", (), (), facts=_facts(options).to_json()
-        )
-        return dataclasses.replace(item, warnings=report.warnings, notes=report.notes)
-
+    target = store.folder / name
     if options.tar_command:
-        target = _run_tar_command(options, resolved.fileset, target, messages, describe)
+        target = _run_tar_command(options, resolved, section, target, messages)
     else:
-        chunks = stream.Progress()(_archive(options, resolved.fileset, messages))
-        work_folder.WorkFolder().write(target, chunks, describe, run_id)
+        WorkFolder().collect(_item(options, resolved, messages), store, name)
     return _result(options, resolved, messages, target)
 
 
-def _archive(
-    options: Options, fileset: tar_archive.Fileset, messages: tar_archive.TarMessages
-) -> Iterator[bytes]:
-    yield from tar_archive.read(fileset, messages)
-    _check_changed(messages, options)
-
-
 def items(options: Options, context: SourceContext) -> tuple[Item, ...]:
-    """Return the fileset as the only item of its section, for a streamed run."""
+    """Return the fileset as the only item of its section."""
     os_works.refuse_root(options.allow_root)
     resolved = make_fileset(options, context.private_paths)
+    return (_item(options, resolved, tar_archive.TarMessages()),)
+
+
+def _item(
+    options: Options, resolved: fileset_paths.ResolvedFileset, messages: tar_archive.TarMessages
+) -> Item:
     fileset = resolved.fileset
-    messages = tar_archive.TarMessages()
 
     def read() -> Iterator[bytes]:
         if options.tar_command:
@@ -152,11 +141,11 @@ def items(options: Options, context: SourceContext) -> tuple[Item, ...]:
             yield from tar_archive.read(fileset, messages)
         _check_changed(messages, options)
 
-    def ended() -> ItemReport:
-        report = _report(options, resolved, messages)
-        return dataclasses.replace(report, facts=_facts(options))
+    def report() -> ItemReport:
+        found = _report(options, resolved, messages)
+        return dataclasses.replace(found, facts=_facts(options))
 
-    return (Item("", KIND, lambda head: f".tar{compressed_tar.compression(head)[0]}", read, ended),)
+    return Item("", KIND, lambda head: f".tar{compressed_tar.compression(head)[0]}", read, report)
 
 
 def _facts(options: Options) -> FilesetFacts:
@@ -196,16 +185,16 @@ def _check_changed(messages: tar_archive.TarMessages, options: Options) -> None:
 
 def _run_tar_command(
     options: Options,
-    fileset: tar_archive.Fileset,
+    resolved: fileset_paths.ResolvedFileset,
+    section: str,
     target: Path,
     messages: tar_archive.TarMessages,
-    describe: Callable[[str], StoredItem],
 ) -> Path:
     """Run TAR_COMMAND on a file that this process created and owns; return the final path."""
     with filesystem_handling.staged(target) as temporary:
         temporary.touch(0o600, exist_ok=False)
         for line in process.output(
-            _command(options, fileset, str(temporary)),
+            _command(options, resolved.fileset, str(temporary)),
             allowed=messages.explains_exit,
             notice=messages.add_line,
             env=tar.environment(),
@@ -215,8 +204,9 @@ def _run_tar_command(
         _check_changed(messages, options)
         ending = _check_archive(temporary, options.tar_command, messages)
         final = target.with_name(target.name + ending)
-        folder = work_folder.WorkFolder()
-        folder.place(temporary, final, lambda: describe(ending), work_folder.run_id())
+        item = _item(options, resolved, messages)
+        stored = pipeline.described(item, section, f".tar{ending}", item.report())
+        WorkFolder().take(temporary, final, stored)
     return final
 
 

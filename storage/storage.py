@@ -20,15 +20,14 @@ from typing import Any, Protocol, TypeVar
 from storage.keys import StorageKeys
 from tools import date_str_utils
 from tools.base.errors import BackupError, ConfigError, StoreError, TakenError
-from tools.base.log import logger
 from tools.base.result import Result, Status
-from tools.flow import store, stream
+from tools.flow import store
 from tools.flow.item_record import StoredItem
-from tools.flow.retries import Retries
+from tools.flow.retries import Retries, SelfRetrying
 from tools.flow.retrying_store import Retrying
 from tools.modules import executable, targets, work_folder
 from tools.modules.options import Paths
-from tools.modules.work_folder import WorkFolder
+from tools.modules.work_store import WorkFolder
 
 
 @dataclass(frozen=True)
@@ -87,96 +86,83 @@ def work(options: StorageKeys) -> Result:
             f"no files to store in {folders}",
             "Set TARGETS to the folder that the earlier sections wrote to.",
         )
-    target = _retrying(options, Retries(options.retry_wait, _log_line))
+    target = destinations()[options.destination].open_store(options)
     folder = WorkFolder()
-    sets, errors = folder.sets(files)
+    recorded, others = folder.sets(files)
+    complete, errors = work_folder.complete_sets(others)
     items: list[StoredItem] = []
-    stored: dict[Path, store.StoredObject] = {}
+    sources: list[Path] = []
     lost = len(errors)
     hints: dict[str, None] = {}
-    progress = stream.Progress()
-    for parts in sets:
+    for parts in (*recorded, *complete):
         try:
-            done = _store(parts, target, folder, f"{options.hostname}/", progress)
-            items.append(folder.stored(parts, list(done.values())))
-            stored.update(done)
+            items.append(_store(parts, target, folder, options))
+            sources += parts
         except (BackupError, OSError) as error:
             text, hint = store.explained(error, target)
             lost += 1
             hints.setdefault(hint)
             if text not in errors:
                 errors.append(text)
-    result = _result(options, target, stored, errors, lost)
-    records = tuple(dataclasses.asdict(item) for item in items)
-    return dataclasses.replace(result, hint="\n".join(filter(None, hints)), stored=records)
+    result = _result(options, items, sources, store.beside(target, sources))
+    if errors:
+        what = f"{errors[0]} ({lost} not stored; {result.message})"
+        hint = "\n".join(filter(None, hints))
+        return dataclasses.replace(
+            result, status=Status.FAILED, message=what, hint=hint, warnings=tuple(errors[1:])
+        )
+    return dataclasses.replace(result, removable=_removable(options, sources))
 
 
 def _store(
-    parts: Sequence[Path],
-    target: store.Store,
-    folder: WorkFolder,
-    prefix: str,
-    progress: stream.Progress,
-) -> dict[Path, store.StoredObject]:
-    """Store one set of parts, or nothing of it.
+    files: Sequence[Path], target: store.Store, folder: WorkFolder, options: StorageKeys
+) -> StoredItem:
+    """Let an item that waits flow into the store; again where that fails for a moment.
 
     Two machines of one name may once have made two runs of one id: what an earlier run left gets
-    the id of this run in front where its names are taken. Raises TakenError for any other set.
+    the id of this run in front where its names are taken. Raises TakenError for any other item.
     """
-    names = {part: f"{prefix}{part.name}" for part in parts}
+    retries = Retries(options.retry_wait, _log_line)
+
+    def attempt(prefix: str = f"{options.hostname}/") -> StoredItem:
+        return folder.hand_over(files, target, prefix)
+
     try:
-        with store.atomic_publish(target, list(names.values())):
-            done = {part: target.put(names[part], _content(part, progress)) for part in parts}
-            folder.check(parts, list(done.values()))
-            return done
+        if isinstance(target, SelfRetrying):
+            return attempt()
+        return retries.call(files[0].name, attempt)
     except TakenError:
-        again = f"{prefix}{work_folder.run_id()}."
-        if not folder.of_earlier_run(parts[0]) or prefix.endswith("."):
+        if not folder.of_earlier_run(files):
             raise
-        return _store(parts, target, folder, again, progress)
-
-
-def _content(part: Path, progress: stream.Progress) -> stream.Rereadable:
-    """Return the bytes of a part, read and hashed in a thread of their own for each attempt."""
-
-    def open_part() -> stream.Content:
-        tally = stream.Tally()
-        return stream.Content(stream.ahead(tally(progress(stream.read(part)))), tally)
-
-    return stream.Rereadable(open_part)
+        return attempt(f"{options.hostname}/{work_folder.run_id()}.")
 
 
 def _result(
-    options: StorageKeys,
-    target: store.Store,
-    stored: Mapping[Path, store.StoredObject],
-    errors: list[str],
-    lost: int,
+    options: StorageKeys, items: Sequence[StoredItem], sources: Sequence[Path], note: str
 ) -> Result:
-    size = sum(entry.size for entry in stored.values())
+    size = sum(item.stored for item in items)
     location = destinations()[options.destination].describe(options)
-    files = date_str_utils.count(len(stored), "file")
-    summary = f"{files}, {date_str_utils.human_size(size)}, in {location}"
-    summary += store.beside(target, stored)
-    if errors:
-        return Result(
-            Status.FAILED,
-            f"{errors[0]} ({lost} not stored; {summary})",
-            warnings=tuple(errors[1:]),
-        )
-    removable = tuple(map(str, stored)) if options.remove_targets else ()
-    if not os.environ.get("NC_BACKUP_RUN_ID"):  # alone: no other store has to confirm
-        for name in removable:
-            Path(name).unlink()
-        removable = ()
+    names = [part.name for item in items for part in item.parts]
+    files = date_str_utils.count(len(sources), "file")
     return Result(
         Status.OK,
-        summary,
-        files=tuple(f"{location}/{path.name}" for path in stored),
-        items=len(stored),
+        f"{files}, {date_str_utils.human_size(size)}, in {location}{note}",
+        files=tuple(f"{location}/{name}" for name in names),
+        items=len(names),
         bytes=size,
-        removable=removable,
+        stored=tuple(map(dataclasses.asdict, items)),
     )
+
+
+def _removable(options: StorageKeys, sources: Sequence[Path]) -> tuple[str, ...]:
+    """Return what the run removes once all its stores have confirmed; alone, remove it."""
+    if not options.remove_targets:
+        return ()
+    if os.environ.get("NC_BACKUP_RUN_ID"):
+        return tuple(map(str, sources))
+    for file in sources:
+        file.unlink()
+    return ()
 
 
 def _targets(options: StorageKeys) -> Paths:
@@ -195,14 +181,10 @@ def _files(options: StorageKeys) -> list[Path]:
     return list(found.values())
 
 
-def _retrying(options: StorageKeys, policy: Retries) -> store.Store:
-    """Return the store of a section, which repeats what fails for a moment."""
-    return Retrying(destinations()[options.destination].open_store(options), policy)
-
-
 def open_store(options: StorageKeys) -> store.Store:
     """Return the store of a section. Raises BackupError or OSError where it cannot be reached."""
-    return _retrying(options, Retries(options.retry_wait, lambda line: logger.warning("%s", line)))
+    retries = Retries(options.retry_wait)
+    return Retrying(destinations()[options.destination].open_store(options), retries)
 
 
 def _log_line(line: str) -> None:

@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,8 @@ from tests.system import peak, said
 from tools import filesystem_handling
 from tools.base import project
 from tools.base.errors import ConfigError, StageError
-from tools.modules.work_folder import WorkFolder
+from tools.flow.item import Stage
+from tools.modules.work_store import WorkFolder, WorkStore, parts_of
 
 PROGRAM = str(project.ROOT / "encryption/encryption.py")
 
@@ -300,15 +301,27 @@ def test_a_set_that_is_not_of_this_source_is_made_anew(
     assert (tmp_path / "out").read_bytes() == (b"other" if change == "source" else b"plain")
 
 
+def write(
+    folder: Path, content: bytes, stage: Callable[[Iterable[bytes]], Iterator[bytes]] = iter
+) -> Sequence[Path]:
+    """Let a file flow into parts of one byte, instead of older ones of the same name."""
+    source, out = folder / "source", folder / "out"
+    source.write_bytes(content)
+    out.mkdir(exist_ok=True)
+    older = [*part_files.find_parts(out, "x.age").values()]
+    cut = Stage("none", "", stage, size=1)
+    return WorkFolder().pass_on([source], WorkStore(out), parts_of("x.age"), cut, older)
+
+
 def test_parts_count_beyond_999_and_are_joined_by_number(tmp_path: Path) -> None:
-    made = part_files.write([bytes([n % 251]) for n in range(1005)], tmp_path, "x.age", 1)
+    made = write(tmp_path, bytes(n % 251 for n in range(1005)))
     assert [path.name for path in made[998:1002]] == [
         "x.age.998",
         "x.age.999",
         "x.age.1000",
         "x.age.1001",
     ]
-    stem, found = part_files.resolve_objective(tmp_path / "x.age", MAGICS)
+    stem, found = part_files.resolve_objective(tmp_path / "out/x.age", MAGICS)
     assert (stem, found) == ("x.age", made)
     assert b"".join(path.read_bytes() for path in found) == bytes(n % 251 for n in range(1005))
 
@@ -325,18 +338,19 @@ def test_a_set_has_its_first_part_only_when_it_is_whole(
         real(temporary, path)
 
     monkeypatch.setattr(filesystem_handling, "publish", publish)
-    part_files.write([b"abc"], tmp_path, "x.age", 1)
-    assert order == ["x.age.002", "x.age.001", "x.age.000"]
+    write(tmp_path, b"abc")
+    assert sorted(order) == [f"x.age.00{n}" for n in range(3)]
+    assert order[-1] == "x.age.000"
 
 
 def test_a_failing_stream_leaves_no_part(tmp_path: Path) -> None:
-    def failing() -> Iterator[bytes]:
-        yield b"ab"
+    def failing(chunks: Iterable[bytes]) -> Iterator[bytes]:
+        yield from chunks
         raise StageError("broken")
 
-    with pytest.raises(StageError):
-        part_files.write(failing(), tmp_path, "x.age", 1)
-    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(StageError, match="broken"):
+        write(tmp_path, b"ab", failing)
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 @pytest.mark.parametrize("step", range(6))
@@ -344,7 +358,7 @@ def test_a_kill_between_two_names_leaves_no_whole_set(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
     """An older set goes, a new one comes; at each step a process is killed for good."""
-    part_files.write([b"old"], tmp_path, "x.age", 1)
+    write(tmp_path, b"old")
     child = os.fork()
     if child == 0:
         count = 0
@@ -367,14 +381,15 @@ def test_a_kill_between_two_names_leaves_no_whole_set(
 
         monkeypatch.setattr(Path, "unlink", unlink)
         monkeypatch.setattr(filesystem_handling, "publish", publish)
-        part_files.write([b"new"], tmp_path, "x.age", 1)
+        write(tmp_path, b"new")
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -9
-    found = part_files.find_parts(tmp_path, "x.age")
+    out = tmp_path / "out"
+    found = part_files.find_parts(out, "x.age")
     if 0 in found:
         assert b"".join(path.read_bytes() for path in found.values()) == b"old"
-    part_files.write([b"new"], tmp_path, "x.age", 1)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [f"x.age.00{n}" for n in range(3)]
+    write(tmp_path, b"new")
+    assert sorted(path.name for path in out.iterdir()) == [f"x.age.00{n}" for n in range(3)]
 
 
 @pytest.mark.needs("root", "mount")

@@ -1,18 +1,25 @@
 from __future__ import annotations
 
+import errno
+import itertools
 import os
 import re
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from storage import local_store, storage
 from tests.system import System, said, spawning
+from tools import filesystem_handling
 from tools.base.errors import StoreError
+from tools.base.result import Status
 from tools.modules import work_folder
+from tools.modules.options import Duration
 
 
 @pytest.fixture
@@ -132,46 +139,62 @@ def test_a_full_or_read_only_disk_harms_nothing_that_is_stored(work: Path, optio
     assert len(list((work / "encrypted").iterdir())) == 3
 
 
-@pytest.mark.needs("strace")
-def test_a_failed_sync_is_never_synced_again_but_written_anew(work: Path, tmp_path: Path) -> None:
-    trace = tmp_path / "trace"
-    inject = [
-        "strace",
-        "-f",
-        "-o",
-        str(trace),
-        "-e",
-        "trace=fsync",
-        "-e",
-        "inject=fsync:error=EIO:when=1",
-    ]
-    done = subprocess.run(
-        [*inject, *command(work, "--RETRY_WAIT", "0.1")],
-        capture_output=True,
-        text=True,
-        check=False,
+def local(work: Path) -> local_store.Options:
+    return local_store.Options(
+        hostname="srv-1",
+        local_backup=work.parent / "store",
+        work_folder=work,
+        retry_wait=Duration(0.0),
     )
-    assert done.returncode == 0, done.stderr
-    assert "attempt 1 of 5 failed" in done.stderr
-    assert "Input/output error" in done.stderr
+
+
+def test_a_failed_sync_is_never_synced_again_but_written_anew(
+    work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = os.fsync
+    failed: list[Path] = []
+
+    def fsync(descriptor: int) -> None:
+        if not failed:
+            failed.append(Path(f"/proc/self/fd/{descriptor}").resolve())
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        assert Path(f"/proc/self/fd/{descriptor}").resolve() != failed[0]
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    assert storage.work(local(work)).status is Status.OK
+    said = capsys.readouterr().err
+    assert "attempt 1 of 5 failed" in said
+    assert "Input/output error" in said
     assert stored(work) == [f"x.tar.zst.age.{n:03}" for n in range(3)]
 
 
-@pytest.mark.needs("strace")
-@pytest.mark.parametrize("call", ["write", "fsync", "?link,linkat"])
+@pytest.mark.parametrize("step", range(9))
 def test_killed_while_storing_leaves_no_half_part_and_the_next_run_stores_all(
-    work: Path, tmp_path: Path, call: str
+    work: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
-    for number in (1, 2, 3):
-        inject = ["strace", "-f", "-o", str(tmp_path / "trace"), "-e", f"trace={call}"]
-        inject += ["-e", f"inject={call}:signal=KILL:when={number}"]
-        done = subprocess.run([*inject, *command(work)], capture_output=True, check=False)
-        visible = [name for name in stored(work) if not name.startswith(".")]
-        assert done.returncode in (0, -signal.SIGKILL, 137)
-        for name in visible:
-            assert (work.parent / "store/srv-1" / name).stat().st_size == 1000
-    if list((work / "encrypted").iterdir()):
-        run(work)
+    child = os.fork()
+    if child == 0:
+        steps = itertools.count()
+
+        def deadly(function: Callable[..., None]) -> Callable[..., None]:
+            def counted(*words: Any) -> None:
+                if next(steps) == step:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                function(*words)
+
+            return counted
+
+        monkeypatch.setattr(os, "fsync", deadly(os.fsync))
+        for name in ("write_all", "publish"):
+            real = getattr(filesystem_handling, name)
+            monkeypatch.setattr(filesystem_handling, name, deadly(real))
+        storage.work(local(work))
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    for name in stored(work):
+        assert name.startswith(".") or (work.parent / "store/srv-1" / name).stat().st_size == 1000
+    assert storage.work(local(work)).status is Status.OK
     assert [name for name in stored(work) if not name.startswith(".")] == [
         f"x.tar.zst.age.{n:03}" for n in range(3)
     ]
@@ -202,12 +225,13 @@ def inject(work: Path, how: str, *words: str, only: str = "") -> subprocess.Comp
     )
 
 
-@pytest.mark.needs("strace")
-def test_a_write_that_lies_is_found_before_the_part_has_its_name(work: Path) -> None:
-    (work.parent / "store/srv-1").mkdir(parents=True)
-    done = inject(work, "write:retval=1000:when=1")
-    assert done.returncode == 1
-    assert "x.tar.zst.age.000: read-back mismatch" in done.stderr
+def test_a_write_that_lies_is_found_before_the_part_has_its_name(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filesystem_handling, "write_all", lambda _descriptor, _block: None)
+    result = storage.work(local(work))
+    assert result.status is Status.FAILED
+    assert "x.tar.zst.age.000: read-back mismatch" in result.message
     assert stored(work) == []
     assert len(list((work / "encrypted").iterdir())) == 3
 

@@ -154,15 +154,14 @@ def test_staged_files_of_own_modules_are_items_of_their_section(system: System) 
     assert (out / "OWN/dumps/a.sql").read_text().endswith("1000\n")
 
 
-def test_several_compressed_files_are_one_bundle(system: System) -> None:
+def test_compressed_files_are_items_of_their_own(system: System) -> None:
     place = system.work / "dumps"
     text = f"mkdir -p {place}; for n in 1 2; do echo $n | gzip > {place}/$n.gz; done"
     (system.source / "a").write_text("a")
     system.configure({"OWN": system.own("own", text), **system.whole()})
     assert system.result()["exit_code"] == 0
-    found = {item["section"]: item for item in items(system)}
-    assert found["OWN"]["name"] == "dumps.tar"
-    assert found["OWN"]["stages"] == ["age"]
+    found = {item["name"]: item["stages"] for item in items(system)}
+    assert found == {"dumps/1.gz": ["age"], "dumps/2.gz": ["age"], "": ["zstd", "age"]}
     assert "can be restored" in system.restore("--verify", "latest", "--section", "OWN")
 
 

@@ -22,6 +22,7 @@ from tools.flow.item_record import StoredItem
 from tools.flow.store import Store
 from tools.modules import work_folder
 from tools.modules.work_folder import WorkItem
+from tools.modules.work_store import WorkFolder
 
 
 class Staged:
@@ -183,7 +184,7 @@ def _without(result: Result, damaged: Sequence[str]) -> Result:
 def _removed(result: Result, records: Path) -> Result:
     """Remove what a store named; the result says so where that fails."""
     try:
-        work_folder.WorkFolder(records).remove(map(Path, result.removable))
+        WorkFolder(records).remove(map(Path, result.removable))
     except (OSError, BackupError) as error:
         text = f"stored, but its source could not be removed: {error}"
         return dataclasses.replace(

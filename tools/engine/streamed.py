@@ -20,9 +20,9 @@ from tools.config import model
 from tools.config.model import Section
 from tools.engine import user_modules
 from tools.engine.section_runner import Context
-from tools.flow import dump_stream, pipeline, process
+from tools.flow import dump_stream, item_results, pipeline, process
 from tools.flow.fan_out import StoreProgress
-from tools.flow.item import Item, SourceContext, Stage, about
+from tools.flow.item import Item, SourceContext, Stage
 from tools.flow.pipeline import FlowResult
 from tools.flow.stopwatch import Stopwatch
 from tools.flow.store import Store, beside
@@ -113,7 +113,12 @@ class Streamed:
         self.flowed[before:] = sorted(
             self.flowed[before:], key=lambda done: order[done.item.section, done.item.name]
         )
-        return {name: self._result(source) for name, source in sources.items()}
+        return {
+            name: item_results.of_items(
+                [done.item for done in source.flowed], source.errors, stored=True
+            )
+            for name, source in sources.items()
+        }
 
     def expected(self, group: Sequence[Section]) -> int | None:
         """Return the plaintext bytes of these sources in the last good run; None if unknown."""
@@ -279,30 +284,6 @@ class Streamed:
             _stop(source, f"nothing came from {entry.name} for {stall:g} s (STALL_TIMEOUT)")
 
     # --- results
-
-    def _result(self, source: _Source) -> Result:
-        items = [done.item for done in source.flowed]
-        size = sum(item.size or 0 for item in items)
-        stored = sum(item.stored for item in items)
-        human = date_str_utils.human_size
-        summary = (
-            f"{date_str_utils.count(len(items), 'item')}, {human(size)}, {human(stored)} stored"
-        )
-        warnings = [about(item.name, line) for item in items for line in item.warnings]
-        if source.errors:
-            error = source.errors[0][1]
-            lines = [about(name, trouble) for name, trouble in source.errors]
-            what = f"{lines[0]} ({len(lines)} failed; {summary})" if items else lines[0]
-            return Result(
-                Status.FAILED,
-                what,
-                getattr(error, "hint", ""),
-                items=len(items),
-                bytes=size,
-                warnings=(*lines[1:], *warnings),
-            )
-        status = Status.INCOMPLETE if warnings else Status.OK
-        return Result(status, summary, items=len(items), bytes=size, warnings=tuple(warnings))
 
     def seconds_of(self, entry: Section) -> float:
         """Return how long a stage or a store worked, in all threads, without its waiting."""

@@ -12,7 +12,7 @@ from tools.base.errors import BackupError, StoreError
 from tools.flow import stream
 from tools.flow.form import Outlet
 from tools.flow.stopwatch import Stopwatch
-from tools.flow.store import Store, StoredObject, atomic_publish, explained, max_object_size
+from tools.flow.store import Receiver, StoredObject, atomic_publish, explained, max_object_size
 from tools.flow.stream import Channel, Chunks
 
 _MAX_PENDING = 2  # objects of one store that may still be syncing while the next one comes
@@ -28,7 +28,7 @@ class StoreProgress:
     """
 
     section: str
-    store: Store
+    store: Receiver
     parts: int = 0
     size: int = 0
     errors: list[str] = field(default_factory=list)
@@ -82,7 +82,8 @@ class FanOut:
         living = [sink for sink in self._sinks if sink.error is None]
         if not living:
             names = ", ".join(sink.target.section for sink in self._sinks)
-            raise StoreError(f"not stored: {names} failed")  # which says why itself
+            error = StoreError(f"not stored: {names} failed")  # which says why itself
+            raise error from self._sinks[0].error
         return living
 
     def publish(self) -> tuple[str, ...]:

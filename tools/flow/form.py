@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -15,8 +16,15 @@ from tools.flow.stream import Chunks
 
 # Reads one object of an item; raises at its end where it is not what was stored.
 ReadObject = Callable[[Part], Iterator[bytes]]
+# From the name and size that parts would have by themselves: name and bytes of each in turn.
+Layout = Callable[[str, int], Iterable[tuple[str, int]]]
 InverseStages = Callable[[str], Callable[[Chunks], Iterator[bytes]]]  # by the name of a stage
 _HINT = "Use another store that holds the run (--store), or another run."
+
+
+def numbered(stem: str, size: int) -> Iterator[tuple[str, int]]:
+    """Lay out parts of one size: STEM.000, STEM.001 ... STEM.999, STEM.1000."""
+    return ((f"{stem}.{number:03}", size) for number in itertools.count())
 
 
 @dataclass(frozen=True)
@@ -28,6 +36,7 @@ class Plaintext:
     ending:    of the data (".tar")
     stages:    to be applied, in this order
     part_size: bytes of the largest object that the configuration asks for
+    layout:    how objects of the form `parts` are called and cut
     """
 
     chunks: Chunks
@@ -35,6 +44,7 @@ class Plaintext:
     ending: str
     stages: tuple[Stage, ...]
     part_size: int
+    layout: Layout = numbered
 
 
 @dataclass(frozen=True)

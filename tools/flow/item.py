@@ -57,6 +57,7 @@ class Item:
     suffix_for: the ending of its names (".tar"), from its first bytes
     read:       its bytes; raises at their end where they are not whole (SourceError)
     report:     asked once, after the end
+    origin:     what is recorded of an item that waits in the work folder; None for a new one
     """
 
     name: str
@@ -64,6 +65,7 @@ class Item:
     suffix_for: Callable[[bytes], str]
     read: Callable[[], Iterator[bytes]]
     report: Callable[[], ItemReport] = ItemReport
+    origin: StoredItem | None = None
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,10 @@ class PartsForm:
         *first, last = [stage.forward for stage in data.stages] or [iter]
         size = min(data.part_size, outlet.max_object_size)
         with stream.closed(stream.ahead(stream.flow(data.chunks, *first))) as chunks:
-            parts = enumerate(stream.split(last(chunks), size))
-            return Objects(tuple(outlet.put(f"{stem}.{n:03}", part) for n, part in parts))
+            layout, again = itertools.tee(data.layout(stem, size))
+            parts = stream.split_into(last(chunks), (size for _, size in again))
+            named = zip(layout, parts, strict=False)  # the stream ends before the names do
+            return Objects(tuple(outlet.put(name, part) for (name, _), part in named))
 
     def check(self, item: StoredItem) -> None:
         """See Form."""

@@ -1,4 +1,4 @@
-"""One item of a streamed run: from its source through its form into every store at once.
+"""One item: from its source through its stages and its form into every store at once.
 
 Memory is bounded: bounded queues join the threads of source, stages and stores. Nothing is
 visible before the whole item has ended well.
@@ -9,16 +9,17 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from tools.base.errors import SourceError
+from tools.base.errors import SourceError, StoreError
 from tools.date_str_utils import human_size
 from tools.flow import forms, item_record, stream
 from tools.flow.fan_out import FanOut, StoreProgress
-from tools.flow.form import Plaintext
+from tools.flow.form import Layout, Plaintext, numbered
 from tools.flow.item import Item, ItemReport, Stage
-from tools.flow.store import StoredObject
+from tools.flow.item_record import StoredItem
+from tools.flow.store import Receiver, StoredObject
 from tools.flow.stream import Chunks
 
 PART = 1024 << 20  # bytes of a part where no stage says
@@ -37,7 +38,7 @@ class FlowResult:
     failures: why its section has failed all the same
     """
 
-    item: item_record.StoredItem
+    item: StoredItem
     store_sections: tuple[str, ...]
     report: ItemReport
     failures: tuple[SourceError, ...] = ()
@@ -47,16 +48,20 @@ class FlowResult:
 class ItemContext:
     """What the run knows of an item.
 
-    object_prefix: what its names begin with, `<HOSTNAME>/<run id>`
-    on_bytes:      gets the number of each chunk's plain bytes; what it raises ends the item
-    previous_size: its plain bytes in the last good run; None where there was none to compare with
-    form:          how it is stored (see forms)
+    object_prefix:  what its names begin with, `<HOSTNAME>/<run id>`
+    on_bytes:       gets the number of each chunk's plain bytes; what it raises ends the item
+    previous_size:  its plain bytes in the last good run; None where there was none to compare with
+    form:           how it is stored (see forms)
+    layout:         how its parts are called and cut
+    before_publish: called when every store has confirmed it; what it raises ends the item
     """
 
     object_prefix: str
     on_bytes: Callable[[int], None]
     previous_size: int | None = None
     form: str = "parts"
+    layout: Layout = numbered
+    before_publish: Callable[[StoredItem], None] = lambda _stored: None
 
 
 @dataclass(frozen=True)
@@ -115,42 +120,71 @@ def store_item(
         head = next(chunks, b"")
         applied = tuple(stage for stage in stages if not stage.skips(head))
         words = [where.object_prefix, *map(item_record.quoted, filter(None, (section, item.name)))]
+        chunks = itertools.chain([head] if head else [], chunks)
         data = Plaintext(
             _report_progress(
-                plain(itertools.chain([head] if head else [], chunks)), where.on_bytes
+                chunks if _is_measured(item.origin) else plain(chunks), where.on_bytes
             ),
             stem=".".join(words),
             ending=item.suffix_for(head),
             stages=applied,
             part_size=next((stage.size for stage in reversed(stages) if stage.size), PART),
+            layout=where.layout,
         )
         fan_out = stack.enter_context(FanOut(targets))
         objects = form.store(data, fan_out)
         fan_out.confirm()
         change = shrunk(plain.size, where.previous_size)
-        ended = _with_change(item.report(), change)
-        holders = fan_out.publish()
-    return FlowResult(
-        item_record.StoredItem(
-            section=section,
-            name=item.name,
-            kind=item.kind,
-            ending=data.ending,
-            stages=tuple(stage.name for stage in applied if stage.ending or stage.name != "none"),
+        report = _with_change(item.report(), change)
+        before = item.origin or described(item, section, data.ending, report)
+        stored = dataclasses.replace(
+            after_stages(before, applied, plain),
             parts=tuple(_manifest_part(stored) for stored in objects.own),
-            size=plain.size,
-            sha256=plain.sha256,
             form=form.name,
             references=objects.references,
-            facts=ended.facts.to_json(),
-            warnings=ended.warnings,
-            notes=ended.notes,
-            base=ended.base,
-        ),
-        holders,
-        ended,
-        _failures(ended, change),
+        )
+        where.before_publish(stored)
+        holders = fan_out.publish()
+    return FlowResult(stored, holders, report, _failures(report, change))
+
+
+def store_item_in(
+    item: Item, section: str, stages: Sequence[Stage], store: Receiver, where: ItemContext
+) -> FlowResult:
+    """Store one item in one store. Raises what this store failed with."""
+    try:
+        return store_item(item, section, stages, [StoreProgress(section, store)], where)
+    except StoreError as error:
+        raise (error.__cause__ or error) from None
+
+
+def described(item: Item, section: str, ending: str, report: ItemReport) -> StoredItem:
+    """Return what a source has given, before any stage."""
+    return StoredItem(
+        section=section,
+        name=item.name,
+        kind=item.kind,
+        ending=ending,
+        stages=(),
+        parts=(),
+        facts=report.facts.to_json(),
+        warnings=report.warnings,
+        notes=report.notes,
+        base=report.base,
     )
+
+
+def _is_measured(item: StoredItem | None) -> bool:
+    """Return whether the plain size and SHA-256 are known, or can no longer be taken."""
+    return item is not None and (item.sha256 is not None or bool(item.stages))
+
+
+def after_stages(item: StoredItem, stages: Iterable[Stage], plain: stream.Tally) -> StoredItem:
+    """Return an item after further stages. plain: what went into them."""
+    if not _is_measured(item):
+        item = dataclasses.replace(item, size=plain.size, sha256=plain.sha256)
+    names = (stage.name for stage in stages if stage.ending or stage.name != "none")
+    return dataclasses.replace(item, stages=(*item.stages, *names))
 
 
 def _report_progress(chunks: Chunks, advance: Callable[[int], None]) -> Iterator[bytes]:

@@ -49,22 +49,8 @@ class CreateOnly(Enum):
     LISTED = "by our own listing only"  # two writers at once could replace each other
 
 
-class Store(Protocol):
-    """Where objects lie. Names are relative, with `/` between folders (`srv-1/20260101_...`).
-
-    All methods may be called from several threads at once, for different names. What `get`,
-    `entries`, `folders` and `unfinished` return is read lazily; OSError and StoreError are
-    raised while it is read. All methods raise StoreError or OSError; TransientError means that
-    the same call may succeed a moment later.
-    """
-
-    @property
-    def consistent(self) -> bool:
-        """Whether a listing has every object that was published before it began."""
-
-    @property
-    def create_only(self) -> CreateOnly:
-        """How it is kept that nothing is ever overwritten."""
+class Receiver(Protocol):
+    """What a flow needs of a place that takes its objects. See Store."""
 
     def put(self, name: str, chunks: Iterable[bytes]) -> StoredObject:
         """Take the chunks durably and confirm size and SHA-256; the object is not visible yet.
@@ -86,6 +72,24 @@ class Store(Protocol):
 
     def discard(self, names: Sequence[str]) -> None:
         """Drop what has been put and not published; other names are skipped."""
+
+
+class Store(Receiver, Protocol):
+    """Where objects lie. Names are relative, with `/` between folders (`srv-1/20260101_...`).
+
+    All methods may be called from several threads at once, for different names. What `get`,
+    `entries`, `folders` and `unfinished` return is read lazily; OSError and StoreError are
+    raised while it is read. All methods raise StoreError or OSError; TransientError means that
+    the same call may succeed a moment later.
+    """
+
+    @property
+    def consistent(self) -> bool:
+        """Whether a listing has every object that was published before it began."""
+
+    @property
+    def create_only(self) -> CreateOnly:
+        """How it is kept that nothing is ever overwritten."""
 
     def get(self, name: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """Yield an object, or its bytes from `start` up to, not including, `end`.
@@ -156,7 +160,7 @@ def ability(store: object, kind: type[A]) -> A | None:
     return store
 
 
-def folder_of(store: Store) -> Path | None:
+def folder_of(store: object) -> Path | None:
     """Return the folder of this machine that a store lies in; None for any other store."""
     located = ability(store, Located)  # type: ignore[type-abstract]
     return located.folder if located else None
@@ -168,13 +172,13 @@ def free_space(store: Store) -> int | None:
     return measured.free() if measured else None
 
 
-def max_object_size(store: Store) -> int:
+def max_object_size(store: object) -> int:
     """Return the bytes of the largest object that a store takes."""
     bounded = ability(store, Bounded)  # type: ignore[type-abstract]
     return bounded.max_object_size if bounded else sys.maxsize
 
 
-def beside(store: Store, others: Iterable[Path]) -> str:
+def beside(store: object, others: Iterable[Path]) -> str:
     """Return a note where a store lies on the same disk as other files or folders."""
     folder = folder_of(store)
     if folder is None or not folder.exists():
@@ -184,7 +188,7 @@ def beside(store: Store, others: Iterable[Path]) -> str:
     return "; same disk as WORK_FOLDER" if same else ""
 
 
-def explained(error: BaseException, store: Store) -> tuple[str, str]:
+def explained(error: BaseException, store: object) -> tuple[str, str]:
     """Return a message that names the store where its disk is full or fails, and a hint."""
     number = error.errno if isinstance(error, OSError) else None
     if number in _FULL:
@@ -225,7 +229,7 @@ def cut(chunks: Iterable[bytes], start: int, end: int | None) -> Iterator[bytes]
 
 
 @contextlib.contextmanager
-def atomic_publish(store: Store, names: Sequence[str]) -> Iterator[None]:
+def atomic_publish(store: Receiver, names: Sequence[str]) -> Iterator[None]:
     """Publish a set of objects when the block has put them all, else discard them.
 
     The first one is published last: a set that has it is complete.

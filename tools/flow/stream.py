@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import hashlib
+import itertools
 import math
 import os
 import threading
@@ -179,15 +180,16 @@ class Progress:
         self._size = 0
         self._next = 0.0
 
+    def count(self, size: int) -> None:
+        """So many bytes have passed."""
+        self._size += size
+        if self._path and time.monotonic() >= self._next:
+            Path(self._path).write_text(str(self._size), encoding="ascii")
+            self._next = time.monotonic() + self._PAUSE
+
     def __call__(self, chunks: Chunks) -> Iterator[bytes]:
-        if not self._path:
-            yield from chunks
-            return
         for chunk in chunks:
-            self._size += len(chunk)
-            if time.monotonic() >= self._next:
-                Path(self._path).write_text(str(self._size), encoding="ascii")
-                self._next = time.monotonic() + self._PAUSE
+            self.count(len(chunk))
             yield chunk
 
 
@@ -331,14 +333,19 @@ def thread(work: Callable[[], None]) -> threading.Thread:
 
 
 def split(chunks: Chunks, size: int) -> Iterator[Iterator[bytes]]:
-    """Cut a stream into parts of `size` bytes, the last one shorter; each is read in turn.
+    """Cut a stream into parts of `size` bytes, the last one shorter; see split_into."""
+    return split_into(chunks, itertools.repeat(size))
+
+
+def split_into(chunks: Chunks, sizes: Iterable[int]) -> Iterator[Iterator[bytes]]:
+    """Cut a stream into parts of these sizes, while there are bytes; each is read in turn.
 
     An empty stream is one empty part. What the reader leaves unread of a part is skipped: the
     next part begins where it would have begun.
     """
     source = (chunk for chunk in chunks if chunk)  # an empty chunk is no end
     rest = b""
-    left = size  # bytes of the current part
+    left = 0  # bytes of the current part
 
     def pieces() -> Iterator[bytes]:
         nonlocal rest, left
@@ -347,9 +354,10 @@ def split(chunks: Chunks, size: int) -> Iterator[Iterator[bytes]]:
             left -= len(piece)
             yield piece
 
-    yield pieces()
-    drained(pieces())
-    while rest := rest or next(source, b""):
+    for size in sizes:
         left = size
         yield pieces()
         drained(pieces())
+        rest = rest or next(source, b"")
+        if not rest:
+            return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import logging
 import os
@@ -9,104 +10,39 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tools import date_str_utils, filesystem_handling
-from tools.base.errors import BackupError, SourceError
-from tools.base.result import Result, Status
-from tools.flow import dump_stream, item_record, stream
-from tools.flow.item import Item, ItemReport, SourceContext, about
+from tools.base.errors import BackupError
+from tools.base.result import Result
+from tools.flow import dump_stream, item_record, item_results
+from tools.flow.item import Item, SourceContext, about
 from tools.flow.item_record import StoredItem
-from tools.modules import options, work_folder
+from tools.modules import options
 from tools.modules.options import Declaration
-from tools.modules.work_folder import WorkFolder
+from tools.modules.work_store import WorkFolder, WorkStore
 
 
 def staged(
     items: Sequence[Item], folder: Path, named: Callable[[str], str], say: Callable[[str], None]
 ) -> Result:
-    """Write each item into a file of its own; one that fails does not stop the others.
+    """Let each item flow into a file of its own; one that fails does not stop the others.
 
     named: the file's name for an item's name. What failed is put aside by the run.
     """
-    filesystem_handling.make_folder(folder)
-    writer = _Writer()
-    files: list[Path] = []
-    warnings: list[str] = []
+    work, store = WorkFolder(), WorkStore(folder)
+    stored: list[StoredItem] = []
     errors: list[tuple[str, BackupError | OSError]] = []
     for item in items:
-        target = folder / named(item.name)
+        flow = functools.partial(work.collect, item, store, named(item.name))
         try:
-            ended = dump_stream.again(functools.partial(writer.write, item, target), say)
+            done = dump_stream.again(flow, say)
         except (BackupError, OSError) as error:
             errors.append((item.name, error))
             continue
-        for note in ended.notes:
+        for note in done.report.notes:
             say(about(item.name, note))
-        warnings += [about(item.name, line) for line in ended.warnings]
-        errors += [(item.name, SourceError(line)) for line in ended.failures]
-        files.append(target)
-    return _result(files, warnings, errors)
-
-
-class _Writer:
-    """Writes items into files of the work folder."""
-
-    def __init__(self) -> None:
-        self._folder = WorkFolder()
-        self._progress = stream.Progress()
-        self._section = os.environ.get("NC_BACKUP_SECTION", "")
-
-    def write(self, item: Item, target: Path) -> ItemReport:
-        """Write one item into a file; return what its source says of it."""
-        ended = ItemReport()
-
-        def describe() -> StoredItem:
-            nonlocal ended
-            ended = item.report()
-            return described(item, self._section, item.suffix_for(b""), ended)
-
-        self._folder.write(target, self._progress(item.read()), describe, work_folder.run_id())
-        return ended
-
-
-def described(item: Item, section: str, ending: str, ended: ItemReport) -> StoredItem:
-    """Return what a source has given as a record describes it, without its files."""
-    return StoredItem(
-        section,
-        item.name,
-        item.kind,
-        ending,
-        (),
-        (),
-        facts=ended.facts.to_json(),
-        warnings=ended.warnings,
-        notes=ended.notes,
-        base=ended.base,
-    )
-
-
-def _result(
-    files: Sequence[Path],
-    warnings: Sequence[str],
-    errors: Sequence[tuple[str, BackupError | OSError]],
-) -> Result:
-    size = sum(file.stat().st_size for file in files)
-    summary = f"{date_str_utils.count(len(files), 'item')}, {date_str_utils.human_size(size)}"
-    status = Status.INCOMPLETE if warnings else Status.OK
-    hint = ""
-    if errors:
-        lines = [about(name, error) for name, error in errors]
-        summary = f"{lines[0]} ({len(lines)} failed; {summary})" if files else lines[0]
-        status, hint = Status.FAILED, getattr(errors[0][1], "hint", "")
-        warnings = (*lines[1:], *warnings)
-    return Result(
-        status,
-        summary,
-        hint,
-        files=tuple(map(str, files)),
-        items=len(files),
-        bytes=size,
-        warnings=tuple(warnings),
-    )
+        errors += [(item.name, error) for error in done.failures]
+        stored.append(done.item)
+    files = tuple(str(folder / part.name) for item in stored for part in item.parts)
+    return dataclasses.replace(item_results.of_items(stored, errors, stored=False), files=files)
 
 
 class Plugin:

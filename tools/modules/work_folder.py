@@ -12,13 +12,12 @@ import dataclasses
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from tools import date_str_utils, filesystem_handling
-from tools.base.errors import DamagedError
 from tools.base.log import logger
 from tools.flow import item_record, stream
 from tools.flow.item_record import EARLIER, Part, StoredItem
@@ -185,6 +184,11 @@ def of_name(path: Path) -> StoredItem:
     return StoredItem(EARLIER, name, kind, ".tar" if archive else "", tuple(stages), ())
 
 
+def name_of(files: Sequence[Path]) -> str:
+    """Return the name of a file, or what the names of all files of an item have in common."""
+    return files[0].name if len(files) == 1 else _stem(files[0])
+
+
 def _stem(path: Path) -> str:
     """What the names of all parts of a set have in common; the name of any other file."""
     part = _PART.fullmatch(path.name)
@@ -214,146 +218,3 @@ def complete_sets(files: Iterable[Path]) -> tuple[list[list[Path]], list[str]]:
                 f"{stem}.{gap:03} is missing; the other parts of this backup were not stored"
             )
     return whole, errors
-
-
-def applied(item: StoredItem, stage: str, plain: stream.Tally) -> StoredItem:
-    """Return the item after one more stage ("" for none). plain: what went into the stage."""
-    if not item.stages and item.sha256 is None:
-        item = dataclasses.replace(item, size=plain.size, sha256=plain.sha256)
-    stages = item.stages if stage in ("", "none") else (*item.stages, stage)
-    return dataclasses.replace(item, stages=stages, parts=())
-
-
-class Content(Protocol):
-    """What was read of a file."""
-
-    @property
-    def size(self) -> int:
-        """Its bytes."""
-
-    @property
-    def sha256(self) -> str:
-        """Their SHA-256 in hexadecimal."""
-
-
-class Named(Content, Protocol):
-    """The same under a name in a store."""
-
-    @property
-    def name(self) -> str:
-        """The name."""
-
-
-class WorkFolder:
-    """What one module sees of the items; without records, files are all there is."""
-
-    def __init__(self, folder: Path | None = None) -> None:
-        """folder: of the records; default: the one that the runner names."""
-        self._records = folder or records()
-        self._known = known(self._records)
-        self._read: dict[Path, stream.Tally] = {}
-
-    def entry(self, file: Path) -> WorkItem | None:
-        """Return the recorded item that a file belongs to."""
-        return self._known.get(file.resolve())
-
-    def item(self, file: Path) -> StoredItem:
-        """Return the item that a file holds."""
-        entry = self.entry(file)
-        return of_name(file) if entry is None else entry.item
-
-    def run_of(self, file: Path) -> str:
-        """Return the run that made an item: for an unrecorded file "", an earlier one."""
-        entry = self.entry(file)
-        return "" if entry is None else entry.run_id
-
-    def of_earlier_run(self, file: Path) -> bool:
-        """Whether an earlier run made this item; never where a module is started by hand."""
-        return self._records is not None and self.run_of(file) != run_id()
-
-    def sets(self, files: Sequence[Path]) -> tuple[list[list[Path]], list[str]]:
-        """Return the files of each item in order, and an error for each incomplete one."""
-        entries = {entry.record: entry for file in files if (entry := self.entry(file))}
-        sets, errors = complete_sets(file for file in files if self.entry(file) is None)
-        return [*(list(entry.files) for entry in entries.values()), *sets], errors
-
-    def check(self, files: Sequence[Path], found: Sequence[Content]) -> None:
-        """Raise DamagedError where what was read of an item is not what its record says."""
-        entry = self.entry(files[0])
-        parts = entry.item.parts if entry is not None else ()
-        for file, part, content in zip(files, parts, found, strict=False):
-            if (content.size, content.sha256) != (part.size, part.sha256):
-                raise DamagedError(
-                    f"{file} holds other bytes than were written",
-                    "Do not trust this disk. The next run puts the file aside.",
-                )
-
-    def stored(self, files: Sequence[Path], found: Sequence[Named]) -> StoredItem:
-        """Return an item as a store holds it. found: the names in the store."""
-        item = self.item(files[0])
-        parts = tuple(Part(c.name.rpartition("/")[2], c.size, c.sha256) for c in found)
-        if self.of_earlier_run(files[0]):
-            item = dataclasses.replace(item, section=EARLIER, name=of_name(files[0]).name)
-        item = dataclasses.replace(item, parts=parts)
-        if not item.stages and item.sha256 is None and len(parts) == 1:
-            item = dataclasses.replace(item, size=parts[0].size, sha256=parts[0].sha256)
-        return item
-
-    def read(self, file: Path) -> Iterator[bytes]:
-        """The chunks of a file. Raises DamagedError at their end where they are not as recorded."""
-        tally = self._read[file] = stream.Tally()
-        yield from tally(stream.read(file)) if self._records is not None else stream.read(file)
-        self.check([file], [tally])
-
-    def measured(self, file: Path) -> stream.Tally:
-        """Return size and SHA-256 of a file that `read` has read to its end."""
-        return self._read[file]
-
-    def record(self, folder: Path, item: StoredItem, run: str) -> None:
-        """Write the record of an item whose files get their names next, or have them."""
-        if self._records is not None:
-            record(self._records, folder, item, run)
-
-    def adopt(self, files: Sequence[Path], item: StoredItem, run: str) -> None:
-        """Record files that are there already and are not recorded yet."""
-        if self._records is not None and self.entry(files[0]) is None:
-            adopt(self._records, files, item, run)
-
-    def write(
-        self, path: Path, chunks: Iterable[bytes], describe: Callable[[], StoredItem], run: str
-    ) -> None:
-        """Write an item into one file, which gets its name when it is recorded.
-
-        describe: asked once, after the end of the chunks; its parts do not matter.
-        """
-        tally = stream.Tally()
-
-        def recorded(_temporary: Path) -> None:
-            self._record_file(path, describe(), tally, run)
-
-        counted = tally(chunks) if self._records is not None else chunks
-        with filesystem_handling.create(path, durable=False, check=recorded) as write:
-            for chunk in counted:
-                write(chunk)
-
-    def place(
-        self, temporary: Path, path: Path, describe: Callable[[], StoredItem], run: str
-    ) -> None:
-        """Give a finished file its name when it is recorded, as `write` does."""
-        item = describe()
-        tally = stream.Tally() if self._records is None else measured(temporary)
-        self._record_file(path, item, tally, run)
-        filesystem_handling.publish(temporary, path)
-
-    def _record_file(self, path: Path, item: StoredItem, tally: stream.Tally, run: str) -> None:
-        part = Part(path.name, tally.size, tally.sha256)
-        self.record(path.parent, dataclasses.replace(applied(item, "", tally), parts=(part,)), run)
-
-    def remove(self, files: Iterable[Path]) -> None:
-        """Remove files with their records. Raises OSError."""
-        for file in files:
-            entry = self.entry(file)
-            if entry is None:
-                file.unlink(missing_ok=True)
-            elif file.resolve() == entry.files[0]:
-                remove(entry)
