@@ -6,12 +6,11 @@ import contextlib
 import os
 import stat
 import threading
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from filesbackup import tar_archive
-from tools.flow import process, stream, tar
+from tools.flow import process, stream, tar, task
 
 _MOST, _LEAST = 5000, 100  # names that are checked: in total, and at least for each path
 _SECONDS, _MOMENT = 5.0, 0.5  # time limit: in total, and at least for each path
@@ -96,16 +95,15 @@ def _member_names(
 @contextlib.contextmanager
 def _stop_after(seconds: float) -> Iterator[None]:
     """Stop the programs of this block after a number of seconds."""
-    name = f"sample-{uuid.uuid4()}"
-    token = process.owner.set(name)
-    timer = threading.Timer(seconds, process.end_all, (name,))
+    looking = task.Task(task.current())
+    timer = threading.Timer(seconds, looking.end_programs)
     timer.daemon = True
     timer.start()
     try:
-        yield
+        with task.entered(looking):
+            yield
     finally:
         timer.cancel()
-        process.owner.reset(token)
 
 
 def _readable(name: bytes) -> bool:

@@ -78,9 +78,9 @@ class General:
         default=Stream.AUTO,
     )
     parallel: int = option("streamed runs: items processed at the same time", default=1, least=1)
-    stall_timeout: Duration | None = option(
-        "streamed runs: stop a source that delivers no data for this long (90, 30m, 12h)",
-        default=None,
+    stall_timeout: Duration = option(
+        "streamed runs: stop an item that moves no data for this long (90, 30m, 12h)",
+        default=Duration(3600.0),
     )
     shrink_check: bool = option(
         "compare each item with the last complete run: below half its size a warning, below a "
@@ -106,7 +106,7 @@ class General:
                     f"{key}: / is not allowed", f"Set {key} to a folder that nothing else uses."
                 )
         _refuse_zero("MAX_RUNTIME", self.max_runtime)
-        _refuse_zero("STALL_TIMEOUT", self.stall_timeout)
+        _refuse_zero("STALL_TIMEOUT", self.stall_timeout, "Set a long time, for example 30d.")
         if self.disk_space_threshold > 100:  # noqa: PLR2004  (percent)
             raise ConfigError(
                 "DISK_SPACE_THRESHOLD: must be between 0 and 100",
@@ -191,9 +191,9 @@ def placeholder(text: str) -> bool:
     return bool(_PLACEHOLDER.search(text))
 
 
-def _refuse_zero(key: str, limit: float | None) -> None:
+def _refuse_zero(key: str, limit: float | None, hint: str = "") -> None:
     if limit == 0:
-        raise ConfigError(f"{key}: must be greater than 0", f"Remove {key} for no limit.")
+        raise ConfigError(f"{key}: must be greater than 0", hint or f"Remove {key} for no limit.")
 
 
 # The keys of GENERAL that report channels need; read even if the config is wrong elsewhere.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shlex
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from tools import os_works
@@ -19,8 +20,11 @@ from tools.config.model import Config, Section
 from tools.config.paths import unwritable
 from tools.engine import admission, guard, plan, state
 from tools.engine.consent import Consent
+from tools.engine.limits import Limits, within
 from tools.engine.plan import Line
 from tools.modules import loader, options
+
+_LONGEST = 300.0  # seconds for the test of a section
 
 
 def tested(config: Config, chosen: Sequence[Section], consent: Consent) -> list[Line]:
@@ -29,15 +33,24 @@ def tested(config: Config, chosen: Sequence[Section], consent: Consent) -> list[
     lines += plan.warnings(config, chosen)
     lines += _general(config)
     for current in chosen:
+        limits = _limits(current, config)
         try:
-            lines += [_line(current, found) for found in _of(current, config)]
-            lines += [_line(current, found) for found in _store(current, config, consent)]
+            of_module = within(limits, functools.partial(_of, current, config))
+            lines += [_line(current, found) for found in of_module]
+            of_store = within(limits, functools.partial(_store, current, config, consent))
+            lines += [_line(current, found) for found in of_store]
         except (BackupError, OSError) as error:
             if any(line.text == str(error) for line in lines):  # GENERAL has it already
                 continue
             text = _placed(current, str(error))
             lines.append(Line(current.name, text, Level.BAD, hint=getattr(error, "hint", "")))
     return lines
+
+
+def _limits(current: Section, config: Config) -> Limits:
+    """Return how long the test of a section may take: no longer than a run."""
+    longest = (current.timeout, config.general.max_runtime, config.general.stall_timeout, _LONGEST)
+    return Limits(current.name, min(filter(None, longest)))
 
 
 def _general(config: Config) -> list[Line]:
@@ -105,12 +118,12 @@ def _of(current: Section, config: Config) -> Sequence[str | Finding]:
         return tuple(module.test(model.filled(current, config)))
 
 
-def _store(current: Section, config: Config, consent: Consent) -> Iterable[Finding]:
+def _store(current: Section, config: Config, consent: Consent) -> Sequence[Finding]:
     """What is to be known of a built-in store before a run."""
     if current.kind != "store" or current.declaration is None:
         return ()
     memory = Memory(config.general.work_folder / state.NAME)
-    return admission.tested(current, config, memory, consent)
+    return tuple(admission.tested(current, config, memory, consent))
 
 
 def _interpreter(current: Section) -> str:

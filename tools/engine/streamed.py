@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import functools
-import queue
-import threading
-import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 from tools import date_str_utils, os_works
@@ -19,39 +16,16 @@ from tools.catalog.history import Past
 from tools.config import model
 from tools.config.model import Section
 from tools.engine import user_modules
+from tools.engine.limits import Limits, within
 from tools.engine.section_runner import Context
-from tools.flow import dump_stream, item_results, pipeline, process
+from tools.engine.workers import Job, SourceState, Workers
+from tools.flow import dump_stream, item_results, pipeline
 from tools.flow.fan_out import StoreProgress
 from tools.flow.item import Item, SourceContext, Stage
 from tools.flow.pipeline import FlowResult
 from tools.flow.stopwatch import Stopwatch
 from tools.flow.store import Store, beside
 from tools.modules import loader, registry
-
-_TICK = 0.2  # seconds between two looks at time limits and progress
-_LINGER = 15.0  # seconds that a thread gets to end when its item has been stopped
-
-
-@dataclass
-class _Source:
-    """One source section while its items flow."""
-
-    section: Section
-    flowed: list[FlowResult] = field(default_factory=list)
-    errors: list[tuple[str, BackupError | OSError]] = field(default_factory=list)
-    stopped: str = ""  # why its items were ended
-    began: float = 0.0
-    moved: float = 0.0  # when bytes came last
-    size: int = 0
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def count(self, size: int) -> None:
-        """So many plain bytes have passed. Raises BackupError where it has been stopped."""
-        if self.stopped:
-            raise BackupError(self.stopped)
-        with self.lock:
-            self.size += size
-        self.moved = time.monotonic()
 
 
 def open_section_store(current: Section, context: Context) -> Store:
@@ -100,15 +74,17 @@ class Streamed:
         self._open()
         if reason := self._blocked():
             return {entry.name: Result(Status.FAILED, reason) for entry in group}
-        sources = {entry.name: _Source(entry) for entry in group}
-        tasks: queue.SimpleQueue[tuple[_Source, Item]] = queue.SimpleQueue()
-        order: dict[tuple[str, str], int] = {}
-        for source in sources.values():
-            for item in self._items(source):
-                order[source.section.name, item.name] = len(order)
-                tasks.put((source, item))
+        sources = {entry.name: self._state(entry) for entry in group}
+        jobs = [Job(source, item) for source in sources.values() for item in self._items(source)]
+        order = {(job.source.section.name, job.item.name): at for at, job in enumerate(jobs)}
         before = len(self.flowed)
-        self._drive(list(sources.values()), tasks, advance)
+        general = self._contexts(group[0]).config.general
+
+        def look() -> None:
+            if advance is not None:
+                advance(sum(source.size for source in sources.values()))
+
+        Workers(self._one, self._lost).run(jobs, general.parallel, look)
         # as the sources give them, not as they end: a restore needs the roles before the databases
         self.flowed[before:] = sorted(
             self.flowed[before:], key=lambda done: order[done.item.section, done.item.name]
@@ -156,7 +132,13 @@ class Streamed:
             return f"not run: {what}"
         return ""
 
-    def _items(self, source: _Source) -> Sequence[Item]:
+    def _state(self, entry: Section) -> SourceState:
+        """Return the state of a source before its first item."""
+        context = self._contexts(entry)
+        stall = context.config.general.stall_timeout
+        return SourceState(entry, Limits(entry.name, entry.timeout, stall, context.deadline))
+
+    def _items(self, source: SourceState) -> Sequence[Item]:
         """What a source has to give; an error is kept as its result."""
         entry = source.section
         context = self._contexts(entry)
@@ -169,82 +151,35 @@ class Streamed:
                 tuple(map(Path, context.private)),
                 functools.partial(self._past.earlier, entry.name),
             )
-            with os_works.passing(entry.environment):
-                found = loader.source(entry.file).items(
-                    model.filled(entry, context.config), source_context
-                )
+
+            def listed() -> Sequence[Item]:
+                with os_works.passing(entry.environment):
+                    options = model.filled(entry, context.config)
+                    return loader.source(entry.file).items(options, source_context)
+
+            found = within(source.limits, listed)
         except (BackupError, OSError) as error:
             source.errors.append(("", error))
             self.missing.append(entry.name)
             return ()
         return found
 
-    # --- threads
+    def _one(self, job: Job) -> None:
+        """Store one item; whatever happens is kept as its result."""
+        with os_works.passing(job.source.section.environment):
+            self._flow(job)
 
-    def _drive(
-        self,
-        sources: Sequence[_Source],
-        tasks: queue.SimpleQueue[tuple[_Source, Item]],
-        advance: Callable[[int], None] | None,
-    ) -> None:
-        """Work through the tasks in threads, and look after time limits meanwhile."""
-        general = self._contexts(sources[0].section).config.general
-        # Not Thread.join: interrupted by a signal, it may take a living thread for a dead one
-        # (https://github.com/python/cpython/issues/90882).
-        ended: queue.SimpleQueue[None] = queue.SimpleQueue()
-        living = 0
-        try:
-            for _ in range(min(general.parallel, tasks.qsize())):
-                threading.Thread(target=self._work, args=(tasks, ended), daemon=True).start()
-                living += 1
-            while living:
-                for source in sources:
-                    self._limit(source)
-                if advance is not None:
-                    advance(sum(source.size for source in sources))
-                living -= _ended(ended, _TICK)
-        except BaseException:
-            for source in sources:
-                source.stopped = source.stopped or "the run was ended"
-            for source in sources:
-                process.end_all(source.section.name)
-            until = time.monotonic() + _LINGER
-            while living and time.monotonic() < until:
-                living -= _ended(ended, _TICK)
-            raise
-
-    def _work(
-        self,
-        tasks: queue.SimpleQueue[tuple[_Source, Item]],
-        ended: queue.SimpleQueue[None],
-    ) -> None:
-        """One thread: item after item."""
-        try:
-            while True:
-                try:
-                    source, item = tasks.get_nowait()
-                except queue.Empty:
-                    return
-                process.owner.set(source.section.name)
-                with os_works.passing(source.section.environment):
-                    self._one(source, item)
-        finally:
-            ended.put(None)
-
-    def _one(self, source: _Source, item: Item) -> None:
-        """One item from its source into the stores; whatever happens is kept as its result."""
-        entry = source.section
+    def _flow(self, job: Job) -> None:
+        source, item = job.source, job.item
+        entry, called = source.section, job.name
         context = self._contexts(entry)
-        called = f"{entry.name}/{item.name}" if item.name else entry.name
         where = pipeline.ItemContext(
             f"{context.config.general.hostname}/{context.run_id}",
-            source.count,
+            job.count,
             self._past.size_of(called) if registry.kind(item.kind).steady else None,
         )
-        source.began = source.began or time.monotonic()
-        source.moved = time.monotonic()
         try:
-            source.count(0)  # not even begun, where the section has been stopped
+            job.count(0)  # not even begun, where the section has been stopped
             done = dump_stream.again(
                 lambda: pipeline.store_item(
                     item, entry.name, self._made or [], self.targets, where
@@ -252,36 +187,26 @@ class Streamed:
                 lambda line: logger.warning("%s: %s", called, line),
             )
         except (BackupError, OSError) as error:
-            self._lost(source, item, error)
+            if job.settle():
+                self._lost(job, error)
         except Exception as bug:  # noqa: BLE001  (a bug is a failure of this item alone)
             logger.critical("%s", traceback.format_exc())
-            self._lost(source, item, BackupError(f"crashed: {type(bug).__name__}: {bug}"))
+            if job.settle():
+                self._lost(job, BackupError(f"crashed: {type(bug).__name__}: {bug}"))
         else:
+            if not job.settle():
+                return
             for note in done.report.notes:
                 logger.info("%s: %s", done.item.label, note)
             source.errors += [(item.name, error) for error in done.failures]
             source.flowed.append(done)
             self.flowed.append(done)
 
-    def _lost(self, source: _Source, item: Item, error: BackupError | OSError) -> None:
-        called = f"{source.section.name}/{item.name}" if item.name else source.section.name
-        source.errors.append((item.name, BackupError(source.stopped) if source.stopped else error))
-        self.missing.append(called)
-
-    def _limit(self, source: _Source) -> None:
-        """End the items of a source whose time is over."""
-        if source.stopped or not source.began:
-            return
-        now = time.monotonic()
-        entry, context = source.section, self._contexts(source.section)
-        stall = context.config.general.stall_timeout
-        if context.deadline is not None and now >= context.deadline:
-            _stop(source, f"{entry.name} took longer than its MAX_RUNTIME and was ended")
-        elif entry.timeout is not None and now >= source.began + entry.timeout:
-            limit = f"TIMEOUT of {entry.timeout:g} s"
-            _stop(source, f"{entry.name} took longer than its {limit} and was ended")
-        elif stall is not None and now >= source.moved + stall:
-            _stop(source, f"nothing came from {entry.name} for {stall:g} s (STALL_TIMEOUT)")
+    def _lost(self, job: Job, error: BackupError | OSError) -> None:
+        """Keep why no store has an item."""
+        stopped = job.task.stopped
+        job.source.errors.append((job.item.name, BackupError(stopped) if stopped else error))
+        self.missing.append(job.name)
 
     # --- results
 
@@ -323,18 +248,3 @@ def _stage(entry: Section, context: Context) -> Stage:
 def _failure(error: BackupError | OSError) -> Result:
     """The result of a stage or store that cannot begin: the run has started, so it failed."""
     return replace(of_error(error), status=Status.FAILED)
-
-
-def _ended(ended: queue.SimpleQueue[None], seconds: float) -> int:
-    """Wait for a thread to end: 1 where one has, 0 where the time is over."""
-    try:
-        ended.get(timeout=seconds)
-    except queue.Empty:
-        return 0
-    return 1
-
-
-def _stop(source: _Source, reason: str) -> None:
-    """End what a source has running; its threads then end by themselves."""
-    source.stopped = source.stopped or reason
-    process.end_all(source.section.name)

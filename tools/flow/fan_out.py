@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tools.base.errors import BackupError, StoreError
-from tools.flow import stream
+from tools.flow import stream, task
 from tools.flow.form import Outlet
 from tools.flow.stopwatch import Stopwatch
 from tools.flow.store import Receiver, StoredObject, atomic_publish, explained, max_object_size
 from tools.flow.stream import Channel, Chunks
+from tools.flow.task import StoppedError
 
 _MAX_PENDING = 2  # objects of one store that may still be syncing while the next one comes
 
@@ -35,6 +36,21 @@ class StoreProgress:
     lost: int = 0
     hint: str = ""
     watch: Stopwatch = field(default_factory=Stopwatch)
+    _lock: threading.Lock = field(default_factory=threading.Lock)  # several items flow at a time
+
+    def add(self, parts: int, size: int) -> None:
+        """Count the parts and the bytes of an item that the store holds."""
+        with self._lock:
+            self.parts += parts
+            self.size += size
+
+    def fail(self, text: str, hint: str) -> None:
+        """Note why the store does not hold an item."""
+        with self._lock:
+            self.lost += 1
+            if text not in self.errors:
+                self.errors.append(text)
+            self.hint = self.hint or hint
 
 
 class FanOut:
@@ -92,8 +108,7 @@ class FanOut:
             sink.publish()
         healthy = self._healthy()
         for sink in healthy:
-            sink.target.parts += len(self._sent)
-            sink.target.size += sum(stored.size for stored in self._sent)
+            sink.target.add(len(self._sent), sum(stored.size for stored in self._sent))
         return tuple(sink.target.section for sink in healthy)
 
 
@@ -112,7 +127,7 @@ class _Sink:
     def begin(self, name: str, tally: stream.Tally) -> None:
         """Begin the next object. tally: counts and hashes it before it comes here."""
         while len(self._pending) >= _MAX_PENDING:
-            self._pending.popleft()[0].join()
+            task.join(self._pending.popleft()[0])
         channel = self._channel = Channel()
         self._names.append(name)
 
@@ -124,6 +139,8 @@ class _Sink:
             except BaseException as error:  # noqa: BLE001  (kept, and shown as the store's)
                 channel.leave(error)
                 self._fail(error)
+            finally:  # nobody reads any more, even where the store says that it took all
+                channel.leave()
 
         self._pending.append((stream.thread(work), channel))
 
@@ -131,6 +148,11 @@ class _Sink:
         """Send a chunk of the object; a store that has failed takes no more."""
         try:
             self._channel.put(chunk)
+        except StoppedError:
+            raise
+        except stream.ReaderGoneError:
+            hint = "It ended well before it had read all of it."
+            self._fail(StoreError(f"{self.target.store}: left a part of its input unread", hint))
         except BaseException as error:  # noqa: BLE001  (what the thread left with)
             self._fail(error)
 
@@ -141,6 +163,7 @@ class _Sink:
     def finish(self, sent: Sequence[StoredObject]) -> None:
         """Wait until the store has confirmed every object as it was sent."""
         self._join()
+        task.current().check()
         if self.error is None and [self._stored[name] for name in self._names] != list(sent):
             self._fail(
                 StoreError(
@@ -163,22 +186,21 @@ class _Sink:
         self._abandoned.set()
         for _thread, channel in self._pending:
             channel.end(error)
-        self._join()
-        self.target.store.discard(self._names)
+        if self._join():  # otherwise the store is still at work, and a later run cleans up
+            self.target.store.discard(self._names)
 
-    def _join(self) -> None:
-        while self._pending:
-            self._pending.popleft()[0].join()
+    def _join(self) -> bool:
+        """Wait for the threads; False if one goes on although the task was stopped."""
+        ended = [task.join(thread) for thread, _channel in self._pending]
+        self._pending.clear()
+        return all(ended)
 
     def _fail(self, error: BaseException) -> None:
         """Record why this store does not get the item; the first reason counts."""
         if self.error is None:
             self.error = error
-            text, hint = explained(error, self.target.store)
-            self.target.lost += 1
-            if text not in self.target.errors:
-                self.target.errors.append(text)
-            self.target.hint = self.target.hint or hint
+            if not isinstance(error, StoppedError):  # which is no fault of the store
+                self.target.fail(*explained(error, self.target.store))
 
 
 if TYPE_CHECKING:

@@ -143,6 +143,7 @@ def store_item(
             form=form.name,
             references=objects.references,
         )
+        where.on_bytes(0)  # an item that was given up must not appear
         where.before_publish(stored)
         holders = fan_out.publish()
     return FlowResult(stored, holders, report, _failures(report, change))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
-import contextvars
-import fcntl
 import os
 import signal
 import subprocess
@@ -18,14 +17,17 @@ from typing import IO
 from tools import os_works
 from tools.base import masking
 from tools.base.errors import BackupError, SourceError
-from tools.flow import stream
-from tools.flow.stream import CHUNK, Chunks
+from tools.base.log import logger
+from tools.flow import pipes, stream, task
+from tools.flow.stream import Chunks
 
 TAIL = 25  # lines of a failed program's output that go into the error
 _LINE = 8192  # bytes that are read at once; characters of a line that an error shows
 _LONGEST = 64 * 1024  # characters of a line; a longer one is cut into several
-_GRACE = 10.0  # seconds between SIGTERM and SIGKILL
-_LINGER = 1.0  # seconds that a pipe may stay open after its program has ended
+_HELD = "ended, but a program that it started keeps its output open"
+_HELD_HINT = "Redirect the output of a program in the background (> /dev/null)."
+_KILLED = 5.0  # seconds in which a program is gone after SIGKILL, unless it may not be killed
+_AT_EXIT = 1.0  # seconds between SIGTERM and SIGKILL for what still runs when we end
 
 
 def ended(code: int) -> str:
@@ -107,8 +109,14 @@ class Group:
                 hint=f"Install {self.name}, or name the right program in the config.",
             ) from None
         self._threads: list[threading.Thread] = []
-        self.owner = owner.get()
+        self._task = task.current()
+        self._task.add(self)
         _running.add(self)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether its first process has ended."""
+        return self.popen.poll() is not None
 
     def drain(self, pipe: IO[bytes], take: Callable[[str], None]) -> None:
         """Hand every line of a pipe to `take`, in a thread, until the pipe is closed."""
@@ -130,7 +138,7 @@ class Group:
 
     def finish(self) -> bool:
         """Wait for what is left in the pipes; False if a child of the program held them open."""
-        until = time.monotonic() + _LINGER
+        until = time.monotonic() + pipes.LINGER
         for thread in self._threads:
             thread.join(max(0.0, until - time.monotonic()))
         alone = not any(thread.is_alive() for thread in self._threads)
@@ -138,15 +146,29 @@ class Group:
             self.end()
         return alone
 
-    def end(self, grace: float = _GRACE) -> None:
-        """End the whole group: SIGTERM, then SIGKILL to what is left; never raises for the dead."""
-        until = time.monotonic() + grace
+    def terminate(self) -> None:
+        """Send SIGTERM to the whole group; does not wait."""
         self._signal(signal.SIGTERM)
-        while self._alive() and time.monotonic() < until:
-            time.sleep(0.02)
-        self._signal(signal.SIGKILL)
-        self.popen.wait()
-        _running.discard(self)
+
+    def end(self, grace: float = task.GRACE) -> None:
+        """End the whole group: SIGTERM, then SIGKILL to what is left; never raises for the dead.
+
+        A signal that asks this program to end waits meanwhile: nothing is left running. A program
+        that cannot be ended (it belongs to another user, or hangs in the kernel) is logged, and
+        not waited for.
+        """
+        with os_works.signals_deferred():
+            until = time.monotonic() + grace
+            self.terminate()
+            while self._alive() and time.monotonic() < until:
+                time.sleep(0.02)
+            self._signal(signal.SIGKILL)
+            try:
+                self.popen.wait(_KILLED)
+            except subprocess.TimeoutExpired:
+                logger.error("%s (process %d) cannot be ended", self.name, self.popen.pid)
+            self._task.remove(self)
+            _running.discard(self)
 
     def _signal(self, number: int) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -162,14 +184,13 @@ class Group:
 
 
 _running: set[Group] = set()
-# Whom the programs belong to that this thread, and those it makes, start.
-owner: contextvars.ContextVar[str] = contextvars.ContextVar("owner", default="")
 
 
-def end_all(whose: str) -> None:
-    """End every program of an owner, whichever thread waits for it."""
-    for group in [group for group in list(_running) if group.owner == whose]:
-        group.end()
+@atexit.register
+def _end_the_rest() -> None:
+    """End what a signal in an unlucky moment has left running."""
+    for group in list(_running):
+        group.end(_AT_EXIT)
 
 
 @contextlib.contextmanager
@@ -201,6 +222,7 @@ def output(  # noqa: PLR0913  (as subprocess.Popen, by name)
     given: bytes | Chunks = b"",
     allowed: Collection[int] | Callable[[int], bool] = (0,),
     notice: Callable[[str], None] | None = None,
+    idle: Callable[[float], None] | None = None,
     env: Mapping[str, str] | None = None,
     folder: Path | None = None,
     failure: type[BackupError] = SourceError,
@@ -211,37 +233,44 @@ def output(  # noqa: PLR0913  (as subprocess.Popen, by name)
     with the last lines of standard error; `allowed` may also be a function that is asked
     once all of standard error has been read. `given` is written to its standard input: bytes,
     or chunks; when those raise, the program is ended and never sees their end, and what they
-    raise is raised. `notice` gets each line of its standard error. The program is ended if
-    the reader goes away early.
+    raise is raised. `notice` gets each line of its standard error; `idle` the seconds of
+    silence, a few times a second while nothing comes: what it raises is raised. The program is
+    ended if the reader goes away early. Raises task.StoppedError where the task is stopped, and
+    `failure` where the program ended while another one keeps its output open in silence.
     """
     said = Said(notice)
     stdin = subprocess.PIPE if given else subprocess.DEVNULL
     with started(argv, env=env, stdin=stdin, folder=folder) as group:
         assert group.popen.stdout is not None and group.popen.stderr is not None  # noqa: S101, PT018
         with group.popen.stdout as pipe:
-            _widen(pipe)
+            pipes.widen(pipe)
             group.drain(group.popen.stderr, said.take)
+            reader = pipes.Reader(group, pipe, idle)
             feeder = _Feeder(group, given) if given else None
             try:
-                while chunk := pipe.read(CHUNK):
-                    yield chunk
-                code = group.wait()
+                yield from reader
+                code = _exit_code(group)
                 group.finish()
+                if feeder is not None:
+                    feeder.judge()
+                if not (allowed(code) if callable(allowed) else code in allowed):
+                    raise failure(f"{group.name} {ended(code)}", hint=said.text())
+                if reader.held:
+                    raise failure(f"{group.name} {_HELD}", _HELD_HINT)
+                if feeder is not None and feeder.unread():
+                    raise failure(f"{group.name} ended well, and left a part of its input unread")
             finally:
                 if feeder is not None:
                     feeder.stop()
-            if feeder is not None:
-                feeder.judge()
-            if not (allowed(code) if callable(allowed) else code in allowed):
-                raise failure(f"{group.name} {ended(code)}", hint=said.text())
-            if feeder is not None and feeder.unread:
-                raise failure(f"{group.name} ended well, and left a part of its input unread")
 
 
-def _widen(pipe: IO[bytes]) -> None:
-    """As much room as a chunk takes, so that neither side waits for every page."""
-    with contextlib.suppress(PermissionError):  # over the limit: it stays small
-        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, CHUNK)
+def _exit_code(group: Group) -> int:
+    """Wait for the end of a program that has closed its output. Raises StoppedError."""
+    while True:
+        try:
+            return group.wait(task.TICK)
+        except subprocess.TimeoutExpired:
+            task.current().check()
 
 
 class Said:
@@ -276,10 +305,11 @@ class _Feeder:
     def _work(self) -> None:
         pipe = self._group.popen.stdin
         assert pipe is not None  # noqa: S101
-        _widen(pipe)
         try:
+            pipes.widen(pipe)
+            writer = pipes.Writer(self._group, pipe)
             for chunk in self._given:
-                pipe.write(chunk)
+                writer.write(chunk)
             pipe.close()
         except BrokenPipeError:
             self._closed_early = True
@@ -292,21 +322,28 @@ class _Feeder:
             if not isinstance(self._given, list):
                 getattr(self._given, "close", lambda: None)()
 
-    @property
+    def judge(self) -> None:
+        """Raise what the chunks raised."""
+        if self._error is not None:
+            raise self._error
+
     def unread(self) -> bool:
-        """Whether the program left chunks unread; a list it may."""
+        """After the program has ended: whether it left chunks unread; a list it may.
+
+        Waits until the chunks end, or go on and find nobody. Raises what they raise, and
+        StoppedError.
+        """
+        while self._thread.is_alive():
+            task.current().check()
+            self._thread.join(task.TICK)
+        self.judge()
         return self._closed_early and not self._lenient
 
     def stop(self) -> None:
         """End the program if it has not ended, and with it the thread."""
         if self._thread.is_alive():
             self._group.end()
-        self._thread.join(_GRACE)
-
-    def judge(self) -> None:
-        """After the program has ended: raises what the chunks raised."""
-        if self._error is not None:
-            raise self._error
+            self._thread.join(task.GRACE)
 
 
 def feed(popen: subprocess.Popen[bytes], given: bytes) -> None:

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from tools import filesystem_handling
 from tools.base.errors import BackupError
+from tools.flow import task
 
 _GATHERED = 1 << 18  # bytes from which on a chunk is large enough
 _AHEAD = 4  # chunks that wait between two threads
@@ -213,7 +214,7 @@ class Channel:
         """Hand on a chunk; waits while the queue is full. Raises what the reader went with."""
         with self._changed:
             while len(self._waiting) >= self._size and self._gone is None:
-                self._changed.wait()
+                self._wait()
             if self._gone is not None:
                 raise self._gone
             self._waiting.append(chunk)
@@ -237,16 +238,21 @@ class Channel:
     def __iter__(self) -> Iterator[bytes]:
         while True:
             with self._changed:
-                while not self._waiting and not self._ended:
-                    self._changed.wait()
+                while not self._waiting and not self._ended and self._gone is None:
+                    self._wait()
                 # an error does not wait behind chunks that lead nowhere any more
-                if self._error is not None:
-                    raise self._error
+                if (error := self._error or self._gone) is not None:
+                    raise error
                 if not self._waiting:
                     return
                 chunk = self._waiting.popleft()
                 self._changed.notify_all()
             yield chunk
+
+    def _wait(self) -> None:
+        """Wait for the other side. Raises StoppedError where the task was stopped."""
+        self._changed.wait(task.TICK)
+        task.current().check()
 
 
 class ReaderGoneError(Exception):
@@ -278,7 +284,7 @@ def ahead(chunks: Chunks) -> Iterator[bytes]:
         yield from channel
     finally:
         channel.leave()
-        worker.join()
+        task.join(worker)
 
 
 def watched(chunks: Chunks, look: Callable[[Chunks], None]) -> Iterator[bytes]:
@@ -312,13 +318,13 @@ def watched(chunks: Chunks, look: Callable[[Chunks], None]) -> Iterator[bytes]:
         raise
     finally:
         channel.end(ReaderGoneError())
-        worker.join()
+        task.join(worker)
     if found:
         raise found[0]
 
 
 def thread(work: Callable[[], None]) -> threading.Thread:
-    """Start a thread that belongs to the same owner as this one (see process.owner).
+    """Start a thread that belongs to the same task as this one (see task).
 
     Raises BackupError where the system allows no further one.
     """
