@@ -1,4 +1,4 @@
-"""A configured path on a mount that does not answer: a real one, of a FUSE daemon that is silent."""
+"""A path on a mount that does not answer: a real one, of a FUSE daemon that is silent."""
 
 from __future__ import annotations
 
