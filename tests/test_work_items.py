@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.system import System
+from tools import filesystem_handling
 from tools.base.errors import Cancelled
 from tools.base.result import Status
 from tools.config import loading
@@ -59,10 +62,11 @@ def interrupted(system: System, folder: str) -> None:
 @pytest.mark.fault(
     "a signal during the removal of files that are stored", "the next run removes the others"
 )
-@pytest.mark.parametrize("after", [0, 1, 2])
+@pytest.mark.parametrize("after", [None, 0, 1, 2])
 def test_an_interrupted_removal_does_not_block_later_runs(
-    system: System, monkeypatch: pytest.MonkeyPatch, after: int
+    system: System, monkeypatch: pytest.MonkeyPatch, after: int | None
 ) -> None:
+    """None: before it has begun; what the store holds already counts as stored then."""
     loaded = loading.load(system.configure(sections(system)))
     real = Path.unlink
     removed: list[Path] = []
@@ -74,9 +78,15 @@ def test_an_interrupted_removal_does_not_block_later_runs(
             removed.append(path)
         real(path, missing_ok=missing_ok)
 
-    monkeypatch.setattr(Path, "unlink", unlink)
+    def remove(_entry: work_folder.WorkItem) -> None:
+        raise Cancelled(15)
+
+    if after is None:
+        monkeypatch.setattr(work_folder, "remove", remove)
+    else:
+        monkeypatch.setattr(Path, "unlink", unlink)
     assert run.perform(loaded, loaded.sections, None).status is Status.TERMINATED
-    assert len(left(system)) == 4 - after
+    assert len(left(system)) == 4 - (after or 0)
     before = len(system.stored())
     result = system.result()
     assert result["exit_code"] == 0, result
@@ -183,3 +193,121 @@ def test_a_record_without_files_is_forgotten(tmp_path: Path) -> None:
     (place / "x").unlink()
     assert work_folder.settle(items) == []
     assert list(items.iterdir()) == []
+
+
+def test_a_removal_that_stays_impossible_does_not_end_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    items = tmp_path / "items"
+    (tmp_path / "x").write_text("x")
+    work_folder.adopt(items, [tmp_path / "x"], StoredItem("S", "x", "file", "", (), ()), "r")
+    (entry,) = work_folder.known(items).values()
+
+    def unlink(path: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(1, "Operation not permitted", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", unlink)
+        with pytest.raises(PermissionError):
+            work_folder.remove(entry)
+        assert work_folder.settle(items) == []
+    assert work_folder.settle(items) == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["items"]
+    assert list(items.iterdir()) == []
+
+
+def failing(system: System, code: int = 1) -> dict[str, Any]:
+    """A run whose user-defined source leaves a file and ends with this code."""
+    text = f"mkdir -p {system.work}/dumps/a; echo {code} > {system.work}/dumps/a/own; exit {code}"
+    return {"OWN": system.own("own", text), **sections(system)}
+
+
+@pytest.mark.fault(
+    "what a failed source left cannot be moved aside",
+    "exit 1, all others are stored; no later run stores it",
+)
+@pytest.mark.parametrize("elsewhere", ["no rename", "another file system", "no permission"])
+def test_what_a_failed_source_left_is_never_stored(
+    system: System, monkeypatch: pytest.MonkeyPatch, elsewhere: str
+) -> None:
+    loaded = loading.load(system.configure(failing(system)))
+    real, make_folder = Path.rename, filesystem_handling.make_folder
+
+    def rename(path: Path, target: Path) -> Path:
+        if path.name == "own" and (elsewhere == "no rename" or "failed" in target.parts):
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), str(path))
+        return real(path, target)
+
+    def make(folder: Path) -> Path:
+        if elsewhere == "no permission" and "failed" in folder.parts:
+            raise PermissionError(13, "Permission denied", str(folder))
+        return make_folder(folder)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    monkeypatch.setattr(filesystem_handling, "make_folder", make)
+    own = system.work / "dumps/a/own"
+    for _ in range(2):
+        done = run.perform(loaded, loaded.sections, None)
+        failed = [step.name for step in done.sections if step.result.status is Status.FAILED]
+        assert failed == ["OWN"], done.problem_lines()
+        assert [item.section for item in done.items] == ["FILESET"]
+        assert own.exists() == (elsewhere == "no rename")
+    monkeypatch.undo()
+    loaded = loading.load(system.configure(failing(system, code=0)))
+    done = run.perform(loaded, loaded.sections, None)
+    assert {item.section for item in done.items} == {"OWN", "FILESET"}
+    assert list((system.work / "dumps").rglob("*")) == []
+
+
+@pytest.mark.fault("kill -9 while a user-defined source writes its files", "they are not stored")
+def test_what_a_killed_source_left_is_never_stored(system: System) -> None:
+    flag, dump = system.folder / "flag", f"{system.work}/dumps/$NC_BACKUP_RUN_ID"
+    text = f"mkdir -p {system.work}/dumps; echo half > {dump}\n"
+    text += f"[ -e {flag} ] || {{ touch {flag}; kill -9 $PPID; exit; }}; echo whole > {dump}"
+    system.configure({"OWN": system.own("own", text), **sections(system)})
+    assert system.run("-r").returncode == -9
+    result = system.result()
+    assert result["exit_code"] == 0, result
+    found = {item["section"]: item["name"] for item in system.manifest()["items"]}
+    assert found == {"FILESET": "", "OWN": f"dumps/{result['run_id']}"}
+    assert left(system) == []
+
+
+def test_a_file_that_cannot_be_recorded_fails_its_section_alone(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def adopt(*_words: object) -> None:
+        raise PermissionError(13, "Permission denied", "own")
+
+    monkeypatch.setattr(work_folder, "adopt", adopt)
+    loaded = loading.load(system.configure(failing(system, code=0)))
+    done = run.perform(loaded, loaded.sections, None)
+    assert [step.name for step in done.sections if step.result.status is Status.FAILED] == ["OWN"]
+    assert [item.section for item in done.items] == ["FILESET"]
+
+
+def test_an_encrypted_set_of_a_user_defined_module_is_one_item(system: System) -> None:
+    place = system.work / "dumps"
+    text = f"mkdir -p {place}; printf age-encryption.org/v1 > {place}/x.age.000; "
+    system.configure({
+        "OWN": system.own("own", f"{text} printf rest > {place}/x.age.001"),
+        **sections(system),
+    })  # fmt: skip
+    assert system.result()["exit_code"] == 0
+    (item,) = [item for item in system.manifest()["items"] if item["section"] == "OWN"]
+    assert item["stages"] == ["age"]
+    restored = system.restored("--section", "OWN")
+    assert [path.read_text() for path in restored.rglob("*.age*")] == ["age-encryption.org/v1rest"]
+
+
+def test_hidden_files_of_ended_runs_are_removed_but_not_those_of_a_store(system: System) -> None:
+    stored, waiting = system.work / "store/h/.x.part-1", system.work / "dumps/a/.x.part-2"
+    for path in (stored, waiting):
+        path.parent.mkdir(parents=True)
+        path.touch()
+    loaded = loading.load(
+        system.configure(system.whole(), LOCAL_BACKUP=f"{system.work}/a/../store")
+    )
+    assert run.perform(loaded, loaded.sections, None).status is Status.OK
+    assert stored.exists()
+    assert not waiting.exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -142,16 +143,21 @@ class _Run:
             origin=identity.origin(self.config),
         )
 
-    def _clear(self, private: Path) -> None:
+    def _clear(self, private_folder: Path) -> None:
         """Remove what a dead run left: it can have no owner, for we hold the lock."""
-        for leftover in (private / "run", private / "failed"):
-            filesystem_handling.remove(leftover)
-        for folder in sorted(self.config.general.work_folder.iterdir()):
-            if folder.is_dir() and not folder.is_symlink() and folder.name != state.NAME:
-                for entry in folder.iterdir():
-                    if filesystem_handling.is_temporary(entry.name):
-                        logger.info("removing %s, which an ended run left unfinished", entry)
-                        filesystem_handling.remove(entry)
+        filesystem_handling.remove(private_folder / "run")
+        _remove_quietly(private_folder / "failed")
+        private = {os.path.realpath(path) for path in self.private}  # a store may be there
+        for place, folders, names in os.walk(self.config.general.work_folder):
+            for name in filter(filesystem_handling.is_temporary, (*names, *folders)):
+                entry = Path(place, name)
+                logger.info("removing %s, which an ended run left unfinished", entry)
+                _remove_quietly(entry)
+            folders[:] = [
+                name
+                for name in folders
+                if not name.startswith(".") and os.path.realpath(Path(place, name)) not in private
+            ]
 
     def context(self, current: Section) -> Context:
         """What the run tells a section."""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import errno
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tools import filesystem_handling
 from tools.base.errors import BackupError
 from tools.base.log import logger
-from tools.base.result import Result, Status, worst
+from tools.base.result import Result, Status, of_error, worst
 from tools.base.run_result import SectionResult
 from tools.catalog.history import Past
 from tools.config.model import Config, Section
@@ -41,9 +40,9 @@ class Staged:
         self._refused: Mapping[str, Result] = {}  # stores that take no part, and why
         self._failed = private / "failed"
         self._records = private / work_folder.NAME
-        self._files = WorkFiles(config)
+        self._files = WorkFiles(config, private / "section-began.json")
         self._stored: dict[str, Sequence[StoredItem]] = {}  # by store section
-        self._damaged: list[str] = []  # why items of earlier runs are put aside
+        self._damaged: list[str] = []  # why items of earlier runs are moved aside
 
     def begin(
         self,
@@ -56,7 +55,12 @@ class Staged:
         for entry, why in work_folder.settle(self._records):
             self._put_aside(f"run {entry.run_id}", why, entry.files)
             work_folder.forget(entry)
-            self._damaged.append(f"{why}: it was put aside, and is not stored")
+            self._damaged.append(f"{why}: it was moved aside, and is not stored")
+        known = work_folder.known(self._records)
+        left = [path for path in self._files.interrupted() if path.resolve() not in known]
+        self._put_aside("interrupted", "the section that wrote it was killed", left)
+        self._put_aside("refused", "not stored", sorted(work_folder.refused(self._records)))
+        self._files.forget()
 
     def batches(self, chosen: Sequence[Section]) -> Iterator[list[tuple[int, Section]]]:
         """See Mode: one section after the other."""
@@ -118,29 +122,37 @@ class Staged:
         known = work_folder.known(self._records)
         recorded = {path for path in new if _is_of(known.get(path.resolve()), current, context)}
         others = [path for path in new if path not in recorded]
-        for path in others:
-            if path.resolve() in known:  # another section's, and this one has changed it
-                work_folder.forget(known[path.resolve()])
-        if result.status is not Status.FAILED:
-            for files in work_folder.complete_sets(others)[0]:
-                item = StoredItem(current.name, self._files.below(files[0]), "file", "", (), ())
-                work_folder.adopt(self._records, files, item, context.run_id)
-            return result
-        self._put_aside(current.name, f"{current.name} failed", others)
-        return dataclasses.replace(result, files=tuple(map(str, recorded)))
+        try:
+            for path in others:
+                if path.resolve() in known:  # another section's, and this one has changed it
+                    work_folder.forget(known[path.resolve()])
+            if result.status is not Status.FAILED:
+                self._adopt(current.name, others, context.run_id)
+        except (BackupError, OSError) as error:
+            result = dataclasses.replace(of_error(error), status=Status.FAILED)
+        if result.status is Status.FAILED:
+            self._put_aside(current.name, f"{current.name} failed", others)
+            result = dataclasses.replace(result, files=tuple(map(str, recorded)))
+        self._files.forget()
+        return result
+
+    def _adopt(self, section: str, files: Sequence[Path], run_id: str) -> None:
+        """Record the files of a section that does not record them itself."""
+        for parts in work_folder.complete_sets(files)[0]:
+            item = StoredItem(section, self._files.below(parts[0]), "file", "", (), ())
+            work_folder.adopt(self._records, parts, item, run_id)
 
     def _put_aside(self, name: str, why: str, files: Iterable[Path]) -> None:
+        """Move files to where no section looks; what cannot be moved is refused for ever."""
         for path in files:
             if path.exists():
-                place = self._failed / name / self._files.below(path)
-                filesystem_handling.make_folder(place.parent)
                 try:
-                    path.rename(place)
+                    _hide(path, self._failed / name / self._files.below(path))
                 except OSError as error:
-                    if error.errno != errno.EXDEV:
-                        raise
-                    path.rename(filesystem_handling.temporary(path))
-                logger.warning("%s: %s is put aside until the next run", why, path)
+                    work_folder.refuse(self._records, path)
+                    logger.error("%s: %s is not stored, and stays: %s", why, path, error)
+                else:
+                    logger.warning("%s: %s is moved aside until the next run", why, path)
 
     # --- what may go
 
@@ -155,6 +167,15 @@ class Staged:
                 steps[number] = dataclasses.replace(
                     step, result=_removed(step.result, self._records)
                 )
+
+
+def _hide(path: Path, place: Path) -> None:
+    """Move a file to a place, or give it a hidden name where that is impossible."""
+    try:
+        filesystem_handling.make_folder(place.parent)
+        path.rename(place)
+    except OSError:  # another file system, a full one, no permission
+        path.rename(filesystem_handling.temporary(path))
 
 
 def _is_of(entry: WorkItem | None, section: Section, context: Context) -> bool:
@@ -174,7 +195,7 @@ def _items(result: Result) -> Sequence[StoredItem]:
 
 
 def _without(result: Result, damaged: Sequence[str]) -> Result:
-    """The result of the first store, which does not hold what was put aside."""
+    """The result of the first store, which does not hold what was moved aside."""
     if not damaged:
         return result
     status = worst((result.status, Status.INCOMPLETE))

@@ -2,42 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from tools import filesystem_handling
+from tools.base.log import logger
 from tools.base.result import Result
 from tools.config.model import Config
-
-Seen = tuple[int, int, int]  # inode, size, time of the last change
+from tools.modules import work_folder
+from tools.modules.work_folder import State
 
 
 class WorkFiles:
     """Looks at the files in the work folder that could be stored."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, note: Path | None = None) -> None:
+        """note: a file that tells the next run what was there when this section began."""
         self._general = config.general
+        self._note = note
 
     def written_by(self, run: Callable[[], Result]) -> tuple[Result, list[Path]]:
         """Run a section; return its result and the files that it has written or changed."""
-        before = self._seen()
-        result = run()
-        return result, [path for path, seen in self._seen().items() if before.get(path) != seen]
+        before = self._states()
+        if self._note is not None:
+            text = json.dumps({str(path): state for path, state in before.items()})
+            work_folder.write_synced(self._note, text)
+        return run(), self._changed_since(before)
+
+    def forget(self) -> None:
+        """Nothing that the last section has written is in doubt any more."""
+        if self._note is not None:
+            self._note.unlink(missing_ok=True)
+
+    def interrupted(self) -> Sequence[Path]:
+        """Return the files that a section of an earlier run had written when it was killed."""
+        if self._note is None or not self._note.exists():
+            return ()
+        try:
+            before = json.loads(self._note.read_bytes())
+            return self._changed_since({Path(path): tuple(before[path]) for path in before})
+        except (ValueError, TypeError, RecursionError) as error:
+            logger.warning("%s is not understood: %s", self._note, error)
+            return ()
 
     def below(self, path: Path) -> str:
         """Return a path as it lies below the work folder."""
         top = self._general.work_folder
         return str(path.relative_to(top)) if path.is_relative_to(top) else path.name
 
-    def _seen(self) -> dict[Path, Seen]:
-        return {path: _seen(path) for path in self._all()}
+    def _changed_since(self, before: dict[Path, State]) -> list[Path]:
+        return [path for path, state in self._states().items() if before.get(path) != state]
 
-    def _all(self) -> Iterable[Path]:
+    def _states(self) -> dict[Path, State]:
+        states = {}
+        for path in self._all():
+            state = work_folder.state_of(path)
+            if state is not None:
+                states[path] = state
+        return states
+
+    def _all(self) -> Iterator[Path]:
         for top in self._general.work_folder.iterdir():
             if not top.name.startswith(".") and top != self._general.local_backup:
-                yield from filesystem_handling.files_below(top)
+                yield from _files_below(top)
 
 
-def _seen(path: Path) -> Seen:
-    status = path.stat()
-    return status.st_ino, status.st_size, status.st_mtime_ns
+def _files_below(top: Path) -> Iterator[Path]:
+    """Yield the finished regular files below a folder; a closed one does not hide the others."""
+    if top.is_file() and not top.is_symlink():
+        yield top
+    for folder, folders, names in os.walk(top, onerror=lambda error: logger.warning("%s", error)):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for path in (Path(folder, name) for name in names if not name.startswith(".")):
+            if path.is_file() and not path.is_symlink():
+                yield path

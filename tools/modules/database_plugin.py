@@ -25,7 +25,7 @@ def staged(
 ) -> Result:
     """Let each item flow into a file of its own; one that fails does not stop the others.
 
-    named: the file's name for an item's name. What failed is put aside by the run.
+    named: the file's name for an item's name. What failed is moved aside by the run.
     """
     work, store = WorkFolder(), WorkStore(folder)
     stored: list[StoredItem] = []

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tools import filesystem_handling
 from tools.base.errors import BackupError
+from tools.modules import work_folder
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ def files(
     where a target is not there.
     """
     found: dict[Path, Found] = {}
+    refused = {path.resolve() for path in work_folder.refused(work_folder.records())}
     for target in targets:
         if not target.exists():
             raise failure(
@@ -42,6 +44,6 @@ def files(
         inside = {place for place in reserved if root in place.parents}
         for path in filesystem_handling.files_below(target):
             real = path.resolve()
-            if inside.isdisjoint((real, *real.parents)):
+            if real not in refused and inside.isdisjoint((real, *real.parents)):
                 found.setdefault(real, Found(path, target))
     return list(found.values())

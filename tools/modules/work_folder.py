@@ -8,11 +8,12 @@ ends with `.done` belongs to files that are being removed.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,12 @@ from tools.modules import registry
 VARIABLE = "NC_BACKUP_ITEMS"  # the folder of the records; not set where a module runs by hand
 NAME = "items"  # of that folder in the private folder of the runs
 _DONE = ".done"
+_REFUSED = ".refused"
 _PART = re.compile(r"(?P<stem>.+\.(?:age|crypt))\.(?P<number>\d{3,})")
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
+
+
+State = tuple[int, int, int]  # inode, size, time of the last change
 
 
 @dataclass(frozen=True)
@@ -90,11 +95,16 @@ def record(folder: Path, files: Path, item: StoredItem, run: str) -> None:
     path = folder / f"{item_record.quoted(str(place / item.parts[0].name))}.json"
     header = {"folder": str(place), "run_id": run, "boot": _boot()}
     text = json.dumps({**header, "item": dataclasses.asdict(item)}, sort_keys=True)
+    write_synced(path, text)
+
+
+def write_synced(path: Path, text: str) -> None:
+    """Write a file that a power cut leaves as it was or as it is to be."""
     with filesystem_handling.staged(path) as temporary:
         with filesystem_handling.create(temporary) as write:
             write(text.encode())
         temporary.replace(path)
-    filesystem_handling.sync_folder(folder)
+    filesystem_handling.sync_folder(path.parent)
 
 
 def _boot() -> str:
@@ -147,7 +157,8 @@ def settle(folder: Path) -> list[tuple[WorkItem, str]]:
     for path in sorted(folder.glob(f"*{_DONE}")):
         entry = _read(path)
         if entry is not None:
-            _finish(entry, path)
+            with _warning():
+                _finish(entry, path)
     damaged: list[tuple[WorkItem, str]] = []
     for entry in {id(found): found for found in known(folder).values()}.values():
         if not any(file.exists() for file in entry.files):
@@ -155,8 +166,49 @@ def settle(folder: Path) -> list[tuple[WorkItem, str]]:
         elif why := problem(entry, read=entry.boot != _boot()):
             damaged.append((entry, why))
         elif entry.boot != _boot():
-            record(folder, entry.folder, entry.item, entry.run_id)
+            with _warning():
+                record(folder, entry.folder, entry.item, entry.run_id)
     return damaged
+
+
+@contextlib.contextmanager
+def _warning() -> Iterator[None]:
+    """What fails in the block can be done by a later run as well."""
+    try:
+        yield
+    except OSError as error:
+        logger.warning("%s", error)
+
+
+def refuse(folder: Path, path: Path) -> None:
+    """Record that a file must never be stored, as long as it stays as it is. Raises OSError."""
+    filesystem_handling.make_folder(folder)
+    name = folder / f"{item_record.quoted(str(path))}{_REFUSED}"
+    write_synced(name, json.dumps([str(path), state_of(path)]))
+
+
+def refused(folder: Path | None) -> set[Path]:
+    """Return the files that must not be stored."""
+    found = set()
+    for record_file in sorted(folder.glob(f"*{_REFUSED}")) if folder is not None else []:
+        try:
+            path, state = json.loads(record_file.read_bytes())
+            if tuple(state) == state_of(Path(path)):
+                found.add(Path(path))
+            else:
+                record_file.unlink(missing_ok=True)
+        except (ValueError, TypeError, RecursionError) as error:
+            logger.warning("%s is not understood: %s", record_file, error)
+    return found
+
+
+def state_of(path: Path) -> State | None:
+    """Return what changes when a file is written; None where it is gone."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def problem(entry: WorkItem, *, read: bool) -> str:

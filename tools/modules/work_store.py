@@ -237,7 +237,7 @@ def _verified(file: Path, part: Part) -> Iterator[bytes]:
     if (tally.size, tally.sha256) != (part.size, part.sha256):
         raise DamagedError(
             f"{file} holds other bytes than were written",
-            "Do not trust this disk. The next run puts the file aside.",
+            "Do not trust this disk. The next run moves the file aside.",
         )
 
 
