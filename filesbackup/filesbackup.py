@@ -22,7 +22,7 @@ from enum import Enum
 
 from filesbackup import compressed_tar, fileset_paths, sample, tar_archive
 from tools import date_str_utils, filesystem_handling, os_works
-from tools.base import finding
+from tools.base import finding, path_patterns
 from tools.base.errors import ConfigError, SourceError
 from tools.base.finding import Finding
 from tools.base.result import Result, Status
@@ -30,7 +30,7 @@ from tools.flow import pipeline, process, stream, tar
 from tools.flow.facts import FilesetFacts
 from tools.flow.item import Item, ItemReport, SourceContext
 from tools.modules import executable, work_folder
-from tools.modules.options import Paths, Words, option
+from tools.modules.options import Paths, Patterns, option
 from tools.modules.work_store import WorkFolder, WorkStore
 
 KIND = "fileset"  # of its items
@@ -55,8 +55,9 @@ class Options:
     fileset_include: Paths = option(
         "files and folders to back up; `/` itself is not allowed", default=fileset_paths.DEFAULTS
     )
-    fileset_exclude: Words = option(
-        "paths, or patterns that match names at any depth (`*.log`, `cache`)", default=()
+    fileset_exclude: Patterns = option(
+        "paths, or patterns that match names at any depth (`*.log`, `cache`); `**` crosses folders",
+        default=(),
     )
     tar_command: str = option(
         "another tar command, for example `sudo /bin/tar czCf /`; default: GNU tar with ACLs, "
@@ -85,11 +86,7 @@ class Options:
         for path in self.fileset_include:
             fileset_paths.reject_top(path, os.path.normpath(path))
         for pattern in self.fileset_exclude:
-            if os.path.normpath(pattern).strip("/") in ("", ".", ".."):
-                raise ConfigError(
-                    f"FILESET_EXCLUDE: {pattern!r}: invalid pattern",
-                    "Use a path or a name pattern, for example `*.log`.",
-                )
+            path_patterns.compile_pattern(pattern, "FILESET_EXCLUDE")
         try:
             arguments = shlex.split(self.tar_command)
         except ValueError as error:

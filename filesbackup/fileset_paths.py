@@ -11,7 +11,6 @@ from pathlib import Path
 from filesbackup import long_names, tar_archive
 from tools import date_str_utils
 from tools.base.errors import ConfigError, SourceError
-from tools.flow import process, tar
 
 DEFAULTS = (Path("/etc"), Path("/opt/ncscripts"), Path("/var/spool/cron"))
 _KEY = "FILESET_INCLUDE"
@@ -139,25 +138,23 @@ def _mount_notes(fileset: tar_archive.Fileset) -> tuple[str, ...]:
 
 def _exclude_warnings(fileset: tar_archive.Fileset) -> tuple[str, ...]:
     """Return warnings on configured paths that an exclude removes, or a folder above them."""
-    if not fileset.exclude or not tar.is_there():
-        return ()
-    names = tar_archive.configured_names(fileset)
-    stored = _stored_names(names, fileset.exclude)
-    missing = [name for name in names if name not in stored]
-    if not missing:
-        return ()
-    missing = [
-        name for name in missing if name in _stored_names(missing, ())
-    ]  # others: tar says why
     lines = []
-    for name in missing:
-        by = [
-            pattern for pattern in fileset.exclude if name not in _stored_names([name], (pattern,))
+    for name in tar_archive.configured_names(fileset):
+        excluding = [
+            tar_archive.printable_name(os.fsencode(text))
+            for text in fileset.exclude
+            if _is_excluded(name, (text,))
         ]
-        patterns = ", ".join(tar_archive.printable_name(os.fsencode(pattern)) for pattern in by)
-        path = tar_archive.printable_name(b"/" + name)
-        lines.append(f"{_KEY}: {path}: excluded by FILESET_EXCLUDE {patterns}")
+        if excluding:
+            path = tar_archive.printable_name(b"/" + name)
+            patterns = ", ".join(excluding)
+            lines.append(f"{_KEY}: {path}: excluded by {tar_archive.EXCLUDE} {patterns}")
     return tuple(lines)
+
+
+def _is_excluded(name: bytes, exclude: Sequence[str]) -> bool:
+    """Return whether one of the excludes matches a name (without a leading /)."""
+    return any(pattern.matches(name) for text in exclude for pattern in tar_archive.compiled(text))
 
 
 def long_path_warnings(fileset: tar_archive.Fileset, long: long_names.LongNames) -> list[str]:
@@ -167,21 +164,13 @@ def long_path_warnings(fileset: tar_archive.Fileset, long: long_names.LongNames)
     """
     long.end()
     members = tar_archive.tar_members(fileset)
-    names = [
-        name
-        for name in long.names
-        if any(name.startswith(member + b"/") for member in members) and long_names.exists(name)
-    ]
-    stored = (
-        _stored_names([long_names.topmost_folders(name) for name in names], fileset.exclude)
-        if names
-        else set()
-    )
     lines = [
         f"{_shorten(name)}: path too long to be restored: {len(name)} bytes, at most "
         f"{long_names.MAX_PATH} are allowed"
-        for name in names
-        if long_names.topmost_folders(name) in stored
+        for name in long.names
+        if any(name.startswith(member + b"/") for member in members)
+        and long_names.exists(name)
+        and not _is_excluded(name, fileset.exclude)
     ]
     more = (
         f"{long.more} more paths are longer than {long_names.MAX_PATH} bytes and cannot be restored"
@@ -193,27 +182,3 @@ def _shorten(name: bytes) -> str:
     """Return the beginning and the end of a long path."""
     begin = tar_archive.printable_name(b"/" + name[:_SHOWN])
     return f"{begin}...{tar_archive.printable_name(name[-_SHOWN:])}"
-
-
-def _stored_names(names: Sequence[bytes], exclude: tuple[str, ...]) -> set[bytes]:
-    """Return the names that tar would store with these excludes; no file is read."""
-    argv = [
-        tar.program(),
-        "--create",
-        "--file=/dev/null",
-        "--directory=/",
-        *tar_archive.MESSAGE_OPTIONS,
-    ]
-    argv += [*tar_archive.excludes(tar_archive.Fileset((), exclude)), "--no-recursion", "--verbose"]
-    stdin = b"".join(name + b"\0" for name in names)
-    lines = b"".join(
-        process.output(
-            [*argv, *tar_archive.FROM_LIST],
-            given=stdin,
-            allowed=lambda _code: True,  # unreadable paths are reported by the run
-            env=tar.environment(),
-        )
-    )
-    return {
-        tar_archive.unquote_name(line).rstrip(b"/") for line in lines.decode("ascii").splitlines()
-    }

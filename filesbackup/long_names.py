@@ -116,8 +116,3 @@ def _pieces(name: bytes) -> Iterator[bytes]:
             piece = b""
         piece += (b"/" if piece else b"") + word
     yield piece
-
-
-def topmost_folders(name: bytes) -> bytes:
-    """Return the topmost folders of a long path, as many as the system accepts."""
-    return next(_pieces(name))

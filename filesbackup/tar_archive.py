@@ -13,11 +13,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from filesbackup import long_names
+from filesbackup import long_names, tar_patterns
 from tools import date_str_utils
 from tools.base.errors import SourceError
+from tools.base.path_patterns import PathPattern, compile_pattern
 from tools.flow import process, tar
 
+EXCLUDE = "FILESET_EXCLUDE"
 _FORMAT = [
     "--create",
     "--directory=/",
@@ -28,8 +30,8 @@ _FORMAT = [
     "--xattrs-include=*",
     "--sparse",
 ]
-# Names are literal and can be parsed from messages; a * in an exclude does not match a slash.
-MESSAGE_OPTIONS = ("--no-unquote", "--quoting-style=escape", "--no-wildcards-match-slash")
+# Names are literal and can be parsed from messages.
+MESSAGE_OPTIONS = ("--no-unquote", "--quoting-style=escape")
 FROM_LIST = ("--null", "--verbatim-files-from", "--files-from=-")
 _MAX_LISTED = 1000  # names in warnings and notes; the others are counted
 
@@ -173,22 +175,32 @@ class Fileset:
 def excludes(fileset: Fileset, top: str = "") -> list[str]:
     """Return tar's exclude options; their order matters, and they precede the names.
 
-    A path with a leading / is that path and everything below it; any other pattern matches a
-    name at any depth (`*.log`, `cache`). Private paths are literal, as configured and with
-    links resolved. `top` is the prefix of member names: "" if tar runs in /, else "/".
+    Private paths are literal, as configured and with links resolved. `top` is the prefix of member
+    names: "" if tar runs in /, else "/".
     """
     arguments = []
     for path in fileset.private:
         spellings = {str(path), os.path.realpath(path)}
         arguments += [f"--exclude={top}{spelling.lstrip('/')}" for spelling in sorted(spellings)]
     arguments = ["--anchored", "--no-wildcards", *arguments] if arguments else []
-    for pattern in fileset.exclude:
-        anchored = pattern.startswith("/")
-        clean = os.path.normpath(pattern).lstrip("/")
-        arguments += ["--anchored" if anchored else "--no-anchored", "--wildcards"]
-        spelt = dict.fromkeys((clean, _resolve_links(clean))) if anchored else (clean,)
-        arguments += [f"--exclude={top if anchored else ''}{spelling}" for spelling in spelt]
+    for text in fileset.exclude:
+        for pattern in compiled(text):
+            for one in tar_patterns.translate(pattern):
+                arguments += one.options(top)
     return arguments
+
+
+def compiled(text: str) -> list[PathPattern]:
+    """Return an exclude as configured, and with links resolved if it is a path.
+
+    Member names are real paths. Raises ConfigError.
+    """
+    pattern = compile_pattern(text, EXCLUDE)
+    if not pattern.anchored:
+        return [pattern]
+    real = "/" + _resolve_links(os.path.normpath(text).lstrip("/"))
+    resolved = compile_pattern(real, EXCLUDE)
+    return [pattern] if resolved.tokens == pattern.tokens else [pattern, resolved]
 
 
 def _resolve_links(pattern: str) -> str:

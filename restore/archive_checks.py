@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 
 from restore import names
@@ -17,7 +15,8 @@ from restore.tar_reader import (
     printable_name,
     unsafe,
 )
-from tools.base.errors import BackupError, ConfigError
+from tools.base import path_patterns
+from tools.base.errors import BackupError
 from tools.flow.stream import Chunks
 
 _SET_ID = 0o6000
@@ -34,57 +33,28 @@ class MissingLinkTargetError(BackupError):
 
 
 class Patterns:
-    """Which names are meant by globs; a name below a folder that is meant is meant as well.
+    """The patterns of --path; a name below a folder that matches is selected as well.
 
-    A pattern counts from /, with or without it in front; `*` and `?` stay within one folder,
-    `**` crosses folders, [abc] is a set. Raises ConfigError for one that cannot be read.
+    unmatched: the patterns that no name has matched so far. Raises ConfigError for an invalid one.
     """
 
     def __init__(self, patterns: Sequence[str]) -> None:
-        self._unmatched = {pattern: _compiled(pattern) for pattern in patterns}
-        self._all = list(self._unmatched.values())
+        self._all = [
+            path_patterns.compile_pattern(one, "--path") for one in dict.fromkeys(patterns)
+        ]
+        self._open = list(self._all)
 
     def __call__(self, name: bytes) -> bool:
-        if not any(pattern.fullmatch(name) for pattern in self._all):
+        if not any(pattern.matches(name) for pattern in self._all):
             return False
-        for pattern in [one for one, found in self._unmatched.items() if found.fullmatch(name)]:
-            del self._unmatched[pattern]
+        if self._open:
+            self._open = [pattern for pattern in self._open if not pattern.matches(name)]
         return True
 
     @property
     def unmatched(self) -> tuple[str, ...]:
-        """The patterns that no name has matched so far."""
-        return tuple(self._unmatched)
-
-
-def _compiled(pattern: str) -> re.Pattern[bytes]:
-    """One glob, compiled. Raises ConfigError naming it."""
-    raw = pattern.strip("/").encode("utf-8", "surrogateescape")
-    if not raw:
-        raise ConfigError(f"--path: {pattern!r} names no file", "Leave --path out for all files.")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # [[:alpha:]] and the like are not known
-            return re.compile(rb"(?:" + _regex(raw) + rb")(?:/.*)?", re.DOTALL)
-    except (re.error, Warning):
-        raise ConfigError(
-            f"--path: {pattern!r} is not a valid pattern",
-            "Known are *, ?, **, and sets such as [abc], [a-z], [!abc].",
-        ) from None
-
-
-def _regex(pattern: bytes) -> bytes:
-    """One glob as a regular expression."""
-    words = re.findall(rb"\*\*/|\*\*|\*|\?|\[!?\]?[^\]]*\]|.", pattern, re.DOTALL)
-    signs = {b"**/": rb"(?:.*/)?", b"**": rb".*", b"*": rb"[^/]*", b"?": rb"[^/]"}
-    return b"".join(signs.get(word) or _plain(word) for word in words)
-
-
-def _plain(word: bytes) -> bytes:
-    if len(word) > 1 and word.startswith(b"["):
-        inner = word[1:-1].replace(b"\\", b"\\\\")
-        return b"[" + (b"^/" + inner[1:] if inner.startswith(b"!") else inner) + b"]"
-    return re.escape(word)
+        """The patterns that no name has matched so far, as written."""
+        return tuple(pattern.text for pattern in self._open)
 
 
 def check_archive(

@@ -96,7 +96,8 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="GLOB",
-        help="only files that match; patterns begin at /, ** crosses folders; repeatable",
+        help="only files that match; a pattern begins at / or matches at any depth, ** crosses "
+        "folders; repeatable",
     )
     group.add_argument(
         "--destination", type=Path, help="folder to restore into; must be new or empty"

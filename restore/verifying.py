@@ -101,5 +101,5 @@ def no_match(selection: Selection, patterns: Sequence[str]) -> ConfigError:
     """Return the error of a restore where no file matches any of the patterns."""
     return ConfigError(
         f"{selection.label()}: no file matches {' '.join(patterns)}",
-        "Use --dry-run without --path to list the files; patterns begin at /, ** crosses folders.",
+        "Use --dry-run without --path to list the files.",
     )

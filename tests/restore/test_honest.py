@@ -250,11 +250,11 @@ def test_a_dry_run_that_matches_nothing_is_an_error(system: System) -> None:
     assert "nothing matches --path /no" in done
 
 
-@pytest.mark.parametrize("pattern", ["/srv/[z-a]", "/srv/[]", "[[:alpha:]]"])
+@pytest.mark.parametrize("pattern", ["/srv/[z-a]", "/srv/[]", "[[:letters:]]"])
 def test_a_bad_pattern_is_one_line(system: System, pattern: str) -> None:
     """Issue 11 E (trials 7 C4): exit 2, no traceback, nothing begun."""
     text = system.restore("--restore", "latest", *out(system), "--path", pattern, code=2)
-    assert "is not a valid pattern" in text
+    assert "invalid pattern" in text
     assert not (system.folder / "out").exists()
 
 

@@ -366,7 +366,9 @@ NGINX = ("etc/nginx/", "etc/nginx/a.conf", "etc/nginx/sub/", "etc/nginx/sub/b.co
         ("etc/[gh]osts", ["etc/", "etc/hosts"]),
         ("etc/[!h]osts", []),
         ("*", ["etc/", "etc/hosts", *NGINX]),
-        ("hosts", []),
+        ("hosts", ["etc/", "etc/hosts"]),
+        ("/hosts", []),
+        ("/**/b.conf", ["etc/", "etc/nginx/", "etc/nginx/sub/", "etc/nginx/sub/b.conf"]),
     ],
 )
 def test_globs_choose_files_with_their_folders(pattern: str, names: list[str]) -> None:

@@ -297,7 +297,8 @@ class _Loader:
             self.warnings += literal_secret(places[key], key, entry.value, declaration)
         if declaration is not None:
             known = options.keys(declaration)
-            texts = {k: options.to_text(v) for k, v in {**handed, **found}.items() if k in known}
+            values = {k: v for k, v in {**handed, **found}.items() if k in known}
+            texts = options.texts(declaration, values)
             filled(declaration, texts, places, f"{(given or section).where}: {called}")
         return found, places
 

@@ -91,7 +91,7 @@ class Config:
 def filled(section: Section, config: Config) -> Declaration:
     """Return the Options of a built-in section; its own keys win over those of GENERAL."""
     given = {**config.handed, **section.parameters}
-    texts = {key: options.to_text(value) for key, value in given.items()}
+    texts = options.texts(section.declaration, given)  # type: ignore[arg-type]
     return options.fill(section.declaration, texts)  # type: ignore[arg-type]
 
 

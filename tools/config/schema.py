@@ -22,7 +22,7 @@ from typing import Any, get_args
 from tools.base import project
 from tools.config.declarations import General, SectionKeys
 from tools.modules import options, registry
-from tools.modules.options import Declaration, Lists, Paths, Ports, Words
+from tools.modules.options import Declaration, Lists, Paths, Patterns, Ports, Words
 
 _SPELLINGS = {int: "integer", float: "number", bool: "boolean"}
 Schema = dict[str, Any]
@@ -34,7 +34,7 @@ def _kind(kind: Any, default: Any) -> Schema:  # noqa: ANN401  (a type; any defa
     inner = next((entry for entry in get_args(kind) if entry is not type(None)), kind)
     if Lists in (kind, inner):
         return {"type": ["string", "object"]}
-    if kind in (Paths, Words):
+    if kind in (Paths, Words, Patterns):
         return {"type": ["string", "array"], "items": {"type": "string"}}
     if kind == Ports:
         one = ["string", "integer"]

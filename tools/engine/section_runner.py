@@ -97,7 +97,7 @@ def _arguments(section: Section, handed: Mapping[str, Any]) -> tuple[list[str], 
     words: list[str] = []
     extra: dict[str, str] = {}
     for key, value in {**section.parameters, **rest}.items():
-        text = options.to_text(value)
+        text = options.text_of(kinds.get(key.lower()), value)
         if kinds.get(key.lower()) is Secret and text and not Secret(text).is_reference:
             name = f"NC_BACKUP_SECRET_{len(extra) + 1}"
             extra[name] = text

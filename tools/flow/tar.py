@@ -46,11 +46,6 @@ def program() -> str:
     return found
 
 
-def is_there() -> bool:
-    """Whether there is a tar at all."""
-    return os.access(PRIVILEGED, os.X_OK) or shutil.which("tar") is not None
-
-
 def version(tar: str) -> str:
     """What the program calls itself; raises ConfigError where that is not GNU tar."""
     asked = [tar, "--version"]

@@ -37,6 +37,7 @@ Duration = NewType("Duration", float)  # seconds; written as 90, "90s", "5m", "1
 Paths = tuple[Path, ...]
 Words = tuple[str, ...]
 Ports = tuple[int, ...]  # of TCP; separated by white space or commas
+Patterns = NewType("Patterns", Words)  # of paths (path_patterns); a list is always read literally
 Lists = Mapping[str, Words]  # a JSON object: names, each with a text or a list of texts
 
 
@@ -146,6 +147,19 @@ def to_text(value: Any) -> str:  # noqa: ANN401  (any JSON value)
     return json.dumps(value)
 
 
+def text_of(kind: Any, value: Any) -> str:  # noqa: ANN401  (a type; any JSON value)
+    """A JSON value as the text of one argument, for a field of a type (None: any)."""
+    if kind is Patterns and isinstance(value, list):
+        return json.dumps([to_text(entry) for entry in value])
+    return to_text(value)
+
+
+def texts(declaration: type[Declaration], given: Mapping[str, Any]) -> dict[str, str]:
+    """The texts of JSON values by key, each as the type of its field needs it."""
+    known = kinds(declaration)
+    return {key: text_of(known.get(key.lower()), value) for key, value in given.items()}
+
+
 def words(text: str) -> Words:
     """The words of a list: separated by white space, or a JSON list."""
     if text.lstrip().startswith("["):
@@ -157,6 +171,18 @@ def words(text: str) -> Words:
             raise ValueError(text)
         return tuple(given)
     return tuple(text.split())
+
+
+def patterns(text: str) -> Patterns:
+    """Path patterns: words, in which quotes and commas have no meaning, or a JSON list.
+
+    Raises ValueError for words with quotes or commas: they would match nothing.
+    """
+    found = words(text)
+    outside = re.sub(r"\{[^{}\s]*\}", "", text)  # braces are rejected where patterns are compiled
+    if not text.lstrip().startswith("[") and re.search(r"[\"',]", outside):
+        raise ValueError(text)
+    return Patterns(found)
 
 
 def ports(text: str) -> Ports:
@@ -235,6 +261,7 @@ _READERS: dict[Any, tuple[str, Callable[[str], Any]]] = {
     Duration: ("a duration (90, 30s, 5m, 12h, 7d)", duration),
     Paths: ("paths", lambda text: tuple(Path(word) for word in words(text))),
     Words: ("words", words),
+    Patterns: ("a list of patterns", patterns),
     Ports: ("a list of ports (1 to 65535, each once)", ports),
     Lists: ("an object of lists of texts", lists),
 }
@@ -300,6 +327,7 @@ def _check_empty(field: dataclasses.Field[Any], called: str) -> None:
         )
 
 
+_QUOTED = re.compile(r"\"[^\"]+\"|'[^']+'|[^\s\"',]+")
 _SIZED = re.compile(r"\s*(\d+)\s*([mgt])(?:i?b)?\s*", re.I)
 
 
@@ -307,7 +335,10 @@ def _hint(text: str, kind: Any, field: dataclasses.Field[Any]) -> str:  # noqa: 
     """Return how a value of the wrong kind is written; "" where the error says enough."""
     if kind is Secret:
         return ""
-    if text.lstrip().startswith("[") and kind in (Words, Paths):
+    if kind is Patterns and not text.lstrip().startswith("["):
+        listed = json.dumps([match[0].strip("\"'") for match in _QUOTED.finditer(text)])
+        return f"Write patterns with quotes, commas or spaces as a JSON list, for example {listed}."
+    if text.lstrip().startswith("[") and kind in (Words, Paths, Patterns):
         return 'A value that begins with [ must be a JSON list of strings, for example ["[ab]"].'
     unit = field.metadata.get("unit", "")
     if not unit:
