@@ -357,6 +357,32 @@ def test_terminated_it_leaves_nothing(system: System) -> None:
     assert system.result("--only", "STORAGE_LOCAL", "--only", "FILESET")["status"] == "incomplete"
 
 
+@pytest.mark.parametrize(
+    ("status", "code", "exit_code", "kept"),
+    [
+        ("incomplete", 0, 3, "warnings"),
+        ("unclean", 0, 5, ""),
+        ("ok", 5, 5, ""),
+        ("ok", 0, 0, "notes"),
+    ],
+)
+def test_the_message_of_a_source_is_never_dropped(
+    system: System, status: str, code: int, exit_code: int, kept: str
+) -> None:
+    """Trials 7 A4: `unclean` was exit 0 without a word, the message of `incomplete` was dropped."""
+    told = f'{{"status": "{status}", "message": "2 of 3 mailboxes"}}'
+    text = f"echo data; echo '{told}' > \"$NC_BACKUP_RESULT\"; exit {code}"
+    sections = system.whole()
+    del sections["FILESET"]
+    system.configure({"OWN": system.own("own", text, "source"), **sections}, STREAM="True")
+    result = system.result()
+    assert result["exit_code"] == exit_code, result["stderr"]
+    (section,) = (one for one in result["sections"] if one["name"] == "OWN")
+    assert section["warnings"] == ([] if kept == "notes" else ["2 of 3 mailboxes"])
+    if kept:
+        assert system.manifest()["items"][0][kept] == ["2 of 3 mailboxes"]
+
+
 def test_an_incomplete_source_is_stored_and_says_so(system: System) -> None:
     told = '{"status": "incomplete", "message": "", "warnings": ["row 7 is missing"]}'
     system.configure(

@@ -21,7 +21,7 @@ from tools.engine.section_runner import Context
 from tools.engine.workers import Job, SourceState, Workers
 from tools.flow import dump_stream, item_results, pipeline
 from tools.flow.fan_out import StoreProgress
-from tools.flow.item import Item, SourceContext, Stage
+from tools.flow.item import Item, SourceContext, Stage, about
 from tools.flow.pipeline import FlowResult
 from tools.flow.stopwatch import Stopwatch
 from tools.flow.store import Store, beside
@@ -89,12 +89,7 @@ class Streamed:
         self.flowed[before:] = sorted(
             self.flowed[before:], key=lambda done: order[done.item.section, done.item.name]
         )
-        return {
-            name: item_results.of_items(
-                [done.item for done in source.flowed], source.errors, stored=True
-            )
-            for name, source in sources.items()
-        }
+        return {name: _source_result(source) for name, source in sources.items()}
 
     def expected(self, group: Sequence[Section]) -> int | None:
         """Return the plaintext bytes of these sources in the last good run; None if unknown."""
@@ -236,6 +231,15 @@ class Streamed:
         if not self.flowed:
             return Result(Status.FAILED, "nothing was stored: no source gave a whole item")
         return Result(Status.OK, summary, items=target.parts, bytes=target.size)
+
+
+def _source_result(source: SourceState) -> Result:
+    """Return the result of a source whose items have ended."""
+    items = [done.item for done in source.flowed]
+    unclean = [
+        about(done.item.name, line) for done in source.flowed for line in done.report.unclean
+    ]
+    return item_results.of_items(items, source.errors, stored=True, unclean=unclean)
 
 
 def _stage(entry: Section, context: Context) -> Stage:

@@ -56,7 +56,7 @@ def item(module: Section, context: Context) -> Item:
 
     def allowed(code: int) -> bool:
         codes.append(code)
-        return code in (0, Status.INCOMPLETE.exit_code)
+        return Status.of_exit_code(code) in (Status.OK, Status.INCOMPLETE, Status.UNCLEAN)
 
     def read() -> Iterator[bytes]:
         given = False
@@ -69,18 +69,27 @@ def item(module: Section, context: Context) -> Item:
             )
 
     def ended() -> ItemReport:
-        warnings: tuple[str, ...] = ()
         status = Status.of_exit_code(codes[-1])
+        result = Result(status, "")
         if result_file.exists() and result_file.stat().st_size:
-            said = section_runner.masked(Result.from_json(result_file.read_text(encoding="utf-8")))
-            if not said.status.stored:
-                raise SourceError(f"{module.name}: {said.message}", said.hint)
-            warnings, status = said.warnings, worst((status, said.status))
-        if status is Status.INCOMPLETE and not warnings:
-            warnings = (f"{module.name} says that it is incomplete",)
-        return ItemReport(warnings)
+            text = result_file.read_text(encoding="utf-8")
+            result = section_runner.masked(Result.from_json(text))
+        if not result.status.stored:
+            raise SourceError(f"{module.name}: {result.message}", result.hint)
+        return _item_report(worst((status, result.status)), result)
 
     return Item("", KIND, lambda _head: "", read, ended)
+
+
+def _item_report(status: Status, result: Result) -> ItemReport:
+    """Return what the result of a source says about its item; its message is never dropped."""
+    message = (result.message,) if result.message else ()
+    if status is Status.INCOMPLETE:
+        missing = (*message, *result.warnings)
+        return ItemReport(missing or ("is incomplete, and its module gives no reason",))
+    if status is Status.UNCLEAN:
+        return ItemReport(result.warnings, unclean=message or ("clean-up failed",))
+    return ItemReport(result.warnings, notes=message)
 
 
 def stage(module: Section, context: Context) -> Stage:

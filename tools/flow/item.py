@@ -39,12 +39,14 @@ class ItemReport:
     facts:    versions of tools, positions
     base:     the run that an incremental item was added to; None for a full one
     failures: what fails the section, though the item itself is whole and stored
+    unclean:  what the source could not clean up (exit code 5)
     """
 
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     facts: Facts = field(default_factory=FileFacts)
     failures: tuple[str, ...] = ()
+    unclean: tuple[str, ...] = ()
     base: str | None = None
 
 

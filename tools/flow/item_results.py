@@ -16,11 +16,12 @@ def of_items(
     errors: Sequence[tuple[str, BackupError | OSError]],
     *,
     stored: bool,
+    unclean: Sequence[str] = (),
 ) -> Result:
     """Return the result of a source.
 
     errors: in their order, each with the name of its item. stored: whether the items are in a
-    store, and not in the work folder.
+    store, and not in the work folder. unclean: what could not be cleaned up
     """
     size = sum(item.size or 0 for item in items)
     summary = f"{date_str_utils.count(len(items), 'item')}, {date_str_utils.human_size(size)}"
@@ -28,8 +29,9 @@ def of_items(
         summary += f", {date_str_utils.human_size(sum(item.stored for item in items))} stored"
     warnings = tuple(about(item.name, line) for item in items for line in item.warnings)
     if not errors:
-        status = Status.INCOMPLETE if warnings else Status.OK
-        return Result(status, summary, items=len(items), bytes=size, warnings=warnings)
+        status = Status.INCOMPLETE if warnings else Status.UNCLEAN if unclean else Status.OK
+        lines = [*warnings, *unclean]
+        return Result(status, summary, items=len(items), bytes=size, warnings=tuple(lines))
     lines = [about(name, error) for name, error in errors]
     return Result(
         Status.FAILED,
