@@ -25,6 +25,7 @@ else:
 
 UNMATCHED = "nothing matches --path"  # begins the line of a pattern
 _SHOWN = 100  # lines of each kind that are shown
+_NAMED = 10  # entries of other owners that are named
 _HEAD, _TAIL = 300, 200  # characters of a longer line that are shown
 _IMPLIED = 0o755  # mode of folders that the archive has no member for
 _PACKED = {
@@ -70,7 +71,7 @@ class UnpackResult:
     lost: Lines = field(default_factory=Lines)  # entries that could not be restored
     unset: Lines = field(default_factory=Lines)  # attributes that differ from the backup
     not_restored: Lines = field(default_factory=Lines)  # what only root could have set
-    foreign: int = 0  # entries of other owners, restored without their owner
+    foreign: Lines = field(default_factory=Lines)  # entries restored without owner or group
     implied: set[bytes] = field(default_factory=set)  # folders that only stand in paths
     unmatched: tuple[str, ...] = ()  # patterns that no name matched
     _folders: set[bytes] = field(default_factory=lambda: {b""})
@@ -82,8 +83,8 @@ class UnpackResult:
         self._place(member)
         if member.unsafe:
             self.not_restored.add(f"{tar_reader.printable_name(member.name)}: {member.unsafe}")
-        if not self.privileged and member.uid != os.geteuid():
-            self.foreign += 1
+        if not self.privileged and (member.uid, member.gid) != (os.geteuid(), os.getegid()):
+            self.foreign.add(tar_reader.printable_name(member.name))
 
     def _place(self, member: tar_reader.Member) -> None:
         """Remember the folders of the archive, and those that it has only as part of a path."""
@@ -111,10 +112,13 @@ class UnpackResult:
             *self.unset.shown("differs from the backup: "),
             *self.not_restored.shown("not restored without root: "),
         ]
-        if self.foreign:
+        if self.foreign.count:
+            names = self.foreign.first[:_NAMED]
+            more = self.foreign.count - len(names)
             lines.append(
-                f"{count_entries(self.foreign)} of other owners now belong to {os_works.user()}: "
-                "not running as root"
+                f"{count_entries(self.foreign.count)} of other owners or groups now belong to "
+                f"{os_works.user()}: not running as root: {', '.join(names)}"
+                + (f" and {more} more" if more else "")
             )
         lines += [f"{UNMATCHED} {pattern}" for pattern in self.unmatched]
         return tuple(lines)
@@ -277,7 +281,8 @@ def list_entries(
 
     def take(member: tar_reader.Member, why: str = "") -> None:
         if wanted is None or wanted(member.name):
-            lines.append(_line(member) + (f" (not restored: {why})" if why else ""))
+            without = f" (without {member.unsafe})" if member.unsafe else ""
+            lines.append(_line(member) + (f" (not restored: {why})" if why else without))
 
     with stream.closed(chunks):
         rules = tar_reader.Rules(privileged=os_works.is_root())
@@ -338,5 +343,5 @@ def verify(chunks: Iterator[bytes], ending: str) -> UnpackResult:
     found, troubles = _unpack_pass(chunks, ending, argv, rules, judge=attributes.refused)
     for trouble in troubles:
         found.unset.add(trouble.line())
-    found.foreign = 0  # root restores owners, and nothing was written
+    found.foreign = Lines()  # root restores owners, and nothing was written
     return found
