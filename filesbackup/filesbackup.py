@@ -272,13 +272,18 @@ def _report(
         *messages.unreadable,
         *fileset_paths.long_path_warnings(resolved.fileset, messages.long),
     ]
+    more, more_changed = messages.unreadable.more, messages.changed.more
     if options.changed_files is ChangedFiles.WARN:
         warnings, changed = [*warnings, *changed], []
+        more, more_changed = more + more_changed, 0
     if not options.allow_empty:
         paths = filter(_is_empty, resolved.fileset.include)
         warnings += [f"{_text(path)}: empty folder" for path in paths]
     notes = [*resolved.notes, *messages.left_out(), *_never_stored(options), *changed]
-    return ItemReport(tar_archive.summarize_names(warnings), tar_archive.summarize_names(notes))
+    return ItemReport(
+        tar_archive.summarize_names(warnings, more),
+        tar_archive.summarize_names(notes, more_changed),
+    )
 
 
 def _never_stored(options: Options) -> tuple[str, ...]:
@@ -306,7 +311,7 @@ def _result(
         count = date_str_utils.count(len(report.warnings), "file")
         summary += f", {count} missing, truncated or empty"
     if messages.changed and options.changed_files is ChangedFiles.LOG:
-        count = date_str_utils.count(len(messages.changed), "file")
+        count = date_str_utils.count(messages.changed.total, "file")
         summary += f", {count} changed while being read"
     return Result(
         Status.INCOMPLETE if report.warnings else Status.OK,

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from filesbackup import long_names, tar_patterns
 from tools import date_str_utils
+from tools.base.bounded_list import BoundedList
 from tools.base.errors import SourceError
 from tools.base.path_patterns import PathPattern, compile_pattern
 from tools.flow import process, tar
@@ -82,18 +83,23 @@ def _printable_path(quoted: str) -> str:
     return printable_name(b"/" + unquote_name(quoted).lstrip(b"/"))
 
 
+def _first_lines() -> BoundedList:
+    return BoundedList(_MAX_LISTED)
+
+
 @dataclass
 class TarMessages:
     """The messages of tar, by name.
 
     changed: files that changed while they were read; unreadable: not stored, or truncated;
-    sockets: never stored by tar; unknown: unrecognized lines; long: paths that are too long
+    sockets: never stored by tar; unknown: unrecognized lines; long: paths that are too long.
+    Of each the first are kept and all are counted.
     """
 
-    changed: list[str] = field(default_factory=list)
-    unreadable: list[str] = field(default_factory=list)
-    unknown: list[str] = field(default_factory=list)
-    sockets: list[str] = field(default_factory=list)
+    changed: BoundedList = field(default_factory=_first_lines)
+    unreadable: BoundedList = field(default_factory=_first_lines)
+    unknown: BoundedList = field(default_factory=_first_lines)
+    sockets: BoundedList = field(default_factory=_first_lines)
     long: long_names.LongNames = field(default_factory=long_names.LongNames)
 
     def add_line(self, line: str) -> None:
@@ -142,19 +148,19 @@ class TarMessages:
         """Return a note on the files that tar never stores: sockets."""
         if not self.sockets:
             return ()
-        count = date_str_utils.count(len(self.sockets), "socket")
-        return (f"{count} not stored: {first_names(self.sockets)}",)
+        count = date_str_utils.count(self.sockets.total, "socket")
+        return (f"{count} not stored: {first_names(self.sockets, self.sockets.more)}",)
 
 
-def first_names(names: Sequence[str]) -> str:
-    """Return the first names on one line, and the number of the others."""
-    more = len(names) - _MAX_NAMED
+def first_names(names: Sequence[str], more: int = 0) -> str:
+    """Return the first names on one line, and the number of the others. more: not in `names`."""
+    more += max(0, len(names) - _MAX_NAMED)
     return ", ".join(names[:_MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
-def summarize_names(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the first names, and a line with the number of the others."""
-    more = len(names) - _MAX_LISTED
+def summarize_names(names: Sequence[str], more: int = 0) -> tuple[str, ...]:
+    """Return the first names, and a line with the number of the others. more: not in `names`."""
+    more += max(0, len(names) - _MAX_LISTED)
     return (*names[:_MAX_LISTED], *((f"and {more} more",) if more > 0 else ()))
 
 

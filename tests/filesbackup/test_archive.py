@@ -134,3 +134,16 @@ def test_warnings_are_bounded() -> None:
     names = tar_archive.summarize_names([str(number) for number in range(1500)])
     assert len(names) == 1001
     assert names[-1] == "and 500 more"
+    assert tar_archive.summarize_names(["a"] * 1500, 4000)[-1] == "and 4500 more"
+
+
+def test_messages_of_many_files_are_counted_and_not_kept() -> None:
+    """Memory must not grow with the number of files that are unreadable, changed or sockets."""
+    messages = tar_archive.TarMessages()
+    for number in range(5000):
+        messages.add_line(f"tar: srv/{number}: Cannot open: Permission denied")
+        messages.add_line(f"tar: srv/{number}: file changed as we read it")
+        messages.add_line(f"tar: srv/{number}: socket ignored")
+    assert {len(messages.unreadable), len(messages.changed), len(messages.sockets)} == {1000}
+    assert messages.changed.total == 5000
+    assert messages.left_out() == ("5000 sockets not stored: /srv/0, /srv/1, /srv/2 and 4997 more",)
