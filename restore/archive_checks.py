@@ -101,7 +101,7 @@ class _Checks:
         self._rules = rules
         self._members = 0
         self._bytes = 0
-        self._symlinks: set[bytes] = set()
+        self._symlinks = names.Names()
         self._folders: set[bytes] = {b""}
         self._names = names.Names()  # all that are no folders
         self._lost: set[bytes] = set()
@@ -155,7 +155,7 @@ class _Checks:
 
     def _check_replacement(self, name: bytes, member: Member, *, lost: bool) -> None:
         """No member takes the place of a symbolic link, and none but a folder that of a folder."""
-        if name in self._symlinks:
+        if self._symlinks and name in self._symlinks:
             raise unsafe(name, "would replace a symbolic link")
         if member.kind != "folder" and name in self._folders:
             raise unsafe(name, "would replace a directory")
@@ -237,7 +237,7 @@ class _EntryFilter:
     def __init__(self, wanted: Callable[[bytes], bool] | None) -> None:
         self._wanted = wanted
         self._way: list[tuple[Member, bytes]] = []  # folders that lead here
-        self._chosen: set[bytes] = set()
+        self._chosen = names.Names()
         self._needed: set[bytes] = set()
 
     def take(self, member: Member, header: bytes) -> list[tuple[Member, bytes]]:

@@ -20,6 +20,9 @@ class Names:
             self._grow()
         self._put(_number(name))
 
+    def __len__(self) -> int:
+        return self._count
+
     def __contains__(self, name: bytes) -> bool:
         number = _number(name)
         return self._slots[self._slot(number)] == number

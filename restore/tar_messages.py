@@ -10,6 +10,9 @@ import re
 from typing import NamedTuple
 
 from restore import tar_reader
+from restore.lines import Lines
+from restore.names import Names
+from tools.base.bounded_list import BoundedList
 
 _NAME = r"(?P<name>(?:[^:\\]|\\.)*)"
 _WHY = r": (?P<why>[^:]+)"
@@ -57,6 +60,9 @@ _ESCAPES = {
 _ESCAPE = re.compile(rb"\\([0-7]{3}|.)", re.DOTALL)
 
 
+_MOST_UNKNOWN = 1000  # lines that are kept
+
+
 class Trouble(NamedTuple):
     """What became of one member.
 
@@ -76,24 +82,43 @@ class Trouble(NamedTuple):
 
 
 class Messages:
-    """Takes each line of tar's standard error, and judges all of them at its end."""
+    """Takes each line of tar's standard error, and judges all of them at its end.
+
+    lost: members that are not there; unset: what of others is not set; missing: the names of lost
+    partial: names of lost members of which a part may be there; of_others: names of members whose
+    owner could not be set; unknown: lines of no known kind
+    """
 
     def __init__(self, program: str) -> None:
         self._prefix = f"{program}: "
-        self.troubles: list[Trouble] = []
-        self.unknown: list[str] = []
+        self.lost = Lines()
+        self.unset = Lines()
+        self.missing = Names()
+        self.partial: list[bytes] = []
+        self.of_others: list[bytes] = []
+        self.unknown = BoundedList(_MOST_UNKNOWN)
 
     def take(self, line: str) -> None:
         """One line."""
         text = line.removeprefix(self._prefix)
         if trouble := _trouble(text):
-            self.troubles.append(trouble)
+            self._add(trouble)
         elif not _HARMLESS.fullmatch(text):
             self.unknown.append(text)
 
+    def _add(self, trouble: Trouble) -> None:
+        (self.lost if trouble.missing else self.unset).add(trouble.line())
+        if trouble.missing:
+            self.missing.add(trouble.name)
+        if trouble.partial:
+            self.partial.append(trouble.name)
+        if trouble.owner:
+            self.of_others.append(trouble.name)
+
     def allowed(self, code: int) -> bool:
         """Whether everything that is not as it should be is known by name."""
-        return code == 0 or (code == 2 and bool(self.troubles) and not self.unknown)  # noqa: PLR2004
+        named = bool(self.lost.count or self.unset.count)
+        return code == 0 or (code == 2 and named and not self.unknown)  # noqa: PLR2004
 
     def error(self) -> str:
         """The line that says best why tar failed."""

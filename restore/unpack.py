@@ -10,23 +10,17 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from restore import archive_checks, attributes, tar_messages, tar_reader
+from restore.lines import Lines
 from tools import os_works
 from tools.base import removal
 from tools.base.errors import ConfigError, SourceError, StoreError
 from tools.flow import process, stream
 from tools.flow.stream import Chunks
 
-if TYPE_CHECKING:
-    from restore import archive_checks, attributes, tar_messages, tar_reader
-else:
-    from restore import archive_checks, attributes, tar_messages, tar_reader
-
 UNMATCHED = "nothing matches --path"  # begins the line of a pattern
-_SHOWN = 100  # lines of each kind that are shown
 _NAMED = 10  # entries of other owners that are named
-_HEAD, _TAIL = 300, 200  # characters of a longer line that are shown
 _IMPLIED = 0o755  # mode of folders that the archive has no member for
 _PACKED = {
     ".gz": ["gzip", "-dc"],
@@ -39,26 +33,6 @@ _PACKED = {
 def count_entries(number: int) -> str:
     """A number of entries, for people."""
     return f"{number} entry" if number == 1 else f"{number} entries"
-
-
-@dataclass
-class Lines:
-    """Lines of which the first are kept and all are counted."""
-
-    count: int = 0
-    first: list[str] = field(default_factory=list)
-
-    def add(self, line: str) -> None:
-        """One more."""
-        self.count += 1
-        if len(self.first) < _SHOWN:
-            long = len(line) > _HEAD + _TAIL
-            self.first.append(f"{line[:_HEAD]}...{line[-_TAIL:]}" if long else line)
-
-    def shown(self, prefix: str) -> list[str]:
-        """The first lines, and how many more there are."""
-        more = self.count - len(self.first)
-        return [prefix + line for line in self.first] + ([f"{prefix}{more} more"] if more else [])
 
 
 @dataclass
@@ -165,19 +139,19 @@ def _restored(
 ) -> UnpackResult:
     """Unpack once; what tar could not do with single members is named."""
     rules = tar_reader.Rules(privileged=os_works.is_root())
-    found, troubles = _unpack_pass(chunks, ending, command(target), rules, wanted)
-    missing = {trouble.name for trouble in troubles if trouble.missing}
-    if missing and len(missing) >= found.entries:
-        first = next(trouble for trouble in troubles if trouble.missing)
-        raise StoreError(f"no entry could be restored: {first.line()}")
-    for trouble in troubles:
-        path = target / os.fsdecode(trouble.name)
-        if trouble.partial:
-            path.unlink(missing_ok=True)
-        if trouble.owner and not path.is_symlink() and path.exists():
+    found, messages = _unpack_pass(chunks, ending, command(target), rules, wanted)
+    missing = len(messages.missing)
+    if missing and missing >= found.entries:
+        raise StoreError(f"no entry could be restored: {messages.lost.first[0]}")
+    for name in messages.partial:
+        (target / os.fsdecode(name)).unlink(missing_ok=True)
+    for name in messages.of_others:
+        path = target / os.fsdecode(name)
+        if not path.is_symlink() and path.exists():
             path.chmod(path.stat().st_mode & 0o1777)  # never for another owner than was meant
-        (found.lost if trouble.missing else found.unset).add(trouble.line())
-    found.kinds["missing"] -= len(missing)
+    found.lost.extend(messages.lost)
+    found.unset.extend(messages.unset)
+    found.kinds["missing"] -= missing
     return found
 
 
@@ -188,7 +162,7 @@ def _unpack_pass(
     rules: tar_reader.Rules,
     wanted: Callable[[bytes], bool] | None = None,
     judge: Callable[[tar_reader.Member], Iterator[str]] = lambda _member: iter(()),
-) -> tuple[UnpackResult, list[tar_messages.Trouble]]:
+) -> tuple[UnpackResult, tar_messages.Messages]:
     """Send an archive through the checks and GNU tar, to unpack or only to list it.
 
     tar prints each name that it reads: it must read those that we saw. Raises UnsafeArchiveError
@@ -224,7 +198,7 @@ def _unpack_pass(
     same.end()
     for line in messages.unknown:  # tar exited with 0
         found.unset.add(line)
-    return found, messages.troubles
+    return found, messages
 
 
 class _Same:
@@ -340,8 +314,8 @@ def verify(chunks: Iterator[bytes], ending: str) -> UnpackResult:
     """Read an archive to its end as a restore by root would, and write nothing."""
     argv = [program(), "--list", "--file=-", "--quoting-style=escape"]
     rules = tar_reader.Rules(privileged=True)
-    found, troubles = _unpack_pass(chunks, ending, argv, rules, judge=attributes.refused)
-    for trouble in troubles:
-        found.unset.add(trouble.line())
+    found, messages = _unpack_pass(chunks, ending, argv, rules, judge=attributes.refused)
+    found.unset.extend(messages.lost)
+    found.unset.extend(messages.unset)
     found.foreign = Lines()  # root restores owners, and nothing was written
     return found

@@ -294,6 +294,18 @@ def test_an_old_time_stamp_is_not_the_reason() -> None:
     assert messages.error() == "x: Cannot write: No space left on device"
 
 
+def test_messages_about_many_members_are_counted_and_not_kept() -> None:
+    """Memory must not grow with each attribute that a destination does not know."""
+    messages = tar_messages.Messages("tar")
+    for number in range(3000):
+        messages.take(f"tar: {number}: Cannot utime: Operation not permitted")
+        messages.take(f"tar: {number}: Cannot mkfifo: Operation not permitted")
+    assert messages.allowed(2)
+    assert (messages.unset.count, messages.lost.count, len(messages.missing)) == (3000,) * 3
+    assert {len(messages.unset.first), len(messages.lost.first)} == {100}
+    assert (messages.partial, messages.of_others) == ([], [])
+
+
 def test_a_warning_of_a_tar_that_ended_well_is_said(tmp_path: Path) -> None:
     """Issue 11 A10: a line that nobody knows is passed on, though the exit code is 0."""
     (said,) = complained(tmp_path, "tar: something new", code=0)
