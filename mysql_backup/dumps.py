@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from mysql_backup import accounts, loading, mysql_server, omissions, server_variables
+from mysql_backup import accounts, loading, lock_waits, mysql_server, omissions, server_variables
 from tools.base.errors import RetryError, SourceError
 from tools.date_str_utils import count
 from tools.flow import dump_stream, process
@@ -100,6 +100,7 @@ class MySQLDumps:
         chunks = process.output(
             [*self.source.arguments(self._program), *extra_arguments],
             notice=stderr_lines.append,
+            idle=self._lock_watch(label),
             env=mysql_server.environment(),
         )
         try:
@@ -114,6 +115,12 @@ class MySQLDumps:
                 hint += f"\nA view calls this function: GRANT EXECUTE ON FUNCTION {match[1]} TO "
                 hint += "the user of the backup, or add the view to EXCLUDE_TABLE."
             raise SourceError(f"{label}: {error}", hint) from None
+
+    def _lock_watch(self, label: str) -> lock_waits.LockWatch | None:
+        """Return what ends a wait for locks."""
+        patience = self.source.lock_timeout
+        database = label if label in self.databases else ""
+        return lock_waits.LockWatch(self.source, patience, database) if patience else None
 
     def tables(self, database: str) -> mysql_server.Tables:
         """Return the tables of a database."""

@@ -38,7 +38,7 @@ from tools.flow.facts import MysqlFacts
 from tools.flow.item import Item, ItemReport, SourceContext
 from tools.modules import contracts, database_plugin, executable
 from tools.modules import servers as configured
-from tools.modules.options import Paths, Ports, Words, option
+from tools.modules.options import Duration, Paths, Ports, Words, option
 from tools.modules.servers import Configured
 
 _DUMPS = ("mysqldump", "mariadb-dump")
@@ -64,6 +64,11 @@ class Options:
     )
     schema_only_table: Words = option(
         "tables to dump without rows, as `db.table` (`*` and `?` allowed)", default=()
+    )
+    lock_timeout: Duration = option(
+        "how long to wait for a table that another session has locked (90, 30s, 5m)",
+        default=Duration(600.0),
+        least=1,
     )
     mysql_dump_binary: str = option(
         "path of mysqldump or mariadb-dump", default="/usr/bin/mysqldump"
@@ -166,7 +171,8 @@ def _connect(options: Options, number: int, programs: tuple[str, str]) -> _Sourc
     """Connect to the server of this number. Raises ConfigError or SourceError."""
     program, client = programs
     credentials = server_paths.credentials_for(options.credential_path, number)
-    source = mysql_server.MySQLConnection(client, credentials, options.my_instances[number])
+    port, lock_timeout = options.my_instances[number], options.lock_timeout
+    source = mysql_server.MySQLConnection(client, credentials, port, lock_timeout=lock_timeout)
     dump_filter = dumps.DumpFilter(
         options.exclude_db, options.exclude_table, options.schema_only_table
     )

@@ -26,13 +26,14 @@ _SOCKETS = ("mysqld.sock", "mysql.sock")  # MySQL has another one, of the X prot
 _EXIT_CODE = re.compile(r"\S+ ended with exit code \d+")
 # Servers may cancel long statements, for example COUNT(*). Each brand reads its own comment.
 _NO_STATEMENT_TIMEOUT = (
-    "SET @nc = 0 /*M!100100 , max_statement_time = 0 */ /*!50708 , max_execution_time = 0 */"
+    "SET @nc = 0%s /*M!100100 , max_statement_time = 0 */ /*!50708 , max_execution_time = 0 */"
 )
 
 _ADVICE = {  # by error number of the client or the server
     1045: "Check user and password in the option file.",
     1698: "Log in as the system user of this account (root) through the socket of the server "
     "(--to-host /run/mysqld/mysqld.sock, or socket= in the option file).",
+    1205: "Another session holds a lock: find it with SHOW FULL PROCESSLIST.",
     2002: "Check that the server is running, and check port and socket.",
     2003: "Check that the server is running, and check port and socket.",
     2005: "Check the host name.",
@@ -45,7 +46,8 @@ class MySQLConnection:
 
     credentials: option file with user and password (MySQL manual, option files); None for the
     default files. port: None for that of the file. host: "" for that of the file; a path is a
-    socket.
+    socket. lock_timeout: seconds that queries wait for a table that another session has locked;
+    None for the setting of the server.
     """
 
     client: str
@@ -53,6 +55,7 @@ class MySQLConnection:
     port: int | None = None
     host: str = ""
     user: str = ""
+    lock_timeout: float | None = None
 
     def arguments(self, program: str) -> list[str]:
         """Return the beginning of a command line; the option file must come first."""
@@ -89,7 +92,9 @@ class MySQLConnection:
         )
         arguments = [*self.arguments(self.client), f"--connect-timeout={_TIMEOUT}"]
         # LOAD DATA LOCAL in a dump or binary log would read files of this machine
-        arguments += [f"--init-command={_NO_STATEMENT_TIMEOUT}", "--local-infile=0"]
+        lock_timeout = self.lock_timeout
+        locks = "" if lock_timeout is None else f", lock_wait_timeout = {int(lock_timeout)}"
+        arguments += [f"--init-command={_NO_STATEMENT_TIMEOUT % locks}", "--local-infile=0"]
         return [*arguments, *quiet, *extra_arguments]
 
     def query(self, sql: str) -> list[list[str]]:

@@ -12,6 +12,7 @@ if __name__ == "__main__":  # started by its path
 
 import dataclasses
 import functools
+import math
 import os
 import re
 import shutil
@@ -19,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
-from mysql_backup import file_access, mysql_server, server_paths
+from mysql_backup import file_access, lock_waits, mysql_server, server_paths
 from tools import os_works
 from tools.base import run_ids
 from tools.base.errors import ConfigError, SourceError, StoreError
@@ -65,6 +66,11 @@ class Options:
     full_every: Duration = option(
         "streamed runs: incremental backups until the last full one is this old; 0: always full",
         default=Duration(0),
+    )
+    lock_timeout: Duration = option(
+        "how long to wait for a lock that another session holds (90, 30s, 5m)",
+        default=Duration(600.0),
+        least=1,
     )
     xtrabackup_binary: str = option("path of mariabackup or xtrabackup", default="mariabackup")
     mysql_binary: str = option("path of mysql or mariadb", default="/usr/bin/mysql")
@@ -115,7 +121,8 @@ def servers(options: Options) -> Iterator[Configured[_Server]]:
 def _connect(options: Options, number: int, client: str, program: str) -> _Server:
     """Connect to the server of this number. Raises ConfigError or SourceError."""
     credentials = server_paths.credentials_for(options.credential_path, number)
-    source = mysql_server.MySQLConnection(client, credentials, options.my_instances[number])
+    port, lock_timeout = options.my_instances[number], options.lock_timeout
+    source = mysql_server.MySQLConnection(client, credentials, port, lock_timeout=lock_timeout)
     info = mysql_server.server_info(source)
     data = server_paths.path_for(options.data_dir, number)
     if data is None:
@@ -170,8 +177,12 @@ class _Backup:
             command += ["--stream=xbstream", f"--datadir={server.data}", f"--target-dir={folder}"]
             command += [f"--extra-lsndir={folder / 'lsn'}", *server.source.connection_arguments()]
             command += [f"--incremental-lsn={base.to_lsn}"] if base else []
+            source = server.source
             chunks = process.output(
-                command, notice=stderr_lines.append, env=mysql_server.environment()
+                command,
+                notice=stderr_lines.append,
+                idle=lock_waits.LockWatch(source, source.lock_timeout or math.inf),
+                env=mysql_server.environment(),
             )
             head, all_chunks = dump_stream.beginning(chunks, len(_HEAD))
             if head and head != _HEAD:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from postgres import omissions, pg_server, settings
+from postgres import locks, omissions, pg_server, settings
 from tools.base.errors import BackupError, RetryError, SourceError
 from tools.base.finding import Finding
 from tools.date_str_utils import count
@@ -24,6 +24,7 @@ _MORE = re.compile(r"(?:pg_dump|pg_dumpall): detail: (.*)")
 _SUBSCRIPTIONS = "subscriptions not dumped"  # of which the catalogs know the names
 # Message of a standby that cancels a statement (procsignal.c, postgres.c).
 _CONFLICT = "conflict with recovery"
+_LOCK_TIMEOUT = re.compile(r"due to (?:statement|lock) timeout")
 
 
 @dataclass(frozen=True)
@@ -140,6 +141,8 @@ class _Database:
         self._warnings = Warnings()
         self._omissions = omissions.of_database(self._connection, name)
         command = [self._connection.programs.dump, "--format=custom", "--compress=0"]
+        if (patience := self._connection.lock_timeout) is not None:
+            command.append(f"--lock-wait-timeout={int(patience * 1000)}")
         command += [*self._filter.arguments(), *self._connection.arguments()]
         command.append(f"--dbname={pg_server.conninfo(name)}")
         yield from stream.watched(self._run(command), self._check_complete)
@@ -155,6 +158,8 @@ class _Database:
         name = self._database.name
         if _CONFLICT in error.hint:
             return RetryError(f"{name}: {_CONFLICT} on a standby", self._standby_hint())
+        if _LOCK_TIMEOUT.search(error.hint):
+            return locks.lock_error(self._connection, name, error)
         try:
             problem, hint = omissions.row_security(self._connection, name)
         except BackupError:

@@ -52,7 +52,8 @@ class PostgresConnection:
 
     host: host name, or directory of the Unix socket. passfile: password file (.pgpass).
     variables: environment variables of libpq, besides those in ENVIRONMENT of the section.
-    maintenance_database: the database for queries about the server.
+    maintenance_database: the database for queries about the server. lock_timeout: seconds that
+    dumps and queries wait for a table that another session has locked; None for no limit.
     """
 
     programs: Programs
@@ -62,6 +63,7 @@ class PostgresConnection:
     passfile: Path | None = None
     variables: Mapping[str, str] = dataclasses.field(default_factory=dict)
     maintenance_database: str = "postgres"
+    lock_timeout: float | None = None
 
     def arguments(self) -> list[str]:
         """Return the connection arguments; the clients never prompt for a password."""
@@ -87,8 +89,10 @@ class PostgresConnection:
         command = [self.programs.psql, "-X", "-A", "-t", "-q", "--field-separator=\t"]
         connection = conninfo(database or self.maintenance_database)
         command += ["--set=ON_ERROR_STOP=1", *self.arguments(), f"--dbname={connection}"]
-        no_timeout = "SET statement_timeout = 0"  # counting rows may take long
-        command += [f"--command={statement}" for statement in (no_timeout, *statements)]
+        settings = ["SET statement_timeout = 0"]  # counting rows may take long
+        if self.lock_timeout is not None:
+            settings.append(f"SET lock_timeout = {int(self.lock_timeout * 1000)}")
+        command += [f"--command={statement}" for statement in (*settings, *statements)]
         out = b"".join(process.output(command, env=self.environment()))
         lines = (
             out.decode("utf-8", "backslashreplace").removesuffix("\n").split("\n") if out else []

@@ -25,7 +25,7 @@ from tools.flow.facts import PostgresFacts
 from tools.flow.item import Item, SourceContext
 from tools.modules import contracts, database_plugin, executable
 from tools.modules import servers as configured
-from tools.modules.options import Words, option
+from tools.modules.options import Duration, Words, option
 from tools.modules.servers import Configured
 
 
@@ -37,6 +37,11 @@ class Options(login.Login):
     exclude_db: Words = option("databases to leave out (`*` and `?` allowed)", default=())
     exclude_table: Words = option("tables to leave out (patterns of pg_dump)", default=())
     exclude_table_data: Words = option("tables to dump without rows", default=())
+    lock_timeout: Duration = option(
+        "how long to wait for a table that another session has locked (90, 30s, 5m)",
+        default=Duration(600.0),
+        least=1,
+    )
     psqldump: str = option("path of pg_dump", default="/usr/bin/pg_dump")
     psql: str = option("path of psql", default="/usr/bin/psql")
     destination: Path | None = option(
@@ -58,7 +63,13 @@ def servers(options: Options) -> Iterator[Configured[dumps.PostgresDumps]]:
     passfile, variables = pg_server.check_passfile(options.passfile), login.variables(options)
     for port in options.port or (None,):
         server = pg_server.PostgresConnection(
-            programs, options.host, port, options.user, passfile, variables
+            programs,
+            options.host,
+            port,
+            options.user,
+            passfile,
+            variables,
+            lock_timeout=options.lock_timeout,
         )
         label = configured.label(port, options.host)
         yield Configured(label, functools.partial(dumps.PostgresDumps, server, dump_filter))
