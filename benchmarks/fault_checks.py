@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 
@@ -46,12 +47,19 @@ def restored(lab: Lab, outcome: Outcome, run: str) -> Iterator[str]:
     different = lab.differences()
     if code not in (0, _INCOMPLETE) or (code == _INCOMPLETE and outcome.code != _INCOMPLETE):
         yield f"exit {outcome.code}, and its restore ends with {code}"
-    named = outcome.text + lab.text()
+    text = outcome.text + lab.text()
     yield from (
         f"exit {outcome.code}, and {path} is not as in the source"
         for path in different
-        if outcome.code != _INCOMPLETE or path not in named
+        if outcome.code != _INCOMPLETE or not named(lab, path, text)
     )
+
+
+def named(lab: Lab, path: str, text: str) -> bool:
+    """Return whether a text names a path of the source, or a folder above it."""
+    whole = lab.source / path
+    above = [one for one in whole.parents if one.is_relative_to(lab.source)]
+    return any(re.search(rf"{re.escape(str(one))}/?(?![/\w])", text) for one in (whole, *above))
 
 
 def next_run(lab: Lab) -> Iterator[str]:
@@ -88,7 +96,7 @@ def after_restore(lab: Lab, outcome: Outcome) -> Iterator[str]:
         yield from (
             f"exit {outcome.code}, and {path} is not as in the source"
             for path in lab.differences()
-            if outcome.code == 0 or path not in outcome.text
+            if outcome.code == 0 or not named(lab, path, outcome.text)
         )
     elif (lab.out / lab.flow.source).exists() and lab.differences():
         yield f"exit {outcome.code}, and a part of an item has its final name"

@@ -36,7 +36,7 @@ from benchmarks.fault_lab import Lab
 from tools.base import imports
 
 _SIGNALLED = ("streamed", "staged")
-_TASK = 25  # faults of one task: its calls are recorded once
+_TASK = 10  # faults of one task: its calls are recorded once
 _DRAWS = 20  # faults that are drawn until one is hit
 _IMPORTED = ("backup", "restore.restore", "encryption.encryption")
 
@@ -54,7 +54,10 @@ class Task:
 
 @dataclass(frozen=True)
 class Judged:
-    """One fault. wrong: what does not hold after it, nothing where all is well."""
+    """One fault. wrong: what does not hold after it, nothing where all is well.
+
+    hit: whether the command made the call that was to fail
+    """
 
     flow: str
     fault: str
@@ -62,6 +65,7 @@ class Judged:
     seconds: float
     wrong: tuple[str, ...]
     text: str = ""
+    hit: bool = True
 
 
 def faults(task: Task) -> list[Judged]:
@@ -96,7 +100,8 @@ def _one(
     except TimeoutError as error:
         wrong = (f"no end within {fault_calls.LIMIT:g} s without a fault: {error}",)
     text = "" if not wrong else f"{outcome.text}\n{lab.log()}\n" + "\n".join(outcome.hits[:3])
-    return Judged(lab.flow.name, str(fault), outcome.code, outcome.seconds, wrong, text)
+    hit = bool(outcome.hits)
+    return Judged(lab.flow.name, str(fault), outcome.code, outcome.seconds, wrong, text, hit)
 
 
 def _wrong(lab: Lab, outcome: fault_calls.Outcome, signals: bool) -> Iterator[str]:
@@ -159,7 +164,7 @@ def main(argv: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
         chosen = tasks(names, options.count, options.seed, folder, signals=options.signals)
         for one in sweep(chosen, options.jobs):
-            judged.append(one)
+            judged += [one] if one.hit or one.wrong else []
             for problem in one.wrong:
                 print(f"WRONG {one.flow}: {one.fault}: exit {one.code}: {problem}", flush=True)
             if one.wrong:

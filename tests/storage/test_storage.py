@@ -1,13 +1,21 @@
 from __future__ import annotations
 
+<<<<<<< HEAD
 import errno
 import itertools
+=======
+import contextlib
+>>>>>>> d0a2943 (tests: 100 seeded faults of system calls, and signals; five attempts in both modes)
 import os
 import re
 import signal
 import subprocess
 import time
+<<<<<<< HEAD
 from collections.abc import Callable
+=======
+from collections.abc import Iterable
+>>>>>>> d0a2943 (tests: 100 seeded faults of system calls, and signals; five attempts in both modes)
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +23,15 @@ import pytest
 
 from storage import local_store, storage
 from tests.system import System, said, spawning
+<<<<<<< HEAD
 from tools import filesystem_handling
 from tools.base.errors import StoreError
 from tools.base.result import Status
+=======
+from tools.base.errors import StoreError, TransientError
+from tools.base.result import Status
+from tools.flow.store import StoredObject
+>>>>>>> d0a2943 (tests: 100 seeded faults of system calls, and signals; five attempts in both modes)
 from tools.modules import work_folder
 from tools.modules.options import Duration
 
@@ -332,6 +346,35 @@ def test_what_is_tried_before_a_run_changes_nothing(work: Path) -> None:
     nowhere = local_store.Options(hostname="h", local_backup=Path("/proc/self/status/x"))
     with pytest.raises(StoreError, match="is not writable"):
         storage.test(nowhere)
+
+
+@pytest.mark.fault("a store fails four times for a moment, in both modes", "five attempts in all")
+@pytest.mark.parametrize("mode", ["staged", "streamed"])
+@pytest.mark.parametrize(("failures", "good"), [(4, True), (5, False)])
+def test_every_store_has_five_attempts(
+    work: Path, monkeypatch: pytest.MonkeyPatch, mode: str, failures: int, good: bool
+) -> None:
+    """Issue 13 A4: one retrying store around every store, in both modes."""
+    left = failures
+
+    class Busy(local_store.LocalStore):
+        def put(self, name: str, chunks: Iterable[bytes]) -> StoredObject:
+            nonlocal left
+            left -= 1
+            if left >= 0:
+                raise TransientError("busy")
+            return super().put(name, chunks)
+
+    options = local_store.Options(
+        hostname="h", local_backup=work / "store", work_folder=work, retry_wait=Duration(0.0)
+    )
+    monkeypatch.setattr(local_store, "open_store", lambda opened: Busy(opened.folder))
+    monkeypatch.setenv("NC_BACKUP_RUN_ID", "20261123_030000")
+    if mode == "staged":
+        assert storage.work(options).status is (Status.OK if good else Status.FAILED)
+        return
+    with contextlib.nullcontext() if good else pytest.raises(TransientError, match="busy"):
+        storage.open_store(options).put("h/a", iter([b"a", b"b"]))
 
 
 @pytest.mark.fault("a disk fails for a moment in a streamed run", "tried again; exit 0")
