@@ -1,21 +1,14 @@
 from __future__ import annotations
 
-<<<<<<< HEAD
+import contextlib
 import errno
 import itertools
-=======
-import contextlib
->>>>>>> d0a2943 (tests: 100 seeded faults of system calls, and signals; five attempts in both modes)
 import os
 import re
 import signal
 import subprocess
 import time
-<<<<<<< HEAD
-from collections.abc import Callable
-=======
-from collections.abc import Iterable
->>>>>>> d0a2943 (tests: 100 seeded faults of system calls, and signals; five attempts in both modes)
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +16,10 @@ import pytest
 
 from storage import local_store, storage
 from tests.system import System, said, spawning
-<<<<<<< HEAD
 from tools import filesystem_handling
-from tools.base.errors import StoreError
-from tools.base.result import Status
-=======
 from tools.base.errors import StoreError, TransientError
 from tools.base.result import Status
 from tools.flow.store import StoredObject
->>>>>>> d0a2943 (tests: 100 seeded faults of system calls, and signals; five attempts in both modes)
 from tools.modules import work_folder
 from tools.modules.options import Duration
 
