@@ -1,4 +1,4 @@
-"""System calls of a command that strace(1) makes fail, or interrupts by a signal.
+"""System calls of a command that strace(1) makes fail, and signals that end it.
 
 A fault is found by its system call and its path, where that is the same in each run; else by
 its number among the calls of the same name. strace counts them for each process and thread.
@@ -59,21 +59,21 @@ class Call:
 
 @dataclass(frozen=True)
 class Fault:
-    """What is done to a call. what: an error or a signal, as strace spells it."""
+    """A call that fails with an error; every later one as well where it is lasting."""
 
     call: Call
-    what: str
+    error: str
     lasting: bool = False
 
     def __str__(self) -> str:
         number = f"{self.call.number}{'+' if self.lasting else ''}"
-        return f"{self.call.name} {number} {self.what} {self.call.path}".rstrip()
+        return f"{self.call.name} {number} {self.error} {self.call.path}".rstrip()
 
     def arguments(self) -> list[str]:
         """Return the arguments of strace."""
         when = f"{self.call.number}{'+' if self.lasting else ''}"
         found = ["-e", f"trace={self.call.name}"]
-        found += ["-e", f"inject={self.call.name}:{self.what}:when={when}"]
+        found += ["-e", f"inject={self.call.name}:error={self.error}:when={when}"]
         return [*found, "-P", self.call.path] if self.call.path else found
 
 
@@ -122,12 +122,7 @@ def choose(chance: random.Random, found: Sequence[Call]) -> Fault:
     call = chance.choice([call for call in found if call.name == name])
     error = chance.choice(ERRORS[name])
     lasting = bool(call.path) and error != "EINTR" and chance.random() < _LASTING
-    return Fault(call, f"error={error}", lasting)
-
-
-def choose_signal(chance: random.Random, found: Sequence[Call]) -> Fault:
-    """Return a signal at any of the calls."""
-    return Fault(chance.choice(found), f"signal={chance.choice(('KILL', 'TERM'))}")
+    return Fault(call, error, lasting)
 
 
 def injected(command: Sequence[str], fault: Fault, folder: Path) -> Outcome:
@@ -136,43 +131,69 @@ def injected(command: Sequence[str], fault: Fault, folder: Path) -> Outcome:
     began = time.monotonic()
     code, text = _run(fault.arguments(), command, trace)
     lines = trace.read_text("utf-8", "surrogateescape").splitlines()
-    return Outcome(code, text, time.monotonic() - began, tuple(_hits(lines, fault)))
+    hits = tuple(line for line in lines if "(INJECTED" in line)
+    return Outcome(code, text, time.monotonic() - began, hits)
 
 
-def _hits(lines: Sequence[str], fault: Fault) -> Iterator[str]:
-    """Return the calls that were hit. strace marks those with an error, and no others."""
-    counts: Counter[str] = Counter()
-    for line in lines:
-        if parsed := _LINE.match(line):
-            counts[parsed[1]] += 1
-            if "(INJECTED" in line or (
-                fault.what.startswith("signal") and counts[parsed[1]] == fault.call.number
-            ):
-                yield line
+def signalled(command: Sequence[str], number: int, after: float, folder: Path) -> Outcome:
+    """Run a command, and send it a signal after so many seconds; a hit if it still ran."""
+    began = time.monotonic()
+    process = _started(command, folder.with_name("output"))
+    try:
+        process.wait(after)
+        hits: tuple[str, ...] = ()
+    except subprocess.TimeoutExpired:
+        process.send_signal(number)
+        hits = (f"{folder}: signal {number}",)
+    code, text = _ended(process, folder.with_name("output"))
+    return Outcome(code, text, time.monotonic() - began, hits)
 
 
 def _run(arguments: Sequence[str], command: Sequence[str], trace: Path) -> tuple[int | None, str]:
     output = trace.with_name("output")
-    strace = ["strace", "-f", "-qq", "-y", "-e", "signal=none", "-o", str(trace)]
-    if not any("signal=" in word for word in arguments):
-        strace.append("--seccomp-bpf")  # much faster, but it injects no signals
+    strace = ["strace", "-f", "-qq", "--seccomp-bpf", "-y", "-e", "signal=none", "-o", str(trace)]
+    return _ended(_started([*strace, *arguments, *command], output), output)
+
+
+def _started(command: Sequence[str], output: Path) -> subprocess.Popen[bytes]:
     with output.open("wb") as file:
-        process = subprocess.Popen(
-            [*strace, *arguments, *command],
+        return subprocess.Popen(
+            command,
             cwd="/",
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        try:
-            code: int | None = process.wait(LIMIT)
-        except subprocess.TimeoutExpired:
-            code = None
-            for number in [*_descendants(process.pid), process.pid]:
-                os.kill(number, 9)
-            process.wait()
+
+
+def _ended(process: subprocess.Popen[bytes], output: Path) -> tuple[int | None, str]:
+    """Return exit code and output; None for a process that does not end."""
+    try:
+        code: int | None = process.wait(LIMIT)
+    except subprocess.TimeoutExpired:
+        code = None
+        for number in [*_descendants(process.pid), process.pid]:
+            os.kill(number, 9)
+        process.wait()
     return code, output.read_text("utf-8", "surrogateescape")
+
+
+def wait_for_orphans(folder: Path) -> None:
+    """Wait until no process works on a folder: what a killed command has started ends later."""
+    until = time.monotonic() + LIMIT
+    while any(_works_on(process, folder) for process in Path("/proc").glob("[0-9]*")):
+        if time.monotonic() > until:
+            raise TimeoutError(f"a process still works on {folder}")
+        time.sleep(0.05)
+
+
+def _works_on(process: Path, folder: Path) -> bool:
+    try:
+        text = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
+    except OSError:
+        return False  # it has ended
+    return process.name != str(os.getpid()) and os.fsencode(folder) in text
 
 
 def _descendants(process: int) -> Iterator[int]:

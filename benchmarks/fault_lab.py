@@ -61,7 +61,7 @@ class Lab:
         for path in (self.source / "folder", self.live / "log", self.sealed, self.store):
             path.mkdir(parents=True)
         self._write(_OLD)
-        self._call("encryption.encryption", "--KEYGEN", "--KEY_FILE", str(self.key))
+        self._call("encryption.stage", "--KEYGEN", "--KEY_FILE", str(self.key))
         self.conf.write_text(json.dumps(self._config()))
         self.conf.chmod(0o600)
         assert self.run() == 0, self.text()  # noqa: S101
@@ -114,11 +114,11 @@ class Lab:
 
     def run(self) -> int:
         """Run the backup; return its exit code."""
-        return self._call("backup", "-r", "-c", str(self.conf))
+        return self._call("tools.commands.backup", "-r", "-c", str(self.conf))
 
     def decrypt(self, target: Path) -> int:
         """Decrypt `sealed` into a folder; return the exit code."""
-        return self._call("encryption.encryption", *self.decrypting(target))
+        return self._call("encryption.stage", *self.decrypting(target))
 
     def decrypting(self, target: Path) -> list[str]:
         """Return the arguments that decrypt `sealed` into a folder."""
@@ -131,7 +131,7 @@ class Lab:
         """Restore a run into a new folder `out`; return the exit code."""
         shutil.rmtree(self.out, ignore_errors=True)
         words = ("-c", str(self.conf), "--restore", run, "--destination", str(self.out))
-        return self._call("restore.restore", *words, "--no-report")
+        return self._call("restore.command", *words, "--no-report")
 
     def text(self) -> str:
         """Return what the last call printed."""

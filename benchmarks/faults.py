@@ -5,8 +5,8 @@
     python3 benchmarks/faults.py --signals [--count N] ...
 
 Every fault is drawn by the seed from the calls that the flow makes (fault_calls.py), and judged
-by what must hold after it (fault_checks.py). --signals: SIGKILL or SIGTERM at such a call, in
-the streamed and the staged run. Needs strace. Exit code 1 where anything is wrong.
+by what must hold after it (fault_checks.py). --signals: SIGKILL or SIGTERM at a moment of the
+streamed or the staged run. Needs strace. Exit code 1 where anything is wrong.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import argparse
 import multiprocessing
 import random
 import shutil
+import signal
 import tempfile
 import time
 from collections import Counter
@@ -32,13 +33,14 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 
 from benchmarks import fault_calls, fault_checks
+from benchmarks.fault_calls import Outcome
 from benchmarks.fault_lab import Lab
 from tools.base import imports
 
 _SIGNALLED = ("streamed", "staged")
 _TASK = 10  # faults of one task: its calls are recorded once
 _DRAWS = 20  # faults that are drawn until one is hit
-_IMPORTED = ("backup", "restore.restore", "encryption.encryption")
+_IMPORTED = ("tools.commands.backup", "restore.command", "encryption.stage")
 
 
 @dataclass(frozen=True)
@@ -72,27 +74,40 @@ def faults(task: Task) -> list[Judged]:
     """Carry out one task."""
     folder = Path(tempfile.mkdtemp(prefix=f"{task.flow}-", dir=task.folder))
     lab = Lab(folder, fault_checks.FLOWS[task.flow])
-    command = lab.flow.command(lab)
-    found = fault_calls.calls(command, lab.live)
     chance = random.Random(task.seed)  # noqa: S311  (the same faults every time, no secret)
-    judged = [_one(lab, command, found, chance, task.signals) for _ in range(task.count)]
+    draw = _signals(lab, chance) if task.signals else _errors(lab, chance)
+    judged = [_one(lab, draw, task.signals) for _ in range(task.count)]
     shutil.rmtree(folder)
     return judged
 
 
-def _one(
-    lab: Lab,
-    command: Sequence[str],
-    found: Sequence[fault_calls.Call],
-    chance: random.Random,
-    signals: bool,
-) -> Judged:
-    """Draw faults until one is hit, and judge it."""
-    draw = fault_calls.choose_signal if signals else fault_calls.choose
-    for _ in range(_DRAWS):
+def _errors(lab: Lab, chance: random.Random) -> Iterator[tuple[str, Outcome]]:
+    """Yield faults of system calls, each with the outcome of the command that had it."""
+    command = lab.flow.command(lab)
+    found = fault_calls.calls(command, lab.live)
+    while True:
         lab.reset()
-        fault = draw(chance, found)
-        outcome = fault_calls.injected(command, fault, lab.live)
+        fault = fault_calls.choose(chance, found)
+        yield str(fault), fault_calls.injected(command, fault, lab.live)
+
+
+def _signals(lab: Lab, chance: random.Random) -> Iterator[tuple[str, Outcome]]:
+    """Yield signals at moments of a run, each with its outcome."""
+    command = lab.flow.command(lab)
+    length = fault_calls.signalled(command, 0, fault_calls.LIMIT, lab.live).seconds
+    while True:
+        fault_calls.wait_for_orphans(lab.live)
+        lab.reset()
+        number = chance.choice((signal.SIGKILL, signal.SIGTERM))
+        after = chance.uniform(0.2, 1.0) * length  # before that, Python starts
+        text = f"{number.name} after {after:.3f} s"
+        yield text, fault_calls.signalled(command, number, after, lab.live)
+
+
+def _one(lab: Lab, draw: Iterator[tuple[str, Outcome]], signals: bool) -> Judged:
+    """Draw faults until one is hit, and judge it."""
+    for _ in range(_DRAWS):
+        fault, outcome = next(draw)
         if outcome.hits or outcome.code is None:
             break
     try:
@@ -101,10 +116,10 @@ def _one(
         wrong = (f"no end within {fault_calls.LIMIT:g} s without a fault: {error}",)
     text = "" if not wrong else f"{outcome.text}\n{lab.log()}\n" + "\n".join(outcome.hits[:3])
     hit = bool(outcome.hits)
-    return Judged(lab.flow.name, str(fault), outcome.code, outcome.seconds, wrong, text, hit)
+    return Judged(lab.flow.name, fault, outcome.code, outcome.seconds, wrong, text, hit)
 
 
-def _wrong(lab: Lab, outcome: fault_calls.Outcome, signals: bool) -> Iterator[str]:
+def _wrong(lab: Lab, outcome: Outcome, signals: bool) -> Iterator[str]:
     for problem in lab.flow.check(lab, outcome):
         if not (signals and problem.startswith("ended by signal")):
             yield problem
