@@ -272,6 +272,7 @@ def _report(
         *messages.unreadable,
         *fileset_paths.long_path_warnings(resolved.fileset, messages.long),
     ]
+    warnings += [f"{problem}; tar of PATH was used" for problem in _unusable_copy(options)]
     more, more_changed = messages.unreadable.more, messages.changed.more
     if options.changed_files is ChangedFiles.WARN:
         warnings, changed = [*warnings, *changed], []
@@ -284,6 +285,12 @@ def _report(
         tar_archive.summarize_names(warnings, more),
         tar_archive.summarize_names(notes, more_changed),
     )
+
+
+def _unusable_copy(options: Options) -> tuple[str, ...]:
+    """Return why the copy of tar that may read everything is not used although it is there."""
+    problem = "" if options.tar_command else tar.unusable()
+    return (problem,) if problem else ()
 
 
 def _never_stored(options: Options) -> tuple[str, ...]:
@@ -340,7 +347,15 @@ def test(options: Options) -> tuple[str | Finding, ...]:
         first = f"{tar.program()}: {tar.version(tar.program())}"
         unread = _unreadable_findings(resolved.fileset)
     good = (f"{_text(path)} exists" for path in resolved.fileset.include)
-    return (first, *good, *map(finding.warning, resolved.warnings), *unread)
+    copy = [
+        finding.warning(
+            f"{problem}; tar of PATH is used",
+            "Repeat the commands in docs/modules/filesbackup.md, Reading everything; in a service "
+            "or container allow CAP_DAC_READ_SEARCH and new privileges.",
+        )
+        for problem in _unusable_copy(options)
+    ]
+    return (first, *copy, *good, *map(finding.warning, resolved.warnings), *unread)
 
 
 def _check_program(command: str) -> str:

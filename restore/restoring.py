@@ -13,7 +13,7 @@ from pathlib import Path
 
 from restore import database_restore, destination, incomplete, unpack, verifying
 from tools.base import run_ids
-from tools.base.errors import BackupError
+from tools.base.errors import BackupError, of_system
 from tools.base.log import logger
 from tools.base.result import Result, Status, of_error, worst
 from tools.base.run_result import ProgressListener, SectionResult
@@ -60,6 +60,8 @@ def _guarded(action: Callable[[Item, Advance], Result], item: Item, advance: Adv
     except (BackupError, OSError) as error:
         return dataclasses.replace(of_error(error), status=Status.FAILED)
     except Exception as bug:  # noqa: BLE001  (the other items are still restored)
+        if (known := of_system(bug)) is not None:
+            return dataclasses.replace(of_error(known), status=Status.FAILED)
         logger.critical("%s", traceback.format_exc())
         problem = f"internal error: {type(bug).__name__}: {bug}"
         return Result(Status.FAILED, problem, _INTERNAL)

@@ -19,6 +19,7 @@ from typing import Any
 
 from tools import filesystem_handling
 from tools.base.errors import SourceError
+from tools.base.real_path import resolved
 from tools.modules import executable, options
 from tools.modules.options import Paths, option
 
@@ -54,7 +55,7 @@ def size(targets: Paths) -> int:
 
 def _files(target: Path) -> Iterator[Path]:
     if not target.is_dir():
-        yield target.resolve()  # a target may be a link; below one, links count nothing
+        yield resolved(target)  # a target may be a link; below one, links count nothing
         return
     for folder, _, names in os.walk(target, onerror=_unless_gone):
         for name in names:

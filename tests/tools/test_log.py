@@ -3,6 +3,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 from tools.base import log, masking
 
 
@@ -41,11 +43,19 @@ def test_the_runs_own_log_is_bounded_and_says_so(tmp_path: Path) -> None:
     assert "line 4999" in tail
 
 
-def test_a_log_that_cannot_be_opened_is_said_and_stops_nothing(
-    tmp_path: Path, capsys: object
+def test_a_log_that_cannot_be_opened_goes_to_standard_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Issue 13 A6: the run goes on, and so does its log."""
     (tmp_path / "file").write_text("")
-    run_log = log.begin(tmp_path / "file" / "x.log", "INFO", 1, 1)
-    log.logger.warning("goes on")
-    assert "goes on" in run_log.tail()
-    assert "cannot open log file" in run_log.tail()
+    (tmp_path / "loop").symlink_to("loop")
+    for folder in (tmp_path / "file", tmp_path / "loop", tmp_path / ("n" * 300)):
+        run_log = log.begin(folder / "x.log", "WARNING", 1, 1)
+        log.logger.warning("goes on")
+        log.logger.info("is left out at this level")
+        assert "goes on" in run_log.tail()
+        assert f"cannot open log file {folder}/x.log: " in run_log.tail()
+        stderr = capsys.readouterr().err
+        assert "WARNING - goes on\n" in stderr
+        assert stderr.count("cannot open log file") == 1
+        assert "left out" not in stderr

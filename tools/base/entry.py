@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from tools.base import imports, output
-from tools.base.errors import BackupError, exhaustion
+from tools.base.errors import BackupError, in_words, of_system
 from tools.base.project import ROOT
 
 _INTERRUPTED = 130  # exit code after SIGINT before a program catches signals
@@ -33,12 +33,12 @@ def _exit_code(name: str, argv: Sequence[str]) -> int:
     except (BackupError, OSError) as error:
         return _shown(error)
     except Exception as error:
-        if (exhausted := exhaustion(error)) is None:
+        if (known := of_system(error)) is None:
             raise
-        return _shown(exhausted)
+        return _shown(known)
 
 
 def _shown(error: BackupError | OSError) -> int:
-    hint = getattr(error, "hint", "")
-    sys.stderr.write(f"error: {error}\n" + (f"hint: {hint}\n" if hint else ""))
+    line, hint = in_words(error)
+    sys.stderr.write(f"error: {line}\n" + (f"hint: {hint}\n" if hint else ""))
     return getattr(error, "exit_code", 1)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+
 
 class BackupError(Exception):
     """An error that the user can fix: printed as one line and a hint, without a traceback."""
@@ -74,9 +77,22 @@ class Cancelled(BaseException):
         self.signal_number = signal_number
 
 
-def exhaustion(error: BaseException) -> BackupError | None:
-    """Return the error in words if memory or threads ran out; else None."""
-    if isinstance(error, MemoryError):
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_LOOP = "Symlink loop from "
+
+
+def in_words(error: BackupError | OSError) -> tuple[str, str]:
+    """Return an error as one line and its hint: of an OSError the path and the system's words."""
+    if isinstance(error, BackupError) or not error.strerror:
+        return str(error), getattr(error, "hint", "")
+    paths = [os.fsdecode(name) for name in (error.filename, error.filename2) if name is not None]
+    line = ": ".join(filter(None, (" -> ".join(map(str, paths)), error.strerror.lower())))
+    return line, "Free space there, or use a larger disk." if error.errno in _FULL else ""
+
+
+def of_system(error: BaseException) -> BackupError | None:
+    """Return what is no bug but a limit of the system, in words; None for anything else."""
+    if isinstance(error, MemoryError) or "not enough memory" in str(error):  # as of zstandard
         return BackupError(
             "out of memory",
             "Raise the memory limit (ulimit -v, systemd MemoryMax), or set PARALLEL to 1.",
@@ -86,4 +102,6 @@ def exhaustion(error: BaseException) -> BackupError | None:
             "no more threads: the limit of processes and threads is reached",
             "Raise the limit (ulimit -u, systemd TasksMax, pids.max of the container).",
         )
+    if isinstance(error, RuntimeError) and str(error).startswith(_LOOP):  # Path.resolve
+        return BackupError(f"{str(error)[len(_LOOP) :]}: {os.strerror(errno.ELOOP).lower()}")
     return None

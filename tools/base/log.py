@@ -108,12 +108,19 @@ def _on_terminal(level: str) -> logging.Handler:
     return handler
 
 
+def _add(handler: logging.Handler, level: str) -> None:
+    """Add a handler that gets what the log file gets."""
+    handler.addFilter(_AtLeast(level))
+    handler.setFormatter(_Masked(_LINE))
+    logger.addHandler(handler)
+
+
 def begin(path: Path, level: str, size: int, count: int, *, verbose: bool = False) -> RunLog:
     """Open the log of a run, and return the handler that collects the lines of this run alone.
 
     size: MiB at which the file is rotated; count: rotated files that are kept; verbose: print
     the log to standard error as well.
-    If the log cannot be opened, a warning is printed and the run continues.
+    If the log cannot be opened, the run continues, and logs to standard error.
     """
     run_log = RunLog()
     logger.handlers.clear()
@@ -132,10 +139,9 @@ def begin(path: Path, level: str, size: int, count: int, *, verbose: bool = Fals
             encoding="utf-8",
             errors="backslashreplace",
         )
-        handler.addFilter(_AtLeast(level))
-        handler.setFormatter(_Masked(_LINE))
-        logger.addHandler(handler)
+        _add(handler, level)
     except OSError as error:
-        sys.stderr.write(f"warning: cannot open log file {file}: {error.strerror}\n")
-        logger.warning("cannot open log file %s: %s", file, error.strerror)
+        if not verbose:
+            _add(logging.StreamHandler(sys.stderr), level)
+        logger.warning("cannot open log file %s: %s", file, (error.strerror or "").lower())
     return run_log

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tools.base.errors import ConfigError
+from tools.base.real_path import resolved
 
 ACCEPT = "NC_BACKUP_INSECURE_PERMISSIONS"  # set by --insecure-permissions, for modules too
 BACKUP_USER = "ncbackup"
@@ -67,7 +68,7 @@ def of_folder(path: Path) -> Problem | None:
     while not os.path.lexists(existing):
         existing = existing.parent
     problem = of_code(existing)
-    real = existing.resolve()
+    real = resolved(existing)
     if problem is None or problem.path != real or not problem.trouble.startswith(_BELONGS):
         return problem
     owner = _user(real.stat().st_uid)
@@ -88,7 +89,7 @@ def of_secret(path: Path, trusted: Collection[str] = ()) -> Problem | None:
     """
     if accepted():
         return None
-    real = path.resolve()
+    real = resolved(path)
     status = real.stat()
     if status.st_mode & stat.S_IRWXO:
         trouble = f"can be read or written by everybody (mode {stat.S_IMODE(status.st_mode):04o})"
@@ -108,7 +109,7 @@ def check_reference(reference: str, path: Path) -> None:
     """
     if accepted():
         return
-    real = path.resolve()
+    real = resolved(path)
     owners = {0, os.geteuid(), *_backup_users(real, real.stat())}
     if (problem := next(_changeable(real, owners), None)) is not None:
         raise ConfigError(
@@ -127,7 +128,7 @@ def check_secret(key: str, path: Path, trusted: Collection[str] = ()) -> None:
 
 def exposed(path: Path) -> Problem | None:
     """Return why everyone could read or write a file of secrets: enough for decryption."""
-    status = path.resolve().stat()
+    status = resolved(path).stat()
     if accepted() or not status.st_mode & (stat.S_IROTH | stat.S_IWOTH):
         return None
     trouble = f"can be read or written by everybody (mode {stat.S_IMODE(status.st_mode):04o})"
@@ -136,7 +137,7 @@ def exposed(path: Path) -> Problem | None:
 
 def _changeable(path: Path, owners: set[int]) -> Iterator[Problem]:
     """Give each way in which others than the owners could change a path or a folder above it."""
-    real = path.resolve()
+    real = resolved(path)
     for place in (real, *real.parents):
         status = place.stat()
         sticky = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX

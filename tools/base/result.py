@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import Any
 
-from tools.base.errors import BackupError
+from tools.base.errors import BackupError, in_words
 
 
 class Status(str, Enum):
@@ -120,4 +120,5 @@ class Result:
 def of_error(error: BackupError | OSError) -> Result:
     """Return the result of a section that raised an error."""
     status = Status.of_exit_code(getattr(error, "exit_code", 1))
-    return Result(status, str(error), hint=getattr(error, "hint", ""))
+    line, hint = in_words(error)
+    return Result(status, line, hint=hint)

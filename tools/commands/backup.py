@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tools import date_str_utils, os_works
 from tools.base import log, permissions, project
-from tools.base.errors import BackupError, Cancelled, ConfigError
+from tools.base.errors import BackupError, Cancelled, ConfigError, of_system
 from tools.base.log import logger
 from tools.base.result import Status, worst
 from tools.base.run_result import RunResult
@@ -199,10 +199,8 @@ def _run(arguments: argparse.Namespace, config: Config, chosen: Sequence[Section
         try:
             result = run.perform(config, chosen, listener, _consent(arguments))
         except Exception as bug:  # noqa: BLE001  (the outermost guard: a bug is reported too)
-            logger.critical("%s", traceback.format_exc())
-            traceback.print_exc()
             result = dataclasses.replace(
-                _without_sections(Status.FAILED, f"internal error: {type(bug).__name__}: {bug}"),
+                _failed(bug),
                 hostname=general.hostname,
                 begin=started,
                 seconds=(datetime.now(timezone.utc) - started).total_seconds(),
@@ -215,6 +213,15 @@ def _run(arguments: argparse.Namespace, config: Config, chosen: Sequence[Section
         logger.error("%s", result.message)
     log.always("%s", result.summary())
     return _send_report(arguments, result, general, run_log)
+
+
+def _failed(bug: Exception) -> RunResult:
+    """Return the result of a run that something ended which nothing expected."""
+    if (known := of_system(bug)) is not None:
+        return _without_sections(Status.FAILED, str(known), known.hint)
+    logger.critical("%s", traceback.format_exc())
+    traceback.print_exc()
+    return _without_sections(Status.FAILED, f"internal error: {type(bug).__name__}: {bug}")
 
 
 def _report_config_error(arguments: argparse.Namespace, error: ConfigError) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 
 from tools.base import project
 from tools.base.errors import ConfigError
+from tools.base.real_path import resolved
 from tools.config import legacy
 from tools.config.declarations import General
 from tools.config.include import Entry
@@ -128,7 +129,7 @@ def _check_home(home: Path, place: str) -> None:
             f"Remove the key to use the modules of this program ({project.ROOT}).",
         )
     copied = all(os.path.exists(home / name) for name in _OF_A_COPY)  # noqa: PTH110  (closed: False)
-    if copied and (home / "tools").resolve() != project.ROOT / "tools":
+    if copied and resolved(home / "tools") != project.ROOT / "tools":
         raise ConfigError(
             f"{place}: {home} holds another copy of this program",
             f"Run the backup.py of that copy, {home / 'backup.py'}, or remove HOME_FOLDER "

@@ -12,6 +12,7 @@ from typing import Any
 
 from tools.base import project
 from tools.base.errors import ConfigError
+from tools.base.real_path import resolved
 from tools.config import general as general_section
 from tools.config import legacy, run_mode, selection
 from tools.config.declarations import REPORT_KEYS, SECTION_KEYS, General, SectionKeys, Stream
@@ -114,7 +115,7 @@ class _Loader:
             raise main.misplaced[0]
         if not sections:
             raise legacy.nothing_left(path, changes)
-        config = Config(path.resolve(), general, handed, tuple(sections), tuple(self.warnings))
+        config = Config(resolved(path), general, handed, tuple(sections), tuple(self.warnings))
         config = dataclasses.replace(config, mode=run_mode.of_config(config))
         run_mode.refuse_staged_roles(sections, config.mode)
         selection.check_order(sections, streamed=config.mode.streamed)

@@ -8,6 +8,7 @@ from typing import Any
 
 from tools import filesystem_handling
 from tools.base.errors import ConfigError
+from tools.base.real_path import resolved
 from tools.config import model, selection
 from tools.config.declarations import Stream
 from tools.config.model import Config, RunMode, Section
@@ -129,8 +130,8 @@ def _measured(
 
 
 def _within(path: Path, folder: Path) -> bool:
-    real = path.resolve()
-    return folder.resolve() in (real, *real.parents)
+    real = resolved(path)
+    return resolved(folder) in (real, *real.parents)
 
 
 def _taken(
@@ -173,10 +174,10 @@ def _leftovers(config: Config) -> Iterator[Path]:
         options = model.filled(section, config)
         stores.add(getattr(options, "local_backup", None))
         places += _taken(section, options, general.work_folder, None)
-    kept = [folder.resolve() for folder in stores if folder is not None]
+    kept = [resolved(folder) for folder in stores if folder is not None]
     for place in places:
-        inside = place.is_dir() and place.resolve() == general.work_folder.resolve()
+        inside = place.is_dir() and resolved(place) == resolved(general.work_folder)
         for folder in sorted(place.iterdir()) if inside else [place]:
-            real = folder.resolve()
+            real = resolved(folder)
             if folder.is_dir() and not folder.name.startswith(".") and real not in kept:
                 yield from filesystem_handling.files_below(folder)

@@ -11,6 +11,7 @@ from tools import os_works
 from tools.base import log, permissions, project
 from tools.base.errors import ConfigError
 from tools.base.permissions import Problem
+from tools.base.real_path import resolved
 from tools.config.model import Config
 from tools.engine import state
 
@@ -50,7 +51,7 @@ def _log_folder(place: Path) -> Problem | None:
     except OSError:
         return None  # not there yet, or not to be reached: opening the log tells
     problem = permissions.of_folder(folder)
-    if problem is None or problem.path != folder.resolve():
+    if problem is None or problem.path != resolved(folder):
         return None
     by_group = status.st_uid == 0 and not status.st_mode & stat.S_IWOTH
     return None if by_group else problem

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tools import os_works
 from tools.base import log
-from tools.base.errors import BackupError
+from tools.base.errors import BackupError, in_words
 from tools.base.finding import Finding, Level
 from tools.catalog.store_identity import Memory
 from tools.config import model
@@ -40,10 +40,10 @@ def tested(config: Config, chosen: Sequence[Section], consent: Consent) -> list[
             of_store = within(limits, functools.partial(_store, current, config, consent))
             lines += [_line(current, found) for found in of_store]
         except (BackupError, OSError) as error:
-            if any(line.text == str(error) for line in lines):  # GENERAL has it already
+            problem, hint = in_words(error)
+            if any(line.text == problem for line in lines):  # GENERAL has it already
                 continue
-            text = _placed(current, str(error))
-            lines.append(Line(current.name, text, Level.BAD, hint=getattr(error, "hint", "")))
+            lines.append(Line(current.name, _placed(current, problem), Level.BAD, hint=hint))
     return lines
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tools import date_str_utils, filesystem_handling, os_works
 from tools.base import lock
-from tools.base.errors import BackupError, Cancelled, LockedError
+from tools.base.errors import BackupError, Cancelled, LockedError, in_words
 from tools.base.log import logger
 from tools.base.result import Result, Status, worst
 from tools.base.run_result import ProgressListener, RunResult, SectionResult
@@ -106,7 +106,7 @@ class _Run:
             return self._outcome(status, str(cancelled))
         except (BackupError, OSError) as error:
             status = Status.of_exit_code(getattr(error, "exit_code", 1))
-            return self._outcome(status, str(error), getattr(error, "hint", ""))
+            return self._outcome(status, *in_words(error))
 
     def _mode(self, private: Path) -> Mode:
         """Staged or streamed, and why: the log tells."""

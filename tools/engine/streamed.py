@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tools import date_str_utils, os_works
-from tools.base.errors import BackupError
+from tools.base.errors import BackupError, in_words, of_system
 from tools.base.log import logger
 from tools.base.result import Result, Status, of_error
 from tools.catalog.history import Past
@@ -33,6 +33,11 @@ def open_section_store(current: Section, context: Context) -> Store:
     if current.declaration is None:
         return user_modules.ProgramStore(current, context)
     return loader.store(current.file).open_store(model.filled(current, context.config))
+
+
+def _crash(bug: Exception) -> BackupError:
+    logger.critical("%s", traceback.format_exc())
+    return BackupError(f"crashed: {type(bug).__name__}: {bug}")
 
 
 class Streamed:
@@ -185,9 +190,9 @@ class Streamed:
             if job.settle():
                 self._lost(job, error)
         except Exception as bug:  # noqa: BLE001  (a bug is a failure of this item alone)
-            logger.critical("%s", traceback.format_exc())
+            crash = of_system(bug) or _crash(bug)
             if job.settle():
-                self._lost(job, BackupError(f"crashed: {type(bug).__name__}: {bug}"))
+                self._lost(job, crash)
         else:
             if not job.settle():
                 return
@@ -198,9 +203,13 @@ class Streamed:
             self.flowed.append(done)
 
     def _lost(self, job: Job, error: BackupError | OSError) -> None:
-        """Keep why no store has an item."""
+        """Keep why no store has an item.
+
+        Not the error itself: its traceback would keep the chunks of each failed item.
+        """
         stopped = job.task.stopped
-        job.source.errors.append((job.item.name, BackupError(stopped) if stopped else error))
+        kept = BackupError(stopped) if stopped else BackupError(*in_words(error))
+        job.source.errors.append((job.item.name, kept))
         self.missing.append(job.name)
 
     # --- results

@@ -11,6 +11,7 @@ from typing import cast
 from tools.base import imports
 from tools.base.errors import ConfigError
 from tools.base.project import ROOT
+from tools.base.real_path import resolved
 from tools.modules.contracts import (
     Declared,
     FolderRestorer,
@@ -30,7 +31,7 @@ def module(path: str | Path) -> ModuleType:
     classes of its own, and `value is Enum.MEMBER` would be false between the two.
     Raises ConfigError where there is no such file; what the file itself raises passes.
     """
-    file = (ROOT / path).resolve()
+    file = resolved(ROOT / path)
     name = _name(file)
     if name in sys.modules:
         return sys.modules[name]

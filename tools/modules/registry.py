@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tools.base import project
+from tools.base.real_path import resolved
 from tools.flow.facts import (
     BaseBackupFacts,
     BinlogFacts,
@@ -236,7 +237,7 @@ _UNKNOWN = Kind("")  # of a later version, or altered
 
 def name_of(file: Path) -> str:
     """Return the name of a file of this project, links followed; "" for any other file."""
-    real = file.resolve()
+    real = resolved(file)
     return str(real.relative_to(project.ROOT)) if real.is_relative_to(project.ROOT) else ""
 
 

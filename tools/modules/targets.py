@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tools import filesystem_handling
 from tools.base.errors import BackupError
+from tools.base.real_path import resolved
 from tools.modules import work_folder
 
 
@@ -40,10 +41,10 @@ def files(
                 f"TARGETS: {target}: no such file or directory",
                 "Set TARGETS to what the earlier sections wrote.",
             )
-        root = target.resolve()
+        root = resolved(target)
         inside = {place for place in reserved if root in place.parents}
         for path in filesystem_handling.files_below(target):
-            real = path.resolve()
+            real = resolved(path)
             if real not in refused and inside.isdisjoint((real, *real.parents)):
                 found.setdefault(real, Found(path, target))
     return list(found.values())
