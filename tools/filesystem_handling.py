@@ -142,8 +142,8 @@ def files_below(target: Path) -> Iterator[Path]:
 
 
 def nearest(path: Path) -> Path:
-    """Return the path, or the nearest one above it that exists."""
-    while not path.exists():
+    """Return the path, or the nearest one above it that exists, if only as a broken link."""
+    while not os.path.lexists(path):  # False too where a folder above is closed
         path = path.parent
     return path
 

@@ -8,7 +8,6 @@ import shlex
 import shutil
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from tools import os_works
 from tools.base import log
@@ -22,6 +21,7 @@ from tools.engine import admission, guard, plan, state
 from tools.engine.consent import Consent
 from tools.engine.limits import Limits, within
 from tools.engine.plan import Line
+from tools.filesystem_handling import nearest
 from tools.modules import loader, options
 
 _LONGEST = 300.0  # seconds for the test of a section
@@ -69,20 +69,13 @@ def _general(config: Config) -> list[Line]:
         ("WORK_FOLDER", general.work_folder),
         ("LOG_FOLDER", log.file_of(general.log_folder).parent),
     ):
-        good = os.access(_nearest(folder), os.W_OK | os.X_OK, effective_ids=True)
+        good = os.access(nearest(folder), os.W_OK | os.X_OK, effective_ids=True)
         text = f"{key} {folder} is {'' if good else 'not '}writable"
         level, hint = (Level.OK, "") if good else (Level.BAD, unwritable(key, folder))
         lines.append(Line("GENERAL", text, level, hint))
     address = general.message_config_command
     lines.append(Line("GENERAL", f"reports go to {address}" if address else "no report is sent"))
     return lines
-
-
-def _nearest(folder: Path) -> Path:
-    """The folder, or the nearest one above it that exists."""
-    while not os.path.exists(folder):  # noqa: PTH110  (no error where a folder above is closed)
-        folder = folder.parent
-    return folder
 
 
 def _line(current: Section, found: str | Finding) -> Line:
