@@ -33,10 +33,14 @@ class Conflicts:
     """Finds the conflicts of a tree with a destination. A Visitor of `folder_pairs.walk`.
 
     mounts: paths of mount points that the tree has as folders: files must be copied into them
+    replaces: whether something has a name of the tree and is replaced
     """
+
+    files = True
 
     def __init__(self, goal: Path, *, overwrite: bool) -> None:
         self.mounts: list[bytes] = []
+        self.replaces = False
         self._goal = goal
         self._overwrite = overwrite
         self._count = 0
@@ -52,6 +56,7 @@ class Conflicts:
             if step.there.mounted:
                 self.mounts.append(step.path)
             return
+        self.replaces = self.replaces or step.there is not None
         folder = step.path.rpartition(b"/")[0]
         if folder != self._checked:
             self._checked = folder

@@ -36,7 +36,7 @@ class FileStatus(NamedTuple):
 
 
 def status(name: bytes, folder: int) -> FileStatus | None:
-    """Return the status of a name in an open folder, never of a link's target; None without one.
+    """Return the status of a name in an open folder, never of a link's target; None if it is free.
 
     Raises OSError.
     """

@@ -5,6 +5,7 @@ Symbolic links are never followed, nothing recurses, and no path is longer than 
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Collection
@@ -20,7 +21,8 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 class Step(NamedTuple):
     """A name in an open folder of the first tree, and what has it in the second.
 
-    path: relative to both trees; source, goal: the open folders; there: None if the name is free
+    path: relative to both trees; source, goal: the open folders; there: None if the name is free,
+    and for files if the visitor does not need it
     """
 
     name: bytes
@@ -37,7 +39,10 @@ class Step(NamedTuple):
 
 
 class Visitor(Protocol):
-    """What is done on the way."""
+    """What is done on the way. files: whether it needs to know what has the name of a file."""
+
+    @property
+    def files(self) -> bool: ...
 
     def visit(self, step: Step) -> None:
         """Called for each name, in alphabetical order; for folders before what is in them."""
@@ -63,6 +68,7 @@ def walk(source: Path, goal: Path, visitor: Visitor, skip: Collection[bytes] = (
 
 def _walk(pair: _Pair, visitor: Visitor, skip: Collection[bytes]) -> None:
     levels: list[tuple[list[bytes], bytes, tuple[int, int]]] = []
+    files = visitor.files
     pending, path = pair.names(), b""
     while pending or levels:
         if not pending:
@@ -70,7 +76,7 @@ def _walk(pair: _Pair, visitor: Visitor, skip: Collection[bytes]) -> None:
             pending, path, above = levels.pop()
             pair.leave(above)
             continue
-        step = pair.step(pending.pop(), path)
+        step = pair.step(pending.pop(), path, files=files)
         visitor.visit(step)
         if not step.both_folders or step.path in skip:
             continue
@@ -99,11 +105,13 @@ class _Pair:
         with os.scandir(self.folders[0]) as entries:
             return sorted(map(_name, entries), reverse=True)
 
-    def step(self, listed: bytes, path: bytes) -> Step:
+    def step(self, listed: bytes, path: bytes, *, files: bool) -> Step:
         name = listed.rstrip(b"/")
         source, goal = self.folders
         whole = path + b"/" + name if path else name
-        return Step(name, whole, source, goal, listed != name, status(name, goal))
+        is_folder = listed != name
+        there = status(name, goal) if is_folder or files else None
+        return Step(name, whole, source, goal, is_folder, there)
 
     def inodes(self) -> tuple[int, int]:
         return os.fstat(self.folders[0]).st_ino, os.fstat(self.folders[1]).st_ino
@@ -122,9 +130,20 @@ class _Pair:
         except OSError:
             os.close(source)
             raise
+        if not all(
+            os.access("..", os.F_OK, dir_fd=one, effective_ids=True) for one in (source, goal)
+        ):
+            os.close(source)
+            os.close(goal)
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), name)  # no way back
         self.folders = source, goal
         for descriptor in old:
             os.close(descriptor)
+
+
+def _can_be_left(folder: int) -> bool:
+    """Return whether the user may search an open folder, which its `..` needs."""
+    return os.access("..", os.F_OK, dir_fd=folder, effective_ids=True)
 
 
 def _name(entry: os.DirEntry[str]) -> bytes:

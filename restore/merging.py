@@ -14,6 +14,7 @@ from pathlib import Path
 
 from restore import conflicts, folder_attributes, folder_pairs, mount_copy
 from restore.folder_pairs import Step
+from tools import filesystem_handling
 from tools.base import removal
 from tools.base.errors import StoreError
 
@@ -52,6 +53,9 @@ def merge(
     found.raise_if_any()
     problems: list[str] = []
     with _copies(source, goal, found.mounts, problems) as trees:
+        if found.replaces:  # a power cut must not leave half a file in the place of a whole one
+            for tree in trees:
+                filesystem_handling.sync_file_system(tree.source)
         for tree in trees:
             mover = _Mover(tree, tree.below(implied), problems)
             folder_pairs.walk(tree.source, tree.goal, mover, tree.skip)
@@ -92,6 +96,8 @@ def _difference(path: bytes, problem: str) -> str:
 
 class _Mover:
     """Moves each name into its place. A Visitor of `folder_pairs.walk`."""
+
+    files = False
 
     def __init__(self, tree: _Tree, implied: Collection[bytes], problems: list[str]) -> None:
         self._tree = tree

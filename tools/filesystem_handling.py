@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import uuid
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 from tools.base import permissions, removal
 from tools.base.errors import BackupError
 
+_libc = ctypes.CDLL(None, use_errno=True)
 PART = ".part-"  # stands in every temporary name
 Write = Callable[[bytes], None]
 _MOUNTS = (Path("/mnt"), Path("/media"), Path("/run/media"))  # where disks get mounted (FHS)
@@ -88,6 +90,17 @@ def publish(temporary: Path, path: Path) -> None:
                 17, "exists already, and nothing is overwritten", str(path)
             ) from None
         temporary.rename(path)
+
+
+def sync_file_system(folder: Path) -> None:
+    """Write everything in the file system of a folder to its disk (syncfs(2)). Raises OSError."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if _libc.syncfs(descriptor):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), str(folder))
+    finally:
+        os.close(descriptor)
 
 
 def sync_folder(folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from restore import file_status, merging
+from tools import filesystem_handling
 from tools.base import removal
 from tools.base.errors import BackupError
 
@@ -142,7 +144,12 @@ def test_a_folder_that_is_closed_to_the_user_is_named() -> None:
         (goal / "shut").mkdir(mode=0o700)
         os.seteuid(54321)
         (source / "shut").mkdir()
-        with pytest.raises(BackupError, match=r"goal/closed, .*goal/shut: cannot be") as error:
+        for top in (source, goal):
+            (top / "dark").mkdir()
+            (top / "dark").chmod(0o400)
+        with pytest.raises(
+            BackupError, match=r"goal/closed, .*goal/dark, .*goal/shut: cannot be"
+        ) as error:
             merging.merge(source, goal, (), overwrite=True)
     assert "Restore as root" in error.value.hint
 
@@ -318,3 +325,36 @@ def test_the_status_of_a_name_without_statx(
         monkeypatch.setattr(file_status, "_statx", None)
         assert [file_status.status(name, folder) for name in (b"file", b"none")] == modern
     assert modern[1] is None
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_what_replaces_files_is_on_the_disk_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    """A power cut must not leave a file of zeros in the place of one that was whole."""
+    source, goal = trees(tmp_path)
+    (source / "a").write_text("new")
+    (goal / ("a" if there else "b")).write_text("old")
+    synced: list[Path] = []
+
+    def sync(folder: Path) -> None:
+        assert (goal / "a").read_text() == "old"
+        synced.append(folder)
+        filesystem_handling.sync_folder(folder)
+
+    monkeypatch.setattr(filesystem_handling, "sync_file_system", sync)
+    merging.merge(source, goal, (), overwrite=True)
+    assert synced == ([source] if there else [])
+    assert (goal / "a").read_text() == "new"
+
+
+def test_a_sync_that_fails_replaces_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, goal = trees(tmp_path)
+    for top in (source, goal):
+        (top / "a").write_text(top.name)
+    monkeypatch.setattr(filesystem_handling._libc, "syncfs", lambda _descriptor: -1)
+    with pytest.raises(OSError, match=re.escape(str(source))):
+        merging.merge(source, goal, (), overwrite=True)
+    assert (goal / "a").read_text() == "goal"
