@@ -30,14 +30,16 @@ from tools.modules import contracts, database_plugin, executable
 from tools.modules.options import option
 
 KIND = "mongo"
-_RESTORED = re.compile(r"(\d+) document\(s\) restored successfully\. (\d+) document\(s\) failed")
+_RESTORED = re.compile(
+    r"(?<!\d)(\d+) document\(s\) restored successfully\. (\d+) document\(s\) failed"
+)
 _SYSTEM = ("admin", "config", "local")
 _UNPRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 _WITHOUT_OPLOG = (
     "restored without the oplog, which mongorestore cannot replay under another name: writes "
     "during the dump may be partly included"
 )
-_FAILED = re.compile(r"(?:^|\t)(Failed: .*|error parsing .*|.* unknown option .*)$")
+_FAILED = re.compile(r"(?:^|\t)(Failed: .*|error parsing .*|[^\t]* unknown option .*)$")
 
 
 @dataclass(frozen=True)

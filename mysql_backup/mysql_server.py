@@ -19,11 +19,11 @@ MAX_PACKET_OPTION = (
     "--max-allowed-packet=1G",
 )  # a row as SQL may be longer than the client's 16 MiB
 _TRANSACTIONAL = ("innodb", "rocksdb", "tokudb", "xpand", "sequence")
-_SOCKET = re.compile(r"^\s*socket\s*=", re.M)
-_HOST = re.compile(r"^\s*host\s*=(?!\s*[\"']?localhost\b)", re.M)
+_SOCKET = re.compile(r"^[ \t]*socket\s*=", re.M)
+_HOST = re.compile(r"^[ \t]*host\s*=(?!\s*[\"']?localhost\b)", re.M)
 _TIMEOUT = 20  # seconds to connect
 _SOCKETS = ("mysqld.sock", "mysql.sock")  # MySQL has another one, of the X protocol
-_EXIT_CODE = re.compile(r"\S+ ended with exit code \d+")
+_EXIT_CODE = re.compile(r"(?<!\S)\S+ ended with exit code \d+")
 # Servers may cancel long statements, for example COUNT(*). Each brand reads its own comment.
 _NO_STATEMENT_TIMEOUT = (
     "SET @nc = 0%s /*M!100100 , max_statement_time = 0 */ /*!50708 , max_execution_time = 0 */"

@@ -8,10 +8,11 @@ Names are bytes: `?` and sets match one byte.
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import string
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
@@ -199,16 +200,60 @@ def _set_byte(raw: bytes, at: int) -> tuple[int, int]:
 
 
 def _regex(tokens: Sequence[Token], *, anchored: bool) -> re.Pattern[bytes]:
-    before = b"" if anchored or tokens[0] == FOLDERS else rb"(?:.*/)?"
-    return re.compile(before + b"".join(map(_as_regex, tokens)) + rb"(?:/.*)?", re.DOTALL)
+    """Return the expression of a pattern.
+
+    The text between two `**` is matched where it comes first, once and for all: the second `**`
+    takes whatever is left. So is the text between two `*` that no slash parts. Otherwise each
+    would be tried with every length of the others.
+    """
+    free = [] if anchored or tokens[0] == FOLDERS else [FOLDERS]
+    numbers = itertools.count()
+    whole = _first(_groups([*free, *tokens], _CROSSING), numbers, _names)
+    return re.compile(whole + rb"(?:/.*)?", re.DOTALL)
+
+
+def _names(tokens: Sequence[Token], numbers: Iterator[int]) -> bytes:
+    """Return the expression of tokens without `**`."""
+    return _first(_groups(tokens, (STAR,)), numbers, lambda some, _: b"".join(map(_as_regex, some)))
+
+
+def _groups(tokens: Sequence[Token], wild: Sequence[Token]) -> list[list[Token]]:
+    """Return the tokens before the first wild one, and from each wild one to the next."""
+    groups: list[list[Token]] = [[]]
+    for token in tokens:
+        if token in wild:
+            groups.append([])
+        groups[-1].append(token)
+    return groups
+
+
+def _first(
+    groups: Sequence[Sequence[Token]],
+    numbers: Iterator[int],
+    inner: Callable[[Sequence[Token], Iterator[int]], bytes],
+) -> bytes:
+    """Return the expression of groups: each but the last matches where it does so first.
+
+    A lookahead with a group and its repetition is the atomic group of Python 3.11.
+    """
+    begin, *wild = groups
+    regex = inner(begin, numbers)
+    for number, group in enumerate(wild, 1):
+        one = _LAZY[group[0]] + inner(group[1:], numbers)
+        if number < len(wild):
+            name = b"g%d" % next(numbers)
+            one = b"(?=(?P<" + name + b">" + one + b"))(?P=" + name + b")"
+        regex += one
+    return regex
+
+
+_CROSSING = (CROSS, FOLDERS)
+_LAZY = {STAR: rb"[^/]*?", CROSS: rb".*?", FOLDERS: rb"(?:.*?/)??"}
 
 
 _REGEXES = {
     Kind.SLASH: b"/",
     Kind.ANY: rb"[^/]",
-    Kind.STAR: rb"[^/]*",
-    Kind.CROSS: rb".*",
-    Kind.FOLDERS: rb"(?:.*/)?",
 }
 
 

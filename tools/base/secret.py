@@ -12,7 +12,7 @@ from urllib.parse import unquote
 from tools.base import masking, permissions
 from tools.base.errors import ConfigError
 
-_PASSWORD_IN_URL = re.compile(r"://[^/@\s:]*:(\S+)@")
+_PASSWORD_IN_URL = re.compile(r"://[^/@\s:]*:(.+)")  # of a word, up to its last @
 _MOST_LEARNED = 1 << 20  # bytes of a file that a value refers to
 
 
@@ -108,9 +108,10 @@ def _learn_text(text: str, *, hidden: bool) -> None:
         _learn(held, hidden=hidden)
     if hidden and not (text.startswith("/") and os.path.exists(text)):  # noqa: PTH110  (any text)
         masking.add(text)
-    for password in _PASSWORD_IN_URL.findall(text):
-        masking.add(password)
-        masking.add(unquote(password))
+    for word in text.split():
+        if match := _PASSWORD_IN_URL.search(word.rpartition("@")[0]):
+            masking.add(match[1])
+            masking.add(unquote(match[1]))
     _learn_words(text.split())
 
 

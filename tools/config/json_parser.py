@@ -8,6 +8,7 @@ NaN, deep nesting, NUL.
 
 from __future__ import annotations
 
+import bisect
 import json
 import math
 import re
@@ -19,6 +20,7 @@ from tools.base.errors import ConfigError
 
 MOST_BYTES = 1 << 20
 _DEEPEST = 20
+_LINE_END = re.compile(r"\n")
 _SPACE = re.compile(r"[ \t\r\n]*")
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")
 _HALF = re.compile(
@@ -61,6 +63,7 @@ class _Reader:
 
     def __init__(self, text: str, name: str, *, comments: bool) -> None:
         self.text = text
+        self._ends = [match.start() for match in _LINE_END.finditer(text)]
         self.name = name
         self.comments = comments
         self.at = 0
@@ -68,7 +71,7 @@ class _Reader:
         self.repeats: list[Repeat] = []
 
     def line(self, position: int) -> int:
-        return self.text.count("\n", 0, position) + 1
+        return bisect.bisect_left(self._ends, position) + 1
 
     def fail(self, problem: str, position: int, hint: str = "") -> ConfigError:
         column = position - (self.text.rfind("\n", 0, position) + 1) + 1

@@ -237,7 +237,7 @@ def _boolean(text: str) -> bool:
 
 def duration(text: str) -> Duration:
     """Seconds from "90", "90s", "5m", "12h", "7d" or "4w"; raises ValueError."""
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhdw]?)\s*", text)
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhdw]?)", text.strip())
     if not found:
         raise ValueError(text)
     unit = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}[found[2]]
