@@ -383,6 +383,23 @@ def test_the_message_of_a_source_is_never_dropped(
         assert system.manifest()["items"][0][kept] == ["2 of 3 mailboxes"]
 
 
+@pytest.mark.parametrize(("status", "code"), [("unclean", 0), ("incomplete", 1), ("failed", 1)])
+def test_the_result_of_a_filter_counts(system: System, status: str, code: int) -> None:
+    """Trials 7 A4: the result of a filter or a store was never read."""
+    told = f'{{"status": "{status}", "message": "half of it"}}'
+    system.configure(
+        {
+            "OWN": system.own("own", "echo data", "source"),
+            "MOD": system.own("mod", f"cat; echo '{told}' > \"$NC_BACKUP_RESULT\"", "filter"),
+            "STORAGE_LOCAL": execute("storage", DESTINATION="local"),
+        },
+        STREAM="True",
+    )
+    result = system.result()
+    assert result["exit_code"] == code
+    assert "MOD: half of it" in (system.log.read_text() if code == 0 else str(result["sections"]))
+
+
 def test_an_incomplete_source_is_stored_and_says_so(system: System) -> None:
     told = '{"status": "incomplete", "message": "", "warnings": ["row 7 is missing"]}'
     system.configure(

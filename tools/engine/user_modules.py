@@ -8,10 +8,14 @@ gets `--NAME`; with `--DIRECTION backward` it writes what it holds under that na
 
 from __future__ import annotations
 
+import dataclasses
+import logging
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from tools.base.errors import BackupError, SourceError, StageError, StoreError
+from tools.base.log import logger
 from tools.base.result import Result, Status, worst
 from tools.config.model import Config, Section
 from tools.engine import section_runner
@@ -49,6 +53,33 @@ def _run(
     )
 
 
+def _checked(
+    module: Section,
+    context: Context,
+    failure: type[BackupError],
+    more: Sequence[str],
+    given: Chunks | bytes,
+) -> Iterator[bytes]:
+    """Yield the output of a filter or store; its result counts as well, and is its own per call."""
+    with tempfile.TemporaryDirectory(dir=context.folder) as folder:
+        own = dataclasses.replace(context, folder=Path(folder))
+        yield from _run(module, own, failure, more, given)
+        result_file = own.folder / "result.json"
+        if not result_file.exists() or not result_file.stat().st_size:
+            return
+        result = _read_result(result_file)
+    if result.status not in (Status.OK, Status.UNCLEAN):
+        raise failure(f"{module.name}: {result.message or result.status.value}", result.hint)
+    level = logging.INFO if result.status is Status.OK else logging.WARNING
+    for line in filter(None, (result.message, *result.warnings)):
+        logger.log(level, "%s: %s", module.name, line)
+
+
+def _read_result(path: Path) -> Result:
+    """Raises BackupError for a file that is not a result."""
+    return section_runner.masked(Result.from_json(path.read_text(encoding="utf-8")))
+
+
 def item(module: Section, context: Context) -> Item:
     """What a source gives: nothing at all is no backup."""
     result_file = context.folder / "result.json"
@@ -72,8 +103,7 @@ def item(module: Section, context: Context) -> Item:
         status = Status.of_exit_code(codes[-1])
         result = Result(status, "")
         if result_file.exists() and result_file.stat().st_size:
-            text = result_file.read_text(encoding="utf-8")
-            result = section_runner.masked(Result.from_json(text))
+            result = _read_result(result_file)
         if not result.status.stored:
             raise SourceError(f"{module.name}: {result.message}", result.hint)
         return _item_report(worst((status, result.status)), result)
@@ -97,7 +127,7 @@ def stage(module: Section, context: Context) -> Stage:
     return Stage(
         USER_STAGE + module.name,
         f".{item_record.quoted(module.name)}",
-        lambda chunks: _run(module, context, StageError, (), chunks),
+        lambda chunks: _checked(module, context, StageError, (), chunks),
     )
 
 
@@ -117,7 +147,7 @@ class ForRestore:
     ) -> Callable[[Chunks], Iterator[bytes]]:
         """Return the inverse of the filter of a user-defined section."""
         context = self._context(section, config)
-        return lambda chunks: _run(section, context, StageError, _BACKWARD, chunks)
+        return lambda chunks: _checked(section, context, StageError, _BACKWARD, chunks)
 
     def _context(self, section: Section, config: Config) -> Context:
         folder = self._folder / section.name
@@ -144,7 +174,7 @@ class ProgramStore:
         return self._module.name
 
     def _call(self, more: Sequence[str], given: Chunks | bytes = b"") -> Iterator[bytes]:
-        return _run(self._module, self._context, StoreError, more, given)
+        return _checked(self._module, self._context, StoreError, more, given)
 
     def put(self, name: str, chunks: Iterable[bytes]) -> StoredObject:
         """See Store; its exit code alone confirms. What it prints goes into the log."""
