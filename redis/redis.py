@@ -14,14 +14,14 @@ import functools
 import ipaddress
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from tools import os_works
 from tools.base.errors import ConfigError, SourceError
 from tools.base.finding import Finding
 from tools.base.secret import Secret
-from tools.flow import dump_stream, process, stream
+from tools.flow import dump_stream, process, stream, task
 from tools.flow.facts import RedisFacts
 from tools.flow.item import Item, ItemReport, SourceContext
 from tools.modules import database_plugin, executable
@@ -136,8 +136,11 @@ class _Server:
         self._program = dump_stream.program(options.redis_cli, "redis-cli")
         self._facts = RedisFacts()
 
-    def _query(self, *arguments: str) -> str:
-        """Return the output of redis-cli. Raises SourceError."""
+    def _query(self, *arguments: str, idle: Callable[[float], None] | None = None) -> str:
+        """Return the output of redis-cli. Raises SourceError.
+
+        idle: see process.output
+        """
         options = self._options
         command = [
             self._program,
@@ -154,7 +157,8 @@ class _Server:
         if options.password:
             extra["REDISCLI_AUTH"] = options.password.reveal()
         env = {**os_works.environment({}), **extra}
-        return b"".join(process.output([*command, *arguments], env=env)).decode("utf-8", "replace")
+        output = process.output([*command, *arguments], env=env, idle=idle)
+        return b"".join(output).decode("utf-8", "replace")
 
     def version(self) -> str:
         """Return the version of the server. Raises SourceError if it cannot be reached."""
@@ -174,7 +178,7 @@ class _Server:
         version = self.version()
         with dump_stream.scratch(self._options.work_folder) as folder:
             file = folder / "dump.rdb"
-            self._query("--rdb", str(file))
+            self._query("--rdb", str(file), idle=_growth(file))
             _check_snapshot(file, self.port)
             self._facts = RedisFacts(version)
             yield from stream.read(file)
@@ -182,6 +186,20 @@ class _Server:
     def ended(self) -> ItemReport:
         """Return the facts of the snapshot."""
         return ItemReport(facts=self._facts)
+
+
+def _growth(file: Path) -> Callable[[float], None]:
+    """Return what notes that a file grows: redis-cli prints nothing meanwhile."""
+    last = 0
+
+    def look(_seconds: float) -> None:
+        nonlocal last
+        size = file.stat().st_size if file.exists() else 0
+        if size != last:
+            task.current().touch()
+        last = size
+
+    return look
 
 
 def _check_snapshot(file: Path, port: int) -> None:

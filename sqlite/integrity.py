@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tools.base.errors import SourceError
+from tools.flow import task
 
 _LISTED = 100  # complaints that are requested
+_INSTRUCTIONS = 100_000  # of SQLite, between two looks whether the check was stopped
 _SHOWN = 3  # complaints in a message
 _DEFINITIONS = 100  # definitions of an application that are replaced in one database
 _MISSING = (  # messages of SQLite for definitions that only the application has
@@ -57,6 +59,7 @@ def check(copy: Path, path: Path) -> CheckResult:
     if SQLite cannot read it.
     """
     with contextlib.closing(sqlite3.connect(copy, isolation_level=None)) as database:
+        database.set_progress_handler(_is_stopped, _INSTRUCTIONS)
         mode = database.execute("PRAGMA journal_mode").fetchone()[0]
         database.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()  # rolls a journal back
         if mode == "wal":
@@ -68,6 +71,12 @@ def check(copy: Path, path: Path) -> CheckResult:
         # Without the definitions of the application only the pages can be checked.
         content = () if undefined else tuple(lines)
         return CheckResult(content, tuple(undefined), _tables(database))
+
+
+def _is_stopped() -> bool:
+    """Note that a check goes on, however long it takes; True ends it."""
+    task.current().touch()
+    return bool(task.current().stopped)
 
 
 def unreadable(path: Path, error: sqlite3.Error) -> SourceError:

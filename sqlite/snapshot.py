@@ -23,6 +23,7 @@ from pathlib import Path
 
 from tools import date_str_utils
 from tools.base.errors import SourceError
+from tools.flow import task
 
 HEADER = b"SQLite format 3\0"
 _FLOCK = struct.Struct("hhqqi0q")  # struct flock of fcntl(2)
@@ -132,6 +133,8 @@ def _copy_bytes(source: int, target: Path) -> None:
         at = 0
         while block := os.pread(source, _BLOCK, at):
             file.write(block)
+            task.current().check()
+            task.current().touch()
             at += len(block)
 
 
@@ -218,6 +221,7 @@ def _wait(descriptor: int, byte: int, size: int, patience: float) -> bool:
                 f"database is locked (waited {patience:g} seconds)",
                 "Find out which program holds it (fuser -v FILE), or raise LOCK_TIMEOUT.",
             )
+        task.current().check()
         time.sleep(_POLL)
 
 

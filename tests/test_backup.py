@@ -206,6 +206,21 @@ def test_a_child_that_holds_the_pipe_does_not_hold_the_run(system: System) -> No
     assert "left a program running" in system.log.read_text()
 
 
+@pytest.mark.fault(
+    "a daemon of a section in a staged run keeps its output open", "it is not waited for, exit 3"
+)
+def test_a_daemon_that_holds_the_pipe_is_named(system: System) -> None:
+    pid = system.folder / "pid"
+    system.module("own", f"setsid sleep 300 & echo $! > {pid}", "own.sh")
+    system.configure({"OWN": {**execute("own"), "EXECUTE_WITH": "bash", "EXECUTABLE": "own.sh"}})
+    try:
+        result = system.result()
+    finally:
+        os.kill(int(pid.read_text()), signal.SIGKILL)
+    assert result["exit_code"] == 3
+    assert "still runs and holds its output" in json.dumps(result)
+
+
 PLUGIN = """
 class Own:
     def __init__(self, parameters, logger): self.parameters = parameters; self.logger = logger

@@ -342,6 +342,47 @@ def test_a_source_that_hangs_is_ended(
     assert system.names() == []
 
 
+_STORE_OF_ONE_BYTE = STORE.replace(
+    "forward)", "forward) case $NAME in *.000) head -c 1 > /dev/null; exit;; esac;"
+)
+_DAEMON = "setsid sleep 300 & echo $! > {pid}; "
+
+
+@pytest.mark.parametrize(
+    ("role", "program", "says"),
+    [
+        ("source", _DAEMON + "seq 10", "keeps its output open"),
+        ("filter", "exec sleep 300", "its TIMEOUT of 2 s"),
+        ("filter", _DAEMON + "cat", "keeps its output open"),
+        ("store", _STORE_OF_ONE_BYTE, "left a part of its input unread"),
+    ],
+)
+def test_a_module_that_could_hold_the_run(
+    system: System, role: str, program: str, says: str
+) -> None:
+    """Trials W4 and B1: daemons, a filter that reads nothing, a store that ends before its input.
+
+    The source pauses once for longer than a program may linger.
+    """
+    pid = system.folder / "pid"
+    text = program.format(pid=pid, store=system.store)
+    gives = "head -c 3000000 /dev/zero; sleep 1.5; head -c 3000000 /dev/zero"
+    source = system.own("own", text if role == "source" else gives, "source")
+    sections = {"OWN": {**source, "TIMEOUT": "2s"} if "TIMEOUT" in says else source}
+    if role != "source":
+        sections["OTHER"] = system.own("other", text, role)
+    stores = {} if role == "store" else {"STORAGE_LOCAL": execute("storage", DESTINATION="local")}
+    system.configure({**sections, **stores}, STREAM="True")
+    try:
+        result = system.result()
+    finally:
+        if pid.exists():
+            os.kill(int(pid.read_text()), signal.SIGKILL)
+    assert result["exit_code"] == 1
+    assert says in json.dumps(result)
+    assert [name for name in system.names() if not name.endswith(".UNFINISHED")] == []
+
+
 @pytest.mark.fault("SIGTERM while an item flows", "exit 143, no manifest, nothing left")
 def test_terminated_it_leaves_nothing(system: System) -> None:
     going = system.folder / "going"

@@ -44,6 +44,7 @@ def catch_signals() -> None:
 def _cancel(number: int, _frame: FrameType | None) -> None:
     for caught in _CAUGHT:
         signal.signal(caught, signal.SIG_IGN)
+    _deferral.caught = number
     if _deferral.depth:
         _deferral.pending = number
     else:
@@ -51,10 +52,11 @@ def _cancel(number: int, _frame: FrameType | None) -> None:
 
 
 class _Deferral:
-    """Return whether Cancelled must wait, and the signal that waits."""
+    """Return whether Cancelled must wait, the signal that waits, and the one that came."""
 
     depth = 0
     pending = 0
+    caught = 0
 
 
 _deferral = _Deferral()
@@ -77,6 +79,17 @@ def signals_deferred() -> Iterator[None]:
         _deferral.depth -= 1
     if _deferral.pending and not _deferral.depth:
         number, _deferral.pending = _deferral.pending, 0
+        raise Cancelled(number)
+
+
+def raise_lost_signal() -> None:
+    """Raise Cancelled, once, if a signal came and nobody has seen it.
+
+    Python prints and drops what is raised while a destructor runs, and no second signal is let
+    through: the loops of the main thread that wait ask this.
+    """
+    if _deferral.caught and threading.current_thread() is threading.main_thread():
+        number, _deferral.caught = _deferral.caught, 0
         raise Cancelled(number)
 
 

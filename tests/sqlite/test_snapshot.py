@@ -9,6 +9,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ import pytest
 from sqlite import integrity, snapshot
 from tests.sqlite.test_sqlite import configure
 from tests.system import System
+from tools.flow import task
 
 # Small WAL: it is moved into the database and begun anew all the time.
 BUSY = """
@@ -211,6 +213,29 @@ def test_an_exclusive_lock(system: System) -> None:
     assert result["exit_code"] == 1
     assert f"{path}: database is locked (waited 1 seconds)" in json.dumps(result)
     assert [item["name"] for item in system.manifest()["items"]] == [str(free).lstrip("/")]
+
+
+@pytest.mark.fault("SQLite: a time limit while a lock is waited for", "the wait ends at once")
+def test_a_wait_for_a_lock_ends_with_its_task(tmp_path: Path) -> None:
+    path = made(tmp_path / "app.db")
+    with held(path, "BEGIN EXCLUSIVE"), task.entered(task.Task()) as work:
+        threading.Timer(0.1, work.stop, ("its time is over",)).start()
+        with pytest.raises(task.StoppedError, match="its time is over"):
+            snapshot.copy(path, tmp_path / "copy", 3600.0)
+
+
+def test_a_long_check_is_no_stall_and_ends_with_its_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = made(tmp_path / "app.db")
+    monkeypatch.setattr(integrity, "_INSTRUCTIONS", 1)
+    with task.entered(task.Task()) as work:
+        work.moved = 0.0
+        integrity.check(path, path)
+        assert work.moved > 0
+        work.stop("its time is over")
+        with pytest.raises(sqlite3.OperationalError, match="interrupted"):
+            integrity.check(path, path)
 
 
 @pytest.mark.parametrize(

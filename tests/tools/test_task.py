@@ -194,3 +194,23 @@ def test_a_signal_during_the_grace_period(monkeypatch: pytest.MonkeyPatch) -> No
             for number, handler in before.items():
                 signal.signal(number, handler)
     assert group.popen.returncode == -signal.SIGKILL
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_signal_that_a_destructor_swallows_is_raised_later() -> None:
+    class Swallows:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+            for _ in range(100):  # the handler runs between two instructions of this frame
+                pass
+
+    before = {number: signal.getsignal(number) for number in os_works._CAUGHT}
+    os_works.catch_signals()
+    try:
+        Swallows()
+        with pytest.raises(Cancelled):
+            os_works.raise_lost_signal()
+        os_works.raise_lost_signal()  # once
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -20,6 +20,7 @@ from tools.config.model import Config, Section
 from tools.engine import admission
 from tools.engine.admission import Admitted
 from tools.engine.consent import Consent
+from tools.engine.limits import Limits, within
 from tools.engine.mode import Mode
 from tools.engine.section_runner import Context
 from tools.flow import item_record, pipeline, store
@@ -91,7 +92,7 @@ class Recording:
             if entry.kind != "store":
                 continue
             try:
-                one = admission.admitted(entry, contexts(entry), memory, self._consent)
+                one = _admitted(entry, contexts(entry), memory, self._consent)
                 if one.identity in found:
                     raise StoreError(
                         f"{one.store} is the store of {found[one.identity].section} as well",
@@ -191,3 +192,10 @@ def _worsen(
 def _concerns(step: SectionResult, store: str) -> bool:
     """Whether a section says something of what a store holds: no check, no other store."""
     return step.kind != "check" and (step.kind != "store" or step.name == store)
+
+
+def _admitted(entry: Section, context: Context, memory: Memory, consent: Consent) -> Admitted:
+    """Open a store under the limits of its section: its disk may not answer."""
+    general = context.config.general
+    limits = Limits(entry.name, entry.timeout, general.stall_timeout, context.deadline)
+    return within(limits, lambda: admission.admitted(entry, context, memory, consent))

@@ -28,6 +28,7 @@ _HOST = project.ROOT / "tools/modules/plugin_host.py"
 _LEVELLED = re.compile(r"(debug|info|warning|error|critical): ", re.I)
 _LOGGED = 1 << 20  # bytes of one section's output that go into the log
 _TICK = 0.2  # seconds between two looks at the progress
+_LEFT_RUNNING = "a program that it started still runs and holds its output"
 _ENDINGS = (Status.OK, Status.UNCLEAN, Status.INCOMPLETE)
 
 
@@ -137,12 +138,17 @@ def execute(section: Section, context: Context) -> Result:
             output.follow(group, order.given)
             code = _wait(group, section, context)
             if not group.finish():
-                logger.warning(
-                    "%s left a program running that held its output: ended", section.name
-                )
-        return _judged(section, code, context.folder / "result.json", output)
+                logger.warning("%s left a program running that held its output", section.name)
+        result = _judged(section, code, context.folder / "result.json", output)
+        return _with_warning(result, _LEFT_RUNNING) if group.held else result
     except (BackupError, OSError) as error:
         return Result(Status.FAILED, str(error), hint=getattr(error, "hint", ""))
+
+
+def _with_warning(result: Result, warning: str) -> Result:
+    """Return the result with one more warning: a success becomes incomplete."""
+    status = worst((result.status, Status.INCOMPLETE))
+    return replace(result, status=status, warnings=(*result.warnings, warning))
 
 
 def environment(section: Section, order: Command, context: Context) -> dict[str, str]:
@@ -212,9 +218,9 @@ def _wait(group: process.Group, section: Section, context: Context) -> int:
                 f"{section.name} took longer than its {limit} and was ended",
                 hint="Look what it waits for, or allow it more.",
             )
-        wait = left if context.advance is None else min(_TICK, _TICK if left is None else left)
+        os_works.raise_lost_signal()
         try:
-            return group.wait(wait)
+            return group.wait(_TICK if left is None else min(_TICK, left))
         except subprocess.TimeoutExpired:
             _advance(context)
 

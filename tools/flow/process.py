@@ -108,6 +108,7 @@ class Group:
                 f"{argv[0]} cannot be started: {error.strerror}",
                 hint=f"Install {self.name}, or name the right program in the config.",
             ) from None
+        self.held = False  # whether a child outside of the group keeps the pipes open
         self._threads: list[threading.Thread] = []
         self._task = task.current()
         self._task.add(self)
@@ -137,14 +138,22 @@ class Group:
         return self.popen.wait(timeout)
 
     def finish(self) -> bool:
-        """Wait for what is left in the pipes; False if a child of the program held them open."""
+        """Wait for what is left in the pipes; False if a child of the program held them open.
+
+        The child is ended, unless it has left the group: `held` says so.
+        """
+        if self._drained():
+            return True
+        self.end()
+        self.held = not self._drained()
+        return False
+
+    def _drained(self) -> bool:
+        """Wait a moment for the end of the pipes; False if they are still open."""
         until = time.monotonic() + pipes.LINGER
         for thread in self._threads:
             thread.join(max(0.0, until - time.monotonic()))
-        alone = not any(thread.is_alive() for thread in self._threads)
-        if not alone:
-            self.end()
-        return alone
+        return not any(thread.is_alive() for thread in self._threads)
 
     def terminate(self) -> None:
         """Send SIGTERM to the whole group; does not wait."""
