@@ -17,7 +17,7 @@ from tools.base.result import Status
 from tools.config import loading
 from tools.engine import run
 from tools.flow.item_record import StoredItem
-from tools.modules import work_folder
+from tools.modules import work_folder, work_store
 
 
 @pytest.fixture
@@ -131,6 +131,22 @@ def test_other_bytes_after_a_restart_of_the_machine_are_not_stored(system: Syste
 
 
 @pytest.mark.fault(
+    "other bytes are read of a file of a staged run than were written",
+    "exit 1, it is not stored; the next run moves it aside: exit 3, then 0",
+)
+def test_other_bytes_do_not_fail_every_later_run(system: System) -> None:
+    interrupted(system, "encrypted")
+    part = left(system)[-1]
+    part.write_bytes(bytes(part.stat().st_size))
+    for code in (1, 3, 0):
+        loaded = loading.load(system.conf)
+        done = run.perform(loaded, loaded.sections, None)
+        assert done.status.exit_code == code, done.problem_lines()
+        assert ("other bytes" in str(done.problem_lines())) == (code > 0)
+    assert left(system) == records(system) == []
+
+
+@pytest.mark.fault(
     "files of a staged run change between two of its sections", "nothing of them is stored"
 )
 def test_other_bytes_within_a_run_are_not_stored(system: System) -> None:
@@ -182,6 +198,16 @@ def test_files_of_a_user_defined_module_are_recorded(system: System) -> None:
     items = [json.loads(path.read_text())["item"] for path in records(system)]
     assert {item["section"] for item in items} == {"FILESET", "OWN"}
     assert {item["kind"]: item["size"] for item in items}["file"] == 2000
+
+
+def test_unfinished_files_of_ended_processes_are_removed(tmp_path: Path) -> None:
+    living = f".x.part-pid-{os.getppid()}"
+    for name in (living, f".x.part-pid-{os.getpid()}", ".x.part-pid-4194305", ".x.part-1a2b3c4d"):
+        (tmp_path / name).touch()
+    store = work_store.WorkStore(tmp_path)
+    assert store.put("x", [b"x"]).size == 1
+    store.publish(["x"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".x.part-1a2b3c4d", living, "x"]
 
 
 def test_a_record_without_files_is_forgotten(tmp_path: Path) -> None:

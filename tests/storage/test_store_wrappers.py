@@ -142,19 +142,6 @@ def test_objects_that_are_put_at_once_share_the_memory() -> None:
     store.store_object(tried, "srv/z", once(b"0123456789"))  # all of the memory is back
 
 
-def test_what_can_be_read_again_is_read_again_whatever_its_size() -> None:
-    faults = Faults("put end", broken(), broken())
-    tried = Retrying(MemoryStore(faults), NO_WAIT, memory=0)
-    opened: list[int] = []
-
-    def open_chunks() -> Iterator[bytes]:
-        opened.append(1)
-        yield b"all of it"
-
-    stored = store.store_object(tried, "srv/x", stream.Rereadable(open_chunks))
-    assert (len(opened), stored.size) == (3, 9)
-
-
 def test_a_stream_is_hashed_once_over_all_attempts() -> None:
     faults = Faults("put end", broken(), broken())
     tally = stream.Tally()
@@ -166,7 +153,7 @@ def test_a_stream_is_hashed_once_over_all_attempts() -> None:
 def test_a_source_that_is_gone_is_not_waited_for(tmp_path: Path) -> None:
     never = Retries(say=print, wait=lambda _event, _seconds: pytest.fail("waited"))
     tried = Retrying(LocalStore(tmp_path / "store"), never)
-    gone = stream.Rereadable(lambda: stream.read(tmp_path / "gone"))
+    gone = stream.read(tmp_path / "gone")
     with pytest.raises(FileNotFoundError, match="gone"):
         tried.put("srv/gone", gone)
     assert not list((tmp_path / "store/srv").iterdir())

@@ -19,11 +19,10 @@ _REPLAY = 32 << 20  # bytes of all objects of one store that are kept for anothe
 class Retrying(Wrapping):
     """Repeats what failed for a moment.
 
-    An object is read again from where it comes from (`stream.Rereadable`), or from memory: as
-    long as all objects on their way together fit there. A longer one is not put again: its
-    bytes have passed. All other calls are repeated only where the store says that it is worth it
-    (TransientError): a sync that has failed is never repeated, and a disk that cannot be read is
-    not waited for. Reading goes on where it stopped.
+    An object is read again from memory, as long as all objects on their way together fit there.
+    A longer one is not put again: its bytes have passed. All other calls are repeated only where
+    the store says that it is worth it (TransientError): a sync that has failed is never repeated,
+    and a disk that cannot be read is not waited for. Reading goes on where it stopped.
     """
 
     def __init__(
@@ -38,8 +37,6 @@ class Retrying(Wrapping):
         """See Store."""
         if isinstance(self._inner, SelfRetrying):
             return self._inner.put(name, chunks)
-        if isinstance(chunks, stream.Rereadable):
-            return self._policy.call(name, lambda: self._inner.put(name, chunks.open()))
         content = stream.content(chunks)
         with _Replay(content, self._budget) as replay:
             return self._policy.call(

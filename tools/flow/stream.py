@@ -16,7 +16,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from tools import filesystem_handling
@@ -150,16 +149,6 @@ class Content:
     def replayed(self, chunks: Chunks) -> Content:
         """Return the same content, its bytes read from `chunks`."""
         return Content(chunks, self._tally, self.abandoned)
-
-
-@dataclass(frozen=True)
-class Rereadable:
-    """The bytes of one object that `open` yields from the beginning, as often as it is called."""
-
-    open: Callable[[], Chunks]
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(self.open())
 
 
 def content(chunks: Chunks) -> Content:

@@ -28,6 +28,7 @@ VARIABLE = "NC_BACKUP_ITEMS"  # the folder of the records; not set where a modul
 NAME = "items"  # of that folder in the private folder of the runs
 _DONE = ".done"
 _REFUSED = ".refused"
+_DOUBTFUL = "doubtful"  # instead of a boot
 _PART = re.compile(r"(?P<stem>.+\.(?:age|crypt))\.(?P<number>\d{3,})")
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
@@ -88,12 +89,17 @@ def _read(path: Path) -> WorkItem | None:
         return None
 
 
-def record(folder: Path, files: Path, item: StoredItem, run: str) -> None:
-    """Write the record of an item, synced. files: the folder of its parts."""
+def record(
+    folder: Path, files: Path, item: StoredItem, run: str, *, doubtful: bool = False
+) -> None:
+    """Write the record of an item, synced.
+
+    files: the folder of its parts. doubtful: whether the next run must read them again.
+    """
     filesystem_handling.make_folder(folder)
     place = files.resolve()
     path = folder / f"{item_record.quoted(str(place / item.parts[0].name))}.json"
-    header = {"folder": str(place), "run_id": run, "boot": _boot()}
+    header = {"folder": str(place), "run_id": run, "boot": _DOUBTFUL if doubtful else _boot()}
     text = json.dumps({**header, "item": dataclasses.asdict(item)}, sort_keys=True)
     write_synced(path, text)
 
@@ -152,7 +158,7 @@ def settle(folder: Path) -> list[tuple[WorkItem, str]]:
     """Finish what a killed run began to remove; return the items that are not whole, and why.
 
     Nothing else may be at work in the work folder. Files are read again only when the machine
-    was restarted since they were written.
+    was restarted since they were written, or when other bytes were read of them.
     """
     for path in sorted(folder.glob(f"*{_DONE}")):
         entry = _read(path)

@@ -53,7 +53,7 @@ class WorkStore:
         self._unpublished: dict[str, Path] = {}
         for path in folder.iterdir():
             left = _TEMPORARY.search(path.name) if path.name.startswith(".") else None
-            if left and not Path("/proc", left[1]).exists():
+            if left and (left[1] == str(os.getpid()) or not Path("/proc", left[1]).exists()):
                 path.unlink(missing_ok=True)
 
     def __str__(self) -> str:
@@ -140,10 +140,20 @@ class WorkFolder:
         parts = (None,) * len(files) if entry is None else entry.item.parts
 
         def read() -> Iterator[bytes]:
-            for file, part in zip(files, parts, strict=True):
-                yield from stream.read(file) if part is None else _verified(file, part)
+            try:
+                for file, part in zip(files, parts, strict=True):
+                    yield from stream.read(file) if part is None else _verified(file, part)
+            except DamagedError:
+                self._doubt(files)
+                raise
 
         return Item(origin.name, origin.kind, lambda _head: "", read, origin=origin)
+
+    def _doubt(self, files: Sequence[Path]) -> None:
+        """Let the next run read an item again, and move it aside."""
+        entry = self.entry(files[0])
+        if entry is not None and self._records is not None:
+            work_folder.record(self._records, entry.folder, entry.item, entry.run_id, doubtful=True)
 
     def collect(self, item: Item, store: WorkStore, name: str) -> FlowResult:
         """Let an item of a source flow into one file, which gets its name when it is recorded."""
