@@ -229,7 +229,7 @@ def _compress(
 
 
 def stage(options: Options) -> Stage:
-    """The stage for a streamed run: what is compressed already is left as it is."""
+    """Return the stage. What is compressed already is left as it is."""
     name = options.chosen().value
     codec = codecs.CODECS[name]
     level = codec.level if options.level is None else options.level

@@ -210,6 +210,25 @@ def test_unfinished_files_of_ended_processes_are_removed(tmp_path: Path) -> None
     assert sorted(path.name for path in tmp_path.iterdir()) == [".x.part-1a2b3c4d", living, "x"]
 
 
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b"5", b"\xff", b'{"folder": 1}', b'["/x", 5]', b"[" * 99_999, None]
+)
+def test_records_that_are_none_are_named(
+    tmp_path: Path, content: bytes | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("a.json", "a.json.done", "a.refused"):
+        if content is None:
+            (tmp_path / name).mkdir()
+        else:
+            (tmp_path / name).write_bytes(content)
+    assert work_folder.settle(tmp_path) == []
+    assert work_folder.known(tmp_path) == {}
+    assert work_folder.refused(tmp_path) == set()
+    assert {Path(line.split()[0]).name for line in caplog.messages} == {
+        "a.json", "a.json.done", "a.refused",
+    }  # fmt: skip
+
+
 def test_a_record_without_files_is_forgotten(tmp_path: Path) -> None:
     place, items = tmp_path / "files", tmp_path / "items"
     place.mkdir()

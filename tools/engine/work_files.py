@@ -42,7 +42,7 @@ class WorkFiles:
         try:
             before = json.loads(self._note.read_bytes())
             return self._changed_since({Path(path): tuple(before[path]) for path in before})
-        except (ValueError, TypeError, RecursionError) as error:
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             logger.warning("%s is not understood: %s", self._note, error)
             return ()
 

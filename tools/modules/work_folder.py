@@ -84,7 +84,7 @@ def _read(path: Path) -> WorkItem | None:
         texts = (item_record.text_of(given, key) for key in ("folder", "run_id", "boot"))
         folder, run, boot = texts
         return WorkItem(Path(folder), item_record.item_of(given["item"]), run, boot, path)
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         logger.warning("%s is no record of an item: %s", path, error)
         return None
 
@@ -203,16 +203,16 @@ def refused(folder: Path | None) -> set[Path]:
                 found.add(Path(path))
             else:
                 record_file.unlink(missing_ok=True)
-        except (ValueError, TypeError, RecursionError) as error:
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             logger.warning("%s is not understood: %s", record_file, error)
     return found
 
 
 def state_of(path: Path) -> State | None:
-    """Return what changes when a file is written; None where it is gone."""
+    """Return what changes when a file is written; None where it is gone or cannot be seen."""
     try:
         status = path.stat()
-    except FileNotFoundError:
+    except OSError:
         return None
     return status.st_ino, status.st_size, status.st_mtime_ns
 
