@@ -11,7 +11,6 @@ if __name__ == "__main__":  # started by its path
     launcher.start(__file__)
 
 import contextlib
-import json
 import os
 import re
 from collections import Counter
@@ -19,7 +18,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from tools import date_str_utils
+from tools import date_str_utils, filesystem_handling
+from tools.base import foreign_json
 from tools.base.errors import ConfigError, StageError
 from tools.base.result import Result, Status
 from tools.flow import codecs, stream
@@ -144,7 +144,7 @@ def work(options: Options) -> Result:
 
 def reserved_places(options: Options) -> frozenset[Path]:
     """Where no source is looked for: between stages, and what the runner says is private."""
-    private = json.loads(os.environ.get("NC_BACKUP_PRIVATE", "[]"))
+    private = foreign_json.load(os.environ.get("NC_BACKUP_PRIVATE", "[]"))
     between = (options.work_folder / name for name in _BETWEEN)
     return frozenset(Path(place).resolve() for place in (*private, *between, options.goal()))
 
@@ -262,7 +262,8 @@ def _holds(packed: Iterator[bytes], source: Iterator[bytes]) -> bool:
 def _remove_empty(targets: Iterable[Path]) -> None:
     """Remove the folders below the targets that are empty now."""
     for target in targets:
-        folders = [path for path in target.rglob("*") if path.is_dir() and not path.is_symlink()]
+        entries = filesystem_handling.entries_below(target)
+        folders = [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
         for folder in sorted(folders, reverse=True):
             if not any(folder.iterdir()):
                 folder.rmdir()

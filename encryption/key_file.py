@@ -12,7 +12,7 @@ from pathlib import Path
 
 from encryption import age, ciphers, header, hybrid, key_lines, x25519
 from tools import filesystem_handling
-from tools.base import masking, permissions
+from tools.base import foreign, masking, permissions
 from tools.base.errors import ConfigError
 
 _LEAST_BITS = 128  # bits that a password's length must be able to hold, to be a key
@@ -147,7 +147,7 @@ def _of_password(raw: bytes, text: str) -> Keys:
 
 def _password_problem(text: str) -> str:
     """Return why a text cannot be a password for new files; "" for one word on one line."""
-    if len(text.strip().splitlines()) > 1:
+    if len(foreign.lines(text.strip())) > 1:
         return "contains neither an age key nor a password: more than one line"
     if len(text.split()) > 1:
         return "contains neither an age key nor a password: more than one word"

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 
 from encryption import hybrid, x25519
-from tools.base import masking
+from tools.base import foreign, masking
 from tools.base.errors import ConfigError
 
 _QUOTES = "\"'`\u201c\u201d\u2018\u2019"
@@ -76,7 +76,7 @@ def holds_key(text: str) -> bool:
 
 def _foreign(text: str) -> str | None:
     """Return the kind of the first line that begins like an unsupported key."""
-    kinds = (_kind(clean(line)) for line in text.splitlines())
+    kinds = (_kind(clean(line)) for line in foreign.lines(text))
     return next((kind for kind in kinds if kind is not None), None)
 
 
@@ -98,7 +98,7 @@ def parse(text: str) -> list[Key | Unsupported]:
     """
     keys: list[Key | Unsupported] = []
     in_block = False
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(foreign.lines(text), 1):
         word = clean(line)
         if not word or word.startswith("#") or in_block:
             in_block = in_block and not word.startswith("-----END")

@@ -12,7 +12,6 @@ if __name__ == "__main__":  # started by its path
 
 import dataclasses
 import itertools
-import json
 import os
 import shlex
 import shutil
@@ -22,7 +21,7 @@ from enum import Enum
 
 from filesbackup import compressed_tar, fileset_paths, sample, tar_archive
 from tools import date_str_utils, filesystem_handling, os_works
-from tools.base import finding, path_patterns
+from tools.base import finding, foreign_json, path_patterns
 from tools.base.errors import ConfigError, SourceError
 from tools.base.finding import Finding
 from tools.base.result import Result, Status
@@ -154,7 +153,7 @@ def _facts(options: Options) -> FilesetFacts:
 
 def _private_paths() -> tuple[Path, ...]:
     """Return the private paths (stores, keys) that backup.py passes in a staged run."""
-    return tuple(map(Path, json.loads(os.environ.get("NC_BACKUP_PRIVATE") or "[]")))
+    return tuple(map(Path, foreign_json.load(os.environ.get("NC_BACKUP_PRIVATE") or "[]")))
 
 
 def make_fileset(options: Options, private: Sequence[Path]) -> fileset_paths.ResolvedFileset:

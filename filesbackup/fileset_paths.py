@@ -119,9 +119,9 @@ def _mount_notes(fileset: tar_archive.Fileset) -> tuple[str, ...]:
     if not fileset.one_file_system:
         return ()
     tops = [Path(os.path.realpath(path)) for path in fileset.include]
-    lines = _MOUNTS.read_bytes().splitlines()
+    lines = [line.split(b" ") for line in _MOUNTS.read_bytes().split(b"\n") if line]
     points = [
-        Path(os.fsdecode(tar_archive.unquote_name(os.fsdecode(line.split()[4])))) for line in lines
+        Path(os.fsdecode(tar_archive.unquote_name(os.fsdecode(fields[4])))) for fields in lines
     ]
     excluded = [
         point

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from filesbackup import long_names, tar_patterns
 from tools import date_str_utils
+from tools.base import foreign
 from tools.base.bounded_list import BoundedList
 from tools.base.errors import SourceError
 from tools.base.path_patterns import PathPattern, compile_pattern
@@ -75,8 +76,7 @@ def unquote_name(name: str) -> bytes:
 
 def printable_name(name: bytes) -> str:
     """Return a name on one line; unprintable characters and the backslash are escaped."""
-    text = name.replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return foreign.printable(foreign.decoded(name.replace(b"\\", b"\\\\")))
 
 
 def _printable_path(quoted: str) -> str:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from mongo import dump_archive
 from tools import os_works
+from tools.base import foreign, removal
 from tools.base.errors import BackupError, ConfigError, SourceError, StoreError
 from tools.base.result import Result, Status
 from tools.base.secret import Secret
@@ -103,11 +104,11 @@ class _Login:
     def command(self, program: str) -> Iterator[list[str]]:
         """Yield the beginning of a command line (--config: MongoDB tools 100.3 and later)."""
         secrets = {"uri": self.uri, "password": self.password}
-        with tempfile.TemporaryDirectory(prefix="nc-mongo-") as folder:
-            file = Path(folder, "login.yaml")
+        with removal.private(Path(tempfile.gettempdir()), "nc-mongo-") as folder:
+            file = folder / "login.yaml"
             file.touch(0o600)
             lines = [f"{key}: {yaml_text(text)}\n" for key, text in secrets.items() if text]
-            file.write_text("".join(lines), encoding="utf-8")
+            file.write_text("".join(lines), encoding="utf-8", errors="surrogateescape")
             yield [program, *([f"--config={file}"] if lines else []), *self.arguments]
 
 
@@ -189,7 +190,7 @@ def _output(argv: list[str]) -> Iterator[bytes]:
 
 def reason(stderr: str) -> str:
     """Return why a MongoDB tool failed: its `Failed:` lines, or its last lines."""
-    lines = stderr.splitlines()
+    lines = foreign.lines(stderr)
     messages = [match[1] for match in map(_FAILED.search, lines) if match]
     return "\n".join(messages or lines[-3:])
 

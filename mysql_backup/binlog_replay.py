@@ -11,6 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from mysql_backup import binlog_file, binlog_reach, binlogs, gtid, mysql_server, name_references
+from tools.base import removal
 from tools.base.errors import ConfigError, StoreError
 from tools.flow import dump_stream, item_record, process, stream
 from tools.flow.facts import BinlogFacts, MysqlFacts
@@ -219,7 +220,7 @@ class Replay:
     @contextlib.contextmanager
     def _unpacked(self) -> Iterator[Sequence[Path]]:
         """Yield the files of the logs in a private folder, in order. Raises StoreError."""
-        with tempfile.TemporaryDirectory(prefix="nc-binlogs-") as folder:
+        with removal.private(Path(tempfile.gettempdir()), "nc-binlogs-") as folder:
             for piece in self._pieces:
                 unpack = ["tar", "--extract", f"--directory={folder}", "--", *piece.names]
                 with stream.closed(piece.log_item.again()) as chunks:

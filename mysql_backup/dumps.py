@@ -227,7 +227,7 @@ class _Database:
         chunks = self._dumps.run([*arguments, "--", self._name], self._name)
         head, all_chunks = dump_stream.beginning(chunks, _HEAD)
         if match := _POSITION.search(head):
-            file, position = match[1].decode(), int(match[2])
+            file, position = match[1].decode("utf-8", "surrogateescape"), int(match[2])
             self._facts = self._dumps.at_position(self._facts, file, position)
         yield from all_chunks
 

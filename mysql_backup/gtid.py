@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
+from tools.base import foreign
 from tools.base.errors import StoreError
 
 _MARIADB = re.compile(r"(?P<domain>\d+)-\d+-(?P<number>\d+)")
@@ -70,7 +71,7 @@ def events_until(events: Iterable[bytes], gtid: str) -> Iterator[bytes]:
                 if seen:
                     yield b"".join(complete_lines)
                     return
-                seen = match[1].decode().lower() == gtid.lower()
+                seen = foreign.decoded(match[1]).lower() == gtid.lower()
             complete_lines.append(line + b"\n")
         yield b"".join(complete_lines)
     if not seen:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tools import os_works
+from tools.base import foreign
 from tools.base.errors import BackupError, ConfigError, SourceError, StoreError
 from tools.flow import dump_stream, process
 
@@ -105,7 +106,7 @@ class MySQLConnection:
         command = self.command("--batch", "--skip-column-names", f"--execute={sql}")
         with client_errors():
             out = b"".join(process.output(command, env=environment()))
-        lines = out.decode().split("\n")[:-1]  # str.splitlines would cut at more than line ends
+        lines = out.decode("utf-8", "surrogateescape").split("\n")[:-1]
         return [line.split("\t") for line in lines]
 
     def query_records(self, sql: str) -> list[dict[str, str]]:
@@ -288,7 +289,7 @@ def match_tables(names: Sequence[str], database: str, patterns: Sequence[str]) -
 def tool_version(program: str) -> str:
     """Return the first line of a program's version output."""
     out = b"".join(process.output([program, "--version"], env=environment()))
-    return out.decode("utf-8", "replace").strip().splitlines()[0]
+    return foreign.decoded(out).strip().partition("\n")[0]
 
 
 def is_mariadb(version: str) -> bool:

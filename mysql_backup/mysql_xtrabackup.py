@@ -22,7 +22,7 @@ from datetime import datetime, timedelta, timezone
 
 from mysql_backup import file_access, lock_waits, mysql_server, server_paths
 from tools import os_works
-from tools.base import run_ids
+from tools.base import foreign, removal, run_ids
 from tools.base.errors import ConfigError, SourceError, StoreError
 from tools.base.finding import Finding
 from tools.base.result import Result, Status
@@ -231,7 +231,7 @@ def _client_option_file(server: _Server) -> str:
     text = f"!include {server.conf}\n" if server.conf else ""
     credentials = server.source.credentials
     if credentials is not None:
-        option_file = credentials.read_text(encoding="utf-8")
+        option_file = credentials.read_text(encoding="utf-8", errors="surrogateescape")
         text += re.sub(r"^\s*\[mysql\]", "[client]", option_file, flags=re.MULTILINE)
     return text
 
@@ -241,17 +241,14 @@ def _checkpoints(folder: Path) -> PhysicalFacts:
     values = {}
     for name in ("xtrabackup_checkpoints", "mariadb_backup_checkpoints"):
         if (folder / name).exists():
-            for line in (folder / name).read_text(encoding="utf-8").splitlines():
+            for line in foreign.lines(foreign.decoded((folder / name).read_bytes())):
                 key, _, value = line.partition("=")
                 values[key.strip()] = value.strip()
-    if not values.get("to_lsn", "").isdigit():
+    end = foreign.number(values.get("to_lsn", ""))
+    if end is None:
         raise SourceError("xtrabackup_checkpoints: no to_lsn")
-    start = values.get("from_lsn", "")
-    return PhysicalFacts(
-        int(values["to_lsn"]),
-        int(start) if start.isdigit() else None,
-        values.get("backup_type", ""),
-    )
+    start = foreign.number(values.get("from_lsn", ""))
+    return PhysicalFacts(end, start, values.get("backup_type", ""))
 
 
 def work(options: Options) -> Result:
@@ -313,7 +310,7 @@ def restore_to_folder(
                 "\n".join(stderr_lines[-5:]),
             )
         if number:
-            shutil.rmtree(folder)
+            removal.tree(folder)
     summary = "full backup"
     if len(steps) > 1:
         summary += f" and {count(len(steps) - 1, 'incremental backup')}"

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from mysql_backup import mysql_server
+from tools.base import foreign
 from tools.base.errors import SourceError
 from tools.flow.facts import MysqlServerFacts
 from tools.flow.item import Item, ItemReport
@@ -148,7 +149,8 @@ def with_primary_position(
 
 def _number(text: str) -> str | int:
     """Return a number of a status; "" where the server has none yet."""
-    return int(text) if text.isdigit() else text
+    number = foreign.number(text)
+    return text if number is None else number
 
 
 def _statement(info: mysql_server.ServerInfo) -> str:

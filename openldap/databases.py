@@ -7,6 +7,8 @@ import binascii
 import re
 from dataclasses import dataclass
 
+from tools.base import foreign
+
 _NUMBERED = re.compile(r"\{(-?\d+)\}(\w+)")  # olcDatabase: {1}mdb
 # Backends without entries of their own.
 _WITHOUT_DATA = {
@@ -45,7 +47,7 @@ def parse(ldif: str) -> tuple[Database, ...]:
     """
     databases = []
     for entry in re.split(r"\n{2,}", ldif):
-        attributes = [_attribute(line) for line in entry.splitlines()]
+        attributes = [_attribute(line) for line in foreign.lines(entry)]
         names = [value for name, value in attributes if name == "olcdatabase"]
         overlay = any(name == "olcoverlay" for name, _ in attributes)
         match = _NUMBERED.fullmatch(names[0]) if names and not overlay else None

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from openldap import databases
 from tools import os_works
-from tools.base import finding
+from tools.base import finding, foreign
 from tools.base.errors import BackupError, ConfigError, SourceError
 from tools.base.finding import Finding
 from tools.flow import dump_stream, process, stream
@@ -50,7 +50,7 @@ class Options:
     def __post_init__(self) -> None:
         """Raise ConfigError for a value that is not a database number."""
         for word in self.databases:
-            if not word.isdigit():
+            if foreign.number(word) is None:
                 raise ConfigError(
                     f"DATABASES: {word}: not a database number",
                     "Run `slapcat -n 0` to see which numbers exist (olcDatabase).",

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from postgres import login, pg_server
-from tools import os_works
+from tools import filesystem_handling, os_works
 from tools.base import finding
 from tools.base.errors import StoreError
 from tools.base.finding import Finding
@@ -170,7 +170,7 @@ def restore_to_folder(
     if verify:
         stream.drained(process.output([verify, "--no-parse-wal", str(place)], failure=StoreError))
         verified = "verified against backup_manifest"
-    files = sum(1 for path in place.rglob("*") if path.is_file())
+    files = sum(1 for entry in filesystem_handling.entries_below(place) if entry.is_file())
     return Result(Status.OK, f"{count(files, 'file')}, {verified}", items=1, bytes=item.size or 0)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from postgres import pg_server
+from tools.base import foreign
 from tools.base.errors import BackupError, StoreError
 from tools.flow import process
 from tools.flow.facts import PostgresFacts
@@ -119,7 +120,7 @@ def _is(name: str) -> str:
 def _database_statements(text: str, identifier: str) -> str:
     """Return the statements of a script of pg_restore that are about the database itself."""
     statements, selected = [], False
-    for line in text.splitlines(keepends=True):
+    for line in foreign.lines_with_ends(text):
         if line.startswith(("-- Name: ", "\\")):
             selected = bool(_DATABASE_HEADER.match(line))
         elif selected and not line.startswith("--"):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from postgres import pg_server, restore_errors, search_path
+from tools.base import removal
 from tools.base.errors import BackupError, StoreError
 from tools.flow import process, stream
 from tools.flow.facts import PostgresFacts
@@ -52,8 +53,8 @@ def open_dump(
     again: Callable[[], Iterator[bytes]],
 ) -> Iterator[Dump]:
     """Write the beginning of a dump to a private file, from which pg_restore reads definitions."""
-    with tempfile.TemporaryDirectory(prefix="nc-dump-") as folder:
-        head = Path(folder, "head")
+    with removal.private(Path(tempfile.gettempdir()), "nc-dump-") as folder:
+        head = folder / "head"
         _write_head(target, head, again)
         yield Dump(facts, again, head)
 

@@ -301,7 +301,11 @@ def server_version(connection: PostgresConnection) -> str:
 def tool_version(connection: PostgresConnection, program: str) -> str:
     """Return the version output of a client program."""
     command = [program, "--version"]
-    return b"".join(process.output(command, env=connection.environment())).decode().strip()
+    return (
+        b"".join(process.output(command, env=connection.environment()))
+        .decode("utf-8", "replace")
+        .strip()
+    )
 
 
 def major_version(version: str) -> int:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 
 from postgres import database_properties, pg_server
+from tools.base import foreign
 from tools.base.errors import StoreError
 from tools.base.result import Result, Status
 from tools.flow import stream
@@ -27,7 +28,7 @@ def restore(
         script = b"".join(chunks).decode("utf-8", "surrogateescape")
     existing = pg_server.role_names(target)
     statements = "".join(
-        _select_statements(script.splitlines(keepends=True), existing, tablespaces=tablespaces)
+        _select_statements(foreign.lines_with_ends(script), existing, tablespaces=tablespaces)
     )
     check = database_properties.reset_unloadable("setdatabase = 0")
     messages = target.script([statements.encode("utf-8", "surrogateescape"), b"\n", check])

@@ -154,10 +154,10 @@ def _folder(folder: Path, options: Options, first: str) -> Iterator[Finding]:
 def _old_temporary_files(folder: Path) -> int:
     old = time.time() - _OLD
     number = 0
-    for parent, _, names in os.walk(folder):
-        for name in filter(filesystem_handling.is_temporary, names):
+    for entry in filesystem_handling.entries_below(folder, problem=lambda _error: None):
+        if filesystem_handling.is_temporary(entry.name) and not entry.is_dir():
             with contextlib.suppress(FileNotFoundError):
-                number += (Path(parent) / name).lstat().st_mtime < old
+                number += entry.stat(follow_symlinks=False).st_mtime < old
     return number
 
 

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator
 
 from restore import tar_reader
+from tools.base import foreign
 
 _XATTR = b"SCHILY.xattr."
 _ACL = (b"SCHILY.acl.access", b"SCHILY.acl.default")
@@ -74,8 +75,8 @@ def _known(kind: str, name: str) -> bool:
     look_up: Callable[[str], object] | None = {"u": pwd.getpwnam, "g": grp.getgrnam}.get(kind)
     if look_up is None:
         return False
-    if name.isdigit():
-        return len(name) < 11 and int(name) < (1 << 32) - 1  # noqa: PLR2004
+    if (number := foreign.number(name)) is not None:
+        return number < (1 << 32) - 1
     try:
         look_up(name)
     except KeyError:

@@ -107,7 +107,7 @@ class _Command:
     def _show(self) -> int:
         selected = self._select(self._options.show)
         if self._options.json:
-            terminal.say(selected.newest.manifest.to_json().decode())
+            terminal.say(selected.newest.manifest.to_json().decode("ascii", "replace"))
         else:
             listing.print_selection(selected)
         return 0

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from restore import database_restore, destination, temporary_server
 from restore.restoring import Restoring
 from tools import filesystem_handling, os_works
-from tools.base import removal, run_ids
+from tools.base import crash, foreign_json, removal, run_ids
 from tools.base.errors import BackupError, ConfigError
 from tools.base.result import Result, Status
 from tools.base.run_result import SectionResult
@@ -249,7 +249,7 @@ def _digest(options: Options) -> str:
 def _last_result(memory: Path, digest: str) -> tuple[float, str]:
     """Return when this drill passed last, and its summary; 0 and "" for never."""
     try:
-        remembered = json.loads(memory.read_text(encoding="utf-8"))
+        remembered = foreign_json.load(memory.read_bytes())
         if remembered["wanted"] != digest:
             return 0.0, ""
         return float(remembered["time"]), str(remembered["text"])
@@ -266,8 +266,8 @@ def _restore_item(drill: _Drill, item: Item, folder: Path) -> None:
             path = private / destination.item_path(item)
             for assertion in drill.assertions(item) if drill.take([item], steps) else ():
                 drill.judge(item, _evaluate(path, item, assertion), assertion)
-    except (BackupError, OSError) as error:
-        drill.errors.append(f"{item.label}: {error}")
+    except Exception as error:  # noqa: BLE001  (see crash.known)
+        drill.errors.append(f"{item.label}: {crash.known(error)}")
 
 
 def _evaluate(path: Path, item: Item, assertion: str) -> str:
@@ -301,17 +301,15 @@ def _drill_in_server(drill: _Drill, kind: str, items: Sequence[Item], folder: Pa
         selected = drill.require(database_restore.select_databases(items))
         with contextlib.ExitStack() as stack:
             enter = stack.enter_context
-            data = enter(tempfile.TemporaryDirectory(prefix="nc-drill-", dir=top))
-            sockets = enter(tempfile.TemporaryDirectory(prefix="nc-drill-"))
-            begun = temporary_server.start_server(
-                kind, Path(data), Path(sockets), _variables(items)
-            )
+            data = enter(removal.private(top, "nc-drill-"))
+            sockets = enter(removal.private(Path(tempfile.gettempdir()), "nc-drill-"))
+            begun = temporary_server.start_server(kind, data, sockets, _variables(items))
             running = enter(begun)
             steps = drill.restoring.into_server(selected, running.server)
             for item in drill.take(items, steps):
                 _check_database(drill, running, item)
-    except (BackupError, OSError) as error:
-        drill.errors.append(f"{items[0].label}: {error}")
+    except Exception as error:  # noqa: BLE001  (see crash.known)
+        drill.errors.append(f"{items[0].label}: {crash.known(error)}")
 
 
 def _variables(items: Sequence[Item]) -> list[Mapping[str, str]]:

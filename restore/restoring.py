@@ -7,14 +7,11 @@ import dataclasses
 import functools
 import os
 import time
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from restore import database_restore, destination, incomplete, unpack, verifying
-from tools.base import run_ids
-from tools.base.errors import BackupError, of_system
-from tools.base.log import logger
+from tools.base import crash, run_ids
 from tools.base.result import Result, Status, of_error, worst
 from tools.base.run_result import ProgressListener, SectionResult
 from tools.catalog import readback
@@ -29,7 +26,6 @@ from tools.modules import loader, registry
 from tools.modules.contracts import Again, Following, Server
 
 Advance = Callable[[int], None]  # called with the stored bytes of an item that have been read
-_INTERNAL = "This is a bug of nc-backup-py: report it with the traceback."
 
 
 def run_steps(
@@ -57,14 +53,8 @@ def _guarded(action: Callable[[Item, Advance], Result], item: Item, advance: Adv
     """Return what the action returns; an error, or a bug of ours, is a failure of this item."""
     try:
         return action(item, advance)
-    except (BackupError, OSError) as error:
-        return dataclasses.replace(of_error(error), status=Status.FAILED)
-    except Exception as bug:  # noqa: BLE001  (the other items are still restored)
-        if (known := of_system(bug)) is not None:
-            return dataclasses.replace(of_error(known), status=Status.FAILED)
-        logger.critical("%s", traceback.format_exc())
-        problem = f"internal error: {type(bug).__name__}: {bug}"
-        return Result(Status.FAILED, problem, _INTERNAL)
+    except Exception as error:  # noqa: BLE001  (the other items are still restored)
+        return dataclasses.replace(of_error(crash.known(error)), status=Status.FAILED)
 
 
 class Restoring:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 
+from tools.base import foreign
+
 _PAIRS = re.compile(rb"(?:\d{1,19},\d{1,19}(?:,|$))*")
 _BLOCK = 512
 _MOST = 1 << 24  # regions of one file
@@ -64,9 +66,9 @@ def in_data(block: Callable[[], bytes]) -> tuple[list[tuple[int, int]], bytes]:
             raw.extend(block())
         word = bytes(raw[at:end])
         at = end + 1
-        if not word.isdigit():
+        if (value := foreign.number(word)) is None:
             raise ValueError("corrupt sparse map")
-        return int(word)
+        return value
 
     count = number()
     if count > _MOST:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from restore import sparse
+from tools.base import foreign
 from tools.base.errors import BackupError
 from tools.flow.stream import Chunks
 
@@ -73,8 +74,7 @@ class Rules:
 
 def printable_name(name: bytes) -> str:
     """A name on one line: what cannot be printed is escaped."""
-    text = name.decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return foreign.printable(foreign.decoded(name))
 
 
 def unsafe(name: bytes, problem: str) -> UnsafeArchiveError:
@@ -227,7 +227,7 @@ def _read_extension(kind: bytes, data: bytes, size: int, records: dict[bytes, by
 def _pair(key: bytes, value: bytes, records: dict[bytes, bytes]) -> None:
     """One half of a region of a sparse file: they take turns, and are kept as one list."""
     so_far = records.get(sparse.OFFSET, b"")
-    if so_far.count(b",") % 2 == (key == sparse.OFFSET) or not value.isdigit():
+    if so_far.count(b",") % 2 == (key == sparse.OFFSET) or foreign.number(value) is None:
         raise UnsafeArchiveError("corrupt sparse map", HINT)
     records[sparse.OFFSET] = so_far + value + b","
 
@@ -237,8 +237,9 @@ def _pax(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     at = 0
     while at < len(data):
         space = data.find(b" ", at, at + 20)
-        length = data[at:space] if space > at else b""
-        end = at + int(length) if length.isdigit() and length[:1] != b"0" else 0
+        digits = data[at:space] if space > at else b""
+        length = None if digits[:1] == b"0" else foreign.number(digits)
+        end = at + (length or 0)
         key, sign, value = data[space + 1 : end - 1].partition(b"=")
         if end <= space or end > len(data) or data[end - 1 : end] != b"\n" or not key or not sign:
             raise UnsafeArchiveError("corrupt archive: invalid extended header", _CORRUPT)
@@ -342,6 +343,7 @@ def _pax_number(records: Mapping[bytes, bytes], key: bytes, otherwise: int, name
     value = records.get(key)
     if value is None:
         return otherwise
-    if not value.isdigit() or len(value) > 19:  # noqa: PLR2004  (2^63)
+    number = foreign.number(value)
+    if number is None:
         raise unsafe(name, f"invalid {printable_name(key)}: {printable_name(value[:40])!r}")
-    return int(value)
+    return number

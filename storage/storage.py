@@ -19,7 +19,8 @@ from typing import Any, Protocol, TypeVar
 
 from storage.keys import StorageKeys
 from tools import date_str_utils
-from tools.base.errors import BackupError, ConfigError, StoreError, TakenError
+from tools.base import crash
+from tools.base.errors import ConfigError, StoreError, TakenError
 from tools.base.result import Result, Status
 from tools.flow import store
 from tools.flow.item_record import StoredItem
@@ -98,8 +99,8 @@ def work(options: StorageKeys) -> Result:
         try:
             items.append(_store(parts, target, folder, options))
             sources += parts
-        except (BackupError, OSError) as error:
-            text, hint = store.explained(error, target)
+        except Exception as error:  # noqa: BLE001  (see crash.known)
+            text, hint = store.explained(crash.known(error), target)
             lost += 1
             hints.setdefault(hint)
             if text not in errors:

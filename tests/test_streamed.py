@@ -533,7 +533,7 @@ def test_a_store_of_the_users_own_that_fails(system: System) -> None:
         ("true", "its list lacks srv-test/"),
         ("exit 1", "ended with exit code 1"),
         ("stat -c '%s 2026-01-01 %n' -- *", "its list lacks srv-test/"),
-        ("echo total 5", "'total 5' is no line of a list"),
+        ("echo total 5", "'total 5' is not a line of a list"),
     ],
 )
 def test_a_store_program_is_asked_for_its_list(system: System, listed: str, message: str) -> None:

@@ -141,16 +141,44 @@ def remove(path: Path) -> None:
 
 def files_below(target: Path) -> Iterator[Path]:
     """Return every finished regular file below a folder, or the file itself, sorted by name."""
-    if not target.is_dir():
-        if target.is_file():
-            yield target
-        return
-    for entry in sorted(target.iterdir()):
-        if entry.name.startswith("."):
+    pending = [target]
+    while pending:  # folders may be nested deeper than functions
+        path = pending.pop()
+        if path != target and (path.name.startswith(".") or path.is_symlink()):
             continue  # temporary or private
-        if entry.is_dir() and not entry.is_symlink():
-            yield from files_below(entry)
-        elif entry.is_file() and not entry.is_symlink():
+        if path.is_dir():
+            pending += sorted(path.iterdir(), reverse=True)
+        elif path.is_file():
+            yield path
+
+
+def entries_below(
+    folder: Path,
+    *,
+    enter: Callable[[os.DirEntry[str]], bool] = lambda _folder: True,
+    problem: Callable[[OSError], None] | None = None,
+) -> Iterator[os.DirEntry[str]]:
+    """Return every entry below a folder, at any depth; links are not followed.
+
+    enter:   whether to go into a folder
+    problem: gets the error of a folder that cannot be listed; None: it is raised. A folder that
+             has vanished is no error.
+    """
+    pending = [str(folder)]
+    while pending:
+        try:
+            with os.scandir(pending.pop()) as listed:
+                entries = list(listed)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            if problem is None:
+                raise
+            problem(error)
+            continue
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False) and enter(entry):
+                pending.append(entry.path)
             yield entry
 
 

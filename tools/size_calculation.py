@@ -57,15 +57,9 @@ def _files(target: Path) -> Iterator[Path]:
     if not target.is_dir():
         yield resolved(target)  # a target may be a link; below one, links count nothing
         return
-    for folder, _, names in os.walk(target, onerror=_unless_gone):
-        for name in names:
-            if not filesystem_handling.is_temporary(name):
-                yield Path(folder) / name
-
-
-def _unless_gone(error: OSError) -> None:
-    if not isinstance(error, FileNotFoundError):
-        raise error
+    for entry in filesystem_handling.entries_below(target):
+        if not entry.is_dir() and not filesystem_handling.is_temporary(entry.name):
+            yield Path(entry.path)
 
 
 def _size(path: Path) -> int:

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tools import filesystem_handling
+from tools.base import removal
 from tools.base.errors import BackupError
 
 root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount")
@@ -81,3 +83,22 @@ def test_files_below_skips_hidden_ones_and_links(tmp_path: Path) -> None:
     (tmp_path / ".hidden").write_text("")
     (tmp_path / "link").symlink_to("b/x")
     assert list(filesystem_handling.files_below(tmp_path)) == [tmp_path / "b/x"]
+
+
+def test_walks_do_not_recurse(tmp_path: Path) -> None:
+    """A folder tree deeper than Python's recursion limit is listed whole, and once."""
+    deepest = tmp_path / "top"
+    deepest.mkdir()
+    for _ in range(1500):
+        deepest /= "d"
+        deepest.mkdir()
+    (deepest / "file").write_text("x")
+    (tmp_path / "top/link").symlink_to(tmp_path)
+    try:
+        names = [entry.name for entry in filesystem_handling.entries_below(tmp_path / "top")]
+        assert Counter(names) == {"d": 1500, "file": 1, "link": 1}
+        assert list(filesystem_handling.files_below(tmp_path / "top")) == [deepest / "file"]
+        none = filesystem_handling.entries_below(tmp_path / "top", enter=lambda _folder: False)
+        assert sorted(entry.name for entry in none) == ["d", "link"]
+    finally:
+        removal.tree(tmp_path / "top")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,13 @@ from tools.base import lock
 from tools.base.errors import LockedError
 from tools.base.project import ROOT
 
-MOUNTS = "/dev/sda / ext4 rw 0 0\nsrv:/x /mnt/nfs\\040share nfs4 rw 0 0\ntmpfs /mnt tmpfs rw 0 0\n"
+MOUNTS = b"/dev/sda / ext4 rw 0 0\nsrv:/x /mnt/nfs\\040share nfs4 rw 0 0\ntmpfs /mnt tmpfs rw 0 0\n"
+ODD_MOUNTS = [
+    b"/mnt/caf\xe9",
+    "/mnt/donn\xe9es".encode(),
+    "/mnt/a\u2028b".encode(),
+    b"/mnt/a\x0bb\x0c\x1c\r",
+]
 
 
 def test_the_second_one_is_told_who_holds_it(tmp_path: Path) -> None:
@@ -57,3 +64,10 @@ def test_network_file_systems_are_known() -> None:
     assert lock.file_system(Path("/mnt/nfs share/a"), MOUNTS) == "nfs4"
     assert lock.file_system(Path("/mnt/other"), MOUNTS) == "tmpfs"
     assert lock.file_system(Path("/opt"), MOUNTS) == "ext4"
+
+
+@pytest.mark.parametrize("name", ODD_MOUNTS)
+def test_mounts_with_any_bytes_in_their_names(name: bytes) -> None:
+    mounts = MOUNTS + b"srv:/y " + name + b" nfs4 rw 0 0\nshort\n"
+    assert lock.file_system(Path(os.fsdecode(name), "work"), mounts) == "nfs4"
+    assert lock.file_system(Path("/opt"), mounts) == "ext4"

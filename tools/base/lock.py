@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
@@ -13,16 +14,20 @@ from pathlib import Path
 from tools.base.errors import BackupError, LockedError
 
 _NETWORK = ("nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "9p", "ceph")
+_OCTAL = re.compile(rb"\\([0-3][0-7]{2})")  # \040 stands for a space
+_FIELDS = 3  # of a line of mounts that are used
 
 
-def file_system(path: Path, mounts: str) -> str:
-    """Return the type of the file system of `path`, from the text of /proc/self/mounts."""
+def file_system(path: Path, mounts: bytes) -> str:
+    """Return the type of the file system of `path`, from the content of /proc/self/mounts."""
     mount_point, kind = "", ""
-    for line in mounts.splitlines():
-        _, escaped, this_kind, *_ = line.split(" ")
-        folder = escaped.encode().decode("unicode_escape")  # \040 stands for a space
+    for line in mounts.split(b"\n"):
+        fields = line.split(b" ")
+        if len(fields) < _FIELDS:
+            continue
+        folder = os.fsdecode(_OCTAL.sub(lambda found: bytes([int(found[1], 8)]), fields[1]))
         if path.is_relative_to(folder) and len(folder) >= len(mount_point):
-            mount_point, kind = folder, this_kind
+            mount_point, kind = folder, os.fsdecode(fields[2])
     return kind
 
 
@@ -55,7 +60,7 @@ def hold(file: Path) -> Iterator[None]:
     Raises LockedError if another process holds it, BackupError on a network file system, where
     locks are not reliable.
     """
-    kind = file_system(file.parent.resolve(), Path("/proc/self/mounts").read_text(encoding="utf-8"))
+    kind = file_system(file.parent.resolve(), Path("/proc/self/mounts").read_bytes())
     if kind in _NETWORK:
         raise BackupError(
             f"{file.parent}: {kind} file system: locks are not reliable",

@@ -11,7 +11,7 @@ from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
-from tools.base import masking
+from tools.base import foreign, masking
 
 NAME = "ncbackup"
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
@@ -25,10 +25,14 @@ logger = logging.getLogger(NAME)
 
 
 class _Masked(logging.Formatter):
-    """The documented line format, secrets masked."""
+    """The documented line format: secrets masked, control characters escaped.
+
+    Further lines of a message are indented: no message can look like two entries.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
-        return masking.text(super().format(record))
+        shown = foreign.printable(masking.text(super().format(record)), keep="\t\n")
+        return shown.rstrip("\n").replace("\n", "\n    ")
 
 
 class _File(RotatingFileHandler):

@@ -6,9 +6,14 @@ import dataclasses
 import json
 from collections.abc import Iterable, Mapping
 from enum import Enum
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeAlias
 
+from tools.base import foreign, foreign_json
 from tools.base.errors import BackupError, in_words
+
+_Json: TypeAlias = bytes | str
+MAX_BYTES = 64 << 20  # of a result file: the items of a store may have many parts
 
 
 class Status(str, Enum):
@@ -89,32 +94,81 @@ class Result:
         """Return the JSON for the file named by NC_BACKUP_RESULT."""
         return json.dumps(dataclasses.asdict(self), sort_keys=True)
 
+    def __post_init__(self) -> None:
+        """Make its texts fit to be shown: this is where the texts of modules and servers enter."""
+        for name, shown in (
+            ("message", foreign.line(self.message)),
+            ("hint", foreign.paragraph(self.hint)),
+            ("warnings", foreign.listing(self.warnings)),
+            ("size", foreign.line(self.size)),
+        ):
+            object.__setattr__(self, name, shown)
+
     @classmethod
-    def from_json(cls, text: str) -> Result:
+    def from_json(cls, raw: _Json) -> Result:
         """Read what a module wrote; unknown keys are skipped.
 
         Raises BackupError for an invalid result.
         """
         try:
-            given: Any = json.loads(text)
-            known = {
-                field.name: given[field.name]
-                for field in dataclasses.fields(cls)
-                if field.name in given
-            }
-            known["status"] = Status(known["status"])
-            known["message"] = str(known.get("message", ""))
-            for name in ("files", "warnings", "removable"):
-                known[name] = tuple(str(entry) for entry in known.get(name, ()))
-            for name in ("items", "bytes"):
-                known[name] = int(known.get(name, 0))
-            known["stored"] = tuple(dict(entry) for entry in known.get("stored", ()))
-            return cls(**known)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            given: Any = foreign_json.load(raw, MAX_BYTES)
+            if not isinstance(given, dict):
+                raise ValueError("not an object")
+            return cls(
+                status=Status(given["status"]),
+                message=_text(given, "message"),
+                hint=_text(given, "hint"),
+                files=_texts(given, "files"),
+                items=_count(given, "items"),
+                bytes=_count(given, "bytes"),
+                warnings=_texts(given, "warnings"),
+                removable=_texts(given, "removable"),
+                size=_text(given, "size"),
+                stored=tuple(dict(entry) for entry in given.get("stored", ())),
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
             raise BackupError(
-                f"NC_BACKUP_RESULT: invalid result file: {error}",
-                hint='Write a JSON object with at least "status" and "message".',
+                f"NC_BACKUP_RESULT: invalid result file: {what}",
+                hint='Write a JSON object in UTF-8 with at least "status" and "message".',
             ) from None
+
+    @classmethod
+    def from_file(cls, path: Path) -> Result | None:
+        """Read what a module wrote into a file; None where it wrote nothing.
+
+        Raises BackupError for an invalid result, and for a file that cannot be read.
+        """
+        try:
+            raw = foreign.content(path, MAX_BYTES)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise BackupError(f"NC_BACKUP_RESULT: invalid result file: {error.strerror}") from None
+        return cls.from_json(raw) if raw else None
+
+
+def _text(given: Mapping[str, Any], name: str) -> str:
+    """Return a text; a number is one as well. Raises ValueError."""
+    value = given.get(name, "")
+    if isinstance(value, list | dict):
+        raise ValueError(f"{name}: expected a text")
+    return "" if value is None else str(value)
+
+
+def _texts(given: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    values = given.get(name, [])
+    if not isinstance(values, list):
+        raise ValueError(f"{name}: expected a list of texts")
+    return tuple(_text({name: value}, name) for value in values)
+
+
+def _count(given: Mapping[str, Any], name: str) -> int:
+    value = given.get(name, 0)
+    whole = isinstance(value, int | float) and not isinstance(value, bool) and value == int(value)
+    if not whole or value < 0:
+        raise ValueError(f"{name}: expected a number that is not negative")
+    return int(value)
 
 
 def of_error(error: BackupError | OSError) -> Result:

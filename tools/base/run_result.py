@@ -8,6 +8,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Protocol
 
 from tools import date_str_utils
+from tools.base import foreign
 from tools.base.result import Result, Status
 
 
@@ -164,6 +165,11 @@ class RunResult:
     stores: tuple[StoreResult, ...] = ()
     items: tuple[ItemResult, ...] = ()
     origin: RunOrigin = RunOrigin()
+
+    def __post_init__(self) -> None:
+        """Make its texts fit to be shown, as those of the sections are."""
+        object.__setattr__(self, "message", foreign.line(self.message))
+        object.__setattr__(self, "hint", foreign.paragraph(self.hint))
 
     @property
     def size(self) -> str:

@@ -6,13 +6,13 @@ from there is its age alone.
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tools.base import foreign_json
 from tools.base.errors import BackupError
 from tools.flow.store import Store, StoreEntry
 
@@ -38,7 +38,7 @@ def has_ended(place: Store, marker: StoreEntry) -> bool:
     Raises OSError where the marker cannot be read.
     """
     try:
-        marked = json.loads(b"".join(place.get(marker.name))[:_MAX_BYTES])
+        marked = foreign_json.load(b"".join(place.get(marker.name))[:_MAX_BYTES])
         ended = _has_ended(marked, this_process(), marker.age)
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         ended = None  # what the marker does not say is unknown

@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tools.base import run_ids
+from tools.base import foreign_json, run_ids
 from tools.base.errors import ManifestError
+from tools.base.foreign_json import InvalidJsonError
 from tools.flow import forms
 from tools.flow.item_record import StoredItem, is_file_name, item_of, list_of, optional, text_of
 
@@ -105,8 +106,8 @@ def read(raw: bytes, called: str) -> Manifest:
     if len(raw) > _MAX_BYTES:
         raise ManifestError(f"{called}: too large for a manifest", "Check that this is a manifest.")
     try:
-        given = json.loads(raw)
-    except (ValueError, RecursionError) as error:
+        given = foreign_json.load(raw, _MAX_BYTES)
+    except InvalidJsonError as error:
         raise ManifestError(f"{called}: incomplete manifest ({error})", _ALTERED) from None
     if not isinstance(given, dict):
         raise ManifestError(f"{called}: not a manifest", _ALTERED)

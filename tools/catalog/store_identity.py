@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tools import filesystem_handling
-from tools.base import run_ids
+from tools.base import foreign_json, run_ids
 from tools.base.errors import BackupError, StoreError, TakenError
 from tools.base.log import logger
 from tools.flow import store
@@ -55,8 +55,8 @@ class Memory:
             return {}
         try:
             flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-            with os.fdopen(os.open(self.state / _FILE, flags), encoding="utf-8") as file:
-                found = json.load(file)
+            with os.fdopen(os.open(self.state / _FILE, flags), "rb") as file:
+                found = foreign_json.load(file.read())
         except (FileNotFoundError, NotADirectoryError):
             return {}
         except (OSError, ValueError, RecursionError) as error:
@@ -155,7 +155,7 @@ def _found(place: Store, host: str) -> str:
 
 def _identity(raw: bytes, called: str) -> str:
     try:
-        found = json.loads(raw)["store"]
+        found = foreign_json.load(raw)["store"]
         if _IS_ID.fullmatch(found):
             return str(found)
     except (ValueError, KeyError, TypeError, RecursionError):

@@ -149,7 +149,10 @@ class SectionKeys:
     name: str = option("execute: folder of the module", default="")
     executable: str = option("execute: file in that folder; default NAME.py", default="")
     execute_with: str = option(
-        "execute: interpreter (python, bash, perl, php ...)", default=INTERPRETER, empty=True
+        "execute: interpreter (python, bash, perl, php ...); if it is not set, a binary or a "
+        "script whose `#!` line does not name Python is started directly",
+        default=INTERPRETER,
+        empty=True,
     )
     from_: str = option("load: folder of the plugin", default="")
     filename: str = option("load: file name without .py", default="")

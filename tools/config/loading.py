@@ -14,7 +14,7 @@ from tools.base import project
 from tools.base.errors import ConfigError
 from tools.base.real_path import resolved
 from tools.config import general as general_section
-from tools.config import legacy, run_mode, selection
+from tools.config import legacy, program_file, run_mode, selection
 from tools.config.declarations import REPORT_KEYS, SECTION_KEYS, General, SectionKeys, Stream
 from tools.config.include import Entry, Files, Keys
 from tools.config.model import Config, Section
@@ -207,7 +207,7 @@ class _Loader:
             where=entry.where,
             action=read.action,
             file=file,
-            interpreter=read.execute_with if read.action == "execute" else "",
+            interpreter=_interpreter(read, file, chosen=bool(row or texts.get("EXECUTE_WITH"))),
             class_name=read.class_,
             parameters=parameters,
             places=places,
@@ -312,3 +312,9 @@ class _Loader:
             return False
         self.warnings.append(f"{where}: {called}.{key} is ignored: {preferred} is also set")
         return True
+
+
+def _interpreter(read: SectionKeys, file: Path, *, chosen: bool) -> str:
+    """Return the interpreter of a section; "" where nothing but the file itself is started."""
+    direct = not chosen and program_file.read(file).is_direct
+    return read.execute_with if read.action == "execute" and not direct else ""

@@ -23,7 +23,7 @@ class Section:
     where:       file and line of its key
     action:      "execute" or "load"
     file:        the executable or the plugin's file, absolute
-    interpreter: "" for load
+    interpreter: "" for load, and for a program that is started directly
     parameters:  JSON values; keys of built-in modules by their preferred names
     kind:        source, stage, store or check; "" for a module of the user's own, unless
                  its STREAM says what it is in a streamed run

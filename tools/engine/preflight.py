@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import functools
 import os
-import shlex
-import shutil
-import sys
 from collections.abc import Sequence
 
 from tools import os_works
-from tools.base import log
+from tools.base import crash, log
 from tools.base.errors import BackupError, in_words
 from tools.base.finding import Finding, Level
 from tools.catalog.store_identity import Memory
 from tools.config import model
 from tools.config.model import Config, Section
 from tools.config.paths import unwritable
-from tools.engine import admission, guard, plan, state
+from tools.engine import admission, guard, module_checks, plan, state
 from tools.engine.consent import Consent
 from tools.engine.limits import Limits, within
 from tools.engine.plan import Line
@@ -39,8 +36,8 @@ def tested(config: Config, chosen: Sequence[Section], consent: Consent) -> list[
             lines += [_line(current, found) for found in of_module]
             of_store = within(limits, functools.partial(_store, current, config, consent))
             lines += [_line(current, found) for found in of_store]
-        except (BackupError, OSError) as error:
-            problem, hint = in_words(error)
+        except Exception as error:  # noqa: BLE001  (see crash.known)
+            problem, hint = in_words(crash.known(error))
             if any(line.text == problem for line in lines):  # GENERAL has it already
                 continue
             lines.append(Line(current.name, _placed(current, problem), Level.BAD, hint=hint))
@@ -101,9 +98,7 @@ def _placed(current: Section, text: str) -> str:
 def _of(current: Section, config: Config) -> Sequence[str | Finding]:
     """What the module's test found; raises BackupError where it could not go on."""
     if current.declaration is None:
-        if current.action == "execute":
-            return (_interpreter(current),)
-        return (f"{current.file} is there",)
+        return tuple(module_checks.tested(current, config))
     module = loader.tested(current.file)
     if module is None:
         return (f"{current.file.name} is there",)
@@ -117,14 +112,3 @@ def _store(current: Section, config: Config, consent: Consent) -> Sequence[Findi
         return ()
     memory = Memory(config.general.work_folder / state.NAME)
     return tuple(admission.tested(current, config, memory, consent))
-
-
-def _interpreter(current: Section) -> str:
-    name = shlex.split(current.interpreter)[0]
-    found = sys.executable if name == "python" else shutil.which(name)
-    if not found:
-        raise BackupError(
-            f"EXECUTE_WITH: there is no {name}",
-            hint=f"Install {name}, or name another interpreter.",
-        )
-    return f"{found} runs {current.file}"

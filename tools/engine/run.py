@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from tools import date_str_utils, filesystem_handling, os_works
-from tools.base import lock
+from tools.base import foreign, lock
 from tools.base.errors import BackupError, Cancelled, LockedError, in_words
 from tools.base.log import logger
 from tools.base.result import Result, Status, worst
@@ -148,16 +148,14 @@ class _Run:
         filesystem_handling.remove(private_folder / "run")
         _remove_quietly(private_folder / "failed")
         private = {os.path.realpath(path) for path in self.private}  # a store may be there
-        for place, folders, names in os.walk(self.config.general.work_folder):
-            for name in filter(filesystem_handling.is_temporary, (*names, *folders)):
-                entry = Path(place, name)
-                logger.info("removing %s, which an ended run left unfinished", entry)
-                _remove_quietly(entry)
-            folders[:] = [
-                name
-                for name in folders
-                if not name.startswith(".") and os.path.realpath(Path(place, name)) not in private
-            ]
+        for entry in filesystem_handling.entries_below(
+            self.config.general.work_folder,
+            enter=lambda one: one.name[0] != "." and os.path.realpath(one.path) not in private,
+            problem=lambda error: logger.warning("%s", error),
+        ):
+            if filesystem_handling.is_temporary(entry.name):
+                logger.info("removing %s, which an ended run left unfinished", entry.path)
+                _remove_quietly(Path(entry.path))
 
     def context(self, current: Section) -> Context:
         """What the run tells a section."""
@@ -200,7 +198,10 @@ class _Run:
         if self.watcher and flows:
             self.watcher.expect(self.mode.expected(batch))
         began = time.monotonic()
-        results = self.mode.run(batch, self.watcher.advance if self.watcher else None)
+        try:
+            results = self.mode.run(batch, self.watcher.advance if self.watcher else None)
+        except Exception as error:  # noqa: BLE001  (see section_runner.failed)
+            results = dict.fromkeys((one.name for one in batch), section_runner.failed(error))
         for current in batch:
             self._note(current, results[current.name], time.monotonic() - began)
 
@@ -229,7 +230,7 @@ class _Run:
             result.status, logger.warning
         )
         level("%s: %s", current.name, result.message)
-        for line in (*result.warnings, *result.hint.splitlines()):
+        for line in (*result.warnings, *foreign.lines(result.hint)):
             level("%s: %s", current.name, line)
         logger.info("Execution time in seconds: %s", round(seconds, 3))
         if self.watcher:

@@ -7,17 +7,17 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import datetime
 
-from tools.base import project, run_ids
+from tools.base import crash, project, run_ids
 from tools.base.errors import BackupError, StoreError
 from tools.base.log import logger
-from tools.base.result import Result, Status, of_error, worst
+from tools.base.result import Result, Status, worst
 from tools.base.run_result import SectionResult
 from tools.catalog import identity, leftovers, markers
 from tools.catalog.history import Past
 from tools.catalog.manifest import Manifest
 from tools.catalog.store_identity import Memory
 from tools.config.model import Config, Section
-from tools.engine import admission
+from tools.engine import admission, section_runner
 from tools.engine.admission import Admitted
 from tools.engine.consent import Consent
 from tools.engine.limits import Limits, within
@@ -99,21 +99,22 @@ class Recording:
                         "Give one of the sections another place.",
                     )
                 found[one.identity] = one
-            except (BackupError, OSError) as error:
+            except Exception as error:  # noqa: BLE001  (see section_runner.failed)
                 self._refuse(entry.name, error)
         return list(found.values())
 
-    def _refuse(self, name: str, error: BackupError | OSError) -> None:
-        logger.error("%s: %s", name, error)
-        self.refused[name] = dataclasses.replace(of_error(error), status=Status.FAILED)
+    def _refuse(self, name: str, error: Exception) -> None:
+        self.refused[name] = section_runner.failed(error)
+        logger.error("%s: %s", name, self.refused[name].message)
 
     def _sweep(self, one: Admitted) -> None:
         age = self._config.general.leftovers_age
         sections = [section.name for section in self._config.sections]
         try:
             leftovers.remove_crashed_runs(one.catalog, self._run_id, age, sections)
-        except (BackupError, OSError) as error:
-            logger.warning("%s: nothing is cleaned up: %s", one.section, error)
+        except Exception as error:  # noqa: BLE001  (clean-up never ends a run)
+            problem = crash.known(error)
+            logger.warning("%s: nothing is cleaned up: %s", one.section, problem)
 
     def _compare(self, steps: list[SectionResult], item: item_record.StoredItem) -> None:
         """A staged item that has shrunk: its section says so."""
@@ -157,8 +158,8 @@ class Recording:
                 if problem:
                     text = f"the manifest is stored, although the store reported: {problem}"
                     _worsen(steps, name, text, Status.INCOMPLETE)
-            except (BackupError, OSError) as error:
-                _without_manifest(steps, name, error)
+            except Exception as error:  # noqa: BLE001  (see section_runner.failed)
+                _without_manifest(steps, name, crash.known(error))
         for one in self._stores.values():
             for finding in one.warnings:
                 _worsen(steps, one.section, finding.text, Status.INCOMPLETE, finding.hint)

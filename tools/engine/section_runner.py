@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from tools import os_works
-from tools.base import masking, permissions, project, secret
+from tools.base import crash, foreign, masking, permissions, project, secret
 from tools.base.errors import BackupError
 from tools.base.log import logger
-from tools.base.result import Result, Status, worst
+from tools.base.result import Result, Status, of_error, worst
 from tools.base.secret import Secret
 from tools.config.model import Config, Section
 from tools.flow import process
@@ -27,9 +27,11 @@ from tools.modules import options, work_folder
 _HOST = project.ROOT / "tools/modules/plugin_host.py"
 _LEVELLED = re.compile(r"(debug|info|warning|error|critical): ", re.I)
 _LOGGED = 1 << 20  # bytes of one section's output that go into the log
+_ENTRY = 60  # bytes that the log adds to each line
 _TICK = 0.2  # seconds between two looks at the progress
+_PROGRESS = 100  # bytes of a file that tells the progress
 _LEFT_RUNNING = "a program that it started still runs and holds its output"
-_ENDINGS = (Status.OK, Status.UNCLEAN, Status.INCOMPLETE)
+ENDINGS = (Status.OK, Status.UNCLEAN, Status.INCOMPLETE)
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,11 @@ def command(section: Section, config: Config) -> Command:
     return Command((*interpreter, str(section.file), *words), extra=extra, named=named)
 
 
+def called(section: Section) -> str:
+    """Return how errors call a section's program: by its section and its file."""
+    return f"{section.name} ({section.file.name})"
+
+
 def _arguments(section: Section, handed: Mapping[str, Any]) -> tuple[list[str], dict[str, str]]:
     """--KEY VALUE pairs, the section's own before those of GENERAL; `flat`: values alone.
 
@@ -134,6 +141,7 @@ def execute(section: Section, context: Context) -> Result:
             env=environment(section, order, context),
             folder=context.config.path.parent,
             stdin=subprocess.PIPE if order.given else subprocess.DEVNULL,
+            name=called(section),
         ) as group:
             output.follow(group, order.given)
             code = _wait(group, section, context)
@@ -141,8 +149,16 @@ def execute(section: Section, context: Context) -> Result:
                 logger.warning("%s left a program running that held its output", section.name)
         result = _judged(section, code, context.folder / "result.json", output)
         return _with_warning(result, _LEFT_RUNNING) if group.held else result
-    except (BackupError, OSError) as error:
-        return Result(Status.FAILED, str(error), hint=getattr(error, "hint", ""))
+    except Exception as error:  # noqa: BLE001  (see `failed`)
+        return failed(error)
+
+
+def failed(error: Exception) -> Result:
+    """Return the result of a section that raised an error: whatever it is, it fails this one alone.
+
+    The run has started, so it is a failure, whatever its class says.
+    """
+    return replace(of_error(crash.known(error)), status=Status.FAILED)
 
 
 def _with_warning(result: Result, warning: str) -> Result:
@@ -193,7 +209,7 @@ class Output:
         self.tail.append(line)
         if self._left < 0:
             return
-        self._left -= len(line)
+        self._left -= len(line) + _ENTRY
         if self._left < 0:
             logger.warning("more output is left out of the log")
             return
@@ -227,37 +243,29 @@ def _wait(group: process.Group, section: Section, context: Context) -> int:
 
 def _advance(context: Context) -> None:
     """Hand on the number of bytes that a built-in module has reported."""
-    file = context.folder / "progress"
-    if context.advance is not None and file.exists():
-        text = file.read_text(encoding="ascii")
-        context.advance(int(text) if text.isdigit() else 0)
+    if context.advance is None:
+        return
+    try:
+        text = foreign.content(context.folder / "progress", _PROGRESS)
+    except OSError:  # not there yet, or something else
+        return
+    context.advance(foreign.number(text.strip()) or 0)
 
 
 def _judged(section: Section, code: int, result_file: Path, output: Output) -> Result:
     """The result from exit code and result file together: the worse of the two counts."""
     by_code = Status.of_exit_code(code) if code >= 0 else Status.FAILED
-    by_code = by_code if by_code in _ENDINGS else Status.FAILED
-    tail = masking.text("\n".join(output.tail))
+    by_code = by_code if by_code in ENDINGS else Status.FAILED
+    tail = "\n".join(output.tail)
     how = f"{section.name} {process.ended(code)}"
-    if not result_file.exists() or not result_file.stat().st_size:
+    result = Result.from_file(result_file)
+    if result is None:
         ours = section.declaration is not None or section.action == "load"
         if ours and by_code is not Status.FAILED:
             return Result(Status.FAILED, f"{how} without a result", hint=tail)
         return Result(by_code, how, hint=tail if by_code is not Status.OK else "")
-    result = Result.from_json(result_file.read_text(encoding="utf-8"))
-    status = worst((by_code, result.status if result.status in _ENDINGS else Status.FAILED))
+    status = worst((by_code, result.status if result.status in ENDINGS else Status.FAILED))
     message = result.message or how
-    if status is Status.FAILED and result.status in _ENDINGS:
+    if status is Status.FAILED and result.status in ENDINGS:
         message = f"{how} (it said: {message})"
-    return replace(masked(result), status=status, message=masking.text(message))
-
-
-def masked(result: Result) -> Result:
-    """The result of a program, every text in it that people read without secrets."""
-    return replace(
-        result,
-        message=masking.text(result.message),
-        hint=masking.text(result.hint),
-        warnings=tuple(map(masking.text, result.warnings)),
-        size=masking.text(result.size),
-    )
+    return replace(result, status=status, message=message)

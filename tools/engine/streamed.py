@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import functools
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from tools import date_str_utils, os_works
-from tools.base.errors import BackupError, in_words, of_system
+from tools.base import crash
+from tools.base.errors import BackupError, in_words
 from tools.base.log import logger
-from tools.base.result import Result, Status, of_error
+from tools.base.result import Result, Status
 from tools.catalog.history import Past
 from tools.config import model
 from tools.config.model import Section
-from tools.engine import user_modules
+from tools.engine import section_runner, user_modules
 from tools.engine.limits import Limits, within
 from tools.engine.section_runner import Context
 from tools.engine.workers import Job, SourceState, Workers
@@ -33,11 +33,6 @@ def open_section_store(current: Section, context: Context) -> Store:
     if current.declaration is None:
         return user_modules.ProgramStore(current, context)
     return loader.store(current.file).open_store(model.filled(current, context.config))
-
-
-def _crash(bug: Exception) -> BackupError:
-    logger.critical("%s", traceback.format_exc())
-    return BackupError(f"crashed: {type(bug).__name__}: {bug}")
 
 
 class Streamed:
@@ -113,8 +108,8 @@ class Streamed:
                 self._made.append(replace(stage, forward=watch.stage(stage.forward)))
                 if stage.notice:
                     logger.warning("%s: %s", entry.name, stage.notice)
-            except (BackupError, OSError) as error:
-                self._failed[entry.name] = _failure(error)
+            except Exception as error:  # noqa: BLE001  (see section_runner.failed)
+                self._failed[entry.name] = section_runner.failed(error)
         for entry in self._stores:
             if entry.name in self._opened:
                 target = StoreProgress(entry.name, self._opened[entry.name])
@@ -155,14 +150,13 @@ class Streamed:
             def listed() -> Sequence[Item]:
                 with os_works.passing(entry.environment):
                     options = model.filled(entry, context.config)
-                    return loader.source(entry.file).items(options, source_context)
+                    return tuple(loader.source(entry.file).items(options, source_context))
 
-            found = within(source.limits, listed)
-        except (BackupError, OSError) as error:
-            source.errors.append(("", error))
+            return within(source.limits, listed)
+        except Exception as error:  # noqa: BLE001  (see section_runner.failed)
+            source.errors.append(("", crash.known(error)))
             self.missing.append(entry.name)
             return ()
-        return found
 
     def _one(self, job: Job) -> None:
         """Store one item; whatever happens is kept as its result."""
@@ -186,13 +180,9 @@ class Streamed:
                 ),
                 lambda line: logger.warning("%s: %s", called, line),
             )
-        except (BackupError, OSError) as error:
+        except Exception as error:  # noqa: BLE001  (see section_runner.failed)
             if job.settle():
-                self._lost(job, error)
-        except Exception as bug:  # noqa: BLE001  (a bug is a failure of this item alone)
-            crash = of_system(bug) or _crash(bug)
-            if job.settle():
-                self._lost(job, crash)
+                self._lost(job, crash.known(error))
         else:
             if not job.settle():
                 return
@@ -256,8 +246,3 @@ def _stage(entry: Section, context: Context) -> Stage:
     if entry.declaration is None:
         return user_modules.stage(entry, context)
     return loader.stage(entry.file).stage(model.filled(entry, context.config))
-
-
-def _failure(error: BackupError | OSError) -> Result:
-    """The result of a stage or store that cannot begin: the run has started, so it failed."""
-    return replace(of_error(error), status=Status.FAILED)

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+from tools.base import foreign, removal
 from tools.base.errors import BackupError, SourceError, StageError, StoreError
 from tools.base.log import logger
 from tools.base.result import Result, Status, worst
@@ -50,6 +50,7 @@ def _run(
         env=section_runner.environment(module, order, context),
         folder=context.config.path.parent,
         failure=failure,
+        name=section_runner.called(module),
     )
 
 
@@ -61,23 +62,18 @@ def _checked(
     given: Chunks | bytes,
 ) -> Iterator[bytes]:
     """Yield the output of a filter or store; its result counts as well, and is its own per call."""
-    with tempfile.TemporaryDirectory(dir=context.folder) as folder:
-        own = dataclasses.replace(context, folder=Path(folder))
+    with removal.private(context.folder, "call-") as folder:
+        own = dataclasses.replace(context, folder=folder)
         yield from _run(module, own, failure, more, given)
-        result_file = own.folder / "result.json"
-        if not result_file.exists() or not result_file.stat().st_size:
-            return
-        result = _read_result(result_file)
+        result = Result.from_file(folder / "result.json")
+    if result is None:
+        return
     if result.status not in (Status.OK, Status.UNCLEAN):
-        raise failure(f"{module.name}: {result.message or result.status.value}", result.hint)
+        name = section_runner.called(module)
+        raise failure(f"{name}: {result.message or result.status.value}", result.hint)
     level = logging.INFO if result.status is Status.OK else logging.WARNING
     for line in filter(None, (result.message, *result.warnings)):
         logger.log(level, "%s: %s", module.name, line)
-
-
-def _read_result(path: Path) -> Result:
-    """Raises BackupError for a file that is not a result."""
-    return section_runner.masked(Result.from_json(path.read_text(encoding="utf-8")))
 
 
 def item(module: Section, context: Context) -> Item:
@@ -100,13 +96,12 @@ def item(module: Section, context: Context) -> Item:
             )
 
     def ended() -> ItemReport:
-        status = Status.of_exit_code(codes[-1])
-        result = Result(status, "")
-        if result_file.exists() and result_file.stat().st_size:
-            result = _read_result(result_file)
-        if not result.status.stored:
-            raise SourceError(f"{module.name}: {result.message}", result.hint)
-        return _item_report(worst((status, result.status)), result)
+        by_code = Status.of_exit_code(codes[-1])
+        result = Result.from_file(result_file) or Result(by_code, "")
+        status = worst((by_code, result.status))
+        if status not in section_runner.ENDINGS:
+            raise SourceError(f"{module.name}: {result.message or status.value}", result.hint)
+        return _item_report(status, result)
 
     return Item("", KIND, lambda _head: "", read, ended)
 
@@ -200,14 +195,15 @@ class ProgramStore:
     def entries(self, folder: str) -> Iterator[StoreEntry]:
         """See Store. Raises StoreError where a line is not `SIZE NAME`."""
         listed = b"".join(self._call((*_LIST, "--NAME", check_name(folder))))
-        for line in sorted(listed.decode("utf-8", "surrogateescape").splitlines()):
-            size, _, name = line.strip().partition(" ")
-            if not size.isdigit() or not name:
+        for line in sorted(foreign.lines(listed.decode("utf-8", "surrogateescape"))):
+            digits, _, name = line.strip(" ").partition(" ")
+            size = foreign.number(digits)
+            if size is None or not name:
                 raise StoreError(
-                    f"{self._module.name}: {line!r} is no line of a list",
-                    "With --DIRECTION list it prints a line SIZE NAME for each name.",
+                    f"{section_runner.called(self._module)}: {line!r} is not a line of a list",
+                    "Print a line SIZE NAME for each name with --DIRECTION list.",
                 )
-            yield StoreEntry(f"{folder}/{name.strip().rpartition('/')[2]}", int(size))
+            yield StoreEntry(f"{folder}/{name.strip(' ').rpartition('/')[2]}", size)
 
     def folders(self) -> Iterator[str]:
         """See Store: this host's alone."""

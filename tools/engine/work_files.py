@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from tools import filesystem_handling
+from tools.base import foreign_json
 from tools.base.log import logger
 from tools.base.result import Result
 from tools.config.model import Config
 from tools.modules import work_folder
 from tools.modules.work_folder import State
+
+_MAX_NOTE = 256 << 20  # bytes: a line for each file
 
 
 class WorkFiles:
@@ -40,7 +43,7 @@ class WorkFiles:
         if self._note is None or not self._note.exists():
             return ()
         try:
-            before = json.loads(self._note.read_bytes())
+            before = foreign_json.load(self._note.read_bytes(), _MAX_NOTE)
             return self._changed_since({Path(path): tuple(before[path]) for path in before})
         except (OSError, ValueError, TypeError, RecursionError) as error:
             logger.warning("%s is not understood: %s", self._note, error)
@@ -72,8 +75,12 @@ def _files_below(top: Path) -> Iterator[Path]:
     """Yield the finished regular files below a folder; a closed one does not hide the others."""
     if top.is_file() and not top.is_symlink():
         yield top
-    for folder, folders, names in os.walk(top, onerror=lambda error: logger.warning("%s", error)):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for path in (Path(folder, name) for name in names if not name.startswith(".")):
-            if path.is_file() and not path.is_symlink():
-                yield path
+    if not top.is_dir():
+        return
+    for entry in filesystem_handling.entries_below(
+        top,
+        enter=lambda one: not one.name.startswith("."),
+        problem=lambda error: logger.warning("%s", error),
+    ):
+        if not entry.name.startswith(".") and entry.is_file(follow_symlinks=False):
+            yield Path(entry.path)

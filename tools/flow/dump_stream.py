@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from tools import date_str_utils, filesystem_handling
-from tools.base import removal
+from tools.base import foreign, removal
 from tools.base.errors import ConfigError, RetryError, SourceError
 from tools.flow.stream import Chunks
 
@@ -33,7 +33,7 @@ def ended_by(chunks: Chunks, mark: bytes, what: str) -> Iterator[bytes]:
         yield chunk
     if mark not in tail:
         raise SourceError(
-            f"the dump of {what} has no end: {mark.decode()!r} is missing",
+            f"the dump of {what} has no end: {foreign.decoded(mark)!r} is missing",
             "The dump program ended early, though it said that all is well.",
         )
 

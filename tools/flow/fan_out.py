@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tools.base.errors import BackupError, StoreError
+from tools.base import crash
+from tools.base.errors import StoreError
 from tools.flow import stream, task
 from tools.flow.form import Outlet
 from tools.flow.stopwatch import Stopwatch
@@ -177,7 +178,7 @@ class _Sink:
         try:
             with atomic_publish(self.target.store, self._names):
                 pass
-        except (BackupError, OSError) as error:
+        except Exception as error:  # noqa: BLE001  (this store alone does not get the item)
             self._fail(error)
 
     def discard(self, error: BaseException | None) -> None:
@@ -198,9 +199,9 @@ class _Sink:
     def _fail(self, error: BaseException) -> None:
         """Record why this store does not get the item; the first reason counts."""
         if self.error is None:
-            self.error = error
+            self.error = crash.known(error) if isinstance(error, Exception) else error
             if not isinstance(error, StoppedError):  # which is no fault of the store
-                self.target.fail(*explained(error, self.target.store))
+                self.target.fail(*explained(self.error, self.target.store))
 
 
 if TYPE_CHECKING:

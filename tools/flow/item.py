@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tools.base import foreign
 from tools.flow.facts import Facts, FileFacts
 from tools.flow.item_record import StoredItem
 from tools.flow.stream import Chunks
@@ -48,6 +49,11 @@ class ItemReport:
     failures: tuple[str, ...] = ()
     unclean: tuple[str, ...] = ()
     base: str | None = None
+
+    def __post_init__(self) -> None:
+        """Make its texts fit to be shown: they may quote servers and names of files."""
+        for name in ("warnings", "notes", "failures", "unclean"):
+            object.__setattr__(self, name, foreign.listing(getattr(self, name)))
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -15,14 +16,16 @@ from pathlib import Path
 from typing import IO
 
 from tools import os_works
-from tools.base import masking
+from tools.base import foreign, masking
 from tools.base.errors import BackupError, SourceError
 from tools.base.log import logger
 from tools.flow import pipes, stream, task
 from tools.flow.stream import Chunks
 
+MAX_ARGUMENT = (128 << 10) - 1  # bytes of one argument in Linux (execve(2), MAX_ARG_STRLEN)
+_NO_ROOM = "Free memory, or allow this user more processes (ulimit -u, TasksMax)."
 TAIL = 25  # lines of a failed program's output that go into the error
-_LINE = 8192  # bytes that are read at once; characters of a line that an error shows
+_LINE = 8192  # bytes that are read at once
 _LONGEST = 64 * 1024  # characters of a line; a longer one is cut into several
 _HELD = "ended, but a program that it started keeps its output open"
 _HELD_HINT = "Redirect the output of a program in the background (> /dev/null)."
@@ -76,6 +79,27 @@ class Lines:
         return line[len(head) :]
 
 
+def _not_started(name: str, argv: Sequence[str], error: OSError) -> BackupError:
+    """Return the error of a program that cannot be started, with the hint for this reason."""
+    program = argv[0]
+    longest = max(len(os.fsencode(word)) for word in argv)
+    hints = {
+        errno.E2BIG: f"The longest argument has {longest} bytes: Linux allows {MAX_ARGUMENT}. "
+        "Give the path of a file instead of the value.",
+        errno.EACCES: f"Run chmod +x {program}, and check that its file system is not mounted "
+        "with noexec.",
+        errno.ENOEXEC: "Set EXECUTE_WITH to its interpreter, or write it into a #! line.",
+        errno.ENOMEM: _NO_ROOM,
+        errno.EAGAIN: _NO_ROOM,
+    }
+    default = f"Install {os.path.basename(program)}, or name the right program in the config."  # noqa: PTH119
+    if error.errno == errno.ENOENT and os.path.exists(program):  # noqa: PTH110  (never raises)
+        default = f"Install the interpreter that the first line of {program} names."
+    reason = (error.strerror or str(error)).lower()
+    text = f"{program} cannot be started: {reason}"
+    return BackupError(f"{name}: {text}" if name else text, hints.get(error.errno or 0, default))
+
+
 class Group:
     """A program in a process group of its own, whose output is read by threads."""
 
@@ -87,12 +111,14 @@ class Group:
         folder: Path | None = None,
         stdin: int = subprocess.DEVNULL,
         stdout: int = subprocess.PIPE,
+        name: str = "",
     ) -> None:
         """Start it. Raises BackupError where there is no such program.
 
         env: None for the allow-list of `os_works.environment`; nothing is ever inherited whole.
+        name: what errors call it; default: the file that is started
         """
-        self.name = os.path.basename(argv[0])  # noqa: PTH119  (argv[0] need be no path)
+        self.name = name or os.path.basename(argv[0])  # noqa: PTH119  (argv[0] need be no path)
         try:
             self.popen = subprocess.Popen(
                 list(argv),
@@ -104,12 +130,10 @@ class Group:
                 start_new_session=True,
             )
         except OSError as error:
-            raise BackupError(
-                f"{argv[0]} cannot be started: {error.strerror}",
-                hint=f"Install {self.name}, or name the right program in the config.",
-            ) from None
+            raise _not_started(name, argv, error) from None
         self.held = False  # whether a child outside of the group keeps the pipes open
         self._threads: list[threading.Thread] = []
+        self.errors: list[Exception] = []  # what was raised about lines of its output
         self._task = task.current()
         self._task.add(self)
         _running.add(self)
@@ -122,8 +146,14 @@ class Group:
     def drain(self, pipe: IO[bytes], take: Callable[[str], None]) -> None:
         """Hand every line of a pipe to `take`, in a thread, until the pipe is closed."""
 
+        def guarded(line: str) -> None:
+            try:
+                take(line)
+            except Exception as error:  # noqa: BLE001  (whoever waits for the program raises it)
+                self.errors.append(error)  # unread, the program would stop at a full pipe
+
         def work() -> None:
-            lines = Lines(take)
+            lines = Lines(guarded)
             with contextlib.suppress(ValueError, OSError):  # closed by `end` while reading
                 while piece := pipe.readline(_LINE):
                     lines.add(piece)
@@ -209,6 +239,7 @@ def started(
     env: Mapping[str, str] | None = None,
     folder: Path | None = None,
     stdin: int = subprocess.DEVNULL,
+    name: str = "",
 ) -> Iterator[Group]:
     """A program that is ended, with all that it started, at the end of the block.
 
@@ -218,7 +249,7 @@ def started(
     group = None
     try:
         with os_works.signals_deferred():
-            group = Group(argv, env=env, folder=folder, stdin=stdin)
+            group = Group(argv, env=env, folder=folder, stdin=stdin, name=name)
         yield group
     finally:
         if group is not None:
@@ -235,6 +266,7 @@ def output(  # noqa: PLR0913  (as subprocess.Popen, by name)
     env: Mapping[str, str] | None = None,
     folder: Path | None = None,
     failure: type[BackupError] = SourceError,
+    name: str = "",
 ) -> Iterator[bytes]:
     """The standard output of a program, as chunks.
 
@@ -249,7 +281,7 @@ def output(  # noqa: PLR0913  (as subprocess.Popen, by name)
     """
     said = Said(notice)
     stdin = subprocess.PIPE if given else subprocess.DEVNULL
-    with started(argv, env=env, stdin=stdin, folder=folder) as group:
+    with started(argv, env=env, stdin=stdin, folder=folder, name=name) as group:
         assert group.popen.stdout is not None and group.popen.stderr is not None  # noqa: S101, PT018
         with group.popen.stdout as pipe:
             pipes.widen(pipe)
@@ -262,6 +294,8 @@ def output(  # noqa: PLR0913  (as subprocess.Popen, by name)
                 group.finish()
                 if feeder is not None:
                     feeder.judge()
+                if group.errors:
+                    raise group.errors[0]
                 if not (allowed(code) if callable(allowed) else code in allowed):
                     raise failure(f"{group.name} {ended(code)}", hint=said.text())
                 if reader.held:
@@ -297,7 +331,7 @@ class Said:
 
     def text(self) -> str:
         """The lines, secrets masked, each of a length that can be shown."""
-        return "\n".join(masking.text(line)[:_LINE] for line in self._tail)
+        return "\n".join(map(foreign.line, self._tail))
 
 
 class _Feeder:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tools.base import crash
 from tools.base.errors import BackupError
 from tools.base.result import Result
 from tools.flow import dump_stream, item_record, item_results
@@ -34,8 +35,8 @@ def staged(
         flow = functools.partial(work.collect, item, store, named(item.name))
         try:
             done = dump_stream.again(flow, say)
-        except (BackupError, OSError) as error:
-            errors.append((item.name, error))
+        except Exception as error:  # noqa: BLE001  (see crash.known)
+            errors.append((item.name, crash.known(error)))
             continue
         for note in done.report.notes:
             say(about(item.name, note))

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from tools import os_works
-from tools.base import masking, project
-from tools.base.errors import BackupError, Cancelled
+from tools.base import crash, project
+from tools.base.errors import Cancelled
 from tools.base.result import Result, Status, of_error
 from tools.modules import options
 from tools.modules.options import Declaration
@@ -54,8 +54,8 @@ def run(declaration: type[T], work: Callable[[T], Result], argv: Sequence[str]) 
     os_works.catch_signals()
     try:
         result = work(options.parse(declaration, argv))
-    except (BackupError, OSError) as error:
-        result = of_error(error)
+    except Exception as error:  # noqa: BLE001  (see crash.known)
+        result = of_error(crash.known(error))
     except Cancelled as cancelled:
         result = Result(os_works.status_of_signal(cancelled.signal_number), str(cancelled))
     _show(result)
@@ -70,4 +70,4 @@ def _show(result: Result) -> None:
     lines = [result.message if result.status.stored else f"error: {result.message}"]
     lines += [f"warning: {warning}" for warning in result.warnings]
     lines += [f"hint: {result.hint}"] if result.hint else []
-    print(masking.text("\n".join(lines)), file=sys.stdout if good else sys.stderr, flush=True)
+    print("\n".join(lines), file=sys.stdout if good else sys.stderr, flush=True)

@@ -28,6 +28,7 @@ from typing import (
     get_type_hints,
 )
 
+from tools.base import foreign_json
 from tools.base.errors import ConfigError
 from tools.base.secret import Secret
 
@@ -163,10 +164,7 @@ def texts(declaration: type[Declaration], given: Mapping[str, Any]) -> dict[str,
 def words(text: str) -> Words:
     """The words of a list: separated by white space, or a JSON list."""
     if text.lstrip().startswith("["):
-        try:
-            given = json.loads(text)
-        except RecursionError:
-            raise ValueError(text) from None
+        given = foreign_json.load(text)
         if not all(isinstance(entry, str) for entry in given):
             raise ValueError(text)
         return tuple(given)
@@ -195,10 +193,7 @@ def ports(text: str) -> Ports:
 
 def lists(text: str) -> Lists:
     """A JSON object of texts and lists of texts; raises ValueError."""
-    try:
-        given = json.loads(text)
-    except RecursionError:
-        raise ValueError(text) from None
+    given = foreign_json.load(text)
     if not isinstance(given, dict):
         raise ValueError(text)
     found = {name: [one] if isinstance(one, str) else one for name, one in given.items()}

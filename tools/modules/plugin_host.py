@@ -15,7 +15,6 @@ if __name__ == "__main__":  # started by its path
 
     launcher.start(__file__)
 
-import json
 import logging
 import traceback
 from collections.abc import Sequence
@@ -23,11 +22,13 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from tools import date_str_utils
-from tools.base import project
-from tools.base.errors import BackupError
+from tools.base import foreign, foreign_json, project
+from tools.base.errors import BackupError, Cancelled
 from tools.base.result import Result, Status
 from tools.modules import executable, loader
 
+_MAX_JOB = 64 << 20  # bytes
+_MAX_SIZE = (1 << 63) - 1
 _METHODS = ("config_plugin", "works_execution", "output")
 
 
@@ -53,21 +54,34 @@ class Options:
 
 def work(_options: Options) -> Result:
     """Load the class, call its methods in order, and judge what it gives."""
-    job = json.load(sys.stdin)
+    job = foreign_json.load(sys.stdin.buffer.read(), _MAX_JOB)
     _set_path(Path(job["file"]), job["home"])
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.DEBUG, stream=sys.stderr)
     try:
-        return judged(_called(job))
-    except BackupError:
+        return _checked(judged(_called(job)))
+    except (BackupError, Cancelled):
         raise
     except SystemExit as left:
         raise BackupError(f"the plugin {job['class']} called sys.exit({left.code!r})") from None
-    except Exception as error:  # noqa: BLE001  (the second door: whatever a plugin raises)
+    except BaseException as error:  # noqa: BLE001  (whatever a plugin raises fails its section)
         traceback.print_exc()
         raise BackupError(
-            f"the plugin {job['class']} raised {type(error).__name__}: {error}",
+            f"the plugin {job['class']} raised {_described(error)}",
             hint="The log has the traceback.",
         ) from None
+
+
+def _described(error: BaseException) -> str:
+    """Return name and text of an exception whose text may not be had."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001  (the plugin's own __str__)
+        return type(error).__name__
+
+
+def _checked(result: Result) -> Result:
+    """Return a result as its JSON says it: a plugin may have put anything into it."""
+    return Result.from_json(result.to_json())
 
 
 def _set_path(file: Path, home: str) -> None:
@@ -104,16 +118,23 @@ def judged(output: object) -> Result:
     if isinstance(output, str) and output:
         return Result(Status.OK, f"size {output}", size=output)
     if isinstance(output, int | float) and not isinstance(output, bool):
+        if not 0 <= output <= _MAX_SIZE:  # NaN is neither
+            raise BackupError("the plugin returned a size that is not a number of bytes")
         size = date_str_utils.human_size(output)
         return Result(Status.OK, f"size {size}", size=size, bytes=int(output))
     if isinstance(output, tuple | list) and len(output) == 3 and type(output[0]) is int:  # noqa: PLR2004
-        code, out, error = output
-        message = " ".join(str(text) for text in (out, error) if text).strip()
+        code, *texts = output
+        message = " ".join(_shown(text) for text in texts if text).strip()
         return Result(Status.of_exit_code(code), message or f"code {code}")
     raise BackupError(
         f"the plugin gave {type(output).__name__} as its output",
         hint="output() gives (code, stdout, stderr), or a size.",
     )
+
+
+def _shown(text: object) -> str:
+    """Return what a plugin gives as text: bytes in any encoding as well."""
+    return foreign.decoded(text) if isinstance(text, bytes) else str(text)
 
 
 def main(argv: Sequence[str]) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from tools.base import finding
+from tools.base import crash, finding
 from tools.base.errors import BackupError
 from tools.base.finding import Finding
 from tools.flow.item import Item
@@ -45,8 +45,8 @@ def items(
     for server in servers:
         try:
             collected.extend(items_of(server.connect()))
-        except (BackupError, OSError) as error:
-            collected.append(_unavailable(server.label, error))
+        except Exception as error:  # noqa: BLE001  (see crash.known)
+            collected.append(_unavailable(server.label, crash.known(error)))
     return tuple(collected)
 
 
@@ -58,7 +58,8 @@ def test(
     for server in servers:
         try:
             collected.extend(findings_of(server.connect()))
-        except (BackupError, OSError) as error:
+        except Exception as caught:  # noqa: BLE001  (see crash.known)
+            error = crash.known(caught)
             hint = getattr(error, "hint", "")
             collected.append(finding.bad(f"{server.label}: {error}", hint))
     return tuple(collected)

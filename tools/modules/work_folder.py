@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tools import date_str_utils, filesystem_handling
+from tools.base import foreign_json
 from tools.base.log import logger
 from tools.flow import item_record, stream
 from tools.flow.item_record import EARLIER, Part, StoredItem
@@ -26,6 +27,7 @@ from tools.modules import registry
 
 VARIABLE = "NC_BACKUP_ITEMS"  # the folder of the records; not set where a module runs by hand
 NAME = "items"  # of that folder in the private folder of the runs
+_MAX_BYTES = 64 << 20  # of a record
 _DONE = ".done"
 _REFUSED = ".refused"
 _DOUBTFUL = "doubtful"  # instead of a boot
@@ -80,7 +82,7 @@ def known(folder: Path | None) -> dict[Path, WorkItem]:
 def _read(path: Path) -> WorkItem | None:
     """Return what a record says; None, with a warning, where it says nothing."""
     try:
-        given: Any = json.loads(path.read_bytes())
+        given: Any = foreign_json.load(path.read_bytes(), _MAX_BYTES)
         texts = (item_record.text_of(given, key) for key in ("folder", "run_id", "boot"))
         folder, run, boot = texts
         return WorkItem(Path(folder), item_record.item_of(given["item"]), run, boot, path)
@@ -115,7 +117,7 @@ def write_synced(path: Path, text: str) -> None:
 
 def _boot() -> str:
     try:
-        return _BOOT.read_text(encoding="ascii").strip()
+        return _BOOT.read_text(encoding="ascii", errors="replace").strip()
     except OSError:
         return ""
 
@@ -198,7 +200,7 @@ def refused(folder: Path | None) -> set[Path]:
     found = set()
     for record_file in sorted(folder.glob(f"*{_REFUSED}")) if folder is not None else []:
         try:
-            path, state = json.loads(record_file.read_bytes())
+            path, state = foreign_json.load(record_file.read_bytes())
             if tuple(state) == state_of(Path(path)):
                 found.add(Path(path))
             else:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tools import filesystem_handling
+from tools.base import foreign_json
 from tools.base.log import logger
 from tools.reporting.channel import Message
 from tools.reporting.document import Document
@@ -103,7 +104,11 @@ class Spool:
             with os.fdopen(os.open(path, flags), "rb") as file:
                 status = os.fstat(file.fileno())
                 ours = stat.S_ISREG(status.st_mode) and status.st_uid in (0, os.geteuid())
-                entry = _from_json(json.loads(file.read(_MAX_BYTES))) if ours else None
+                entry = (
+                    _from_json(foreign_json.load(file.read(_MAX_BYTES), _MAX_BYTES))
+                    if ours
+                    else None
+                )
         except FileNotFoundError:
             return None
         except (OSError, ValueError, RecursionError):

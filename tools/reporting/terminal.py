@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from tools.base import masking
+from tools.base import foreign, masking
 from tools.base.finding import Level
 from tools.base.result import Result, Status
 from tools.base.run_result import ProgressListener, RunResult
@@ -25,20 +24,13 @@ if TYPE_CHECKING:
 def say(text: str, *, error: bool = False) -> None:
     """Print a text masked, control characters escaped."""
     stream = sys.stderr if error else sys.stdout
-    print(_CONTROL.sub(_escaped, masking.text(text)), file=stream, flush=True)
+    print(foreign.printable(masking.text(text), keep="\t\n"), file=stream, flush=True)
 
 
 def write(text: str) -> None:
     """Write a text unchanged to standard output."""
     sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
     sys.stdout.flush()
-
-
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # ESC and the like; not tab and line feed
-
-
-def _escaped(match: re.Match[str]) -> str:
-    return f"\\x{ord(match[0]):02x}"
 
 
 def on_terminal() -> bool:

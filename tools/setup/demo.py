@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tools.base import foreign_json
 from tools.base.errors import BackupError
 from tools.date_str_utils import count
 
@@ -73,7 +74,7 @@ def _run(command: Sequence[str | Path]) -> str:
     )
     if done.returncode != 0:
         words = [str(word) for word in command[:3]]
-        last_lines = (done.stderr or done.stdout).strip().splitlines()[-_TAIL:]
+        last_lines = (done.stderr or done.stdout).strip().split("\n")[-_TAIL:]
         raise BackupError(
             f"demo failed: {' '.join(words)} exited with code {done.returncode}",
             hint=" | ".join(last_lines),
@@ -109,7 +110,7 @@ def _make_source(source: Path) -> None:
 
 def _configure(conf: Path, place: Path, source: Path, key: Path) -> None:
     """Write the example config with the paths of the demo."""
-    config: dict[str, Any] = json.loads(_EXAMPLE.read_text(encoding="utf-8"))
+    config: dict[str, Any] = foreign_json.load(_EXAMPLE.read_bytes())
     general = config["GENERAL"]
     general |= {
         "HOSTNAME": "demo",
@@ -150,7 +151,7 @@ def _stored(store: Path) -> dict[str, Any]:
     found = list(store.glob("demo/*.manifest.json"))
     if len(found) != 1:
         raise BackupError(f"demo failed: {len(found)} manifests in {store}, expected 1")
-    (item,) = json.loads(found[0].read_text(encoding="utf-8"))["items"]
+    (item,) = foreign_json.load(found[0].read_bytes())["items"]
     return dict(item)
 
 

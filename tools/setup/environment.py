@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from tools.base import foreign, removal
 from tools.base.errors import BackupError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -111,7 +112,8 @@ def _make(folder: Path, python: Path) -> None:
         _call([str(python), "-m", "venv", "--clear", str(folder)], f"{folder} could not be created")
     except BackupError:
         # backup.py uses .venv as soon as it exists: none is better than half of one
-        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            removal.tree(folder)
         raise
 
 
@@ -126,7 +128,7 @@ def _call(command: Sequence[str], failure: str) -> None:
         check=False,
     )
     if done.returncode != 0:
-        raise BackupError(failure, hint=" | ".join(done.stdout.strip().splitlines()[-_TAIL:]))
+        raise BackupError(failure, hint=" | ".join(foreign.lines(done.stdout.strip())[-_TAIL:]))
 
 
 def install_packages(names: Sequence[str]) -> bool:

@@ -1,0 +1,91 @@
+"""JSON of other programs: bounded in size, depth and numbers, with one error for all that is wrong.
+
+Every JSON text that this program reads goes through `load`, but for conf.json, whose parser names
+lines and keys (a test forbids other ways).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from typing import Any, NoReturn
+
+MAX_BYTES = 1 << 20  # of a text, unless the caller allows more
+MAX_DEPTH = 100  # levels of lists and objects
+_MAX_DIGITS = 20  # of a whole number: 64 bits have no more
+_LARGEST, _SMALLEST = (1 << 64) - 1, -(1 << 63)
+
+
+class InvalidJsonError(ValueError):
+    """The text is not JSON, or holds what no program of this project writes."""
+
+
+def load(raw: bytes | str, max_bytes: int = MAX_BYTES) -> Any:  # noqa: ANN401  (any JSON value)
+    """Return the value of a JSON text.
+
+    Bytes must be UTF-8. Numbers are finite; whole ones have at most 64 bits. Texts consist of
+    characters and of bytes that are not UTF-8 (PEP 383), as names of files do. Raises
+    InvalidJsonError.
+    """
+    if len(raw) > max_bytes:
+        raise InvalidJsonError(f"larger than {max_bytes} bytes")
+    try:
+        text = raw if isinstance(raw, str) else raw.decode("utf-8-sig")
+        value = json.loads(text, parse_int=_whole, parse_float=_finite, parse_constant=_constant)
+    except UnicodeDecodeError as error:
+        raise InvalidJsonError(f"not UTF-8 (byte {error.start})") from None
+    except RecursionError:
+        raise InvalidJsonError(_TOO_DEEP) from None
+    except json.JSONDecodeError as error:
+        raise InvalidJsonError(f"not JSON: {error}") from None
+    _check(value)
+    return value
+
+
+_TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels"
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > _MAX_DIGITS or not _SMALLEST <= int(digits) <= _LARGEST:
+        raise InvalidJsonError("number with more than 64 bits")
+    return int(digits)
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise InvalidJsonError("number out of range")
+    return number
+
+
+def _constant(name: str) -> NoReturn:
+    raise InvalidJsonError(f"{name} is not a JSON number")
+
+
+def _check(value: object) -> None:
+    """Raise InvalidJsonError where a value is too deep or holds a text that nothing can write."""
+    level = [value]
+    depth = 0
+    while level:
+        for one in level:
+            if isinstance(one, str) and not one.isascii():
+                _check_text(one)
+            elif depth >= MAX_DEPTH and isinstance(one, dict | list):
+                raise InvalidJsonError(_TOO_DEEP)
+        level = [inner for one in level for inner in _inner(one)]
+        depth += 1
+
+
+def _inner(value: object) -> Iterable[object]:
+    """Return what a list or an object holds, the keys of the object too."""
+    if isinstance(value, dict):
+        return (*value, *value.values())
+    return value if isinstance(value, list) else ()
+
+
+def _check_text(text: str) -> None:
+    try:
+        text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        raise InvalidJsonError("text with half of a surrogate pair") from None

@@ -1,0 +1,73 @@
+"""What `backup.py -t` finds about a user-defined module, without running it."""
+
+from __future__ import annotations
+
+import ast
+import itertools
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from tools.base import foreign
+from tools.base.finding import Finding, Level
+from tools.config import program_file
+from tools.config.model import Config, Section
+from tools.engine import section_runner
+from tools.flow import process
+
+
+def tested(section: Section, config: Config) -> Iterator[str | Finding]:
+    """Yield what is found about a section's program or class, and about its arguments."""
+    if section.action == "load":
+        yield _plugin(section)
+    elif section.interpreter:
+        yield _interpreter(section)
+    else:
+        yield _direct(section.file)
+    yield from _long_arguments(section, config)
+
+
+def _plugin(section: Section) -> Finding:
+    """Find the class in the file; names that the file imports are not followed."""
+    file, name = section.file, section.class_name
+    try:
+        tree = ast.parse(file.read_bytes(), str(file))
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        line = f":{error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
+        text = f"{file}{line}: not valid Python: {foreign.line(str(error))}"
+        return Finding(text, Level.BAD, "Correct the file.")
+    classes = [node.name for node in tree.body if isinstance(node, ast.ClassDef)]
+    simple = all(isinstance(node, ast.ClassDef | ast.FunctionDef | ast.Expr) for node in tree.body)
+    if name not in classes and simple:
+        return Finding(f"CLASS: {file} has no class {name}", Level.BAD, "Correct the name.")
+    return Finding(f"{file} is there")
+
+
+def _interpreter(section: Section) -> Finding:
+    name = shlex.split(section.interpreter)[0]
+    found = sys.executable if name in ("python", "python3") else shutil.which(name)
+    if not found:
+        text = f"EXECUTE_WITH: {name}: command not found"
+        return Finding(text, Level.BAD, f"Install {name}, or name another interpreter.")
+    if not os.access(section.file, os.R_OK, effective_ids=True):
+        return Finding(f"{section.file}: permission denied", Level.BAD, f"chmod +r {section.file}")
+    return Finding(f"{found} runs {section.file}")
+
+
+def _direct(file: Path) -> Finding:
+    text, hint = program_file.read(file).problem()
+    return Finding(text, Level.BAD, hint) if text else Finding(f"{file} can be started")
+
+
+def _long_arguments(section: Section, config: Config) -> Iterator[Finding]:
+    """Yield each argument that is longer than Linux hands over."""
+    words = section_runner.command(section, config).argv
+    for before, word in itertools.pairwise(words):
+        size = len(os.fsencode(word))
+        if size > process.MAX_ARGUMENT:
+            key = f"{before[2:]}: " if before.startswith("--") else ""
+            text = f"{key}argument of {size} bytes, but Linux allows {process.MAX_ARGUMENT}"
+            yield Finding(text, Level.BAD, "Give the path of a file instead of the value.")
