@@ -56,10 +56,12 @@ def restored(lab: Lab, outcome: Outcome, run: str) -> Iterator[str]:
 
 
 def named(lab: Lab, path: str, text: str) -> bool:
-    """Return whether a text names a path of the source, or a folder above it."""
+    """Return whether a text names a path of the source, or a folder above it, as tar does."""
     whole = lab.source / path
     above = [one for one in whole.parents if one.is_relative_to(lab.source)]
-    return any(re.search(rf"{re.escape(str(one))}/?(?![/\w])", text) for one in (whole, *above))
+    return any(
+        re.search(rf"{re.escape(str(one).lstrip('/'))}/?(?![/\w])", text) for one in (whole, *above)
+    )
 
 
 def next_run(lab: Lab) -> Iterator[str]:

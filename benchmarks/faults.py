@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Make system calls of backups and restores fail, or end them by signals; count what goes wrong.
 
-    python3 benchmarks/faults.py [--count N] [--seed N] [--flow NAME ...] [--jobs N]
+    python3 benchmarks/faults.py [--count N] [--seed N] [--flow NAME ...] [--jobs N] [--minutes N]
     python3 benchmarks/faults.py --signals [--count N] ...
 
 Every fault is drawn by the seed from the calls that the flow makes (fault_calls.py), and judged
@@ -21,6 +21,7 @@ if __name__ == "__main__":  # started by its path
     launcher.start(__file__)
 
 import argparse
+import math
 import multiprocessing
 import random
 import shutil
@@ -146,8 +147,11 @@ def sweep(chosen: Sequence[Task], jobs: int) -> Iterator[Judged]:
         imports.module(name)
     fork = multiprocessing.get_context("fork")
     with ProcessPoolExecutor(jobs, mp_context=fork) as pool:
-        for done in as_completed([pool.submit(faults, task) for task in chosen]):
-            yield from done.result()
+        try:
+            for done in as_completed([pool.submit(faults, task) for task in chosen]):
+                yield from done.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def table(judged: Sequence[Judged]) -> Iterator[str]:
@@ -166,24 +170,36 @@ def table(judged: Sequence[Judged]) -> Iterator[str]:
 
 def main(argv: Sequence[str]) -> int:
     """Run the command line; return the exit code."""
+    options = _options(argv)
+    names = options.flow or (_SIGNALLED if options.signals else list(fault_checks.FLOWS))
+    began = time.monotonic()
+    judged: list[Judged] = []
+    with tempfile.TemporaryDirectory(prefix="faults-") as folder:
+        chosen = tasks(names, options.count, options.seed, folder, signals=options.signals)
+        for one in sweep(chosen, options.jobs):
+            judged += [one] if one.hit or one.wrong else []
+            _show(one)
+            if time.monotonic() - began > options.minutes * 60:
+                break
+    print(*table(judged), sep="\n")
+    print(f"{len(judged)} faults in {time.monotonic() - began:.0f} s, seed {options.seed}")
+    return int(any(one.wrong for one in judged))
+
+
+def _options(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
     parser.add_argument("--count", type=int, default=2000, help="faults over all flows")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--flow", action="append", choices=sorted(fault_checks.FLOWS), default=[])
     parser.add_argument("--jobs", type=int, default=2, help="processes at once")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="end earlier after these")
     parser.add_argument("--signals", action="store_true", help="signals instead of errors")
-    options = parser.parse_args(argv)
-    names = options.flow or (_SIGNALLED if options.signals else list(fault_checks.FLOWS))
-    began = time.monotonic()
-    judged = []
-    with tempfile.TemporaryDirectory(prefix="faults-") as folder:
-        chosen = tasks(names, options.count, options.seed, folder, signals=options.signals)
-        for one in sweep(chosen, options.jobs):
-            judged += [one] if one.hit or one.wrong else []
-            for problem in one.wrong:
-                print(f"WRONG {one.flow}: {one.fault}: exit {one.code}: {problem}", flush=True)
-            if one.wrong:
-                print(one.text, flush=True)
-    print(*table(judged), sep="\n")
-    print(f"{len(judged)} faults in {time.monotonic() - began:.0f} s, seed {options.seed}")
-    return int(any(one.wrong for one in judged))
+    return parser.parse_args(argv)
+
+
+def _show(one: Judged) -> None:
+    """Print what is wrong, and what the command printed."""
+    for problem in one.wrong:
+        print(f"WRONG {one.flow}: {one.fault}: exit {one.code}: {problem}", flush=True)
+    if one.wrong:
+        print(one.text, flush=True)
