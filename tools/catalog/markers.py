@@ -90,7 +90,7 @@ def _publish(place: Store, name: str, text: bytes) -> str:
     except (BackupError, OSError) as error:
         if not _holds(place, name, text):
             raise
-        problem = str(error)
+        problem = store.explained(error, place)[0]
     if b"".join(place.get(name)) != text:
         run_id = manifest.run_of(name.rpartition("/")[2])
         raise BackupError(
