@@ -179,7 +179,7 @@ def named(sets: Sequence[Sequence[Path]], stage: Stage) -> dict[str, Sequence[Pa
     depths = [0] * len(sets)
     while True:
         long = [
-            ".".join((*above[len(above) - depth :], name))
+            work_folder.bounded(".".join((*above[len(above) - depth :], name)))
             for name, above, depth in zip(names, folders, depths, strict=True)
         ]
         often = Counter(long)

@@ -287,7 +287,7 @@ def _unique_names(
     many = Counter(short)
     named: dict[str, Sequence[Path]] = {}
     for files, name in zip(sets, short, strict=True):
-        long = name if many[name] == 1 else found[files[0]]
+        long = name if many[name] == 1 else work_folder.bounded(found[files[0]])
         if long in named:
             raise StageError(
                 f"two files would both be encrypted as {long}",

@@ -146,6 +146,38 @@ def test_other_bytes_do_not_fail_every_later_run(system: System) -> None:
     assert left(system) == records(system) == []
 
 
+def test_an_unreadable_file_is_no_whole_item(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Issue 12, item 6: a bad block in the work folder does not end the run."""
+    (tmp_path / "x").write_text("x")
+    items = tmp_path / "items"
+    work_folder.adopt(items, [tmp_path / "x"], StoredItem("S", "x", "file", "", (), ()), "r")
+
+    def bad(_path: Path) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(work_folder, "measured", bad)
+    assert work_folder.settle(items) == []
+    (path,) = items.iterdir()
+    path.write_text(path.read_text().replace('"boot": "', '"boot": "earlier '))
+    ((_, why),) = work_folder.settle(items)
+    assert why == f"{tmp_path / 'x'} cannot be read: input/output error"
+
+
+def test_any_name_of_a_file_is_restored_equal(system: System) -> None:
+    """Issue 12, item 6: names that look like parts, or are as long as a name can be."""
+    names = ["a.age.000", "a.age.001", "b.age.001", "c.zst.age.000", "n\nl.age.001", "z" * 255]
+    quoted = " ".join(f"$'{name}'" for name in names).replace("\n", "\\n")
+    write = f'cd {system.work}/own; for name in {quoted}; do printf %s "$name" > "$name"; done'
+    own = system.own("own", f"mkdir -p {system.work}/own; {write}")
+    system.configure({"OWN": own, **sections(system)})
+    assert system.result()["exit_code"] == 0
+    restored = system.restored("--section", "OWN")
+    assert sorted(path.name for path in restored.rglob("*") if path.is_file()) == names
+    assert all(path.read_text() == path.name for path in restored.rglob("*") if path.is_file())
+
+
 @pytest.mark.fault(
     "files of a staged run change between two of its sections", "nothing of them is stored"
 )

@@ -14,6 +14,7 @@ from tools.base.errors import BackupError
 
 _libc = ctypes.CDLL(None, use_errno=True)
 PART = ".part-"  # stands in every temporary name
+_LONGEST = 200  # bytes of a name in a temporary one: a name has at most 255
 Write = Callable[[bytes], None]
 _MOUNTS = (Path("/mnt"), Path("/media"), Path("/run/media"))  # where disks get mounted (FHS)
 
@@ -63,8 +64,9 @@ def staged(path: Path) -> Iterator[Path]:
 
 
 def temporary(path: Path) -> Path:
-    """Return a new temporary name beside `path`."""
-    return path.with_name(f".{path.name}{PART}{uuid.uuid4().hex[:8]}")
+    """Return a new temporary name beside `path`, as long as a name may be at most."""
+    begin = os.fsdecode(os.fsencode(path.name)[:_LONGEST])
+    return path.with_name(f".{begin}{PART}{uuid.uuid4().hex[:8]}")
 
 
 def write_all(descriptor: int, chunk: bytes | memoryview) -> None:

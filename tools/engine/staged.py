@@ -138,9 +138,9 @@ class Staged:
 
     def _adopt(self, section: str, files: Sequence[Path], run_id: str) -> None:
         """Record the files of a section that does not record them itself."""
-        for parts in work_folder.complete_sets(files)[0]:
-            item = StoredItem(section, self._files.below(parts[0]), "file", "", (), ())
-            work_folder.adopt(self._records, parts, item, run_id)
+        for path in files:
+            item = StoredItem(section, self._files.below(path), "file", "", (), ())
+            work_folder.adopt(self._records, [path], item, run_id)
 
     def _put_aside(self, name: str, why: str, files: Iterable[Path]) -> None:
         """Move files to where no section looks; what cannot be moved is refused for ever."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import os
 import re
@@ -31,7 +32,8 @@ _MAX_BYTES = 64 << 20  # of a record
 _DONE = ".done"
 _REFUSED = ".refused"
 _DOUBTFUL = "doubtful"  # instead of a boot
-_PART = re.compile(r"(?P<stem>.+\.(?:age|crypt))\.(?P<number>\d{3,})")
+_PART = re.compile(r"(?P<stem>.+\.(?:age|crypt))\.(?P<number>[0-9]{3,})", re.DOTALL)
+_LONGEST = 180  # bytes of a name, which gets endings and a temporary name
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -227,9 +229,17 @@ def problem(entry: WorkItem, *, read: bool) -> str:
         size = file.stat().st_size
         if size != part.size:
             return f"{file} has {size} bytes instead of {part.size}"
-        if read and measured(file).sha256 != part.sha256:
-            return f"{file} holds other bytes than were written"
+        if read and (why := _unlike(file, part)):
+            return why
     return ""
+
+
+def _unlike(file: Path, part: Part) -> str:
+    try:
+        same = measured(file).sha256 == part.sha256
+    except OSError as error:
+        return f"{file} cannot be read: {(error.strerror or '').lower()}"
+    return "" if same else f"{file} holds other bytes than were written"
 
 
 def of_name(path: Path) -> StoredItem:
@@ -246,7 +256,17 @@ def of_name(path: Path) -> StoredItem:
 
 def name_of(files: Sequence[Path]) -> str:
     """Return the name of a file, or what the names of all files of an item have in common."""
-    return files[0].name if len(files) == 1 else _stem(files[0])
+    return bounded(files[0].name if len(files) == 1 else _stem(files[0]))
+
+
+def bounded(name: str) -> str:
+    """Return a name that leaves room for endings: a longer one without its middle, digested."""
+    whole = os.fsencode(name)
+    if len(whole) <= _LONGEST:
+        return name
+    begin, end = whole[: _LONGEST - 40], whole[-20:]
+    digest = hashlib.sha256(whole).hexdigest()[:12]
+    return f"{begin.decode(errors='ignore')}~{digest}~{end.decode(errors='ignore')}"
 
 
 def _stem(path: Path) -> str:

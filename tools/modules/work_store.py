@@ -143,7 +143,7 @@ class WorkFolder:
             try:
                 for file, part in zip(files, parts, strict=True):
                     yield from stream.read(file) if part is None else _verified(file, part)
-            except DamagedError:
+            except (DamagedError, OSError):
                 self._doubt(files)
                 raise
 
@@ -247,7 +247,7 @@ def _verified(file: Path, part: Part) -> Iterator[bytes]:
     if (tally.size, tally.sha256) != (part.size, part.sha256):
         raise DamagedError(
             f"{file} holds other bytes than were written",
-            "Do not trust this disk. The next run moves the file aside.",
+            "Do not trust this disk. The next run moves the file aside, and is then incomplete.",
         )
 
 
