@@ -120,22 +120,24 @@ def _store(
 ) -> StoredItem:
     """Let an item that waits flow into the store; again where that fails for a moment.
 
-    Two machines of one name may once have made two runs of one id: what an earlier run left gets
-    the id of this run in front where its names are taken. Raises TakenError for any other item.
+    Where its names are taken, by another file that was called like it, the id of this run stands
+    in front. Raises TakenError where that does not help: another machine has made this run.
     """
     retries = Retries(options.retry_wait, _log_line)
 
-    def attempt(prefix: str = f"{options.hostname}/") -> StoredItem:
-        return folder.hand_over(files, target, prefix)
+    def attempt(prefix: str) -> StoredItem:
+        def once() -> StoredItem:
+            return folder.hand_over(files, target, f"{options.hostname}/{prefix}")
+
+        return once() if isinstance(target, SelfRetrying) else retries.call(files[0].name, once)
 
     try:
-        if isinstance(target, SelfRetrying):
-            return attempt()
-        return retries.call(files[0].name, attempt)
+        return attempt("")
     except TakenError:
-        if not folder.of_earlier_run(files):
+        prefix = folder.prefix(files)
+        if not prefix:
             raise
-        return attempt(f"{options.hostname}/{work_folder.run_id()}.")
+        return attempt(prefix)
 
 
 def _result(

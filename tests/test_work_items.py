@@ -14,6 +14,7 @@ from tests.system import System
 from tools import filesystem_handling
 from tools.base.errors import Cancelled
 from tools.base.result import Status
+from tools.catalog import manifest
 from tools.config import loading
 from tools.engine import run
 from tools.flow.item_record import StoredItem
@@ -131,6 +132,30 @@ def test_other_bytes_after_a_restart_of_the_machine_are_not_stored(system: Syste
 
 
 @pytest.mark.fault(
+    "a user-defined module gives its files the same names every night", "every run is stored"
+)
+def test_a_file_of_the_same_name_is_stored_every_night(system: System) -> None:
+    """Issue 12, item 6: also where one of the runs could not reach its store."""
+    write = "mkdir -p {0}/own && printf %s $NC_BACKUP_RUN_ID > {0}/own/+dump.sql.gz"
+    system.configure({"OWN": system.own("own", write.format(system.work)), **sections(system)})
+    runs = [system.result()["run_id"]]
+    hidden = system.store.rename(system.store.with_name("hidden"))
+    system.store.write_text("a file where the store should be")
+    assert system.run("-r").returncode == 1
+    system.store.unlink()
+    hidden.rename(system.store)
+    for _ in range(2):
+        result = system.result()
+        assert result["exit_code"] == 0, result
+        runs.append(result["run_id"])
+    for run_id in runs:
+        restored = system.restored("--section", "OWN", run=run_id)
+        assert (restored / "OWN/own/+dump.sql.gz").read_text() == run_id
+    (found,) = system.restored("--item", "+dump.sql.gz", run=runs[1]).rglob("EARLIER/*")
+    assert runs[0] < found.read_text() < runs[1]
+
+
+@pytest.mark.fault(
     "other bytes are read of a file of a staged run than were written",
     "exit 1, it is not stored; the next run moves it aside: exit 3, then 0",
 )
@@ -165,16 +190,34 @@ def test_an_unreadable_file_is_no_whole_item(
     assert why == f"{tmp_path / 'x'} cannot be read: input/output error"
 
 
-def test_any_name_of_a_file_is_restored_equal(system: System) -> None:
-    """Issue 12, item 6: names that look like parts, or are as long as a name can be."""
-    names = ["a.age.000", "a.age.001", "b.age.001", "c.zst.age.000", "n\nl.age.001", "z" * 255]
+@pytest.mark.parametrize("encrypted", [True, False])
+def test_any_name_of_a_file_is_restored_equal(system: System, encrypted: bool) -> None:
+    """Issue 12, item 6: names that look like parts or manifests, or of the greatest length."""
+    control = [
+        f"20260101_000000{end}" for end in (manifest.ENDING, manifest.RECOVERY, ".UNFINISHED")
+    ]
+    names = [
+        *control,
+        "a.age.000",
+        "a.age.001",
+        "b.age.001",
+        "c.zst.age.000",
+        "n\nl.age.001",
+        "z" * 255,
+    ]
     quoted = " ".join(f"$'{name}'" for name in names).replace("\n", "\\n")
     write = f'cd {system.work}/own; for name in {quoted}; do printf %s "$name" > "$name"; done'
     own = system.own("own", f"mkdir -p {system.work}/own; {write}")
-    system.configure({"OWN": own, **sections(system)})
-    assert system.result()["exit_code"] == 0
+    whole = {"OWN": own, **sections(system)}
+    if not encrypted:
+        del whole["COMPRESSION"], whole["ENCRYPTION"]
+        whole["STORAGE_LOCAL"]["PARAMETERS"]["TARGETS"] = [f"{system.work}/own"]
+        del whole["FILESET"], whole["SIZE"]
+    system.configure(whole)
+    result = system.result()
+    assert result["exit_code"] == 0, result
     restored = system.restored("--section", "OWN")
-    assert sorted(path.name for path in restored.rglob("*") if path.is_file()) == names
+    assert sorted(path.name for path in restored.rglob("*") if path.is_file()) == sorted(names)
     assert all(path.read_text() == path.name for path in restored.rglob("*") if path.is_file())
 
 

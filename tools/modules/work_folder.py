@@ -254,6 +254,15 @@ def of_name(path: Path) -> StoredItem:
     return StoredItem(EARLIER, name, kind, ".tar" if archive else "", tuple(stages), ())
 
 
+def before_stages(path: Path, stages: Sequence[str]) -> str:
+    """Return the name that a file had before these stages."""
+    name = _stem(path) if stages else path.name
+    for stage in reversed(stages):
+        applied = registry.STAGES.get(stage)
+        name = name.removesuffix(applied.ending) if applied else name
+    return name
+
+
 def name_of(files: Sequence[Path]) -> str:
     """Return the name of a file, or what the names of all files of an item have in common."""
     return bounded(files[0].name if len(files) == 1 else _stem(files[0]))

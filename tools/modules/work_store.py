@@ -22,6 +22,7 @@ from tools.modules import work_folder
 from tools.modules.work_folder import WorkItem
 
 _TEMPORARY = re.compile(re.escape(filesystem_handling.PART) + r"pid-(\d+)$")
+STORE_ENDINGS = ("manifest.json", "RECOVERY.txt", "UNFINISHED")  # of the files of a run itself
 
 
 def one_file(name: str) -> Layout:
@@ -35,10 +36,14 @@ def parts_of(name: str) -> Layout:
 
 
 def as_they_lie(prefix: str, files: Sequence[Path]) -> Layout:
-    """Lay out an item in files of the same names and sizes. prefix: of all names."""
+    """Lay out an item in files of the same names and sizes. prefix: of all names.
+
+    A name that ends like one of the store's own files gets an ending: it is no manifest.
+    """
     sizes = [*(file.stat().st_size for file in files[:-1]), sys.maxsize]
     return lambda _stem, _size: [
-        (f"{prefix}{file.name}", size) for file, size in zip(files, sizes, strict=True)
+        (f"{prefix}{file.name}{'.file' * file.name.endswith(STORE_ENDINGS)}", size)
+        for file, size in zip(files, sizes, strict=True)
     ]
 
 
@@ -122,6 +127,16 @@ class WorkFolder:
         """Whether an earlier run made this item; never where a module is started by hand."""
         return self._records is not None and self._run_of(files) != work_folder.run_id()
 
+    def prefix(self, files: Sequence[Path]) -> str:
+        """Return what makes the names of an item unique in a store; "" where they are already.
+
+        It has the id of this run and of the run that made the item, each once.
+        """
+        if self._records is None:
+            return ""
+        runs = dict.fromkeys((work_folder.run_id(), self._run_of(files)))
+        return "".join(f"{run}." for run in runs if run and not files[0].name.startswith(f"{run}."))
+
     def _run_of(self, files: Sequence[Path]) -> str:
         """Return the run that made an item: for unrecorded files "", an earlier one."""
         entry = self.entry(files[0])
@@ -182,7 +197,7 @@ class WorkFolder:
         """
         item = self.item(files)
         if item.origin is not None and self.of_earlier_run(files):
-            name = work_folder.of_name(files[0]).name
+            name = work_folder.before_stages(files[0], item.origin.stages)
             origin = dataclasses.replace(item.origin, section=EARLIER, name=name)
             item = dataclasses.replace(item, origin=origin)
         where = ItemContext("", self._progress.count, layout=as_they_lie(prefix, files))
