@@ -23,6 +23,8 @@ from tools.modules import work_folder
 from tools.modules.work_folder import WorkItem
 from tools.modules.work_store import WorkFolder
 
+_ENCRYPTED = (b"age-encryption.org/", b"-----BEGIN AGE", b"Salted__")  # how such files begin
+
 
 class Staged:
     """What one staged run does with its sections, and what became of which file."""
@@ -138,9 +140,9 @@ class Staged:
 
     def _adopt(self, section: str, files: Sequence[Path], run_id: str) -> None:
         """Record the files of a section that does not record them itself."""
-        for path in files:
-            item = StoredItem(section, self._files.below(path), "file", "", (), ())
-            work_folder.adopt(self._records, [path], item, run_id)
+        for parts in _items_of(files):
+            item = StoredItem(section, self._files.below(parts[0]), "file", "", (), ())
+            work_folder.adopt(self._records, parts, item, run_id)
 
     def _put_aside(self, name: str, why: str, files: Iterable[Path]) -> None:
         """Move files to where no section looks; what cannot be moved is refused for ever."""
@@ -176,6 +178,19 @@ def _hide(path: Path, place: Path) -> None:
         path.rename(place)
     except OSError:  # another file system, a full one, no permission
         path.rename(filesystem_handling.temporary(path))
+
+
+def _items_of(files: Sequence[Path]) -> list[list[Path]]:
+    """Return the files of each item: a set of encrypted parts is one, any other file too."""
+    sets = work_folder.complete_sets(files)[0]
+    encrypted = [parts for parts in sets if len(parts) > 1 and _is_encrypted(parts[0])]
+    joined = {path for parts in encrypted for path in parts}
+    return [*encrypted, *([path] for path in files if path not in joined)]
+
+
+def _is_encrypted(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(32).startswith(_ENCRYPTED)
 
 
 def _is_of(entry: WorkItem | None, section: Section, context: Context) -> bool:
