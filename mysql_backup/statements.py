@@ -131,8 +131,9 @@ class Statement:
 
 @functools.cache
 def _token(mode: Mode) -> re.Pattern[bytes]:
-    single = rb"'(?:[^'\\]|\\.)*'" if mode.backslash else rb"'[^']*'"
-    double = rb'"(?:[^"\\]|\\.)*"' if mode.escapes(b'"') else rb'"[^"]*"'
+    """Return a pattern for one token. A string without an end goes to the end of the text."""
+    single = rb"'(?:[^'\\]|\\(?:.|\Z))*(?:'|\Z)" if mode.backslash else rb"'[^']*(?:'|\Z)"
+    double = rb'"(?:[^"\\]|\\(?:.|\Z))*(?:"|\Z)' if mode.escapes(b'"') else rb'"[^"]*(?:"|\Z)'
     parts = {
         "space": rb"\s+|" + _SKIPPED + rb"|/\*(?!M?!|\+).*?\*/|(?:#|--(?=\s|\Z))[^\n]*",
         Kind.OPEN.value: rb"/\*(?:M?!\d*|\+)",

@@ -51,11 +51,14 @@ def copy(tmp_path: Path) -> Path:
 
 @pytest.mark.needs("root", "setpriv", "setcap", PYTHON)
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.fault("the private tar gets no capability", "tar of PATH, exit 3; -t names why")
 def test_it_falls_back_where_it_has_no_capability(case: str, copy: Path) -> None:
     """Issue 13 A8: it could not be executed and nothing was stored, or it read less in silence."""
-    words, able, reason, code = CASES[case]
-    if able:
-        subprocess.run(["setcap", "cap_dac_read_search=ep", copy], check=True)
+    words, capable, reason, code = CASES[case]
+    if capable:
+        able = ["setcap", "cap_dac_read_search=ep", str(copy)]
+        if subprocess.run(able, capture_output=True, check=False).returncode != 0:
+            pytest.skip("no capability can be given to a file here")
     secret = copy.with_name("secret")
     secret.write_text("x")
     secret.chmod(0o600)

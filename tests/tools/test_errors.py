@@ -65,6 +65,7 @@ def test_a_limit_of_the_system_is_no_bug(error: Exception, line: str) -> None:
 
 
 @pytest.mark.needs("root")
+@pytest.mark.fault("no further process or thread is allowed (ulimit -u)", "exit 1, one line")
 def test_a_user_without_processes_left_gets_one_line(system: System) -> None:
     """Issue 13 A6 (trials 4, item 20): "can't start new thread" and a traceback."""
     (system.source / "file").write_text("x")
@@ -109,6 +110,7 @@ LOOPS = {"WORK_FOLDER": "-r", "LOCAL_BACKUP": "-t", "LOG_FOLDER": "-r", "HOME_FO
 
 
 @pytest.mark.parametrize(("key", "words"), LOOPS.items())
+@pytest.mark.fault("a symbolic link in a path of the config leads to itself", "one line")
 def test_a_link_that_leads_to_itself_is_one_line(system: System, key: str, words: str) -> None:
     """Issue 13 A6: Path.resolve raises RuntimeError before Python 3.13."""
     loop = system.folder / "loop"
@@ -153,6 +155,7 @@ def test_a_config_in_a_closed_folder_is_exit_2(tmp_path: Path) -> None:
 
 
 @pytest.mark.needs("root", "mount")
+@pytest.mark.fault("WORK_FOLDER is full, at the start and later", "exit 1, named, with a hint")
 def test_a_full_work_folder_is_named(system: System) -> None:
     """Issue 13 A6 (trials 4, item 17): a traceback of 12 lines in the hint, or a bare errno."""
     (system.source / "file").write_text("x")

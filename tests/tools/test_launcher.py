@@ -79,6 +79,7 @@ def test_python_2_can_read_the_documented_commands(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("version", ["3.6", "3.9"])
+@pytest.mark.fault("a Python older than 3.10", "goes on in .venv, or exit 2 in one line")
 def test_an_old_python_says_which_one_is_needed(version: str, tmp_path: Path) -> None:
     """Issue 13 A7: sys.orig_argv does not exist before 3.10; one line and a hint."""
     folder = copied(tmp_path)

@@ -43,6 +43,7 @@ def test_the_runs_own_log_is_bounded_and_says_so(tmp_path: Path) -> None:
     assert "line 4999" in tail
 
 
+@pytest.mark.fault("LOG_FOLDER cannot be opened", "the run logs to standard error")
 def test_a_log_that_cannot_be_opened_goes_to_standard_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -55,6 +55,7 @@ def test_help_that_cannot_be_printed_is_an_error() -> None:
 
 @pytest.mark.parametrize("redirection", [">/dev/full", ">&-"])
 @pytest.mark.parametrize("words", ["setup.py --help", "backup.py --version"])
+@pytest.mark.fault("standard output is full or closed", "exit 1, named, in every program")
 def test_a_shell_redirects_it(words: str, redirection: str) -> None:
     done = subprocess.run(
         ["sh", "-c", f"{sys.executable} {words} {redirection}"],

@@ -25,7 +25,7 @@ import resource, sys
 sys.path[0] = sys.argv[1]
 resource.setrlimit(resource.RLIMIT_CPU, (20, 20))
 from mongo import mongo
-from mysql_backup import mysql_server
+from mysql_backup import mysql_server, statements
 from tools.base import masking, secret
 from tools.base.path_patterns import compile_pattern
 from tools.config import json_parser
@@ -39,6 +39,8 @@ mongo._RESTORED.search("0" * LONG)
 mysql_server._SOCKET.search("\\n" * LONG)
 mysql_server._HOST.search("\\n" * LONG)
 mysql_server._EXIT_CODE.search("a" * LONG)
+for piece in (b"\\\\'", b"'\\\\"):
+    list(statements.tokens(piece * (LONG // 2), statements.Mode()))
 keys = "".join(f'"k{number}": 1,\\n' for number in range(60_000))
 json_parser.parse(('{"S": {' + keys + '"x": 1}}').encode(), "conf.json")
 for pattern in ("/**/a/**/b/**/c/**/d", "**a**b**c**d", "*a*b*c*d*e"):

@@ -29,6 +29,8 @@ PROGRAMS = {
     "strace": "strace",
     "sudo": "sudo",
     "unshare": "util-linux",
+    "setpriv": "util-linux",
+    "setcap": "libcap2-bin",
     "perl": "perl",
     "mariadbd": "mariadb-server",
     "mariadb-dump": "mariadb-client",
