@@ -104,7 +104,7 @@ def test_what_a_module_says_is_escaped_and_bounded(system: System, stream: str) 
 def test_a_failure_names_its_own_section_and_file(system: System, stream: str) -> None:
     """Issue 13 C6: never the interpreter, never the source for a filter."""
     bad = {
-        "source": "seq 9; exit 9",
+        "source": "seq 9; echo 'error: FAKE' >&2; echo 'error: FAKE' >&2; exit 9",
         "filter": "cat >/dev/null; exit 9",
         "store": "cat >/dev/null; exit 9",
     }
@@ -117,7 +117,9 @@ def test_a_failure_names_its_own_section_and_file(system: System, stream: str) -
     system.configure(
         {**sections, "STORAGE_LOCAL": execute("storage", DESTINATION="local")}, STREAM="True"
     )
-    text = json.dumps(system.result()["sections"])
+    result = system.result()
+    assert not re.search("^error: FAKE", result["stderr"], re.MULTILINE)
+    text = json.dumps(result["sections"])
     (name,) = (name for name, role in roles.items() if role == stream)
     assert f"{name} ({name.lower()}.sh) ended with exit code 9" in text
     assert "bash ended" not in text

@@ -73,7 +73,7 @@ class Lines:
     def _shortened(self, line: bytes) -> bytes:
         """Hand on the first characters; give what is left, at most a secret's length more."""
         text = line.decode("utf-8", "surrogateescape")
-        at = masking.cut(text, _LONGEST)
+        at = masking.cut(text, min(_LONGEST, len(text) - _LINE))
         head = text[:at].encode("utf-8", "surrogateescape")
         self._take(head.decode("utf-8", "backslashreplace").rstrip("\r\n"))
         return line[len(head) :]

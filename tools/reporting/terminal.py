@@ -183,8 +183,13 @@ def _print_problems(result: RunResult) -> None:
     for problem in result.problems():
         say(f"{'error' if problem.error else 'warning'}: {problem.line}", error=True)
         if problem.hint and problem.hint not in shown:
-            say(f"hint: {problem.hint}", error=True)
+            say(f"hint: {_indented(problem.hint)}", error=True)
         shown.add(problem.hint)
+
+
+def _indented(text: str) -> str:
+    """Return a text whose further lines cannot be taken for messages of their own."""
+    return text.replace("\n", "\n      ")
 
 
 def show(lines: Sequence[Line], *, as_json: bool) -> int:
@@ -195,5 +200,5 @@ def show(lines: Sequence[Line], *, as_json: bool) -> int:
         error = line.level is not Level.OK
         say(f"{line.level.value:5}{line.section}: {line.text}", error=error)
         if line.hint:
-            say(f"     hint: {line.hint}", error=error)
+            say(f"     hint: {_indented(line.hint)}", error=error)
     return 1 if any(line.level is Level.BAD for line in lines) else 0
