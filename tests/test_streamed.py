@@ -12,7 +12,12 @@ import pytest
 
 from tests.filesets import difficult, facts
 from tests.system import System, execute, peak, wait_for
+from tools.base.result import Status
 from tools.catalog import store_identity
+from tools.config import loading
+from tools.config.model import Section
+from tools.engine.section_runner import Context
+from tools.engine.streamed import Streamed
 
 STORE = """\
 place={store}; mkdir -p "$place"
@@ -585,6 +590,28 @@ def test_a_store_that_took_no_marker_takes_nothing(system: System, stream: str) 
     assert system.names() == []
     assert system.result()["exit_code"] == 1  # the section LATER fails now
     assert bool(system.stored())
+
+
+@pytest.mark.parametrize("failing", ["COMPRESSION", "ENCRYPTION"])
+def test_a_stage_that_cannot_begin(system: System, failing: str) -> None:
+    """Issue 13: found by the sweep: the folder of its result cannot be created."""
+    config = loading.load(system.configure(system.whole(), STREAM="True"))
+
+    def context(section: Section) -> Context:
+        if section.name == failing:
+            raise PermissionError(13, "Permission denied", "folder")
+        return Context(config, "20260101_000000", system.folder)
+
+    flows = Streamed(config.sections, context)
+    source = next(entry for entry in config.sections if entry.kind == "source")
+    assert failing in flows.run([source], None)[source.name].message
+    failed = {
+        entry.name: flows.result_of(entry).status
+        for entry in config.sections
+        if entry.kind == "stage"
+    }
+    expected = dict.fromkeys(("COMPRESSION", "ENCRYPTION"), Status.OK)
+    assert failed == {**expected, failing: Status.FAILED}
 
 
 @pytest.mark.fault("a store takes parts but no manifest", "exit 1, the sources are kept")

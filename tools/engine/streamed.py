@@ -45,6 +45,7 @@ class Streamed:
         self._stores = [entry for entry in chosen if entry.kind == "store"]
         self._failed: dict[str, Result] = {}  # stages and stores that could not begin
         self._made: list[Stage] | None = None
+        self._notices: dict[str, str] = {}  # of stages
         self._watches: dict[str, Stopwatch] = {}  # of stages and stores
         self.targets: list[StoreProgress] = []
         self.flowed: list[FlowResult] = []
@@ -101,12 +102,12 @@ class Streamed:
             return
         self._made = []
         for entry in self._stages:
-            context = self._contexts(entry)
             try:
-                stage = _stage(entry, context)
+                stage = _stage(entry, self._contexts(entry))
                 watch = self._watches[entry.name] = Stopwatch()
                 self._made.append(replace(stage, forward=watch.stage(stage.forward)))
                 if stage.notice:
+                    self._notices[entry.name] = stage.notice
                     logger.warning("%s: %s", entry.name, stage.notice)
             except Exception as error:  # noqa: BLE001  (see section_runner.failed)
                 self._failed[entry.name] = section_runner.failed(error)
@@ -136,8 +137,8 @@ class Streamed:
     def _items(self, source: SourceState) -> Sequence[Item]:
         """What a source has to give; an error is kept as its result."""
         entry = source.section
-        context = self._contexts(entry)
         try:
+            context = self._contexts(entry)
             if entry.declaration is None:
                 return (user_modules.item(entry, context),)
             source_context = SourceContext(
@@ -217,7 +218,7 @@ class Streamed:
             return Result(Status.OK, "nothing to do: no source ran")
         count = date_str_utils.count
         if entry.kind == "stage":
-            notice = self._made[self._stages.index(entry)].notice
+            notice = self._notices.get(entry.name)
             text = f"{count(len(self.flowed), 'item')} went through"
             return Result(Status.OK, text, warnings=(notice,) if notice else ())
         target = next(found for found in self.targets if found.section == entry.name)
