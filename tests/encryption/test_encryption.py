@@ -402,11 +402,11 @@ def test_a_full_disk_leaves_nothing_and_the_source_stays(tmp_path: Path, key: Pa
         source.write_bytes(bytes(3 << 20))
         words = ["--KEY_FILE", key, "--TARGETS", source, "--DESTINATION", full]
         said = run(*words, "--FILE_SIZE", 1, code=1)
-        assert "No space left" in said
+        assert "no space left" in said
         assert str(full) in said
         assert list(full.iterdir()) == []
         stem = encrypt(tmp_path, key, bytes(3 << 20))
-        assert "No space left" in decrypt(key, stem, full / "out", code=1)
+        assert "no space left" in decrypt(key, stem, full / "out", code=1)
         assert list(full.iterdir()) == []
     finally:
         subprocess.run(["umount", str(full)], check=True)
