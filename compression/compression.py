@@ -280,7 +280,7 @@ def test(options: Options) -> tuple[str, ...]:
         raise StageError(
             f"DESTINATION: {place} is not writable", "Give it to the user of the backup."
         )
-    return (f"{name} is there", f"{options.goal()} can be written")
+    return (f"{name} is installed", f"{options.goal()} is writable")
 
 
 def main(argv: Sequence[str]) -> int:

@@ -229,7 +229,7 @@ def test_the_documented_tar_command_says_only_the_algorithm(command: str, chosen
 
 @pytest.mark.needs("root")
 def test_what_is_tried_before_a_run(work: Path) -> None:
-    assert "can be written" in "".join(compression.test(compression.Options(work_folder=work)))
+    assert "is writable" in "".join(compression.test(compression.Options(work_folder=work)))
     proc = compression.Options(destination=Path("/proc/self/status/x"))
     with pytest.raises(StageError, match=r"DESTINATION: .* is not writable"):
         compression.test(proc)

@@ -266,6 +266,15 @@ def test_a_home_folder_that_is_this_program_by_another_name(system: System) -> N
         }
 
 
+def test_a_home_folder_without_the_built_in_modules(system: System) -> None:
+    home = system.folder / "own"
+    home.mkdir()
+    system.configure(system.whole(), HOME_FOLDER=str(home))
+    done = system.run("-n")
+    assert done.returncode == 2
+    assert "hint: Remove HOME_FOLDER, or copy the built-in modules" in done.stderr
+
+
 def test_the_default_config_loads_from_a_clone() -> None:
     """Issue 11 A4.5: it names no HOME_FOLDER that only an installation has."""
     done = subprocess.run(

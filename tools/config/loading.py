@@ -261,9 +261,12 @@ class _Loader:
                 f"Remove the section {name}.",
             )
         if why:
+            home = f"HOME_FOLDER ({general.home_folder})"
             hint = (
-                f"Put the module into a folder below HOME_FOLDER ({general.home_folder}), or "
-                "correct the name."
+                f"Remove HOME_FOLDER, or copy the built-in modules to {general.home_folder}: all "
+                "modules are looked for below it."
+                if (project.ROOT / part).is_file()
+                else f"Put the module into a folder below {home}, or correct the name."
             )
             raise ConfigError(f"{entry.where}: {name}: no such module: {file}{why}", hint)
         self.files.secure(file)

@@ -43,7 +43,7 @@ def _plugin(section: Section) -> Finding:
     simple = all(isinstance(node, ast.ClassDef | ast.FunctionDef | ast.Expr) for node in tree.body)
     if name not in classes and simple:
         return Finding(f"CLASS: {file} has no class {name}", Level.BAD, "Correct the name.")
-    return Finding(f"{file} is there")
+    return Finding(f"{file} exists")
 
 
 def _interpreter(section: Section) -> Finding:

@@ -26,7 +26,7 @@ _LONGEST = 300.0  # seconds for the test of a section
 
 def tested(config: Config, chosen: Sequence[Section], consent: Consent) -> list[Line]:
     """Config, tools, credentials and destinations (-t). The config itself has been read."""
-    lines = [Line("GENERAL", f"{config.path} is good")]
+    lines = [Line("GENERAL", f"{config.path} is valid")]
     lines += plan.warnings(config, chosen)
     lines += _general(config)
     for current in chosen:
@@ -101,7 +101,7 @@ def _of(current: Section, config: Config) -> Sequence[str | Finding]:
         return tuple(module_checks.tested(current, config))
     module = loader.tested(current.file)
     if module is None:
-        return (f"{current.file.name} is there",)
+        return (f"{current.file.name} exists",)
     with os_works.passing(current.environment):
         return tuple(module.test(model.filled(current, config)))
 

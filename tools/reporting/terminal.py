@@ -104,9 +104,10 @@ def watcher(*, quiet: bool) -> Iterator[ProgressListener | None]:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows under a header, each column as wide as its widest cell."""
+    """Print rows under a header, each column as wide as its widest cell; each row is one line."""
     if not rows:
         return
+    rows = [[foreign.line(cell) for cell in row] for row in rows]
     widths = [max(len(row[n]) for row in (header, *rows)) for n in range(len(header))]
     for row in (header, *rows):
         cells = (f"{cell:{width}}" for cell, width in zip(row, widths, strict=True))
@@ -115,11 +116,12 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 def table_lines(result: RunResult) -> list[str]:
     """Return the closing table as plain text, one line per section."""
-    width = max((len(section.name) for section in result.sections), default=0)
+    names = [foreign.line(section.name) for section in result.sections]
+    width = max(map(len, names), default=0)
     rows = [
-        f"{section.name:{width}}  {section.result.status.value:10}  "
+        f"{name:{width}}  {section.result.status.value:10}  "
         f"{human_time(section.seconds):>10}  {_size(section.result):>10}  {section.result.message}"
-        for section in result.sections
+        for name, section in zip(names, result.sections, strict=True)
     ]
     total = f"run {result.run_id}: {result.status.value} in {human_time(result.seconds)}"
     return [*rows, f"{total}, size {result.size}"]
