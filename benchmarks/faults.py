@@ -9,8 +9,6 @@ by what must hold after it (fault_checks.py). --signals: SIGKILL or SIGTERM at a
 streamed or the staged run. Needs strace. Exit code 1 where anything is wrong.
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

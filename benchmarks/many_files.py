@@ -8,8 +8,6 @@ one without. The peak is that of the largest process (wait4(2) of the command an
 children). The tree is kept in the temporary folder; each pair is measured in turn.
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

@@ -44,7 +44,7 @@ Key = x25519.Identity | x25519.Recipient | hybrid.Identity | hybrid.Recipient
 
 
 def decoded(raw: bytes) -> str:
-    """Return the text of a key file without its byte order mark.
+    r"""Return the text of a key file without its byte order mark, each line ended by \n.
 
     Raises ConfigError for UTF-16 and UTF-32, and for bytes that are not text.
     """
@@ -56,7 +56,8 @@ def decoded(raw: bytes) -> str:
             if set(raw[odd::2]) == {0}:
                 raise ConfigError("is UTF-16 text", _convert(name))
         raise ConfigError("is not a text file", "Use the key file of the backup.")
-    return raw.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
+    text = raw.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
+    return text.replace("\r\n", "\n").replace("\r", "\n")  # as Windows and old Macs end lines
 
 
 def _convert(name: str) -> str:

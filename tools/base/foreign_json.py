@@ -21,6 +21,10 @@ class InvalidJsonError(ValueError):
     """The text is not JSON, or holds what no program of this project writes."""
 
 
+class IncompleteJsonError(InvalidJsonError):
+    """The text is not JSON: it may have been cut."""
+
+
 def load(raw: bytes | str, max_bytes: int = MAX_BYTES) -> Any:  # noqa: ANN401  (any JSON value)
     """Return the value of a JSON text.
 
@@ -38,7 +42,7 @@ def load(raw: bytes | str, max_bytes: int = MAX_BYTES) -> Any:  # noqa: ANN401  
     except RecursionError:
         raise InvalidJsonError(_TOO_DEEP) from None
     except json.JSONDecodeError as error:
-        raise InvalidJsonError(f"not JSON: {error}") from None
+        raise IncompleteJsonError(f"not JSON: {error}") from None
     _check(value)
     return value
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from tools.base import foreign_json, run_ids
 from tools.base.errors import ManifestError
-from tools.base.foreign_json import InvalidJsonError
+from tools.base.foreign_json import IncompleteJsonError, InvalidJsonError
 from tools.flow import forms
 from tools.flow.item_record import StoredItem, is_file_name, item_of, list_of, optional, text_of
 
@@ -108,7 +108,8 @@ def read(raw: bytes, called: str) -> Manifest:
     try:
         given = foreign_json.load(raw, _MAX_BYTES)
     except InvalidJsonError as error:
-        raise ManifestError(f"{called}: incomplete manifest ({error})", _ALTERED) from None
+        state = "incomplete" if isinstance(error, IncompleteJsonError) else "invalid"
+        raise ManifestError(f"{called}: {state} manifest ({error})", _ALTERED) from None
     if not isinstance(given, dict):
         raise ManifestError(f"{called}: not a manifest", _ALTERED)
     version = given.get("version")
