@@ -15,7 +15,7 @@ from tools.flow.stream import CHUNK
 
 LINGER = 1.0  # seconds that a pipe may stay open and silent after its program has ended
 _GATHERING = 0.1  # seconds after which bytes are handed on, however few they are
-_PIECE = 1 << 18  # bytes that are read at once
+_ENOUGH = 1 << 18  # bytes that are handed on at once: joining them costs a copy
 
 
 class Living(Protocol):
@@ -97,13 +97,13 @@ class Reader:
         pieces: list[bytes] = []
         size = 0
         until = time.monotonic() + _GATHERING
-        while size < CHUNK:
-            piece = os.read(self._pipe, min(_PIECE, CHUNK - size))
+        while size < _ENOUGH:
+            piece = os.read(self._pipe, CHUNK - size)
             if not piece:
                 return pieces, True
             pieces.append(piece)
             size += len(piece)
-            if size < CHUNK and not self._wait.ready(max(0.0, until - time.monotonic())):
+            if size < _ENOUGH and not self._wait.ready(max(0.0, until - time.monotonic())):
                 break
         return pieces, False
 
