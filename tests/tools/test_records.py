@@ -234,7 +234,7 @@ def test_a_marker_that_could_not_be_confirmed_is_taken_away(tmp_path: Path) -> N
 @pytest.mark.fault("a stored part vanishes or is cut before the manifest", "exit 1, no manifest")
 @pytest.mark.parametrize("size", [None, 3])
 def test_parts_are_looked_up_before_the_manifest(place: store.Store, size: int | None) -> None:
-    """Issue 13 A2: whoever removed them."""
+    """Issue 13 A2: it does not matter which program removed them."""
     part = Part(f"{NOW}.FILESET.tar.000", 4, "0" * 64)
     if size is not None:
         store.store_object(place, f"{HOST}/{part.name}", [b"x" * size])

@@ -110,3 +110,28 @@ def test_the_size_is_measured_or_stored_or_unknown(system: System) -> None:
     assert (
         run_result.RunResult("", "", done.begin, 0, Status.OK, (measured, stored)).size == "1.00 GB"
     )
+
+
+@pytest.mark.fault("the private folder of a section cannot be created", "that section alone fails")
+@pytest.mark.parametrize("stream", ["False", "True"])
+def test_a_section_without_a_private_folder_fails_alone(
+    system: System, monkeypatch: pytest.MonkeyPatch, stream: str
+) -> None:
+    """Issue 13 B1: it ended the run in one line that named no section."""
+    (system.source / "a").write_text("a")
+    sections = {"BROKEN": system.whole()["FILESET"], **system.whole()}
+    loaded = loading.load(system.configure(sections, STREAM=stream))
+    real = filesystem_handling.make_folder
+
+    def make_folder(folder: Path) -> Path:
+        if folder.name == "BROKEN":
+            raise PermissionError(13, "Permission denied", str(folder))
+        return real(folder)
+
+    monkeypatch.setattr(filesystem_handling, "make_folder", make_folder)
+    outcome = run.perform(loaded, loaded.sections, None)
+    statuses = {step.name: step.result.status for step in outcome.sections}
+    assert statuses.pop("BROKEN") is Status.FAILED
+    assert set(statuses.values()) == {Status.OK}
+    assert outcome.status.exit_code == 1
+    assert system.stored()

@@ -208,12 +208,16 @@ class _Run:
     def _may_run(self, number: int, current: Section) -> bool:
         """Whether the section's turn has come; where not, its result says why."""
         self._check_space()
-        deadline = self.context(current).deadline
-        if deadline is not None and time.monotonic() >= deadline and not self.stopped:
-            self.stopped = "MAX_RUNTIME is over"
         logger.info("Section %d: %s.", number, current.name)
         if self.watcher:
             self.watcher.begin(number, current.name)
+        try:
+            deadline = self.context(current).deadline
+        except Exception as error:  # noqa: BLE001  (see section_runner.failed)
+            self._note(current, section_runner.failed(error), 0.0)
+            return False
+        if deadline is not None and time.monotonic() >= deadline and not self.stopped:
+            self.stopped = "MAX_RUNTIME is over"
         reason = self.stopped or self._unmet(current)
         if reason:
             self._note(current, Result(Status.FAILED, f"not run: {reason}"), 0.0)

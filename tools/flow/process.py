@@ -149,7 +149,7 @@ class Group:
         def guarded(line: str) -> None:
             try:
                 take(line)
-            except Exception as error:  # noqa: BLE001  (whoever waits for the program raises it)
+            except Exception as error:  # noqa: BLE001  (raised again where the program is waited for)
                 self.errors.append(error)  # unread, the program would stop at a full pipe
 
         def work() -> None:

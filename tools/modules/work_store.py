@@ -193,7 +193,7 @@ class WorkFolder:
     def hand_over(self, files: Sequence[Path], store: Receiver, prefix: str) -> StoredItem:
         """Let an item that waits flow into a store as it lies. prefix: of the names there.
 
-        The item of an earlier run is told apart from those of this one by its section and name.
+        The item of an earlier run has the section EARLIER and the name of its file.
         """
         item = self.item(files)
         if item.origin is not None and self.of_earlier_run(files):
