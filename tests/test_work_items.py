@@ -87,7 +87,7 @@ def test_an_interrupted_removal_does_not_block_later_runs(
     else:
         monkeypatch.setattr(Path, "unlink", unlink)
     assert run.perform(loaded, loaded.sections, None).status is Status.TERMINATED
-    assert len(left(system)) == 4 - (after or 0)
+    assert len(left(system)) == 4 - (after or 0), left(system)
     before = len(system.stored())
     result = system.result()
     assert result["exit_code"] == 0, result

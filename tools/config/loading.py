@@ -265,7 +265,7 @@ class _Loader:
             hint = (
                 f"Remove HOME_FOLDER, or copy the built-in modules to {general.home_folder}: all "
                 "modules are looked for below it."
-                if (project.ROOT / part).is_file()
+                if os.path.isfile(project.ROOT / part)  # noqa: PTH113  (it does not raise)
                 else f"Put the module into a folder below {home}, or correct the name."
             )
             raise ConfigError(f"{entry.where}: {name}: no such module: {file}{why}", hint)
