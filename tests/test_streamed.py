@@ -429,7 +429,7 @@ def test_the_message_of_a_source_is_never_dropped(
         assert system.manifest()["items"][0][kept] == ["2 of 3 mailboxes"]
 
 
-@pytest.mark.parametrize(("status", "code"), [("unclean", 0), ("incomplete", 1), ("failed", 1)])
+@pytest.mark.parametrize(("status", "code"), [("unclean", 5), ("incomplete", 1), ("failed", 1)])
 def test_the_result_of_a_filter_counts(system: System, status: str, code: int) -> None:
     """Trials 7 A4: the result of a filter or a store was never read."""
     told = f'{{"status": "{status}", "message": "half of it"}}'
@@ -443,10 +443,27 @@ def test_the_result_of_a_filter_counts(system: System, status: str, code: int) -
     )
     result = system.result()
     assert result["exit_code"] == code
-    if code == 0:
+    if code == 5:
         assert "MOD: half of it" in system.log.read_text()
+        (filter_,) = (one for one in result["sections"] if one["name"] == "MOD")
+        assert (filter_["status"], filter_["warnings"]) == ("unclean", ["half of it"])
     else:
         assert "MOD (mod.sh): half of it" in str(result["sections"])
+
+
+def test_what_a_store_says_of_each_part_is_shown_once(system: System) -> None:
+    told = '{"status": "unclean", "message": "old parts stay", "warnings": ["slow"]}'
+    text = STORE.format(store=f"'{system.folder / 'own store'}'")
+    (system.source / "large").write_bytes(os.urandom(3 << 20))
+    sections = system.whole()
+    del sections["STORAGE_LOCAL"]
+    text = f"echo '{told}' > \"$NC_BACKUP_RESULT\"\n{text}"
+    system.configure({**sections, "OWN": system.own("keep", text, "store")}, STREAM="True")
+    result = system.result()
+    assert result["exit_code"] == 5, result["stderr"]
+    store = next(one for one in result["sections"] if one["name"] == "OWN")
+    assert (store["status"], store["warnings"]) == ("unclean", ["old parts stay", "slow"])
+    assert "can be restored" in system.restore("--verify", "latest")
 
 
 def test_an_incomplete_source_is_stored_and_says_so(system: System) -> None:

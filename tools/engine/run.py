@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import datetime, timezone
@@ -25,7 +26,7 @@ from tools.engine import run_details, section_runner, state
 from tools.engine.consent import Consent
 from tools.engine.mode import Mode, StreamedMode
 from tools.engine.run_recorder import Recording
-from tools.engine.section_runner import Context
+from tools.engine.section_runner import CallResults, Context
 from tools.engine.staged import Staged
 from tools.engine.work_files import WorkFiles
 from tools.modules import registry, work_folder
@@ -75,6 +76,7 @@ class _Run:
         self.steps: list[SectionResult] = []
         self.stopped = ""  # why the sections that are left do not run
         self.private = private_paths(config)
+        self.calls: dict[str, CallResults] = defaultdict(CallResults)  # by section
         self.mode: Mode  # once the work folder may be looked at
         self.recording: Recording | None = None  # once the lock is held
 
@@ -170,6 +172,7 @@ class _Run:
             self.watcher.advance if self.watcher else None,
             self.mode.size,
             None if self.mode.streamed else private / work_folder.NAME,
+            self.calls[current.name],
         )
 
     # --- the sections

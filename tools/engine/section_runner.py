@@ -34,6 +34,29 @@ _LEFT_RUNNING = "a program that it started still runs and holds its output"
 ENDINGS = (Status.OK, Status.UNCLEAN, Status.INCOMPLETE)
 
 
+class CallResults:
+    """What the programs of one filter or store say in their results, over all their calls."""
+
+    def __init__(self) -> None:
+        self.unclean = False
+        self._lines: dict[str, None] = {}  # each once, however many parts there are
+
+    def add(self, result: Result) -> None:
+        """Keep what is to be shown of the result of a call that did its work."""
+        lines = result.warnings
+        if result.status is Status.UNCLEAN:
+            self.unclean = True
+            lines = (result.message or "clean-up failed", *lines)
+        if len(self._lines) < foreign.MAX_LINES:
+            self._lines.update(dict.fromkeys(lines))
+
+    def of(self, result: Result) -> Result:
+        """Return the result of the section with what its calls said."""
+        if result.status is Status.OK and self.unclean:
+            result = replace(result, status=Status.UNCLEAN)
+        return replace(result, warnings=foreign.listing((*result.warnings, *self._lines)))
+
+
 @dataclass(frozen=True)
 class Context:
     """What a run tells each of its sections.
@@ -44,6 +67,7 @@ class Context:
     advance:  gets the bytes that have passed so far, where somebody looks on
     streamed: bytes that a streamed run has stored so far; None in a staged one
     records:  folder of the records of items in the work folder; None in a streamed run
+    calls:    gets what a filter or store of the user's own says in the results of its calls
     """
 
     config: Config
@@ -54,6 +78,7 @@ class Context:
     advance: Callable[[int], None] | None = None
     streamed: int | None = None
     records: Path | None = None
+    calls: CallResults = field(default_factory=CallResults)
 
 
 @dataclass(frozen=True)

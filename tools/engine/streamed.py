@@ -212,6 +212,9 @@ class Streamed:
 
     def result_of(self, entry: Section) -> Result:
         """What became of a stage or a store in this run."""
+        return self._contexts(entry).calls.of(self._result_of(entry))
+
+    def _result_of(self, entry: Section) -> Result:
         if entry.name in self._failed:
             return self._failed[entry.name]
         if self._made is None:

@@ -71,6 +71,7 @@ def _checked(
     if result.status not in (Status.OK, Status.UNCLEAN):
         name = section_runner.called(module)
         raise failure(f"{name}: {result.message or result.status.value}", result.hint)
+    context.calls.add(result)
     level = logging.INFO if result.status is Status.OK else logging.WARNING
     for line in filter(None, (result.message, *result.warnings)):
         logger.log(level, "%s: %s", module.name, line)
