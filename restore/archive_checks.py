@@ -42,10 +42,14 @@ class Patterns:
         self._all = [
             path_patterns.compile_pattern(one, "--path") for one in dict.fromkeys(patterns)
         ]
+        self._matches = [pattern.matches for pattern in self._all]
         self._open = list(self._all)
 
     def __call__(self, name: bytes) -> bool:
-        if not any(pattern.matches(name) for pattern in self._all):
+        for matches in self._matches:
+            if matches(name):
+                break
+        else:
             return False
         if self._open:
             self._open = [pattern for pattern in self._open if not pattern.matches(name)]
@@ -86,9 +90,10 @@ def check_archive(
             if seen is not None:
                 seen(one)
             yield blocks
-        for piece in source.data(stored):
-            if chosen:
-                yield piece
+        if chosen:
+            yield from source.data(stored)
+        else:
+            source.skip(stored)
     source.end()
     yield ZEROS * 2
     choice.judge()
@@ -112,7 +117,8 @@ class _Checks:
         Raises UnsafeArchiveError.
         """
         name = _clean(member.name, member, "name")
-        member = member._replace(name=name)
+        if name != member.name:
+            member = member._replace(name=name)
         self._members += 1
         self._bytes += member.size
         most = self._rules.max_bytes
@@ -196,6 +202,8 @@ class _Checks:
 
 def _impossible(member: Member) -> str:
     """Why no Linux file system could hold a member; "" where it can."""
+    if len(member.written) <= _COMPONENT and len(member.target) <= _COMPONENT:
+        return ""
     longest = max(map(len, member.name.split(b"/")))
     if longest > _COMPONENT:
         return f"a name of {longest} bytes in the path, limit {_COMPONENT}"
@@ -209,7 +217,7 @@ def _clean(name: bytes, member: Member, what: str) -> bytes:
     """A name without `.` and doubled slashes. Raises UnsafeArchiveError where it leads out."""
     if name.startswith(b"/"):
         raise unsafe(member.name, f"absolute {what} {printable_name(name)}")
-    if b"." not in name and b"//" not in name:
+    if b"//" not in name and (b"." not in name or _only_inside_names(name)):
         return name
     words = name.split(b"/")
     if b".." in words:
@@ -219,6 +227,11 @@ def _clean(name: bytes, member: Member, what: str) -> bytes:
     if b"." in words[1:]:  # only in front: tar has other ideas of a/. than the kernel
         raise unsafe(member.name, f"{what} {printable_name(name)} contains a . component")
     return b"/".join(word for word in words if word not in (b"", b"."))
+
+
+def _only_inside_names(name: bytes) -> bool:
+    """Whether no dot begins a component; False for a name that ends with / as well."""
+    return b"/." not in name and not name.startswith(b".") and not name.endswith(b"/")
 
 
 def _with_mode(header: bytes, member: Member) -> bytes:
@@ -237,6 +250,7 @@ class _EntryFilter:
     def __init__(self, wanted: Callable[[bytes], bool] | None) -> None:
         self._wanted = wanted
         self._way: list[tuple[Member, bytes]] = []  # folders that lead here
+        self._prefixes: list[bytes] = []  # of the names in them
         self._chosen = names.Names()
         self._needed: set[bytes] = set()
 
@@ -244,16 +258,18 @@ class _EntryFilter:
         """What to hand on, each with its headers; nothing where the member is not wanted."""
         if self._wanted is None:
             return [(member, header)]
-        while self._way and not member.name.startswith(self._way[-1][0].name + b"/"):
+        while self._way and not member.name.startswith(self._prefixes[-1]):
             self._way.pop()
+            self._prefixes.pop()
         if not self._wanted(member.name):
             if member.kind == "folder":
                 self._way.append((member, header))
+                self._prefixes.append(member.name + b"/")
             return []
         self._chosen.add(member.name)
         if member.kind == "link" and member.target not in self._chosen:
             self._needed.add(member.target)
-        before, self._way = self._way, []
+        before, self._way, self._prefixes = self._way, [], []
         return [*before, (member, header)]
 
     def judge(self) -> None:

@@ -34,9 +34,10 @@ class Names:
 
     def _slot(self, number: int) -> int:
         """Where a number is, or would be put."""
-        most = len(self._slots) - 1
+        slots = self._slots
+        most = len(slots) - 1
         slot = number & most
-        while self._slots[slot] not in (0, number):
+        while (held := slots[slot]) and held != number:
             slot = (slot + 1) & most
         return slot
 

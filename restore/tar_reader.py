@@ -6,7 +6,9 @@ files in all forms). What two readers could read differently is rejected.
 
 from __future__ import annotations
 
+import functools
 import re
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -21,10 +23,14 @@ ZEROS = bytes(BLOCK)
 _OCTAL = re.compile(rb" *([0-7]*)[ \0]*")
 _KINDS = {b"0": "file", b"\0": "file", b"7": "file", b"S": "file", b"1": "link", b"2": "symlink",
           b"3": "device", b"4": "device", b"5": "folder", b"6": "fifo"}  # fmt: skip
+_EXTENSIONS = (b"x", b"g", b"L", b"K")  # headers in front of an entry's own
 _LONG = {b"L": b"path", b"K": b"linkpath"}  # GNU's long names: which pax record they stand for
 _REFUSED = (b"GNU.volume.", b"GNU.dumpdir")  # begin what belongs to archives of other kinds
 _ATTRIBUTES = (b"SCHILY.xattr.", b"SCHILY.acl.", b"RHT.security.")
+_PLAIN = frozenset((b"mtime", b"atime", b"ctime", b"path", b"linkpath", b"size", b"uid", b"gid"))
+_TIMES = (b"mtime", b"atime", b"ctime")
 _TIME = re.compile(rb"-?[0-9]+(?:\.[0-9]*)?")
+_usual_time = re.compile(rb"-?[0-9]{1,18}(?:\.[0-9]*)?").fullmatch  # all are below _MAX
 _MAX = (1 << 63) - 1  # seconds, bytes: off_t and time_t
 _LARGEST = 1 << 60  # bytes: more than any disk holds, less than what file systems refuse
 _LAST_OWNER = (1 << 32) - 2  # the next number means "no change" (chown(2))
@@ -92,23 +98,29 @@ class BlockReader:
 
     def block(self) -> bytes:
         """The next 512 bytes. Raises UnsafeArchiveError where the archive ends."""
-        end = self._at + BLOCK
+        return self.take(BLOCK)
+
+    def take(self, size: int) -> bytes:
+        """So many bytes as one. Raises UnsafeArchiveError where the archive ends."""
+        end = self._at + size
         if end <= len(self._chunk):
             block = self._chunk[self._at : end]
             self._at = end
             return block
-        return b"".join(self.data(BLOCK))
+        return b"".join(self.data(size))
+
+    def skip(self, size: int) -> None:
+        """Leave so many bytes out. Raises UnsafeArchiveError where the archive ends."""
+        while size > len(self._chunk) - self._at:
+            size -= len(self._chunk) - self._at
+            self._next_chunk()
+        self._at += size
 
     def data(self, size: int) -> Iterator[bytes]:
         """So many bytes, in pieces that are copied only where a chunk holds more."""
         while size:
             if self._at == len(self._chunk):
-                self._chunk, self._at = next(self._chunks, b""), 0
-                while self._chunk == b"":
-                    more = next(self._chunks, None)
-                    if more is None:
-                        raise UnsafeArchiveError("unexpected end of archive", _CORRUPT)
-                    self._chunk = more
+                self._next_chunk()
             end = min(len(self._chunk), self._at + size)
             piece = (
                 self._chunk
@@ -118,6 +130,11 @@ class BlockReader:
             self._at = end
             size -= len(piece)
             yield piece
+
+    def _next_chunk(self) -> None:
+        self._chunk, self._at = next(filter(None, self._chunks), b""), 0
+        if not self._chunk:
+            raise UnsafeArchiveError("unexpected end of archive", _CORRUPT)
 
     def end(self) -> None:
         """After the end mark only zeros may follow."""
@@ -135,8 +152,9 @@ def next_member(source: BlockReader, rules: Rules) -> tuple[Member, bytes, int] 
     """The next member, its header blocks and map, the bytes that follow; None at the end."""
     header: list[bytes] = []
     records: dict[bytes, bytes] = {}
+    at = 0
     while True:
-        block = source.block()
+        block = source.take(BLOCK)
         if block == ZEROS:
             if header or source.block() != ZEROS:
                 raise UnsafeArchiveError("unexpected zero block inside the archive", HINT)
@@ -144,32 +162,47 @@ def next_member(source: BlockReader, rules: Rules) -> tuple[Member, bytes, int] 
         _check_sum(block)
         header.append(block)
         kind = block[156:157]
-        if kind not in (b"x", b"g", b"L", b"K"):
+        if kind not in _EXTENSIONS:
             break
         size = _number(block[124:136])
         if size > rules.max_name * 64:
             raise UnsafeArchiveError(f"extended header of {size} bytes exceeds the limit", HINT)
-        data = b"".join(source.data(-(-size // BLOCK) * BLOCK))
+        data = source.take(-(-size // BLOCK) * BLOCK)
         header.append(data)
         _read_extension(kind, data, size, records)
-    at = sum(map(len, header)) - BLOCK
+        at += BLOCK + len(data)
     extensions = list(_extensions(source, block)) if kind == b"S" else []
     header += extensions
-    member, stored = _member(block, records, rules)
-    try:
-        in_front, size = _mapped(source, (block, *extensions), records, member, stored)
-    except ValueError as error:
-        raise unsafe(member.name, f"{error}") from None
-    whole = b"".join([*header, in_front])
-    left = -(-stored // BLOCK) * BLOCK - len(in_front)
-    return member._replace(header=at, size=size), whole, left
+    member = _member(block, records, rules, at)
+    left = -(-member.size // BLOCK) * BLOCK
+    if kind == b"S" or not _PLAIN.issuperset(records):
+        try:
+            in_front, size = _mapped(source, (block, *extensions), records, member)
+        except ValueError as error:
+            raise unsafe(member.name, f"{error}") from None
+        header.append(in_front)
+        left -= len(in_front)
+        member = member._replace(size=size)
+    return member, b"".join(header), left
 
 
 def _check_sum(block: bytes) -> None:
-    if _number(block[148:156]) != sum(block) - sum(block[148:156]) + 256:
+    """The sum of all bytes, those of the checksum itself as spaces.
+
+    Adler-32 begins with 1 and holds, modulo 65521, the sum in its lower half: exact for 256 bytes.
+    """
+    total = (zlib.adler32(block[:256]) & 0xFFFF) + (zlib.adler32(block[256:]) & 0xFFFF) - 2
+    if total != _expected_sum(block[148:156]):
         raise UnsafeArchiveError("corrupt archive: header checksum mismatch", _CORRUPT)
 
 
+@functools.lru_cache(maxsize=4096)
+def _expected_sum(field: bytes) -> int:
+    """The sum of all bytes of a header that has this field of the checksum."""
+    return _number(field) + sum(field) - 256
+
+
+@functools.lru_cache(maxsize=4096)  # owners, modes and times repeat
 def _number(field: bytes) -> int:
     """A number of a header: octal digits, or binary with the first bit set (GNU)."""
     if field[0] == 0x80:  # noqa: PLR2004
@@ -184,15 +217,15 @@ def _check_times(block: bytes, records: Mapping[bytes, bytes], name: bytes) -> N
     """Raises UnsafeArchiveError for a time that GNU tar could not read."""
     field = block[136:148]
     whole = int.from_bytes(field, "big", signed=True) if field[0] == 0xFF else _number(field)  # noqa: PLR2004
-    times = [records[key] for key in (b"mtime", b"atime", b"ctime") if key in records]
-    bad = [time for time in times if not _TIME.fullmatch(time) or abs(_whole(time)) >= _MAX]
+    times = [records[key] for key in _TIMES if key in records]
+    bad = [time for time in times if not _usual_time(time) and not _is_time(time)]
     if bad or abs(whole) >= _MAX:
         what = printable_name(bad[0][:40]) if bad else str(whole)
         raise unsafe(name, f"invalid time {what!r}")
 
 
-def _whole(time: bytes) -> int:
-    return int(time.partition(b".")[0][:40] or b"0")
+def _is_time(time: bytes) -> bool:
+    return _TIME.fullmatch(time) is not None and abs(int(time.partition(b".")[0][:40])) < _MAX
 
 
 def _check_device(block: bytes, name: bytes) -> None:
@@ -203,17 +236,20 @@ def _check_device(block: bytes, name: bytes) -> None:
 
 def _read_extension(kind: bytes, data: bytes, size: int, records: dict[bytes, bytes]) -> None:
     """Read a header in front of an entry. Raises UnsafeArchiveError for a key that occurs twice."""
-    found: list[tuple[bytes, bytes]]
     if kind in _LONG:
         found = [(_LONG[kind], data[: max(0, size - 1)])]
         if b"\0" in found[0][1] or data[len(found[0][1]) :].strip(b"\0") or not size:
             raise UnsafeArchiveError("a long name does not end where it says", HINT)
     else:
-        found = list(_pax(data[:size]))
+        found = _pax(data[:size])
     if kind == b"g":
         bad = [key for key, _ in found if key not in _HARMLESS]
         if bad:
             raise UnsafeArchiveError(f"global header sets {printable_name(bad[0])}", HINT)
+        return
+    plain = dict(found)
+    if not records and len(plain) == len(found) and _PLAIN.issuperset(plain):
+        records.update(plain)
         return
     for key, value in found:
         if key in (sparse.OFFSET, sparse.SIZE):
@@ -232,19 +268,26 @@ def _pair(key: bytes, value: bytes, records: dict[bytes, bytes]) -> None:
     records[sparse.OFFSET] = so_far + value + b","
 
 
-def _pax(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+def _pax(data: bytes) -> list[tuple[bytes, bytes]]:
     """The records of an extended header: "LENGTH KEY=VALUE\\n" (POSIX.1-2001)."""
+    found = []
     at = 0
     while at < len(data):
         space = data.find(b" ", at, at + 20)
         digits = data[at:space] if space > at else b""
-        length = None if digits[:1] == b"0" else foreign.number(digits)
-        end = at + (length or 0)
+        if not digits.isdigit() or digits[0] == b"0"[0]:
+            raise _invalid_extension()
+        end = at + int(digits)
         key, sign, value = data[space + 1 : end - 1].partition(b"=")
-        if end <= space or end > len(data) or data[end - 1 : end] != b"\n" or not key or not sign:
-            raise UnsafeArchiveError("corrupt archive: invalid extended header", _CORRUPT)
-        yield key, value
+        if end <= space or end > len(data) or data[end - 1] != b"\n"[0] or not key or not sign:
+            raise _invalid_extension()
+        found.append((key, value))
         at = end
+    return found
+
+
+def _invalid_extension() -> UnsafeArchiveError:
+    return UnsafeArchiveError("corrupt archive: invalid extended header", _CORRUPT)
 
 
 def _extensions(source: BlockReader, block: bytes) -> Iterator[bytes]:
@@ -256,11 +299,11 @@ def _extensions(source: BlockReader, block: bytes) -> Iterator[bytes]:
         more = extension[504]
 
 
-def _member(block: bytes, records: Mapping[bytes, bytes], rules: Rules) -> tuple[Member, int]:
-    """The member of a header, and how many bytes are stored of it."""
-    names = (records[key] for key in (b"GNU.sparse.name", b"path") if key in records)
-    name = next(names, None)
-    name = _name(block) if name is None else name
+def _member(block: bytes, records: Mapping[bytes, bytes], rules: Rules, at: int) -> Member:
+    """The member of a header, which lies there in all of its blocks; size: what is stored."""
+    name = records.get(b"GNU.sparse.name", records.get(b"path"))
+    if name is None:
+        name = _name(block)
     if len(name) > rules.max_name or b"\0" in name or not name:
         raise UnsafeArchiveError(f"invalid name {printable_name(name[:80])!r}", HINT)
     kind = _KINDS.get(block[156:157], "")
@@ -279,16 +322,18 @@ def _member(block: bytes, records: Mapping[bytes, bytes], rules: Rules) -> tuple
     _check_times(block, records, name)
     if kind == "device":
         _check_device(block, name)
-    owners = (
-        _pax_number(records, b"uid", _number(block[108:116]), name),
-        _pax_number(records, b"gid", _number(block[116:124]), name),
-    )
-    if max(owners) > _LAST_OWNER or stored > _MAX:
+    uid = _pax_number(records, b"uid", _number(block[108:116]), name)
+    gid = _pax_number(records, b"gid", _number(block[116:124]), name)
+    if uid > _LAST_OWNER or gid > _LAST_OWNER or stored > _MAX:
         raise unsafe(name, "invalid owner or size")
     short = name.rstrip(b"/") or b"/" * (name[:1] == b"/")
-    attributes = tuple(one for one in records.items() if one[0].startswith(_ATTRIBUTES))
+    attributes = () if _PLAIN.issuperset(records) else _attributes(records)
     mode = _number(block[100:108]) & 0o7777
-    return Member(short, kind, stored, mode, *owners, target, "", name, attributes), stored
+    return Member(short, kind, stored, mode, uid, gid, target, "", name, attributes, at)
+
+
+def _attributes(records: Mapping[bytes, bytes]) -> tuple[tuple[bytes, bytes], ...]:
+    return tuple(one for one in records.items() if one[0].startswith(_ATTRIBUTES))
 
 
 def _mapped(
@@ -296,7 +341,6 @@ def _mapped(
     blocks: Sequence[bytes],
     records: Mapping[bytes, bytes],
     member: Member,
-    stored: int,
 ) -> tuple[bytes, int]:
     """Judge the map of a sparse file; what of it stands in front of the data, and the real size.
 
@@ -305,7 +349,7 @@ def _mapped(
     is_old = blocks[0][156:157] == b"S"
     version = sparse.version(records)
     if not version and not is_old:
-        return b"", stored
+        return b"", member.size
     if (version and is_old) or member.kind != "file":
         raise ValueError("this entry cannot be sparse")
     size = _real_size(blocks[0], records, member)
@@ -317,7 +361,7 @@ def _mapped(
         regions, in_front = sparse.in_data(source.block)
     else:
         regions = sparse.in_records(records, version)
-    sparse.judge(regions, size, stored - len(in_front))
+    sparse.judge(regions, size, member.size - len(in_front))
     return in_front, size
 
 
