@@ -5,13 +5,13 @@ from __future__ import annotations
 import fnmatch
 import os
 import shutil
-import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
 
+from tests import fault_table
 from tests.brt import ReportServer
 from tests.servers import search_path
 from tests.system import System
@@ -21,10 +21,6 @@ hypothesis.settings.register_profile(
     "house", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("house")
-
-# A test starts hundreds of programs: each is compiled once, whatever the caller's shell says.
-os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-sys.dont_write_bytecode = False
 
 MUST_RUN = Path(__file__).with_name("must_run.txt")
 # Tests that start one of these servers, or whole runs of the system, run under one Python only;
@@ -49,17 +45,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Print each fault once, with what must come of it and the test that tries it."""
+    """Print it."""
     if not session.config.getoption("--faults"):
         return
-    rows = {}
-    for item in session.items:
-        for marker in item.iter_markers("fault"):
-            name = item.nodeid.partition("[")[0].removeprefix("tests/")
-            rows[marker.args[0]] = f"| {marker.args[0]} | {marker.args[1]} | `{name}` |"
-    print("FAULTS")
-    print("| Fault | Result | Test |", "|---|---|---|", *rows.values(), sep="\n")
-    print("END")
+    print("FAULTS", fault_table.table() + "END", sep="\n")
 
 
 def pytest_configure(config: pytest.Config) -> None:

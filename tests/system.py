@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tests import starter
 from tools.base import project
 
 BUILT_IN = (
@@ -81,8 +82,8 @@ class System:
         """A key, made by the module itself."""
         if not self.key.exists():
             program = str(project.ROOT / "encryption/encryption.py")
-            command = [sys.executable, program, "--KEYGEN", "--KEY_FILE", str(self.key)]
-            subprocess.run(command, check=True, capture_output=True)
+            words = [program, "--KEYGEN", "--KEY_FILE", str(self.key)]
+            starter.run(words, os.environ).check_returncode()
 
     def configure(self, sections: dict[str, Any], **general: Any) -> Path:
         """Write conf.json."""
@@ -97,16 +98,10 @@ class System:
 
     def run(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """backup.py -r (or the words given), from /, as cron would."""
-        return subprocess.run(
-            self.command(*(words or ("-r",))),
-            cwd="/",
-            env={**os.environ, **environment},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        _python, *command = self.command(*(words or ("-r",)))
+        done = starter.run(command, {**os.environ, **environment}, timeout=120)
+        texts = [out.decode().replace("\r\n", "\n") for out in (done.stdout, done.stderr)]
+        return subprocess.CompletedProcess(done.args, done.returncode, *texts)
 
     def result(self, *words: str, **environment: str) -> dict[str, Any]:
         """The result of a run as JSON, its exit code checked against the process's."""
@@ -122,14 +117,8 @@ class System:
 
     def restore_bare(self, *words: str, code: int = 0) -> str:
         """restore.py without a config; it must end with this code. What it said."""
-        done = subprocess.run(
-            [sys.executable, str(project.ROOT / "restore/restore.py"), *words],
-            cwd="/",
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=120,
-            check=False,
-        )
+        program = str(project.ROOT / "restore/restore.py")
+        done = starter.run([program, *words], os.environ, timeout=120)
         text = (done.stdout + done.stderr).decode("utf-8", "surrogateescape")
         assert done.returncode == code, text
         assert "Traceback" not in text
@@ -189,13 +178,7 @@ def spawning(module: str, *words: object) -> list[str]:
 
 def said(module: str, *words: object, code: int = 0, **environment: str) -> str:
     """Spawn a module from /; it must end with this code. What it said on both outputs."""
-    done = subprocess.run(
-        spawning(module, *words),
-        cwd="/",
-        env={**os.environ, **environment},
-        capture_output=True,
-        check=False,
-    )
+    done = starter.run(spawning(module, *words)[1:], {**os.environ, **environment})
     text = (done.stdout + done.stderr).decode("utf-8", "surrogateescape")
     assert done.returncode == code, text
     assert "Traceback" not in text

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from restore import arguments
-from tests import system
+from tests import fault_table, system
 from tools.base import project
 from tools.base.result import Status
 from tools.config import declarations, loading
@@ -89,9 +89,7 @@ def test_exit_codes_are_those_of_the_code() -> None:
 
 def test_the_table_of_faults_is_that_of_the_tests() -> None:
     """Made anew by: pytest --collect-only -q --faults."""
-    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "--faults", "-p", "no:xdist"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    table = done.stdout.partition("FAULTS\n")[2].partition("END\n")[0]
+    table = fault_table.table()
     assert len(table.splitlines()) > 60
     assert table in (ROOT / "docs/reliability.md").read_text(encoding="utf-8")
 

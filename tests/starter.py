@@ -1,0 +1,223 @@
+"""Start commands of this project without the 0.2 s in which Python imports it.
+
+A server of one thread, which has imported the project and done nothing else, forks for each
+command. What is forked is a process like any other: it runs the file as `__main__`, with its own
+arguments, environment, standard streams and exit code.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import gc
+import importlib
+import json
+import os
+import runpy
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+# What the tests start is compiled once, whatever the caller's shell says.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+_ENVIRONMENT = dict(os.environ)
+# Python and the dynamic linker read these before any program: with others, Python starts anew.
+_EARLY = ("PYTHON", "LC_", "LANG", "LD_")
+_COMMANDS = ("tools.commands.backup", "restore.command", "encryption.provider_cryptography")
+_PACKAGES = ("requests", "rich.console", "rich.table", "zstandard", "sqlite3")
+
+
+def run(
+    words: Sequence[str], environment: Mapping[str, str], timeout: float | None = None
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a Python file of this project to its end, from /, without an input."""
+    if _early(environment) == _early(_ENVIRONMENT):
+        return _server().run(words, environment, timeout)
+    return subprocess.run(
+        [sys.executable, *words],
+        cwd="/",
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+def _early(environment: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if name.startswith(_EARLY)}
+
+
+class _Server:
+    """The process that forks, seen from the tests."""
+
+    def __init__(self) -> None:
+        self._orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, str(Path(__file__).resolve()), str(theirs.fileno())],
+                cwd="/",
+                env=_ENVIRONMENT,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+            )
+        atexit.register(self.close)
+
+    def close(self) -> None:
+        """End it."""
+        self._orders.close()
+        self._process.wait()
+
+    def run(
+        self, words: Sequence[str], environment: Mapping[str, str], timeout: float | None
+    ) -> subprocess.CompletedProcess[bytes]:
+        """See `run` of this file."""
+        (output, output_end), (errors, errors_end) = os.pipe(), os.pipe()
+        reply, reply_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        order = json.dumps([list(words), dict(environment), _umask()]).encode()
+        ends = [output_end, errors_end, reply_end.fileno()]
+        socket.send_fds(self._orders, [order], ends)
+        os.close(output_end)
+        os.close(errors_end)
+        reply_end.close()
+        readers = [_Reader(output), _Reader(errors)]
+        with reply:
+            pid = int(reply.recv(100))
+            until = time.monotonic() + timeout if timeout is not None else None
+            for reader in readers:
+                reader.join(until and max(0.0, until - time.monotonic()))
+            if any(reader.is_alive() for reader in readers):
+                os.kill(pid, signal.SIGKILL)
+                raise subprocess.TimeoutExpired(list(words), timeout or 0)
+            reply.settimeout(timeout)
+            code = int(reply.recv(100))
+        return subprocess.CompletedProcess(list(words), code, readers[0].data, readers[1].data)
+
+
+_server = functools.cache(_Server)
+
+
+class _Reader(threading.Thread):
+    """Reads a pipe to its end."""
+
+    def __init__(self, pipe: int) -> None:
+        super().__init__(daemon=True)
+        self._pipe = pipe
+        self.data = b""
+        self.start()
+
+    def run(self) -> None:
+        """See Thread."""
+        with open(self._pipe, "rb") as file:  # noqa: PTH123  (a descriptor)
+            self.data = file.read()
+
+
+def _umask() -> int:
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return int(status.partition("\nUmask:")[2].split()[0], 8)
+
+
+def _serve(orders: socket.socket) -> None:
+    """Fork for every order, until the tests end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the tests end it
+    while True:
+        order, descriptors, _flags, _address = socket.recv_fds(orders, 1 << 20, 3)
+        if not order:
+            return
+        if os.fork() == 0:
+            orders.close()
+            _waited(order, descriptors)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        _reap()
+
+
+def _reap() -> None:
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        return
+
+
+def _waited(order: bytes, descriptors: Sequence[int]) -> None:
+    """Start the command, and reply with its PID and its exit code."""
+    *streams, reply = descriptors
+    pid = os.fork()
+    if pid == 0:
+        os.close(reply)
+        words, environment, umask = json.loads(order)
+        _command(words, environment, umask, streams)
+    for stream in streams:
+        os.close(stream)
+    os.write(reply, str(pid).encode())
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    os.write(reply, str(code).encode())
+    os._exit(0)
+
+
+def _command(
+    words: list[str], environment: dict[str, str], umask: int, streams: Sequence[int]
+) -> None:
+    """Be the command, as Python would be after its own start."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.umask(umask)
+    os.environ.clear()
+    os.environ.update(environment)
+    time.tzset()
+    for target, stream in enumerate(streams, 1):
+        os.dup2(stream, target)
+    os.closerange(3, 256)
+    sys.argv = words
+    code = _exit_code(words[0])
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _exit_code(program: str) -> int:
+    try:
+        runpy.run_path(program, run_name="__main__")
+    except SystemExit as end:
+        if end.code is None or isinstance(end.code, int):
+            return (end.code or 0) & 0xFF
+        sys.stderr.write(f"{end.code}\n")
+        return 1
+    except KeyboardInterrupt:
+        traceback.print_exc()
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+    except BaseException:  # noqa: BLE001  (as Python itself ends)
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def _import() -> None:
+    """Import what commands import, also what they import late."""
+    from tools.base import imports
+    from tools.modules import registry
+
+    for name in (*_COMMANDS, *registry.MODULES):
+        imports.module(name.removesuffix(".py").replace("/", "."))
+    for name in _PACKAGES:
+        importlib.import_module(name)
+    gc.collect()
+    gc.freeze()
+
+
+if __name__ == "__main__":
+    sys.path[0] = str(ROOT)
+    _import()
+    _serve(socket.socket(fileno=int(sys.argv[1])))
