@@ -40,7 +40,7 @@ def run(
 ) -> subprocess.CompletedProcess[bytes]:
     """Run a Python file of this project to its end, from /, without an input."""
     if _early(environment) == _early(_ENVIRONMENT):
-        return _server().run(words, environment, timeout)
+        return start(words, environment).end(timeout)
     return subprocess.run(
         [sys.executable, *words],
         cwd="/",
@@ -52,6 +52,11 @@ def run(
     )
 
 
+def start(words: Sequence[str], environment: Mapping[str, str]) -> Command:
+    """Start a Python file of this project."""
+    return Command(_server().orders, words, environment)
+
+
 def _early(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if name.startswith(_EARLY)}
 
@@ -60,7 +65,7 @@ class _Server:
     """The process that forks, seen from the tests."""
 
     def __init__(self) -> None:
-        self._orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, str(Path(__file__).resolve()), str(theirs.fileno())],
@@ -74,36 +79,44 @@ class _Server:
 
     def close(self) -> None:
         """End it."""
-        self._orders.close()
+        self.orders.close()
         self._process.wait()
-
-    def run(
-        self, words: Sequence[str], environment: Mapping[str, str], timeout: float | None
-    ) -> subprocess.CompletedProcess[bytes]:
-        """See `run` of this file."""
-        (output, output_end), (errors, errors_end) = os.pipe(), os.pipe()
-        reply, reply_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        order = json.dumps([list(words), dict(environment), _umask()]).encode()
-        ends = [output_end, errors_end, reply_end.fileno()]
-        socket.send_fds(self._orders, [order], ends)
-        os.close(output_end)
-        os.close(errors_end)
-        reply_end.close()
-        readers = [_Reader(output), _Reader(errors)]
-        with reply:
-            pid = int(reply.recv(100))
-            until = time.monotonic() + timeout if timeout is not None else None
-            for reader in readers:
-                reader.join(until and max(0.0, until - time.monotonic()))
-            if any(reader.is_alive() for reader in readers):
-                os.kill(pid, signal.SIGKILL)
-                raise subprocess.TimeoutExpired(list(words), timeout or 0)
-            reply.settimeout(timeout)
-            code = int(reply.recv(100))
-        return subprocess.CompletedProcess(list(words), code, readers[0].data, readers[1].data)
 
 
 _server = functools.cache(_Server)
+
+
+class Command:
+    """A command that was started."""
+
+    def __init__(
+        self, orders: socket.socket, words: Sequence[str], environment: Mapping[str, str]
+    ) -> None:
+        self._words = list(words)
+        (output, output_end), (errors, errors_end) = os.pipe(), os.pipe()
+        self._reply, reply_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        order = json.dumps([self._words, dict(environment), _umask()]).encode()
+        with reply_end:
+            socket.send_fds(orders, [order], [output_end, errors_end, reply_end.fileno()])
+        os.close(output_end)
+        os.close(errors_end)
+        self._readers = [_Reader(output), _Reader(errors)]
+        self.pid = int(self._reply.recv(100))
+
+    def end(self, timeout: float | None = None) -> subprocess.CompletedProcess[bytes]:
+        """Wait for its end, and for that of all that write to its output."""
+        for reader in self._readers:
+            reader.join(timeout)
+        if any(reader.is_alive() for reader in self._readers):
+            os.kill(self.pid, signal.SIGKILL)
+            raise subprocess.TimeoutExpired(self._words, timeout or 0)
+        output, errors = (reader.data for reader in self._readers)
+        return subprocess.CompletedProcess(self._words, self.code(), output, errors)
+
+    def code(self) -> int:
+        """Wait for its own end; its exit code."""
+        with self._reply:
+            return int(self._reply.recv(100))
 
 
 class _Reader(threading.Thread):

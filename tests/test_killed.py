@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from storage import local_store
+from tests import starter
 from tests.system import System, execute
 from tools.catalog import readback
 from tools.catalog.catalog import Catalog
@@ -20,18 +22,22 @@ from tools.flow import stream
 MOMENTS = 25  # in each of four tests
 
 
-def whole_runs(system: System) -> int:
-    """How many manifests there are; every part that they name is what was stored."""
+def whole_runs(system: System, read: frozenset[str] = frozenset()) -> frozenset[str]:
+    """The manifests that are there; every part that they name is what was stored.
+
+    read: those whose parts were read before
+    """
     place = local_store.LocalStore(system.store)
     names = [entry.name for entry in place.entries("srv-test")]
-    found = [name for name in names if name.endswith(".manifest.json")]
-    for name in found:
+    found = frozenset(name for name in names if name.endswith(".manifest.json"))
+    assert found >= read
+    for name in found - read:
         catalog = Catalog(place, "srv-test")
         run = readback.StoredRun(catalog, catalog.manifest(name[9:24]))
         assert run.manifest.is_complete
         for item in run.manifest.items:
             stream.drained(readback.read_parts(run, item))
-    return len(found)
+    return found
 
 
 @pytest.mark.slow
@@ -42,25 +48,24 @@ def whole_runs(system: System) -> int:
 def test_kill_9_at_any_moment(tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)
     system = System(tmp_path)
-    (system.source / "random").write_bytes(os.urandom(6 << 20))
+    (system.source / "random").write_bytes(os.urandom(5 << 19))
     streamed = "True" if seed < 3 else "False"
     system.configure(system.whole(), STREAM=streamed, LEFTOVERS_AGE="0s")
     began = time.monotonic()
     assert system.run().returncode == 0
     length = time.monotonic() - began
-    ended = 0
+    ended, found = 0, whole_runs(system)
     for _ in range(MOMENTS):
-        run = subprocess.Popen(
-            system.command("-r"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        run = starter.start(system.command("-r")[1:], os.environ)
         time.sleep(chance.uniform(0.05, 1.1) * length)
-        run.send_signal(signal.SIGKILL)
-        ended += run.wait() == 0
-        whole_runs(system)
-    before = whole_runs(system)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(run.pid, signal.SIGKILL)
+        ended += run.code() == 0
+        found = whole_runs(system, found)
+    before = len(found)
     assert before >= 1 + ended
     assert system.run().returncode == 0
-    assert whole_runs(system) == before + 1
+    assert len(whole_runs(system)) == before + 1
     system.restore("--verify", "all")
     left = [name for name in system.names() if ".part-" in name or name.endswith(".UNFINISHED")]
     assert left == []

@@ -180,8 +180,11 @@ def test_a_journal_whose_writer_lives_is_not_rolled_back(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("mode", ["wal", "delete", "truncate", "persist"])
-def test_copies_under_a_busy_writer_are_of_one_moment(tmp_path: Path, mode: str) -> None:
+def test_copies_under_a_busy_writer_are_of_one_moment(
+    tmp_path: Path, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Every transaction writes all rows: a copy never holds two numbers."""
+    monkeypatch.setattr(snapshot, "_POLL", 0.001)  # it rarely leaves the database unlocked
     path = made(tmp_path / "app.db", mode="wal" if mode == "wal" else "delete")
     writer = subprocess.Popen([sys.executable, "-c", BUSY, str(path), mode])
     try:
