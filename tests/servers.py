@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tools.base import project
@@ -51,6 +51,9 @@ def documented(page: str, brand: str = "") -> str:
     return str(found)
 
 
+_MADE: dict[str, Path] = {}  # data of a new server of each kind
+
+
 class Server:
     """A folder, a port, and a process that is stopped with all that it started."""
 
@@ -79,6 +82,17 @@ class Server:
         )
         assert done.returncode == 0, (words, done.stderr, done.stdout)
         return done.stdout
+
+    def once(self, make: Callable[[Path], None], data: Path) -> None:
+        """Make the data of a new server: made once, and copied for each later server."""
+        if make.__qualname__ not in _MADE:
+            folder = Path(tempfile.mkdtemp(prefix="nc-test-made-"))
+            atexit.register(shutil.rmtree, folder, ignore_errors=True)
+            if self.as_user:
+                shutil.chown(folder, self.as_user)
+            make(folder / "data")
+            _MADE[make.__qualname__] = folder / "data"
+        self.call("/bin/cp", "-a", str(_MADE[make.__qualname__]), str(data))
 
     def start(self, *words: str) -> None:
         """Start the server and wait until it answers."""
@@ -192,8 +206,11 @@ class MariaDB(MySQL):
 
     def install(self) -> None:
         """See MySQL."""
+        self.once(self._install, self.data)
+
+    def _install(self, data: Path) -> None:
         self.call(
-            program("mariadb-install-db"), "--no-defaults", f"--datadir={self.data}",
+            program("mariadb-install-db"), "--no-defaults", f"--datadir={data}",
             "--auth-root-authentication-method=normal", "--skip-test-db",
             TMPDIR=str(self.temporary),
         )  # fmt: skip
@@ -222,6 +239,9 @@ class Postgres(Server):
 
     def make(self, data: Path) -> None:
         """Make its data."""
+        self.once(self._make, data)
+
+    def _make(self, data: Path) -> None:
         secret = self.folder / "password"
         secret.write_text(self.password)
         secret.chmod(0o644)
