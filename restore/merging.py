@@ -14,6 +14,7 @@ from pathlib import Path
 
 from restore import conflicts, folder_attributes, folder_pairs, mount_copy
 from restore.folder_pairs import Step
+from restore.replaced_files import ReplacedFiles
 from tools import filesystem_handling
 from tools.base import removal
 from tools.base.errors import StoreError
@@ -57,8 +58,9 @@ def merge(
             for tree in trees:
                 filesystem_handling.sync_file_system(tree.source)
         for tree in trees:
-            mover = _Mover(tree, tree.below(implied), problems)
-            folder_pairs.walk(tree.source, tree.goal, mover, tree.skip)
+            with ReplacedFiles(tree.goal, needed=found.replaces) as replaced:
+                mover = _Mover(tree, tree.below(implied), problems, replaced)
+                folder_pairs.walk(tree.source, tree.goal, mover, tree.skip)
         for tree in trees[1:]:
             if tree.path not in implied:
                 problems += _set_mount_root(source / os.fsdecode(tree.path), tree)
@@ -99,10 +101,17 @@ class _Mover:
 
     files = False
 
-    def __init__(self, tree: _Tree, implied: Collection[bytes], problems: list[str]) -> None:
+    def __init__(
+        self,
+        tree: _Tree,
+        implied: Collection[bytes],
+        problems: list[str],
+        replaced: ReplacedFiles,
+    ) -> None:
         self._tree = tree
         self._implied = implied
         self._problems = problems
+        self._replaced = replaced
         self._levels: list[tuple[os.stat_result, os.stat_result]] = []  # both folders, before
 
     def visit(self, step: Step) -> None:
@@ -122,6 +131,8 @@ class _Mover:
     def _move(self, step: Step) -> None:
         """Raises StoreError. A folder that its owner may not write is made writable meanwhile."""
         mode = folder_pairs.owner_may_write(step.name, step.source) if step.is_folder else None
+        if not step.is_folder:
+            self._replaced.hold(step.name, step.goal)
         try:
             os.rename(step.name, step.name, src_dir_fd=step.source, dst_dir_fd=step.goal)
         except OSError as error:

@@ -31,6 +31,18 @@ def file_system(path: Path, mounts: bytes) -> str:
     return kind
 
 
+def on_network(folder: Path) -> bool:
+    """Return whether a folder is, or may be, on a network file system."""
+    try:
+        return _file_system_of(folder) in _NETWORK
+    except OSError:  # without /proc nobody knows
+        return True
+
+
+def _file_system_of(folder: Path) -> str:
+    return file_system(folder.resolve(), Path("/proc/self/mounts").read_bytes())
+
+
 @contextlib.contextmanager
 def waiting(file: Path) -> Iterator[None]:
     """Wait for a lock that is only held for moments, and hold it for the block."""
@@ -60,7 +72,7 @@ def hold(file: Path) -> Iterator[None]:
     Raises LockedError if another process holds it, BackupError on a network file system, where
     locks are not reliable.
     """
-    kind = file_system(file.parent.resolve(), Path("/proc/self/mounts").read_bytes())
+    kind = _file_system_of(file.parent)
     if kind in _NETWORK:
         raise BackupError(
             f"{file.parent}: {kind} file system: locks are not reliable",

@@ -1,0 +1,80 @@
+"""Free the disk space of replaced files in threads of their own.
+
+Some file systems wait for the disk for each file that they free: ext4 without a journal and with
+the mount option `discard`, for example. The waits of several threads are one wait.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import threading
+from pathlib import Path
+from types import TracebackType
+
+from tools.base import lock
+from tools.base.errors import BackupError
+from tools.flow import stream
+
+_THREADS = 4
+_BATCH = 16  # files that are handed to a thread at a time
+_WAITING = 8  # batches that may wait
+_HELD = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class ReplacedFiles:
+    """Holds each file until it has been replaced. Leaving the context waits until all are freed.
+
+    A file whose last name is gone is freed when its last descriptor is closed. A descriptor of
+    O_PATH opens nothing, and the kernel closes it when the program is killed. On a network file
+    system nothing is held: NFS would give a file that is held another name first.
+    """
+
+    def __init__(self, folder: Path, *, needed: bool) -> None:
+        """needed: whether any file in the folder is replaced."""
+        self._batches: queue.Queue[list[int]] = queue.Queue(_WAITING)
+        self._held: list[int] = []
+        self._threads: list[threading.Thread] = []
+        if needed and not lock.on_network(folder):
+            with contextlib.suppress(BackupError):  # no further thread: those that there are do
+                for _ in range(_THREADS):
+                    self._threads.append(stream.thread(self._close_batches))
+
+    def hold(self, name: bytes, folder: int) -> None:
+        """Hold what has a name in an open folder."""
+        if not self._threads:
+            return
+        try:
+            self._held.append(os.open(name, _HELD, dir_fd=folder))
+        except OSError:  # no such file, or too many open ones: replacing it frees it
+            return
+        if len(self._held) >= _BATCH:
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Give a thread the files that are held; all but the last of them are replaced."""
+        *replaced, last = self._held
+        self._batches.put(replaced)
+        self._held = [last]
+
+    def _close_batches(self) -> None:
+        while batch := self._batches.get():
+            for descriptor in batch:
+                os.close(descriptor)
+
+    def __enter__(self) -> ReplacedFiles:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for _ in self._threads:
+            self._batches.put([])
+        for thread in self._threads:
+            thread.join()
+        for descriptor in self._held:
+            os.close(descriptor)
