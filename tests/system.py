@@ -147,6 +147,11 @@ class System:
         return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
 
 
+def next_second() -> None:
+    """Wait for the next second: IDs of runs and times of logs have no fractions."""
+    time.sleep(1.02 - time.time() % 1)
+
+
 def wait_for(path: Path, seconds: float = 20.0) -> None:
     """Wait until a file is there."""
     until = time.monotonic() + seconds

@@ -49,7 +49,7 @@ print(json.dumps({{"code": code, "twice": [f for f in set(real) if real.count(f)
 @contextlib.contextmanager
 def changing(path: Path) -> Iterator[None]:
     """A large file whose time changes all the while."""
-    path.write_bytes(os.urandom(1 << 20) * 64)
+    path.write_bytes(os.urandom(1 << 20) * 24)
     stop = threading.Event()
 
     def touch() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from storage import local_store
-from tests.system import System, execute
+from tests.system import System, execute, next_second
 from tools import filesystem_handling
 from tools.base import run_ids
 from tools.catalog import manifest, store_identity
@@ -31,7 +31,7 @@ def system(tmp_path: Path) -> System:
 
 
 def result(system: System, *words: str) -> dict[str, Any]:
-    time.sleep(1.1)
+    next_second()
     return system.result(*words)
 
 

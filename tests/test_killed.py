@@ -73,6 +73,7 @@ def test_kill_9_at_any_moment(tmp_path: Path, seed: int) -> None:
     assert (back / "random").read_bytes() == (system.source / "random").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.fault(
     "killed when an archive was compressed and not yet removed", "stored once, and verified"
 )

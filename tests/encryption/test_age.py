@@ -111,6 +111,7 @@ def test_too_much_work_is_refused_before_it_is_done() -> None:
         decrypted(header + b" 21\n" + rest, scrypt.Passphrase("p"))
 
 
+@pytest.mark.slow
 def test_the_most_work_allowed_can_be_done() -> None:
     """hashlib refuses a limit of 2 GiB; in a process of its own, for it takes 1 GiB."""
     code = (

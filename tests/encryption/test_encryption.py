@@ -168,6 +168,7 @@ def test_a_server_that_holds_only_recipients_cannot_read_its_backups(
     decrypt(key, stem, tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_four_troubles_have_four_messages_and_leave_nothing(tmp_path: Path, key: Path) -> None:
     stem = encrypt(tmp_path, key, os.urandom(3 << 20))
     other = tmp_path / "other"
@@ -456,6 +457,7 @@ def test_the_old_format_tells_a_cut_from_a_wrong_key(tmp_path: Path, password: P
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_passphrase_by_reference_is_never_seen(tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("a passphrase of many words\n")
@@ -533,6 +535,7 @@ def test_what_is_meant_must_be_clear(tmp_path: Path) -> None:
         part_files.resolve_objective(tmp_path / "none/b", MAGICS)
 
 
+@pytest.mark.slow
 def test_memory_stays_small(tmp_path: Path, key: Path) -> None:
     big = tmp_path / "big"
     with big.open("wb") as file:

@@ -70,6 +70,7 @@ def test_a_whole_header_of_post_quantum_stanzas_can_be_read() -> None:
     assert b"".join(age.decrypt(age.encrypt([b"x"], everyone), [KEY])) == b"x"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("library")
 def test_every_flipped_bit_of_a_stanza_is_noticed() -> None:
     """One bit of each byte: 1.6 KB of a stanza that an ML-KEM decapsulation follows."""

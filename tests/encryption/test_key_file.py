@@ -225,6 +225,7 @@ def _predecessor(folder: Path, key: Path, size: int) -> list[Path]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("library")
 def test_sizes_of_old_parts_are_judged_by_the_predecessors_rule(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -123,7 +123,7 @@ def opened(vector: Vector) -> bytes:
 def test_a_vector_ends_as_it_says(name: str) -> None:
     """What is released before a failure is a prefix of what the vector allows to be released."""
     given = vector(name)
-    for size in (1 << 20, 7):
+    for size in (1 << 20, 7 if len(given.file) < 1 << 20 else 4099):
         plaintext, error = released(given, binary(given, size))
         assert outcome(error) == given.head["expect"], error
         if given.head["expect"] == "success":

@@ -27,6 +27,7 @@ def deepen(folder: Path, *, name: str = "d" * 150, levels: int = 30) -> None:
     os.chdir(here)
 
 
+@pytest.mark.slow
 @pytest.mark.fault("a path has more than 4095 bytes", "exit 3, named; all others are stored")
 @pytest.mark.parametrize("stream", ["True", "False"], ids=["streamed", "staged"])
 @pytest.mark.parametrize("command", ["", "tar czCf /", "tar -C / -cf", "tar --format=posix -cf"])
@@ -51,6 +52,7 @@ def test_a_path_too_long_to_be_restored_is_named(tmp_path: Path, stream: str, co
     assert system.result()["exit_code"] == 0
 
 
+@pytest.mark.slow
 def test_an_archive_among_the_files_is_no_long_path(tmp_path: Path) -> None:
     """Issue 11 A9: an archive that is backed up may hold what the fileset does not."""
     system = System(tmp_path)

@@ -15,6 +15,8 @@ import pytest
 from filesbackup import sample, tar_archive
 from tests.system import System, execute
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(params=["True", "False"], ids=["streamed", "staged"])
 def both(request: pytest.FixtureRequest, tmp_path: Path) -> System:

@@ -10,6 +10,8 @@ import pytest
 
 from tests.filesets import listed, made, run
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(("text", "ending"), [("tar czCf /", ".tar.gz"), ("tar cf", ".tar")])
 def test_tar_command_is_honoured(tree: Path, tmp_path: Path, text: str, ending: str) -> None:

@@ -13,7 +13,7 @@ import pytest
 from tests.mysql_backup.test_binlogs import backed_up, late, logs, runs, write
 from tests.mysql_backup.test_mysql_dump import configure, shop, to
 from tests.servers import MariaDB, MySQL
-from tests.system import System
+from tests.system import System, next_second
 
 pytestmark = pytest.mark.needs("mariadbd", "mariadb-dump")
 KEY = "1;770A8A65DA156D24EE2A093277530142\n"
@@ -55,7 +55,8 @@ def findings(system: System) -> list[str]:
 
 
 def now(server: MySQL) -> str:
-    time.sleep(2.1)
+    next_second()
+    next_second()
     return server.sql("SELECT UTC_TIMESTAMP() - INTERVAL 1 SECOND").strip()
 
 
@@ -71,7 +72,7 @@ def test_a_number_that_is_absent_after_a_reset(system: System, server: MariaDB) 
     last = int(logs(system)[-1][1][-6:])
     server.sql("INSERT INTO t (v) VALUES ('late 1')", "shop")
     server.sql("RESET MASTER")
-    time.sleep(1.1)
+    next_second()
     server.sql("INSERT INTO t (v) VALUES ('late 2')", "shop")
     while int(server.sql("SHOW BINARY LOGS").split()[-2][-6:]) < last + 1:
         server.sql("FLUSH BINARY LOGS")
@@ -101,7 +102,7 @@ def test_a_reset_to_a_log_of_the_same_number_and_size(system: System, server: Ma
     server.sql("RESET MASTER")
     while int(server.sql("SHOW BINARY LOGS").split()[-2][-6:]) < number + 1:
         server.sql("FLUSH BINARY LOGS")
-    time.sleep(1.1)
+    next_second()
     assert (
         "binary logs were reset: binlog.000001 follows"
         in backed_up(system, 1)["sections"][0]["message"]

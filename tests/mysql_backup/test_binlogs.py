@@ -11,7 +11,7 @@ import pytest
 
 from tests.mysql_backup.test_mysql_dump import configure, shop, state, to
 from tests.servers import MariaDB, MySQL
-from tests.system import System, execute
+from tests.system import System, execute, next_second
 
 pytestmark = pytest.mark.needs("mariadbd", "mariadb-dump")
 
@@ -20,7 +20,7 @@ def backed_up(system: System, code: int = 0) -> dict[str, Any]:
     """One run, in a second of its own."""
     result = system.result()
     assert result["exit_code"] == code, result
-    time.sleep(max(0.0, 1.1 - time.time() % 1))
+    next_second()
     return result
 
 
@@ -41,10 +41,10 @@ def runs(system: System) -> list[str]:
 
 def write(server: MySQL, value: int) -> str:
     """Write a row in a second of its own; gives the time before it, UTC."""
-    time.sleep(1.1)
+    next_second()
     moment = server.sql("SELECT UTC_TIMESTAMP()").strip()
     server.sql(f"INSERT INTO t (v) VALUES ('late {value}')", "shop")
-    time.sleep(1.1)
+    next_second()
     return moment
 
 
@@ -179,7 +179,7 @@ def test_a_gap(system: System, server: MariaDB) -> None:
     while len(server.sql("SHOW BINARY LOGS").splitlines()) > 1:  # it lets go of them by and by
         server.sql(f"PURGE BINARY LOGS TO '{last}'")
         time.sleep(0.2)
-    time.sleep(1.1)
+    next_second()
     result = backed_up(system, 1)
     assert "2 binary logs between" in result["sections"][0]["message"]
     assert "purged before they were backed up" in result["sections"][0]["message"]
@@ -199,7 +199,7 @@ def test_a_reset(system: System, server: MariaDB) -> None:
     server.sql("RESET MASTER")
     for _ in range(3):
         server.sql("FLUSH BINARY LOGS")
-    time.sleep(1.1)
+    next_second()
     assert (
         "binary logs were reset: binlog.000001 follows"
         in backed_up(system, 1)["sections"][0]["message"]

@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import pytest
 
 from tests.mysql_backup.test_mysql_dump import shop, state
 from tests.servers import MariaDB, documented
-from tests.system import System
+from tests.system import System, next_second
 
 pytestmark = pytest.mark.needs("mariadbd", "mariabackup", "root")
 
@@ -47,7 +46,7 @@ def configure(system: System, server: MariaDB, stream: str = "True", **more: Any
 def backed_up(system: System, code: int = 0) -> dict[str, Any]:
     result = system.result()
     assert result["exit_code"] == code, result
-    time.sleep(max(0.0, 1.1 - time.time() % 1))
+    next_second()
     return result
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.system import System
+from tests.system import System, next_second
 
 
 @pytest.fixture
@@ -37,7 +36,7 @@ def other_config(system: System, section: str, text: str, **general: Any) -> Sys
 
 def run(system: System, *words: str, code: int = 0) -> str:
     """A run in a second of its own; its id."""
-    time.sleep(1.1)
+    next_second()
     result = system.result(*words)
     assert result["exit_code"] == code, result["stderr"]
     return str(result["run_id"])

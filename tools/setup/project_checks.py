@@ -54,7 +54,9 @@ def test() -> int:
     python = environment.environment(
         imports.FOLDER, Path(sys.executable), *environment.requirements("dev")
     )
-    suite = ["-m", "pytest", "-q", "-rs", "--no-fold-skipped", "-n", "auto", "--dist", "loadfile"]
+    workers = len(os.sched_getaffinity(0)) + 1  # one of them often waits: for a server, a second
+    suite = ["-m", "pytest", "-q", "-rs", "--no-fold-skipped", "-n", str(workers)]
+    suite += ["--dist", "worksteal"]
     failed = [
         name
         for name, words in (
