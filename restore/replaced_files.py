@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import resource
 import threading
 from pathlib import Path
 from types import TracebackType
@@ -17,10 +18,16 @@ from tools.base import lock
 from tools.base.errors import BackupError
 from tools.flow import stream
 
-_THREADS = 4
-_BATCH = 16  # files that are handed to a thread at a time
+_THREADS = 8
+_BATCH = 8  # files that are handed to a thread at a time
 _WAITING = 8  # batches that may wait
+_DESCRIPTORS = 512  # that the process must be allowed, or none is used here: at most 136 are
 _HELD = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def _many_descriptors() -> bool:
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return allowed == resource.RLIM_INFINITY or allowed >= _DESCRIPTORS
 
 
 class ReplacedFiles:
@@ -28,7 +35,8 @@ class ReplacedFiles:
 
     A file whose last name is gone is freed when its last descriptor is closed. A descriptor of
     O_PATH opens nothing, and the kernel closes it when the program is killed. On a network file
-    system nothing is held: NFS would give a file that is held another name first.
+    system nothing is held: NFS would give a file that is held another name first. Nor is it where
+    the process may have few descriptors, which moving files needs as well.
     """
 
     def __init__(self, folder: Path, *, needed: bool) -> None:
@@ -36,7 +44,7 @@ class ReplacedFiles:
         self._batches: queue.Queue[list[int]] = queue.Queue(_WAITING)
         self._held: list[int] = []
         self._threads: list[threading.Thread] = []
-        if needed and not lock.on_network(folder):
+        if needed and _many_descriptors() and not lock.on_network(folder):
             with contextlib.suppress(BackupError):  # no further thread: those that there are do
                 for _ in range(_THREADS):
                     self._threads.append(stream.thread(self._close_batches))
@@ -47,7 +55,7 @@ class ReplacedFiles:
             return
         try:
             self._held.append(os.open(name, _HELD, dir_fd=folder))
-        except OSError:  # no such file, or too many open ones: replacing it frees it
+        except OSError:  # usually there is no such file; otherwise replacing it frees it
             return
         if len(self._held) >= _BATCH:
             self._hand_over()
