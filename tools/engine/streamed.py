@@ -212,11 +212,11 @@ class Streamed:
 
     def result_of(self, entry: Section) -> Result:
         """What became of a stage or a store in this run."""
+        if entry.name in self._failed:
+            return self._failed[entry.name]
         return self._contexts(entry).calls.of(self._result_of(entry))
 
     def _result_of(self, entry: Section) -> Result:
-        if entry.name in self._failed:
-            return self._failed[entry.name]
         if self._made is None:
             return Result(Status.OK, "nothing to do: no source ran")
         count = date_str_utils.count
