@@ -22,10 +22,10 @@ SEED = 13
     [
         ("streamed", 20),
         ("sqlite", 10),
-        ("staged", 6),
+        ("staged", 4),
         ("restore", 14),
         ("verify", 16),
-        ("decrypt", 34),
+        ("decrypt", 36),
     ],
 )
 def test_seeded_faults(tmp_path: Path, flow: str, count: int) -> None:

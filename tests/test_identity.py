@@ -26,7 +26,7 @@ BOTH = pytest.mark.parametrize("stream", ["True", "False"])
 def system(tmp_path: Path) -> System:
     made = System(tmp_path)
     (made.source / "a").write_text("a")
-    made.configure(made.whole(), STREAM="True")
+    made.configure(made.short(), STREAM="True")
     return made
 
 
@@ -44,7 +44,7 @@ def clone(system: System, name: str, **general: Any) -> System:
     other.store = system.store
     other.general["LOCAL_BACKUP"] = str(system.store)
     (other.source / "a").write_text(name)
-    other.configure(other.whole(), **general)
+    other.configure(other.short(), **general)
     return other
 
 
@@ -55,7 +55,7 @@ def clone(system: System, name: str, **general: Any) -> System:
 @BOTH
 def test_a_known_store_that_is_not_mounted(system: System, stream: str) -> None:
     """Issue 11 A4: the marker is missing; -t says it too; --accept-store confirms."""
-    system.configure(system.whole(), STREAM=stream)
+    system.configure(system.short(), STREAM=stream)
     assert result(system)["exit_code"] == 0
     assert (system.store / store_identity.MARKER).is_file()
     mounted = system.folder / "mounted"
@@ -137,7 +137,7 @@ def test_a_new_store_below_mnt_needs_confirmation(system: System) -> None:
     place = Path("/mnt") / f"nc-test-{os.getpid()}" / "store"
     if not filesystem_handling.unmounted(place):
         pytest.skip("/mnt is a mounted disk here")
-    system.configure(system.whole(), STREAM="True", LOCAL_BACKUP=str(place))
+    system.configure(system.short(), STREAM="True", LOCAL_BACKUP=str(place))
     try:
         test = system.run("-t")
         assert test.returncode == 1
@@ -162,7 +162,7 @@ def test_two_stores_in_one_place(system: System, spelling: str) -> None:
     link.symlink_to(system.store)
     place = spelling.format(system.store, link)
     second = execute("storage", DESTINATION="local", LOCAL_BACKUP=place)
-    system.configure(system.whole(SECOND=second), STREAM="True")
+    system.configure(system.short(SECOND=second), STREAM="True")
     for words in (("-t",), ("-n",), ("-r",)):
         done = system.run(*words)
         assert done.returncode == 2
@@ -193,7 +193,7 @@ def test_a_host_folder_alone_is_writable(tmp_path: Path) -> None:
 @pytest.mark.fault("two machines write under one HOSTNAME", "the first time exit 3, then exit 1")
 def test_two_machines_with_one_host_name(system: System) -> None:
     """Issue 11 A4: the run warns and names both; from the second time on it fails."""
-    system.configure(system.whole(), STREAM="True", MACHINE_ID="machine-1")
+    system.configure(system.short(), STREAM="True", MACHINE_ID="machine-1")
     second = clone(system, "second", STREAM="True", MACHINE_ID="machine-2")
     assert result(system)["exit_code"] == 0
     said = result(second)
@@ -225,7 +225,7 @@ def test_two_configs_of_one_machine_share_a_store_and_a_work_folder(system: Syst
 @pytest.mark.parametrize("value", ["a b", "x/y", "a" * 65])
 def test_a_machine_id_is_checked(system: System, value: str) -> None:
     """Issue 11 A4: MACHINE_ID in GENERAL."""
-    system.configure(system.whole(), MACHINE_ID=value)
+    system.configure(system.short(), MACHINE_ID=value)
     done = system.run("-t")
     assert done.returncode == 2
     assert "MACHINE_ID" in done.stderr
@@ -239,7 +239,7 @@ def test_a_machine_id_is_checked(system: System, value: str) -> None:
 @BOTH
 def test_two_starts_in_one_second(system: System, stream: str) -> None:
     """Issue 11 A5 (W32): the loser takes the next id before anything runs."""
-    system.configure(system.whole(), STREAM=stream)
+    system.configure(system.short(), STREAM=stream)
     second = clone(system, "second", STREAM=stream)
     now = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime())
     ids = []
@@ -259,7 +259,7 @@ def test_an_id_that_one_store_of_two_has_is_not_taken(system: System) -> None:
     """Issue 11 A5: an id is taken only if all stores took it."""
     other = system.folder / "second"
     second = execute("storage", DESTINATION="local", LOCAL_BACKUP=str(other))
-    sections = system.whole(SECOND=second)
+    sections = system.short(SECOND=second)
     taken = system.own("taken", "true")
     system.configure({"T": taken, **sections}, STREAM="True")
     (other / "srv-test").mkdir(parents=True)
@@ -310,7 +310,7 @@ def test_each_item_is_compared_with_its_own_last_good_copy(system: System, strea
     small = system.folder / "small"
     small.mkdir()
     (small / "x").write_text("x")
-    sections = system.whole()
+    sections = system.short()
     sections = {"SMALL": execute("filesbackup", FILESET_INCLUDE=str(small)), **sections}
     system.configure(sections, STREAM=stream)
     assert result(system)["exit_code"] == 0
@@ -371,7 +371,7 @@ def test_a_store_that_takes_not_even_the_mark_is_named_with_a_hint(
     system: System, stream: str
 ) -> None:
     """Issue 11 A4: a full or read-only disk was a bare errno with the name of a temporary file."""
-    system.configure(system.whole(), STREAM=stream)
+    system.configure(system.short(), STREAM=stream)
     system.store.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(system.store)]
     subprocess.run(mount, check=True)
@@ -410,7 +410,7 @@ def test_everything_that_is_stored_is_masked(system: System) -> None:
     text += '["login with hunter2secret failed"]}\' > "$NC_BACKUP_RESULT"'
     own = system.own("own", text, "source")
     own["PARAMETERS"] = {"PASSWORD": "hunter2secret"}
-    system.configure({"OWN": own, **system.whole()}, STREAM="True")
+    system.configure({"OWN": own, **system.short()}, STREAM="True")
     assert result(system)["exit_code"] == 3
     texts = [
         path.read_text() for path in (system.store / "srv-test").iterdir()

@@ -50,7 +50,7 @@ def test_kill_9_at_any_moment(tmp_path: Path, seed: int) -> None:
     system = System(tmp_path)
     (system.source / "random").write_bytes(os.urandom(5 << 19))
     streamed = "True" if seed < 3 else "False"
-    system.configure(system.whole(), STREAM=streamed, LEFTOVERS_AGE="0s")
+    system.configure(system.short(), STREAM=streamed, LEFTOVERS_AGE="0s")
     began = time.monotonic()
     assert system.run().returncode == 0
     length = time.monotonic() - began
@@ -79,7 +79,7 @@ def test_kill_9_at_any_moment(tmp_path: Path, seed: int) -> None:
 )
 def test_a_source_that_was_compressed_already(tmp_path: Path) -> None:
     system = System(tmp_path)
-    sections = system.whole()
+    sections = system.short()
     (system.source / "text").write_text("text " * 100_000)
     system.module("own", "print('nothing to do')")  # staged, it may be a source or a store
     system.configure({"FILESET": sections.pop("FILESET"), "OWN": execute("own")})

@@ -39,7 +39,7 @@ def test_a_path_too_long_to_be_restored_is_named(tmp_path: Path, stream: str, co
     deepen(system.source)
     given: dict[str, Any] = {"FILESET_INCLUDE": str(system.source)}
     given |= {"TAR_COMMAND": command} if command else {}
-    system.configure(system.whole(FILESET=execute("filesbackup", **given)))
+    system.configure(system.short(FILESET=execute("filesbackup", **given)))
     assert system.result()["exit_code"] == 3
     (item,) = system.manifest()["items"]
     lines = [line for line in item["warnings"] if "at most 4095 are allowed" in line]
@@ -47,7 +47,7 @@ def test_a_path_too_long_to_be_restored_is_named(tmp_path: Path, stream: str, co
     assert all(line.startswith(f"{system.source}/d") for line in lines)
     assert lines == item["warnings"]
     system.configure(
-        system.whole(FILESET=execute("filesbackup", **given, FILESET_EXCLUDE=["d" * 150]))
+        system.short(FILESET=execute("filesbackup", **given, FILESET_EXCLUDE=["d" * 150]))
     )
     assert system.result()["exit_code"] == 0
 
@@ -64,7 +64,7 @@ def test_an_archive_among_the_files_is_no_long_path(tmp_path: Path) -> None:
         words = ["tar", f"--format={form}", "-cf", str(target), "-C", "/", str(deep)[1:]]
         subprocess.run(words, check=True)
     include = str(system.source)
-    system.configure(system.whole(FILESET=execute("filesbackup", FILESET_INCLUDE=include)))
+    system.configure(system.short(FILESET=execute("filesbackup", FILESET_INCLUDE=include)))
     assert system.result()["exit_code"] == 0
 
 

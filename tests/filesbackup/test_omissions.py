@@ -27,7 +27,7 @@ def both(request: pytest.FixtureRequest, tmp_path: Path) -> System:
 
 
 def configure(system: System, **parameters: Any) -> None:
-    system.configure(system.whole(FILESET=execute("filesbackup", **parameters)))
+    system.configure(system.short(FILESET=execute("filesbackup", **parameters)))
 
 
 def item(system: System) -> dict[str, Any]:
