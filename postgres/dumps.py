@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from postgres import locks, omissions, pg_server, settings
+from postgres import catalogs, locks, omissions, pg_server, server_facts
 from tools.base.errors import BackupError, RetryError, SourceError
 from tools.base.finding import Finding
 from tools.date_str_utils import count
@@ -18,9 +18,9 @@ from tools.flow.stream import Chunks
 
 KIND = "postgres"
 ROLES = "postgres-roles"
-_END = b"-- PostgreSQL database cluster dump complete"
-_WARNING = re.compile(r"(?:pg_dump|pg_dumpall): warning: (.*)")
-_MORE = re.compile(r"(?:pg_dump|pg_dumpall): detail: (.*)")
+ROLES_ENDING = ".json"  # items of earlier versions are SQL
+_WARNING = re.compile(r"pg_dump: warning: (.*)")
+_MORE = re.compile(r"pg_dump: detail: (.*)")
 _SUBSCRIPTIONS = "subscriptions not dumped"  # of which the catalogs know the names
 # Message of a standby that cancels a statement (procsignal.c, postgres.c).
 _CONFLICT = "conflict with recovery"
@@ -96,7 +96,7 @@ class PostgresDumps:
     def items(self) -> Iterator[Item]:
         """Yield roles and tablespaces first, as a restore needs them first."""
         roles = _Roles(self._connection, self._filter, PostgresServerFacts(self.server, self.tool))
-        yield Item(f"roles@{self.port}", ROLES, lambda _head: ".sql", roles.read, roles.ended)
+        yield Item(f"roles@{self.port}", ROLES, lambda _head: ROLES_ENDING, roles.read, roles.ended)
         for database in self.databases:
             facts = PostgresFacts(self.server, self.tool, **database.facts())
             dump = _Database(self._connection, self._filter, database, facts)
@@ -203,7 +203,7 @@ class _Database:
 
 
 class _Roles:
-    """The dump of roles, their settings, and tablespaces."""
+    """Roles, settings, tablespaces, and properties of databases."""
 
     def __init__(
         self,
@@ -214,30 +214,17 @@ class _Roles:
         self._connection = server
         self._filter = dump_filter
         self._facts = facts
-        self._warnings = Warnings()
         self._omissions = omissions.Omissions()
 
     def read(self) -> Iterator[bytes]:
-        """Yield the SQL of pg_dumpall, and of settings that it leaves out. Raises SourceError."""
-        self._warnings = Warnings()
+        """Yield the facts of the server as JSON. Raises SourceError."""
         self._omissions = omissions.of_server(self._connection, self._filter.exclude_db)
-        settings_of_all = settings.all_roles_settings(self._connection)
-        command = [self._connection.programs.sibling("pg_dumpall"), "--globals-only"]
-        if not omissions.reads_passwords(self._connection):
-            command.append("--no-role-passwords")
-        command += [
-            *self._connection.arguments(),
-            f"--dbname={pg_server.conninfo(self._connection.maintenance_database)}",
-        ]
-        chunks = _run(self._connection, command, "roles", self._warnings.add_line)
-        yield from dump_stream.ended_by(chunks, _END, "roles and tablespaces")
-        if settings_of_all:
-            yield settings_of_all
+        passwords = omissions.reads_passwords(self._connection)
+        yield server_facts.to_bytes(catalogs.server(self._connection, passwords=passwords))
 
     def ended(self) -> ItemReport:
-        """Return warnings, notes and facts of the dump."""
-        warnings = (*self._omissions.warnings, *self._warnings.lines)
-        return ItemReport(warnings, self._omissions.notes, self._facts)
+        """Return warnings, notes and facts of the item."""
+        return ItemReport(self._omissions.warnings, self._omissions.notes, self._facts)
 
 
 def _run(

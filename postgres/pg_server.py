@@ -6,7 +6,7 @@ import dataclasses
 import re
 import shlex
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,6 @@ from tools import os_works
 from tools.base import permissions
 from tools.base.errors import BackupError, ConfigError, SourceError, StoreError
 from tools.flow import process, stream
-from tools.flow.stream import Chunks
 
 KIND = "postgres"
 ROLES = "postgres-roles"
@@ -89,7 +88,9 @@ class PostgresConnection:
         command = [self.programs.psql, "-X", "-A", "-t", "-q", "--field-separator=\t"]
         connection = conninfo(database or self.maintenance_database)
         command += ["--set=ON_ERROR_STOP=1", *self.arguments(), f"--dbname={connection}"]
-        settings = ["SET statement_timeout = 0"]  # counting rows may take long
+        # Counting rows may take long. A user may have put functions and operators of his own into
+        # a schema of search_path: they would be executed with the privileges of this session.
+        settings = ["SET statement_timeout = 0", "SET search_path = pg_catalog, pg_temp"]
         if self.lock_timeout is not None:
             settings.append(f"SET lock_timeout = {int(self.lock_timeout * 1000)}")
         command += [f"--command={statement}" for statement in (*settings, *statements)]
@@ -123,18 +124,19 @@ class PostgresConnection:
             "Set PSQL to a psql whose output has no other lines: no wrapper, no connection pooler.",
         )
 
-    def script(self, chunks: Chunks) -> list[str]:
-        """Run a script with psql, which continues after errors; return its standard error lines.
+    def script(self, text: str) -> list[str]:
+        """Run constant SQL, with data in hexadecimal only; return the lines of standard error.
 
-        Raises StoreError.
+        psql reads it from standard input, so its length is not limited; it would obey a backslash
+        outside of quotes. Raises StoreError.
         """
         stderr_lines: list[str] = []
-        command = [self.programs.psql, "-X", "-q", *self.arguments()]
+        command = [self.programs.psql, "-X", "-q", "--set=ON_ERROR_STOP=1", *self.arguments()]
         command.append(f"--dbname={conninfo(self.maintenance_database)}")
-        env = self.environment()
+        env, given = self.environment(), text.encode("ascii")
         stream.drained(
             process.output(
-                command, given=chunks, notice=stderr_lines.append, env=env, failure=StoreError
+                command, given=given, notice=stderr_lines.append, env=env, failure=StoreError
             )
         )
         return stderr_lines
@@ -176,6 +178,17 @@ def decode_hex(value: str) -> str:
         return bytes.fromhex(value).decode("utf-8", "surrogateescape")
     except ValueError:
         raise SourceError(f"psql: unexpected output: {value[:80]!r}") from None
+
+
+def execute(connection: PostgresConnection, template: str, arguments: Sequence[str]) -> None:
+    """Run a statement that the server builds: format(template, arguments). Raises SourceError.
+
+    template: a constant that begins with a word. A string of --command is sent to the server as it
+    is: psql reads neither variables nor a backslash in it, unless it begins with a backslash.
+    """
+    texts = ", ".join(map(text_expression, arguments))
+    expression = hex_expression(f"format('{template}', {texts})")
+    connection.sql(decode_hex(connection.row(f"SELECT {expression}")[0]))
 
 
 def text_expression(text: str) -> str:
@@ -277,20 +290,19 @@ def find_maintenance(connection: PostgresConnection) -> PostgresConnection:
     raise first
 
 
+def owner(connection: PostgresConnection, name: str) -> str:
+    """Return the owner of a database."""
+    expression = hex_expression("pg_get_userbyid(datdba)")
+    where = f"datname = {text_expression(name)}"
+    return decode_hex(connection.row(f"SELECT {expression} FROM pg_database WHERE {where}")[0])
+
+
 def outside_of(connection: PostgresConnection, name: str) -> PostgresConnection:
     """Return the connection with another maintenance database than this one."""
     if name != connection.maintenance_database:
         return connection
     other = next(one for one in _MAINTENANCE_DATABASES if one != name)
     return dataclasses.replace(connection, maintenance_database=other)
-
-
-def role_names(connection: PostgresConnection) -> set[str]:
-    """Return the quoted names of all roles."""
-    rows = connection.sql(
-        f"SELECT {hex_expression('quote_ident(rolname)')} FROM pg_roles", columns=1
-    )
-    return {decode_hex(row[0]) for row in rows}
 
 
 def server_version(connection: PostgresConnection) -> str:

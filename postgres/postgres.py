@@ -15,7 +15,7 @@ import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from postgres import dumps, login, pg_server, restore_dump, roles
+from postgres import dumps, login, pg_server, restore_dump, roles, stored_facts
 from tools import os_works
 from tools.base.errors import ConfigError
 from tools.base.finding import Finding
@@ -110,14 +110,18 @@ def restore_to_server(
         )
     target = pg_server.find_maintenance(_restore_connection(server))
     if item.kind == dumps.ROLES:
-        result: Result = roles.restore(target, again, tablespaces=server.tablespaces)
+        facts, more = stored_facts.read(again)
+        result: Result = roles.restore(target, facts, more, tablespaces=server.tablespaces)
         return result
-    name = server.database or item.name.partition("/")[2]
+    source = item.name.partition("/")[2]
     restored: Result = restore_dump.restore_database(
         target,
-        name,
-        PostgresFacts.of(item),
-        again,
+        server.database or source,
+        restore_dump.StoredDatabase(
+            PostgresFacts.of(item),
+            again,
+            functools.partial(stored_facts.restore_properties, item, server),
+        ),
         overwrite=server.overwrite,
         tablespaces=server.tablespaces,
     )

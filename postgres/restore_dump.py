@@ -5,19 +5,33 @@ from __future__ import annotations
 import contextlib
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
-from postgres import database_properties, dump_loading, pg_server
+from postgres import database_properties, dump_loading, libraries, pg_server
 from tools.base.errors import BackupError, ConfigError
 from tools.base.result import Result, Status
 from tools.date_str_utils import count
 from tools.flow.facts import PostgresFacts
 
+Properties = Callable[[pg_server.PostgresConnection, str, dump_loading.Dump], tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class StoredDatabase:
+    """A stored dump: its facts, its bytes from the beginning, and the rest of the database.
+
+    properties: restores settings, privileges and comment of the database; returns its warnings
+    """
+
+    facts: PostgresFacts
+    again: Callable[[], Iterator[bytes]]
+    properties: Properties
+
 
 def restore_database(
     target: pg_server.PostgresConnection,
     name: str,
-    facts: PostgresFacts,
-    again: Callable[[], Iterator[bytes]],
+    stored: StoredDatabase,
     *,
     overwrite: bool,
     tablespaces: bool,
@@ -38,13 +52,16 @@ def restore_database(
             "database.",
         )
     new, old = (f"nc_{word}_{uuid.uuid4().hex[:12]}" for word in ("new", "old"))
-    with dump_loading.open_dump(target, facts, again) as dump, _dropped_on_error(target, new):
+    opened = dump_loading.open_dump(target, stored.facts, stored.again)
+    with opened as dump, _dropped_on_error(target, new):
         loaded = dump_loading.load_database(target, new, dump, tablespaces=tablespaces)
         table_count, row_count = pg_server.count_tables_and_rows(target, new)
         with _swapped(target, name, new, old if exists else ""):
             warnings = (*loaded.warnings, *loaded.left_out.warnings())
-            warnings += database_properties.set_owner(target, name, facts)
-            warnings += database_properties.apply(target, name, dump.head)
+            warnings += database_properties.set_owner(target, name, stored.facts)
+            warnings += stored.properties(target, name, dump)
+            warnings += (*libraries.reset_unloadable(target, name),)
+            warnings += (*database_properties.make_connectable(target, name),)
     if exists:
         warnings += _drop_replaced(target, old)
     return Result(

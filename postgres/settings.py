@@ -1,10 +1,12 @@
-"""Settings of all roles in all databases (ALTER ROLE ALL), which pg_dumpall does not dump."""
+"""Settings of roles and databases (ALTER ROLE ... SET, ALTER DATABASE ... SET)."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
-from postgres import pg_server
+from postgres.server_facts import Setting
+from postgres.statements import Statement
 
 # Their values are lists (GUC_LIST_QUOTE, guc_tables.c): each entry is a separate literal.
 _LISTS = (
@@ -14,23 +16,20 @@ _LISTS = (
 _ENTRY = re.compile(r'\s*(?:"((?:[^"]|"")*)"|([^,"]*))\s*(?:,|$)')
 
 
-def all_roles_settings(server: pg_server.PostgresConnection) -> bytes:
-    """Return ALTER ROLE ALL for each such setting, in the encoding of the server; may be empty."""
-    rows = server.sql(
-        f"SELECT {pg_server.hex_expression('setting')} FROM pg_db_role_setting, "
-        "unnest(setconfig) AS setting WHERE setdatabase = 0 AND setrole = 0 ORDER BY 1",
-        columns=1,
-    )
-    lines = "".join(statement(*pg_server.decode_hex(row[0]).split("=", 1)) for row in rows)
-    return f"\n{lines}".encode("utf-8", "surrogateescape") if lines else b""
-
-
-def statement(name: str, value: str) -> str:
-    """Return one ALTER ROLE ALL, for a session with standard_conforming_strings."""
-    quoted = ".".join(map(pg_server.quote_identifier, name.split(".")))
-    values = list_entries(value) if name.lower() in _LISTS else [value]
-    texts = ", ".join("'" + one.replace("'", "''") + "'" for one in values) or "''"
-    return f"ALTER ROLE ALL SET {quoted} TO {texts};\n"
+def statement(setting: Setting, database: str = "") -> Statement:
+    """Return the statement for a setting. database: another name for that of the setting"""
+    database = database or setting.database
+    values = list_entries(setting.value) if setting.name.lower() in _LISTS else [setting.value]
+    values = values or [""]
+    places = ", ".join(["%L"] * len(values))
+    subject, names = "ROLE ALL", []
+    if setting.role:
+        subject, names = "ROLE %I", [setting.role]
+        if database:
+            subject, names = "ROLE %I IN DATABASE %I", [setting.role, database]
+    elif database:
+        subject, names = "DATABASE %I", [database]
+    return Statement(f"ALTER {subject} SET %I TO {places}", (*names, setting.name, *values))
 
 
 def list_entries(value: str) -> list[str]:
@@ -41,3 +40,10 @@ def list_entries(value: str) -> list[str]:
         values.append(quoted.replace('""', '"') if quoted is not None else plain.strip())
         position = entry.end()
     return values
+
+
+def joined(name: str, values: Sequence[str]) -> str:
+    """Return the value of a setting as pg_db_role_setting has it, from its literals."""
+    if name.lower() not in _LISTS:
+        return ", ".join(values)
+    return ", ".join('"' + value.replace('"', '""') + '"' for value in values)

@@ -63,7 +63,7 @@ def _postgres() -> Case:
         server._words("shop"),
         "BEGIN; LOCK TABLE held; SELECT 'locked';\n",
         {f"roles@{server.port}", f"{server.port}/other"},
-        "shop: held: locked by another session (waited 1 s)",
+        "shop: public.held: locked by another session (waited 1 s)",
     )
 
 

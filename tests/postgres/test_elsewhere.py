@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from postgres import roles
 from tests.postgres.test_postgres import configure, to
 from tests.restore.test_drill import drill, section
 from tests.servers import Postgres
@@ -106,22 +105,3 @@ def test_a_drill_touches_no_tablespace(system: System, server: Postgres) -> None
     before = sorted(server.folder.glob("*/*"))
     assert section(system.result("--only", "DRILL"))["status"] == "ok"
     assert sorted(server.folder.glob("*/*")) == before
-
-
-def test_lines_that_are_left_out() -> None:
-    script = [
-        "-- Roles\n",
-        "CREATE ROLE a;\n",
-        "ALTER ROLE a WITH LOGIN PASSWORD 'x';\n",
-        'CREATE ROLE "b c";\n',
-        "ALTER ROLE a SET work_mem TO '1MB';\n",
-        "-- Role memberships\n",
-        "GRANT a TO b;\n",
-        "-- Tablespaces\n",
-        "CREATE TABLESPACE x LOCATION '/x';\n",
-        "\\unrestrict q\n",
-        "-- PostgreSQL database cluster dump complete\n",
-    ]
-    kept = list(roles._select_statements(script, {"a"}, tablespaces=False))
-    assert kept == [script[0], *script[3:8], *script[9:]]
-    assert list(roles._select_statements(script, set(), tablespaces=True)) == script

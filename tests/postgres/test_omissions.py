@@ -69,7 +69,7 @@ def test_what_is_hidden_from_the_role(system: System, server: Postgres) -> None:
         "subscriptions not in the dump: sub: ncbackup is not a superuser"
     ]
     assert item(system, "/shop")["notes"] == [
-        "rows of foreign tables not in the dump: rates: they are on other servers"
+        "rows of foreign tables not in the dump: public.rates: they are on other servers"
     ]
     tested = system.run("-t")
     assert tested.returncode == 0
@@ -150,7 +150,8 @@ def test_row_level_security(system: System, server: Postgres) -> None:
     assert "ALTER ROLE ncbackup BYPASSRLS;" in json.dumps(result)
     tested = system.run("-t")
     assert tested.returncode == 1
-    assert "row-level security hides rows of t from ncbackup" in tested.stdout + tested.stderr
+    text = tested.stdout + tested.stderr
+    assert "row-level security hides rows of public.t from ncbackup" in text
     server.sql("ALTER ROLE ncbackup BYPASSRLS")
     assert system.run("-t").returncode == 0
     assert system.result()["exit_code"] == 0
@@ -164,7 +165,7 @@ def test_a_role_that_may_little(system: System, server: Postgres) -> None:
     assert system.result()["exit_code"] == 1
     tested = system.run("-t")
     text = tested.stdout + tested.stderr
-    assert "permission denied for ncbackup on t" in text
+    assert "permission denied for ncbackup on public.t" in text
     assert "GRANT pg_read_all_data TO ncbackup;" in text
     assert "permission denied for ncbackup on 1 large object" in text
     server.sql("DROP TABLE t; SELECT lo_unlink(4711)", "shop")

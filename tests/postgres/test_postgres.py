@@ -158,8 +158,7 @@ def test_databases_with_every_odd_name(system: System, server: Postgres) -> None
     assert result["exit_code"] == 0, result
     for name in ODD:
         server.sql(f"DROP DATABASE {quoted(name)}")
-    text = system.restore("--restore", "latest", *to(server, "--overwrite"), code=3)
-    assert "contains a newline" in text  # of that one pg_restore tells no settings
+    system.restore("--restore", "latest", *to(server, "--overwrite"))
     for name in ODD:
         assert server.sql("SELECT count(*) FROM t", name) == "2\n", name
 

@@ -106,6 +106,25 @@ class Row:
 
 _MYSQL = "mysql -e {quoted} && mysql --binary-mode --database={name} < {file}"
 _POSTGRES = "createdb -T template0 -- {name} && pg_restore --exit-on-error -d {name} {file}"
+# The server quotes each name and value; \\gexec runs each result as one statement.
+_POSTGRES_ROLES = r"""F={file} psql -X -d postgres <<'END'
+\set f `cat "$F"`
+SET nc.facts TO :'f';
+SELECT format('CREATE ROLE %I', r->>'name')
+  FROM jsonb_array_elements(current_setting('nc.facts')::jsonb->'roles') r \gexec
+SELECT format('ALTER ROLE %I WITH %s CONNECTION LIMIT %s PASSWORD %L VALID UNTIL %L', r->>'name',
+  (SELECT string_agg(CASE WHEN (r->>a)::boolean THEN a ELSE 'NO' || a END, ' ') FROM unnest(ARRAY[
+  'superuser', 'inherit', 'createrole', 'createdb', 'login', 'replication', 'bypassrls']) a),
+  r->>'connection_limit', r->>'password', coalesce(r->>'valid_until', 'infinity'))
+  FROM jsonb_array_elements(current_setting('nc.facts')::jsonb->'roles') r
+  WHERE r->>'name' <> current_user \gexec
+SELECT format('GRANT %I TO %I%s', m->>'role', m->>'member',
+  CASE WHEN (m->>'admin')::boolean THEN ' WITH ADMIN OPTION' END)
+  FROM jsonb_array_elements(current_setting('nc.facts')::jsonb->'memberships') m \gexec
+SELECT format('CREATE TABLESPACE %I OWNER %I LOCATION %L', t->>'name', t->>'owner', t->>'location')
+  FROM jsonb_array_elements(current_setting('nc.facts')::jsonb->'tablespaces') t \gexec
+END
+   Settings, privileges and comments are in the file too (keys settings, acl, comment)."""
 _XTRABACKUP = "mbstream -x -C NEWFOLDER < {file} && mariabackup --prepare --target-dir=NEWFOLDER"
 _REDIS = (
     "stop redis-server, move dump.rdb and appendonly* of its folder (CONFIG GET dir) to another "
@@ -157,7 +176,7 @@ ROWS = (
             Kind("postgres", _POSTGRES, "postgres", to_server=True, facts=PostgresFacts),
             Kind(
                 "postgres-roles",
-                "psql -X -d postgres -f {file}",
+                _POSTGRES_ROLES,
                 "postgres",
                 to_server=True,
                 first=True,

@@ -1,0 +1,121 @@
+"""What a restore may give to whom: no role that exists on the target gains power by it.
+
+The power of a role: its attributes, those of the roles that it is a member of, and the predefined
+roles among these.
+"""
+
+from __future__ import annotations
+
+import collections
+import functools
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from postgres import catalogs, pg_server
+from postgres.server_facts import Membership, Privilege, Role, ServerFacts
+from postgres.statements import Statement, shown_name
+
+SUPERUSER = "SUPERUSER"
+_ATTRIBUTES = {
+    SUPERUSER: "superuser",
+    "CREATEROLE": "createrole",
+    "CREATEDB": "createdb",
+    "REPLICATION": "replication",
+    "BYPASSRLS": "bypassrls",
+}
+_PREDEFINED = "pg_"  # begins their names; no other role may have such a name
+# The only words that privileges of a backup may put into a statement.
+_KINDS = ("CONNECT", "CREATE", "TEMPORARY", "SET", "ALTER SYSTEM")
+
+
+class Powers:
+    """The powers of the roles of one server."""
+
+    def __init__(self, roles: Iterable[Role], memberships: Iterable[Membership]) -> None:
+        self._attributes = {
+            role.name: frozenset(word for word, name in _ATTRIBUTES.items() if getattr(role, name))
+            for role in roles
+        }
+        self._groups: dict[str, set[str]] = collections.defaultdict(set)
+        for one in memberships:
+            self._groups[one.member].add(one.role)
+        self.of = functools.lru_cache(maxsize=None)(self._of)
+
+    def _of(self, role: str) -> frozenset[str]:
+        """Return the powers of a role, also of one that is unknown."""
+        reached, waiting = {role}, [role]
+        while waiting:
+            new = self._groups.get(waiting.pop(), set()) - reached
+            reached |= new
+            waiting += new
+        predefined = frozenset(name for name in reached if name.startswith(_PREDEFINED))
+        return predefined.union(*(self._attributes.get(name, frozenset()) for name in reached))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The powers of roles in the backup and on the target. existing: roles of the target"""
+
+    source: Powers
+    target: Powers
+    existing: Collection[str]
+
+    def excess(self, role: str) -> frozenset[str]:
+        """Return the powers that a role has on the target, but not in the backup."""
+        powers = self.source.of(role)
+        return frozenset() if SUPERUSER in powers else self.target.of(role) - powers
+
+    def gain(self, membership: Membership) -> frozenset[str]:
+        """Return the powers that a role that exists would gain by a membership."""
+        powers = self.target.of(membership.member)
+        if membership.member not in self.existing or SUPERUSER in powers:
+            return frozenset()
+        role = membership.role
+        return (self.source.of(role) | self.target.of(role)) - powers
+
+    def objection(self, membership: Membership) -> str:
+        """Return why a membership must not be restored; "" if it may be."""
+        role, member = shown_name(membership.role), shown_name(membership.member)
+        if excess := self.excess(membership.role):
+            reason = _excess_text(membership.role, excess)
+        elif gain := self.gain(membership):
+            reason = f"role {member} exists and would get {shown(gain)}"
+        else:
+            return ""
+        return f"membership of {member} in {role} not restored: {reason}"
+
+    def setting_objection(self, role: str) -> str:
+        """Return why a setting of a role ("": all) must not be restored; "" if it may be."""
+        excess = self.excess(role) if role else frozenset()
+        return _excess_text(role, excess) if excess else ""
+
+
+def _excess_text(role: str, excess: Iterable[str]) -> str:
+    return f"role {shown_name(role)} has {shown(excess)} on this server, and not in the backup"
+
+
+def compared(target: pg_server.PostgresConnection, facts: ServerFacts) -> Comparison:
+    """Return the powers of roles in the backup and on the target, as it is now."""
+    roles = catalogs.roles(target, passwords=False)
+    powers = Powers(roles, catalogs.memberships(target))
+    existing = frozenset(role.name for role in roles)
+    return Comparison(Powers(facts.roles, facts.memberships), powers, existing)
+
+
+def shown(powers: Iterable[str]) -> str:
+    """Return powers for a message."""
+    return ", ".join(sorted(powers))
+
+
+def grants(kind: str, name: str, acl: Sequence[Privilege], owner: str) -> Iterator[Statement]:
+    """Yield a GRANT for each privilege on an object. kind: DATABASE, TABLESPACE or PARAMETER"""
+    for one in acl:
+        if one.privilege not in _KINDS:
+            continue
+        grantee = ("PUBLIC", ()) if not one.grantee else ("%I", (one.grantee,))
+        option = " WITH GRANT OPTION" if one.grantable else ""
+        yield Statement(
+            f"GRANT {one.privilege} ON {kind} %I TO {grantee[0]}{option}",
+            (name, *grantee[1]),
+            "" if one.grantor == owner else one.grantor,
+        )
