@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from tools import date_str_utils, filesystem_handling
-from tools.base import foreign_json
+from tools.base import foreign_json, hung_mount
 from tools.base.errors import ConfigError, StageError
 from tools.base.result import Result, Status
 from tools.flow import codecs, stream
@@ -146,7 +146,8 @@ def reserved_places(options: Options) -> frozenset[Path]:
     """Where no source is looked for: between stages, and what the runner says is private."""
     private = foreign_json.load(os.environ.get("NC_BACKUP_PRIVATE", "[]"))
     between = (options.work_folder / name for name in _BETWEEN)
-    return frozenset(Path(place).resolve() for place in (*private, *between, options.goal()))
+    places = (*private, *between, options.goal())
+    return frozenset(hung_mount.real_path(place, hung_mount.OTHERS) for place in places)
 
 
 def filled_folders(work_folder: Path, reserved: Collection[Path]) -> Paths:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from filesbackup import long_names, tar_archive
 from tools import date_str_utils
+from tools.base import hung_mount
 from tools.base.errors import ConfigError, SourceError
 
 DEFAULTS = (Path("/etc"), Path("/opt/ncscripts"), Path("/var/spool/cron"))
@@ -93,7 +94,7 @@ def _problem(path: Path) -> str:
 def _reject_private(path: Path, private: Sequence[Path]) -> None:
     real = Path(os.path.realpath(path))
     reject_top(path, str(real))
-    inside = next((p for p in private if real.is_relative_to(os.path.realpath(p))), None)
+    inside = next((p for p in private if real.is_relative_to(tar_archive.private_path(p))), None)
     if inside is not None:
         raise ConfigError(
             f"FILESET_INCLUDE: {_text(path)} is inside {_text(inside)}, which is never backed up",
@@ -107,11 +108,17 @@ def _private_notes(fileset: tar_archive.Fileset) -> tuple[str, ...]:
     inside = [
         path
         for path in fileset.private
-        if os.path.lexists(path)
-        and any(Path(os.path.realpath(path)).is_relative_to(top) for top in tops)
+        if any(tar_archive.private_path(path).is_relative_to(top) for top in tops) and _exists(path)
     ]
     reason = "not stored: a work folder, store or key file of the backup"
     return tuple(f"{_text(path)}: {reason}" for path in inside)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return hung_mount.answer(path, lambda: os.path.lexists(path), hung_mount.OTHERS)
+    except TimeoutError:
+        return True
 
 
 def _mount_notes(fileset: tar_archive.Fileset) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from filesbackup import long_names, tar_patterns
 from tools import date_str_utils
-from tools.base import foreign
+from tools.base import foreign, hung_mount
 from tools.base.bounded_list import BoundedList
 from tools.base.errors import SourceError
 from tools.base.path_patterns import PathPattern, compile_pattern
@@ -186,7 +186,7 @@ def excludes(fileset: Fileset, top: str = "") -> list[str]:
     """
     arguments = []
     for path in fileset.private:
-        spellings = {str(path), os.path.realpath(path)}
+        spellings = {str(path), str(private_path(path))}
         arguments += [f"--exclude={top}{spelling.lstrip('/')}" for spelling in sorted(spellings)]
     arguments = ["--anchored", "--no-wildcards", *arguments] if arguments else []
     for text in fileset.exclude:
@@ -194,6 +194,11 @@ def excludes(fileset: Fileset, top: str = "") -> list[str]:
             for one in tar_patterns.translate(pattern):
                 arguments += one.options(top)
     return arguments
+
+
+def private_path(path: Path) -> Path:
+    """Return the real path of a store or a key; as configured where its mount does not answer."""
+    return hung_mount.real_path(path, hung_mount.OTHERS)
 
 
 def compiled(text: str) -> list[PathPattern]:

@@ -87,6 +87,8 @@ def in_words(error: BackupError | OSError) -> tuple[str, str]:
         return str(error), getattr(error, "hint", "")
     paths = [os.fsdecode(name) for name in (error.filename, error.filename2) if name is not None]
     line = ": ".join(filter(None, (" -> ".join(map(str, paths)), error.strerror.lower())))
+    if error.errno == errno.ETIMEDOUT and paths:
+        return line, "Check the mount of this path: its file system does not answer."
     return line, "Free space there, or use a larger disk." if error.errno in _FULL else ""
 
 

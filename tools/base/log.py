@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import logging
 import os
 import sys
@@ -11,7 +12,7 @@ from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
-from tools.base import foreign, masking
+from tools.base import foreign, hung_mount, masking
 
 NAME = "ncbackup"
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
@@ -84,7 +85,10 @@ class RunLog(logging.Handler):
 
 def file_of(path: Path) -> Path:
     """Return the log file that LOG_FOLDER names: the file, or nc-backup-py.log in the folder."""
-    is_folder = os.path.isdir(path)  # noqa: PTH112  (no error where a folder above it is closed)
+    try:
+        is_folder = hung_mount.answer(path, functools.partial(os.path.isdir, path))
+    except TimeoutError:
+        is_folder = False  # opening the log tells
     return path / FILE if is_folder or not path.suffix else path
 
 
@@ -119,6 +123,18 @@ def _add(handler: logging.Handler, level: str) -> None:
     logger.addHandler(handler)
 
 
+def _opened(file: Path, size: int, count: int) -> logging.Handler:
+    """Return a handler that writes to the log file. Raises OSError."""
+    file.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+    return _File(
+        file,
+        maxBytes=size * _MIB,
+        backupCount=count,
+        encoding="utf-8",
+        errors="backslashreplace",
+    )
+
+
 def begin(path: Path, level: str, size: int, count: int, *, verbose: bool = False) -> RunLog:
     """Open the log of a run, and return the handler that collects the lines of this run alone.
 
@@ -135,15 +151,7 @@ def begin(path: Path, level: str, size: int, count: int, *, verbose: bool = Fals
         logger.addHandler(_on_terminal(level))
     file = file_of(path)
     try:
-        file.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-        handler = _File(
-            file,
-            maxBytes=size * _MIB,
-            backupCount=count,
-            encoding="utf-8",
-            errors="backslashreplace",
-        )
-        _add(handler, level)
+        _add(hung_mount.answer(path, lambda: _opened(file, size, count)), level)
     except OSError as error:
         if not verbose:
             _add(logging.StreamHandler(sys.stderr), level)

@@ -17,7 +17,7 @@ from tools.base.real_path import resolved
 from tools.config import legacy
 from tools.config.declarations import General
 from tools.config.include import Entry
-from tools.config.paths import anchored, check_folder
+from tools.config.paths import anchored, answered, check_folder
 from tools.config.validation import check_key, filled, literal_secret, trouble
 from tools.modules import options
 
@@ -122,7 +122,7 @@ def _check_home(home: Path, place: str) -> None:
     The built-in modules of another copy would be taken for user-defined ones: their keys would
     not be checked, and no manifest would be written.
     """
-    why = trouble(home, stat.S_ISDIR)
+    why = answered(home, lambda: trouble(home, stat.S_ISDIR), place)
     if why:
         raise ConfigError(
             f"{place}: {home}: not a directory{why}",

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tools import os_works
-from tools.base.errors import ConfigError
+from tools.base import hung_mount
+from tools.base.errors import ConfigError, in_words
 from tools.config.include import Entry, unexpanded
 from tools.modules import options
 from tools.modules.options import Declaration, Paths
 
+T = TypeVar("T")
 _LIST = 'Use a JSON list for paths with a space: ["/a", "/b c"].'
 _QUOTES = ("'", '"')
 _MOST_SPACES = 6  # words of one path
@@ -88,8 +91,21 @@ def _check_joined(words: Sequence[str], folder: Path, place: str) -> None:
 
 def check_folder(path: Path | None, place: str) -> None:
     """Reject a file where a folder is needed; a folder above it may be closed to this user."""
-    if path is not None and os.path.exists(path) and not os.path.isdir(path):  # noqa: PTH110, PTH112  (they do not raise)
+
+    def is_file(folder: Path) -> bool:
+        return os.path.exists(folder) and not os.path.isdir(folder)  # noqa: PTH110, PTH112  (they do not raise)
+
+    if path is not None and answered(path, functools.partial(is_file, path), place):
         raise ConfigError(f"{place}: {path}: not a directory", "Name a folder.")
+
+
+def answered(path: Path, look: Callable[[], T], place: str) -> T:
+    """Return what a look at a path returns. Raises ConfigError where its mount is silent."""
+    try:
+        return hung_mount.answer(path, look)
+    except TimeoutError as error:
+        problem, hint = in_words(error)
+        raise ConfigError(f"{place}: {problem}", hint) from None
 
 
 def unwritable(key: str, folder: Path) -> str:

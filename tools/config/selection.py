@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 
+from tools.base import hung_mount
 from tools.base.errors import BackupError, ConfigError
 from tools.config import model
 from tools.config.model import Config, Section
@@ -95,7 +95,7 @@ def _store_folder(entry: Section, config: Config) -> str:
         folder = getattr(model.filled(entry, config), "local_backup", None)
     except BackupError:
         return ""  # the test and the run of the section name it
-    return os.path.realpath(folder) if folder else ""
+    return str(hung_mount.real_path(folder, entry.timeout)) if folder else ""
 
 
 def _measures(chosen: Sequence[Section]) -> bool:

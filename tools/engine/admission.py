@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -148,18 +149,24 @@ def _tight(place: Store, last: Manifest | None) -> Finding | None:
 
 
 def claimed(
-    stores: Sequence[Admitted], run_id: str, following: Callable[[str], str]
+    stores: Sequence[Admitted],
+    run_id: str,
+    following: Callable[[str], str],
+    within: Callable[[str, Callable[[], None]], None],
 ) -> tuple[str, dict[str, BackupError | OSError]]:
     """Mark the stores with a run id that none of them holds, before anything runs.
 
-    following: gives the next id. Return the id, and by section why a store could not be marked.
+    following: gives the next id
+    within: makes a call for a section, under its limits
+    Return the id, and by section why a store could not be marked.
     """
     while True:
         failed: dict[str, BackupError | OSError] = {}
         with ExitStack() as unmark:
             try:
                 for one in stores:
-                    _marked(one, run_id, unmark, failed)
+                    mark = functools.partial(_marked, one, run_id, unmark)
+                    _admit(one.section, functools.partial(within, one.section, mark), failed)
             except TakenError as taken:
                 logger.info("the run id %s is taken: %s", run_id, taken)
             else:
@@ -168,16 +175,17 @@ def claimed(
         run_id = following(run_id)
 
 
-def _marked(
-    one: Admitted,
-    run_id: str,
-    unmark: ExitStack,
-    failed: dict[str, BackupError | OSError],
+def _marked(one: Admitted, run_id: str, unmark: ExitStack) -> None:
+    one.mark(run_id)
+    unmark.callback(leftovers.remove_marker, one.catalog, run_id)
+
+
+def _admit(
+    section: str, mark: Callable[[], None], failed: dict[str, BackupError | OSError]
 ) -> None:
     try:
-        one.mark(run_id)
-        unmark.callback(leftovers.remove_marker, one.catalog, run_id)
+        mark()
     except TakenError:
         raise
     except (BackupError, OSError) as error:
-        failed[one.section] = error
+        failed[section] = error

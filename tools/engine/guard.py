@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tools import os_works
-from tools.base import log, permissions, project
+from tools.base import hung_mount, log, permissions, project
 from tools.base.errors import ConfigError
 from tools.base.permissions import Problem
 from tools.base.real_path import resolved
@@ -47,7 +47,7 @@ def _log_folder(place: Path) -> Problem | None:
     """
     try:
         folder = log.file_of(place).parent
-        status = folder.stat()
+        status = hung_mount.answer(place, folder.stat)
     except OSError:
         return None  # not there yet, or not to be reached: opening the log tells
     problem = permissions.of_folder(folder)

@@ -31,13 +31,13 @@ class Limits:
     deadline: float | None = None
 
     def exceeded(self, began: float) -> str:
-        """Return which limit of the section is over, as its error; "" if none is."""
+        """Return the error of a section of which a limit is over; "" if none is."""
         now = time.monotonic()
         if self.deadline is not None and now >= self.deadline:
-            return f"{self.section} took longer than its MAX_RUNTIME and was ended"
+            return "was ended: MAX_RUNTIME of the run is over"
         if self.timeout is not None and now >= began + self.timeout:
             limit = f"TIMEOUT of {self.timeout:g} s"
-            return f"{self.section} took longer than its {limit} and was ended"
+            return f"took longer than its {limit} and was ended"
         return ""
 
     def stalled(self, work: Task) -> str:

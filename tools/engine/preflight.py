@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from tools import os_works
-from tools.base import crash, log
+from tools.base import crash, hung_mount, log
 from tools.base.errors import BackupError, in_words
 from tools.base.finding import Finding, Level
 from tools.catalog.store_identity import Memory
@@ -62,17 +63,28 @@ def _general(config: Config) -> list[Line]:
         lines.append(Line("GENERAL", guard.ROOT_ALLOWED, Level.WARN, hint=hint))
     for key, problem in guard.problems(config):
         lines.append(Line("GENERAL", f"{key}: {problem}", Level.BAD, hint=problem.fix))
-    for key, folder in (
-        ("WORK_FOLDER", general.work_folder),
-        ("LOG_FOLDER", log.file_of(general.log_folder).parent),
-    ):
-        good = os.access(nearest(folder), os.W_OK | os.X_OK, effective_ids=True)
-        text = f"{key} {folder} is {'' if good else 'not '}writable"
-        level, hint = (Level.OK, "") if good else (Level.BAD, unwritable(key, folder))
-        lines.append(Line("GENERAL", text, level, hint))
+    lines.append(_writable("WORK_FOLDER", general.work_folder, general.work_folder))
+    log_folder = log.file_of(general.log_folder).parent
+    lines.append(_writable("LOG_FOLDER", log_folder, general.log_folder))
     address = general.message_config_command
     lines.append(Line("GENERAL", f"reports go to {address}" if address else "no report is sent"))
     return lines
+
+
+def _writable(key: str, folder: Path, configured: Path) -> Line:
+    """Return whether a folder of the run is writable. configured: the value of its key"""
+
+    def look() -> bool:
+        return os.access(nearest(folder), os.W_OK | os.X_OK, effective_ids=True)
+
+    try:
+        good = hung_mount.answer(configured, look)
+    except TimeoutError as error:
+        problem, hint = in_words(error)
+        return Line("GENERAL", f"{key}: {problem}", Level.BAD, hint)
+    text = f"{key} {folder} is {'' if good else 'not '}writable"
+    level, hint = (Level.OK, "") if good else (Level.BAD, unwritable(key, folder))
+    return Line("GENERAL", text, level, hint)
 
 
 def _line(current: Section, found: str | Finding) -> Line:

@@ -6,13 +6,13 @@ import functools
 import os
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from datetime import datetime, timezone
 from pathlib import Path
 
 from tools import date_str_utils, filesystem_handling, os_works
-from tools.base import foreign, lock
+from tools.base import foreign, hung_mount, lock
 from tools.base.errors import BackupError, Cancelled, LockedError, in_words
 from tools.base.log import logger
 from tools.base.result import Result, Status, worst
@@ -149,10 +149,12 @@ class _Run:
         """Remove what a dead run left: it can have no owner, for we hold the lock."""
         filesystem_handling.remove(private_folder / "run")
         _remove_quietly(private_folder / "failed")
-        private = {os.path.realpath(path) for path in self.private}  # a store may be there
+        waits = [entry.timeout for entry in self.config.sections if entry.timeout is not None]
+        longest = min(waits, default=None)
+        private = {str(hung_mount.real_path(path, longest)) for path in self.private}
         for entry in filesystem_handling.entries_below(
             self.config.general.work_folder,
-            enter=lambda one: one.name[0] != "." and os.path.realpath(one.path) not in private,
+            enter=lambda one: one.name[0] != "." and not _is_one_of(private, one.path),
             problem=lambda error: logger.warning("%s", error),
         ):
             if filesystem_handling.is_temporary(entry.name):
@@ -214,14 +216,14 @@ class _Run:
         logger.info("Section %d: %s.", number, current.name)
         if self.watcher:
             self.watcher.begin(number, current.name)
+        reason = self.stopped or self._unmet(current)
         try:
-            deadline = self.context(current).deadline
+            deadline = None if reason else self.context(current).deadline
         except Exception as error:  # noqa: BLE001  (see section_runner.failed)
             self._note(current, section_runner.failed(error), 0.0)
             return False
-        if deadline is not None and time.monotonic() >= deadline and not self.stopped:
-            self.stopped = "MAX_RUNTIME is over"
-        reason = self.stopped or self._unmet(current)
+        if deadline is not None and time.monotonic() >= deadline:
+            reason = self.stopped = "MAX_RUNTIME is over"
         if reason:
             self._note(current, Result(Status.FAILED, f"not run: {reason}"), 0.0)
         return not reason
@@ -268,7 +270,13 @@ class _Run:
         general = self.config.general
         if not general.disk_space_check or self.stopped:
             return
-        free = filesystem_handling.free_percent(general.work_folder)
+        folder = general.work_folder
+        try:
+            free = hung_mount.answer(folder, lambda: filesystem_handling.free_percent(folder))
+        except OSError as error:
+            self.stopped = f"free space of WORK_FOLDER: {in_words(error)[0]}"
+            logger.critical("%s", self.stopped)
+            return
         threshold = general.disk_space_threshold
         text = f"{free:.1f} % of the partition of {general.work_folder} is free"
         if free < threshold / _DEEPEST:
@@ -278,6 +286,11 @@ class _Run:
             logger.error("%s, less than half of DISK_SPACE_THRESHOLD (%g %%)", text, threshold)
         elif free < threshold:
             logger.warning("%s, less than DISK_SPACE_THRESHOLD (%g %%)", text, threshold)
+
+
+def _is_one_of(paths: Collection[str], path: str) -> bool:
+    """Return whether a path is one of these real paths; a mount point is not even looked at."""
+    return path in paths or os.path.realpath(path) in paths
 
 
 def _remove_quietly(folder: Path) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import datetime
+from typing import TypeVar
 
 from tools.base import crash, project, run_ids
 from tools.base.errors import BackupError, StoreError
@@ -24,7 +27,13 @@ from tools.engine.limits import Limits, within
 from tools.engine.mode import Mode
 from tools.engine.section_runner import Context
 from tools.flow import item_record, pipeline, store
+from tools.flow.task import StoppedError
 from tools.modules import registry
+
+T = TypeVar("T")
+Call = Callable[[], T]
+_ENDING = 60.0  # seconds that a store has for the end of a run whose MAX_RUNTIME is over
+_COMPARISON = 60.0  # seconds for the sizes of an item in earlier runs
 
 
 class Recording:
@@ -46,6 +55,8 @@ class Recording:
         self._mode = mode
         self._stores: dict[str, Admitted] = {}  # by section: those that took the mark
         self._past = Past()
+        self._limits: dict[str, Limits] = {}  # by section
+        self._silent: set[str] = set()  # sections whose store did not answer in time
         self.refused: dict[str, Result] = {}  # by section: why the others take no part
         self.items: dict[str, item_record.StoredItem] = {}  # by label: those that a store holds
         self.missing: set[str] = set()  # labels of items that no store holds
@@ -65,12 +76,12 @@ class Recording:
         took. A store that is not the right one, cannot be reached or takes no mark takes no part.
         """
         found = self._admitted(chosen, contexts, memory)
-        self._run_id, failed = admission.claimed(found, self._run_id, following)
+        self._run_id, failed = admission.claimed(found, self._run_id, following, self._within)
         for name, error in failed.items():
             self._refuse(name, error)
         for one in found:
             if one.section not in failed:
-                stack.callback(leftovers.remove_marker, one.catalog, self._run_id)
+                stack.callback(self._unmark, one)
                 self._stores[one.section] = one
                 self._sweep(one)
         histories = [one.history for one in self._stores.values()]
@@ -92,7 +103,9 @@ class Recording:
             if entry.kind != "store":
                 continue
             try:
-                one = _admitted(entry, contexts(entry), memory, self._consent)
+                context = contexts(entry)
+                self._limits[entry.name] = _limits(entry, context)
+                one = self._within(entry.name, self._admission(entry, context, memory))
                 if one.identity in found:
                     raise StoreError(
                         f"{one.store} is the store of {found[one.identity].section} as well",
@@ -103,15 +116,44 @@ class Recording:
                 self._refuse(entry.name, error)
         return list(found.values())
 
+    def _admission(self, entry: Section, context: Context, memory: Memory) -> Call[Admitted]:
+        return lambda: admission.admitted(entry, context, memory, self._consent)
+
+    def _within(self, section: str, call: Call[T]) -> T:
+        """Return what a call of a store returns, under its limits: its disk may not answer.
+
+        Raises StoppedError, and at once if it did not answer before.
+        """
+        limits = self._limits[section]
+        if limits.deadline is not None:  # a run that took too long ends with its manifest
+            deadline = max(limits.deadline, time.monotonic() + _ENDING)
+            limits = dataclasses.replace(limits, deadline=deadline)
+        if section in self._silent:
+            raise StoppedError(f"{section} did not answer before")
+        try:
+            return within(limits, call)
+        except StoppedError:
+            self._silent.add(section)
+            raise
+
+    def _unmark(self, one: Admitted) -> None:
+        try:
+            self._within(one.section, lambda: leftovers.remove_marker(one.catalog, self._run_id))
+        except BackupError as error:
+            logger.warning("%s: run marker not removed: %s", one.store, error)
+
     def _refuse(self, name: str, error: Exception) -> None:
         self.refused[name] = section_runner.failed(error)
-        logger.error("%s: %s", name, self.refused[name].message)
+        logger.info("%s takes no part: %s", name, self.refused[name].message)  # its result tells
 
     def _sweep(self, one: Admitted) -> None:
         age = self._config.general.leftovers_age
         sections = [section.name for section in self._config.sections]
         try:
-            leftovers.remove_crashed_runs(one.catalog, self._run_id, age, sections)
+            self._within(
+                one.section,
+                lambda: leftovers.remove_crashed_runs(one.catalog, self._run_id, age, sections),
+            )
         except Exception as error:  # noqa: BLE001  (clean-up never ends a run)
             problem = crash.known(error)
             logger.warning("%s: nothing is cleaned up: %s", one.section, problem)
@@ -120,7 +162,13 @@ class Recording:
         """A staged item that has shrunk: its section says so."""
         if item.size is None or not registry.kind(item.kind).steady:
             return
-        shrunk = pipeline.shrunk(item.size, self._past.size_of(item.label))
+        limits = Limits("the comparison with earlier runs", _COMPARISON)
+        try:
+            size = within(limits, lambda: self._past.size_of(item.label))
+        except StoppedError as error:
+            logger.warning("%s: not compared with earlier runs: %s", item.label, error)
+            return
+        shrunk = pipeline.shrunk(item.size, size)
         if shrunk is not None:
             status = Status.FAILED if shrunk.fatal else Status.INCOMPLETE
             _worsen(steps, item.section, f"{item.label}: {shrunk.text}", status, shrunk.hint)
@@ -152,8 +200,7 @@ class Recording:
                 **dataclasses.asdict(identity.writer(self._config)),
             )
             try:
-                with store.explaining(one.store):
-                    problem = markers.publish_manifest(one.catalog, made)
+                problem = self._within(name, functools.partial(_published, one, made))
                 self.manifests[name] = made
                 if problem:
                     text = f"the manifest is stored, although the store reported: {problem}"
@@ -163,6 +210,11 @@ class Recording:
         for one in self._stores.values():
             for finding in one.warnings:
                 _worsen(steps, one.section, finding.text, Status.INCOMPLETE, finding.hint)
+
+
+def _published(one: Admitted, made: Manifest) -> str:
+    with store.explaining(one.store):
+        return markers.publish_manifest(one.catalog, made)
 
 
 def _without_manifest(steps: list[SectionResult], name: str, error: BackupError | OSError) -> None:
@@ -195,8 +247,6 @@ def _concerns(step: SectionResult, store: str) -> bool:
     return step.kind != "check" and (step.kind != "store" or step.name == store)
 
 
-def _admitted(entry: Section, context: Context, memory: Memory, consent: Consent) -> Admitted:
-    """Open a store under the limits of its section: its disk may not answer."""
-    general = context.config.general
-    limits = Limits(entry.name, entry.timeout, general.stall_timeout, context.deadline)
-    return within(limits, lambda: admission.admitted(entry, context, memory, consent))
+def _limits(entry: Section, context: Context) -> Limits:
+    stall = context.config.general.stall_timeout
+    return Limits(entry.name, entry.timeout, stall, context.deadline)

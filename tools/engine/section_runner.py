@@ -21,6 +21,7 @@ from tools.base.log import logger
 from tools.base.result import Result, Status, of_error, worst
 from tools.base.secret import Secret
 from tools.config.model import Config, Section
+from tools.engine.limits import Limits
 from tools.flow import process
 from tools.modules import options, work_folder
 
@@ -248,20 +249,13 @@ def _level(name: str) -> int:
 
 def _wait(group: process.Group, section: Section, context: Context) -> int:
     """The exit code; raises BackupError when the time of the section or of the run is over."""
-    limits = [(context.deadline, "MAX_RUNTIME")] if context.deadline is not None else []
-    if section.timeout is not None:
-        limits.append((time.monotonic() + section.timeout, f"TIMEOUT of {section.timeout:g} s"))
-    until, limit = min(limits, default=(None, ""))
+    limits, began = Limits(section.name, section.timeout, None, context.deadline), time.monotonic()
     while True:
-        left = None if until is None else until - time.monotonic()
-        if left is not None and left <= 0:
-            raise BackupError(
-                f"{section.name} took longer than its {limit} and was ended",
-                hint="Look what it waits for, or allow it more.",
-            )
+        if reason := limits.exceeded(began):
+            raise BackupError(reason, hint="Look what it waits for, or allow it more.")
         os_works.raise_lost_signal()
         try:
-            return group.wait(_TICK if left is None else min(_TICK, left))
+            return group.wait(_TICK)
         except subprocess.TimeoutExpired:
             _advance(context)
 

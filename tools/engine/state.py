@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import shlex
+import stat
 from datetime import timedelta
 from pathlib import Path
 
 from tools import date_str_utils, filesystem_handling
-from tools.base import lock, permissions, run_ids
+from tools.base import hung_mount, lock, permissions, run_ids
 from tools.base.permissions import Problem
 
 NAME = ".nc-backup-py"  # lock, undelivered reports, results of a running run, known stores
@@ -26,8 +27,11 @@ def owned_folder(work_folder: Path) -> Path | None:
 
     For whoever may not run: what root made here would lock out the user of the backup.
     """
-    there = os.path.isdir(work_folder)  # noqa: PTH112  (no error where a folder above is closed)
-    ours = there and work_folder.stat().st_uid == os.geteuid()
+    try:
+        status = hung_mount.answer(work_folder, work_folder.stat)
+    except OSError:  # missing, closed, or on a mount that does not answer
+        return None
+    ours = stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
     if not ours or permissions.of_folder(work_folder) or problem(work_folder):
         return None
     return folder(work_folder)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tools import date_str_utils, os_works
-from tools.base import crash
+from tools.base import crash, hung_mount
 from tools.base.errors import BackupError, in_words
 from tools.base.log import logger
 from tools.base.result import Result, Status
@@ -25,7 +25,11 @@ from tools.flow.item import Item, SourceContext, Stage, about
 from tools.flow.pipeline import FlowResult
 from tools.flow.stopwatch import Stopwatch
 from tools.flow.store import Store, beside
+from tools.flow.task import StoppedError
 from tools.modules import loader, registry
+
+_LOOK = 60.0  # seconds for the sizes of sections in earlier runs
+_NOTE = 5.0  # seconds that a note on a store may take
 
 
 def open_section_store(current: Section, context: Context) -> Store:
@@ -94,7 +98,12 @@ class Streamed:
 
     def expected(self, group: Sequence[Section]) -> int | None:
         """Return the plaintext bytes of these sources in the last good run; None if unknown."""
-        return sum(self._past.section_size(entry.name) or 0 for entry in group) or None
+        limits = Limits("the comparison with earlier runs", _LOOK)
+        sizes = (self._past.section_size(entry.name) or 0 for entry in group)
+        try:
+            return within(limits, lambda: sum(sizes)) or None
+        except StoppedError:
+            return None
 
     def _open(self) -> None:
         """The stages and stores, when the first source is there."""
@@ -103,7 +112,7 @@ class Streamed:
         self._made = []
         for entry in self._stages:
             try:
-                stage = _stage(entry, self._contexts(entry))
+                stage = self._stage(entry)
                 watch = self._watches[entry.name] = Stopwatch()
                 self._made.append(replace(stage, forward=watch.stage(stage.forward)))
                 if stage.notice:
@@ -116,6 +125,13 @@ class Streamed:
                 target = StoreProgress(entry.name, self._opened[entry.name])
                 self._watches[entry.name] = target.watch
                 self.targets.append(target)
+
+    def _stage(self, entry: Section) -> Stage:
+        """Return the stage of a section, under its limits: its key file may not answer."""
+        context = self._contexts(entry)
+        stall = context.config.general.stall_timeout
+        limits = Limits(entry.name, entry.timeout, stall, context.deadline)
+        return within(limits, lambda: _stage(entry, context))
 
     def _blocked(self) -> str:
         """Why nothing can flow; "" if it can."""
@@ -227,13 +243,22 @@ class Streamed:
         target = next(found for found in self.targets if found.section == entry.name)
         summary = f"{count(target.parts, 'part')}, {date_str_utils.human_size(target.size)}"
         summary += f", in {target.store}"
-        summary += beside(target.store, [self._contexts(entry).config.general.work_folder])
+        summary += _disk_note(target, self._contexts(entry).config.general.work_folder)
         if target.errors:
             what = f"{target.errors[0]} ({target.lost} not stored; {summary})"
             return Result(Status.FAILED, what, target.hint, warnings=tuple(target.errors[1:]))
         if not self.flowed:
             return Result(Status.FAILED, "nothing was stored: no source gave a whole item")
         return Result(Status.OK, summary, items=target.parts, bytes=target.size)
+
+
+def _disk_note(target: StoreProgress, work_folder: Path) -> str:
+    """Return a note where a store lies on the same disk as WORK_FOLDER."""
+    store = target.store
+    try:
+        return hung_mount.answer(str(store), lambda: beside(store, [work_folder]), _NOTE)
+    except OSError:  # it was reached before, and what it holds counts
+        return ""
 
 
 def _source_result(source: SourceState) -> Result:
