@@ -311,9 +311,8 @@ def _decrypt(options: Options) -> Result:
     if target.exists() or target.is_symlink():
         raise ConfigError(f"DESTINATION: {target}: file exists", "Choose a new file name.")
     if not target.parent.is_dir():
-        raise ConfigError(
-            f"DESTINATION: {target.parent}: not a directory", f"Create it: mkdir -p {target.parent}"
-        )
+        problem, hint = filesystem_handling.missing_folder(target.parent)
+        raise ConfigError(f"DESTINATION: {problem}", hint)
     chunks = stream.joined(files)
     first = next(chunks, b"")
     old = formats.is_old(first, files[0])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -28,10 +27,8 @@ def check_destination(folder: Path, *, overwrite: bool) -> None:
     """Raise ConfigError for a folder that cannot be restored into."""
     if not os.path.lexists(folder):
         if not folder.parent.is_dir():
-            raise ConfigError(
-                f"DESTINATION: {folder.parent}: no such directory",
-                f"Create it: mkdir -p {shlex.quote(str(folder.parent))}",
-            )
+            problem, hint = filesystem_handling.missing_folder(folder.parent)
+            raise ConfigError(f"DESTINATION: {problem}", hint)
     elif folder.is_symlink():
         raise ConfigError(
             f"DESTINATION: {folder}: is a symbolic link", "Use the path that the link points to."

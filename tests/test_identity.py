@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,10 @@ from storage import local_store
 from tests.system import System, execute, next_second
 from tools import filesystem_handling
 from tools.base import run_ids
+from tools.base.errors import StoreError
 from tools.catalog import manifest, store_identity
+from tools.flow.memory_store import MemoryStore
+from tools.flow.store import explained
 
 BOTH = pytest.mark.parametrize("stream", ["True", "False"])
 
@@ -418,3 +422,20 @@ def test_everything_that_is_stored_is_masked(system: System) -> None:
     ]  # fmt: skip
     assert len(texts) == 2
     assert all("login with ***" in text and "hunter2secret" not in text for text in texts)
+
+
+class _Closed(MemoryStore):
+    """A store that this user may not read."""
+
+    def get(self, name: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        raise PermissionError(13, "Permission denied", f"/store/{name}")
+
+
+def test_a_marker_that_cannot_be_read() -> None:
+    """Issue 13 A6: the file and the system's words, and not "[Errno 13]"."""
+    with pytest.raises(StoreError) as caught:
+        store_identity.seen(_Closed(), "srv", "key")
+    assert str(caught.value) == f"/store/{store_identity.MARKER}: permission denied"
+    assert "read the store" in caught.value.hint
+    error = PermissionError(13, "Permission denied", "/store/a")
+    assert explained(error, _Closed())[0] == "/store/a: permission denied"

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import shlex
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tools.base import permissions, removal
-from tools.base.errors import BackupError
+from tools.base.errors import BackupError, in_words
 
 _libc = ctypes.CDLL(None, use_errno=True)
 PART = ".part-"  # stands in every temporary name
@@ -189,6 +190,25 @@ def nearest(path: Path) -> Path:
     while not os.path.lexists(path):  # False too where a folder above is closed
         path = path.parent
     return path
+
+
+def missing_folder(folder: Path) -> tuple[str, str]:
+    """Return why a path is no folder, naming what is in its way, and a hint that is safe."""
+    other = "Choose another path."
+    try:
+        folder.stat()
+    except PermissionError:
+        return f"{folder}: permission denied", "Choose a folder that this user can enter."
+    except (FileNotFoundError, NotADirectoryError):
+        existing = nearest(folder)
+        if existing.is_dir():
+            return f"{folder}: no such directory", f"Create it: mkdir -p {shlex.quote(str(folder))}"
+        if existing.is_symlink() and not existing.exists():
+            return f"{existing}: is a broken symbolic link", other
+        return f"{existing}: not a directory", other
+    except OSError as error:
+        return in_words(error)[0], other
+    return f"{folder}: not a directory", other
 
 
 def unmounted(folder: Path) -> bool:

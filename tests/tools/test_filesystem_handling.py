@@ -102,3 +102,18 @@ def test_walks_do_not_recurse(tmp_path: Path) -> None:
         assert sorted(entry.name for entry in none) == ["d", "link"]
     finally:
         removal.tree(tmp_path / "top")
+
+
+def test_why_a_folder_is_missing(tmp_path: Path) -> None:
+    """Issue 13 C6: "mkdir -p" was the hint where a file is in the way."""
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "broken").symlink_to(tmp_path / "gone")
+    missing = filesystem_handling.missing_folder
+    place = tmp_path / "a b/c"
+    assert missing(place) == (f"{place}: no such directory", f"Create it: mkdir -p '{place}'")
+    for path in (tmp_path / "file", tmp_path / "file/a/b"):
+        problem, hint = missing(path)
+        assert problem == f"{tmp_path}/file: not a directory"
+        assert hint == "Choose another path."
+    assert missing(tmp_path / "broken/a")[0] == f"{tmp_path}/broken: is a broken symbolic link"
+    assert "too long" in missing(tmp_path / ("x" * 300))[0]

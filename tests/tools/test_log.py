@@ -60,3 +60,10 @@ def test_a_log_that_cannot_be_opened_goes_to_standard_error(
         assert "WARNING - goes on\n" in stderr
         assert stderr.count("cannot open log file") == 1
         assert "left out" not in stderr
+
+
+def test_an_error_of_the_system_is_logged_in_words(tmp_path: Path) -> None:
+    """Issue 13 A6: "[Errno 13] Permission denied: '/a'" is Python's notation."""
+    log.begin(tmp_path, "WARNING", 1, 1)
+    log.logger.warning("not read: %s", PermissionError(13, "Permission denied", "/a"))
+    assert "not read: /a: permission denied" in (tmp_path / log.FILE).read_text()

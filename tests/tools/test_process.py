@@ -1,15 +1,17 @@
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tools import os_works
 from tools.base.errors import BackupError, Cancelled, SourceError
-from tools.flow import process
+from tools.flow import process, start_error
 
 
 def test_output_gives_all_and_reads_the_exit_code_at_the_end() -> None:
@@ -48,6 +50,37 @@ def test_a_reader_that_leaves_early_ends_the_program() -> None:
 def test_a_missing_program_is_named() -> None:
     with pytest.raises(BackupError, match=r"no-such-program cannot be started"):
         list(process.output(["no-such-program"]))
+
+
+@pytest.mark.parametrize(
+    ("number", "hint"),
+    [
+        (errno.ENOENT, "Install no-such, or"),
+        (errno.EAGAIN, "ulimit -u"),
+        (errno.ENOMEM, "Free memory"),
+        (errno.EMFILE, "ulimit -n"),
+        (errno.E2BIG, "together they are too long"),
+        (errno.EACCES, "may execute /bin/no-such"),
+        (errno.ETXTBSY, "Check /bin/no-such"),
+    ],
+)
+def test_the_hint_fits_why_a_program_cannot_be_started(number: int, hint: str) -> None:
+    """Issue 13 C6: "Install X" where the memory, the processes or the rights were missing."""
+    error = OSError(number, os.strerror(number), "/bin/no-such")
+    found = start_error.of("SECTION", ["/bin/no-such", "x"], error, Path("/a"))
+    assert str(found).startswith("SECTION: /bin/no-such cannot be started: ")
+    assert hint in found.hint
+    assert ("Install" in found.hint) is (number == errno.ENOENT)
+
+
+def test_a_long_argument_and_a_missing_folder_are_named(tmp_path: Path) -> None:
+    """Issue 13 C6: the folder of the config was removed, and the program was to be installed."""
+    with pytest.raises(BackupError, match="argument list too long") as caught:
+        list(process.output(["cat", "x" * (start_error.MAX_ARGUMENT + 1)]))
+    assert "The longest argument has 131072 bytes" in caught.value.hint
+    with pytest.raises(BackupError, match=rf"in {tmp_path}/gone: no such file") as caught:
+        list(process.output(["cat"], folder=tmp_path / "gone"))
+    assert "Install" not in caught.value.hint
 
 
 def test_a_signal_while_a_program_starts_waits_for_its_owner(

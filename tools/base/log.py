@@ -13,6 +13,7 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 from tools.base import foreign, hung_mount, masking
+from tools.base.errors import in_words
 
 NAME = "ncbackup"
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
@@ -32,8 +33,16 @@ class _Masked(logging.Formatter):
     """
 
     def format(self, record: logging.LogRecord) -> str:
+        record = logging.makeLogRecord(record.__dict__)  # a record has other formatters
+        if isinstance(record.args, tuple):
+            record.args = tuple(map(_in_words, record.args))
         shown = foreign.printable(masking.text(super().format(record)), keep="\t\n")
         return shown.rstrip("\n").replace("\n", "\n    ")
+
+
+def _in_words(value: object) -> object:
+    """Return an error of the system as a line of words: not as Python prints it."""
+    return in_words(value)[0] if isinstance(value, OSError) else value
 
 
 class _File(RotatingFileHandler):
@@ -57,7 +66,7 @@ class _File(RotatingFileHandler):
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (logging's name)
         if not self.error_shown:
             self.error_shown = True
-            sys.stderr.write(f"warning: cannot write to the log: {sys.exc_info()[1]}\n")
+            sys.stderr.write(f"warning: cannot write to the log: {_in_words(sys.exc_info()[1])}\n")
 
 
 class RunLog(logging.Handler):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
 from tools.base import run_ids
-from tools.base.errors import BackupError, ConfigError
+from tools.base.errors import BackupError, ConfigError, in_words
 from tools.catalog.catalog import Catalog
 from tools.catalog.manifest import Manifest
 from tools.date_str_utils import RUN_ID
@@ -65,7 +65,7 @@ def list_runs(catalog: Catalog) -> Iterator[RunSummary]:
         try:
             yield RunSummary(catalog.host, run_id, catalog.manifest(run_id))
         except (BackupError, OSError) as error:
-            yield RunSummary(catalog.host, run_id, error=str(error))
+            yield RunSummary(catalog.host, run_id, error=in_words(error)[0])
 
 
 def parse_date(text: str) -> datetime:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tools import filesystem_handling
 from tools.base import foreign_json, run_ids
-from tools.base.errors import BackupError, StoreError, TakenError
+from tools.base.errors import BackupError, StoreError, TakenError, in_words
 from tools.base.log import logger
 from tools.flow import store
 from tools.flow.store import Store
@@ -148,6 +148,9 @@ def _found(place: Store, host: str) -> str:
             raw = b"".join(place.get(name))
         except BackupError:
             continue  # not there; whether the store can be reached its list shows
+        except PermissionError as error:
+            hint = "Allow the user of the backup to read the store."
+            raise StoreError(in_words(error)[0], hint) from None
         if raw:
             return _identity(raw[:_MAX_BYTES], f"{name} in {place}")
     return ""

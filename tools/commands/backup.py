@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tools import date_str_utils, os_works
 from tools.base import log, permissions, project
-from tools.base.errors import BackupError, Cancelled, ConfigError, of_system
+from tools.base.errors import BackupError, Cancelled, ConfigError, in_words, of_system
 from tools.base.log import logger
 from tools.base.result import Status, worst
 from tools.base.run_result import RunResult
@@ -163,9 +163,10 @@ def _migrate(old: Path) -> int:
     try:
         migrated = migrate.migrated(old)
     except (ConfigError, OSError) as error:
-        terminal.say(f"error: {error}", error=True)
-        if getattr(error, "hint", ""):
-            terminal.say(f"hint: {getattr(error, 'hint', '')}", error=True)
+        problem, hint = in_words(error)
+        terminal.say(f"error: {problem}", error=True)
+        if hint:
+            terminal.say(f"hint: {hint}", error=True)
         return Status.REFUSED.exit_code if isinstance(error, ConfigError) else 1
     terminal.write(migrated.text)
     for change in migrated.changes:

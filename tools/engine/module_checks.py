@@ -16,7 +16,7 @@ from tools.base.finding import Finding, Level
 from tools.config import program_file
 from tools.config.model import Config, Section
 from tools.engine import section_runner
-from tools.flow import process
+from tools.flow import start_error
 
 
 def tested(section: Section, config: Config) -> Iterator[str | Finding]:
@@ -67,7 +67,7 @@ def _long_arguments(section: Section, config: Config) -> Iterator[Finding]:
     words = section_runner.command(section, config).argv
     for before, word in itertools.pairwise(words):
         size = len(os.fsencode(word))
-        if size > process.MAX_ARGUMENT:
+        if size > start_error.MAX_ARGUMENT:
             key = f"{before[2:]}: " if before.startswith("--") else ""
-            text = f"{key}argument of {size} bytes, but Linux allows {process.MAX_ARGUMENT}"
+            text = f"{key}argument of {size} bytes, but Linux allows {start_error.MAX_ARGUMENT}"
             yield Finding(text, Level.BAD, "Give the path of a file instead of the value.")

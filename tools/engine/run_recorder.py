@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import TypeVar
 
 from tools.base import crash, project, run_ids
-from tools.base.errors import BackupError, StoreError
+from tools.base.errors import BackupError, StoreError, in_words
 from tools.base.log import logger
 from tools.base.result import Result, Status, worst
 from tools.base.run_result import SectionResult
@@ -220,8 +220,8 @@ def _published(one: Admitted, made: Manifest) -> str:
 def _without_manifest(steps: list[SectionResult], name: str, error: BackupError | OSError) -> None:
     """The run does not exist in this store, and its section must not say that it does."""
     if any(step.name == name and step.result.status.stored for step in steps):
-        hint = getattr(error, "hint", "")
-        _worsen(steps, name, f"the manifest could not be stored: {error}", Status.FAILED, hint)
+        problem, hint = in_words(error)
+        _worsen(steps, name, f"the manifest could not be stored: {problem}", Status.FAILED, hint)
 
 
 def _worsen(

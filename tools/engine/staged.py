@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tools import filesystem_handling
-from tools.base.errors import BackupError
+from tools.base.errors import BackupError, in_words
 from tools.base.log import logger
 from tools.base.result import Result, Status, of_error, worst
 from tools.base.run_result import SectionResult
@@ -222,7 +222,7 @@ def _removed(result: Result, records: Path) -> Result:
     try:
         WorkFolder(records).remove(map(Path, result.removable))
     except (OSError, BackupError) as error:
-        text = f"stored, but its source could not be removed: {error}"
+        text = f"stored, but its source could not be removed: {in_words(error)[0]}"
         return dataclasses.replace(
             result, status=worst((result.status, Status.UNCLEAN)), message=text
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import errno
 import os
 import signal
 import subprocess
@@ -19,11 +18,9 @@ from tools import os_works
 from tools.base import foreign, masking
 from tools.base.errors import BackupError, SourceError
 from tools.base.log import logger
-from tools.flow import pipes, stream, task
+from tools.flow import pipes, start_error, stream, task
 from tools.flow.stream import Chunks
 
-MAX_ARGUMENT = (128 << 10) - 1  # bytes of one argument in Linux (execve(2), MAX_ARG_STRLEN)
-_NO_ROOM = "Free memory, or allow this user more processes (ulimit -u, TasksMax)."
 TAIL = 25  # lines of a failed program's output that go into the error
 _LINE = 8192  # bytes that are read at once
 _LONGEST = 64 * 1024  # characters of a line; a longer one is cut into several
@@ -79,27 +76,6 @@ class Lines:
         return line[len(head) :]
 
 
-def _not_started(name: str, argv: Sequence[str], error: OSError) -> BackupError:
-    """Return the error of a program that cannot be started, with the hint for this reason."""
-    program = argv[0]
-    longest = max(len(os.fsencode(word)) for word in argv)
-    hints = {
-        errno.E2BIG: f"The longest argument has {longest} bytes: Linux allows {MAX_ARGUMENT}. "
-        "Give the path of a file instead of the value.",
-        errno.EACCES: f"Run chmod +x {program}, and check that its file system is not mounted "
-        "with noexec.",
-        errno.ENOEXEC: "Set EXECUTE_WITH to its interpreter, or write it into a #! line.",
-        errno.ENOMEM: _NO_ROOM,
-        errno.EAGAIN: _NO_ROOM,
-    }
-    default = f"Install {os.path.basename(program)}, or name the right program in the config."  # noqa: PTH119
-    if error.errno == errno.ENOENT and os.path.exists(program):  # noqa: PTH110  (never raises)
-        default = f"Install the interpreter that the first line of {program} names."
-    reason = (error.strerror or str(error)).lower()
-    text = f"{program} cannot be started: {reason}"
-    return BackupError(f"{name}: {text}" if name else text, hints.get(error.errno or 0, default))
-
-
 class Group:
     """A program in a process group of its own, whose output is read by threads."""
 
@@ -130,7 +106,7 @@ class Group:
                 start_new_session=True,
             )
         except OSError as error:
-            raise _not_started(name, argv, error) from None
+            raise start_error.of(name, argv, error, folder) from None
         self.held = False  # whether a child outside of the group keeps the pipes open
         self._threads: list[threading.Thread] = []
         self.errors: list[Exception] = []  # what was raised about lines of its output

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeVar, runtime_checkable
 
-from tools.base.errors import TransientError
+from tools.base.errors import TransientError, in_words
 from tools.base.log import logger
 
 ATTEMPTS = 5
@@ -38,6 +38,10 @@ def is_transient(error: BaseException) -> bool:
     if isinstance(error, OSError):
         return error.errno not in _PERMANENT_ERRORS
     return isinstance(error, TransientError)
+
+
+def _reason(error: Exception) -> str:
+    return in_words(error)[0] if isinstance(error, OSError) else str(error)
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ class Retries:
                     raise
                 seconds = self._seconds(number)
                 self.say(
-                    f"{name}: attempt {number} of {ATTEMPTS} failed: {error}; "
+                    f"{name}: attempt {number} of {ATTEMPTS} failed: {_reason(error)}; "
                     f"retrying in {seconds:.1f} s"
                 )
                 self.wait(never, seconds)

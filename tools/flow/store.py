@@ -12,7 +12,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
 
-from tools.base.errors import StoreError
+from tools.base.errors import StoreError, in_words
 
 OWN_FOLDER = "nc-backup-py.store"  # beside those of the hosts: what belongs to the store itself
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -195,6 +195,8 @@ def explained(error: BaseException, store: object) -> tuple[str, str]:
         return f"{store}: {os.strerror(number)}", "Remove old runs there, or use a larger disk."
     if number in _BROKEN:
         return f"{store}: {os.strerror(number)}", "Look at the kernel log for errors of its disk."
+    if isinstance(error, OSError):
+        return in_words(error)
     return str(error), getattr(error, "hint", "")
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from tools.base import crash, finding
-from tools.base.errors import BackupError
+from tools.base.errors import BackupError, in_words
 from tools.base.finding import Finding
 from tools.flow.item import Item
 
@@ -59,9 +59,8 @@ def test(
         try:
             collected.extend(findings_of(server.connect()))
         except Exception as caught:  # noqa: BLE001  (see crash.known)
-            error = crash.known(caught)
-            hint = getattr(error, "hint", "")
-            collected.append(finding.bad(f"{server.label}: {error}", hint))
+            problem, hint = in_words(crash.known(caught))
+            collected.append(finding.bad(f"{server.label}: {problem}", hint))
     return tuple(collected)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tools.base import imports
-from tools.base.errors import BackupError, ConfigError
+from tools.base.errors import BackupError, ConfigError, in_words
 from tools.setup.environment import environment, say, shown
 
 USAGE = """usage: python3 setup.py VERB
@@ -32,7 +32,8 @@ def main(argv: Sequence[str]) -> int:
     try:
         return _perform(argv)
     except (BackupError, OSError) as error:
-        say(f"error: {error}", getattr(error, "hint", ""))
+        problem, hint = in_words(error)
+        say(f"error: {problem}", hint)
         return getattr(error, "exit_code", 1)
     except KeyboardInterrupt:
         return 130
