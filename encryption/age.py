@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from encryption import age_payload, armor, ciphers, header, hybrid, provider, scrypt, x25519
+from tools.base import kdf
 from tools.base.errors import ConfigError, TruncatedError, WrongKeyError
 from tools.flow.stream import Chunks
 
@@ -66,11 +67,11 @@ def encrypt(chunks: Chunks, recipients: Sequence[Recipient | scrypt.Passphrase])
 
 
 def _mac(file_key: bytes, authenticated: bytes) -> bytes:
-    return hmac.digest(ciphers.hkdf(file_key, b"", b"header"), authenticated, "sha256")
+    return hmac.digest(kdf.hkdf(file_key, b"", b"header"), authenticated, "sha256")
 
 
 def _payload_cipher(file_key: bytes, nonce: bytes) -> ciphers.Aead:
-    return provider.current().chacha20_poly1305(ciphers.hkdf(file_key, nonce, b"payload"))
+    return provider.current().chacha20_poly1305(kdf.hkdf(file_key, nonce, b"payload"))
 
 
 def decrypt(chunks: Chunks, identities: Sequence[Identity | scrypt.Passphrase]) -> Iterator[bytes]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from collections.abc import Callable
 from typing import Protocol
 
@@ -70,9 +68,3 @@ class Provider(Protocol):
 
     def hybrid(self) -> Hybrid | None:
         """Return the post-quantum keys; None where this build of the library has none."""
-
-
-def hkdf(secret: bytes, salt: bytes, info: bytes) -> bytes:
-    """Return 32 bytes of HKDF-SHA-256 (RFC 5869), which are one block of its output."""
-    extracted = hmac.digest(salt or bytes(hashlib.sha256().digest_size), secret, "sha256")
-    return hmac.digest(extracted, info + b"\x01", "sha256")

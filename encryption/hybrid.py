@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 
-from encryption import bech32, ciphers, header, provider
+from encryption import ciphers, header, provider
+from tools.base import bech32
 
 STANZA = "mlkem768x25519"
 _RECIPIENT = "age1pq"

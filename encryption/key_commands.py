@@ -7,6 +7,7 @@ from pathlib import Path
 from encryption import hybrid, key_file, x25519
 from tools.base.errors import ConfigError
 from tools.base.result import Result, Status
+from tools.catalog import writer_key
 
 
 def create(path: Path, *, post_quantum: bool) -> Result:
@@ -20,6 +21,42 @@ def create(path: Path, *, post_quantum: bool) -> Result:
         "Better: keep only the recipient on this server and the key file elsewhere.",
         files=(str(path),),
     )
+
+
+def create_writer(path: Path, host: str, recipients: Path) -> Result:
+    """Write the key that signs the manifests of a host, never over a file.
+
+    recipients: the key file, which gets the signer as a comment where it can be written
+    """
+    if not host:
+        raise ConfigError(
+            "--HOSTNAME is required", "Set --HOSTNAME to HOSTNAME of conf.json on this server."
+        )
+    line = writer_key.create(path, host)
+    noted = _noted(recipients, line)
+    also = f"\nIt was added to {recipients} as a comment." if noted else ""
+    return Result(
+        Status.OK,
+        f"created {path}\nsigner: {line}\n"
+        "Keep the signer line with the key file on another machine: restore.py believes only runs "
+        f"of signers that it knows (key file, --signer, SIGNERS).{also}",
+        files=(str(path),),
+    )
+
+
+def _noted(path: Path, line: str) -> bool:
+    """Add the signer to a key file as a comment; return whether that was possible."""
+    try:
+        keys = key_file.read(path, key_file.Use.DECRYPT)
+        if keys.password:
+            return False  # a comment would be part of the password
+        with path.open("r+b") as file:
+            last = file.read()[-1:]
+            file.write(b"" if last == b"\n" else b"\n")
+            file.write(f"{writer_key.SIGNER}{line}\n".encode())
+    except (OSError, ConfigError):
+        return False
+    return True
 
 
 def export(path: Path, destination: Path | None) -> Result:

@@ -10,9 +10,9 @@ from datetime import datetime, timezone
 from enum import Enum
 from pathlib import Path
 
-from encryption import age, ciphers, header, hybrid, key_lines, x25519
+from encryption import age, header, hybrid, key_lines, x25519
 from tools import filesystem_handling
-from tools.base import foreign, masking, permissions
+from tools.base import foreign, kdf, masking, permissions
 from tools.base.errors import ConfigError
 
 _LEAST_BITS = 128  # bits that a password's length must be able to hold, to be a key
@@ -134,7 +134,7 @@ def _of_password(raw: bytes, text: str) -> Keys:
         most = entropy_bits(stripped)
         weak = f"passphrase too weak for new backups: at most {most} bits of {_LEAST_BITS}"
         return Keys(password=password, not_password=problem, rejection=problem or weak)
-    identity = x25519.Identity(ciphers.hkdf(stripped, _SALT, _INFO))
+    identity = x25519.Identity(kdf.hkdf(stripped, _SALT, _INFO))
     masking.add(identity.reveal())
     return Keys(
         identities=(identity,),

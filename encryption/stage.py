@@ -38,6 +38,7 @@ _UNREMOVABLE = (
     "encrypts them again."
 )
 _KEY_FILE = Path("/etc/nc-backup-py/key_file")
+_WRITER_KEY = Path("/etc/nc-backup-py/writer.key")
 
 
 class Format(Enum):
@@ -87,7 +88,17 @@ class Options:
         flag="--EXPORT",
     )
 
+    writer: bool = option(
+        "with --KEYGEN: create WRITER_KEY, which signs the manifests of this server",
+        default=False,
+        flag="--WRITER",
+    )
+    writer_key: Path = option("with --WRITER: the file", default=_WRITER_KEY)
+    hostname: str = option("with --WRITER: HOSTNAME of the backups that it signs", default="")
+
     def __post_init__(self) -> None:
+        if self.writer and not self.keygen:
+            raise ConfigError("WRITER is used with --KEYGEN only")
         if self.post_quantum and not self.keygen:
             raise ConfigError(
                 "POST_QUANTUM is used with --KEYGEN only",
@@ -107,6 +118,8 @@ class Options:
 
 def work(options: Options) -> Result:
     """Do what the options ask for."""
+    if options.writer:
+        return key_commands.create_writer(options.writer_key, options.hostname, options.key_file)
     if options.keygen:
         return key_commands.create(options.key_file, post_quantum=options.post_quantum)
     if options.export:

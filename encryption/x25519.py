@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 
-from encryption import bech32, ciphers, header, provider
+from encryption import ciphers, header, provider
+from tools.base import bech32, kdf
 
 STANZA = "X25519"
 _RECIPIENT = "age"
@@ -37,7 +38,7 @@ class Recipient:
             shared = provider.current().x25519(secret, self.public)
         except ValueError:  # a point of low order: anybody could read the file
             raise bech32.unusable(str(self)) from None
-        key = ciphers.hkdf(shared, share + self.public, _INFO)
+        key = kdf.hkdf(shared, share + self.public, _INFO)
         body = provider.current().chacha20_poly1305(key).encrypt(_NONCE, file_key)
         return header.Stanza((STANZA, header.b64(share)), body)
 
@@ -75,7 +76,7 @@ class Identity:
             shared = provider.current().x25519(self.secret, share)
         except ValueError:  # an all-zero shared secret
             raise header.corrupt(STANZA) from None
-        key = ciphers.hkdf(shared, share + self.recipient().public, _INFO)
+        key = kdf.hkdf(shared, share + self.recipient().public, _INFO)
         try:
             return provider.current().chacha20_poly1305(key).decrypt(_NONCE, stanza.body)
         except ciphers.InvalidTagError:

@@ -83,6 +83,25 @@ def _add_location(parser: argparse.ArgumentParser) -> None:
         default="",
         help="passphrase as env:NAME or file:/path, instead of a key file",
     )
+    group.add_argument(
+        "--signer",
+        type=Path,
+        metavar="FILE",
+        help="known signers of runs (allowed_signers lines), beside those of the config and of "
+        'the comment "# signer:" in the key file',
+    )
+    group.add_argument(
+        "--allow-unsigned",
+        action="store_true",
+        help="also use runs that no known signer has signed, if they are older than signed ones",
+    )
+    group.add_argument(
+        "--newest",
+        type=int,
+        default=0,
+        metavar="N",
+        help="number of the newest run that was reported: fail where the store has only older ones",
+    )
 
 
 def _add_selection(parser: argparse.ArgumentParser) -> None:
@@ -194,6 +213,8 @@ def source(options: argparse.Namespace) -> Source:
         options.key_file,
         options.passphrase,
         options.insecure_permissions,
+        options.signer,
+        options.allow_unsigned,
     )
 
 

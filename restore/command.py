@@ -24,7 +24,7 @@ from tools.base import run_ids
 from tools.base.errors import BackupError, Cancelled, ConfigError
 from tools.base.result import Result, Status, of_error, worst
 from tools.base.run_result import ProgressListener, RunResult, SectionResult
-from tools.catalog import identity, location, readback, selection
+from tools.catalog import identity, location, readback, selection, sequence
 from tools.catalog.catalog import Catalog
 from tools.catalog.manifest import Manifest
 from tools.catalog.readback import StoredRun
@@ -100,8 +100,14 @@ class _Command:
         return self._location.catalog()
 
     def _select(self, selector: str) -> Selection:
-        """Return what a run id, "latest" or a date selects."""
+        """Return what a run id, "latest" or a date selects.
+
+        Raises ManifestError where runs of the store were put back, exchanged or removed; a run
+        that is named by its id is what was asked for.
+        """
         preference = self._location.preference(self._catalog.host)
+        if not run_ids.is_run_id(selector):
+            sequence.require(self._catalog, self._options.newest)
         return selection.select_run(self._catalog, preference, selector)
 
     def _show(self) -> int:
@@ -127,6 +133,7 @@ class _Command:
                 if options.level == "full":
                     self._require_stages(part.items)
                 steps += self._missing(whole)
+                steps += _sheets(whole)
                 label = whole.newest.run_id if len(selections) > 1 else ""
                 verify = functools.partial(self._verify_item, part)
                 steps += run_steps(part.items, verify, watcher, label)
@@ -158,6 +165,10 @@ class _Command:
         """Print which run each section is taken from, where they differ, and doubtful runs."""
         for line in selected.notes:
             terminal.say(f"note: {line}", error=True)
+        for run in selected.runs():
+            if not run.catalog.claim(run.run_id).signed:
+                text = f"run {run.run_id} is not signed by a known signer (--allow-unsigned)"
+                terminal.say(f"warning: {text}", error=True)
         for manifest in (run.manifest for run in selected.runs()):
             if not manifest.is_complete:
                 text = f"run {manifest.run_id} is not complete ({manifest.status})"
@@ -279,6 +290,16 @@ class _Command:
 
         table = "\n".join(terminal.table_lines(result))
         return delivery.deliver(self._location.config.general, run_document(result), table, None)
+
+
+def _sheets(selected: Selection) -> list[SectionResult]:
+    """Return a failed step for each recovery sheet that is missing or was altered."""
+    problems = [(run.run_id, readback.sheet_problem(run)) for run in selected.runs()]
+    return [
+        SectionResult(f"{run_id} RECOVERY.txt", "item", Result(Status.FAILED, problem))
+        for run_id, problem in problems
+        if problem
+    ]
 
 
 def _unreadable(summary: RunSummary) -> SectionResult:

@@ -154,7 +154,7 @@ def _opened(options: Options, scratch: Path) -> _Drill | None:
     config_path = options.conf or os.environ.get("NC_BACKUP_CONFIG", "")
     if not config_path:
         raise ConfigError("CONF is required", "Set --CONF to the conf.json of the backup.")
-    source = location.Source(Path(config_path), options.store)
+    source = location.Source(Path(config_path), options.store, own_run=True)
     config = location.load_config(source)
     section_runner.learn_secrets(config)
     place = location.open_location(config, source, ForRestore(scratch))

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from tools.base import run_ids
-from tools.catalog.catalog import Catalog
 from tools.catalog.location import BackupLocation
 from tools.catalog.manifest import Manifest
 from tools.catalog.runs import RunSummary, list_runs
@@ -22,8 +21,12 @@ _DAY = 86400  # seconds
 
 
 def print_runs(location: BackupLocation, *, as_json: bool) -> int:
-    """Print the runs of the hosts. Return the exit code: 1 where a manifest is unreadable."""
-    catalogs = [Catalog(location.store, host) for host in location.hosts()]
+    """Print the runs of the hosts.
+
+    Return the exit code: 1 where a manifest is unreadable, or is not to be believed although
+    runs are signed.
+    """
+    catalogs = map(location.catalog_of, location.hosts())
     summaries = [summary for catalog in catalogs for summary in list_runs(catalog)]
     if as_json:
         terminal.say(json.dumps(document(str(location.store), summaries), ensure_ascii=True))
@@ -33,7 +36,8 @@ def print_runs(location: BackupLocation, *, as_json: bool) -> int:
             _print_nothing(location)
     for line in filter(None, (summary.warning() for summary in summaries)):
         terminal.say(f"warning: {line}", error=True)
-    return 1 if any(summary.manifest is None for summary in summaries) else 0
+    bad = (summary for summary in summaries if summary.manifest is None and not summary.unsigned)
+    return 1 if any(bad) else 0
 
 
 def _print_nothing(location: BackupLocation) -> None:
@@ -59,9 +63,10 @@ def _run(summary: RunSummary) -> dict[str, Any]:
         "age": round(summary.age),
         "future": summary.in_future,
         "result": summary.result,
+        "signed": summary.signed,
         "error": summary.error or None,
     }
-    manifest = summary.manifest
+    manifest = summary.claimed
     return {**head, **(dict.fromkeys(_MANIFEST_KEYS) if manifest is None else _of(manifest))}
 
 
@@ -113,7 +118,7 @@ def _item(item: Item) -> dict[str, Any]:
 def _row(summary: RunSummary) -> tuple[str, ...]:
     """Return the columns of a run in the table of --list."""
     start = (summary.run_id, summary.host, human_age(summary.age), summary.result)
-    manifest = summary.manifest
+    manifest = summary.claimed
     if manifest is None:
         return (*start, "-", "-", "-")
     return (*start, str(len(manifest.items)), human_size(manifest.size), manifest.base or "-")

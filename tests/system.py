@@ -7,11 +7,13 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from tests import starter
 from tools.base import project
+from tools.catalog import writer_key
 
 BUILT_IN = (
     *("filesbackup", "compression", "encryption", "storage", "tools", "qa", "restore"),
@@ -31,10 +33,12 @@ class System:
         self.log = folder / "log" / "backup.log"
         self.key = folder / "key_file"
         self.conf = folder / "conf.json"
+        self.writer_key = folder / "writer.key"
         for made in (self.home, self.source, self.log.parent):
             made.mkdir(mode=0o755)
         for name in BUILT_IN:
             (self.home / name).symlink_to(project.ROOT / name)
+        self.signer = writer_key.create(self.writer_key, "srv-test")
         self.general: dict[str, Any] = {
             "HOSTNAME": "srv-test",
             "WORK_FOLDER": str(self.work),
@@ -44,6 +48,7 @@ class System:
             "ALLOW_ROOT": "True",
             "DISK_SPACE_CHECK": "False",
             "MESSAGE_CONFIG_WAIT": "0.05",
+            "WRITER_KEY": str(self.writer_key),
             "STREAM": "False",  # a test of streamed runs says so
         }
 
@@ -90,6 +95,8 @@ class System:
             program = str(project.ROOT / "encryption/encryption.py")
             words = [program, "--KEYGEN", "--KEY_FILE", str(self.key)]
             starter.run(words, os.environ).check_returncode()
+            with self.key.open("a") as file:
+                file.write(f"{writer_key.SIGNER}{self.signer}\n")
 
     def configure(self, sections: dict[str, Any], **general: Any) -> Path:
         """Write conf.json."""
@@ -142,9 +149,24 @@ class System:
         found: dict[str, Any] = json.loads(path.read_text())
         return found
 
+    def rewrite(self, change: Callable[[dict[str, Any]], None], path: Path | None = None) -> None:
+        """Alter a manifest (default: the newest) and sign it again, as this host might have."""
+        path = path or sorted((self.store / "srv-test").glob("*.manifest.json"))[-1]
+        given = json.loads(path.read_text())
+        change(given)
+        self.sign(path, json.dumps(given))
+
+    def sign(self, path: Path, text: str) -> None:
+        """Write a manifest and its signature."""
+        signature = path.with_name(path.name + ".sig")
+        for file in filter(Path.exists, (path, signature)):
+            file.chmod(0o600)
+        path.write_text(text)
+        signature.write_bytes(writer_key.read(self.writer_key).sign(path.read_bytes()))
+
     def stored(self) -> list[str]:
         """The names of the parts in the store of this host."""
-        records = (".manifest.json", ".RECOVERY.txt")
+        records = (".manifest.json", ".manifest.json.sig", ".RECOVERY.txt")
         return [name for name in self.names() if not name.endswith(records)]
 
     def names(self) -> list[str]:

@@ -17,8 +17,10 @@ from tests import starter
 from tests.system import System, execute
 from tools.catalog import readback
 from tools.catalog.catalog import Catalog
+from tools.catalog.trust import Trust
 from tools.flow import stream
 
+EVERYBODY = Trust(everybody=True)
 MOMENTS = 25  # in each of four tests
 
 
@@ -32,7 +34,7 @@ def whole_runs(system: System, read: frozenset[str] = frozenset()) -> frozenset[
     found = frozenset(name for name in names if name.endswith(".manifest.json"))
     assert found >= read
     for name in found - read:
-        catalog = Catalog(place, "srv-test")
+        catalog = Catalog(place, "srv-test", EVERYBODY)
         run = readback.StoredRun(catalog, catalog.manifest(name[9:24]))
         assert run.manifest.is_complete
         for item in run.manifest.items:

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from encryption import age, age_payload, bech32, ciphers, header, provider, scrypt, x25519
+from encryption import age, age_payload, ciphers, header, provider, scrypt, x25519
 from encryption.ciphers import Provider
-from tools.base import project
+from tools.base import bech32, project
 from tools.base.errors import ConfigError, DamagedError, StageError, TruncatedError, WrongKeyError
 
 SIZES = (0, 1, 65535, 65536, 65537, 131072, 1_000_003)

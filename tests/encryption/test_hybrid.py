@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from encryption import age, bech32, ciphers, encryption, header, hybrid, key_lines, provider, x25519
+from encryption import age, ciphers, encryption, header, hybrid, key_lines, provider, x25519
 from encryption.provider_cryptography import Cryptography
 from encryption.provider_pycryptodome import Pycryptodome
 from tests.encryption.conftest import without
 from tests.system import said
-from tools.base import masking
+from tools.base import bech32, masking
 from tools.base.errors import ConfigError, StageError, WrongKeyError
 
 INFO = b"age-encryption.org/mlkem768x25519"

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from encryption import bech32, encryption, hybrid, key_file, openssl_format, x25519
+from encryption import encryption, hybrid, key_file, openssl_format, x25519
 from tests.system import said
-from tools.base import finding, permissions
+from tools.base import bech32, finding, permissions
 from tools.base.errors import ConfigError
 
 IDENTITY = x25519.Identity(bytes(range(32)))

@@ -16,7 +16,7 @@ from encryption.provider_cryptography import Cryptography
 from encryption.provider_pycryptodome import Pycryptodome
 from tests.encryption.conftest import without
 from tests.system import said
-from tools.base import project
+from tools.base import kdf, project
 from tools.base.errors import ConfigError
 
 LIBRARIES: tuple[ciphers.Provider, ...] = (Cryptography(), Pycryptodome())
@@ -41,7 +41,7 @@ _SHARED = "4a5d9d5ba4ce2de1728e3bf480350f25e07e21c947d19e3376f09b3c1e161742"
 )
 def test_hkdf_of_rfc_5869(salt: bytes, info: bytes, output: str) -> None:
     """Test cases 1 and 3: the first 32 of 42 bytes."""
-    assert ciphers.hkdf(b"\x0b" * 22, salt, info).hex() == output
+    assert kdf.hkdf(b"\x0b" * 22, salt, info).hex() == output
 
 
 @EACH

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from encryption import age, age_payload, armor, ciphers, hybrid, provider, scrypt, x25519
-from tools.base import project
+from tools.base import kdf, project
 from tools.base.errors import StageError, WrongKeyError
 
 FOLDER = Path(os.environ.get("AGE_VECTORS", project.ROOT.parent / "shared" / "age-vectors"))
@@ -102,7 +102,7 @@ def opened(vector: Vector) -> bytes:
     """All chunks from the first on that can be decrypted with the file key that the head tells."""
     file = b"".join(binary(vector, 1 << 20))
     at = age.header_size([file], ())
-    key = ciphers.hkdf(bytes.fromhex(vector.head["file key"]), file[at - 16 : at], b"payload")
+    key = kdf.hkdf(bytes.fromhex(vector.head["file key"]), file[at - 16 : at], b"payload")
     cipher = provider.current().chacha20_poly1305(key)
     plaintext = b""
     for number, begin in enumerate(range(at, len(file), age_payload.SEALED)):

@@ -149,7 +149,7 @@ def test_encrypted(system: System, encrypting: Encrypting, stream: str) -> None:
         manifest = json.loads(path.read_text())
         for item in manifest["items"]:
             item["facts"].pop("encrypted", None)
-        path.write_text(json.dumps(manifest))
+        system.sign(path, json.dumps(manifest))
     text = system.restore(*words, "--to-database", "copy", code=1)
     assert "is encrypted: no client program can replay it" in text
     system.restore(*words[:-2], "--to-database", "copy")

@@ -201,7 +201,7 @@ def test_a_run_that_is_incomplete_is_proven_as_such(tmp_path: Path) -> None:
     whole = json.loads(path.read_text())
     fileset = next(item for item in whole["items"] if item["section"] == "FILESET")
     fileset["warnings"] = ["/etc/shadow: permission denied"]
-    path.write_text(json.dumps({**whole, "status": "incomplete"}))
+    system.sign(path, json.dumps({**whole, "status": "incomplete"}))
     result = system.result("--only", "DRILL")
     said = section(result)
     assert result["exit_code"] == 3

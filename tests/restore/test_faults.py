@@ -32,6 +32,7 @@ def system(made: System, tmp_path: Path) -> System:
     copy = System(tmp_path)
     shutil.copytree(made.store, copy.store)
     shutil.copy(made.key, copy.key)
+    shutil.copy(made.writer_key, copy.writer_key)
     copy.configure(copy.whole(), STREAM="True")
     return copy
 

@@ -8,9 +8,7 @@ import shutil
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import jsonschema
 import pytest
@@ -45,6 +43,7 @@ def system(made: System, tmp_path: Path) -> System:
     copy.source = made.source
     shutil.copytree(made.store, copy.store)
     shutil.copy(made.key, copy.key)
+    shutil.copy(made.writer_key, copy.writer_key)
     copy.configure(copy.whole(), STREAM="True")
     return copy
 
@@ -61,15 +60,6 @@ def parts(system: System) -> list[Path]:
     """The parts of the newer run."""
     last = runs(system)[-1]
     return sorted((system.store / "srv-test").glob(f"{last}.*.age.*"))
-
-
-def rewrite(system: System, change: Callable[[dict[str, Any]], None]) -> None:
-    """Alter the manifest of the newer run."""
-    path = sorted((system.store / "srv-test").glob("*.manifest.json"))[-1]
-    given = json.loads(path.read_text())
-    change(given)
-    path.chmod(0o600)
-    path.write_text(json.dumps(given))
 
 
 def nothing_restored(system: System, says: str, *words: str, code: int = 1) -> str:
@@ -102,7 +92,7 @@ def test_the_list_as_json_is_a_documented_document(system: System) -> None:
     first, second = sorted((system.store / "srv-test").glob("*.manifest.json"))
     whole = json.loads(second.read_text())
     lacks = {"status": "incomplete", "missing": ["MYSQL/3306/shop"], "warnings": ["MYSQL: down"]}
-    second.write_text(json.dumps({**whole, **lacks}))
+    system.sign(second, json.dumps({**whole, **lacks}))
     first.write_text("{")
     text = system.restore("--list", "--json", code=1)
     found = json.loads(text.splitlines()[0])
@@ -147,7 +137,7 @@ def test_a_date_means_the_newest_run_at_or_before_it(system: System) -> None:
 
 
 def test_latest_means_the_newest_good_one(system: System) -> None:
-    rewrite(system, lambda given: given.update(status="failed"))
+    system.rewrite(lambda given: given.update(status="failed"))
     assert (back(system, system.restored()) / "a file").read_text() == "first"
     named = system.restored(run=runs(system)[1])
     assert (back(system, named) / "a file").read_text() == "second"
@@ -249,7 +239,7 @@ def test_a_restore_has_a_report_of_its_own(system: System, server: ReportServer)
     (form,) = server.forms
     assert form["bckmethod"] == "ncscript-py-restore"
     assert form["result"] == "0"
-    rewrite(system, lambda given: given["items"][0].update(sha256="0" * 64))
+    system.rewrite(lambda given: given["items"][0].update(sha256="0" * 64))
     nothing_restored(system, "differs from what was backed up")
     assert server.forms[1]["result"] == "1"
     assert "differs from what was backed up" in server.forms[1]["error"]

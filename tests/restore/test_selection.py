@@ -48,7 +48,8 @@ def renamed(system: System, old: str, new: str, **fields: Any) -> None:
     for path in [*folder.glob(f"{old}.*.json")]:
         given = json.loads(path.read_text().replace(old, new))
         path.unlink()
-        (folder / f"{new}.manifest.json").write_text(json.dumps({**given, **fields}))
+        path.with_name(f"{path.name}.sig").unlink()
+        system.sign(folder / f"{new}.manifest.json", json.dumps({**given, **fields}))
     for path in [*folder.glob(f"{old}.*")]:
         path.rename(folder / path.name.replace(old, new))
 
@@ -171,8 +172,7 @@ def test_a_manifest_without_the_new_fields_is_read(system: System) -> None:
     given = json.loads(path.read_text())
     for key in ("machine", "machine_name", "config_id", "config_file"):
         del given[key]
-    path.chmod(0o600)
-    path.write_text(json.dumps(given))
+    system.sign(path, json.dumps(given))
     assert content(system.restored(), system, "a") == "old"
 
 

@@ -14,11 +14,13 @@ from tools.catalog import leftovers, manifest, markers, readback, selection
 from tools.catalog.catalog import Catalog
 from tools.catalog.history import History, Past
 from tools.catalog.manifest import Manifest
+from tools.catalog.trust import Trust
 from tools.flow import store
 from tools.flow.item_record import Part
 from tools.flow.item_record import StoredItem as Item
 from tools.flow.store import StoreEntry
 
+EVERYBODY = Trust(everybody=True)
 HOST = "srv-1"
 RUNS = [f"202001{day:02d}_030000" for day in range(1, 31)]
 DIGEST = "0" * 64
@@ -61,7 +63,7 @@ def place(tmp_path: Path) -> CountingStore:
 
 def test_look_ups_of_absent_items_read_each_manifest_once(place: CountingStore) -> None:
     """Issue 12, 4: five of them read every manifest five times."""
-    history = History(Catalog(place, HOST))
+    history = History(Catalog(place, HOST, EVERYBODY))
     for number in range(5):
         assert history.newest_item("MYSQL", f"3306/absent{number}") is None
         assert history.size_of(f"MYSQL/3306/absent{number}") is None
@@ -71,7 +73,7 @@ def test_look_ups_of_absent_items_read_each_manifest_once(place: CountingStore) 
 
 
 def test_the_newest_run_costs_one_read(place: CountingStore) -> None:
-    history = History(Catalog(place, HOST))
+    history = History(Catalog(place, HOST, EVERYBODY))
     newest = history.newest_complete("a")
     assert newest is not None
     assert newest.run_id == RUNS[-1]
@@ -86,14 +88,14 @@ def test_an_item_is_compared_with_copies_of_its_own_config(place: CountingStore)
     item = Item("FILESET", "", "fileset", ".tar", (), (part,), 1000, DIGEST)
     made = run(other, items=(item,), config_id="b")
     store.store_object(place, f"{HOST}/{manifest.name_of(other)}", [made.to_json()])
-    history = History(Catalog(place, HOST))
+    history = History(Catalog(place, HOST, EVERYBODY))
     sizes = [Past([history], config).size_of("FILESET") for config in ("a", "b", "unknown", "")]
     assert sizes == [4, 1000, 1000, 1000]
 
 
 def test_everything_of_a_run_shares_one_catalog(place: CountingStore) -> None:
     """History, selection, the check of all parts, clean-up and the marker of the run itself."""
-    catalog = Catalog(place, HOST)
+    catalog = Catalog(place, HOST, EVERYBODY)
     History(catalog).newest_complete("b")
     selected = selection.select_run(catalog, selection.Preference(), "latest")
     for summary in catalog.run_ids:
@@ -103,7 +105,7 @@ def test_everything_of_a_run_shares_one_catalog(place: CountingStore) -> None:
     assert place.listings == 1
     own = "20200201_030000"
     markers.create_marker(place, HOST, own)
-    markers.publish_manifest(catalog, run(own, items=()))
+    markers.publish_manifest(catalog, run(own, items=()), None)
     leftovers.remove_crashed_runs(catalog, own, 0.0)
     leftovers.remove_marker(catalog, own)
     manifests = {name: number for name, number in place.reads.items() if "manifest" in name}
@@ -116,11 +118,11 @@ def test_an_unreadable_manifest_is_read_once_too(place: CountingStore) -> None:
     place.remove([name])
     store.store_object(place, name, [b"{"])
     place.reads.clear()
-    catalog = Catalog(place, HOST)
+    catalog = Catalog(place, HOST, EVERYBODY)
     for _ in range(2):
         with pytest.raises(ManifestError):
             catalog.manifest(RUNS[-1])
-        newest = History(catalog).newest()
+        newest = next(History(catalog).manifests(), None)
         assert newest is not None
         assert newest.run_id == RUNS[-2]
     assert place.reads[name] == 1

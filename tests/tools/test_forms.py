@@ -13,6 +13,7 @@ from tools.base.errors import DamagedError, SourceError, StoreError, TruncatedEr
 from tools.catalog import manifest, markers, readback
 from tools.catalog.catalog import Catalog
 from tools.catalog.manifest import Manifest
+from tools.catalog.trust import Trust
 from tools.flow import form, forms, pipeline, stream
 from tools.flow.block_store import BlockStore
 from tools.flow.fan_out import StoreProgress
@@ -24,6 +25,7 @@ from tools.flow.retries import Retries
 from tools.flow.retrying_store import Retrying
 from tools.flow.store import Store, StoredObject
 
+EVERYBODY = Trust(everybody=True)
 NO_WAIT = Retries(0, say=lambda _line: None)
 CONTENT = bytes(range(256)) * 20
 FOLDER = "srv"
@@ -255,8 +257,8 @@ def test_a_run_may_need_objects_of_an_earlier_run(listed: str) -> None:
     item = dataclasses.replace(earlier.item, parts=())
     times = ("2026-01-02T00:00:00Z", "2026-01-02T00:00:01Z")
     run = Manifest(FOLDER, "20260102_000000", *times, "streamed", "ok", (item,))
-    markers.publish_manifest(Catalog(place, FOLDER), run)
-    catalog = Catalog(place, FOLDER)
+    markers.publish_manifest(Catalog(place, FOLDER, EVERYBODY), run, None)
+    catalog = Catalog(place, FOLDER, EVERYBODY)
     sheet = b"".join(place.get(f"{FOLDER}/{run.run_id}{manifest.RECOVERY}")).decode()
     assert "xargs -a 20260101_000000.SECTION.list cat" in sheet
     found = readback.StoredRun(catalog, catalog.manifest(run.run_id))
@@ -265,8 +267,8 @@ def test_a_run_may_need_objects_of_an_earlier_run(listed: str) -> None:
     assert sum(len(chunk) for chunk in readback.read_parts(found, item)) > len(CONTENT)
     assert readback.missing_parts(found, [item]) == []
     place.remove([f"{FOLDER}/{earlier.item.parts[7].name}"])
-    found = dataclasses.replace(found, catalog=Catalog(place, FOLDER))
+    found = dataclasses.replace(found, catalog=Catalog(place, FOLDER, EVERYBODY))
     (line,) = readback.missing_parts(found, [item])
     assert line.endswith("00007.piece: no such part")
     with pytest.raises(StoreError, match=r"00007\.piece: no such part"):
-        markers.publish_manifest(Catalog(place, FOLDER), run)
+        markers.publish_manifest(Catalog(place, FOLDER, EVERYBODY), run, None)

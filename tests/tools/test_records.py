@@ -17,10 +17,12 @@ from tools.base.errors import ManifestError, StoreError
 from tools.catalog import leftovers, liveness, manifest, markers
 from tools.catalog.catalog import Catalog
 from tools.catalog.manifest import Manifest
+from tools.catalog.trust import Trust
 from tools.flow import store
 from tools.flow.item_record import Part
 from tools.flow.item_record import StoredItem as Item
 
+EVERYBODY = Trust(everybody=True)
 HOST = "srv-1"
 DEAD, NOW = "20200101_000000", "20260101_000000"
 DAY = 86400.0
@@ -61,7 +63,7 @@ def crashed_run(place: store.Store, run_id: str = DEAD, **who: object) -> None:
 
 
 def sweep(place: store.Store) -> list[str]:
-    return leftovers.remove_crashed_runs(Catalog(place, HOST), NOW, DAY)
+    return leftovers.remove_crashed_runs(Catalog(place, HOST, EVERYBODY), NOW, DAY)
 
 
 @pytest.mark.fault("files of a crashed run, older than LEFTOVERS_AGE", "removed by the next run")
@@ -86,7 +88,7 @@ def test_what_is_young_or_alive_is_kept(place: store.Store) -> None:
         process.wait()
     assert len(sweep(place)) == 3
     crashed_run(place)
-    assert leftovers.remove_crashed_runs(Catalog(place, HOST), NOW, 10 * DAY) == []
+    assert leftovers.remove_crashed_runs(Catalog(place, HOST, EVERYBODY), NOW, 10 * DAY) == []
 
 
 @pytest.mark.fault(
@@ -114,7 +116,7 @@ def test_an_earlier_boot_ended_and_one_of_a_copy_of_this_machine_may_not_have(
     """Issue 13 A2: a marker that is younger than this boot, and of another one."""
     crashed_run(place, boot="another")
     age(place, 0.0)
-    assert leftovers.remove_crashed_runs(Catalog(place, HOST), NOW, 0.0) == []
+    assert leftovers.remove_crashed_runs(Catalog(place, HOST, EVERYBODY), NOW, 0.0) == []
     age(place, 365 * DAY)
     assert len(sweep(place)) == 3
 
@@ -133,7 +135,9 @@ def test_what_a_manifest_names_is_kept(place: store.Store) -> None:
         HOST, "20200102_000000", "", "", "staged", "ok",
         (Item("EARLIER", "x", "file", "", (), (part,)),),
     )  # fmt: skip
-    markers.publish_manifest(Catalog(place, HOST), later)  # which looks that the part is there
+    markers.publish_manifest(
+        Catalog(place, HOST, EVERYBODY), later, None
+    )  # which looks that the part is there
     age(place)
     sweep(place)
     assert f"{DEAD}.FILESET.tar.000" in names(place)
@@ -167,7 +171,7 @@ def test_parts_without_marker_and_manifest_are_removed_by_age(place: store.Store
     for name in (*kept, *garbage, f"{UNMARKED}.RECOVERY.txt"):
         store.store_object(place, f"{HOST}/{name}", [b"x"])
     age(place)
-    catalog = Catalog(place, HOST)
+    catalog = Catalog(place, HOST, EVERYBODY)
     assert leftovers.remove_crashed_runs(catalog, NOW, 5 * DAY, ["FILESET"]) == []
     os.utime(place.folder / HOST / f"{UNMARKED}.NOTES.txt")  # type: ignore[attr-defined]
     assert leftovers.remove_crashed_runs(catalog, NOW, DAY, ["FILESET"]) == []
@@ -183,9 +187,12 @@ def test_sections_of_manifests_are_known(place: store.Store) -> None:
     for name in (part.name, f"{UNMARKED}.GONE.tar.000"):
         store.store_object(place, f"{HOST}/{name}", [b"x"])
     complete = Manifest(HOST, NOW, "", "", "staged", "ok", (item,))
-    markers.publish_manifest(Catalog(place, HOST), complete)
+    markers.publish_manifest(Catalog(place, HOST, EVERYBODY), complete, None)
     age(place)
-    assert len(leftovers.remove_crashed_runs(Catalog(place, HOST), "20270101_000000", DAY)) == 1
+    assert (
+        len(leftovers.remove_crashed_runs(Catalog(place, HOST, EVERYBODY), "20270101_000000", DAY))
+        == 1
+    )
     assert part.name in names(place)
 
 
@@ -207,11 +214,11 @@ class Failing(local_store.LocalStore):
 def test_a_manifest_that_is_there_counts_as_stored(tmp_path: Path) -> None:
     """Issue 13 A3: the report says what --list says."""
     place = Failing(tmp_path)
-    catalog = Catalog(place, HOST)
+    catalog = Catalog(place, HOST, EVERYBODY)
     empty = Manifest(HOST, NOW, "", "", "streamed", "ok", ())
     sheet = f"{HOST}/{NOW}{manifest.RECOVERY}"
     with pytest.raises(OSError, match="Input/output error"):
-        markers.publish_manifest(catalog, empty)  # fails at the sheet
+        markers.publish_manifest(catalog, empty, None)  # fails at the sheet
     place.after = False
     with pytest.raises(OSError, match="Input/output error"):
         markers._publish(place, f"{HOST}/{manifest.name_of(NOW)}", b"text")
@@ -220,7 +227,7 @@ def test_a_manifest_that_is_there_counts_as_stored(tmp_path: Path) -> None:
     assert "Input/output error" in markers._publish(
         place, f"{HOST}/{manifest.name_of(NOW)}", empty.to_json()
     )
-    assert Catalog(place, HOST).manifest(NOW) == empty
+    assert Catalog(place, HOST, EVERYBODY).manifest(NOW) == empty
 
 
 def test_a_marker_that_could_not_be_confirmed_is_taken_away(tmp_path: Path) -> None:
@@ -242,18 +249,18 @@ def test_parts_are_looked_up_before_the_manifest(place: store.Store, size: int |
         HOST, NOW, "", "", "streamed", "ok", (Item("FILESET", "", "file", "", (), (part,)),)
     )
     with pytest.raises(StoreError, match=r"FILESET\.tar\.000: (no such part|3 bytes, expected 4)"):
-        markers.publish_manifest(Catalog(place, HOST), stored)
+        markers.publish_manifest(Catalog(place, HOST, EVERYBODY), stored, None)
     assert not any(name.endswith(".json") for name in names(place))
 
 
 def test_a_run_without_leftovers_takes_its_mark_away(place: store.Store) -> None:
     markers.create_marker(place, HOST, NOW)
     assert names(place) == {NOW + markers.MARKER_SUFFIX}
-    leftovers.remove_marker(Catalog(place, HOST), NOW)
+    leftovers.remove_marker(Catalog(place, HOST, EVERYBODY), NOW)
     assert names(place) == set()
     markers.create_marker(place, HOST, NOW)
     store.store_object(place, f"{HOST}/{NOW}.FILESET.tar.000", [b"no manifest names it"])
-    leftovers.remove_marker(Catalog(place, HOST), NOW)
+    leftovers.remove_marker(Catalog(place, HOST, EVERYBODY), NOW)
     assert NOW + markers.MARKER_SUFFIX in names(place)
 
 
@@ -261,4 +268,4 @@ def test_a_manifest_that_was_moved_is_refused(place: store.Store) -> None:
     made = Manifest(HOST, DEAD, "", "", "staged", "ok", ())
     store.store_object(place, f"other/{manifest.name_of(DEAD)}", [made.to_json()])
     with pytest.raises(ManifestError, match="manifest of srv-1"):
-        Catalog(place, "other").manifest(DEAD)
+        Catalog(place, "other", EVERYBODY).manifest(DEAD)

@@ -111,6 +111,8 @@ class StoreResult:
     manifest: whether the manifest was written; without it the run does not exist in the store
     bytes:    of all parts
     missing:  items of the run that the store does not hold, SECTION/name
+    sequence: the number of the run, for restore.py --newest; 0 without a manifest
+    signer:   the line of allowed_signers for its signature; "" where it is not signed
     """
 
     section: str
@@ -121,6 +123,8 @@ class StoreResult:
     parts: int = 0
     bytes: int = 0
     missing: tuple[str, ...] = ()
+    sequence: int = 0
+    signer: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,35 @@
-"""The catalog: all runs of one host in one store."""
+"""The catalog: all runs of one host in one store, and whether they are to be believed."""
 
 from __future__ import annotations
 
 import functools
+import hashlib
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
 
 from tools.base import run_ids
 from tools.base.errors import BackupError, ManifestError
-from tools.catalog import manifest
+from tools.catalog import manifest, trust
 from tools.catalog.manifest import Manifest
-from tools.flow.store import Store
+from tools.catalog.trust import Signature, Trust, UntrustedError
+from tools.flow.store import Store, StoreEntry
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A manifest as it lies in the store, whoever wrote it.
+
+    sha256:    of its bytes, in hexadecimal
+    signed:    whether a known signer has signed it
+    untrusted: why it is not believed; None if it is
+    """
+
+    manifest: Manifest
+    sha256: str
+    signed: bool
+    untrusted: UntrustedError | None = None
 
 
 class Catalog:
@@ -18,19 +37,30 @@ class Catalog:
 
     One catalog serves a whole run or restore: the store is listed once, and each manifest is
     read when it is asked for, and only once. It may be asked from several threads.
+    All that acts on a manifest asks for `manifest`; `claim` is for what shows runs, or keeps
+    the files that any of them names.
     """
 
-    def __init__(self, store: Store, host: str) -> None:
+    def __init__(self, store: Store, host: str, trusted: Trust) -> None:
         self.store = store
         self.host = host
-        self._manifests: dict[str, Manifest | BackupError | OSError] = {}
-        self._lock = threading.Lock()
+        self.trust = trusted
+        self._claims: dict[str, Claim | BackupError | OSError] = {}
+        self._lock = threading.RLock()
+
+    @functools.cached_property
+    def _entries(self) -> Mapping[str, tuple[StoreEntry, datetime]]:
+        """The objects of the host by their names without the folder, and when they were stored."""
+        now = datetime.now(timezone.utc)
+        return {
+            entry.name.rpartition("/")[2]: (entry, now - timedelta(seconds=entry.age))
+            for entry in self.store.entries(self.host)
+        }
 
     @functools.cached_property
     def sizes(self) -> Mapping[str, int]:
         """The bytes of every object of the host by its name, without the folder."""
-        entries = self.store.entries(self.host)
-        return {entry.name.rpartition("/")[2]: entry.size for entry in entries}
+        return {name: entry.size for name, (entry, _when) in self._entries.items()}
 
     @functools.cached_property
     def run_ids(self) -> Sequence[str]:
@@ -48,34 +78,87 @@ class Catalog:
         return any(run_ids.run_in(name) == run_id for name in self.sizes)
 
     def manifest(self, run_id: str) -> Manifest:
-        """Return the manifest of a run. Raises ManifestError, StoreError or OSError."""
+        """Return the manifest of a run that is to be believed.
+
+        Raises UntrustedError where it is not, ManifestError, StoreError or OSError.
+        """
+        found = self.claim(run_id)
+        if found.untrusted is not None:
+            raise found.untrusted
+        return found.manifest
+
+    def claim(self, run_id: str) -> Claim:
+        """Return a manifest, believed or not. Raises ManifestError, StoreError or OSError."""
         with self._lock:
-            found = self._manifests.get(run_id)
+            found = self._claims.get(run_id)
             if found is None:
-                found = self._manifests[run_id] = self._read(run_id)
-        if isinstance(found, Manifest):
+                found = self._claims[run_id] = self._read(run_id)
+        if isinstance(found, Claim):
             return found
         raise found
 
-    def add(self, published: Manifest) -> None:
-        """Take over a manifest that this run has published and read back."""
-        with self._lock:
-            self._manifests[published.run_id] = published
-
-    def _read(self, run_id: str) -> Manifest | BackupError | OSError:
+    def is_unsigned(self, run_id: str) -> bool:
+        """Return whether a run is not believed only because it was made before signing began."""
         try:
-            return read_manifest(self.store, self.host, run_id)
+            problem = self.claim(run_id).untrusted
+        except (BackupError, OSError):
+            return False
+        return problem is not None and problem.unsigned and self._is_older(run_id)
+
+    def add(self, published: Manifest, content: bytes, *, signed: bool) -> None:
+        """Take over a manifest that this run has published and read back."""
+        digest = hashlib.sha256(content).hexdigest()
+        with self._lock:
+            self._claims[published.run_id] = Claim(published, digest, signed)
+
+    def _read(self, run_id: str) -> Claim | BackupError | OSError:
+        try:
+            return self._claim(run_id)
         except (BackupError, OSError) as error:
             return error
 
+    def _claim(self, run_id: str) -> Claim:
+        name = f"{self.host}/{manifest.name_of(run_id)}"
+        content = b"".join(self.store.get(name))
+        found = manifest.read(content, name)
+        if (found.host, found.run_id) != (self.host, run_id):
+            raise ManifestError(
+                f"{name}: is the manifest of {found.host}/{found.run_id}",
+                "It was moved or renamed. Use the copy in another store.",
+            )
+        problem = self._problem(run_id, content)
+        signed = problem is None
+        if problem is not None:
+            problem = self.trust.judged(problem, lambda: self._is_older(run_id))
+        return Claim(found, hashlib.sha256(content).hexdigest(), signed, problem)
 
-def read_manifest(store: Store, host: str, run_id: str) -> Manifest:
-    """Return the manifest of a run. Raises ManifestError, StoreError or OSError."""
-    name = f"{host}/{manifest.name_of(run_id)}"
-    found = manifest.read(b"".join(store.get(name)), name)
-    if (found.host, found.run_id) != (host, run_id):
-        raise ManifestError(
-            f"{name}: is the manifest of {found.host}/{found.run_id}",
-            "It was moved or renamed. Use the copy in another store.",
-        )
-    return found
+    def _problem(self, run_id: str, content: bytes) -> UntrustedError | None:
+        """Return why a manifest is not signed by a known signer; None if it is."""
+        name = f"{self.host}/{manifest.name_of(run_id)}"
+        return self.trust.problem(name, self.host, content, self._signature(run_id))
+
+    def _signature(self, run_id: str) -> Signature | None:
+        """Return the signature of a manifest; None where the store has none."""
+        name = manifest.name_of(run_id) + trust.ENDING
+        if name not in self._entries:
+            return None
+        content = b"".join(self.store.get(f"{self.host}/{name}"))
+        return Signature(content, self._entries[name][1])
+
+    def _is_older(self, run_id: str) -> bool:
+        """Return whether a run claims to be older than the first that a known signer signed."""
+        return not self._first_signed or run_id < self._first_signed
+
+    @functools.cached_property
+    def _first_signed(self) -> str:
+        """The id of the oldest run that a known signer has signed; "" if there is none."""
+        for run_id in self.run_ids:
+            if manifest.name_of(run_id) + trust.ENDING not in self._entries:
+                continue
+            try:
+                content = b"".join(self.store.get(f"{self.host}/{manifest.name_of(run_id)}"))
+                if self._problem(run_id, content) is None:
+                    return run_id
+            except (BackupError, OSError):
+                continue  # what cannot be read proves nothing
+        return ""

@@ -5,7 +5,9 @@ Runs dated in the future are left out everywhere: they were made while the clock
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
+from logging import INFO, WARNING
 
 from tools.base.errors import BackupError
 from tools.base.log import logger
@@ -26,22 +28,35 @@ class History:
         self._unreadable: set[str] = set()
 
     def manifests(self) -> Iterator[Manifest]:
-        """Return the manifests of the last runs, newest first; unreadable ones are left out."""
-        future = set(self._catalog.future)
-        past = [run_id for run_id in reversed(self._catalog.run_ids) if run_id not in future]
-        for run_id in past[:_MAX_SEARCHED_RUNS]:
+        """Return the manifests of the last runs, newest first.
+
+        Those that are unreadable or not to be believed are left out.
+        """
+        for run_id in self._past_ids():
             try:
                 manifest = self._catalog.manifest(run_id)
             except (BackupError, OSError) as error:
                 if run_id not in self._unreadable:
-                    logger.warning("%s: %s", self._catalog.store, error)
+                    level = INFO if self._catalog.is_unsigned(run_id) else WARNING
+                    logger.log(level, "%s: %s", self._catalog.store, error)
                     self._unreadable.add(run_id)
                 continue
             yield manifest
 
-    def newest(self) -> Manifest | None:
-        """Return the newest run."""
-        return next(self.manifests(), None)
+    def claimed(self) -> Iterator[Manifest]:
+        """Return the manifests of the last runs, newest first, believed or not.
+
+        They show who writes into the store; nothing else may be taken from them.
+        """
+        for run_id in self._past_ids():
+            with contextlib.suppress(BackupError, OSError):  # `manifests` names it
+                yield self._catalog.claim(run_id).manifest
+
+    def _past_ids(self) -> Sequence[str]:
+        """The ids of the last runs, newest first."""
+        future = set(self._catalog.future)
+        past = [run_id for run_id in reversed(self._catalog.run_ids) if run_id not in future]
+        return past[:_MAX_SEARCHED_RUNS]
 
     def newest_complete(self, config_id: str = "") -> Manifest | None:
         """Return the newest complete run, of this config where it has one."""

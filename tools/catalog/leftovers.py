@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator
 from tools.base import run_ids
 from tools.base.errors import BackupError
 from tools.base.log import logger
-from tools.catalog import liveness, manifest, markers
+from tools.catalog import liveness, manifest, markers, trust
 from tools.catalog.catalog import Catalog
 from tools.catalog.markers import MARKER_SUFFIX
 from tools.flow import forms, item_record
@@ -40,8 +40,8 @@ def remove_crashed_runs(
 ) -> list[str]:
     """Remove the files of crashed runs that are older than `age` seconds; return their names.
 
-    Never what a manifest names, or what belongs to a run in progress. Where a manifest cannot
-    be read, nothing is removed.
+    Never what a manifest names, whoever wrote it, or what belongs to a run in progress. Where a
+    manifest cannot be read, nothing is removed.
     sections: those of the config, beside those that manifests name (see `_unmarked`)
     """
     place = catalog.store
@@ -89,7 +89,7 @@ def _unmarked(
         return []
     referenced = _referenced_names(catalog, visible)
     runs = filter(None, (manifest.run_of(_base(entry)) for entry in visible))
-    stored = {item.section for run in runs for item in catalog.manifest(run).items}
+    stored = {item.section for run in runs for item in catalog.claim(run).manifest.items}
     names = _own_names({*sections, *stored})
     return [
         entry.name
@@ -107,7 +107,8 @@ def _own_names(sections: Iterable[str]) -> re.Pattern[str]:
     """Return a pattern for the names that runs give to parts of sections and to their sheets."""
     either = "|".join(re.escape(item_record.quoted(section)) for section in sections)
     part = rf"\.(?:{either})(?:\..+)?\.[0-9]{{3,}}"
-    return re.compile(rf"[0-9]{{8}}_[0-9]{{6}}(?:{part}|{re.escape(manifest.RECOVERY)})")
+    records = "|".join(map(re.escape, (manifest.RECOVERY, manifest.ENDING + trust.ENDING)))
+    return re.compile(rf"[0-9]{{8}}_[0-9]{{6}}(?:{part}|{records})")
 
 
 def _visible_of(catalog: Catalog, visible: list[StoreEntry], crashed: set[str]) -> Iterator[str]:
@@ -135,8 +136,8 @@ def _referenced_names(catalog: Catalog, visible: list[StoreEntry]) -> frozenset[
         name = _base(entry)
         run = manifest.run_of(name)
         if run:
-            found = catalog.manifest(run)
-            names |= {name, run + manifest.RECOVERY}
+            found = catalog.claim(run).manifest
+            names |= {name, name + trust.ENDING, run + manifest.RECOVERY}
             for item in found.items:
                 names |= {part.name for part in forms.needed(catalog.store, found.host, item)}
     return frozenset(names)

@@ -10,9 +10,10 @@ from typing import Any, Protocol
 
 from tools.base import permissions, project
 from tools.base.errors import BackupError, ConfigError
-from tools.catalog import identity, manifest
+from tools.catalog import identity, manifest, trust
 from tools.catalog.catalog import Catalog
 from tools.catalog.selection import Preference
+from tools.catalog.trust import Trust
 from tools.config import loading, model
 from tools.config.declarations import General
 from tools.config.model import Config, Section
@@ -47,6 +48,9 @@ class Source:
     store:      section of the store in it
     local_backup: folder of a local store
     key_file, passphrase: instead of those of the config
+    signer:     file of allowed_signers lines, beside those of the config
+    allow_unsigned: believe runs that were made before signing began
+    own_run:    within a run of this config: a host that signs nothing believes all of its runs
     insecure_permissions: skip the permission check of the config
     """
 
@@ -57,12 +61,16 @@ class Source:
     key_file: Path | None = None
     passphrase: str = ""
     insecure_permissions: bool = False
+    signer: Path | None = None
+    allow_unsigned: bool = False
+    own_run: bool = False
 
 
 @dataclass(frozen=True)
 class BackupLocation:
     """An open store, the host whose runs are meant, and the keys.
 
+    trust:      whose manifests are believed
     configured: by a config file, not by arguments alone
     """
 
@@ -70,6 +78,7 @@ class BackupLocation:
     config: Config
     hostname: str
     user_modules: UserModules
+    trust: Trust
     configured: bool = False
 
     def hosts(self) -> Sequence[str]:
@@ -90,7 +99,11 @@ class BackupLocation:
 
     def catalog(self) -> Catalog:
         """Return the catalog of the host. Raises ConfigError where it is not clear which."""
-        return Catalog(self.store, self.host())
+        return self.catalog_of(self.host())
+
+    def catalog_of(self, host: str) -> Catalog:
+        """Return the catalog of a host."""
+        return Catalog(self.store, host, self.trust)
 
     def hint(self) -> str:
         """Return a hint where the store has no run of the host."""
@@ -155,7 +168,16 @@ def open_location(config: Config, source: Source, user_modules: UserModules) -> 
     """Open the store. Raises ConfigError, or what the store raises."""
     host = source.hostname or (config.general.hostname if source.config else "")
     store = _open_store(config, source, user_modules)
-    return BackupLocation(store, config, host, user_modules, bool(source.config))
+    whom = trust_of(config, source)
+    return BackupLocation(store, config, host, user_modules, whom, bool(source.config))
+
+
+def trust_of(config: Config, source: Source) -> Trust:
+    """Return whose manifests are believed. Raises ConfigError for an unusable file of signers."""
+    section = _section_for(config, _ENCRYPTION) or _built_in(_ENCRYPTION)
+    key_file = getattr(model.filled(section, config), "key_file", None)
+    known = trust.known(config.general, key_file, source.signer)
+    return Trust(known, source.allow_unsigned, everybody=source.own_run and not known)
 
 
 def _section_for(config: Config, module: str) -> Section | None:

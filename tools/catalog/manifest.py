@@ -17,7 +17,15 @@ from tools.base import foreign_json, run_ids
 from tools.base.errors import ManifestError
 from tools.base.foreign_json import IncompleteJsonError, InvalidJsonError
 from tools.flow import forms
-from tools.flow.item_record import StoredItem, is_file_name, item_of, list_of, optional, text_of
+from tools.flow.item_record import (
+    StoredItem,
+    is_file_name,
+    item_of,
+    list_of,
+    number_of,
+    optional,
+    text_of,
+)
 
 VERSION = 2  # in version 1 the facts of items are texts, and `base` is one of them
 ENDING = ".manifest.json"
@@ -39,6 +47,11 @@ class Manifest:
     machine, machine_name: which machine made it: its id (tools.identity) and its node name
     config_id, config_file: which config made it, whatever was changed in it since; and its path
     missing: items of this run that this store does not hold, SECTION/name
+    sequence: rises by one with each run of a host and config; 0: made before runs were counted
+    previous_run, previous: the run before this one, and the SHA-256 of its manifests: several
+        where its stores hold different items
+    recovery: SHA-256 of the recovery sheet
+    accepted_rollback: whether earlier runs were put back on purpose, as the operator said
     """
 
     host: str
@@ -56,6 +69,11 @@ class Manifest:
     machine_name: str = ""
     config_id: str = ""
     config_file: str = ""
+    sequence: int = 0
+    previous_run: str = ""
+    previous: tuple[str, ...] = ()
+    recovery: str = ""
+    accepted_rollback: bool = False
     version: int = VERSION
 
     @property
@@ -125,6 +143,11 @@ def read(raw: bytes, called: str) -> Manifest:
         raise ManifestError(f"{called}: invalid manifest ({what})", _ALTERED) from None
 
 
+def _count(given: Mapping[str, Any], key: str) -> int:
+    """Return a number that manifests of earlier versions do not have. Raises ValueError."""
+    return number_of(given, key) if key in given else 0
+
+
 def _manifest(given: Mapping[str, Any]) -> Manifest:
     if given["version"] not in range(1, VERSION + 1) or type(given["version"]) is not int:
         raise ValueError("version")
@@ -145,6 +168,11 @@ def _manifest(given: Mapping[str, Any]) -> Manifest:
         machine_name=optional(given, "machine_name"),
         config_id=optional(given, "config_id"),
         config_file=optional(given, "config_file"),
+        sequence=_count(given, "sequence"),
+        previous_run=optional(given, "previous_run"),
+        previous=tuple(list_of(given, "previous", str)) if "previous" in given else (),
+        recovery=optional(given, "recovery"),
+        accepted_rollback=given.get("accepted_rollback") is True,
     )
     for item in found.items:
         forms.of(item.form).check(item)

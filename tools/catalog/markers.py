@@ -6,6 +6,7 @@ The marker comes first (`<run id>.UNFINISHED`), the manifest last; then the mark
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import re
 import secrets
@@ -14,9 +15,10 @@ from collections.abc import Iterable
 from tools.base import masking
 from tools.base.errors import BackupError, StoreError, TakenError
 from tools.base.log import logger
-from tools.catalog import liveness, manifest, recovery_sheet
+from tools.catalog import liveness, manifest, recovery_sheet, trust, writer_key
 from tools.catalog.catalog import Catalog
 from tools.catalog.manifest import Manifest
+from tools.catalog.writer_key import WriterKey
 from tools.flow import forms, store
 from tools.flow.facts import Json
 from tools.flow.item_record import StoredItem
@@ -63,8 +65,10 @@ def remove(place: Store, marker: str) -> None:
         logger.warning("%s: run marker not removed: %s", place, error)
 
 
-def publish_manifest(catalog: Catalog, run: Manifest) -> str:
-    """Store the recovery sheet, and last the manifest, with every known secret masked.
+def publish_manifest(catalog: Catalog, run: Manifest, key: WriterKey | None) -> str:
+    """Store the recovery sheet, the signature and last the manifest, every known secret masked.
+
+    key: what it is signed with; None where this host signs nothing.
 
     Return the error of the store where the manifest is there all the same; "" for none.
     Raises BackupError or OSError, also where a part of the manifest is missing: another program
@@ -73,12 +77,17 @@ def publish_manifest(catalog: Catalog, run: Manifest) -> str:
     run = masked(run)
     place, folder = catalog.store, run.host
     _require_parts(place, run)
-    sheet = recovery_sheet.sheet(run).encode("utf-8", "backslashreplace")
+    signer = "" if key is None else writer_key.allowed_signer(run.host, key.public)
+    sheet = recovery_sheet.sheet(run, signer).encode("utf-8", "backslashreplace")
+    run = dataclasses.replace(run, recovery=hashlib.sha256(sheet).hexdigest())
     store.store_object(place, f"{folder}/{run.run_id}{manifest.RECOVERY}", [sheet])
     name = f"{folder}/{manifest.name_of(run.run_id)}"
-    problem = _publish(place, name, run.to_json())
-    _require_listed(place, name, len(run.to_json()))
-    catalog.add(run)
+    content = run.to_json()
+    if key is not None:
+        store.store_object(place, name + trust.ENDING, [key.sign(content)])
+    problem = _publish(place, name, content)
+    _require_listed(place, name, len(content))
+    catalog.add(run, content, signed=key is not None)
     return problem
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from tools.base.errors import DamagedError, StageError, StoreError, TruncatedError
 from tools.catalog.catalog import Catalog
-from tools.catalog.manifest import Manifest
+from tools.catalog.manifest import RECOVERY, Manifest
 from tools.flow import form, forms, stream
 from tools.flow.form import InverseStages
 from tools.flow.item_record import Part
@@ -40,6 +41,22 @@ class StoredRun:
     def needed(self, item: Item) -> Sequence[Part]:
         """Return every object that reading the item needs."""
         return tuple(forms.of(item.form).needed(item, self.read_object))
+
+
+def sheet_problem(run: StoredRun) -> str:
+    """Return why the recovery sheet of a run must not be followed; "" for nothing.
+
+    A manifest of an earlier version does not know its digest. Raises StoreError or OSError.
+    """
+    name = f"{run.manifest.host}/{run.run_id}{RECOVERY}"
+    if not run.manifest.recovery:
+        return ""
+    if name.rpartition("/")[2] not in run.catalog.sizes:
+        return f"{name}: no such file"
+    content = b"".join(run.catalog.store.get(name))
+    if hashlib.sha256(content).hexdigest() != run.manifest.recovery:
+        return f"{name}: was altered; do not run the commands in it"
+    return ""
 
 
 def missing_parts(run: StoredRun, items: Sequence[Item]) -> list[str]:

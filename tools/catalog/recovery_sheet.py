@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 
 from tools.base import masking
-from tools.catalog.manifest import Manifest
+from tools.catalog.manifest import Manifest, name_of
+from tools.catalog.writer_key import NAMESPACE
 from tools.date_str_utils import count, human_size
 from tools.flow import forms
 from tools.flow.item_record import StoredItem as Item
@@ -31,10 +33,22 @@ Paste this into bash once, and adjust the three paths:
 Then run the commands of each item that you need. If a command does not print "restored", do not
 use its output. Run tar as root to restore owners.
 """
+_SIGNED = """
+The manifest of this run is signed. Whoever can write to the store can also write this file, so
+compare the signer with the one that you kept elsewhere (key file, report, config). Then check that
+it prints "Good", and that the parts have the SHA-256 that the manifest names:
+
+    echo {signer} > "$TARGET"/allowed_signers
+    ssh-keygen -Y verify -f "$TARGET"/allowed_signers -I {host} -n {namespace} \\
+      -O verify-time={when} -s {manifest}.sig < {manifest}
+"""
 
 
-def sheet(run: Manifest) -> str:
-    """Return the text for one manifest. It contains no secret."""
+def sheet(run: Manifest, signer: str = "") -> str:
+    """Return the text for one manifest. It contains no secret.
+
+    signer: the line of allowed_signers for its signature; "" where it is not signed
+    """
     title = f"How to restore run {run.run_id} of {run.host} without nc-backup-py"
     programs = sorted({word for item in run.items for word in _programs(item)} | {"cat", "bash"})
     head = _HEAD.format(
@@ -48,12 +62,23 @@ def sheet(run: Manifest) -> str:
         size=human_size(run.size),
         programs=", ".join(programs),
     )
-    lines = [head]
+    lines = [head + (_signed(run, signer) if signer else "")]
     for number, item in enumerate(run.items, 1):
         lines += _item(number, item)
     if run.missing:
         lines += ["", "Not in this store: " + ", ".join(run.missing)]
     return "\n".join(lines) + "\n"
+
+
+def _signed(run: Manifest, signer: str) -> str:
+    """Return how to check the signature, at the time of the run: its signer may end later."""
+    return _SIGNED.format(
+        signer=shlex.quote(signer),
+        host=shlex.quote(run.host),
+        namespace=NAMESPACE,
+        when=re.sub(r"[^0-9Z]", "", run.end),
+        manifest=shlex.quote(name_of(run.run_id)),
+    )
 
 
 def _programs(item: Item) -> list[str]:

@@ -28,12 +28,21 @@ IN_FUTURE = "is dated in the future: the clock was wrong when it was made. It is
 
 @dataclass(frozen=True)
 class RunSummary:
-    """A run that has a manifest; `error` says why that cannot be read."""
+    """A run that has a manifest.
+
+    manifest: None where it cannot be read or is not to be believed; `error` says why
+    claimed:  what it says all the same, to be shown
+    signed:   whether a known signer has signed it
+    unsigned: whether it is not believed only because it was made before signing began
+    """
 
     host: str
     run_id: str
     manifest: Manifest | None = None
     error: str = ""
+    claimed: Manifest | None = None
+    signed: bool = False
+    unsigned: bool = False
 
     @property
     def in_future(self) -> bool:
@@ -48,8 +57,10 @@ class RunSummary:
     @property
     def result(self) -> str:
         """The status, and what the store lacks; or why the manifest cannot be read."""
+        if self.unsigned and self.claimed is not None:
+            return f"{self.claimed.status}, not signed"
         if self.manifest is None:
-            return f"unreadable: {self.error}"
+            return f"{'not trusted' if self.claimed else 'unreadable'}: {self.error}"
         if self.manifest.missing:
             return f"{self.manifest.status}, lacks {', '.join(self.manifest.missing)}"
         return self.manifest.status
@@ -63,9 +74,16 @@ def list_runs(catalog: Catalog) -> Iterator[RunSummary]:
     """Return all runs, oldest first, whether or not their manifests can be read."""
     for run_id in catalog.run_ids:
         try:
-            yield RunSummary(catalog.host, run_id, catalog.manifest(run_id))
+            claim = catalog.claim(run_id)
         except (BackupError, OSError) as error:
             yield RunSummary(catalog.host, run_id, error=in_words(error)[0])
+            continue
+        found = claim.manifest
+        if claim.untrusted is None:
+            yield RunSummary(catalog.host, run_id, found, claimed=found, signed=claim.signed)
+        else:
+            older, why = catalog.is_unsigned(run_id), str(claim.untrusted)
+            yield RunSummary(catalog.host, run_id, error=why, claimed=found, unsigned=older)
 
 
 def parse_date(text: str) -> datetime:

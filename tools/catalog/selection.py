@@ -182,12 +182,17 @@ def _made_by(manifest: Manifest) -> str:
 def _none_complete(
     catalog: Catalog, summaries: Sequence[runs.RunSummary], until: datetime | None
 ) -> ConfigError:
-    """Return the error for a store without a complete run; its hint names what there is."""
+    """Return the error for a store without a complete run; its hint names what there is.
+
+    Raises UntrustedError where the newest run is not to be believed.
+    """
     when = "" if until is None else f" at or before {until:%Y-%m-%d %H:%M:%S} UTC"
     total = f"{count(len(summaries), 'run')} in total" if summaries else "no runs at all"
     message = f"{catalog.store}: no complete run of host {catalog.host}{when} ({total})"
     if summaries:
         newest = summaries[-1]
+        if newest.claimed is not None and newest.manifest is None:
+            catalog.manifest(newest.run_id)  # says why it is not to be believed
         return ConfigError(
             message,
             f"Check the newest run with --show {newest.run_id} ({newest.result}), then use its id.",

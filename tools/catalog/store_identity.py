@@ -6,63 +6,23 @@ With it a disk that is not mounted, or another disk in its place, never takes a 
 from __future__ import annotations
 
 import json
-import os
 import re
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from tools import filesystem_handling
 from tools.base import foreign_json, run_ids
 from tools.base.errors import BackupError, StoreError, TakenError, in_words
 from tools.base.log import logger
+from tools.catalog.memory import Memory
 from tools.flow import store
 from tools.flow.store import Store
 
 MARKER = f"{store.OWN_FOLDER}/id.json"  # user-defined stores expect a folder in each name
-_FILE = "stores.json"  # in the state folder
 _IS_ID = re.compile(r"[0-9a-f]{32}")
 _MAX_BYTES = 1 << 16  # of a marker that is read
 _ACCEPT = "If the store was replaced on purpose, run backup.py once with --accept-store."
-
-
-@dataclass(frozen=True)
-class Memory:
-    """The stores that this machine has written to: ids by their place. `state`: None for none."""
-
-    state: Path | None
-
-    def ids(self, key: str) -> tuple[str, ...]:
-        """Return the ids that are known of a place: several where disks take turns."""
-        ids = self._read().get(key, ())
-        return tuple(one for one in ids if isinstance(one, str)) if isinstance(ids, list) else ()
-
-    def remember(self, key: str, identity: str) -> None:
-        """Keep one more id of a place. Raises OSError."""
-        if self.state is None or identity in self.ids(key):
-            return
-        text = json.dumps({**self._read(), key: [*self.ids(key), identity]}, indent=1)
-        path = self.state / _FILE
-        with filesystem_handling.staged(path) as temporary:
-            with filesystem_handling.create(temporary) as write:
-                write(text.encode())
-            temporary.replace(path)
-
-    def _read(self) -> dict[str, object]:
-        """What is remembered; nothing where the file is missing, spoiled or a link."""
-        if self.state is None:
-            return {}
-        try:
-            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-            with os.fdopen(os.open(self.state / _FILE, flags), "rb") as file:
-                found = foreign_json.load(file.read())
-        except (FileNotFoundError, NotADirectoryError):
-            return {}
-        except (OSError, ValueError, RecursionError) as error:
-            logger.warning("%s cannot be read, its stores are accepted again: %s", _FILE, error)
-            return {}
-        return found if isinstance(found, dict) else {}
 
 
 @dataclass(frozen=True)

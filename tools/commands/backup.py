@@ -117,11 +117,21 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
         action="store_true",
         help="items may be much smaller than their last good copies",
     )
+    confirm.add_argument(
+        "--accept-rollback",
+        action="store_true",
+        help="a store was put back to an earlier state on purpose",
+    )
     return parser.parse_args(argv)
 
 
 def _consent(arguments: argparse.Namespace) -> Consent:
-    return Consent(arguments.accept_store, arguments.adopt_host, arguments.accept_shrink)
+    return Consent(
+        arguments.accept_store,
+        arguments.adopt_host,
+        arguments.accept_shrink,
+        arguments.accept_rollback,
+    )
 
 
 def main(argv: Sequence[str]) -> int:

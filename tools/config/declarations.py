@@ -92,6 +92,15 @@ class General:
         default=Duration(86400.0),
     )
 
+    writer_key: Path = option(
+        "key that signs the manifests of this host; without the file they are not signed",
+        default=Path("/etc/nc-backup-py/writer.key"),
+    )
+    signers: Path | None = option(
+        "file of allowed_signers lines: whose manifests are believed, beside those of WRITER_KEY",
+        default=None,
+    )
+
     machine_id: str = option(
         "name of this machine in manifests, for containers; default: from /etc/machine-id",
         default="",

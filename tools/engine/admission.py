@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from tools.base.errors import BackupError, StoreError, TakenError
 from tools.base.finding import Finding, bad, warning
 from tools.base.log import logger
-from tools.catalog import identity, leftovers, markers, store_identity
+from tools.catalog import identity, leftovers, location, markers, sequence, store_identity
 from tools.catalog.catalog import Catalog
 from tools.catalog.history import History
 from tools.catalog.identity import Writer
+from tools.catalog.location import Source
 from tools.catalog.manifest import Manifest
-from tools.catalog.store_identity import Memory
+from tools.catalog.memory import Memory
+from tools.catalog.trust import Trust
 from tools.config import model
 from tools.config.model import Config, Section
 from tools.date_str_utils import human_size
@@ -27,6 +29,10 @@ from tools.flow import store
 from tools.flow.store import Store
 from tools.modules import loader
 
+_ROLLED_BACK = (
+    "Check who can write to this store. If it was put back on purpose, run backup.py once with "
+    "--accept-rollback."
+)
 _ENOUGH = 2  # times the size of the last run that must be free
 
 
@@ -67,11 +73,37 @@ def admitted(entry: Section, context: Context, memory: Memory, consent: Consent)
         problem = seen.problem(memory)
         if problem is not None and not consent.store:
             raise problem
-        catalog = Catalog(place, host)
+        catalog = Catalog(place, host, _trust(config))
         history = History(catalog)
         found = list(_findings(catalog, history, identity.writer(config), consent))
+        if (odd := _numbers(catalog, config, memory, seen.identity, consent)) is not None:
+            found.append(odd)
     settled = seen.settle(memory, accept=consent.store)
+    alarm = "" if odd is None else odd.text
+    memory.set_alarm(settled, host, identity.config_id(config.path), alarm)
     return Admitted(entry.name, catalog, history, settled, tuple(found))
+
+
+def _trust(config: Config) -> Trust:
+    return location.trust_of(config, Source(config=config.path, own_run=True))
+
+
+def _numbers(
+    catalog: Catalog, config: Config, memory: Memory, store_id: str, consent: Consent
+) -> Finding | None:
+    """Return whether runs were put back, exchanged or removed, until that is accepted.
+
+    The run goes on: a backup less would help nobody.
+    """
+    host, config_id = catalog.host, identity.config_id(config.path)
+    problem = sequence.problem(catalog, config_id, memory.number(store_id, host, config_id))
+    alarm = memory.alarm(store_id, host, config_id) if problem is None else str(problem)
+    if not alarm:
+        return None
+    if consent.rollback:
+        logger.warning("%s (accepted)", alarm)
+        return None
+    return warning(alarm, _ROLLED_BACK if problem is None else problem.hint)
 
 
 def tested(entry: Section, config: Config, memory: Memory, consent: Consent) -> Iterator[Finding]:
@@ -83,8 +115,10 @@ def tested(entry: Section, config: Config, memory: Memory, consent: Consent) -> 
     if problem is not None and not consent.store:
         yield bad(str(problem), problem.hint)
         return
-    catalog = Catalog(place, host)
+    catalog = Catalog(place, host, _trust(config))
     yield from _findings(catalog, History(catalog), identity.writer(config), consent)
+    if (odd := _numbers(catalog, config, memory, seen.identity, consent)) is not None:
+        yield odd
 
 
 def _key(config: Config, entry: Section) -> str:
@@ -113,7 +147,7 @@ def _foreign(place: Store, history: History, ours: Writer) -> Finding | None:
 
     The first time may be a move. Raises StoreError from the second time on.
     """
-    newest = history.newest()
+    newest = next(history.claimed(), None)
     if newest is None or not ours.machine or newest.machine in ("", ours.machine):
         return None
     other = identity.named(newest.machine, newest.machine_name)
@@ -130,7 +164,7 @@ def _foreign(place: Store, history: History, ours: Writer) -> Finding | None:
 
 def _came_back(history: History, machine: str) -> bool:
     """Whether this machine has written after another one before."""
-    known = [made.machine for made in history.manifests() if made.machine]
+    known = [made.machine for made in history.claimed() if made.machine]
     return any(
         later == machine and earlier != machine for later, earlier in itertools.pairwise(known)
     )

@@ -12,3 +12,4 @@ class Consent:
     store: bool = False  # --accept-store
     host: bool = False  # --adopt-host
     shrink: bool = False  # --accept-shrink
+    rollback: bool = False  # --accept-rollback

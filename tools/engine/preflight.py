@@ -11,8 +11,10 @@ from tools import os_works
 from tools.base import crash, hung_mount, log
 from tools.base.errors import BackupError, in_words
 from tools.base.finding import Finding, Level
-from tools.catalog.store_identity import Memory
+from tools.catalog import writer_key
+from tools.catalog.memory import Memory
 from tools.config import model
+from tools.config.declarations import General
 from tools.config.model import Config, Section
 from tools.config.paths import unwritable
 from tools.engine import admission, guard, module_checks, plan, state
@@ -66,6 +68,7 @@ def _general(config: Config) -> list[Line]:
     lines.append(_writable("WORK_FOLDER", general.work_folder, general.work_folder))
     log_folder = log.file_of(general.log_folder).parent
     lines.append(_writable("LOG_FOLDER", log_folder, general.log_folder))
+    lines.append(_signing(general))
     address = general.message_config_command
     lines.append(Line("GENERAL", f"reports go to {address}" if address else "no report is sent"))
     return lines
@@ -85,6 +88,20 @@ def _writable(key: str, folder: Path, configured: Path) -> Line:
     text = f"{key} {folder} is {'' if good else 'not '}writable"
     level, hint = (Level.OK, "") if good else (Level.BAD, unwritable(key, folder))
     return Line("GENERAL", text, level, hint)
+
+
+def _signing(general: General) -> Line:
+    """Whether the runs are signed."""
+    path = general.writer_key
+    if not os.path.lexists(path):
+        hint = f"Create it: {writer_key.COMMAND} --WRITER_KEY {path} --HOSTNAME {general.hostname}"
+        text = f"WRITER_KEY {path} does not exist: runs are not signed"
+        return Line("GENERAL", text, Level.WARN, hint)
+    try:
+        signer = writer_key.allowed_signer(general.hostname, writer_key.read(path).public)
+    except BackupError as error:
+        return Line("GENERAL", str(error), Level.BAD, error.hint)
+    return Line("GENERAL", f"runs are signed; the signer is: {signer}")
 
 
 def _line(current: Section, found: str | Finding) -> Line:

@@ -18,7 +18,7 @@ from tools.base.log import logger
 from tools.base.result import Result, Status, worst
 from tools.base.run_result import ProgressListener, RunResult, SectionResult
 from tools.catalog import identity
-from tools.catalog.store_identity import Memory
+from tools.catalog.memory import Memory
 from tools.config import model, run_mode
 from tools.config.model import Config, Section
 from tools.config.paths import unwritable
@@ -306,8 +306,8 @@ def destinations(sections: Sequence[Section]) -> tuple[str, ...]:
 
 
 def private_paths(config: Config) -> tuple[str, ...]:
-    """What no source may back up: work folder, stores, key files, folders between stages."""
-    found = [config.general.work_folder]
+    """What no source may back up: work folder, stores, key files, the writer key."""
+    found = [config.general.work_folder, config.general.writer_key]
     if config.general.local_backup:
         found.append(config.general.local_backup)
     for entry in config.sections:

@@ -55,6 +55,8 @@ def _store(section: Section, recording: Recording, status: Status) -> StoreResul
         _parts(manifest),
         manifest.size,
         manifest.missing,
+        manifest.sequence,
+        recording.signer,
     )
 
 

@@ -15,10 +15,12 @@ from tools.base.errors import BackupError, StoreError, in_words
 from tools.base.log import logger
 from tools.base.result import Result, Status, worst
 from tools.base.run_result import SectionResult
-from tools.catalog import identity, leftovers, markers
+from tools.catalog import identity, leftovers, markers, sequence, writer_key
 from tools.catalog.history import Past
 from tools.catalog.manifest import Manifest
-from tools.catalog.store_identity import Memory
+from tools.catalog.memory import Memory
+from tools.catalog.sequence import Numbered
+from tools.catalog.writer_key import WriterKey
 from tools.config.model import Config, Section
 from tools.engine import admission, section_runner
 from tools.engine.admission import Admitted
@@ -61,6 +63,9 @@ class Recording:
         self.items: dict[str, item_record.StoredItem] = {}  # by label: those that a store holds
         self.missing: set[str] = set()  # labels of items that no store holds
         self.manifests: dict[str, Manifest] = {}  # by section: those that were written
+        self._key = writer_key.of_config(config)
+        self._memory = Memory(None)
+        self._numbered = Numbered()
 
     def open(
         self,
@@ -75,6 +80,7 @@ class Recording:
         following: gives the next run id where one is taken. Return the run id that all stores
         took. A store that is not the right one, cannot be reached or takes no mark takes no part.
         """
+        self._memory = memory
         found = self._admitted(chosen, contexts, memory)
         self._run_id, failed = admission.claimed(found, self._run_id, following, self._within)
         for name, error in failed.items():
@@ -87,6 +93,8 @@ class Recording:
         histories = [one.history for one in self._stores.values()]
         compare = self._config.general.shrink_check and not self._consent.shrink
         config_id = identity.config_id(self._config.path)
+        self._numbered = self._following(config_id)
+        self._log_signer()
         self._past = Past(histories, config_id, compare=compare)
         stores = {name: one.store for name, one in self._stores.items()}
         self._mode.begin(stores, self.refused, self._past)
@@ -141,6 +149,29 @@ class Recording:
             self._within(one.section, lambda: leftovers.remove_marker(one.catalog, self._run_id))
         except BackupError as error:
             logger.warning("%s: run marker not removed: %s", one.store, error)
+
+    @property
+    def signer(self) -> str:
+        """The line of allowed_signers for the manifests of this run; "" if they are not signed."""
+        if self._key is None:
+            return ""
+        return writer_key.allowed_signer(self._config.general.hostname, self._key.public)
+
+    def _following(self, config_id: str) -> Numbered:
+        """Return the number of this run and the run that it follows, over all stores."""
+        newest = sequence.newest((one.catalog for one in self._stores.values()), config_id)
+        host = self._config.general.hostname
+        ids = [one.identity for one in self._stores.values()]
+        reached = max((self._memory.number(one, host, config_id) for one in ids), default=0)
+        return dataclasses.replace(newest, number=max(newest.number, reached) + 1)
+
+    def _log_signer(self) -> None:
+        """Tell who signs this run: always where it is the first one, or nobody."""
+        if self._key is None:
+            path = self._config.general.writer_key
+            logger.info("Runs are not signed: WRITER_KEY %s does not exist.", path)
+        elif self._numbered.number == 1:
+            logger.info("Runs are signed. Keep this line where you restore: %s", self.signer)
 
     def _refuse(self, name: str, error: Exception) -> None:
         self.refused[name] = section_runner.failed(error)
@@ -198,10 +229,15 @@ class Recording:
                 config=self._config.digest,
                 program=f"nc-backup-py {project.version()}",
                 **dataclasses.asdict(identity.writer(self._config)),
+                sequence=self._numbered.number,
+                previous_run=self._numbered.run_id,
+                previous=self._numbered.digests,
+                accepted_rollback=self._consent.rollback,
             )
             try:
-                problem = self._within(name, functools.partial(_published, one, made))
+                problem = self._within(name, functools.partial(_published, one, made, self._key))
                 self.manifests[name] = made
+                self._memory.reach(one.identity, made.host, made.config_id, made.sequence)
                 if problem:
                     text = f"the manifest is stored, although the store reported: {problem}"
                     _worsen(steps, name, text, Status.INCOMPLETE)
@@ -212,9 +248,9 @@ class Recording:
                 _worsen(steps, one.section, finding.text, Status.INCOMPLETE, finding.hint)
 
 
-def _published(one: Admitted, made: Manifest) -> str:
+def _published(one: Admitted, made: Manifest, key: WriterKey | None) -> str:
     with store.explaining(one.store):
-        return markers.publish_manifest(one.catalog, made)
+        return markers.publish_manifest(one.catalog, made, key)
 
 
 def _without_manifest(steps: list[SectionResult], name: str, error: BackupError | OSError) -> None:

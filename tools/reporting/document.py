@@ -129,6 +129,8 @@ def _store(store: StoreResult) -> Document:
         "kind": store.kind,
         "status": store.status.value,
         "manifest": store.manifest,
+        "sequence": store.sequence,
+        "signer": store.signer or None,
         "items": store.items,
         "parts": store.parts,
         "bytes": store.bytes,

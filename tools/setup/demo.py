@@ -36,8 +36,16 @@ def demo(python: Path) -> int:
     print(
         f"1. {len(_tree_snapshot(source))} files and folders in {source}, some with unusual names"
     )
-    _run([python, ROOT / "encryption/encryption.py", "--KEYGEN", "--KEY_FILE", key])
-    print(f"2. created an age key: {key} (mode 0600)")
+    keygen: list[str | Path] = [
+        python,
+        ROOT / "encryption/encryption.py",
+        "--KEYGEN",
+        "--KEY_FILE",
+        key,
+    ]
+    _run(keygen)
+    _run([*keygen, "--WRITER", "--WRITER_KEY", place / "writer.key", "--HOSTNAME", "demo"])
+    print(f"2. created an age key, {key}, and a key that signs the runs (mode 0600)")
     _configure(conf, place, source, key)
     _run([python, ROOT / "backup.py", "-r", "-c", conf])
     item = _stored(place / "store")
@@ -118,6 +126,7 @@ def _configure(conf: Path, place: Path, source: Path, key: Path) -> None:
         "LOCAL_BACKUP": str(place / "store"),
         "HOME_FOLDER": str(ROOT),
         "LOG_FOLDER": str(place / "backup.log"),
+        "WRITER_KEY": str(place / "writer.key"),
     }
     for reporting in ("MESSAGE_CONFIG_COMMAND", "MESSAGE_CONFIG_METHOD"):
         general.pop(reporting, None)

@@ -1,0 +1,118 @@
+"""The numbers of runs: they show that a run was put back, exchanged or removed (DESIGN 7).
+
+The number rises by one with every run that a host and config publish, over all stores together.
+A number that is missing in the middle means nothing: clean-up removes runs, and a store may
+have missed some.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from tools.base.errors import BackupError, ManifestError
+from tools.catalog.catalog import Catalog, Claim
+
+_MAX_SEARCHED = 1000  # manifests that are compared, the newest
+_NOT_TWICE = "Check who can write to this store, and use the copy in another store (--store)."
+
+
+@dataclass(frozen=True)
+class Numbered:
+    """The newest numbered run of a host and config: its number, id and manifests' digests."""
+
+    number: int = 0
+    run_id: str = ""
+    digests: tuple[str, ...] = ()
+
+
+def claims(catalog: Catalog, config_id: str) -> list[Claim]:
+    """Return the believed, numbered manifests of a config, newest first."""
+    found = [claim for claim in _believed(catalog) if claim.manifest.config_id == config_id]
+    return sorted(found, key=lambda one: (one.manifest.sequence, one.manifest.run_id), reverse=True)
+
+
+def _believed(catalog: Catalog) -> Iterator[Claim]:
+    """Yield the believed, numbered manifests of a catalog, newest id first."""
+    for run_id in list(reversed(catalog.run_ids))[:_MAX_SEARCHED]:
+        try:
+            claim = catalog.claim(run_id)
+        except (BackupError, OSError):
+            continue  # whoever lists the runs names it
+        if claim.untrusted is None and claim.manifest.sequence:
+            yield claim
+
+
+def newest(catalogs: Iterable[Catalog], config_id: str) -> Numbered:
+    """Return the newest run of a config over several stores."""
+    found = [claim for one in catalogs for claim in claims(one, config_id)[:1]]
+    best = max(
+        (claim.manifest for claim in found),
+        key=lambda one: (one.sequence, one.run_id),
+        default=None,
+    )
+    if best is None:
+        return Numbered()
+    digests = {claim.sha256 for claim in found if claim.manifest.run_id == best.run_id}
+    return Numbered(best.sequence, best.run_id, tuple(sorted(digests)))
+
+
+def problem(catalog: Catalog, config_id: str, at_least: int = 0) -> ManifestError | None:
+    """Return why the runs of a config in a store are not to be believed; None if they are.
+
+    at_least: a number that the store has reached already
+    """
+    found = claims(catalog, config_id)
+    number = found[0].manifest.sequence if found else 0
+    if number < at_least:
+        where = f"run {found[0].manifest.run_id} has number {number}" if found else "no run"
+        return ManifestError(
+            f"{catalog.store}: runs of {catalog.host} are missing: the newest is {where}, and "
+            f"number {at_least} was stored here",
+            "Use another store. If this store was put back on purpose, run backup.py once with "
+            "--accept-rollback.",
+        )
+    return next(_contradictions(catalog, found), None)
+
+
+def require(catalog: Catalog, at_least: int = 0) -> None:
+    """Raise ManifestError where the runs of any config in a store are not to be believed.
+
+    at_least: a number that one of the configs has reached
+    """
+    found = list(_believed(catalog))
+    configs = dict.fromkeys(claim.manifest.config_id for claim in found)
+    for config_id in configs:
+        if (wrong := problem(catalog, config_id)) is not None:
+            raise wrong
+    number = max((claim.manifest.sequence for claim in found), default=0)
+    if number < at_least:
+        raise ManifestError(
+            f"{catalog.store}: runs of {catalog.host} are missing: the newest has number "
+            f"{number}, and number {at_least} was reported",
+            "Use another store (--store), or a run by its id.",
+        )
+
+
+def _contradictions(catalog: Catalog, found: Sequence[Claim]) -> Iterator[ManifestError]:
+    """Yield what cannot be true of runs, the newest first; not of those before an accepted one."""
+    accepted = next((at for at, one in enumerate(found) if one.manifest.accepted_rollback), None)
+    found = found[: None if accepted is None else accepted + 1]
+    by_run = {claim.manifest.run_id: claim for claim in found}
+    numbers: dict[int, str] = {}
+    for claim in found:
+        run = claim.manifest
+        other = numbers.setdefault(run.sequence, run.run_id)
+        if other != run.run_id:
+            yield ManifestError(
+                f"{catalog.store}: runs {run.run_id} and {other} of {catalog.host} both have "
+                f"number {run.sequence}",
+                _NOT_TWICE,
+            )
+        before = by_run.get(run.previous_run)
+        if before is not None and before.sha256 not in run.previous:
+            yield ManifestError(
+                f"{catalog.store}: run {run.previous_run} of {catalog.host} is not the one that "
+                f"run {run.run_id} followed",
+                _NOT_TWICE,
+            )

@@ -1,0 +1,174 @@
+"""Who may sign manifests: lines of OpenSSH's allowed_signers (ssh-keygen(1), ALLOWED SIGNERS).
+
+Lines for another purpose, or with keys of another kind than Ed25519, are skipped: they allow
+nothing here. A line with an option that is not understood is refused.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+from tools.base import foreign
+from tools.base.errors import ConfigError
+from tools.catalog import sshsig, writer_key
+from tools.catalog.sshsig import SignatureFormatError
+
+_LINE = re.compile(
+    r'(?P<principals>"[^"]*"|[^\s"]+)\s+(?:(?P<options>(?:[^\s"]|"[^"]*")+)\s+)?'
+    r"(?P<kind>(?:ssh|ecdsa|sk|webauthn)-\S+)\s+(?P<key>\S+)(?:\s.*)?"
+)
+_OPTION = re.compile(r'([A-Za-z-]+)(?:="([^"]*)")?(?:,|$)')
+_TIME_FORMS = ("%Y%m%d", "%Y%m%d%H%M", "%Y%m%d%H%M%S")
+_MAX_BYTES = 1 << 20
+_FORM = 'Use a line such as: srv-1 namespaces="nc-backup-manifest" ssh-ed25519 AAAA...'
+
+
+@dataclass(frozen=True)
+class Signer:
+    """One key that may sign.
+
+    principals: patterns of the hosts that it signs for
+    public:     32 bytes
+    after, before: the time in which its signatures count; None for no limit
+    """
+
+    principals: str
+    public: bytes
+    after: datetime | None = None
+    before: datetime | None = None
+
+    def signs_for(self, host: str) -> bool:
+        """Return whether the key may sign for a host (PATTERNS of ssh_config(5))."""
+        found = False
+        for pattern in self.principals.split(","):
+            # a bracket is no pattern for OpenSSH
+            if fnmatch.fnmatchcase(host, pattern.removeprefix("!").replace("[", "[[]")):
+                if pattern.startswith("!"):
+                    return False
+                found = True
+        return found
+
+    def problem(self, when: datetime) -> str:
+        """Return why a signature of this time does not count; "" if it does."""
+        if self.before is not None and when >= self.before:
+            return f"signed after {self.before:%Y-%m-%d %H:%M:%S} UTC, the end of its signer"
+        if self.after is not None and when < self.after:
+            return f"signed before {self.after:%Y-%m-%d %H:%M:%S} UTC, the begin of its signer"
+        return ""
+
+
+@dataclass(frozen=True)
+class Signers:
+    """All keys that may sign."""
+
+    all: tuple[Signer, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.all)
+
+    def problem(self, public: bytes, host: str, when: datetime) -> str:
+        """Return why a signature of this key, host and time does not count; "" if it does."""
+        known = [one for one in self.all if one.public == public]
+        if not known:
+            return f"signed by an unknown key ({sshsig.fingerprint(public)})"
+        own = [one for one in known if one.signs_for(host)]
+        if not own:
+            return f"signed by the key of another host ({sshsig.fingerprint(public)})"
+        problems = [one.problem(when) for one in own]
+        return "" if "" in problems else problems[0]
+
+
+def of_file(path: Path, key: str) -> list[Signer]:
+    """Return the signers in a file of allowed_signers lines. key: names it in errors.
+
+    Raises ConfigError, also where no line is for manifests.
+    """
+    try:
+        with path.open("rb") as file:
+            raw = file.read(_MAX_BYTES)
+    except OSError as error:
+        reason = (error.strerror or "cannot be read").lower()
+        raise ConfigError(f"{key}: {path}: {reason}", _FORM) from None
+    text = raw.decode("utf-8", "surrogateescape")
+    found = list(_parsed(text.split("\n"), f"{key}: {path}"))
+    if not found:
+        raise ConfigError(f"{key}: {path}: no signer for {writer_key.NAMESPACE}", _FORM)
+    return found
+
+
+def in_comments(path: Path) -> list[Signer]:
+    """Return the signers that the comments of a key file name; none where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            raw = file.read(_MAX_BYTES)
+    except OSError:
+        return []  # the reader of the key itself says why
+    lines = raw.decode("utf-8", "surrogateescape").splitlines()
+    mark = writer_key.SIGNER
+    found = [line.removeprefix(mark) for line in lines if line.startswith(mark)]
+    return list(_parsed(found, str(path)))
+
+
+def _parsed(lines: Iterable[str], origin: str) -> Iterator[Signer]:
+    for number, line in enumerate(lines, 1):
+        text = line.strip()
+        if not text or text.startswith("#"):
+            continue
+        try:
+            if (found := _signer(text)) is not None:
+                yield found
+        except (ValueError, SignatureFormatError) as error:
+            raise ConfigError(
+                f"{origin}:{number}: {foreign.printable(str(error))}", _FORM
+            ) from None
+
+
+def _signer(text: str) -> Signer | None:
+    """Return the signer of a line; None if it is for something else. Raises ValueError."""
+    found = _LINE.fullmatch(text)
+    if found is None:
+        raise ValueError("not an allowed_signers line")
+    options = _options(found["options"] or "")
+    spaces = options.pop("namespaces", writer_key.NAMESPACE)
+    after, before = (_time(options.pop(key, "")) for key in ("valid-after", "valid-before"))
+    if options:
+        raise ValueError(f"{next(iter(options))}: not supported")
+    patterns = spaces.split(",")
+    ours = any(fnmatch.fnmatchcase(writer_key.NAMESPACE, pattern) for pattern in patterns)
+    if found["kind"] != sshsig.ALGORITHM or not ours:
+        return None
+    public = sshsig.public_key(found["kind"], found["key"])
+    return Signer(found["principals"].strip('"'), public, after, before)
+
+
+def _options(text: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    at = 0
+    while at < len(text):
+        match = _OPTION.match(text, at)
+        if match is None or match[1].lower() in found:
+            raise ValueError("invalid options")
+        found[match[1].lower()] = match[2] or ""
+        at = match.end()
+    return found
+
+
+def _time(text: str) -> datetime | None:
+    """Return a time of valid-after or valid-before: local, or UTC with a Z at its end."""
+    if not text:
+        return None
+    digits = text.removesuffix("Z")
+    for form in _TIME_FORMS:
+        try:
+            moment = datetime.strptime(digits, form)  # noqa: DTZ007  (its zone follows)
+        except ValueError:
+            continue
+        if moment.strftime(form) == digits:
+            utc = moment.replace(tzinfo=timezone.utc) if text.endswith("Z") else moment
+            return utc.astimezone(timezone.utc)
+    raise ValueError(f"{text}: invalid time")

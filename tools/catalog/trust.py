@@ -1,0 +1,121 @@
+"""Which manifests are believed: those that a known signer has signed (DESIGN 7)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from tools.base.errors import ManifestError
+from tools.catalog import ed25519, signers, sshsig, writer_key
+from tools.catalog.signers import Signer, Signers
+from tools.catalog.sshsig import SignatureFormatError
+from tools.config.declarations import General
+
+ENDING = ".sig"  # of the signature beside a manifest
+_ALTERED = "The manifest or its signature was altered. Use the copy in another store (--store)."
+_UNKNOWN = "If you know this signer, name it with --signer FILE or SIGNERS."
+_UNSIGNED = "If you trust all who can write to the store, use --allow-unsigned."
+
+
+class UntrustedError(ManifestError):
+    """A manifest that nobody known has signed. unsigned: --allow-unsigned may accept it."""
+
+    def __init__(self, message: str, hint: str, *, unsigned: bool) -> None:
+        super().__init__(message, hint)
+        self.unsigned = unsigned
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What the store holds beside a manifest: the file, and when the store took it."""
+
+    content: bytes
+    when: datetime
+
+
+@dataclass(frozen=True)
+class Trust:
+    """Whose manifests are believed.
+
+    signers:        the known signers
+    allow_unsigned: whether runs made before signing are believed too
+    everybody:      whether nothing is checked: a host that does not sign, in its own runs
+    """
+
+    signers: Signers = field(default_factory=Signers)
+    allow_unsigned: bool = False
+    everybody: bool = False
+
+    def problem(
+        self, called: str, host: str, content: bytes, signature: Signature | None
+    ) -> UntrustedError | None:
+        """Return why a manifest is not signed by a known signer; None if it is.
+
+        called: names the manifest
+        """
+        if signature is None:
+            return UntrustedError(f"{called}: not signed", _UNSIGNED, unsigned=True)
+        if not self.signers:
+            hint = f"{_UNKNOWN} {_UNSIGNED}"
+            return UntrustedError(f"{called}: no signer is known", hint, unsigned=True)
+        try:
+            public = sshsig.signer(signature.content, content, writer_key.NAMESPACE)
+        except SignatureFormatError as error:
+            return UntrustedError(f"{called}{ENDING}: {error}", _ALTERED, unsigned=False)
+        if public is None:
+            text = f"{called}: does not match its signature"
+            return UntrustedError(text, _ALTERED, unsigned=False)
+        problem = self.signers.problem(public, host, signature.when)
+        if not problem:
+            return None
+        return UntrustedError(f"{called}: {problem}", _UNKNOWN, unsigned=True)
+
+    def judged(
+        self, problem: UntrustedError, is_older: Callable[[], bool]
+    ) -> UntrustedError | None:
+        """Return why a manifest with this problem is not believed; None if it is all the same.
+
+        is_older: asked whether the run claims to be older than the first signed one
+        """
+        if self.everybody:
+            return None
+        if not (problem.unsigned and self.allow_unsigned):
+            return problem
+        if not self.signers or is_older():
+            return None
+        return UntrustedError(
+            f"{problem}; the run is not older than the first signed run",
+            "Do not restore it: whoever can write to the store may have made it.",
+            unsigned=False,
+        )
+
+
+def known(general: General, key_file: Path | None, signer_file: Path | None = None) -> Signers:
+    """Return the signers that a config, its key file and --signer name.
+
+    Raises ConfigError, also where the package that checks signatures is missing.
+
+    The key that this host signs with is one of them, for its own runs.
+    """
+    found: list[Signer] = []
+    if signer_file is not None:
+        found += signers.of_file(signer_file, "--signer")
+    if general.signers is not None:
+        found += signers.of_file(general.signers, "SIGNERS")
+    if key_file is not None:
+        found += signers.in_comments(key_file)
+    found += _own(general)
+    if found:
+        ed25519.library()  # a missing package is reported before anything is read
+    return Signers(tuple(found))
+
+
+def _own(general: General) -> list[Signer]:
+    """Return the signer of this host; none where the key is missing or of another user."""
+    try:
+        general.writer_key.open("rb").close()
+    except OSError:
+        return []
+    return [Signer(general.hostname, writer_key.read(general.writer_key).public)]

@@ -1,0 +1,104 @@
+"""writer.key: the secret of one host, from which its manifests are signed (CHUNKS.md 2).
+
+The file holds an age identity, as age-keygen writes it; its 32 bytes are never used as such:
+each purpose has a key of its own, derived by HKDF-SHA256.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+
+from tools import filesystem_handling
+from tools.base import bech32, kdf, masking, permissions
+from tools.base.errors import ConfigError
+from tools.catalog import ed25519, sshsig
+from tools.config.model import Config
+
+NAMESPACE = "nc-backup-manifest"
+SIGNER = "# signer: "  # before the allowed_signers line in a key file, and in writer.key
+_PREFIX = "age-secret-key-"
+_SIZE = 32
+_SIGN = b"nc-backup sign 1"
+_MAX_BYTES = 1 << 16
+COMMAND = "python3 encryption/encryption.py --KEYGEN --WRITER"
+
+
+@dataclass(frozen=True)
+class WriterKey:
+    """The key that signs. `seed` and `public` have 32 bytes."""
+
+    public: bytes
+    seed: bytes = field(repr=False)
+
+    def sign(self, message: bytes) -> bytes:
+        """Return the signature file of a manifest."""
+        return sshsig.sign(self.seed, message, NAMESPACE)
+
+
+def read(path: Path) -> WriterKey:
+    """Return the key in a file. Raises ConfigError, naming the file."""
+    try:
+        permissions.check_secret("WRITER_KEY", path)
+        with path.open("rb") as file:
+            raw = file.read(_MAX_BYTES)
+    except OSError as error:
+        reason = (error.strerror or "cannot be read").lower()
+        raise ConfigError(f"WRITER_KEY: {path}: {reason}", _hint(error, path)) from None
+    lines = raw.decode("utf-8", "surrogateescape").split("\n")
+    keys = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    for key in keys:
+        masking.add(key)
+    if len(keys) != 1:
+        raise ConfigError(
+            f"WRITER_KEY: {path}: {len(keys)} keys, expected 1", f"Create one: {COMMAND}"
+        )
+    try:
+        secret = bech32.key(keys[0], _PREFIX, _SIZE, "identity")
+    except ConfigError as error:
+        raise ConfigError(f"WRITER_KEY: {path}: {error}", error.hint) from None
+    return _derived(secret)
+
+
+def of_config(config: Config) -> WriterKey | None:
+    """Return the key that a config signs with; None where there is none. Raises ConfigError."""
+    path = config.general.writer_key
+    return read(path) if os.path.lexists(path) else None
+
+
+def _hint(error: OSError, path: Path) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"Create it as the user of the backup: {COMMAND} --WRITER_KEY {path}"
+    if isinstance(error, PermissionError):
+        return "Let it belong to the user of the backup, with mode 0600."
+    return ""
+
+
+def _derived(secret: bytes) -> WriterKey:
+    seed = kdf.hkdf(secret, b"", _SIGN)
+    return WriterKey(ed25519.library().public(seed), seed)
+
+
+def allowed_signer(host: str, public: bytes) -> str:
+    """Return the line of allowed_signers that accepts manifests of a host."""
+    return f'{host} namespaces="{NAMESPACE}" {sshsig.public_line(public)}'
+
+
+def create(path: Path, host: str) -> str:
+    """Write a new key, 0600. Return its line of allowed_signers. Raises ConfigError, OSError."""
+    if os.path.lexists(path):
+        raise ConfigError(
+            f"{path}: file exists",
+            "Keep it: the runs that it has signed are known by it.",
+        )
+    secret = os.urandom(_SIZE)
+    line = allowed_signer(host, _derived(secret).public)
+    created = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    text = bech32.encode(_PREFIX, secret).upper()
+    masking.add(text)
+    filesystem_handling.make_folder(path.absolute().parent)
+    with filesystem_handling.create(path) as write:
+        write(f"# created: {created}\n{SIGNER}{line}\n{text}\n".encode())
+    return line
