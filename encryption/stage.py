@@ -89,12 +89,12 @@ class Options:
     )
 
     writer: bool = option(
-        "with --KEYGEN: create WRITER_KEY, which signs the manifests of this server",
+        "with --KEYGEN: create WRITER_KEY, to sign the manifests of this server",
         default=False,
         flag="--WRITER",
     )
     writer_key: Path = option("with --WRITER: the file", default=_WRITER_KEY)
-    hostname: str = option("with --WRITER: HOSTNAME of the backups that it signs", default="")
+    hostname: str = option("with --WRITER: HOSTNAME of the backups", default="")
 
     def __post_init__(self) -> None:
         if self.writer and not self.keygen:

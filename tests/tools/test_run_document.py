@@ -90,6 +90,8 @@ def test_a_good_run(system: System, stream: str) -> None:
         "kind": "local",
         "status": "ok",
         "manifest": True,
+        "sequence": manifest["sequence"],
+        "signer": system.signer,
         "items": 1,
         "parts": len(sizes),
         "bytes": sum(sizes),

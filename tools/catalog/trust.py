@@ -87,7 +87,7 @@ class Trust:
             return None
         return UntrustedError(
             f"{problem}; the run is not older than the first signed run",
-            "Do not restore it: whoever can write to the store may have made it.",
+            "Do not restore it: anyone who can write to the store may have made it.",
             unsigned=False,
         )
 

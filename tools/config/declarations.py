@@ -93,7 +93,7 @@ class General:
     )
 
     writer_key: Path = option(
-        "key that signs the manifests of this host; without the file they are not signed",
+        "key to sign the manifests of this host; without the file they are not signed",
         default=Path("/etc/nc-backup-py/writer.key"),
     )
     signers: Path | None = option(
