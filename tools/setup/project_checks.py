@@ -30,6 +30,7 @@ PROGRAMS = {
     "mount": "mount",
     "rsync": "rsync",
     "strace": "strace",
+    "ssh-keygen": "openssh-client",
     "sudo": "sudo",
     "unshare": "util-linux",
     "setpriv": "util-linux",
