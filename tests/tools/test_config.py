@@ -297,6 +297,7 @@ def test_the_report_address_is_found_in_a_broken_config(system: System) -> None:
     assert loading.report_settings(system.folder / "none") is None
 
 
+@pytest.mark.slow
 def test_mutated_configs_are_loaded_or_refused_with_one_clear_line(system: System) -> None:
     """Whatever is typed wrongly: loaded, or refused naming the file; never a traceback."""
     dice = random.Random(20261123)

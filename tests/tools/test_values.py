@@ -60,6 +60,7 @@ def variants(whole: dict[str, Any]) -> Iterator[dict[str, Any]]:
                 yield made
 
 
+@pytest.mark.slow
 def test_every_strange_value_and_key_is_taken_or_refused_in_one_line(system: System) -> None:
     size = {
         "ACTION": "load",
