@@ -19,6 +19,7 @@ if __name__ == "__main__":  # started by its path
     launcher.start(__file__)
 
 import argparse
+import functools
 import json
 import os
 import statistics
@@ -180,10 +181,8 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--restore-below", type=Path, help="default: the temporary folder")
     given = parser.parse_args(argv)
     source = tree(given.count)
-    with (
-        tempfile.TemporaryDirectory(prefix="nc-backup-bench-") as folder,
-        tempfile.TemporaryDirectory(prefix="nc-backup-bench-", dir=given.restore_below) as restored,
-    ):
+    temporary = functools.partial(tempfile.TemporaryDirectory, prefix="nc-backup-bench-")
+    with temporary() as folder, temporary(dir=given.restore_below) as restored:
         bench = Bench(source, Path(folder), Path(restored))
         print(f"{given.count} files, {given.runs} runs\n")
         print("| What | Time, s | CPU, s | Peak, MB |\n|---|---|---|---|", flush=True)
