@@ -180,6 +180,7 @@ def _not_permitted(_group: int, _number: int) -> None:
 
 @pytest.mark.fault("SIGTERM while a program gets its time to end", "it is killed, no orphan")
 def test_a_signal_during_the_grace_period(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os_works, "_deferral", os_works._Deferral())  # the signal ends no later run
     before = {number: signal.getsignal(number) for number in os_works._CAUGHT}
     os_works.catch_signals()
     deaf = ["sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.1; done"]
