@@ -591,3 +591,12 @@ def test_a_refused_config_does_not_touch_the_reports_that_wait(
     system.configure({"A": execute("good")}, MESSAGE_CONFIG_COMMAND=server.url)
     assert system.run().returncode == 0
     assert server.accepted[1]["run_id"] == waiting
+
+
+def test_the_log_has_each_error_of_a_section_once(system: System) -> None:
+    """Issue 13 B1: a module's own output repeated what its result says."""
+    system.configure(system.whole(ENCRYPTION=execute("encryption", KEY_FILE="/not/there")))
+    assert system.run("-r", "-l", "INFO").returncode == 1
+    lines = system.log.read_text().splitlines()
+    assert len([line for line in lines if "/not/there: no such file" in line]) == 1
+    assert len([line for line in lines if "10.00 KB in " in line]) == 1

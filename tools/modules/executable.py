@@ -58,10 +58,26 @@ def run(declaration: type[T], work: Callable[[T], Result], argv: Sequence[str]) 
         result = of_error(crash.known(error))
     except Cancelled as cancelled:
         result = Result(os_works.status_of_signal(cancelled.signal_number), str(cancelled))
-    _show(result)
-    if os.environ.get("NC_BACKUP_RESULT"):
-        Path(os.environ["NC_BACKUP_RESULT"]).write_text(result.to_json(), encoding="utf-8")
+    _report(result)
     return result.status.exit_code
+
+
+def _report(result: Result) -> None:
+    """Write the result where the run reads it, which logs it; without a run print it.
+
+    Warnings of a success are printed in any case: the run logs its lines as information.
+    """
+    file = os.environ.get("NC_BACKUP_RESULT")
+    if not file:
+        _show(result)
+        return
+    try:
+        Path(file).write_text(result.to_json(), encoding="utf-8")
+    except OSError:  # the log has it at least
+        _show(result)
+        raise
+    if result.status is Status.OK and result.warnings:
+        print("\n".join(f"warning: {line}" for line in result.warnings), file=sys.stderr)
 
 
 def _show(result: Result) -> None:
