@@ -92,7 +92,7 @@ def test_unlogged_tables_are_named(tmp_path: Path, standby: Standby) -> None:
     configure(system, standby)
     assert system.result()["exit_code"] == 3
     (warning,) = item(system, "/shop")["warnings"]
-    assert warning.startswith("rows of unlogged tables not in the dump: volatile")
+    assert warning.startswith("rows of unlogged tables not in the dump: public.volatile")
 
 
 @pytest.mark.fault("a recovery conflict on a standby", "the dump is made once more")
