@@ -35,7 +35,7 @@ class Token:
     value: str
 
 
-_SPACE = re.compile(r"(?:[ \t\n\r\f\v]+|--[^\n\r]*)+")
+_SPACE = re.compile(r"[ \t\n\r\f\v]+|--[^\n\r]*")
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
 # pg_dump brackets its scripts with them since August 2025; they carry no text of a database.
 _RESTRICT = re.compile(r"\\(?:un)?restrict [A-Za-z0-9]+(?:\n|$)")

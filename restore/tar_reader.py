@@ -275,9 +275,10 @@ def _pax(data: bytes) -> list[tuple[bytes, bytes]]:
     while at < len(data):
         space = data.find(b" ", at, at + 20)
         digits = data[at:space] if space > at else b""
-        if not digits.isdigit() or digits[0] == b"0"[0]:
+        length = None if digits[:1] == b"0" else foreign.number(digits)
+        if length is None:
             raise _invalid_extension()
-        end = at + int(digits)
+        end = at + length
         key, sign, value = data[space + 1 : end - 1].partition(b"=")
         if end <= space or end > len(data) or data[end - 1] != b"\n"[0] or not key or not sign:
             raise _invalid_extension()

@@ -14,6 +14,7 @@ import pytest
 from tests.system import execute
 from tests.test_docs import ADDING, fences, sections_of_the_guide
 from tools.base import project
+from tools.catalog import writer_key
 
 _UNWANTED = shutil.ignore_patterns(".*", "__pycache__", "benchmarks")
 _IMPORT, _ROW = "    from storage import local_store\n", '        "local": local_store,\n'
@@ -69,12 +70,14 @@ def test_a_new_source_and_a_new_store_run_and_restore(checkout: Path, tmp_path: 
             "WORK_FOLDER": str(tmp_path / "work"),
             "LOG_FOLDER": str(tmp_path / "log"),
             "ALLOW_ROOT": "True",
+            "WRITER_KEY": str(tmp_path / "writer.key"),
             "STREAM": "True",
         },
         "LEDGER": sections["LEDGER"],
         "COMPRESSION": execute("compression"),
         "ARCHIVE": archive,
     }
+    writer_key.create(tmp_path / "writer.key", "srv-test")
     (tmp_path / "log").mkdir()
     conf = tmp_path / "conf.json"
     conf.write_text(json.dumps(whole))

@@ -141,6 +141,7 @@ def test_the_commands_of_the_readme_run(tmp_path: Path) -> None:
     sections["ENCRYPTION"]["PARAMETERS"]["KEY_FILE"] = str(whole.key)
     general = {**whole.general, "HOSTNAME": "srv-web-1", "STREAM": "True"}
     whole.configure({**sections, "GENERAL": general})
+    whole.writer_key.unlink()
     tried = []
     for line in commands_of_the_readme():
         ours = line.removeprefix("runuser -u ncbackup -- ")
@@ -149,6 +150,8 @@ def test_the_commands_of_the_readme_run(tmp_path: Path) -> None:
         for place, here in places.items():
             ours = ours.replace(place, here)
         program, *words = shlex.split(ours)[1:]
+        if "--WRITER" in words:  # it uses the default places
+            words += ["--WRITER_KEY", str(whole.writer_key), "--KEY_FILE", str(whole.key)]
         tried.append(words[0] if program == "backup.py" else program)
         if "--to-host" in words:
             assert arguments.read(words).to_host == "127.0.0.1"
@@ -161,7 +164,7 @@ def test_the_commands_of_the_readme_run(tmp_path: Path) -> None:
             cwd="/", capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0, (line, done.stderr)
-    assert tried[:4] == ["encryption/encryption.py", "-t", "-n", "-r"]
+    assert tried[:5] == [*["encryption/encryption.py"] * 2, "-t", "-n", "-r"]
     assert tried.count("restore/restore.py") == 6
 
 

@@ -108,7 +108,7 @@ def test_under_another_name(system: System, server: Mongo) -> None:
     server.set(databases=one)
     (path,) = (system.store / "srv-test").glob("*.manifest.json")
     path.unlink()
-    assert system.result()["exit_code"] == 0
+    assert system.result("--accept-rollback")["exit_code"] == 0
     system.restore(*words)
     assert server.databases == {**one, "copy": DATA["shop"]}
 

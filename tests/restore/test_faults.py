@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Callable
@@ -159,10 +158,7 @@ def test_a_run_that_is_whole_passes_every_level(system: System) -> None:
 
 
 def change(system: System, how: Callable[[dict[str, Any]], None]) -> None:
-    path = manifest(system)
-    given = json.loads(path.read_text())
-    how(given)
-    path.write_text(json.dumps(given))
+    system.rewrite(how)
 
 
 def _part(given: dict[str, Any], **fields: Any) -> None:

@@ -130,7 +130,7 @@ def test_the_wal_of_a_living_application_stays_as_it_is(system: System) -> None:
     assert content(folder) == before  # the application was killed
     assert rows(stored(system, path)) == 2
     (system.store / "srv-test").rename(system.folder / "first")
-    assert system.result()["exit_code"] == 0
+    assert system.result("--accept-rollback")["exit_code"] == 0
     assert content(folder) == before
     assert rows(stored(system, path)) == 2
 

@@ -18,10 +18,7 @@ from tools.base.errors import ConfigError
 from tools.catalog import sshsig, writer_key
 from tools.catalog.sshsig import SignatureFormatError
 
-_LINE = re.compile(
-    r'(?P<principals>"[^"]*"|[^\s"]+)\s+(?:(?P<options>(?:[^\s"]|"[^"]*")+)\s+)?'
-    r"(?P<kind>(?:ssh|ecdsa|sk|webauthn)-\S+)\s+(?P<key>\S+)(?:\s.*)?"
-)
+_KIND = re.compile(r"(?:ssh|ecdsa|sk|webauthn)-.+")
 _OPTION = re.compile(r'([A-Za-z-]+)(?:="([^"]*)")?(?:,|$)')
 _TIME_FORMS = ("%Y%m%d", "%Y%m%d%H%M", "%Y%m%d%H%M%S")
 _MAX_BYTES = 1 << 20
@@ -108,7 +105,7 @@ def in_comments(path: Path) -> list[Signer]:
             raw = file.read(_MAX_BYTES)
     except OSError:
         return []  # the reader of the key itself says why
-    lines = raw.decode("utf-8", "surrogateescape").splitlines()
+    lines = foreign.lines(raw.decode("utf-8", "surrogateescape"))
     mark = writer_key.SIGNER
     found = [line.removeprefix(mark) for line in lines if line.startswith(mark)]
     return list(_parsed(found, str(path)))
@@ -130,20 +127,34 @@ def _parsed(lines: Iterable[str], origin: str) -> Iterator[Signer]:
 
 def _signer(text: str) -> Signer | None:
     """Return the signer of a line; None if it is for something else. Raises ValueError."""
-    found = _LINE.fullmatch(text)
-    if found is None:
+    principals, *rest = _words(text)
+    written = "" if rest and _KIND.fullmatch(rest[0]) else rest.pop(0) if rest else ""
+    if len(rest) < 2 or not _KIND.fullmatch(rest[0]):  # noqa: PLR2004  (kind and key)
         raise ValueError("not an allowed_signers line")
-    options = _options(found["options"] or "")
+    kind, key = rest[:2]
+    options = _options(written)
     spaces = options.pop("namespaces", writer_key.NAMESPACE)
     after, before = (_time(options.pop(key, "")) for key in ("valid-after", "valid-before"))
     if options:
         raise ValueError(f"{next(iter(options))}: not supported")
     patterns = spaces.split(",")
     ours = any(fnmatch.fnmatchcase(writer_key.NAMESPACE, pattern) for pattern in patterns)
-    if found["kind"] != sshsig.ALGORITHM or not ours:
+    if kind != sshsig.ALGORITHM or not ours:
         return None
-    public = sshsig.public_key(found["kind"], found["key"])
-    return Signer(found["principals"].strip('"'), public, after, before)
+    return Signer(principals.strip('"'), sshsig.public_key(kind, key), after, before)
+
+
+def _words(text: str) -> list[str]:
+    """Return the words of a line; white space between quotes separates none."""
+    words = [""]
+    quoted = False
+    for character in text:
+        quoted ^= character == '"'
+        if character.isspace() and not quoted:
+            words.append("")
+        else:
+            words[-1] += character
+    return [word for word in words if word]
 
 
 def _options(text: str) -> dict[str, str]:

@@ -59,7 +59,7 @@ def signer(raw: bytes, message: bytes, namespace: str) -> bytes | None:
 
 def public_line(public: bytes) -> str:
     """Return a public key as authorized_keys and allowed_signers have it."""
-    return f"{ALGORITHM} {base64.b64encode(_key_blob(public)).decode()}"
+    return f"{ALGORITHM} {_base64(_key_blob(public))}"
 
 
 def public_key(algorithm: str, text: str) -> bytes:
@@ -75,13 +75,17 @@ def public_key(algorithm: str, text: str) -> bytes:
 def fingerprint(public: bytes) -> str:
     """Return the fingerprint of a key as `ssh-keygen -l` shows it."""
     digest = hashlib.sha256(_key_blob(public)).digest()
-    return f"SHA256:{base64.b64encode(digest).decode().rstrip('=')}"
+    return f"SHA256:{_base64(digest).rstrip('=')}"
 
 
 def _signed(message: bytes, namespace: bytes) -> bytes:
     """Return what the signature of a message covers."""
     digest = hashlib.sha512(message).digest()
     return _MAGIC + b"".join(map(_string, (namespace, b"", _HASH, digest)))
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii", "strict")
 
 
 def _string(data: bytes) -> bytes:
