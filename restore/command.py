@@ -166,7 +166,7 @@ class _Command:
         for line in selected.notes:
             terminal.say(f"note: {line}", error=True)
         for run in selected.runs():
-            if not run.catalog.claim(run.run_id).signed:
+            if not run.catalog.claim(run.run_id).signer:
                 text = f"run {run.run_id} is not signed by a known signer (--allow-unsigned)"
                 terminal.say(f"warning: {text}", error=True)
         for manifest in (run.manifest for run in selected.runs()):

@@ -22,13 +22,13 @@ class Claim:
     """A manifest as it lies in the store, whoever wrote it.
 
     sha256:    of its bytes, in hexadecimal
-    signed:    whether a known signer has signed it
+    signer:    the fingerprint of the known signer that has signed it; "" if none has
     untrusted: why it is not believed; None if it is
     """
 
     manifest: Manifest
     sha256: str
-    signed: bool
+    signer: str
     untrusted: UntrustedError | None = None
 
 
@@ -105,11 +105,11 @@ class Catalog:
             return False
         return problem is not None and problem.unsigned and self._is_older(run_id)
 
-    def add(self, published: Manifest, content: bytes, *, signed: bool) -> None:
+    def add(self, published: Manifest, content: bytes, signer: str) -> None:
         """Take over a manifest that this run has published and read back."""
         digest = hashlib.sha256(content).hexdigest()
         with self._lock:
-            self._claims[published.run_id] = Claim(published, digest, signed)
+            self._claims[published.run_id] = Claim(published, digest, signer)
 
     def _read(self, run_id: str) -> Claim | BackupError | OSError:
         try:
@@ -126,16 +126,17 @@ class Catalog:
                 f"{name}: is the manifest of {found.host}/{found.run_id}",
                 "It was moved or renamed. Use the copy in another store.",
             )
-        problem = self._problem(run_id, content)
-        signed = problem is None
-        if problem is not None:
-            problem = self.trust.judged(problem, lambda: self._is_older(run_id))
-        return Claim(found, hashlib.sha256(content).hexdigest(), signed, problem)
+        digest = hashlib.sha256(content).hexdigest()
+        try:
+            return Claim(found, digest, self._signer(run_id, content))
+        except UntrustedError as error:
+            problem = self.trust.judged(error, lambda: self._is_older(run_id))
+            return Claim(found, digest, "", problem)
 
-    def _problem(self, run_id: str, content: bytes) -> UntrustedError | None:
-        """Return why a manifest is not signed by a known signer; None if it is."""
+    def _signer(self, run_id: str, content: bytes) -> str:
+        """Return the fingerprint of a manifest's known signer. Raises UntrustedError."""
         name = f"{self.host}/{manifest.name_of(run_id)}"
-        return self.trust.problem(name, self.host, content, self._signature(run_id))
+        return self.trust.signer(name, self.host, content, self._signature(run_id))
 
     def _signature(self, run_id: str) -> Signature | None:
         """Return the signature of a manifest; None where the store has none."""
@@ -157,8 +158,8 @@ class Catalog:
                 continue
             try:
                 content = b"".join(self.store.get(f"{self.host}/{manifest.name_of(run_id)}"))
-                if self._problem(run_id, content) is None:
-                    return run_id
+                self._signer(run_id, content)
+                return run_id
             except (BackupError, OSError):
                 continue  # what cannot be read proves nothing
         return ""

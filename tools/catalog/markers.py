@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from tools.base import masking
 from tools.base.errors import BackupError, StoreError, TakenError
 from tools.base.log import logger
-from tools.catalog import liveness, manifest, recovery_sheet, trust, writer_key
+from tools.catalog import liveness, manifest, recovery_sheet, sshsig, trust, writer_key
 from tools.catalog.catalog import Catalog
 from tools.catalog.manifest import Manifest
 from tools.catalog.writer_key import WriterKey
@@ -87,7 +87,7 @@ def publish_manifest(catalog: Catalog, run: Manifest, key: WriterKey | None) -> 
         store.store_object(place, name + trust.ENDING, [key.sign(content)])
     problem = _publish(place, name, content)
     _require_listed(place, name, len(content))
-    catalog.add(run, content, signed=key is not None)
+    catalog.add(run, content, "" if key is None else sshsig.fingerprint(key.public))
     return problem
 
 

@@ -80,7 +80,7 @@ def list_runs(catalog: Catalog) -> Iterator[RunSummary]:
             continue
         found = claim.manifest
         if claim.untrusted is None:
-            yield RunSummary(catalog.host, run_id, found, claimed=found, signed=claim.signed)
+            yield RunSummary(catalog.host, run_id, found, claimed=found, signed=bool(claim.signer))
         else:
             older, why = catalog.is_unsigned(run_id), str(claim.untrusted)
             yield RunSummary(catalog.host, run_id, error=why, claimed=found, unsigned=older)

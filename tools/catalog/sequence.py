@@ -1,6 +1,7 @@
 """The numbers of runs: they show that a run was put back, exchanged or removed (DESIGN 7).
 
 The number rises by one with every run that a host and config publish, over all stores together.
+A new WRITER_KEY may begin with 1.
 A number that is missing in the middle means nothing: clean-up removes runs, and a store may
 have missed some.
 """
@@ -72,7 +73,9 @@ def problem(catalog: Catalog, config_id: str, at_least: int = 0) -> ManifestErro
             "Use another store. If this store was put back on purpose, run backup.py once with "
             "--accept-rollback.",
         )
-    return next(_contradictions(catalog, found), None)
+    signers = dict.fromkeys(claim.signer for claim in found)
+    of_signers = ([claim for claim in found if claim.signer == one] for one in signers)
+    return next((wrong for runs in of_signers for wrong in _contradictions(catalog, runs)), None)
 
 
 def require(catalog: Catalog, at_least: int = 0) -> None:
@@ -95,7 +98,10 @@ def require(catalog: Catalog, at_least: int = 0) -> None:
 
 
 def _contradictions(catalog: Catalog, found: Sequence[Claim]) -> Iterator[ManifestError]:
-    """Yield what cannot be true of runs, the newest first; not of those before an accepted one."""
+    """Yield what cannot be true of the runs of one signer, the newest first.
+
+    Not of those before one for which the operator accepted it.
+    """
     accepted = next((at for at, one in enumerate(found) if one.manifest.accepted_rollback), None)
     found = found[: None if accepted is None else accepted + 1]
     by_run = {claim.manifest.run_id: claim for claim in found}

@@ -48,29 +48,27 @@ class Trust:
     allow_unsigned: bool = False
     everybody: bool = False
 
-    def problem(
-        self, called: str, host: str, content: bytes, signature: Signature | None
-    ) -> UntrustedError | None:
-        """Return why a manifest is not signed by a known signer; None if it is.
+    def signer(self, called: str, host: str, content: bytes, signature: Signature | None) -> str:
+        """Return the fingerprint of the known signer of a manifest. called: names the manifest
 
-        called: names the manifest
+        Raises UntrustedError where there is none.
         """
         if signature is None:
-            return UntrustedError(f"{called}: not signed", _UNSIGNED, unsigned=True)
+            raise UntrustedError(f"{called}: not signed", _UNSIGNED, unsigned=True)
         if not self.signers:
             hint = f"{_UNKNOWN} {_UNSIGNED}"
-            return UntrustedError(f"{called}: no signer is known", hint, unsigned=True)
+            raise UntrustedError(f"{called}: no signer is known", hint, unsigned=True)
         try:
             public = sshsig.signer(signature.content, content, writer_key.NAMESPACE)
         except SignatureFormatError as error:
-            return UntrustedError(f"{called}{ENDING}: {error}", _ALTERED, unsigned=False)
+            raise UntrustedError(f"{called}{ENDING}: {error}", _ALTERED, unsigned=False) from None
         if public is None:
             text = f"{called}: does not match its signature"
-            return UntrustedError(text, _ALTERED, unsigned=False)
+            raise UntrustedError(text, _ALTERED, unsigned=False)
         problem = self.signers.problem(public, host, signature.when)
-        if not problem:
-            return None
-        return UntrustedError(f"{called}: {problem}", _UNKNOWN, unsigned=True)
+        if problem:
+            raise UntrustedError(f"{called}: {problem}", _UNKNOWN, unsigned=True)
+        return sshsig.fingerprint(public)
 
     def judged(
         self, problem: UntrustedError, is_older: Callable[[], bool]
