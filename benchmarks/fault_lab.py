@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks.fault_calls import LIMIT, Outcome
 from tools.base import imports
-from tools.catalog import manifest
+from tools.catalog import manifest, writer_key
 
 HOST = "srv"
 _OLD, _NEW = "as it was", "as it is now"
@@ -62,6 +62,7 @@ class Lab:
             path.mkdir(parents=True)
         self._write(_OLD)
         self._call("encryption.stage", "--KEYGEN", "--KEY_FILE", str(self.key))
+        writer_key.create(self.live / "writer.key", HOST)
         self.conf.write_text(json.dumps(self._config()))
         self.conf.chmod(0o600)
         assert self.run() == 0, self.text()  # noqa: S101
@@ -86,6 +87,7 @@ class Lab:
     def _config(self) -> dict[str, Any]:
         local = {"HOSTNAME": HOST, "WORK_FOLDER": str(self.live / "work")}
         local |= {"LOCAL_BACKUP": str(self.store), "LOG_FOLDER": str(self.live / "log/backup.log")}
+        local |= {"WRITER_KEY": str(self.live / "writer.key")}
         local |= {"ALLOW_ROOT": "True", "DISK_SPACE_CHECK": "False", "LEFTOVERS_AGE": "0s"}
         sealed = {"KEY_FILE": str(self.key), "FILE_SIZE": "1"}
         storing = {"DESTINATION": "local", "RETRY_WAIT": "0.01"}

@@ -30,6 +30,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from tools.base import project, removal
+from tools.catalog import writer_key
 
 ROOT = project.ROOT
 _PER_FOLDER = 1000
@@ -95,12 +96,14 @@ class Bench:
         self.folder = folder
         self.store = folder / "store"
         self.conf = folder / "conf.json"
+        writer_key.create(folder / "writer.key", "benchmark")
         general = {
             "HOSTNAME": "benchmark",
             "WORK_FOLDER": str(folder / "work"),
             "LOCAL_BACKUP": str(self.store),
             "HOME_FOLDER": str(ROOT),
             "LOG_FOLDER": str(folder / "log"),
+            "WRITER_KEY": str(folder / "writer.key"),
             "ALLOW_ROOT": "True",
             "DISK_SPACE_CHECK": "False",
             "STREAM": "True",
@@ -115,7 +118,8 @@ class Bench:
 
     def run(self) -> list[str | Path]:
         """Return the command of a run into an empty store."""
-        removal.tree(self.store)
+        for folder in (self.store, self.folder / "work"):  # which remembers the store
+            removal.tree(folder)
         return [sys.executable, ROOT / "backup.py", "-r", "-c", self.conf]
 
     def tar(self) -> list[str | Path]:

@@ -28,6 +28,7 @@ from dataclasses import dataclass
 
 from benchmarks import tree as tree_of
 from tools.base import project
+from tools.catalog import writer_key
 
 ROOT = project.ROOT
 PART = 100  # MB of one part
@@ -94,6 +95,8 @@ class Bench:
         )
         self.recipient = shown.stdout.strip()
         self.encryption = [sys.executable, encryption, "--HOME_FOLDER", str(ROOT)]
+        self.writer_key = place / "writer.key"
+        writer_key.create(self.writer_key, "benchmark")
         self.conf = self._conf()
 
     def _conf(self, **general: str) -> Path:
@@ -104,6 +107,7 @@ class Bench:
                 "LOCAL_BACKUP": str(self.out / "store"),
                 "HOME_FOLDER": str(ROOT),
                 "LOG_FOLDER": str(self.place / "log"),
+                "WRITER_KEY": str(self.writer_key),
                 "ALLOW_ROOT": "True",
                 "DISK_SPACE_CHECK": "False",
                 **general,

@@ -217,7 +217,7 @@ def test(options: Options) -> tuple[str, ...]:
     return (f"{version(program)}: databases {names}",)
 
 
-class MongoBackup(database_plugin.Plugin):
+class MongoBackup(database_plugin.Plugin[Options]):
     """The plugin class: writes an archive of the server to PREFIX_FOLDER."""
 
     declared = Options

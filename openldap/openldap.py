@@ -174,7 +174,7 @@ def test(options: Options) -> tuple[str | Finding, ...]:
     return tuple(findings)
 
 
-class OpenLDAPBackup(database_plugin.Plugin):
+class OpenLDAPBackup(database_plugin.Plugin[Options]):
     """The plugin class: writes the LDIF of each database to PREFIX_FOLDER."""
 
     declared = Options

@@ -140,7 +140,7 @@ def test(options: Options) -> tuple[str | Finding, ...]:
     return configured.test(servers(options, ""), _Base.test_findings)
 
 
-class PostgresBaseBackup(database_plugin.Plugin):
+class PostgresBaseBackup(database_plugin.Plugin[Options]):
     """The plugin class: writes a base backup of each server to PREFIX_FOLDER."""
 
     declared = Options

@@ -87,7 +87,7 @@ def test(options: Options) -> tuple[str | Finding, ...]:
     return configured.test(servers(options), dumps.PostgresDumps.test_findings)
 
 
-class PostgresBackup(database_plugin.Plugin):
+class PostgresBackup(database_plugin.Plugin[Options]):
     """The plugin class: writes a dump of each database to PREFIX_FOLDER."""
 
     declared = Options

@@ -231,7 +231,7 @@ def test(options: Options) -> tuple[str | Finding, ...]:
     return configured.test(servers, lambda one: (f"port {one.port}: Redis {one.version()}",))
 
 
-class RedisBackup(database_plugin.Plugin):
+class RedisBackup(database_plugin.Plugin[Options]):
     """The plugin class: writes a snapshot of each server to PREFIX_FOLDER."""
 
     declared = Options

@@ -176,7 +176,7 @@ def _test_file(path: Path) -> Finding:
         return level(str(error), error.hint)
 
 
-class SQLiteBackup(database_plugin.Plugin):
+class SQLiteBackup(database_plugin.Plugin[Options]):
     """The plugin class: writes a copy of each database to PREFIX_FOLDER."""
 
     declared = Options

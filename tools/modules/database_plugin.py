@@ -8,7 +8,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 from tools.base import crash
 from tools.base.errors import BackupError
@@ -46,23 +46,42 @@ def staged(
     return dataclasses.replace(item_results.of_items(stored, errors, stored=False), files=files)
 
 
-class Plugin:
+class Declared(Declaration, Protocol):
+    """The keys that a plugin reads itself."""
+
+    @property
+    def hostname(self) -> str: ...
+
+    @property
+    def destination(self) -> Path | None: ...
+
+    @property
+    def prefix_folder(self) -> str: ...
+
+    @property
+    def work_folder(self) -> Path: ...
+
+
+D = TypeVar("D", bound=Declared)
+
+
+class Plugin(Generic[D]):
     """A plugin class (MANUAL) that leaves its items in PREFIX_FOLDER, for a staged run.
 
-    declared: its Options, with hostname, destination, prefix_folder and work_folder
+    declared: its Options
     section:  what its section is usually called
     """
 
-    declared: type[Declaration]
+    declared: type[D]
     section = ""
 
     def __init__(self, parameters: Mapping[str, Any], logger: logging.Logger) -> None:
         self._parameters = parameters
         self._logger = logger
-        self._given: Any = None
+        self._given: D | None = None
         self._result: Result | None = None
 
-    def items(self, given: Any, context: SourceContext) -> Sequence[Item]:  # noqa: ANN401  (its Options)
+    def items(self, options: D, context: SourceContext) -> Sequence[Item]:
         """What a streamed run would get."""
         raise NotImplementedError
 
@@ -74,6 +93,8 @@ class Plugin:
     def works_execution(self) -> None:
         """Dump."""
         given = self._given
+        if given is None:
+            raise RuntimeError("config_plugin was not called")
         section = os.environ.get("NC_BACKUP_SECTION", self.section)
         found = self.items(given, SourceContext(dump_stream.run_id(), section))
         ending = {item.name: item.suffix_for(b"") for item in found}
