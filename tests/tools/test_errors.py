@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import subprocess
@@ -35,6 +36,12 @@ os.setresuid(64001, 64001, 64001)
 resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
 sys.exit(main(sys.argv[3:]))
 """
+
+
+def test_an_error_of_a_descriptor_is_one_line_too() -> None:
+    """os.scandir(5) gives 5 as the name of the file: it was a traceback."""
+    error = OSError(errno.ENOMEM, os.strerror(errno.ENOMEM), 5)
+    assert errors.in_words(error)[0] == "cannot allocate memory"
 
 
 def test_an_error_of_the_system_names_the_path_first() -> None:

@@ -85,7 +85,8 @@ def in_words(error: BackupError | OSError) -> tuple[str, str]:
     """Return an error as one line and its hint: of an OSError the path and the system's words."""
     if isinstance(error, BackupError) or not error.strerror:
         return str(error), getattr(error, "hint", "")
-    paths = [os.fsdecode(name) for name in (error.filename, error.filename2) if name is not None]
+    named = (error.filename, error.filename2)  # a number where a descriptor was read
+    paths = [os.fsdecode(name) for name in named if isinstance(name, str | bytes | os.PathLike)]
     line = ": ".join(filter(None, (" -> ".join(map(str, paths)), error.strerror.lower())))
     if error.errno == errno.ETIMEDOUT and paths:
         return line, "Check the mount of this path: its file system does not answer."
