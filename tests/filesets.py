@@ -91,7 +91,7 @@ def double(tmp_path: Path, says: str, code: int, *, end: bool = True) -> str:
     lines = (
         "#!/bin/bash",
         "[[ $1 == --version ]] && exec /bin/tar --version",
-        "[[ $* == *--file=-*" - -"* && $LC_ALL == C ]] || exit 9",
+        '[[ $* == *--file=-*" -- "* && $LC_ALL == C ]] || exit 9',
         f'/bin/tar "$@"{cut}',
         f"printf '%s\\n' {shlex.quote(says)} >&2",
         f"kill -{-code} $$" if code < 0 else f"exit {code}",
