@@ -15,6 +15,7 @@ from tests import fault_table
 from tests.brt import ReportServer
 from tests.servers import search_path
 from tests.system import System
+from tools.base import permissions
 
 # No test is timed: a machine under load is slow, and that is no failure.
 hypothesis.settings.register_profile(
@@ -33,10 +34,11 @@ TEXTS = ("tests/test_layout.py", "tests/test_language.py", "tests/test_docs.py")
 
 @pytest.fixture(autouse=True)
 def _same_umask() -> Iterator[None]:
-    """A test that runs a program in this process must not close the files of later tests."""
+    """A test that runs a program in this process changes nothing for later tests."""
     umask = os.umask(0o022)
     yield
     os.umask(umask)
+    os.environ.pop(permissions.ACCEPT, None)  # --insecure-permissions sets it
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

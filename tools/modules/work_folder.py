@@ -77,8 +77,19 @@ def known(folder: Path | None) -> dict[Path, WorkItem]:
     """Return the items that are recorded, by each of their files."""
     if folder is None or not folder.is_dir():
         return {}
-    items = (_read(path) for path in sorted(folder.glob("*.json")))
+    items = (_read(path) for path in _named(folder, ".json"))
     return {file.resolve(): entry for entry in items if entry is not None for file in entry.files}
+
+
+def _named(folder: Path, ending: str) -> list[Path]:
+    """Return the files with this ending; none where there is no folder. Raises OSError.
+
+    Path.glob would find nothing where the folder cannot be read.
+    """
+    try:
+        return [path for path in sorted(folder.iterdir()) if path.name.endswith(ending)]
+    except FileNotFoundError:
+        return []
 
 
 def _read(path: Path) -> WorkItem | None:
@@ -164,7 +175,7 @@ def settle(folder: Path) -> list[tuple[WorkItem, str]]:
     Nothing else may be at work in the work folder. Files are read again only when the machine
     was restarted since they were written, or when other bytes were read of them.
     """
-    for path in sorted(folder.glob(f"*{_DONE}")):
+    for path in _named(folder, _DONE):
         entry = _read(path)
         if entry is not None:
             with _warning():
@@ -200,7 +211,7 @@ def refuse(folder: Path, path: Path) -> None:
 def refused(folder: Path | None) -> set[Path]:
     """Return the files that must not be stored."""
     found = set()
-    for record_file in sorted(folder.glob(f"*{_REFUSED}")) if folder is not None else []:
+    for record_file in _named(folder, _REFUSED) if folder is not None else []:
         try:
             path, state = foreign_json.load(record_file.read_bytes())
             if tuple(state) == state_of(Path(path)):
