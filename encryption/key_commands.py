@@ -38,7 +38,7 @@ def create_writer(path: Path, host: str, recipients: Path) -> Result:
     return Result(
         Status.OK,
         f"created {path}\nsigner: {line}\n"
-        "Keep the signer line with the key file on another machine: restore.py believes only runs "
+        "Keep the signer line with the key file on another machine: restore.py trusts only runs "
         f"of signers that it knows (key file, --signer, SIGNERS).{also}",
         files=(str(path),),
     )

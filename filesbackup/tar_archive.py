@@ -286,7 +286,8 @@ def command(fileset: Fileset, names: Sequence[bytes]) -> tuple[list[str], bytes]
     tar.version(program)
     single = ["--one-file-system"] if fileset.one_file_system else []
     options = [program, *_FORMAT, *MESSAGE_OPTIONS, "--file=-", *single, *excludes(fileset)]
-    if sum(map(len, names)) > _MAX_ARGUMENTS or len(names) > _MAX_ARGUMENTS // 64:
+    few = 0 < len(names) <= _MAX_ARGUMENTS // 64 and sum(map(len, names)) <= _MAX_ARGUMENTS
+    if not few:
         return [*options, *FROM_LIST], b"".join(name + b"\0" for name in names)
     return [*options, "--", *map(os.fsdecode, names)], b""
 

@@ -102,7 +102,7 @@ class _Command:
     def _select(self, selector: str) -> Selection:
         """Return what a run id, "latest" or a date selects.
 
-        Raises ManifestError where runs of the store were put back, exchanged or removed; a run
+        Raises ManifestError where runs of the store were rolled back, replaced or removed; a run
         that is named by its id is what was asked for.
         """
         preference = self._location.preference(self._catalog.host)

@@ -23,7 +23,7 @@ _DAY = 86400  # seconds
 def print_runs(location: BackupLocation, *, as_json: bool) -> int:
     """Print the runs of the hosts.
 
-    Return the exit code: 1 where a manifest is unreadable, or is not to be believed although
+    Return the exit code: 1 where a manifest is unreadable, or is not trusted although
     runs are signed.
     """
     catalogs = map(location.catalog_of, location.hosts())

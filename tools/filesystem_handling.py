@@ -193,7 +193,7 @@ def nearest(path: Path) -> Path:
 
 
 def missing_folder(folder: Path) -> tuple[str, str]:
-    """Return why a path is no folder, naming what is in its way, and a hint that is safe."""
+    """Return why a path is not a folder, naming what blocks it, and a hint that is safe."""
     other = "Choose another path."
     try:
         folder.stat()

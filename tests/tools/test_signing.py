@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 from datetime import datetime, timezone
@@ -14,9 +16,13 @@ import pytest
 
 from tests.system import System
 from tools.base.errors import ConfigError
+from tools.base.result import Status
 from tools.catalog import ed25519, signers, sshsig, writer_key
+from tools.catalog.memory import Memory
 from tools.catalog.signers import Signers
 from tools.catalog.sshsig import SignatureFormatError
+from tools.config import loading
+from tools.engine import run
 
 SEED = bytes(range(32))
 SPACE = writer_key.NAMESPACE
@@ -127,7 +133,7 @@ def read(tmp_path: Path, *lines: str) -> Signers:
         ("", "srv-[1]", 1, "key of another host"),  # no pattern for OpenSSH
         ('valid-before="20260115Z"', "srv-1", 14, ""),
         ('valid-before="20260115Z"', "srv-1", 15, "the end of its signer"),
-        ('valid-after="202601150000Z",valid-before="20260120Z"', "srv-1", 14, "the begin"),
+        ('valid-after="202601150000Z",valid-before="20260120Z"', "srv-1", 14, "the start"),
         ('valid-after="20260115000000Z"', "srv-1", 15, ""),
     ],
 )
@@ -162,6 +168,26 @@ def test_bad_lines_are_one_line(tmp_path: Path, text: str, says: str) -> None:
     assert says in str(caught.value)
     assert str(tmp_path / "allowed_signers") in str(caught.value)
     assert str(caught.value).isprintable()
+
+
+@pytest.mark.needs("ssh-keygen")
+@pytest.mark.parametrize(
+    "host", ["srv-1", "my server", 'a"b', "a,b", "a*", "!x", "#1", "säule", "[1]"]
+)
+def test_any_host_name_fits_into_a_line(tmp_path: Path, host: str) -> None:
+    """A space, a comma or a * means something else in allowed_signers."""
+    public = ed25519.library().public(SEED)
+    text = writer_key.allowed_signer(host, public)
+    known = read(tmp_path, text)
+    when = datetime.now(timezone.utc)
+    assert known.problem(public, host, when) == ""
+    assert "another host" in known.problem(public, f"{host}, other", when)
+    sig = tmp_path / "sig"
+    sig.write_bytes(sshsig.sign(SEED, MESSAGE, SPACE))
+    check: list[str | Path] = ["ssh-keygen", "-Y", "verify", "-I", host]
+    check += ["-f", tmp_path / "allowed_signers"]
+    done = subprocess.run([*check, "-n", SPACE, "-s", sig], input=MESSAGE, check=False)
+    assert done.returncode == 0
 
 
 # --- whole runs
@@ -333,6 +359,34 @@ def test_the_key_is_in_no_backup(system: System) -> None:
     assert "a" in names
     assert "writer.key" not in names
     shutil.rmtree(inside)
+
+
+@pytest.mark.fault("the number of a run that is stored cannot be remembered", "exit 3, stored")
+def test_a_number_that_cannot_be_remembered(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is stored is never reported as not stored."""
+
+    def reach(*_words: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "sequence.json")
+
+    monkeypatch.setattr(Memory, "reach", reach)
+    loaded = loading.load(system.conf)
+    result = run.perform(loaded, loaded.sections, None)
+    assert result.status is Status.INCOMPLETE
+    assert "could not be remembered: sequence.json: no space left" in str(result.sections)
+    assert "manifest could not be stored" not in str(result.sections)
+    assert len(manifests(system)) == 3
+
+
+def test_signers_that_others_can_change_stop_the_run(system: System, tmp_path: Path) -> None:
+    named = tmp_path / "signers"
+    named.write_text(line())
+    named.chmod(0o666)
+    system.configure(system.whole(), STREAM="True", SIGNERS=str(named))
+    done = system.run("-r")
+    assert done.returncode == 2
+    assert "SIGNERS" in done.stderr
 
 
 def test_a_key_that_others_can_read_stops_the_run(system: System) -> None:

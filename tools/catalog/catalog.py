@@ -1,4 +1,4 @@
-"""The catalog: all runs of one host in one store, and whether they are to be believed."""
+"""The catalog: all runs of one host in one store, and whether they are trusted."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from tools.flow.store import Store, StoreEntry
 
 @dataclass(frozen=True)
 class Claim:
-    """A manifest as it lies in the store, whoever wrote it.
+    """A manifest as it is in the store, trusted or not.
 
     sha256:    of its bytes, in hexadecimal
     signer:    the fingerprint of the known signer that has signed it; "" if none has
-    untrusted: why it is not believed; None if it is
+    untrusted: why it is not trusted; None if it is
     """
 
     manifest: Manifest
@@ -78,7 +78,7 @@ class Catalog:
         return any(run_ids.run_in(name) == run_id for name in self.sizes)
 
     def manifest(self, run_id: str) -> Manifest:
-        """Return the manifest of a run that is to be believed.
+        """Return the manifest of a run that is trusted.
 
         Raises UntrustedError where it is not, ManifestError, StoreError or OSError.
         """
@@ -88,7 +88,7 @@ class Catalog:
         return found.manifest
 
     def claim(self, run_id: str) -> Claim:
-        """Return a manifest, believed or not. Raises ManifestError, StoreError or OSError."""
+        """Return a manifest, trusted or not. Raises ManifestError, StoreError or OSError."""
         with self._lock:
             found = self._claims.get(run_id)
             if found is None:
@@ -98,7 +98,7 @@ class Catalog:
         raise found
 
     def is_unsigned(self, run_id: str) -> bool:
-        """Return whether a run is not believed only because it was made before signing began."""
+        """Return whether a run is not trusted only because it was made before signing began."""
         try:
             problem = self.claim(run_id).untrusted
         except (BackupError, OSError):

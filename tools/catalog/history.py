@@ -30,7 +30,7 @@ class History:
     def manifests(self) -> Iterator[Manifest]:
         """Return the manifests of the last runs, newest first.
 
-        Those that are unreadable or not to be believed are left out.
+        Those that are unreadable or not trusted are left out.
         """
         for run_id in self._past_ids():
             try:
@@ -44,7 +44,7 @@ class History:
             yield manifest
 
     def claimed(self) -> Iterator[Manifest]:
-        """Return the manifests of the last runs, newest first, believed or not.
+        """Return the manifests of the last runs, newest first, trusted or not.
 
         They show who writes into the store; nothing else may be taken from them.
         """

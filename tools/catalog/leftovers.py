@@ -40,7 +40,7 @@ def remove_crashed_runs(
 ) -> list[str]:
     """Remove the files of crashed runs that are older than `age` seconds; return their names.
 
-    Never what a manifest names, whoever wrote it, or what belongs to a run in progress. Where a
+    Never what a manifest names, trusted or not, or what belongs to a run in progress. Where a
     manifest cannot be read, nothing is removed.
     sections: those of the config, beside those that manifests name (see `_unmarked`)
     """

@@ -49,8 +49,8 @@ class Source:
     local_backup: folder of a local store
     key_file, passphrase: instead of those of the config
     signer:     file of allowed_signers lines, beside those of the config
-    allow_unsigned: believe runs that were made before signing began
-    own_run:    within a run of this config: a host that signs nothing believes all of its runs
+    allow_unsigned: trust runs that were made before signing began
+    own_run:    within a run of this config: a host that signs nothing trusts all of its runs
     insecure_permissions: skip the permission check of the config
     """
 
@@ -70,7 +70,7 @@ class Source:
 class BackupLocation:
     """An open store, the host whose runs are meant, and the keys.
 
-    trust:      whose manifests are believed
+    trust:      whose manifests are trusted
     configured: by a config file, not by arguments alone
     """
 
@@ -173,7 +173,7 @@ def open_location(config: Config, source: Source, user_modules: UserModules) -> 
 
 
 def trust_of(config: Config, source: Source) -> Trust:
-    """Return whose manifests are believed. Raises ConfigError for an unusable file of signers."""
+    """Return whose manifests are trusted. Raises ConfigError for an unusable file of signers."""
     key_file = None  # a run knows its own signer, and the key may be on a mount that hangs
     if not source.own_run:
         section = _section_for(config, _ENCRYPTION) or _built_in(_ENCRYPTION)

@@ -51,7 +51,7 @@ class Manifest:
     previous_run, previous: the run before this one, and the SHA-256 of its manifests: several
         where its stores hold different items
     recovery: SHA-256 of the recovery sheet
-    accepted_rollback: whether earlier runs were put back on purpose, as the operator said
+    accepted_rollback: whether earlier runs were rolled back on purpose, as the operator said
     """
 
     host: str

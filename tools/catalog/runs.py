@@ -30,10 +30,10 @@ IN_FUTURE = "is dated in the future: the clock was wrong when it was made. It is
 class RunSummary:
     """A run that has a manifest.
 
-    manifest: None where it cannot be read or is not to be believed; `error` says why
-    claimed:  what it says all the same, to be shown
+    manifest: None where it cannot be read or is not trusted; `error` says why
+    claimed:  what it says, to be shown
     signed:   whether a known signer has signed it
-    unsigned: whether it is not believed only because it was made before signing began
+    unsigned: whether it is not trusted only because it was made before signing began
     """
 
     host: str

@@ -184,7 +184,7 @@ def _none_complete(
 ) -> ConfigError:
     """Return the error for a store without a complete run; its hint names what there is.
 
-    Raises UntrustedError where the newest run is not to be believed.
+    Raises UntrustedError where the newest run is not trusted.
     """
     when = "" if until is None else f" at or before {until:%Y-%m-%d %H:%M:%S} UTC"
     total = f"{count(len(summaries), 'run')} in total" if summaries else "no runs at all"
@@ -192,7 +192,7 @@ def _none_complete(
     if summaries:
         newest = summaries[-1]
         if newest.claimed is not None and newest.manifest is None:
-            catalog.manifest(newest.run_id)  # says why it is not to be believed
+            catalog.manifest(newest.run_id)  # says why it is not trusted
         return ConfigError(
             message,
             f"Check the newest run with --show {newest.run_id} ({newest.result}), then use its id.",

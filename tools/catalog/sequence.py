@@ -1,4 +1,4 @@
-"""The numbers of runs: they show that a run was put back, exchanged or removed (DESIGN 7).
+"""The numbers of runs: they show that a run was rolled back, replaced or removed (DESIGN 7).
 
 The number rises by one with every run that a host and config publish, over all stores together.
 A new WRITER_KEY may begin with 1.
@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from tools.base.errors import BackupError, ManifestError
 from tools.catalog.catalog import Catalog, Claim
 
-_MAX_SEARCHED = 1000  # manifests that are compared, the newest
-_NOT_TWICE = "Check who can write to this store, and use the copy in another store (--store)."
+_MAX_SEARCHED = 100  # manifests that are compared, the newest: each is read from the store
+_CHECK = "Check who can write to this store, and use the copy in another store (--store)."
 
 
 @dataclass(frozen=True)
@@ -28,18 +28,18 @@ class Numbered:
 
 
 def claims(catalog: Catalog, config_id: str) -> list[Claim]:
-    """Return the believed, numbered manifests of a config, newest first."""
-    found = [claim for claim in _believed(catalog) if claim.manifest.config_id == config_id]
+    """Return the trusted, numbered manifests of a config, newest first."""
+    found = [claim for claim in _trusted(catalog) if claim.manifest.config_id == config_id]
     return sorted(found, key=lambda one: (one.manifest.sequence, one.manifest.run_id), reverse=True)
 
 
-def _believed(catalog: Catalog) -> Iterator[Claim]:
-    """Yield the believed, numbered manifests of a catalog, newest id first."""
+def _trusted(catalog: Catalog) -> Iterator[Claim]:
+    """Yield the trusted, numbered manifests of a catalog, newest id first."""
     for run_id in list(reversed(catalog.run_ids))[:_MAX_SEARCHED]:
         try:
             claim = catalog.claim(run_id)
         except (BackupError, OSError):
-            continue  # whoever lists the runs names it
+            continue  # the list of runs names it
         if claim.untrusted is None and claim.manifest.sequence:
             yield claim
 
@@ -59,7 +59,7 @@ def newest(catalogs: Iterable[Catalog], config_id: str) -> Numbered:
 
 
 def problem(catalog: Catalog, config_id: str, at_least: int = 0) -> ManifestError | None:
-    """Return why the runs of a config in a store are not to be believed; None if they are.
+    """Return why the runs of a config in a store are not trusted; None if they are.
 
     at_least: a number that the store has reached already
     """
@@ -70,8 +70,7 @@ def problem(catalog: Catalog, config_id: str, at_least: int = 0) -> ManifestErro
         return ManifestError(
             f"{catalog.store}: runs of {catalog.host} are missing: the newest is {where}, and "
             f"number {at_least} was stored here",
-            "Use another store. If this store was put back on purpose, run backup.py once with "
-            "--accept-rollback.",
+            _CHECK,
         )
     signers = dict.fromkeys(claim.signer for claim in found)
     of_signers = ([claim for claim in found if claim.signer == one] for one in signers)
@@ -79,11 +78,11 @@ def problem(catalog: Catalog, config_id: str, at_least: int = 0) -> ManifestErro
 
 
 def require(catalog: Catalog, at_least: int = 0) -> None:
-    """Raise ManifestError where the runs of any config in a store are not to be believed.
+    """Raise ManifestError where the runs of any config in a store are not trusted.
 
     at_least: a number that one of the configs has reached
     """
-    found = list(_believed(catalog))
+    found = list(_trusted(catalog))
     configs = dict.fromkeys(claim.manifest.config_id for claim in found)
     for config_id in configs:
         if (wrong := problem(catalog, config_id)) is not None:
@@ -113,12 +112,12 @@ def _contradictions(catalog: Catalog, found: Sequence[Claim]) -> Iterator[Manife
             yield ManifestError(
                 f"{catalog.store}: runs {run.run_id} and {other} of {catalog.host} both have "
                 f"number {run.sequence}",
-                _NOT_TWICE,
+                _CHECK,
             )
         before = by_run.get(run.previous_run)
         if before is not None and before.sha256 not in run.previous:
             yield ManifestError(
                 f"{catalog.store}: run {run.previous_run} of {catalog.host} is not the one that "
                 f"run {run.run_id} followed",
-                _NOT_TWICE,
+                _CHECK,
             )

@@ -1,7 +1,7 @@
 """Who may sign manifests: lines of OpenSSH's allowed_signers (ssh-keygen(1), ALLOWED SIGNERS).
 
 Lines for another purpose, or with keys of another kind than Ed25519, are skipped: they allow
-nothing here. A line with an option that is not understood is refused.
+nothing here. A line with an option that is not understood is rejected.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Signer:
         if self.before is not None and when >= self.before:
             return f"signed after {self.before:%Y-%m-%d %H:%M:%S} UTC, the end of its signer"
         if self.after is not None and when < self.after:
-            return f"signed before {self.after:%Y-%m-%d %H:%M:%S} UTC, the begin of its signer"
+            return f"signed before {self.after:%Y-%m-%d %H:%M:%S} UTC, the start of its signer"
         return ""
 
 
@@ -91,11 +91,15 @@ def of_file(path: Path, key: str) -> list[Signer]:
     except OSError as error:
         reason = (error.strerror or "cannot be read").lower()
         raise ConfigError(f"{key}: {path}: {reason}", _FORM) from None
-    text = raw.decode("utf-8", "surrogateescape")
-    found = list(_parsed(text.split("\n"), f"{key}: {path}"))
+    found = of_text(raw.decode("utf-8", "surrogateescape"), f"{key}: {path}")
     if not found:
         raise ConfigError(f"{key}: {path}: no signer for {writer_key.NAMESPACE}", _FORM)
     return found
+
+
+def of_text(text: str, origin: str) -> list[Signer]:
+    """Return the signers in allowed_signers lines. Raises ConfigError, naming the origin."""
+    return list(_parsed(foreign.lines(text), origin))
 
 
 def in_comments(path: Path) -> list[Signer]:
@@ -108,7 +112,7 @@ def in_comments(path: Path) -> list[Signer]:
     lines = foreign.lines(raw.decode("utf-8", "surrogateescape"))
     mark = writer_key.SIGNER
     found = [line.removeprefix(mark) for line in lines if line.startswith(mark)]
-    return list(_parsed(found, str(path)))
+    return of_text("\n".join(found), str(path))
 
 
 def _parsed(lines: Iterable[str], origin: str) -> Iterator[Signer]:

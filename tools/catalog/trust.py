@@ -1,4 +1,4 @@
-"""Which manifests are believed: those that a known signer has signed (DESIGN 7)."""
+"""Which manifests are trusted: those that a known signer has signed (DESIGN 7)."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ class Signature:
 
 @dataclass(frozen=True)
 class Trust:
-    """Whose manifests are believed.
+    """Whose manifests are trusted.
 
     signers:        the known signers
-    allow_unsigned: whether runs made before signing are believed too
+    allow_unsigned: whether runs made before signing are trusted too
     everybody:      whether nothing is checked: a host that does not sign, in its own runs
     """
 
@@ -73,7 +73,7 @@ class Trust:
     def judged(
         self, problem: UntrustedError, is_older: Callable[[], bool]
     ) -> UntrustedError | None:
-        """Return why a manifest with this problem is not believed; None if it is all the same.
+        """Return why a manifest with this problem is not trusted; None if it is trusted anyway.
 
         is_older: asked whether the run claims to be older than the first signed one
         """
@@ -91,11 +91,9 @@ class Trust:
 
 
 def known(general: General, key_file: Path | None, signer_file: Path | None = None) -> Signers:
-    """Return the signers that a config, its key file and --signer name.
+    """Return the signers that a config, its key file and --signer name, and this host's own.
 
     Raises ConfigError, also where the package that checks signatures is missing.
-
-    The key that this host signs with is one of them, for its own runs.
     """
     found: list[Signer] = []
     if signer_file is not None:
@@ -116,4 +114,5 @@ def _own(general: General) -> list[Signer]:
         general.writer_key.open("rb").close()
     except OSError:
         return []
-    return [Signer(general.hostname, writer_key.read(general.writer_key).public)]
+    public = writer_key.read(general.writer_key).public
+    return signers.of_text(writer_key.allowed_signer(general.hostname, public), "WRITER_KEY")

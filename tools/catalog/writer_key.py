@@ -7,6 +7,7 @@ each purpose has a key of its own, derived by HKDF-SHA256.
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -53,7 +54,9 @@ def read(path: Path) -> WriterKey:
         masking.add(key)
     if len(keys) != 1:
         raise ConfigError(
-            f"WRITER_KEY: {path}: {len(keys)} keys, expected 1", f"Create one: {COMMAND}"
+            f"WRITER_KEY: {path}: {len(keys)} keys, expected 1",
+            "Copy it from a backup of the file. Only if there is none: move the file to another "
+            f"place and create a new key ({COMMAND}).",
         )
     try:
         secret = bech32.key(keys[0], _PREFIX, _SIZE, "identity")
@@ -70,7 +73,7 @@ def of_config(config: Config) -> WriterKey | None:
 
 def _hint(error: OSError, path: Path) -> str:
     if isinstance(error, FileNotFoundError):
-        return f"Create it as the user of the backup: {COMMAND} --WRITER_KEY {path}"
+        return f"Create it as the user of the backup: {COMMAND} --WRITER_KEY {path} --HOSTNAME HOST"
     if isinstance(error, PermissionError):
         return "Let it belong to the user of the backup, with mode 0600."
     return ""
@@ -82,8 +85,13 @@ def _derived(secret: bytes) -> WriterKey:
 
 
 def allowed_signer(host: str, public: bytes) -> str:
-    """Return the line of allowed_signers that accepts manifests of a host."""
-    return f'{host} namespaces="{NAMESPACE}" {sshsig.public_line(public)}'
+    """Return the line of allowed_signers that accepts manifests of a host.
+
+    A character of the name that means something in such a line is written as `?`, which stands
+    for any one character (PATTERNS of ssh_config(5)).
+    """
+    pattern = re.sub(r'[\s"#,*!?]', "?", host)
+    return f'{pattern} namespaces="{NAMESPACE}" {sshsig.public_line(public)}'
 
 
 def create(path: Path, host: str) -> str:

@@ -120,7 +120,7 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     confirm.add_argument(
         "--accept-rollback",
         action="store_true",
-        help="a store was put back to an earlier state on purpose",
+        help="a store was rolled back to an earlier state on purpose",
     )
     return parser.parse_args(argv)
 

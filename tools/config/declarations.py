@@ -97,7 +97,7 @@ class General:
         default=Path("/etc/nc-backup-py/writer.key"),
     )
     signers: Path | None = option(
-        "file of allowed_signers lines: whose manifests are believed, beside those of WRITER_KEY",
+        "file of allowed_signers lines: whose manifests are trusted, beside those of WRITER_KEY",
         default=None,
     )
 

@@ -30,7 +30,7 @@ from tools.flow.store import Store
 from tools.modules import loader
 
 _ROLLED_BACK = (
-    "Check who can write to this store. If it was put back on purpose, run backup.py once with "
+    "Check who can write to this store. If it was rolled back on purpose, run backup.py once with "
     "--accept-rollback."
 )
 _ENOUGH = 2  # times the size of the last run that must be free
@@ -91,7 +91,7 @@ def _trust(config: Config) -> Trust:
 def _numbers(
     catalog: Catalog, config: Config, memory: Memory, store_id: str, consent: Consent
 ) -> Finding | None:
-    """Return whether runs were put back, exchanged or removed, until that is accepted.
+    """Return whether runs were rolled back, replaced or removed, until that is accepted.
 
     The run goes on: a backup less would help nobody.
     """
@@ -103,7 +103,7 @@ def _numbers(
     if consent.rollback:
         logger.warning("%s (accepted)", alarm)
         return None
-    return warning(alarm, _ROLLED_BACK if problem is None else problem.hint)
+    return warning(alarm, _ROLLED_BACK)
 
 
 def tested(entry: Section, config: Config, memory: Memory, consent: Consent) -> Iterator[Finding]:

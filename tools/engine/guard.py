@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import sys
 from collections.abc import Iterator
@@ -37,6 +38,8 @@ def problems(config: Config) -> Iterator[tuple[str, Problem]]:
         ("LOG_FOLDER", _log_folder(general.log_folder)),
     ]
     found += [("HOME_FOLDER", permissions.of_code(place)) for place in _code()]
+    if general.signers is not None and os.path.exists(general.signers):  # noqa: PTH110  (closed: False)
+        found.append(("SIGNERS", permissions.of_code(general.signers)))
     yield from ((key, problem) for key, problem in found if problem is not None)
 
 

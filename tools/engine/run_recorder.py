@@ -236,16 +236,26 @@ class Recording:
             )
             try:
                 problem = self._within(name, functools.partial(_published, one, made, self._key))
-                self.manifests[name] = made
-                self._memory.reach(one.identity, made.host, made.config_id, made.sequence)
-                if problem:
-                    text = f"the manifest is stored, although the store reported: {problem}"
-                    _worsen(steps, name, text, Status.INCOMPLETE)
             except Exception as error:  # noqa: BLE001  (see section_runner.failed)
                 _without_manifest(steps, name, crash.known(error))
+                continue
+            self.manifests[name] = made
+            if problem:
+                text = f"the manifest is stored, although the store reported: {problem}"
+                _worsen(steps, name, text, Status.INCOMPLETE)
+            self._remember(steps, one, made)
         for one in self._stores.values():
             for finding in one.warnings:
                 _worsen(steps, one.section, finding.text, Status.INCOMPLETE, finding.hint)
+
+    def _remember(self, steps: list[SectionResult], one: Admitted, made: Manifest) -> None:
+        """Keep the number that a store has reached. The run is stored, even if that fails."""
+        try:
+            self._memory.reach(one.identity, made.host, made.config_id, made.sequence)
+        except OSError as error:
+            problem, hint = in_words(error)
+            text = f"the number of this run could not be remembered: {problem}"
+            _worsen(steps, one.section, text, Status.INCOMPLETE, hint)
 
 
 def _published(one: Admitted, made: Manifest, key: WriterKey | None) -> str:

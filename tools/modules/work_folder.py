@@ -82,7 +82,7 @@ def known(folder: Path | None) -> dict[Path, WorkItem]:
 
 
 def _named(folder: Path, ending: str) -> list[Path]:
-    """Return the files with this ending; none where there is no folder. Raises OSError.
+    """Return the files with this ending; none if the folder does not exist. Raises OSError.
 
     Path.glob would find nothing where the folder cannot be read.
     """
