@@ -9,6 +9,18 @@ from tools.base.errors import ConfigError
 from tools.base.result import Result, Status
 from tools.catalog import writer_key
 
+_KEEP = (
+    "Keep the signer line with the key file on another machine: restore.py trusts only runs of "
+    "signers that it knows (key file, --signer, SIGNERS)."
+)
+_CREATED = f"created {{path}}\nsigner: {{line}}\n{_KEEP}"
+_ROTATED = (
+    "replaced {path}\nsigner: {line}\n"
+    "It is signed with the old key, and the next run puts that signature into each store. A "
+    "restore that knows the old signer then trusts the new one.\n"
+    f"If the old key may have been stolen, also set valid-before for it. {_KEEP}"
+)
+
 
 def create(path: Path, *, post_quantum: bool) -> Result:
     """Write a new identity, never over a file."""
@@ -23,24 +35,22 @@ def create(path: Path, *, post_quantum: bool) -> Result:
     )
 
 
-def create_writer(path: Path, host: str, recipients: Path) -> Result:
+def create_writer(path: Path, host: str, recipients: Path, *, rotate: bool = False) -> Result:
     """Write the key that signs the manifests of a host, never over a file.
 
     recipients: the key file, which gets the signer as a comment where it can be written
+    rotate: replace the key with a new one, signed with the old one
     """
     if not host:
         raise ConfigError(
             "--HOSTNAME is required", "Set --HOSTNAME to HOSTNAME of conf.json on this server."
         )
-    line = writer_key.create(path, host)
+    line = (writer_key.rotate if rotate else writer_key.create)(path, host)
     noted = _noted(recipients, line)
     also = f"\nIt was added to {recipients} as a comment." if noted else ""
+    text = _ROTATED if rotate else _CREATED
     return Result(
-        Status.OK,
-        f"created {path}\nsigner: {line}\n"
-        "Keep the signer line with the key file on another machine: restore.py trusts only runs "
-        f"of signers that it knows (key file, --signer, SIGNERS).{also}",
-        files=(str(path),),
+        Status.OK, text.format(path=path, line=line) + also, files=() if rotate else (str(path),)
     )
 
 

@@ -93,12 +93,19 @@ class Options:
         default=False,
         flag="--WRITER",
     )
+    rotate: bool = option(
+        "with --WRITER: replace WRITER_KEY with a new key, signed with the old one",
+        default=False,
+        flag="--ROTATE",
+    )
     writer_key: Path = option("with --WRITER: the file", default=_WRITER_KEY)
     hostname: str = option("with --WRITER: HOSTNAME of the backups", default="")
 
     def __post_init__(self) -> None:
         if self.writer and not self.keygen:
             raise ConfigError("WRITER is used with --KEYGEN only")
+        if self.rotate and not self.writer:
+            raise ConfigError("ROTATE is used with --KEYGEN --WRITER only")
         if self.post_quantum and not self.keygen:
             raise ConfigError(
                 "POST_QUANTUM is used with --KEYGEN only",
@@ -119,7 +126,9 @@ class Options:
 def work(options: Options) -> Result:
     """Do what the options ask for."""
     if options.writer:
-        return key_commands.create_writer(options.writer_key, options.hostname, options.key_file)
+        return key_commands.create_writer(
+            options.writer_key, options.hostname, options.key_file, rotate=options.rotate
+        )
     if options.keygen:
         return key_commands.create(options.key_file, post_quantum=options.post_quantum)
     if options.export:

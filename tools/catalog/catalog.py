@@ -5,16 +5,19 @@ from __future__ import annotations
 import functools
 import hashlib
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
 from tools.base import run_ids
 from tools.base.errors import BackupError, ManifestError
-from tools.catalog import manifest, trust
+from tools.base.log import logger
+from tools.catalog import manifest, rotation, sshsig, trust
 from tools.catalog.manifest import Manifest
 from tools.catalog.trust import Signature, Trust, UntrustedError
 from tools.flow.store import Store, StoreEntry
+
+_MAX_LINKS = 100  # keys of one host, one after the other
 
 
 @dataclass(frozen=True)
@@ -135,16 +138,43 @@ class Catalog:
 
     def _signer(self, run_id: str, content: bytes) -> str:
         """Return the fingerprint of a manifest's known signer. Raises UntrustedError."""
-        name = f"{self.host}/{manifest.name_of(run_id)}"
-        return self.trust.signer(name, self.host, content, self._signature(run_id))
+        name = manifest.name_of(run_id)
+        called = f"{self.host}/{name}"
+        return self._followed.signer(called, self.host, content, self._signature(name))
 
-    def _signature(self, run_id: str) -> Signature | None:
-        """Return the signature of a manifest; None where the store has none."""
-        name = manifest.name_of(run_id) + trust.ENDING
+    @functools.cached_property
+    def _followed(self) -> Trust:
+        """Who is trusted: the known signers, and their successors that the store names."""
+        return self.trust.following(self.host, self._links())
+
+    def _links(self) -> Iterator[tuple[str, bytes, Signature]]:
+        """Yield the statements about successors with their signatures, oldest first."""
+        names = sorted(filter(rotation.is_name, self._entries))[:_MAX_LINKS]
+        for name in names:
+            called = f"{self.host}/{name}"
+            try:
+                signature = self._signature(name)
+                if signature is not None:
+                    yield called, self._start(called, rotation.MAX_BYTES), signature
+            except (BackupError, OSError) as error:
+                logger.warning("%s: not read, its signer is not known: %s", called, error)
+
+    def _signature(self, name: str) -> Signature | None:
+        """Return the signature of an object; None where the store has none."""
+        name += trust.ENDING
         if name not in self._entries:
             return None
-        content = b"".join(self.store.get(f"{self.host}/{name}"))
+        content = self._start(f"{self.host}/{name}", sshsig.MAX_BYTES)
         return Signature(content, self._entries[name][1])
+
+    def _start(self, name: str, size: int) -> bytes:
+        """Return the content of an object, or a little more than `size` bytes of it."""
+        content = b""
+        for chunk in self.store.get(name):
+            content += chunk[: size + 1]
+            if len(content) > size:
+                break
+        return content
 
     def _is_older(self, run_id: str) -> bool:
         """Return whether a run claims to be older than the first that a known signer signed."""

@@ -18,6 +18,7 @@ from tools.base.log import logger
 from tools.catalog import liveness, manifest, recovery_sheet, sshsig, trust, writer_key
 from tools.catalog.catalog import Catalog
 from tools.catalog.manifest import Manifest
+from tools.catalog.rotation import Link
 from tools.catalog.writer_key import WriterKey
 from tools.flow import forms, store
 from tools.flow.facts import Json
@@ -78,17 +79,27 @@ def publish_manifest(catalog: Catalog, run: Manifest, key: WriterKey | None) -> 
     place, folder = catalog.store, run.host
     _require_parts(place, run)
     signer = "" if key is None else writer_key.allowed_signer(run.host, key.public)
-    sheet = recovery_sheet.sheet(run, signer).encode("utf-8", "backslashreplace")
+    links = () if key is None else tuple(link.name for link in key.links)
+    sheet = recovery_sheet.sheet(run, signer, links).encode("utf-8", "backslashreplace")
     run = dataclasses.replace(run, recovery=hashlib.sha256(sheet).hexdigest())
     store.store_object(place, f"{folder}/{run.run_id}{manifest.RECOVERY}", [sheet])
     name = f"{folder}/{manifest.name_of(run.run_id)}"
     content = run.to_json()
     if key is not None:
+        for link in key.links:
+            _store_link(catalog, link)
         store.store_object(place, name + trust.ENDING, [key.sign(content)])
     problem = _publish(place, name, content)
     _require_listed(place, name, len(content))
     catalog.add(run, content, "" if key is None else sshsig.fingerprint(key.public))
     return problem
+
+
+def _store_link(catalog: Catalog, link: Link) -> None:
+    """Store the statement of an earlier key about the next one, where the store lacks it."""
+    for name, content in ((link.name, link.statement), (link.name + trust.ENDING, link.signature)):
+        if name not in catalog.sizes:
+            store.store_object(catalog.store, f"{catalog.host}/{name}", [content])
 
 
 def _publish(place: Store, name: str, text: bytes) -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Sequence
 
 from tools.base import masking
+from tools.catalog import rotation
 from tools.catalog.manifest import Manifest, name_of
 from tools.catalog.writer_key import NAMESPACE
 from tools.date_str_utils import count, human_size
@@ -42,12 +44,23 @@ it prints "Good", and that the parts have the SHA-256 that the manifest names:
     ssh-keygen -Y verify -f "$TARGET"/allowed_signers -I {host} -n {namespace} \\
       -O verify-time={when} -s {manifest}.sig < {manifest}
 """
+_SUCCESSOR = """
+An earlier signer named this one. If you kept only the line of an earlier one, put that into
+allowed_signers; for each statement from there on check that it prints "Good", and add the line
+in it:
+
+"""
+_STATEMENT = """\
+    ssh-keygen -Y verify -f "$TARGET"/allowed_signers -I {host} -n {namespace} \\
+      -O verify-time={when} -s {name}.sig < {name}
+"""
 
 
-def sheet(run: Manifest, signer: str = "") -> str:
+def sheet(run: Manifest, signer: str = "", links: Sequence[str] = ()) -> str:
     """Return the text for one manifest. It contains no secret.
 
     signer: the line of allowed_signers for its signature; "" where it is not signed
+    links: the statements about successors that led to this signer, oldest first
     """
     title = f"How to restore run {run.run_id} of {run.host} without nc-backup-py"
     programs = sorted({word for item in run.items for word in _programs(item)} | {"cat", "bash"})
@@ -62,7 +75,7 @@ def sheet(run: Manifest, signer: str = "") -> str:
         size=human_size(run.size),
         programs=", ".join(programs),
     )
-    lines = [head + (_signed(run, signer) if signer else "")]
+    lines = [head + (_signed(run, signer, links) if signer else "")]
     for number, item in enumerate(run.items, 1):
         lines += _item(number, item)
     if run.missing:
@@ -70,15 +83,23 @@ def sheet(run: Manifest, signer: str = "") -> str:
     return "\n".join(lines) + "\n"
 
 
-def _signed(run: Manifest, signer: str) -> str:
+def _signed(run: Manifest, signer: str, links: Sequence[str]) -> str:
     """Return how to check the signature, at the time of the run: its signer may end later."""
-    return _SIGNED.format(
+    host = shlex.quote(run.host)
+    text = _SIGNED.format(
         signer=shlex.quote(signer),
-        host=shlex.quote(run.host),
+        host=host,
         namespace=NAMESPACE,
         when=re.sub(r"[^0-9Z]", "", run.end),
         manifest=shlex.quote(name_of(run.run_id)),
     )
+    statements = [
+        _STATEMENT.format(
+            host=host, namespace=NAMESPACE, when=rotation.verify_time(name), name=name
+        )
+        for name in links
+    ]
+    return text + (_SUCCESSOR + "".join(statements) if statements else "")
 
 
 def _programs(item: Item) -> list[str]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from tools.base import run_ids
-from tools.base.errors import ConfigError
+from tools.base.errors import ConfigError, ManifestError
 from tools.catalog import identity, runs
 from tools.catalog.catalog import Catalog
 from tools.catalog.manifest import Manifest
@@ -22,6 +22,7 @@ from tools.flow.item_record import StoredItem as Item
 from tools.modules import registry
 
 _LATEST = "latest"
+_BEST = 2  # rank of a run of the same config and machine
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Preference:
         """Return how well a run fits; runs of a lower rank are used where none is higher."""
         same_config = not self.config_id or manifest.config_id in ("", self.config_id)
         same_machine = not self.machine or manifest.machine in ("", self.machine)
-        return 2 if same_config and same_machine else int(same_config)
+        return _BEST if same_config and same_machine else int(same_config)
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,8 @@ def select_run(catalog: Catalog, preference: Preference, selector: str) -> Selec
     """Return what a run id, a date or "latest" selects. Raises ConfigError where that is no run.
 
     An id may also select a run that is incomplete or dated in the future.
+    Raises ManifestError where a newer run than those selected is unreadable or not trusted: an
+    older state is never restored unasked.
     """
     if run_ids.is_run_id(selector):
         return of_run(_by_id(catalog, selector))
@@ -111,7 +114,11 @@ def select_run(catalog: Catalog, preference: Preference, selector: str) -> Selec
     complete = [manifest for manifest in candidates if manifest is not None]
     if not complete:
         raise _none_complete(catalog, summaries, until)
-    return _per_section(catalog, preference, complete)
+    selected = _per_section(catalog, preference, complete)
+    for run in summaries:
+        if run.run_id > selected.newest.run_id and _is_doubtful(run, preference, until):
+            raise _newer(run, selected)
+    return selected
 
 
 def of_run(run: StoredRun) -> Selection:
@@ -130,9 +137,25 @@ def _by_id(catalog: Catalog, run_id: str) -> StoredRun:
 
 def _counts(run: runs.RunSummary, until: datetime | None) -> bool:
     """Return whether "latest" or a date may select a run."""
-    if run.manifest is None or not run.manifest.is_complete or run.in_future:
+    return run.manifest is not None and run.manifest.is_complete and _in_time(run, until)
+
+
+def _in_time(run: runs.RunSummary, until: datetime | None) -> bool:
+    return not run.in_future and (until is None or run_ids.time_of(run.run_id) <= until)
+
+
+def _is_doubtful(run: runs.RunSummary, preference: Preference, until: datetime | None) -> bool:
+    """Return whether a run might be the right one if it could be read or were trusted."""
+    if run.manifest is not None or not _in_time(run, until):
         return False
-    return until is None or run_ids.time_of(run.run_id) <= until
+    return run.claimed is None or preference.rank(run.claimed) == _BEST
+
+
+def _newer(run: runs.RunSummary, selected: Selection) -> ManifestError:
+    return ManifestError(
+        f"run {run.run_id} of {run.host} is newer, and {run.result}",
+        f"Use the copy in another store (--store), or {selected.label()} by its id.",
+    )
 
 
 def _per_section(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from tools.base.errors import BackupError, ManifestError
 from tools.catalog.catalog import Catalog, Claim
+from tools.date_str_utils import count
 
 _MAX_SEARCHED = 100  # manifests that are compared, the newest: each is read from the store
 _CHECK = "Check who can write to this store, and use the copy in another store (--store)."
@@ -58,6 +59,19 @@ def newest(catalogs: Iterable[Catalog], config_id: str) -> Numbered:
     return Numbered(best.sequence, best.run_id, tuple(sorted(digests)))
 
 
+def missed(catalogs: Iterable[Catalog], config_id: str, best: Numbered) -> Iterator[str]:
+    """Yield a line for each store that lacks the newest runs: it failed, or disks take turns."""
+    for catalog in catalogs:
+        found = next(iter(claims(catalog, config_id)), None)
+        number = 0 if found is None else found.manifest.sequence
+        if number < best.number:
+            newest = "no numbered run" if found is None else f"run {found.manifest.run_id}"
+            yield (
+                f"{catalog.store} has missed {count(best.number - number, 'run')}: "
+                f"the newest there is {newest}, another store has {best.run_id}"
+            )
+
+
 def problem(catalog: Catalog, config_id: str, at_least: int = 0) -> ManifestError | None:
     """Return why the runs of a config in a store are not trusted; None if they are.
 
@@ -80,7 +94,7 @@ def problem(catalog: Catalog, config_id: str, at_least: int = 0) -> ManifestErro
 def require(catalog: Catalog, at_least: int = 0) -> None:
     """Raise ManifestError where the runs of any config in a store are not trusted.
 
-    at_least: a number that one of the configs has reached
+    at_least: a number that the store has reached, as was reported or is remembered
     """
     found = list(_trusted(catalog))
     configs = dict.fromkeys(claim.manifest.config_id for claim in found)
@@ -91,7 +105,7 @@ def require(catalog: Catalog, at_least: int = 0) -> None:
     if number < at_least:
         raise ManifestError(
             f"{catalog.store}: runs of {catalog.host} are missing: the newest has number "
-            f"{number}, and number {at_least} was reported",
+            f"{number}, and number {at_least} was stored",
             "Use another store (--store), or a run by its id.",
         )
 

@@ -69,15 +69,23 @@ class Signers:
         return bool(self.all)
 
     def problem(self, public: bytes, host: str, when: datetime) -> str:
-        """Return why a signature of this key, host and time does not count; "" if it does."""
+        """Return why a signature of this key, host and time does not count; "" if it does.
+
+        The limits of all lines of a key count: a key file may name it without the limit that
+        it was given later, in SIGNERS.
+        """
         known = [one for one in self.all if one.public == public]
         if not known:
             return f"signed by an unknown key ({sshsig.fingerprint(public)})"
         own = [one for one in known if one.signs_for(host)]
         if not own:
             return f"signed by the key of another host ({sshsig.fingerprint(public)})"
-        problems = [one.problem(when) for one in own]
-        return "" if "" in problems else problems[0]
+        return next(filter(None, (one.problem(when) for one in own)), "")
+
+    def also(self, more: Iterable[Signer]) -> Signers:
+        """Return these and more, without keys that are known: their limits would not count."""
+        public = {one.public for one in self.all}
+        return Signers((*self.all, *(one for one in more if one.public not in public)))
 
 
 def of_file(path: Path, key: str) -> list[Signer]:

@@ -21,7 +21,7 @@ _HASH = b"sha512"
 _BEGIN, _END = b"-----BEGIN SSH SIGNATURE-----", b"-----END SSH SIGNATURE-----"
 _LINE = 70  # characters of base64 in a line, as ssh-keygen writes them
 _PUBLIC, _SIGNATURE = 32, 64  # bytes
-_MAX_BYTES = 1 << 16  # of a signature file
+MAX_BYTES = 1 << 16  # of a signature file
 
 
 class SignatureFormatError(BackupError):
@@ -119,7 +119,7 @@ def _public_of(blob: bytes) -> bytes:
 
 def _parsed(raw: bytes, namespace: bytes) -> tuple[bytes, bytes]:
     """Return the public key and the signature."""
-    text = raw.strip() if len(raw) <= _MAX_BYTES else b""
+    text = raw.strip() if len(raw) <= MAX_BYTES else b""
     if not (text.startswith(_BEGIN) and text.endswith(_END)):
         raise SignatureFormatError("not an SSH signature")
     try:

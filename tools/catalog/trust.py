@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from tools.base.errors import ManifestError
-from tools.catalog import ed25519, signers, sshsig, writer_key
+from tools.base.errors import BackupError, ManifestError
+from tools.catalog import ed25519, rotation, signers, sshsig, writer_key
 from tools.catalog.signers import Signer, Signers
 from tools.catalog.sshsig import SignatureFormatError
 from tools.config.declarations import General
@@ -70,6 +71,21 @@ class Trust:
             raise UntrustedError(f"{called}: {problem}", _UNKNOWN, unsigned=True)
         return sshsig.fingerprint(public)
 
+    def following(self, host: str, links: Iterable[tuple[str, bytes, Signature]]) -> Trust:
+        """Return the same with the signers that known ones have named as their successors.
+
+        links: name, statement and signature of each, oldest first
+        """
+        found = self
+        for called, statement, signature in links:
+            try:
+                found.signer(called, host, statement, signature)
+                more = signers.of_text(rotation.line_of(statement, host), called)
+            except (BackupError, ValueError):
+                continue  # of somebody unknown, or no statement: nobody is known by it
+            found = dataclasses.replace(found, signers=found.signers.also(more))
+        return found
+
     def judged(
         self, problem: UntrustedError, is_older: Callable[[], bool]
     ) -> UntrustedError | None:
@@ -102,17 +118,25 @@ def known(general: General, key_file: Path | None, signer_file: Path | None = No
         found += signers.of_file(general.signers, "SIGNERS")
     if key_file is not None:
         found += signers.in_comments(key_file)
-    found += _own(general)
-    if found:
+    own = _own(general)
+    if found or own:
         ed25519.library()  # a missing package is reported before anything is read
-    return Signers(tuple(found))
+    return Signers(tuple(found)).also(own)
 
 
 def _own(general: General) -> list[Signer]:
-    """Return the signer of this host; none where the key is missing or of another user."""
+    """Return the signers of this host: the key that it has and those that led to it.
+
+    None where the file is missing or of another user.
+    """
     try:
         general.writer_key.open("rb").close()
     except OSError:
         return []
-    public = writer_key.read(general.writer_key).public
-    return signers.of_text(writer_key.allowed_signer(general.hostname, public), "WRITER_KEY")
+    key = writer_key.read(general.writer_key)
+    signed = [
+        sshsig.signer(one.signature, one.statement, writer_key.NAMESPACE) for one in key.links
+    ]
+    keys = [key.public, *filter(None, signed)]
+    lines = [writer_key.allowed_signer(general.hostname, public) for public in keys]
+    return signers.of_text("\n".join(lines), "WRITER_KEY")

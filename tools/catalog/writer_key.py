@@ -15,7 +15,8 @@ from pathlib import Path
 from tools import filesystem_handling
 from tools.base import bech32, kdf, masking, permissions
 from tools.base.errors import ConfigError
-from tools.catalog import ed25519, sshsig
+from tools.catalog import ed25519, rotation, sshsig
+from tools.catalog.rotation import Link
 from tools.config.model import Config
 
 NAMESPACE = "nc-backup-manifest"
@@ -29,10 +30,20 @@ COMMAND = "python3 encryption/encryption.py --KEYGEN --WRITER"
 
 @dataclass(frozen=True)
 class WriterKey:
-    """The key that signs. `seed` and `public` have 32 bytes."""
+    """The key that signs. `seed` and `public` have 32 bytes.
+
+    links: how earlier keys of the host led to this one, oldest first
+    """
 
     public: bytes
     seed: bytes = field(repr=False)
+    links: tuple[Link, ...] = ()
+
+    @property
+    def all_public(self) -> list[bytes]:
+        """The public keys of the host: this one, and those that led to it."""
+        signed = (sshsig.signer(one.signature, one.statement, NAMESPACE) for one in self.links)
+        return [self.public, *filter(None, signed)]
 
     def sign(self, message: bytes) -> bytes:
         """Return the signature file of a manifest."""
@@ -60,9 +71,10 @@ def read(path: Path) -> WriterKey:
         )
     try:
         secret = bech32.key(keys[0], _PREFIX, _SIZE, "identity")
-    except ConfigError as error:
-        raise ConfigError(f"WRITER_KEY: {path}: {error}", error.hint) from None
-    return _derived(secret)
+        return _derived(secret, rotation.in_comments(lines))
+    except (ConfigError, ValueError) as error:
+        hint = getattr(error, "hint", "") or "Copy the file from a backup of it."
+        raise ConfigError(f"WRITER_KEY: {path}: {error}", hint) from None
 
 
 def of_config(config: Config) -> WriterKey | None:
@@ -79,9 +91,9 @@ def _hint(error: OSError, path: Path) -> str:
     return ""
 
 
-def _derived(secret: bytes) -> WriterKey:
+def _derived(secret: bytes, links: tuple[Link, ...] = ()) -> WriterKey:
     seed = kdf.hkdf(secret, b"", _SIGN)
-    return WriterKey(ed25519.library().public(seed), seed)
+    return WriterKey(ed25519.library().public(seed), seed, links)
 
 
 def allowed_signer(host: str, public: bytes) -> str:
@@ -99,14 +111,45 @@ def create(path: Path, host: str) -> str:
     if os.path.lexists(path):
         raise ConfigError(
             f"{path}: file exists",
-            "Keep it: the runs that it has signed are known by it.",
+            "Keep it: the runs that it has signed are known by it. To replace it with a new key "
+            "that is signed with it, add --ROTATE.",
         )
     secret = os.urandom(_SIZE)
-    line = allowed_signer(host, _derived(secret).public)
-    created = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-    text = bech32.encode(_PREFIX, secret).upper()
-    masking.add(text)
+    line = _line(host, secret)
     filesystem_handling.make_folder(path.absolute().parent)
     with filesystem_handling.create(path) as write:
-        write(f"# created: {created}\n{SIGNER}{line}\n{text}\n".encode())
+        write(_text(line, secret))
     return line
+
+
+def rotate(path: Path, host: str) -> str:
+    """Replace a key by a new one, whose line the old one signs. Return that line.
+
+    The file keeps its owner. Raises ConfigError, OSError.
+    """
+    old = read(path)
+    secret = os.urandom(_SIZE)
+    line = _line(host, secret)
+    said = rotation.statement(host, line)
+    link = Link(rotation.next_name(old.links), said, old.sign(said))
+    owner = path.stat()
+    with filesystem_handling.staged(path) as temporary:
+        with filesystem_handling.create(temporary) as write:
+            write(_text(line, secret, (*old.links, link)))
+        os.chown(temporary, owner.st_uid, owner.st_gid)
+        temporary.replace(path)
+    filesystem_handling.sync_folder(path.absolute().parent)
+    return line
+
+
+def _line(host: str, secret: bytes) -> str:
+    return allowed_signer(host, _derived(secret).public)
+
+
+def _text(line: str, secret: bytes, links: tuple[Link, ...] = ()) -> bytes:
+    """Return what a key file holds."""
+    key = bech32.encode(_PREFIX, secret).upper()
+    masking.add(key)
+    created = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    lines = [f"# created: {created}", f"{SIGNER}{line}", *map(rotation.comment, links), key, ""]
+    return "\n".join(lines).encode()

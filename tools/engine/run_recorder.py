@@ -159,7 +159,10 @@ class Recording:
 
     def _following(self, config_id: str) -> Numbered:
         """Return the number of this run and the run that it follows, over all stores."""
-        newest = sequence.newest((one.catalog for one in self._stores.values()), config_id)
+        catalogs = [one.catalog for one in self._stores.values()]
+        newest = sequence.newest(catalogs, config_id)
+        for line in sequence.missed(catalogs, config_id, newest):
+            logger.warning("%s", line)
         host = self._config.general.hostname
         ids = [one.identity for one in self._stores.values()]
         reached = max((self._memory.number(one, host, config_id) for one in ids), default=0)

@@ -1,0 +1,179 @@
+"""Planned rotation of WRITER_KEY: whoever knows an earlier signer finds the newest (14 A3)."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+
+from tests.system import System
+from tools.base import project
+from tools.base.errors import ConfigError
+from tools.catalog import rotation, signers, writer_key
+from tools.catalog.signers import Signers
+from tools.catalog.trust import Signature, Trust
+
+HOST = "srv-test"
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> System:
+    """A run of each of two keys, the second one named by the first."""
+    whole = System(tmp_path)
+    (whole.source / "a").write_text("one")
+    whole.configure(whole.whole(), STREAM="True")
+    assert whole.result()["exit_code"] == 0
+    said = rotated(whole)
+    assert "signer: srv-test" in said
+    (whole.source / "a").write_text("two")
+    assert whole.result()["exit_code"] == 0
+    return whole
+
+
+def rotated(system: System) -> str:
+    """Rotate the key by the documented command; the key file does not get to know it."""
+    program = str(project.ROOT / "encryption/encryption.py")
+    command = [
+        *(sys.executable, program, "--KEYGEN", "--WRITER", "--ROTATE", "--HOSTNAME", HOST),
+        *("--WRITER_KEY", str(system.writer_key), "--KEY_FILE", str(system.folder / "none")),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return done.stdout + done.stderr
+
+
+def restored(system: System, *words: str) -> str:
+    """What a machine restores that knows the first signer alone."""
+    out = system.restored(*words)
+    return (out / "FILESET" / system.source.relative_to("/") / "a").read_text()
+
+
+def elsewhere(system: System) -> None:
+    """From now on this is another machine: it has no writer key and no state folder."""
+    system.writer_key.rename(system.folder / "moved.key")
+    (system.work / ".nc-backup-py").rename(system.folder / "moved.state")
+
+
+def test_the_newest_signer_is_found(system: System) -> None:
+    assert system.writer_key.stat().st_mode & 0o7777 == 0o600
+    elsewhere(system)
+    assert restored(system) == "two"
+
+
+def test_a_statement_of_somebody_else_names_nobody(system: System) -> None:
+    folder = system.store / HOST
+    (statement,) = folder.glob("*.signer.json")
+    forged = system.folder / "forged.key"
+    writer_key.create(forged, HOST)
+    said = statement.read_bytes()
+    statement.with_name(statement.name + ".sig").write_bytes(writer_key.read(forged).sign(said))
+    elsewhere(system)
+    text = system.restore(
+        "--restore", "latest", "--destination", str(system.folder / "out"), code=1
+    )
+    assert "signed by an unknown key" in text
+
+
+@pytest.mark.needs("ssh-keygen")
+def test_ssh_keygen_follows_the_sheet(system: System, tmp_path: Path) -> None:
+    """Both runs and the statement, by the commands of RECOVERY.txt, from the first line alone."""
+    folder = system.store / HOST
+    sheets = sorted(folder.glob("*.RECOVERY.txt"))
+    allowed = tmp_path / "allowed_signers"
+    allowed.write_text(system.signer.replace("srv-test ", 'srv-test valid-before="20990101",', 1))
+    first, statement, second = (
+        command for sheet in sheets for command in _commands(sheet.read_text())
+    )
+
+    def verify(command: str) -> str:
+        script = f"TARGET={tmp_path}; cd {folder}; {command}"
+        done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+        return done.stdout
+
+    assert "Good" in verify(first)
+    assert "Good" not in verify(second)
+    assert "Good" in verify(statement)
+    (link,) = folder.glob("*.signer.json")
+    with allowed.open("a") as file:
+        file.write("\n" + rotation.line_of(link.read_bytes(), HOST) + "\n")
+    assert "Good" in verify(second)
+
+
+def _commands(sheet: str) -> list[str]:
+    """The ssh-keygen commands of a sheet; that of a statement before that of the manifest."""
+    blocks = sheet.split("    ssh-keygen ")[1:]
+    found = ["ssh-keygen " + "\n".join(block.split("\n")[:2]) for block in blocks]
+    return found[::-1]
+
+
+def test_two_rotations_and_a_new_store(system: System) -> None:
+    rotated(system)
+    shutil.rmtree(system.store)
+    assert system.result("--accept-store")["exit_code"] == 0
+    assert len(list((system.store / HOST).glob("*.signer.json"))) == 2
+    elsewhere(system)
+    assert restored(system) == "two"
+
+
+# --- whom a statement makes known
+
+
+def made(path: Path) -> tuple[str, writer_key.WriterKey]:
+    """The line of a first key, and the key that replaced it."""
+    line = writer_key.create(path, HOST)
+    writer_key.rotate(path, HOST)
+    return line, writer_key.read(path)
+
+
+def followed(key: writer_key.WriterKey, when: datetime, *lines: str) -> Signers:
+    trust = Trust(Signers(tuple(signers.of_text("\n".join(lines), "x"))))
+    links = [
+        (one.name, one.statement, Signature(one.signature, when + timedelta(seconds=at)))
+        for at, one in enumerate(key.links)
+    ]
+    return trust.following(HOST, links).signers
+
+
+def test_a_stolen_key_names_nobody_after_its_end(tmp_path: Path) -> None:
+    line, key = made(tmp_path / "key")
+    limited = line.replace(f"{HOST} ", f'{HOST} valid-before="20260101Z",', 1)
+    end = datetime(2026, 1, 1, tzinfo=timezone.utc)
+    for lines in ([limited], [line, limited]):  # the key file knows it without the limit
+        assert len(followed(key, end, *lines).all) == len(lines)
+        assert len(followed(key, end - timedelta(days=1), *lines).all) == len(lines) + 1
+
+
+def test_a_statement_lifts_no_limit(tmp_path: Path) -> None:
+    line, key = made(tmp_path / "key")
+    new = writer_key.allowed_signer(HOST, key.public)
+    limited = new.replace(f"{HOST} ", f'{HOST} valid-before="20260101Z",', 1)
+    now = datetime.now(timezone.utc)
+    found = followed(key, now, line, limited)
+    assert "the end of its signer" in found.problem(key.public, HOST, now)
+
+
+def test_a_statement_for_another_host_names_nobody(tmp_path: Path) -> None:
+    line, key = made(tmp_path / "key")
+    anywhere = line.replace(HOST, "*", 1)
+    said = rotation.statement("srv-other", writer_key.allowed_signer(HOST, bytes(range(32))))
+    trust = Trust(Signers(tuple(signers.of_text(anywhere, "x"))))
+    links = [("x", said, Signature(key.sign(said), datetime.now(timezone.utc)))]
+    assert trust.following(HOST, links).signers == trust.signers
+
+
+def test_damaged_files_are_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    made(path)
+    text = path.read_text()
+    path.write_text(text.replace("# rotation: 2", "# rotation: x"))
+    with pytest.raises(ConfigError, match="damaged rotation comment"):
+        writer_key.read(path)
+    path.write_text(text.replace(".signer.json ", ".signer.json !"))
+    with pytest.raises(ConfigError, match="not Base64"):
+        writer_key.read(path)
+    for content in (b"", b"[]", b"{" * 20_000, rotation.statement("other", "x"), b'{"a": NaN}'):
+        with pytest.raises(ValueError, match=r"."):
+            rotation.line_of(content, HOST)
