@@ -28,7 +28,7 @@ from datetime import datetime, timedelta, timezone
 from benchmarks import staged, tree
 from benchmarks.staged import Bench, Measured
 from tools.base import project, run_ids
-from tools.catalog import manifest
+from tools.catalog import manifest, trust, writer_key
 from tools.flow import item_record
 
 ROOT = project.ROOT
@@ -107,6 +107,7 @@ class Streamed(Bench):
         self.clear()
         folder = self.out / "store/benchmark"
         folder.mkdir(parents=True)
+        key = writer_key.read(self.writer_key)
         begin = datetime(2026, 1, 1, tzinfo=timezone.utc)
         part = item_record.Part("x", 1 << 30, "0" * 64)
         for number in range(_RUNS):
@@ -118,9 +119,14 @@ class Streamed(Bench):
                 "benchmark", run_id, run_ids.stamp(moment), run_ids.stamp(moment),
                 "streamed", "ok", (item,),
             )  # fmt: skip
-            (folder / manifest.name_of(run_id)).write_bytes(made.to_json())
-        done = staged.measure(self.restore("--list"), self.runs, lambda: None)
-        print(f"--list of {_RUNS} runs: {done.median:.2f} s, {done.peak:.0f} MB")
+            name, content = manifest.name_of(run_id), made.to_json()
+            (folder / name).write_bytes(content)
+            (folder / f"{name}{trust.ENDING}").write_bytes(key.sign(content))
+        signer = self.out / "signer"
+        signer.write_text(writer_key.allowed_signer("benchmark", key.public))
+        command = self.restore("--list", "--signer", str(signer))
+        done = staged.measure(command, self.runs, lambda: None)
+        print(f"--list of {_RUNS} signed runs: {done.median:.2f} s, {done.peak:.0f} MB")
 
 
 def shown(called: str, ours: list[Measured], theirs: list[Measured]) -> float:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
 from typing import Any, NoReturn
 
 MAX_BYTES = 1 << 20  # of a text, unless the caller allows more
@@ -69,23 +68,20 @@ def _constant(name: str) -> NoReturn:
 
 def _check(value: object) -> None:
     """Raise InvalidJsonError where a value is too deep or holds a text that nothing can write."""
-    level = [value]
-    depth = 0
-    while level:
+    level: list[dict[str, object] | list[object]] = [[value]]
+    for _depth in range(MAX_DEPTH + 1):
+        inner: list[dict[str, object] | list[object]] = []
         for one in level:
-            if isinstance(one, str) and not one.isascii():
-                _check_text(one)
-            elif depth >= MAX_DEPTH and isinstance(one, dict | list):
-                raise InvalidJsonError(_TOO_DEEP)
-        level = [inner for one in level for inner in _inner(one)]
-        depth += 1
-
-
-def _inner(value: object) -> Iterable[object]:
-    """Return what a list or an object holds, the keys of the object too."""
-    if isinstance(value, dict):
-        return (*value, *value.values())
-    return value if isinstance(value, list) else ()
+            for part in (*one, *one.values()) if isinstance(one, dict) else one:
+                if isinstance(part, str):
+                    if not part.isascii():
+                        _check_text(part)
+                elif isinstance(part, dict | list):
+                    inner.append(part)
+        level = inner
+        if not level:
+            return
+    raise InvalidJsonError(_TOO_DEEP)
 
 
 def _check_text(text: str) -> None:

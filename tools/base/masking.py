@@ -108,6 +108,8 @@ def text(shown: str) -> str:
     if any(escape in shown for escape in "%\\&+"):
         for pattern in _spelled.values():
             shown = pattern.sub(STARS, shown)
+    if not any(mark in shown for mark in "=:-"):  # each of the patterns below has one of them
+        return shown
     shown = _IN_TEXT.sub(STARS, shown)
     shown = _ASSIGNED.sub(rf"\1{STARS}", shown)
     return _IN_DICTIONARY.sub(rf'\1"{STARS}"', shown)

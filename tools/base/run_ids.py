@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from datetime import datetime, timedelta, timezone
 
@@ -32,6 +33,7 @@ def stamp(moment: datetime) -> str:
     return moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+@functools.lru_cache(4096)
 def time_of(run_id: str) -> datetime:
     """Return when a run began. Raises ValueError for an invalid run ID."""
     return datetime.strptime(run_id, date_str_utils.RUN_ID).replace(tzinfo=timezone.utc)

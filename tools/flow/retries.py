@@ -69,11 +69,11 @@ class Retries:
         name: of the object, for the log. abandoned: once it is set, nothing is repeated.
         is_worth: whether an error is worth another attempt.
         """
-        never = abandoned or threading.Event()
         for number in range(1, ATTEMPTS):
             try:
                 return attempt()
             except Exception as error:
+                never = abandoned or threading.Event()
                 if not is_worth(error) or never.is_set():
                     raise
                 seconds = self._seconds(number)
