@@ -75,8 +75,8 @@ def line_of(content: bytes, host: str) -> str:
 
 def comment(link: Link) -> str:
     """Return a link as a comment line of writer.key."""
-    parts = (link.statement, link.signature)
-    return " ".join([f"{_COMMENT}{link.name}", *(base64.b64encode(one).decode() for one in parts)])
+    encoded = (base64.b64encode(one) for one in (link.statement, link.signature))
+    return " ".join([f"{_COMMENT}{link.name}", *(one.decode("ascii", "strict") for one in encoded)])
 
 
 def in_comments(lines: Sequence[str]) -> tuple[Link, ...]:
