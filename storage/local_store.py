@@ -19,7 +19,7 @@ from tools.base.errors import ConfigError, StoreError, TakenError
 from tools.flow import store, stream
 from tools.modules.options import option
 
-_BLOCK = 4 << 20  # bytes that are written and read back together
+_BLOCK = 2 << 20  # bytes that are written and read back together
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ from tools.base.result import Status
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _PR_SET_DUMPABLE = 4  # prctl(2)
+_M_ARENA_MAX = -8  # mallopt(3)
+_ARENAS = 2
 # What a program needs to find its way; all else is kept from it.
 _KEPT = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TERM")
 _KEPT_BEGINNINGS = ("LC_", "XDG_")
@@ -26,13 +28,19 @@ _PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
 
 
 def harden() -> None:
-    """Set umask and core limit, and end with the parent process; every executable calls it."""
+    """Set umask and core limit, and end with the parent process; every executable calls it.
+
+    Also bound what the C library keeps for itself: it would give each thread memory of its own,
+    45 MB more in a run of four items at a time.
+    """
     os.umask(0o077)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
     if os.environ.get("NC_BACKUP_RUN_ID"):
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    if hasattr(libc, "mallopt"):  # of glibc
+        libc.mallopt(_M_ARENA_MAX, _ARENAS)
 
 
 def catch_signals() -> None:

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from pathlib import Path
 
+import pytest
+
 from tests.system import System, execute
+from tools.base.result import Status
+from tools.catalog.catalog import Catalog
+from tools.config import loading
+from tools.engine import run
 
 
 def test_a_store_that_missed_runs_is_named(tmp_path: Path) -> None:
@@ -25,3 +33,25 @@ def test_a_store_that_missed_runs_is_named(tmp_path: Path) -> None:
     assert said["exit_code"] == 0
     assert f"{second} has missed 1 run: the newest there is run" in system.log.read_text()
     assert "has missed" not in system.result()["stderr"]
+
+
+@pytest.mark.fault("a signature that cannot be read for a moment", "no lasting alarm of a rollback")
+def test_what_cannot_be_read_is_not_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system = System(tmp_path)
+    (system.source / "a").write_text("one")
+    system.configure(system.short(), STREAM="True")
+    assert system.result()["exit_code"] == 0
+
+    def broken(_self: Catalog, name: str) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), name)
+
+    with monkeypatch.context() as failing:
+        failing.setattr(Catalog, "_signature", broken)
+        loaded = loading.load(system.conf)
+        said = run.perform(loaded, loaded.sections, None)
+    assert said.status is Status.INCOMPLETE
+    lines = [line for step in said.sections for line in step.result.warnings]
+    assert any("the numbers of runs are not known" in line for line in lines), lines
+    assert system.result()["exit_code"] == 0

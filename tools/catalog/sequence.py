@@ -36,13 +36,32 @@ def claims(catalog: Catalog, config_id: str) -> list[Claim]:
 
 def _trusted(catalog: Catalog) -> Iterator[Claim]:
     """Yield the trusted, numbered manifests of a catalog, newest id first."""
-    for run_id in list(reversed(catalog.run_ids))[:_MAX_SEARCHED]:
+    for run_id in _newest_ids(catalog):
         try:
             claim = catalog.claim(run_id)
         except (BackupError, OSError):
             continue  # the list of runs names it
         if claim.untrusted is None and claim.manifest.sequence:
             yield claim
+
+
+def _newest_ids(catalog: Catalog) -> list[str]:
+    return list(reversed(catalog.run_ids))[:_MAX_SEARCHED]
+
+
+def unread(catalog: Catalog) -> BackupError | OSError | None:
+    """Return why a store does not hand out a manifest: what is missing is not known then.
+
+    None where it hands out all of them, also such as are altered.
+    """
+    for run_id in _newest_ids(catalog):
+        try:
+            catalog.claim(run_id)
+        except ManifestError:
+            continue
+        except (BackupError, OSError) as error:
+            return error
+    return None
 
 
 def newest(catalogs: Iterable[Catalog], config_id: str) -> Numbered:
@@ -103,6 +122,8 @@ def require(catalog: Catalog, at_least: int = 0) -> None:
             raise wrong
     number = max((claim.manifest.sequence for claim in found), default=0)
     if number < at_least:
+        if (error := unread(catalog)) is not None:
+            raise error
         raise ManifestError(
             f"{catalog.store}: runs of {catalog.host} are missing: the newest has number "
             f"{number}, and number {at_least} was stored",

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from tools.base.errors import BackupError, StoreError, TakenError
+from tools.base.errors import BackupError, StoreError, TakenError, in_words
 from tools.base.finding import Finding, bad, warning
 from tools.base.log import logger
 from tools.catalog import identity, leftovers, location, markers, sequence, store_identity
@@ -76,10 +76,9 @@ def admitted(entry: Section, context: Context, memory: Memory, consent: Consent)
         catalog = Catalog(place, host, _trust(config))
         history = History(catalog)
         found = list(_findings(catalog, history, identity.writer(config), consent))
-        if (odd := _numbers(catalog, config, memory, seen.identity, consent)) is not None:
-            found.append(odd)
+        odd, alarm = _numbers(catalog, config, memory, seen.identity, consent)
+        found += odd
     settled = seen.settle(memory, accept=consent.store)
-    alarm = "" if odd is None else odd.text
     memory.set_alarm(settled, host, identity.config_id(config.path), alarm)
     return Admitted(entry.name, catalog, history, settled, tuple(found))
 
@@ -90,20 +89,27 @@ def _trust(config: Config) -> Trust:
 
 def _numbers(
     catalog: Catalog, config: Config, memory: Memory, store_id: str, consent: Consent
-) -> Finding | None:
-    """Return whether runs were rolled back, replaced or removed, until that is accepted.
+) -> tuple[list[Finding], str]:
+    """Return whether runs were rolled back, replaced or removed, and what to remember of it.
 
-    The run goes on: a backup less would help nobody.
+    It is a finding of every run until it is accepted. The run goes on: a backup less would help
+    nobody.
     """
     host, config_id = catalog.host, identity.config_id(config.path)
     problem = sequence.problem(catalog, config_id, memory.number(store_id, host, config_id))
-    alarm = memory.alarm(store_id, host, config_id) if problem is None else str(problem)
-    if not alarm:
-        return None
-    if consent.rollback:
+    alarm = memory.alarm(store_id, host, config_id)
+    found = []
+    if problem is not None and (error := sequence.unread(catalog)) is not None:
+        text, hint = in_words(error)
+        found.append(warning(f"{catalog.store}: the numbers of runs are not known: {text}", hint))
+    elif problem is not None:
+        alarm = str(problem)
+    if alarm and consent.rollback:
         logger.warning("%s (accepted)", alarm)
-        return None
-    return warning(alarm, _ROLLED_BACK)
+        alarm = ""
+    if alarm:
+        found.append(warning(alarm, _ROLLED_BACK))
+    return found, alarm
 
 
 def tested(entry: Section, config: Config, memory: Memory, consent: Consent) -> Iterator[Finding]:
@@ -117,8 +123,7 @@ def tested(entry: Section, config: Config, memory: Memory, consent: Consent) -> 
         return
     catalog = Catalog(place, host, _trust(config))
     yield from _findings(catalog, History(catalog), identity.writer(config), consent)
-    if (odd := _numbers(catalog, config, memory, seen.identity, consent)) is not None:
-        yield odd
+    yield from _numbers(catalog, config, memory, seen.identity, consent)[0]
 
 
 def _key(config: Config, entry: Section) -> str:

@@ -21,7 +21,7 @@ from tools.base.errors import StageError
 from tools.flow.stream import CHUNK, Chunks, gathered
 
 _JOB = 2 << 20  # bytes that one zstd thread takes at a time, at least
-_MOST_JOB = 4 << 20  # and at most: larger ones cost less time and more memory
+_MOST_JOB = 4 << 20  # and at most, shared by the compressors: larger ones cost less time
 _OVERLAP = 1  # log of the share of the job before that is looked at again: none (zstd.h)
 _MEMORY = 160 << 20  # bytes that all threads of zstd may take together
 _BITE = 4096  # bytes of compressed data that the decoder of zstd takes at a time
@@ -96,7 +96,7 @@ def _packer(level: int, threads: int, sharing: int) -> Any:  # noqa: ANN401  (of
     parameters = zstandard.ZstdCompressionParameters.from_level(
         level,
         threads=threads,
-        job_size=max(_JOB, min(_MOST_JOB, _MEMORY // (4 * threads * sharing))),
+        job_size=max(_JOB, min(_MOST_JOB // sharing, _MEMORY // (4 * threads * sharing))),
         overlap_log=_OVERLAP,
         write_checksum=True,
     )
