@@ -6,13 +6,14 @@ import ctypes
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from filesbackup import tar_archive
+from storage.local_store import LocalStore
 from tests.system import System, execute
 from tools.base import hung_mount, log
 from tools.base.errors import ConfigError, in_words
@@ -20,6 +21,8 @@ from tools.catalog import markers
 from tools.commands import backup
 from tools.config.paths import check_folder
 from tools.engine import state
+from tools.flow import task
+from tools.flow.store import StoredObject
 from tools.modules import loader
 
 _MNT_DETACH = 2  # umount2(2)
@@ -173,3 +176,35 @@ def test_a_store_that_stops_answering(
     text = system.log.read_text()
     assert "the manifest could not be stored: took longer than its TIMEOUT of 1 s" in text
     assert "run marker not removed" in text
+
+
+@pytest.mark.fault(
+    "one of several stores takes or confirms nothing any more",
+    "after STALL_TIMEOUT it fails alone, the other stores get every item",
+)
+@pytest.mark.parametrize("size", [100, 12 << 20], ids=["confirms nothing", "takes nothing"])
+def test_one_of_two_stores_stalls(
+    tmp_path: Path, silent: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    system = System(tmp_path)
+    (system.source / "file").write_bytes(os.urandom(size))
+    stalls = execute("storage", DESTINATION="local", LOCAL_BACKUP=str(tmp_path / "second"))
+    more = execute("filesbackup", FILESET_INCLUDE=str(system.source))
+    sections = system.short(STALLS=stalls)
+    system.configure({"MORE": more, **sections}, STREAM="True", STALL_TIMEOUT="1")
+    put = LocalStore.put
+
+    def stalled(store: LocalStore, name: str, chunks: Iterable[bytes]) -> StoredObject:
+        if name.endswith(".000") and "second" in str(store):
+            next(iter(chunks))
+            silent()
+        return put(store, name, chunks)
+
+    monkeypatch.setattr(LocalStore, "put", stalled)
+    monkeypatch.setattr(hung_mount, "LONGEST", 5.0)
+    monkeypatch.setattr(task, "GRACE", 0.5)
+    assert _run(system) == 1
+    assert [item["section"] for item in system.manifest()["items"]] == ["MORE", "FILESET"]
+    text = system.log.read_text()
+    assert text.count("no data for 1 s (STALL_TIMEOUT)") == 1
+    assert not list((tmp_path / "second").rglob("*.manifest.json"))

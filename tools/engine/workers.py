@@ -130,7 +130,10 @@ class Workers:
         if since is None:
             source = job.source
             source.stopped = source.stopped or source.limits.exceeded(source.began)
-            if reason := source.stopped or source.limits.stalled(job.task):
+            stalled = source.limits.stalled(job.task)
+            if stalled and not source.stopped and job.task.relief(stalled):
+                job.task.touch()
+            elif reason := source.stopped or stalled:
                 job.task.stop(reason)
                 self._active[job] = time.monotonic()
         elif time.monotonic() >= since + _LINGER:

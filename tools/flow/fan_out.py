@@ -15,8 +15,9 @@ from tools.flow.form import Outlet
 from tools.flow.stopwatch import Stopwatch
 from tools.flow.store import Receiver, StoredObject, atomic_publish, explained, max_object_size
 from tools.flow.stream import Channel, Chunks
-from tools.flow.task import StoppedError
+from tools.flow.task import StoppedError, Task
 
+_SILENT = "Check its disk, mount or network. Its other items of this run were not tried."
 _MAX_PENDING = 2  # objects of one store that may still be syncing while the next one comes
 
 
@@ -27,6 +28,7 @@ class StoreProgress:
     errors: why it does not hold items, each reason once; lost: how many it does not hold
     hint:   what to do about it
     watch:  how long it has worked
+    silent: why it takes no more items of this run: it did not go on; "" if it does
     """
 
     section: str
@@ -37,6 +39,7 @@ class StoreProgress:
     lost: int = 0
     hint: str = ""
     watch: Stopwatch = field(default_factory=Stopwatch)
+    silent: str = ""
     _lock: threading.Lock = field(default_factory=threading.Lock)  # several items flow at a time
 
     def add(self, parts: int, size: int) -> None:
@@ -55,7 +58,10 @@ class StoreProgress:
 
 
 class FanOut:
-    """Sends the objects of one item to several stores; one that fails does not stop the others."""
+    """Sends the objects of one item to several stores.
+
+    One that fails, or that alone does not go on, does not stop the others.
+    """
 
     def __init__(self, targets: Sequence[StoreProgress]) -> None:
         self._sinks = [_Sink(target) for target in targets]
@@ -67,10 +73,22 @@ class FanOut:
         return min(max_object_size(sink.target.store) for sink in self._sinks)
 
     def __enter__(self) -> FanOut:
+        task.current().relief = self._without_stuck
         return self
+
+    def _without_stuck(self, reason: str) -> bool:
+        """Give up the stores that the others wait for. Return whether there are such."""
+        living = [sink for sink in self._sinks if sink.error is None]
+        stuck = [sink for sink in living if sink.is_awaited]
+        if not stuck or len(stuck) == len(living):
+            return False
+        for sink in stuck:
+            sink.give_up(reason)
+        return True
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
         """Discard what a store did not get whole; on an exception all of it."""
+        task.current().relief = task.nothing
         for sink in self._sinks:
             if error is not None or sink.error is not None:
                 sink.discard(error or sink.error)
@@ -124,11 +142,31 @@ class _Sink:
         self._pending: deque[tuple[threading.Thread, Channel]] = deque()
         self._stored: dict[str, StoredObject] = {}
         self._abandoned = threading.Event()
+        self._is_ended = False  # nothing more is sent: only the end is waited for
+        self._task = Task(task.current())
+        if target.silent:
+            self._fail(StoreError(f"{target.store}: {target.silent}", _SILENT))
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether the next step has to wait: this store takes nothing, or confirms nothing."""
+        working = [thread.is_alive() for thread, _channel in list(self._pending)]
+        behind = len(working) >= _MAX_PENDING and working[0]
+        return self._channel.is_full or behind or (self._is_ended and any(working))
+
+    def give_up(self, reason: str) -> None:
+        """Send nothing more, and wait for nothing more, in this run."""
+        self.target.silent = reason
+        error = StoreError(f"{self.target.store}: {reason}", _SILENT)
+        self._fail(error)
+        self._task.stop(reason)
+        self._channel.leave(error)
 
     def begin(self, name: str, tally: stream.Tally) -> None:
         """Begin the next object. tally: counts and hashes it before it comes here."""
         while len(self._pending) >= _MAX_PENDING:
-            task.join(self._pending.popleft()[0])
+            self._joined(self._pending[0][0])
+            self._pending.popleft()
         channel = self._channel = Channel()
         self._names.append(name)
 
@@ -143,7 +181,8 @@ class _Sink:
             finally:  # nobody reads any more, even where the store says that it took all
                 channel.leave()
 
-        self._pending.append((stream.thread(work), channel))
+        with task.entered(self._task):
+            self._pending.append((stream.thread(work), channel))
 
     def put(self, chunk: bytes) -> None:
         """Send a chunk of the object; a store that has failed takes no more."""
@@ -160,6 +199,11 @@ class _Sink:
     def end(self) -> None:
         """End the object."""
         self._channel.end()
+
+    def _joined(self, thread: threading.Thread) -> bool:
+        """Wait for a thread; False if it goes on although this store was given up."""
+        with task.entered(self._task):
+            return task.join(thread)
 
     def finish(self, sent: Sequence[StoredObject]) -> None:
         """Wait until the store has confirmed every object as it was sent."""
@@ -192,7 +236,8 @@ class _Sink:
 
     def _join(self) -> bool:
         """Wait for the threads; False if one goes on although the task was stopped."""
-        ended = [task.join(thread) for thread, _channel in self._pending]
+        self._is_ended = True
+        ended = [self._joined(thread) for thread, _channel in self._pending]
         self._pending.clear()
         return all(ended)
 

@@ -199,10 +199,15 @@ class Channel:
         self._error: BaseException | None = None
         self._gone: BaseException | None = None
 
+    @property
+    def is_full(self) -> bool:
+        """Whether the writer has to wait for the reader."""
+        return len(self._waiting) >= self._size and self._gone is None
+
     def put(self, chunk: bytes) -> None:
         """Hand on a chunk; waits while the queue is full. Raises what the reader went with."""
         with self._changed:
-            while len(self._waiting) >= self._size and self._gone is None:
+            while self.is_full:
                 self._wait()
             if self._gone is not None:
                 raise self._gone

@@ -10,7 +10,7 @@ import contextlib
 import contextvars
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from tools.base.errors import BackupError
@@ -33,16 +33,23 @@ class Program(Protocol):
         """Send SIGTERM, wait at most `grace` seconds, send SIGKILL. Never raises."""
 
 
+def nothing(_reason: str) -> bool:
+    """Nothing can be given up (`Task.relief`)."""
+    return False
+
+
 class Task:
     """One piece of work.
 
     stopped: why it was stopped; "" while it may go on
     moved:   when bytes moved last, on the monotonic clock
+    relief:  gives up what alone keeps the work from going on; returns whether there was anything
     """
 
     def __init__(self, parent: Task | None = None) -> None:
         """parent: a task that stops this one, and its programs, when it is stopped itself"""
         self.moved = time.monotonic()
+        self.relief: Callable[[str], bool] = nothing
         self._reason = ""
         self._parent = parent
         self._programs: set[Program] = set()
