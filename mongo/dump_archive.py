@@ -8,10 +8,11 @@ collection says EOF.
 
 from __future__ import annotations
 
+import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
-from tools.base.errors import SourceError
+from tools.base.errors import SourceError, StoreError
 from tools.flow.stream import Chunks
 
 _MAGIC = b"\x6d\xe2\x99\x81"
@@ -20,6 +21,8 @@ _LEAST, _MOST = 5, 48 << 20  # bytes of a document; the limit of mongodump is ju
 _LENGTH = struct.Struct("<I")
 _FIXED = {0x01: 8, 0x08: 1, 0x09: 8, 0x10: 4, 0x11: 8, 0x12: 8, 0x0A: 0}  # BSON: bytes of a value
 _TEXT = 0x02
+_OPLOG = ("", "oplog")
+_INVALID = re.compile(r'[/\\. "$\0]|^$')  # in names of databases (MongoDB manual, limits)
 _DATA = ("", "collection")  # types of collections that have documents of their own
 
 
@@ -102,6 +105,19 @@ class ArchiveChecker:
             self._ended.add(name)
         self._expects = "documents"
 
+    def check_databases(self, expected: Collection[str]) -> None:
+        """Raise StoreError for a collection outside of these databases, or with an invalid name."""
+        for name in sorted({*self.collections, *self._begun} - {_OPLOG}):
+            database, collection = name
+            invalid = _INVALID.search(database) or "\0" in collection or not collection
+            if invalid or database not in expected:
+                names = ", ".join(map(repr, sorted(expected)))
+                raise StoreError(
+                    f"the archive contains {'.'.join(name)!r}, which is outside of the databases "
+                    f"that were backed up ({names})",
+                    "Nothing was sent to the server. Restore an earlier run.",
+                )
+
     def raise_if_incomplete(self) -> None:
         """Raise SourceError if the archive is incomplete. Call it after the last byte."""
         collections = {name for name, kind in self.collections.items() if kind in _DATA}
@@ -113,6 +129,11 @@ class ArchiveChecker:
                 f"mongodump archive: unexpected end of file{where}",
                 "Run the backup again; mongodump exited with 0 but wrote an incomplete archive.",
             )
+
+
+def pattern(name: str) -> str:
+    """Return the namespaces of a database for --nsInclude, --nsFrom and --nsTo of mongorestore."""
+    return re.sub(r"([\\*$])", r"\\\1", name) + ".*"
 
 
 def fields(document: bytes) -> dict[str, str | bytes]:

@@ -248,12 +248,15 @@ def restore_to_server(
         for name in [server.database] if server.database else names:
             _reject_non_empty(login, name)
     with stream.closed(again()) as chunks:
-        stream.drained(dump_archive.check_complete(chunks, dump_archive.ArchiveChecker()))
+        checker = dump_archive.ArchiveChecker()
+        stream.drained(dump_archive.check_complete(chunks, checker))
+    if facts.collections is not None:
+        checker.check_databases(facts.databases)
     oplog = facts.consistency == "oplog"
     extra = ["--drop"] if server.overwrite else []
     if server.database:  # mongorestore rejects --ns* options together with --oplogReplay
-        extra += [f"--nsInclude={names[0]}.*", f"--nsFrom={names[0]}.*"]
-        extra.append(f"--nsTo={server.database}.*")
+        old, new = dump_archive.pattern(names[0]), dump_archive.pattern(server.database)
+        extra += [f"--nsInclude={old}", f"--nsFrom={old}", f"--nsTo={new}"]
     elif oplog:
         extra.append("--oplogReplay")
     documents = _restore(item.label, login, extra, again)

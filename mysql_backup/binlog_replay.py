@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import re
 import tempfile
@@ -10,7 +11,15 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-from mysql_backup import binlog_file, binlog_reach, binlogs, gtid, mysql_server, name_references
+from mysql_backup import (
+    binlog_file,
+    binlog_reach,
+    binlogs,
+    gtid,
+    mysql_server,
+    name_references,
+    replay_check,
+)
 from tools.base import removal
 from tools.base.errors import ConfigError, StoreError
 from tools.flow import dump_stream, item_record, process, stream
@@ -207,11 +216,13 @@ class Replay:
             if name != self._old:
                 with stream.closed(self._events(name, files)) as events:
                     name_references.reject_events_naming(events, self._old)
-            client = target.command(
-                "--binary-mode", f"--database={name}", *mysql_server.MAX_PACKET_OPTION
-            )
+            arguments = ("--binary-mode", "--comments", f"--database={name}")
+            client = target.command(*arguments, *mysql_server.MAX_PACKET_OPTION)
             env = mysql_server.environment()
-            with stream.closed(_without_gtids(reached.watch(self._events(name, files)))) as events:
+            with stream.closed(self._events(name, files)) as events:
+                collections.deque(replay_check.checked(events), maxlen=0)  # nothing is sent yet
+            events = replay_check.checked(_without_gtids(reached.watch(self._events(name, files))))
+            with stream.closed(events):
                 output = process.output(client, given=events, env=env, failure=StoreError)
                 stream.drained(output)
             reached.raise_if_not_reached(files)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from mysql_backup import definers, statements
+from mysql_backup import definers, readings, statements
 from tools.base.errors import StoreError
 
 _VERSION = re.compile(rb"/\*M?!50001$")  # comment of mysqldump for statements about views
@@ -40,7 +40,7 @@ class View:
     def text(self, *, owned_by_restorer: bool) -> bytes:
         """Return its statements; owned_by_restorer: without its definer."""
         text = definers.strip_definers(self.statement) if owned_by_restorer else self.statement.text
-        return self.settings + text.lstrip() + b";\n"
+        return self.settings + readings.unwrapped(text, self.statement.mode).lstrip() + b";\n"
 
 
 class Views:

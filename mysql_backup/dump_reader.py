@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from mysql_backup import changed_values, deferred_views, definers, name_references, statements
+from mysql_backup import (
+    changed_values,
+    deferred_views,
+    definers,
+    dump_statements,
+    loading,
+    name_references,
+    readings,
+    statements,
+)
 from tools.flow.facts import MysqlFacts
 
 # A server must accept its own data again: dates that other settings reject, rows that were not
@@ -36,21 +45,30 @@ class DumpReader:
     _begun: bool = False
 
     def read(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
-        """Yield the dump without its views."""
+        """Yield the dump without its views, with a delimiter that its author cannot know."""
         reader = statements.Reader()
+        delimiter = loading.random_delimiter()
+        yield b"DELIMITER " + delimiter + b"\n"
         table = ""
         for statement in reader.read(chunks):
             name = _table(statement, table)
             if name != table:
                 table = name
-                yield changed_values.marker(name) + reader.delimiter + b"\n"
+                yield changed_values.marker(name) + delimiter + b"\n"
             if statement.is_data:
-                yield statement.whole
-            elif not self.views.take(statement) and not _is_table_lock(statement):
+                yield statement.text + (delimiter + b"\n" if statement.delimiter else b"")
+            elif self._is_sent(statement):
                 self._head(statement)
-                yield self._text(statement) + statement.delimiter
+                text = self._text(statement)[statement.start :]  # without comments before it
+                yield readings.unwrapped(text, statement.mode) + b"\n" + delimiter + b"\n"
                 if sets_sql_mode(statement):
-                    yield b"".join(b"\n" + one + reader.delimiter for one in self._settings())
+                    yield b"".join(one + delimiter + b"\n" for one in self._settings())
+
+    def _is_sent(self, statement: statements.Statement) -> bool:
+        """Return whether a statement is loaded now: views are kept for later."""
+        if self.views.take(statement) or statement.command or not statement.tokens:
+            return False
+        return not (_is_table_lock(statement) or dump_statements.is_skipped(statement))
 
     def _head(self, statement: statements.Statement) -> None:
         """Keep the settings at the beginning of a dump; its views need them too."""
@@ -62,6 +80,8 @@ class DumpReader:
         """Return a statement as the new database needs it."""
         if self.old != self.new and statement.words[:2] == (b"CREATE", b"TABLE"):
             return bytes(name_references.rename_references(statement, self.old, self.new))
+        if self.old != self.new and statement.words[:2] == (b"ALTER", b"DATABASE"):
+            return bytes(name_references.rename_database(statement, self.new))
         return (
             bytes(definers.strip_definers(statement)) if self.owned_by_restorer else statement.text
         )

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import bisect
+import collections
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from mysql_backup import deferred_views, dump_reader, loading, mysql_server, statements
+from mysql_backup import (
+    account_check,
+    deferred_views,
+    dump_reader,
+    loading,
+    mysql_server,
+    readings,
+    statements,
+)
 from tools.base.errors import StoreError
 from tools.base.result import Result, Status
 from tools.date_str_utils import count
@@ -36,6 +45,7 @@ class _Script:
         line = 1
         for statement in statements.Reader().read(chunks):
             text = without_password(statement)[statement.start :]
+            text = readings.unwrapped(text, statement.mode)
             self.lines.append(line)
             self.texts.append(text)
             after = _NO_USERS if dump_reader.sets_sql_mode(statement) else b"\n"
@@ -73,7 +83,7 @@ def restore_users(target: mysql_server.MySQLConnection, again: contracts.Again) 
     """
     mysql_server.server_info(target)
     with stream.closed(again()) as chunks:
-        stream.drained(chunks)
+        collections.deque(account_check.checked(chunks), maxlen=0)
     failed = _send(target, again)
     if not_created := [one for one in failed if one.creates_user and one.number in _DENIED]:
         raise StoreError(

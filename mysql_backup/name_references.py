@@ -31,14 +31,14 @@ def reject_events_naming(events: Iterable[bytes], old: str) -> None:
         rows = line.startswith(b"BINLOG '") or (rows and not line.startswith(b"'"))
 
 
-def find_references(chunks: Iterable[bytes], old: str) -> tuple[str, ...]:
+def find_references(dump: Iterable[statements.Statement], old: str) -> tuple[str, ...]:
     """Return warnings on definitions in a dump that still refer to the old database.
 
     Reads all of it. Raises WouldOverwriteError if a trigger would be created there.
     """
     qualified_name = _qualified(old)
     warnings = []
-    for statement in statements.Reader().read(chunks):
+    for statement in dump:
         if statement.is_data or statement.command or not statement.words:
             continue
         if b"TRIGGER" in statement.words:
@@ -60,6 +60,13 @@ def rename_references(statement: statements.Statement, old: str, new: str) -> by
     SHOW CREATE TABLE writes nextval(`old`.`sequence`) in full, also for its own database.
     """
     return _rename(statement, old, f"`{new.replace('`', '``')}`.")
+
+
+def rename_database(statement: statements.Statement, new: str) -> bytes:
+    """Return ALTER DATABASE, which stands around objects of another collation, for a new name."""
+    name = next(one for one in statement.tokens if one.kind is statements.Kind.NAME)
+    quoted = mysql_server.quote_identifier(new).encode("utf-8", "surrogateescape")
+    return statement.text[: name.start] + quoted + statement.text[name.end :]
 
 
 def _rename(statement: statements.Statement, old: str, new: str) -> bytes:

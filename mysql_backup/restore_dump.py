@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import re
@@ -12,6 +13,7 @@ from mysql_backup import (
     changed_values,
     deferred_views,
     definers,
+    dump_check,
     dump_reader,
     loading,
     mysql_server,
@@ -63,10 +65,11 @@ def restore_database(  # noqa: PLR0913  (by name)
     measured = loading.LongestLine()
     warnings: tuple[str, ...] = ()
     with stream.closed(again()) as chunks:
+        dump = dump_check.checked(measured.read(chunks), old, name)
         if old != name:
-            warnings = name_references.find_references(measured.read(chunks), old)
+            warnings = name_references.find_references(dump, old)
         else:
-            stream.drained(measured.read(chunks))
+            collections.deque(dump, maxlen=0)
     if replay is not None:
         replay.check_name(name)
         replay.check_logs()

@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import itertools
 import re
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -21,9 +21,21 @@ _BLANK = re.compile(rb"\s*")
 _DELIMITER = re.compile(rb"delimiter[ \t]+(\S+)[^\n]*(?:\n|\Z)", re.IGNORECASE)
 _COMMAND = b"delimiter"
 _SQL_MODE = b"SQL_MODE"
+_CHARSET = b"CHARACTER_SET_CLIENT"
 _AHEAD = 4  # bytes that tell what begins: "/*M!"
-_SKIPPED = rb"/\*M?!9{5,6}.*?\*/"  # a version that no server has: a mark for clients
+SKIPPED = rb"/\*M?!9{5,6}.*?\*/"  # a version that no server has: a mark for clients
 _COMMENT = re.compile(rb"(?P<long>/\*(?!M?!|\+))|(?P<line>#|--(?=\s|\Z))")
+_CLIENT_CHARSET = re.compile(rb"/\*!\\C (\w+) \*/")  # of mysqlbinlog, a command of the client
+# Character sets with a backslash or backtick as the second byte of a character: first byte, second.
+_PAIRS = {
+    b"big5": rb"[\xa1-\xf9][\x40-\x7e\xa1-\xfe]",
+    b"cp932": rb"[\x81-\x9f\xe0-\xfc][\x40-\x7e\x80-\xfc]",
+    b"sjis": rb"[\x81-\x9f\xe0-\xfc][\x40-\x7e\x80-\xfc]",
+    b"gbk": rb"[\x81-\xfe][\x40-\x7e\x80-\xfe]",
+    b"gb18030": rb"[\x81-\xfe][\x40-\x7e\x80-\xfe]",
+}
+NO_PAIR = b"(?!)"
+_MODE_BITS = {b"ANSI_QUOTES": 1 << 2, b"NO_BACKSLASH_ESCAPES": 1 << 20}  # sql_mode as a number
 _BEGINNING = 8  # tokens of rows that are looked at
 
 
@@ -62,16 +74,40 @@ class Token:
 
 @dataclass(frozen=True)
 class Mode:
-    """The parts of sql_mode that decide where a string ends."""
+    """The settings that decide where a string ends.
+
+    charset: character_set_client in lower case
+    """
 
     backslash: bool = True  # no NO_BACKSLASH_ESCAPES
     ansi: bool = False  # ANSI_QUOTES: double quotes hold names
+    charset: bytes = b"utf8mb4"
 
-    @classmethod
-    def of(cls, sql_mode: bytes) -> Mode:
-        """Return the mode that a value of sql_mode means."""
+    @property
+    def pair(self) -> bytes:
+        """Return a pattern for characters whose second byte may be a backslash."""
+        return _PAIRS.get(self.charset, NO_PAIR)
+
+    def with_sql_mode(self, sql_mode: bytes) -> Mode:
+        """Return the mode after a change of sql_mode."""
         names = sql_mode.upper().split(b",")
-        return cls(b"NO_BACKSLASH_ESCAPES" not in names, b"ANSI_QUOTES" in names)
+        if sql_mode.isdigit():
+            names = [name for name, bit in _MODE_BITS.items() if int(sql_mode) & bit]
+        backslash, ansi = b"NO_BACKSLASH_ESCAPES" not in names, b"ANSI_QUOTES" in names
+        return Mode(backslash, ansi, self.charset)
+
+    def with_strings_of(self, other: Mode) -> Mode:
+        """Return the mode after sql_mode was set to that of another mode."""
+        return Mode(other.backslash, other.ansi, self.charset)
+
+    def with_charset(self, charset: bytes) -> Mode:
+        """Return the mode after a change of character_set_client.
+
+        mysqlbinlog sets a number, after a command of the client with its name.
+        """
+        if charset.isdigit():
+            return self
+        return Mode(self.backslash, self.ansi, charset.lower())
 
     def escapes(self, quote: bytes) -> bool:
         """Return whether a backslash escapes within this quote."""
@@ -135,7 +171,7 @@ def _token(mode: Mode) -> re.Pattern[bytes]:
     single = rb"'(?:[^'\\]|\\(?:.|\Z))*(?:'|\Z)" if mode.backslash else rb"'[^']*(?:'|\Z)"
     double = rb'"(?:[^"\\]|\\(?:.|\Z))*(?:"|\Z)' if mode.escapes(b'"') else rb'"[^"]*(?:"|\Z)'
     parts = {
-        "space": rb"\s+|" + _SKIPPED + rb"|/\*(?!M?!|\+).*?\*/|(?:#|--(?=\s|\Z))[^\n]*",
+        "space": rb"\s+|" + SKIPPED + rb"|/\*(?!M?!|\+).*?\*/|(?:#|--(?=\s|\Z))[^\n]*",
         Kind.OPEN.value: rb"/\*(?:M?!\d*|\+)",
         Kind.CLOSE.value: rb"\*/",
         Kind.NAME.value: rb"`(?:[^`]|``)*`",
@@ -155,20 +191,31 @@ def tokens(text: bytes, mode: Mode) -> Iterator[Token]:
 
 
 @functools.cache
-def _plain(delimiter: bytes, mode: Mode) -> re.Pattern[bytes]:
+def _plain(delimiter: bytes, mode: Mode, pair: bytes) -> re.Pattern[bytes]:
     """Return a pattern for text without delimiter and comments; complete strings may have them."""
     ends = re.escape(b"'\"`#/-\\" + delimiter[:1])
     single = rb"[^'\\]*(?:\\.[^'\\]*)*" if mode.backslash else rb"[^']*"
     numbers = rb"|-(?=[0-9])" if delimiter[:1] != b"-" else b""
+    if pair is not NO_PAIR:
+        return re.compile(rb"(?:" + pair + rb"|" + _single(ends) + numbers + rb")*", re.DOTALL)
     return re.compile(rb"(?:[^" + ends + rb"]+|'" + single + rb"'" + numbers + rb")*", re.DOTALL)
 
 
 @functools.cache
-def _string(quote: bytes, escapes: bool) -> re.Pattern[bytes]:
+def _string(quote: bytes, escapes: bool, pair: bytes) -> re.Pattern[bytes]:
     """Return a pattern for the inside of a string."""
     end = rb"\\" if escapes else b""
+    if pair is not NO_PAIR:
+        escape = rb"|\\." if escapes else b""
+        inside = rb"(?:" + pair + rb"|" + _single(quote + end) + escape + rb")*"
+        return re.compile(inside, re.DOTALL)
     more = rb"(?:\\.[^" + quote + end + rb"]*)*" if escapes else b""
     return re.compile(rb"[^" + quote + end + rb"]*" + more, re.DOTALL)
+
+
+def _single(ends: bytes) -> bytes:
+    """Return a pattern for a byte; the last one of a block may be the first of a pair."""
+    return rb"[^" + ends + rb"\x80-\xff]|[\x80-\xff](?!\Z)"
 
 
 def _after(pattern: re.Pattern[bytes], block: bytes, at: int) -> int:
@@ -180,14 +227,23 @@ def _after(pattern: re.Pattern[bytes], block: bytes, at: int) -> int:
 class Reader:
     """The statements of a dump, from chunks of any size."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, replay: bool = False) -> None:
+        """replay: read the output of mysqlbinlog.
+
+        Then character_set_client decides what a character is, and each statement is whole.
+        """
         self.delimiter = b";"  # the one that counts now
+        self._replay = replay
         self._mode = Mode()
         self._saved: dict[bytes, Mode] = {}  # by user variable
         self._within = b""  # the quote or comment mark of the current string or comment
         self._fresh = True  # only white space and comments of the statement were read
         self._command = False  # DELIMITER was read
         self._given = 0  # bytes of the statement that were given away
+
+    @property
+    def _pair(self) -> bytes:
+        return self._mode.pair if self._replay else NO_PAIR
 
     def read(self, chunks: Iterable[bytes]) -> Iterator[Statement]:
         """Return each statement. What follows the last delimiter is one too."""
@@ -209,7 +265,7 @@ class Reader:
                 break
             yield self._made(block[begin:at], block[at:end])
             begin = at = end
-        if at > begin and not self._fresh and not last:
+        if at > begin and not (self._fresh or last or self._replay):
             piece = Statement(block[begin:at], b"", not self._given, self._given + at, self._mode)
             if piece.is_data:
                 yield dataclasses.replace(piece, size=self._given + at - begin)
@@ -236,7 +292,7 @@ class Reader:
                     return begun, begun
                 return at, 0
             else:
-                at = _after(_plain(self.delimiter, self._mode), block, at)
+                at = _after(_plain(self.delimiter, self._mode, self._pair), block, at)
                 if block.startswith(self.delimiter, at):
                     return at, at + len(self.delimiter)
                 step = self._special(block, at, last=last)
@@ -276,7 +332,7 @@ class Reader:
         """Step through a string or a comment; return None if more bytes are needed."""
         if self._within in _QUOTES:
             escapes = self._mode.escapes(self._within)
-            end = _after(_string(self._within, escapes), block, at)
+            end = _after(_string(self._within, escapes, self._pair), block, at)
         else:
             end = block.find(self._within, at)
             end = max(at, len(block) - 1) if end < 0 else end  # the end may be in two blocks
@@ -287,20 +343,42 @@ class Reader:
         return len(block) if last else end if end > at else None
 
     def _remember(self, statement: Statement) -> None:
-        """Track sql_mode in SET statements (the dump saves it in user variables)."""
+        """Track sql_mode and character_set_client (the dump saves them in user variables)."""
+        marks = (Kind.OPEN, Kind.CLOSE)
+        listed = [token for token in statement.tokens if token.kind not in marks]
+        if command := _CLIENT_CHARSET.fullmatch(statement.text.strip()):
+            self._mode = self._mode.with_charset(command[1])
         if statement.words[:1] != (b"SET",):
             return
-        tokens_of_set = statement.tokens
-        for at in (at for at, token in enumerate(tokens_of_set) if token.text == b"="):
-            left, right = tokens_of_set[at - 1], tokens_of_set[at + 1 : at + 5]
-            is_user = tokens_of_set[at - 2].text == b"@" and tokens_of_set[at - 3].text != b"@"
-            marks = sum(token.text == b"@" for token in right[:2])
-            values = right[marks:]
-            if is_user and marks == 2 and any(token.word == _SQL_MODE for token in values):  # noqa: PLR2004  (@@)
-                self._saved[left.word] = self._mode
-            elif not is_user and left.word == _SQL_MODE and values:
-                value = values[0]
-                if value.kind is Kind.STRING:
-                    self._mode = Mode.of(value.text[1:-1])
-                elif marks == 1:
-                    self._mode = self._saved.get(value.word, Mode())
+        if len(listed) > 2 and listed[1].word in (b"NAMES", b"CHARACTER"):  # noqa: PLR2004
+            name = listed[2 if listed[1].word == b"NAMES" else 3 :][:1]
+            self._mode = self._mode.with_charset(b"".join(_value(one) for one in name))
+        for at in (at for at, token in enumerate(listed) if token.text == b"=" and at):
+            self._assign(listed[max(0, at - 3) : at], listed[at + 1 : at + 5])
+
+    def _assign(self, left: Sequence[Token], right: Sequence[Token]) -> None:
+        """Track an assignment: the tokens before and after its sign."""
+        target = left[-1].word
+        is_user = [token.text == b"@" for token in left[-3:-1]] in ([False, True], [True])
+        depth = sum(token.text == b"@" for token in right[:2])
+        values = right[depth:]
+        if is_user and depth == 2:  # noqa: PLR2004  (@@)
+            self._saved[target] = self._mode
+        elif not is_user and values and target in (_SQL_MODE, _CHARSET):
+            saved = self._saved.get(values[0].word, Mode()) if depth == 1 else None
+            self._mode = _changed(self._mode, target, values[0], saved)
+
+
+def _changed(mode: Mode, variable: bytes, value: Token, saved: Mode | None) -> Mode:
+    """Return the mode after an assignment; saved: the mode in the user variable, if it is one."""
+    if variable == _CHARSET:
+        return mode.with_charset(saved.charset if saved else _value(value))
+    if saved is not None:
+        return mode.with_strings_of(saved)
+    known = value.kind is Kind.STRING or value.text.isdigit()
+    return mode.with_sql_mode(_value(value)) if known else mode
+
+
+def _value(token: Token) -> bytes:
+    """Return a word, or the content of a string."""
+    return token.text[1:-1] if token.kind is Kind.STRING else token.text

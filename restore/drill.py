@@ -275,6 +275,7 @@ def _evaluate(path: Path, item: Item, assertion: str) -> str:
     if registry.kind(item.kind).file_of_sql:
         try:
             with contextlib.closing(sqlite3.connect(path)) as database:
+                database.execute("PRAGMA trusted_schema = OFF")
                 row = database.execute(assertion).fetchone()
         except sqlite3.Error as error:
             raise BackupError(f"{assertion}: {error}") from None

@@ -59,6 +59,7 @@ def check(copy: Path, path: Path) -> CheckResult:
     if SQLite cannot read it.
     """
     with contextlib.closing(sqlite3.connect(copy, isolation_level=None)) as database:
+        database.execute("PRAGMA trusted_schema = OFF")
         database.set_progress_handler(_is_stopped, _INSTRUCTIONS)
         mode = database.execute("PRAGMA journal_mode").fetchone()[0]
         database.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()  # rolls a journal back
@@ -126,6 +127,8 @@ def _define_missing(database: sqlite3.Connection, message: str) -> str | None:
     if kind == "collation":
         database.create_collation(name, lambda a, b: (a > b) - (a < b))
     elif kind == "function":
+        # Otherwise SQLite takes the schema for malformed. All functions are then built in or this.
+        database.execute("PRAGMA trusted_schema = ON")
         database.create_function(name, -1, lambda *_: None, deterministic=True)
     else:
         return None

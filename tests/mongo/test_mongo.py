@@ -10,10 +10,13 @@ from typing import Any
 
 import pytest
 
-from mongo import dump_archive
+from mongo import dump_archive, mongo
 from tests.mongo import doubles
 from tests.system import System
-from tools.base.errors import SourceError
+from tools.base.errors import SourceError, StoreError
+from tools.flow.facts import Json
+from tools.flow.item_record import StoredItem
+from tools.modules.contracts import Server
 
 PASSWORD = 'p "w: #'
 DATA: dict[str, dict[str, Any]] = {
@@ -138,6 +141,26 @@ def test_every_cut_is_noticed_and_every_way_to_chop_works() -> None:
             list(dump_archive.check_complete([data[:end]], dump_archive.ArchiveChecker()))
     with pytest.raises(SourceError):
         list(dump_archive.check_complete([data, data[4:8]], dump_archive.ArchiveChecker()))
+
+
+@pytest.mark.fault("an archive of MongoDB with another database", "exit 1, nothing is sent")
+@pytest.mark.parametrize("named", [("shop", ""), ("shop", "copy"), ("shop.x", "")])
+def test_what_is_outside_of_the_databases(server: Mongo, named: tuple[str, str]) -> None:
+    """Issue 14 C: an archive holds the databases that its manifest names, and nothing else."""
+    server.set(databases={})
+    facts: dict[str, Json] = {"databases": [named[0], "admin"], "collections": 4}
+    item = StoredItem("MONGODB", "27017", "mongo", ".archive", (), (), facts=facts)
+    data = doubles.archive({**DATA, "shop.x": {"c": []}})
+    target = Server("x", database=named[1], overwrite=True)
+    steps = mongo.restore_to_server(item, lambda: iter([data]), target)
+    with pytest.raises(StoreError, match="outside of the databases that were backed up"):
+        list(steps)
+    assert server.databases == {}
+
+
+def test_patterns_of_mongorestore() -> None:
+    """A database with an asterisk in its name stands for itself."""
+    assert dump_archive.pattern("a*b\\c") == "a\\*b\\\\c.*"
 
 
 @pytest.mark.fault("MongoDB: the wrong password, no tool, no replica set", "exit 1, named")

@@ -379,7 +379,7 @@ def test_damage_never_reaches_the_server(system: System, server: MariaDB) -> Non
 
 @pytest.mark.fault("a dump that the server refuses half-way", "the new database is gone again")
 def test_a_refused_dump_leaves_no_database(system: System, server: MariaDB) -> None:
-    rows = 'INSERT INTO a VALUES (1, "a customer");'
+    rows = "INSERT INTO a VALUES (1, \\047a customer\\047);"
     text = f"printf 'CREATE TABLE a (i INT);\\n{rows}\\n-- Dump completed\\n'"
     program = double(system, text)
     server.sql("CREATE DATABASE bad; CREATE TABLE bad.t (i INT)")

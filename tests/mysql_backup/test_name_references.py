@@ -17,7 +17,8 @@ def found(lines: Sequence[str], old: str = "shop") -> tuple[str, ...]:
     for size in (1, 3, 1 << 20):
         said.add(
             name_references.find_references(
-                (data[at : at + size] for at in range(0, len(data), size)), old
+                statements.Reader().read(data[at : at + size] for at in range(0, len(data), size)),
+                old,
             )
         )
     (one,) = said

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from restore import drill
+from sqlite import integrity
 from tests.system import System
+from tools.base.errors import BackupError
+from tools.flow.item_record import StoredItem
 
 WRITER = """
 import sqlite3, sys, time
@@ -137,3 +143,34 @@ def test_what_a_test_says(tmp_path: Path) -> None:
     done = system.run("-t")
     assert done.returncode == 0, done.stderr
     assert "app.db: " in done.stdout
+
+
+@pytest.mark.parametrize("check", ["backup", "drill"])
+def test_functions_of_the_schema_are_not_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check: str
+) -> None:
+    """Issue 14 C: a view or constraint calls no function with effects outside of the database."""
+    called: list[int] = []
+    path = tmp_path / "hostile.db"
+    connect = sqlite3.connect
+
+    def with_function(*words: Any, **named: Any) -> sqlite3.Connection:
+        database: sqlite3.Connection = connect(*words, **named)
+        database.create_function("effect", 0, lambda: called.append(1), deterministic=True)
+        return database
+
+    monkeypatch.setattr(sqlite3, "connect", with_function)
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE TABLE t (a, b AS (effect()) CHECK (b IS NULL))")
+        database.execute("INSERT INTO t VALUES (1)")
+        called.clear()
+        database.execute("CREATE VIEW v AS SELECT effect()")
+        database.commit()
+    item = StoredItem("SQLITE", "hostile.db", "sqlite", "", (), ())
+    checks: dict[str, Callable[[], object]] = {
+        "drill": lambda: drill._evaluate(path, item, "SELECT * FROM v"),
+        "backup": lambda: integrity.check(path, path),
+    }
+    with pytest.raises((sqlite3.Error, BackupError), match="unsafe use of effect"):
+        checks[check]()
+    assert not called
