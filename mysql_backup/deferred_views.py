@@ -39,7 +39,9 @@ class View:
 
     def text(self, *, owned_by_restorer: bool) -> bytes:
         """Return its statements; owned_by_restorer: without its definer."""
-        text = definers.strip_definers(self.statement) if owned_by_restorer else self.statement.text
+        text = self.statement.text
+        if owned_by_restorer:
+            text = definers.without_privileges(self.statement)
         return self.settings + readings.unwrapped(text, self.statement.mode).lstrip() + b";\n"
 
 

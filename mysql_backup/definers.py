@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from mysql_backup import mysql_server, statements
 from tools.base.errors import SourceError
 
@@ -9,6 +11,52 @@ from tools.base.errors import SourceError
 DENIED = "ERROR 1227 "
 _OBJECTS = frozenset((b"TRIGGER", b"EVENT", b"PROCEDURE", b"FUNCTION", b"PACKAGE", b"VIEW"))
 _KINDS = {"views": "table", "routines": "routine", "triggers": "trigger", "events": "event"}
+
+
+_ROUTINES = (b"PROCEDURE", b"FUNCTION")
+_INVOKER = b"SQL SECURITY INVOKER"
+
+
+def without_privileges(statement: statements.Statement) -> bytes:
+    """Return a statement without its definer, for a restoring user who becomes the definer.
+
+    The author of an object must not get the privileges of this user: views and packages run with
+    those of their callers, and events are disabled. See also `invoker_statement`.
+    """
+    text = strip_definers(statement)
+    removed = len(statement.text) - len(text)
+    tokens = [one for one in statement.tokens if one.kind is not statements.Kind.OPEN]
+    kind = next((at for at, one in enumerate(tokens) if one.word in _OBJECTS), len(tokens) - 1)
+    if statement.words[:1] != (b"CREATE",) or kind + 1 >= len(tokens):
+        return text
+    match tokens[kind].word:
+        case b"VIEW":
+            pairs = itertools.pairwise(tokens[:kind])
+            found = [one for word, one in pairs if word.word == b"SECURITY"]
+            edit = (found[0].start, found[0].end, b"INVOKER") if found else None
+        case b"EVENT":
+            found = [one for one in tokens[kind:] if one.word in (b"ENABLE", b"DO")][:1]
+            enabled = bool(found) and found[0].word == b"ENABLE"
+            edit = (found[0].start, found[0].end, b"DISABLE") if enabled else None
+        case b"PACKAGE":
+            name = tokens[kind + 1 + (tokens[kind + 1].word == b"BODY")]
+            edit = (name.end, name.end, b" " + _INVOKER)
+        case _:
+            edit = None
+    if edit is None:
+        return text
+    start, end, replacement = edit
+    return text[: start - removed] + replacement + text[end - removed :]
+
+
+def invoker_statement(statement: statements.Statement) -> bytes:
+    """Return what lets a routine run with the privileges of its callers; b"" for other objects."""
+    tokens = statement.tokens
+    kind = next((at for at, one in enumerate(tokens) if one.word in _OBJECTS), len(tokens) - 1)
+    is_routine = statement.words[:1] == (b"CREATE",) and tokens[kind].word in _ROUTINES
+    if not is_routine or kind + 1 >= len(tokens):
+        return b""
+    return b" ".join((b"ALTER", tokens[kind].word, tokens[kind + 1].text, _INVOKER))
 
 
 def strip_definers(statement: statements.Statement) -> bytes:

@@ -61,6 +61,8 @@ class DumpReader:
                 self._head(statement)
                 text = self._text(statement)[statement.start :]  # without comments before it
                 yield readings.unwrapped(text, statement.mode) + b"\n" + delimiter + b"\n"
+                if self.owned_by_restorer and (text := definers.invoker_statement(statement)):
+                    yield text + b"\n" + delimiter + b"\n"
                 if sets_sql_mode(statement):
                     yield b"".join(one + delimiter + b"\n" for one in self._settings())
 
@@ -82,9 +84,7 @@ class DumpReader:
             return bytes(name_references.rename_references(statement, self.old, self.new))
         if self.old != self.new and statement.words[:2] == (b"ALTER", b"DATABASE"):
             return bytes(name_references.rename_database(statement, self.new))
-        return (
-            bytes(definers.strip_definers(statement)) if self.owned_by_restorer else statement.text
-        )
+        return definers.without_privileges(statement) if self.owned_by_restorer else statement.text
 
     def _settings(self) -> Iterator[bytes]:
         yield from _LENIENT

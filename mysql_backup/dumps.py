@@ -159,12 +159,15 @@ class _Database:
         self._facts = MysqlFacts()
         self._notes: list[str] = []
         self._warnings: tuple[str, ...] = ()
+        self._endless_events: tuple[str, ...] = ()
 
     def read(self) -> Iterator[bytes]:
         """Yield the dump: first what needs a separate run of the program, then the rest."""
         tables = self._dumps.tables(self._name)
         source, dump_filter = self._dumps.source, self._dumps.filter
         gaps = omissions.find_omissions(source, self._name, tables.versioned)
+        if self._dumps.info.events and mysql_server.is_mariadb(self._dumps.tool):
+            self._endless_events = omissions.endless_events(source, self._name)
         names = (*tables.base_tables, *tables.non_tables)
         excluded = list(mysql_server.match_tables(names, self._name, dump_filter.exclude_table))
         excluded_or_broken = [*excluded, *(name for name in gaps.broken if name not in excluded)]
@@ -244,6 +247,12 @@ class _Database:
     def _event_warnings(self) -> tuple[str, ...]:
         """Return a warning on events that the server does not allow to be dumped."""
         source = self._dumps.source
+        if self._endless_events:
+            names = ", ".join(self._endless_events)
+            return (
+                "events not dumped: mariadb-dump never ends for an event that contains ;; "
+                f"({names})",
+            )
         number = 0 if self._dumps.info.events else mysql_server.hidden_events(source, self._name)
         hidden = f"{count(number, 'event')} not dumped: event_scheduler is DISABLED; set it to OFF"
         return (hidden,) if number else ()
@@ -289,7 +298,8 @@ class _Database:
             foreign = info.is_mariadb or mysql_server.major_version(info.version) < (8, 0)
             if foreign and mysql_server.tool_server_version(tool) >= (8, 0):
                 arguments.append("--skip-column-statistics")
-        return [*arguments, *(["--events"] if info.events else [])]
+        events = info.events and not self._endless_events
+        return [*arguments, *(["--events"] if events else [])]
 
     def ended(self) -> ItemReport:
         """Return warnings, notes and facts of the dump."""

@@ -92,6 +92,16 @@ def find_omissions(
     )
 
 
+def endless_events(source: mysql_server.MySQLConnection, database: str) -> tuple[str, ...]:
+    """Return the events with `;;`, in whose dump mariadb-dump 10.11 never ends."""
+    rows = source.names(
+        "SELECT HEX(event_name) FROM information_schema.events "  # noqa: S608  (our own)
+        f"WHERE event_schema = {mysql_server.hex_literal(database)} AND LOCATE(';;', "
+        "CONCAT_WS(' ', event_name, event_comment, event_definition, definer)) ORDER BY event_name"
+    )
+    return tuple(row[0] for row in rows)
+
+
 def _precise(source: mysql_server.MySQLConnection, literal: str) -> tuple[str, ...]:
     rows = source.names(
         "SELECT HEX(table_name) FROM information_schema.columns "  # noqa: S608  (our own)

@@ -33,7 +33,7 @@ _RESTORE_REFERENCES = (
 )
 _OWNED_BY_RESTORER = (
     "triggers, routines, events and views are now owned by the restoring user, who may not set "
-    "another definer"
+    "another definer: events are disabled, routines and views run as their callers"
 )
 
 

@@ -39,6 +39,44 @@ def test_by_a_user_who_may_name_none(system: System, server: MariaDB) -> None:
     for kind in ("triggers", "routines", "events"):
         assert server.sql(asked.format(kind, kind.removesuffix("s"))) == "low@localhost\n"
     assert server.sql(asked.format("views", "table")) == "low@localhost\n"
+    # Issue 14 C: their authors get none of its privileges
+    asked = "SELECT security_type FROM information_schema.routines WHERE routine_schema = 'back' "
+    asked += "UNION ALL SELECT security_type FROM information_schema.views "
+    asked += "WHERE table_schema = 'back' UNION ALL SELECT status FROM information_schema.events "
+    asked += "WHERE event_schema = 'back'"
+    assert server.sql(asked) == "INVOKER\n" * 3 + "DISABLED\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "kept", "added"),
+    [
+        ("CREATE DEFINER=`a`@`%` PROCEDURE `p`()", "CREATE PROCEDURE `p`()", "PROCEDURE `p`"),
+        ('CREATE FUNCTION "f"() RETURNS INT', 'CREATE FUNCTION "f"() RETURNS INT', 'FUNCTION "f"'),
+        (
+            "/*!50001 CREATE */ /*!50013 DEFINER=`a`@`%` SQL SECURITY DEFINER */ /*!50001 VIEW `v`",
+            "/*!50001 CREATE */ /*!50013 SQL SECURITY INVOKER */ /*!50001 VIEW `v`",
+            "",
+        ),
+        (
+            "CREATE DEFINER=`a` EVENT `e` ON SCHEDULE EVERY 1 DAY ENABLE DO SET @ENABLE = 1",
+            "CREATE EVENT `e` ON SCHEDULE EVERY 1 DAY DISABLE DO SET @ENABLE = 1",
+            "",
+        ),
+        (
+            "CREATE DEFINER=`a` PACKAGE BODY `k` AS END",
+            "CREATE PACKAGE BODY `k` SQL SECURITY INVOKER AS END",
+            "",
+        ),
+        ("CREATE TABLE `t` (a INT)", "CREATE TABLE `t` (a INT)", ""),
+        ("SET NAMES utf8", "SET NAMES utf8", ""),
+    ],
+)
+def test_authors_get_no_privileges(line: str, kept: str, added: str) -> None:
+    """Issue 14 C: for a restoring user who becomes the definer."""
+    (statement, *_) = statements.Reader().read([f"{line};".encode()])
+    assert definers.without_privileges(statement) == kept.encode()
+    wanted = f"ALTER {added} SQL SECURITY INVOKER" if added else ""
+    assert definers.invoker_statement(statement) == wanted.encode()
 
 
 @pytest.mark.needs("mariadbd", "mariadb-dump")

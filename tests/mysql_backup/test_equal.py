@@ -180,6 +180,19 @@ def test_a_table_without_its_engine(system: System, server: MariaDB) -> None:
     assert "table old not dumped: Unknown storage engine" in result["stderr"]
 
 
+@pytest.mark.fault("an event for which mariadb-dump never ends", "exit 3, it is named; the rest")
+def test_an_event_that_the_dump_program_cannot_dump(system: System, server: MariaDB) -> None:
+    """Issue 14 C: who may make events could let every backup hang."""
+    server.sql("CREATE DATABASE shop; CREATE TABLE shop.t (i INT)")
+    server.sql("CREATE EVENT shop.late ON SCHEDULE EVERY 1 DAY DO SELECT 'a;;b'")
+    configure(system, server)
+    result = system.result()
+    assert result["exit_code"] == 3
+    assert "never ends for an event that contains ;; (late)" in result["stderr"]
+    server.sql("DROP EVENT shop.late")
+    assert system.result()["exit_code"] == 0
+
+
 def test_the_drill_has_the_settings_of_the_source(system: System, server: MariaDB) -> None:
     """Issue 11 B [28]: the throwaway server has the limits of the source."""
     server.sql("CREATE DATABASE shop; CREATE TABLE shop.t (i INT)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,13 +14,16 @@ from tests.servers import LDAP, program
 from tests.system import System
 
 pytestmark = pytest.mark.needs("slapd", "ldapadd")
-PEOPLE = """\
+# Issue 14 C: values that look like LDIF stay values of their entry.
+HOSTILE = ("x\n\ndn: cn=evil,dc=other\nchangetype: add\n", "< file:///etc/passwd", ": eA==", " #")
+ENCODED = "".join(f"description:: {base64.b64encode(text.encode()).decode()}\n" for text in HOSTILE)
+PEOPLE = f"""\
 dn: dc=example,dc=org
 objectClass: dcObject
 objectClass: organization
 dc: example
 o: Example
-
+{ENCODED}
 """
 
 
@@ -53,6 +57,7 @@ def configure(system: System, server: LDAP, stream: str = "True", **parameters: 
 def test_back_up_drop_restore_compare(tmp_path: Path, server: LDAP, stream: str) -> None:
     system = System(tmp_path)
     before = server.entries()
+    assert ENCODED in before
     configure(system, server, stream)
     result = system.result()
     assert result["exit_code"] == 0, result
