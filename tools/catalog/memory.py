@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from dataclasses import dataclass
@@ -14,6 +15,12 @@ from tools.base.log import logger
 _STORES = "stores.json"
 _NUMBERS = "sequence.json"
 _ALARMS = "rollbacks.json"
+
+
+@functools.lru_cache
+def _warn(name: str, why: str) -> None:
+    """Say once that a file cannot be read."""
+    logger.warning("%s cannot be read, its stores are accepted again: %s", name, why)
 
 
 @dataclass(frozen=True)
@@ -75,6 +82,6 @@ class Memory:
         except (FileNotFoundError, NotADirectoryError):
             return {}
         except (OSError, ValueError, RecursionError) as error:
-            logger.warning("%s cannot be read, its stores are accepted again: %s", name, error)
+            _warn(name, str(error))
             return {}
         return found if isinstance(found, dict) else {}
