@@ -167,6 +167,8 @@ class _Command:
         """Print which run each section is taken from, where they differ, and doubtful runs."""
         for line in selected.notes:
             terminal.say(f"note: {line}", error=True)
+        if selected.newer:
+            terminal.say(f"note: not the newest run, which is {selected.newer}", error=True)
         for run in selected.runs():
             if not run.catalog.claim(run.run_id).signer:
                 text = f"run {run.run_id} is not signed by a known signer (--allow-unsigned)"

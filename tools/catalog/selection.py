@@ -6,6 +6,7 @@ several configs may share a host and a store, and --only leaves sections out.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -50,11 +51,13 @@ class Selection:
 
     newest: the run that was named, or the newest of those that were selected
     notes:  which section is taken from which run, where these differ
+    newer:  a newer run that is not complete, and its result; "" for none
     """
 
     newest: StoredRun
     pairs: tuple[tuple[StoredRun, Item], ...]
     notes: tuple[str, ...] = ()
+    newer: str = ""
     _runs: Mapping[str, StoredRun] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -96,7 +99,7 @@ class Selection:
         names = {item.label for item in items}
         pairs = tuple((run, item) for run, item in self.pairs if item.label in names)
         several = len({run.run_id for run, _item in pairs}) > 1
-        return Selection(self.newest, pairs, self.notes if several else ())
+        return Selection(self.newest, pairs, self.notes if several else (), self.newer)
 
 
 def select_run(catalog: Catalog, preference: Preference, selector: str) -> Selection:
@@ -116,8 +119,10 @@ def select_run(catalog: Catalog, preference: Preference, selector: str) -> Selec
         raise _none_complete(catalog, summaries, until)
     selected = _per_section(catalog, preference, complete)
     for run in summaries:
-        if run.run_id > selected.newest.run_id and _is_doubtful(run, preference, until):
-            raise _newer(run, selected)
+        if run.run_id > selected.newest.run_id and _might_fit(run, preference, until):
+            if run.manifest is None:
+                raise _newer(run, selected)
+            selected = dataclasses.replace(selected, newer=f"run {run.run_id} ({run.result})")
     return selected
 
 
@@ -144,11 +149,10 @@ def _in_time(run: runs.RunSummary, until: datetime | None) -> bool:
     return not run.in_future and (until is None or run_ids.time_of(run.run_id) <= until)
 
 
-def _is_doubtful(run: runs.RunSummary, preference: Preference, until: datetime | None) -> bool:
-    """Return whether a run might be the right one if it could be read or were trusted."""
-    if run.manifest is not None or not _in_time(run, until):
-        return False
-    return run.claimed is None or preference.rank(run.claimed) == _BEST
+def _might_fit(run: runs.RunSummary, preference: Preference, until: datetime | None) -> bool:
+    """Return whether a run might be the right one if it could be read, trusted, or were whole."""
+    fits = run.claimed is None or preference.rank(run.claimed) == _BEST
+    return fits and _in_time(run, until)
 
 
 def _newer(run: runs.RunSummary, selected: Selection) -> ManifestError:
