@@ -13,12 +13,10 @@ _KEEP = (
     "Keep the signer line with the key file on another machine: restore.py trusts only runs of "
     "signers that it knows (key file, --signer, SIGNERS)."
 )
-_CREATED = f"created {{path}}\nsigner: {{line}}\n{_KEEP}"
 _ROTATED = (
-    "replaced {path}\nsigner: {line}\n"
     "It is signed with the old key, and the next run puts that signature into each store. A "
-    "restore that knows the old signer then trusts the new one.\n"
-    f"If the old key may have been stolen, also set valid-before for it. {_KEEP}"
+    "restore that knows the old signer then trusts the new one.",
+    f"If the old key may have been stolen, also set valid-before for it. {_KEEP}",
 )
 
 
@@ -28,10 +26,14 @@ def create(path: Path, *, post_quantum: bool) -> Result:
     recipient = key_file.write_identity(identity, path)
     return Result(
         Status.OK,
-        f"created {path}\nrecipient (public key): {recipient}\n"
-        "Store a copy of the key file on another machine: without it no backup can be decrypted.\n"
-        "Better: keep only the recipient on this server and the key file elsewhere.",
+        f"created {path}",
         files=(str(path),),
+        details=(
+            f"recipient (public key): {recipient}",
+            "Store a copy of the key file on another machine: "
+            "without it no backup can be decrypted.",
+            "Better: keep only the recipient on this server and the key file elsewhere.",
+        ),
     )
 
 
@@ -47,10 +49,12 @@ def create_writer(path: Path, host: str, recipients: Path, *, rotate: bool = Fal
         )
     line = (writer_key.rotate if rotate else writer_key.create)(path, host)
     noted = _noted(recipients, line)
-    also = f"\nIt was added to {recipients} as a comment." if noted else ""
-    text = _ROTATED if rotate else _CREATED
+    also = (f"It was added to {recipients} as a comment.",) if noted else ()
     return Result(
-        Status.OK, text.format(path=path, line=line) + also, files=() if rotate else (str(path),)
+        Status.OK,
+        f"{'replaced' if rotate else 'created'} {path}",
+        files=() if rotate else (str(path),),
+        details=(f"signer: {line}", *(_ROTATED if rotate else (_KEEP,)), *also),
     )
 
 

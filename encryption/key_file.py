@@ -57,8 +57,7 @@ def read(path: Path, use: Use = Use.ENCRYPT) -> Keys:
     """Read a key file. Raises ConfigError if it is missing, open to others, or has no key."""
     try:
         problem = permissions.exposed(path) if use is Use.DECRYPT else permissions.of_secret(path)
-        with path.open("rb") as file:
-            raw = file.read(_MOST_BYTES)
+        raw = foreign.beginning(path, _MOST_BYTES)
     except OSError as error:
         raise _unreadable(path, error, use) from None
     if problem is not None:

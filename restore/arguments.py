@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from restore import archive_checks
-from tools.base import project
+from tools.base import foreign, project
 from tools.base.errors import ConfigError
 from tools.catalog.location import Source
 from tools.modules.contracts import Server
@@ -171,6 +171,7 @@ def _add_server(parser: argparse.ArgumentParser) -> None:
 def check(options: argparse.Namespace) -> None:
     """Set the default config. Raises ConfigError for arguments that contradict each other."""
     archive_checks.Patterns(options.path)
+    _check_files(options)
     if options.restore:
         _check_target(options)
     if options.config is None and options.local_backup is None:
@@ -180,6 +181,21 @@ def check(options: argparse.Namespace) -> None:
                 "Use -c CONFIG, or --local-backup FOLDER with --key-file FILE.",
             )
         options.config = CONF
+
+
+def _check_files(options: argparse.Namespace) -> None:
+    """Raise ConfigError for a key file or option file that cannot be read.
+
+    Otherwise "no signer is known", and its hint, would be the first that is said of it.
+    """
+    for name in ("key_file", "to_credentials"):
+        if (path := getattr(options, name)) is not None:
+            try:
+                foreign.beginning(path, 0)
+            except OSError as error:
+                argument = f"--{name.replace('_', '-')}"
+                problem = f"{argument}: {path}: {(error.strerror or 'cannot be read').lower()}"
+                raise ConfigError(problem, "Name a file that this user can read.") from None
 
 
 def _check_target(options: argparse.Namespace) -> None:

@@ -80,7 +80,7 @@ def test_keygen_never_overwrites_and_prints_only_the_recipient(tmp_path: Path) -
     assert text.splitlines()[1].removeprefix("# public key: ") in said
     assert "AGE-SECRET-KEY-1" in text
     assert "AGE-SECRET-KEY" not in said
-    assert "Store a copy" in said
+    assert "\nStore a copy" in said  # on a line of its own
     assert "file exists" in run("--KEYGEN", "--KEY_FILE", path, code=2)
     assert path.read_text() == text
 

@@ -97,16 +97,21 @@ def listing(texts: Iterable[str]) -> tuple[str, ...]:
     return (*shown, f"({len(found) - len(shown)} more)")
 
 
-def content(path: Path, max_bytes: int) -> bytes:
-    """Return the content of a file that another program may have written.
+def beginning(path: Path, max_bytes: int) -> bytes:
+    """Return the first bytes of a file that another program may have written.
 
-    Raises OSError, also where it is not a regular file or is larger than `max_bytes`.
+    Raises OSError, also where it is not a regular file: a FIFO would be waited for.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
-        read = file.read(max_bytes + 1)
+        return file.read(max_bytes)
+
+
+def content(path: Path, max_bytes: int) -> bytes:
+    """Return the content of such a file. Raises OSError, also where it is larger."""
+    read = beginning(path, max_bytes + 1)
     if len(read) > max_bytes:
         raise OSError(errno.EFBIG, f"larger than {max_bytes} bytes", str(path))
     return read

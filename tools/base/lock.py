@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import re
+import stat
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
@@ -57,12 +58,16 @@ def waiting(file: Path) -> Iterator[None]:
 def _open_lock_file(file: Path) -> int:
     """Open for reading and writing; never through a link, which another user may have made."""
     try:
-        return os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as error:
         if error.errno == errno.ELOOP:
             text = "is a symbolic link: remove it"
             raise OSError(error.errno, text, str(file)) from None
         raise
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    raise OSError(errno.EINVAL, "is no regular file: remove it", str(file))
 
 
 @contextlib.contextmanager

@@ -53,6 +53,7 @@ class _File(RotatingFileHandler):
     def _open(self) -> TextIOWrapper:
         """Open the file for its owner, never through a link, which another user may have made."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        flags |= os.O_NONBLOCK  # a FIFO that nobody reads is an error, and not waited for
         try:
             descriptor = os.open(self.baseFilename, flags, 0o600)
         except OSError as error:

@@ -69,6 +69,7 @@ class Result:
     """The result of one section.
 
     message:   one line for people
+    details:   more lines for whoever starts the program without a run
     hint:      how to fix it, if something is wrong
     files:     files that were written or stored, absolute paths
     items:     number of items
@@ -89,6 +90,7 @@ class Result:
     removable: tuple[str, ...] = ()
     size: str = ""
     stored: tuple[Mapping[str, Any], ...] = ()
+    details: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """Return the JSON for the file named by NC_BACKUP_RESULT."""
@@ -101,6 +103,7 @@ class Result:
             ("hint", foreign.paragraph(self.hint)),
             ("warnings", foreign.listing(self.warnings)),
             ("size", foreign.line(self.size)),
+            ("details", foreign.listing(self.details)),
         ):
             object.__setattr__(self, name, shown)
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import unquote
 
-from tools.base import masking, permissions
+from tools.base import foreign, masking, permissions
 from tools.base.errors import ConfigError
 
 _PASSWORD_IN_URL = re.compile(r"://[^/@\s:]*:(.+)")  # of a word, up to its last @
@@ -67,7 +67,8 @@ class Secret:
                 ) from None
         if kind == "file":
             try:
-                return Path(rest).read_text(encoding="utf-8").rstrip("\n")
+                raw = foreign.content(Path(rest), _MOST_LEARNED)
+                return raw.decode("utf-8").replace("\r\n", "\n").rstrip("\n")
             except (OSError, UnicodeDecodeError) as error:
                 raise ConfigError(
                     f"secret file:{rest} cannot be read: {getattr(error, 'strerror', 'not UTF-8')}",

@@ -94,8 +94,7 @@ def of_file(path: Path, key: str) -> list[Signer]:
     Raises ConfigError, also where no line is for manifests.
     """
     try:
-        with path.open("rb") as file:
-            raw = file.read(_MAX_BYTES)
+        raw = foreign.beginning(path, _MAX_BYTES)
     except OSError as error:
         reason = (error.strerror or "cannot be read").lower()
         raise ConfigError(f"{key}: {path}: {reason}", _FORM) from None
@@ -113,8 +112,7 @@ def of_text(text: str, origin: str) -> list[Signer]:
 def in_comments(path: Path) -> list[Signer]:
     """Return the signers that the comments of a key file name; none where it cannot be read."""
     try:
-        with path.open("rb") as file:
-            raw = file.read(_MAX_BYTES)
+        raw = foreign.beginning(path, _MAX_BYTES)
     except OSError:
         return []  # the reader of the key itself says why
     lines = foreign.lines(raw.decode("utf-8", "surrogateescape"))

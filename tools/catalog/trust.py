@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+from tools.base import foreign
 from tools.base.errors import BackupError, ManifestError
 from tools.catalog import ed25519, rotation, signers, sshsig, writer_key
 from tools.catalog.signers import Signer, Signers
@@ -130,7 +131,7 @@ def _own(general: General) -> list[Signer]:
     None where the file is missing or of another user.
     """
     try:
-        general.writer_key.open("rb").close()
+        foreign.beginning(general.writer_key, 0)
     except OSError:
         return []
     key = writer_key.read(general.writer_key)

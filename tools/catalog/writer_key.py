@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from tools import filesystem_handling
-from tools.base import bech32, kdf, masking, permissions
+from tools.base import bech32, foreign, kdf, masking, permissions
 from tools.base.errors import ConfigError
 from tools.catalog import ed25519, rotation, sshsig
 from tools.catalog.rotation import Link
@@ -54,8 +54,7 @@ def read(path: Path) -> WriterKey:
     """Return the key in a file. Raises ConfigError, naming the file."""
     try:
         permissions.check_secret("WRITER_KEY", path)
-        with path.open("rb") as file:
-            raw = file.read(_MAX_BYTES)
+        raw = foreign.beginning(path, _MAX_BYTES)
     except OSError as error:
         reason = (error.strerror or "cannot be read").lower()
         raise ConfigError(f"WRITER_KEY: {path}: {reason}", _hint(error, path)) from None

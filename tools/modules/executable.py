@@ -84,6 +84,7 @@ def _show(result: Result) -> None:
     """People's text: good news on standard output, trouble on standard error."""
     good = result.status is Status.OK
     lines = [result.message if result.status.stored else f"error: {result.message}"]
+    lines += result.details
     lines += [f"warning: {warning}" for warning in result.warnings]
     lines += [f"hint: {result.hint}"] if result.hint else []
     print("\n".join(lines), file=sys.stdout if good else sys.stderr, flush=True)
