@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from encryption import hybrid, key_file, x25519
+from tools import filesystem_handling
 from tools.base.errors import ConfigError
 from tools.base.result import Result, Status
 from tools.catalog import writer_key
@@ -64,13 +65,22 @@ def _noted(path: Path, line: str) -> bool:
         keys = key_file.read(path, key_file.Use.DECRYPT)
         if keys.password:
             return False  # a comment would be part of the password
-        with path.open("r+b") as file:
-            last = file.read()[-1:]
-            file.write(b"" if last == b"\n" else b"\n")
-            file.write(f"{writer_key.SIGNER}{line}\n".encode())
+        _append(path, f"{writer_key.SIGNER}{line}\n".encode())
     except (OSError, ConfigError):
         return False
     return True
+
+
+def _append(path: Path, line: bytes) -> None:
+    """Add a whole line to a file, or nothing. Raises OSError."""
+    with path.open("r+b", buffering=0) as file:
+        before = file.read()
+        try:
+            start = b"" if before.endswith(b"\n") else b"\n"
+            filesystem_handling.write_all(file.fileno(), start + line)
+        except OSError:
+            file.truncate(len(before))  # part of a line would make the key file unusable
+            raise
 
 
 def export(path: Path, destination: Path | None) -> Result:

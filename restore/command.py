@@ -108,8 +108,8 @@ class _Command:
         """
         preference = self._location.preference(self._catalog.host)
         if not run_ids.is_run_id(selector):
-            known = remembered.number(self._location, self._catalog)
-            sequence.require(self._catalog, max(self._options.newest, known))
+            sequence.require(self._catalog, self._options.newest)
+            remembered.require(self._location, self._catalog)
         return selection.select_run(self._catalog, preference, selector)
 
     def _show(self) -> int:

@@ -108,6 +108,14 @@ class Catalog:
             return False
         return problem is not None and problem.unsigned and self._is_older(run_id)
 
+    def knows(self, signer: str) -> bool:
+        """Return whether runs of a signer are trusted; its fingerprint, "" for unsigned runs."""
+        return self._followed.knows(signer)
+
+    def has_signature(self, run_id: str) -> bool:
+        """Return whether the store holds a signature of a run, whosever it is."""
+        return manifest.name_of(run_id) + trust.ENDING in self._entries
+
     def add(self, published: Manifest, content: bytes, signer: str) -> None:
         """Take over a manifest that this run has published and read back."""
         digest = hashlib.sha256(content).hexdigest()
@@ -149,8 +157,11 @@ class Catalog:
 
     def _links(self) -> Iterator[tuple[str, bytes, Signature]]:
         """Yield the statements about successors with their signatures, oldest first."""
-        names = sorted(filter(rotation.is_name, self._entries))[:_MAX_LINKS]
-        for name in names:
+        names = sorted(filter(rotation.is_name, self._entries))
+        if len(names) > _MAX_LINKS:
+            text = "%s: %d statements about signers of %s; only the oldest %d are read"
+            logger.warning(text, self.store, len(names), self.host, _MAX_LINKS)
+        for name in names[:_MAX_LINKS]:
             called = f"{self.host}/{name}"
             try:
                 signature = self._signature(name)
@@ -184,7 +195,7 @@ class Catalog:
     def _first_signed(self) -> str:
         """The id of the oldest run that a known signer has signed; "" if there is none."""
         for run_id in self.run_ids:
-            if manifest.name_of(run_id) + trust.ENDING not in self._entries:
+            if not self.has_signature(run_id):
                 continue
             try:
                 content = b"".join(self.store.get(f"{self.host}/{manifest.name_of(run_id)}"))

@@ -24,6 +24,17 @@ def _warn(name: str, why: str) -> None:
 
 
 @dataclass(frozen=True)
+class Reached:
+    """The newest run that was stored: its number and the fingerprint of its signer.
+
+    signer: "" where it was not signed
+    """
+
+    number: int = 0
+    signer: str = ""
+
+
+@dataclass(frozen=True)
 class Memory:
     """Ids of stores by their place, and the numbers of runs that they hold.
 
@@ -42,14 +53,20 @@ class Memory:
         if identity not in (known := self.ids(key)):
             self._keep(_STORES, key, [*known, identity])
 
-    def number(self, store_id: str, host: str, config_id: str) -> int:
-        """Return the number of the newest run that was stored; 0 if unknown."""
-        found = self._read(_NUMBERS).get(f"{store_id} {host} {config_id}", 0)
-        return found if isinstance(found, int) and found > 0 else 0
+    def reached(self, store_id: str, host: str, config_id: str) -> Reached:
+        """Return the newest run that was stored in a store; number 0 if unknown."""
+        return _reached(self._read(_NUMBERS).get(f"{store_id} {host} {config_id}"))
 
-    def reach(self, store_id: str, host: str, config_id: str, number: int) -> None:
-        """Keep the number of the newest run that was stored. Raises OSError."""
-        self._keep(_NUMBERS, f"{store_id} {host} {config_id}", number)
+    def highest(self, host: str, config_id: str) -> int:
+        """Return the highest number in any store, also in one that is not there now."""
+        of_config = f"{host} {config_id}"
+        known = self._read(_NUMBERS).items()
+        found = [value for key, value in known if key.partition(" ")[2] == of_config]
+        return max((_reached(value).number for value in found), default=0)
+
+    def reach(self, store_id: str, host: str, config_id: str, newest: Reached) -> None:
+        """Keep the newest run that was stored. Raises OSError."""
+        self._keep(_NUMBERS, f"{store_id} {host} {config_id}", [newest.number, newest.signer])
 
     def alarm(self, store_id: str, host: str, config_id: str) -> str:
         """Return what an earlier run found wrong with the runs of a store; "" for nothing."""
@@ -85,3 +102,11 @@ class Memory:
             _warn(name, str(error))
             return {}
         return found if isinstance(found, dict) else {}
+
+
+def _reached(value: object) -> Reached:
+    """Return what a value of the file says; number 0 where it is spoiled."""
+    match value:
+        case [int(number), str(signer)] if number > 0:
+            return Reached(number, signer)
+    return Reached()

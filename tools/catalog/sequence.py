@@ -1,18 +1,21 @@
 """The numbers of runs: they show that a run was rolled back, replaced or removed (DESIGN 7).
 
 The number rises by one with every run that a host and config publish, over all stores together.
-A new WRITER_KEY may begin with 1.
+A new WRITER_KEY may begin with 1. What a signer that is no longer known has reached does not count.
 A number that is missing in the middle means nothing: clean-up removes runs, and a store may
 have missed some.
 """
 
 from __future__ import annotations
 
+import contextlib
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from tools.base.errors import BackupError, ManifestError
 from tools.catalog.catalog import Catalog, Claim
+from tools.catalog.memory import Reached
 from tools.date_str_utils import count
 
 _MAX_SEARCHED = 100  # manifests that are compared, the newest: each is read from the store
@@ -41,8 +44,8 @@ def _trusted(catalog: Catalog) -> Iterator[Claim]:
             claim = catalog.claim(run_id)
         except (BackupError, OSError):
             continue  # the list of runs names it
-        if claim.untrusted is None and claim.manifest.sequence:
-            yield claim
+        if claim.untrusted is None and 0 < claim.manifest.sequence <= time.time():
+            yield claim  # no host has made more runs than seconds have passed
 
 
 def _newest_ids(catalog: Catalog) -> list[str]:
@@ -91,6 +94,14 @@ def missed(catalogs: Iterable[Catalog], config_id: str, best: Numbered) -> Itera
             )
 
 
+def expected(catalog: Catalog, reached: Reached) -> int:
+    """Return the number that a store must have: that of a run whose signer is still known.
+
+    A host that begins to sign, or has lost its key, no longer trusts what it had before.
+    """
+    return reached.number if reached.number and catalog.knows(reached.signer) else 0
+
+
 def problem(catalog: Catalog, config_id: str, at_least: int = 0) -> ManifestError | None:
     """Return why the runs of a config in a store are not trusted; None if they are.
 
@@ -113,22 +124,42 @@ def problem(catalog: Catalog, config_id: str, at_least: int = 0) -> ManifestErro
 def require(catalog: Catalog, at_least: int = 0) -> None:
     """Raise ManifestError where the runs of any config in a store are not trusted.
 
-    at_least: a number that the store has reached, as was reported or is remembered
+    at_least: a number that the store has reached, as was reported
     """
     found = list(_trusted(catalog))
     configs = dict.fromkeys(claim.manifest.config_id for claim in found)
     for config_id in configs:
         if (wrong := problem(catalog, config_id)) is not None:
             raise wrong
+    _require_number(catalog, found, at_least)
+
+
+def require_reached(catalog: Catalog, config_id: str, reached: Reached) -> None:
+    """Raise ManifestError where a store lacks the newest runs of a config that are remembered."""
+    _require_number(catalog, claims(catalog, config_id), expected(catalog, reached))
+
+
+def _require_number(catalog: Catalog, found: Iterable[Claim], at_least: int) -> None:
     number = max((claim.manifest.sequence for claim in found), default=0)
-    if number < at_least:
-        if (error := unread(catalog)) is not None:
-            raise error
-        raise ManifestError(
-            f"{catalog.store}: runs of {catalog.host} are missing: the newest has number "
-            f"{number}, and number {at_least} was stored",
-            "Use another store (--store), or a run by its id.",
-        )
+    if number >= at_least:
+        return
+    if (error := unread(catalog) or _untrusted(catalog, at_least)) is not None:
+        raise error
+    raise ManifestError(
+        f"{catalog.store}: runs of {catalog.host} are missing: the newest has number "
+        f"{number}, and number {at_least} was stored",
+        "Use another store (--store), or a run by its id.",
+    )
+
+
+def _untrusted(catalog: Catalog, number: int) -> BackupError | None:
+    """Return why the newest run that claims this number or a higher one is not trusted."""
+    for run_id in _newest_ids(catalog):
+        with contextlib.suppress(BackupError, OSError):
+            claim = catalog.claim(run_id)
+            if claim.untrusted is not None and claim.manifest.sequence >= number:
+                return claim.untrusted
+    return None
 
 
 def _contradictions(catalog: Catalog, found: Sequence[Claim]) -> Iterator[ManifestError]:

@@ -82,9 +82,12 @@ class Signers:
             return f"signed by the key of another host ({sshsig.fingerprint(public)})"
         return next(filter(None, (one.problem(when) for one in own)), "")
 
-    def also(self, more: Iterable[Signer]) -> Signers:
-        """Return these and more, without keys that are known: their limits would not count."""
-        public = {one.public for one in self.all}
+    def also(self, more: Iterable[Signer], host: str) -> Signers:
+        """Return these and more, without keys that are known for a host: their limits count.
+
+        A key that is known for another name alone is added: the host was renamed.
+        """
+        public = {one.public for one in self.all if one.signs_for(host)}
         return Signers((*self.all, *(one for one in more if one.public not in public)))
 
 
@@ -94,11 +97,13 @@ def of_file(path: Path, key: str) -> list[Signer]:
     Raises ConfigError, also where no line is for manifests.
     """
     try:
-        raw = foreign.beginning(path, _MAX_BYTES)
+        raw = foreign.beginning(path, _MAX_BYTES + 1)
     except OSError as error:
         reason = (error.strerror or "cannot be read").lower()
         raise ConfigError(f"{key}: {path}: {reason}", _FORM) from None
-    found = of_text(raw.decode("utf-8", "surrogateescape"), f"{key}: {path}")
+    if len(raw) > _MAX_BYTES:  # the limits of signers may stand at its end
+        raise ConfigError(f"{key}: {path}: larger than {_MAX_BYTES} bytes", _FORM)
+    found = of_text(raw.decode("utf-8-sig", "surrogateescape"), f"{key}: {path}")
     if not found:
         raise ConfigError(f"{key}: {path}: no signer for {writer_key.NAMESPACE}", _FORM)
     return found
@@ -115,10 +120,10 @@ def in_comments(path: Path) -> list[Signer]:
         raw = foreign.beginning(path, _MAX_BYTES)
     except OSError:
         return []  # the reader of the key itself says why
-    lines = foreign.lines(raw.decode("utf-8", "surrogateescape"))
+    lines = foreign.lines(raw.decode("utf-8-sig", "surrogateescape"))
     mark = writer_key.SIGNER
-    found = [line.removeprefix(mark) for line in lines if line.startswith(mark)]
-    return of_text("\n".join(found), str(path))
+    found = [line.removeprefix(mark) if line.startswith(mark) else "" for line in lines]
+    return of_text("\n".join(found), str(path))  # blank lines keep the numbers of lines
 
 
 def _parsed(lines: Iterable[str], origin: str) -> Iterator[Signer]:

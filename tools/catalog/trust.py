@@ -9,7 +9,8 @@ from datetime import datetime
 from pathlib import Path
 
 from tools.base import foreign
-from tools.base.errors import BackupError, ManifestError
+from tools.base.errors import BackupError, ConfigError, ManifestError
+from tools.base.log import logger
 from tools.catalog import ed25519, rotation, signers, sshsig, writer_key
 from tools.catalog.signers import Signer, Signers
 from tools.catalog.sshsig import SignatureFormatError
@@ -72,6 +73,17 @@ class Trust:
             raise UntrustedError(f"{called}: {problem}", _UNKNOWN, unsigned=True)
         return sshsig.fingerprint(public)
 
+    def knows(self, signer: str) -> bool:
+        """Return whether runs of a signer are trusted.
+
+        signer: its fingerprint; "" for runs that nobody has signed
+        """
+        if self.everybody:
+            return True
+        if not signer:
+            return self.allow_unsigned and not self.signers
+        return any(sshsig.fingerprint(one.public) == signer for one in self.signers.all)
+
     def following(self, host: str, links: Iterable[tuple[str, bytes, Signature]]) -> Trust:
         """Return the same with the signers that known ones have named as their successors.
 
@@ -84,7 +96,7 @@ class Trust:
                 more = signers.of_text(rotation.line_of(statement, host), called)
             except (BackupError, ValueError):
                 continue  # of somebody unknown, or no statement: nobody is known by it
-            found = dataclasses.replace(found, signers=found.signers.also(more))
+            found = dataclasses.replace(found, signers=found.signers.also(more, host))
         return found
 
     def judged(
@@ -119,10 +131,16 @@ def known(general: General, key_file: Path | None, signer_file: Path | None = No
         found += signers.of_file(general.signers, "SIGNERS")
     if key_file is not None:
         found += signers.in_comments(key_file)
-    own = _own(general)
+    try:
+        own = _own(general)
+    except ConfigError as error:
+        if not found:
+            raise
+        own = []  # a restore does not need it: another file names the signer
+        logger.warning("%s", error)
     if found or own:
         ed25519.library()  # a missing package is reported before anything is read
-    return Signers(tuple(found)).also(own)
+    return Signers(tuple(found)).also(own, general.hostname)
 
 
 def _own(general: General) -> list[Signer]:

@@ -126,6 +126,7 @@ def rotate(path: Path, host: str) -> str:
 
     The file keeps its owner. Raises ConfigError, OSError.
     """
+    path = path.resolve()  # a symbolic link stays one
     old = read(path)
     secret = os.urandom(_SIZE)
     line = _line(host, secret)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -11,7 +12,15 @@ from dataclasses import dataclass
 from tools.base.errors import BackupError, StoreError, TakenError, in_words
 from tools.base.finding import Finding, bad, warning
 from tools.base.log import logger
-from tools.catalog import identity, leftovers, location, markers, sequence, store_identity
+from tools.catalog import (
+    identity,
+    leftovers,
+    location,
+    markers,
+    sequence,
+    store_identity,
+    writer_key,
+)
 from tools.catalog.catalog import Catalog
 from tools.catalog.history import History
 from tools.catalog.identity import Writer
@@ -77,7 +86,7 @@ def admitted(entry: Section, context: Context, memory: Memory, consent: Consent)
         history = History(catalog)
         found = list(_findings(catalog, history, identity.writer(config), consent))
         odd, alarm = _numbers(catalog, config, memory, seen.identity, consent)
-        found += odd
+        found += [*odd, *_no_longer_signed(catalog, config)]
     settled = seen.settle(memory, accept=consent.store)
     memory.set_alarm(settled, host, identity.config_id(config.path), alarm)
     return Admitted(entry.name, catalog, history, settled, tuple(found))
@@ -96,7 +105,8 @@ def _numbers(
     nobody.
     """
     host, config_id = catalog.host, identity.config_id(config.path)
-    problem = sequence.problem(catalog, config_id, memory.number(store_id, host, config_id))
+    reached = memory.reached(store_id, host, config_id)
+    problem = sequence.problem(catalog, config_id, sequence.expected(catalog, reached))
     alarm = memory.alarm(store_id, host, config_id)
     found = []
     if problem is not None and (error := sequence.unread(catalog)) is not None:
@@ -112,6 +122,22 @@ def _numbers(
     return found, alarm
 
 
+def _no_longer_signed(catalog: Catalog, config: Config) -> Iterator[Finding]:
+    """A host that has lost its key makes runs that no restore trusts."""
+    path = config.general.writer_key
+    if os.path.lexists(path):
+        return
+    made = sequence.claims(catalog, identity.config_id(config.path))
+    signed = next(filter(catalog.has_signature, (one.manifest.run_id for one in made)), "")
+    if signed:
+        yield warning(
+            f"{catalog.store}: run {signed} was signed, and this run is not: WRITER_KEY {path} "
+            "does not exist. A restore will not trust this run",
+            f"Put the file back. Only if there is no copy, create a new key: {writer_key.COMMAND} "
+            f"--WRITER_KEY {path} --HOSTNAME {catalog.host}",
+        )
+
+
 def tested(entry: Section, config: Config, memory: Memory, consent: Consent) -> Iterator[Finding]:
     """Look at a built-in store for `backup.py -t`; nothing is changed. Raises BackupError."""
     host = config.general.hostname
@@ -124,6 +150,7 @@ def tested(entry: Section, config: Config, memory: Memory, consent: Consent) -> 
     catalog = Catalog(place, host, _trust(config))
     yield from _findings(catalog, History(catalog), identity.writer(config), consent)
     yield from _numbers(catalog, config, memory, seen.identity, consent)[0]
+    yield from _no_longer_signed(catalog, config)
 
 
 def _key(config: Config, entry: Section) -> str:

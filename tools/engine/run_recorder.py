@@ -15,10 +15,10 @@ from tools.base.errors import BackupError, StoreError, in_words
 from tools.base.log import logger
 from tools.base.result import Result, Status, worst
 from tools.base.run_result import SectionResult
-from tools.catalog import identity, leftovers, markers, sequence, writer_key
+from tools.catalog import identity, leftovers, markers, sequence, sshsig, writer_key
 from tools.catalog.history import Past
 from tools.catalog.manifest import Manifest
-from tools.catalog.memory import Memory
+from tools.catalog.memory import Memory, Reached
 from tools.catalog.sequence import Numbered
 from tools.catalog.writer_key import WriterKey
 from tools.config.model import Config, Section
@@ -164,8 +164,7 @@ class Recording:
         for line in sequence.missed(catalogs, config_id, newest):
             logger.warning("%s", line)
         host = self._config.general.hostname
-        ids = [one.identity for one in self._stores.values()]
-        reached = max((self._memory.number(one, host, config_id) for one in ids), default=0)
+        reached = self._memory.highest(host, config_id)
         return dataclasses.replace(newest, number=max(newest.number, reached) + 1)
 
     def _log_signer(self) -> None:
@@ -254,7 +253,9 @@ class Recording:
     def _remember(self, steps: list[SectionResult], one: Admitted, made: Manifest) -> None:
         """Keep the number that a store has reached. The run is stored, even if that fails."""
         try:
-            self._memory.reach(one.identity, made.host, made.config_id, made.sequence)
+            signer = "" if self._key is None else sshsig.fingerprint(self._key.public)
+            newest = Reached(made.sequence, signer)
+            self._memory.reach(one.identity, made.host, made.config_id, newest)
         except OSError as error:
             problem, hint = in_words(error)
             text = f"the number of this run could not be remembered: {problem}"

@@ -1,0 +1,158 @@
+"""What honest operators do to signers, and what must not become an alarm or a refusal (14 A)."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from encryption import key_commands
+from storage.local_store import LocalStore
+from tests.system import System
+from tools import filesystem_handling
+from tools.base.errors import ConfigError
+from tools.catalog import markers, rotation, signers, writer_key
+from tools.catalog.catalog import Catalog
+from tools.catalog.memory import Memory, Reached
+from tools.catalog.rotation import Link
+from tools.catalog.trust import Trust
+
+LOST = "was signed, and this run is not"
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> System:
+    whole = System(tmp_path)
+    (whole.source / "a").write_text("one")
+    whole.configure(whole.short(), STREAM="True")
+    return whole
+
+
+def test_signing_begins_and_the_key_is_lost(system: System) -> None:
+    """The first signed run is no rollback, and neither is the first of a new key."""
+    key = system.writer_key.rename(system.folder / "later")
+    assert system.result()["exit_code"] == 0
+    key.rename(system.writer_key)
+    assert system.result()["exit_code"] == 0
+    assert system.result()["exit_code"] == 0
+    system.restored()
+    system.writer_key.unlink()
+    for _ in range(2):
+        said = system.result()
+        assert said["exit_code"] == 3
+        assert LOST in said["stderr"]
+    system.signer = writer_key.create(system.writer_key, "srv-test")
+    with system.key.open("a") as file:
+        file.write(f"{writer_key.SIGNER}{system.signer}\n")
+    assert system.result()["exit_code"] == 0
+    assert system.result()["exit_code"] == 0
+    system.restored()
+
+
+def test_a_renamed_host_is_restored(system: System) -> None:
+    """Though the key file names its key for the old name only."""
+    assert system.result()["exit_code"] == 0
+    system.configure(system.short(), STREAM="True", HOSTNAME="srv-new")
+    assert system.result()["exit_code"] == 0
+    system.restored()
+    system.writer_key.unlink()
+    text = system.restore("--verify", "latest", code=1)
+    assert "signed by the key of another host" in text
+    assert "missing" not in text
+
+
+@pytest.mark.fault("a number of a run that no run can have", "it counts for nothing")
+def test_an_impossible_number_counts_for_nothing(system: System) -> None:
+    """A host that does not sign: the next run would have had a number that nobody reads."""
+    system.writer_key.unlink()
+    assert system.result()["exit_code"] == 0
+    (path,) = (system.store / "srv-test").glob("*.manifest.json")
+    path.chmod(0o600)
+    path.write_text(json.dumps({**json.loads(path.read_text()), "sequence": (1 << 63) - 1}))
+    (system.work / ".nc-backup-py/sequence.json").unlink()
+    assert system.result()["exit_code"] == 0
+    system.restore("--verify", "all", "--allow-unsigned")
+
+
+def test_a_restore_does_not_need_the_writer_key(system: System) -> None:
+    assert system.result()["exit_code"] == 0
+    system.writer_key.write_text("damaged\n")
+    assert "WRITER_KEY" in system.restore("--verify", "latest")
+    system.key.write_text(
+        "\n".join(line for line in system.key.read_text().split("\n") if "signer" not in line)
+    )
+    assert "WRITER_KEY" in system.restore("--verify", "latest", code=2)
+
+
+def test_disks_that_take_turns_share_the_numbers(tmp_path: Path) -> None:
+    memory = Memory(tmp_path)
+    memory.reach("a" * 32, "srv", "config", Reached(5, "signer"))
+    memory.reach("b" * 32, "srv", "config", Reached(6))
+    memory.reach("c" * 32, "srv", "other", Reached(9))
+    memory.reach("c" * 32, "other srv", "config", Reached(8))
+    assert memory.highest("srv", "config") == 6
+    assert memory.reached("a" * 32, "srv", "config") == Reached(5, "signer")
+
+
+@pytest.mark.parametrize("spoiled", [7, [0, ""], [1], ["1", ""], None, {}])
+def test_a_spoiled_memory_knows_nothing(tmp_path: Path, spoiled: object) -> None:
+    (tmp_path / "sequence.json").write_text(json.dumps({"id srv config": spoiled}))
+    assert Memory(tmp_path).reached("id", "srv", "config") == Reached()
+    assert Memory(tmp_path).highest("srv", "config") == 0
+
+
+def test_two_runs_that_store_one_statement(tmp_path: Path) -> None:
+    """Two configs of a host after a rotation: the list of the slower one lacks the statement."""
+    place = LocalStore(tmp_path)
+    slow = Catalog(place, "srv", Trust())
+    assert not slow.sizes
+    link = Link(rotation.next_name(()), b"statement", b"signature")
+    for catalog in (Catalog(place, "srv", Trust()), slow):
+        markers._store_link(catalog, link)
+    assert (tmp_path / "srv" / link.name).read_bytes() == b"statement"
+
+
+def test_a_file_of_signers_from_another_system(tmp_path: Path) -> None:
+    line = writer_key.create(tmp_path / "writer.key", "srv")
+    path = tmp_path / "signers"
+    path.write_bytes(f"\ufeff{line}\r\n".encode())
+    (signer,) = signers.of_file(path, "SIGNERS")
+    assert signer.signs_for("srv")
+    path.write_text(f"{line}\n" + "#" * (1 << 20))
+    with pytest.raises(ConfigError, match="larger"):
+        signers.of_file(path, "SIGNERS")
+    path.write_text(f"# comment\n\n{writer_key.SIGNER}{line}\n{writer_key.SIGNER}srv\n")
+    with pytest.raises(ConfigError, match=r"signers:4: not an allowed_signers line"):
+        signers.in_comments(path)
+
+
+@pytest.mark.fault("a full disk while the signer is noted in KEY_FILE", "KEY_FILE is unchanged")
+def test_part_of_a_line_never_stays_in_a_key_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "key_file"
+    key_commands.create(path, post_quantum=False)
+    before = path.read_bytes()
+
+    def full(descriptor: int, chunk: bytes) -> None:
+        os.write(descriptor, chunk[:20])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as broken:
+        broken.setattr(filesystem_handling, "write_all", full)
+        assert not key_commands._noted(path, "srv ssh-ed25519 AAAA")
+    assert path.read_bytes() == before
+
+
+def test_a_rotated_link_stays_one(tmp_path: Path) -> None:
+    (tmp_path / "safe").mkdir(mode=0o700)
+    real, link = tmp_path / "safe/writer.key", tmp_path / "writer.key"
+    first = writer_key.create(real, "srv")
+    link.symlink_to(real)
+    second = writer_key.rotate(link, "srv")
+    assert link.is_symlink()
+    assert first != second
+    assert writer_key.allowed_signer("srv", writer_key.read(real).public) == second
