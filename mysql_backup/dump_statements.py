@@ -5,6 +5,7 @@ Source: client/mysqldump.c of MariaDB 10.11 and 11.8, client/mysqldump.cc of MyS
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 
 from mysql_backup import readings
@@ -18,6 +19,9 @@ _HEAD |= {b"INVOKER", b"AGGREGATE", b"CURRENT_USER"}
 _SCOPES = (b"SESSION", b"LOCAL")
 _WHOLE = ((b"COMMIT",), (b"BEGIN",), (b"START", b"TRANSACTION"), (b"UNLOCK", b"TABLES"))
 _ROCKSDB = b"ROCKSDB_"  # Percona Server: a prepared statement that speeds the load up
+_UNKNOWN_OPTIONS = re.compile(
+    rb"/\*(?:\s*`(?:[^`]|``)*`=(?:'(?:[^'\\]|\\.|'')*'|\w+))*\s*\*/", re.DOTALL
+)
 _SHOWN = 120  # bytes of a statement that are shown
 
 
@@ -35,9 +39,16 @@ def check(statement: Statement, old: str, new: str) -> None:
     own = _Names(database, renamed=old != new)
     allowed = _CHECKS.get(listed[0].word, _whole)
     kind = next((token.word for token in listed if token.word in _OBJECTS), b"")
-    commented = bool(kind) and kind not in _BODIES and readings.has_comment(statement)
-    if commented or not (allowed(listed, own) or is_skipped(statement)):
+    if _is_commented(statement, kind) or not (allowed(listed, own) or is_skipped(statement)):
         raise _rejected(statement, "no dump program writes this for one database")
+
+
+def _is_commented(statement: Statement, kind: bytes) -> bool:
+    """Return whether a definition has comments; MariaDB writes unknown options of tables in one."""
+    if not kind or kind in _BODIES:
+        return False
+    found = readings.comments(statement)
+    return not all(kind == b"TABLE" and _UNKNOWN_OPTIONS.fullmatch(one) for one in found)
 
 
 def tokens(statement: Statement) -> list[Token]:

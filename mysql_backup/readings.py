@@ -22,7 +22,7 @@ _BROAD = rb"--(?![!-~])"  # and for servers: control characters too, some of the
 _SUSPICIOUS = re.compile(rb'"|--[^!-~\s]')
 _EXECUTED = 50600  # comments of older versions are executed by each supported server
 _VERSION = re.compile(rb"/\*!(?:(\d{5})(?!\d)|(?!\d))")
-_NULL = b"\0"  # clients drop the rest of a line with a backslash or comment before it
+_QUOTES = (b"'", b'"', b"`")
 _NONE = statements.NO_PAIR
 
 
@@ -90,7 +90,7 @@ def difference(statement: statements.Statement, *, same_charset: bool = False) -
     pair = mode.pair if same_charset else _NONE
     client = _Lexer(mode.backslash, mode.ansi, pair)
     spans = client.spans(text)
-    if _NULL in text:
+    if b"\0" in text and _is_cut(text, spans):
         return "a zero byte"
     if _SUSPICIOUS.search(text) or mode.pair is not _NONE:
         server = _Lexer(mode.backslash, mode.ansi, mode.pair, _BROAD)
@@ -98,6 +98,17 @@ def difference(statement: statements.Statement, *, same_charset: bool = False) -
         if any(one.spans(text) != spans for one in (server, old_client)):
             return "a string or comment"
     return _marks(text, spans, client.others(text))
+
+
+def _is_cut(text: bytes, spans: Sequence[tuple[int, int]]) -> bool:
+    """Return whether clients drop the rest of a line: after a zero byte outside of plain strings.
+
+    In a string they do if a backslash stands before it.
+    """
+    strings = b"".join(
+        text[start:end] for start, end in spans if text[start : start + 1] in _QUOTES
+    )
+    return b"\\\0" in text or strings.count(b"\0") < text.count(b"\0")
 
 
 def unwrapped(text: bytes, mode: statements.Mode, *, same_charset: bool = False) -> bytes:
@@ -119,11 +130,11 @@ def unwrapped(text: bytes, mode: statements.Mode, *, same_charset: bool = False)
     return b" ".join((*parts, text[at:]))
 
 
-def has_comment(statement: statements.Statement) -> bool:
-    """Return whether a comment stands within a statement."""
+def comments(statement: statements.Statement) -> list[bytes]:
+    """Return the comments within a statement."""
     text = statement.text[statement.start :]
     spans = _Lexer(statement.mode.backslash, statement.mode.ansi).spans(text)
-    return any(text[start : start + 1] in (b"/", b"#", b"-") for start, _ in spans)
+    return [text[start:end] for start, end in spans if text[start : start + 1] not in _QUOTES]
 
 
 def _marks(text: bytes, spans: Sequence[tuple[int, int]], marks: Sequence[tuple[str, int]]) -> str:

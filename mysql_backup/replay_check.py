@@ -23,7 +23,7 @@ def checked(events: Iterable[bytes]) -> Iterator[bytes]:
     for statement in statements.Reader(replay=True).read(events):
         if statement.command or not statement.tokens:
             continue
-        text = statement.text
+        text = statement.text[statement.start :]  # without the comments of mysqlbinlog
         if statement.words[:1] != (b"BINLOG",) and not _CHARSET.fullmatch(text):
             _check(statement)
             text = readings.unwrapped(text, statement.mode, same_charset=True)

@@ -15,24 +15,23 @@ from tools.base.errors import StoreError
 _NAME = rb"(?:`(?:[^`]|``)*`|[\w$\x80-\xff]+)"
 _HEAD = re.compile(
     rb"\s*(?:INSERT|REPLACE)\s+(?:(?:DELAYED|IGNORE)\s+)*INTO\s+(" + _NAME + rb")\s*"
-    rb"(?:\(\s*" + _NAME + rb"(?:\s*,\s*" + _NAME + rb")*\s*\)\s*)?VALUES\s*(?=\()",
+    rb"(?:\(\s*(?:" + _NAME + rb"(?:\s*,\s*" + _NAME + rb")*)?\s*\)\s*)?VALUES\s*(?=\()",
     re.IGNORECASE,
 )
 _LONGEST = 1 << 20  # bytes of a head: 4,096 columns
 _WORD = 400  # bytes: more than the longest number, also of a DOUBLE
 _SEPARATORS = (b",", b"(", b")", b"'", b" ", b"\n")
 _HEX = re.compile(rb"[0-9A-Fa-f]*")
-_SHOWN = 120  # bytes that are shown
 
 
 @functools.cache
 def _literals(backslash: bool) -> re.Pattern[bytes]:
     """Return a pattern for rows of literals; a string may have no end yet."""
     inside = rb"[^'\\]*(?:\\[^\0][^'\\]*)*" if backslash else rb"[^']*"
-    words = rb"[eE](?=[-+]?[0-9])|NULL\b|_binary\b|[xXbB](?=')|0x[0-9A-Fa-f]*"
-    return re.compile(
-        rb"(?:[\s(),1-9.]+|0(?!x)|[-+](?=[0-9.])|" + words + rb"|'" + inside + rb"')*", re.DOTALL
-    )
+    words = rb"NULL\b|(?<=0)x[0-9A-Fa-f]*|[-+](?=[0-9.])|[eE](?=[-+]?[0-9])|_binary\b|[xXbB](?=')"
+    between = rb"[\s(),0-9.]*"
+    literal = rb"(?:'" + inside + rb"'|" + words + rb")" + between
+    return re.compile(between + rb"(?:" + literal + rb")*", re.DOTALL)
 
 
 @functools.cache
@@ -60,16 +59,11 @@ class RowCheck:
         limit = 0 if last else _LONGEST if state.in_head else _WORD
         unfinished = last and (state.in_head or state.in_string)
         if len(state.left) > limit or unfinished or readings.has_pairs(piece.mode):
-            text = state.left or piece.text
             raise StoreError(
-                f"the dump inserts something other than literals: {_shorten(text)!r}",
+                f"the dump inserts something other than literals{state.where}",
                 "Nothing was sent to the server. Restore the item into a folder (--destination) "
                 "and examine the statement.",
             )
-
-
-def _shorten(text: bytes) -> str:
-    return text[:_SHOWN].decode("utf-8", "replace")
 
 
 class _State:
@@ -77,6 +71,7 @@ class _State:
 
     def __init__(self) -> None:
         self.left = b""  # bytes that need more bytes
+        self.where = ""  # the table, for messages: rows are not shown
         self.in_head = True
         self.in_string = False
         self._in_hex = False
@@ -88,6 +83,7 @@ class _State:
             head = _HEAD.match(data)
             self.in_head = head is None
             at = head.end() if head else 0
+            self.where = f" into {head[1].decode('utf-8', 'replace')!r}" if head else ""
         if not self.in_head:
             at = self._rows(data, at, backslash=backslash, last=last)
         self.left = data[at:]

@@ -87,6 +87,8 @@ def _mysql(
     serve = [*program, f"--socket={socket}", f"--tmpdir={folder / 'temporary'}", *only_mysql]
     serve += ["--skip-networking", "--skip-log-bin", "--event-scheduler=OFF"]
     serve += ["--innodb-flush-log-at-trx-commit=0", "--performance-schema=OFF"]
+    # a view of the source that an assertion reads could call LOAD_FILE
+    serve += [f"--secure-file-priv={folder / 'temporary'}", "--local-infile=0"]
     serve += server_settings.arguments(variables, install=False)
     login = sockets / "login.cnf"
     login.touch(0o600)

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from mysql_backup import account_check, dump_check, row_literals, statements
+from mysql_backup import account_check, dump_check, dump_reader, row_literals, statements
 from tests.mysql_backup.test_mysql_dump import configure, to
 from tests.servers import MariaDB
 from tests.system import System
 from tools.base.errors import StoreError
+from tools.flow.facts import MysqlFacts
 
 GRANT = b"GRANT ALL ON *.* TO low@localhost WITH GRANT OPTION"
 # Bodies that a server reads as a string or comment, and a client as the end of the statement.
@@ -190,8 +191,12 @@ def check(text: str, old: str = "shop", new: str = "shop") -> None:
         "INSERT INTO `t` VALUES ('a' /*! , f() */)",
         "REPLACE INTO `t` SET a = 1",
         "CREATE TABLE `t` (a INT) /*!80000 COMMENT='*/; GRANT ALL ON *.* TO a; -- ' */",
+        "CREATE TABLE `t` (a INT) /* `o`='*/; CREATE EVENT e DO SELECT 1; -- ' */",
+        "CREATE TABLE `t` (a INT /* x */)",
         "CREATE PROCEDURE p() SELECT 1 /*M!100000 ' */, 2 -- '\n",
         "CREATE PROCEDURE p() SELECT \\C sjis\n 1",
+        "CREATE PROCEDURE p() SELECT '\\\0', 1",
+        "CREATE PROCEDURE p() SELECT 1 -- \0 x",
         "CREATE FUNCTION f() RETURNS INT LANGUAGE JAVASCRIPT AS $$ ' $$; GRANT ALL ON a; -- '",
     ],
 )
@@ -240,10 +245,12 @@ LOCK TABLES `t` WRITE;
 /*!40000 ALTER TABLE `t` DISABLE KEYS */;
 INSERT INTO `t` VALUES (1,'a\\'b''c; -- (',NULL),(-2,'',0x),(+3.5,_binary 'x\\0',{HEX}),
 (1.5e-10,x'4D',10);
+INSERT INTO `u` () VALUES (),();
 INSERT  IGNORE INTO `t` (`a`, `b c`) VALUES ({"9" * 65},NULL),({HEX},1),(0,0);
 /*!40000 ALTER TABLE `t` ENABLE KEYS */;
 UNLOCK TABLES;
 commit;
+CREATE TABLE `u` (`a` int /* `o`=YES */) ENGINE=MyISAM /* `PAGE_COMPRESSED`='1' `b`='*\\/;' */;
 CREATE SEQUENCE `s` start with 1 minvalue 1 cache 1000 nocycle ENGINE=InnoDB;
 DO SETVAL(`s`, 1001, 0);
 /*!80002 ANALYZE TABLE `t` UPDATE HISTOGRAM ON `a` WITH 100 BUCKETS */;
@@ -251,7 +258,7 @@ ALTER DATABASE `shop` CHARACTER SET latin1 COLLATE latin1_swedish_ci ;
 /*!50003 SET sql_mode              = 'ANSI_QUOTES' */ ;
 DELIMITER ;;
 CREATE DEFINER="root"@"localhost" PROCEDURE "p ""q"()
-BEGIN SELECT "a", 'b;'; END ;;
+BEGIN SELECT "a", 'b;\0'; END ;;
 /*!50106 CREATE*/ /*!50117 DEFINER=`a`@`%`*/ /*!50106 EVENT IF NOT EXISTS `e`
 ON SCHEDULE EVERY 1 DAY DO SELECT 1 */ ;;
 /*!50003 CREATE*/ /*!50017 DEFINER=`a`@`%`*/ /*!50003 TRIGGER shop.g AFTER INSERT ON t
@@ -315,3 +322,17 @@ def test_rows_of_any_size_are_read_once() -> None:
         for piece in statements.Reader().read(pieces):
             found.add(piece, last=bool(piece.delimiter))
             assert found.held < 100
+
+
+def test_the_client_gets_no_executed_comments() -> None:
+    """A client that finds a comment in an executed one misses its end, and reads on in a string."""
+    head = "/*!50003 CREATE*/ /*!50017 DEFINER=`a`@`%`*/ /*!50003 TRIGGER g BEFORE INSERT ON t FOR"
+    dump = f"SET NAMES utf8;\nDELIMITER ;;\n{head} EACH ROW /* a */ SET @a = '*/ \\\\C gbk' */;;"
+    reader = dump_reader.DumpReader("shop", "shop", MysqlFacts())
+    sent = b"".join(reader.read([f"-- head\n{dump}\n".encode()])).split(b"\n")
+    command, delimiter = sent[0].split()
+    assert (command, len(delimiter)) == (b"DELIMITER", 15)
+    assert b"/*!" not in b"".join(sent)
+    assert b"-- head" not in sent
+    assert sent.count(delimiter) == 2
+    assert any(line.endswith(rb"/* a */ SET @a = '*/ \\C gbk'  ") for line in sent)
