@@ -284,7 +284,10 @@ def restore_to_folder(
 ) -> Result:
     """Unpack a backup with its bases, and prepare it. Raises BackupError."""
     chain = _chain(item, stored)
-    program = _program(PhysicalFacts.of(item).tool or "mariabackup")
+    tool = PhysicalFacts.of(item).tool or "mariabackup"
+    if tool not in _PROGRAMS:  # a name from the store, which is not trusted
+        raise StoreError(f"{item.label}: unknown backup program {tool!r}")
+    program = _program(tool)
     unpack = shutil.which(_PROGRAMS[Path(program).name])
     if unpack is None:
         raise ConfigError(

@@ -13,12 +13,13 @@ if __name__ == "__main__":  # started by its path
 import functools
 import re
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from postgres import login, pg_server
 from tools import filesystem_handling, os_works
-from tools.base import finding
+from tools.base import finding, foreign
 from tools.base.errors import StoreError
 from tools.base.finding import Finding
 from tools.base.result import Result, Status
@@ -162,6 +163,7 @@ def restore_to_folder(
     unpack = [tar.program(), "--extract", f"--directory={place}", "--same-permissions"]
     with stream.closed(again()) as chunks:
         stream.drained(process.output(unpack, given=chunks, failure=StoreError))
+    files = _count_files(place)
     verify = shutil.which("pg_verifybackup") or next(
         (str(path) for path in sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_verifybackup"))),
         "",
@@ -170,8 +172,26 @@ def restore_to_folder(
     if verify:
         stream.drained(process.output([verify, "--no-parse-wal", str(place)], failure=StoreError))
         verified = "verified against backup_manifest"
-    files = sum(1 for entry in filesystem_handling.entries_below(place) if entry.is_file())
     return Result(Status.OK, f"{count(files, 'file')}, {verified}", items=1, bytes=item.size or 0)
+
+
+def _count_files(place: Path) -> int:
+    """Return the number of files. Raises StoreError for what no server has in its data directory.
+
+    As root, tar also makes device nodes and sets set-user-ID bits: a forged backup may have them.
+    """
+    number = 0
+    for entry in filesystem_handling.entries_below(place):
+        mode = entry.stat(follow_symlinks=False).st_mode
+        is_file = stat.S_ISREG(mode) and not mode & (stat.S_ISUID | stat.S_ISGID)
+        if not (is_file or stat.S_ISDIR(mode) or stat.S_ISLNK(mode)):
+            name = foreign.printable(str(Path(entry.path).relative_to(place)))
+            raise StoreError(
+                f"{name}: unexpected type or mode {stat.filemode(mode)}",
+                "The backup was not made by nc-backup-py. Use another run, or another store.",
+            )
+        number += is_file
+    return number
 
 
 def main(argv: Sequence[str]) -> int:

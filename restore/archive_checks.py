@@ -5,23 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from restore import names
-from restore.tar_reader import (
-    BLOCK,
-    ZEROS,
-    BlockReader,
-    Member,
-    Rules,
-    next_member,
-    printable_name,
-    unsafe,
-)
+from restore.archive_errors import UnsafeArchiveError, printable_name, unsafe
+from restore.block_reader import BLOCK, BlockReader
+from restore.tar_reader import ZEROS, Member, Rules, next_member
 from tools.base import path_patterns
 from tools.base.errors import BackupError
 from tools.flow.stream import Chunks
 
 _SET_ID = 0o6000
 _COMPONENT = 255  # bytes of one name (NAME_MAX of Linux)
+_CAPABILITY = b"SCHILY.xattr.security.capability"
+_NAMED = 5  # entries that an error names
 _PATH = 4095  # bytes of a path, and of a link's target (PATH_MAX of Linux)
+
+
+_SPECIAL = "from a run without a known signer (--allow-special)"
 
 
 class MissingLinkTargetError(BackupError):
@@ -74,18 +72,24 @@ def check_archive(
     that they lie in; without it all. lost: gets every wanted member that no system could
     create, or that only root could, and why; it does not go on. Raises UnsafeArchiveError before a
     byte of a bad member's header has been handed on, and MissingLinkTargetError at the end.
+    What the rules call special does not go on either; if any was wanted, UnsafeArchiveError names
+    it at the end.
     """
     source = BlockReader(chunks)
     checks = _Checks(rules)
     choice = _EntryFilter(wanted)
+    special: list[bytes] = []
     while (found := next_member(source, rules)) is not None:
         member, header, stored = found
         member, header, why = checks.take(member, header)
         chosen: list[tuple[Member, bytes]] = []
         if not why:
             chosen = choice.take(member, header)
-        elif lost is not None and (wanted is None or wanted(member.name)):
-            lost(member, why)
+        elif wanted is None or wanted(member.name):
+            if why == _SPECIAL:
+                special.append(member.name)
+            if lost is not None:
+                lost(member, why)
         for one, blocks in chosen:
             if seen is not None:
                 seen(one)
@@ -95,8 +99,31 @@ def check_archive(
         else:
             source.skip(stored)
     source.end()
+    if special:
+        raise _special_error(special)
     yield ZEROS * 2
     choice.judge()
+
+
+def is_special(member: Member) -> bool:
+    """Whether a member gives rights of root or of its owner to whoever can reach it.
+
+    A set-group-ID bit of a folder only says which group its files get.
+    """
+    set_id = member.mode & _SET_ID and member.kind in ("file", "link")
+    capable = any(key == _CAPABILITY for key, _value in member.attributes)
+    return member.kind == "device" or bool(set_id) or capable
+
+
+def _special_error(names: Sequence[bytes]) -> UnsafeArchiveError:
+    first = ", ".join(printable_name(name) for name in names[:_NAMED])
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return UnsafeArchiveError(
+        f"the run has no known signer, and has device nodes, set-user-ID or set-group-ID bits or "
+        f"capabilities ({len(names)}): {first}{more}",
+        "If you know the signer, use --signer FILE. If you trust all who can write to the store, "
+        "use --allow-special.",
+    )
 
 
 class _Checks:
@@ -184,7 +211,8 @@ class _Checks:
     def _strip_privileged(self, member: Member, header: bytes) -> tuple[Member, bytes, str]:
         """Remove what only root may restore, and name it."""
         if self._rules.privileged:
-            return member, header, ""
+            refused = not self._rules.special and is_special(member)
+            return member, header, _SPECIAL if refused else ""
         if member.kind == "device":
             return member, header, "only root can create a device node"
         removed = []

@@ -96,6 +96,12 @@ def _add_location(parser: argparse.ArgumentParser) -> None:
         help="also use runs that no known signer has signed, if they are older than signed ones",
     )
     group.add_argument(
+        "--allow-special",
+        action="store_true",
+        help="with --allow-unsigned: also restore device nodes, set-user-ID and set-group-ID bits "
+        "and capabilities from a run that no known signer has signed",
+    )
+    group.add_argument(
         "--newest",
         type=int,
         default=0,

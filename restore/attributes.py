@@ -10,7 +10,7 @@ import pwd
 import re
 from collections.abc import Callable, Iterator
 
-from restore import tar_reader
+from restore import archive_errors, tar_reader
 from tools.base import foreign
 
 _XATTR = b"SCHILY.xattr."
@@ -30,7 +30,7 @@ def refused(member: tar_reader.Member) -> Iterator[str]:
         yield f"too large for ext4: {member.size} bytes"
     room = 0
     for key, value in member.attributes:
-        name = tar_reader.printable_name(key.removeprefix(_XATTR)[:80])
+        name = archive_errors.printable_name(key.removeprefix(_XATTR)[:80])
         room += 16 + len(key) + len(value)
         if key in _ACL:
             if (why := _acl(value)) and member.kind != "symlink":

@@ -160,7 +160,10 @@ class _Command:
         """Verify one item up to the level. Raises BackupError or OSError."""
         run = selected.run(item)
         inverse = self._location.inverse_stage
-        result = verifying.verify_item(run, item, self._options.level, inverse, advance)
+        options = self._options
+        result = verifying.verify_item(
+            run, item, options.level, inverse, advance, allow_special=options.allow_special
+        )
         return incomplete.with_backup_warnings(item, result, run.run_id, ())
 
     def _warn(self, selected: Selection) -> None:
@@ -189,7 +192,13 @@ class _Command:
         self._restoring().require_stages(items)
 
     def _restoring(self, watcher: ProgressListener | None = None) -> Restoring:
-        return Restoring(self._location, self._catalog, watcher, self._restored)
+        return Restoring(
+            self._location,
+            self._catalog,
+            watcher,
+            self._restored,
+            allow_special=self._options.allow_special,
+        )
 
     def _missing(self, selected: Selection) -> list[SectionResult]:
         """Return a step for each selected item that a run does not hold in this store."""
@@ -262,7 +271,9 @@ class _Command:
         target: Path | Server = options.destination or Path("DESTINATION")
         if options.to_host:
             target = arguments.server(options)
-        verifying.dry_run(selected, target, options.path, self._location.inverse_stage)
+        inverse = self._location.inverse_stage
+        special = options.allow_special
+        verifying.dry_run(selected, target, options.path, inverse, allow_special=special)
         return 0
 
     # --- the result

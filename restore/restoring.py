@@ -57,6 +57,16 @@ def _guarded(action: Callable[[Item, Advance], Result], item: Item, advance: Adv
         return dataclasses.replace(of_error(crash.known(error)), status=Status.FAILED)
 
 
+@dataclasses.dataclass(frozen=True)
+class _Folder:
+    """Where items are restored to. patterns: only these files of a fileset; special: see Rules"""
+
+    path: Path
+    overwrite: bool
+    patterns: Sequence[str]
+    special: bool
+
+
 class Restoring:
     """Restores items of one location."""
 
@@ -66,12 +76,18 @@ class Restoring:
         catalog: Catalog,
         watcher: ProgressListener | None = None,
         restored: list[str] | None = None,
+        *,
+        allow_special: bool = False,
     ) -> None:
-        """restored: gets the names of the items that are restored completely."""
+        """restored: gets the names of the items that are restored completely.
+
+        allow_special: device nodes and set-id bits come back from runs of unknown signers too
+        """
         self._location = location
         self._catalog = catalog
         self._watcher = watcher
         self._restored = [] if restored is None else restored
+        self._allow_special = allow_special
 
     def require_stages(self, items: Sequence[Item]) -> None:
         """Raise ConfigError or StageError where a key or a package is missing."""
@@ -95,29 +111,31 @@ class Restoring:
         def restore(item: Item, advance: Advance) -> Result:
             run = selection.run(item)
             again = self.open_chunks(run, item, advance)
-            result = self._item_into_folder(item, again, folder, overwrite, patterns)
+            into = _Folder(folder, overwrite, patterns, special=run.signed or self._allow_special)
+            result = self._item_into_folder(item, again, into)
             return incomplete.with_backup_warnings(item, result, run.run_id, patterns)
 
         return run_steps(selection.items, restore, self._watcher)
 
-    def _item_into_folder(
-        self, item: Item, again: Again, folder: Path, overwrite: bool, patterns: Sequence[str]
-    ) -> Result:
+    def _item_into_folder(self, item: Item, again: Again, into: _Folder) -> Result:
         """Restore an item into a staging folder, and move it into place when it is complete."""
         verifying.check_item(item)
         below = destination.item_path(item)
         moved = functools.partial(self._restored.append, item.label)
-        with destination.staging(folder, overwrite=overwrite, moved=moved) as staging:
+        shown = into.path / below
+        with destination.staging(into.path, overwrite=into.overwrite, moved=moved) as staging:
             if registry.kind(item.kind).archive:
                 path = staging.make_folders(below, 0o755)
-                unpacked = unpack.unpack(again, item.ending, path, patterns)
+                unpacked = unpack.unpack(
+                    again, item.ending, path, into.patterns, special=into.special
+                )
                 if not unpacked.entries:
                     path.rmdir()
                 prefix = os.fsencode(below) + b"/"
                 staging.implied.update(prefix + name for name in unpacked.implied if name)
-                result = _of_fileset(unpacked, folder / below)
+                result = _of_fileset(unpacked, shown)
             else:
-                result = self._into_staging(item, again, staging, folder / below)
+                result = self._into_staging(item, again, staging, shown)
         return _with_differences(result, staging.warnings)
 
     def _into_staging(

@@ -43,7 +43,11 @@ def version(records: Mapping[bytes, bytes]) -> str:
 
 def in_records(records: Mapping[bytes, bytes], which: str) -> list[tuple[int, int]]:
     """The regions (offset, size) of versions 0.0 and 0.1. Raises ValueError."""
-    written = records[OFFSET if which == "0.0" else PREFIX + b"map"]
+    key = OFFSET if which == "0.0" else PREFIX + b"map"
+    keys = list(records)
+    if keys.index(PREFIX + b"numblocks") > keys.index(key):  # GNU tar forgets what is in front
+        raise ValueError("sparse map in front of its number of regions")
+    written = records[key]
     if not _PAIRS.fullmatch(written):
         raise ValueError("corrupt sparse map")
     numbers = [int(word) for word in written.split(b",") if word]
@@ -78,11 +82,16 @@ def in_data(block: Callable[[], bytes]) -> tuple[list[tuple[int, int]], bytes]:
 
 
 def old(blocks: Sequence[tuple[bytes, int, int]], number: Number) -> list[tuple[int, int]]:
-    """The regions of the old GNU format: (block, where they begin, how many there can be)."""
+    """The regions of the old GNU format: (block, where they begin, how many there can be).
+
+    Raises ValueError.
+    """
     regions: list[tuple[int, int]] = []
     for block, start, count in blocks:
         for at in range(start, start + 24 * count, 24):
             if block[at + 12 : at + 13] == b"\0":
+                if block is not blocks[-1][0]:  # GNU tar does not read on
+                    raise ValueError("sparse map that ends early")
                 return regions
             regions.append((number(block[at : at + 12]), number(block[at + 12 : at + 24])))
     return regions
@@ -98,5 +107,7 @@ def judge(regions: Sequence[tuple[int, int]], size: int, stored: int) -> None:
         end = offset + length
         total += length
         partial = partial or bool(length % _BLOCK)
+    if end != size:  # GNU tar makes the file as long as its map
+        raise ValueError("sparse map does not fit the size")
     if total != stored:
         raise ValueError("sparse map does not fit the stored bytes")

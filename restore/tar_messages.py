@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from restore import tar_reader
+from restore import archive_errors
 from restore.lines import Lines
 from restore.names import Names
 from tools.base.bounded_list import BoundedList
@@ -78,7 +78,7 @@ class Trouble(NamedTuple):
 
     def line(self) -> str:
         """For people."""
-        return f"{tar_reader.printable_name(self.name)}: {self.why}"
+        return f"{archive_errors.printable_name(self.name)}: {self.why}"
 
 
 class Messages:

@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from restore import sparse
+from restore.archive_errors import CORRUPT, HINT, UnsafeArchiveError, printable_name, unsafe
+from restore.block_reader import BLOCK, BlockReader
 from tools.base import foreign
-from tools.base.errors import BackupError
-from tools.flow.stream import Chunks
 
-BLOCK = 512
 ZEROS = bytes(BLOCK)
 _OCTAL = re.compile(rb" *([0-7]*)[ \0]*")
 _KINDS = {b"0": "file", b"\0": "file", b"7": "file", b"S": "file", b"1": "link", b"2": "symlink",
@@ -31,19 +30,11 @@ _PLAIN = frozenset((b"mtime", b"atime", b"ctime", b"path", b"linkpath", b"size",
 _TIMES = (b"mtime", b"atime", b"ctime")
 _TIME = re.compile(rb"-?[0-9]+(?:\.[0-9]*)?")
 _usual_time = re.compile(rb"-?[0-9]{1,18}(?:\.[0-9]*)?").fullmatch  # all are below _MAX
+_USTAR, _OLD_GNU = b"ustar\0", b"ustar  \0"  # which format a header is in
 _MAX = (1 << 63) - 1  # seconds, bytes: off_t and time_t
 _LARGEST = 1 << 60  # bytes: more than any disk holds, less than what file systems refuse
 _LAST_OWNER = (1 << 32) - 2  # the next number means "no change" (chown(2))
 _HARMLESS = (b"comment", b"charset")  # that a global header may set
-HINT = (
-    "The archive was altered or was not made by nc-backup-py. Nothing was restored from it. "
-    "Verify the run in another store (--store)."
-)
-_CORRUPT = "Use another copy of the run (--store), or another run."
-
-
-class UnsafeArchiveError(BackupError):
-    """A member that would be written elsewhere, or that two programs would read differently."""
 
 
 class Member(NamedTuple):
@@ -70,88 +61,24 @@ class Member(NamedTuple):
 
 @dataclass(frozen=True)
 class Rules:
-    """What may come out. privileged: device nodes and set-id bits come back, as for root."""
+    """What may come out.
+
+    privileged: device nodes and set-id bits come back, as for root
+    special: what gives rights to others may be among that; False for a run of an unknown signer
+    """
 
     privileged: bool = False
+    special: bool = True
     max_members: int = 100_000_000
     max_bytes: int | None = None
     max_name: int = 1 << 16
-
-
-def printable_name(name: bytes) -> str:
-    """A name on one line: what cannot be printed is escaped."""
-    return foreign.printable(foreign.decoded(name))
-
-
-def unsafe(name: bytes, problem: str) -> UnsafeArchiveError:
-    """Return the error for an entry that must not be unpacked."""
-    return UnsafeArchiveError(f"{printable_name(name)}: {problem}", HINT)
-
-
-class BlockReader:
-    """Chunks as blocks; what is taken is gone."""
-
-    def __init__(self, chunks: Chunks) -> None:
-        self._chunks = iter(chunks)
-        self._chunk = b""
-        self._at = 0
-
-    def block(self) -> bytes:
-        """The next 512 bytes. Raises UnsafeArchiveError where the archive ends."""
-        return self.take(BLOCK)
-
-    def take(self, size: int) -> bytes:
-        """So many bytes as one. Raises UnsafeArchiveError where the archive ends."""
-        end = self._at + size
-        if end <= len(self._chunk):
-            block = self._chunk[self._at : end]
-            self._at = end
-            return block
-        return b"".join(self.data(size))
-
-    def skip(self, size: int) -> None:
-        """Leave so many bytes out. Raises UnsafeArchiveError where the archive ends."""
-        while size > len(self._chunk) - self._at:
-            size -= len(self._chunk) - self._at
-            self._next_chunk()
-        self._at += size
-
-    def data(self, size: int) -> Iterator[bytes]:
-        """So many bytes, in pieces that are copied only where a chunk holds more."""
-        while size:
-            if self._at == len(self._chunk):
-                self._next_chunk()
-            end = min(len(self._chunk), self._at + size)
-            piece = (
-                self._chunk
-                if self._at == 0 and end == len(self._chunk)
-                else self._chunk[self._at : end]
-            )
-            self._at = end
-            size -= len(piece)
-            yield piece
-
-    def _next_chunk(self) -> None:
-        self._chunk, self._at = next(filter(None, self._chunks), b""), 0
-        if not self._chunk:
-            raise UnsafeArchiveError("unexpected end of archive", _CORRUPT)
-
-    def end(self) -> None:
-        """After the end mark only zeros may follow."""
-        rest = self._chunk[self._at :]
-        while True:
-            if rest.strip(b"\0"):
-                raise UnsafeArchiveError("unexpected data after the end of the archive", HINT)
-            more = next(self._chunks, None)
-            if more is None:
-                return
-            rest = more
 
 
 def next_member(source: BlockReader, rules: Rules) -> tuple[Member, bytes, int] | None:
     """The next member, its header blocks and map, the bytes that follow; None at the end."""
     header: list[bytes] = []
     records: dict[bytes, bytes] = {}
+    before: list[bytes] = []  # the kinds of the headers in front of the entry's own
     at = 0
     while True:
         block = source.take(BLOCK)
@@ -167,6 +94,7 @@ def next_member(source: BlockReader, rules: Rules) -> tuple[Member, bytes, int] 
         size = _number(block[124:136])
         if size > rules.max_name * 64:
             raise UnsafeArchiveError(f"extended header of {size} bytes exceeds the limit", HINT)
+        _check_order(kind, before)
         data = source.take(-(-size // BLOCK) * BLOCK)
         header.append(data)
         _read_extension(kind, data, size, records)
@@ -186,6 +114,17 @@ def next_member(source: BlockReader, rules: Rules) -> tuple[Member, bytes, int] 
     return member, b"".join(header), left
 
 
+def _check_order(kind: bytes, before: list[bytes]) -> None:
+    """Add the kind of a header. Raises UnsafeArchiveError for one that another replaces or adds to.
+
+    Of two extended headers GNU tar reads the last, and of a long name beside one it depends.
+    """
+    if kind != b"g":
+        if kind in before or (before and b"x" in (kind, *before)):
+            raise UnsafeArchiveError("two headers describe one entry", HINT)
+        before.append(kind)
+
+
 def _check_sum(block: bytes) -> None:
     """The sum of all bytes, those of the checksum itself as spaces.
 
@@ -193,12 +132,14 @@ def _check_sum(block: bytes) -> None:
     """
     total = (zlib.adler32(block[:256]) & 0xFFFF) + (zlib.adler32(block[256:]) & 0xFFFF) - 2
     if total != _expected_sum(block[148:156]):
-        raise UnsafeArchiveError("corrupt archive: header checksum mismatch", _CORRUPT)
+        raise UnsafeArchiveError("corrupt archive: header checksum mismatch", CORRUPT)
 
 
 @functools.lru_cache(maxsize=4096)
 def _expected_sum(field: bytes) -> int:
-    """The sum of all bytes of a header that has this field of the checksum."""
+    """The sum of all bytes of a header that has this field of the checksum: octal digits."""
+    if field[0] > 127:  # noqa: PLR2004
+        raise UnsafeArchiveError("corrupt archive: invalid number in a header", CORRUPT)
     return _number(field) + sum(field) - 256
 
 
@@ -208,8 +149,8 @@ def _number(field: bytes) -> int:
     if field[0] == 0x80:  # noqa: PLR2004
         return int.from_bytes(field[1:], "big")
     found = _OCTAL.fullmatch(field)
-    if found is None or not field.strip(b" "):
-        raise UnsafeArchiveError("corrupt archive: invalid number in a header", _CORRUPT)
+    if found is None or not field[field[0] == 0 :].strip(b" "):
+        raise UnsafeArchiveError("corrupt archive: invalid number in a header", CORRUPT)
     return int(found[1] or b"0", 8)
 
 
@@ -280,7 +221,11 @@ def _pax(data: bytes) -> list[tuple[bytes, bytes]]:
             raise _invalid_extension()
         end = at + length
         key, sign, value = data[space + 1 : end - 1].partition(b"=")
-        if end <= space or end > len(data) or data[end - 1] != b"\n"[0] or not key or not sign:
+        if end <= space or end > len(data) or data[end - 1] != b"\n"[0] or not sign:
+            raise _invalid_extension()
+        if not key or key[:1] in b" \t" or b"\0" in key:  # GNU tar reads another one
+            raise _invalid_extension()
+        if b"\n" in key and not key.startswith(_ATTRIBUTES):
             raise _invalid_extension()
         found.append((key, value))
         at = end
@@ -288,7 +233,7 @@ def _pax(data: bytes) -> list[tuple[bytes, bytes]]:
 
 
 def _invalid_extension() -> UnsafeArchiveError:
-    return UnsafeArchiveError("corrupt archive: invalid extended header", _CORRUPT)
+    return UnsafeArchiveError("corrupt archive: invalid extended header", CORRUPT)
 
 
 def _extensions(source: BlockReader, block: bytes) -> Iterator[bytes]:
@@ -309,12 +254,7 @@ def _member(block: bytes, records: Mapping[bytes, bytes], rules: Rules, at: int)
         raise UnsafeArchiveError(f"invalid name {printable_name(name[:80])!r}", HINT)
     kind = _KINDS.get(block[156:157], "")
     stored = _pax_number(records, b"size", _number(block[124:136]), name)
-    if not kind:
-        raise unsafe(name, f"unknown entry type {block[156:157]!r}")
-    if kind == "file" and name.endswith(b"/"):
-        raise unsafe(name, "regular file with the name of a directory")
-    if kind != "file" and stored:
-        raise unsafe(name, "content in an entry that is not a regular file")
+    _check_kind(block, name, kind, stored)
     target = b""
     if kind in ("link", "symlink"):
         target = records.get(b"linkpath", block[157:257].partition(b"\0")[0])
@@ -331,6 +271,18 @@ def _member(block: bytes, records: Mapping[bytes, bytes], rules: Rules, at: int)
     attributes = () if _PLAIN.issuperset(records) else _attributes(records)
     mode = _number(block[100:108]) & 0o7777
     return Member(short, kind, stored, mode, uid, gid, target, "", name, attributes, at)
+
+
+def _check_kind(block: bytes, name: bytes, kind: str, stored: int) -> None:
+    """Raises UnsafeArchiveError for an entry that another reader takes for one of another kind."""
+    if not kind:
+        raise unsafe(name, f"unknown entry type {block[156:157]!r}")
+    if block[475] == 0 and block[487:500:12] == b"  " and block[257:263] == _USTAR:
+        raise unsafe(name, "entry of the format of star")  # times in the place of a name's prefix
+    if kind == "file" and name.endswith(b"/"):
+        raise unsafe(name, "regular file with the name of a directory")
+    if kind != "file" and stored:
+        raise unsafe(name, "content in an entry that is not a regular file")
 
 
 def _attributes(records: Mapping[bytes, bytes]) -> tuple[tuple[bytes, bytes], ...]:
@@ -351,7 +303,8 @@ def _mapped(
     version = sparse.version(records)
     if not version and not is_old:
         return b"", member.size
-    if (version and is_old) or member.kind != "file":
+    fits = blocks[0][257:265] == _OLD_GNU if is_old else blocks[0][257:263] == _USTAR
+    if (version and is_old) or member.kind != "file" or not fits:
         raise ValueError("this entry cannot be sparse")
     size = _real_size(blocks[0], records, member)
     in_front = b""
@@ -379,7 +332,7 @@ def _real_size(block: bytes, records: Mapping[bytes, bytes], member: Member) -> 
 def _name(block: bytes) -> bytes:
     """The name in the header itself, with its prefix where the format has one."""
     name = block[:100].partition(b"\0")[0]
-    prefix = block[345:500].partition(b"\0")[0] if block[257:263] == b"ustar\0" else b""
+    prefix = block[345:500].partition(b"\0")[0] if block[257:263] == _USTAR else b""
     return prefix + b"/" + name if prefix else name
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from restore import archive_checks, attributes, tar_messages, tar_reader
+from restore.archive_errors import HINT, UnsafeArchiveError, printable_name
 from restore.lines import Lines
 from tools import os_works
 from tools.base import removal
@@ -56,9 +57,9 @@ class UnpackResult:
         self.size += member.size if member.kind == "file" else 0
         self._place(member)
         if member.unsafe:
-            self.not_restored.add(f"{tar_reader.printable_name(member.name)}: {member.unsafe}")
+            self.not_restored.add(f"{printable_name(member.name)}: {member.unsafe}")
         if not self.privileged and (member.uid, member.gid) != (os.geteuid(), os.getegid()):
-            self.foreign.add(tar_reader.printable_name(member.name))
+            self.foreign.add(printable_name(member.name))
 
     def _place(self, member: tar_reader.Member) -> None:
         """Remember the folders of the archive, and those that it has only as part of a path."""
@@ -72,7 +73,7 @@ class UnpackResult:
 
     def lose(self, member: tar_reader.Member, why: str) -> None:
         """Add an entry that cannot be restored at all."""
-        self.lost.add(f"{tar_reader.printable_name(member.name)}: {why}")
+        self.lost.add(f"{printable_name(member.name)}: {why}")
 
     @property
     def entries(self) -> int:
@@ -105,20 +106,26 @@ def archive(chunks: Chunks, ending: str) -> Iterator[bytes]:
 
 
 def unpack(
-    again: Callable[[], Iterator[bytes]], ending: str, target: Path, patterns: Sequence[str]
+    again: Callable[[], Iterator[bytes]],
+    ending: str,
+    target: Path,
+    patterns: Sequence[str],
+    *,
+    special: bool = True,
 ) -> UnpackResult:
     """Unpack into a folder that is ours alone.
 
-    again: gives the data of the item anew: hard links whose first name is not among the
-    patterns need a second pass. Raises UnsafeArchiveError before anything of a bad member is
-    written, SourceError where tar fails, and what the chunks raise.
+    again: gives the data of the item anew: hard links whose first name is not among the patterns
+    need a second pass. special: see Rules. Raises UnsafeArchiveError before anything of a bad
+    member is written, SourceError where tar fails, and what the chunks raise.
     """
     wanted = archive_checks.Patterns(patterns) if patterns else None
+    rules = tar_reader.Rules(privileged=os_works.is_root(), special=special)
     try:
-        found = _restored(again(), ending, target, wanted)
+        found = _restored(again(), ending, target, rules, wanted)
     except archive_checks.MissingLinkTargetError as needs:
         _clear_folder(target)
-        found = _restored(again(), ending, target, _either(wanted, needs.targets))
+        found = _restored(again(), ending, target, rules, _either(wanted, needs.targets))
     found.unmatched = wanted.unmatched if wanted else ()
     for name in found.implied:
         with contextlib.suppress(OSError):  # it was never made, and what lay in it is named
@@ -135,10 +142,10 @@ def _restored(
     chunks: Iterator[bytes],
     ending: str,
     target: Path,
+    rules: tar_reader.Rules,
     wanted: Callable[[bytes], bool] | None,
 ) -> UnpackResult:
     """Unpack once; what tar could not do with single members is named."""
-    rules = tar_reader.Rules(privileged=os_works.is_root())
     found, messages = _unpack_pass(chunks, ending, command(target), rules, wanted)
     missing = len(messages.missing)
     if missing and missing >= found.entries:
@@ -176,7 +183,7 @@ def _unpack_pass(
         same.expect(member.written)
         found.take(member)
         for why in judge(member):
-            found.unset.add(f"{tar_reader.printable_name(member.name)}: {why}")
+            found.unset.add(f"{printable_name(member.name)}: {why}")
 
     with stream.closed(chunks):
         plain = archive(chunks, ending)
@@ -228,8 +235,9 @@ class _Same:
 
     @staticmethod
     def _differs(name: bytes) -> None:
-        raise tar_reader.UnsafeArchiveError(
-            f"{tar_reader.printable_name(name)}: GNU tar reads another name", tar_reader.HINT
+        raise UnsafeArchiveError(
+            f"{printable_name(name)}: GNU tar reads another name",
+            HINT,
         )
 
 
@@ -248,9 +256,16 @@ def _either(
 
 
 def list_entries(
-    chunks: Iterator[bytes], ending: str, wanted: Callable[[bytes], bool] | None
+    chunks: Iterator[bytes],
+    ending: str,
+    wanted: Callable[[bytes], bool] | None,
+    *,
+    special: bool = True,
 ) -> Iterator[str]:
-    """Return a line for each entry that would be unpacked; it says what could not be."""
+    """Return a line for each entry that would be unpacked; it says what could not be.
+
+    Raises what unpacking would raise, at the end.
+    """
     lines: list[str] = []
 
     def take(member: tar_reader.Member, why: str = "") -> None:
@@ -259,19 +274,21 @@ def list_entries(
             lines.append(_line(member) + (f" (not restored: {why})" if why else without))
 
     with stream.closed(chunks):
-        rules = tar_reader.Rules(privileged=os_works.is_root())
-        for _ in archive_checks.check_archive(archive(chunks, ending), rules, take, lost=take):
+        rules = tar_reader.Rules(privileged=os_works.is_root(), special=special)
+        try:
+            for _ in archive_checks.check_archive(archive(chunks, ending), rules, take, lost=take):
+                yield from lines
+                lines.clear()
+        finally:
             yield from lines
-            lines.clear()
-    yield from lines
 
 
 def _line(member: tar_reader.Member) -> str:
     letter = {"folder": "d", "symlink": "l", "link": "h", "fifo": "p"}.get(member.kind, "-")
     mode = stat.filemode(member.mode)[1:]
-    target = f" -> {tar_reader.printable_name(member.target)}" if member.target else ""
+    target = f" -> {printable_name(member.target)}" if member.target else ""
     about = f"{letter}{mode} {member.uid}/{member.gid} {member.size:>12}"
-    return f"{about} {tar_reader.printable_name(member.name)}{target}"
+    return f"{about} {printable_name(member.name)}{target}"
 
 
 def command(target: Path) -> list[str]:
@@ -310,10 +327,10 @@ def _environment() -> dict[str, str]:
     return {**os_works.environment({}), "LC_ALL": "C"}
 
 
-def verify(chunks: Iterator[bytes], ending: str) -> UnpackResult:
+def verify(chunks: Iterator[bytes], ending: str, *, special: bool = True) -> UnpackResult:
     """Read an archive to its end as a restore by root would, and write nothing."""
     argv = [program(), "--list", "--file=-", "--quoting-style=escape"]
-    rules = tar_reader.Rules(privileged=True)
+    rules = tar_reader.Rules(privileged=True, special=special)
     found, messages = _unpack_pass(chunks, ending, argv, rules, judge=attributes.refused)
     found.unset.extend(messages.lost)
     found.unset.extend(messages.unset)

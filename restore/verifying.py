@@ -39,10 +39,12 @@ def verify_item(
     level: str,
     inverse: InverseStages,
     advance: Callable[[int], None],
+    *,
+    allow_special: bool = False,
 ) -> Result:
     """Verify one item: its presence, the SHA-256 of its parts, or all of it.
 
-    Raises BackupError or OSError.
+    allow_special: as in Restoring. Raises BackupError or OSError.
     """
     check_item(item)
     readback.require_parts(run, [item])
@@ -56,7 +58,8 @@ def verify_item(
     warnings: tuple[str, ...] = ()
     with stream.closed(readback.read_item(run, item, inverse, advance)) as chunks:
         if registry.kind(item.kind).archive:
-            warnings = unpack.verify(chunks, item.ending).warnings()
+            special = run.signed or allow_special
+            warnings = unpack.verify(chunks, item.ending, special=special).warnings()
         else:
             stream.drained(chunks)
     message = "can be restored" if item.sha256 else "readable, but the run has no checksum of it"
@@ -70,6 +73,8 @@ def dry_run(
     target: Path | Server,
     patterns: Sequence[str],
     inverse: InverseStages,
+    *,
+    allow_special: bool = False,
 ) -> None:
     """Print what would be written, and write nothing; filesets are read to their end.
 
@@ -88,7 +93,8 @@ def dry_run(
         terminal.say(f"{label}: {item.kind} {item.label} of run {run.run_id}, {size}")
         if registry.kind(item.kind).archive:
             chunks = readback.read_item(run, item, inverse, lambda _size: None)
-            for line in unpack.list_entries(chunks, item.ending, matches):
+            special = run.signed or allow_special
+            for line in unpack.list_entries(chunks, item.ending, matches, special=special):
                 terminal.say(f"  {line}")
     unmatched = matches.unmatched if matches else ()
     if unmatched and len(unmatched) == len(set(patterns)):

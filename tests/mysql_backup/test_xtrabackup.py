@@ -12,9 +12,13 @@ from typing import Any
 
 import pytest
 
+from mysql_backup import mysql_xtrabackup
 from tests.mysql_backup.test_mysql_dump import shop, state
 from tests.servers import MariaDB, documented
 from tests.system import System, next_second
+from tools.base.errors import StoreError
+from tools.flow.facts import Json
+from tools.flow.item_record import StoredItem
 
 pytestmark = pytest.mark.needs("mariadbd", "mariabackup", "root")
 
@@ -144,3 +148,16 @@ def test_what_fails(system: System, server: MariaDB, tmp_path: Path) -> None:
     assert system.stored() == []
     configure(system, server)
     assert "is readable" in system.run("-t").stdout
+
+
+@pytest.mark.parametrize("tool", ["rm", "/srv/x/mariabackup", "../mariabackup"])
+def test_a_manifest_does_not_choose_the_program(tmp_path: Path, tool: str) -> None:
+    """Issue 14: a program of that name was looked for, and the path of a real one was started."""
+    kind = mysql_xtrabackup.KIND
+    facts: dict[str, Json] = {"from_lsn": 0, "to_lsn": 1, "tool": tool}
+    item = StoredItem("XTRABACKUP", "3306", kind, ".xbstream", (), (), facts=facts)
+    with pytest.raises(StoreError, match="unknown backup program"):
+        mysql_xtrabackup.restore_to_folder(
+            item, lambda: iter(()), tmp_path / "new", lambda: iter(())
+        )
+    assert not list(tmp_path.iterdir())

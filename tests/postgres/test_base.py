@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import subprocess
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from postgres import base
 from tests.servers import Postgres, documented
 from tests.system import System
+from tools.base.errors import StoreError
+from tools.flow.item_record import StoredItem
 
 pytestmark = pytest.mark.needs("initdb", "pg_basebackup")
 
@@ -98,3 +103,16 @@ def test_damage(tmp_path: Path, server: Postgres) -> None:
     path.write_bytes(data)
     system.restore("--restore", "latest", "--destination", str(tmp_path / "out"), code=1)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("kind", "mode"), [(tarfile.REGTYPE, 0o4755), (tarfile.FIFOTYPE, 0o600)])
+def test_what_no_server_has_is_refused(tmp_path: Path, kind: bytes, mode: int) -> None:
+    """Issue 14: tar gave a forged base backup its set-user-ID files and device nodes."""
+    raw = io.BytesIO()
+    with tarfile.open(fileobj=raw, mode="w") as archive:
+        entry = tarfile.TarInfo("base/x")
+        entry.type, entry.mode = kind, mode
+        archive.addfile(entry)
+    item = StoredItem("BASE", "5432", "postgres-base", ".tar", (), ())
+    with pytest.raises(StoreError, match="base/x: unexpected type or mode"):
+        base.restore_to_folder(item, lambda: iter([raw.getvalue()]), tmp_path, lambda: iter(()))

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from restore import tar_reader
+from restore import archive_errors, tar_reader
 from restore.archive_checks import MissingLinkTargetError, Patterns, check_archive
 from tests.filesets import difficult
 from tools.base.errors import BackupError
@@ -220,7 +220,7 @@ def test_a_hostile_member_is_never_handed_on(name: str, raw: bytes, tmp_path: Pa
 def handed_on(raw: bytes) -> list[bytes]:
     """The names that were seen before the error."""
     seen: list[tar_reader.Member] = []
-    with pytest.raises(tar_reader.UnsafeArchiveError):
+    with pytest.raises(archive_errors.UnsafeArchiveError):
         for _ in check_archive([raw], USER, seen.append):
             pass
     return [member.name for member in seen]

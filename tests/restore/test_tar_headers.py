@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from restore import archive_checks, tar_reader
+from restore import archive_checks, archive_errors, tar_reader
 from tools.base import foreign
 
 ROUNDS = 2000
@@ -25,7 +25,7 @@ def outcome(function: Callable[..., object], *arguments: object) -> object:
     """Return what a function returns, or the text of the error with which it rejects."""
     try:
         return function(*arguments)
-    except tar_reader.UnsafeArchiveError as error:
+    except archive_errors.UnsafeArchiveError as error:
         return str(error)
 
 
@@ -42,15 +42,17 @@ def plain_number(field: bytes) -> int:
     if field[0] == 0x80:
         return int.from_bytes(field[1:], "big")
     digits = re.fullmatch(rb" *([0-7]*)[ \0]*", field)
-    if digits is None or not field.strip(b" "):
-        raise tar_reader.UnsafeArchiveError("corrupt archive: invalid number in a header", "")
+    if digits is None or not field.strip(b" ") or not field.removeprefix(b"\0").strip(b" "):
+        raise archive_errors.UnsafeArchiveError("corrupt archive: invalid number in a header", "")
     return int(digits[1] or b"0", 8)
 
 
 def plain_sum(block: bytes) -> None:
     """Compare the checksum of a header."""
+    if block[148] == 0x80:
+        raise archive_errors.UnsafeArchiveError("corrupt archive: invalid number in a header", "")
     if plain_number(block[148:156]) != sum(block[:148]) + 8 * ord(" ") + sum(block[156:]):
-        raise tar_reader.UnsafeArchiveError("corrupt archive: header checksum mismatch", "")
+        raise archive_errors.UnsafeArchiveError("corrupt archive: header checksum mismatch", "")
 
 
 def plain_pax(data: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -61,9 +63,9 @@ def plain_pax(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         whole = data[: length or 0]
         key, sign, value = rest[: len(whole) - len(digits) - 2].partition(b"=")
         if length is None or length != len(whole) or length <= len(digits) + 1:
-            raise tar_reader.UnsafeArchiveError("corrupt archive: invalid extended header", "")
-        if whole[-1:] != b"\n" or not key or not sign:
-            raise tar_reader.UnsafeArchiveError("corrupt archive: invalid extended header", "")
+            raise archive_errors.UnsafeArchiveError("corrupt archive: invalid extended header", "")
+        if whole[-1:] != b"\n" or not key or not sign or re.match(rb"[ \t]|.*[\0\n]", key, re.S):
+            raise archive_errors.UnsafeArchiveError("corrupt archive: invalid extended header", "")
         yield key, value
         data = data[length:]
 
@@ -72,7 +74,7 @@ def plain_clean(name: bytes) -> bytes:
     """Return a name without `.` and doubled slashes."""
     words = name.split(b"/")
     if name.startswith(b"/") or b".." in words or b"." in words[1:]:
-        raise tar_reader.UnsafeArchiveError("", "")
+        raise archive_errors.UnsafeArchiveError("", "")
     if b"." not in name and b"//" not in name:
         return name
     return b"/".join(word for word in words if word not in (b"", b"."))
@@ -97,7 +99,7 @@ def test_the_checksum_of_a_header_is_that_of_the_plain_form() -> None:
             signed = block[:148] + field + block[156:]
             assert outcome(tar_reader._check_sum, signed) == outcome(plain_sum, signed)
             assert (outcome(tar_reader._check_sum, signed) is None) == (stated == total)
-    with pytest.raises(tar_reader.UnsafeArchiveError, match="invalid number"):
+    with pytest.raises(archive_errors.UnsafeArchiveError, match="invalid number"):
         tar_reader._check_sum(bytes(148) + b"12345x\0 " + bytes(356))
 
 

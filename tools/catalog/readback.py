@@ -30,6 +30,11 @@ class StoredRun:
         """The id of the run."""
         return self.manifest.run_id
 
+    @property
+    def signed(self) -> bool:
+        """Whether a known signer has signed it; True in own runs of a host that does not sign."""
+        return self.catalog.trust.everybody or bool(self.catalog.claim(self.run_id).signer)
+
     def part_name(self, part: Part) -> str:
         """Return the name of a part in the store."""
         return f"{self.manifest.host}/{part.name}"
