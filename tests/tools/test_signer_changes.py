@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -52,6 +54,53 @@ def test_signing_begins_and_the_key_is_lost(system: System) -> None:
     system.restored()
 
 
+def test_a_new_machine_with_a_new_key_goes_on(system: System) -> None:
+    """Its numbers go on where those of the lost machine ended, and its signer is in the log."""
+    system.general["MACHINE_ID"] = "old"
+    system.configure(system.short(), STREAM="True")
+    for _ in range(2):
+        assert system.result()["exit_code"] == 0
+    shutil.rmtree(system.work)
+    system.writer_key.unlink()
+    signer = writer_key.create(system.writer_key, "srv-test")
+    system.configure(system.short(), STREAM="True", MACHINE_ID="new")
+    said = system.result()
+    assert said["exit_code"] == 3
+    assert "After a move nothing is to be done" in said["stderr"]
+    assert signer in system.log.read_text()
+    assert system.result()["exit_code"] == 0
+    numbers = [json.loads(path.read_text())["sequence"] for path in manifests(system)]
+    assert numbers == [1, 2, 3, 4]
+    system.writer_key.unlink()
+    system.key.write_text(
+        "\n".join(line for line in system.key.read_text().split("\n") if "signer" not in line)
+    )
+    assert "ok, signer not known" in system.restore("--list")
+
+
+@pytest.mark.fault("forged runs of other machines", "each run warns and goes on")
+def test_forged_machines_stop_no_backup(system: System) -> None:
+    assert system.result()["exit_code"] == 0
+    (path,) = manifests(system)
+    forged = {**json.loads(path.read_text()), "machine": "x"}
+    for run in ("20200101_000000", later()):
+        text = json.dumps({**forged, "run_id": run}).replace(forged["run_id"], run)
+        path.with_name(f"{run}.manifest.json").write_text(text)
+    for _ in range(2):
+        said = system.result()
+        assert said["exit_code"] == 3
+        assert "No signer that is known here" in said["stderr"]
+
+
+def manifests(system: System) -> list[Path]:
+    return sorted((system.store / "srv-test").glob("*.manifest.json"))
+
+
+def later() -> str:
+    """Return the id of a run that begins in an hour."""
+    return (datetime.now(timezone.utc) + timedelta(hours=1)).strftime("%Y%m%d_%H%M%S")
+
+
 def test_a_renamed_host_is_restored(system: System) -> None:
     """Though the key file names its key for the old name only."""
     assert system.result()["exit_code"] == 0
@@ -69,7 +118,7 @@ def test_an_impossible_number_counts_for_nothing(system: System) -> None:
     """A host that does not sign: the next run would have had a number that nobody reads."""
     system.writer_key.unlink()
     assert system.result()["exit_code"] == 0
-    (path,) = (system.store / "srv-test").glob("*.manifest.json")
+    (path,) = manifests(system)
     path.chmod(0o600)
     path.write_text(json.dumps({**json.loads(path.read_text()), "sequence": (1 << 63) - 1}))
     (system.work / ".nc-backup-py/sequence.json").unlink()

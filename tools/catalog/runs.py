@@ -34,6 +34,7 @@ class RunSummary:
     claimed:  what it says, to be shown
     signed:   whether a known signer has signed it
     unsigned: whether it is not trusted only because it was made before signing began
+    signature: whether the store has a signature of it, whosever it is
     """
 
     host: str
@@ -43,6 +44,7 @@ class RunSummary:
     claimed: Manifest | None = None
     signed: bool = False
     unsigned: bool = False
+    signature: bool = False
 
     @property
     def in_future(self) -> bool:
@@ -58,7 +60,8 @@ class RunSummary:
     def result(self) -> str:
         """The status, and what the store lacks; or why the manifest cannot be read."""
         if self.unsigned and self.claimed is not None:
-            return f"{self.claimed.status}, not signed"
+            why = "signer not known" if self.signature else "not signed"
+            return f"{self.claimed.status}, {why}"
         if self.manifest is None:
             return f"{'not trusted' if self.claimed else 'unreadable'}: {self.error}"
         if self.manifest.missing:
@@ -82,8 +85,14 @@ def list_runs(catalog: Catalog) -> Iterator[RunSummary]:
         if claim.untrusted is None:
             yield RunSummary(catalog.host, run_id, found, claimed=found, signed=bool(claim.signer))
         else:
-            older, why = catalog.is_unsigned(run_id), str(claim.untrusted)
-            yield RunSummary(catalog.host, run_id, error=why, claimed=found, unsigned=older)
+            yield RunSummary(
+                catalog.host,
+                run_id,
+                error=str(claim.untrusted),
+                claimed=found,
+                unsigned=catalog.is_unsigned(run_id),
+                signature=catalog.has_signature(run_id),
+            )
 
 
 def parse_date(text: str) -> datetime:

@@ -1,7 +1,7 @@
 """The numbers of runs: they show that a run was rolled back, replaced or removed (DESIGN 7).
 
 The number rises by one with every run that a host and config publish, over all stores together.
-A new WRITER_KEY may begin with 1. What a signer that is no longer known has reached does not count.
+What a signer that is no longer known has reached does not count.
 A number that is missing in the middle means nothing: clean-up removes runs, and a store may
 have missed some.
 """
@@ -39,12 +39,16 @@ def claims(catalog: Catalog, config_id: str) -> list[Claim]:
 
 def _trusted(catalog: Catalog) -> Iterator[Claim]:
     """Yield the trusted, numbered manifests of a catalog, newest id first."""
+    return (claim for claim in _numbered(catalog) if claim.untrusted is None)
+
+
+def _numbered(catalog: Catalog) -> Iterator[Claim]:
     for run_id in _newest_ids(catalog):
         try:
             claim = catalog.claim(run_id)
         except (BackupError, OSError):
             continue  # the list of runs names it
-        if claim.untrusted is None and 0 < claim.manifest.sequence <= time.time():
+        if 0 < claim.manifest.sequence <= time.time():
             yield claim  # no host has made more runs than seconds have passed
 
 
@@ -79,6 +83,15 @@ def newest(catalogs: Iterable[Catalog], config_id: str) -> Numbered:
         return Numbered()
     digests = {claim.sha256 for claim in found if claim.manifest.run_id == best.run_id}
     return Numbered(best.sequence, best.run_id, tuple(sorted(digests)))
+
+
+def highest_claimed(catalogs: Iterable[Catalog], config_id: str) -> int:
+    """Return the highest number of a config in several stores, whether or not it is trusted.
+
+    A new key goes on from there, so that `--newest` never means a run of the key before.
+    """
+    found = (claim.manifest for catalog in catalogs for claim in _numbered(catalog))
+    return max((one.sequence for one in found if one.config_id == config_id), default=0)
 
 
 def missed(catalogs: Iterable[Catalog], config_id: str, best: Numbered) -> Iterator[str]:

@@ -179,8 +179,10 @@ def _foreign(place: Store, history: History, ours: Writer) -> Finding | None:
 
     The first time may be a move. Raises StoreError from the second time on.
     """
-    newest = next(history.claimed(), None)
-    if newest is None or not ours.machine or newest.machine in ("", ours.machine):
+    trusted = next(history.manifests(), None)
+    claimed = next(history.claimed(), None)
+    newest = next((one for one in (trusted, claimed) if _is_foreign(one, ours)), None)
+    if newest is None:
         return None
     other = identity.named(newest.machine, newest.machine_name)
     this = identity.named(ours.machine, ours.machine_name)
@@ -189,14 +191,25 @@ def _foreign(place: Store, history: History, ours: Writer) -> Finding | None:
         f"and this is the machine {this}"
     )
     apart = "If both machines are in use, give one of them another HOSTNAME."
-    if _came_back(history, ours.machine):
+    if newest is not trusted:
+        text = f"{text}. No signer that is known here has signed it"
+        apart = f"Check who can write to this store. {apart}"
+    elif _came_back(history, ours.machine):
         raise StoreError(text, f"{apart} After a move run backup.py once with --adopt-host.")
     return warning(text, f"{apart} After a move nothing is to be done.")
 
 
+def _is_foreign(made: Manifest | None, ours: Writer) -> bool:
+    """Return whether a run says that another machine made it."""
+    return made is not None and bool(ours.machine) and made.machine not in ("", ours.machine)
+
+
 def _came_back(history: History, machine: str) -> bool:
-    """Whether this machine has written after another one before."""
-    known = [made.machine for made in history.claimed() if made.machine]
+    """Whether this machine has written after another one before.
+
+    Only trusted runs count: anyone who can write to the store could stop all backups otherwise.
+    """
+    known = [made.machine for made in history.manifests() if made.machine]
     return any(
         later == machine and earlier != machine for later, earlier in itertools.pairwise(known)
     )

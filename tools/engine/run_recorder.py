@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from datetime import datetime
 from typing import TypeVar
 
-from tools.base import crash, project, run_ids
+from tools.base import crash, log, project, run_ids
 from tools.base.errors import BackupError, StoreError, in_words
 from tools.base.log import logger
 from tools.base.result import Result, Status, worst
@@ -164,16 +164,17 @@ class Recording:
         for line in sequence.missed(catalogs, config_id, newest):
             logger.warning("%s", line)
         host = self._config.general.hostname
-        reached = self._memory.highest(host, config_id)
-        return dataclasses.replace(newest, number=max(newest.number, reached) + 1)
+        remembered = self._memory.highest(host, config_id)
+        reached = max(remembered, sequence.highest_claimed(catalogs, config_id))
+        return dataclasses.replace(newest, number=reached + 1)
 
     def _log_signer(self) -> None:
-        """Tell who signs this run: always where it is the first one, or nobody."""
+        """Tell who signs this run: always where it is the first of its signer, or nobody."""
         if self._key is None:
             path = self._config.general.writer_key
             logger.info("Runs are not signed: WRITER_KEY %s does not exist.", path)
-        elif self._numbered.number == 1:
-            logger.info("Runs are signed. Keep this line where you restore: %s", self.signer)
+        elif not self._numbered.run_id:
+            log.always("Runs are signed. Keep this line where you restore: %s", self.signer)
 
     def _refuse(self, name: str, error: Exception) -> None:
         self.refused[name] = section_runner.failed(error)
