@@ -102,6 +102,12 @@ def _add_location(parser: argparse.ArgumentParser) -> None:
         "and capabilities from a run that no known signer has signed",
     )
     group.add_argument(
+        "--allow-unencrypted",
+        action="store_true",
+        help="also restore items that are not encrypted, although the config encrypts or a key "
+        "is given",
+    )
+    group.add_argument(
         "--newest",
         type=int,
         default=0,
@@ -237,6 +243,7 @@ def source(options: argparse.Namespace) -> Source:
         options.insecure_permissions,
         options.signer,
         options.allow_unsigned,
+        allow_unencrypted=options.allow_unencrypted,
     )
 
 

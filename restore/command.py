@@ -21,7 +21,7 @@ from restore import (
 )
 from restore.restoring import Advance, Restoring, run_steps
 from tools import os_works
-from tools.base import run_ids
+from tools.base import foreign, run_ids
 from tools.base.errors import BackupError, Cancelled, ConfigError
 from tools.base.result import Result, Status, of_error, worst
 from tools.base.run_result import ProgressListener, RunResult, SectionResult
@@ -53,10 +53,10 @@ def main(argv: Sequence[str]) -> int:
         result = of_error(error)
         terminal.say(f"error: {result.message}", error=True)
         if result.hint:
-            terminal.say(f"hint: {result.hint}", error=True)
+            terminal.say(f"hint: {terminal.indented(result.hint)}", error=True)
         code = result.status.exit_code
     except Cancelled as cancelled:
-        terminal.say(_cancelled(options, restored), error=True)
+        terminal.say(foreign.line(_cancelled(options, restored)), error=True)
         code = os_works.status_of_signal(cancelled.signal_number).exit_code
     return code
 
@@ -169,9 +169,10 @@ class _Command:
     def _warn(self, selected: Selection) -> None:
         """Print which run each section is taken from, where they differ, and doubtful runs."""
         for line in selected.notes:
-            terminal.say(f"note: {line}", error=True)
+            terminal.say(foreign.line(f"note: {line}"), error=True)
         if selected.newer:
-            terminal.say(f"note: not the newest run, which is {selected.newer}", error=True)
+            text = foreign.line(f"note: not the newest run, which is {selected.newer}")
+            terminal.say(text, error=True)
         for run in selected.runs():
             if not run.catalog.claim(run.run_id).signer:
                 text = f"run {run.run_id} is not signed by a known signer (--allow-unsigned)"
@@ -186,7 +187,7 @@ class _Command:
     def _require_stages(self, items: Sequence[Item]) -> None:
         """Raise ConfigError before anything begins where a key or a package is missing."""
         options = self._options
-        encrypted = any(_encrypts(stage) for item in items for stage in item.stages)
+        encrypted = any(registry.stage_encrypts(stage) for item in items for stage in item.stages)
         if encrypted and not (options.config or options.key_file or options.passphrase):
             terminal.say(f"note: without --key-file {arguments.KEY} is used", error=True)
         self._restoring().require_stages(items)
@@ -243,7 +244,7 @@ class _Command:
         selected = self._select(options.restore).narrowed(options.section, options.item)
         if options.path:
             selected = selected.only(
-                item for item in selected.items if registry.kind(item.kind).archive
+                item for item in selected.items if registry.kind(item.kind).archive or item.problem
             )
             if not selected.items:
                 raise ConfigError(
@@ -254,8 +255,10 @@ class _Command:
             readback.require_parts(run, selected.of(run))
         if not options.to_host:
             return selected
-        databases = database_restore.select_databases(selected.items, options.to_database)
-        return selected.only(databases)
+        refused = [item for item in selected.items if item.problem]
+        good = [item for item in selected.items if not item.problem]
+        databases = database_restore.select_databases(good, options.to_database)
+        return selected.only([*refused, *databases])
 
     def _check_destination(self, items: Sequence[Item]) -> None:
         """Raise ConfigError for an unusable destination; warn where space is short."""
@@ -273,8 +276,7 @@ class _Command:
             target = arguments.server(options)
         inverse = self._location.inverse_stage
         special = options.allow_special
-        verifying.dry_run(selected, target, options.path, inverse, allow_special=special)
-        return 0
+        return verifying.dry_run(selected, target, options.path, inverse, allow_special=special)
 
     # --- the result
 
@@ -319,10 +321,6 @@ def _sheets(selected: Selection) -> list[SectionResult]:
 
 def _unreadable(summary: RunSummary) -> SectionResult:
     return SectionResult(summary.run_id, "item", Result(Status.FAILED, summary.error))
-
-
-def _encrypts(stage: str) -> bool:
-    return stage in registry.STAGES and registry.STAGES[stage].encrypts
 
 
 def _matched(result: Result) -> bool:

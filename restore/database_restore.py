@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tools.base.errors import ConfigError
 from tools.flow.item_record import StoredItem as Item
@@ -47,8 +47,14 @@ def target_label(item: Item, server: Server) -> str:
     return f"{server.host}{port}{separator}{name}"
 
 
-def restore_item(item: Item, again: Again, server: Server) -> Steps:
-    """Restore one item into the server. Raises BackupError or OSError."""
+def restore_item(
+    item: Item, again: Again, server: Server, check: Callable[[], None] = lambda: None
+) -> Steps:
+    """Restore one item into the server. Raises BackupError or OSError.
+
+    check: raises ManifestError where the item must not be restored, before anything is done
+    """
+    check()
     module = loader.restorer(registry.file_of_kind(item.kind))
     return (yield from module.restore_to_server(item, again, server))
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from tools.base import run_ids
+from tools.base import foreign, run_ids
 from tools.catalog.location import BackupLocation
 from tools.catalog.manifest import Manifest
 from tools.catalog.runs import RunSummary, list_runs
@@ -23,8 +23,8 @@ _DAY = 86400  # seconds
 def print_runs(location: BackupLocation, *, as_json: bool) -> int:
     """Print the runs of the hosts.
 
-    Return the exit code: 1 where a manifest is unreadable, or is not trusted although
-    runs are signed.
+    Return the exit code: 1 where a manifest or an item of it is unreadable, or is not trusted
+    although runs are signed.
     """
     catalogs = map(location.catalog_of, location.hosts())
     summaries = [summary for catalog in catalogs for summary in list_runs(catalog)]
@@ -36,8 +36,13 @@ def print_runs(location: BackupLocation, *, as_json: bool) -> int:
             _print_nothing(location)
     for line in filter(None, (summary.warning() for summary in summaries)):
         terminal.say(f"warning: {line}", error=True)
-    bad = (summary for summary in summaries if summary.manifest is None and not summary.unsigned)
-    return 1 if any(bad) else 0
+    return 1 if any(map(_is_bad, summaries)) else 0
+
+
+def _is_bad(summary: RunSummary) -> bool:
+    if summary.manifest is None:
+        return not summary.unsigned
+    return bool(summary.manifest.refused)
 
 
 def _print_nothing(location: BackupLocation) -> None:
@@ -112,6 +117,7 @@ def _item(item: Item) -> dict[str, Any]:
         "base": item.base,
         "warnings": list(item.warnings),
         "notes": list(item.notes),
+        "problem": item.problem or None,
     }
 
 
@@ -132,17 +138,22 @@ def human_age(seconds: float) -> str:
     return f"{days} d" if days else human_time(seconds)
 
 
+def _say(text: str) -> None:
+    """Print one line: names in a manifest may have line breaks."""
+    terminal.say(foreign.line(text))
+
+
 def print_selection(selection: Selection) -> None:
     """Print the selected runs, and which section is taken from which."""
     for line in selection.notes:
-        terminal.say(line)
+        _say(line)
     for run in selection.runs():
         _print_run(run.manifest)
 
 
 def _print_run(manifest: Manifest) -> None:
     """Print one run: its items, what is missing, warnings and notes."""
-    terminal.say(
+    _say(
         f"run {manifest.run_id} of {manifest.host}: {manifest.status}, {manifest.mode}, "
         f"{manifest.begin} to {manifest.end}, by {manifest.program}"
     )
@@ -153,13 +164,15 @@ def _print_run(manifest: Manifest) -> None:
     ]  # fmt: skip
     terminal.table(("item", "kind", "stages", "parts", "stored", "bytes"), rows)
     for item in manifest.items:
+        if item.problem:
+            _say(f"invalid: {item.label}: {item.problem}")
         for line in item.warnings:
-            terminal.say(f"warning: {item.label}: {line}")
+            _say(f"warning: {item.label}: {line}")
         for line in item.notes:
-            terminal.say(f"note: {item.label}: {line}")
+            _say(f"note: {item.label}: {line}")
     for name in manifest.missing:
-        terminal.say(f"missing: {name}")
+        _say(f"missing: {name}")
     of_items = [line for item in manifest.items for line in item.warnings]
     for line in manifest.warnings:
         if not any(line.endswith(known) for known in of_items):
-            terminal.say(f"warning: {line}")
+            _say(f"warning: {line}")

@@ -110,6 +110,7 @@ class Restoring:
 
         def restore(item: Item, advance: Advance) -> Result:
             run = selection.run(item)
+            verifying.check_item(run, item)
             again = self.open_chunks(run, item, advance)
             into = _Folder(folder, overwrite, patterns, special=run.signed or self._allow_special)
             result = self._item_into_folder(item, again, into)
@@ -119,7 +120,6 @@ class Restoring:
 
     def _item_into_folder(self, item: Item, again: Again, into: _Folder) -> Result:
         """Restore an item into a staging folder, and move it into place when it is complete."""
-        verifying.check_item(item)
         below = destination.item_path(item)
         moved = functools.partial(self._restored.append, item.label)
         shown = into.path / below
@@ -169,7 +169,8 @@ class Restoring:
                     options=self._location.options(item),
                 )
                 again = self.open_chunks(run, item, advance)
-                steps_of_item = database_restore.restore_item(item, again, own)
+                refuse = functools.partial(readback.check, run, item)
+                steps_of_item = database_restore.restore_item(item, again, own, refuse)
                 running[item.label] = stack.enter_context(contextlib.closing(steps_of_item))
             waiting: list[Item] = []
 

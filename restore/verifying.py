@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from restore import archive_checks, database_restore, destination, unpack
+from tools.base import foreign
 from tools.base.errors import ConfigError, ManifestError
 from tools.base.result import Result, Status
 from tools.catalog import readback
@@ -20,16 +21,14 @@ from tools.modules.contracts import Server
 from tools.reporting import terminal
 
 _MAX_NAME = 255  # bytes of one name (NAME_MAX of Linux)
-OTHER_COPY = "Use another copy of the run, or the version of nc-backup-py that wrote it."
 
 
-def check_item(item: Item) -> None:
-    """Raise ManifestError for an item that no folder can hold, or of an unknown kind."""
+def check_item(run: readback.StoredRun, item: Item) -> None:
+    """Raise ManifestError for an item that must not be restored, or that no folder can hold."""
+    readback.check(run, item)
     path = destination.item_path(item)
     if any(len(os.fsencode(name)) > _MAX_NAME for name in path.parts) or not path.parts:
-        raise ManifestError(f"{item.label[:100]}: not usable as a file name", OTHER_COPY)
-    if item.kind not in registry.KINDS:
-        raise ManifestError(f"{item.label}: unknown kind {item.kind!r}", OTHER_COPY)
+        raise ManifestError(f"{item.label[:100]}: not usable as a file name", readback.OTHER_COPY)
     registry.kind(item.kind).facts.of(item)
 
 
@@ -46,7 +45,7 @@ def verify_item(
 
     allow_special: as in Restoring. Raises BackupError or OSError.
     """
-    check_item(item)
+    check_item(run, item)
     readback.require_parts(run, [item])
     parts = count(len(item.parts), "part")
     if level == "presence":
@@ -75,22 +74,24 @@ def dry_run(
     inverse: InverseStages,
     *,
     allow_special: bool = False,
-) -> None:
+) -> int:
     """Print what would be written, and write nothing; filesets are read to their end.
 
-    Raises ConfigError where the patterns match nothing, as the restore would.
+    Return the exit code: 1 where an item must not be restored. Raises ConfigError where the
+    patterns match nothing, as the restore would.
     """
     matches = archive_checks.Patterns(patterns) if patterns else None
+    code = 0
     for item in selection.items:
-        check_item(item)
         run = selection.run(item)
-        label = (
-            database_restore.target_label(item, target)
-            if isinstance(target, Server)
-            else target / destination.item_path(item)
-        )
-        size = "unknown size" if item.size is None else f"{item.size} bytes"
-        terminal.say(f"{label}: {item.kind} {item.label} of run {run.run_id}, {size}")
+        try:
+            check_item(run, item)
+        except ManifestError as error:  # costs only this item, as in a restore
+            terminal.say(foreign.line(f"error: {error}"), error=True)
+            terminal.say(f"hint: {error.hint}", error=True)
+            code = 1
+            continue
+        _print_item(run, item, target)
         if registry.kind(item.kind).archive:
             chunks = readback.read_item(run, item, inverse, lambda _size: None)
             special = run.signed or allow_special
@@ -101,6 +102,18 @@ def dry_run(
         raise no_match(selection, patterns)
     for pattern in unmatched:
         terminal.say(f"warning: {unpack.UNMATCHED} {pattern}", error=True)
+    return code
+
+
+def _print_item(run: readback.StoredRun, item: Item, target: Path | Server) -> None:
+    label = (
+        database_restore.target_label(item, target)
+        if isinstance(target, Server)
+        else target / destination.item_path(item)
+    )
+    size = "unknown size" if item.size is None else f"{item.size} bytes"
+    what = f"{label}: {item.kind} {item.label} of run {run.run_id}, {size}"
+    terminal.say(foreign.line(what))
 
 
 def no_match(selection: Selection, patterns: Sequence[str]) -> ConfigError:

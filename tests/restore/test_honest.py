@@ -116,14 +116,16 @@ def test_an_item_that_a_store_does_not_hold_is_named(system: System) -> None:
 def test_an_unknown_kind_is_refused_and_costs_no_other_item(system: System, kind: str) -> None:
     """Issue 11 A9: it was taken for a plain file, exit 0."""
 
+    (part,) = (system.store / "srv-test").glob("*.age.000")
+    other = part.name.replace("FILESET", "FILESET.odd")
+    shutil.copy(part, part.with_name(other))
+
     def how(given: dict[str, Any]) -> None:
         first = given["items"][0]
-        part = {**first["parts"][0], "name": "x.000"}
+        part = {**first["parts"][0], "name": other}
         given["items"].insert(0, {**first, "name": "odd", "kind": kind, "parts": [part]})
 
     change(system, how)
-    (part,) = (system.store / "srv-test").glob("*.age.000")
-    shutil.copy(part, part.with_name("x.000"))
     for words in (["--verify", "latest"], ["--restore", "latest", *out(system)]):
         text = system.restore(*words, code=1)
         assert "FILESET/odd: unknown kind" in text
@@ -146,7 +148,7 @@ def test_an_impossible_manifest_hides_no_other_run(system: System, edit: dict[st
     (good,) = (system.store / "srv-test").glob("*.manifest.json")
     bad = good.with_name("20200101_000000.manifest.json")
     given = json.loads(good.read_text())
-    given["run_id"] = "20200101_000000"
+    given.update(run_id="20200101_000000", sequence=0)
     given["items"][0].update(edit)
     system.sign(bad, json.dumps(given))
     text = system.restore("--list", code=1)
@@ -159,7 +161,12 @@ def test_an_impossible_manifest_hides_no_other_run(system: System, edit: dict[st
 
 def test_a_name_that_no_file_can_have_is_found_by_verify(system: System) -> None:
     """Issue 11 A9: verify said ok, and the restore failed."""
-    change(system, lambda given: given["items"][0].update(name="n" * 300))
+
+    def how(given: dict[str, Any]) -> None:
+        given["mode"] = "staged"  # names of its parts may be any
+        given["items"][0].update(name="n" * 300)
+
+    change(system, how)
     for words in (["--verify", "latest"], ["--restore", "latest", *out(system)]):
         assert "not usable as a file name" in system.restore(*words, code=1)
 

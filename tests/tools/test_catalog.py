@@ -83,8 +83,8 @@ def test_the_newest_run_costs_one_read(place: CountingStore) -> None:
 
 def test_an_item_is_compared_with_copies_of_its_own_config(place: CountingStore) -> None:
     """Issue 13 B4: two configs of one host and store may call different items by one name."""
-    name, other = RUNS[-1], "20200201_030000"
-    part = Part(f"{name}.FILESET.tar.000", 4, DIGEST)
+    other = "20200201_030000"
+    part = Part(f"{other}.FILESET.tar.000", 4, DIGEST)
     item = Item("FILESET", "", "fileset", ".tar", (), (part,), 1000, DIGEST)
     made = run(other, items=(item,), config_id="b")
     store.store_object(place, f"{HOST}/{manifest.name_of(other)}", [made.to_json()])

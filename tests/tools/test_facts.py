@@ -123,7 +123,7 @@ def test_a_manifest_of_version_1_has_base_as_a_fact() -> None:
     base = "20260101_030000"
     made = manifest.Manifest("h", "20260102_030000", "", "", "streamed", "ok", ())
     old = json.loads(made.to_json())
-    part = {"name": "20260102_030000.X.000", "size": 1, "sha256": "0" * 64}
+    part = {"name": "20260102_030000.X.3306.000", "size": 1, "sha256": "0" * 64}
     one = {
         "section": "X", "name": "3306", "kind": "mysql-physical", "ending": "", "stages": [],
         "parts": [part], "size": None, "sha256": None, "form": "parts", "warnings": [],

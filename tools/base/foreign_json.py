@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any, NoReturn
+from typing import Any
 
 MAX_BYTES = 1 << 20  # of a text, unless the caller allows more
 MAX_DEPTH = 100  # levels of lists and objects
@@ -31,54 +31,72 @@ def load(raw: bytes | str, max_bytes: int = MAX_BYTES) -> Any:  # noqa: ANN401  
     characters and of bytes that are not UTF-8 (PEP 383), as names of files do. Raises
     InvalidJsonError.
     """
+    value = load_structure(raw, max_bytes)
+    check(value)
+    return value
+
+
+def load_structure(raw: bytes | str, max_bytes: int = MAX_BYTES) -> Any:  # noqa: ANN401
+    """Return the value of a JSON text whose numbers and texts are still to be checked.
+
+    For a text with many records, where a bad one must not cost the others: each must go through
+    `check`. Raises InvalidJsonError for what is no JSON, or is too large or too deep.
+    """
     if len(raw) > max_bytes:
         raise InvalidJsonError(f"larger than {max_bytes} bytes")
     try:
         text = raw if isinstance(raw, str) else raw.decode("utf-8-sig")
-        value = json.loads(text, parse_int=_whole, parse_float=_finite, parse_constant=_constant)
+        value = json.loads(text, parse_int=_whole, parse_constant=_constant)
     except UnicodeDecodeError as error:
         raise InvalidJsonError(f"not UTF-8 (byte {error.start})") from None
     except RecursionError:
         raise InvalidJsonError(_TOO_DEEP) from None
     except json.JSONDecodeError as error:
         raise IncompleteJsonError(f"not JSON: {error}") from None
-    _check(value)
+    _check_depth(value)
     return value
+
+
+def check(value: object) -> None:
+    """Raise InvalidJsonError where a value of `load_structure` is none that `load` returns."""
+    inner = [value]
+    while inner:
+        one = inner.pop()
+        if isinstance(one, str):
+            if not one.isascii():
+                _check_text(one)
+        elif isinstance(one, dict):
+            inner += one
+            inner += one.values()
+        elif isinstance(one, list):
+            inner += one
+        elif isinstance(one, float) and not math.isfinite(one):
+            raise InvalidJsonError("number out of range")
 
 
 _TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels"
 
 
-def _whole(digits: str) -> int:
+def _whole(digits: str) -> int | float:
+    """Return a whole number; infinity for one with more than 64 bits."""
     if len(digits) > _MAX_DIGITS or not _SMALLEST <= int(digits) <= _LARGEST:
-        raise InvalidJsonError("number with more than 64 bits")
+        return math.inf
     return int(digits)
 
 
-def _finite(digits: str) -> float:
-    number = float(digits)
-    if not math.isfinite(number):
-        raise InvalidJsonError("number out of range")
-    return number
+def _constant(_name: str) -> float:
+    return math.nan
 
 
-def _constant(name: str) -> NoReturn:
-    raise InvalidJsonError(f"{name} is not a JSON number")
-
-
-def _check(value: object) -> None:
-    """Raise InvalidJsonError where a value is too deep or holds a text that nothing can write."""
+def _check_depth(value: object) -> None:
     level: list[dict[str, object] | list[object]] = [[value]]
     for _depth in range(MAX_DEPTH + 1):
-        inner: list[dict[str, object] | list[object]] = []
-        for one in level:
-            for part in (*one, *one.values()) if isinstance(one, dict) else one:
-                if isinstance(part, str):
-                    if not part.isascii():
-                        _check_text(part)
-                elif isinstance(part, dict | list):
-                    inner.append(part)
-        level = inner
+        level = [
+            part
+            for one in level
+            for part in (one.values() if isinstance(one, dict) else one)
+            if isinstance(part, dict | list)
+        ]
         if not level:
             return
     raise InvalidJsonError(_TOO_DEEP)

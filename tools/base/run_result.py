@@ -43,7 +43,7 @@ class RunProblem:
     @property
     def line(self) -> str:
         """The text as one line for people, after the name of the section."""
-        return f"{self.section}: {self.text}" if self.section else self.text
+        return f"{foreign.line(self.section)}: {self.text}" if self.section else self.text
 
 
 def _now() -> datetime:

@@ -44,10 +44,14 @@ class Catalog:
     the files that any of them names.
     """
 
-    def __init__(self, store: Store, host: str, trusted: Trust) -> None:
+    def __init__(
+        self, store: Store, host: str, trusted: Trust, *, encrypted_only: bool = False
+    ) -> None:
+        """encrypted_only: whether an item that is not encrypted must not be restored"""
         self.store = store
         self.host = host
         self.trust = trusted
+        self.encrypted_only = encrypted_only
         self._claims: dict[str, Claim | BackupError | OSError] = {}
         self._lock = threading.RLock()
 

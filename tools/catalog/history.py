@@ -70,7 +70,7 @@ class History:
 
     def newest_item(self, section: str, name: str) -> Item | None:
         """Return the newest stored copy of an item, in whichever run it is."""
-        items = (item for manifest in self.manifests() for item in manifest.items)
+        items = (one for run in self.manifests() for one in run.items if not one.problem)
         return next((one for one in items if (one.section, one.name) == (section, name)), None)
 
     def section_size(self, section: str) -> int | None:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator
 
-from tools.base import run_ids
-from tools.base.errors import BackupError
+from tools.base import foreign, run_ids
+from tools.base.errors import BackupError, ManifestError
 from tools.base.log import logger
 from tools.catalog import liveness, manifest, markers, trust
 from tools.catalog.catalog import Catalog
+from tools.catalog.manifest import Manifest
 from tools.catalog.markers import MARKER_SUFFIX
 from tools.flow import forms, item_record
 from tools.flow.store import StoreEntry
@@ -89,7 +90,7 @@ def _unmarked(
         return []
     referenced = _referenced_names(catalog, visible)
     runs = filter(None, (manifest.run_of(_base(entry)) for entry in visible))
-    stored = {item.section for run in runs for item in catalog.claim(run).manifest.items}
+    stored = {item.section for run in runs for item in _readable(catalog, run).items}
     names = _own_names({*sections, *stored})
     return [
         entry.name
@@ -121,6 +122,15 @@ def _visible_of(catalog: Catalog, visible: list[StoreEntry], crashed: set[str]) 
             yield entry.name
 
 
+def _readable(catalog: Catalog, run_id: str) -> Manifest:
+    """Return a manifest, trusted or not. Raises ManifestError where an item of it is invalid."""
+    found = catalog.claim(run_id).manifest
+    for item in found.refused:
+        name = f"{catalog.host}/{manifest.name_of(run_id)}"
+        raise ManifestError(foreign.line(f"{name}: {item.label}: {item.problem}"))
+    return found
+
+
 def _base(entry: StoreEntry) -> str:
     return entry.name.rpartition("/")[2]
 
@@ -136,7 +146,7 @@ def _referenced_names(catalog: Catalog, visible: list[StoreEntry]) -> frozenset[
         name = _base(entry)
         run = manifest.run_of(name)
         if run:
-            found = catalog.claim(run).manifest
+            found = _readable(catalog, run)
             names |= {name, name + trust.ENDING, run + manifest.RECOVERY}
             for item in found.items:
                 names |= {part.name for part in forms.needed(catalog.store, found.host, item)}

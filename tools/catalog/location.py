@@ -48,6 +48,8 @@ class Source:
     store:      section of the store in it
     local_backup: folder of a local store
     key_file, passphrase: instead of those of the config
+    allow_unencrypted: restore items that are not encrypted, though the config encrypts or a key
+                is given
     signer:     file of allowed_signers lines, beside those of the config
     allow_unsigned: trust runs that were made before signing began
     own_run:    within a run of this config: a host that signs nothing trusts all of its runs
@@ -64,6 +66,7 @@ class Source:
     signer: Path | None = None
     allow_unsigned: bool = False
     own_run: bool = False
+    allow_unencrypted: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,7 @@ class BackupLocation:
 
     trust:      whose manifests are trusted
     configured: by a config file, not by arguments alone
+    encrypted_only: whether an item that is not encrypted must not be restored
     """
 
     store: Store
@@ -80,6 +84,7 @@ class BackupLocation:
     user_modules: UserModules
     trust: Trust
     configured: bool = False
+    encrypted_only: bool = False
 
     def hosts(self) -> Sequence[str]:
         """Return the host that was named, else all hosts of the store."""
@@ -103,7 +108,7 @@ class BackupLocation:
 
     def catalog_of(self, host: str) -> Catalog:
         """Return the catalog of a host."""
-        return Catalog(self.store, host, self.trust)
+        return Catalog(self.store, host, self.trust, encrypted_only=self.encrypted_only)
 
     def hint(self) -> str:
         """Return a hint where the store has no run of the host."""
@@ -131,7 +136,7 @@ class BackupLocation:
             options = model.filled(section, self.config)
             return loader.stage(row.file).backward(stage, options)
         name = stage.removeprefix(USER_STAGE)
-        filters = [one for one in self.config.sections if one.name == name]
+        filters = [one for one in self.config.sections if one.name == name and _is_filter(one)]
         if not stage.startswith(USER_STAGE) or not filters:
             raise ConfigError(
                 f"unknown stage {stage!r}",
@@ -169,7 +174,53 @@ def open_location(config: Config, source: Source, user_modules: UserModules) -> 
     host = source.hostname or (config.general.hostname if source.config else "")
     store = _open_store(config, source, user_modules)
     whom = trust_of(config, source)
-    return BackupLocation(store, config, host, user_modules, whom, bool(source.config))
+    encrypted = _encrypted_only(config, source)
+    return BackupLocation(store, config, host, user_modules, whom, bool(source.config), encrypted)
+
+
+def _encrypted_only(config: Config, source: Source) -> bool:
+    """Return whether items that are not encrypted must not be restored.
+
+    Where a key was named, or every item that the config stores is encrypted. A drill restores
+    what its own run trusts, also the last run before encryption was turned on.
+    """
+    if source.allow_unencrypted or source.own_run:
+        return False
+    return bool(source.key_file or source.passphrase or _encrypts_all(config))
+
+
+def _encrypts_all(config: Config) -> bool:
+    """Return whether a config encrypts all that it stores.
+
+    In a streamed run every item passes every stage. In a staged one a store may also take files
+    from other folders than those of the encryption.
+    """
+    encrypting = [one for one in config.sections if registry.encrypts([one.file])]
+    if not encrypting or config.mode.streamed:
+        return bool(encrypting)
+    encrypted = {_folder_of(one, config) for one in encrypting}
+    stores = [one for one in config.sections if one.kind == "store"]
+    return all(
+        one.declaration is not None and encrypted.issuperset(_folders_of(one, config))
+        for one in stores
+    )
+
+
+def _folder_of(encryption: Section, config: Config) -> Path:
+    """Return the folder that an encryption section of a staged run writes to."""
+    given = getattr(model.filled(encryption, config), "destination", None)
+    return Path(given or config.general.work_folder / "encrypted").absolute()
+
+
+def _folders_of(store: Section, config: Config) -> list[Path]:
+    """Return the folders that a store of a staged run takes."""
+    given = getattr(model.filled(store, config), "targets", ())
+    return [Path(one).absolute() for one in given or (config.general.work_folder / "encrypted",)]
+
+
+def _is_filter(section: Section) -> bool:
+    """Return whether a section is a user-defined filter."""
+    return section.kind == "stage" and section.declaration is None
 
 
 def trust_of(config: Config, source: Source) -> Trust:

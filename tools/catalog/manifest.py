@@ -16,11 +16,10 @@ from typing import Any
 from tools.base import foreign_json, run_ids
 from tools.base.errors import ManifestError
 from tools.base.foreign_json import IncompleteJsonError, InvalidJsonError
-from tools.flow import forms
+from tools.catalog import manifest_items
 from tools.flow.item_record import (
     StoredItem,
     is_file_name,
-    item_of,
     list_of,
     number_of,
     optional,
@@ -46,6 +45,7 @@ class Manifest:
     config: SHA-256 of the config, without its secrets
     machine, machine_name: which machine made it: its id (tools.identity) and its node name
     config_id, config_file: which config made it, whatever was changed in it since; and its path
+    items:  `problem` of an invalid one says why it must not be used
     missing: items of this run that this store does not hold, SECTION/name
     sequence: rises by one with each run of a host and config; 0: made before runs were counted
     previous_run, previous: the run before this one, and the SHA-256 of its manifests: several
@@ -94,6 +94,11 @@ class Manifest:
         return max((item.base for item in self.items if item.base), default=None)
 
     @property
+    def refused(self) -> tuple[StoredItem, ...]:
+        """The items that are invalid."""
+        return tuple(item for item in self.items if item.problem)
+
+    @property
     def is_complete(self) -> bool:
         """Whether the run stored all of it here; some files may have been unreadable."""
         return self.status in ("ok", "incomplete", "unclean", "unreported") and not self.missing
@@ -101,6 +106,9 @@ class Manifest:
     def to_json(self) -> bytes:
         """The file's bytes: sorted, indented, so that two of them can be compared by eye."""
         whole = dataclasses.asdict(self)
+        for item in whole["items"]:
+            if not item["problem"]:
+                del item["problem"]
         return json.dumps(whole, indent=1, sort_keys=True, ensure_ascii=True).encode() + b"\n"
 
 
@@ -118,13 +126,15 @@ def run_of(name: str) -> str:
 def read(raw: bytes, called: str) -> Manifest:
     """A manifest from its bytes, every field checked; `called` names it in errors.
 
+    An invalid item costs only itself: see StoredItem.problem.
+
     Keys that are not known are skipped: a later version may add some. A later VERSION means
     that skipping would be wrong. Raises ManifestError.
     """
     if len(raw) > _MAX_BYTES:
         raise ManifestError(f"{called}: too large for a manifest", "Check that this is a manifest.")
     try:
-        given = foreign_json.load(raw, _MAX_BYTES)
+        given = foreign_json.load_structure(raw, _MAX_BYTES)
     except InvalidJsonError as error:
         state = "incomplete" if isinstance(error, IncompleteJsonError) else "invalid"
         raise ManifestError(f"{called}: {state} manifest ({error})", _ALTERED) from None
@@ -138,7 +148,7 @@ def read(raw: bytes, called: str) -> Manifest:
         )
     try:
         return _manifest(given)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:  # InvalidJsonError is a ValueError
         what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise ManifestError(f"{called}: invalid manifest ({what})", _ALTERED) from None
 
@@ -151,15 +161,18 @@ def _count(given: Mapping[str, Any], key: str) -> int:
 def _manifest(given: Mapping[str, Any]) -> Manifest:
     if given["version"] not in range(1, VERSION + 1) or type(given["version"]) is not int:
         raise ValueError("version")
+    items = list_of(given, "items", object)
+    foreign_json.check({key: value for key, value in given.items() if key != "items"})
     run_id = text_of(given, "run_id", run_ids.is_run_id)
-    found = Manifest(
+    mode = text_of(given, "mode")
+    return Manifest(
         host=text_of(given, "host", is_file_name),
         run_id=run_id,
         begin=text_of(given, "begin"),
         end=text_of(given, "end"),
-        mode=text_of(given, "mode"),
+        mode=mode,
         status=text_of(given, "status", lambda text: bool(_STATUS.fullmatch(text))),
-        items=tuple(item_of(entry) for entry in list_of(given, "items", dict)),
+        items=manifest_items.read(items, run_id, mode),
         missing=tuple(list_of(given, "missing", str)),
         warnings=tuple(list_of(given, "warnings", str)),
         config=text_of(given, "config"),
@@ -174,12 +187,3 @@ def _manifest(given: Mapping[str, Any]) -> Manifest:
         recovery=optional(given, "recovery"),
         accepted_rollback=given.get("accepted_rollback") is True,
     )
-    for item in found.items:
-        forms.of(item.form).check(item)
-    names = [part.name for item in found.items for part in item.parts]
-    if len(set(names)) != len(names):
-        raise ValueError("duplicate part")
-    called = [item.label for item in found.items]
-    if len(set(called)) != len(called):
-        raise ValueError("duplicate item")
-    return found

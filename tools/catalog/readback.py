@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from tools.base.errors import DamagedError, StageError, StoreError, TruncatedError
+from tools.base import run_ids
+from tools.base.errors import DamagedError, ManifestError, StageError, StoreError, TruncatedError
 from tools.catalog.catalog import Catalog
 from tools.catalog.manifest import RECOVERY, Manifest
 from tools.flow import form, forms, stream
 from tools.flow.form import InverseStages
-from tools.flow.item_record import Part
+from tools.flow.item import USER_STAGE
+from tools.flow.item_record import EARLIER, Part
 from tools.flow.item_record import StoredItem as Item
+from tools.modules import registry
 
 _HINT = "Use another store that holds the run (--store), or another run."
+_ALTERED = "The manifest was altered. Use the copy in another store (--store), or another run."
+_NOT_ENCRYPTED = (
+    "The config encrypts, or a key was given, so anyone who can write to the store may have made "
+    "this item. If it was stored before encryption was turned on, use --allow-unencrypted."
+)
+OTHER_COPY = "Use another copy of the run, or the version of nc-backup-py that wrote it."
 Advance = Callable[[int], None]  # called with the stored bytes that have been read
 
 
@@ -48,6 +57,37 @@ class StoredRun:
         return tuple(forms.of(item.form).needed(item, self.read_object))
 
 
+def check(run: StoredRun, item: Item) -> None:
+    """Raise ManifestError for an item that must not be restored, whoever signed its run."""
+    _raise_first(run, item, (*_problems(run, item), *_unknown(item)))
+
+
+def _raise_first(run: StoredRun, item: Item, problems: Iterable[tuple[str, str]]) -> None:
+    for problem, hint in problems:
+        raise ManifestError(f"run {run.run_id}: {item.label}: {problem}", hint)
+
+
+def _unknown(item: Item) -> Iterator[tuple[str, str]]:
+    if item.kind not in registry.KINDS:
+        yield f"unknown kind {item.kind!r}", OTHER_COPY
+    for stage in item.stages:
+        if stage not in registry.STAGES and not stage.startswith(USER_STAGE):
+            yield f"unknown stage {stage!r}", OTHER_COPY
+
+
+def _problems(run: StoredRun, item: Item) -> Iterator[tuple[str, str]]:
+    """Yield why an item must not even be read, each with a hint."""
+    if item.problem:
+        yield item.problem, _ALTERED
+    if run.catalog.encrypted_only and not any(map(registry.stage_encrypts, item.stages)):
+        yield "not encrypted", _NOT_ENCRYPTED
+    for part in item.parts:
+        owner = run_ids.run_in(part.name)
+        others = owner not in ("", run.run_id) and owner in run.catalog.run_ids
+        if others and item.section != EARLIER:
+            yield f"{part.name} is a part of run {owner}", _ALTERED
+
+
 def sheet_problem(run: StoredRun) -> str:
     """Return why the recovery sheet of a run must not be followed; "" for nothing.
 
@@ -65,10 +105,14 @@ def sheet_problem(run: StoredRun) -> str:
 
 
 def missing_parts(run: StoredRun, items: Sequence[Item]) -> list[str]:
-    """Return a line for each part that is missing or has another size; no part is read."""
+    """Return a line for each part that is missing or has another size; no part is read.
+
+    Invalid items are left out: `check` refuses each.
+    """
     sizes = run.catalog.sizes
     problems = []
-    for part in (part for item in items for part in run.needed(item)):
+    good = (item for item in items if not item.problem)
+    for part in (part for item in good for part in run.needed(item)):
         size = sizes.get(part.name)
         if size is None:
             problems.append(f"{run.part_name(part)}: no such part")
@@ -88,8 +132,10 @@ def require_parts(run: StoredRun, items: Sequence[Item]) -> None:
 def read_parts(run: StoredRun, item: Item, advance: Advance | None = None) -> Iterator[bytes]:
     """Return the stored bytes of an item, part by part.
 
-    Raises DamagedError, TruncatedError or StoreError, naming the part.
+    Raises DamagedError, TruncatedError or StoreError, naming the part; ManifestError
+    for an item that must not be restored.
     """
+    _raise_first(run, item, _problems(run, item))
     read_object = _counting(run, advance)
     for part in run.needed(item):
         yield from read_object(part)
@@ -102,7 +148,9 @@ def read_item(
 
     What has been returned before an error is a true prefix, so the caller must not commit
     anything before the end. advance: called with the stored bytes that have been read.
+    Raises ManifestError for an item that must not be restored.
     """
+    _raise_first(run, item, _problems(run, item))
     chunks = forms.of(item.form).read(item, _counting(run, advance), inverse)
     tally = stream.Tally()
     try:

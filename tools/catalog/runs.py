@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
-from tools.base import run_ids
+from tools.base import foreign, run_ids
 from tools.base.errors import BackupError, ConfigError, in_words
 from tools.catalog.catalog import Catalog
 from tools.catalog.manifest import Manifest
@@ -23,6 +23,7 @@ _DATES = (  # accepted forms, and from what is written to the last second that i
     ("%Y-%m-%dT%H:%M:%S", timedelta()),
     ("%Y-%m-%d %H:%M:%S", timedelta()),
 )
+_SHOWN = 3  # invalid items of a run that a list of runs names
 IN_FUTURE = "is dated in the future: the clock was wrong when it was made. It is never latest"
 
 
@@ -64,9 +65,12 @@ class RunSummary:
             return f"{self.claimed.status}, {why}"
         if self.manifest is None:
             return f"{'not trusted' if self.claimed else 'unreadable'}: {self.error}"
+        result = self.manifest.status
         if self.manifest.missing:
-            return f"{self.manifest.status}, lacks {', '.join(self.manifest.missing)}"
-        return self.manifest.status
+            result += f", lacks {', '.join(self.manifest.missing)}"
+        for item in self.manifest.refused[:_SHOWN]:
+            result += f"; unreadable: {item.label}: {item.problem}"
+        return foreign.line(result)
 
     def warning(self) -> str:
         """Return a warning about the run; "" for none."""

@@ -7,6 +7,7 @@ version 1 have them as texts, and lists as texts with spaces between, which are 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 import typing
 from collections.abc import Callable, Mapping
@@ -79,7 +80,7 @@ class Facts:
         """Return the facts of a JSON object. Raises ValueError, naming the fact."""
         rest = dict(given)
         values: dict[str, Any] = {}
-        types = typing.get_type_hints(cls)
+        types = _types(cls)  # type: ignore[arg-type]
         for one in dataclasses.fields(cls):
             if prefix := one.metadata.get(_PREFIX, ""):
                 keys = [key for key in rest if key.startswith(prefix)]
@@ -98,6 +99,11 @@ class Facts:
 
     def check(self) -> None:
         """Raise ValueError, naming the fact, where facts contradict each other."""
+
+
+@functools.cache
+def _types(facts: Any) -> Mapping[str, Any]:  # noqa: ANN401  (a class of facts)
+    return typing.get_type_hints(facts)
 
 
 def _text(name: str, value: Json) -> str:

@@ -14,6 +14,7 @@ from tools.flow.facts import Json
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 EARLIER = "EARLIER"  # section of what an earlier staged run left and this one stored
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _LONGEST = 100  # bytes of an item's name in the names of its parts
 _MOST_SIZE = (1 << 63) - 1  # bytes of an item or a part: what file systems can hold
 
@@ -40,6 +41,7 @@ class StoredItem:
     facts:  versions of tools, positions: the JSON object of tools.flow.facts for the kind
     base:   the run that an incremental item was added to; None for a full one
     warnings: what is missing from it or cut; notes: what was left out by rule, or is worth knowing
+    problem: why the record must not be used: it is invalid; "" for a good one (never stored)
     """
 
     section: str
@@ -56,6 +58,7 @@ class StoredItem:
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     base: str | None = None
+    problem: str = ""
 
     @property
     def label(self) -> str:
@@ -94,11 +97,11 @@ def item_of(given: Mapping[str, Any]) -> StoredItem:
         raise ValueError("facts is not an object")
     base = given.get("base", facts.pop("base", None))  # a fact in version 1
     return StoredItem(
-        section=text_of(given, "section", is_writable),
+        section=text_of(given, "section", is_word),
         name=text_of(given, "name", is_writable),
-        kind=text_of(given, "kind", is_writable),
-        ending=text_of(given, "ending", lambda text: "/" not in text and is_writable(text)),
-        stages=tuple(list_of(given, "stages", str)),
+        kind=text_of(given, "kind", is_word),
+        ending=text_of(given, "ending", lambda text: "/" not in text and is_word(text)),
+        stages=_stages(given),
         parts=parts,
         size=None if given.get("size") is None else number_of(given, "size"),
         sha256=None if digest is None else text_of(given, "sha256", is_digest),
@@ -109,6 +112,11 @@ def item_of(given: Mapping[str, Any]) -> StoredItem:
         notes=tuple(list_of(given, "notes", str)) if "notes" in given else (),
         base=None if base is None else text_of({"base": base}, "base", run_ids.is_run_id),
     )
+
+
+def _stages(given: Mapping[str, Any]) -> tuple[str, ...]:
+    stages = list_of(given, "stages", str)
+    return tuple(text_of({"stages": stage}, "stages", is_word) for stage in stages)
 
 
 def _references(given: object) -> Mapping[str, tuple[Part, ...]]:
@@ -137,6 +145,11 @@ def is_writable(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return "\0" not in text
+
+
+def is_word(text: str) -> bool:
+    """Whether a text can be the name of a section, a kind or a stage: no control characters."""
+    return is_writable(text) and not _CONTROL.search(text)
 
 
 def is_digest(text: str) -> bool:

@@ -288,6 +288,11 @@ def row_of_stage(name: str) -> Row | None:
     return _STAGE_ROWS.get(name)
 
 
+def stage_encrypts(name: str) -> bool:
+    """Return whether a stage is a built-in encryption."""
+    return name in STAGES and STAGES[name].encrypts
+
+
 def stage_of_ending(ending: str) -> Applied | None:
     """Return the stage that adds this ending to a name; None for any other ending."""
     return next((stage for stage in STAGES.values() if stage.ending == ending), None)

@@ -46,7 +46,7 @@ class _ProgressBar:
         self._task: TaskID | None = None
 
     def begin(self, number: int, name: str) -> None:
-        self._task = self._progress.add_task(f"{number}. {name}", total=None)
+        self._task = self._progress.add_task(foreign.line(f"{number}. {name}"), total=None)
 
     def expect(self, size: int | None) -> None:
         if self._task is not None:
@@ -147,7 +147,7 @@ def _rich_table(result: RunResult) -> None:
         colour = {Status.OK: "green", Status.FAILED: "red"}.get(status, "yellow")
         message = escape(masking.text(section.result.message))
         table.add_row(
-            escape(section.name),
+            escape(foreign.line(section.name)),
             f"[{colour}]{status.value}[/]",
             human_time(section.seconds),
             _size(section.result),
@@ -179,19 +179,19 @@ def render(result: RunResult, deliveries: Mapping[str, str], *, as_json: bool) -
     return result.status.exit_code
 
 
+def indented(text: str) -> str:
+    """Return a text whose further lines cannot be taken for messages of their own."""
+    return text.replace("\n", "\n      ")
+
+
 def _print_problems(result: RunResult) -> None:
     """Print errors and warnings, each hint once, below the first error that has it."""
     shown: set[str] = set()
     for problem in result.problems():
         say(f"{'error' if problem.error else 'warning'}: {problem.line}", error=True)
         if problem.hint and problem.hint not in shown:
-            say(f"hint: {_indented(problem.hint)}", error=True)
+            say(f"hint: {indented(problem.hint)}", error=True)
         shown.add(problem.hint)
-
-
-def _indented(text: str) -> str:
-    """Return a text whose further lines cannot be taken for messages of their own."""
-    return text.replace("\n", "\n      ")
 
 
 def show(lines: Sequence[Line], *, as_json: bool) -> int:
@@ -202,5 +202,5 @@ def show(lines: Sequence[Line], *, as_json: bool) -> int:
         error = line.level is not Level.OK
         say(f"{line.level.value:5}{line.section}: {line.text}", error=error)
         if line.hint:
-            say(f"     hint: {_indented(line.hint)}", error=error)
+            say(f"     hint: {indented(line.hint)}", error=error)
     return 1 if any(line.level is Level.BAD for line in lines) else 0

@@ -1,0 +1,102 @@
+"""The items of a manifest, each checked by itself: a bad one never costs the others."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from tools import filesystem_handling
+from tools.base import foreign, foreign_json, run_ids
+from tools.flow import forms, item_record
+from tools.flow.item_record import StoredItem, is_word, item_of
+
+STREAMED = "streamed"
+_RECORD = re.compile(  # the names of what a store holds beside parts
+    r"[0-9]{8}_[0-9]{6}\.(?:manifest\.json(?:\.sig)?|RECOVERY\.txt|UNFINISHED)"
+    r"|[0-9]{8}T[0-9]{6}Z\.signer\.json(?:\.sig)?"
+)
+_LONGEST = 200  # characters of a bad name that are shown
+
+
+def read(given: Sequence[object], run_id: str, mode: str) -> tuple[StoredItem, ...]:
+    """Return the items of a run; `problem` of each says why it must not be used.
+
+    Raises ValueError for an item that has not even a section.
+    """
+    found = [_item(number, entry, run_id, mode) for number, entry in enumerate(given, 1)]
+    parts = _repeated(part.name for item in found for part in item.parts)
+    labels = _repeated(item.label for item in found)
+    return tuple(
+        _refused(item, "duplicate item")
+        if item.label in labels
+        else _refused(item, "duplicate part")
+        if any(part.name in parts for part in item.parts)
+        else item
+        for item in found
+    )
+
+
+def _repeated(names: Iterable[str]) -> set[str]:
+    return {name for name, times in Counter(names).items() if times > 1}
+
+
+def _refused(item: StoredItem, problem: str) -> StoredItem:
+    return item if item.problem else dataclasses.replace(item, problem=_invalid(problem))
+
+
+def _invalid(problem: str) -> str:
+    return f"invalid manifest entry ({foreign.line(problem)})"
+
+
+def _item(number: int, given: object, run_id: str, mode: str) -> StoredItem:
+    try:
+        if not isinstance(given, dict):
+            raise ValueError("not an object")
+        foreign_json.check(given)
+        item = item_of(given)
+        forms.of(item.form).check(item)
+        _check_base(item, run_id)
+        _check_names(item, run_id, mode)
+    except (KeyError, TypeError, ValueError) as error:
+        what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        return _placeholder(number, given if isinstance(given, dict) else {}, _invalid(what))
+    return item
+
+
+def _placeholder(number: int, given: Mapping[str, Any], problem: str) -> StoredItem:
+    """Return an item that stands for a bad one.
+
+    Raises ValueError where its section is unknown: it might be any item that the run should have.
+    """
+    section, name, kind = (given.get(key) for key in ("section", "name", "kind"))
+    if not isinstance(section, str) or not section or not is_word(section):
+        raise ValueError(f"item {number} has no section: {problem}")
+    label = foreign.printable(name)[:_LONGEST] if isinstance(name, str) else f"item {number}"
+    kind = kind if isinstance(kind, str) and is_word(kind) else ""
+    return StoredItem(section, label, kind, "", (), (), problem=problem)
+
+
+def _check_base(item: StoredItem, run_id: str) -> None:
+    if item.base is not None and (item.base == run_id or not run_ids.is_time(item.base)):
+        raise ValueError(f"base: {item.base} is not an earlier run")
+
+
+def _check_names(item: StoredItem, run_id: str, mode: str) -> None:
+    """Raise ValueError for a name that no object of this item has.
+
+    In a streamed run the name of a part begins with the run, the section and the item. In a
+    staged one it is that of the file in the work folder, which may be anything. What a form
+    refers to may be of earlier runs.
+    """
+    own = [part.name for part in item.parts]
+    for name in (*own, *(part.name for more in item.references.values() for part in more)):
+        if filesystem_handling.is_temporary(name) or _RECORD.fullmatch(name):
+            raise ValueError(f"part {name!r} is not the name of a part")
+    words = (run_id, *map(item_record.quoted, filter(None, (item.section, item.name))), "")
+    start = ".".join(words)
+    for name in own if mode == STREAMED else ():
+        if not name.startswith(start):
+            raise ValueError(f"part {name!r} belongs to another run or item")
