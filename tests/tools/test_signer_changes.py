@@ -20,7 +20,8 @@ from tools.catalog import markers, rotation, signers, writer_key
 from tools.catalog.catalog import Catalog
 from tools.catalog.memory import Memory, Reached
 from tools.catalog.rotation import Link
-from tools.catalog.trust import Trust
+from tools.catalog.signers import Signers
+from tools.catalog.trust import Signature, Trust, UntrustedError
 
 LOST = "was signed, and this run is not"
 
@@ -205,3 +206,19 @@ def test_a_rotated_link_stays_one(tmp_path: Path) -> None:
     assert link.is_symlink()
     assert first != second
     assert writer_key.allowed_signer("srv", writer_key.read(real).public) == second
+
+
+def test_a_copy_without_times_is_named(tmp_path: Path) -> None:
+    """After a break-in, the time of each signature counts: an honest copy must keep it."""
+    key = tmp_path / "writer.key"
+    line = writer_key.create(key, "srv")
+    limited = line.replace("srv ", 'srv valid-before="20260101Z",', 1)
+    signed = Signature(writer_key.read(key).sign(b"run"), datetime.now(timezone.utc))
+    trust = Trust(Signers(tuple(signers.of_text(limited, "test"))))
+    with pytest.raises(UntrustedError, match="stored after 2026-01-01") as caught:
+        trust.signer("run", "srv", b"run", signed)
+    assert "cp -a" in caught.value.hint
+    other = Trust(Signers(tuple(signers.of_text(line, "test"))))
+    with pytest.raises(UntrustedError, match="another host") as caught:
+        other.signer("run", "other", b"run", signed)
+    assert "--signer" in caught.value.hint

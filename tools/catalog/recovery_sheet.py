@@ -45,9 +45,9 @@ it prints "Good", and that the parts have the SHA-256 that the manifest names:
       -O verify-time={when} -s {manifest}.sig < {manifest}
 """
 _SUCCESSOR = """
-An earlier signer named this one. If you kept only the line of an earlier one, put that into
-allowed_signers; for each statement from there on check that it prints "Good", and add the line
-in it:
+An earlier signer named this one. Skip this if you kept the signer above. If you kept only the line
+of an earlier one, put that line alone into allowed_signers. Then, for each statement from there on,
+check that it prints "Good", and add the line in it:
 
 """
 _STATEMENT = """\

@@ -123,7 +123,7 @@ def problem(catalog: Catalog, config_id: str, at_least: int = 0) -> ManifestErro
     found = claims(catalog, config_id)
     number = found[0].manifest.sequence if found else 0
     if number < at_least:
-        where = f"run {found[0].manifest.run_id} has number {number}" if found else "no run"
+        where = f"run {found[0].manifest.run_id} with number {number}" if found else "no run"
         return ManifestError(
             f"{catalog.store}: runs of {catalog.host} are missing: the newest is {where}, and "
             f"number {at_least} was stored here",

@@ -53,9 +53,9 @@ class Signer:
     def problem(self, when: datetime) -> str:
         """Return why a signature of this time does not count; "" if it does."""
         if self.before is not None and when >= self.before:
-            return f"signed after {self.before:%Y-%m-%d %H:%M:%S} UTC, the end of its signer"
+            return f"stored after {self.before:%Y-%m-%d %H:%M:%S} UTC, the end of its signer"
         if self.after is not None and when < self.after:
-            return f"signed before {self.after:%Y-%m-%d %H:%M:%S} UTC, the start of its signer"
+            return f"stored before {self.after:%Y-%m-%d %H:%M:%S} UTC, the start of its signer"
         return ""
 
 
@@ -81,6 +81,10 @@ class Signers:
         if not own:
             return f"signed by the key of another host ({sshsig.fingerprint(public)})"
         return next(filter(None, (one.problem(when) for one in own)), "")
+
+    def names(self, public: bytes, host: str) -> bool:
+        """Return whether a key is known for a host, whatever its time."""
+        return any(one.public == public and one.signs_for(host) for one in self.all)
 
     def also(self, more: Iterable[Signer], host: str) -> Signers:
         """Return these and more, without keys that are known for a host: their limits count.

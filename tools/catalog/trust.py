@@ -19,6 +19,7 @@ from tools.config.declarations import General
 ENDING = ".sig"  # of the signature beside a manifest
 _ALTERED = "The manifest or its signature was altered. Use the copy in another store (--store)."
 _UNKNOWN = "If you know this signer, name it with --signer FILE or SIGNERS."
+_ENDED = "If the store is a copy, copy it again with the times of its files (cp -a, rsync -t)."
 _UNSIGNED = "If you trust all who can write to the store, use --allow-unsigned."
 
 
@@ -70,7 +71,8 @@ class Trust:
             raise UntrustedError(text, _ALTERED, unsigned=False)
         problem = self.signers.problem(public, host, signature.when)
         if problem:
-            raise UntrustedError(f"{called}: {problem}", _UNKNOWN, unsigned=True)
+            hint = _ENDED if self.signers.names(public, host) else _UNKNOWN
+            raise UntrustedError(f"{called}: {problem}", hint, unsigned=True)
         return sshsig.fingerprint(public)
 
     def knows(self, signer: str) -> bool:
