@@ -34,6 +34,7 @@ _USTAR, _OLD_GNU = b"ustar\0", b"ustar  \0"  # which format a header is in
 _MAX = (1 << 63) - 1  # seconds, bytes: off_t and time_t
 _LARGEST = 1 << 60  # bytes: more than any disk holds, less than what file systems refuse
 _LAST_OWNER = (1 << 32) - 2  # the next number means "no change" (chown(2))
+_MOST_BEFORE = 10  # headers in front of an entry's own
 _HARMLESS = (b"comment", b"charset")  # that a global header may set
 
 
@@ -119,10 +120,12 @@ def _check_order(kind: bytes, before: list[bytes]) -> None:
 
     Of two extended headers GNU tar reads the last, and of a long name beside one it depends.
     """
-    if kind != b"g":
-        if kind in before or (before and b"x" in (kind, *before)):
-            raise UnsafeArchiveError("two headers describe one entry", HINT)
-        before.append(kind)
+    own = [one for one in (*before, kind) if one != b"g"]
+    if len(own) != len(set(own)) or (b"x" in own and len(own) > 1):
+        raise UnsafeArchiveError("two headers describe one entry", HINT)
+    if len(before) >= _MOST_BEFORE:  # all are kept until the entry's own
+        raise UnsafeArchiveError("too many headers in front of one entry", HINT)
+    before.append(kind)
 
 
 def _check_sum(block: bytes) -> None:
@@ -237,9 +240,15 @@ def _invalid_extension() -> UnsafeArchiveError:
 
 
 def _extensions(source: BlockReader, block: bytes) -> Iterator[bytes]:
-    """The blocks that follow the header of a sparse file of the old GNU format."""
-    more = block[482]
+    """The blocks that follow the header of a sparse file of the old GNU format.
+
+    Raises UnsafeArchiveError for more than any file needs: they are kept until the map is judged.
+    """
+    more, left = block[482], sparse.MOST // 21
     while more:
+        left -= 1
+        if left < 0:
+            raise UnsafeArchiveError("sparse map with too many regions", HINT)
         extension = source.block()
         yield extension
         more = extension[504]

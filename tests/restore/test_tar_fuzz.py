@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,7 @@ import pytest
 from benchmarks import tar_archives, tar_fuzz
 from benchmarks.tar_archives import Piece
 from restore import archive_checks, tar_reader
+from restore import sparse as sparse_maps
 from tests.restore.test_archives import make
 from tools.base.errors import BackupError
 
@@ -187,6 +188,10 @@ DIFFERENT: dict[str, tuple[Callable[[], list[Piece]], str]] = {
         lambda: [tar_archives.long_name(b"L", b"a\0"), *extended((b"comment", b"x"))()],
         "two headers describe one entry",
     ),
+    "eleven global headers": (
+        lambda: [tar_archives.extended_header([(b"comment", b"x")], b"g")] * 11 + plain(),
+        "too many headers",
+    ),
     "the extended header of Solaris": (put(156, b"X"), "unknown entry type"),
     "a volume label": (put(156, b"V"), "unknown entry type"),
     "the rest of another volume": (put(156, b"M"), "unknown entry type"),
@@ -207,3 +212,20 @@ def test_a_lone_zero_block_is_refused() -> None:
     raw = b"".join(piece.written() for piece in plain())
     assert "zero block" in taken(raw + bytes(512) + raw + bytes(1024))
     assert taken(raw + raw + bytes(1024)) == ""
+
+
+def test_a_map_without_an_end_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Issue 14: a few kilobytes of a packed archive could fill the memory."""
+    monkeypatch.setattr(sparse_maps, "MOST", 2100)
+    pieces = sparse("sparse 0.0 of gnu", b"many")
+    pieces[-1].data = bytearray()
+    more = bytes(504) + b"\1" + bytes(7)
+
+    def chunks() -> Iterator[bytes]:
+        yield pieces[-1].written()[:512]
+        for number in range(1000):
+            assert number < 200
+            yield more
+
+    with pytest.raises(BackupError, match="too many regions"):
+        list(archive_checks.check_archive(chunks(), ROOT))
