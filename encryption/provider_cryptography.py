@@ -9,6 +9,7 @@ from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from encryption import ciphers
 
@@ -104,7 +105,8 @@ class Cryptography:
         return _Aead(key) if hasattr(ChaCha20Poly1305, "encrypt_into") else _CopyingAead(key)
 
     def x25519_public(self, secret: bytes) -> bytes:
-        return X25519PrivateKey.from_private_bytes(secret).public_key().public_bytes_raw()
+        key = X25519PrivateKey.from_private_bytes(secret).public_key()
+        return key.public_bytes(Encoding.Raw, PublicFormat.Raw)  # of old versions too
 
     def x25519(self, secret: bytes, public: bytes) -> bytes:
         key = X25519PrivateKey.from_private_bytes(secret)

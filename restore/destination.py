@@ -37,7 +37,9 @@ def check_destination(folder: Path, *, overwrite: bool) -> None:
         raise ConfigError(
             f"DESTINATION: {folder}: not a directory", "Choose a new or empty folder."
         )
-    elif not overwrite and any(folder.iterdir()):
+    elif not overwrite and set(folder.iterdir()).difference(
+        removal.abandoned(folder, merging.STAGING)  # which the restore itself removes
+    ):
         raise ConfigError(
             f"DESTINATION: {folder}: directory not empty",
             "Choose a new or empty folder. With --overwrite files of the same name are replaced.",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
@@ -18,6 +20,7 @@ from tests.encryption.conftest import without
 from tests.system import said
 from tools.base import kdf, project
 from tools.base.errors import ConfigError
+from tools.catalog import ed25519
 
 LIBRARIES: tuple[ciphers.Provider, ...] = (Cryptography(), Pycryptodome())
 EACH = pytest.mark.parametrize("library", LIBRARIES, ids=[one.name for one in LIBRARIES])
@@ -148,3 +151,25 @@ def test_an_old_cryptography_copies(monkeypatch: pytest.MonkeyPatch) -> None:
     assert b"".join(age.decrypt([sealed], [identity])) == plaintext
     monkeypatch.setattr(provider_cryptography, "ChaCha20Poly1305", Old)
     assert b"".join(age.decrypt([sealed], [identity])) == plaintext
+
+
+def test_public_keys_by_an_old_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Issue 13 A6: a system's own package, without public_bytes_raw (below 40), is no traceback."""
+
+    def old(kind: Any) -> Any:
+        def loaded(secret: bytes) -> Any:
+            public = kind.from_private_bytes(secret).public_key()
+            return SimpleNamespace(
+                public_key=lambda: SimpleNamespace(public_bytes=public.public_bytes)
+            )
+
+        return SimpleNamespace(from_private_bytes=loaded)
+
+    signatures = ed25519.Cryptography()
+    secret = bytes(range(32))
+    expected = Cryptography().x25519_public(secret), signatures.public(secret)
+    kind = provider_cryptography.X25519PrivateKey
+    monkeypatch.setattr(provider_cryptography, "X25519PrivateKey", old(kind))
+    keys = SimpleNamespace(Ed25519PrivateKey=old(signatures._keys.Ed25519PrivateKey))
+    monkeypatch.setattr(signatures, "_keys", keys)
+    assert (Cryptography().x25519_public(secret), signatures.public(secret)) == expected

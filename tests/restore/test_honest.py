@@ -374,9 +374,7 @@ def test_what_a_killed_restore_left_is_removed_by_the_next(tmp_path: Path) -> No
     going.kill()
     going.wait()
     assert list(tmp_path.glob("nc-restore-*"))
-    done = subprocess.run(
-        [*command, "--overwrite"], check=False, env={**os.environ, "TMPDIR": str(tmp_path)}
-    )
+    done = subprocess.run(command, check=False, env={**os.environ, "TMPDIR": str(tmp_path)})
     assert done.returncode == 0
     assert [path.name for path in (system.folder / "out").iterdir()] == ["FILESET"]
     assert not list(tmp_path.glob("nc-restore-*"))

@@ -168,11 +168,21 @@ def private(
 
 
 def sweep(parent: Path, prefix: str) -> list[Path]:
-    """Remove the private folders of killed processes of this user, and return them.
+    """Remove the private folders of killed processes of this user, and return them."""
+    gone = []
+    for folder in abandoned(parent, prefix):
+        with contextlib.suppress(OSError):  # it went meanwhile
+            tree(folder)
+            gone.append(folder)
+    return gone
+
+
+def abandoned(parent: Path, prefix: str) -> list[Path]:
+    """Return the private folders of killed processes of this user.
 
     Only folders with a name of `private`, owned by this user, and whose lock nobody holds.
     """
-    gone = []
+    found = []
     pattern = re.compile(re.escape(prefix) + rf"[0-9a-f]{{{_RANDOM}}}")
     try:
         names = sorted(entry.name for entry in parent.iterdir() if pattern.fullmatch(entry.name))
@@ -181,9 +191,8 @@ def sweep(parent: Path, prefix: str) -> list[Path]:
     for name in names:
         with contextlib.suppress(OSError):  # it is another's, or went meanwhile
             if _abandoned(parent / name):
-                tree(parent / name)
-                gone.append(parent / name)
-    return gone
+                found.append(parent / name)
+    return found
 
 
 def _abandoned(folder: Path) -> bool:

@@ -24,14 +24,17 @@ class Cryptography:
 
     def __init__(self) -> None:
         from cryptography.exceptions import InvalidSignature
+        from cryptography.hazmat.primitives import serialization
         from cryptography.hazmat.primitives.asymmetric import ed25519
 
+        self._raw = serialization.Encoding.Raw, serialization.PublicFormat.Raw
         self._keys = ed25519
         self._invalid = InvalidSignature
 
     def public(self, seed: bytes, /) -> bytes:
         """Return the public key of a seed."""
-        return self._keys.Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
+        key = self._keys.Ed25519PrivateKey.from_private_bytes(seed).public_key()
+        return key.public_bytes(*self._raw)  # public_bytes_raw is missing before version 40
 
     def sign(self, seed: bytes, message: bytes, /) -> bytes:
         """Return the signature of a message."""
