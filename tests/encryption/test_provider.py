@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from hypothesis import given
 from hypothesis import strategies as st
@@ -168,8 +169,7 @@ def test_public_keys_by_an_old_version(monkeypatch: pytest.MonkeyPatch) -> None:
     signatures = ed25519.Cryptography()
     secret = bytes(range(32))
     expected = Cryptography().x25519_public(secret), signatures.public(secret)
-    kind = provider_cryptography.X25519PrivateKey
-    monkeypatch.setattr(provider_cryptography, "X25519PrivateKey", old(kind))
+    monkeypatch.setattr(provider_cryptography, "X25519PrivateKey", old(X25519PrivateKey))
     keys = SimpleNamespace(Ed25519PrivateKey=old(signatures._keys.Ed25519PrivateKey))
     monkeypatch.setattr(signatures, "_keys", keys)
     assert (Cryptography().x25519_public(secret), signatures.public(secret)) == expected

@@ -24,7 +24,10 @@ _DATES = (  # accepted forms, and from what is written to the last second that i
     ("%Y-%m-%d %H:%M:%S", timedelta()),
 )
 _SHOWN = 3  # invalid items of a run that a list of runs names
-IN_FUTURE = "is dated in the future: the clock was wrong when it was made. It is never latest"
+IN_FUTURE = (
+    "is dated in the future: the clock was wrong when it was made, or is wrong now. "
+    "It is never latest"
+)
 
 
 @dataclass(frozen=True)

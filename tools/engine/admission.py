@@ -164,9 +164,9 @@ def _findings(
     place = catalog.store
     for run in catalog.future:
         yield warning(
-            f"{place}: run {run} lies in the future: it was made while the clock was wrong",
-            f"It is never restored as latest. Once it is not needed, remove {run}.* from "
-            f"the folder {catalog.host} of the store.",
+            f"{place}: run {run} lies in the future: the clock was wrong then, or is wrong now",
+            "Check the clock first (date). If it is right, the run is never restored as latest: "
+            f"once it is not needed, remove {run}.* from the folder {catalog.host} of the store.",
         )
     if foreign := None if consent.host else _foreign(place, history, ours):
         yield foreign
