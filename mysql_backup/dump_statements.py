@@ -22,6 +22,9 @@ _ROCKSDB = b"ROCKSDB_"  # Percona Server: a prepared statement that speeds the l
 _UNKNOWN_OPTIONS = re.compile(
     rb"/\*(?:\s*`(?:[^`]|``)*`=(?:'(?:[^'\\]|\\.|'')*'|\w+))*\s*\*/", re.DOTALL
 )
+# What dump programs write after a routine, trigger or event, whose text they cut at a zero byte: a
+# string or comment that was left open would go on to a place of its author's choice.
+_END = re.compile(rb";;[ \t]*\r?\nDELIMITER ;\r?\n", re.IGNORECASE)
 _SHOWN = 120  # bytes of a statement that are shown
 
 
@@ -35,6 +38,8 @@ def check(statement: Statement, old: str, new: str) -> None:
         return
     if part := readings.difference(statement):
         raise _rejected(statement, f"a client and a server may read {part} in different ways")
+    if _END.search(statement.text):
+        raise _rejected(statement, "the dump program wrote it incompletely (a zero byte?)")
     database = old.encode("utf-8", "surrogateescape")
     own = _Names(database, renamed=old != new)
     allowed = _CHECKS.get(listed[0].word, _whole)

@@ -89,6 +89,23 @@ def test_no_body_becomes_a_statement(system: System, server: MariaDB, name: str)
 
 
 @pytest.mark.needs("mariadbd", "mariadb-dump")
+@pytest.mark.fault("a routine that the dump program cuts at a zero byte", "exit 1, nothing is sent")
+def test_a_cut_body_opens_no_string(system: System, server: MariaDB) -> None:
+    """Issue 14 C: a string that is left open would end in another object of the same author."""
+    server.sql("CREATE OR REPLACE DATABASE hon; CREATE OR REPLACE USER low@localhost")
+    server.sql("GRANT CREATE ROUTINE ON hon.* TO low@localhost; CREATE TABLE hon.t (x INT)")
+    evil = b"CREATE DEFINER=root@localhost PROCEDURE evil() GRANT ALL ON *.* TO low@localhost"
+    send(server, b"CREATE PROCEDURE a() SELECT '\0'//", user="low")
+    send(server, b"CREATE PROCEDURE b() SELECT \"'; ;; " + evil + b' ;; ", 1//', user="low")
+    configure(system, server)
+    assert system.result()["exit_code"] == 0
+    words = ("--item", "hon", *to(server, "--to-database", "hon2"))
+    text = system.restore("--restore", "latest", *words, code=1)
+    assert "the dump program wrote it incompletely" in text
+    assert "hon2" not in server.sql("SHOW DATABASES")
+
+
+@pytest.mark.needs("mariadbd", "mariadb-dump")
 def test_odd_honest_objects_come_back(system: System, server: MariaDB) -> None:
     """Issue 14 C: what looks odd and is read in one way is restored, also under another name."""
     server.sql("CREATE OR REPLACE DATABASE hon CHARACTER SET latin1; CREATE TABLE hon.t (x TEXT)")
