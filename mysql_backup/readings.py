@@ -22,6 +22,7 @@ _BROAD = rb"--(?![!-~])"  # and for servers: control characters too, some of the
 _SUSPICIOUS = re.compile(rb'"|--[^!-~\s]')
 _EXECUTED = 50600  # comments of older versions are executed by each supported server
 _VERSION = re.compile(rb"/\*!(?:(\d{5})(?!\d)|(?!\d))")
+_NESTED = re.compile(rb"(?<!^)/\*[!+]", re.DOTALL)  # clients miss the end of a comment around it
 _QUOTES = (b"'", b'"', b"`")
 _NONE = statements.NO_PAIR
 
@@ -92,6 +93,10 @@ def difference(statement: statements.Statement, *, same_charset: bool = False) -
     spans = client.spans(text)
     if b"\0" in text and _is_cut(text, spans):
         return "a zero byte"
+    if any(
+        text[start : start + 2] == b"/*" and _NESTED.search(text[start:end]) for start, end in spans
+    ):
+        return "a comment in a comment"
     if _SUSPICIOUS.search(text) or mode.pair is not _NONE:
         server = _Lexer(mode.backslash, mode.ansi, mode.pair, _BROAD)
         old_client = _Lexer(mode.backslash, ansi=False, pair=pair)  # without ANSI_QUOTES

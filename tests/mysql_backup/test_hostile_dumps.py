@@ -214,6 +214,7 @@ def check(text: str, old: str = "shop", new: str = "shop") -> None:
         "CREATE PROCEDURE p() SELECT \\C sjis\n 1",
         "CREATE PROCEDURE p() SELECT '\\\0', 1",
         "CREATE PROCEDURE p() SELECT 1 -- \0 x",
+        "CREATE PROCEDURE p() SELECT 1 /* /*!50003 */, '*/ \\\\C gbk'",
         "CREATE FUNCTION f() RETURNS INT LANGUAGE JAVASCRIPT AS $$ ' $$; GRANT ALL ON a; -- '",
     ],
 )
