@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -12,6 +11,7 @@ import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from encryption import key_commands
 from encryption import stage as encryption
 from tools.base import run_ids
 from tools.catalog import location, manifest, markers, trust, writer_key
@@ -54,8 +54,7 @@ class Lab:
         self.folder = folder
         self.honest: dict[tuple[str, str], tuple[str, bytes]] = {}  # by run and label
         key, writer = folder / "key_file", folder / "writer.key"
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            encryption.main(["--KEYGEN", "--KEY_FILE", str(key)])
+        key_commands.create(key, post_quantum=False)
         signer = writer_key.create(writer, HOST)
         self._key = writer_key.read(writer)
         self.signers = Signers(tuple(of_text(signer, "writer.key")))
