@@ -15,6 +15,8 @@ from tools.modules.contracts import Server
 CONF = Path("/etc/nc-backup-py/conf.json")
 KEY = Path("/etc/nc-backup-py/key_file")  # the default key file
 
+_READABLE = "Name a file that this user can read."
+_KEY = f"{_READABLE} A new key decrypts no existing backup."
 _LEVELS = ("presence", "sha256", "full")
 
 
@@ -200,14 +202,15 @@ def _check_files(options: argparse.Namespace) -> None:
 
     Otherwise "no signer is known", and its hint, would be the first that is said of it.
     """
-    for name in ("key_file", "to_credentials"):
-        if (path := getattr(options, name)) is not None:
+    needless = options.verify and options.level != "full"  # no key is needed for that
+    for name, hint in (("key_file", _KEY), ("to_credentials", _READABLE)):
+        if (path := getattr(options, name)) is not None and not (needless and hint == _KEY):
             try:
                 foreign.beginning(path, 0)
             except OSError as error:
                 argument = f"--{name.replace('_', '-')}"
                 problem = f"{argument}: {path}: {(error.strerror or 'cannot be read').lower()}"
-                raise ConfigError(problem, "Name a file that this user can read.") from None
+                raise ConfigError(problem, hint) from None
 
 
 def _check_target(options: argparse.Namespace) -> None:
