@@ -6,6 +6,8 @@ are read by their names in JSON: they are null in servers that do not have them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TypeVar
 
 from postgres import pg_server, server_facts
@@ -79,25 +81,42 @@ _PARAMETERS = f"""SELECT parname AS name, {_ACL.format("paracl")}
 
 def server(target: pg_server.PostgresConnection, *, passwords: bool) -> ServerFacts:
     """Return the facts of a server. passwords: whether the session may read pg_authid."""
-    has_parameters = target.row("SELECT to_regclass('pg_catalog.pg_parameter_acl') IS NOT NULL")
+    version, has_parameters = target.row(
+        "SELECT current_setting('server_version'), "
+        "to_regclass('pg_catalog.pg_parameter_acl') IS NOT NULL",
+        columns=2,
+    )
+    queries = {
+        Role: _roles_query(passwords=passwords),
+        Membership: _MEMBERSHIPS,
+        Setting: _SETTINGS,
+        Tablespace: _TABLESPACES,
+        DatabaseProperties: _DATABASES,
+    }
+    if has_parameters == "t":
+        queries[Parameter] = _PARAMETERS
+    found = _all_objects(target, queries)
     return ServerFacts(
-        pg_server.server_version(target),
-        roles(target, passwords=passwords),
-        memberships(target),
-        tuple(_objects(target, Setting, _SETTINGS)),
-        tuple(_objects(target, Tablespace, _TABLESPACES)),
-        tuple(_objects(target, DatabaseProperties, _DATABASES)),
-        tuple(_objects(target, Parameter, _PARAMETERS) if has_parameters == ["t"] else ()),
+        version,
+        found.of(Role),
+        found.of(Membership),
+        found.of(Setting),
+        found.of(Tablespace),
+        found.of(DatabaseProperties),
+        found.of(Parameter),
     )
 
 
 def roles(target: pg_server.PostgresConnection, *, passwords: bool) -> tuple[Role, ...]:
     """Return the roles of a server, without those that PostgreSQL predefines."""
-    query = _ROLES.format(
+    return tuple(_objects(target, Role, _roles_query(passwords=passwords)))
+
+
+def _roles_query(*, passwords: bool) -> str:
+    return _ROLES.format(
         password="rolpassword" if passwords else "NULL",
         table="pg_authid" if passwords else "pg_roles",
     )
-    return tuple(_objects(target, Role, query))
 
 
 def memberships(target: pg_server.PostgresConnection) -> tuple[Membership, ...]:
@@ -110,11 +129,39 @@ def tablespace_names(target: pg_server.PostgresConnection) -> set[str]:
     return {one.name for one in _objects(target, Tablespace, _TABLESPACES)}
 
 
-def _objects(target: pg_server.PostgresConnection, kind: type[T], query: str) -> list[T]:
+def _objects(target: pg_server.PostgresConnection, kind: type[T], query: str) -> tuple[T, ...]:
     """Return the rows of a query as objects. Raises SourceError for an unexpected row."""
-    row = pg_server.hex_expression("row_to_json(q)")
-    rows = target.sql(*_SESSION, f"SELECT {row} FROM ({query}) AS q", columns=1)
+    return _all_objects(target, {kind: query}).of(kind)
+
+
+@dataclass(frozen=True)
+class _Objects:
+    rows: tuple[object, ...]
+
+    def of(self, kind: type[T]) -> tuple[T, ...]:
+        """Return the objects of a kind, in the order of its query."""
+        return tuple(one for one in self.rows if isinstance(one, kind))
+
+
+def _all_objects(
+    target: pg_server.PostgresConnection, queries: Mapping[type[object], str]
+) -> _Objects:
+    """Return the rows of queries as objects, with one psql. Raises SourceError."""
+    kinds = list(queries)
+    each = (
+        f"SELECT {number} AS kind, row_number() OVER () AS number, row_to_json(q)::text AS content "
+        f"FROM ({queries[kind]}) AS q"
+        for number, kind in enumerate(kinds)
+    )
+    query = f"SELECT * FROM ({' UNION ALL '.join(each)}) AS a ORDER BY kind, number"
+    content = pg_server.hex_expression("content")
+    rows = target.sql(*_SESSION, f"SELECT kind, {content} FROM ({query}) AS q", columns=2)
     try:
-        return [server_facts.of_row(kind, pg_server.decode_hex(one[0])) for one in rows]
-    except ValueError as error:
+        return _Objects(
+            tuple(
+                server_facts.of_row(kinds[int(number)], pg_server.decode_hex(raw))
+                for number, raw in rows
+            )
+        )
+    except (ValueError, IndexError) as error:
         raise SourceError(f"unexpected row of a catalog: {error}") from None

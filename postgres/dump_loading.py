@@ -7,11 +7,11 @@ import dataclasses
 import re
 import tempfile
 import uuid
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from postgres import pg_server, restore_errors, search_path
+from postgres import pg_server, replaced_code, restore_errors, search_path
 from tools.base import removal
 from tools.base.errors import BackupError, StoreError
 from tools.flow import process, stream
@@ -21,7 +21,7 @@ _PROVIDERS = {"i": "ICU", "b": "BUILTIN"}  # pg_database.datlocprovider; "c" nee
 _NO_TABLESPACE = re.compile(r'(?:tablespace|"default_tablespace":) "(.*?)"')
 _LIST_SIZE = 1 << 20  # bytes of a dump that are read for its list first
 # Kinds of entries that can be restored again as a whole.
-_RETRYABLE = ("INDEX ", "CONSTRAINT ", "CHECK CONSTRAINT ", "MATERIALIZED VIEW DATA ", "COMMENT ")
+RETRYABLE = ("INDEX ", "CONSTRAINT ", "CHECK CONSTRAINT ", "MATERIALIZED VIEW DATA ", "COMMENT ")
 _KEYS = ("INDEX", "CONSTRAINT")  # what a foreign key needs on the referenced table
 _FOREIGN = "FK CONSTRAINT "
 _LINE = re.compile(r"(\d+); \d+ \d+ ([A-Z]+)")  # of the list of a dump
@@ -74,32 +74,47 @@ def _write_head(
                     return
 
 
-def list_entries(target: pg_server.PostgresConnection, head: Path) -> list[str]:
+def list_entries(target: pg_server.PostgresConnection, head: Path, *options: str) -> list[str]:
     """Return the list of a dump (pg_restore --list). Raises BackupError if it is incomplete."""
-    command = [target.programs.sibling("pg_restore"), "--list", str(head)]
+    command = [target.programs.sibling("pg_restore"), "--list", *options, str(head)]
     out = b"".join(process.output(command, env=target.environment(), failure=StoreError))
     return out.decode("utf-8", "replace").split("\n")
 
 
 @dataclass
 class LoadResult:
-    """The result of a load: what was left out or changed."""
+    """The result of a load: what was left out or changed.
+
+    remaining: entries of the dump that must be restored last; note: for the message
+    """
 
     left_out: restore_errors.RestoreErrors
     warnings: tuple[str, ...] = ()
+    remaining: tuple[str, ...] = ()
+    note: str = ""
+
+
+# Loads a dump into a database, with these options of pg_restore.
+Load = Callable[[pg_server.PostgresConnection, str, Dump, Sequence[str]], LoadResult]
 
 
 def load_database(
-    target: pg_server.PostgresConnection, name: str, dump: Dump, *, tablespaces: bool
+    target: pg_server.PostgresConnection,
+    name: str,
+    dump: Dump,
+    *,
+    tablespaces: bool,
+    ways: tuple[Load, Load] | None = None,
 ) -> LoadResult:
     """Create the database `name` and load the dump into it.
 
     If a tablespace is missing, it is loaded without tablespaces. If rows are rejected, it is
     loaded again without CHECK constraints, which are added when all rows are loaded. Raises
-    StoreError; the database is not dropped then.
+    StoreError; the database is not dropped then. ways: how to load it, with CHECK constraints
+    and without
     """
     warnings: tuple[str, ...] = ()
-    load = _load_at_once
+    load, lenient = ways or (_load_at_once, _load_in_steps)
     while True:
         target.sql(f"DROP DATABASE IF EXISTS {pg_server.quote_identifier(name)}")
         options = [] if tablespaces else ["--no-tablespaces"]
@@ -114,9 +129,9 @@ def load_database(
                     f"tablespace {missing[1]} does not exist: everything is in the default "
                     "tablespace",
                 )
-            elif isinstance(error, restore_errors.RowsError) and load is _load_at_once:
-                load = _load_in_steps
-            else:
+            elif isinstance(error, restore_errors.RowsError) and load is not lenient:
+                load = lenient
+            elif not isinstance(error, restore_errors.BlockedError):
                 raise
         else:
             return dataclasses.replace(result, warnings=(*warnings, *result.warnings))
@@ -146,8 +161,8 @@ def _load_at_once(
         errors = run_pg_restore(target, name, chunks, *options, made_by=dump.facts.tool)
     result = LoadResult(errors)
     if errors.left_out:
-        _add_foreign_keys(target, name, dump, result)
-        _retry_failed(target, name, dump, result)
+        add_foreign_keys(target, name, dump, result)
+        retry_failed(target, name, dump, result)
     return result
 
 
@@ -170,9 +185,9 @@ def _load_in_steps(
         run_pg_restore(
             target, name, None, *options, "--section=post-data", str(dump.head), errors=errors
         )
-        _add_foreign_keys(target, name, dump, result)
+        add_foreign_keys(target, name, dump, result)
     if errors.left_out:
-        _retry_failed(target, name, dump, result)
+        retry_failed(target, name, dump, result)
     return result
 
 
@@ -231,20 +246,24 @@ def _too_old_error(target: pg_server.PostgresConnection, program: str, made_by: 
 # --- objects that failed
 
 
-def _retry_failed(
-    target: pg_server.PostgresConnection, name: str, dump: Dump, result: LoadResult
+def retry_failed(
+    target: pg_server.PostgresConnection,
+    name: str,
+    dump: Dump,
+    result: LoadResult,
+    retryable: tuple[str, ...] = RETRYABLE,
 ) -> None:
     """Restore failed objects again, with functions that use the search_path of the source.
 
     Objects that succeed then are still warnings, because plain pg_restore cannot create them.
     """
     failed = result.left_out.left_out
-    retried = [one for one in failed if one.entry and one.entry_label.startswith(_RETRYABLE)]
+    retried = [one for one in failed if one.entry and one.entry_label.startswith(retryable)]
     if not retried:
         return
     try:
         with search_path.lenient_functions(target, name, dump.search_path):
-            second = _restore_entries(target, name, dump, {one.entry for one in retried})
+            second = restore_entries(target, name, dump, {one.entry for one in retried})
     except BackupError as error:
         result.warnings += (f"failed objects could not be retried: {error.hint or error}",)
         return
@@ -257,19 +276,30 @@ def _retry_failed(
                 result.warnings += (line,)
 
 
-def _restore_entries(
+def restore_entries(
     target: pg_server.PostgresConnection, name: str, dump: Dump, selected: Collection[str]
 ) -> restore_errors.RestoreErrors:
     """Restore single entries of a dump in its order; return their errors."""
-    list_file = dump.head.with_name(f"list-{uuid.uuid4().hex[:8]}")
     entries = (one[1] for one in map(_LINE.match, list_entries(target, dump.head)) if one)
-    list_file.write_text(
-        "".join(f"{one};\n" for one in entries if one in selected), encoding="ascii"
-    )
-    return run_pg_restore(target, name, None, f"--use-list={list_file}", str(dump.head))
+    return restore_list(target, name, dump, [one for one in entries if one in selected])
 
 
-def _add_foreign_keys(
+def restore_list(
+    target: pg_server.PostgresConnection,
+    name: str,
+    dump: Dump,
+    selected: Iterable[str],
+    *options: str,
+    chunks: Iterator[bytes] | None = None,
+) -> restore_errors.RestoreErrors:
+    """Restore entries of a dump in this order; return their errors. chunks: its bytes"""
+    list_file = dump.head.with_name(f"list-{uuid.uuid4().hex[:8]}")
+    list_file.write_text("".join(f"{one};\n" for one in selected), encoding="ascii")
+    source = () if chunks is not None else (str(dump.head),)
+    return run_pg_restore(target, name, chunks, *options, f"--use-list={list_file}", *source)
+
+
+def add_foreign_keys(
     target: pg_server.PostgresConnection, name: str, dump: Dump, result: LoadResult
 ) -> None:
     """Add foreign keys that rows violate as NOT VALID: they apply to new rows.
@@ -283,12 +313,12 @@ def _add_foreign_keys(
     scratch = f"nc_keys_{uuid.uuid4().hex[:12]}"
     try:
         _create(target, scratch, dump.facts, tablespaces=False)
-        with contextlib.suppress(StoreError):
+        with contextlib.suppress(StoreError), replaced_code.replaced(target, scratch):
             run_pg_restore(
                 target, scratch, None, "--no-tablespaces", "--section=pre-data", str(dump.head)
             )
             keys = [match for match in map(_LINE.match, list_entries(target, dump.head)) if match]
-            _restore_entries(
+            restore_entries(
                 target, scratch, dump, {f[1] for f in keys if f[2] in _KEYS} | failed_keys
             )
         for owner_table, table, key, definition in _definitions(target, scratch):

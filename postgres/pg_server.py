@@ -180,7 +180,9 @@ def decode_hex(value: str) -> str:
         raise SourceError(f"psql: unexpected output: {value[:80]!r}") from None
 
 
-def execute(connection: PostgresConnection, template: str, arguments: Sequence[str]) -> None:
+def execute(
+    connection: PostgresConnection, template: str, arguments: Sequence[str], database: str = ""
+) -> None:
     """Run a statement that the server builds: format(template, arguments). Raises SourceError.
 
     template: a constant that begins with a word. A string of --command is sent to the server as it
@@ -188,7 +190,8 @@ def execute(connection: PostgresConnection, template: str, arguments: Sequence[s
     """
     texts = ", ".join(map(text_expression, arguments))
     expression = hex_expression(f"format('{template}', {texts})")
-    connection.sql(decode_hex(connection.row(f"SELECT {expression}")[0]))
+    statement = decode_hex(connection.row(f"SELECT {expression}", database=database)[0])
+    connection.sql(statement, database=database)
 
 
 def text_expression(text: str) -> str:

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from postgres import database_properties, dump_loading, libraries, pg_server
+from postgres import (
+    database_properties,
+    dump_loading,
+    guarded_load,
+    libraries,
+    loading_role,
+    pg_server,
+)
 from tools.base.errors import BackupError, ConfigError
 from tools.base.result import Result, Status
 from tools.date_str_utils import count
@@ -54,8 +62,7 @@ def restore_database(
     new, old = (f"nc_{word}_{uuid.uuid4().hex[:12]}" for word in ("new", "old"))
     opened = dump_loading.open_dump(target, stored.facts, stored.again)
     with opened as dump, _dropped_on_error(target, new):
-        loaded = dump_loading.load_database(target, new, dump, tablespaces=tablespaces)
-        table_count, row_count = pg_server.count_tables_and_rows(target, new)
+        loaded, (table_count, row_count) = _load(target, new, dump, tablespaces=tablespaces)
         with _swapped(target, name, new, old if exists else ""):
             warnings = (*loaded.warnings, *loaded.left_out.warnings())
             warnings += database_properties.set_owner(target, name, stored.facts)
@@ -66,11 +73,41 @@ def restore_database(
         warnings += _drop_replaced(target, old)
     return Result(
         Status.INCOMPLETE if warnings else Status.OK,
-        f"database {name}: {count(table_count, 'table')}, {count(row_count, 'row')}",
+        f"database {name}: {count(table_count, 'table')}, {count(row_count, 'row')}{loaded.note}",
         loaded.left_out.hint(),
         items=1,
         warnings=warnings,
     )
+
+
+def _load(
+    target: pg_server.PostgresConnection, new: str, dump: dump_loading.Dump, *, tablespaces: bool
+) -> tuple[dump_loading.LoadResult, tuple[int, int]]:
+    """Load a dump into a new database; return the result, and its numbers of tables and rows."""
+    with contextlib.suppress(loading_role.LoginError), loading_role.created(target) as role:
+        if role is not None:
+            return _guarded(target, new, dump, role, tablespaces=tablespaces)
+    loaded = dump_loading.load_database(target, new, dump, tablespaces=tablespaces)
+    loaded.note = loading_role.code_note(target, new)
+    return loaded, pg_server.count_tables_and_rows(target, new)
+
+
+def _guarded(
+    target: pg_server.PostgresConnection,
+    new: str,
+    dump: dump_loading.Dump,
+    role: loading_role.LoadingRole,
+    *,
+    tablespaces: bool,
+) -> tuple[dump_loading.LoadResult, tuple[int, int]]:
+    """Load a dump so that its code does not run with the privileges of a superuser."""
+    guard = guarded_load.GuardedLoad(role)
+    loaded = dump_loading.load_database(
+        target, new, dump, tablespaces=tablespaces, ways=(guard.at_once, guard.in_steps)
+    )
+    numbers = pg_server.count_tables_and_rows(role.login, new)
+    warnings = guarded_load.finish(target, new, dump, loaded, role)
+    return dataclasses.replace(loaded, warnings=(*loaded.warnings, *warnings)), numbers
 
 
 @contextlib.contextmanager

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import collections
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
+from postgres import replaced_code
 from tools.base.errors import StoreError
 
 UNSUPPORTED = "unsupported version"  # of the archive: this pg_restore is too old for it
@@ -43,6 +44,17 @@ _HINT = (
 )
 
 
+class BlockedError(StoreError):
+    """Tables need functions of the dump to be created: another role must do it.
+
+    entries: their numbers
+    """
+
+    def __init__(self, entries: Collection[str]) -> None:
+        super().__init__("pg_restore: functions of the dump are needed", replaced_code.MESSAGE)
+        self.entries = entries
+
+
 class RowsError(StoreError):
     """Rows were rejected: a table may take them without its CHECK constraints."""
 
@@ -66,6 +78,7 @@ class RestoreErrors:
 
     def __init__(self) -> None:
         self.left_out: list[LeftOut] = []
+        self.blocked: list[LeftOut] = []  # because functions are replaced
         self._fatal = ""
         self._rows = False  # whether the fatal error is that of a COPY
         self._why = ""  # of the error whose command follows
@@ -106,6 +119,10 @@ class RestoreErrors:
 
     def _command(self, text: str) -> None:
         command = _shorten_command(text)
+        if replaced_code.MESSAGE in self._why:
+            self.blocked.append(LeftOut(*self._entry, self._why, command))
+            self._why = ""
+            return
         if _DATA.match(command):
             self._fatal = self._fatal or f"{self._why}: {command}"
         self.left_out.append(LeftOut(*self._entry, self._why, command))
@@ -120,13 +137,15 @@ class RestoreErrors:
 
     def raise_on_data_loss(self) -> None:
         """Raise StoreError if the failed command cannot be left out, RowsError for rows."""
+        if tables := [one.entry for one in self.blocked if _DATA.match(one.command)]:
+            raise BlockedError(tables)
         if self._fatal:
             kind = RowsError if self._rows else StoreError
             raise kind("pg_restore: part of the dump was not restored", f"{self._fatal}\n{_HINT}")
 
     def completed(self, code: int) -> bool:
         """Return whether pg_restore read the whole dump, and each of its errors was parsed."""
-        known = len(self.left_out)
+        known = len(self.left_out) + len(self.blocked)
         return code == 0 or bool(self._fatal) or (code == 1 and known == self._ignored > 0)
 
     def warnings(self) -> tuple[str, ...]:

@@ -14,12 +14,13 @@ from __future__ import annotations
 import contextlib
 import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from postgres import pg_server
 
 DEFAULT = '"$user", public'  # the default of search_path
 # Otherwise event triggers of the dump would fire for these statements.
-_DISABLE_EVENT_TRIGGERS = (
+DISABLE_EVENT_TRIGGERS = (
     "DO $$ BEGIN PERFORM pg_catalog.set_config('session_replication_role', 'replica', false); "
     "EXCEPTION WHEN insufficient_privilege THEN NULL; END $$"
 )
@@ -107,6 +108,26 @@ DO $$ DECLARE one record; statement text; reason text; BEGIN
   END LOOP;
 END $$
 """
+# Without evaluating anything. A constraint that cannot even be added is in "failed".
+_ADD_NOT_VALID = """
+DO $$ DECLARE one record; BEGIN
+  CREATE TABLE {0}.failed (line text);
+  FOR one IN SELECT * FROM {0}.checks ORDER BY conrelid DESC LOOP
+    BEGIN
+      EXECUTE format('ALTER %s %s ADD CONSTRAINT %I %s NOT VALID',
+        one.kind, one.holder, one.name, one.definition);
+      IF one.comment IS NOT NULL THEN
+        EXECUTE format('COMMENT ON CONSTRAINT %I ON %s%s IS %L', one.name,
+          CASE WHEN one.kind = 'DOMAIN' THEN 'DOMAIN ' ELSE '' END, one.holder, one.comment);
+      END IF;
+    EXCEPTION WHEN OTHERS THEN
+      INSERT INTO {0}.failed VALUES (format('%s: constraint %I of %s', SQLERRM, one.name,
+        one.holder));
+      DELETE FROM {0}.checks c WHERE c.id = one.id;
+    END;
+  END LOOP;
+END $$
+"""
 
 
 class LenientDatabase:
@@ -121,7 +142,7 @@ class LenientDatabase:
         """Run statements of this file in the schema of this object."""
         formatted = [statement.replace("{0}", self._schema) for statement in statements]
         return self._target.sql(
-            _DISABLE_EVENT_TRIGGERS, _NO_PATH, *formatted, database=self._database
+            DISABLE_EVENT_TRIGGERS, _NO_PATH, *formatted, database=self._database
         )
 
     def drop_checks(self) -> None:
@@ -133,6 +154,26 @@ class LenientDatabase:
         line = pg_server.hex_expression("line")
         rows = self.sql(_ADD_CHECKS, f"SELECT {line} FROM {self._schema}.failed")
         return tuple(pg_server.decode_hex(row[0]) for row in rows)
+
+    def add_checks_unvalidated(self) -> tuple[list[Check], tuple[str, ...]]:
+        """Add them again as NOT VALID; return them, and a line for each that cannot be added."""
+        columns = ("kind", "holder", "quote_ident(name)")
+        text = ", ".join(map(pg_server.hex_expression, columns))
+        line = pg_server.hex_expression("line")
+        self.sql(_ADD_NOT_VALID)
+        rows = self.sql(f"SELECT {text} FROM {self._schema}.checks ORDER BY conrelid DESC")
+        failed = self.sql(f"SELECT {line} FROM {self._schema}.failed")
+        checks = [Check(*map(pg_server.decode_hex, row)) for row in rows]
+        return checks, tuple(pg_server.decode_hex(row[0]) for row in failed)
+
+
+@dataclass(frozen=True)
+class Check:
+    """A CHECK constraint. kind: TABLE or DOMAIN; holder, name: as they are in SQL"""
+
+    kind: str
+    holder: str
+    name: str
 
 
 @contextlib.contextmanager

@@ -1,0 +1,278 @@
+"""A temporary role without power, which loads rows.
+
+CHECK constraints, domains, generated columns and partition keys are evaluated while rows are
+loaded. In a session of a superuser their code can do everything, whatever role is set: RESET ROLE,
+a cursor WITH HOLD or a deferred trigger ends each such limit. So rows are loaded in a session that
+is authenticated as another role. It has privileges in the new database only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import re
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from postgres import pg_server, statements
+from postgres.search_path import DISABLE_EVENT_TRIGGERS
+from postgres.statements import Statement
+from tools.base.errors import BackupError, StoreError
+
+_LINE_BREAK = re.compile("[\r\n]")  # a space in a list
+_LOOPBACK = "127.0.0.1"  # the same server, if only its socket has no logins with passwords
+_OURS = "nspname ~ '^pg_' OR nspname ~ '^nc_backup_' OR nspname = 'information_schema'"
+# {0}: the role. SECURITY DEFINER functions stay as private as they are: they may be powerful.
+_GRANT = f"""DO $$ DECLARE one record; BEGIN
+  FOR one IN SELECT nspname FROM pg_namespace WHERE NOT ({_OURS}) LOOP
+    EXECUTE format('GRANT USAGE ON SCHEMA %I TO {{0}}', one.nspname);
+  END LOOP;
+  FOR one IN SELECT nspname, relname, relkind, EXISTS (SELECT FROM pg_depend d
+        WHERE classid = 'pg_class'::regclass AND d.objid = r.oid AND deptype = 'e') AS extension
+      FROM pg_class r JOIN pg_namespace n ON n.oid = relnamespace
+      WHERE relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND NOT ({_OURS}) LOOP
+    CONTINUE WHEN one.extension AND one.relkind = 'S';
+    EXECUTE format('GRANT %s ON %I.%I TO {{0}}',
+      CASE WHEN one.relkind IN ('r', 'p') AND NOT one.extension
+      THEN 'SELECT, INSERT, REFERENCES' WHEN one.relkind = 'S' THEN 'SELECT, UPDATE'
+      ELSE 'SELECT' END, one.nspname, one.relname);
+  END LOOP;
+  FOR one IN SELECT p.oid::regprocedure AS name FROM pg_proc p JOIN pg_namespace n
+      ON n.oid = pronamespace WHERE prokind = 'f' AND NOT prosecdef AND NOT ({_OURS})
+      AND NOT has_function_privilege('{{0}}', p.oid, 'EXECUTE') LOOP
+    EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO {{0}}', one.name);
+  END LOOP;
+END $$"""
+_GRANT_CREATE = f"""DO $$ DECLARE one record; BEGIN
+  FOR one IN SELECT nspname FROM pg_namespace WHERE NOT ({_OURS}) LOOP
+    EXECUTE format('GRANT USAGE, CREATE ON SCHEMA %I TO {{0}}', one.nspname);
+  END LOOP;
+END $$"""
+_HOLDERS = """SELECT 'TABLE' AS kind, nspname || ' ' || relname AS label,
+    r.oid::regclass::text AS name, pg_get_userbyid(relowner) AS owner
+  FROM pg_class r JOIN pg_namespace n ON n.oid = relnamespace WHERE relkind IN ('r', 'p')
+  UNION ALL SELECT 'DOMAIN', nspname || ' ' || typname, t.oid::regtype::text,
+    pg_get_userbyid(typowner)
+  FROM pg_type t JOIN pg_namespace n ON n.oid = typnamespace WHERE typtype = 'd'"""
+
+
+# Privileges that were granted and revoked leave the default ones in the catalog, where NULL was.
+_RESET_DEFAULTS = (
+    "UPDATE pg_class SET relacl = NULL WHERE oid >= 16384 AND relacl = "
+    """acldefault(CASE relkind WHEN 'S' THEN 's' ELSE 'r' END::"char", relowner)""",
+    "UPDATE pg_namespace SET nspacl = NULL WHERE oid >= 16384 AND nspacl = "
+    "acldefault('n', nspowner)",
+)
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A table or domain. kind: TABLE or DOMAIN; label: schema and name; name: as it is in SQL"""
+
+    kind: str
+    label: str
+    name: str
+    owner: str
+
+    def begins(self, label: str) -> bool:
+        """Return whether this is at the beginning of the label of an entry in a dump."""
+        return f"{label} ".startswith(_LINE_BREAK.sub(" ", f"{self.label} "))
+
+
+def _password() -> str:
+    return f"a1{secrets.token_hex(20)}"  # letters and digits, as some servers demand
+
+
+class LoginError(StoreError):
+    """The server does not let the role in."""
+
+
+class LoadingRole:
+    """The role. login: its connection; target: that of the restore, of a superuser"""
+
+    def __init__(self, target: pg_server.PostgresConnection) -> None:
+        """Create the role. Raises StoreError."""
+        self._target = target
+        self._name = f"nc_load_{secrets.token_hex(6)}"
+        self._present = False
+        self._database = ""
+        password = _password()
+        variables = {**target.variables, "PGPASSWORD": password}
+        variables.pop("PGOPTIONS", None)
+        self.login = dataclasses.replace(target, user=self._name, variables=variables)
+        template = "CREATE ROLE %I LOGIN BYPASSRLS PASSWORD %L"
+        # Otherwise only the owner of a large object could write it.
+        setting = Statement("ALTER ROLE %I SET lo_compat_privileges = on", (self._name,))
+        failures = statements.run(target, [Statement(template, (self._name, password)), setting])
+        if failures:
+            raise LoginError("no role for the rows could be created", failures[0].reason)
+        self._present = True
+
+    def connect(self, database: str) -> None:
+        """Find out how the role connects to the database. Raises LoginError."""
+        self._database = database
+        hosts = [self.login.host]
+        if not hosts[0] or hosts[0].startswith("/"):
+            hosts.append(_LOOPBACK)
+        for host in hosts:
+            candidate = dataclasses.replace(self.login, host=host)
+            try:
+                candidate.sql("SELECT 1", database=database)
+            except BackupError as error:
+                reason = error.hint or str(error)
+            else:
+                self.login = candidate
+                return
+        raise LoginError("a role that was created for the rows cannot connect", reason)
+
+    def _run(self, database: str, *wanted: str) -> None:
+        formatted = [one.replace("{0}", self._name) for one in wanted]
+        self._target.sql(DISABLE_EVENT_TRIGGERS, *formatted, database=database)
+
+    def grant(self, database: str) -> None:
+        """Let it read all tables and add rows to them, and set sequences."""
+        self._run(database, _GRANT)
+
+    @contextlib.contextmanager
+    def creating(self, database: str, label: str) -> Iterator[None]:
+        """Let it create one table in the block, which then gets its owner.
+
+        label: of the table in the dump. All else that it created is dropped.
+        """
+        self._change_password()
+        self._run(database, self._terminate(), _GRANT_CREATE)
+        yield
+        made = [one for one in self._holders(database) if one.owner == self._name]
+        found = [one for one in made if one.begins(label)]
+        if len(found) != 1:
+            raise StoreError(f"{len(found)} tables instead of one: {label}")
+        self._alter(database, f"ALTER TABLE {found[0].name} OWNER TO CURRENT_USER")
+        owner = pg_server.quote_identifier(label[len(found[0].label) + 1 :])
+        with contextlib.suppress(BackupError):  # it has none here: then it is that of the restore
+            self._alter(database, f"ALTER TABLE {found[0].name} OWNER TO {owner}")
+        self.forget(database)
+
+    def find(self, database: str, label: str) -> Holder:
+        """Return the table or domain of this label in a dump. Raises StoreError."""
+        found = [one for one in self._holders(database) if one.begins(label)]
+        owned = [one for one in found if label.endswith(f" {one.owner}")]
+        if not found:
+            raise StoreError(f"table not found: {label}")
+        return max(owned or found, key=lambda one: len(one.label))
+
+    def find_named(self, database: str, kind: str, name: str) -> Holder:
+        """Return a table or domain by its name in SQL. Raises StoreError."""
+        for one in self._holders(database):
+            if (one.kind, one.name) == (kind, name):
+                return one
+        raise StoreError(f"{kind} not found: {name}")
+
+    def _holders(self, database: str) -> list[Holder]:
+        columns = ", ".join(map(pg_server.hex_expression, ("kind", "label", "name", "owner")))
+        rows = self._target.sql(
+            f"SELECT {columns} FROM ({_HOLDERS}) AS h", database=database, columns=4
+        )
+        return [Holder(*map(pg_server.decode_hex, row)) for row in rows]
+
+    @contextlib.contextmanager
+    def owning(self, database: str, *holders: Holder) -> Iterator[None]:
+        """Make it the owner of tables or domains in the block."""
+        self._change_password()
+        revoke = [
+            f"REVOKE ALL ON TABLE {one.name} FROM {self._name}"
+            for one in holders
+            if one.kind == "TABLE"
+        ]
+        self._alter(
+            database,
+            self._terminate(),
+            *revoke,
+            *(f"ALTER {one.kind} {one.name} OWNER TO {self._name}" for one in holders),
+        )
+        yield
+        owners = [pg_server.quote_identifier(one.owner) for one in holders]
+        self._alter(
+            database,
+            *(
+                f"ALTER {one.kind} {one.name} OWNER TO {owner}"
+                for one, owner in zip(holders, owners, strict=True)
+            ),
+        )
+
+    def _alter(self, database: str, *wanted: str) -> None:
+        self._target.sql(DISABLE_EVENT_TRIGGERS, *wanted, database=database)
+
+    def _terminate(self) -> str:
+        where = f"usename = '{self._name}'"
+        return f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {where}"
+
+    def _change_password(self) -> None:
+        """Exclude code that has changed the password; its sessions must be ended then."""
+        password = _password()
+        variables = {**self.login.variables, "PGPASSWORD": password}
+        template = "ALTER ROLE %I PASSWORD %L"
+        failures = statements.run(self._target, [Statement(template, (self._name, password))])
+        if failures:
+            raise StoreError("the role for the rows cannot be changed", failures[0].reason)
+        self.login = dataclasses.replace(self.login, variables=variables)
+
+    def forget(self, database: str) -> None:
+        """Drop what it owns in the database, and its privileges."""
+        silent = "SET client_min_messages = warning"
+        self._run(database, silent, "DROP OWNED BY {0} CASCADE", *_RESET_DEFAULTS)
+
+    def remove(self) -> tuple[str, ...]:
+        """Drop the role, once; return a warning if that fails."""
+        if not self._present:
+            return ()
+        self._present = False
+        try:
+            self._run("", "ALTER ROLE {0} NOLOGIN", self._terminate())
+            if pg_server.exists(self._target, self._database):
+                self.forget(self._database)
+            self._run("", "DROP ROLE {0}")
+        except BackupError as error:
+            return (f"role {self._name} was not dropped: {error.hint or error}",)
+        return ()
+
+
+@contextlib.contextmanager
+def created(target: pg_server.PostgresConnection) -> Iterator[LoadingRole | None]:
+    """Create the role for the block; None if the restore is not made by a superuser.
+
+    Raises LoginError.
+    """
+    able = (
+        "SELECT rolsuper AND current_setting('server_version_num')::integer >= 110000 "
+        "FROM pg_roles WHERE rolname = current_user"
+    )
+    if target.row(able) != ["t"]:
+        yield None
+        return
+    role = LoadingRole(target)
+    try:
+        yield role
+    finally:
+        role.remove()
+
+
+def code_note(target: pg_server.PostgresConnection, database: str) -> str:
+    """Return a note on code that ran with the privileges of the restore; "" if there is none."""
+    columns = ("p.oid::regprocedure", "r.rolname", "current_user")
+    rows = target.sql(
+        f"SELECT {', '.join(map(pg_server.hex_expression, columns))} FROM pg_proc p "
+        "JOIN pg_roles r ON r.oid = proowner WHERE p.oid >= 16384 AND NOT rolsuper "
+        "AND rolname <> current_user AND NOT EXISTS (SELECT FROM pg_depend d "
+        "WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e') "
+        "ORDER BY p.oid LIMIT 1",
+        database=database,
+        columns=len(columns),
+    )
+    if not rows:
+        return ""
+    function, owner, user = map(pg_server.decode_hex, rows[0])
+    return (
+        f"; code of other owners may have run with the privileges of {user}: "
+        f"function {function} of {owner}"
+    )
