@@ -270,7 +270,7 @@ def test_a_section_that_is_no_filter_is_no_stage(tmp_path: Path) -> None:
 
 @pytest.mark.fault(
     "a run that is not encrypted, though the config encrypts or a key is given",
-    "its items are refused, unless --allow-unencrypted is given",
+    "its items are rejected, unless --allow-unencrypted is given",
 )
 def test_an_item_that_is_not_encrypted_is_refused_where_it_should_be(system: System) -> None:
     """An honest config without encryption is restored as it was, though a key file exists."""
