@@ -109,12 +109,11 @@ def main(argv: Sequence[str]) -> int:
     given = parser.parse_args(argv)
     total, started = Tally(), time.monotonic()
     context = multiprocessing.get_context("spawn")
-    with (
-        tempfile.TemporaryDirectory(dir="/dev/shm") as folder,
-        ProcessPoolExecutor(given.jobs, mp_context=context) as pool,
-    ):
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        pool = ProcessPoolExecutor(given.jobs, mp_context=context)
         for one in pool.map(mutations, all_tasks(given.count, given.seed, folder)):
             total.add(one)
+        pool.shutdown()
     for line in total.wrong[:100]:
         print(line)
     print(f"{total.cases} cases in {time.monotonic() - started:.0f} s: {len(total.wrong)} wrong")

@@ -20,7 +20,7 @@ _SCOPES = (b"SESSION", b"LOCAL")
 _WHOLE = ((b"COMMIT",), (b"BEGIN",), (b"START", b"TRANSACTION"), (b"UNLOCK", b"TABLES"))
 _ROCKSDB = b"ROCKSDB_"  # Percona Server: a prepared statement that speeds the load up
 _UNKNOWN_OPTIONS = re.compile(
-    rb"/\*(?:\s*`(?:[^`]|``)*`=(?:'(?:[^'\\]|\\.|'')*'|\w+))*\s*\*/", re.DOTALL
+    rb"/\*\s*(?:`(?:[^`]|``)*`=(?:'(?:[^'\\]|\\.|'')*'|\w+)\s*)*\*/", re.DOTALL
 )
 # What dump programs write after a routine, trigger or event, whose text they cut at a zero byte: a
 # string or comment that was left open would go on to a place of its author's choice.

@@ -14,8 +14,8 @@ from tools.base.errors import StoreError
 
 _NAME = rb"(?:`(?:[^`]|``)*`|[\w$\x80-\xff]+)"
 _HEAD = re.compile(
-    rb"\s*(?:INSERT|REPLACE)\s+(?:(?:DELAYED|IGNORE)\s+)*INTO\s+(" + _NAME + rb")\s*"
-    rb"(?:\(\s*(?:" + _NAME + rb"(?:\s*,\s*" + _NAME + rb")*)?\s*\)\s*)?VALUES\s*(?=\()",
+    rb"\s*(?:INSERT|REPLACE)\s+(?:DELAYED\s+)?(?:IGNORE\s+)?INTO\s+(" + _NAME + rb")\s*"
+    rb"(?:\(\s*(?:" + _NAME + rb"\s*(?:,\s*" + _NAME + rb"\s*)*)?\)\s*)?VALUES\s*(?=\()",
     re.IGNORECASE,
 )
 _LONGEST = 1 << 20  # bytes of a head: 4,096 columns

@@ -17,6 +17,7 @@ from enum import Enum
 
 _DATA = frozenset((b"INSERT", b"REPLACE"))
 _QUOTES = (b"'", b'"', b"`")
+_DIGITS = re.compile(rb"[0-9]{1,20}")
 _BLANK = re.compile(rb"\s*")
 _DELIMITER = re.compile(rb"delimiter[ \t]+(\S+)[^\n]*(?:\n|\Z)", re.IGNORECASE)
 _COMMAND = b"delimiter"
@@ -91,7 +92,7 @@ class Mode:
     def with_sql_mode(self, sql_mode: bytes) -> Mode:
         """Return the mode after a change of sql_mode."""
         names = sql_mode.upper().split(b",")
-        if sql_mode.isdigit():
+        if _DIGITS.fullmatch(sql_mode):
             names = [name for name, bit in _MODE_BITS.items() if int(sql_mode) & bit]
         backslash, ansi = b"NO_BACKSLASH_ESCAPES" not in names, b"ANSI_QUOTES" in names
         return Mode(backslash, ansi, self.charset)
@@ -105,7 +106,7 @@ class Mode:
 
         mysqlbinlog sets a number, after a command of the client with its name.
         """
-        if charset.isdigit():
+        if _DIGITS.fullmatch(charset):
             return self
         return Mode(self.backslash, self.ansi, charset.lower())
 
@@ -375,7 +376,7 @@ def _changed(mode: Mode, variable: bytes, value: Token, saved: Mode | None) -> M
         return mode.with_charset(saved.charset if saved else _value(value))
     if saved is not None:
         return mode.with_strings_of(saved)
-    known = value.kind is Kind.STRING or value.text.isdigit()
+    known = value.kind is Kind.STRING or bool(_DIGITS.fullmatch(value.text))
     return mode.with_sql_mode(_value(value)) if known else mode
 
 

@@ -599,4 +599,4 @@ def test_the_log_has_each_error_of_a_section_once(system: System) -> None:
     assert system.run("-r", "-l", "INFO").returncode == 1
     lines = system.log.read_text().splitlines()
     assert len([line for line in lines if "/not/there: no such file" in line]) == 1
-    assert len([line for line in lines if "10.00 KB in " in line]) == 1
+    assert len([line for line in lines if "64.00 KB in " in line]) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from tools.flow.item_record import EARLIER, Part
 from tools.flow.item_record import StoredItem as Item
 from tools.modules import registry
 
+_ENCRYPTED = re.compile(r"\.(?:age|crypt)\.[0-9]{3,}$")  # in the name of a part of staged runs
 _HINT = "Use another store that holds the run (--store), or another run."
 _ALTERED = "The manifest was altered. Use the copy in another store (--store), or another run."
 _NOT_ENCRYPTED = (
@@ -79,13 +81,19 @@ def _problems(run: StoredRun, item: Item) -> Iterator[tuple[str, str]]:
     """Yield why an item must not even be read, each with a hint."""
     if item.problem:
         yield item.problem, _ALTERED
-    if run.catalog.encrypted_only and not any(map(registry.stage_encrypts, item.stages)):
+    if run.catalog.encrypted_only and not _is_encrypted(item):
         yield "not encrypted", _NOT_ENCRYPTED
     for part in item.parts:
         owner = run_ids.run_in(part.name)
         others = owner not in ("", run.run_id) and owner in run.catalog.run_ids
         if others and item.section != EARLIER:
             yield f"{part.name} is a part of run {owner}", _ALTERED
+
+
+def _is_encrypted(item: Item) -> bool:
+    """Return whether an item is encrypted; a part that a killed run left tells it by its name."""
+    left = item.kind == "file" and not item.stages and _ENCRYPTED.search(item.name)
+    return bool(left) or any(map(registry.stage_encrypts, item.stages))
 
 
 def sheet_problem(run: StoredRun) -> str:
