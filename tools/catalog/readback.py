@@ -92,7 +92,7 @@ def _problems(run: StoredRun, item: Item) -> Iterator[tuple[str, str]]:
 
 def _is_encrypted(item: Item) -> bool:
     """Return whether an item is encrypted; a part that a killed run left tells it by its name."""
-    left = item.kind == "file" and not item.stages and _ENCRYPTED.search(item.name)
+    left = item.kind == registry.PLAIN and not item.stages and _ENCRYPTED.search(item.name)
     return bool(left) or any(map(registry.stage_encrypts, item.stages))
 
 

@@ -27,6 +27,8 @@ from tools.flow.facts import (
 from tools.modules import loader
 from tools.modules.options import Declaration
 
+PLAIN = "file"  # the kind of what is restored as a file, whatever it holds
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -144,7 +146,7 @@ ROWS = (
         "filesbackup/filesbackup.py",
         "source",
         # a source of a user-defined module gives files
-        kinds=(Kind("fileset", archive=True, facts=FilesetFacts), Kind("file")),
+        kinds=(Kind("fileset", archive=True, facts=FilesetFacts), Kind(PLAIN)),
         fills="files",
     ),
     Row(
