@@ -113,7 +113,10 @@ class Streamed(Bench):
         for number in range(_RUNS):
             moment = begin + timedelta(hours=number)
             run_id = moment.strftime("%Y%m%d_%H%M%S")
-            parts = tuple(dataclasses.replace(part, name=f"{run_id}.{n:03}") for n in range(10))
+            parts = tuple(
+                dataclasses.replace(part, name=f"{run_id}.FILESET.tar.zst.age.{n:03}")
+                for n in range(10)
+            )
             item = item_record.StoredItem("FILESET", "", "fileset", ".tar", ("zstd", "age"), parts)
             made = manifest.Manifest(
                 "benchmark", run_id, run_ids.stamp(moment), run_ids.stamp(moment),
