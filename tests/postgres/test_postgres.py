@@ -213,14 +213,16 @@ def test_what_belongs_to_the_database_itself(system: System, server: Postgres) -
 
 def test_a_database_that_ends_what_takes_long(system: System, server: Postgres) -> None:
     server.sql("CREATE DATABASE slow")
-    server.sql("CREATE TABLE t AS SELECT g FROM generate_series(1, 200000) g", "slow")
-    server.sql("ALTER DATABASE slow SET statement_timeout = '1ms'")
+    server.sql("CREATE TABLE t AS SELECT g FROM generate_series(1, 2000000) g", "slow")
+    server.sql("ALTER DATABASE slow SET statement_timeout = '30ms'")
+    with pytest.raises(AssertionError, match="statement timeout"):
+        server.sql("SELECT count(*) FROM t", "slow")
     configure(system, server)
     assert system.result()["exit_code"] == 0
     server.sql("DROP DATABASE slow")
     text = system.restore("--restore", "latest", "--item", "slow", *to(server))
-    assert "database slow: 1 table, 200000 rows" in text
-    assert "statement_timeout=1ms" in server.sql("SELECT setconfig FROM pg_db_role_setting")
+    assert "database slow: 1 table, 2000000 rows" in text
+    assert "statement_timeout=30ms" in server.sql("SELECT setconfig FROM pg_db_role_setting")
 
 
 @pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])

@@ -56,7 +56,7 @@ def test() -> int:
         imports.FOLDER, Path(sys.executable), *environment.requirements("dev")
     )
     workers = len(os.sched_getaffinity(0)) + 1  # one of them often waits: for a server, a second
-    suite = ["-m", "pytest", "-q", "-rs", "--no-fold-skipped", "-n", str(workers)]
+    suite = ["-m", "pytest", "-q", "-rfEs", "--no-fold-skipped", "-n", str(workers)]
     suite += ["--dist", "worksteal"]
     failed = [
         name
