@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from storage.keys import StorageKeys
+from storage.keys import Address, StorageKeys
 from tools import date_str_utils
 from tools.base import crash
 from tools.base.errors import ConfigError, StoreError, TakenError
@@ -67,6 +67,9 @@ class Destination(Protocol[O]):
 
     def describe(self, __options: O) -> str:
         """Return where the objects of this host lie, for messages."""
+
+    def keys_of(self, __address: Address) -> Mapping[str, str]:
+        """Return the keys of a store by its address. Raises ConfigError where parts are missing."""
 
 
 def destinations() -> Mapping[str, Destination[Any]]:
@@ -188,6 +191,19 @@ def open_store(options: StorageKeys) -> store.Store:
     """Return the store of a section. Raises BackupError or OSError where it cannot be reached."""
     retries = Retries(options.retry_wait)
     return Retrying(destinations()[options.destination].open_store(options), retries)
+
+
+def keys_of(url: str, endpoint: str) -> dict[str, str]:
+    """Return the keys of a section for a store that is named by its URL. Raises ConfigError.
+
+    endpoint: URL of the server of a bucket; "" for the usual one
+    """
+    name, _, rest = url.partition("://")
+    if name not in destinations():
+        known = ", ".join(f"{one}://" for one in destinations())
+        raise ConfigError(f"--store: {name}://: unknown type of store", f"Begin it with {known}.")
+    keys = destinations()[name].keys_of(Address.parse(rest, endpoint))
+    return {"HOSTNAME": "any", "DESTINATION": name, **keys}
 
 
 def _log_line(line: str) -> None:

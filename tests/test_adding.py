@@ -29,7 +29,9 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (copy / "ledger/ledger.bash").write_text(fences(ADDING, "bash")[1])
     (store,) = [text for text in fences(ADDING, "python") if "class DatabaseStore" in text]
     (copy / "storage/database_store.py").write_text(store)
-    (row,) = [text for text in fences(ADDING, "python") if "return {" in text and "import" in text]
+    (row,) = [
+        text for text in fences(ADDING, "python") if text.startswith("    from storage import")
+    ]
     table = copy / "storage/storage.py"
     old = f"{_IMPORT}\n    return {{\n{_ROW}    }}\n"
     text = table.read_text()

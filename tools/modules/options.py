@@ -111,6 +111,11 @@ def keys(declaration: type[Declaration]) -> dict[str, dataclasses.Field[Any]]:
     return known
 
 
+def foreign_keys(declaration: type[Declaration], given: Mapping[str, str]) -> set[str]:
+    """Return the keys of a declaration that only other variants than the chosen one have."""
+    return set(keys(declaration)) - set(keys(_chosen(declaration, given)))
+
+
 def canonical(declaration: type[Declaration], key: str) -> str:
     """The preferred name of a key (TARGETS for OBJECTIVES)."""
     field = keys(declaration).get(key.upper())
