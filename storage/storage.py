@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from storage import store_actions
 from storage.keys import Address, StorageKeys
 from tools import date_str_utils
 from tools.base import crash
@@ -74,14 +75,25 @@ class Destination(Protocol[O]):
 
 def destinations() -> Mapping[str, Destination[Any]]:
     """Return every type of store by its DESTINATION: a new one adds its file and its row."""
-    from storage import local_store
+    from storage import command_store, local_store
 
     return {
+        "command": command_store,
+        "custom_command": command_store,
         "local": local_store,
     }
 
 
 def work(options: StorageKeys) -> Result:
+    """Do what ACTION says."""
+    if options.action == "check":
+        return Result(Status.OK, "; ".join(test(options)))
+    if options.action in store_actions.ACTIONS:
+        return store_actions.ACTIONS[options.action](options, open_store(options))
+    return _upload(options)
+
+
+def _upload(options: StorageKeys) -> Result:
     """Store every complete set of parts; one that fails does not hide or stop the others."""
     files = _files(options)
     if not files:
