@@ -98,7 +98,7 @@ def test_another_content_under_a_name_that_is_taken(work: Path) -> None:
     ("words", "code", "says"),
     [
         (("--DESTINATION", "s3"), 2, "DESTINATION: s3: not implemented yet"),
-        (("--DESTINATION", "ssh"), 2, "DESTINATION: ssh: not implemented yet"),
+        (("--DESTINATION", "ssh"), 2, "HOST is required with DESTINATION ssh"),
         (("--DESTINATION", "s3", "--BUCKET_NAME", "b"), 2, "DESTINATION: s3: not implemented yet"),
         (("--LOCAL_BACKUP", ""), 2, "LOCAL_BACKUP"),
         (("--HOSTNAME", "a/b"), 2, "HOSTNAME"),

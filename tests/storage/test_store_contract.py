@@ -12,6 +12,7 @@ import pytest
 
 from storage import command_store
 from storage.local_store import LocalStore
+from tests.sshd import sshd
 from tools.base.errors import StoreError, TakenError
 from tools.flow import store, stream
 from tools.flow.block_store import BlockStore
@@ -74,6 +75,10 @@ def _commands(*keys: str) -> Callable[[Path], Open]:
     return make
 
 
+def _ssh(kind: str) -> Callable[[Path], Open]:
+    return lambda folder: lambda: sshd().store(folder / "store", kind)
+
+
 STORES: dict[str, Callable[[Path], Open]] = {
     "commands": _commands("download", "list", "delete"),
     "commands without a list": _commands("download", "delete"),
@@ -82,7 +87,10 @@ STORES: dict[str, Callable[[Path], Open]] = {
     "blocks of 4 bytes": _blocks(4),
     "blocks of 5 bytes, one at a time, nothing kept": _blocks(5, parallel=1, memory=0),
     "blocks of 700 bytes": _blocks(700),
+    "ssh, checksums by its shell": _ssh("login shell"),
+    "ssh, sftp alone": _ssh("no shell"),
 }
+NEEDS = {name: pytest.mark.needs("sshd") for name in STORES if name.startswith("ssh")}
 WRAPPERS: dict[str, Callable[[Store], Store]] = {
     "retrying": lambda inner: Retrying(inner, Retries(0)),
     "retrying without memory": lambda inner: Retrying(inner, Retries(0), memory=0),
@@ -98,7 +106,10 @@ PAIRS = (
 )
 
 
-@pytest.fixture(params=PAIRS, ids=lambda pair: " ".join(reversed(pair)).strip())
+@pytest.fixture(
+    params=[pytest.param(pair, marks=NEEDS.get(pair[0], ())) for pair in PAIRS],
+    ids=[" ".join(reversed(pair)).strip() for pair in PAIRS],
+)
 def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
     name, wrapper = request.param
     inner = STORES[name](tmp_path)
@@ -460,5 +471,6 @@ def test_it_says_how_far_it_can_be_trusted(made: Store) -> None:
 def test_abilities_are_found_behind_wrappers(made: Store, tmp_path: Path) -> None:
     is_local = str(made) == str(tmp_path / "store")
     assert store.folder_of(made) == (tmp_path / "store" if is_local else None)
-    assert (store.free_space(made) is not None) is is_local
+    is_measured = is_local or str(made).startswith("ssh://")
+    assert (store.free_space(made) is not None) is is_measured
     assert store.max_object_size(made) > 9
