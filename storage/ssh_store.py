@@ -35,7 +35,7 @@ class Options(StorageKeys):
         default="",
     )
     connect_timeout: Duration = option(
-        "ssh: seconds until the server must answer", default=Duration(30.0)
+        "s3, ssh: seconds until the server must answer", default=Duration(30.0)
     )
 
     def __post_init__(self) -> None:
