@@ -82,16 +82,20 @@ class Guard:
 
     def probe_put(self) -> bool:
         """Return whether the server refuses to put the probe again; put it where it is missing."""
-        return self._is_refused(self._put_probe) or self._is_refused(self._put_probe)
 
-    def _put_probe(self) -> None:
+        def put() -> None:
+            self._put_probe(_IF_NEW)
+
+        return self._is_refused(put) or self._is_refused(put)
+
+    def _put_probe(self, condition: Condition) -> None:
         digest = hashlib.sha256(_FIRST).hexdigest()
-        self._sender.put(PROBE, _FIRST, digest, _IF_NEW)
+        self._sender.put(PROBE, _FIRST, digest, condition)
 
     def _probe_complete(self) -> bool:
         """Return whether the server refuses to complete an upload of the name of the probe."""
         if self._listing.entry(PROBE) is None:
-            self._put_probe()
+            self._put_probe({})
         upload = self._sender.begin(PROBE)
         try:
             part = self._sender.part(upload, 1, _SECOND)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import uuid
 from collections.abc import Callable
@@ -16,6 +17,8 @@ from storage.s3_options import Options
 from storage.s3_store import S3Store
 from tests import s3_servers
 from tests.s3_servers import S3Server
+from tests.storage.bad_s3 import BadS3
+from tests.storage.s3_fault_kinds import PART as SMALL_PART
 from tools.flow.retries import Retries
 
 PART = 5 << 20  # the smallest that S3 allows
@@ -51,3 +54,31 @@ def seaweedfs(memory: int | None = None) -> Callable[[], S3Store]:
         return S3Store(S3Blocks(client(server, prefix=prefix), PART), NO_WAIT, memory=memory)
 
     return made
+
+
+# --- stores of the scripted server
+
+
+_connections: dict[tuple[Any, ...], Connection] = {}
+
+
+def opened(bad: BadS3, **keys: Any) -> S3Store:
+    """A store in the folder `store`; sessions are made once for each time limit."""
+    given = {"hostname": "srv", "bucket_name": "backups", "prefix": "store"}
+    options = Options(**{**given, "endpoint_url": bad.endpoint, **keys})
+    made = 0
+
+    def connect(options: Options) -> Connection:
+        nonlocal made
+        made += 1
+        key = (options.endpoint_url, options.read_timeout)
+        if key not in _connections:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("AWS_ACCESS_KEY_ID", "AKIDTEST")
+                patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+                _connections[key] = s3_client.connected(options)
+        return dataclasses.replace(_connections[key], secret=(str(made),))
+
+    return S3Store(
+        S3Blocks(Client(options, connect), SMALL_PART), Retries(0, say=lambda _line: None)
+    )
