@@ -119,7 +119,8 @@ class Server:
                 problem, hint = make
                 what = problem.format(*map(foreign.line, found.groups()))
                 return StoreError(f"{self}: {what}", self._filled(hint))
-        reason = foreign.line(_reason(lines)) or f"ssh {ending}"
+        closed = f"the server has closed the connection (ssh {ending})"
+        reason = foreign.line(_reason(lines)) or (closed if connected else f"ssh {ending}")
         if connected or _BUSY.search(text):
             return TransientError(f"{self}: {reason}", "Check the network and the server's log.")
         return StoreError(

@@ -41,12 +41,12 @@ def result(future: concurrent.futures.Future[T], until: float | None = None) -> 
     until: how long at most, on the monotonic clock
     """
     while True:
+        task.current().check()
         try:
             return future.result(task.TICK)
         except concurrent.futures.TimeoutError:
             if future.done():
                 raise
-        task.current().check()
         os_works.raise_lost_signal()
         if until is not None and time.monotonic() > until:
             raise TimeoutError

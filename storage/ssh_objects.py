@@ -5,21 +5,20 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from storage.ssh_protocol import FSYNC, HARDLINK, Attributes, Code, Flag, StatusError
+from storage import ssh_files
+from storage.ssh_protocol import FSYNC, HARDLINK, Code, Flag, StatusError
 from storage.ssh_session import Session
 from storage.ssh_sftp import WRITE_NEW, Sftp
 from tools import date_str_utils, filesystem_handling
 from tools.base import foreign
 from tools.base.errors import BackupError, StoreError, TakenError
-from tools.flow import store, stream
+from tools.flow import store, stream, task
 
 _SMALL = 1 << 20  # bytes up to which reading back is faster than asking the shell
 _FULL = 1 << 20  # a disk with less free bytes counts as full
-_LONGEST = 200  # bytes of a name in a temporary one: a name has at most 255
 
 
 class SshStore:
@@ -65,8 +64,13 @@ class SshStore:
     def _explaining(self, path: bytes) -> Iterator[Sftp]:
         """Give the connection; turn what the server rejects into a StoreError about a path."""
         sftp = self._session.sftp()
-        try:
+        with self._judging(sftp, path):
             yield sftp
+
+    @contextlib.contextmanager
+    def _judging(self, sftp: Sftp, path: bytes) -> Iterator[None]:
+        try:
+            yield
         except StatusError as error:
             raise self._error(sftp, path, error) from error
 
@@ -92,7 +96,7 @@ class SshStore:
 
     def _free(self, sftp: Sftp, path: bytes) -> int | None:
         """Return the bytes left at the nearest existing folder; sftp's "Failure" says no more."""
-        folder = _nearest(sftp, path)
+        folder = ssh_files.nearest(sftp, path)
         with contextlib.suppress(StatusError):
             if (free := sftp.free(folder)) is not None:
                 return free
@@ -115,7 +119,8 @@ class SshStore:
             about = sftp.stat(self._folder)
             if about is not None and not about.is_folder:
                 raise StoreError(f"{self}: not a directory", "Set REMOTE_DIR to a folder.")
-            one, other = (_temporary(_nearest(sftp, self._path(host)) + b"/probe") for _ in "12")
+            probe = ssh_files.nearest(sftp, self._path(host)) + b"/probe"
+            one, other = ssh_files.temporary(probe), ssh_files.temporary(probe)
             content = os.urandom(32)
             try:
                 handle = sftp.open(one, WRITE_NEW)
@@ -143,13 +148,13 @@ class SshStore:
                 stored = store.StoredObject(name, content.size, content.sha256)
                 return self._accept_existing(path, stored)
             self.discard([name])
-            temporary = _temporary(path)
+            temporary = ssh_files.temporary(path)
             handle = self._created(sftp, temporary)
             try:
-                stored = self._written(sftp, handle, temporary, name, content)
+                with self._judging(sftp, path):  # while a full disk is still full
+                    stored = self._written(sftp, handle, temporary, name, content)
             except BaseException:
-                with contextlib.suppress(BackupError, StatusError):  # a later run removes it
-                    sftp.remove(temporary)
+                ssh_files.abandon(sftp, handle, temporary)
                 raise
         self._unpublished[name] = temporary, stored
         return stored
@@ -161,7 +166,7 @@ class SshStore:
         except StatusError as error:
             if error.code != Code.NO_SUCH_FILE:
                 raise
-        _make_folders(sftp, os.path.dirname(path))  # noqa: PTH120  (a path of another machine)
+        ssh_files.make_folders(sftp, os.path.dirname(path))  # noqa: PTH120  (a path of another machine)
         return sftp.open(path, WRITE_NEW)
 
     def _written(
@@ -251,7 +256,7 @@ class SshStore:
             self._renaming = store.CreateOnly.LISTED  # rename(2) without link(2): it replaces
         if self._renaming is None:
             folder = os.path.dirname(path)  # noqa: PTH120  (a path of another machine)
-            self._renaming = _tried_rename(sftp, folder)
+            self._renaming = ssh_files.tried_rename(sftp, folder)
         if self._renaming is store.CreateOnly.LISTED and sftp.stat(path) is not None:
             raise StatusError(Code.FAILURE, "file exists")
         return sftp.rename(temporary, path)
@@ -272,8 +277,8 @@ class SshStore:
         for name in names:
             if name in self._unpublished:
                 temporary, _ = self._unpublished.pop(name)
-                with self._explaining(temporary) as sftp:
-                    sftp.remove(temporary)
+                with task.entered(task.Task()), self._explaining(temporary) as sftp:
+                    sftp.remove(temporary)  # also of an item that was stopped
 
     # --- get, list, remove
 
@@ -303,7 +308,7 @@ class SshStore:
     def _files(self, folder: str, *, temporary: bool) -> Iterator[store.StoreEntry]:
         path = self._path(folder)
         with self._explaining(path) as sftp:
-            found = list(_listed(sftp, path))
+            found = list(ssh_files.listed(sftp, path))
             now = self._session.now() if found else 0.0
         for name, about in found:
             if filesystem_handling.is_temporary(name) is temporary and about.is_file:
@@ -312,7 +317,7 @@ class SshStore:
     def folders(self) -> Iterator[str]:
         """See Store."""
         with self._explaining(self._folder) as sftp:
-            found = list(_listed(sftp, self._folder))
+            found = list(ssh_files.listed(sftp, self._folder))
         for name, about in found:
             if about.is_folder and name != store.OWN_FOLDER and not name.startswith("."):
                 yield name
@@ -329,67 +334,6 @@ def _digest(chunks: Iterable[bytes]) -> str:
     content = stream.content(chunks)
     stream.drained(content)
     return content.sha256
-
-
-def _temporary(path: bytes) -> bytes:
-    """Return a new temporary name beside a path, as filesystem_handling.temporary does."""
-    folder, _, name = path.rpartition(b"/")
-    ending = f"{filesystem_handling.PART}{uuid.uuid4().hex[:8]}".encode("ascii")
-    return folder + b"/." + name[:_LONGEST] + ending
-
-
-def _nearest(sftp: Sftp, path: bytes) -> bytes:
-    """Return the nearest existing folder at or above a path."""
-    while path not in (b"", b"."):
-        with contextlib.suppress(StatusError):
-            if (about := sftp.stat(path)) is not None and about.is_folder:
-                return path
-        path = path.rpartition(b"/")[0]
-    return b"/" if path.startswith(b"/") else b"."
-
-
-def _make_folders(sftp: Sftp, path: bytes) -> None:
-    """Create a folder and those above it that are missing."""
-    missing = []
-    while path.strip(b"/") not in (b"", b".") and sftp.stat(path) is None:
-        missing.append(path)
-        path = path.rpartition(b"/")[0]
-    for folder in reversed(missing):
-        try:
-            sftp.make_folder(folder)
-        except StatusError:
-            if sftp.stat(folder) is None:  # otherwise another thread was faster
-                raise
-
-
-def _listed(sftp: Sftp, path: bytes) -> Iterator[tuple[str, Attributes]]:
-    """Yield the names in a folder, sorted, with what they stand for; nothing if it is missing."""
-    try:
-        found = sftp.listing(path)
-    except StatusError as error:
-        if error.code == Code.NO_SUCH_FILE:
-            return
-        raise
-    for raw, about in sorted(found, key=lambda one: os.fsdecode(one[0])):
-        target = sftp.stat(path + b"/" + raw) if about.is_link else about
-        if target is not None:
-            yield os.fsdecode(raw), target
-
-
-def _tried_rename(sftp: Sftp, folder: bytes) -> store.CreateOnly:
-    """Return whether the server's rename keeps a name that exists, tried with two empty files."""
-    one, other = _temporary(folder + b"/probe"), _temporary(folder + b"/probe")
-    try:
-        for path in (one, other):
-            sftp.shut(sftp.open(path, WRITE_NEW))
-        sftp.rename(one, other)
-    except StatusError:
-        kept = sftp.stat(one) is not None
-        return store.CreateOnly.PROBED if kept else store.CreateOnly.LISTED
-    finally:
-        for path in (one, other):
-            sftp.remove(path)
-    return store.CreateOnly.LISTED
 
 
 if TYPE_CHECKING:

@@ -10,6 +10,8 @@ import struct
 from dataclasses import dataclass
 from enum import IntEnum
 
+from tools.base.errors import StoreError
+
 VERSION = 3
 HARDLINK, FSYNC = b"hardlink@openssh.com", b"fsync@openssh.com"
 STATVFS, LIMITS = b"statvfs@openssh.com", b"limits@openssh.com"
@@ -122,7 +124,7 @@ def mode(permissions: int) -> bytes:
 
 
 class Reader:
-    """Reads the fields of a packet. Every method raises ValueError where it is too short."""
+    """Reads the fields of a packet. Every method raises StoreError where it is too short."""
 
     def __init__(self, raw: bytes) -> None:
         self._raw = raw
@@ -137,7 +139,7 @@ class Reader:
         """Return the next bytes."""
         self._at += size
         if self._at > len(self._raw):
-            raise ValueError("packet too short")
+            raise StoreError("sftp: the answer of the server is too short")
         return self._raw[self._at - size : self._at]
 
     def u32(self) -> int:

@@ -96,7 +96,11 @@ class Sftp:
             number = next(self._numbers) & 0xFFFFFFFF
             self._waiting[number] = future
         body = b"".join((bytes([kind]), u32(number), *fields))
-        self.link.send(u32(len(body)) + body)
+        try:
+            self.link.send(u32(len(body)) + body)
+        except StoreError as error:
+            self._error = error
+            raise
         return future
 
     def _receive(self) -> None:

@@ -25,7 +25,7 @@ _ASKED = '"$SSH_ORIGINAL_COMMAND"'
 # What each port does with the command or the subsystem that the client names.
 KINDS = {
     "login shell": "",
-    "no shell": "internal-sftp",
+    "no shell": "internal-sftp -d FOLDER/home",
     "no hard links": "internal-sftp -P hardlink,fsync,statvfs,limits",
     "tcsh": f"{_SFTP}exec tcsh -c {_ASKED}",
     "fish": f"{_SFTP}exec fish -c {_ASKED}",
@@ -33,8 +33,10 @@ KINDS = {
     "nologin": f"{_SFTP}echo This account is currently not available.; exit 1",
     "noise": f"echo 'Welcome!'; printf 'mail: 3\\0\\0 '; exec sh -c {_ASKED}",
     "no sftp": f"{_SFTP.replace('exec $SSH_ORIGINAL_COMMAND', 'exit 1')}exec sh -c {_ASKED}",
-    "small files": f"ulimit -f 64; {_SFTP}exec sh -c {_ASKED}",
-    "silent": "exec sleep 600",
+    "quota": f"trap '' XFSZ; ulimit -f 2000; {_SFTP}exit 1",
+    "killed": f"ulimit -f 2000; {_SFTP}exit 1",
+    "read only": "internal-sftp -R",
+    "liar": f"PATH=FOLDER/bin:$PATH; {_SFTP}exec sh -c {_ASKED}",
 }
 
 
@@ -43,7 +45,12 @@ class Sshd:
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="nc-test-sshd-"))
-        self.folder.chmod(0o700)
+        self.home = self.folder / "home"  # where the account without a shell begins
+        self.home.mkdir()
+        liar = self.folder / "bin/sha256sum"
+        liar.parent.mkdir()
+        liar.write_text(f"#!/bin/sh\necho {'0' * 64}\n")
+        liar.chmod(0o755)
         self.ports = {name: servers.free_port() for name in KINDS}
         self.user = pwd.getpwuid(os.geteuid()).pw_name
         for name in ("host", "id", "other"):
@@ -88,7 +95,8 @@ class Sshd:
         ]
         for name, command in KINDS.items():
             if command:
-                lines += [f"Match LocalPort {self.ports[name]}", f" ForceCommand {command}"]
+                forced = command.replace("FOLDER", str(self.folder))
+                lines += [f"Match LocalPort {self.ports[name]}", f" ForceCommand {forced}"]
         return "\n".join([*lines, ""])
 
     def _wait(self) -> None:
