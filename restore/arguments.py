@@ -67,9 +67,16 @@ def _add_location(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--store",
-        metavar="SECTION",
+        metavar="SECTION|URL",
         default="",
-        help="store section of the config (default: the first that can be opened)",
+        help="store section of the config (default: the first that can be opened), or any store "
+        "by its URL",
+    )
+    group.add_argument(
+        "--endpoint",
+        metavar="URL",
+        default="",
+        help="with the URL of a bucket: its server, where that is not the usual one",
     )
     group.add_argument("--local-backup", type=Path, help="folder of a local store")
     group.add_argument(
@@ -188,11 +195,12 @@ def check(options: argparse.Namespace) -> None:
     _check_files(options)
     if options.restore:
         _check_target(options)
-    if options.config is None and options.local_backup is None:
+    if options.config is None and not source(options).names_store:
         if not CONF.exists():
             raise ConfigError(
                 f"no config and no store given, and {CONF}: no such file or directory",
-                "Use -c CONFIG, or --local-backup FOLDER with --key-file FILE.",
+                "Use -c CONFIG; or --local-backup FOLDER, or --store with the URL of a store, with "
+                "--key-file FILE.",
             )
         options.config = CONF
 
@@ -247,6 +255,7 @@ def source(options: argparse.Namespace) -> Source:
         options.signer,
         options.allow_unsigned,
         allow_unencrypted=options.allow_unencrypted,
+        endpoint=options.endpoint,
     )
 
 

@@ -2,15 +2,46 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from tools.base.errors import ConfigError
 from tools.modules.options import Duration, Paths, option
 
-_NOT_IMPLEMENTED = (
-    "upload_command", "upload_command_template", "args_dict", "bucket_name", "aliyun_credentials"
-)  # fmt: skip
+_ACTIONS = ("upload", "list", "size", "check")
+_ADDRESS = re.compile(
+    r"(?:([^@:/]+)@)?(?:\[([0-9A-Fa-f:.]+)\]|([^@:/\[\]]*))(?::([0-9]{1,5}))?(?:/(.*))?", re.S
+)
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a store lies, as `--store` names it: DESTINATION://[USER@]HOST[:PORT]/PATH.
+
+    host:     host name, or bucket
+    path:     without the slash at either end
+    endpoint: URL of the server, where the address does not say it; "" for the usual one
+    """
+
+    host: str
+    path: str = ""
+    user: str = ""
+    port: int | None = None
+    endpoint: str = ""
+
+    @classmethod
+    def parse(cls, text: str, endpoint: str = "") -> Address:
+        """Return the parts of what follows `://`; % is not special. Raises ConfigError."""
+        found = _ADDRESS.fullmatch(text)
+        if found is None:
+            raise ConfigError(
+                "--store: not an address of a store",
+                "Write s3://BUCKET/PREFIX or ssh://USER@HOST:PORT/FOLDER, without a password.",
+            )
+        user, bracketed, host, port, path = found.groups(default="")
+        number = int(port) if port else None
+        return cls(bracketed or host, path.strip("/"), user, number, endpoint)
 
 
 @dataclass(frozen=True)
@@ -18,7 +49,7 @@ class StorageKeys:
     """The keys of every storage section; the file of each store adds its own."""
 
     hostname: str = option("name of this server; folder of its backups in the store")
-    destination: str = option("type of store: `local`", default="local")
+    destination: str = option("type of store: `local`, `s3`, `ssh` or `command`", default="local")
     targets: Paths = option(
         "files and folders to store; default WORK_FOLDER/encrypted",
         default=(),
@@ -33,19 +64,16 @@ class StorageKeys:
         "seconds before the second of five attempts; each wait is longer than the last",
         default=Duration(5.0),
     )
-    bucket_name: str = option("not implemented yet (rejected)", default="")
-    aliyun_credentials: str = option("not implemented yet (rejected)", default="")
-    upload_command: str = option("not implemented yet (rejected)", default="")
-    upload_command_template: str = option("not implemented yet (rejected)", default="")
-    args_dict: str = option("not implemented yet (rejected)", default="")
+    action: str = option(
+        "of the command line: `upload`, `list`, `size` or `check`; a section always uploads",
+        default="upload",
+    )
     work_folder: Path = option("folder for temporary files", default=Path("/opt/backup"))
 
     def __post_init__(self) -> None:
-        for name in _NOT_IMPLEMENTED:
-            if getattr(self, name):
-                raise ConfigError(
-                    f"{name.upper()}: not implemented yet",
-                    f"Available: DESTINATION {self.destination}.",
-                )
+        if self.action not in _ACTIONS:
+            raise ConfigError(
+                f"ACTION: {self.action!r}: invalid value", f"Choose from: {', '.join(_ACTIONS)}."
+            )
         if "/" in self.hostname or self.hostname in ("", ".", ".."):
             raise ConfigError(f"HOSTNAME: {self.hostname!r}: not usable as a folder name")

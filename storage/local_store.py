@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from storage.keys import StorageKeys
+from storage.keys import Address, StorageKeys
 from tools import filesystem_handling, os_works
 from tools.base.errors import ConfigError, StoreError, TakenError
 from tools.flow import store, stream
@@ -71,6 +71,17 @@ def test(options: Options) -> tuple[str, ...]:
     free = f"{filesystem_handling.free_percent(parent):.0f} % free"
     created = "" if parent == folder else " (it will be created)"
     return (f"{folder} is writable{created}, {free}",)
+
+
+def keys_of(address: Address) -> dict[str, str]:
+    """Return the keys of a store by its address: local:///srv/backup. Raises ConfigError."""
+    folder = Path("/", address.path)
+    if address.host or not folder.is_dir():
+        raise ConfigError(
+            f"--store: {address.host}{folder}: not a directory",
+            "Write local:// and an absolute path, and mount its disk.",
+        )
+    return {"LOCAL_BACKUP": str(folder)}
 
 
 def describe(options: Options) -> str:

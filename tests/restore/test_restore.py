@@ -117,10 +117,29 @@ def test_a_bare_machine_needs_the_store_and_the_key_alone(system: System) -> Non
     store = ["--local-backup", str(system.store), "--key-file", str(system.key)]
     out = system.folder / "bare"
     command = [sys.executable, PROGRAM, *store]
-    listed = subprocess.run([*command, "--list"], capture_output=True, text=True, check=True)
-    assert "srv-test" in listed.stdout
+    by_url = [sys.executable, PROGRAM, "--store", f"local://{system.store}", *store[2:]]
+    for words in (command, by_url):
+        listed = subprocess.run([*words, "--list"], capture_output=True, text=True, check=True)
+        assert "srv-test" in listed.stdout
     subprocess.run([*command, "--restore", "latest", "--destination", str(out)], check=True)
     assert facts(back(system, out)) == facts(system.source)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--store", "local:///no/such"], "/no/such: not a directory"),
+        (["--store", "gopher://x"], "gopher://: unknown type of store"),
+        (["--store", "local://me:secret@x/"], "not an address of a store"),
+        (["--endpoint", "https://s3.example.org"], "--endpoint requires --store"),
+    ],
+)
+def test_a_store_that_cannot_be_meant_is_one_line(
+    system: System, words: list[str], says: str
+) -> None:
+    text = system.restore(*words, "--list", code=2)
+    assert says in text
+    assert "secret" not in text
 
 
 def test_a_date_means_the_newest_run_at_or_before_it(system: System) -> None:

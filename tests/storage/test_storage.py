@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 
 from storage import local_store, storage
+from storage.keys import Address
 from tests.system import System, said, spawning
 from tools import filesystem_handling
-from tools.base.errors import StoreError, TransientError
+from tools.base.errors import ConfigError, StoreError, TransientError
 from tools.base.result import Status
 from tools.flow.store import StoredObject
 from tools.modules import work_folder
@@ -96,12 +97,9 @@ def test_another_content_under_a_name_that_is_taken(work: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
-        (("--DESTINATION", "s3"), 2, "DESTINATION: s3: not implemented yet"),
-        (("--DESTINATION", "ssh"), 2, "DESTINATION: ssh: not implemented yet"),
-        (("--DESTINATION", "s3", "--BUCKET_NAME", "b"), 2, "DESTINATION: s3: not implemented yet"),
-        (("--BUCKET_NAME", "b"), 2, "BUCKET_NAME: not implemented yet"),
-        (("--UPLOAD_COMMAND", "aws s3 cp"), 2, "UPLOAD_COMMAND: not implemented yet"),
-        (("--UPLOAD_COMMAND_TEMPLATE", "x"), 2, "UPLOAD_COMMAND_TEMPLATE: not implemented yet"),
+        (("--DESTINATION", "oss"), 2, "DESTINATION: oss: not implemented yet"),
+        (("--DESTINATION", "ssh"), 2, "HOST is required with DESTINATION ssh"),
+        (("--DESTINATION", "s3"), 2, "BUCKET_NAME is required with DESTINATION s3"),
         (("--LOCAL_BACKUP", ""), 2, "LOCAL_BACKUP"),
         (("--HOSTNAME", "a/b"), 2, "HOSTNAME"),
         (("--TARGETS", "/not/there"), 1, "TARGETS: /not/there: no such file or directory"),
@@ -329,7 +327,7 @@ def test_a_store_on_the_disk_of_its_sources_is_noted(work: Path) -> None:
 
 def test_what_is_tried_before_a_run_changes_nothing(work: Path) -> None:
     options = local_store.Options(hostname="h", local_backup=work / "new/store", work_folder=work)
-    assert "is writable" in storage.test(options)[0]
+    assert "is writable" in str(storage.test(options)[0])
     assert not (work / "new").exists()
     nowhere = local_store.Options(hostname="h", local_backup=Path("/proc/self/status/x"))
     with pytest.raises(StoreError, match="is not writable"):
@@ -383,3 +381,25 @@ def test_a_streamed_run_tries_again(system: System) -> None:
     assert re.search(r"WARNING - .*FILESET.*000: attempt 1 of 5 failed: .*input/output", log), log
     out = system.restored()
     assert (out / "FILESET" / system.source.relative_to("/") / "file").stat().st_size == 3000
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("bucket", ("bucket", "", "", None)),
+        ("bucket/a b/50%/", ("bucket", "a b/50%", "", None)),
+        ("me@host:22/srv/x", ("host", "srv/x", "me", 22)),
+        ("[::1]:2222/x", ("::1", "x", "", 2222)),
+        ("/srv/backup", ("", "srv/backup", "", None)),
+    ],
+)
+def test_the_address_of_a_store(text: str, parts: tuple[object, ...]) -> None:
+    found = Address.parse(text)
+    assert (found.host, found.path, found.user, found.port) == parts
+
+
+@pytest.mark.parametrize("text", ["me:secret@host/x", "a@b@c/x", "host:port/x", "[zz]/x"])
+def test_an_address_with_a_password_is_rejected_and_not_shown(text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Address.parse(text)
+    assert "secret" not in f"{caught.value} {caught.value.hint}"

@@ -45,7 +45,8 @@ class Source:
     """The arguments that say where backups are read from; "" and None: not given.
 
     config:     path of a conf.json
-    store:      section of the store in it
+    store:      section of the store in it, or the URL of any store
+    endpoint:   URL of the server of a store that is named by its URL
     local_backup: folder of a local store
     key_file, passphrase: instead of those of the config
     allow_unencrypted: restore items that are not encrypted, though the config encrypts or a key
@@ -67,6 +68,12 @@ class Source:
     allow_unsigned: bool = False
     own_run: bool = False
     allow_unencrypted: bool = False
+    endpoint: str = ""
+
+    @property
+    def names_store(self) -> bool:
+        """Whether the arguments alone say where the store is."""
+        return self.local_backup is not None or "://" in self.store
 
 
 @dataclass(frozen=True)
@@ -155,9 +162,10 @@ class BackupLocation:
 
 def load_config(source: Source) -> Config:
     """Return the config of the arguments, with the key that they name. Raises ConfigError."""
-    if source.config is None and source.local_backup is None:
+    if source.config is None and not source.names_store:
         raise ConfigError(
-            "no config and no store given", "Use -c CONFIG, or --local-backup FOLDER."
+            "no config and no store given",
+            "Use -c CONFIG, --local-backup FOLDER, or --store with the URL of a store.",
         )
     if source.insecure_permissions:
         permissions.accept()
@@ -273,6 +281,14 @@ def _open_store(config: Config, source: Source, user_modules: UserModules) -> St
             )
         keys = {"HOSTNAME": "any", "DESTINATION": "local", "LOCAL_BACKUP": str(folder)}
         return _opened(_built_in(_STORAGE, **keys), config, user_modules)
+    if source.names_store:
+        given = loader.store(_built_in(_STORAGE).file).keys_of(source.store, source.endpoint)
+        return _opened(_built_in(_STORAGE, **given), config, user_modules)
+    if source.endpoint:
+        raise ConfigError(
+            "--endpoint requires --store with the URL of a store",
+            "Add --store, for example --store s3://BUCKET/PREFIX.",
+        )
     stores = [entry for entry in config.sections if entry.kind == "store"]
     chosen = [entry for entry in stores if source.store in ("", entry.name)]
     if not chosen:

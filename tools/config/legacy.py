@@ -27,6 +27,11 @@ _STORAGE = "storage/storage.py"
 _ENCRYPTION = "encryption/encryption.py"
 _CLEANUP = "cleanup"
 _SIZE = re.compile(r"\s*(\d+)\s*m(?:i?b)?\s*", re.I)
+# What ARGS_DICT may hold for a DESTINATION, and the key that it is now.
+_IN_DICTIONARY = {
+    "local": {"LOCAL_BACKUP": "LOCAL_BACKUP"},
+    "s3": {"BUCKET": "BUCKET_NAME"},
+}
 _LONGEST_DICT = 10_000  # characters of a dictionary that is written as text
 _DEPTH = 2  # keys above one of PARAMETERS: below it values are plain JSON
 
@@ -193,16 +198,35 @@ def _of_parameters(
     name: str, keys: Keys, found: str, declaration: type[Declaration]
 ) -> Iterator[Change]:
     known = tuple(options.keys(declaration))
+    texts = {key: str(entry.value) for key, entry in keys.items()}
+    foreign = options.foreign_keys(declaration, texts)
+    chosen = options.is_chosen(declaration, texts)  # otherwise that is what is rejected
     for key, entry in keys.items():
         path = (name, "PARAMETERS", key)
         if found == _STORAGE and key == "ACTION":
             yield _upload(entry, path)
-        elif found == _STORAGE and key == "ARGS_DICT":
+        elif found == _STORAGE and key == "ARGS_DICT" and (key in foreign or key not in known):
             yield from _arguments(entry, path, keys)
         elif found == _ENCRYPTION and key == "FILE_SIZE":
             yield from _file_size(entry, path)
-        elif _ignored(key, known):
+        elif key in foreign:
+            yield _of_another(declaration, entry, path, texts)
+        elif _ignored(key, known) or not (key in known or chosen):
             yield Change(entry.where, path, "unknown key, ignored", {})
+
+
+def _of_another(
+    declaration: type[Declaration], entry: Entry, path: tuple[str, ...], given: Mapping[str, str]
+) -> Change:
+    """Return the change for a key of another variant. Raises ConfigError where none is chosen."""
+    choice, values = options.variants(declaration)
+    if choice not in given:
+        fitting = [value for value, one in values.items() if path[-1] in options.keys(one)]
+        raise ConfigError(
+            f"{entry.where}: {'.'.join(path)}: is a key of {choice} {' or '.join(fitting)}",
+            f"Set {choice}.",
+        )
+    return Change(entry.where, path, f"is not used with {choice} {given[choice]}", {})
 
 
 def _upload(entry: Entry, path: tuple[str, ...]) -> Change:
@@ -216,18 +240,27 @@ def _upload(entry: Entry, path: tuple[str, ...]) -> Change:
 
 
 def _arguments(entry: Entry, path: tuple[str, ...], keys: Keys) -> Iterator[Change]:
-    """ARGS_DICT is a dictionary written as text; of a local store it holds the folder."""
-    found = _dictionary(entry.value)
+    """ARGS_DICT is a dictionary written as text; for most stores it holds keys of the section."""
     destination = keys["DESTINATION"].value if "DESTINATION" in keys else "local"
-    if found is None or destination != "local" or not set(found) <= {"LOCAL_BACKUP"}:
-        return  # the module rejects what is not implemented
+    own = _IN_DICTIONARY.get(str(destination))
+    if own is None:  # DESTINATION itself is rejected
+        yield Change(entry.where, path, f"is not used with DESTINATION {destination}", {})
+        return
+    found = _dictionary(entry.value)
+    if found is None or not set(found) <= set(own):
+        raise ConfigError(
+            f"{entry.where}: {'.'.join(path)}: invalid value",
+            f"With this DESTINATION it is a dictionary with no other key than {', '.join(own)}.",
+        )
+    put = {own[key]: value for key, value in found.items() if own[key] not in keys}
     if not found:
         yield Change(entry.where, path, "is empty: it is ignored", {})
-    elif "LOCAL_BACKUP" in keys:
-        yield Change(entry.where, path, "is ignored: LOCAL_BACKUP is also set", {})
+    elif not put:
+        names = " and ".join(own[key] for key in found)
+        yield Change(entry.where, path, f"is ignored: {names} is also set", {})
     else:
         yield Change(
-            entry.where, path, "is read as LOCAL_BACKUP, which is a key of its own now", found
+            entry.where, path, f"is read as {', '.join(put)}, which is a key of its own now", put
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
@@ -91,6 +91,9 @@ class StoreModule(Module[O], Protocol[O]):
 
     def open_store(self, options: O, /) -> Store:
         """Return the store; raises BackupError or OSError where it cannot be reached."""
+
+    def keys_of(self, url: str, endpoint: str, /) -> Mapping[str, str]:
+        """Return the keys of a section for a store that is named by its URL. Raises ConfigError."""
 
 
 class CheckModule(Declared[O], Protocol[O]):
