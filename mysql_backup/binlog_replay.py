@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import re
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from tools.flow.facts import BinlogFacts, MysqlFacts
 from tools.modules import contracts
 
 _FORMS = ("%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M")
+_MOST_LOGS = 50_000  # of one run: their names are arguments of tar
 _POSITION = re.compile(r"(?P<file>[^/:]+\.\d+):(?P<position>\d+)")
 # What mariadb-binlog and mysqlbinlog write before an event so that it keeps its GTID.
 _OLD_GTID = re.compile(
@@ -167,6 +169,11 @@ class Replay:
                 if self._target.file
                 else last
             )
+            if end - needed >= _MOST_LOGS:
+                raise StoreError(
+                    f"--until: {log_item.run_id} has {end - needed} binary logs",
+                    "Do not use these logs: the manifest was altered.",
+                )
             names = tuple(f"{base}.{number:0{width}}" for number in range(needed, end + 1))
             _reject_encrypted(names, facts.encrypted, reach)
             yield _Piece(log_item, facts, names)
@@ -237,6 +244,7 @@ class Replay:
                 with stream.closed(piece.log_item.again()) as chunks:
                     done = process.output(unpack, given=chunks, failure=StoreError)
                     stream.drained(done)
+                _require_files(folder, piece)
             yield [Path(folder, name) for piece in self._pieces for name in piece.names]
 
     def _end(self, files: Sequence[Path]) -> binlog_reach.Point | None:
@@ -259,6 +267,18 @@ class Replay:
         if self._target.gtid and not mariadb:
             return gtid.events_until(events, self._target.gtid)
         return events
+
+
+def _require_files(folder: Path, piece: _Piece) -> None:
+    """Raise StoreError for a log that is no file: nothing reads a link or waits for a FIFO."""
+    for name in piece.names:
+        status = Path(folder, name).lstat()
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+            raise StoreError(
+                f"--until: {name} of run {piece.log_item.run_id} is not a file, but a link or a "
+                "special file",
+                "Do not use these logs: anyone who can write to the store may have made them.",
+            )
 
 
 class _Sequence:

@@ -138,7 +138,7 @@ class LocalStore:
         path = self._path(name)
         self._make(path.parent)
         content = stream.content(chunks)
-        if path.exists():
+        if os.path.lexists(path):
             stream.drained(content)
             return _accept_existing(path, store.StoredObject(name, content.size, content.sha256))
         self.discard([name])
@@ -199,7 +199,7 @@ class LocalStore:
         path = self._path(name)
         if not path.is_file():
             raise StoreError(f"{path}: no such file in the store")
-        yield from stream.read(path, start, end)
+        yield from stream.read(path, start, end, os.O_NONBLOCK)  # a link may lead to /proc/kmsg
 
     def entries(self, folder: str) -> Iterator[store.StoreEntry]:
         """See Store."""
@@ -243,7 +243,9 @@ class LocalStore:
 
 def _accept_existing(path: Path, stored: store.StoredObject) -> store.StoredObject:
     """Return `stored` if the file has this content already. Raises TakenError otherwise."""
-    if _file_sha256(path) != stored.sha256:
+    if not path.is_file():  # a FIFO would be waited for
+        raise TakenError(f"{path}: exists, and is not a file", "Check who can write to this store.")
+    if _file_sha256(path, stored.size) != stored.sha256:
         raise TakenError(
             f"{path}: file exists with different content",
             "Stored files are never overwritten. Check whether two machines use the same HOSTNAME.",
@@ -326,11 +328,14 @@ def _write_verified(
         )
 
 
-def _file_sha256(path: Path) -> str:
-    """Return the SHA-256 of what the disk holds: the page cache drops the file first."""
+def _file_sha256(path: Path, size: int) -> str:
+    """Return the SHA-256 of what the disk holds: the page cache drops the file first.
+
+    size: bytes that are expected; of a larger file one more is read
+    """
     with path.open("rb", buffering=0) as file:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-    content = stream.content(stream.read(path))
+    content = stream.content(stream.read(path, 0, size + 1, os.O_NONBLOCK))
     stream.drained(content)
     return content.sha256
 

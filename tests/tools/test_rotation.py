@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 import subprocess
 import sys
@@ -131,7 +132,11 @@ def made(path: Path) -> tuple[str, writer_key.WriterKey]:
 def followed(key: writer_key.WriterKey, when: datetime, *lines: str) -> Signers:
     trust = Trust(Signers(tuple(signers.of_text("\n".join(lines), "x"))))
     links = [
-        (one.name, one.statement, Signature(one.signature, when + timedelta(seconds=at)))
+        (
+            one.name,
+            functools.partial(bytes, one.statement),
+            Signature(one.signature, when + timedelta(seconds=at)),
+        )
         for at, one in enumerate(key.links)
     ]
     return trust.following(HOST, links).signers
@@ -160,7 +165,7 @@ def test_a_statement_for_another_host_names_nobody(tmp_path: Path) -> None:
     anywhere = line.replace(HOST, "*", 1)
     said = rotation.statement("srv-other", writer_key.allowed_signer(HOST, bytes(range(32))))
     trust = Trust(Signers(tuple(signers.of_text(anywhere, "x"))))
-    links = [("x", said, Signature(key.sign(said), datetime.now(timezone.utc)))]
+    links = [("x", lambda: said, Signature(key.sign(said), datetime.now(timezone.utc)))]
     assert trust.following(HOST, links).signers == trust.signers
 
 

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta, timezone
 from tools import date_str_utils
 
 _RUN_ID = re.compile(r"[0-9]{8}_[0-9]{6}")
+_STAMP = "%Y-%m-%dT%H:%M:%SZ"
 _AHEAD = timedelta(days=1)  # a run later than this from now was made with a wrong clock
 
 
@@ -30,7 +31,16 @@ def now() -> str:
 
 def stamp(moment: datetime) -> str:
     """Return a time as the manifest writes it."""
-    return moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return moment.astimezone(timezone.utc).strftime(_STAMP)
+
+
+def is_stamp(text: str) -> bool:
+    """Return whether a text is a time as the manifest writes it; "" for an unknown one."""
+    try:
+        moment = datetime.strptime(text, _STAMP) if text else None  # noqa: DTZ007  (UTC)
+    except ValueError:
+        return False
+    return moment is None or stamp(moment.replace(tzinfo=timezone.utc)) == text
 
 
 @functools.lru_cache(4096)

@@ -5,19 +5,22 @@ from __future__ import annotations
 import functools
 import hashlib
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
-from tools.base import run_ids
+from tools.base import foreign, run_ids
 from tools.base.errors import BackupError, ManifestError
 from tools.base.log import logger
 from tools.catalog import manifest, rotation, sshsig, trust
 from tools.catalog.manifest import Manifest
 from tools.catalog.trust import Signature, Trust, UntrustedError
+from tools.flow import store
 from tools.flow.store import Store, StoreEntry
 
-_MAX_LINKS = 100  # keys of one host, one after the other
+_MAX_LINKS = 10_000  # statements about signers that are looked at; each is a key of one host
+_MAX_KEPT = 1 << 16  # bytes of such a manifest that is kept when it was read
+_MAX_UNTRUSTED = 4 << 20  # bytes of a manifest that nobody known has signed, and that is parsed
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,24 @@ class Claim:
     untrusted: UntrustedError | None = None
 
 
+def hosts(place: Store) -> list[str]:
+    """Return the hosts that a store has runs of: a disk has other folders (lost+found)."""
+    return [host for host in place.folders() if _has_runs(place, host)]
+
+
+def _has_runs(place: Store, host: str) -> bool:
+    try:
+        names = (entry.name.rpartition("/")[2] for entry in place.entries(host))
+        return any(manifest.run_of(name) for name in names)
+    except PermissionError:
+        return False
+
+
+def named(found: Iterable[str]) -> str:
+    """Return the names of hosts as messages list them."""
+    return ", ".join(map(foreign.printable, found))
+
+
 class Catalog:
     """The runs of one host in one store, as they were listed at the first question.
 
@@ -45,14 +66,15 @@ class Catalog:
     """
 
     def __init__(
-        self, store: Store, host: str, trusted: Trust, *, encrypted_only: bool = False
+        self, place: Store, host: str, trusted: Trust, *, encrypted_only: bool = False
     ) -> None:
         """encrypted_only: whether an item that is not encrypted must not be restored"""
-        self.store = store
+        self.store = place
         self.host = host
         self.trust = trusted
         self.encrypted_only = encrypted_only
         self._claims: dict[str, Claim | BackupError | OSError] = {}
+        self._untrusted: dict[str, UntrustedError] = {}
         self._lock = threading.RLock()
 
     @functools.cached_property
@@ -82,13 +104,20 @@ class Catalog:
 
     def has_objects_of(self, run_id: str) -> bool:
         """Return whether anything in the store has this run id."""
-        return any(run_ids.run_in(name) == run_id for name in self.sizes)
+        return run_id in self._named
+
+    @functools.cached_property
+    def _named(self) -> frozenset[str]:
+        """The run ids in the names of all objects."""
+        return frozenset(map(run_ids.run_in, self.sizes))
 
     def manifest(self, run_id: str) -> Manifest:
         """Return the manifest of a run that is trusted.
 
         Raises UntrustedError where it is not, ManifestError, StoreError or OSError.
         """
+        if (known := self._untrusted.get(run_id)) is not None:
+            raise known
         found = self.claim(run_id)
         if found.untrusted is not None:
             raise found.untrusted
@@ -99,10 +128,27 @@ class Catalog:
         with self._lock:
             found = self._claims.get(run_id)
             if found is None:
-                found = self._claims[run_id] = self._read(run_id)
+                found = self._read(run_id)
+                if self._is_kept(run_id, found):
+                    self._claims[run_id] = found
         if isinstance(found, Claim):
             return found
         raise found
+
+    def _is_kept(self, run_id: str, found: Claim | BackupError | OSError) -> bool:
+        """Return whether to keep what was read; of a large untrusted manifest the reason alone.
+
+        Anyone who can write to the store may have put hundreds of them there.
+        """
+        if not isinstance(found, Claim) or found.untrusted is None:
+            return True
+        self._untrusted[run_id] = found.untrusted
+        return self.sizes.get(manifest.name_of(run_id), 0) <= _MAX_KEPT
+
+    def may_be_trusted(self, run_id: str) -> bool:
+        """Return whether a run could be trusted, as far as names alone tell."""
+        unsigned = self.trust.allow_unsigned or self.trust.everybody
+        return unsigned or self.has_signature(run_id)
 
     def is_unsigned(self, run_id: str) -> bool:
         """Return whether a run is not trusted only because it was made before signing began."""
@@ -134,7 +180,7 @@ class Catalog:
 
     def _claim(self, run_id: str) -> Claim:
         name = f"{self.host}/{manifest.name_of(run_id)}"
-        content = b"".join(self.store.get(name))
+        content = self._content(run_id)
         found = manifest.read(content, name)
         if (found.host, found.run_id) != (self.host, run_id):
             raise ManifestError(
@@ -143,23 +189,57 @@ class Catalog:
             )
         digest = hashlib.sha256(content).hexdigest()
         try:
-            return Claim(found, digest, self._signer(run_id, content))
+            return Claim(found, digest, self._signer(run_id, hashlib.sha512(content).digest()))
         except UntrustedError as error:
             problem = self.trust.judged(error, lambda: self._is_older(run_id))
             return Claim(found, digest, "", problem)
 
-    def _signer(self, run_id: str, content: bytes) -> str:
-        """Return the fingerprint of a manifest's known signer. Raises UntrustedError."""
+    def _content(self, run_id: str) -> bytes:
+        """Return the bytes of a manifest. Raises ManifestError where they are too many.
+
+        Parsed they need many times their size in memory, so a large one must be trusted first.
+        """
+        name = f"{self.host}/{manifest.name_of(run_id)}"
+        content = store.beginning(self.store, name, _MAX_UNTRUSTED)
+        if len(content) <= _MAX_UNTRUSTED:
+            return content
+        self._require_trusted(run_id)
+        return store.beginning(self.store, name, manifest.MAX_BYTES)
+
+    def _require_trusted(self, run_id: str) -> None:
+        """Raise ManifestError for a large manifest that is not trusted; little of it is kept."""
+        try:
+            self._signer(run_id, self._digest(run_id))
+        except UntrustedError as error:
+            if self.trust.judged(error, lambda: self._is_older(run_id)) is not None:
+                raise ManifestError(
+                    f"{error}; it is larger than {_MAX_UNTRUSTED} bytes, and not read",
+                    "Check who can write to this store.",
+                ) from None
+
+    def _digest(self, run_id: str) -> bytes:
+        """Return the SHA-512 of a manifest. Raises StoreError or OSError."""
+        digest = hashlib.sha512()
+        name = f"{self.host}/{manifest.name_of(run_id)}"
+        for chunk in store.bounded(self.store, name, manifest.MAX_BYTES):
+            digest.update(chunk)
+        return digest.digest()
+
+    def _signer(self, run_id: str, digest: bytes) -> str:
+        """Return the fingerprint of a manifest's known signer. Raises UntrustedError.
+
+        digest: SHA-512 of the manifest
+        """
         name = manifest.name_of(run_id)
         called = f"{self.host}/{name}"
-        return self._followed.signer(called, self.host, content, self._signature(name))
+        return self._followed.signer_of_digest(called, self.host, digest, self._signature(name))
 
     @functools.cached_property
     def _followed(self) -> Trust:
         """Who is trusted: the known signers, and their successors that the store names."""
         return self.trust.following(self.host, self._links())
 
-    def _links(self) -> Iterator[tuple[str, bytes, Signature]]:
+    def _links(self) -> Iterator[tuple[str, Callable[[], bytes], Signature]]:
         """Yield the statements about successors with their signatures, oldest first."""
         names = sorted(filter(rotation.is_name, self._entries))
         if len(names) > _MAX_LINKS:
@@ -169,10 +249,11 @@ class Catalog:
             called = f"{self.host}/{name}"
             try:
                 signature = self._signature(name)
-                if signature is not None:
-                    yield called, self._start(called, rotation.MAX_BYTES), signature
             except (BackupError, OSError) as error:
                 logger.warning("%s: not read, its signer is not known: %s", called, error)
+                continue
+            if signature is not None:
+                yield called, functools.partial(self._start, called, rotation.MAX_BYTES), signature
 
     def _signature(self, name: str) -> Signature | None:
         """Return the signature of an object; None where the store has none."""
@@ -184,12 +265,7 @@ class Catalog:
 
     def _start(self, name: str, size: int) -> bytes:
         """Return the content of an object, or a little more than `size` bytes of it."""
-        content = b""
-        for chunk in self.store.get(name):
-            content += chunk[: size + 1]
-            if len(content) > size:
-                break
-        return content
+        return store.beginning(self.store, name, size)
 
     def _is_older(self, run_id: str) -> bool:
         """Return whether a run claims to be older than the first that a known signer signed."""
@@ -202,8 +278,7 @@ class Catalog:
             if not self.has_signature(run_id):
                 continue
             try:
-                content = b"".join(self.store.get(f"{self.host}/{manifest.name_of(run_id)}"))
-                self._signer(run_id, content)
+                self._signer(run_id, self._digest(run_id))
                 return run_id
             except (BackupError, OSError):
                 continue  # what cannot be read proves nothing

@@ -28,11 +28,14 @@ class History:
         self._unreadable: set[str] = set()
 
     def manifests(self) -> Iterator[Manifest]:
-        """Return the manifests of the last runs, newest first.
+        """Return the manifests of the last 100 runs, newest first.
 
         Those that are unreadable or not trusted are left out.
         """
+        trusted = 0
         for run_id in self._past_ids():
+            if trusted >= _MAX_SEARCHED_RUNS:
+                return
             try:
                 manifest = self._catalog.manifest(run_id)
             except (BackupError, OSError) as error:
@@ -41,6 +44,7 @@ class History:
                     logger.log(level, "%s: %s", self._catalog.store, error)
                     self._unreadable.add(run_id)
                 continue
+            trusted += 1
             yield manifest
 
     def claimed(self) -> Iterator[Manifest]:
@@ -48,15 +52,14 @@ class History:
 
         They show who writes into the store; nothing else may be taken from them.
         """
-        for run_id in self._past_ids():
+        for run_id in self._past_ids()[:_MAX_SEARCHED_RUNS]:
             with contextlib.suppress(BackupError, OSError):  # `manifests` names it
                 yield self._catalog.claim(run_id).manifest
 
     def _past_ids(self) -> Sequence[str]:
         """The ids of the last runs, newest first."""
         future = set(self._catalog.future)
-        past = [run_id for run_id in reversed(self._catalog.run_ids) if run_id not in future]
-        return past[:_MAX_SEARCHED_RUNS]
+        return [run_id for run_id in reversed(self._catalog.run_ids) if run_id not in future]
 
     def newest_complete(self, config_id: str = "") -> Manifest | None:
         """Return the newest complete run, of this config where it has one."""

@@ -14,6 +14,7 @@ from typing import Any
 
 from tools.base import foreign_json
 from tools.base.errors import BackupError
+from tools.flow import store
 from tools.flow.store import Store, StoreEntry
 
 FOREIGN_AGE = 7 * 86400.0  # seconds after which a marker of another machine counts as ended
@@ -38,7 +39,7 @@ def has_ended(place: Store, marker: StoreEntry) -> bool:
     Raises OSError where the marker cannot be read.
     """
     try:
-        marked = foreign_json.load(b"".join(place.get(marker.name))[:_MAX_BYTES])
+        marked = foreign_json.load(store.content(place, marker.name, _MAX_BYTES))
         ended = _has_ended(marked, this_process(), marker.age)
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         ended = None  # what the marker does not say is unknown

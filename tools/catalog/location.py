@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from tools.base import permissions, project
 from tools.base.errors import BackupError, ConfigError
-from tools.catalog import identity, manifest, trust
+from tools.catalog import catalog, identity, manifest, trust
 from tools.catalog.catalog import Catalog
 from tools.catalog.selection import Preference
 from tools.catalog.trust import Trust
@@ -95,7 +95,10 @@ class BackupLocation:
 
     def hosts(self) -> Sequence[str]:
         """Return the host that was named, else all hosts of the store."""
-        return [self.hostname] if self.hostname else list(self.store.folders())
+        if self.hostname:
+            return [self.hostname]
+        found = list(self.store.folders())
+        return (catalog.hosts(self.store) if len(found) > 1 else ()) or found
 
     def host(self) -> str:
         """Return the one host that is meant. Raises ConfigError where that is not clear."""
@@ -105,7 +108,7 @@ class BackupLocation:
         if len(hosts) > 1:
             raise ConfigError(
                 f"{self.store} contains runs of {len(hosts)} hosts",
-                f"Choose one with --hostname: {', '.join(hosts)}.",
+                f"Choose one with --hostname: {catalog.named(hosts)}.",
             )
         return hosts[0]
 
@@ -119,9 +122,9 @@ class BackupLocation:
 
     def hint(self) -> str:
         """Return a hint where the store has no run of the host."""
-        others = [host for host in self.store.folders() if host != self.hostname]
+        others = [host for host in catalog.hosts(self.store) if host != self.hostname]
         if others and self.hostname:
-            return f"Choose a host of the store with --hostname: {', '.join(others)}."
+            return f"Choose a host of the store with --hostname: {catalog.named(others)}."
         folder = folder_of(self.store)
         if folder is not None and any(folder.glob(f"*{manifest.ENDING}")):
             return f"Use the folder of the store, {folder.parent}: {folder} is that of one host."

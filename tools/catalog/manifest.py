@@ -30,8 +30,9 @@ VERSION = 2  # in version 1 the facts of items are texts, and `base` is one of t
 ENDING = ".manifest.json"
 RECOVERY = ".RECOVERY.txt"
 _NAME = re.compile(rf"(?P<run_id>[0-9]{{8}}_[0-9]{{6}}){re.escape(ENDING)}")
+_MODES = ("staged", manifest_items.STREAMED)
 _STATUS = re.compile(r"[a-z]{1,20}")
-_MAX_BYTES = 256 << 20  # of a manifest that is read
+MAX_BYTES = 256 << 20  # of a manifest that is read
 _ALTERED = "The manifest was altered or truncated. Use the copy in another store (--store)."
 
 
@@ -131,10 +132,10 @@ def read(raw: bytes, called: str) -> Manifest:
     Keys that are not known are skipped: a later version may add some. A later VERSION means
     that skipping would be wrong. Raises ManifestError.
     """
-    if len(raw) > _MAX_BYTES:
+    if len(raw) > MAX_BYTES:
         raise ManifestError(f"{called}: too large for a manifest", "Check that this is a manifest.")
     try:
-        given = foreign_json.load_structure(raw, _MAX_BYTES)
+        given = foreign_json.load_structure(raw, MAX_BYTES)
     except InvalidJsonError as error:
         state = "incomplete" if isinstance(error, IncompleteJsonError) else "invalid"
         raise ManifestError(f"{called}: {state} manifest ({error})", _ALTERED) from None
@@ -164,12 +165,12 @@ def _manifest(given: Mapping[str, Any]) -> Manifest:
     items = list_of(given, "items", object)
     foreign_json.check({key: value for key, value in given.items() if key != "items"})
     run_id = text_of(given, "run_id", run_ids.is_run_id)
-    mode = text_of(given, "mode")
+    mode = text_of(given, "mode", _MODES.__contains__)
     return Manifest(
         host=text_of(given, "host", is_file_name),
         run_id=run_id,
-        begin=text_of(given, "begin"),
-        end=text_of(given, "end"),
+        begin=text_of(given, "begin", run_ids.is_stamp),
+        end=text_of(given, "end", run_ids.is_stamp),
         mode=mode,
         status=text_of(given, "status", lambda text: bool(_STATUS.fullmatch(text))),
         items=manifest_items.read(items, run_id, mode),

@@ -54,7 +54,7 @@ def create_marker(place: Store, host: str, run_id: str) -> None:
         if _holds(place, name, text):
             remove(place, name)
         raise
-    if b"".join(place.get(name)) != text:
+    if not _same(place, name, text):
         raise TakenError(f"{name} was replaced in {place} by another run")
     _require_listed(place, name, len(text))
 
@@ -113,7 +113,7 @@ def _publish(place: Store, name: str, text: bytes) -> str:
         if not _holds(place, name, text):
             raise
         problem = store.explained(error, place)[0]
-    if b"".join(place.get(name)) != text:
+    if not _same(place, name, text):
         run_id = manifest.run_of(name.rpartition("/")[2])
         raise BackupError(
             f"{name}: read-back mismatch",
@@ -125,9 +125,14 @@ def _publish(place: Store, name: str, text: bytes) -> str:
 def _holds(place: Store, name: str, content: bytes) -> bool:
     """Return whether a store holds an object of this name and content; False if unknown."""
     try:
-        return b"".join(place.get(name)) == content
+        return _same(place, name, content)
     except (BackupError, OSError):
         return False
+
+
+def _same(place: Store, name: str, content: bytes) -> bool:
+    """Return whether an object has this content. Raises BackupError or OSError."""
+    return store.beginning(place, name, len(content)) == content
 
 
 def _require_listed(place: Store, name: str, size: int) -> None:

@@ -11,7 +11,7 @@ from tools.base import run_ids
 from tools.base.errors import DamagedError, ManifestError, StageError, StoreError, TruncatedError
 from tools.catalog.catalog import Catalog
 from tools.catalog.manifest import RECOVERY, Manifest
-from tools.flow import form, forms, stream
+from tools.flow import form, forms, store, stream
 from tools.flow.form import InverseStages
 from tools.flow.item import USER_STAGE
 from tools.flow.item_record import EARLIER, Part
@@ -19,6 +19,7 @@ from tools.flow.item_record import StoredItem as Item
 from tools.modules import registry
 
 _ENCRYPTED = re.compile(r"\.(?:age|crypt)\.[0-9]{3,}$")  # in the name of a part of staged runs
+_MAX_SHEET = 256 << 20  # bytes of a recovery sheet that are compared
 _HINT = "Use another store that holds the run (--store), or another run."
 _ALTERED = "The manifest was altered. Use the copy in another store (--store), or another run."
 _NOT_ENCRYPTED = (
@@ -106,8 +107,10 @@ def sheet_problem(run: StoredRun) -> str:
         return ""
     if name.rpartition("/")[2] not in run.catalog.sizes:
         return f"{name}: no such file"
-    content = b"".join(run.catalog.store.get(name))
-    if hashlib.sha256(content).hexdigest() != run.manifest.recovery:
+    digest = hashlib.sha256()
+    for chunk in store.bounded(run.catalog.store, name, _MAX_SHEET):
+        digest.update(chunk)
+    if digest.hexdigest() != run.manifest.recovery:
         return f"{name}: was altered; do not run the commands in it"
     return ""
 

@@ -14,7 +14,7 @@ from datetime import datetime
 from tools.base import run_ids
 from tools.base.errors import ConfigError, ManifestError
 from tools.catalog import identity, runs
-from tools.catalog.catalog import Catalog
+from tools.catalog.catalog import Catalog, hosts, named
 from tools.catalog.manifest import Manifest
 from tools.catalog.readback import StoredRun
 from tools.date_str_utils import count
@@ -112,7 +112,7 @@ def select_run(catalog: Catalog, preference: Preference, selector: str) -> Selec
     if run_ids.is_run_id(selector):
         return of_run(_by_id(catalog, selector))
     until = None if selector == _LATEST else runs.parse_date(selector)
-    summaries = list(runs.list_runs(catalog))
+    summaries = list(map(_in_short, runs.list_runs(catalog)))
     candidates = (run.manifest for run in reversed(summaries) if _counts(run, until))
     complete = [manifest for manifest in candidates if manifest is not None]
     if not complete:
@@ -124,6 +124,14 @@ def select_run(catalog: Catalog, preference: Preference, selector: str) -> Selec
                 raise _newer(run, selected)
             selected = dataclasses.replace(selected, newer=f"run {run.run_id} ({run.result})")
     return selected
+
+
+def _in_short(run: runs.RunSummary) -> runs.RunSummary:
+    """Return a run without what an untrusted manifest lists: it may be much, in many runs."""
+    if run.manifest is not None or run.claimed is None:
+        return run
+    claimed = dataclasses.replace(run.claimed, items=(), missing=(), warnings=())
+    return dataclasses.replace(run, claimed=claimed)
 
 
 def of_run(run: StoredRun) -> Selection:
@@ -224,7 +232,7 @@ def _none_complete(
             message,
             f"Check the newest run with --show {newest.run_id} ({newest.result}), then use its id.",
         )
-    others = ", ".join(host for host in catalog.store.folders() if host != catalog.host)
+    others = named([host for host in hosts(catalog.store) if host != catalog.host])
     return ConfigError(
         message,
         f"Choose a host of the store with --hostname: {others}."

@@ -9,6 +9,8 @@ have missed some.
 from __future__ import annotations
 
 import contextlib
+import functools
+import itertools
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -38,12 +40,25 @@ def claims(catalog: Catalog, config_id: str) -> list[Claim]:
 
 
 def _trusted(catalog: Catalog) -> Iterator[Claim]:
-    """Yield the trusted, numbered manifests of a catalog, newest id first."""
-    return (claim for claim in _numbered(catalog) if claim.untrusted is None)
+    """Yield the newest trusted, numbered manifests of a catalog, newest id first.
+
+    Those that are not trusted do not count: hundreds of them could hide the others.
+    """
+    able = filter(catalog.may_be_trusted, reversed(catalog.run_ids))
+    return itertools.islice(
+        _numbered(catalog, filter(functools.partial(_is_trusted, catalog), able)), _MAX_SEARCHED
+    )
 
 
-def _numbered(catalog: Catalog) -> Iterator[Claim]:
-    for run_id in _newest_ids(catalog):
+def _is_trusted(catalog: Catalog, run_id: str) -> bool:
+    try:
+        return bool(catalog.manifest(run_id))
+    except (BackupError, OSError):
+        return False  # the list of runs names it
+
+
+def _numbered(catalog: Catalog, run_ids: Iterable[str]) -> Iterator[Claim]:
+    for run_id in run_ids:
         try:
             claim = catalog.claim(run_id)
         except (BackupError, OSError):
@@ -90,7 +105,9 @@ def highest_claimed(catalogs: Iterable[Catalog], config_id: str) -> int:
 
     A new key goes on from there, so that `--newest` never means a run of the key before.
     """
-    found = (claim.manifest for catalog in catalogs for claim in _numbered(catalog))
+    found = (
+        claim.manifest for catalog in catalogs for claim in _numbered(catalog, _newest_ids(catalog))
+    )
     return max((one.sequence for one in found if one.config_id == config_id), default=0)
 
 

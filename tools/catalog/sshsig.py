@@ -32,7 +32,7 @@ def sign(seed: bytes, message: bytes, namespace: str) -> bytes:
     """Return the signature file of a message. seed: the secret key, 32 bytes."""
     library = ed25519.library()
     key = library.public(seed)
-    signature = library.sign(seed, _signed(message, namespace.encode()))
+    signature = library.sign(seed, _signed(hashlib.sha512(message).digest(), namespace.encode()))
     blob = b"".join((
         _MAGIC,
         struct.pack(">I", _VERSION),
@@ -52,9 +52,22 @@ def signer(raw: bytes, message: bytes, namespace: str) -> bytes | None:
 
     Raises SignatureFormatError where it is no SSHSIG of an Ed25519 key and this namespace.
     """
+    return signer_of_digest(raw, hashlib.sha512(message).digest(), namespace)
+
+
+def signer_of_digest(raw: bytes, digest: bytes, namespace: str) -> bytes | None:
+    """Return the same of a message of which only the SHA-512 is known."""
     public, signature = _parsed(raw, namespace.encode())
-    fits = ed25519.library().verify(public, signature, _signed(message, namespace.encode()))
+    fits = ed25519.library().verify(public, signature, _signed(digest, namespace.encode()))
     return public if fits else None
+
+
+def claimed_key(raw: bytes, namespace: str) -> bytes:
+    """Return the public key that a signature file names, whether or not it has made it.
+
+    Raises SignatureFormatError.
+    """
+    return _parsed(raw, namespace.encode())[0]
 
 
 def public_line(public: bytes) -> str:
@@ -78,9 +91,8 @@ def fingerprint(public: bytes) -> str:
     return f"SHA256:{_base64(digest).rstrip('=')}"
 
 
-def _signed(message: bytes, namespace: bytes) -> bytes:
-    """Return what the signature of a message covers."""
-    digest = hashlib.sha512(message).digest()
+def _signed(digest: bytes, namespace: bytes) -> bytes:
+    """Return what the signature of a message with this SHA-512 covers."""
     return _MAGIC + b"".join(map(_string, (namespace, b"", _HASH, digest)))
 
 

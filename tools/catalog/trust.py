@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -57,13 +58,20 @@ class Trust:
 
         Raises UntrustedError where there is none.
         """
+        digest = hashlib.sha512(content).digest()
+        return self.signer_of_digest(called, host, digest, signature)
+
+    def signer_of_digest(
+        self, called: str, host: str, digest: bytes, signature: Signature | None
+    ) -> str:
+        """Return the same of a manifest of which only the SHA-512 is known."""
         if signature is None:
             raise UntrustedError(f"{called}: not signed", _UNSIGNED, unsigned=True)
         if not self.signers:
             hint = f"{_UNKNOWN} {_UNSIGNED}"
             raise UntrustedError(f"{called}: no signer is known", hint, unsigned=True)
         try:
-            public = sshsig.signer(signature.content, content, writer_key.NAMESPACE)
+            public = sshsig.signer_of_digest(signature.content, digest, writer_key.NAMESPACE)
         except SignatureFormatError as error:
             raise UntrustedError(f"{called}{ENDING}: {error}", _ALTERED, unsigned=False) from None
         if public is None:
@@ -86,17 +94,24 @@ class Trust:
             return self.allow_unsigned and not self.signers
         return any(sshsig.fingerprint(one.public) == signer for one in self.signers.all)
 
-    def following(self, host: str, links: Iterable[tuple[str, bytes, Signature]]) -> Trust:
+    def following(
+        self, host: str, links: Iterable[tuple[str, Callable[[], bytes], Signature]]
+    ) -> Trust:
         """Return the same with the signers that known ones have named as their successors.
 
-        links: name, statement and signature of each, oldest first
+        links: name, statement and signature of each, oldest first. A statement that claims to be
+        of somebody unknown is not even read: anyone may have put thousands into the store.
         """
         found = self
-        for called, statement, signature in links:
+        for called, read, signature in links:
             try:
+                claimed = sshsig.claimed_key(signature.content, writer_key.NAMESPACE)
+                if not found.signers.names(claimed, host):
+                    continue
+                statement = read()
                 found.signer(called, host, statement, signature)
                 more = signers.of_text(rotation.line_of(statement, host), called)
-            except (BackupError, ValueError):
+            except (BackupError, OSError, ValueError):
                 continue  # of somebody unknown, or no statement: nobody is known by it
             found = dataclasses.replace(found, signers=found.signers.also(more, host))
         return found

@@ -42,6 +42,7 @@ _ROLLED_BACK = (
     "Check who can write to this store. If it was rolled back on purpose, run backup.py once with "
     "--accept-rollback."
 )
+_MOST_TAKEN = 50  # run ids, one for each second, that a store may hold something of
 _ENOUGH = 2  # times the size of the last run that must be free
 
 
@@ -239,19 +240,21 @@ def claimed(
     within: makes a call for a section, under its limits
     Return the id, and by section why a store could not be marked.
     """
-    while True:
+    for left in itertools.count(_MOST_TAKEN, -1):
         failed: dict[str, BackupError | OSError] = {}
         with ExitStack() as unmark:
             try:
                 for one in stores:
                     mark = functools.partial(_marked, one, run_id, unmark)
-                    _admit(one.section, functools.partial(within, one.section, mark), failed)
+                    call = functools.partial(within, one.section, mark)
+                    _admit(one.section, call, failed, another=left > 0)
             except TakenError as taken:
                 logger.info("the run id %s is taken: %s", run_id, taken)
             else:
                 unmark.pop_all()
                 return run_id, failed
         run_id = following(run_id)
+    raise AssertionError  # itertools.count has no end
 
 
 def _marked(one: Admitted, run_id: str, unmark: ExitStack) -> None:
@@ -260,11 +263,22 @@ def _marked(one: Admitted, run_id: str, unmark: ExitStack) -> None:
 
 
 def _admit(
-    section: str, mark: Callable[[], None], failed: dict[str, BackupError | OSError]
+    section: str,
+    mark: Callable[[], None],
+    failed: dict[str, BackupError | OSError],
+    *,
+    another: bool,
 ) -> None:
+    """Make a call that marks a store, and note why it failed.
+
+    another: whether a further run id may be tried; it raises TakenError then
+    """
     try:
         mark()
-    except TakenError:
-        raise
+    except TakenError as taken:
+        if another:
+            raise
+        text = f"{taken}, and of the {_MOST_TAKEN} ids before"
+        failed[section] = StoreError(text, "Check who can write to this store.")
     except (BackupError, OSError) as error:
         failed[section] = error

@@ -140,14 +140,6 @@ class Bounded(Protocol):
 
 
 @runtime_checkable
-class Noted(Protocol):
-    """A store of which the result of a run says more than its name."""
-
-    def note(self) -> str:
-        """Return it, as ", " goes before it; "" for nothing."""
-
-
-@runtime_checkable
 class Wrapper(Protocol):
     """A store around a store."""
 
@@ -184,13 +176,6 @@ def max_object_size(store: object) -> int:
     """Return the bytes of the largest object that a store takes."""
     bounded = ability(store, Bounded)  # type: ignore[type-abstract]
     return bounded.max_object_size if bounded else sys.maxsize
-
-
-def note(store: object) -> str:
-    """Return what the result of a run says of a store beside its name."""
-    noted = ability(store, Noted)  # type: ignore[type-abstract]
-    text = noted.note() if noted else ""
-    return f", {text}" if text else ""
 
 
 def beside(store: object, others: Iterable[Path]) -> str:
@@ -231,6 +216,34 @@ def check_name(name: str) -> str:
     if not name or name.startswith("/") or "\0" in name or {"..", ".", ""} & set(name.split("/")):
         raise StoreError(f"{name!r}: invalid object name")
     return name
+
+
+def bounded(place: Store, name: str, max_bytes: int) -> Iterator[bytes]:
+    """Yield the content of an object; of a larger one the first bytes, one too many.
+
+    Anyone who can write to a store may have put an object there that has no end.
+    """
+    left = max_bytes + 1
+    for chunk in place.get(name):
+        yield chunk[:left]
+        left -= len(chunk)
+        if left <= 0:
+            return
+
+
+def beginning(place: Store, name: str, max_bytes: int) -> bytes:
+    """Return the content of a small object; of a larger one the first bytes, one too many."""
+    return b"".join(bounded(place, name, max_bytes))
+
+
+def content(place: Store, name: str, max_bytes: int) -> bytes:
+    """Return the content of a small object. Raises StoreError, also where it is larger."""
+    found = beginning(place, name, max_bytes)
+    if len(found) > max_bytes:
+        raise StoreError(
+            f"{place}: {name}: larger than {max_bytes} bytes", "Check who can write to this store."
+        )
+    return found
 
 
 def cut(chunks: Iterable[bytes], start: int, end: int | None) -> Iterator[bytes]:

@@ -37,17 +37,22 @@ def flow(source: Chunks, *stages: Stage) -> Iterator[bytes]:
     return iter(source)
 
 
-def read(path: Path, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+def read(path: Path, start: int = 0, end: int | None = None, flags: int = 0) -> Iterator[bytes]:
     """Yield the chunks of a file, or its bytes from `start` up to, not including, `end`.
 
+    flags: of open(2), beside those for reading
     Raises OSError that names this file, and not the one that the chunks are written to.
     """
-    with filesystem_handling.naming(path), path.open("rb", buffering=0) as file:
+    with filesystem_handling.naming(path), open(path, "rb", 0, opener=_opener(flags)) as file:
         file.seek(start)
         left = math.inf if end is None else end - start
         while left > 0 and (chunk := file.read(int(min(left, CHUNK)))):
             left -= len(chunk)
             yield chunk
+
+
+def _opener(flags: int) -> Callable[[str, int], int]:
+    return lambda path, own: os.open(path, own | flags)
 
 
 def joined(paths: Iterable[Path]) -> Iterator[bytes]:
