@@ -25,6 +25,7 @@ _UNKNOWN_OPTIONS = re.compile(
 # What dump programs write after a routine, trigger or event, whose text they cut at a zero byte: a
 # string or comment that was left open would go on to a place of its author's choice.
 _END = re.compile(rb";;[ \t]*\r?\nDELIMITER ;\r?\n", re.IGNORECASE)
+INCOMPLETE = "the dump program wrote it incompletely (a zero byte?)"
 _SHOWN = 120  # bytes of a statement that are shown
 
 
@@ -33,19 +34,46 @@ def check(statement: Statement, old: str, new: str) -> None:
 
     Also for one that client and server may read in different ways. old, new: see DumpReader
     """
+    if not (reason := rejection(statement, old, new)):
+        return
+    shown = statement.text[statement.start :][:_SHOWN].decode("utf-8", "replace").strip()
+    raise StoreError(
+        f"the dump has a statement that is rejected: {shown!r}: {reason}",
+        "Nothing was sent to the server. Restore the item into a folder (--destination) and "
+        "examine the statement; remove the object from the source if you do not know it.",
+    )
+
+
+def rejection(statement: Statement, old: str, new: str) -> str:
+    """Return why a statement is rejected, or ""."""
     listed = tokens(statement)
     if not listed or statement.command:
-        return
+        return ""
     if part := readings.difference(statement):
-        raise _rejected(statement, f"a client and a server may read {part} in different ways")
+        return f"a client and a server may read {part} in different ways"
     if _END.search(statement.text):
-        raise _rejected(statement, "the dump program wrote it incompletely (a zero byte?)")
+        return INCOMPLETE
     database = old.encode("utf-8", "surrogateescape")
     own = _Names(database, renamed=old != new)
     allowed = _CHECKS.get(listed[0].word, _whole)
     kind = next((token.word for token in listed if token.word in _OBJECTS), b"")
     if _is_commented(statement, kind) or not (allowed(listed, own) or is_skipped(statement)):
-        raise _rejected(statement, "no dump program writes this for one database")
+        return "no dump program writes this for one database"
+    return ""
+
+
+def object_name(statement: Statement) -> str:
+    """Return the kind and name of the object that a statement creates, or ""."""
+    listed = tokens(statement)
+    at = next((at for at, token in enumerate(listed) if token.word in _OBJECTS), 0)
+    if not at or listed[0].word != b"CREATE":
+        return ""
+    kind = [listed[at].word] + [b"BODY"] * (_word(listed, at + 1) == b"BODY")
+    at += len(kind)
+    at += 3 if [_word(listed, at), _word(listed, at + 1)] == [b"IF", b"NOT"] else 0
+    at += 2 if b"".join(token.text for token in listed[at + 1 : at + 2]) == b"." else 0
+    name = identifier(listed[at]) if at < len(listed) else b""
+    return b" ".join((*map(bytes.lower, kind), name)).decode("utf-8", "replace") if name else ""
 
 
 def _is_commented(statement: Statement, kind: bytes) -> bool:
@@ -67,15 +95,6 @@ def is_skipped(statement: Statement) -> bool:
     if words[:1] and words[0] in (b"SET", b"SELECT", b"PREPARE"):
         return any(word.startswith(_ROCKSDB) for word in words)
     return words in ([b"EXECUTE", b"S"], [b"DEALLOCATE", b"PREPARE", b"S"])
-
-
-def _rejected(statement: Statement, reason: str) -> StoreError:
-    shown = statement.text[statement.start :][:_SHOWN].decode("utf-8", "replace").strip()
-    return StoreError(
-        f"the dump has a statement that is rejected: {shown!r}: {reason}",
-        "Nothing was sent to the server. Restore the item into a folder (--destination) and "
-        "examine the statement; remove the object from the source if you do not know it.",
-    )
 
 
 class _Names:

@@ -7,7 +7,15 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from mysql_backup import accounts, loading, lock_waits, mysql_server, omissions, server_variables
+from mysql_backup import (
+    accounts,
+    definition_check,
+    loading,
+    lock_waits,
+    mysql_server,
+    omissions,
+    server_variables,
+)
 from tools.base.errors import RetryError, SourceError
 from tools.date_str_utils import count
 from tools.flow import dump_stream, process
@@ -200,10 +208,10 @@ class _Database:
         self._notes = [*gaps.notes(left_out)]
         if locked:
             self._notes.append(f"tables locked during the dump: {', '.join(locked)}")
-        measured = loading.LongestLine()
-        yield from measured.read(
-            self._dump_runs(tables, gaps, left_out, without_rows, unsafe=bool(locked))
-        )
+        measured, definitions = loading.LongestLine(), definition_check.DefinitionCheck(self._name)
+        runs = self._dump_runs(tables, gaps, left_out, without_rows, unsafe=bool(locked))
+        yield from definitions.read(measured.read(runs))
+        self._warnings += definitions.warnings()
         self._check_packet_size(measured.needed)
 
     def _dump_runs(

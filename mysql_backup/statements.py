@@ -241,6 +241,7 @@ class Reader:
         self._fresh = True  # only white space and comments of the statement were read
         self._command = False  # DELIMITER was read
         self._given = 0  # bytes of the statement that were given away
+        self._block, self._at = b"", 0  # what was not given away yet, and how far it was read
 
     @property
     def _pair(self) -> bytes:
@@ -248,12 +249,24 @@ class Reader:
 
     def read(self, chunks: Iterable[bytes]) -> Iterator[Statement]:
         """Return each statement. What follows the last delimiter is one too."""
-        block, at = b"", 0
         for chunk in chunks:
-            block, at = yield from self._read(block + chunk, at, last=False)
-        block, at = yield from self._read(block, at, last=True)
-        if block:
-            yield self._made(block, b"")
+            yield from self.add(chunk)
+        yield from self.end()
+
+    def add(self, chunk: bytes) -> Iterator[Statement]:
+        """Return each statement that ends in the next chunk."""
+        self._block, self._at = yield from self._read(self._block + chunk, self._at, last=False)
+
+    def end(self) -> Iterator[Statement]:
+        """Return what follows the last delimiter."""
+        self._block, self._at = yield from self._read(self._block, self._at, last=True)
+        if self._block:
+            yield self._made(self._block, b"")
+
+    @property
+    def pending(self) -> Statement:
+        """Return the statement whose end was not read yet, as far as it was read."""
+        return Statement(self._block, b"", not self._given, len(self._block), self._mode)
 
     def _read(
         self, block: bytes, at: int, *, last: bool

@@ -122,12 +122,11 @@ def load_database(
             _create(target, name, dump.facts, tablespaces=tablespaces)
             result = load(target, name, dump, options)
         except BackupError as error:
-            missing = _NO_TABLESPACE.search(error.hint)
+            missing = missing_tablespace(error)
             if tablespaces and missing:
                 tablespaces = False
                 warnings = (
-                    f"tablespace {missing[1]} does not exist: everything is in the default "
-                    "tablespace",
+                    f"tablespace {missing} does not exist: everything is in the default tablespace",
                 )
             elif isinstance(error, restore_errors.RowsError) and load is not lenient:
                 load = lenient
@@ -135,6 +134,12 @@ def load_database(
                 raise
         else:
             return dataclasses.replace(result, warnings=(*warnings, *result.warnings))
+
+
+def missing_tablespace(error: BackupError) -> str:
+    """Return the name of the tablespace that is missing; "" if that is not the error."""
+    match = _NO_TABLESPACE.search(error.hint)
+    return match[1] if match else ""
 
 
 def _create(

@@ -2,7 +2,7 @@
 
 Rows are loaded by a temporary role. A superuser creates everything else: while it does, functions
 are replaced, except where the server itself acts as the owner of a table in a security-restricted
-operation (CREATE INDEX, REFRESH MATERIALIZED VIEW). What needs the functions is created by the
+operation (CREATE INDEX, REFRESH MATERIALIZED VIEW). What needs replaced code is created by the
 temporary role.
 """
 
@@ -10,20 +10,23 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from postgres import dump_loading, pg_server, replaced_code, restore_errors, search_path
 from postgres.dump_loading import Dump, LoadResult
-from postgres.loading_role import LoadingRole
+from postgres.loading_role import Holder, LoadingRole, one_line
 from tools.base.errors import BackupError, StoreError
 from tools.flow import stream
 
 _ENTRY = re.compile(r"(\d+); (\d+) \d+ (.*)")  # of the list of a dump: number, catalog, label
 _ROWS = ("TABLE DATA ", "SEQUENCE SET ", "BLOBS ")
-_FIRST = ("INDEX ", "CONSTRAINT ", "STATISTICS ")  # of the section post-data
+_FIRST = ("INDEX ", "CONSTRAINT ")  # of the section post-data
+_TABLES = ("TABLE ", "FOREIGN TABLE ", "MATERIALIZED VIEW ", "DOMAIN ")
+_DEPENDS = ";\tdepends on: "
 _RETRYABLE = tuple(one for one in dump_loading.RETRYABLE if one != "CHECK CONSTRAINT ")
 _ATTACH, _FOREIGN, _CHECK = "TABLE ATTACH ", "FK CONSTRAINT ", "CHECK CONSTRAINT "
+_VIEWS = "MATERIALIZED VIEW DATA "
 _ERROR = re.compile(r"^(?:psql: )?ERROR:\s+")
 
 
@@ -32,7 +35,8 @@ class _Entries:
     """The entries of a dump, number and label, by when they are restored.
 
     before: tables and the like; attach: partitions; acl: privileges; rows; first: indexes;
-    checks, keys: constraints; after: the rest; last: event triggers
+    checks, keys: constraints; after: the rest; views: rows of materialized views; last: event
+    triggers
     """
 
     before: dict[str, str]
@@ -43,6 +47,7 @@ class _Entries:
     checks: dict[str, str]
     keys: dict[str, str]
     after: dict[str, str]
+    views: dict[str, str]
     last: dict[str, str]
 
 
@@ -53,6 +58,7 @@ class GuardedLoad:
         """See the module."""
         self._role = role
         self._blocked: set[str] = set()  # tables that the role must create
+        self.numbers = 0, 0  # of tables and rows
 
     def at_once(
         self, target: pg_server.PostgresConnection, name: str, dump: Dump, options: Sequence[str]
@@ -73,12 +79,12 @@ class GuardedLoad:
         self._role.connect(load.name)
         try:
             load.create_tables(self._blocked)
-        except restore_errors.BlockedError as error:
-            if self._blocked.issuperset(error.entries):
+        except restore_errors.TablesError as error:
+            if self._blocked.issuperset(error.entries) or dump_loading.missing_tablespace(error):
                 raise StoreError(str(error), error.hint) from None
             self._blocked.update(error.entries)
-            raise
-        load.restore(load.entries.acl)
+            raise restore_errors.BlockedError(error.entries) from None
+        load.restore_privileges()
         with contextlib.ExitStack() as stack:
             if lenient:
                 functions = search_path.lenient_functions(load.target, load.name, load.path)
@@ -88,9 +94,9 @@ class GuardedLoad:
             load.create_the_rest()
         if load.result.left_out.left_out:
             args = (load.target, load.name, load.dump, load.result)
-            with replaced_code.replaced(load.target, load.name, replaced_code.NONE):
+            with load.replaced(replaced_code.NONE, replaced_code.RAISE):
                 dump_loading.retry_failed(*args, retryable=_RETRYABLE)
-        self._role.grant(load.name)  # for counting
+        self.numbers = load.numbers
         return load.result
 
 
@@ -109,6 +115,9 @@ class _Load:
         self._options = options
         self.path = dump.search_path
         self.entries = _sorted_entries(target, dump)
+        self._depends = _dependencies(target, dump)
+        self.numbers = 0, 0
+        self._private: Mapping[str, frozenset[str]] = {}  # functions that tables need
         self.result = LoadResult(restore_errors.RestoreErrors(), remaining=tuple(self.entries.last))
 
     def restore(self, selected: Collection[str]) -> restore_errors.RestoreErrors:
@@ -123,6 +132,11 @@ class _Load:
         errors = dump_loading.restore_list(connection, self.name, self.dump, selected, *options)
         self.result.left_out.left_out += errors.left_out
         return errors
+
+    def restore_privileges(self) -> None:
+        """Restore privileges; afterwards some functions are private."""
+        self.restore(self.entries.acl)
+        self._private = self.role.needed(self.name)
 
     # --- tables
 
@@ -139,19 +153,24 @@ class _Load:
         self._restore_replaced(waiting)
         self._attach()
 
+    def replaced(self, functions: str, checks: str) -> contextlib.AbstractContextManager[None]:
+        """Replace code until the end of the block: see replaced_code."""
+        return replaced_code.replaced(self.target, self.name, functions, checks)
+
     def _restore_replaced(
         self, selected: Collection[str], functions: str = replaced_code.ALL
     ) -> restore_errors.RestoreErrors:
         if not selected:
             return restore_errors.RestoreErrors()
-        with replaced_code.replaced(self.target, self.name, functions):
+        with self.replaced(functions, replaced_code.TRUE):
             return self.restore(selected)
 
     def _create_table(self, entry: str, label: str) -> None:
         """Let the role create a table. Privileges are not restored yet: no SECURITY DEFINER."""
+        parents = self._tables_of(entry)
         with (
-            replaced_code.replaced(self.target, self.name, replaced_code.DEFINERS),
-            self.role.creating(self.name, label.removeprefix("TABLE ")),
+            self.replaced(replaced_code.DEFINERS, replaced_code.KEEP),
+            self.role.creating(self.name, label, *parents),
         ):
             options = ("--no-owner", *self._options)
             self._restored(self.role.login, {entry}, *options)
@@ -159,30 +178,55 @@ class _Load:
     def _attach(self) -> None:
         """Attach partitions, by the role if the key or a CHECK constraint calls a function."""
         for one in self._restore_replaced(self.entries.attach).blocked:
-            parent = one.command.removeprefix("ALTER TABLE ONLY ").partition(" ATTACH ")[0]
-            label = self.entries.attach[one.entry].removeprefix(_ATTACH)
-            with (
-                replaced_code.replaced(self.target, self.name, replaced_code.DEFINERS),
-                self.role.owning(
-                    self.name,
-                    self.role.find_named(self.name, "TABLE", parent),
-                    self.role.find(self.name, label),
-                ),
-            ):
-                self._restored(self.role.login, {one.entry}, "--no-owner", *self._options)
+            with self.replaced(replaced_code.DEFINERS, replaced_code.KEEP):
+                self._restore_as_owner(one.entry)
+
+    def _restore_as_owner(self, entry: str, *, create: bool = False) -> None:
+        """Let the role restore an entry, as the owner of the tables that it depends on.
+
+        create: whether it may create objects
+        """
+        holders = self._tables_of(entry)
+        functions = self._needed(holders)
+        with (
+            self.role.executing(self.name, functions),
+            self.role.owning(self.name, *holders, create=create),
+        ):
+            self._restored(self.role.login, {entry}, "--no-owner", *self._options)
+
+    def _tables_of(self, entry: str) -> list[Holder]:
+        """Return the tables and domains that an entry depends on."""
+        before = self.entries.before
+        labels = (before[one] for one in self._depends.get(entry, ()) if one in before)
+        kinds = ((label, next((k for k in _TABLES if label.startswith(k)), "")) for label in labels)
+        return self.role.find(self.name, *(label[len(kind) :] for label, kind in kinds if kind))
+
+    def _needed(self, holders: Iterable[Holder]) -> frozenset[str]:
+        """Return the private functions that the rows of tables need."""
+        return frozenset().union(*(self._private.get(one.name, ()) for one in holders))
 
     # --- rows
 
     def load_rows(self) -> None:
-        """Load the rows as the role; those of extensions' own tables as the superuser.
+        """Load and count the rows as the role; those of extensions' own tables as the superuser.
+
+        Later, planning to count would evaluate predicates of indexes.
 
         The rows of some extensions have power (pg_cron), and no code of a user is in their tables.
         Raises RowsError.
         """
-        own = self._rows_of_extensions()
         self.role.grant(self.name)
-        self._load_rows(self.role.login, [one for one in self.entries.rows if one not in own])
-        self._load_rows(self.target, own)
+        own = set(self._rows_of_extensions())
+        groups: dict[frozenset[str], list[str]] = {}
+        for entry in self.entries.rows:
+            if entry not in own:
+                functions = self._needed(self._tables_of(entry)) if self._private else frozenset()
+                groups.setdefault(functions, []).append(entry)
+        for functions, selected in groups.items():
+            with self.role.executing(self.name, functions):
+                self._load_rows(self.role.login, selected)
+        self._load_rows(self.target, sorted(own, key=int))
+        self.numbers = pg_server.count_tables_and_rows(self.role.login, self.name)
 
     def _load_rows(
         self, connection: pg_server.PostgresConnection, selected: Collection[str]
@@ -195,23 +239,39 @@ class _Load:
             )
         self.result.left_out.left_out += errors.left_out
 
-    def _rows_of_extensions(self) -> list[str]:
-        expression = pg_server.hex_expression("nspname || ' ' || relname")
+    def _rows_of_extensions(self) -> Iterator[str]:
+        """Yield the entries of rows of extensions' tables and sequences.
+
+        A label is ambiguous if names contain spaces: such rows are not the extension's.
+        """
+        columns = ("nspname || ' ' || relname", "d.objid IS NOT NULL")
         rows = self.target.sql(
-            f"SELECT {expression} FROM pg_depend d JOIN pg_class r ON r.oid = objid "
-            "JOIN pg_namespace n ON n.oid = relnamespace "
-            "WHERE classid = 'pg_class'::regclass AND deptype = 'e' AND relkind IN ('r', 'p', 'S')",
+            f"SELECT {', '.join(map(pg_server.hex_expression, columns))} FROM pg_class r "
+            "JOIN pg_namespace n ON n.oid = relnamespace LEFT JOIN pg_depend d ON "
+            "classid = 'pg_class'::regclass AND d.objid = r.oid AND deptype = 'e' "
+            "WHERE relkind IN ('r', 'p', 'S')",
             database=self.name,
-            columns=1,
+            columns=2,
         )
-        begins = [f"{kind}{pg_server.decode_hex(row[0])} " for kind in _ROWS for row in rows]
-        return [one for one, label in self.entries.rows.items() if label.startswith((*begins,))]
+        names = [(one_line(pg_server.decode_hex(name)), owned) for name, owned in rows]
+        begins = {
+            extension: tuple(
+                f"{kind}{name} "
+                for kind in _ROWS
+                for name, owned in names
+                if pg_server.decode_hex(owned).startswith("t") == extension
+            )
+            for extension in (True, False)
+        }
+        for entry, label in self.entries.rows.items():
+            if label.startswith(begins[True]) and not label.startswith(begins[False]):
+                yield entry
 
     def load_rows_without_checks(self, lenient: search_path.LenientDatabase) -> None:
         """Load the rows without CHECK constraints, and let the role add those."""
         lenient.drop_checks()
         self.load_rows()
-        with replaced_code.replaced(self.target, self.name):
+        with self.replaced(replaced_code.ALL, replaced_code.TRUE):
             checks, failed = lenient.add_checks_unvalidated()
         self.result.warnings += failed
         for check in checks:
@@ -220,7 +280,8 @@ class _Load:
     def _validate(self, check: search_path.Check) -> None:
         statement = f"ALTER {check.kind} {check.holder} VALIDATE CONSTRAINT {check.name}"
         holder = self.role.find_named(self.name, check.kind, check.holder)
-        with self.role.owning(self.name, holder):
+        functions = self._needed([holder])
+        with self.role.executing(self.name, functions), self.role.owning(self.name, holder):
             try:
                 self.role.login.sql("SET search_path = ''", statement, database=self.name)
             except BackupError as error:
@@ -232,21 +293,34 @@ class _Load:
 
     def create_the_rest(self) -> None:
         """Create indexes, constraints and the rest, without event triggers."""
-        self._restore_replaced(self.entries.first, replaced_code.NONE)
-        for entry, label in self.entries.checks.items():
-            self._constrain(entry, label.removeprefix(_CHECK))
-        blocked = self._restore_replaced(self.entries.keys).blocked
-        for one in blocked:
-            self._constrain(one.entry, self.entries.keys[one.entry].removeprefix(_FOREIGN))
+        self._create_indexes()
+        for entry in self.entries.checks:
+            self._constrain(entry)
+        for one in self._restore_replaced(self.entries.keys).blocked:
+            self._constrain(one.entry)
         if self.result.left_out.left_out:
             dump_loading.add_foreign_keys(self.target, self.name, self.dump, self.result)
         self._restore_replaced(self.entries.after, replaced_code.NONE)
+        self.restore(self.entries.views)
 
-    def _constrain(self, entry: str, label: str) -> None:
-        """Let the role add a constraint to a table. label: begins with schema and table"""
-        self.role.grant(self.name)
-        with self.role.owning(self.name, self.role.find(self.name, label)):
-            self._restored(self.role.login, {entry}, "--no-owner")
+    def _create_indexes(self) -> None:
+        """Create indexes and their constraints, by the role if a domain is evaluated for one."""
+        failed = self.result.left_out.left_out
+        entries: Collection[str] = self.entries.first
+        while entries:
+            number = len(failed)
+            with self.replaced(replaced_code.NONE, replaced_code.RAISE):
+                blocked = self.restore(entries).blocked
+            entries = ()
+            if blocked:  # what failed may have needed those
+                entries = dict.fromkeys(one.entry for one in failed[number:])
+                del failed[number:]
+            for one in blocked:
+                self._constrain(one.entry, create=True)
+
+    def _constrain(self, entry: str, *, create: bool = False) -> None:
+        """Let the role add a constraint to a table, or an index."""
+        self._restore_as_owner(entry, create=create)
 
 
 def finish(
@@ -276,6 +350,18 @@ def _sorted_entries(target: pg_server.PostgresConnection, dump: Dump) -> _Entrie
     return _Entries(**groups)
 
 
+def _dependencies(target: pg_server.PostgresConnection, dump: Dump) -> dict[str, list[str]]:
+    """Return the numbers of the entries that each entry depends on."""
+    found: dict[str, list[str]] = {}
+    entry = ""
+    for line in dump_loading.list_entries(target, dump.head, "--verbose"):
+        if match := _ENTRY.match(line):
+            entry = match[1]
+        elif line.startswith(_DEPENDS):
+            found[entry] = line.removeprefix(_DEPENDS).split()
+    return found
+
+
 def _group(section: str, catalog: str, label: str) -> str:
     """Return when an entry is restored: the name of a field of _Entries."""
     if catalog == "0" and label.startswith("ACL "):
@@ -286,5 +372,5 @@ def _group(section: str, catalog: str, label: str) -> str:
         return "rows"
     if "EVENT TRIGGER " in label:
         return "last"
-    kinds = {_CHECK: "checks", _FOREIGN: "keys"} | dict.fromkeys(_FIRST, "first")
+    kinds = {_CHECK: "checks", _FOREIGN: "keys", _VIEWS: "views"} | dict.fromkeys(_FIRST, "first")
     return next((group for kind, group in kinds.items() if label.startswith(kind)), "after")

@@ -1,11 +1,15 @@
-"""Settings with libraries that a server cannot load: they would prevent connections."""
+"""Settings with libraries that a server cannot load: they would prevent connections.
+
+Any role can choose local_preload_libraries. Sessions load them from one folder only (PostgreSQL
+manual, "Shared Library Preloading"), and so does this test: it is run by a superuser.
+"""
 
 from __future__ import annotations
 
 from postgres import pg_server, statements
 
 # {0}: a condition on pg_db_role_setting and pg_database
-_LIBRARIES = """
+_LIBRARIES = r"""
 DO $$ DECLARE one record; library text; line text; BEGIN
   FOR one IN SELECT setdatabase, setrole, datname, rolname, pair.setting,
       split_part(pair.setting, '=', 1) AS name,
@@ -20,6 +24,9 @@ DO $$ DECLARE one record; library text; line text; BEGIN
         library := '$libdir/plugins/' || library;
       END IF;
       BEGIN
+        IF one.name = 'local_preload_libraries' AND library !~ '^\$libdir/plugins/[^/]+$' THEN
+          RAISE EXCEPTION 'access to library "%" is not allowed', library;
+        END IF;
         EXECUTE format('LOAD %L', library);
       EXCEPTION WHEN insufficient_privilege THEN
         CONTINUE;

@@ -12,7 +12,7 @@ import contextlib
 import dataclasses
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from postgres import pg_server, statements
@@ -23,7 +23,12 @@ from tools.base.errors import BackupError, StoreError
 _LINE_BREAK = re.compile("[\r\n]")  # a space in a list
 _LOOPBACK = "127.0.0.1"  # the same server, if only its socket has no logins with passwords
 _OURS = "nspname ~ '^pg_' OR nspname ~ '^nc_backup_' OR nspname = 'information_schema'"
-# {0}: the role. SECURITY DEFINER functions stay as private as they are: they may be powerful.
+# Functions that may be powerful stay as private as they are: SECURITY DEFINER, those in languages
+# that can do anything, and those of extensions (dblink_connect_u).
+_POWERFUL = """(prosecdef OR NOT (SELECT lanpltrusted FROM pg_language l WHERE l.oid = prolang)
+    OR EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid
+      AND d.deptype = 'e'))"""
+# {0}: the role. No foreign tables: they may be read from other servers, with their passwords.
 _GRANT = f"""DO $$ DECLARE one record; BEGIN
   FOR one IN SELECT nspname FROM pg_namespace WHERE NOT ({_OURS}) LOOP
     EXECUTE format('GRANT USAGE ON SCHEMA %I TO {{0}}', one.nspname);
@@ -31,7 +36,7 @@ _GRANT = f"""DO $$ DECLARE one record; BEGIN
   FOR one IN SELECT nspname, relname, relkind, EXISTS (SELECT FROM pg_depend d
         WHERE classid = 'pg_class'::regclass AND d.objid = r.oid AND deptype = 'e') AS extension
       FROM pg_class r JOIN pg_namespace n ON n.oid = relnamespace
-      WHERE relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND NOT ({_OURS}) LOOP
+      WHERE relkind IN ('r', 'p', 'v', 'm', 'S') AND NOT ({_OURS}) LOOP
     CONTINUE WHEN one.extension AND one.relkind = 'S';
     EXECUTE format('GRANT %s ON %I.%I TO {{0}}',
       CASE WHEN one.relkind IN ('r', 'p') AND NOT one.extension
@@ -39,7 +44,7 @@ _GRANT = f"""DO $$ DECLARE one record; BEGIN
       ELSE 'SELECT' END, one.nspname, one.relname);
   END LOOP;
   FOR one IN SELECT p.oid::regprocedure AS name FROM pg_proc p JOIN pg_namespace n
-      ON n.oid = pronamespace WHERE prokind = 'f' AND NOT prosecdef AND NOT ({_OURS})
+      ON n.oid = pronamespace WHERE prokind = 'f' AND NOT {_POWERFUL} AND NOT ({_OURS})
       AND NOT has_function_privilege('{{0}}', p.oid, 'EXECUTE') LOOP
     EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO {{0}}', one.name);
   END LOOP;
@@ -48,10 +53,43 @@ _GRANT_CREATE = f"""DO $$ DECLARE one record; BEGIN
   FOR one IN SELECT nspname FROM pg_namespace WHERE NOT ({_OURS}) LOOP
     EXECUTE format('GRANT USAGE, CREATE ON SCHEMA %I TO {{0}}', one.nspname);
   END LOOP;
+  FOR one IN SELECT spcname FROM pg_tablespace WHERE spcname !~ '^pg_' LOOP
+    EXECUTE format('GRANT CREATE ON TABLESPACE %I TO {{0}}', one.spcname);
+  END LOOP;
+  FOR one IN SELECT srvname FROM pg_foreign_server LOOP
+    EXECUTE format('GRANT USAGE ON FOREIGN SERVER %I TO {{0}}', one.srvname);
+  END LOOP;
 END $$"""
+# {1}: a table. Sequences change their owner with it.
+_REVOKE = """DO $$ DECLARE one record; BEGIN
+  FOR one IN SELECT objid::regclass AS name FROM pg_depend d JOIN pg_class r ON r.oid = objid
+      WHERE classid = 'pg_class'::regclass AND refclassid = 'pg_class'::regclass
+      AND refobjid = {1} AND deptype IN ('a', 'i') AND relkind = 'S' LOOP
+    EXECUTE format('REVOKE ALL ON SEQUENCE %s FROM {0}', one.name);
+  END LOOP;
+END $$"""
+# What the owner of a table may execute and the role may not, as far as the rows of the table need
+# it: for CHECK constraints, domains, generated columns, partition keys.
+_NEEDED = f"""WITH used AS (
+    SELECT conrelid AS relation, contypid AS type, refobjid AS function FROM pg_depend
+      JOIN pg_constraint c ON c.oid = objid
+      WHERE classid = 'pg_constraint'::regclass AND refclassid = 'pg_proc'::regclass
+    UNION SELECT adrelid, 0, refobjid FROM pg_depend JOIN pg_attrdef a ON a.oid = objid
+      JOIN pg_attribute c ON attrelid = adrelid AND attnum = adnum AND attgenerated <> ''
+      WHERE classid = 'pg_attrdef'::regclass AND refclassid = 'pg_proc'::regclass
+    UNION SELECT objid, 0, refobjid FROM pg_depend
+      WHERE classid = 'pg_class'::regclass AND refclassid = 'pg_proc'::regclass)
+  SELECT r.oid::regclass::text AS relation, p.oid::regprocedure::text AS function
+  FROM used JOIN pg_class r ON r.oid = relation
+    OR type <> 0 AND EXISTS (SELECT FROM pg_attribute WHERE attrelid = r.oid AND atttypid = type)
+  JOIN pg_proc p ON p.oid = function
+  WHERE p.oid >= 16384 AND prokind = 'f' AND {_POWERFUL}
+  AND NOT has_function_privilege('{{0}}', p.oid, 'EXECUTE')
+  AND has_function_privilege(relowner, p.oid, 'EXECUTE')"""
 _HOLDERS = """SELECT 'TABLE' AS kind, nspname || ' ' || relname AS label,
     r.oid::regclass::text AS name, pg_get_userbyid(relowner) AS owner
-  FROM pg_class r JOIN pg_namespace n ON n.oid = relnamespace WHERE relkind IN ('r', 'p')
+  FROM pg_class r JOIN pg_namespace n ON n.oid = relnamespace
+  WHERE relkind IN ('r', 'p', 'm', 'f')
   UNION ALL SELECT 'DOMAIN', nspname || ' ' || typname, t.oid::regtype::text,
     pg_get_userbyid(typowner)
   FROM pg_type t JOIN pg_namespace n ON n.oid = typnamespace WHERE typtype = 'd'"""
@@ -63,6 +101,9 @@ _RESET_DEFAULTS = (
     """acldefault(CASE relkind WHEN 'S' THEN 's' ELSE 'r' END::"char", relowner)""",
     "UPDATE pg_namespace SET nspacl = NULL WHERE oid >= 16384 AND nspacl = "
     "acldefault('n', nspowner)",
+    "UPDATE pg_foreign_server SET srvacl = NULL WHERE srvacl = acldefault('S', srvowner)",
+    "UPDATE pg_tablespace SET spcacl = NULL WHERE oid >= 16384 AND spcacl = "
+    "acldefault('t', spcowner)",
 )
 
 
@@ -77,7 +118,17 @@ class Holder:
 
     def begins(self, label: str) -> bool:
         """Return whether this is at the beginning of the label of an entry in a dump."""
-        return f"{label} ".startswith(_LINE_BREAK.sub(" ", f"{self.label} "))
+        return f"{label} ".startswith(f"{one_line(self.label)} ")
+
+
+def one_line(name: str) -> str:
+    """Return a name as the list of a dump has it."""
+    return _LINE_BREAK.sub(" ", name)
+
+
+def _owned(holders: Iterable[Holder], owner: str) -> list[Holder]:
+    """Return tables and domains as they are when they belong to this owner."""
+    return [dataclasses.replace(one, owner=owner) for one in holders]
 
 
 def _password() -> str:
@@ -101,7 +152,7 @@ class LoadingRole:
         variables = {**target.variables, "PGPASSWORD": password}
         variables.pop("PGOPTIONS", None)
         self.login = dataclasses.replace(target, user=self._name, variables=variables)
-        template = "CREATE ROLE %I LOGIN BYPASSRLS PASSWORD %L"
+        template = "CREATE ROLE %I LOGIN PASSWORD %L"
         # Otherwise only the owner of a large object could write it.
         setting = Statement("ALTER ROLE %I SET lo_compat_privileges = on", (self._name,))
         failures = statements.run(target, [Statement(template, (self._name, password)), setting])
@@ -127,39 +178,43 @@ class LoadingRole:
         raise LoginError("a role that was created for the rows cannot connect", reason)
 
     def _run(self, database: str, *wanted: str) -> None:
-        formatted = [one.replace("{0}", self._name) for one in wanted]
-        self._target.sql(DISABLE_EVENT_TRIGGERS, *formatted, database=database)
+        self._alter(database, *(one.replace("{0}", self._name) for one in wanted))
 
     def grant(self, database: str) -> None:
         """Let it read all tables and add rows to them, and set sequences."""
         self._run(database, _GRANT)
 
     @contextlib.contextmanager
-    def creating(self, database: str, label: str) -> Iterator[None]:
+    def creating(self, database: str, label: str, *parents: Holder) -> Iterator[None]:
         """Let it create one table in the block, which then gets its owner.
 
-        label: of the table in the dump. All else that it created is dropped.
+        label: of the table in the dump. parents: what it inherits from. All else that it created
+        is dropped. A foreign table may be left out.
         """
-        self._change_password()
-        self._run(database, self._terminate(), _GRANT_CREATE)
-        yield
-        made = [one for one in self._holders(database) if one.owner == self._name]
-        found = [one for one in made if one.begins(label)]
-        if len(found) != 1:
-            raise StoreError(f"{len(found)} tables instead of one: {label}")
-        self._alter(database, f"ALTER TABLE {found[0].name} OWNER TO CURRENT_USER")
+        foreign = label.startswith("FOREIGN ")
+        label = label.removeprefix("FOREIGN ").removeprefix("TABLE ")
+        with self.owning(database, *parents, create=True):
+            yield
+            made = [
+                one
+                for one in self._holders(database)
+                if one.owner == self._name and one not in _owned(parents, self._name)
+            ]
+            found = [one for one in made if one.begins(label)]
+            if foreign and not found:
+                return
+            if len(found) != 1:
+                raise StoreError(f"{len(found)} tables instead of one: {label}")
+            self._alter(database, f"ALTER TABLE {found[0].name} OWNER TO CURRENT_USER")
         owner = pg_server.quote_identifier(label[len(found[0].label) + 1 :])
         with contextlib.suppress(BackupError):  # it has none here: then it is that of the restore
             self._alter(database, f"ALTER TABLE {found[0].name} OWNER TO {owner}")
-        self.forget(database)
 
-    def find(self, database: str, label: str) -> Holder:
-        """Return the table or domain of this label in a dump. Raises StoreError."""
-        found = [one for one in self._holders(database) if one.begins(label)]
-        owned = [one for one in found if label.endswith(f" {one.owner}")]
-        if not found:
-            raise StoreError(f"table not found: {label}")
-        return max(owned or found, key=lambda one: len(one.label))
+    def find(self, database: str, *labels: str) -> list[Holder]:
+        """Return the tables and domains that labels in a dump may begin with: often one each."""
+        return [
+            one for one in self._holders(database) if any(one.begins(label) for label in labels)
+        ]
 
     def find_named(self, database: str, kind: str, name: str) -> Holder:
         """Return a table or domain by its name in SQL. Raises StoreError."""
@@ -176,29 +231,69 @@ class LoadingRole:
         return [Holder(*map(pg_server.decode_hex, row)) for row in rows]
 
     @contextlib.contextmanager
-    def owning(self, database: str, *holders: Holder) -> Iterator[None]:
-        """Make it the owner of tables or domains in the block."""
+    def owning(self, database: str, *holders: Holder, create: bool = False) -> Iterator[None]:
+        """Make it the owner of tables or domains in the block.
+
+        create: whether it may also create objects; those that it still owns are dropped
+        """
         self._change_password()
-        revoke = [
-            f"REVOKE ALL ON TABLE {one.name} FROM {self._name}"
-            for one in holders
-            if one.kind == "TABLE"
-        ]
+        wanted = (_GRANT, _GRANT_CREATE) if create else (_GRANT,)
         self._alter(
             database,
             self._terminate(),
-            *revoke,
+            *(one.replace("{0}", self._name) for one in wanted),
+            *(line for one in holders for line in self._revoke(one)),
             *(f"ALTER {one.kind} {one.name} OWNER TO {self._name}" for one in holders),
         )
         yield
-        owners = [pg_server.quote_identifier(one.owner) for one in holders]
         self._alter(
             database,
             *(
-                f"ALTER {one.kind} {one.name} OWNER TO {owner}"
-                for one, owner in zip(holders, owners, strict=True)
+                f"ALTER {one.kind} {one.name} OWNER TO {pg_server.quote_identifier(one.owner)}"
+                for one in holders
             ),
         )
+        if create:
+            self.forget(database)
+
+    def _revoke(self, holder: Holder) -> tuple[str, ...]:
+        """Return the statements that revoke its privileges on a table before it is the owner."""
+        if holder.kind != "TABLE":
+            return ()
+        table = f"{pg_server.text_expression(holder.name)}::regclass"
+        return (
+            f"REVOKE ALL ON TABLE {holder.name} FROM {self._name}",
+            _REVOKE.replace("{0}", self._name).replace("{1}", table),
+        )
+
+    # --- private functions
+
+    def needed(self, database: str) -> dict[str, frozenset[str]]:
+        """Return the private functions that rows need: for each table, by its name in SQL."""
+        columns = ", ".join(map(pg_server.hex_expression, ("relation", "function")))
+        query = f"SELECT {columns} FROM ({_NEEDED.replace('{0}', self._name)}) AS n"
+        found: dict[str, frozenset[str]] = {}
+        for row in self._target.sql(query, database=database, columns=2):
+            table, function = map(pg_server.decode_hex, row)
+            found[table] = found.get(table, frozenset()) | {function}
+        return found
+
+    @contextlib.contextmanager
+    def executing(self, database: str, functions: frozenset[str]) -> Iterator[None]:
+        """Let it execute these functions in the block."""
+        if not functions:
+            yield
+            return
+        for word, relation in (("GRANT", "TO"), ("REVOKE", "FROM")):
+            self._alter(
+                database,
+                *(
+                    f"{word} EXECUTE ON FUNCTION {one} {relation} {self._name}"
+                    for one in sorted(functions)
+                ),
+            )
+            if word == "GRANT":
+                yield
 
     def _alter(self, database: str, *wanted: str) -> None:
         self._target.sql(DISABLE_EVENT_TRIGGERS, *wanted, database=database)

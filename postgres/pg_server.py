@@ -330,10 +330,11 @@ def major_version(version: str) -> int:
 
 
 def count_tables_and_rows(connection: PostgresConnection, name: str) -> tuple[int, int]:
-    """Return the number of tables of a database, and of their rows."""
+    """Return the number of tables of a database, and of their rows, without our own."""
     rows = connection.sql(
         f"SELECT {hex_expression('oid::regclass')} FROM pg_class "
-        f"WHERE relkind = 'r' AND {_USER_OBJECTS}",
+        f"WHERE relkind = 'r' AND {_USER_OBJECTS} AND relnamespace <> ALL "
+        "(SELECT oid FROM pg_namespace WHERE nspname ~ '^nc_backup_[0-9a-f]{12}$')",
         database=name,
         columns=1,
     )

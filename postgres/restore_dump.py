@@ -105,9 +105,8 @@ def _guarded(
     loaded = dump_loading.load_database(
         target, new, dump, tablespaces=tablespaces, ways=(guard.at_once, guard.in_steps)
     )
-    numbers = pg_server.count_tables_and_rows(role.login, new)
     warnings = guarded_load.finish(target, new, dump, loaded, role)
-    return dataclasses.replace(loaded, warnings=(*loaded.warnings, *warnings)), numbers
+    return dataclasses.replace(loaded, warnings=(*loaded.warnings, *warnings)), guard.numbers
 
 
 @contextlib.contextmanager

@@ -29,6 +29,8 @@ _DATA = re.compile(
     r"COPY |CREATE (?:UNLOGGED )?TABLE |SELECT pg_catalog\.(?:setval|lo_)|"
     r"SET (?:client_encoding|standard_conforming_strings) "
 )
+_TABLE = re.compile(r"CREATE (?:UNLOGGED )?TABLE ")
+_CREATED = re.compile(r"CREATE (?:UNLOGGED |FOREIGN )?TABLE ")
 # A server that is out of resources (its own text): the next objects would be lost as well.
 _EXHAUSTED = re.compile(
     r"No space left on device|Disk quota exceeded|out of memory|could not (?:extend|write) file|"
@@ -44,15 +46,19 @@ _HINT = (
 )
 
 
-class BlockedError(StoreError):
-    """Tables need functions of the dump to be created: another role must do it.
+class TablesError(StoreError):
+    """Tables were not created. entries: their numbers"""
 
-    entries: their numbers
-    """
+    def __init__(self, entries: Collection[str], hint: str) -> None:
+        super().__init__("pg_restore: part of the dump was not restored", hint)
+        self.entries = entries
+
+
+class BlockedError(TablesError):
+    """Tables need functions of the dump to be created: another role must do it."""
 
     def __init__(self, entries: Collection[str]) -> None:
-        super().__init__("pg_restore: functions of the dump are needed", replaced_code.MESSAGE)
-        self.entries = entries
+        super().__init__(entries, replaced_code.MESSAGE)
 
 
 class RowsError(StoreError):
@@ -80,6 +86,7 @@ class RestoreErrors:
         self.left_out: list[LeftOut] = []
         self.blocked: list[LeftOut] = []  # because functions are replaced
         self._fatal = ""
+        self._tables: list[str] = []  # that were not created
         self._rows = False  # whether the fatal error is that of a COPY
         self._why = ""  # of the error whose command follows
         self._entry = ("", "")
@@ -125,6 +132,8 @@ class RestoreErrors:
             return
         if _DATA.match(command):
             self._fatal = self._fatal or f"{self._why}: {command}"
+            if _TABLE.match(command):
+                self._tables.append(self._entry[0])
         self.left_out.append(LeftOut(*self._entry, self._why, command))
         self._why = ""
         self._open = command.startswith("ALTER TABLE ")
@@ -137,8 +146,10 @@ class RestoreErrors:
 
     def raise_on_data_loss(self) -> None:
         """Raise StoreError if the failed command cannot be left out, RowsError for rows."""
-        if tables := [one.entry for one in self.blocked if _DATA.match(one.command)]:
+        if tables := [one.entry for one in self.blocked if _CREATED.match(one.command)]:
             raise BlockedError(tables)
+        if self._tables:
+            raise TablesError(self._tables, f"{self._fatal}\n{_HINT}")
         if self._fatal:
             kind = RowsError if self._rows else StoreError
             raise kind("pg_restore: part of the dump was not restored", f"{self._fatal}\n{_HINT}")

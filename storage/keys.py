@@ -9,6 +9,7 @@ from pathlib import Path
 from tools.base.errors import ConfigError
 from tools.modules.options import Duration, Paths, option
 
+_ACTIONS = ("upload", "list", "size", "check")
 _ADDRESS = re.compile(
     r"(?:([^@:/]+)@)?(?:\[([0-9A-Fa-f:.]+)\]|([^@:/\[\]]*))(?::([0-9]{1,5}))?(?:/(.*))?", re.S
 )
@@ -48,7 +49,7 @@ class StorageKeys:
     """The keys of every storage section; the file of each store adds its own."""
 
     hostname: str = option("name of this server; folder of its backups in the store")
-    destination: str = option("type of store: `local`", default="local")
+    destination: str = option("type of store: `local`, `s3`, `ssh` or `command`", default="local")
     targets: Paths = option(
         "files and folders to store; default WORK_FOLDER/encrypted",
         default=(),
@@ -63,8 +64,16 @@ class StorageKeys:
         "seconds before the second of five attempts; each wait is longer than the last",
         default=Duration(5.0),
     )
+    action: str = option(
+        "of the command line: `upload`, `list`, `size` or `check`; a section always uploads",
+        default="upload",
+    )
     work_folder: Path = option("folder for temporary files", default=Path("/opt/backup"))
 
     def __post_init__(self) -> None:
+        if self.action not in _ACTIONS:
+            raise ConfigError(
+                f"ACTION: {self.action!r}: invalid value", f"Choose from: {', '.join(_ACTIONS)}."
+            )
         if "/" in self.hostname or self.hostname in ("", ".", ".."):
             raise ConfigError(f"HOSTNAME: {self.hostname!r}: not usable as a folder name")

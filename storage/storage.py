@@ -17,10 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from storage import store_actions
 from storage.keys import Address, StorageKeys
 from tools import date_str_utils
 from tools.base import crash
 from tools.base.errors import ConfigError, StoreError, TakenError
+from tools.base.finding import Finding, Level
 from tools.base.result import Result, Status
 from tools.flow import store
 from tools.flow.item_record import StoredItem
@@ -59,7 +61,7 @@ class Destination(Protocol[O]):
     def open_store(self, __options: O) -> store.Store:
         """Return the store. Raises BackupError or OSError where it cannot be reached."""
 
-    def test(self, __options: O) -> Sequence[str]:
+    def test(self, __options: O) -> Sequence[str | Finding]:
         """Return what was found about the store for `backup.py -t`, changing nothing.
 
         Raises BackupError where it cannot be written to.
@@ -74,14 +76,37 @@ class Destination(Protocol[O]):
 
 def destinations() -> Mapping[str, Destination[Any]]:
     """Return every type of store by its DESTINATION: a new one adds its file and its row."""
-    from storage import local_store
+    from storage import command_store, local_store, s3_store, ssh_store
 
     return {
+        "command": command_store,
+        "custom_command": command_store,
         "local": local_store,
+        "s3": s3_store,
+        "ssh": ssh_store,
     }
 
 
 def work(options: StorageKeys) -> Result:
+    """Do what ACTION says."""
+    if options.action == "check":
+        return _checked(options)
+    if options.action in store_actions.ACTIONS:
+        return store_actions.ACTIONS[options.action](options, open_store(options))
+    return _upload(options)
+
+
+def _checked(options: StorageKeys) -> Result:
+    """Return what the test of the store found. Raises StoreError for the first fault."""
+    found = [Finding(one) if isinstance(one, str) else one for one in test(options)]
+    for one in found:
+        if one.level is Level.BAD:
+            raise StoreError(one.text, one.hint)
+    good = "; ".join(one.text for one in found if one.level is Level.OK)
+    return Result(Status.OK, good, warnings=tuple(w.text for w in found if w.level is Level.WARN))
+
+
+def _upload(options: StorageKeys) -> Result:
     """Store every complete set of parts; one that fails does not hide or stop the others."""
     files = _files(options)
     if not files:
@@ -108,7 +133,7 @@ def work(options: StorageKeys) -> Result:
             hints.setdefault(hint)
             if text not in errors:
                 errors.append(text)
-    result = _result(options, items, sources, store.beside(target, sources))
+    result = _result(options, items, sources, store.note(target) + store.beside(target, sources))
     if errors:
         what = f"{errors[0]} ({lost} not stored; {result.message})"
         hint = "\n".join(filter(None, hints))
@@ -212,7 +237,7 @@ def _log_line(line: str) -> None:
     sys.stderr.flush()
 
 
-def test(options: StorageKeys) -> tuple[str, ...]:
+def test(options: StorageKeys) -> tuple[str | Finding, ...]:
     """Return what was found about the store, changing nothing in it."""
     return tuple(destinations()[options.destination].test(options))
 

@@ -26,7 +26,7 @@ hypothesis.settings.load_profile("house")
 MUST_RUN = Path(__file__).with_name("must_run.txt")
 # Tests that start one of these servers, or whole runs of the system, run under one Python only;
 # those of test_choices.py are the whole runs that the other Pythons try.
-SERVERS = frozenset({"mariadbd", "mysqld", "initdb", "redis-server", "slapd"})
+SERVERS = frozenset({"mariadbd", "mysqld", "initdb", "redis-server", "slapd", "sshd"})
 EVERYWHERE = "tests/test_choices.py"
 # They read the text of the project: what they find is the same under each Python.
 TEXTS = ("tests/test_layout.py", "tests/test_language.py", "tests/test_docs.py")

@@ -18,7 +18,7 @@ from storage import local_store
 from tests.system import System, execute, next_second
 from tools import filesystem_handling
 from tools.base import run_ids
-from tools.base.errors import StoreError
+from tools.base.errors import StoreError, TransientError
 from tools.catalog import manifest, store_identity
 from tools.catalog.memory import Memory
 from tools.flow.memory_store import MemoryStore
@@ -440,3 +440,19 @@ def test_a_marker_that_cannot_be_read() -> None:
     assert "read the store" in caught.value.hint
     error = PermissionError(13, "Permission denied", "/store/a")
     assert explained(error, _Closed())[0] == "/store/a: permission denied"
+
+
+@pytest.mark.parametrize("fails", [{"get"}, {"get", "entries"}])
+def test_a_store_that_fails_for_a_moment_has_not_lost_its_marker(fails: set[str]) -> None:
+    """A second marker would be a second store; "is its disk mounted?" would be untrue."""
+    place = MemoryStore()
+    memory = Memory(None)
+    store_identity.seen(place, "srv", "key").settle(memory, accept=False)
+
+    def fault(call: str, name: str) -> None:
+        if call in fails:
+            raise TransientError(f"{name}: connection reset")
+
+    place.fault = fault
+    with pytest.raises(TransientError, match="connection reset"):
+        store_identity.seen(place, "srv", "key")

@@ -20,8 +20,11 @@ _PR_SET_PDEATHSIG = 1  # prctl(2)
 _PR_SET_DUMPABLE = 4  # prctl(2)
 _M_ARENA_MAX = -8  # mallopt(3)
 _ARENAS = 2
-# What a program needs to find its way; all else is kept from it.
-_KEPT = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TERM")
+# What a program needs to find its way, and ssh its agent; all else is kept from it.
+_KEPT = (
+    *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TERM"),
+    "SSH_AUTH_SOCK",
+)
 _KEPT_BEGINNINGS = ("LC_", "XDG_")
 _CAUGHT = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")

@@ -7,7 +7,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from mysql_backup import account_check, dump_check, dump_reader, row_literals, statements
+from mysql_backup import (
+    account_check,
+    definition_check,
+    dump_check,
+    dump_reader,
+    row_literals,
+    statements,
+)
 from tests.mysql_backup.test_mysql_dump import configure, to
 from tests.servers import MariaDB
 from tests.system import System
@@ -69,6 +76,13 @@ def send(server: MariaDB, sql: bytes, charset: str = "utf8mb4", user: str = "roo
     subprocess.run(words, input=b"DELIMITER //\n" + sql, check=True)
 
 
+def backed_up(system: System) -> str:
+    """The result of a run that names what its restore will reject: exit 3."""
+    result = system.result()
+    assert result["exit_code"] == 3
+    return str(result)
+
+
 @pytest.mark.needs("mariadbd", "mariadb-dump")
 @pytest.mark.fault("a routine that client and server read differently", "exit 1, nothing is sent")
 @pytest.mark.parametrize("name", BODIES)
@@ -79,7 +93,8 @@ def test_no_body_becomes_a_statement(system: System, server: MariaDB, name: str)
     server.sql("GRANT CREATE ROUTINE ON hon.* TO low@localhost; CREATE TABLE hon.t (x INT)")
     send(server, b"CREATE PROCEDURE p() " + body + b"//\n", charset, "low")
     configure(system, server)
-    assert system.result()["exit_code"] == 0
+    warned = "procedure p: a restore of its database will be rejected: a client and a server may"
+    assert warned in backed_up(system)
     for database in ("hon", "hon2"):
         words = ("--item", "hon", *to(server, "--to-database", database, "--overwrite"))
         text = system.restore("--restore", "latest", *words, code=1)
@@ -98,7 +113,7 @@ def test_a_cut_body_opens_no_string(system: System, server: MariaDB) -> None:
     send(server, b"CREATE PROCEDURE a() SELECT '\0'//", user="low")
     send(server, b"CREATE PROCEDURE b() SELECT \"'; ;; " + evil + b' ;; ", 1//', user="low")
     configure(system, server)
-    assert system.result()["exit_code"] == 0
+    assert "procedure a: a restore of its database will be rejected: the dump" in backed_up(system)
     words = ("--item", "hon", *to(server, "--to-database", "hon2"))
     text = system.restore("--restore", "latest", *words, code=1)
     assert "the dump program wrote it incompletely" in text
@@ -297,6 +312,46 @@ DELIMITER ;
 def test_what_dump_programs_write() -> None:
     """Statements of mysqldump 5.7 to 9, of Percona's and of mariadb-dump."""
     check(WRITTEN)
+
+
+def warned(data: bytes, size: int) -> tuple[str, ...]:
+    """What a backup says about a dump that passes by in pieces."""
+    check = definition_check.DefinitionCheck("shop")
+    pieces = [data[at : at + size] for at in range(0, len(data), size)]
+    assert list(check.read(pieces)) == pieces
+    return check.warnings()
+
+
+ROWS = b"INSERT INTO `t` VALUES (1,';\\nINSERT INTO'),\n(2,NULL);\n" * 3
+BODY = b"BEGIN\n/* don't ;\nINSERT INTO `t` VALUES (1);\nDELIMITER ;\nINSERT INTO x */\n%s; END"
+PROCEDURE = (
+    b"DELIMITER ;;\nCREATE DEFINER=`a`@`%%` PROCEDURE `%s`()\n" + BODY + b" ;;\nDELIMITER ;\n"
+)
+
+
+@pytest.mark.parametrize("size", [1, 7, 1 << 20])
+def test_a_backup_says_what_its_restore_rejects(size: int) -> None:
+    """Issue 14: rows are skipped, definitions are not; an honest dump has no warning."""
+    assert warned(WRITTEN.encode(), size) == ()
+    good, odd = PROCEDURE % (b"good", b"SELECT 1"), PROCEDURE % (b"odd", b"SELECT 1 --\x01 a\n")
+    cut = PROCEDURE % (b"cut", b"SELECT '")
+    assert warned(b"SET NAMES utf8mb4;\n" + ROWS + good + ROWS, size) == ()
+    (line,) = warned(b"SET NAMES utf8mb4;\n" + ROWS + good + odd + ROWS + good, size)
+    assert line.startswith("procedure odd: a restore of its database will be rejected: a client")
+    assert line.endswith("before you create it")
+    assert "procedure cut: " in warned(ROWS + cut + ROWS + good, size)[0]
+
+
+def test_a_string_without_an_end_costs_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(definition_check, "_LONGEST", 10_000)
+    (line,) = warned(PROCEDURE % (b"cut", b"SELECT '") + ROWS * 10_000, 4096)
+    assert line.startswith("procedure cut: ")
+
+
+def test_many_odd_objects_are_counted() -> None:
+    bodies = (PROCEDURE % (b"p%d" % at, b"SELECT 1 --\x01\n") for at in range(30))
+    lines = warned(b"".join(bodies), 1 << 16)
+    assert (len(lines), lines[-1]) == (21, "10 more objects that a restore rejects")
 
 
 @pytest.mark.parametrize(

@@ -97,9 +97,9 @@ def test_another_content_under_a_name_that_is_taken(work: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
-        (("--DESTINATION", "s3"), 2, "DESTINATION: s3: not implemented yet"),
-        (("--DESTINATION", "ssh"), 2, "DESTINATION: ssh: not implemented yet"),
-        (("--DESTINATION", "s3", "--BUCKET_NAME", "b"), 2, "DESTINATION: s3: not implemented yet"),
+        (("--DESTINATION", "oss"), 2, "DESTINATION: oss: not implemented yet"),
+        (("--DESTINATION", "ssh"), 2, "HOST is required with DESTINATION ssh"),
+        (("--DESTINATION", "s3"), 2, "BUCKET_NAME is required with DESTINATION s3"),
         (("--LOCAL_BACKUP", ""), 2, "LOCAL_BACKUP"),
         (("--HOSTNAME", "a/b"), 2, "HOSTNAME"),
         (("--TARGETS", "/not/there"), 1, "TARGETS: /not/there: no such file or directory"),
@@ -327,7 +327,7 @@ def test_a_store_on_the_disk_of_its_sources_is_noted(work: Path) -> None:
 
 def test_what_is_tried_before_a_run_changes_nothing(work: Path) -> None:
     options = local_store.Options(hostname="h", local_backup=work / "new/store", work_folder=work)
-    assert "is writable" in storage.test(options)[0]
+    assert "is writable" in str(storage.test(options)[0])
     assert not (work / "new").exists()
     nowhere = local_store.Options(hostname="h", local_backup=Path("/proc/self/status/x"))
     with pytest.raises(StoreError, match="is not writable"):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tools.base.errors import ConfigError
 from tools.base.secret import Secret
-from tools.modules import options
+from tools.modules import key_tables, options
 from tools.modules.options import Duration, Paths, Ports, option
 
 
@@ -87,7 +87,7 @@ def test_a_simple_list_stays_the_documented_text() -> None:
 
 
 def test_the_table_names_every_key() -> None:
-    table = options.table(Options)
+    table = key_tables.table(Options)
     assert "| `SOURCE` | required | what to read |" in table
     assert "`TARGETS`, `OBJECTIVES`" in table
     assert "(`-d`)" in table

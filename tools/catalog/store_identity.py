@@ -107,13 +107,25 @@ def _found(place: Store, host: str) -> str:
         try:
             raw = store.beginning(place, name, _MAX_BYTES)
         except BackupError:
-            continue  # not there; whether the store can be reached its list shows
+            if _is_listed(place, name):
+                raise  # it is there, and cannot be read now
+            continue
         except PermissionError as error:
             hint = "Allow the user of the backup to read the store."
             raise StoreError(in_words(error)[0], hint) from None
         if raw:
             return _identity(raw, f"{name} in {place}")
     return ""
+
+
+def _is_listed(place: Store, name: str) -> bool:
+    """Return whether a store lists an object. Raises StoreError, OSError."""
+    try:
+        return any(entry.name == name for entry in place.entries(name.rpartition("/")[0]))
+    except BackupError:
+        if place.consistent:
+            raise
+        return False  # a user-defined program may know no folder that is still empty
 
 
 def _identity(raw: bytes, called: str) -> str:

@@ -178,6 +178,11 @@ class SectionKeys:
         "maximum duration of the section (90, 30m, 12h)", default=None
     )
     environment: options.Words = option("environment variables to pass to the module", default=())
+    required: bool = option(
+        "of a store; `False`: the run counts as stored without it, and ends with exit code 3 where "
+        "it fails",
+        default=True,
+    )
     stream: str = option(
         "role of a user-defined module in a streamed run: `source`, `filter` or `store`", default=""
     )

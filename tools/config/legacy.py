@@ -30,6 +30,7 @@ _SIZE = re.compile(r"\s*(\d+)\s*m(?:i?b)?\s*", re.I)
 # What ARGS_DICT may hold for a DESTINATION, and the key that it is now.
 _IN_DICTIONARY = {
     "local": {"LOCAL_BACKUP": "LOCAL_BACKUP"},
+    "s3": {"BUCKET": "BUCKET_NAME"},
 }
 _LONGEST_DICT = 10_000  # characters of a dictionary that is written as text
 _DEPTH = 2  # keys above one of PARAMETERS: below it values are plain JSON
@@ -199,17 +200,18 @@ def _of_parameters(
     known = tuple(options.keys(declaration))
     texts = {key: str(entry.value) for key, entry in keys.items()}
     foreign = options.foreign_keys(declaration, texts)
+    chosen = options.is_chosen(declaration, texts)  # otherwise that is what is rejected
     for key, entry in keys.items():
         path = (name, "PARAMETERS", key)
         if found == _STORAGE and key == "ACTION":
             yield _upload(entry, path)
-        elif found == _STORAGE and key == "ARGS_DICT":
+        elif found == _STORAGE and key == "ARGS_DICT" and (key in foreign or key not in known):
             yield from _arguments(entry, path, keys)
         elif found == _ENCRYPTION and key == "FILE_SIZE":
             yield from _file_size(entry, path)
         elif key in foreign:
             yield _of_another(declaration, entry, path, texts)
-        elif _ignored(key, known):
+        elif _ignored(key, known) or not (key in known or chosen):
             yield Change(entry.where, path, "unknown key, ignored", {})
 
 

@@ -201,6 +201,8 @@ class _Loader:
         if read.stream:
             self.check_stream(f"{keys['STREAM'].where}: {name}.STREAM", read, kind, general[0])
             kind = _STREAM[read.stream]
+        if not read.required and kind not in ("store", ""):
+            raise ConfigError(f"{keys['REQUIRED'].where}: {name}.REQUIRED: is a key of stores")
         parameters, places = self.parameters(name, entry, declaration, general[1])
         section = Section(
             name=name,
@@ -216,6 +218,7 @@ class _Loader:
             on_error=read.on_error,
             timeout=read.timeout,
             environment=read.environment,
+            required=read.required,
             kind=kind,
             declaration=declaration,
         )

@@ -25,6 +25,7 @@ class Section:
     file:        the executable or the plugin's file, absolute
     interpreter: "" for load, and for a program that is started directly
     parameters:  JSON values; keys of built-in modules by their preferred names
+    required:    of a store: whether the run counts as stored only with it
     kind:        source, stage, store or check; "" for a module of the user's own, unless
                  its STREAM says what it is in a streamed run
     declaration: the Options of a built-in module
@@ -43,6 +44,7 @@ class Section:
     on_error: str = "continue"
     timeout: float | None = None
     environment: tuple[str, ...] = ()
+    required: bool = True
     kind: str = ""
     declaration: type[Declaration] | None = None
     places: Mapping[str, str] = dataclasses.field(default_factory=dict)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from datetime import datetime
 from typing import TypeVar
@@ -250,6 +250,7 @@ class Recording:
         for one in self._stores.values():
             for finding in one.warnings:
                 _worsen(steps, one.section, finding.text, Status.INCOMPLETE, finding.hint)
+        _excuse(steps, {one.name for one in self._config.sections if not one.required})
 
     def _remember(self, steps: list[SectionResult], one: Admitted, made: Manifest) -> None:
         """Keep the number that a store has reached. The run is stored, even if that fails."""
@@ -291,6 +292,18 @@ def _worsen(
                 result = dataclasses.replace(result, warnings=lines, hint=result.hint or hint)
             result = dataclasses.replace(result, status=now)
             steps[number] = dataclasses.replace(step, result=result)
+
+
+def _excuse(steps: list[SectionResult], optional: Collection[str]) -> None:
+    """Count an optional store that failed as incomplete where another store holds all of it."""
+    stores = [number for number, step in enumerate(steps) if step.kind == "store"]
+    whole = [number for number in stores if steps[number].result.status.stored]
+    for number in stores if whole else ():
+        step = steps[number]
+        if step.name in optional and step.result.status is Status.FAILED:
+            message = f"not required, and failed: {step.result.message}"
+            excused = dataclasses.replace(step.result, status=Status.INCOMPLETE, message=message)
+            steps[number] = dataclasses.replace(step, result=excused)
 
 
 def _concerns(step: SectionResult, store: str) -> bool:

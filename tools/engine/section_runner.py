@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from tools.base.secret import Secret
 from tools.config.model import Config, Section
 from tools.engine.limits import Limits
 from tools.flow import process
-from tools.modules import options, work_folder
+from tools.modules import options, registry, work_folder
 
 _HOST = project.ROOT / "tools/modules/plugin_host.py"
 _LEVELLED = re.compile(r"(debug|info|warning|error|critical): ", re.I)
@@ -212,7 +213,15 @@ def environment(section: Section, order: Command, context: Context) -> dict[str,
         variables[work_folder.VARIABLE] = str(context.records)
     if context.streamed is not None:
         variables["NC_BACKUP_STREAMED"] = str(context.streamed)
-    return os_works.environment({**order.extra, **variables}, order.named, proxies=True)
+    named = (*order.named, *_of_module(section))
+    return os_works.environment({**order.extra, **variables}, named, proxies=True)
+
+
+def _of_module(section: Section) -> Iterator[str]:
+    """Yield the variables that a built-in module needs for what it connects to."""
+    row = registry.row(section.file)
+    if row is not None and row.environment:
+        yield from (name for name in os.environ if name.startswith(row.environment))
 
 
 class Output:

@@ -24,7 +24,7 @@ from tools.flow.fan_out import StoreProgress
 from tools.flow.item import Item, SourceContext, Stage, about
 from tools.flow.pipeline import FlowResult
 from tools.flow.stopwatch import Stopwatch
-from tools.flow.store import Store, beside
+from tools.flow.store import Store, beside, note
 from tools.flow.task import StoppedError
 from tools.modules import loader, registry
 
@@ -242,7 +242,7 @@ class Streamed:
             return Result(Status.OK, text, warnings=(notice,) if notice else ())
         target = next(found for found in self.targets if found.section == entry.name)
         summary = f"{count(target.parts, 'part')}, {date_str_utils.human_size(target.size)}"
-        summary += f", in {target.store}"
+        summary += f", in {target.store}{note(target.store)}"
         summary += _disk_note(target, self._contexts(entry).config.general.work_folder)
         if target.errors:
             what = f"{target.errors[0]} ({target.lost} not stored; {summary})"

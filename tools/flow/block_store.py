@@ -4,107 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import sys
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
-from tools.base.errors import StoreError
+from tools.base.errors import StoreError, TakenError, TransientError
 from tools.flow import store, stream
+from tools.flow.block_backend import Block, BlockBackend, Held, Unpublished, Upload
 from tools.flow.retries import Retries, SelfRetrying
 from tools.flow.store import CreateOnly, StoredObject, StoreEntry
 
 _MARK = ".upload-"  # in the names of unfinished uploads; the ID of the upload follows
 _MEMORY = 64 << 20  # bytes of small objects that wait to be published
-
-
-@dataclass(frozen=True)
-class Upload:
-    """An upload that has begun: the object that it is for, and the ID that the store gave it."""
-
-    name: str
-    id: str
-
-
-@dataclass(frozen=True)
-class PendingUpload:
-    """An upload that was never completed: its bytes so far, and its age in seconds."""
-
-    upload: Upload
-    size: int = 0
-    age: float = 0.0
-
-
-class BlockBackend(Protocol):
-    """What one kind of remote store implements; `BlockStore` makes a Store of it.
-
-    Every call can be repeated: a block replaces the one of its number, and aborting or removing
-    what is gone is no error. Calls come from several threads at once. Errors as in Store: only
-    TransientError and OSError are worth another attempt.
-    """
-
-    @property
-    def consistent(self) -> bool:
-        """See Store."""
-
-    @property
-    def create_only(self) -> CreateOnly:
-        """See Store."""
-
-    @property
-    def block_size(self) -> int:
-        """Bytes of every block but the last; objects up to this size are created in one call."""
-
-    @property
-    def max_blocks(self) -> int:
-        """How many blocks an object may have."""
-
-    def create(self, name: str, content: bytes, sha256: str) -> None:
-        """Make one whole object visible, never over another (TakenError).
-
-        The store compares the bytes that it holds with their checksum before they are visible.
-        """
-
-    def begin(self, name: str) -> Upload:
-        """Begin an upload; nothing is visible."""
-
-    def block(self, upload: Upload, number: int, content: bytes) -> str:
-        """Store one block, numbered from 0, checked by the store; return its tag."""
-
-    def complete(self, upload: Upload, tags: Sequence[str], size: int) -> None:
-        """Make the object visible, never over another (TakenError).
-
-        tags: of all blocks in their order. Raises StoreError where the object has another size.
-        """
-
-    def abort(self, upload: Upload) -> None:
-        """Drop an upload and its blocks."""
-
-    def uploads(self, folder: str) -> Iterator[PendingUpload]:
-        """Yield the uploads in a folder that were neither completed nor aborted."""
-
-    def get(self, name: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
-        """See Store."""
-
-    def entries(self, folder: str) -> Iterator[StoreEntry]:
-        """See Store."""
-
-    def folders(self) -> Iterator[str]:
-        """See Store."""
-
-    def remove(self, names: Sequence[str]) -> None:
-        """See Store."""
-
-
-@dataclass(frozen=True)
-class _Unpublished:
-    """An object that has been put: its bytes where it is small, else its upload."""
-
-    stored: StoredObject
-    content: bytes | None = None
-    upload: Upload | None = None
-    tags: tuple[str, ...] = ()
 
 
 @dataclass
@@ -124,6 +38,61 @@ class _Transfer:
             raise self.error
 
 
+class _Slots:
+    """The blocks of one store in memory: each put fills one, others wait or are sent."""
+
+    def __init__(self, parallel: int, block: int, total: int) -> None:
+        self._changed = threading.Condition()
+        self._parallel = parallel
+        self._block = block
+        self._total = total
+        self._filling = 0
+        self._sending = 0
+        self.waiting = 0  # bytes of small objects
+
+    @contextlib.contextmanager
+    def filling(self) -> Iterator[None]:
+        """Count a put. It never waits: see Limited."""
+        self._add(filling=1)
+        try:
+            yield
+        finally:
+            self._add(filling=-1)
+
+    def acquire(self) -> None:
+        """Wait until one more block may be sent; one at a time always may."""
+        with self._changed:
+            self._changed.wait_for(self._is_free)
+            self._sending += 1
+
+    def _is_free(self) -> bool:
+        used = (self._filling + self._sending + 1) * self._block + self.waiting
+        return self._sending == 0 or (self._sending < self._parallel and used <= self._total)
+
+    def release(self) -> None:
+        """A block has been sent."""
+        self._add(sending=-1)
+
+    def reserve(self, size: int, most: int) -> bool:
+        """Take memory for a small object that waits; return whether there is enough."""
+        with self._changed:
+            if self.waiting + size > most:
+                return False
+            self.waiting += size
+            return True
+
+    def give_back(self, size: int) -> None:
+        """A small object waits no more."""
+        self._add(waiting=-size)
+
+    def _add(self, *, filling: int = 0, sending: int = 0, waiting: int = 0) -> None:
+        with self._changed:
+            self._filling += filling
+            self._sending += sending
+            self.waiting += waiting
+            self._changed.notify_all()
+
+
 class BlockStore:
     """A store that sends large objects in blocks, several at a time, each one retried.
 
@@ -139,13 +108,19 @@ class BlockStore:
         *,
         parallel: int = 2,
         memory: int = _MEMORY,
+        total: int = sys.maxsize,
     ) -> None:
-        """memory: bytes of small objects that may wait in memory; more of them are uploaded."""
+        """Store objects by a backend.
+
+        parallel: blocks that are sent at a time
+        memory:   bytes of small objects that may wait in memory; more of them are uploaded
+        total:    bytes of all blocks in memory; each put fills one and sends one in any case
+        """
         self._backend = backend
         self.retries = retries or Retries()
-        self._slots = threading.BoundedSemaphore(parallel)
+        self._slots = _Slots(parallel, backend.block_size, total)
         self._memory = memory
-        self._unpublished: dict[str, _Unpublished] = {}
+        self._unpublished: dict[str, Unpublished] = {}
         self._lock = threading.Lock()
 
     def __str__(self) -> str:
@@ -170,30 +145,25 @@ class BlockStore:
         """See Store."""
         store.check_name(name)
         self.discard([name])
-        content = stream.content(chunks)
-        blocks = (b"".join(part) for part in stream.split(content, self._backend.block_size))
+        with self._slots.filling():
+            return self._put(name, stream.content(chunks))
+
+    def _put(self, name: str, content: stream.Content) -> StoredObject:
+        blocks = map(_filled, stream.split(content, self._backend.block_size))
         first = next(blocks)
         second = next(blocks, None)
-        if second is None and self._reserve(len(first)):
+        if second is None and self._slots.reserve(len(first), self._memory):
             stored = StoredObject(name, len(first), content.sha256)
-            self._keep(_Unpublished(stored, first))
+            self._keep(Unpublished(stored, first))
             return stored
         begin = [first] if second is None else [first, second]
         return self._upload(name, content, itertools.chain(begin, blocks))
 
-    def _reserve(self, size: int) -> bool:
-        """Take memory for a small object; return whether there is enough."""
-        with self._lock:
-            if size > self._memory:
-                return False
-            self._memory -= size
-            return True
-
-    def _keep(self, unpublished: _Unpublished) -> None:
+    def _keep(self, unpublished: Unpublished) -> None:
         with self._lock:
             self._unpublished[unpublished.stored.name] = unpublished
 
-    def _upload(self, name: str, content: stream.Content, blocks: Iterable[bytes]) -> StoredObject:
+    def _upload(self, name: str, content: stream.Content, blocks: Iterable[Block]) -> StoredObject:
         """Send all blocks; on any error the upload is aborted."""
         upload = self.retries.call(name, lambda: self._backend.begin(name), content.abandoned)
         transfer = _Transfer(upload)
@@ -210,11 +180,11 @@ class BlockStore:
             raise
         stored = StoredObject(name, size, content.sha256)
         tags = tuple(transfer.tags[number] for number in sorted(transfer.tags))
-        self._keep(_Unpublished(stored, None, upload, tags))
+        self._keep(Unpublished(stored, None, upload, tags))
         return stored
 
     def _send(
-        self, transfer: _Transfer, number: int, block: bytes, abandoned: threading.Event
+        self, transfer: _Transfer, number: int, block: Block, abandoned: threading.Event
     ) -> None:
         """Send one block in a thread of its own, when a slot is free. Raises an earlier error."""
         self._slots.acquire()  # only with a whole block at hand: see Limited
@@ -247,7 +217,7 @@ class BlockStore:
                 self._publish(self._unpublished[name])
                 self._forget(name)
 
-    def _publish(self, unpublished: _Unpublished) -> None:
+    def _publish(self, unpublished: Unpublished) -> None:
         """Make one object visible; where the answer was lost, the store is asked what it holds.
 
         A repeated call may be answered by "exists" or "no such upload", although the object is
@@ -256,25 +226,47 @@ class BlockStore:
         name = unpublished.stored.name
         try:
             self.retries.call(name, lambda: self._make_visible(unpublished))
-        except (StoreError, OSError):
-            if not self._is_stored(unpublished.stored):
-                raise
+        except (StoreError, OSError) as error:
+            self._settle(unpublished, error)
 
-    def _make_visible(self, unpublished: _Unpublished) -> None:
+    def _make_visible(self, unpublished: Unpublished) -> None:
         stored = unpublished.stored
-        if unpublished.content is not None:
-            self._backend.create(stored.name, unpublished.content, stored.sha256)
-        elif unpublished.upload is not None:
-            self._backend.complete(unpublished.upload, unpublished.tags, stored.size)
-
-    def _is_stored(self, stored: StoredObject) -> bool:
-        """Return whether the store holds this object with this content."""
         try:
-            held = stream.content(self._backend.get(stored.name))
-            stream.drained(held)
+            if unpublished.content is not None:
+                self._backend.create(stored.name, unpublished.content, stored.sha256)
+            elif unpublished.upload is not None:
+                self._backend.complete(unpublished.upload, unpublished.tags, stored.size)
+        except (TransientError, OSError) as error:
+            self._settle(unpublished, error)
+
+    def _settle(self, unpublished: Unpublished, error: StoreError | OSError) -> None:
+        """Return where the store holds the object in spite of an error, else raise that.
+
+        Raises TakenError where it holds another one.
+        """
+        held = self._held(unpublished)
+        if held is Held.OURS:
+            if unpublished.upload is not None:  # another program has stored the same bytes
+                self._abort(unpublished.upload)
+            return
+        if held is Held.OTHER and not isinstance(error, TakenError):
+            taken = f"{unpublished.stored.name}: object exists with different content"
+            raise TakenError(taken) from error
+        raise error
+
+    def _held(self, unpublished: Unpublished) -> Held:
+        """Compare what the store holds with an object; it is read where nothing else tells."""
+        stored = unpublished.stored
+        try:
+            held = self._backend.held(unpublished)
+            if held is not Held.UNKNOWN:
+                return held
+            read = stream.content(self._backend.get(stored.name))
+            stream.drained(read)
         except (StoreError, OSError):
-            return False
-        return (held.size, held.sha256) == (stored.size, stored.sha256)
+            return Held.UNKNOWN
+        same = (read.size, read.sha256) == (stored.size, stored.sha256)
+        return Held.OURS if same else Held.OTHER
 
     def discard(self, names: Sequence[str]) -> None:
         """See Store; an upload that cannot be aborted stays in `unfinished`."""
@@ -283,12 +275,12 @@ class BlockStore:
             if unpublished is not None and unpublished.upload is not None:
                 self._abort(unpublished.upload)
 
-    def _forget(self, name: str) -> _Unpublished | None:
+    def _forget(self, name: str) -> Unpublished | None:
         with self._lock:
             unpublished = self._unpublished.pop(name, None)
-            if unpublished is not None and unpublished.content is not None:
-                self._memory += len(unpublished.content)
-            return unpublished
+        if unpublished is not None and unpublished.content is not None:
+            self._slots.give_back(len(unpublished.content))
+        return unpublished
 
     def _abort(self, upload: Upload) -> None:
         with contextlib.suppress(StoreError, OSError):
@@ -329,6 +321,14 @@ class BlockStore:
                 self._forget(upload.name)
         if objects:
             self._backend.remove(objects)
+
+
+def _filled(chunks: Iterable[bytes]) -> Block:
+    """Return the bytes of one block: gathered without a second copy of them."""
+    block = bytearray()
+    for chunk in chunks:
+        block += chunk
+    return block
 
 
 def _name_of(upload: Upload) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from tools.base.errors import StoreError, TakenError
 from tools.flow import store, stream
-from tools.flow.block_store import BlockBackend, PendingUpload, Upload
+from tools.flow.block_backend import Block, BlockBackend, Held, PendingUpload, Unpublished, Upload
 from tools.flow.store import CreateOnly, StoredObject, StoreEntry
 
 MARK = ".part-"  # in the names of what was never published, as in a local store
@@ -42,6 +42,10 @@ class Objects:
         if name not in self._contents:
             raise StoreError(f"{name}: no such object in the store")
         return self._contents[name][0]
+
+    def has(self, name: str) -> bool:
+        """Return whether there is an object of this name."""
+        return name in self._contents
 
     def entries(self, folder: str) -> Iterator[StoreEntry]:
         """See Store."""
@@ -159,8 +163,9 @@ class MemoryBlocks:
     def __str__(self) -> str:
         return "memory in blocks"
 
-    def create(self, name: str, content: bytes, sha256: str) -> None:
+    def create(self, name: str, content: Block, sha256: str) -> None:
         """See BlockBackend."""
+        content = bytes(content)
         self.fault("create", name)
         checked = stream.content([content])
         stream.drained(checked)
@@ -178,10 +183,10 @@ class MemoryBlocks:
             self._uploads[upload] = {}
         return upload
 
-    def block(self, upload: Upload, number: int, content: bytes) -> str:
+    def block(self, upload: Upload, number: int, content: Block) -> str:
         """See BlockBackend."""
         self.fault(f"block {number}", upload.name)
-        self._of(upload)[number] = content
+        self._of(upload)[number] = bytes(content)
         return f"{number}:{len(content)}"
 
     def complete(self, upload: Upload, tags: Sequence[str], size: int) -> None:
@@ -196,6 +201,11 @@ class MemoryBlocks:
         self.objects.create(upload.name, content)
         self.abort(upload)
         self.fault("complete end", upload.name)
+
+    def held(self, unpublished: Unpublished) -> Held:
+        """See BlockBackend."""
+        self.fault("held", unpublished.stored.name)
+        return Held.UNKNOWN if self.objects.has(unpublished.stored.name) else Held.ABSENT
 
     def abort(self, upload: Upload) -> None:
         """See BlockBackend."""

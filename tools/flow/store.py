@@ -140,6 +140,14 @@ class Bounded(Protocol):
 
 
 @runtime_checkable
+class Noted(Protocol):
+    """A store of which the result of a run says more than its name."""
+
+    def note(self) -> str:
+        """Return it, as ", " goes before it; "" for nothing."""
+
+
+@runtime_checkable
 class Wrapper(Protocol):
     """A store around a store."""
 
@@ -176,6 +184,13 @@ def max_object_size(store: object) -> int:
     """Return the bytes of the largest object that a store takes."""
     bounded = ability(store, Bounded)  # type: ignore[type-abstract]
     return bounded.max_object_size if bounded else sys.maxsize
+
+
+def note(store: object) -> str:
+    """Return what the result of a run says of a store beside its name."""
+    noted = ability(store, Noted)  # type: ignore[type-abstract]
+    text = noted.note() if noted else ""
+    return f", {text}" if text else ""
 
 
 def beside(store: object, others: Iterable[Path]) -> str:

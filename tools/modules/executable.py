@@ -12,7 +12,7 @@ from tools import os_works
 from tools.base import crash, project
 from tools.base.errors import Cancelled
 from tools.base.result import Result, Status, of_error
-from tools.modules import options
+from tools.modules import key_tables, options
 from tools.modules.options import Declaration
 
 T = TypeVar("T", bound=Declaration)
@@ -33,9 +33,9 @@ def _helped(declaration: type[Declaration], argv: Sequence[str]) -> bool:
     if list(argv) == ["--version"]:
         text = project.banner()
     elif "--help-markdown" in argv[:1]:
-        text = options.table(declaration)
+        text = key_tables.table(declaration)
     elif "--help" in argv or "-h" in argv:
-        text = options.usage(Path(sys.argv[0]).name, declaration)
+        text = key_tables.usage(Path(sys.argv[0]).name, declaration)
     else:
         return False
     print(text)

@@ -111,6 +111,12 @@ def keys(declaration: type[Declaration]) -> dict[str, dataclasses.Field[Any]]:
     return known
 
 
+def is_chosen(declaration: type[Declaration], given: Mapping[str, str]) -> bool:
+    """Return False where the values choose a variant that there is not."""
+    key, by_value = variants(declaration)
+    return key not in given or given[key] in by_value
+
+
 def foreign_keys(declaration: type[Declaration], given: Mapping[str, str]) -> set[str]:
     """Return the keys of a declaration that only other variants than the chosen one have."""
     return set(keys(declaration)) - set(keys(_chosen(declaration, given)))
@@ -373,28 +379,3 @@ def shown_default(field: dataclasses.Field[Any]) -> str:
     if isinstance(field.default, tuple):
         return " ".join(map(str, field.default))
     return str(field.default)
-
-
-def table(declaration: type[Declaration]) -> str:
-    """The keys as a table in Markdown: the docs hold exactly this (a test compares)."""
-    rows = ["| Key | Default | Meaning |", "|---|---|---|"]
-    for field in fields(declaration):
-        names = "`, `".join((field.name.upper(), *field.metadata["aliases"]))
-        flag = f" (`{field.metadata['flag']}`)" if field.metadata["flag"] else ""
-        default = shown_default(field)
-        shown = default if default in ("", "required") else f"`{default}`"
-        rows.append(f"| `{names}`{flag} | {shown} | {field.metadata['help']} |")
-    return "\n".join(rows)
-
-
-def usage(program: str, declaration: type[Declaration]) -> str:
-    """Return the text of --help: each key with its default, and its meaning below."""
-    lines = [f"usage: {program} --KEY VALUE ...", ""]
-    for field in fields(declaration):
-        names = ", ".join(f"--{name}" for name in (field.name.upper(), *field.metadata["aliases"]))
-        flag = f" ({field.metadata['flag']})" if field.metadata["flag"] else ""
-        default = shown_default(field)
-        shown = {"": "", "required": "  [required]"}.get(default, f"  [default: {default}]")
-        lines.append(f"  {names}{flag}{shown}")
-        lines.append(f"      {field.metadata['help'].replace('`', '')}")
-    return "\n".join(lines)

@@ -89,6 +89,7 @@ class Row:
     fills:   the usual folder in WORK_FOLDER of what it writes in a staged run; "" where an option
              names one (prefix_folder)
     takes:   the usual folder in WORK_FOLDER of what it reads there; "" for all of WORK_FOLDER
+    environment: what the variables begin with that its program needs
     """
 
     file: str
@@ -99,6 +100,7 @@ class Row:
     private: tuple[str, ...] = ()
     fills: str = ""
     takes: str = ""
+    environment: tuple[str, ...] = ()
 
     @property
     def encrypts(self) -> bool:
@@ -245,7 +247,13 @@ ROWS = (
         fills="encrypted",
         takes="compressed",
     ),
-    Row("storage/storage.py", "store", private=("local_backup",), takes="encrypted"),
+    Row(
+        "storage/storage.py",
+        "store",
+        private=("local_backup",),
+        takes="encrypted",
+        environment=("AWS_",),
+    ),
     Row("restore/drill.py", "check"),
     Row("tools/size_calculation.py", "check", "SizeCalculation"),
     Row("qa/qa.py", "check", "QA"),

@@ -1,0 +1,94 @@
+"""What `backup.py -t` and the result of a run say of a bucket; nothing is changed in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from storage import s3_options
+from storage.s3_blocks import S3Blocks
+from storage.s3_create_only import PROBE
+from storage.s3_errors import ChecksumRefusedError, DeniedError, MissingError
+from storage.s3_keys import Keys
+from tools.base.finding import Finding, bad, warning
+from tools.flow.store import CreateOnly
+
+PLAINTEXT = "the connection is not encrypted, and the host is public"
+_HTTPS = "Begin ENDPOINT_URL with https://."
+_DAYS = 7  # for which an unfinished upload may be needed
+_COLD = ("GLACIER", "DEEP_ARCHIVE")
+
+
+def note(backend: S3Blocks) -> str:
+    """Return what the result of a run says beside the name of the store; "" for nothing."""
+    endpoint = backend.client.connection.endpoint
+    notes = [] if "amazonaws.com" in endpoint else [f"at {endpoint}"]
+    if backend.guard.is_refuted:
+        notes.append(f"create-only {CreateOnly.LISTED.value}")
+    return ", ".join(notes)
+
+
+def tested(backend: S3Blocks) -> Sequence[Finding]:
+    """Return what was found. Raises StoreError where the bucket cannot be used."""
+    options = backend.client.options
+    connection = backend.client.connection
+    next(iter(backend.folders()), None)
+    found = [Finding(f"{options.url}: {connection.about()}")]
+    if s3_options.is_public_plaintext(connection.endpoint):
+        found.append(warning(f"{options.url}: {PLAINTEXT}", _HTTPS))
+    found.append(_create_only(backend))
+    return [*found, *lifecycle(backend)]
+
+
+def _create_only(backend: S3Blocks) -> Finding:
+    """Return whether objects can be overwritten, by a probe that an earlier run has left."""
+    if backend.listing.entry(PROBE) is None:
+        return Finding(f"{backend}: create-only: the first run proves it with {PROBE}")
+    if backend.guard.probe_put():
+        return Finding(f"{backend}: create-only {CreateOnly.PROBED.value}")
+    return warning(
+        f"{backend}: create-only {CreateOnly.LISTED.value}: this server replaces objects",
+        "Two machines must not write to the same folder at once. Append-only is not possible here.",
+    )
+
+
+def lifecycle(backend: S3Blocks) -> Iterator[Finding]:
+    """Yield what the lifecycle rules of the bucket do to the objects of this host."""
+    try:
+        answer = backend.client.call("get_bucket_lifecycle_configuration")
+    except (DeniedError, MissingError, ChecksumRefusedError):  # the latter also for 501
+        return
+    rules = [rule for rule in answer.get("Rules", ()) if rule.get("Status") == "Enabled"]
+    hit = [rule for rule in rules if _hits(rule, backend.keys, backend.client.options.hostname)]
+    for rule in hit:
+        yield from _of_rule(rule, str(backend))
+
+
+def _hits(rule: Mapping[str, Any], keys: Keys, host: str) -> bool:
+    """Return whether a rule is about objects of a host, as far as its prefix says."""
+    only = rule.get("Filter", {})
+    prefix = rule.get("Prefix") or only.get("Prefix") or only.get("And", {}).get("Prefix") or ""
+    ours = keys.folder(host)
+    return ours.startswith(prefix) or str(prefix).startswith(ours)
+
+
+def _of_rule(rule: Mapping[str, Any], store: str) -> Iterator[Finding]:
+    name = rule.get("ID") or "without an ID"
+    expiration = rule.get("Expiration", {})
+    if expiration.get("Days") or expiration.get("Date"):
+        yield bad(
+            f"{store}: the lifecycle rule {name} removes backups by their age",
+            "Remove its Expiration, or limit the rule to another prefix.",
+        )
+    cold = [one.get("StorageClass") for one in rule.get("Transitions", ())]
+    for storage_class in sorted(set(cold) & set(_COLD)):
+        yield bad(
+            f"{store}: the lifecycle rule {name} moves backups to {storage_class}",
+            "Remove its Transition: a restore could not read the manifests.",
+        )
+    days = rule.get("AbortIncompleteMultipartUpload", {}).get("DaysAfterInitiation")
+    if days is not None and int(days) < _DAYS:
+        yield warning(
+            f"{store}: the lifecycle rule {name} aborts uploads after {days} days",
+            f"Set DaysAfterInitiation to {_DAYS} or more.",
+        )

@@ -1,0 +1,161 @@
+"""The checksums of objects and parts, as S3 writes them."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import re
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tools.flow.block_backend import Block, Held
+
+_POLYNOMIAL = 0xEDB88320  # of CRC-32 (ISO 3309), reflected
+_MD5 = re.compile(r"[0-9a-f]{32}")
+_BITS = 32
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of an upload as the server has confirmed it; its text is the tag of a block.
+
+    etag:   as the server named it, without quotes
+    crc32:  of its bytes
+    proven: whether the server has compared its bytes with a checksum of ours
+    """
+
+    etag: str
+    crc32: int
+    size: int
+    proven: bool
+
+    @classmethod
+    def of(cls, tag: str) -> Part:
+        """Return the part of a tag."""
+        etag, crc, size, proven = tag.rsplit(" ", 3)
+        return cls(etag, int(crc, 16), int(size), proven == "+")
+
+    def __str__(self) -> str:
+        return f"{self.etag} {self.crc32:08x} {self.size} {'+' if self.proven else '-'}"
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the server must say of an object: by each checksum, as S3 writes it.
+
+    sha256: "" where it is not known; etag: "" where it proves nothing
+    """
+
+    size: int
+    crc32: str
+    sha256: str = ""
+    etag: str = ""
+
+    @classmethod
+    def of_parts(cls, parts: Sequence[Part], digest: str = "") -> Expected:
+        """Return what is expected of an upload. digest: its SHA-256 in hexadecimal"""
+        size = sum(part.size for part in parts)
+        proven = all(part.proven for part in parts)
+        whole = sha256(digest) if digest else ""
+        return cls(size, crc32(whole_crc32(parts)), whole, etag_of(parts) if proven else "")
+
+    @classmethod
+    def of_content(cls, content: Block, digest: str) -> Expected:
+        """Return what is expected of an object of one call. digest: as above"""
+        return cls(len(content), crc32(crc32_of(content)), sha256(digest), md5(content))
+
+    @property
+    def read_back(self) -> tuple[int, str]:
+        """Size and CRC-32 of the bytes, for a comparison with those that are read."""
+        return self.size, self.crc32
+
+    def compared(self, answer: Mapping[str, Any]) -> Held:
+        """Compare what an answer says of the whole object; UNKNOWN where that proves nothing."""
+        size = answer.get("ContentLength")
+        if size is not None and size != self.size:
+            return Held.OTHER
+        whole = answer.get("ChecksumType", "FULL_OBJECT") == "FULL_OBJECT"
+        pairs = (("ChecksumSHA256", self.sha256), ("ChecksumCRC32", self.crc32))
+        for name, expected in pairs:
+            found = str(answer.get(name) or "")
+            if whole and found and expected and "-" not in found:
+                return Held.OURS if found == expected else Held.OTHER
+        same = bool(self.etag) and str(answer.get("ETag", "")).strip('"') == self.etag
+        return Held.OURS if same else Held.UNKNOWN
+
+
+def sha256(hexadecimal: str) -> str:
+    """Return a SHA-256 as S3 writes it."""
+    return base64.b64encode(bytes.fromhex(hexadecimal)).decode("ascii")
+
+
+def crc32(value: int) -> str:
+    """Return a CRC-32 as S3 writes it."""
+    return base64.b64encode(value.to_bytes(4, "big")).decode("ascii")
+
+
+def md5(content: Block) -> str:
+    """Return the MD5 of bytes in hexadecimal: what an ETag is where nothing is encrypted."""
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+def content_md5(content: Block) -> str:
+    """Return the value of the header Content-MD5."""
+    return base64.b64encode(bytes.fromhex(md5(content))).decode("ascii")
+
+
+def is_md5(etag: str) -> bool:
+    """Return whether an ETag can be an MD5."""
+    return bool(_MD5.fullmatch(etag))
+
+
+def etag_of(parts: Iterable[Part]) -> str:
+    """Return the ETag of an upload of these parts; "" where theirs are no MD5.
+
+    The MD5 of the MD5s, a hyphen and the number of parts.
+    """
+    etags = [part.etag for part in parts]
+    if not all(map(is_md5, etags)):
+        return ""
+    return f"{md5(b''.join(map(bytes.fromhex, etags)))}-{len(etags)}"
+
+
+def whole_crc32(parts: Iterable[Part]) -> int:
+    """Return the CRC-32 of the bytes of all parts together, by those of each part."""
+    whole = 0
+    for part in parts:
+        whole = _times(_zeros(part.size), whole) ^ part.crc32
+    return whole
+
+
+def crc32_of(content: Block, before: int = 0) -> int:
+    """Return the CRC-32 of bytes. before: that of the bytes in front of them"""
+    return zlib.crc32(content, before)
+
+
+# A CRC is a polynomial over GF(2): further zero bytes multiply it by a power of x.
+
+
+@functools.lru_cache(64)
+def _zeros(size: int) -> int:
+    """Return x to the power of 8 * size modulo the polynomial, reflected."""
+    power, result, exponent = 1 << (_BITS - 2), 1 << (_BITS - 1), 8 * size  # x, and 1
+    while exponent:
+        if exponent & 1:
+            result = _times(power, result)
+        power = _times(power, power)
+        exponent >>= 1
+    return result
+
+
+def _times(one: int, other: int) -> int:
+    """Return the product of two polynomials modulo that of the CRC, all reflected."""
+    product = 0
+    for bit in range(_BITS - 1, -1, -1):
+        if one >> bit & 1:
+            product ^= other
+        other = other >> 1 ^ (_POLYNOMIAL if other & 1 else 0)
+    return product

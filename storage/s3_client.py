@@ -1,0 +1,202 @@
+"""The connection to an S3 server: credentials, and calls whose errors are those of a store.
+
+boto3 is imported here, and only where a section needs it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from storage import s3_errors, s3_options
+from storage.s3_errors import Call, ExpiredError
+from storage.s3_options import Addressing, Options
+from tools.base import masking
+from tools.base.errors import ConfigError, StoreError
+
+Answer = Mapping[str, Any]  # of S3, by the names of its API
+_CONNECTIONS = 32  # kept for the next calls
+_REGION = "us-east-1"  # where nothing names one
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A session with its credentials.
+
+    api:      the client of botocore
+    key_id:   the access key; source: where botocore found it; secret: both keys, to compare
+    expires:  when the credentials end, in words; "" where they do not say
+    """
+
+    api: Any
+    endpoint: str
+    region: str
+    key_id: str
+    source: str
+    secret: tuple[str, ...] = field(repr=False, default=())
+    expires: str = ""
+
+    def proxy(self) -> str:
+        """Return the proxy that the environment names for the endpoint, without its password."""
+        from botocore.httpsession import mask_proxy_url
+        from botocore.utils import get_environ_proxies
+
+        found = get_environ_proxies(self.endpoint).get(urlsplit(self.endpoint).scheme, "")
+        return str(mask_proxy_url(found)) if found else ""
+
+    def about(self) -> str:
+        """Return endpoint, region, credentials and proxy in one line."""
+        proxy = self.proxy()
+        via = f", proxy {proxy}" if proxy else ""
+        key = f"access key ...{self.key_id[-4:]} (from {self.source})"
+        return f"endpoint {self.endpoint}, region {self.region}, {key}{via}"
+
+
+def connected(options: Options) -> Connection:
+    """Return a new session with what credentials there are now. Raises ConfigError, StoreError."""
+    try:
+        import boto3
+        from botocore import exceptions
+    except ImportError:
+        raise ConfigError(
+            "DESTINATION s3 needs the package boto3", "Run python3 setup.py --init."
+        ) from None
+    try:
+        session = boto3.session.Session(profile_name=options.profile or None)
+        region = options.region or session.region_name or _REGION
+        credentials = session.get_credentials()
+        if credentials is None:
+            raise s3_errors.no_credentials(options.url, "none found")
+        frozen = credentials.get_frozen_credentials()
+        api = session.client(
+            "s3",
+            region_name=region,
+            endpoint_url=options.endpoint_url or None,
+            verify=str(options.ca_bundle) if options.ca_bundle else None,
+            config=_settings(options),
+        )
+    except exceptions.ProfileNotFound:
+        raise ConfigError(
+            f"PROFILE: {options.profile}: no such profile",
+            "Run aws configure --profile NAME as the user of the backup.",
+        ) from None
+    except exceptions.BotoCoreError as error:
+        call = Call(options.url, options.endpoint_url, "session", "", "")
+        raise s3_errors.translated(error, call) from error
+    _check(options, frozen.access_key, frozen.secret_key)
+    masking.add(frozen.secret_key)
+    endpoint = str(api.meta.endpoint_url)
+    s3_options.check_endpoint(endpoint, "endpoint of the environment or the profile")
+    return Connection(
+        api=api,
+        endpoint=endpoint,
+        region=region,
+        key_id=frozen.access_key,
+        source=str(credentials.method),
+        secret=(frozen.access_key, frozen.secret_key, frozen.token or ""),
+        expires=str(getattr(credentials, "_expiry_time", None) or ""),
+    )
+
+
+def _settings(options: Options) -> Any:  # noqa: ANN401  (botocore has no types)
+    """Return how botocore must work: one attempt a call, and checksums as they are given to it."""
+    from botocore.config import Config
+
+    addressing = options.addressing
+    if addressing is Addressing.AUTO and "." in options.bucket_name:
+        addressing = Addressing.PATH  # no certificate fits a host name with more dots
+    return Config(
+        signature_version="s3v4",
+        retries={"total_max_attempts": 1, "mode": "standard"},
+        connect_timeout=options.connect_timeout,
+        read_timeout=options.read_timeout,
+        max_pool_connections=_CONNECTIONS,
+        tcp_keepalive=True,
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+        s3={"addressing_style": addressing.value},
+        user_agent_extra="nc-backup-py",
+    )
+
+
+def _check(options: Options, key_id: str, secret: str) -> None:
+    if any(not one.isprintable() or one != one.strip() for one in (key_id, secret)):
+        raise StoreError(
+            f"{options.url}: the access key or the secret key contains a line break, a space at "
+            "its end or another control character",
+            "Write both again, without a line break.",
+        )
+
+
+class Client:
+    """Calls of one bucket. Expired credentials are read anew, once for each call."""
+
+    def __init__(
+        self, options: Options, connect: Callable[[Options], Connection] = connected
+    ) -> None:
+        """connect: makes a session; tests count them"""
+        self.options = options
+        self._connect = connect
+        self._connection: Connection | None = None
+        self._lock = threading.Lock()
+
+    def __str__(self) -> str:
+        return self.options.url
+
+    @property
+    def connection(self) -> Connection:
+        """The session, made at the first question. Raises ConfigError, StoreError."""
+        with self._lock:
+            if self._connection is None:
+                self._connection = self._connect(self.options)
+            return self._connection
+
+    def call(self, operation: str, name: str = "", /, **parameters: object) -> Answer:
+        """Call S3 once, with a new session where the credentials have expired.
+
+        operation: a method of the client (put_object). name: of the object, for messages.
+        """
+        connection = self.connection
+        try:
+            return self._called(connection, operation, name, parameters)
+        except ExpiredError as error:
+            connection = self._renewed(connection, error)
+        try:
+            return self._called(connection, operation, name, parameters)
+        except ExpiredError as error:
+            raise StoreError(str(error), error.hint) from error
+
+    def _called(
+        self, connection: Connection, operation: str, name: str, parameters: Mapping[str, object]
+    ) -> Answer:
+        with self.translating(connection, operation, name):
+            method = getattr(connection.api, operation)
+            answer: Answer = method(Bucket=self.options.bucket_name, **parameters)
+            return answer
+
+    @contextlib.contextmanager
+    def translating(self, connection: Connection, operation: str, name: str) -> Iterator[None]:
+        """Raise what botocore raises in the block as an error of the store."""
+        try:
+            yield
+        except Exception as error:
+            called = "".join(word.capitalize() for word in operation.split("_"))
+            key_id = connection.key_id[-4:]
+            call = Call(str(self), connection.endpoint, called, name, key_id)
+            raise s3_errors.translated(error, call) from error
+
+    def _renewed(self, old: Connection, error: StoreError) -> Connection:
+        """Return a session with other credentials. Raises StoreError where there are none."""
+        with self._lock:
+            if self._connection is old:
+                fresh = self._connect(self.options)
+                if fresh.secret == old.secret:
+                    at = f" at {old.expires}" if old.expires else ""
+                    raise StoreError(f"{error}{at}", error.hint) from error
+                self._connection = fresh
+            assert self._connection is not None  # noqa: S101  (`old` was it)
+            return self._connection

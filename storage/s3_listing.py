@@ -1,0 +1,122 @@
+"""What a bucket holds: objects, folders, unfinished uploads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from typing import Any
+
+from storage import s3_errors
+from storage.s3_client import Answer, Client
+from storage.s3_errors import ChecksumRefusedError, DeniedError, MissingError
+from storage.s3_keys import Keys
+from tools.base.errors import TransientError
+from tools.base.log import logger
+from tools.flow import store
+from tools.flow.block_backend import PendingUpload, Upload
+from tools.flow.store import StoreEntry
+
+_FEW = 1_000  # uploads of which the parts are counted
+
+
+class Listing:
+    """Lists the bucket, page by page."""
+
+    def __init__(self, client: Client, keys: Keys) -> None:
+        self._client = client
+        self._keys = keys
+
+    def entries(self, folder: str) -> Iterator[StoreEntry]:
+        """Yield the objects in a folder, sorted by name."""
+        found = []
+        for page in self._pages(self._keys.folder(folder)):
+            now = _time_of(page)
+            for entry in page.get("Contents", ()):
+                name = self._keys.name(entry["Key"])
+                if not name.endswith("/"):  # which some tools make for a folder
+                    age = (now - entry["LastModified"]).total_seconds()
+                    found.append(StoreEntry(name, int(entry["Size"]), age))
+        yield from sorted(found, key=lambda one: one.name)
+
+    def entry(self, name: str) -> Answer | None:
+        """Return what the listing says of one object; None where there is none."""
+        key = self._keys.of(name)
+        page = self._called(Prefix=key, MaxKeys=1)
+        found = next(iter(page.get("Contents", ())), None)
+        return found if found and found["Key"] == key else None
+
+    def folders(self) -> Iterator[str]:
+        """Yield the folders of the hosts, sorted."""
+        found = {
+            self._keys.name(one["Prefix"]).rstrip("/")
+            for page in self._pages(self._keys.prefix)
+            for one in page.get("CommonPrefixes", ())
+        }
+        yield from sorted(found - {store.OWN_FOLDER})
+
+    def _pages(self, prefix: str) -> Iterator[Answer]:
+        following: dict[str, object] = {}
+        while True:
+            page = self._called(Prefix=prefix, Delimiter="/", **following)
+            yield page
+            token = page.get("NextContinuationToken")
+            if not page.get("IsTruncated"):
+                return
+            if not token or following.get("ContinuationToken") == token:
+                raise TransientError(f"{self._client}: the server lists no further page")
+            following = {"ContinuationToken": token}
+
+    def _called(self, **parameters: object) -> Answer:
+        page = self._client.call("list_objects_v2", "", **parameters)
+        if not {"IsTruncated", "KeyCount", "Name"} & set(page):
+            raise TransientError(
+                f"{self._client}: ListObjectsV2: the answer is none of S3",
+                "Check ENDPOINT_URL, and whether a proxy answers instead of the server.",
+            )
+        return page
+
+    def uploads(self, folder: str) -> Iterator[PendingUpload]:
+        """Yield the uploads in a folder that were neither completed nor aborted.
+
+        None where the server has no such list, or the credentials do not allow it.
+        """
+        prefix = self._keys.folder(folder)
+        try:
+            found = list(self._upload_pages(prefix))
+        except (DeniedError, ChecksumRefusedError) as error:  # the latter also for 501
+            logger.info("unfinished uploads are not listed: %s", error)
+            return
+        for page in found:
+            now = _time_of(page)
+            for one in page.get("Uploads", ())[:_FEW]:
+                if "/" not in one["Key"][len(prefix) :] and one["Key"].startswith(prefix):
+                    upload = Upload(self._keys.name(one["Key"]), str(one["UploadId"]))
+                    age = (now - one["Initiated"]).total_seconds() if one.get("Initiated") else 0
+                    yield PendingUpload(upload, self._size(one), age)
+
+    def _upload_pages(self, prefix: str) -> Iterator[Answer]:
+        following: dict[str, object] = {}
+        while True:
+            page = self._client.call("list_multipart_uploads", "", Prefix=prefix, **following)
+            yield page
+            marker = page.get("NextKeyMarker")
+            if not page.get("IsTruncated") or not marker or marker == following.get("KeyMarker"):
+                return
+            following = {"KeyMarker": marker}
+            if page.get("NextUploadIdMarker"):
+                following["UploadIdMarker"] = page["NextUploadIdMarker"]
+
+    def _size(self, upload: Any) -> int:  # noqa: ANN401  (of botocore)
+        """Return the bytes of the first 1,000 parts of an upload; 0 where they are not told."""
+        try:
+            of_upload = {"Key": upload["Key"], "UploadId": upload["UploadId"]}
+            parts = self._client.call("list_parts", **of_upload).get("Parts", ())
+        except (DeniedError, MissingError, ChecksumRefusedError):
+            return 0
+        return sum(int(part["Size"]) for part in parts)
+
+
+def _time_of(answer: Answer) -> datetime:
+    """Return when an answer was given, by the clock of the server where it says."""
+    headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    return s3_errors.date_of(headers) or datetime.now(timezone.utc)

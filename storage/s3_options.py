@@ -1,0 +1,206 @@
+"""The keys of a section with DESTINATION s3."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import shlex
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from urllib.parse import SplitResult, urlencode, urlsplit
+
+from storage.keys import StorageKeys
+from tools.base.errors import ConfigError
+from tools.modules.options import Duration, Words, option
+
+MIB = 1 << 20
+MAX_PARTS = 9_000  # of one object; S3 allows 10,000
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]|arn:[!-~]+")
+_OSS = ".aliyuncs.com"
+_PRIVATE = (".local", ".localhost", ".internal", ".lan", ".home.arpa", ".test")
+_LARGEST_PART = 512  # MiB: 9,000 of them are within the 5 TiB of one object
+
+
+class Addressing(Enum):
+    """Where the bucket stands in URLs."""
+
+    AUTO = "auto"
+    PATH = "path"
+    VIRTUAL = "virtual"
+
+
+class ChecksumMode(Enum):
+    """Which checksums are sent with objects and parts."""
+
+    AUTO = "auto"
+    WHEN_SUPPORTED = "when_supported"
+    WHEN_REQUIRED = "when_required"
+
+
+@dataclass(frozen=True)
+class Options(StorageKeys):
+    """The keys of a section with DESTINATION s3."""
+
+    bucket_name: str = option("s3: bucket", default="")
+    prefix: str = option("s3: folder in the bucket; the folders of the hosts are in it", default="")
+    endpoint_url: str = option(
+        "s3: URL of the server; default: the environment or the profile of AWS, else Amazon",
+        default="",
+    )
+    region: str = option("s3: region of the bucket", default="")
+    profile: str = option("s3: profile in the AWS config of the user", default="")
+    addressing: Addressing = option(
+        "s3: place of the bucket in URLs: auto, path or virtual", default=Addressing.AUTO
+    )
+    storage_class: str = option(
+        "s3: storage class of parts; manifests, signatures and markers are STANDARD", default=""
+    )
+    sse: str = option("s3: encryption by the server: AES256 or aws:kms", default="")
+    kms_key: str = option("s3: key of the encryption aws:kms", default="")
+    object_lock_mode: str = option("s3: GOVERNANCE or COMPLIANCE", default="")
+    object_lock_days: int = option(
+        "s3: days for which an object is locked, with OBJECT_LOCK_MODE", default=0, least=0
+    )
+    tags: Words = option("s3: tags of every object, each as NAME=VALUE", default=())
+    part_size: int = option(
+        "s3: MiB of one part of an upload; all parts of an object are equally long",
+        default=16,
+        least=5,
+        unit="MiB",
+    )
+    connect_timeout: Duration = option(
+        "s3, ssh: seconds until the server must answer", default=Duration(30.0)
+    )
+    read_timeout: Duration = option(
+        "s3: seconds until the next bytes of an answer", default=Duration(60.0)
+    )
+    ca_bundle: Path | None = option(
+        "s3: file of the certificate authorities that are trusted", default=None
+    )
+    checksum_mode: ChecksumMode = option(
+        "s3: auto, when_supported (SHA-256 and CRC32) or when_required (Content-MD5)",
+        default=ChecksumMode.AUTO,
+    )
+    upload_command: str = option(
+        "s3: program that uploads parts, called as COMMAND FILE s3://BUCKET/HOSTNAME/FILE; "
+        "default: the built-in upload",
+        default="",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.bucket_name:
+            raise ConfigError(
+                "BUCKET_NAME is required with DESTINATION s3", "Set it to the name of the bucket."
+            )
+        if not _BUCKET.fullmatch(self.bucket_name):
+            raise ConfigError(
+                f"BUCKET_NAME: {self.bucket_name!r}: not the name of a bucket",
+                "Write the name alone, without s3:// and without a slash; a folder is PREFIX.",
+            )
+        _check_prefix(self.prefix)
+        if self.endpoint_url:
+            check_endpoint(self.endpoint_url)
+        for key, seconds in (
+            ("CONNECT_TIMEOUT", self.connect_timeout),
+            ("READ_TIMEOUT", self.read_timeout),
+        ):
+            if seconds <= 0:
+                raise ConfigError(f"{key}: {seconds:g}: must be above 0", "Set it in seconds.")
+        _check_choices(self)
+        _check_lock(self)
+        _check_tags(self.tags)
+        _check_command(self.upload_command)
+        if self.part_size > _LARGEST_PART:
+            raise ConfigError(
+                f"PART_SIZE: {self.part_size} is more than {_LARGEST_PART}",
+                f"Set the number of MiB, from 5 to {_LARGEST_PART}.",
+            )
+
+    @property
+    def url(self) -> str:
+        """s3://BUCKET/PREFIX, without a slash at its end."""
+        return "/".join(filter(None, (f"s3://{self.bucket_name}", self.prefix.strip("/"))))
+
+    @property
+    def tagging(self) -> str:
+        """The tags as S3 takes them, one URL query; "" for none."""
+        return urlencode(dict(tag.split("=", 1) for tag in self.tags))
+
+
+def check_endpoint(url: str, key: str = "ENDPOINT_URL") -> SplitResult:
+    """Return the parts of the URL of a server. Raises ConfigError."""
+    try:
+        parts = urlsplit(url)
+        complete = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        complete = False
+    if not complete or not re.fullmatch(r"[!-~]+", url):
+        raise ConfigError(
+            f"{key}: {url!r}: not the URL of a server",
+            "Begin it with https://, for example https://s3.example.com:9000.",
+        )
+    if parts.username is not None or parts.query or parts.fragment:
+        raise ConfigError(
+            f"{key}: must be a server without user, password or query",
+            "Keep the credentials in the AWS config of the user, or in AWS_ACCESS_KEY_ID.",
+        )
+    if str(parts.hostname).endswith(_OSS):
+        raise ConfigError(
+            f"{key}: {parts.hostname}: Aliyun OSS does not keep objects from being overwritten "
+            "by its S3 interface",
+            "Set DESTINATION to oss.",
+        )
+    return parts
+
+
+def is_public_plaintext(url: str) -> bool:
+    """Return whether a URL is http to a host that is neither this machine nor a private network."""
+    parts = urlsplit(url)
+    host = str(parts.hostname)
+    if parts.scheme != "http":
+        return False
+    try:
+        return ipaddress.ip_address(host).is_global
+    except ValueError:
+        return "." in host and not host.endswith(_PRIVATE)
+
+
+def _check_prefix(prefix: str) -> None:
+    names = prefix.strip("/").split("/") if prefix.strip("/") else []
+    if any(name in ("", ".", "..") for name in names) or "\0" in prefix:
+        raise ConfigError(f"PREFIX: {prefix!r}: not a folder", "Write it as A/B.")
+
+
+def _check_choices(options: Options) -> None:
+    choices = (
+        ("SSE", options.sse, ("AES256", "aws:kms", "aws:kms:dsse")),
+        ("OBJECT_LOCK_MODE", options.object_lock_mode, ("GOVERNANCE", "COMPLIANCE")),
+    )
+    for key, value, known in choices:
+        if value and value not in known:
+            raise ConfigError(f"{key}: {value!r}: invalid value", f"Use {' or '.join(known)}.")
+    if options.kms_key and not options.sse.startswith("aws:kms"):
+        raise ConfigError("KMS_KEY is used with SSE aws:kms alone", "Set SSE to aws:kms.")
+
+
+def _check_lock(options: Options) -> None:
+    if bool(options.object_lock_mode) != bool(options.object_lock_days):
+        raise ConfigError(
+            "OBJECT_LOCK_MODE and OBJECT_LOCK_DAYS belong together", "Set both, or remove both."
+        )
+
+
+def _check_tags(tags: Words) -> None:
+    for tag in tags:
+        name, equals, _value = tag.partition("=")
+        if not name or not equals:
+            raise ConfigError(f"TAGS: {tag!r}: not NAME=VALUE", "Write TAGS as team=ops host=web.")
+
+
+def _check_command(command: str) -> None:
+    try:
+        shlex.split(command)
+    except ValueError as error:
+        raise ConfigError(f"UPLOAD_COMMAND: {error}", "Check its quotes.") from None

