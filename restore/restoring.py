@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from restore import database_restore, destination, incomplete, unpack, verifying
+from restore.archive_errors import UnsafeArchiveError
 from tools.base import crash, run_ids
 from tools.base.result import Result, Status, of_error, worst
 from tools.base.run_result import ProgressListener, SectionResult
@@ -113,7 +114,8 @@ class Restoring:
             verifying.check_item(run, item)
             again = self.open_chunks(run, item, advance)
             into = _Folder(folder, overwrite, patterns, special=run.signed or self._allow_special)
-            result = self._item_into_folder(item, again, into)
+            with readback.naming_filters(item, UnsafeArchiveError):
+                result = self._item_into_folder(item, again, into)
             return incomplete.with_backup_warnings(item, result, run.run_id, patterns)
 
         return run_steps(selection.items, restore, self._watcher)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from restore import archive_checks, database_restore, destination, unpack
+from restore.archive_errors import UnsafeArchiveError
 from tools.base import foreign
 from tools.base.errors import ConfigError, ManifestError
 from tools.base.result import Result, Status
@@ -55,7 +56,8 @@ def verify_item(
         verb = "matches its" if len(item.parts) == 1 else "match their"
         return Result(Status.OK, f"{parts} {verb} SHA-256", bytes=item.stored)
     warnings: tuple[str, ...] = ()
-    with stream.closed(readback.read_item(run, item, inverse, advance)) as chunks:
+    chunks = readback.read_item(run, item, inverse, advance)
+    with readback.naming_filters(item, UnsafeArchiveError), stream.closed(chunks):
         if registry.kind(item.kind).archive:
             special = run.signed or allow_special
             warnings = unpack.verify(chunks, item.ending, special=special).warnings()

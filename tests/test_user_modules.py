@@ -288,3 +288,29 @@ def test_plugins_import_run_and_fail_alone(system: System) -> None:
     assert "the plugin Own raised KeyboardInterrupt" in messages["INTERRUPT"]
     assert messages["NAMELESS"].endswith("raised E")
     assert "Traceback" not in "".join(section["hint"] for section in found.values())
+
+
+@pytest.mark.parametrize("backward", ["head -c 100", "tr a b"])
+def test_a_filter_that_does_not_undo_its_work_is_named(system: System, backward: str) -> None:
+    """Issue 13: the hint blamed the store alone. No line about a marker that cannot be removed."""
+    text = "if [[ $* == *backward* ]]; then BACK; else cat; fi".replace("BACK", backward)
+    vault = """
+while (( $# >= 2 )); do declare "${1#--}=$2"; shift 2; done
+cd "$VAULT"
+case ${DIRECTION:-forward} in
+    list) for one in $(ls -d "$NAME"/* || true); do echo "$(stat -c %s "$one") $one"; done ;;
+    backward) cat "$NAME" ;;
+    forward) mkdir -p "${NAME%/*}"; cat > "$NAME" ;;
+esac"""
+    (system.folder / "vault").mkdir()
+    place = {"PARAMETERS": {"VAULT": str(system.folder / "vault")}}
+    sections = system.whole()
+    order = {"FILESET": sections.pop("FILESET"), "FIL": own(system, "fil", text, "filter")}
+    own_store = {**own(system, "vault", vault, "store"), **place}
+    system.configure({**order, **sections, "VAULT": own_store}, STREAM="True")
+    (system.source / "data").write_text("x")
+    result = system.result()
+    assert result["exit_code"] == 0, result
+    assert "run marker not removed" not in system.log.read_text()
+    said = system.restore("--verify", "latest", code=1)
+    assert "look for an error in the filter FIL (--DIRECTION backward)" in said

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import shlex
 import uuid
@@ -17,6 +18,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 PART = ".part-"  # stands in every temporary name
 _LONGEST = 200  # bytes of a name in a temporary one: a name has at most 255
 Write = Callable[[bytes], None]
+LOOP = "is a symbolic link that leads to itself"
 _MOUNTS = (Path("/mnt"), Path("/media"), Path("/run/media"))  # where disks get mounted (FHS)
 
 
@@ -192,6 +194,16 @@ def nearest(path: Path) -> Path:
     return path
 
 
+def looping_link(path: Path) -> Path | None:
+    """Return the first link of a path that leads to itself, maybe by others; None for none."""
+    for one in (*reversed(path.parents), path):
+        try:
+            one.stat()
+        except OSError as error:
+            return one if error.errno == errno.ELOOP else None
+    return None
+
+
 def missing_folder(folder: Path) -> tuple[str, str]:
     """Return why a path is not a folder, naming what blocks it, and a hint that is safe."""
     other = "Choose another path."
@@ -207,7 +219,8 @@ def missing_folder(folder: Path) -> tuple[str, str]:
             return f"{existing}: is a broken symbolic link", other
         return f"{existing}: not a directory", other
     except OSError as error:
-        return in_words(error)[0], other
+        link = looping_link(folder)
+        return f"{link}: {LOOP}" if link else in_words(error)[0], other
     return f"{folder}: not a directory", other
 
 

@@ -10,7 +10,8 @@ import pytest
 
 from tools import filesystem_handling
 from tools.base import removal
-from tools.base.errors import BackupError
+from tools.base.errors import BackupError, ConfigError
+from tools.config.paths import check_folder
 
 root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount")
 
@@ -115,5 +116,11 @@ def test_why_a_folder_is_missing(tmp_path: Path) -> None:
         problem, hint = missing(path)
         assert problem == f"{tmp_path}/file: not a directory"
         assert hint == "Choose another path."
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    for path in (tmp_path / "a", tmp_path / "a/w"):
+        assert missing(path)[0] == f"{tmp_path}/a: is a symbolic link that leads to itself"
+        with pytest.raises(ConfigError, match=r"WORK_FOLDER: .*/a: is a symbolic link that leads"):
+            check_folder(path, "WORK_FOLDER")
     assert missing(tmp_path / "broken/a")[0] == f"{tmp_path}/broken: is a broken symbolic link"
     assert "too long" in missing(tmp_path / ("x" * 300))[0]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from tools import filesystem_handling
 from tools.base import project, removal
@@ -70,7 +73,30 @@ def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", code], check=False)
     (left,) = tmp_path.iterdir()
     assert (left / "data").exists()
+    unlocked = tmp_path / f"x-{'1' * 16}.new"  # killed before it was locked
+    unlocked.mkdir()
     for name in ("x-mine", f"y-{'0' * 16}", f"x-{'0' * 15}"):
         (tmp_path / name).mkdir()
-    assert removal.sweep(tmp_path, "x-") == [left]
+    assert sorted(removal.sweep(tmp_path, "x-")) == sorted([left, unlocked])
     assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_folder_that_is_swept_before_it_is_locked_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Issue 13: a sweep of the unlocked name must not fail the process that makes it."""
+    swept: list[str] = []
+    flock = fcntl.flock
+
+    def late(descriptor: int, operation: int) -> None:
+        if not swept:
+            swept.append("")
+            swept[:] = map(str, removal.sweep(tmp_path, "x-"))
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with removal.private(tmp_path, "x-") as folder:
+        assert swept[0].endswith(".new")
+        assert list(tmp_path.iterdir()) == [folder]
+        assert removal.sweep(tmp_path, "x-") == []
+    assert list(tmp_path.iterdir()) == []

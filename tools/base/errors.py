@@ -57,6 +57,10 @@ class StoreError(BackupError):
     """A store rejected or lost data."""
 
 
+class UnsupportedError(StoreError):
+    """A store does not have this operation at all."""
+
+
 class TransientError(StoreError):
     """A store failed temporarily: the call is worth a retry."""
 

@@ -21,6 +21,8 @@ from tools.base.log import logger
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 T = TypeVar("T")
+_UNLOCKED = ".new"  # ends the name of a private folder until it is locked
+_TRIES = 10
 _RANDOM = 16  # hexadecimal digits at the end of a private folder's name
 
 
@@ -149,22 +151,49 @@ def private(
     The lock ends with the process, however that ends: `sweep` finds what was left then. A folder
     that cannot be removed is told to `complain` (default: the log) and is no error.
     """
-    folder = parent / f"{prefix}{uuid.uuid4().hex[:_RANDOM]}"
-    unlocked = folder.with_name(folder.name + ".new")  # no name that `sweep` would take
+    folder, descriptor = _locked(parent, prefix)
     try:
-        unlocked.mkdir(mode=0o700)
-        with opened(unlocked) as descriptor:
-            with contextlib.suppress(OSError):  # a file system without locks: it is never swept
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            unlocked.rename(folder)
-            yield folder
+        yield folder
     finally:
-        if unlocked.exists():
-            unlocked.rmdir()
         try:
             tree(folder)
         except OSError as error:
             (complain or logger.warning)(f"{folder} could not be removed: {error.strerror}")
+        finally:
+            os.close(descriptor)
+
+
+def _locked(parent: Path, prefix: str) -> tuple[Path, int]:
+    """Return a new folder, and its descriptor, which holds the lock.
+
+    Its first name is another one. Another process may sweep the folder before it is locked.
+    """
+    for _ in range(_TRIES):
+        folder = parent / f"{prefix}{uuid.uuid4().hex[:_RANDOM]}"
+        unlocked = folder.with_name(folder.name + _UNLOCKED)
+        unlocked.mkdir(mode=0o700)
+        try:
+            return folder, _lock_as(unlocked, folder)
+        except FileNotFoundError:
+            continue
+        except BaseException:
+            with contextlib.suppress(OSError):
+                unlocked.rmdir()
+            raise
+    raise FileNotFoundError(errno.ENOENT, "a new folder was removed by another process", parent)
+
+
+def _lock_as(unlocked: Path, folder: Path) -> int:
+    """Lock a folder, give it its name, and return its descriptor."""
+    descriptor = os.open(unlocked, _FOLDER)
+    try:
+        with contextlib.suppress(OSError):  # a file system without locks: it is never swept
+            fcntl.flock(descriptor, fcntl.LOCK_EX)  # at most for as long as `sweep` looks
+        unlocked.rename(folder)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def sweep(parent: Path, prefix: str) -> list[Path]:
@@ -183,7 +212,7 @@ def abandoned(parent: Path, prefix: str) -> list[Path]:
     Only folders with a name of `private`, owned by this user, and whose lock nobody holds.
     """
     found = []
-    pattern = re.compile(re.escape(prefix) + rf"[0-9a-f]{{{_RANDOM}}}")
+    pattern = re.compile(re.escape(prefix) + rf"[0-9a-f]{{{_RANDOM}}}(?:{re.escape(_UNLOCKED)})?")
     try:
         names = sorted(entry.name for entry in parent.iterdir() if pattern.fullmatch(entry.name))
     except OSError:

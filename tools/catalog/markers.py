@@ -14,7 +14,7 @@ import secrets
 from collections.abc import Iterable
 
 from tools.base import masking
-from tools.base.errors import BackupError, StoreError, TakenError
+from tools.base.errors import BackupError, StoreError, TakenError, UnsupportedError
 from tools.base.log import logger
 from tools.catalog import liveness, manifest, recovery_sheet, sshsig, trust, writer_key
 from tools.catalog.catalog import Catalog
@@ -63,6 +63,8 @@ def remove(place: Store, marker: str) -> None:
     """Remove a marker; where that fails, beside a manifest it means nothing."""
     try:
         place.remove([marker])
+    except UnsupportedError as error:  # as expected of this store
+        logger.debug("%s: run marker not removed: %s", place, error)
     except (BackupError, OSError) as error:
         logger.warning("%s: run marker not removed: %s", place, error)
 

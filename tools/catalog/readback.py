@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from tools.base import run_ids
-from tools.base.errors import DamagedError, ManifestError, StageError, StoreError, TruncatedError
+from tools.base.errors import (
+    BackupError,
+    DamagedError,
+    ManifestError,
+    StageError,
+    StoreError,
+    TruncatedError,
+)
 from tools.catalog.catalog import Catalog
 from tools.catalog.manifest import RECOVERY, Manifest
 from tools.flow import form, forms, store, stream
@@ -21,6 +29,7 @@ from tools.modules import registry
 _ENCRYPTED = re.compile(r"\.(?:age|crypt)\.[0-9]{3,}$")  # in the name of a part of staged runs
 _MAX_SHEET = 256 << 20  # bytes of a recovery sheet that are compared
 _HINT = "Use another store that holds the run (--store), or another run."
+_FILTERS = "If each copy fails in this way, look for an error in the filter"
 _ALTERED = "The manifest was altered. Use the copy in another store (--store), or another run."
 _NOT_ENCRYPTED = (
     "The config encrypts, or a key was given, so anyone who can write to the store may have made "
@@ -152,6 +161,25 @@ def read_parts(run: StoredRun, item: Item, advance: Advance | None = None) -> It
         yield from read_object(part)
 
 
+@contextlib.contextmanager
+def naming_filters(item: Item, *more: type[BackupError]) -> Iterator[None]:
+    """Name the user-defined filters of an item in the hint of an error in its data.
+
+    more: such errors besides StageError
+    """
+    try:
+        yield
+    except BackupError as error:
+        if not isinstance(error, (StageError, *more)):
+            raise
+        names = [one.removeprefix(USER_STAGE) for one in item.stages if one.startswith(USER_STAGE)]
+        suspects = [name for name in names if f"{name} (" not in f"{error} {error.hint}"]
+        if suspects:
+            error.hint = f"{error.hint}\n{_FILTERS} {', '.join(suspects)} (--DIRECTION backward)"
+            error.hint = error.hint.strip()
+        raise
+
+
 def read_item(
     run: StoredRun, item: Item, inverse: InverseStages, advance: Advance
 ) -> Iterator[bytes]:
@@ -162,6 +190,13 @@ def read_item(
     Raises ManifestError for an item that must not be restored.
     """
     _raise_first(run, item, _problems(run, item))
+    with naming_filters(item):
+        yield from _plaintext(run, item, inverse, advance)
+
+
+def _plaintext(
+    run: StoredRun, item: Item, inverse: InverseStages, advance: Advance
+) -> Iterator[bytes]:
     chunks = forms.of(item.form).read(item, _counting(run, advance), inverse)
     tally = stream.Tally()
     try:

@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tools import os_works
+from tools import filesystem_handling, os_works
 from tools.base import hung_mount
 from tools.base.errors import ConfigError, in_words
 from tools.config.include import Entry, unexpanded
@@ -95,8 +95,12 @@ def check_folder(path: Path | None, place: str) -> None:
     def is_file(folder: Path) -> bool:
         return os.path.exists(folder) and not os.path.isdir(folder)  # noqa: PTH110, PTH112  (they do not raise)
 
-    if path is not None and answered(path, functools.partial(is_file, path), place):
+    if path is None:
+        return
+    if answered(path, functools.partial(is_file, path), place):
         raise ConfigError(f"{place}: {path}: not a directory", "Name a folder.")
+    if link := answered(path, functools.partial(filesystem_handling.looping_link, path), place):
+        raise ConfigError(f"{place}: {link}: {filesystem_handling.LOOP}", "Name a folder.")
 
 
 def answered(path: Path, look: Callable[[], T], place: str) -> T:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from tools.base import foreign, removal
-from tools.base.errors import BackupError, SourceError, StageError, StoreError
+from tools.base.errors import BackupError, SourceError, StageError, StoreError, UnsupportedError
 from tools.base.log import logger
 from tools.base.result import Result, Status, worst
 from tools.config.model import Config, Section
@@ -216,4 +216,4 @@ class ProgramStore:
 
     def remove(self, names: Sequence[str]) -> None:
         """See Store: a program is never asked to remove anything."""
-        raise StoreError(f"{self._module.name}: cannot remove {', '.join(names)}")
+        raise UnsupportedError(f"{self._module.name}: cannot remove {', '.join(names)}")
