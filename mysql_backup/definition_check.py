@@ -10,7 +10,8 @@ from mysql_backup import dump_statements, statements
 _ROWS = re.compile(rb"(?:INSERT|REPLACE) ")
 _BEFORE_ROWS = re.compile(rb";\n(?=(?:INSERT|REPLACE) )")
 _LOOKED_AT = 8  # bytes that tell whether rows follow
-_END_OF_ROWS = b";\n"  # dump programs escape line breaks in values
+_END_OF_ROWS = re.compile(rb";\n")  # dump programs escape line breaks in values
+_ENDING = 2  # bytes of it
 _LONGEST = 32 << 20  # bytes of a definition; a longer one is not checked
 _MOST = 20  # objects that are named
 _REMEDIES = {
@@ -70,7 +71,7 @@ class DefinitionCheck:
     def _rows_end(self, data: bytes, at: int) -> int | None:
         """Return where the rows of a statement end; None if more bytes are needed."""
         end = _end_of_rows(data, at)
-        after = end + len(_END_OF_ROWS)
+        after = end + _ENDING
         if end < 0 or after + _LOOKED_AT > len(data):
             self._kept = data[end:] if end >= 0 else data[-1:]
             return None
@@ -80,7 +81,7 @@ class DefinitionCheck:
     def _rows_begin(self, data: bytes, at: int) -> int | None:
         """Read up to the next rows and return where they begin; None if more bytes are needed."""
         found = _BEFORE_ROWS.search(data, at)
-        end = found.end() if found else max(at, len(data) - _LOOKED_AT - len(_END_OF_ROWS))
+        end = found.end() if found else max(at, len(data) - _LOOKED_AT - _ENDING)
         self._feed(data[at:end])
         if found is None:
             self._kept = data[end:]
@@ -108,7 +109,10 @@ def _end_of_rows(data: bytes, at: int) -> int:
     newline = data.find(b"\n", at + 1)
     if newline < 0:
         return len(data) - 1 if data.endswith(b";") else -1
-    return newline - 1 if data[newline - 1 : newline] == b";" else data.find(_END_OF_ROWS, newline)
+    if data[newline - 1 : newline] == b";":
+        return newline - 1
+    found = _END_OF_ROWS.search(data, newline)
+    return found.start() if found else -1
 
 
 def _line(name: str, reason: str) -> str:
