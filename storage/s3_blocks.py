@@ -94,7 +94,7 @@ class S3Blocks:
         """
         held = expected.compared(answer)
         if held is Held.UNKNOWN:
-            held = expected.compared(self._described(name) or {})
+            held = expected.compared(self.described(name) or {})
         if held is Held.UNKNOWN:
             held = Held.OURS if self._read_back(name) == expected.read_back else Held.OTHER
         if held is not Held.OURS:
@@ -109,7 +109,7 @@ class S3Blocks:
             crc = s3_checksums.crc32_of(chunk, crc)
         return size, s3_checksums.crc32(crc)
 
-    def _described(self, name: str) -> Mapping[str, Any] | None:
+    def described(self, name: str) -> Mapping[str, Any] | None:
         """Return what HeadObject says of an object, or the listing; None where there is none."""
         mode = {} if self._sender.uses_md5 else {"ChecksumMode": "ENABLED"}
         try:
@@ -123,7 +123,7 @@ class S3Blocks:
     def held(self, unpublished: Unpublished) -> Held:
         """See BlockBackend."""
         stored = unpublished.stored
-        found = self._described(stored.name)
+        found = self.described(stored.name)
         if found is None:
             return Held.ABSENT
         if unpublished.content is not None:

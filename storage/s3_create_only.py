@@ -12,8 +12,8 @@ from storage.s3_client import Client
 from storage.s3_errors import ChecksumRefusedError, ConditionRefusedError, ConflictError
 from storage.s3_listing import Listing
 from storage.s3_sender import Condition, Sender
+from tools.base import log
 from tools.base.errors import StoreError, TakenError, TransientError
-from tools.base.log import logger
 from tools.flow import store
 from tools.flow.block_backend import Upload
 from tools.flow.store import CreateOnly
@@ -77,7 +77,7 @@ class Guard:
 
     def _told(self, operation: str, proven: bool) -> bool:
         how = CreateOnly.PROBED if proven else CreateOnly.LISTED
-        logger.info("%s: create-only (%s): %s", self._client, operation, how.value)
+        log.always("%s: create-only (%s): %s", self._client, operation, how.value)
         return proven
 
     def probe_put(self) -> bool:

@@ -12,8 +12,8 @@ from storage.s3_client import Answer, Client
 from storage.s3_errors import ChecksumRefusedError
 from storage.s3_keys import Keys, is_record
 from storage.s3_options import ChecksumMode
+from tools.base import log
 from tools.base.errors import TransientError
-from tools.base.log import logger
 from tools.flow.block_backend import Block, Upload
 
 Condition = dict[str, str]  # {"IfNoneMatch": "*"}, or nothing
@@ -145,7 +145,7 @@ class Sender:
     def _use_md5(self, error: ChecksumRefusedError) -> None:
         with self._lock:
             if not self._md5:
-                logger.info(
+                log.always(
                     "%s; Content-MD5 is sent from now on, as with CHECKSUM_MODE when_required",
                     error,
                 )

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from storage import s3_checks, s3_options
+from storage import s3_checks, s3_command, s3_options
 from storage.keys import Address
 from storage.s3_blocks import S3Blocks
 from storage.s3_client import Client
 from storage.s3_options import Options
+from tools.base import log
 from tools.base.errors import ConfigError
 from tools.base.finding import Finding
 from tools.base.log import logger
@@ -39,15 +40,18 @@ class S3Store(BlockStore):
 def open_store(options: Options) -> store.Store:
     """Return the store. Raises ConfigError or StoreError where there are no credentials."""
     client = Client(options)
-    logger.info("%s: %s", client, client.connection.about())
+    log.always("%s: %s", client, client.connection.about())
     if s3_options.is_public_plaintext(client.connection.endpoint):
         logger.warning("%s: %s", client, s3_checks.PLAINTEXT)
-    return S3Store(S3Blocks(client), Retries(options.retry_wait))
+    backend = S3Blocks(client)
+    made = S3Store(backend, Retries(options.retry_wait))
+    return s3_command.CommandUploads(made, backend) if options.upload_command else made
 
 
 def test(options: Options) -> Sequence[Finding]:
     """Return what was found about the bucket. Raises StoreError where it cannot be used."""
-    return s3_checks.tested(S3Blocks(Client(options)))
+    command = (s3_command.tested(options),) if options.upload_command else ()
+    return (*s3_checks.tested(S3Blocks(Client(options))), *map(Finding, command))
 
 
 def describe(options: Options) -> str:

@@ -11,6 +11,7 @@ if __name__ == "__main__":  # started by its path
     launcher.start(__file__)
 
 import dataclasses
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,9 +21,10 @@ from typing import Any, Protocol, TypeVar
 from storage import store_actions
 from storage.keys import Address, StorageKeys
 from tools import date_str_utils
-from tools.base import crash
+from tools.base import crash, masking
 from tools.base.errors import ConfigError, StoreError, TakenError
 from tools.base.finding import Finding, Level
+from tools.base.log import logger
 from tools.base.result import Result, Status
 from tools.flow import store
 from tools.flow.item_record import StoredItem
@@ -242,6 +244,17 @@ def test(options: StorageKeys) -> tuple[str | Finding, ...]:
     return tuple(destinations()[options.destination].test(options))
 
 
+class _Levelled(logging.Formatter):
+    """A line as the runner reads it: the level in front."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return f"{record.levelname.lower()}: {masking.text(super().format(record))}"
+
+
 def main(argv: Sequence[str]) -> int:
     """Run the command line; return the exit code."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Levelled())
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
     return executable.run(Options, work, argv)

@@ -1,0 +1,193 @@
+"""The S3 store as a user has it: whole runs to a real server, and what `-t` and the log say."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import s3_servers
+from tests.s3_servers import BUCKET, S3Server
+from tests.system import System, execute
+from tools.base import project
+
+PUT = """\
+import sys, os, boto3
+file, url = sys.argv[-2:]
+bucket, _, key = url.removeprefix("s3://").partition("/")
+boto3.client("s3").upload_file(file, bucket, key)
+open({log!r}, "a").write(url + "\\n")
+"""
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> S3Server:
+    """SeaweedFS, with the credentials in the environment."""
+    found = s3_servers.seaweedfs()
+    for name, value in found.environment.items():
+        monkeypatch.setenv(name, value)
+    return found
+
+
+def section(server: S3Server, **more: Any) -> dict[str, Any]:
+    """A section that stores in a new folder of the bucket."""
+    keys = {"DESTINATION": "s3", "BUCKET_NAME": BUCKET, "ENDPOINT_URL": server.endpoint}
+    return execute("storage", PREFIX=f"runs 100%25/{uuid.uuid4().hex}", **{**keys, **more})
+
+
+def keys_below(server: S3Server, prefix: str) -> list[str]:
+    found = server.client().list_objects_v2(Bucket=BUCKET, Prefix=prefix).get("Contents", ())
+    return [entry["Key"] for entry in found]
+
+
+@pytest.mark.parametrize("stream", ["False", "True"])
+def test_a_run_and_a_restore_with_arguments_alone(
+    system: System, server: S3Server, stream: str
+) -> None:
+    (system.source / "file").write_bytes(b"content" * 1000)
+    stored = section(server)
+    sections = system.short(STORAGE=stored)
+    del sections["STORAGE_LOCAL"]
+    system.configure(sections, STREAM=stream)
+    checked = system.run("-t").stdout
+    assert f"endpoint {server.endpoint}, region us-east-1, access key ...TEST" in checked
+    assert "the first run proves it" in checked
+    result = system.result("-l", "info")
+    assert result["exit_code"] == 0, result
+    assert f"at {server.endpoint}" in json.dumps(result)
+    log = system.log.read_text()
+    assert f"endpoint {server.endpoint}" in log
+    assert "create-only (PutObject): by the store, as a probe has proven" in log
+    assert s3_servers.SECRET not in log
+    assert "create-only by the store, as a probe has proven" in system.run("-t").stdout
+    prefix = stored["PARAMETERS"]["PREFIX"]
+    place = ["--store", f"s3://{BUCKET}/{prefix}", "--endpoint", server.endpoint]
+    assert "srv-test" in system.restore_bare("--list", *place)
+    key = ["--key-file", str(system.key)]
+    system.restore_bare("--verify", "latest", *place, *key)
+    out = system.folder / "out"
+    system.restore_bare("--restore", "latest", "--destination", str(out), *place, *key)
+    (found,) = out.rglob("file")
+    assert found.read_bytes() == b"content" * 1000
+    assert not list(system.work.rglob("*.age*"))
+
+
+@pytest.mark.parametrize("stream", ["False", "True"])
+def test_a_program_uploads_the_parts(system: System, server: S3Server, stream: str) -> None:
+    """UPLOAD_COMMAND, called as COMMAND FILE s3://BUCKET/HOSTNAME/FILE (MANUAL)."""
+    (system.source / "file").write_bytes(bytes(3 << 20))
+    program, log = system.folder / "put it.py", system.folder / "uploaded"
+    program.write_text(PUT.format(log=str(log)))
+    stored = section(server, UPLOAD_COMMAND=f"{sys.executable} '{program}' --quiet")
+    sections = system.short(STORAGE=stored)
+    del sections["STORAGE_LOCAL"]
+    system.configure(sections, STREAM=stream)
+    result = system.result()
+    assert result["exit_code"] == 0, result
+    prefix = stored["PARAMETERS"]["PREFIX"]
+    urls = log.read_text().splitlines()
+    parts = [key for key in keys_below(server, prefix) if ".age." in key]
+    assert [f"s3://{BUCKET}/{key}" for key in parts] == sorted(urls)
+    assert all(key.startswith(f"{prefix}/srv-test/") for key in parts)
+    assert not [path for path in system.work.rglob("*") if path.is_file() and ".age." in path.name]
+    (found,) = system.restored().rglob("file")
+    assert found.read_bytes() == bytes(3 << 20)
+    program.write_text("import sys; sys.exit('disk quota')")
+    stored["PARAMETERS"]["RETRY_WAIT"] = "0"
+    system.configure(sections, STREAM=stream)
+    failed = system.result()
+    assert failed["exit_code"] == 1
+    assert "ended with exit code 1" in json.dumps(failed)
+    program.write_text("")
+    failed = system.result()
+    assert "the server holds no such object" in json.dumps(failed)
+
+
+def test_a_run_without_s3_does_not_import_boto3(system: System) -> None:
+    (system.source / "file").write_text("content")
+    system.configure(system.short(), STREAM="True")
+    code = (
+        "import sys; sys.argv[0] = 'backup.py'\n"
+        "from tools.commands import backup\n"
+        "code = backup.main(sys.argv[1:])\n"
+        "loaded = {'boto3', 'botocore'} & set(sys.modules)\n"
+        "sys.exit(f'imported: {loaded}' if loaded or code else 0)"
+    )
+    words = [sys.executable, "-c", code, "-r", "-c", str(system.conf)]
+    done = subprocess.run(words, cwd=project.ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_credentials_reach_the_program_that_stores_and_no_other(
+    system: System, server: S3Server
+) -> None:
+    """Also the proxies of the network; a source gets no key of the bucket."""
+    (system.source / "file").write_text("content")
+    seen = system.folder / "seen"
+    own = system.own("look", f"env > {seen}\n")
+    sections = {"LOOK": own, **system.short(STORAGE=section(server))}
+    del sections["STORAGE_LOCAL"]
+    system.configure(sections)
+    result = system.result(HTTPS_PROXY="http://127.0.0.1:1")
+    assert result["exit_code"] == 0, result
+    assert "AWS_" not in seen.read_text()
+
+
+@pytest.mark.parametrize(
+    ("keys", "environment", "says"),
+    [
+        ({"BUCKET_NAME": "no-such-bucket"}, {}, "no such bucket"),
+        ({}, {"AWS_ACCESS_KEY_ID": "AKIDOTHER"}, "access key ...THER"),
+        (
+            {},
+            {"AWS_SECRET_ACCESS_KEY": "another-secret-of-tests"},
+            "secret key of the access key ...TEST is wrong",
+        ),
+        ({}, {"AWS_SECRET_ACCESS_KEY": "secret\n"}, "contains a line break"),
+        ({"PROFILE": "none"}, {}, "PROFILE: none: no such profile"),
+        ({"ENDPOINT_URL": "http://127.0.0.1:1"}, {}, "127.0.0.1:1"),
+    ],
+)
+def test_what_is_wrong_is_named_at_once(
+    system: System, server: S3Server, keys: dict[str, str], environment: dict[str, str], says: str
+) -> None:
+    sections = system.short(STORAGE=section(server, RETRY_WAIT="0", **keys))
+    del sections["STORAGE_LOCAL"]
+    system.configure(sections, STREAM="True")
+    tested = system.run("-t", **environment)
+    assert tested.returncode != 0
+    assert says in tested.stdout + tested.stderr
+    result = system.result(**environment)
+    assert result["exit_code"] == 1
+    assert says in json.dumps(result, ensure_ascii=False)
+
+
+def test_credentials_that_may_only_read_are_named(system: System, server: S3Server) -> None:
+    sections = system.short(STORAGE=section(server, RETRY_WAIT="0"))
+    del sections["STORAGE_LOCAL"]
+    system.configure(sections, STREAM="True")
+    result = system.result(AWS_ACCESS_KEY_ID="AKIDREADER")
+    assert result["exit_code"] == 1
+    assert "access denied for the access key ...ADER" in json.dumps(result)
+
+
+def test_a_bucket_in_which_a_name_has_dots(server: S3Server, tmp_path: Path) -> None:
+    bucket = f"with.dots.{uuid.uuid4().hex}"
+    server.client().create_bucket(Bucket=bucket)
+    file = tmp_path / "targets" / "x.age.000"
+    file.parent.mkdir()
+    file.write_bytes(b"content")
+    words = [sys.executable, str(project.ROOT / "storage/storage.py"), "--HOSTNAME", "srv"]
+    keys = {"DESTINATION": "s3", "BUCKET_NAME": bucket, "ENDPOINT_URL": server.endpoint}
+    keys |= {"TARGETS": str(file.parent), "WORK_FOLDER": str(tmp_path)}
+    for key, value in keys.items():
+        words += [f"--{key}", value]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert f"in s3://{bucket}/srv, at {server.endpoint}" in done.stdout
+    assert server.client().get_object(Bucket=bucket, Key="srv/x.age.000")["Body"].read()
