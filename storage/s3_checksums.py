@@ -89,12 +89,12 @@ class Expected:
 
 def sha256(hexadecimal: str) -> str:
     """Return a SHA-256 as S3 writes it."""
-    return base64.b64encode(bytes.fromhex(hexadecimal)).decode("ascii")
+    return _base64(bytes.fromhex(hexadecimal))
 
 
 def crc32(value: int) -> str:
     """Return a CRC-32 as S3 writes it."""
-    return base64.b64encode(value.to_bytes(4, "big")).decode("ascii")
+    return _base64(value.to_bytes(4, "big"))
 
 
 def md5(content: Block) -> str:
@@ -104,7 +104,7 @@ def md5(content: Block) -> str:
 
 def content_md5(content: Block) -> str:
     """Return the value of the header Content-MD5."""
-    return base64.b64encode(bytes.fromhex(md5(content))).decode("ascii")
+    return _base64(bytes.fromhex(md5(content)))
 
 
 def is_md5(etag: str) -> bool:
@@ -129,6 +129,10 @@ def whole_crc32(parts: Iterable[Part]) -> int:
     for part in parts:
         whole = _times(_zeros(part.size), whole) ^ part.crc32
     return whole
+
+
+def _base64(digest: bytes) -> str:
+    return base64.b64encode(digest).decode("ascii", "replace")
 
 
 def crc32_of(content: Block, before: int = 0) -> int:
