@@ -5,14 +5,25 @@ from __future__ import annotations
 import contextlib
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
-from storage.ssh_protocol import Attributes, Code, StatusError
-from storage.ssh_sftp import WRITE_NEW, Sftp
+from storage.ssh_protocol import (
+    FSYNC,
+    Attributes,
+    Code,
+    Flag,
+    Kind,
+    StatusError,
+    text,
+    u32,
+    u64,
+)
+from storage.ssh_sftp import WRITE_NEW, Future, Sftp
 from tools import filesystem_handling
 from tools.base.errors import BackupError
 from tools.flow import store, task
 
+_AT_ONCE = 16  # files that are open together
 _LONGEST = 200  # bytes of a name in a temporary one: a name has at most 255
 
 
@@ -23,12 +34,80 @@ def temporary(path: bytes) -> bytes:
     return folder + b"/." + name[:_LONGEST] + ending
 
 
-def abandon(sftp: Sftp, handle: bytes, temporary: bytes) -> None:
-    """Remove a file that is not complete, also of an item that was stopped."""
-    with task.entered(task.Task()):
-        for cleanup, what in ((sftp.shut, handle), (sftp.remove, temporary)):
-            with contextlib.suppress(BackupError, StatusError):  # a later run removes it
-                cleanup(what)
+class NewFile:
+    """A file that did not exist, open for writing."""
+
+    def __init__(self, sftp: Sftp, path: bytes, handle: bytes) -> None:
+        self._sftp = sftp
+        self._path = path
+        self._handle = handle
+        self._closed = False
+
+    def write(self, chunks: Iterable[bytes], small: int) -> tuple[Attributes, int, bytes | None]:
+        """Write all chunks, sync and close. Return what the server holds and what was sent.
+
+        The attributes of the file, the bytes that were sent, and, of a file of at most `small`
+        bytes, its content as the server reads it. Raises StatusError, StoreError.
+        """
+        sftp, handle = self._sftp, text(self._handle)
+        size, writing = sftp.write(self._handle, chunks)
+        if FSYNC in sftp.extensions:
+            writing.append(sftp.sync(self._handle))
+        about = sftp.request(Kind.FSTAT, handle)
+        back = None
+        if size <= min(small, sftp.max_read - 1):
+            back = sftp.request(Kind.READ, handle, u64(0), u32(size + 1))
+        self._closed = True  # its handle may soon be that of another file
+        closing = sftp.request(Kind.CLOSE, handle)
+        for future in writing:
+            sftp.done(future)
+        attributes = sftp.answer(about, Kind.ATTRS).attributes()
+        content = None if back is None else _content(sftp, back)
+        sftp.done(closing)
+        return attributes, size, content
+
+    def abandon(self) -> None:
+        """Remove the file, which is not complete; also that of an item that was stopped."""
+        with task.entered(task.Task()), contextlib.suppress(BackupError, StatusError):
+            if not self._closed:
+                self._sftp.request(Kind.CLOSE, text(self._handle))
+            self._sftp.remove(self._path)  # where this fails, a later run removes it
+
+
+def _content(sftp: Sftp, reading: Future) -> bytes:
+    try:
+        return sftp.answer(reading, Kind.DATA).text()
+    except StatusError as error:
+        if error.code == Code.EOF:
+            return b""
+        raise
+
+
+def create(sftp: Sftp, path: bytes, opening: Future | None = None) -> NewFile:
+    """Return a new file; create its folder where that is missing.
+
+    opening: the request, where it is on its way. Raises StatusError, StoreError.
+    """
+    try:
+        handle = sftp.answer(opening or sftp.opening(path, WRITE_NEW), Kind.HANDLE).text()
+    except StatusError as error:
+        if error.code != Code.NO_SUCH_FILE:
+            raise
+        make_folders(sftp, path.rpartition(b"/")[0])
+        handle = sftp.open(path, WRITE_NEW)
+    return NewFile(sftp, path, handle)
+
+
+def sync(sftp: Sftp, paths: Sequence[bytes]) -> None:
+    """Sync files and their names: journals write the new name of a file that is synced."""
+    for some in (paths[at : at + _AT_ONCE] for at in range(0, len(paths), _AT_ONCE)):
+        opening = [sftp.opening(path, Flag.READ) for path in some]
+        waiting: list[Future] = []
+        for future in opening:
+            handle = sftp.answer(future, Kind.HANDLE).text()
+            waiting += [sftp.sync(handle), sftp.request(Kind.CLOSE, text(handle))]
+        for future in waiting:
+            sftp.done(future)
 
 
 def nearest(sftp: Sftp, path: bytes) -> bytes:

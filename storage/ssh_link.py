@@ -79,31 +79,34 @@ class Link:
         if marked:
             self.fingerprint = rest.strip()
 
-    def send(self, *pieces: bytes) -> None:
+    def send(self, *pieces: bytes | memoryview) -> None:
         """Write all pieces, in one go. Raises StoreError where the connection has ended."""
         with held(self._sending):
-            for piece in pieces:
-                self._write(piece)
+            try:
+                self._write([memoryview(piece) for piece in pieces])
+            except (OSError, ValueError):
+                raise self.failure() from None
+            except BaseException:
+                self.close()  # half a message: nothing more can follow
+                raise
 
-    def _write(self, piece: bytes) -> None:
-        left = memoryview(piece)
+    def _write(self, left: list[memoryview]) -> None:
         poll = select.poll()
         descriptor = self._out.fileno()
         poll.register(descriptor, select.POLLOUT)
-        try:
-            while left:
-                if poll.poll(task.TICK * 1000):
-                    with contextlib.suppress(BlockingIOError):
-                        left = left[os.write(descriptor, left) :]
-                    task.current().touch()
-                else:
+        while left:
+            try:
+                written = os.writev(descriptor, left)
+            except BlockingIOError:
+                if not poll.poll(task.TICK * 1000):
                     task.current().check()
                     os_works.raise_lost_signal()
-        except (OSError, ValueError):
-            raise self.failure() from None
-        except BaseException:
-            self.close()  # half a message: nothing more can follow
-            raise
+                continue
+            task.current().touch()
+            while left and written >= len(left[0]):
+                written -= len(left.pop(0))
+            if left:
+                left[0] = left[0][written:]
 
     def read(self, size: int) -> bytes:
         """Return exactly so many bytes; fewer at the end. For one thread alone."""

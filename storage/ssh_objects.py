@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from storage import ssh_files
-from storage.ssh_protocol import FSYNC, HARDLINK, Code, Flag, StatusError
+from storage.ssh_protocol import FSYNC, HARDLINK, Code, Flag, Kind, StatusError, text
 from storage.ssh_session import Session
 from storage.ssh_sftp import WRITE_NEW, Sftp
+from storage.ssh_shell import Shell
 from tools import date_str_utils, filesystem_handling
 from tools.base import foreign
 from tools.base.errors import BackupError, StoreError, TakenError
 from tools.flow import store, stream, task
 
-_SMALL = 1 << 20  # bytes up to which reading back is faster than asking the shell
+_SMALL = 1 << 18  # bytes up to which reading back is faster than asking the shell
 _FULL = 1 << 20  # a disk with less free bytes counts as full
 
 
@@ -123,9 +125,7 @@ class SshStore:
             one, other = ssh_files.temporary(probe), ssh_files.temporary(probe)
             content = os.urandom(32)
             try:
-                handle = sftp.open(one, WRITE_NEW)
-                sftp.write(handle, [content])
-                sftp.shut(handle)
+                ssh_files.create(sftp, one).write([content], 0)
                 sha256 = self._session.ask(lambda shell: shell.sha256(one), "")
                 self._name(sftp, one, other)
             finally:
@@ -142,49 +142,39 @@ class SshStore:
         """See Store: under a temporary name, synced, size and checksum compared."""
         path = self._path(name)
         content = stream.content(chunks)
+        self.discard([name])
         with self._explaining(path) as sftp:
-            if sftp.stat(path) is not None:
-                stream.drained(content)
-                stored = store.StoredObject(name, content.size, content.sha256)
-                return self._accept_existing(path, stored)
-            self.discard([name])
             temporary = ssh_files.temporary(path)
-            handle = self._created(sftp, temporary)
+            asked = sftp.request(Kind.STAT, text(path))
+            file = ssh_files.create(sftp, temporary, sftp.opening(temporary, WRITE_NEW))
             try:
                 with self._judging(sftp, path):  # while a full disk is still full
-                    stored = self._written(sftp, handle, temporary, name, content)
+                    if sftp.stat(path, asked) is None:
+                        stored = self._written(sftp, file, temporary, name, content)
+                        self._unpublished[name] = temporary, stored
+                        return stored
             except BaseException:
-                ssh_files.abandon(sftp, handle, temporary)
+                file.abandon()
                 raise
-        self._unpublished[name] = temporary, stored
-        return stored
-
-    def _created(self, sftp: Sftp, path: bytes) -> bytes:
-        """Return the handle of a new file; create its folder where that is missing."""
-        try:
-            return sftp.open(path, WRITE_NEW)
-        except StatusError as error:
-            if error.code != Code.NO_SUCH_FILE:
-                raise
-        ssh_files.make_folders(sftp, os.path.dirname(path))  # noqa: PTH120  (a path of another machine)
-        return sftp.open(path, WRITE_NEW)
+            file.abandon()
+        stream.drained(content)
+        return self._accept_existing(path, store.StoredObject(name, content.size, content.sha256))
 
     def _written(
-        self, sftp: Sftp, handle: bytes, path: bytes, name: str, content: stream.Content
+        self,
+        sftp: Sftp,
+        file: ssh_files.NewFile,
+        path: bytes,
+        name: str,
+        content: stream.Content,
     ) -> store.StoredObject:
-        size = sftp.write(handle, content)
-        synced = FSYNC in sftp.extensions
-        if synced:
-            sftp.sync(handle)
-        about = sftp.of_handle(handle)
+        about, size, back = file.write(content, self._small)
         if self._session.clock is None and about.mtime:
             self._session.clock = about.mtime - time.time()
-        small = size <= self._small
-        sha256 = _digest(sftp.read(handle, 0, size + 1)) if small else ""
-        sftp.shut(handle)
-        if not synced:
+        if FSYNC not in sftp.extensions:
             self._session.ask(lambda shell: shell.sync(path), False)
         stored = store.StoredObject(name, size, content.sha256)
+        sha256 = "" if back is None else _digest([back])
         if about.size != size or not self._holds(sftp, path, stored, sha256):
             raise StoreError(
                 f"{self._named(self._path(name))}: read-back mismatch: the server holds other "
@@ -223,26 +213,28 @@ class SshStore:
 
     def publish(self, names: Sequence[str]) -> None:
         """See Store: linked without replacing; then synced, which writes the new names too."""
-        published: list[bytes] = []
-        for name in names:
-            path = self._path(name)
-            if name in self._unpublished:
-                self._take(path, *self._unpublished[name])
-                published.append(path)
-                del self._unpublished[name]
-        for path in published:
-            self._sync(path)
+        fresh = {self._path(name): name for name in names if name in self._unpublished}
+        for path, name in fresh.items():
+            temporary, stored = self._unpublished[name]
+            with self._explaining(path) as sftp:
+                try:
+                    self._name(sftp, temporary, path)
+                except StatusError:
+                    if sftp.stat(path) is None:
+                        raise
+                    self._accept_existing(path, stored)
+        self._sync(list(fresh))
+        for name in fresh.values():
+            self.discard([name])  # the file has its own name now
 
-    def _take(self, path: bytes, temporary: bytes, stored: store.StoredObject) -> None:
-        """Give a file its name. Raises TakenError where another file has it."""
-        with self._explaining(path) as sftp:
-            try:
-                self._name(sftp, temporary, path)
-            except StatusError:
-                if sftp.stat(path) is None:
-                    raise
-                self._accept_existing(path, stored)
-            sftp.remove(temporary)
+    def _sync(self, paths: Sequence[bytes]) -> None:
+        with self._explaining(self._folder) as sftp:
+            if FSYNC in sftp.extensions:
+                return ssh_files.sync(sftp, paths)
+        folders = {path.rpartition(b"/")[0] for path in paths}
+        for folder in folders:
+            self._session.ask(functools.partial(Shell.sync, path=folder), False)
+        return None
 
     def _name(self, sftp: Sftp, temporary: bytes, path: bytes) -> None:
         """Link a file, or rename it where the server or its file system has no links."""
@@ -260,17 +252,6 @@ class SshStore:
         if self._renaming is store.CreateOnly.LISTED and sftp.stat(path) is not None:
             raise StatusError(Code.FAILURE, "file exists")
         return sftp.rename(temporary, path)
-
-    def _sync(self, path: bytes) -> None:
-        """Sync a file and its name: journals write the new name of a file that is synced."""
-        with self._explaining(path) as sftp:
-            if FSYNC in sftp.extensions:
-                handle = sftp.open(path, Flag.READ)
-                sftp.sync(handle)
-                sftp.shut(handle)
-            else:
-                folder = os.path.dirname(path)  # noqa: PTH120  (a path of another machine)
-                self._session.ask(lambda shell: shell.sync(folder), False)
 
     def discard(self, names: Sequence[str]) -> None:
         """See Store."""
@@ -291,7 +272,7 @@ class SshStore:
     def _read(self, sftp: Sftp, path: bytes, start: int, end: int | None) -> Iterator[bytes]:
         handle = sftp.open(path, Flag.READ)
         try:
-            size = sftp.of_handle(handle).size
+            size = sftp.size(handle)
             yield from sftp.read(handle, start, size if end is None else min(size, end))
         finally:
             with contextlib.suppress(BackupError, StatusError):

@@ -43,7 +43,7 @@ _NOISE = 1 << 16  # bytes before the first packet that are skipped
 _AUTHENTICATION = 60.0  # seconds, beside CONNECT_TIMEOUT, until sftp must answer
 _HELLO = re.compile(rb"\0[\0-\x0f][\s\S]{2}\x02\0\0\0\x03")  # length, VERSION, 3
 _Answer: TypeAlias = "tuple[int, Reader]"
-_Future: TypeAlias = "concurrent.futures.Future[_Answer]"
+Future: TypeAlias = "concurrent.futures.Future[_Answer]"
 
 
 class Sftp:
@@ -57,7 +57,7 @@ class Sftp:
         """Log in. Raises StoreError."""
         self.server = server
         self.link = Link(server, ["-s", "--", server.host, "sftp"], verbose=verbose)
-        self._waiting: dict[int, _Future] = {}
+        self._waiting: dict[int, Future] = {}
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
         self._error: StoreError | None = None
@@ -87,17 +87,20 @@ class Sftp:
 
     # --- requests and answers
 
-    def _request(self, kind: Kind, *fields: bytes) -> _Future:
-        """Send a request; its answer comes in the future."""
-        future: _Future = concurrent.futures.Future()
+    def request(self, kind: Kind, *fields: bytes | memoryview) -> Future:
+        """Send a request; its answer comes in the future.
+
+        A server handles the requests of one file in their order (filexfer-02, 6.1).
+        """
+        future: Future = concurrent.futures.Future()
         with self._lock:
             if self._error is not None:
                 raise self._error
             number = next(self._numbers) & 0xFFFFFFFF
             self._waiting[number] = future
-        body = b"".join((bytes([kind]), u32(number), *fields))
+        size = 5 + sum(map(len, fields))
         try:
-            self.link.send(u32(len(body)) + body)
+            self.link.send(u32(size) + bytes([kind]) + u32(number), *fields)
         except StoreError as error:
             self._error = error
             raise
@@ -158,7 +161,7 @@ class Sftp:
         if not self._hello.done():
             self._hello.set_exception(error)
 
-    def _answer(self, future: _Future, *expected: Kind) -> Reader:
+    def answer(self, future: Future, *expected: Kind) -> Reader:
         """Return the fields of an answer. Raises StatusError, StoreError."""
         kind, fields = ssh_link.result(future)
         task.current().touch()
@@ -171,53 +174,56 @@ class Sftp:
             raise StoreError(f"{self.server}: sftp: unexpected answer {kind}")
         return fields
 
-    def _done(self, future: _Future) -> None:
-        self._answer(future, Kind.STATUS)
+    def done(self, future: Future) -> None:
+        """Wait for the answer that all went well. Raises StatusError, StoreError."""
+        self.answer(future, Kind.STATUS)
 
     def _call(self, kind: Kind, *fields: bytes) -> None:
-        self._done(self._request(kind, *fields))
+        self.done(self.request(kind, *fields))
 
     def _limits(self) -> tuple[int, int]:
         """Return how many bytes one request may read, and write."""
         if LIMITS not in self.extensions:
             return _PACKET, _PACKET
-        found = self._answer(self._request(Kind.EXTENDED, text(LIMITS)), Kind.EXTENDED_REPLY)
+        found = self.answer(self.request(Kind.EXTENDED, text(LIMITS)), Kind.EXTENDED_REPLY)
         _packet, largest_read, largest_write = found.u64(), found.u64(), found.u64()
         most = LONGEST // 2
         return tuple(min(size or _PACKET, most) for size in (largest_read, largest_write))  # type: ignore[return-value]
 
     # --- files
 
-    def open(self, path: bytes, flags: int, permissions: int = 0o600) -> bytes:
+    def opening(self, path: bytes, flags: int) -> Future:
+        """Open a file; its handle comes in the answer."""
+        return self.request(Kind.OPEN, text(path), u32(flags), mode(0o600))
+
+    def open(self, path: bytes, flags: int) -> bytes:
         """Open a file; return its handle."""
-        future = self._request(Kind.OPEN, text(path), u32(flags), mode(permissions))
-        return self._answer(future, Kind.HANDLE).text()
+        return self.answer(self.opening(path, flags), Kind.HANDLE).text()
 
     def shut(self, handle: bytes) -> None:
         """Close a handle."""
         self._call(Kind.CLOSE, text(handle))
 
-    def write(self, handle: bytes, chunks: Iterable[bytes]) -> int:
-        """Write the chunks to a new file; return their size."""
+    def write(self, handle: bytes, chunks: Iterable[bytes]) -> tuple[int, deque[Future]]:
+        """Write the chunks to a new file; return their size, and what is still on its way."""
         size = 0
-        waiting: deque[_Future] = deque()
+        waiting: deque[Future] = deque()
         most = max(1, _WINDOW // self.max_write)
         for block in _blocks(chunks, self.max_write):
             if len(waiting) >= most:
-                self._done(waiting.popleft())
-            waiting.append(self._request(Kind.WRITE, text(handle), u64(size), text(block)))
+                self.done(waiting.popleft())
+            head = text(handle) + u64(size) + u32(len(block))
+            waiting.append(self.request(Kind.WRITE, head, block))
             size += len(block)
-        while waiting:
-            self._done(waiting.popleft())
-        return size
+        return size, waiting
 
-    def sync(self, handle: bytes) -> None:
-        """Write what the server holds of a file to its disk (fsync)."""
-        self._call(Kind.EXTENDED, text(FSYNC), text(handle))
+    def sync(self, handle: bytes) -> Future:
+        """Have the server write a file to its disk (fsync)."""
+        return self.request(Kind.EXTENDED, text(FSYNC), text(handle))
 
     def read(self, handle: bytes, start: int, end: int) -> Iterator[bytes]:
         """Yield the bytes from `start` up to `end`, or up to the end of the file."""
-        waiting: deque[tuple[int, int, _Future]] = deque()
+        waiting: deque[tuple[int, int, Future]] = deque()
         most = max(1, _WINDOW // self.max_read)
         position = start
         while position < end or waiting:
@@ -227,7 +233,7 @@ class Sftp:
                 position += size
             offset, size, future = waiting.popleft()
             try:
-                data = self._answer(future, Kind.DATA).text()
+                data = self.answer(future, Kind.DATA).text()
             except StatusError as error:
                 if error.code == Code.EOF:
                     return
@@ -237,17 +243,22 @@ class Sftp:
                 offset, size = offset + len(data), size - len(data)
                 waiting.appendleft((offset, size, self._read(handle, offset, size)))
 
-    def _read(self, handle: bytes, offset: int, size: int) -> _Future:
-        return self._request(Kind.READ, text(handle), u64(offset), u32(size))
+    def _read(self, handle: bytes, offset: int, size: int) -> Future:
+        return self.request(Kind.READ, text(handle), u64(offset), u32(size))
 
-    def of_handle(self, handle: bytes) -> Attributes:
-        """Return the attributes of an open file."""
-        return self._answer(self._request(Kind.FSTAT, text(handle)), Kind.ATTRS).attributes()
+    def size(self, handle: bytes) -> int:
+        """Return the size of an open file."""
+        about = self.answer(self.request(Kind.FSTAT, text(handle)), Kind.ATTRS)
+        return about.attributes().size
 
-    def stat(self, path: bytes) -> Attributes | None:
-        """Return the attributes of what lies at a path, links followed; None for nothing."""
+    def stat(self, path: bytes, asked: Future | None = None) -> Attributes | None:
+        """Return the attributes of what lies at a path, links followed; None for nothing.
+
+        asked: the request, where it is on its way
+        """
         try:
-            return self._answer(self._request(Kind.STAT, text(path)), Kind.ATTRS).attributes()
+            future = asked or self.request(Kind.STAT, text(path))
+            return self.answer(future, Kind.ATTRS).attributes()
         except StatusError as error:
             if error.code == Code.NO_SUCH_FILE:
                 return None
@@ -255,12 +266,12 @@ class Sftp:
 
     def listing(self, folder: bytes) -> list[tuple[bytes, Attributes]]:
         """Return what a folder holds; links are not followed."""
-        opened = self._request(Kind.OPENDIR, text(folder))
-        handle = self._answer(opened, Kind.HANDLE).text()
+        opened = self.request(Kind.OPENDIR, text(folder))
+        handle = self.answer(opened, Kind.HANDLE).text()
         found: list[tuple[bytes, Attributes]] = []
         try:
             while True:
-                fields = self._answer(self._request(Kind.READDIR, text(handle)), Kind.NAME)
+                fields = self.answer(self.request(Kind.READDIR, text(handle)), Kind.NAME)
                 for _ in range(fields.u32()):
                     name, _long = fields.text(), fields.text()
                     found.append((name, fields.attributes()))
@@ -294,8 +305,8 @@ class Sftp:
         """Return the bytes that are left for the account at a path; None if that is not known."""
         if STATVFS not in self.extensions:
             return None
-        found = self._answer(
-            self._request(Kind.EXTENDED, text(STATVFS), text(path)), Kind.EXTENDED_REPLY
+        found = self.answer(
+            self.request(Kind.EXTENDED, text(STATVFS), text(path)), Kind.EXTENDED_REPLY
         )
         _block, fragment, _blocks, _free, available = (found.u64() for _ in range(5))
         return fragment * available
@@ -314,14 +325,17 @@ def _extensions(raw: bytes) -> dict[bytes, bytes]:
     return found
 
 
-def _blocks(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:
-    """Yield the same bytes in blocks of one size; the last may be shorter."""
+def _blocks(chunks: Iterable[bytes], size: int) -> Iterator[bytes | memoryview]:
+    """Yield the same bytes in blocks of one size, as far as chunks are long enough for it.
+
+    Only the pieces of short chunks are copied; the last block may be shorter.
+    """
     held = bytearray()
     for chunk in chunks:
         view = memoryview(chunk)
         while view:
             if not held and len(view) >= size:
-                yield bytes(view[:size])
+                yield view[:size]
                 view = view[size:]
                 continue
             taken = size - len(held)

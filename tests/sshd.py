@@ -52,6 +52,7 @@ class Sshd:
         liar.write_text(f"#!/bin/sh\necho {'0' * 64}\n")
         liar.chmod(0o755)
         self.ports = {name: servers.free_port() for name in KINDS}
+        self.ports["nobody"] = servers.free_port()  # where nobody listens
         self.user = pwd.getpwuid(os.geteuid()).pw_name
         for name in ("host", "id", "other"):
             words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.folder / name)]
@@ -80,7 +81,7 @@ class Sshd:
             if path.exists()
         )
         lines = [
-            *(f"Port {port}" for port in self.ports.values()),
+            *(f"Port {self.ports[kind]}" for kind in KINDS),
             "ListenAddress 127.0.0.1",
             f"HostKey {self.folder}/host",
             f"AuthorizedKeysFile {self.folder}/authorized_keys",
