@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from storage import s3_options
+from storage.bucket_keys import PLAINTEXT, Keys, is_public_plaintext
 from storage.s3_blocks import S3Blocks
 from storage.s3_create_only import PROBE
 from storage.s3_errors import ChecksumRefusedError, DeniedError, MissingError
-from storage.s3_keys import Keys
 from tools.base.finding import Finding, bad, warning
 from tools.flow.store import CreateOnly
 
-PLAINTEXT = "the connection is not encrypted, and the host is public"
 _HTTPS = "Begin ENDPOINT_URL with https://."
 _DAYS = 7  # for which an unfinished upload may be needed
 _COLD = ("GLACIER", "DEEP_ARCHIVE")
@@ -34,7 +32,7 @@ def tested(backend: S3Blocks) -> Sequence[Finding]:
     connection = backend.client.connection
     next(iter(backend.folders()), None)
     found = [Finding(f"{options.url}: {connection.about()}")]
-    if s3_options.is_public_plaintext(connection.endpoint):
+    if is_public_plaintext(connection.endpoint):
         found.append(warning(f"{options.url}: {PLAINTEXT}", _HTTPS))
     found.append(_create_only(backend))
     return [*found, *lifecycle(backend)]

@@ -7,9 +7,9 @@ from datetime import datetime, timezone
 from typing import Any
 
 from storage import s3_errors
+from storage.bucket_keys import Keys
 from storage.s3_client import Answer, Client
 from storage.s3_errors import ChecksumRefusedError, DeniedError, MissingError
-from storage.s3_keys import Keys
 from tools.base.errors import TransientError
 from tools.base.log import logger
 from tools.flow import store

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import shlex
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from enum import Enum
 from pathlib import Path
 from urllib.parse import SplitResult, urlencode, urlsplit
 
+from storage.bucket_keys import check_prefix
 from storage.keys import StorageKeys
 from tools.base.errors import ConfigError
 from tools.modules.options import Duration, Words, option
@@ -18,7 +18,6 @@ MIB = 1 << 20
 MAX_PARTS = 9_000  # of one object; S3 allows 10,000
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]|arn:[!-~]+")
 _OSS = ".aliyuncs.com"
-_PRIVATE = (".local", ".localhost", ".internal", ".lan", ".home.arpa", ".test")
 _LARGEST_PART = 512  # MiB: 9,000 of them are within the 5 TiB of one object
 
 
@@ -99,7 +98,7 @@ class Options(StorageKeys):
                 f"BUCKET_NAME: {self.bucket_name!r}: not the name of a bucket",
                 "Write the name alone, without s3:// and without a slash; a folder is PREFIX.",
             )
-        _check_prefix(self.prefix)
+        check_prefix(self.prefix)
         if self.endpoint_url:
             check_endpoint(self.endpoint_url)
         for key, seconds in (
@@ -153,24 +152,6 @@ def check_endpoint(url: str, key: str = "ENDPOINT_URL") -> SplitResult:
             "Set DESTINATION to oss.",
         )
     return parts
-
-
-def is_public_plaintext(url: str) -> bool:
-    """Return whether a URL is http to a host that is neither this machine nor a private network."""
-    parts = urlsplit(url)
-    host = str(parts.hostname)
-    if parts.scheme != "http":
-        return False
-    try:
-        return ipaddress.ip_address(host).is_global
-    except ValueError:
-        return "." in host and not host.endswith(_PRIVATE)
-
-
-def _check_prefix(prefix: str) -> None:
-    names = prefix.strip("/").split("/") if prefix.strip("/") else []
-    if any(name in ("", ".", "..") for name in names) or "\0" in prefix:
-        raise ConfigError(f"PREFIX: {prefix!r}: not a folder", "Write it as A/B.")
 
 
 def _check_choices(options: Options) -> None:

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta, timezone
 
 from storage import s3_checksums
+from storage.bucket_keys import Keys, is_record
 from storage.s3_checksums import Part
 from storage.s3_client import Answer, Client
 from storage.s3_errors import ChecksumRefusedError
-from storage.s3_keys import Keys, is_record
 from storage.s3_options import ChecksumMode
 from tools.base import log
 from tools.base.errors import TransientError

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from storage import s3_checks, s3_command, s3_options
+from storage import s3_checks, s3_command
+from storage.bucket_keys import PLAINTEXT, is_public_plaintext
 from storage.keys import Address
 from storage.s3_blocks import S3Blocks
 from storage.s3_client import Client
@@ -41,8 +42,8 @@ def open_store(options: Options) -> store.Store:
     """Return the store. Raises ConfigError or StoreError where there are no credentials."""
     client = Client(options)
     log.always("%s: %s", client, client.connection.about())
-    if s3_options.is_public_plaintext(client.connection.endpoint):
-        logger.warning("%s: %s", client, s3_checks.PLAINTEXT)
+    if is_public_plaintext(client.connection.endpoint):
+        logger.warning("%s: %s", client, PLAINTEXT)
     backend = S3Blocks(client)
     made = S3Store(backend, Retries(options.retry_wait))
     return s3_command.CommandUploads(made, backend) if options.upload_command else made

@@ -14,7 +14,7 @@ from storage import command_store
 from storage.local_store import LocalStore
 from storage.s3_store import S3Store
 from tests.sshd import sshd
-from tests.storage import s3_stores
+from tests.storage import oss_stores, s3_stores
 from tools.base.errors import StoreError, TakenError
 from tools.flow import store, stream
 from tools.flow.block_store import BlockStore
@@ -93,6 +93,8 @@ STORES: dict[str, Callable[[Path], Open]] = {
     "ssh, sftp alone": _ssh("no shell"),
     "s3": lambda _folder: s3_stores.seaweedfs(),
     "s3, everything in parts": lambda _folder: s3_stores.seaweedfs(memory=0),
+    "oss, blocks of 90 bytes": oss_stores.blocks(90, page=2, memory=0),
+    "oss, blocks of 700 bytes": oss_stores.blocks(700, page=1000),
 }
 NEEDS = {name: pytest.mark.needs("sshd") for name in STORES if name.startswith("ssh")}
 WRAPPERS: dict[str, Callable[[Store], Store]] = {

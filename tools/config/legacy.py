@@ -30,6 +30,7 @@ _SIZE = re.compile(r"\s*(\d+)\s*m(?:i?b)?\s*", re.I)
 # What ARGS_DICT may hold for a DESTINATION, and the key that it is now.
 _IN_DICTIONARY = {
     "local": {"LOCAL_BACKUP": "LOCAL_BACKUP"},
+    "oss": {"BUCKET": "BUCKET_NAME"},
     "s3": {"BUCKET": "BUCKET_NAME"},
 }
 _LONGEST_DICT = 10_000  # characters of a dictionary that is written as text

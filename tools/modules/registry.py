@@ -252,7 +252,7 @@ ROWS = (
         "store",
         private=("local_backup",),
         takes="encrypted",
-        environment=("AWS_",),
+        environment=("AWS_", "OSS_"),
     ),
     Row("restore/drill.py", "check"),
     Row("tools/size_calculation.py", "check", "SizeCalculation"),

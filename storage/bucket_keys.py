@@ -1,12 +1,17 @@
-"""Keys of objects in a bucket for the names of objects in a store."""
+"""What all stores of buckets share: the keys of objects for their names, and checks of options."""
 
 from __future__ import annotations
 
+import ipaddress
 import re
+from urllib.parse import urlsplit
 
+from tools.base.errors import ConfigError
 from tools.flow import store
 from tools.modules.work_store import STORE_ENDINGS
 
+PLAINTEXT = "the connection is not encrypted, and the host is public"
+_PRIVATE = (".local", ".localhost", ".internal", ".lan", ".home.arpa", ".test")
 _RECORDS = (*STORE_ENDINGS, ".sig", ".signer.json")
 # What a key cannot hold, and what looks like an escape already.
 _ESCAPED = re.compile("[\0-\x1f\x7f\ud800-\udfff\ufffe\uffff]|%(?=[0-9A-F]{2})")
@@ -17,6 +22,25 @@ def is_record(name: str) -> bool:
     """Return whether an object is no part of an item: a manifest, a signature, a marker."""
     folder, _, file = name.rpartition("/")
     return folder == store.OWN_FOLDER or file.endswith(_RECORDS)
+
+
+def check_prefix(prefix: str) -> None:
+    """Raise ConfigError unless PREFIX can be a folder of a bucket; "" is all of it."""
+    names = prefix.strip("/").split("/") if prefix.strip("/") else []
+    if any(name in ("", ".", "..") for name in names) or "\0" in prefix:
+        raise ConfigError(f"PREFIX: {prefix!r}: not a folder", "Write it as A/B.")
+
+
+def is_public_plaintext(url: str) -> bool:
+    """Return whether a URL is http to a host that is neither this machine nor a private network."""
+    parts = urlsplit(url)
+    host = str(parts.hostname)
+    if parts.scheme != "http":
+        return False
+    try:
+        return ipaddress.ip_address(host).is_global
+    except ValueError:
+        return "." in host and not host.endswith(_PRIVATE)
 
 
 class Keys:

@@ -1,0 +1,233 @@
+"""The connection to Aliyun OSS: calls whose errors are those of a store.
+
+This file alone imports oss2, and only where a section needs it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from storage import oss_account, oss_errors
+from storage.oss_account import Account, Keys
+from storage.oss_errors import Call, ExpiredError
+from tools.base.errors import ConfigError
+from tools.flow.block_backend import Block
+
+_CONNECTIONS = 32  # kept for the next calls
+_LARGEST_ANSWER = 16 << 20  # bytes of an answer that is no object
+_PIECE = 1 << 18
+T = TypeVar("T")
+
+
+class Timeouts(Keys, Protocol):
+    """The keys of a section that the connection needs."""
+
+    @property
+    def connect_timeout(self) -> float:
+        """Seconds for which a connection is waited for."""
+
+    @property
+    def read_timeout(self) -> float:
+        """Seconds for which an answer is waited for."""
+
+
+class Body:
+    """Bytes that are sent in pieces: a time limit counts for each piece, not for all of them."""
+
+    def __init__(self, content: Block) -> None:
+        self._content = memoryview(content)
+        self._position = 0
+
+    def __len__(self) -> int:
+        return len(self._content)
+
+    def __iter__(self) -> Iterator[bytes]:
+        while piece := self.read(_PIECE):
+            yield piece
+
+    def read(self, size: int = -1) -> bytes:
+        """Return the next bytes, at most `size`; none at the end."""
+        begin = self._position
+        self._position = len(self) if size < 0 else min(begin + size, len(self))
+        return bytes(self._content[begin : self._position])
+
+
+class _Response:
+    """An answer as oss2 reads it, of bounded size."""
+
+    def __init__(self, response: Any) -> None:  # noqa: ANN401  (of requests)
+        self.response = response
+        self.status = response.status_code
+        self.headers: Mapping[str, str] = response.headers
+        self.request_id = response.headers.get("x-oss-request-id", "")
+        self._is_read = False
+
+    def read(self, size: int | None = None) -> bytes:
+        """Return the content, or its beginning. Raises ValueError where it is too large."""
+        limit = _LARGEST_ANSWER if size is None else size
+        found = bytearray()
+        for piece in self:
+            found += piece
+            if len(found) >= limit:
+                break
+        if size is None and len(found) > limit:
+            raise ValueError("too large")
+        return bytes(found[:limit])
+
+    def __iter__(self) -> Iterator[bytes]:
+        if not self._is_read:  # oss2 has read an answer without content, and it can be read once
+            self._is_read = True
+            yield from self.response.iter_content(_PIECE)
+
+    def close(self) -> None:
+        """Close the connection if the content has not been read to its end."""
+        self.response.close()
+
+
+class _Session:
+    """Sends the requests of oss2: never to another host, and with the login of oss2 alone."""
+
+    def __init__(self) -> None:
+        import requests
+
+        self._session = requests.Session()
+        adapter = requests.adapters.HTTPAdapter(pool_maxsize=_CONNECTIONS)
+        for scheme in ("http://", "https://"):
+            self._session.mount(scheme, adapter)
+
+    def do_request(self, request: Any, timeout: Any) -> _Response:  # noqa: ANN401  (of oss2)
+        """Send one request. Raises what requests raises."""
+        return _Response(
+            self._session.request(
+                request.method,
+                request.url,
+                data=request.data,
+                params=request.params,
+                headers=request.headers,
+                stream=True,
+                timeout=timeout,
+                allow_redirects=False,
+                auth=_unchanged,
+            )
+        )
+
+
+def _unchanged(request: T) -> T:
+    """Keep requests from putting the password of a .netrc in the place of the login."""
+    return request
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A bucket as oss2 knows it. bucket: oss2.Bucket; signature: V4, or V1 without a region."""
+
+    bucket: Any
+    account: Account
+    signature: str
+
+    def about(self) -> str:
+        """Return endpoint, region and credentials in one line."""
+        account = self.account
+        region = account.region or "unknown"
+        return (
+            f"endpoint {account.endpoint.url}, region {region}, signature {self.signature}, "
+            f"access key ...{account.key_id[-4:]} (from {account.source})"
+        )
+
+
+def connected(account: Account, keys: Timeouts) -> Connection:
+    """Return a connection; nothing is sent yet. Raises ConfigError where oss2 is missing."""
+    try:
+        import oss2
+    except ImportError:
+        raise ConfigError(
+            "DESTINATION oss needs the packages oss2 and crcmod-plus",
+            "Install them: .venv/bin/pip install oss2 crcmod-plus",
+        ) from None
+    version = "v4" if account.region else "v1"
+    login = (account.key_id, account.secret)
+    auth = (
+        oss2.StsAuth(*login, account.token, auth_version=version)
+        if account.token
+        else oss2.make_auth(*login, auth_version=version)
+    )
+    bucket = oss2.Bucket(
+        auth,
+        account.endpoint.url,
+        account.bucket,
+        session=_Session(),
+        connect_timeout=(keys.connect_timeout, keys.read_timeout),
+        enable_crc=False,  # in pieces of 8 KiB: compared here, by whole parts
+        region=account.region or None,
+    )
+    return Connection(bucket, account, version.upper())
+
+
+def part(number: int, etag: str) -> Any:  # noqa: ANN401  (of oss2)
+    """Return a part of an upload, for its completion."""
+    import oss2
+
+    return oss2.models.PartInfo(number, etag)
+
+
+class Client:
+    """Calls of one bucket. Expired credentials are read anew, once for each call."""
+
+    def __init__(self, keys: Timeouts, url: Callable[[Account], str]) -> None:
+        """Raises ConfigError. url: how messages call the store of an account."""
+        self._keys = keys
+        self._lock = threading.Lock()
+        self._connection = connected(oss_account.of(keys), keys)
+        self._url = url(self._connection.account)
+
+    def __str__(self) -> str:
+        return self._url
+
+    @property
+    def connection(self) -> Connection:
+        """The connection that is used now."""
+        with self._lock:
+            return self._connection
+
+    def call(self, operation: str, name: str, send: Callable[[Any], T]) -> T:
+        """Call OSS once, and again with new credentials where they have expired.
+
+        operation: as the API of OSS calls it; name: of the object, "" for none
+        send: gets the bucket. Raises the errors of a store.
+        """
+        connection = self.connection
+        try:
+            with self.translating(connection, operation, name):
+                return send(connection.bucket)
+        except ExpiredError:
+            if not self._is_renewed(connection):
+                raise
+        connection = self.connection
+        with self.translating(connection, operation, name):
+            return send(connection.bucket)
+
+    @contextlib.contextmanager
+    def translating(self, connection: Connection, operation: str, name: str) -> Iterator[None]:
+        """Turn what oss2 raises in the block into the errors of a store."""
+        try:
+            yield
+        except Exception as error:
+            call = Call(str(self), connection.account, operation, name)
+            found = oss_errors.translated(error, call)
+            if found is error:
+                raise
+            raise found from error
+
+    def _is_renewed(self, used: Connection) -> bool:
+        """Read the credentials again; return whether there are others than those that were used."""
+        with self._lock:
+            if self._connection is used:
+                account = oss_account.of(self._keys)
+                if account == used.account:
+                    return False
+                self._connection = connected(account, self._keys)
+            return True

@@ -1,0 +1,182 @@
+"""The store of Aliyun OSS: objects of a bucket, by the package oss2."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from storage import oss_account
+from storage.bucket_keys import PLAINTEXT, check_prefix, is_public_plaintext
+from storage.keys import Address, StorageKeys
+from storage.oss_account import DEFAULT_FILE, Endpoint
+from storage.oss_blocks import OssBlocks
+from storage.oss_client import Client
+from storage.oss_errors import DeniedError
+from tools.base.errors import BackupError, ConfigError
+from tools.base.finding import Finding, warning
+from tools.base.log import logger
+from tools.flow import store
+from tools.flow.block_store import BlockStore
+from tools.flow.retries import Retries
+from tools.modules.options import Duration, option
+
+MIB = 1 << 20
+_PARALLEL = 4  # parts that are sent at a time
+_MEMORY = 64 << 20  # bytes of all parts in memory
+_LARGEST_PART = 512  # MiB: 9,000 of them are within the 48.8 TiB of one object
+_CLASSES = ("Standard", "IA", "Archive", "ColdArchive", "DeepColdArchive")
+
+
+@dataclass(frozen=True)
+class Options(StorageKeys):
+    """The keys of a section with DESTINATION oss."""
+
+    bucket_name: str = option("oss: bucket; default: that of ALIYUN_CREDENTIALS", default="")
+    prefix: str = option(
+        "oss: folder in the bucket; the folders of the hosts are in it", default=""
+    )
+    aliyun_credentials: Path | None = option(
+        "oss: file with access_id, access_key, host and bucket; default: the variables "
+        f"OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET, else `{DEFAULT_FILE}`",
+        default=None,
+    )
+    endpoint: str = option("oss: server; default: `host` of ALIYUN_CREDENTIALS", default="")
+    region: str = option("oss: region; default: that of the server's name", default="")
+    storage_class: str = option(
+        "oss: storage class of parts; manifests, signatures and markers are Standard", default=""
+    )
+    part_size: int = option("oss: MiB of one part of an upload", default=16, least=1, unit="MiB")
+    connect_timeout: Duration = option(
+        "oss: seconds for which a connection is waited for", default=Duration(10.0), least=0.1
+    )
+    read_timeout: Duration = option(
+        "oss: seconds for which an answer is waited for", default=Duration(60.0), least=0.1
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.bucket_name:
+            oss_account.check_bucket(self.bucket_name, "")
+        check_prefix(self.prefix)
+        if self.endpoint:
+            oss_account.endpoint(self.endpoint, "ENDPOINT")
+        if self.storage_class and self.storage_class not in _CLASSES:
+            raise ConfigError(
+                f"STORAGE_CLASS: {self.storage_class!r}: no class of OSS",
+                f"Use one of {', '.join(_CLASSES)}.",
+            )
+        if self.part_size > _LARGEST_PART:
+            raise ConfigError(
+                f"PART_SIZE: {self.part_size} is more than {_LARGEST_PART}",
+                f"Set the number of MiB, from 1 to {_LARGEST_PART}.",
+            )
+
+    def url(self, bucket: str) -> str:
+        """oss://BUCKET/PREFIX, without a slash at its end."""
+        return "/".join(filter(None, (f"oss://{bucket}", self.prefix.strip("/"))))
+
+
+class OssStore(BlockStore):
+    """Objects of a bucket: parts are sent several at a time, each one retried."""
+
+    def __init__(self, backend: OssBlocks, retries: Retries, *, memory: int | None = None) -> None:
+        """memory: bytes of small objects that may wait; None for one part"""
+        waiting = backend.block_size if memory is None else memory
+        super().__init__(backend, retries, parallel=_PARALLEL, memory=waiting, total=_MEMORY)
+        self._backend_of_oss = backend
+
+    def note(self) -> str:
+        """See Noted: whether objects can be replaced."""
+        refuted = self._backend_of_oss.guard.is_refuted
+        return f"create-only {store.CreateOnly.LISTED.value}" if refuted else ""
+
+
+def open_store(options: Options) -> store.Store:
+    """Return the store; nothing is sent yet. Raises ConfigError."""
+    client = _client(options)
+    connection = client.connection
+    logger.info("%s: %s", client, connection.about())
+    if is_public_plaintext(connection.account.endpoint.url):
+        logger.warning("%s: %s", client, PLAINTEXT)
+    return OssStore(_blocks(options, client), Retries(options.retry_wait))
+
+
+def _client(options: Options) -> Client:
+    return Client(options, lambda account: options.url(account.bucket))
+
+
+def _blocks(options: Options, client: Client) -> OssBlocks:
+    return OssBlocks(
+        client,
+        prefix=options.prefix,
+        block_size=options.part_size * MIB,
+        storage_class=options.storage_class,
+    )
+
+
+def test(options: Options) -> Sequence[Finding]:
+    """Return what was found about the bucket. Raises BackupError where it cannot be listed."""
+    client = _client(options)
+    next(iter(_blocks(options, client).folders()), None)
+    connection = client.connection
+    return [
+        Finding(f"{client}: {connection.about()}"),
+        *_connection(client, connection.account.endpoint),
+        *_versioning(client),
+    ]
+
+
+def _connection(client: Client, server: Endpoint) -> Iterator[Finding]:
+    """Yield what the traffic to a public server costs, and whether it is in plain text."""
+    if server.other and not server.internal:
+        yield Finding(
+            f"{client}: traffic is free of charge on a server of Aliyun in this region with "
+            f"ENDPOINT {server.other}"
+        )
+    if is_public_plaintext(server.url):
+        yield warning(f"{client}: {PLAINTEXT}", "Begin ENDPOINT with https://.")
+
+
+def _versioning(client: Client) -> Iterator[Finding]:
+    """Yield a warning where OSS does not keep objects from being overwritten."""
+    try:
+        found = client.call("GetBucketVersioning", "", lambda one: one.get_bucket_versioning())
+    except DeniedError:
+        yield Finding(f"{client}: versioning unknown: oss:GetBucketVersioning is not allowed")
+        return
+    if found.status:
+        yield warning(
+            f"{client}: versioning is {found.status}: create-only "
+            f"{store.CreateOnly.LISTED.value}, and removed objects still take space",
+            "Two machines must not write to the same folder at once. A lifecycle rule for "
+            "previous versions frees their space.",
+        )
+
+
+def describe(options: Options) -> str:
+    """Return where the objects of this host lie, for messages."""
+    bucket = options.bucket_name
+    if not bucket:
+        try:
+            bucket = oss_account.of(options).bucket
+        except BackupError:
+            bucket = "bucket of ALIYUN_CREDENTIALS"
+    return f"{options.url(bucket)}/{options.hostname}"
+
+
+def keys_of(address: Address) -> dict[str, str]:
+    """Return the keys of a store by its address: oss://BUCKET/PREFIX. Raises ConfigError."""
+    if not address.host or address.user or address.port:
+        raise ConfigError(
+            "--store: not the address of a bucket",
+            "Write oss://BUCKET/PREFIX, and --endpoint for the server.",
+        )
+    keys = {"BUCKET_NAME": address.host, "PREFIX": address.path, "ENDPOINT": address.endpoint}
+    return {key: value for key, value in keys.items() if value}
+
+
+if TYPE_CHECKING:
+    _: type[store.Store] = OssStore
+    _noted: type[store.Noted] = OssStore

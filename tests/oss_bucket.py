@@ -1,0 +1,376 @@
+"""What a bucket of Aliyun OSS does, for the test server: it rejects what the service rejects.
+
+Sources: the API reference of OSS at help.aliyun.com (PutObject, GetObject, ListObjectsV2,
+DeleteMultipleObjects, InitiateMultipartUpload, UploadPart, CompleteMultipartUpload,
+ListMultipartUploads, ListParts, GetBucketVersioning, "Error codes", "Range behaviour").
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import threading
+import time
+import uuid
+from collections.abc import Iterable, Mapping, Sized
+from dataclasses import dataclass, field
+from urllib.parse import quote, unquote
+from xml.etree import ElementTree
+from xml.sax.saxutils import escape
+
+import crcmod.crcmod
+
+MIN_PART = 100 << 10  # bytes of every part but the last
+_MOST_PARTS, _MOST_LISTED, _LONGEST_KEY = 10_000, 1_000, 1_023
+crc64 = crcmod.crcmod.mkCrcFun(0x142F0E1EBA9EA3693, initCrc=0, xorOut=(1 << 64) - 1, rev=True)
+
+
+@dataclass
+class Request:
+    """One request. path: bucket and key are decoded already; body: read by the server."""
+
+    method: str
+    bucket: str
+    key: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    body: bytes = b""
+
+    @property
+    def operation(self) -> str:
+        """The operation as the API reference calls it."""
+        on = "object" if self.key else "bucket"
+        words = [
+            one for one in ("uploads", "uploadId", "delete", "versioning") if one in self.query
+        ]
+        return _OPERATIONS.get((self.method, on, *words), "unknown")
+
+
+_WORDS = ("uploads", "uploadId", "delete", "versioning")  # of the query
+_OPERATIONS = {
+    ("PUT", "object"): "PutObject",
+    ("GET", "object"): "GetObject",
+    ("HEAD", "object"): "HeadObject",
+    ("DELETE", "object"): "DeleteObject",
+    ("POST", "object", "uploads"): "InitiateMultipartUpload",
+    ("PUT", "object", "uploadId"): "UploadPart",
+    ("POST", "object", "uploadId"): "CompleteMultipartUpload",
+    ("DELETE", "object", "uploadId"): "AbortMultipartUpload",
+    ("GET", "object", "uploadId"): "ListParts",
+    ("GET", "bucket"): "ListObjectsV2",
+    ("GET", "bucket", "uploads"): "ListMultipartUploads",
+    ("GET", "bucket", "versioning"): "GetBucketVersioning",
+    ("POST", "bucket", "delete"): "DeleteMultipleObjects",
+}
+
+
+@dataclass
+class Answer:
+    """An answer. cut: after so many bytes of its body the connection is reset."""
+
+    status: int = 200
+    body: bytes = b""
+    headers: dict[str, str] = field(default_factory=dict)
+    cut: int | None = None
+
+
+def error(status: int, code: str, message: str = "", **more: str) -> Answer:
+    """Return an error as the service writes it."""
+    fields = {"Code": code, "Message": message, "RequestId": uuid.uuid4().hex, **more}
+    xml = "".join(f"<{key}>{escape(value)}</{key}>" for key, value in fields.items())
+    text = f'<?xml version="1.0" encoding="UTF-8"?><Error>{xml}</Error>'
+    return Answer(status, text.encode(), {"Content-Type": "application/xml"})
+
+
+class _RefusedError(Exception):
+    def __init__(self, status: int, code: str, message: str = "") -> None:
+        super().__init__(code)
+        self.answer = error(status, code, message)
+
+
+@dataclass
+class Object:
+    """An object of the bucket."""
+
+    content: bytes
+    kind: str = "Normal"
+    storage_class: str = "Standard"
+    modified: float = field(default_factory=time.time)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What the service says of an object beside its content."""
+        return {
+            "ETag": f'"{md5(self.content)}"',
+            "x-oss-hash-crc64ecma": str(crc64(self.content)),
+            "x-oss-object-type": self.kind,
+            "x-oss-storage-class": self.storage_class,
+        }
+
+
+@dataclass
+class Upload:
+    """An upload that has begun."""
+
+    key: str
+    storage_class: str
+    began: float = field(default_factory=time.time)
+    parts: dict[int, bytes] = field(default_factory=dict)
+
+
+def md5(content: bytes) -> str:
+    """Return what the ETag of these bytes is."""
+    return hashlib.md5(content, usedforsecurity=False).hexdigest().upper()
+
+
+def _parsed(xml: bytes) -> ElementTree.Element:
+    return ElementTree.fromstring(xml)  # noqa: S314  (of the test)
+
+
+def _time(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(seconds))
+
+
+def _xml(root: str, content: str) -> Answer:
+    text = f'<?xml version="1.0" encoding="UTF-8"?><{root}>{content}</{root}>'
+    return Answer(200, text.encode(), {"Content-Type": "application/xml"})
+
+
+def _element(name: str, value: object) -> str:
+    return f"<{name}>{escape(str(value))}</{name}>"
+
+
+class Bucket:
+    """The state of one bucket. versioning: "", Enabled or Suspended; page: most of one listing."""
+
+    def __init__(self, min_part: int = MIN_PART, page: int = _MOST_LISTED) -> None:
+        self.objects: dict[str, Object] = {}
+        self.uploads: dict[str, Upload] = {}
+        self.versioning = ""
+        self.min_part = min_part
+        self.page = page
+        self.lock = threading.Lock()
+
+    def answer(self, request: Request) -> Answer:
+        """Return the answer to a request that was signed properly."""
+        try:
+            with self.lock:
+                return self._answer(request)
+        except _RefusedError as refused:
+            return refused.answer
+
+    def _answer(self, request: Request) -> Answer:
+        digest = request.headers.get("Content-MD5")
+        if digest and base64.b64decode(digest).hex().upper() != md5(request.body):
+            raise _RefusedError(400, "InvalidDigest")
+        key = request.key
+        if len(key.encode()) > _LONGEST_KEY or key.startswith(("/", "\\")):
+            raise _RefusedError(400, "InvalidObjectName")
+        method = getattr(self, f"_{request.operation}", None)
+        if method is None:
+            raise _RefusedError(405, "MethodNotAllowed")
+        answer = method(request)
+        assert isinstance(answer, Answer)
+        return answer
+
+    def _forbid_overwrite(self, request: Request) -> None:
+        """Without effect where versioning is or was enabled, as the reference says."""
+        forbidden = request.headers.get("x-oss-forbid-overwrite") == "true"
+        if forbidden and not self.versioning and request.key in self.objects:
+            raise _RefusedError(
+                409, "FileAlreadyExists", "The object you specified already exists."
+            )
+
+    def _put(self, key: str, made: Object) -> Answer:
+        self.objects[key] = made
+        return Answer(200, b"", made.headers)
+
+    def _PutObject(self, request: Request) -> Answer:  # noqa: N802  (as the API names it)
+        self._forbid_overwrite(request)
+        stored = request.headers.get("x-oss-storage-class", "Standard")
+        return self._put(request.key, Object(request.body, storage_class=stored))
+
+    def _object(self, request: Request) -> Object:
+        if request.key not in self.objects:
+            raise _RefusedError(404, "NoSuchKey", "The specified key does not exist.")
+        return self.objects[request.key]
+
+    def _HeadObject(self, request: Request) -> Answer:  # noqa: N802  (as above)
+        found = self._object(request)
+        return Answer(200, found.content, found.headers)
+
+    def _GetObject(self, request: Request) -> Answer:  # noqa: N802  (as above)
+        found = self._object(request)
+        if "Archive" in found.storage_class:
+            raise _RefusedError(403, "InvalidObjectState")
+        wanted = request.headers.get("Range", "")
+        size = len(found.content)
+        if not wanted:
+            return Answer(200, found.content, found.headers)
+        first, _, last = wanted.removeprefix("bytes=").partition("-")
+        begin, end = int(first), min(int(last or size), size - 1)
+        if request.headers.get("x-oss-range-behavior") != "standard" and (
+            begin >= size or int(last or 0) >= size
+        ):
+            return Answer(200, found.content, found.headers)  # the whole object
+        if begin >= size:
+            raise _RefusedError(416, "InvalidRange")
+        shown = {"Content-Range": f"bytes {begin}-{end}/{size}"}
+        return Answer(206, found.content[begin : end + 1], {**found.headers, **shown})
+
+    def _DeleteObject(self, request: Request) -> Answer:  # noqa: N802  (as above)
+        self.objects.pop(request.key, None)
+        return Answer(204)
+
+    def _DeleteMultipleObjects(self, request: Request) -> Answer:  # noqa: N802  (as above)
+        if "Content-MD5" not in request.headers:
+            raise _RefusedError(400, "MissingArgument", "Content-MD5")
+        keys = [str(one.text) for one in _parsed(request.body).iter("Key")]
+        if not 0 < len(keys) <= _MOST_LISTED:
+            raise _RefusedError(400, "MalformedXML")
+        for key in keys:
+            self.objects.pop(key, None)
+        shown = "".join(f"<Deleted>{_element('Key', quote(key))}</Deleted>" for key in keys)
+        return _xml("DeleteResult", f"<EncodingType>url</EncodingType>{shown}")
+
+    def _GetBucketVersioning(self, _request: Request) -> Answer:  # noqa: N802  (as above)
+        status = _element("Status", self.versioning) if self.versioning else ""
+        return _xml("VersioningConfiguration", status)
+
+    # --- uploads
+
+    def _InitiateMultipartUpload(self, request: Request) -> Answer:  # noqa: N802  (as above)
+        self._forbid_overwrite(request)
+        made = uuid.uuid4().hex.upper()
+        stored = request.headers.get("x-oss-storage-class", "Standard")
+        self.uploads[made] = Upload(request.key, stored)
+        return _xml("InitiateMultipartUploadResult", _element("UploadId", made))
+
+    def _upload(self, request: Request) -> Upload:
+        found = self.uploads.get(request.query["uploadId"])
+        if found is None or found.key != request.key:
+            raise _RefusedError(404, "NoSuchUpload")
+        return found
+
+    def _UploadPart(self, request: Request) -> Answer:  # noqa: N802  (as above)
+        number = int(request.query["partNumber"])
+        if not 1 <= number <= _MOST_PARTS:
+            raise _RefusedError(400, "InvalidArgument")
+        self._upload(request).parts[number] = request.body
+        shown = Object(request.body).headers
+        return Answer(200, b"", {key: shown[key] for key in ("ETag", "x-oss-hash-crc64ecma")})
+
+    def _CompleteMultipartUpload(self, request: Request) -> Answer:  # noqa: N802  (as above)
+        upload = self._upload(request)
+        self._forbid_overwrite(request)
+        listed = [
+            (int(str(part.findtext("PartNumber"))), str(part.findtext("ETag")).strip('"'))
+            for part in _parsed(request.body).iter("Part")
+        ]
+        numbers = [number for number, _ in listed]
+        if numbers != sorted(set(numbers)) or not numbers:
+            raise _RefusedError(400, "InvalidPartOrder" if numbers else "MalformedXML")
+        for number, etag in listed:
+            content = upload.parts.get(number)
+            if content is None or md5(content) != etag:
+                raise _RefusedError(400, "InvalidPart")
+            if number != numbers[-1] and len(content) < self.min_part:
+                raise _RefusedError(400, "EntityTooSmall")
+        content = b"".join(upload.parts[number] for number in numbers)
+        made = Object(content, "Multipart", upload.storage_class)
+        del self.uploads[request.query["uploadId"]]
+        answer = self._put(request.key, made)
+        result = _xml("CompleteMultipartUploadResult", _element("Key", quote(request.key)))
+        return Answer(200, result.body, answer.headers)
+
+    def _AbortMultipartUpload(self, request: Request) -> Answer:  # noqa: N802  (as above)
+        self._upload(request)
+        del self.uploads[request.query["uploadId"]]
+        return Answer(204)
+
+    def _ListParts(self, request: Request) -> Answer:  # noqa: N802  (as above)
+        parts = self._upload(request).parts
+        after = int(request.query.get("part-number-marker") or 0)
+        numbers = [number for number in sorted(parts) if number > after]
+        page = numbers[: self._most(request, "max-parts")]
+        shown = "".join(
+            f"<Part>{_element('PartNumber', number)}{_element('LastModified', _time(0))}"
+            f"{_element('ETag', 'X')}{_element('Size', len(parts[number]))}</Part>"
+            for number in page
+        )
+        ends = _element("NextPartNumberMarker", page[-1] if page else 0)
+        return _xml("ListPartsResult", _truncated(page, numbers) + ends + shown)
+
+    # --- listing
+
+    def _most(self, request: Request, name: str) -> int:
+        asked = int(request.query.get(name, "100"))
+        if not 1 <= asked <= _MOST_LISTED:
+            raise _RefusedError(400, "InvalidArgument")
+        return min(asked, self.page)
+
+    def _ListObjectsV2(self, request: Request) -> Answer:  # noqa: N802  (as above)
+        query = request.query
+        after = unquote(query.get("continuation-token", ""))
+        names = _grouped(self.objects, query.get("prefix", ""), query.get("delimiter", ""))
+        names = [one for one in names if one > after]
+        page = names[: self._most(request, "max-keys")]
+        token = _element("NextContinuationToken", quote(page[-1], safe="")) if page else ""
+        shown = "".join(
+            self._shown(one)
+            if one in self.objects
+            else f"<CommonPrefixes>{_element('Prefix', quote(one))}</CommonPrefixes>"
+            for one in page
+        )
+        truncated = _truncated(page, names)
+        token = token if len(page) < len(names) else ""
+        return _xml(
+            "ListBucketResult", f"<EncodingType>url</EncodingType>{truncated}{token}{shown}"
+        )
+
+    def _shown(self, key: str) -> str:
+        found = self.objects[key]
+        fields = {
+            "Key": quote(key),
+            "LastModified": _time(found.modified),
+            "ETag": found.headers["ETag"],
+            "Type": found.kind,
+            "Size": len(found.content),
+            "StorageClass": found.storage_class,
+        }
+        return f"<Contents>{''.join(map(_element, fields, fields.values()))}</Contents>"
+
+    def _ListMultipartUploads(self, request: Request) -> Answer:  # noqa: N802  (as above)
+        query = request.query
+        prefix = query.get("prefix", "")
+        marker = (query.get("key-marker", ""), query.get("upload-id-marker", ""))
+        found = sorted(
+            (one.key, upload_id)
+            for upload_id, one in self.uploads.items()
+            if one.key.startswith(prefix) and "/" not in one.key[len(prefix) :]
+        )
+        found = [one for one in found if one > marker]
+        page = found[: self._most(request, "max-uploads")]
+        shown = "".join(
+            f"<Upload>{_element('Key', quote(key))}{_element('UploadId', one)}"
+            f"{_element('Initiated', _time(self.uploads[one].began))}</Upload>"
+            for key, one in page
+        )
+        key, one = page[-1] if page else ("", "")
+        ends = _element("NextKeyMarker", quote(key)) + _element("NextUploadIdMarker", one)
+        begin = f"<EncodingType>url</EncodingType>{_truncated(page, found)}"
+        return _xml("ListMultipartUploadsResult", f"{begin}{ends}{shown}")
+
+
+def _truncated(page: Sized, whole: Sized) -> str:
+    return _element("IsTruncated", str(len(page) < len(whole)).lower())
+
+
+def _grouped(keys: Iterable[str], prefix: str, delimiter: str) -> list[str]:
+    """Return keys, and what they begin with up to a delimiter, in the order of their bytes."""
+    found = set()
+    for key in keys:
+        if key.startswith(prefix):
+            head, mark, _ = key[len(prefix) :].partition(delimiter) if delimiter else ("", "", "")
+            found.add(prefix + head + mark if mark else key)
+    return sorted(found, key=str.encode)
