@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from storage.keys import StorageKeys
 from tools.base.errors import ConfigError
 from tools.flow import store
+from tools.modules.options import Duration, option
 from tools.modules.work_store import STORE_ENDINGS
 
+MIB = 1 << 20
+MAX_PARTS = 9_000  # of one object; S3 and OSS allow 10,000
+_LARGEST_PART = 512  # MiB: 9,000 of them are within the 5 TiB of one object
 PLAINTEXT = "the connection is not encrypted, and the host is public"
 _PRIVATE = (".local", ".localhost", ".internal", ".lan", ".home.arpa", ".test")
 _RECORDS = (*STORE_ENDINGS, ".sig", ".signer.json")
@@ -24,11 +30,52 @@ def is_record(name: str) -> bool:
     return folder == store.OWN_FOLDER or file.endswith(_RECORDS)
 
 
-def check_prefix(prefix: str) -> None:
-    """Raise ConfigError unless PREFIX can be a folder of a bucket; "" is all of it."""
-    names = prefix.strip("/").split("/") if prefix.strip("/") else []
-    if any(name in ("", ".", "..") for name in names) or "\0" in prefix:
-        raise ConfigError(f"PREFIX: {prefix!r}: not a folder", "Write it as A/B.")
+@dataclass(frozen=True)
+class BucketOptions(StorageKeys):
+    """The keys of every store that lies in a bucket."""
+
+    bucket_name: str = option(
+        "s3, oss: bucket; oss: default that of ALIYUN_CREDENTIALS", default=""
+    )
+    prefix: str = option(
+        "s3, oss: folder in the bucket; the folders of the hosts are in it", default=""
+    )
+    region: str = option(
+        "s3, oss: region of the bucket; oss: default that of the server's name", default=""
+    )
+    storage_class: str = option(
+        "s3, oss: storage class of parts; manifests, signatures and markers stay standard",
+        default="",
+    )
+    part_size: int = option(
+        "s3, oss: MiB of one part of an upload; all parts of an object are equally long",
+        default=16,
+        least=5,
+        unit="MiB",
+    )
+    connect_timeout: Duration = option(
+        "s3, oss, ssh: seconds until the server must answer", default=Duration(30.0)
+    )
+    read_timeout: Duration = option(
+        "s3, oss: seconds until the next bytes of an answer", default=Duration(60.0)
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        names = self.prefix.strip("/").split("/") if self.prefix.strip("/") else []
+        if any(name in ("", ".", "..") for name in names) or "\0" in self.prefix:
+            raise ConfigError(f"PREFIX: {self.prefix!r}: not a folder", "Write it as A/B.")
+        for key, seconds in (
+            ("CONNECT_TIMEOUT", self.connect_timeout),
+            ("READ_TIMEOUT", self.read_timeout),
+        ):
+            if seconds <= 0:
+                raise ConfigError(f"{key}: {seconds:g}: must be above 0", "Set it in seconds.")
+        if self.part_size > _LARGEST_PART:
+            raise ConfigError(
+                f"PART_SIZE: {self.part_size} is more than {_LARGEST_PART}",
+                f"Set the number of MiB, from 5 to {_LARGEST_PART}.",
+            )
 
 
 def is_public_plaintext(url: str) -> bool:

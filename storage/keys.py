@@ -49,7 +49,9 @@ class StorageKeys:
     """The keys of every storage section; the file of each store adds its own."""
 
     hostname: str = option("name of this server; folder of its backups in the store")
-    destination: str = option("type of store: `local`, `s3`, `ssh` or `command`", default="local")
+    destination: str = option(
+        "type of store: `local`, `s3`, `oss`, `ssh` or `command`", default="local"
+    )
     targets: Paths = option(
         "files and folders to store; default WORK_FOLDER/encrypted",
         default=(),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from storage import crc64, oss_client
-from storage.bucket_keys import Keys, is_record
+from storage.bucket_keys import MAX_PARTS, Keys, is_record
 from storage.oss_client import Body, Client
 from storage.oss_create_only import Guard
 from storage.oss_errors import BeyondError, DeniedError, MissingError
@@ -22,7 +22,6 @@ from tools.flow import store
 from tools.flow.block_backend import Block, BlockBackend, Held, PendingUpload, Unpublished, Upload
 from tools.flow.store import CreateOnly, StoreEntry
 
-MAX_PARTS = 9_000  # of one object; OSS allows 10,000
 _OCTETS = {"Content-Type": "application/octet-stream"}
 _PARTIAL = 206
 _UNKNOWN = "-"
@@ -278,7 +277,7 @@ def _md5(content: Block) -> bytes:
 
 def _content_md5(content: Block) -> str:
     """Return the value of the header Content-MD5."""
-    return base64.b64encode(_md5(content)).decode("ascii")
+    return base64.b64encode(_md5(content)).decode("ascii", "strict")
 
 
 def _is_confirmed(answer: Any, crc: int | None, content: Block) -> bool:  # noqa: ANN401  (of oss2)

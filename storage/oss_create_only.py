@@ -43,7 +43,8 @@ class Guard:
     @property
     def create_only(self) -> CreateOnly:
         """See Store: PROBED where every call that was used has been proven."""
-        proven = self._put and self._complete is not False
+        used = (self._put, self._complete)
+        proven = True in used and False not in used
         return CreateOnly.PROBED if proven else CreateOnly.LISTED
 
     @property

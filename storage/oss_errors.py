@@ -209,7 +209,7 @@ _REASONS = {
     ),
     "UserDisable": (
         "Aliyun has suspended the account of {key}",
-        "Look at its bills in the console.",
+        "Check its bills in the console.",
     ),
 }
 _RIGHTS = {

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from storage import oss_account
-from storage.bucket_keys import PLAINTEXT, check_prefix, is_public_plaintext
-from storage.keys import Address, StorageKeys
+from storage.bucket_keys import MIB, PLAINTEXT, BucketOptions, is_public_plaintext
+from storage.keys import Address
 from storage.oss_account import DEFAULT_FILE, Endpoint
 from storage.oss_blocks import OssBlocks
 from storage.oss_client import Client
@@ -20,57 +20,34 @@ from tools.base.log import logger
 from tools.flow import store
 from tools.flow.block_store import BlockStore
 from tools.flow.retries import Retries
-from tools.modules.options import Duration, option
+from tools.modules.options import option
 
-MIB = 1 << 20
 _PARALLEL = 4  # parts that are sent at a time
 _MEMORY = 64 << 20  # bytes of all parts in memory
-_LARGEST_PART = 512  # MiB: 9,000 of them are within the 48.8 TiB of one object
 _CLASSES = ("Standard", "IA", "Archive", "ColdArchive", "DeepColdArchive")
 
 
 @dataclass(frozen=True)
-class Options(StorageKeys):
+class Options(BucketOptions):
     """The keys of a section with DESTINATION oss."""
 
-    bucket_name: str = option("oss: bucket; default: that of ALIYUN_CREDENTIALS", default="")
-    prefix: str = option(
-        "oss: folder in the bucket; the folders of the hosts are in it", default=""
-    )
     aliyun_credentials: Path | None = option(
         "oss: file with access_id, access_key, host and bucket; default: the variables "
         f"OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET, else `{DEFAULT_FILE}`",
         default=None,
     )
     endpoint: str = option("oss: server; default: `host` of ALIYUN_CREDENTIALS", default="")
-    region: str = option("oss: region; default: that of the server's name", default="")
-    storage_class: str = option(
-        "oss: storage class of parts; manifests, signatures and markers are Standard", default=""
-    )
-    part_size: int = option("oss: MiB of one part of an upload", default=16, least=1, unit="MiB")
-    connect_timeout: Duration = option(
-        "oss: seconds for which a connection is waited for", default=Duration(10.0), least=0.1
-    )
-    read_timeout: Duration = option(
-        "oss: seconds for which an answer is waited for", default=Duration(60.0), least=0.1
-    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.bucket_name:
             oss_account.check_bucket(self.bucket_name, "")
-        check_prefix(self.prefix)
         if self.endpoint:
             oss_account.endpoint(self.endpoint, "ENDPOINT")
         if self.storage_class and self.storage_class not in _CLASSES:
             raise ConfigError(
                 f"STORAGE_CLASS: {self.storage_class!r}: no class of OSS",
                 f"Use one of {', '.join(_CLASSES)}.",
-            )
-        if self.part_size > _LARGEST_PART:
-            raise ConfigError(
-                f"PART_SIZE: {self.part_size} is more than {_LARGEST_PART}",
-                f"Set the number of MiB, from 1 to {_LARGEST_PART}.",
             )
 
     def url(self, bucket: str) -> str:

@@ -7,13 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from storage import s3_checksums
-from storage.bucket_keys import Keys
+from storage.bucket_keys import MAX_PARTS, MIB, Keys
 from storage.s3_checksums import Expected, Part
 from storage.s3_client import Answer, Client
 from storage.s3_create_only import Guard
 from storage.s3_errors import DeniedError, MissingError, RangeError
 from storage.s3_listing import Listing
-from storage.s3_options import MAX_PARTS, MIB
 from storage.s3_sender import Sender
 from tools.base.errors import StoreError
 from tools.flow import stream

@@ -9,16 +9,12 @@ from enum import Enum
 from pathlib import Path
 from urllib.parse import SplitResult, urlencode, urlsplit
 
-from storage.bucket_keys import check_prefix
-from storage.keys import StorageKeys
+from storage.bucket_keys import BucketOptions
 from tools.base.errors import ConfigError
-from tools.modules.options import Duration, Words, option
+from tools.modules.options import Words, option
 
-MIB = 1 << 20
-MAX_PARTS = 9_000  # of one object; S3 allows 10,000
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]|arn:[!-~]+")
 _OSS = ".aliyuncs.com"
-_LARGEST_PART = 512  # MiB: 9,000 of them are within the 5 TiB of one object
 
 
 class Addressing(Enum):
@@ -38,22 +34,16 @@ class ChecksumMode(Enum):
 
 
 @dataclass(frozen=True)
-class Options(StorageKeys):
+class Options(BucketOptions):
     """The keys of a section with DESTINATION s3."""
 
-    bucket_name: str = option("s3: bucket", default="")
-    prefix: str = option("s3: folder in the bucket; the folders of the hosts are in it", default="")
     endpoint_url: str = option(
         "s3: URL of the server; default: the environment or the profile of AWS, else Amazon",
         default="",
     )
-    region: str = option("s3: region of the bucket", default="")
     profile: str = option("s3: profile in the AWS config of the user", default="")
     addressing: Addressing = option(
         "s3: place of the bucket in URLs: auto, path or virtual", default=Addressing.AUTO
-    )
-    storage_class: str = option(
-        "s3: storage class of parts; manifests, signatures and markers are STANDARD", default=""
     )
     sse: str = option("s3: encryption by the server: AES256 or aws:kms", default="")
     kms_key: str = option("s3: key of the encryption aws:kms", default="")
@@ -62,18 +52,6 @@ class Options(StorageKeys):
         "s3: days for which an object is locked, with OBJECT_LOCK_MODE", default=0, least=0
     )
     tags: Words = option("s3: tags of every object, each as NAME=VALUE", default=())
-    part_size: int = option(
-        "s3: MiB of one part of an upload; all parts of an object are equally long",
-        default=16,
-        least=5,
-        unit="MiB",
-    )
-    connect_timeout: Duration = option(
-        "s3, ssh: seconds until the server must answer", default=Duration(30.0)
-    )
-    read_timeout: Duration = option(
-        "s3: seconds until the next bytes of an answer", default=Duration(60.0)
-    )
     ca_bundle: Path | None = option(
         "s3: file of the certificate authorities that are trusted", default=None
     )
@@ -98,24 +76,12 @@ class Options(StorageKeys):
                 f"BUCKET_NAME: {self.bucket_name!r}: not the name of a bucket",
                 "Write the name alone, without s3:// and without a slash; a folder is PREFIX.",
             )
-        check_prefix(self.prefix)
         if self.endpoint_url:
             check_endpoint(self.endpoint_url)
-        for key, seconds in (
-            ("CONNECT_TIMEOUT", self.connect_timeout),
-            ("READ_TIMEOUT", self.read_timeout),
-        ):
-            if seconds <= 0:
-                raise ConfigError(f"{key}: {seconds:g}: must be above 0", "Set it in seconds.")
         _check_choices(self)
         _check_lock(self)
         _check_tags(self.tags)
         _check_command(self.upload_command)
-        if self.part_size > _LARGEST_PART:
-            raise ConfigError(
-                f"PART_SIZE: {self.part_size} is more than {_LARGEST_PART}",
-                f"Set the number of MiB, from 5 to {_LARGEST_PART}.",
-            )
 
     @property
     def url(self) -> str:

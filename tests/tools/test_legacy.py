@@ -107,7 +107,7 @@ def test_args_dict_that_holds_nothing_or_less_than_what_is_set(system: System) -
             {"DESTINATION": "s3", "ARGS_DICT": "{'LOCAL_BACKUP': 'b'}"},
             "ARGS_DICT: invalid value",
         ),
-        ({"DESTINATION": "oss", "BUCKET_NAME": "b"}, "DESTINATION: oss: not implemented yet"),
+        ({"DESTINATION": "rsync"}, "DESTINATION: rsync: not implemented yet"),
         ({"ARGS_DICT": "{'BUCKET': 'b'}"}, "ARGS_DICT: invalid value"),
         ({"ARGS_DICT": "__import__('os').system('id')"}, "ARGS_DICT: invalid value"),
         ({"ARGS_DICT": "[" * 9000}, "ARGS_DICT: invalid value"),
@@ -117,7 +117,7 @@ def test_args_dict_that_holds_nothing_or_less_than_what_is_set(system: System) -
 def test_what_is_not_built_is_refused_by_name(
     system: System, parameters: dict[str, Any], says: str
 ) -> None:
-    """Issue 11 D: oss, rsync and custom commands."""
+    """Issue 11 D: what no store is, rsync and dictionaries that are none."""
     system.configure({**system.whole(), "STORAGE": execute("storage", **parameters)})
     with pytest.raises(ConfigError, match=r"STORAGE.PARAMETERS") as caught:
         loading.load(system.conf)

@@ -106,6 +106,8 @@ def test_a_secret_at_any_depth_is_known() -> None:
         ("KEY_FILE", False),
         ("PASSFILE", False),
         ("CREDENTIAL_PATH", False),
+        ("ALIYUN_CREDENTIALS", False),
+        ("GOOGLE_CREDENTIALS", True),
         ("PRIMARY_KEY", False),
         ("FILESET_INCLUDE", False),
     ],

@@ -32,6 +32,8 @@ _NO_SECRET = re.compile(
     r"PATHS?|FILES?|FILENAME|FOLDER|DIR|DIRECTORY|NAME|URL|MODE|TYPE|TTL|COMMAND|PROGRAM|HOST"
     r"|PORT|LENGTH|PASSFILE|KEYFILE|DATABASE|DB|SOURCE|MECHANISM|METHOD"
 )
+# Documented keys whose value is a path, though their names are those of secrets.
+_PATH_KEYS = ("ALIYUN_CREDENTIALS",)
 # The end of a name. What stands before it must not be looked for: that takes quadratic time.
 _NAME = r"(?:password|passwd|passphrase|pwd|secret|secret_?key|access_?key|api_?key)"
 _IN_TEXT = re.compile(
@@ -129,7 +131,7 @@ def secretive(key: str) -> bool:
     snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", key).upper()
     words = [word.rstrip("0123456789") for word in re.split(r"[^A-Z0-9]+", snake)]
     words = [word for word in words if word]
-    if not words or _NO_SECRET.fullmatch(words[-1]):
+    if not words or _NO_SECRET.fullmatch(words[-1]) or key.upper() in _PATH_KEYS:
         return False
     named = any(_SECRET_WORDS.fullmatch(word) for word in words)
     return named or bool(_SECRET_ENDING.search(words[-1]) or _SECRET_KEY.search(" ".join(words)))
