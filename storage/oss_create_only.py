@@ -15,6 +15,7 @@ from storage.bucket_keys import Keys
 from storage.oss_client import Body, Client
 from storage.oss_errors import DeniedError
 from storage.oss_listing import Listing
+from tools.base import log
 from tools.base.errors import StoreError, TakenError
 from tools.base.log import logger
 from tools.flow import store
@@ -103,7 +104,7 @@ class Guard:
             logger.info("%s: create-only cannot be probed: %s", self._client, error)
             proven = False
         how = CreateOnly.PROBED if proven else CreateOnly.LISTED
-        logger.info("%s: create-only (%s): %s", self._client, operation, how.value)
+        log.always("%s: create-only (%s): %s", self._client, operation, how.value)
         return proven
 
     def _is_refused(self, publish: Callable[[], None]) -> bool:

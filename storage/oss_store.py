@@ -14,6 +14,7 @@ from storage.oss_account import DEFAULT_FILE, Endpoint
 from storage.oss_blocks import OssBlocks
 from storage.oss_client import Client
 from storage.oss_errors import DeniedError
+from tools.base import log
 from tools.base.errors import BackupError, ConfigError
 from tools.base.finding import Finding, warning
 from tools.base.log import logger
@@ -74,7 +75,7 @@ def open_store(options: Options) -> store.Store:
     """Return the store; nothing is sent yet. Raises ConfigError."""
     client = _client(options)
     connection = client.connection
-    logger.info("%s: %s", client, connection.about())
+    log.always("%s: %s", client, connection.about())
     if is_public_plaintext(connection.account.endpoint.url):
         logger.warning("%s: %s", client, PLAINTEXT)
     return OssStore(_blocks(options, client), Retries(options.retry_wait))

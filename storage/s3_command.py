@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from storage import s3_checksums
+from storage.bucket_keys import is_record
 from storage.local_store import LocalStore
 from storage.s3_blocks import S3Blocks
 from storage.s3_checksums import Expected
-from storage.s3_keys import is_record
 from storage.s3_options import Options
 from tools import os_works
 from tools.base.errors import StoreError, TakenError, TransientError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import importlib.util
 import os
 import shutil
 from collections.abc import Generator, Iterator
@@ -24,9 +25,11 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("house")
 
 MUST_RUN = Path(__file__).with_name("must_run.txt")
-# Tests that start one of these servers, or whole runs of the system, run under one Python only;
+# Tests that start one of these servers, need an optional package, or start whole runs of the
+# system, run under one Python only;
 # those of test_choices.py are the whole runs that the other Pythons try.
-SERVERS = frozenset({"mariadbd", "mysqld", "initdb", "redis-server", "slapd", "sshd"})
+SERVERS = frozenset({"mariadbd", "mysqld", "initdb", "redis-server", "slapd", "sshd", "oss2"})
+PACKAGES = frozenset({"oss2"})  # optional ones
 EVERYWHERE = "tests/test_choices.py"
 # They read the text of the project: what they find is the same under each Python.
 TEXTS = ("tests/test_layout.py", "tests/test_language.py", "tests/test_docs.py")
@@ -93,6 +96,9 @@ def missing(name: str) -> str:
     """Why a requirement is not met; "" where it is."""
     if name == "root":
         return "" if os.geteuid() == 0 else "needs root"
+    if name in PACKAGES:
+        found = importlib.util.find_spec(name) is not None
+        return "" if found else f"needs the package {name}, which is not installed"
     return "" if shutil.which(name, path=search_path()) else f"needs {name}, which is not installed"
 
 

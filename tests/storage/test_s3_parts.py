@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage import s3_checksums, s3_client, s3_options, s3_store
+from storage import s3_checksums, s3_client, s3_store
+from storage.bucket_keys import Keys, is_public_plaintext, is_record
 from storage.keys import Address
 from storage.s3_checksums import Part
 from storage.s3_client import Client, Connection
-from storage.s3_keys import Keys, is_record
 from storage.s3_options import Options
 from tests.storage.bad_s3 import Answer, BadS3, Request
 from tests.storage.s3_fault_kinds import LARGE, SMALL
@@ -188,7 +188,7 @@ def test_the_oss_endpoint_names_the_other_store() -> None:
     ],
 )
 def test_plain_http_to_a_public_host(url: str, public: bool) -> None:
-    assert s3_options.is_public_plaintext(url) is public
+    assert is_public_plaintext(url) is public
 
 
 def test_the_keys_of_an_address() -> None:

@@ -96,7 +96,12 @@ STORES: dict[str, Callable[[Path], Open]] = {
     "oss, blocks of 90 bytes": oss_stores.blocks(90, page=2, memory=0),
     "oss, blocks of 700 bytes": oss_stores.blocks(700, page=1000),
 }
-NEEDS = {name: pytest.mark.needs("sshd") for name in STORES if name.startswith("ssh")}
+NEEDS = {
+    name: pytest.mark.needs(needed)
+    for begin, needed in (("ssh", "sshd"), ("oss", "oss2"))
+    for name in STORES
+    if name.startswith(begin)
+}
 WRAPPERS: dict[str, Callable[[Store], Store]] = {
     "retrying": lambda inner: Retrying(inner, Retries(0)),
     "retrying without memory": lambda inner: Retrying(inner, Retries(0), memory=0),
