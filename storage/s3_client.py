@@ -27,7 +27,7 @@ _REGION = "us-east-1"  # where nothing names one
 class Connection:
     """A session with its credentials.
 
-    api:      the client of botocore
+    api:      the client of botocore; credentials: as botocore signs with them
     key_id:   the access key; source: where botocore found it; secret: both keys, to compare
     expires:  when the credentials end, in words; "" where they do not say
     """
@@ -39,6 +39,7 @@ class Connection:
     source: str
     secret: tuple[str, ...] = field(repr=False, default=())
     expires: str = ""
+    credentials: Any = field(repr=False, default=None)
 
     def proxy(self) -> str:
         """Return the proxy that the environment names for the endpoint, without its password."""
@@ -98,6 +99,7 @@ def connected(options: Options) -> Connection:
         key_id=frozen.access_key,
         source=str(credentials.method),
         secret=(frozen.access_key, frozen.secret_key, frozen.token or ""),
+        credentials=credentials,
         expires=str(getattr(credentials, "_expiry_time", None) or ""),
     )
 

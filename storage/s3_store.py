@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from storage import s3_checks, s3_command
@@ -11,6 +11,7 @@ from storage.keys import Address
 from storage.s3_blocks import S3Blocks
 from storage.s3_client import Client
 from storage.s3_options import Options
+from storage.s3_prefetch import Prefetcher
 from tools.base import log
 from tools.base.errors import ConfigError
 from tools.base.finding import Finding
@@ -32,6 +33,16 @@ class S3Store(BlockStore):
         waiting = backend.block_size if memory is None else memory
         super().__init__(backend, retries, parallel=_PARALLEL, memory=waiting, total=_MEMORY)
         self.backend = backend
+        self._prefetcher = Prefetcher(backend)
+
+    def prefetch(self, names: Sequence[str]) -> None:
+        """See Prefetching."""
+        self._prefetcher.begin(names)
+
+    def get(self, name: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """See Store."""
+        coming = self._prefetcher.get(name) if (start, end) == (0, None) else None
+        return super().get(name, start, end) if coming is None else coming
 
     def note(self) -> str:
         """See Noted: the server that is used, and whether it replaces objects."""
@@ -75,3 +86,4 @@ if TYPE_CHECKING:
     _: type[store.Store] = S3Store
     _persistent: type[SelfRetrying] = S3Store
     _noted: type[store.Noted] = S3Store
+    _prefetching: type[store.Prefetching] = S3Store

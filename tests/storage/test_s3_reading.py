@@ -164,3 +164,22 @@ def test_a_server_that_knows_no_condition(bad: BadS3, content: bytes) -> None:
     assert made.create_only is store.CreateOnly.LISTED
     assert bad.objects["store/srv/x"] == content
     assert not bad.uploads
+
+
+# --- reading ahead
+
+
+def test_small_objects_are_read_ahead_once_each(bad: BadS3) -> None:
+    names = [f"srv/{number}" for number in range(20)]
+    for name in names:
+        bad.objects[f"store/{name}"] = name.encode()
+    bad.fault = on("GetObject", Answer(503), 5)
+    made = Retrying(opened(bad), NO_WAIT)
+    store.prefetch(made, [*names, "srv/none"])
+    for name in names:
+        assert b"".join(made.get(name)) == name.encode()
+    with pytest.raises(StoreError, match="no such object"):
+        list(made.get("srv/none"))
+    count = bad.calls["GetObject"]
+    assert b"".join(made.get(names[0])) == names[0].encode()
+    assert bad.calls["GetObject"] == count + 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from tools.flow.store import Store, StoreEntry
 
 _MAX_LINKS = 10_000  # statements about signers that are looked at; each is a key of one host
 _MAX_KEPT = 1 << 16  # bytes of such a manifest that is kept when it was read
+_AHEAD = 32  # runs whose manifests are read before they are asked for
+_LARGE = 1 << 20  # bytes of a manifest that is not read ahead
 _MAX_UNTRUSTED = 4 << 20  # bytes of a manifest that nobody known has signed, and that is parsed
 
 
@@ -75,6 +78,7 @@ class Catalog:
         self.encrypted_only = encrypted_only
         self._claims: dict[str, Claim | BackupError | OSError] = {}
         self._untrusted: dict[str, UntrustedError] = {}
+        self._prefetched: set[str] = set()
         self._lock = threading.RLock()
 
     @functools.cached_property
@@ -96,6 +100,17 @@ class Catalog:
         """The ids of all runs that have a manifest, oldest first."""
         found = filter(None, map(manifest.run_of, self.sizes))
         return sorted(run_id for run_id in found if run_ids.is_time(run_id))
+
+    def in_turn(self) -> Iterator[str]:
+        """Yield the ids of all runs, oldest first; their manifests are read ahead."""
+        for first in range(0, len(self.run_ids), _AHEAD):
+            names = map(manifest.name_of, self.run_ids[first : first + 2 * _AHEAD])
+            both = itertools.chain.from_iterable((name, name + trust.ENDING) for name in names)
+            small = [name for name in both if self.sizes.get(name, _LARGE) < _LARGE]
+            fresh = [name for name in small if name not in self._prefetched]
+            self._prefetched.update(fresh)
+            store.prefetch(self.store, [f"{self.host}/{name}" for name in fresh])
+            yield from self.run_ids[first : first + _AHEAD]
 
     @property
     def future(self) -> Sequence[str]:

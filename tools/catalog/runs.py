@@ -82,7 +82,7 @@ class RunSummary:
 
 def list_runs(catalog: Catalog) -> Iterator[RunSummary]:
     """Return all runs, oldest first, whether or not their manifests can be read."""
-    for run_id in catalog.run_ids:
+    for run_id in catalog.in_turn():
         try:
             claim = catalog.claim(run_id)
         except (BackupError, OSError) as error:

@@ -140,6 +140,14 @@ class Bounded(Protocol):
 
 
 @runtime_checkable
+class Prefetching(Protocol):
+    """A store that is far away: several small objects are best read at once."""
+
+    def prefetch(self, names: Sequence[str]) -> None:
+        """Begin to read objects, each of which `get` will soon be asked for once."""
+
+
+@runtime_checkable
 class Noted(Protocol):
     """A store of which the result of a run says more than its name."""
 
@@ -184,6 +192,13 @@ def max_object_size(store: object) -> int:
     """Return the bytes of the largest object that a store takes."""
     bounded = ability(store, Bounded)  # type: ignore[type-abstract]
     return bounded.max_object_size if bounded else sys.maxsize
+
+
+def prefetch(store: object, names: Sequence[str]) -> None:
+    """Begin to read small objects where that saves time."""
+    prefetching = ability(store, Prefetching)  # type: ignore[type-abstract]
+    if prefetching is not None:
+        prefetching.prefetch(names)
 
 
 def note(store: object) -> str:
