@@ -18,7 +18,7 @@ from tools.base.errors import ConfigError
 from tools.flow.block_backend import Block
 
 _CONNECTIONS = 32  # kept for the next calls
-_LARGEST_ANSWER = 16 << 20  # bytes of an answer that is no object
+_LARGEST_ANSWER = 8 << 20  # bytes of an answer that is no object; 1,000 keys are 3 MiB
 _PIECE = 1 << 18
 T = TypeVar("T")
 
@@ -72,7 +72,7 @@ class _Response:
         found = bytearray()
         for piece in self:
             found += piece
-            if len(found) >= limit:
+            if len(found) > limit:
                 break
         if size is None and len(found) > limit:
             raise ValueError("too large")
