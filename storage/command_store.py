@@ -17,7 +17,7 @@ from storage.keys import Address, StorageKeys
 from storage.local_store import LocalStore
 from tools import filesystem_handling, os_works
 from tools.base import foreign, removal
-from tools.base.errors import ConfigError, StoreError, TakenError, TransientError
+from tools.base.errors import ConfigError, StoreError, TakenError, TransientError, UnsupportedError
 from tools.base.log import logger
 from tools.flow import process, store, stream
 from tools.flow.retries import Retries, SelfRetrying
@@ -329,7 +329,7 @@ class CommandStore:
             if file.startswith("."):
                 self._spool.remove([name, f"{above}/{file[1:].removesuffix(_MARK)}"])
             elif "delete" not in self._templates:
-                raise StoreError(
+                raise UnsupportedError(
                     f"{self}: cannot remove {name}", "Set DELETE_COMMAND_TEMPLATE in its section."
                 )
             elif name in {one.name for one in self.entries(above)}:
