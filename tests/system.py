@@ -17,7 +17,7 @@ from tools.catalog import writer_key
 
 BUILT_IN = (
     *("filesbackup", "compression", "encryption", "storage", "tools", "qa", "restore"),
-    *("mysql_backup", "postgres", "mongo", "sqlite", "redis", "openldap"),
+    *("mysql_backup", "postgres", "mongo", "sqlite", "redis", "openldap", "rsync"),
 )
 
 

@@ -18,7 +18,7 @@ from tools.base import project
 # Folders and files that have been revised; new ones belong in these lists.
 CODE = (
     *("backup.py", "setup.py", "tools", "restore", "storage", "compression", "encryption", "qa"),
-    *("filesbackup", "mysql_backup", "postgres", "mongo", "sqlite", "redis", "openldap"),
+    *("filesbackup", "mysql_backup", "postgres", "mongo", "sqlite", "redis", "openldap", "rsync"),
 )
 PAGES = (
     "README.md",

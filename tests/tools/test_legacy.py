@@ -117,15 +117,11 @@ def test_args_dict_that_holds_nothing_or_less_than_what_is_set(system: System) -
 def test_what_is_not_built_is_refused_by_name(
     system: System, parameters: dict[str, Any], says: str
 ) -> None:
-    """Issue 11 D: what no store is, rsync and dictionaries that are none."""
+    """Issue 11 D: what no store is, and dictionaries that are none."""
     system.configure({**system.whole(), "STORAGE": execute("storage", **parameters)})
     with pytest.raises(ConfigError, match=r"STORAGE.PARAMETERS") as caught:
         loading.load(system.conf)
     assert says in str(caught.value)
-    rsync = {"ACTION": "load", "FROM": "rsync", "FILENAME": "rsync", "CLASS": "RsyncBackup"}
-    system.configure({**system.whole(), "RSYNC": rsync})
-    with pytest.raises(ConfigError, match="RSYNC: module rsync is not implemented yet"):
-        loading.load(system.conf)
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,6 @@ from tools.modules.options import Declaration
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _SECTION = re.compile(r"[^/\x00-\x1f\x7f.\s-][^/\x00-\x1f\x7f]*")  # it stands in names of files
 _LONGEST_SECTION = 100  # bytes
-_NOT_IMPLEMENTED = ("rsync",)  # modules of the documented system
 _FLAT = "flat is only for user-defined modules"
 _STREAM = {"source": "source", "filter": "stage", "store": "store"}  # of STREAM: the kind
 
@@ -257,12 +256,6 @@ class _Loader:
             )
         file = Path(str(general.home_folder)) / part
         why = trouble(file, stat.S_ISREG)
-        folder = read.name or read.from_
-        if why and folder in _NOT_IMPLEMENTED:
-            raise ConfigError(
-                f"{entry.where}: {name}: module {folder} is not implemented yet",
-                f"Remove the section {name}.",
-            )
         if why:
             home = f"HOME_FOLDER ({general.home_folder})"
             hint = (

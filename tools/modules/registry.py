@@ -257,6 +257,7 @@ ROWS = (
     Row("restore/drill.py", "check"),
     Row("tools/size_calculation.py", "check", "SizeCalculation"),
     Row("qa/qa.py", "check", "QA"),
+    Row("rsync/rsync.py", "check", "RsyncBackup"),
 )
 MODULES = {row.file: row for row in ROWS}
 KINDS = {kind.name: kind for row in ROWS for kind in row.kinds}

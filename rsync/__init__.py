@@ -1,0 +1,1 @@
+"""Run rsync and other commands, one after the other."""
