@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from postgres import pg_server, server_facts
+from postgres import pg_server, remains, server_facts
 from postgres.server_facts import (
     DatabaseProperties,
     Membership,
@@ -30,6 +30,8 @@ _SESSION = (
     "SET datestyle = 'ISO'",
     "SET timezone = 'UTC'",
 )
+# Of PostgreSQL, and those of restores that are in progress.
+_OWN_ROLES = f"^(pg_|{remains.ROLE}_[0-9a-f]+$)"
 _LABELS = """(SELECT coalesce(json_agg(json_build_object('provider', l.provider,
     'label', l.label) ORDER BY l.provider), '[]') FROM pg_shseclabel l
     WHERE l.classoid = 'pg_catalog.{0}'::regclass AND l.objoid = o.oid) AS labels"""
@@ -43,20 +45,21 @@ _ROLES = f"""SELECT rolname AS name, rolsuper AS superuser, rolinherit AS inheri
     rolreplication AS replication, rolbypassrls AS bypassrls, rolconnlimit AS connection_limit,
     {{password}} AS password, rolvaliduntil::text AS valid_until,
     shobj_description(o.oid, 'pg_authid') AS comment, {_LABELS.format("pg_authid")}
-    FROM {{table}} o WHERE rolname !~ '^pg_' ORDER BY rolname"""
+    FROM {{table}} o WHERE rolname !~ '{_OWN_ROLES}' ORDER BY rolname"""
 _MEMBERSHIPS = """SELECT r.rolname AS role, m.rolname AS member, g.rolname AS grantor,
     a.admin_option AS admin, (to_jsonb(a)->>'inherit_option')::boolean AS inherit,
     (to_jsonb(a)->>'set_option')::boolean AS set
     FROM pg_auth_members a JOIN pg_roles r ON r.oid = a.roleid JOIN pg_roles m ON m.oid = a.member
     LEFT JOIN pg_roles g ON g.oid = a.grantor
     WHERE r.rolname !~ '^pg_' OR m.rolname !~ '^pg_' ORDER BY 1, 2, 3"""
-_SETTINGS = """SELECT coalesce(datname, '') AS database, coalesce(rolname, '') AS role,
+_SETTINGS = f"""SELECT coalesce(datname, '') AS database, coalesce(rolname, '') AS role,
     split_part(u.setting, '=', 1) AS name,
     substr(u.setting, strpos(u.setting, '=') + 1) AS value
     FROM pg_db_role_setting s LEFT JOIN pg_database d ON d.oid = setdatabase
     LEFT JOIN pg_roles r ON r.oid = setrole, unnest(setconfig) WITH ORDINALITY AS u(setting, n)
     WHERE (setdatabase = 0 OR d.oid IS NOT NULL)
-    AND (setrole = 0 OR (r.oid IS NOT NULL AND rolname !~ '^pg_'))
+    AND (setrole = 0 OR (r.oid IS NOT NULL AND rolname !~ '{_OWN_ROLES}'))
+    AND u.setting NOT LIKE '{remains.SETTING}=%'
     ORDER BY 1, 2, u.n"""
 # A tablespace in the data directory itself (allow_in_place_tablespaces) has the location ''.
 _TABLESPACES = f"""SELECT spcname AS name, pg_get_userbyid(spcowner) AS owner,

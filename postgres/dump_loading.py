@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from postgres import pg_server, replaced_code, restore_errors, search_path
+from postgres import pg_server, remains, replaced_code, restore_errors, search_path
 from tools.base import removal
 from tools.base.errors import BackupError, StoreError
 from tools.flow import process, stream
@@ -156,6 +156,7 @@ def _create(
     if facts.tablespace and tablespaces:
         clauses += f" TABLESPACE {pg_server.quote_identifier(facts.tablespace)}"
     target.sql(f"CREATE DATABASE {pg_server.quote_identifier(name)} TEMPLATE template0{clauses}")
+    remains.mark_database(target, name)
 
 
 def _load_at_once(
@@ -315,7 +316,7 @@ def add_foreign_keys(
     failed_keys = {one.entry for one in failed if one.entry_label.startswith(_FOREIGN)}
     if not failed_keys:
         return
-    scratch = f"nc_keys_{uuid.uuid4().hex[:12]}"
+    scratch = f"{remains.KEYS}_{uuid.uuid4().hex[:12]}"
     try:
         _create(target, scratch, dump.facts, tablespaces=False)
         with contextlib.suppress(StoreError), replaced_code.replaced(target, scratch):

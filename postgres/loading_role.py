@@ -15,7 +15,7 @@ import secrets
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from postgres import pg_server, statements
+from postgres import pg_server, remains, statements
 from postgres.search_path import DISABLE_EVENT_TRIGGERS
 from postgres.statements import Statement
 from tools.base.errors import BackupError, StoreError
@@ -145,7 +145,7 @@ class LoadingRole:
     def __init__(self, target: pg_server.PostgresConnection) -> None:
         """Create the role. Raises StoreError."""
         self._target = target
-        self._name = f"nc_load_{secrets.token_hex(6)}"
+        self._name = f"{remains.ROLE}_{secrets.token_hex(6)}"
         self._present = False
         self._database = ""
         password = _password()
@@ -155,7 +155,9 @@ class LoadingRole:
         template = "CREATE ROLE %I LOGIN PASSWORD %L"
         # Otherwise only the owner of a large object could write it.
         setting = Statement("ALTER ROLE %I SET lo_compat_privileges = on", (self._name,))
-        failures = statements.run(target, [Statement(template, (self._name, password)), setting])
+        mark = Statement(f"ALTER ROLE %I SET {remains.SETTING} TO %L", (self._name, remains.mark()))
+        made = [Statement(template, (self._name, password)), mark, setting]
+        failures = statements.run(target, made)
         if failures:
             raise LoginError("no role for the rows could be created", failures[0].reason)
         self._present = True

@@ -17,6 +17,7 @@ from tools.flow import process, stream
 
 KIND = "postgres"
 ROLES = "postgres-roles"
+_TABLES_AT_ONCE = 100  # that one psql counts
 _TIMEOUT = "20"  # seconds to connect
 # A server that rejects the database, not the login; in other languages at least its name.
 _DATABASE_REJECTED = re.compile(r'database "|[»«„“]')
@@ -258,7 +259,10 @@ def list_databases(connection: PostgresConnection) -> list[Database]:
             _SEARCH_PATH,
         )
     )
-    where = "datallowconn AND datconnlimit <> -2 AND datname <> 'template0'"
+    where = (
+        "datallowconn AND datconnlimit <> -2 AND datname <> 'template0' "
+        "AND datname !~ '^nc_(new|keys)_[0-9a-f]{12}$'"  # of restores that are in progress
+    )
     rows = connection.sql(
         f"SELECT {columns} FROM pg_database d WHERE {where} ORDER BY datname",
         columns=len(dataclasses.fields(Database)),
@@ -338,9 +342,13 @@ def count_tables_and_rows(connection: PostgresConnection, name: str) -> tuple[in
         database=name,
         columns=1,
     )
+    queries = [f"SELECT count(*) FROM ONLY {decode_hex(row[0])}" for row in rows]
     total = 0
-    for row in rows:
-        total += connection.number(f"SELECT count(*) FROM ONLY {decode_hex(row[0])}", database=name)
+    for start in range(0, len(queries), _TABLES_AT_ONCE):
+        numbers = connection.sql(
+            *queries[start : start + _TABLES_AT_ONCE], database=name, columns=1
+        )
+        total += sum(int(row[0]) for row in numbers)
     return len(rows), total
 
 

@@ -15,6 +15,7 @@ from postgres import (
     libraries,
     loading_role,
     pg_server,
+    remains,
 )
 from tools.base.errors import BackupError, ConfigError
 from tools.base.result import Result, Status
@@ -59,21 +60,24 @@ def restore_database(
             "Choose another name with --to-database, or use --overwrite to replace the whole "
             "database.",
         )
-    new, old = (f"nc_{word}_{uuid.uuid4().hex[:12]}" for word in ("new", "old"))
+    left = remains.sweep(target, name)
+    new, old = (f"{word}_{uuid.uuid4().hex[:12]}" for word in (remains.NEW, remains.OLD))
     opened = dump_loading.open_dump(target, stored.facts, stored.again)
     with opened as dump, _dropped_on_error(target, new):
         loaded, (table_count, row_count) = _load(target, new, dump, tablespaces=tablespaces)
         with _swapped(target, name, new, old if exists else ""):
-            warnings = (*loaded.warnings, *loaded.left_out.warnings())
+            warnings = (*left.warnings, *loaded.warnings, *loaded.left_out.warnings())
             warnings += database_properties.set_owner(target, name, stored.facts)
             warnings += stored.properties(target, name, dump)
             warnings += (*libraries.reset_unloadable(target, name),)
             warnings += (*database_properties.make_connectable(target, name),)
+            remains.unmark_database(target, name)
     if exists:
         warnings += _drop_replaced(target, old)
     return Result(
         Status.INCOMPLETE if warnings else Status.OK,
-        f"database {name}: {count(table_count, 'table')}, {count(row_count, 'row')}{loaded.note}",
+        f"database {name}: {count(table_count, 'table')}, {count(row_count, 'row')}"
+        f"{loaded.note}{left.note}",
         loaded.left_out.hint(),
         items=1,
         warnings=warnings,
@@ -124,6 +128,7 @@ def _swapped(target: pg_server.PostgresConnection, name: str, new: str, old: str
     """Give the name to the new database and rename the old one; undo both on an exception."""
     if old:
         target.sql(_rename_statement(name, old))
+        remains.mark_database(target, old)
     try:
         target.sql(_rename_statement(new, name))
         try:
@@ -134,6 +139,7 @@ def _swapped(target: pg_server.PostgresConnection, name: str, new: str, old: str
     except BaseException:
         if old:
             target.sql(_rename_statement(old, name))
+            remains.unmark_database(target, name)
         raise
 
 

@@ -40,16 +40,16 @@ def has_ended(place: Store, marker: StoreEntry) -> bool:
     """
     try:
         marked = foreign_json.load(store.content(place, marker.name, _MAX_BYTES))
-        ended = _has_ended(marked, this_process(), marker.age)
+        known = ended(marked, this_process(), marker.age)
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
-        ended = None  # what the marker does not say is unknown
+        known = None  # what the marker does not say is unknown
     except BackupError:
         return False
-    return marker.age >= FOREIGN_AGE if ended is None else ended
+    return marker.age >= FOREIGN_AGE if known is None else known
 
 
-def _has_ended(marked: Mapping[str, Any], own: Mapping[str, Any], age: float) -> bool | None:
-    """Return whether a run has ended; None where this process cannot know it.
+def ended(marked: Mapping[str, Any], own: Mapping[str, Any], age: float) -> bool | None:
+    """Return whether a marked process has ended; None where this process cannot know it.
 
     Another boot of this machine can only lie before the current one. A marker that is younger
     was written by a copy of this machine.
