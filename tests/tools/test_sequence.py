@@ -55,3 +55,16 @@ def test_what_cannot_be_read_is_not_missing(
     lines = [line for step in said.sections for line in step.result.warnings]
     assert any("the numbers of runs are not known" in line for line in lines), lines
     assert system.result()["exit_code"] == 0
+
+
+def test_a_damaged_newest_manifest_is_named(tmp_path: Path) -> None:
+    """Bit rot is likelier than an attack: "runs are missing" alone would be untrue."""
+    system = System(tmp_path)
+    (system.source / "a").write_text("one")
+    system.configure(system.short(), STREAM="True")
+    run_id = system.result()["run_id"]
+    (damaged,) = system.store.glob(f"srv-test/{run_id}.manifest.json")
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    said = system.result()
+    assert said["exit_code"] == 3
+    assert f"; run {run_id} is there, but its manifest is damaged" in said["stderr"]

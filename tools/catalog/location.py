@@ -238,10 +238,16 @@ def trust_of(config: Config, source: Source) -> Trust:
     """Return whose manifests are trusted. Raises ConfigError for an unusable file of signers."""
     key_file = None  # a run knows its own signer, and the key may be on a mount that hangs
     if not source.own_run:
-        section = _section_for(config, _ENCRYPTION) or _built_in(_ENCRYPTION)
-        key_file = getattr(model.filled(section, config), "key_file", None)
+        key_file = key_file_of(config)
     known = trust.known(config.general, key_file, source.signer)
     return Trust(known, source.allow_unsigned, everybody=source.own_run and not known)
+
+
+def key_file_of(config: Config) -> Path | None:
+    """Return the KEY_FILE of the encryption, or its default; it may hold the signers."""
+    section = _section_for(config, _ENCRYPTION) or _built_in(_ENCRYPTION)
+    found: Path | None = getattr(model.filled(section, config), "key_file", None)
+    return found
 
 
 def _section_for(config: Config, module: str) -> Section | None:

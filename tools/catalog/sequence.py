@@ -143,12 +143,21 @@ def problem(catalog: Catalog, config_id: str, at_least: int = 0) -> ManifestErro
         where = f"run {found[0].manifest.run_id} with number {number}" if found else "no run"
         return ManifestError(
             f"{catalog.store}: runs of {catalog.host} are missing: the newest is {where}, and "
-            f"number {at_least} was stored here",
+            f"number {at_least} was stored here{_damaged(catalog, found)}",
             _CHECK,
         )
     signers = dict.fromkeys(claim.signer for claim in found)
     of_signers = ([claim for claim in found if claim.signer == one] for one in signers)
     return next((wrong for runs in of_signers for wrong in _contradictions(catalog, runs)), None)
+
+
+def _damaged(catalog: Catalog, found: Sequence[Claim]) -> str:
+    """Return a note on the newest run, if its manifest is there and may be the missing one."""
+    after = found[0].manifest.run_id if found else ""
+    for run_id in _newest_ids(catalog):
+        if run_id > after and not _is_trusted(catalog, run_id):
+            return f"; run {run_id} is there, but its manifest is damaged or not trusted"
+    return ""
 
 
 def require(catalog: Catalog, at_least: int = 0) -> None:
