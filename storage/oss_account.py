@@ -36,6 +36,7 @@ _VARIABLES = {
     "token": "OSS_SESSION_TOKEN",
 }
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
+_WORD = re.compile(r"[!-~]+")
 _HOST = re.compile(r"[A-Za-z0-9._-]+")
 _ALIYUN = ".aliyuncs.com"
 _INTERNAL = "-internal"
@@ -212,7 +213,8 @@ def endpoint(text: str, key: str, bucket: str = "") -> Endpoint:
         parts = urlsplit(url)
         host = str(parts.hostname or "")
         port = f":{parts.port}" if parts.port else ""
-        plain = not (parts.path or parts.query or parts.fragment or parts.username)
+        more = parts.path or parts.query or parts.fragment or parts.username
+        plain = bool(_WORD.fullmatch(text)) and not more
     except ValueError:
         host, port, plain = "", "", False
     if not _HOST.fullmatch(host) or not plain or parts.scheme not in ("http", "https"):

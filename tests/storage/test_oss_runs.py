@@ -1,0 +1,90 @@
+"""Whole runs into a bucket of Aliyun OSS, and restores from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests import oss_server
+from tests.oss_bucket import Bucket
+from tests.oss_server import KEY_ID, REGION, SECRET, OssServer
+from tests.storage import oss_stores
+from tests.storage.oss_cases import says
+from tests.system import System, execute
+
+pytestmark = pytest.mark.needs("oss2")
+CONTENT = b"a file that is stored in a bucket\n"
+
+
+@pytest.fixture
+def oss() -> Iterator[OssServer]:
+    """The server of this process, which has forgotten everything."""
+    server = oss_stores.server()
+    server.reset()
+    yield server
+    server.reset()
+
+
+def configured(system: System, oss: OssServer, *, streamed: bool) -> tuple[str, Bucket]:
+    """Write the documented config, with the bucket in the credentials file alone."""
+    name, bucket = oss.bucket()
+    file = oss_server.credentials(system.folder, oss, name)
+    keys = {"DESTINATION": "oss", "ALIYUN_CREDENTIALS": str(file), "PREFIX": "servers"}
+    whole = system.short()
+    del whole["STORAGE_LOCAL"]
+    whole["STORAGE_OSS"] = execute("storage", **keys, REGION=REGION, RETRY_WAIT="0.01")
+    system.configure(whole, STREAM=str(streamed))
+    (system.source / "a").write_bytes(CONTENT)
+    return name, bucket
+
+
+@pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "staged"])
+def test_a_run_and_a_restore_by_arguments_alone(
+    system: System, oss: OssServer, monkeypatch: pytest.MonkeyPatch, streamed: bool
+) -> None:
+    """On a machine that has neither the config nor the credentials file."""
+    name, bucket = configured(system, oss, streamed=streamed)
+    oss.script("PutObject", says(503, "ServiceBusy"), times=2, skip=1)
+    found = system.result()
+    assert found["exit_code"] == 0, found
+    names = {key.removeprefix("servers/") for key in bucket.objects}
+    assert any(key.startswith("srv-test/") and key.endswith("manifest.json") for key in names)
+    assert not any(key.endswith("UNFINISHED") for key in names)
+    assert bucket.uploads == {}
+    log = system.log.read_text()
+    assert f"endpoint {oss.url}, region {REGION}" in log
+    assert SECRET not in log
+    (system.folder / "alioss.conf").unlink()
+    monkeypatch.setenv("OSS_ACCESS_KEY_ID", KEY_ID)
+    monkeypatch.setenv("OSS_ACCESS_KEY_SECRET", SECRET)
+    into = system.folder / "restored"
+    system.restore_bare(
+        *("--store", f"oss://{name}/servers", "--endpoint", oss.url),
+        *("--key-file", str(system.key), "--hostname", "srv-test"),
+        *("--restore", "latest", "--destination", str(into)),
+    )
+    assert [path.read_bytes() for path in into.rglob("a")] == [CONTENT]
+
+
+def test_what_is_wrong_is_said_before_a_run(system: System, oss: OssServer) -> None:
+    """By `-t`, with one line; a run fails, stores nothing and masks the secret."""
+    _, bucket = configured(system, oss, streamed=True)
+    oss.secrets = {KEY_ID: f"{SECRET}-changed"}
+    said = said_of(system)
+    assert f"secret of the access key ...{KEY_ID[-4:]} is wrong" in said
+    assert system.result()["exit_code"] == 1
+    assert bucket.objects == {}
+    assert SECRET not in system.log.read_text() + said
+    path = system.folder / "alioss.conf"
+    path.unlink()
+    said = said_of(system)
+    assert f"ALIYUN_CREDENTIALS: {path}: no such file" in said
+
+
+def said_of(system: System) -> str:
+    """Return what `-t` says of a store that cannot be used."""
+    done = system.run("-t")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stdout + done.stderr
+    return done.stdout + done.stderr

@@ -1,0 +1,296 @@
+"""The store of Aliyun OSS: signatures, proofs, create-only, listings, what `-t` says."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from storage import crc64, oss_store
+from storage.oss_blocks import OssBlocks
+from storage.oss_client import Body, Client
+from storage.oss_store import OssStore
+from tests import oss_server
+from tests.oss_bucket import Answer, Object
+from tests.oss_server import KEY_ID, SECRET, Handler, OssServer, Proceed
+from tests.storage import oss_stores
+from tests.storage.oss_cases import damaged, says
+from tools.base import project
+from tools.base.errors import ConfigError, StoreError, TakenError
+from tools.base.finding import Level
+from tools.flow import store
+from tools.flow.retries import Retries
+from tools.flow.store import CreateOnly
+
+pytestmark = pytest.mark.needs("oss2")
+QUIET = Retries(0, say=lambda _line: None)
+LARGE = bytes(range(256)) * 14
+BLOCK = 1_000
+
+
+@pytest.fixture
+def oss() -> OssServer:
+    """The server of this process, which has forgotten everything."""
+    server = oss_stores.server()
+    server.reset()
+    return server
+
+
+def opened(folder: Path, bucket: str, **keys: str) -> OssStore:
+    options = oss_stores.options(folder, bucket, **keys)
+    client = Client(options, lambda account: options.url(account.bucket))
+    of_class = options.storage_class
+    return OssStore(OssBlocks(client, prefix="", block_size=BLOCK, storage_class=of_class), QUIET)
+
+
+# --- checksums
+
+
+def test_the_crc_is_that_of_oss() -> None:
+    """The check value of CRC-64/XZ; that of parts together is that of the whole."""
+    compiled = crc64.compiled()
+    assert compiled is not None
+    assert compiled(b"123456789") == 0x995DC9BBDF1939FA
+    for cuts in ((0, 5, 5, 9), (0, 1, 3_000, len(LARGE)), (0, len(LARGE))):
+        content = LARGE[: cuts[-1]]
+        pieces = [content[one:other] for one, other in itertools.pairwise(cuts)]
+        parts = [(compiled(piece), len(piece)) for piece in pieces]
+        assert crc64.whole(parts) == compiled(content)
+    assert crc64.whole([]) == 0
+
+
+def test_without_compiled_code_each_part_has_an_md5(
+    oss: OssServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python alone would take a minute for a part; the whole is compared with the server's CRC."""
+    name, bucket = oss.bucket(min_part=1)
+    seen: list[bool] = []
+
+    def observed(handler: Handler, _request: object, proceed: Proceed) -> Answer:
+        seen.append("Content-MD5" in handler.headers)
+        return proceed()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(crc64, "compiled", lambda: None)
+        made = opened(tmp_path, name)
+    store.store_object(made, "srv/before", [LARGE])
+    oss.script("UploadPart", observed, times=3)
+    oss.script("UploadPart", damaged)
+    store.store_object(made, "srv/x", [LARGE])
+    assert bucket.objects["srv/x"].content == LARGE
+    assert seen == [True] * 3
+
+
+def test_a_body_is_sent_in_pieces() -> None:
+    """One call for a whole part would have to end within the time limit of one answer."""
+    body = Body(bytearray(b"0123456789"))
+    assert len(body) == 10
+    assert [body.read(4), body.read(4), body.read(4), body.read(4)] == [
+        b"0123",
+        b"4567",
+        b"89",
+        b"",
+    ]
+    assert b"".join(Body(b"0123456789")) == Body(b"0123456789").read() == b"0123456789"
+
+
+# --- credentials
+
+
+@pytest.mark.parametrize(("region", "version"), [("cn-hangzhou", "OSS4-HMAC-SHA256"), ("", "OSS")])
+def test_the_signature_is_v4_where_the_region_is_known(
+    oss: OssServer, tmp_path: Path, region: str, version: str
+) -> None:
+    name, bucket = oss.bucket(min_part=1, page=1)
+    made = opened(tmp_path, name, **({"REGION": region} if region else {"REGION": ""}))
+    store.store_object(made, "srv/a b.000", [LARGE])
+    store.store_object(made, "srv/c", [b"small"])
+    assert [one.name for one in made.entries("srv")] == ["srv/a b.000", "srv/c"]
+    made.remove(["srv/c"])
+    assert b"".join(made.get("srv/a b.000", 5)) == LARGE[5:]
+    assert oss.signatures == {version}
+    assert "srv/c" not in bucket.objects
+
+
+@pytest.mark.fault(
+    "temporary credentials of Aliyun OSS expire",
+    "they are read again; the same ones are an error that names the key",
+)
+def test_expired_credentials_are_read_again(oss: OssServer, tmp_path: Path) -> None:
+    """A token that another program renews in the file; the same one again is an error."""
+    name, bucket = oss.bucket(min_part=1)
+    oss.secrets["STS.first"], oss.tokens["STS.first"] = SECRET, "token-1"
+    token = {"access_id": "STS.first", "sts_token": "token-1"}
+    made = opened(tmp_path, name)
+    path = tmp_path / "alioss.conf"
+    oss_server.credentials(tmp_path, oss, name, **token)
+    made = OssStore(_blocks(path), QUIET)
+    store.store_object(made, "srv/before", [LARGE])
+    oss.tokens["STS.first"] = "token-2"
+    oss_server.credentials(tmp_path, oss, name, **{**token, "sts_token": "token-2"})
+    store.store_object(made, "srv/x", [LARGE])
+    assert bucket.objects["srv/x"].content == LARGE
+    oss.tokens["STS.first"] = "token-3"
+    with pytest.raises(StoreError, match=r"credentials expired \(the access key ...irst"):
+        store.store_object(made, "srv/y", [LARGE])
+
+
+def _blocks(path: Path) -> OssBlocks:
+    from tools.modules.options import fill
+
+    given = {"HOSTNAME": "srv", "DESTINATION": "oss", "ALIYUN_CREDENTIALS": str(path)}
+    options = fill(oss_store.Options, {**given, "REGION": oss_server.REGION})
+    return OssBlocks(Client(options, lambda account: account.bucket), prefix="", block_size=BLOCK)
+
+
+def test_a_password_of_netrc_is_not_sent(
+    oss: OssServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """requests would put it in the place of the signature."""
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password other\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    name, _ = oss.bucket()
+    store.store_object(opened(tmp_path, name), "srv/x", [b"content"])
+
+
+def test_an_internal_endpoint_that_cannot_be_reached(tmp_path: Path) -> None:
+    """No name of it exists for other machines; here its resolution is refused at once."""
+    path = oss_server.credentials(tmp_path, oss_stores.server(), "bucket")
+    options = oss_stores.options(
+        tmp_path, "bucket", ENDPOINT="oss-cn-none-internal.aliyuncs.com", CONNECT_TIMEOUT="0.2"
+    )
+    assert path.exists()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HTTPS_PROXY", "")
+        patch.setattr("socket.getaddrinfo", _unknown)
+        with pytest.raises(StoreError, match="oss-cn-none-internal") as caught:
+            oss_store.test(options)
+    assert "only inside Aliyun" in caught.value.hint
+    assert "oss-cn-none.aliyuncs.com" in caught.value.hint
+
+
+def _unknown(*_arguments: object, **_more: object) -> None:
+    import socket
+
+    raise socket.gaierror(-2, "Name or service not known")
+
+
+# --- create-only
+
+
+@pytest.mark.fault(
+    "a bucket of Aliyun OSS with versioning ignores forbid-overwrite",
+    "names are listed before, and the result says so",
+)
+def test_a_bucket_with_versions_is_told(oss: OssServer, tmp_path: Path) -> None:
+    """It ignores forbid-overwrite: names are listed before, and the result says so."""
+    name, bucket = oss.bucket(min_part=1)
+    bucket.versioning = "Enabled"
+    made = opened(tmp_path, name)
+    store.store_object(made, "srv/small", [b"first"])
+    store.store_object(made, "srv/large", [LARGE])
+    assert made.create_only is CreateOnly.LISTED
+    assert made.note() == "create-only by our own listing only"
+    for one, content in (("srv/small", b"second"), ("srv/large", LARGE[::-1])):
+        with pytest.raises(TakenError, match="different content"):
+            store.store_object(opened(tmp_path, name), one, [content])
+    assert bucket.objects["srv/small"].content == b"first"
+    assert bucket.objects["srv/large"].content == LARGE
+    assert bucket.uploads == {}
+
+
+def test_create_only_is_proven_once_for_each_call(oss: OssServer, tmp_path: Path) -> None:
+    name, bucket = oss.bucket(min_part=1)
+    made = opened(tmp_path, name)
+    store.store_object(made, "srv/small", [b"first"])
+    assert made.create_only is CreateOnly.PROBED
+    assert oss.requests == ["PutObject"] * 3
+    store.store_object(made, "srv/large", [LARGE])
+    assert made.create_only is CreateOnly.PROBED
+    assert made.note() == ""
+    assert bucket.uploads == {}
+    oss.requests.clear()
+    store.store_object(opened(tmp_path, name), "srv/other", [b"of a later run"])
+    assert oss.requests == ["PutObject"] * 2
+
+
+def test_a_probe_that_is_not_allowed(oss: OssServer, tmp_path: Path) -> None:
+    """Credentials for the folder of one host: its backups are stored, and nothing is claimed."""
+    name, bucket = oss.bucket()
+    oss.script("PutObject", says(403, "AccessDenied"))
+    made = opened(tmp_path, name)
+    store.store_object(made, "srv/x", [b"content"])
+    assert made.create_only is CreateOnly.LISTED
+    assert set(bucket.objects) == {"srv/x"}
+
+
+def test_the_storage_class_is_that_of_parts_alone(oss: OssServer, tmp_path: Path) -> None:
+    name, bucket = oss.bucket(min_part=1)
+    made = opened(tmp_path, name, STORAGE_CLASS="IA")
+    for one in ("srv/1.x.000", "srv/1.x.001", "srv/1.manifest.json", "srv/1.manifest.json.sig"):
+        store.store_object(made, one, [LARGE if one.endswith("001") else b"small"])
+    classes = {key: one.storage_class for key, one in bucket.objects.items()}
+    assert {key for key, one in classes.items() if one == "IA"} == {"srv/1.x.000", "srv/1.x.001"}
+
+
+# --- listing
+
+
+def test_ten_thousand_runs(oss: OssServer, tmp_path: Path) -> None:
+    name, bucket = oss.bucket()
+    bucket.objects = {f"srv/{number:05}": Object(b"") for number in range(10_001)}
+    made = opened(tmp_path, name)
+    found = [one.name for one in made.entries("srv")]
+    assert found == sorted(bucket.objects)
+    oss.requests.clear()
+    made.remove(found)
+    assert bucket.objects == {}
+    assert oss.requests == ["DeleteMultipleObjects"] * 11
+
+
+# --- what is said
+
+
+def test_what_a_test_says(oss: OssServer, tmp_path: Path) -> None:
+    name, bucket = oss.bucket()
+    options = oss_stores.options(tmp_path, name, PREFIX="a")
+    (finding,) = oss_store.test(options)
+    assert finding.level is Level.OK
+    assert finding.text == (
+        f"oss://{name}/a: endpoint {oss.url}, region cn-hangzhou, signature V4, access key "
+        f"...{KEY_ID[-4:]} (from ALIYUN_CREDENTIALS: {options.aliyun_credentials})"
+    )
+    assert set(oss.requests) == {"ListObjectsV2", "GetBucketVersioning"}
+    bucket.versioning = "Suspended"
+    assert [one.level for one in oss_store.test(options)] == [Level.OK, Level.WARN]
+    oss.script("GetBucketVersioning", says(403, "AccessDenied"))
+    assert [one.level for one in oss_store.test(options)] == [Level.OK, Level.OK]
+    oss.script("ListObjectsV2", says(403, "AccessDenied"))
+    with pytest.raises(StoreError, match="ListObjectsV2: access denied") as caught:
+        oss_store.test(options)
+    assert "oss:ListObjects" in caught.value.hint
+
+
+def test_without_its_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "oss2", None)
+    with pytest.raises(ConfigError, match="needs the packages oss2") as caught:
+        oss_store.open_store(oss_stores.options(tmp_path, "bucket"))
+    assert "pip install oss2" in caught.value.hint
+
+
+def test_a_run_without_oss_does_not_import_it(tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "from storage import storage\n"
+        "from tools.modules.options import fill\n"
+        f"given = {{'HOSTNAME': 'srv', 'LOCAL_BACKUP': {str(tmp_path)!r}}}\n"
+        "storage.open_store(fill(storage.Options, given))\n"
+        "print(sorted({'oss2', 'crcmod', 'Crypto', 'aliyunsdkcore'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=project.ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"
