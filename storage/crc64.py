@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
+import importlib
 from collections.abc import Callable, Iterable
 
 from tools.flow.block_backend import Block
@@ -18,8 +18,7 @@ _ALL = (1 << _BITS) - 1
 def compiled() -> Callable[[Block], int] | None:
     """Return the function of crcmod; None where its C extension is missing: Python is too slow."""
     try:
-        if importlib.util.find_spec("crcmod._crcfunext") is None:
-            return None
+        importlib.import_module("crcmod._crcfunext")
         import crcmod.crcmod
     except ImportError:
         return None

@@ -6,6 +6,7 @@ This file alone imports oss2, and only where a section needs it.
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any, Protocol, TypeVar
 from storage import oss_account, oss_errors
 from storage.oss_account import Account, Keys
 from storage.oss_errors import Call, ExpiredError
+from tools.base import masking
 from tools.base.errors import ConfigError
 from tools.flow.block_backend import Block
 
@@ -135,8 +137,16 @@ class Connection:
         region = account.region or "unknown"
         return (
             f"endpoint {account.endpoint.url}, region {region}, signature {self.signature}, "
-            f"access key ...{account.key_id[-4:]} (from {account.source})"
+            f"access key ...{account.key_id[-4:]} (from {account.source}){self._proxy()}"
         )
+
+    def _proxy(self) -> str:
+        """Return the proxy that the environment names for the endpoint, as a part of a line."""
+        from requests import utils
+
+        url = self.account.endpoint.url
+        found = utils.select_proxy(url, utils.get_environ_proxies(url))
+        return f", proxy {masking.text(found)}" if found else ""
 
 
 def connected(account: Account, keys: Timeouts) -> Connection:
@@ -148,6 +158,7 @@ def connected(account: Account, keys: Timeouts) -> Connection:
             "DESTINATION oss needs the packages oss2 and crcmod-plus",
             "Install them: .venv/bin/pip install oss2 crcmod-plus",
         ) from None
+    logging.getLogger("oss2").setLevel(logging.CRITICAL)  # errors are raised; it logs them as well
     version = "v4" if account.region else "v1"
     login = (account.key_id, account.secret)
     auth = (

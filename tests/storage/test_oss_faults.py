@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,17 @@ from storage.oss_store import OssStore
 from tests.oss_bucket import Bucket
 from tests.oss_server import SECRET, OssServer
 from tests.storage import oss_stores
-from tests.storage.oss_cases import BLOCK, CASES, LARGE, SMALL, STORED, Case
+from tests.storage.oss_cases import (
+    BLOCK,
+    CASES,
+    LARGE,
+    SMALL,
+    STORED,
+    Case,
+    cut,
+    done_and,
+    reset,
+)
 from tools.base.errors import StoreError
 from tools.flow import store
 from tools.flow.retries import Retries
@@ -95,3 +106,25 @@ def check_nothing_is_left(bucket: Bucket, case: Case) -> None:
     held = bucket.objects.get(NAME)
     assert (held.content if held else None) == case.kept
     assert bucket.uploads == {}
+
+
+@pytest.mark.fault(
+    "the connection to Aliyun OSS is cut at random bytes, in either direction",
+    "every object is stored whole",
+)
+def test_cuts_at_random_bytes(oss: OssServer, tmp_path: Path) -> None:
+    name, bucket = oss.bucket(min_part=1)
+    made = opened(tmp_path, name)
+    chosen = random.Random(15)
+    operations = ("PutObject", "InitiateMultipartUpload", "UploadPart", "CompleteMultipartUpload")
+    for number in range(25):
+        oss.reset()
+        for _ in range(4):  # of five attempts
+            at = chosen.randrange(BLOCK)
+            fault = chosen.choice((reset(at), cut(at), done_and(None)))
+            oss.script(chosen.choice(operations), fault)
+        content = LARGE[: chosen.randrange(len(LARGE))]
+        store.store_object(made, f"srv/{number}", [content])
+        oss.script("GetObject", cut(chosen.randrange(BLOCK)), times=2)
+        assert b"".join(made.get(f"srv/{number}")) == content
+        assert bucket.objects[f"srv/{number}"].content == content

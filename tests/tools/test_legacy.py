@@ -125,6 +125,37 @@ def test_what_is_not_built_is_refused_by_name(
 
 
 @pytest.mark.parametrize(
+    ("old", "now", "warned"),
+    [
+        (
+            {"ACTION": "upload", "ARGS_DICT": "{}", "REMOVE_TARGETS": "False"},
+            {"REMOVE_TARGETS": "False"},
+            ["ACTION", "ARGS_DICT"],
+        ),
+        ({"ARGS_DICT": "{'BUCKET': 'bucket'}"}, {"BUCKET_NAME": "bucket"}, ["ARGS_DICT"]),
+        (
+            {"BUCKET_NAME": "bucket", "ALIYUN_CREDENTIALS": "/none/.alioss.conf"},
+            {"BUCKET_NAME": "bucket", "ALIYUN_CREDENTIALS": "/none/.alioss.conf"},
+            [],
+        ),
+        (
+            {"BUCKET_NAME": "bucket", "UPLOAD_COMMAND": "/usr/bin/aws s3 cp"},
+            {"BUCKET_NAME": "bucket"},
+            ["UPLOAD_COMMAND"],
+        ),
+    ],
+)
+def test_old_configs_of_aliyun_oss(
+    system: System, old: dict[str, str], now: dict[str, str], warned: list[str]
+) -> None:
+    """The bucket may be set in the credentials file alone, which is not there yet."""
+    found = loaded(system, STORAGE_OSS=execute("storage", DESTINATION="oss", **old))
+    assert section(found, "STORAGE_OSS").parameters == {"DESTINATION": "oss", **now}
+    keys = [line.split(": ")[1].rpartition(".")[2] for line in found.warnings]
+    assert keys == warned
+
+
+@pytest.mark.parametrize(
     ("size", "number"), [("5M", 5), ("100 MB", 100), ("4m", 4), ("12MiB", 12), ("7", 7), (9, 9)]
 )
 def test_file_size_with_its_unit(system: System, size: object, number: int) -> None:
