@@ -24,10 +24,12 @@ _NOISE = 1 << 16  # bytes before the first answer that are skipped
 _SHA256 = re.compile("[0-9a-f]{64}")
 # Between single quotes, one line: sh, bash, fish, tcsh and rbash read it alike, as it has no
 # single quote, backslash, exclamation mark or line break. Paths come on standard input, each
-# byte but the plainest in octal (printf %b), so that no shell interprets them.
+# byte but the plainest in octal (printf %b), so that no shell interprets them. openssl first:
+# it takes a sixth of the time of sha256sum where the processor has instructions for it.
 _SCRIPT = (
     "LC_ALL=C; export LC_ALL; "
-    "if command -v sha256sum >/dev/null 2>&1; then h() {{ sha256sum; }}; "
+    "if echo | openssl dgst -sha256 -r >/dev/null 2>&1; then h() {{ openssl dgst -sha256 -r; }}; "
+    "elif command -v sha256sum >/dev/null 2>&1; then h() {{ sha256sum; }}; "
     "elif command -v sha256 >/dev/null 2>&1; then h() {{ sha256; }}; "
     "elif command -v shasum >/dev/null 2>&1; then h() {{ shasum -a 256; }}; "
     "else exit 3; fi; "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,9 +72,8 @@ def test(options: Options) -> tuple[str, ...]:
     try:
         target = SshStore(session, options.folder)
         report = target.tried(options.hostname)
-        free = ""
-        with contextlib.suppress(OSError):
-            free = f", {date_str_utils.human_size(target.free())} free"
+        size = target.free()
+        free = "" if size is None else f", {date_str_utils.human_size(size)} free"
         key = session.sftp().link.fingerprint
         return (f"{target} is writable{report}{free}", f"host key of {options.host}: {key}")
     finally:

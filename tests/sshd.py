@@ -47,10 +47,11 @@ class Sshd:
         self.folder = Path(tempfile.mkdtemp(prefix="nc-test-sshd-"))
         self.home = self.folder / "home"  # where the account without a shell begins
         self.home.mkdir()
-        liar = self.folder / "bin/sha256sum"
-        liar.parent.mkdir()
-        liar.write_text(f"#!/bin/sh\necho {'0' * 64}\n")
-        liar.chmod(0o755)
+        (self.folder / "bin").mkdir()
+        for name in ("openssl", "sha256sum"):
+            liar = self.folder / "bin" / name
+            liar.write_text(f"#!/bin/sh\necho {'0' * 64}\n")
+            liar.chmod(0o755)
         self.ports = {name: servers.free_port() for name in KINDS}
         self.ports["nobody"] = servers.free_port()  # where nobody listens
         self.user = pwd.getpwuid(os.geteuid()).pw_name

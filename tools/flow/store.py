@@ -117,8 +117,11 @@ class Store(Receiver, Protocol):
 class Measured(Protocol):
     """A store that knows how much it can still take."""
 
-    def free(self) -> int:
-        """Return the bytes that are left for this user. Raises OSError."""
+    def free(self) -> int | None:
+        """Return the bytes that are left for this user; None where it cannot tell.
+
+        Raises OSError, StoreError.
+        """
 
 
 @runtime_checkable
