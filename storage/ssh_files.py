@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from storage.ssh_protocol import (
     FSYNC,
@@ -18,10 +20,12 @@ from storage.ssh_protocol import (
     u32,
     u64,
 )
-from storage.ssh_sftp import WRITE_NEW, Future, Sftp
+from storage.ssh_session import Session
+from storage.ssh_sftp import WINDOW, WRITE_NEW, Future, Sftp, blocks
 from tools import filesystem_handling
-from tools.base.errors import BackupError
-from tools.flow import store, task
+from tools.base.errors import BackupError, TransientError
+from tools.flow import store, stream, task
+from tools.flow.retries import Retries
 
 _AT_ONCE = 16  # files that are open together
 _LONGEST = 200  # bytes of a name in a temporary one: a name has at most 255
@@ -34,44 +38,102 @@ def temporary(path: bytes) -> bytes:
     return folder + b"/." + name[:_LONGEST] + ending
 
 
-class NewFile:
-    """A file that did not exist, open for writing."""
+@dataclass
+class _Block:
+    """Bytes that the server has not confirmed yet. future: None until they are on their way"""
 
-    def __init__(self, sftp: Sftp, path: bytes, handle: bytes) -> None:
-        self._sftp = sftp
+    offset: int
+    content: bytes | memoryview
+    future: Future | None = None
+
+
+class NewFile:
+    """A file that did not exist, open for writing.
+
+    Where the connection is cut, writing goes on over another one: what the server has not
+    confirmed is still here. A sync is not repeated.
+    sftp: the connection that stands
+    """
+
+    def __init__(self, session: Session, sftp: Sftp, path: bytes, handle: bytes) -> None:
+        self.sftp = sftp
+        self._session = session
         self._path = path
         self._handle = handle
         self._closed = False
+        self._waiting: deque[_Block] = deque()
 
-    def write(self, chunks: Iterable[bytes], small: int) -> tuple[Attributes, int, bytes | None]:
-        """Write all chunks, sync and close. Return what the server holds and what was sent.
+    def write(self, content: stream.Content, retries: Retries, name: str) -> int:
+        """Write all chunks; return their number of bytes. Raises StatusError, StoreError.
 
-        The attributes of the file, the bytes that were sent, and, of a file of at most `small`
-        bytes, its content as the server reads it. Raises StatusError, StoreError.
+        name: of the object, for the log
         """
-        sftp, handle = self._sftp, text(self._handle)
-        size, writing = sftp.write(self._handle, chunks)
-        if FSYNC in sftp.extensions:
-            writing.append(sftp.sync(self._handle))
+        size = 0
+        most = max(1, WINDOW // self.sftp.max_write)
+        for block in blocks(content, self.sftp.max_write):
+            self._waiting.append(_Block(size, block))
+            size += len(block)
+            try:
+                self._send(self._waiting[-1])
+                if len(self._waiting) > most:
+                    self._confirm()
+            except TransientError as error:
+                retries.say(f"{name}: {error}; logging in again to go on where it stopped")
+                retries.call(name, self._again, content.abandoned, _is_transient)
+        return size
+
+    def _send(self, block: _Block) -> None:
+        block.future = self.sftp.write(self._handle, block.offset, block.content)
+
+    def _confirm(self) -> None:
+        """Wait until the server has confirmed the first block."""
+        future = self._waiting[0].future
+        assert future is not None  # noqa: S101  (each is sent before the next)
+        self.sftp.done(future)
+        self._waiting.popleft()
+
+    def _again(self) -> None:
+        """Send what the server has not confirmed, over a connection that stands."""
+        self.sftp = self._session.sftp()
+        self._handle = self.sftp.open(self._path, Flag.READ | Flag.WRITE)
+        for block in self._waiting:
+            self._send(block)
+        while self._waiting:
+            self._confirm()
+
+    def finish(self, size: int, small: int) -> tuple[Attributes, bytes | None]:
+        """Sync and close a file of `size` bytes; return what the server holds.
+
+        Its attributes and, of a file of at most `small` bytes, its content as the server reads
+        it. Raises StatusError, StoreError.
+        """
+        sftp, handle = self.sftp, text(self._handle)
+        syncing = [sftp.sync(self._handle)] if FSYNC in sftp.extensions else []
         about = sftp.request(Kind.FSTAT, handle)
         back = None
         if size <= min(small, sftp.max_read - 1):
             back = sftp.request(Kind.READ, handle, u64(0), u32(size + 1))
         self._closed = True  # its handle may soon be that of another file
         closing = sftp.request(Kind.CLOSE, handle)
-        for future in writing:
+        while self._waiting:
+            self._confirm()
+        for future in syncing:
             sftp.done(future)
         attributes = sftp.answer(about, Kind.ATTRS).attributes()
         content = None if back is None else _content(sftp, back)
         sftp.done(closing)
-        return attributes, size, content
+        return attributes, content
 
     def abandon(self) -> None:
         """Remove the file, which is not complete; also that of an item that was stopped."""
         with task.entered(task.Task()), contextlib.suppress(BackupError, StatusError):
             if not self._closed:
-                self._sftp.request(Kind.CLOSE, text(self._handle))
-            self._sftp.remove(self._path)  # where this fails, a later run removes it
+                self.sftp.request(Kind.CLOSE, text(self._handle))
+            self.sftp.remove(self._path)  # where this fails, a later run removes it
+
+
+def _is_transient(error: BaseException) -> bool:
+    return isinstance(error, TransientError)
 
 
 def _content(sftp: Sftp, reading: Future) -> bytes:
@@ -83,7 +145,7 @@ def _content(sftp: Sftp, reading: Future) -> bytes:
         raise
 
 
-def create(sftp: Sftp, path: bytes, opening: Future | None = None) -> NewFile:
+def create(session: Session, sftp: Sftp, path: bytes, opening: Future | None = None) -> NewFile:
     """Return a new file; create its folder where that is missing.
 
     opening: the request, where it is on its way. Raises StatusError, StoreError.
@@ -95,7 +157,7 @@ def create(sftp: Sftp, path: bytes, opening: Future | None = None) -> NewFile:
             raise
         make_folders(sftp, path.rpartition(b"/")[0])
         handle = sftp.open(path, WRITE_NEW)
-    return NewFile(sftp, path, handle)
+    return NewFile(session, sftp, path, handle)
 
 
 def sync(sftp: Sftp, paths: Sequence[bytes]) -> None:

@@ -18,6 +18,7 @@ from tools import date_str_utils, filesystem_handling
 from tools.base import foreign
 from tools.base.errors import BackupError, StoreError, TakenError
 from tools.flow import store, stream, task
+from tools.flow.retries import Retries
 
 _SMALL = 1 << 18  # bytes up to which reading back is faster than asking the shell
 _FULL = 1 << 20  # a disk with less free bytes counts as full
@@ -32,12 +33,21 @@ class SshStore:
 
     consistent = True
 
-    def __init__(self, session: Session, folder: str, *, small: int = _SMALL) -> None:
+    def __init__(
+        self,
+        session: Session,
+        folder: str,
+        *,
+        retries: Retries | None = None,
+        small: int = _SMALL,
+    ) -> None:
         """folder: absolute, or relative to the home of the account; created by the first put.
 
+        retries: of logging in again while an object is written
         small: bytes of an object that is read back without asking the shell
         """
         self._session = session
+        self._retries = retries or Retries()
         self._small = small
         self._shown = folder
         self._folder = os.fsencode(folder if folder.startswith("/") else f"./{folder}")
@@ -66,15 +76,15 @@ class SshStore:
     def _explaining(self, path: bytes) -> Iterator[Sftp]:
         """Give the connection; turn what the server rejects into a StoreError about a path."""
         sftp = self._session.sftp()
-        with self._judging(sftp, path):
+        with self._judging(path):
             yield sftp
 
     @contextlib.contextmanager
-    def _judging(self, sftp: Sftp, path: bytes) -> Iterator[None]:
+    def _judging(self, path: bytes) -> Iterator[None]:
         try:
             yield
         except StatusError as error:
-            raise self._error(sftp, path, error) from error
+            raise self._error(self._session.sftp(), path, error) from error
 
     def _error(self, sftp: Sftp, path: bytes, error: StatusError) -> StoreError:
         where = self._named(path)
@@ -122,7 +132,9 @@ class SshStore:
             one, other = ssh_files.temporary(probe), ssh_files.temporary(probe)
             content = os.urandom(32)
             try:
-                ssh_files.create(sftp, one).write([content], 0)
+                handle = sftp.open(one, WRITE_NEW)
+                sftp.done(sftp.write(handle, 0, content))
+                sftp.shut(handle)
                 sha256 = self._session.ask(lambda shell: shell.sha256(one), "")
                 self._name(sftp, one, other)
             finally:
@@ -143,11 +155,12 @@ class SshStore:
         with self._explaining(path) as sftp:
             temporary = ssh_files.temporary(path)
             asked = sftp.request(Kind.STAT, text(path))
-            file = ssh_files.create(sftp, temporary, sftp.opening(temporary, WRITE_NEW))
+            opening = sftp.opening(temporary, WRITE_NEW)
+            file = ssh_files.create(self._session, sftp, temporary, opening)
             try:
-                with self._judging(sftp, path):  # while a full disk is still full
+                with self._judging(path):  # while a full disk is still full
                     if sftp.stat(path, asked) is None:
-                        stored = self._written(sftp, file, temporary, name, content)
+                        stored = self._written(file, temporary, name, content)
                         self._unpublished[name] = temporary, stored
                         return stored
             except BaseException:
@@ -158,21 +171,17 @@ class SshStore:
         return self._accept_existing(path, store.StoredObject(name, content.size, content.sha256))
 
     def _written(
-        self,
-        sftp: Sftp,
-        file: ssh_files.NewFile,
-        path: bytes,
-        name: str,
-        content: stream.Content,
+        self, file: ssh_files.NewFile, path: bytes, name: str, content: stream.Content
     ) -> store.StoredObject:
-        about, size, back = file.write(content, self._small)
+        size = file.write(content, self._retries, name)
+        about, back = file.finish(size, self._small)
         if self._session.clock is None and about.mtime:
             self._session.clock = about.mtime - time.time()
-        if FSYNC not in sftp.extensions:
+        if FSYNC not in file.sftp.extensions:
             self._session.ask(lambda shell: shell.sync(path), False)
         stored = store.StoredObject(name, size, content.sha256)
         sha256 = "" if back is None else _digest([back])
-        if about.size != size or not self._holds(sftp, path, stored, sha256):
+        if about.size != size or not self._holds(path, stored, sha256):
             raise StoreError(
                 f"{self._named(self._path(name))}: read-back mismatch: the server holds other "
                 "data than was sent",
@@ -180,16 +189,19 @@ class SshStore:
             )
         return stored
 
-    def _holds(self, sftp: Sftp, path: bytes, stored: store.StoredObject, sha256: str) -> bool:
+    def _holds(self, path: bytes, stored: store.StoredObject, sha256: str) -> bool:
         """Return whether a temporary file of ours has this content. sha256: if known already"""
         if not sha256:
             sha256 = self._session.ask(lambda shell: shell.sha256(path), "")
             if sha256 == stored.sha256:
                 self._session.shell_proven = True
-        return sha256 == stored.sha256 or self._read_back(sftp, path) == stored.sha256
+        if sha256 == stored.sha256:
+            return True
+        read_back = functools.partial(self._read_back, path)
+        return self._retries.call(stored.name, read_back) == stored.sha256
 
-    def _read_back(self, sftp: Sftp, path: bytes) -> str:
-        return _digest(self._read(sftp, path, 0, None))
+    def _read_back(self, path: bytes) -> str:
+        return _digest(self._read(self._session.sftp(), path, 0, None))
 
     def _accept_existing(self, path: bytes, stored: store.StoredObject) -> store.StoredObject:
         """Return `stored` if the file has this content already. Raises TakenError otherwise."""
@@ -199,7 +211,7 @@ class SshStore:
                 proven = self._session.shell_proven and stored.size > self._small
                 ask = self._session.ask
                 sha256 = ask(lambda shell: shell.sha256(path), "") if proven else ""
-                if stored.sha256 in (sha256, self._read_back(sftp, path)):
+                if stored.sha256 == sha256 or stored.sha256 == self._read_back(path):
                     return stored
         raise TakenError(
             f"{self._named(path)}: file exists with different content",

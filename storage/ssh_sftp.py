@@ -38,7 +38,7 @@ from tools.base.errors import StoreError
 from tools.flow import task
 
 _PACKET = 32768  # bytes of data that every server takes (filexfer-02, 3)
-_WINDOW = 4 << 20  # bytes of one file that are on their way
+WINDOW = 4 << 20  # bytes of one file that are on their way
 _NOISE = 1 << 16  # bytes before the first packet that are skipped
 _AUTHENTICATION = 60.0  # seconds, beside CONNECT_TIMEOUT, until sftp must answer
 _HELLO = re.compile(rb"\0[\0-\x0f][\s\S]{2}\x02\0\0\0\x03")  # length, VERSION, 3
@@ -204,18 +204,10 @@ class Sftp:
         """Close a handle."""
         self._call(Kind.CLOSE, text(handle))
 
-    def write(self, handle: bytes, chunks: Iterable[bytes]) -> tuple[int, deque[Future]]:
-        """Write the chunks to a new file; return their size, and what is still on its way."""
-        size = 0
-        waiting: deque[Future] = deque()
-        most = max(1, _WINDOW // self.max_write)
-        for block in _blocks(chunks, self.max_write):
-            if len(waiting) >= most:
-                self.done(waiting.popleft())
-            head = text(handle) + u64(size) + u32(len(block))
-            waiting.append(self.request(Kind.WRITE, head, block))
-            size += len(block)
-        return size, waiting
+    def write(self, handle: bytes, offset: int, block: bytes | memoryview) -> Future:
+        """Write a block of at most `max_write` bytes."""
+        head = text(handle) + u64(offset) + u32(len(block))
+        return self.request(Kind.WRITE, head, block)
 
     def sync(self, handle: bytes) -> Future:
         """Have the server write a file to its disk (fsync)."""
@@ -224,7 +216,7 @@ class Sftp:
     def read(self, handle: bytes, start: int, end: int) -> Iterator[bytes]:
         """Yield the bytes from `start` up to `end`, or up to the end of the file."""
         waiting: deque[tuple[int, int, Future]] = deque()
-        most = max(1, _WINDOW // self.max_read)
+        most = max(1, WINDOW // self.max_read)
         position = start
         while position < end or waiting:
             while position < end and len(waiting) < most:
@@ -325,7 +317,7 @@ def _extensions(raw: bytes) -> dict[bytes, bytes]:
     return found
 
 
-def _blocks(chunks: Iterable[bytes], size: int) -> Iterator[bytes | memoryview]:
+def blocks(chunks: Iterable[bytes], size: int) -> Iterator[bytes | memoryview]:
     """Yield the same bytes in blocks of one size, as far as chunks are long enough for it.
 
     Only the pieces of short chunks are copied; the last block may be shorter.

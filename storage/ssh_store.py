@@ -13,6 +13,7 @@ from storage.ssh_session import Session
 from tools import date_str_utils
 from tools.base.errors import ConfigError
 from tools.flow import store
+from tools.flow.retries import Retries
 from tools.modules.options import Duration, option
 
 
@@ -63,7 +64,8 @@ class Options(StorageKeys):
 
 def open_store(options: Options) -> store.Store:
     """Return the store; the first call to it logs in."""
-    return SshStore(ssh_session.shared(options.server), options.folder)
+    retries = Retries(options.retry_wait)
+    return SshStore(ssh_session.shared(options.server), options.folder, retries=retries)
 
 
 def test(options: Options) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from storage.ssh_command import Server
 from storage.ssh_objects import SshStore
 from storage.ssh_session import Session
 from tests import servers
+from tools.flow.retries import Retries
 
 _PATIENCE = 60.0  # seconds until it must answer
 _SFTP = 'case "$SSH_ORIGINAL_COMMAND" in *sftp-server*) exec $SSH_ORIGINAL_COMMAND;; esac; '
@@ -138,7 +139,7 @@ class Sshd:
 
     def store(self, folder: Path, kind: str = "login shell", small: int = 0) -> SshStore:
         """A store in a folder, by the shared session; the shell is asked where there is one."""
-        return SshStore(self.session(kind), str(folder), small=small)
+        return SshStore(self.session(kind), str(folder), small=small, retries=Retries(0))
 
     def stop(self) -> None:
         """Stop exactly what was started, and remove the folder."""

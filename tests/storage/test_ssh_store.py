@@ -408,7 +408,7 @@ def test_a_quota_is_suspected(sshd: Sshd, tmp_path: Path) -> None:
 @pytest.mark.fault("remote sftp killed", "failed, temporary file listed and removed later")
 def test_a_server_that_is_killed(sshd: Sshd, tmp_path: Path) -> None:
     session = Session(sshd.server("killed"))
-    made = SshStore(session, str(tmp_path))
+    made = SshStore(session, str(tmp_path), retries=Retries(0))
     with pytest.raises(TransientError):
         made.put("srv/20260101_000000.x.000", (bytes(MB) for _ in range(20)))
     (left,) = made.unfinished("srv")
@@ -424,12 +424,32 @@ def test_a_connection_that_is_cut(
     proxied: Callable[..., tuple[Proxy, Session]], tmp_path: Path, cut: int
 ) -> None:
     _, session = proxied(cut)
-    made = Retrying(SshStore(session, str(tmp_path)), Retries(0))
+    made = Retrying(SshStore(session, str(tmp_path), retries=Retries(0)), Retries(0))
     content = os.urandom(MB)
     for number in range(3):
         store.store_object(made, f"srv/{number}", [content[: MB // 2], content[MB // 2 :]])
     assert [read(made, f"srv/{number}") == content for number in range(3)] == [True] * 3
     assert len(list(made.unfinished("srv"))) <= 1
+    session.close()
+
+
+@pytest.mark.fault("ssh connection cut within a long object", "writing goes on where it stopped")
+def test_a_long_object_goes_on_over_another_connection(
+    proxied: Callable[..., tuple[Proxy, Session]], tmp_path: Path
+) -> None:
+    """It need not be sent again, which a stream cannot do."""
+    lines: list[str] = []
+    _, session = proxied(9 * MB)
+    made = SshStore(session, str(tmp_path), retries=Retries(0, lines.append))
+    content = os.urandom(20 * MB)
+    parts = (content[at : at + 300_000] for at in range(0, len(content), 300_000))
+    stored = store.store_object(made, "srv/x", parts)
+    assert stored == store.StoredObject("srv/x", 20 * MB, hashlib.sha256(content).hexdigest())
+    assert read(made, "srv/x") == content
+    assert [line.partition(";")[2] for line in lines] == [
+        " logging in again to go on where it stopped"
+    ]
+    assert list(made.unfinished("srv")) == []
     session.close()
 
 
