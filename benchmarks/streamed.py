@@ -22,13 +22,14 @@ import os
 import shutil
 import statistics
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta, timezone
 
 from benchmarks import staged, tree
 from benchmarks.staged import Bench, Measured
 from tools.base import project, run_ids
 from tools.catalog import manifest, trust, writer_key
+from tools.catalog.writer_key import WriterKey
 from tools.flow import item_record
 
 ROOT = project.ROOT
@@ -108,28 +109,32 @@ class Streamed(Bench):
         folder = self.out / "store/benchmark"
         folder.mkdir(parents=True)
         key = writer_key.read(self.writer_key)
-        begin = datetime(2026, 1, 1, tzinfo=timezone.utc)
-        part = item_record.Part("x", 1 << 30, "0" * 64)
-        for number in range(_RUNS):
-            moment = begin + timedelta(hours=number)
-            run_id = moment.strftime("%Y%m%d_%H%M%S")
-            parts = tuple(
-                dataclasses.replace(part, name=f"{run_id}.FILESET.tar.zst.age.{n:03}")
-                for n in range(10)
-            )
-            item = item_record.StoredItem("FILESET", "", "fileset", ".tar", ("zstd", "age"), parts)
-            made = manifest.Manifest(
-                "benchmark", run_id, run_ids.stamp(moment), run_ids.stamp(moment),
-                "streamed", "ok", (item,),
-            )  # fmt: skip
-            name, content = manifest.name_of(run_id), made.to_json()
+        for name, content in signed_runs(key):
             (folder / name).write_bytes(content)
-            (folder / f"{name}{trust.ENDING}").write_bytes(key.sign(content))
         signer = self.out / "signer"
         signer.write_text(writer_key.allowed_signer("benchmark", key.public))
         command = self.restore("--list", "--signer", str(signer))
         done = staged.measure(command, self.runs, lambda: None)
         print(f"--list of {_RUNS} signed runs: {done.median:.2f} s, {done.peak:.0f} MB")
+
+
+def signed_runs(key: WriterKey) -> Iterator[tuple[str, bytes]]:
+    """Yield the manifests of many runs of the host benchmark by their names, and signatures."""
+    begin = datetime(2026, 1, 1, tzinfo=timezone.utc)
+    part = item_record.Part("x", 1 << 30, "0" * 64)
+    for number in range(_RUNS):
+        moment = begin + timedelta(hours=number)
+        run_id = moment.strftime("%Y%m%d_%H%M%S")
+        parts = tuple(
+            dataclasses.replace(part, name=f"{run_id}.FILESET.tar.zst.age.{n:03}")
+            for n in range(10)
+        )
+        item = item_record.StoredItem("FILESET", "", "fileset", ".tar", ("zstd", "age"), parts)
+        stamp = run_ids.stamp(moment)
+        made = manifest.Manifest("benchmark", run_id, stamp, stamp, "streamed", "ok", (item,))
+        name, content = manifest.name_of(run_id), made.to_json()
+        yield name, content
+        yield f"{name}{trust.ENDING}", key.sign(content)
 
 
 def shown(called: str, ours: list[Measured], theirs: list[Measured]) -> float:

@@ -58,34 +58,37 @@ def _content(coming: Future[bytes]) -> Iterator[bytes]:
 
 
 class _Reader:
-    """GetObject without the layers of boto3."""
+    """GetObject without the layers of boto3; where a proxy is needed, it reads nothing."""
 
     def __init__(self, connection: Connection, options: Options) -> None:
+        import urllib3
         from botocore.auth import S3SigV4Auth
-        from botocore.httpsession import URLLib3Session
-        from botocore.utils import get_environ_proxies
+        from botocore.httpsession import get_cert_path
 
         found = connection.api.generate_presigned_url(
             "get_object", Params={"Bucket": options.bucket_name, "Key": "k"}
         )
         self._bucket = str(found).partition("?")[0].removesuffix("k")
         self._auth = S3SigV4Auth(connection.credentials, "s3", connection.region)
-        self._session = URLLib3Session(
-            verify=str(options.ca_bundle) if options.ca_bundle else True,
-            proxies=get_environ_proxies(connection.endpoint),
-            timeout=(options.connect_timeout, options.read_timeout),
-            max_pool_connections=_READERS,
+        self._is_direct = not connection.proxy()
+        self._pool = urllib3.PoolManager(
+            maxsize=_READERS,
+            retries=False,
+            timeout=urllib3.Timeout(options.connect_timeout, options.read_timeout),
+            ca_certs=str(options.ca_bundle or get_cert_path(verify=True)),
         )
 
     def read(self, key: str) -> bytes | None:
         """Return an object; None where the answer is not simply its bytes."""
+        import urllib3
         from botocore.awsrequest import AWSRequest
-        from botocore.exceptions import BotoCoreError
 
+        if not self._is_direct:
+            return None
         request = AWSRequest("GET", self._bucket + quote(key, safe="/~"))
         self._auth.add_auth(request)
         try:
-            answer = self._session.send(request.prepare())
-        except BotoCoreError:
+            answer = self._pool.request("GET", request.url, headers=dict(request.headers.items()))
+        except urllib3.exceptions.HTTPError:
             return None
-        return bytes(answer.content) if answer.status_code == _OK else None
+        return answer.data if answer.status == _OK else None

@@ -16,8 +16,40 @@ from tools.base import log
 from tools.base.errors import TransientError
 from tools.flow.block_backend import Block, Upload
 
+_PIECE = 256 << 10  # bytes that are sent at a time
 Condition = dict[str, str]  # {"IfNoneMatch": "*"}, or nothing
 _PROXY_HINT = "Check ENDPOINT_URL, and whether a proxy answers instead of the server."
+
+
+class Body:
+    """Bytes as botocore reads them: in large pieces that are never copied.
+
+    It would wrap them in a file that is read 16 KiB at a time, and copy a bytearray for that. As
+    one piece they would have to be sent within READ_TIMEOUT.
+    """
+
+    def __init__(self, content: Block) -> None:
+        self._view = memoryview(content)
+        self._at = 0
+
+    def __len__(self) -> int:
+        return len(self._view)
+
+    def read(self, size: int = -1) -> memoryview:
+        """Return the next bytes: more than asked for, or all where nothing is asked for."""
+        end = len(self) if size < 0 else self._at + max(size, _PIECE)
+        piece = self._view[self._at : end]
+        self._at += len(piece)
+        return piece
+
+    def tell(self) -> int:
+        """Return how many bytes have been read."""
+        return self._at
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Move to another place. whence: as of files"""
+        self._at = offset + (0, self._at, len(self))[whence]
+        return self._at
 
 
 class Sender:
@@ -44,7 +76,9 @@ class Sender:
         def sent() -> Answer:
             proof = self._proof("ChecksumSHA256", s3_checksums.sha256(sha256), content)
             facts = {**self._facts(name), **proof, **condition}
-            return self._called("put_object", name, Key=self._keys.of(name), Body=content, **facts)
+            return self._called(
+                "put_object", name, Key=self._keys.of(name), Body=Body(content), **facts
+            )
 
         return _confirmed(self._checked(sent), name, "PutObject")
 
@@ -69,7 +103,7 @@ class Sender:
                 "upload_part",
                 upload.name,
                 PartNumber=number,
-                Body=content,
+                Body=Body(content),
                 **self.of(upload),
                 **self._proof("ChecksumCRC32", expected, content),
             )

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import sys
 import threading
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -150,14 +151,12 @@ class BlockStore:
 
     def _put(self, name: str, content: stream.Content) -> StoredObject:
         blocks = map(_filled, stream.split(content, self._backend.block_size))
-        first = next(blocks)
-        second = next(blocks, None)
-        if second is None and self._slots.reserve(len(first), self._memory):
-            stored = StoredObject(name, len(first), content.sha256)
-            self._keep(Unpublished(stored, first))
+        begin = deque(itertools.islice(blocks, 2))
+        if len(begin) == 1 and self._slots.reserve(len(begin[0]), self._memory):
+            stored = StoredObject(name, len(begin[0]), content.sha256)
+            self._keep(Unpublished(stored, begin[0]))
             return stored
-        begin = [first] if second is None else [first, second]
-        return self._upload(name, content, itertools.chain(begin, blocks))
+        return self._upload(name, content, itertools.chain(_emptied(begin), blocks))
 
     def _keep(self, unpublished: Unpublished) -> None:
         with self._lock:
@@ -172,6 +171,7 @@ class BlockStore:
             for number, block in enumerate(blocks):
                 size += len(block)
                 self._send(transfer, number, block, content.abandoned)
+                del block  # or it would be kept while the next one is filled
             transfer.join()
         except BaseException:
             with contextlib.suppress(StoreError, OSError):
@@ -321,6 +321,12 @@ class BlockStore:
                 self._forget(upload.name)
         if objects:
             self._backend.remove(objects)
+
+
+def _emptied(blocks: deque[Block]) -> Iterator[Block]:
+    """Yield blocks without keeping them."""
+    while blocks:
+        yield blocks.popleft()
 
 
 def _filled(chunks: Iterable[bytes]) -> Block:
