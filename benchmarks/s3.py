@@ -17,6 +17,7 @@ if __name__ == "__main__":  # started by its path
 
 import argparse
 import os
+import random
 import shutil
 import tempfile
 import uuid
@@ -28,18 +29,29 @@ from benchmarks.streamed import incompressible, shown, signed_runs
 from storage import s3_store
 from storage.s3_options import Options
 from tests import s3_servers
+from tests.cutting_proxy import DOWN, UP, CuttingProxy
 from tests.s3_servers import BUCKET
 from tools.base import project
 from tools.catalog import writer_key
 from tools.flow import store, stream
+from tools.flow.retries import Retries
+from tools.flow.retrying_store import Retrying
+from tools.modules.options import Duration
 
 _SMALL, _SIZE = 1_000, 4 << 10
 _THREADS = 8
+_CUTS, _CUT, _SEED = 100, 33 << 20, 15  # stores, bytes of the object in each
 
 
-def _store(endpoint: str, prefix: str) -> store.Store:
+def _store(endpoint: str, prefix: str, wait: float = 5.0) -> store.Store:
     return s3_store.open_store(
-        Options(hostname="srv", bucket_name=BUCKET, prefix=prefix, endpoint_url=endpoint)
+        Options(
+            hostname="srv",
+            bucket_name=BUCKET,
+            prefix=prefix,
+            endpoint_url=endpoint,
+            retry_wait=Duration(wait),
+        )
     )
 
 
@@ -134,6 +146,22 @@ class Bench:
         )
         shutil.rmtree(folder)
 
+    def cuts(self) -> None:
+        """Connections that are cut at random bytes, half of them in either direction."""
+        proxy = CuttingProxy(int(self.server.endpoint.rpartition(":")[2]))
+        rng = random.Random(_SEED)  # noqa: S311  (no secret)
+        content = os.urandom(_CUT)
+        for number in range(_CUTS):
+            target = Retrying(_store(proxy.endpoint, f"cuts/{number}", 0), Retries(0))
+            direction = (UP, DOWN)[number % 2]
+            proxy.cut(direction, rng.randrange(1, _CUT + 20_000 if direction == UP else 20_000))
+            for name, part in (("x", content), ("y", content[:1000])):
+                store.store_object(target, f"srv/{name}", [part])
+                if b"".join(target.get(f"srv/{name}")) != part:
+                    sys.exit(f"cut {number}: srv/{name} is not what was stored")
+        print(f"{proxy.cuts} connections cut in {_CUTS} stores: every object is whole")
+        self.clear()
+
 
 def main(argv: Sequence[str]) -> int:
     """Run the benchmarks; return the exit code."""
@@ -152,6 +180,7 @@ def main(argv: Sequence[str]) -> int:
         "upload": lambda: bench.upload(given.size),
         "small": bench.small,
         "list": bench.listing,
+        "cuts": bench.cuts,
     }.items():
         if given.only in ("", name):
             work()

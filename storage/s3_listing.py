@@ -34,7 +34,7 @@ class Listing:
             for entry in page.get("Contents", ()):
                 name = self._keys.name(entry["Key"])
                 if not name.endswith("/"):  # which some tools make for a folder
-                    age = (now - entry["LastModified"]).total_seconds()
+                    age = max(0.0, (now - entry["LastModified"]).total_seconds())
                     found.append(StoreEntry(name, int(entry["Size"]), age))
         yield from sorted(found, key=lambda one: one.name)
 

@@ -173,5 +173,31 @@ def _wait(endpoint: str, process: subprocess.Popen[bytes], log: Path) -> None:
 
 def versitygw() -> str:
     """Return the program versitygw; "" where it is not installed."""
-    found = shutil.which("versitygw", path=f"{servers.PROGRAMS}:{Path.home()}/go/bin")
-    return found or ""
+    return shutil.which("versitygw", path=servers.search_path()) or ""
+
+
+class VersityGW(servers.Server):
+    """A second strict server: it compares the SHA-256 of each body with the signed one."""
+
+    user = "root"  # it keeps metadata in extended attributes
+
+    def __init__(self) -> None:
+        super().__init__()
+        data = self.folder / "data"
+        data.mkdir()
+        self.found = S3Server(f"http://127.0.0.1:{self.port}")
+        keys = (f"ROOT_ACCESS_KEY={KEY_ID}", f"ROOT_SECRET_KEY={SECRET}")
+        listen = ("--port", f"127.0.0.1:{self.port}", "--quiet")
+        self.start("/usr/bin/env", *keys, versitygw(), *listen, "posix", str(data))
+        self.found.client().create_bucket(Bucket=BUCKET)
+
+    def answers(self) -> bool:
+        """Whether it listens by now."""
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+
+@functools.cache
+def strict() -> S3Server:
+    """Return the one versitygw of this process."""
+    return VersityGW().found

@@ -26,7 +26,7 @@ _PATIENCE = 60.0  # seconds until a server must answer
 def search_path() -> str:
     """Where programs of servers lie: the path, and the folders of Debian's PostgreSQL."""
     own = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=str)
-    return ":".join([PROGRAMS, *map(str, own)])
+    return ":".join([PROGRAMS, *map(str, own), str(Path.home() / "go/bin")])
 
 
 def program(name: str) -> str:

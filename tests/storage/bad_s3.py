@@ -293,6 +293,9 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     bad: BadS3
 
+    def handle_error(self, *_args: Any) -> None:
+        """Print nothing: connections are cut on purpose."""
+
 
 _OPERATIONS = {
     ("PUT", "partNumber"): "UploadPart",

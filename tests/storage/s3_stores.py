@@ -47,7 +47,16 @@ def client(server: S3Server, **keys: Any) -> Client:
 
 def seaweedfs(memory: int | None = None) -> Callable[[], S3Store]:
     """Return what opens one more process of a store in a new folder of SeaweedFS."""
-    server = s3_servers.seaweedfs()
+    return on(s3_servers.seaweedfs(), memory)
+
+
+def versitygw(memory: int | None = None) -> Callable[[], S3Store]:
+    """The same of versitygw."""
+    return on(s3_servers.strict(), memory)
+
+
+def on(server: S3Server, memory: int | None = None) -> Callable[[], S3Store]:
+    """Return what opens one more process of a store in a new folder of a server."""
     prefix = f"{uuid.uuid4().hex}/store"
 
     def made() -> S3Store:

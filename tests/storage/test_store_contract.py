@@ -93,12 +93,14 @@ STORES: dict[str, Callable[[Path], Open]] = {
     "ssh, sftp alone": _ssh("no shell"),
     "s3": lambda _folder: s3_stores.seaweedfs(),
     "s3, everything in parts": lambda _folder: s3_stores.seaweedfs(memory=0),
+    "versitygw": lambda _folder: s3_stores.versitygw(),
+    "versitygw, everything in parts": lambda _folder: s3_stores.versitygw(memory=0),
     "oss, blocks of 90 bytes": oss_stores.blocks(90, page=2, memory=0),
     "oss, blocks of 700 bytes": oss_stores.blocks(700, page=1000),
 }
 NEEDS = {
     name: pytest.mark.needs(needed)
-    for begin, needed in (("ssh", "sshd"), ("oss", "oss2"))
+    for begin, needed in (("ssh", "sshd"), ("oss", "oss2"), ("versitygw", "versitygw"))
     for name in STORES
     if name.startswith(begin)
 }
