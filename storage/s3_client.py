@@ -64,7 +64,7 @@ def connected(options: Options) -> Connection:
         from botocore import exceptions
     except ImportError:
         raise ConfigError(
-            "DESTINATION s3 needs the package boto3", "Run python3 setup.py --init."
+            "DESTINATION s3 needs the package boto3", "Run python3 setup.py env."
         ) from None
     try:
         session = boto3.session.Session(profile_name=options.profile or None)

@@ -343,6 +343,10 @@ class _Handler(BaseHTTPRequestHandler):
         with contextlib.suppress(OSError):
             self._send(answer)
 
+    def do_CONNECT(self) -> None:
+        """Be a proxy that asks for a password."""
+        self.send_error(407, "Proxy Authentication Required")
+
     do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _serve  # noqa: N815
 
     def _send(self, answer: Answer) -> None:

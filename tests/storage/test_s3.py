@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import uuid
@@ -11,10 +12,17 @@ from typing import Any
 
 import pytest
 
+from storage.s3_blocks import S3Blocks
+from storage.s3_options import ChecksumMode
+from storage.s3_store import S3Store
 from tests import s3_servers
 from tests.s3_servers import BUCKET, S3Server
+from tests.storage import s3_stores
+from tests.storage.bad_s3 import Answer, BadS3, Request
+from tests.storage.s3_fault_kinds import DENIED
 from tests.system import System, execute
 from tools.base import project
+from tools.flow import store
 
 PUT = """\
 import sys, os, boto3
@@ -191,3 +199,60 @@ def test_a_bucket_in_which_a_name_has_dots(server: S3Server, tmp_path: Path) -> 
     assert done.returncode == 0, done.stderr
     assert f"in s3://{bucket}/srv, at {server.endpoint}" in done.stdout
     assert server.client().get_object(Bucket=bucket, Key="srv/x.age.000")["Body"].read()
+
+
+def test_a_bucket_with_object_lock_and_default_retention(server: S3Server) -> None:
+    """Its server demands a checksum of every object and part."""
+    bucket = f"locked-{uuid.uuid4().hex}"
+    client = server.client()
+    client.create_bucket(Bucket=bucket, ObjectLockEnabledForBucket=True)
+    rule = {"DefaultRetention": {"Mode": "GOVERNANCE", "Days": 1}}
+    client.put_object_lock_configuration(
+        Bucket=bucket, ObjectLockConfiguration={"ObjectLockEnabled": "Enabled", "Rule": rule}
+    )
+    for mode in ChecksumMode:
+        keys = {"bucket_name": bucket, "prefix": mode.value, "checksum_mode": mode}
+        client_of = s3_stores.client(server, **keys)
+        made = S3Store(S3Blocks(client_of, s3_stores.PART), s3_stores.NO_WAIT)
+        for name, content in (("x", b"small"), ("y", bytes(s3_stores.PART + 5))):
+            store.store_object(made, f"srv/{name}", [content])
+            assert b"".join(made.get(f"srv/{name}")) == content
+        assert [entry.name for entry in made.entries("srv")] == ["srv/x", "srv/y"]
+
+
+@pytest.mark.fault("credentials may not remove, or not ask by HeadObject", "the run is good")
+def test_a_run_with_fewer_rights(system: System, bad: BadS3) -> None:
+    (system.source / "file").write_bytes(b"content")
+    bad.fault = lambda _server, request, _count: (
+        DENIED if request.operation in ("DeleteObject", "HeadObject") else None
+    )
+    sections = system.short(STORAGE=section(S3Server(bad.endpoint)))
+    del sections["STORAGE_LOCAL"]
+    system.configure(sections, STREAM="True")
+    result = system.result(**S3Server(bad.endpoint).environment)
+    assert result["exit_code"] == 0, result
+    assert "run marker not removed" in system.log.read_text()
+
+
+@pytest.mark.fault("the answer to the last call of an upload is lost in a run", "the run is good")
+def test_a_run_whose_network_fails(system: System, bad: BadS3) -> None:
+    (system.source / "file").write_bytes(os.urandom(6 << 20))
+
+    def fault(server: BadS3, request: Request, count: int) -> Answer | None:
+        if request.operation == "UploadPart" and count == 1:
+            return Answer(503)
+        if request.operation != "CompleteMultipartUpload":
+            return None
+        server.good(request)
+        return Answer(cut=0)
+
+    bad.fault = fault
+    stored = section(S3Server(bad.endpoint), PART_SIZE="5", RETRY_WAIT="0")
+    sections = system.short(STORAGE=stored)
+    del sections["STORAGE_LOCAL"]
+    sections["ENCRYPTION"]["PARAMETERS"]["FILE_SIZE"] = "100"
+    system.configure(sections, STREAM="True")
+    result = system.result(**S3Server(bad.endpoint).environment)
+    assert result["exit_code"] == 0, result
+    assert not bad.uploads
+    assert bad.calls["CompleteMultipartUpload"] == 1

@@ -21,9 +21,9 @@ from storage.s3_checksums import Part
 from storage.s3_client import Client, Connection
 from storage.s3_options import Options
 from tests.storage.bad_s3 import Answer, BadS3, Request
-from tests.storage.s3_fault_kinds import LARGE, SMALL
+from tests.storage.s3_fault_kinds import LARGE, PART, SMALL
 from tests.storage.s3_stores import opened
-from tools.base.errors import ConfigError, StoreError
+from tools.base.errors import ConfigError, StoreError, TransientError
 from tools.flow import store
 from tools.flow.block_store import BlockStore
 from tools.flow.memory_store import MemoryBlocks
@@ -286,6 +286,26 @@ def test_a_plain_proxy_is_used_and_no_proxy_goes_directly(
         Client(client.options).call("delete_object", "x", Key="x")
 
 
+def test_a_proxy_that_asks_for_a_password_is_named(plain: pytest.MonkeyPatch, bad: BadS3) -> None:
+    keyed(plain).setenv("HTTPS_PROXY", bad.endpoint)
+    client = Client(Options(**GOOD, endpoint_url="https://s3.no-such-host.test"))
+    with pytest.raises(StoreError, match="407: it asks for a user") as caught:
+        client.call("delete_object", "x", Key="x")
+    assert not isinstance(caught.value, TransientError)
+
+
+def test_a_certificate_that_is_not_trusted_is_named(plain: pytest.MonkeyPatch) -> None:
+    """Any answer that is not TLS is taken for one by the library."""
+    keyed(plain)
+    bad = BadS3()
+    client = Client(Options(**GOOD, endpoint_url=bad.endpoint.replace("http", "https")))
+    with pytest.raises(StoreError, match="SSL") as caught:
+        client.call("delete_object", "x", Key="x")
+    bad.close()
+    assert "CA_BUNDLE" in caught.value.hint
+    assert not isinstance(caught.value, TransientError)
+
+
 def test_new_credentials_are_read_once_for_each_call(plain: pytest.MonkeyPatch, bad: BadS3) -> None:
     """The file has changed meanwhile; client and session keep the old key."""
     keyed(plain)
@@ -301,6 +321,10 @@ def test_new_credentials_are_read_once_for_each_call(plain: pytest.MonkeyPatch, 
     plain.setenv("AWS_ACCESS_KEY_ID", "AKIDNEW")
     client.call("delete_object", "x", Key="x")
     assert "AKIDNEW" in bad.seen[-1].headers["authorization"]
+
+
+def test_an_object_ends_at_9000_parts(bad: BadS3) -> None:
+    assert store.max_object_size(opened(bad)) == 9_000 * PART
 
 
 # --- memory
