@@ -70,6 +70,7 @@ class OssBlocks:
         self._keys = Keys(prefix)
         self._listing = Listing(client, self._keys)
         self.guard = Guard(client, self._keys, self._listing)
+        self._partly_read: dict[str, str] = {}  # ETags of objects whose reading was interrupted
         self._crc = crc64.compiled()
         if self._crc is None:
             logger.info("%s: crcmod has no C extension: MD5 is used for each part", client)
@@ -199,31 +200,33 @@ class OssBlocks:
     # --- reading
 
     def get(self, name: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
-        """See Store."""
+        """See Store. Where an earlier reading was interrupted, of the same object alone."""
         if end is not None and start >= end:
             self._held(name)  # raises where there is none
             return
         ranged = start > 0 or end is not None
-        answer = self._opened(name, start, end, ranged=ranged)
-        if answer is None:
+        try:
+            answer = self._opened(name, start, end, ranged=ranged)
+        except BeyondError:
             return
+        self._partly_read[name] = str(answer.headers.get("ETag", ""))
         chunks = self._chunks(name, answer)
-        yield from (
-            chunks if answer.status == _PARTIAL or not ranged else store.cut(chunks, start, end)
-        )
+        if ranged and answer.status != _PARTIAL:
+            chunks = store.cut(chunks, start, end)
+        yield from chunks
+        self._partly_read.pop(name, None)
 
     def _opened(self, name: str, start: int, end: int | None, *, ranged: bool) -> Any:  # noqa: ANN401  (of oss2)
-        """Return the answer with the content; None for a range beyond the end."""
+        """Return the answer with the content. Raises BeyondError for a range beyond the end."""
         key = self._keys.of(name)
         wanted = (start, None if end is None else end - 1) if ranged else None
         # Without this header OSS answers a range beyond the end with the whole object.
         headers = {"x-oss-range-behavior": "standard"} if ranged else {}
-        try:
-            return self._client.call(
-                "GetObject", name, lambda bucket: bucket.get_object(key, wanted, headers)
-            )
-        except BeyondError:
-            return None
+        if start and self._partly_read.get(name):
+            headers["If-Match"] = self._partly_read[name]
+        return self._client.call(
+            "GetObject", name, lambda bucket: bucket.get_object(key, wanted, headers)
+        )
 
     def _chunks(self, name: str, answer: Any) -> Iterator[bytes]:  # noqa: ANN401  (of oss2)
         """Yield the content. Raises TransientError where it is shorter than announced."""

@@ -22,6 +22,7 @@ _REQUEST_TIMEOUT = 408
 _TOO_MANY = 429
 _SERVER = 500
 _REDIRECTS = range(300, 400)
+_INVALID = 400
 _DENIED = (401, 403)
 # What another attempt can fix, though the status is not that of a fault of the server.
 _TRANSIENT_CODES = {
@@ -161,7 +162,7 @@ def _of_place(answer: _Answer, call: Call) -> StoreError | None:
             f"(HTTP {answer.status})",
             "Set ENDPOINT to the server of the bucket's region.",
         )
-    if "region" in answer.message.lower() and not answer.status >= _SERVER:
+    if "region" in answer.message.lower() and answer.status in (_INVALID, *_DENIED):
         return StoreError(
             f"{call.store}: the region {call.account.region or '(unknown)'} is not that of "
             f"{server} ({answer.text})",
@@ -241,6 +242,7 @@ _OBJECTS: dict[str, tuple[type[StoreError], str]] = {
     "InvalidPart": (StoreError, _LOST),
     "InvalidPartOrder": (StoreError, _LOST),
     "404": (MissingError, "{name}: no such object in {call.store}"),
+    "412": (StoreError, "{subject}: the object has changed while it was read"),
     "416": (BeyondError, "{subject}: {text}"),
 }
 

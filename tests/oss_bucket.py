@@ -208,6 +208,8 @@ class Bucket:
         found = self._object(request)
         if "Archive" in found.storage_class:
             raise _RefusedError(403, "InvalidObjectState")
+        if request.headers.get("If-Match", found.headers["ETag"]) != found.headers["ETag"]:
+            raise _RefusedError(412, "PreconditionFailed")
         wanted = request.headers.get("Range", "")
         size = len(found.content)
         if not wanted:

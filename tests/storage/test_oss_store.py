@@ -14,7 +14,7 @@ from storage.oss_blocks import OssBlocks
 from storage.oss_client import Body, Client
 from storage.oss_store import OssStore
 from tests import oss_server
-from tests.oss_bucket import Answer, Object
+from tests.oss_bucket import Answer, Object, Request
 from tests.oss_server import KEY_ID, SECRET, Handler, OssServer, Proceed
 from tests.storage import oss_stores
 from tests.storage.oss_cases import damaged, says
@@ -23,6 +23,7 @@ from tools.base.errors import ConfigError, StoreError, TakenError
 from tools.base.finding import Level
 from tools.flow import store
 from tools.flow.retries import Retries
+from tools.flow.retrying_store import Retrying
 from tools.flow.store import CreateOnly
 
 pytestmark = pytest.mark.needs("oss2")
@@ -82,6 +83,35 @@ def test_without_compiled_code_each_part_has_an_md5(
     store.store_object(made, "srv/x", [LARGE])
     assert bucket.objects["srv/x"].content == LARGE
     assert seen == [True] * 3
+
+
+def test_only_the_version_that_was_made_is_removed_again(oss: OssServer, tmp_path: Path) -> None:
+    """In a bucket with versions, where the name may have had an object before."""
+    name, bucket = oss.bucket()
+    made = opened(tmp_path, name)
+    store.store_object(made, "srv/before", [b"content"])
+    before = set(bucket.objects)
+    queries: list[object] = []
+
+    def observed(_handler: Handler, request: Request, proceed: Proceed) -> Answer:
+        queries.append(request.query)
+        return proceed()
+
+    def spoiled(_handler: Handler, request: Request, proceed: Proceed) -> Answer:
+        proceed()
+        bucket.objects[request.key] = Object(b"spoiled")
+        return Answer(200, b"", {**Object(b"spoiled").headers, "x-oss-version-id": "CAEQ1"})
+
+    oss.script("PutObject", spoiled)
+    oss.script("DeleteObject", observed)
+    with pytest.raises(StoreError, match="other bytes"):
+        store.store_object(made, "srv/x", [b"content"])
+    assert queries == [{"versionId": "CAEQ1"}]
+    assert set(bucket.objects) == before
+    oss.script("PutObject", spoiled)
+    oss.script("DeleteObject", says(403, "AccessDenied"))
+    with pytest.raises(StoreError, match="different content"):
+        store.store_object(made, "srv/y", [b"content"])
 
 
 def test_a_body_is_sent_in_pieces() -> None:
@@ -234,6 +264,37 @@ def test_the_storage_class_is_that_of_parts_alone(oss: OssServer, tmp_path: Path
         store.store_object(made, one, [LARGE if one.endswith("001") else b"small"])
     classes = {key: one.storage_class for key, one in bucket.objects.items()}
     assert {key for key, one in classes.items() if one == "IA"} == {"srv/1.x.000", "srv/1.x.001"}
+
+
+# --- reading
+
+
+def test_a_download_goes_on_where_it_stopped(oss: OssServer, tmp_path: Path) -> None:
+    """By a range of the same object; of another one nothing is read."""
+    name, bucket = oss.bucket()
+    content = bytes(range(251)) * 4_000
+    bucket.objects["srv/x"] = Object(content)
+    ranges: list[str] = []
+
+    def shortened(handler: Handler, _request: Request, proceed: Proceed) -> Answer:
+        ranges.append(handler.headers.get("Range", ""))
+        answer = proceed()
+        answer.headers["Content-Length"] = str(len(answer.body))
+        answer.body = answer.body[:600_000]
+        handler.close_connection = True
+        return answer
+
+    made = Retrying(opened(tmp_path, name), QUIET)
+    oss.script("GetObject", shortened, times=2)
+    assert b"".join(made.get("srv/x")) == content
+    assert ranges[0] == ""
+    assert ranges[1].startswith("bytes=")
+    oss.script("GetObject", shortened)
+    chunks = made.get("srv/x")
+    assert content.startswith(next(chunks))
+    bucket.objects["srv/x"] = Object(content[::-1])
+    with pytest.raises(StoreError, match="has changed while it was read"):
+        list(chunks)
 
 
 # --- listing
