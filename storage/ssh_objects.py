@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from storage import ssh_files
+from storage.ssh_command import Server
 from storage.ssh_protocol import FSYNC, HARDLINK, Code, Flag, Kind, StatusError, text
 from storage.ssh_session import Session
 from storage.ssh_sftp import WRITE_NEW, Sftp
@@ -55,8 +56,7 @@ class SshStore:
         self._renaming: store.CreateOnly | None = None  # how; None where files can be linked
 
     def __str__(self) -> str:
-        between = "" if self._shown.startswith("/") else "/~/"
-        return foreign.line(f"ssh://{self._session.server}{between}{self._shown}")
+        return address(self._session.server, self._shown)
 
     @property
     def create_only(self) -> store.CreateOnly:
@@ -318,6 +318,12 @@ class SshStore:
             path = self._path(name)
             with self._explaining(path) as sftp:
                 sftp.remove(path)
+
+
+def address(server: Server, folder: str) -> str:
+    """Return a folder of an account as `restore.py --store` takes it."""
+    between = "" if folder.startswith("/") else "/~/"
+    return foreign.line(f"ssh://{server}{between}{folder}")
 
 
 def _digest(chunks: Iterable[bytes]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from storage import ssh_session
+from storage import ssh_objects, ssh_session
 from storage.keys import Address, StorageKeys
 from storage.ssh_command import Server
 from storage.ssh_objects import SshStore
@@ -56,6 +56,11 @@ class Options(StorageKeys):
         )
 
     @property
+    def place(self) -> str:
+        """The folder and its account, for a comparison with other sections."""
+        return ssh_objects.address(self.server, self.folder)
+
+    @property
     def folder(self) -> str:
         """The folder of the store; "." is the home of the account."""
         below = self.remote_dir.removeprefix("~/") if self.remote_dir != "~" else "."
@@ -101,4 +106,4 @@ def keys_of(address: Address) -> dict[str, str]:
 
 def describe(options: Options) -> str:
     """Return where the objects of this host lie, for messages."""
-    return f"{SshStore(ssh_session.shared(options.server), options.folder)}/{options.hostname}"
+    return f"{options.place}/{options.hostname}"

@@ -13,6 +13,8 @@ import pytest
 
 from tests.sshd import Sshd, sshd
 from tests.system import System, execute
+from tools.base.errors import ConfigError
+from tools.config import loading, selection
 
 pytestmark = pytest.mark.needs("sshd", "ssh-agent")
 
@@ -67,6 +69,19 @@ def test_a_whole_run_and_a_restore_by_arguments_alone(
     system.restore_bare(*words, "--restore", "latest", "--destination", str(out))
     (restored,) = out.rglob("file")
     assert restored.read_bytes() == (system.source / "file").read_bytes()
+
+
+def test_two_sections_of_one_folder(system: System) -> None:
+    place = {"DESTINATION": "ssh", "HOST": "127.0.0.1", "REMOTE_DIR": "backup"}
+    twins = [
+        execute("storage", **place),
+        execute("storage", **{**place, "REMOTE_DIR": "~/backup/"}),
+    ]
+    system.configure(system.short(FIRST=twins[0], SECOND=twins[1]))
+    with pytest.raises(
+        ConfigError, match=r"FIRST and SECOND store in one folder: ssh://127\.0\.0\.1/"
+    ):
+        selection.select(loading.load(system.conf), [], [])
 
 
 @pytest.mark.fault("ssh server cannot be reached", "that store fails, the others hold the run")

@@ -82,20 +82,23 @@ def _refuse_twins(chosen: Sequence[Section], config: Config) -> None:
         if folder and folder in folders:
             raise ConfigError(
                 f"{folders[folder]} and {entry.name} store in one folder: {folder}",
-                "Give one of them another LOCAL_BACKUP.",
+                "Give one of them another folder.",
             )
         folders[folder] = entry.name
 
 
 def _store_folder(entry: Section, config: Config) -> str:
-    """Return the folder of a local store, links followed; "" for any other section."""
+    """Return the folder of a store, links of a local one followed; "" where it is not known."""
     if entry.kind != "store" or entry.declaration is None:
         return ""
     try:
-        folder = getattr(model.filled(entry, config), "local_backup", None)
+        options = model.filled(entry, config)
     except BackupError:
         return ""  # the test and the run of the section name it
-    return str(hung_mount.real_path(folder, entry.timeout)) if folder else ""
+    folder = getattr(options, "local_backup", None)
+    if folder:
+        return str(hung_mount.real_path(folder, entry.timeout))
+    return str(getattr(options, "place", ""))
 
 
 def _measures(chosen: Sequence[Section]) -> bool:
