@@ -64,6 +64,7 @@ _INSTALL = (
     + """ END $stub$""",
     "CREATE EVENT TRIGGER {0} ON ddl_command_end WHEN TAG IN ('CREATE FUNCTION', "
     "'CREATE PROCEDURE', 'CREATE DOMAIN', 'ALTER DOMAIN') EXECUTE PROCEDURE {0}.replace_new()",
+    "ALTER EVENT TRIGGER {0} ENABLE ALWAYS",  # also with session_replication_role = replica
 )
 _REMOVE = (
     "DROP EVENT TRIGGER {0}",
