@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 from postgres import pg_server, privileges, settings, statements
@@ -9,6 +10,18 @@ from postgres.server_facts import DatabaseProperties, ServerFacts
 from postgres.statements import Failure, Statement
 from tools.base.errors import BackupError, StoreError
 from tools.flow.facts import PostgresFacts
+
+
+def open_to_all(target: pg_server.PostgresConnection, name: str) -> None:
+    """Give the database its default privileges, which it does not have while it is loaded."""
+    target.sql(f"GRANT CONNECT, TEMPORARY ON DATABASE {pg_server.quote_identifier(name)} TO PUBLIC")
+    with contextlib.suppress(BackupError):  # only a superuser may; the default ones are the same
+        listed = "(SELECT string_agg(one::text, ',' ORDER BY one::text) FROM unnest({}) one)"
+        default = listed.format("acldefault('d', datdba)")
+        target.sql(
+            f"UPDATE pg_database SET datacl = NULL WHERE {listed.format('datacl')} = {default} "
+            f"AND datname = {pg_server.text_expression(name)}"
+        )
 
 
 def set_owner(

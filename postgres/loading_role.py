@@ -150,7 +150,7 @@ class LoadingRole:
         self._database = ""
         password = _password()
         variables = {**target.variables, "PGPASSWORD": password}
-        variables.pop("PGOPTIONS", None)
+        variables["PGOPTIONS"] = pg_server.WRITABLE
         self.login = dataclasses.replace(target, user=self._name, variables=variables)
         template = "CREATE ROLE %I LOGIN PASSWORD %L"
         # Otherwise only the owner of a large object could write it.
@@ -165,6 +165,7 @@ class LoadingRole:
     def connect(self, database: str) -> None:
         """Find out how the role connects to the database. Raises LoginError."""
         self._database = database
+        self._let_in(database)
         hosts = [self.login.host]
         if not hosts[0] or hosts[0].startswith("/"):
             hosts.append(_LOOPBACK)
@@ -257,6 +258,7 @@ class LoadingRole:
         )
         if create:
             self.forget(database)
+            self._let_in(database)
 
     def _revoke(self, holder: Holder) -> tuple[str, ...]:
         """Return the statements that revoke its privileges on a table before it is the owner."""
@@ -313,6 +315,11 @@ class LoadingRole:
         if failures:
             raise StoreError("the role for the rows cannot be changed", failures[0].reason)
         self.login = dataclasses.replace(self.login, variables=variables)
+
+    def _let_in(self, database: str) -> None:
+        """Nobody else may connect to the database before it is complete."""
+        quoted = pg_server.quote_identifier(database)
+        self._target.sql(f"GRANT CONNECT ON DATABASE {quoted} TO {self._name}")
 
     def forget(self, database: str) -> None:
         """Drop what it owns in the database, and its privileges."""

@@ -18,6 +18,7 @@ from tools.flow import process, stream
 KIND = "postgres"
 ROLES = "postgres-roles"
 _TABLES_AT_ONCE = 100  # that one psql counts
+WRITABLE = "-c default_transaction_read_only=off"  # PGOPTIONS of a restore
 _TIMEOUT = "20"  # seconds to connect
 # A server that rejects the database, not the login; in other languages at least its name.
 _DATABASE_REJECTED = re.compile(r'database "|[»«„“]')

@@ -136,6 +136,7 @@ def _restore_connection(server: contracts.Server) -> pg_server.PostgresConnectio
     )
     passfile = pg_server.check_passfile(server.credentials)
     variables = login.shell_variables()
+    variables["PGOPTIONS"] = f"{variables.get('PGOPTIONS', '')} {pg_server.WRITABLE}".strip()
     return pg_server.PostgresConnection(
         programs, server.host, server.port, server.user, passfile, variables
     )

@@ -67,6 +67,7 @@ def restore_database(
         loaded, (table_count, row_count) = _load(target, new, dump, tablespaces=tablespaces)
         with _swapped(target, name, new, old if exists else ""):
             warnings = (*left.warnings, *loaded.warnings, *loaded.left_out.warnings())
+            database_properties.open_to_all(target, name)
             warnings += database_properties.set_owner(target, name, stored.facts)
             warnings += stored.properties(target, name, dump)
             warnings += (*libraries.reset_unloadable(target, name),)

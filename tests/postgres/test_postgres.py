@@ -220,7 +220,12 @@ def test_a_database_that_ends_what_takes_long(system: System, server: Postgres) 
     configure(system, server)
     assert system.result()["exit_code"] == 0
     server.sql("DROP DATABASE slow")
+    server.sql("ALTER ROLE postgres SET default_transaction_read_only = on")
     text = system.restore("--restore", "latest", "--item", "slow", *to(server))
+    server.sql(
+        "SET default_transaction_read_only = off; "
+        "ALTER ROLE postgres RESET default_transaction_read_only"
+    )
     assert "database slow: 1 table, 2000000 rows" in text
     assert "statement_timeout=30ms" in server.sql("SELECT setconfig FROM pg_db_role_setting")
 

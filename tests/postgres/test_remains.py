@@ -9,9 +9,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from postgres import catalogs, libraries, pg_server, remains
+from postgres import catalogs, database_properties, dump_loading, libraries, pg_server, remains
 from tests.postgres.test_untrusted import connection
 from tests.servers import Postgres
+from tools.flow.facts import PostgresFacts
 
 pytestmark = pytest.mark.needs("initdb", "postgres")
 NAME = "0123456789ab"
@@ -88,3 +89,16 @@ def test_libraries_of_a_role_are_not_loaded_from_anywhere(server: Postgres) -> N
         )
         == "0\n"
     )
+
+
+def test_nobody_else_connects_to_a_database_before_it_is_complete(server: Postgres) -> None:
+    """The owner of one of its schemas could put code into it while a superuser loads it."""
+    target = connection(server)
+    server.sql("CREATE ROLE outsider LOGIN")
+    dump_loading._create(target, "half", PostgresFacts(), tablespaces=True)
+    asked = "SELECT has_database_privilege('outsider', 'half', 'CONNECT'), datacl FROM pg_database "
+    asked += "WHERE datname = 'half'"
+    assert server.sql(asked).startswith("f|")
+    database_properties.open_to_all(target, "half")
+    assert server.sql(asked) == "t|\n"
+    server.sql("DROP DATABASE half; DROP ROLE outsider")
