@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
+from storage.bucket_keys import is_public_plaintext
 from tools.base import foreign, masking, permissions
 from tools.base.errors import ConfigError, in_words
 
@@ -76,6 +77,11 @@ class Endpoint:
     def host(self) -> str:
         """The name of the server."""
         return str(urlsplit(self.url).hostname)
+
+    @property
+    def is_exposed(self) -> bool:
+        """Whether requests pass a public network in plain text."""
+        return not self.internal and is_public_plaintext(self.url)
 
     @property
     def other(self) -> str:

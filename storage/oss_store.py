@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from storage import oss_account
-from storage.bucket_keys import MIB, PLAINTEXT, BucketOptions, is_public_plaintext
+from storage.bucket_keys import MIB, PLAINTEXT, BucketOptions
 from storage.keys import Address
 from storage.oss_account import DEFAULT_FILE, Endpoint
 from storage.oss_blocks import OssBlocks
@@ -76,7 +76,7 @@ def open_store(options: Options) -> store.Store:
     client = _client(options)
     connection = client.connection
     log.always("%s: %s", client, connection.about())
-    if is_public_plaintext(connection.account.endpoint.url):
+    if connection.account.endpoint.is_exposed:
         logger.warning("%s: %s", client, PLAINTEXT)
     return OssStore(_blocks(options, client), Retries(options.retry_wait))
 
@@ -113,7 +113,7 @@ def _connection(client: Client, server: Endpoint) -> Iterator[Finding]:
             f"{client}: traffic is free of charge on a server of Aliyun in this region with "
             f"ENDPOINT {server.other}"
         )
-    if is_public_plaintext(server.url):
+    if server.is_exposed:
         yield warning(f"{client}: {PLAINTEXT}", "Begin ENDPOINT with https://.")
 
 

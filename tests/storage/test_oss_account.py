@@ -160,6 +160,19 @@ def test_endpoints(text: str, url: str, region: str, internal: bool, other: str)
 
 
 @pytest.mark.parametrize(
+    ("text", "exposed"),
+    [
+        ("http://oss-cn-hangzhou.aliyuncs.com", True),
+        ("http://oss-cn-hangzhou-internal.aliyuncs.com", False),
+        ("oss-cn-hangzhou.aliyuncs.com", False),
+        ("http://10.0.0.5:9000", False),
+    ],
+)
+def test_plain_http_inside_aliyun_passes_no_public_network(text: str, exposed: bool) -> None:
+    assert oss_account.endpoint(text, "ENDPOINT").is_exposed is exposed
+
+
+@pytest.mark.parametrize(
     "text",
     ["ftp://oss.example.org", "https://", "oss.example.org/path", "https://u:p@oss.example.org",
      "oss example", "https://oss.example.org:99999", "s3.oss-cn-hangzhou.aliyuncs.com", "a\nb",
