@@ -207,7 +207,7 @@ def _endpoint(keys: Keys, lines: Mapping[str, str], source: str, bucket: str) ->
     if not lines.get("host"):
         raise ConfigError(
             f"{source}: host is missing, and ENDPOINT is not set",
-            f"Set ENDPOINT to the server of the bucket's region, {_EXAMPLE}.",
+            f"Set ENDPOINT (restore.py: --endpoint) to the server of the bucket, {_EXAMPLE}.",
         )
     return endpoint(lines["host"], f"{source}: host", bucket)
 

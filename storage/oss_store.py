@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from storage import oss_account
-from storage.bucket_keys import MIB, PLAINTEXT, BucketOptions
+from storage import oss_account, oss_checks
+from storage.bucket_keys import MIB, PLAINTEXT, BucketOptions, Keys
 from storage.keys import Address
-from storage.oss_account import DEFAULT_FILE, Endpoint
+from storage.oss_account import DEFAULT_FILE
 from storage.oss_blocks import OssBlocks
 from storage.oss_client import Client
-from storage.oss_errors import DeniedError
 from tools.base import log
 from tools.base.errors import BackupError, ConfigError
-from tools.base.finding import Finding, warning
+from tools.base.finding import Finding
 from tools.base.log import logger
 from tools.flow import store
 from tools.flow.block_store import BlockStore
@@ -101,36 +100,10 @@ def test(options: Options) -> Sequence[Finding]:
     connection = client.connection
     return [
         Finding(f"{client}: {connection.about()}"),
-        *_connection(client, connection.account.endpoint),
-        *_versioning(client),
+        *oss_checks.connection(client, connection.account.endpoint),
+        *oss_checks.versioning(client),
+        *oss_checks.lifecycle(client, Keys(options.prefix).folder(options.hostname)),
     ]
-
-
-def _connection(client: Client, server: Endpoint) -> Iterator[Finding]:
-    """Yield what the traffic to a public server costs, and whether it is in plain text."""
-    if server.other and not server.internal:
-        yield Finding(
-            f"{client}: traffic is free of charge on a server of Aliyun in this region with "
-            f"ENDPOINT {server.other}"
-        )
-    if server.is_exposed:
-        yield warning(f"{client}: {PLAINTEXT}", "Begin ENDPOINT with https://.")
-
-
-def _versioning(client: Client) -> Iterator[Finding]:
-    """Yield a warning where OSS does not keep objects from being overwritten."""
-    try:
-        found = client.call("GetBucketVersioning", "", lambda one: one.get_bucket_versioning())
-    except DeniedError:
-        yield Finding(f"{client}: versioning unknown: oss:GetBucketVersioning is not allowed")
-        return
-    if found.status:
-        yield warning(
-            f"{client}: versioning is {found.status}: create-only "
-            f"{store.CreateOnly.LISTED.value}, and removed objects still take space",
-            "Two machines must not write to the same folder at once. A lifecycle rule for "
-            "previous versions frees their space.",
-        )
 
 
 def describe(options: Options) -> str:

@@ -39,13 +39,11 @@ class Request:
     def operation(self) -> str:
         """The operation as the API reference calls it."""
         on = "object" if self.key else "bucket"
-        words = [
-            one for one in ("uploads", "uploadId", "delete", "versioning") if one in self.query
-        ]
+        words = [one for one in _WORDS if one in self.query]
         return _OPERATIONS.get((self.method, on, *words), "unknown")
 
 
-_WORDS = ("uploads", "uploadId", "delete", "versioning")  # of the query
+_WORDS = ("uploads", "uploadId", "delete", "versioning", "lifecycle")  # of the query
 _OPERATIONS = {
     ("PUT", "object"): "PutObject",
     ("GET", "object"): "GetObject",
@@ -59,6 +57,7 @@ _OPERATIONS = {
     ("GET", "bucket"): "ListObjectsV2",
     ("GET", "bucket", "uploads"): "ListMultipartUploads",
     ("GET", "bucket", "versioning"): "GetBucketVersioning",
+    ("GET", "bucket", "lifecycle"): "GetBucketLifecycle",
     ("POST", "bucket", "delete"): "DeleteMultipleObjects",
 }
 
@@ -152,6 +151,7 @@ class Bucket:
         self.objects: dict[str, Object] = {}
         self.uploads: dict[str, Upload] = {}
         self.versioning = ""
+        self.rules = ""  # of the lifecycle, in XML
         self.min_part = min_part
         self.page = page
         self.lock = threading.Lock()
@@ -243,6 +243,11 @@ class Bucket:
     def _GetBucketVersioning(self, _request: Request) -> Answer:  # noqa: N802  (as above)
         status = _element("Status", self.versioning) if self.versioning else ""
         return _xml("VersioningConfiguration", status)
+
+    def _GetBucketLifecycle(self, _request: Request) -> Answer:  # noqa: N802  (as above)
+        if not self.rules:
+            raise _RefusedError(404, "NoSuchLifecycle")
+        return _xml("LifecycleConfiguration", self.rules)
 
     # --- uploads
 

@@ -324,7 +324,7 @@ def test_what_a_test_says(oss: OssServer, tmp_path: Path) -> None:
         f"oss://{name}/a: endpoint {oss.url}, region cn-hangzhou, signature V4, access key "
         f"...{KEY_ID[-4:]} (from ALIYUN_CREDENTIALS: {options.aliyun_credentials})"
     )
-    assert set(oss.requests) == {"ListObjectsV2", "GetBucketVersioning"}
+    assert set(oss.requests) == {"ListObjectsV2", "GetBucketVersioning", "GetBucketLifecycle"}
     bucket.versioning = "Suspended"
     assert [one.level for one in oss_store.test(options)] == [Level.OK, Level.WARN]
     oss.script("GetBucketVersioning", says(403, "AccessDenied"))
@@ -333,6 +333,38 @@ def test_what_a_test_says(oss: OssServer, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="ListObjectsV2: access denied") as caught:
         oss_store.test(options)
     assert "oss:ListObjects" in caught.value.hint
+
+
+_RULE = "<Rule><ID>old</ID><Prefix>{}</Prefix><Status>Enabled</Status>{}</Rule>"
+_EXPIRES = "<Expiration><Days>30</Days></Expiration>"
+_MOVES = "<Transition><Days>9</Days><StorageClass>{}</StorageClass></Transition>"
+_ABORTS = "<AbortMultipartUpload><Days>{}</Days></AbortMultipartUpload>"
+_TAGGED = "<Tag><Key>k</Key><Value>v</Value></Tag>"
+
+
+@pytest.mark.parametrize(
+    ("prefix", "rule", "level", "says"),
+    [
+        ("", _EXPIRES, Level.BAD, "removes backups"),
+        ("a/srv/2026", _EXPIRES, Level.BAD, "removes backups"),
+        ("a/other", _EXPIRES, None, ""),
+        ("", _EXPIRES + _TAGGED, None, ""),
+        ("a/", _MOVES.format("ColdArchive"), Level.BAD, "to ColdArchive"),
+        ("a/", _MOVES.format("IA"), None, ""),
+        ("", _ABORTS.format(3), Level.WARN, "after 3 days"),
+        ("", _ABORTS.format(7), None, ""),
+    ],
+)
+def test_rules_that_remove_backups(
+    oss: OssServer, tmp_path: Path, prefix: str, rule: str, level: Level | None, says: str
+) -> None:
+    name, bucket = oss.bucket()
+    bucket.rules = _RULE.format(prefix, rule)
+    found = oss_store.test(oss_stores.options(tmp_path, name, PREFIX="a"))[1:]
+    assert [one.level for one in found] == ([level] if level else [])
+    assert all("the lifecycle rule old " in one.text and says in one.text for one in found)
+    bucket.rules = bucket.rules.replace("Enabled", "Disabled")
+    assert len(oss_store.test(oss_stores.options(tmp_path, name, PREFIX="a"))) == 1
 
 
 def test_without_its_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
