@@ -7,7 +7,6 @@ import functools
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -21,6 +20,7 @@ from tests import servers
 from tools.flow.retries import Retries
 
 _PATIENCE = 60.0  # seconds until it must answer
+_ATTEMPTS = 5
 _SFTP = 'case "$SSH_ORIGINAL_COMMAND" in *sftp-server*) exec $SSH_ORIGINAL_COMMAND;; esac; '
 _ASKED = '"$SSH_ORIGINAL_COMMAND"'
 # What each port does with the command or the subsystem that the client names.
@@ -36,6 +36,7 @@ KINDS = {
     "no sftp": f"{_SFTP.replace('exec $SSH_ORIGINAL_COMMAND', 'exit 1')}exec sh -c {_ASKED}",
     "quota": f"trap '' XFSZ; ulimit -f 2000; {_SFTP}exit 1",
     "killed": f"ulimit -f 2000; {_SFTP}exit 1",
+    "other home": f"{_SFTP.replace(';;', ' -d FOLDER/home;;')}exec sh -c {_ASKED}",
     "read only": "internal-sftp -R",
     "liar": f"PATH=FOLDER/bin:$PATH; {_SFTP}exec sh -c {_ASKED}",
 }
@@ -53,8 +54,6 @@ class Sshd:
             liar = self.folder / "bin" / name
             liar.write_text(f"#!/bin/sh\necho {'0' * 64}\n")
             liar.chmod(0o755)
-        self.ports = {name: servers.free_port() for name in KINDS}
-        self.ports["nobody"] = servers.free_port()  # where nobody listens
         self.user = pwd.getpwuid(os.geteuid()).pw_name
         for name in ("host", "id", "other"):
             words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.folder / name)]
@@ -62,16 +61,26 @@ class Sshd:
         shutil.copy(self.folder / "id.pub", self.folder / "authorized_keys")
         key = (self.folder / "host.pub").read_text().rpartition(" ")[0]
         (self.folder / "known_hosts").write_text(f"[127.0.0.1]:* {key}\n")
-        self.config = self.folder / "sshd_config"
-        self.config.write_text(self._config())
         if os.geteuid() == 0:
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # the package's service makes it
-        words = [servers.program("sshd"), "-D", "-f", str(self.config)]
-        self._process = subprocess.Popen(
-            [*words, "-E", str(self.folder / "log")], stdin=subprocess.DEVNULL
-        )
+        self.ports: dict[str, int] = {}
+        self._process = self._started()
         atexit.register(self.stop)
-        self._wait()
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        """Start it, on other ports where another program has taken one meanwhile."""
+        config, log = self.folder / "sshd_config", self.folder / "log"
+        for _ in range(_ATTEMPTS):
+            self.ports = {name: servers.free_port() for name in (*KINDS, "nobody")}
+            config.write_text(self._config())
+            log.unlink(missing_ok=True)
+            words = [servers.program("sshd"), "-D", "-f", str(config), "-E", str(log)]
+            process = subprocess.Popen(words, stdin=subprocess.DEVNULL)
+            if self._listens(process, log):
+                return process
+            process.terminate()
+            process.wait(30)
+        raise AssertionError(log.read_text() if log.exists() else "sshd wrote no log")
 
     def _config(self) -> str:
         sftp = next(
@@ -102,18 +111,17 @@ class Sshd:
                 lines += [f"Match LocalPort {self.ports[name]}", f" ForceCommand {forced}"]
         return "\n".join([*lines, ""])
 
-    def _wait(self) -> None:
+    def _listens(self, process: subprocess.Popen[bytes], log: Path) -> bool:
+        """Wait until it listens on all ports; False where it does not."""
         until = time.monotonic() + _PATIENCE
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", self.ports["login shell"])).close()
-            except OSError:
-                log = self.folder / "log"
-                assert self._process.poll() is None, log.read_text() if log.exists() else "no log"
-                assert time.monotonic() < until
-                time.sleep(0.02)
-            else:
-                return
+        while process.poll() is None and time.monotonic() < until:
+            text = log.read_text() if log.exists() else ""
+            if text.count("Server listening on") == len(KINDS):
+                return True
+            if "failed: Address already in use" in text:
+                return False
+            time.sleep(0.02)
+        return False
 
     def server(self, kind: str = "login shell", **more: object) -> Server:
         """The account of a kind."""

@@ -157,6 +157,18 @@ def test_a_relative_folder_is_below_the_home(sshd: Sshd) -> None:
     assert "srv-9" in list(ssh_store.open_store(options(sshd, "~", "no shell")).folders())
 
 
+@pytest.mark.fault("shell of the server sees other folders than sftp", "read back by sftp")
+def test_a_shell_that_begins_elsewhere(sshd: Sshd) -> None:
+    """As in a chroot: what the shell does not find, or finds to be another file, proves nothing."""
+    session = Session(sshd.server("other home"))
+    made = SshStore(session, "elsewhere", small=0)
+    store.store_object(made, "srv/x", [b"content"])
+    assert (sshd.home / "elsewhere/srv/x").read_bytes() == b"content"
+    assert session.shell() is not None
+    assert not session.shell_proven
+    session.close()
+
+
 @pytest.mark.fault("1,000 objects over ssh", "one login, or two with a shell")
 def test_many_objects_need_one_login(sshd: Sshd, tmp_path: Path) -> None:
     log = sshd.folder / "log"
