@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from tools.flow.block_backend import Block
 
@@ -19,10 +20,10 @@ def compiled() -> Callable[[Block], int] | None:
     """Return the function of crcmod; None where its C extension is missing: Python is too slow."""
     try:
         importlib.import_module("crcmod._crcfunext")
-        import crcmod.crcmod
+        crcmod: Any = importlib.import_module("crcmod.crcmod")
     except ImportError:
         return None
-    made: Callable[[Block], int] = crcmod.crcmod.mkCrcFun(_CRCMOD, initCrc=0, xorOut=_ALL, rev=True)
+    made: Callable[[Block], int] = crcmod.mkCrcFun(_CRCMOD, initCrc=0, xorOut=_ALL, rev=True)
     return made
 
 
