@@ -174,6 +174,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--only", default="", choices=("", "upload", "small", "list", "cuts"))
     parser.add_argument("--aws", default=shutil.which("aws") or "aws")
     given = parser.parse_args(argv)
+    os.environ["NC_TEST_WEED_VOLUME"] = "2048"
     print("load:", *os.getloadavg())
     bench = Bench(given.aws, given.runs)
     for name, work in {

@@ -116,6 +116,7 @@ def weed() -> Path:
 
 
 def _started() -> dict[str, Any]:
+    size = os.environ.get("NC_TEST_WEED_VOLUME", "256")  # MB; a benchmark needs more
     folder = Path(tempfile.mkdtemp(prefix="nc-test-weed-"))
     key = {"accessKey": KEY_ID, "secretKey": SECRET}
     identity = {"name": "admin", "credentials": [key], "actions": ["Admin"]}
@@ -132,7 +133,7 @@ def _started() -> dict[str, Any]:
         *(str(weed()), "server", f"-dir={folder}/data", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
         *(f"-master.port={master}", f"-volume.port={volume}", "-filer", f"-filer.port={filer}"),
         *("-s3", f"-s3.port={s3}", f"-s3.config={folder}/s3.json", "-s3.port.iceberg=0"),
-        *("-s3.port.lance=0", "-master.volumeSizeLimitMB=256", "-volume.max=40"),
+        *("-s3.port.lance=0", f"-master.volumeSizeLimitMB={size}", "-volume.max=100"),
         *("-master.telemetry=false",),
     ]
     with (folder / "log").open("wb") as log:
