@@ -155,6 +155,7 @@ class CommandStore:
         self._templates = options.templates()
         self._fields = options.fields()
         self._options = options
+        self._env = os_works.environment({}, proxies=True)  # also for calls of other sections
         text = options.upload_command_template + options.args_dict
         called = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
         self._private = options.work_folder / _PRIVATE
@@ -353,7 +354,7 @@ class CommandStore:
             given=given,
             allowed=allowed,
             notice=lambda line: logger.info("%s: %s", self, line),
-            env=os_works.environment({}, proxies=True),
+            env=self._env,
             failure=TransientError,
             name=str(self),
         )

@@ -63,6 +63,15 @@ class CommandUploads(Wrapping):
         called = hashlib.sha256(self._options.url.encode()).hexdigest()[:16]
         self._waiting = LocalStore(self._options.work_folder / _FOLDER / f"s3-upload-{called}")
         self._put: dict[str, StoredObject] = {}
+        self._env = self._environment()
+
+    def _environment(self) -> dict[str, str]:
+        own = {variable: str(getattr(self._options, key) or "") for key, variable in _NAMED.items()}
+        return os_works.environment(
+            {variable: value for variable, value in own.items() if value},
+            [variable for variable in os.environ if variable.startswith("AWS_")],
+            proxies=True,
+        )
 
     def note(self) -> str:
         """See Noted."""
@@ -107,15 +116,10 @@ class CommandUploads(Wrapping):
         """Run the program. Raises TransientError where it fails."""
         url = f"s3://{self._options.bucket_name}/{self._backend.keys.of(name)}"
         command = shlex.split(self._options.upload_command)
-        own = {variable: str(getattr(self._options, key) or "") for key, variable in _NAMED.items()}
         output = process.output(
             [*command, str(self._waiting.folder / name), url],
             notice=lambda line: logger.info("%s: %s", self, line),
-            env=os_works.environment(
-                {variable: value for variable, value in own.items() if value},
-                [variable for variable in os.environ if variable.startswith("AWS_")],
-                proxies=True,
-            ),
+            env=self._env,
             failure=TransientError,
             name=f"UPLOAD_COMMAND ({command[0]})",
         )

@@ -42,6 +42,27 @@ def opened(folder: Path, **more: str) -> store.Store:
     return command_store.open_store(fill(command_store.Options, {**given, **more}))
 
 
+def test_the_commands_get_the_environment_of_the_section(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the check, in a run with the section of another source, and in a restore."""
+    (system.source / "file").write_text("content")
+    monkeypatch.setenv("VAULT", str(system.folder / "vault"))
+    lines = {
+        "UPLOAD": "install -D -m 0600 %(OBJECTIVES)s/%(file)s $VAULT/%(HOSTNAME)s/%(file)s",
+        "DOWNLOAD": "test $VAULT && cat $VAULT/%(HOSTNAME)s/%(file)s",
+        "LIST": 'test $VAULT && find $VAULT/%(HOSTNAME)s -type f -printf "%%s %%f\\n"',
+    }
+    commands = {f"{key}_COMMAND_TEMPLATE": f"sh -c '{line}'" for key, line in lines.items()}
+    stored = {**execute("storage", DESTINATION="command", LIST_EMPTY_CODE="1", **commands)}
+    sections = {**system.whole(), "STORAGE_LOCAL": {**stored, "ENVIRONMENT": ["VAULT"]}}
+    system.configure(sections, STREAM="True")
+    assert system.run("-t").returncode == 0
+    assert system.result()["exit_code"] == 0
+    assert list((system.folder / "vault").glob("srv-test/*.manifest.json"))
+    system.restore("--verify", "all")
+
+
 @STREAMED
 def test_the_documented_config_and_a_restore(system: System, streamed: str) -> None:
     (system.source / "file").write_text("content")

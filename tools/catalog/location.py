@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from tools import os_works
 from tools.base import permissions, project
 from tools.base.errors import BackupError, ConfigError
 from tools.catalog import catalog, identity, manifest, trust
@@ -19,13 +20,12 @@ from tools.config.declarations import General
 from tools.config.model import Config, Section
 from tools.flow.item import USER_STAGE
 from tools.flow.item_record import StoredItem as Item
-from tools.flow.store import Store, folder_of
+from tools.flow.store import Store, check_store, folder_of
 from tools.flow.stream import Chunks
 from tools.modules import loader, registry
 
 _STORAGE = "storage/storage.py"
 _ENCRYPTION = "encryption/encryption.py"
-_CHECK_STORE = "Check that this is the right store and that its disk is mounted."
 
 
 class UserModules(Protocol):
@@ -128,7 +128,7 @@ class BackupLocation:
         folder = folder_of(self.store)
         if folder is not None and any(folder.glob(f"*{manifest.ENDING}")):
             return f"Use the folder of the store, {folder.parent}: {folder} is that of one host."
-        return _CHECK_STORE
+        return check_store(self.store)
 
     def preference(self, host: str) -> Preference:
         """Return which runs of a host are preferred: those of the config, on its own host."""
@@ -316,4 +316,10 @@ def _open_store(config: Config, source: Source, user_modules: UserModules) -> St
 def _opened(section: Section, config: Config, user_modules: UserModules) -> Store:
     if section.declaration is None:
         return user_modules.open_store(section, config)
-    return loader.store(section.file).open_store(model.filled(section, config))
+    return opened(section, config)
+
+
+def opened(section: Section, config: Config) -> Store:
+    """Return a built-in store. Its programs get the variables that ENVIRONMENT names."""
+    with os_works.passing(section.environment):
+        return loader.store(section.file).open_store(model.filled(section, config))

@@ -20,6 +20,7 @@ from tools.catalog.readback import StoredRun
 from tools.date_str_utils import count
 from tools.flow.item_record import EARLIER
 from tools.flow.item_record import StoredItem as Item
+from tools.flow.store import check_store
 from tools.modules import registry
 
 _LATEST = "latest"
@@ -237,5 +238,5 @@ def _none_complete(
         message,
         f"Choose a host of the store with --hostname: {others}."
         if others
-        else "Check that this is the right store and that its disk is mounted.",
+        else check_store(catalog.store),
     )

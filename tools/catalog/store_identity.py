@@ -44,12 +44,12 @@ class Seen:
         if known and not self.identity:
             return StoreError(
                 f"{self.store}: store marker {MARKER}: no such file",
-                f"Check that its disk is mounted. {_ACCEPT}",
+                f"{store.check_place(self.store)} {_ACCEPT}",
             )
         if known and self.identity not in known:
             return StoreError(
                 f"{self.store}: another store (id {self.identity}; expected: {', '.join(known)})",
-                f"Check that the right disk is mounted. {_ACCEPT}",
+                f"{store.check_store(self.store)} {_ACCEPT}",
             )
         if not self.identity and not known:
             return self._unmounted()

@@ -28,7 +28,6 @@ from tools.catalog.location import Source
 from tools.catalog.manifest import Manifest
 from tools.catalog.memory import Memory
 from tools.catalog.trust import Trust
-from tools.config import model
 from tools.config.model import Config, Section
 from tools.date_str_utils import human_size
 from tools.engine import streamed
@@ -36,7 +35,6 @@ from tools.engine.consent import Consent
 from tools.engine.section_runner import Context
 from tools.flow import store
 from tools.flow.store import Store
-from tools.modules import loader
 
 _ROLLED_BACK = (
     "Check who can write to this store. If it was rolled back on purpose, run backup.py once with "
@@ -143,7 +141,7 @@ def _no_longer_signed(catalog: Catalog, config: Config) -> Iterator[Finding]:
 def tested(entry: Section, config: Config, memory: Memory, consent: Consent) -> Iterator[Finding]:
     """Look at a built-in store for `backup.py -t`; nothing is changed. Raises BackupError."""
     host = config.general.hostname
-    place = loader.store(entry.file).open_store(model.filled(entry, config))
+    place = location.opened(entry, config)
     seen = store_identity.seen(place, host, _key(config, entry))
     problem = seen.problem(memory)
     if problem is not None and not consent.store:

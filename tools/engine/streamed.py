@@ -12,6 +12,7 @@ from tools.base import crash, hung_mount
 from tools.base.errors import BackupError, in_words
 from tools.base.log import logger
 from tools.base.result import Result, Status
+from tools.catalog import location
 from tools.catalog.history import Past
 from tools.config import model
 from tools.config.model import Section
@@ -36,7 +37,7 @@ def open_section_store(current: Section, context: Context) -> Store:
     """The store of a section, built-in or the user's own. Raises BackupError."""
     if current.declaration is None:
         return user_modules.ProgramStore(current, context)
-    return loader.store(current.file).open_store(model.filled(current, context.config))
+    return location.opened(current, context.config)
 
 
 class Streamed:

@@ -185,6 +185,20 @@ def folder_of(store: object) -> Path | None:
     return located.folder if located else None
 
 
+def check_place(store: object) -> str:
+    """Return a hint where a store lacks what it should have."""
+    if folder_of(store) is not None:
+        return "Check that its disk is mounted."
+    return "Check its address: the server, and the folder, bucket or prefix."
+
+
+def check_store(store: object) -> str:
+    """Return a hint where a store may be another one than was meant."""
+    if folder_of(store) is not None:
+        return "Check that this is the right store and that its disk is mounted."
+    return "Check that this is the right store: the server, and the folder, bucket or prefix."
+
+
 def free_space(store: Store) -> int | None:
     """Return the bytes that are left in a store; None where it does not know. Raises OSError."""
     measured = ability(store, Measured)  # type: ignore[type-abstract]
