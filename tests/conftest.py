@@ -12,7 +12,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from tests import fault_table
+from tests import fault_table, sshd
 from tests.brt import ReportServer
 from tests.servers import search_path
 from tests.system import System
@@ -54,6 +54,11 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if not session.config.getoption("--faults"):
         return
     print("FAULTS", fault_table.table() + "END", sep="\n")
+
+
+def pytest_sessionfinish() -> None:
+    """Stop the sshd of this process: a worker of xdist ends without its exit handlers."""
+    sshd.stop()
 
 
 def pytest_configure(config: pytest.Config) -> None:

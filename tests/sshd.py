@@ -151,6 +151,7 @@ class Sshd:
 
     def stop(self) -> None:
         """Stop exactly what was started, and remove the folder."""
+        atexit.unregister(self.stop)
         self._process.terminate()
         self._process.wait(30)
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -160,3 +161,9 @@ class Sshd:
 def sshd() -> Sshd:
     """The one of this process."""
     return Sshd()
+
+
+def stop() -> None:
+    """Stop the one of this process, if it has one."""
+    if sshd.cache_info().currsize:
+        sshd().stop()
