@@ -22,7 +22,7 @@ from tools.base.log import logger
 from tools.flow import process, store, stream
 from tools.flow.retries import Retries, SelfRetrying
 from tools.flow.store import StoredObject, StoreEntry
-from tools.modules.options import option
+from tools.modules.options import Fields, option
 
 _FIELDS = ("OBJECTIVES", "TARGETS", "file", "HOSTNAME")
 _PRIVATE = Path(".nc-backup-py")  # the private folder of runs in WORK_FOLDER
@@ -56,8 +56,8 @@ class Options(StorageKeys):
     delete_command_template: str = option(
         "command: command line that deletes the object %(file)s of %(HOSTNAME)s", default=""
     )
-    args_dict: str = option(
-        "command: further fields for the command lines, as a dictionary", default=""
+    args_dict: Fields = option(
+        "command: further fields for the command lines, as a dictionary", default=Fields("")
     )
     list_empty_code: int = option(
         "command: exit code of LIST_COMMAND_TEMPLATE, with no output, where nothing is stored yet "

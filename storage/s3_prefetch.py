@@ -6,12 +6,10 @@ signed and sent by the parts of botocore that do nothing else.
 
 from __future__ import annotations
 
-import http.client
-import ssl
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from storage.s3_blocks import S3Blocks
 from storage.s3_client import Connection
@@ -63,6 +61,7 @@ class _Reader:
     """GetObject without the layers of boto3; where a proxy is needed, it reads nothing."""
 
     def __init__(self, connection: Connection, options: Options) -> None:
+        import urllib3
         from botocore.auth import S3SigV4Auth
         from botocore.httpsession import get_cert_path
 
@@ -72,40 +71,24 @@ class _Reader:
         self._bucket = str(found).partition("?")[0].removesuffix("k")
         self._auth = S3SigV4Auth(connection.credentials, "s3", connection.region)
         self._is_direct = not connection.proxy()
-        self._timeout = options.read_timeout
-        self._authorities = str(options.ca_bundle or get_cert_path(verify=True))
-        self._own = threading.local()  # a connection of each thread
+        self._pool = urllib3.PoolManager(
+            maxsize=_READERS,
+            retries=False,
+            timeout=urllib3.Timeout(options.connect_timeout, options.read_timeout),
+            ca_certs=str(options.ca_bundle or get_cert_path(verify=True)),
+        )
 
     def read(self, key: str) -> bytes | None:
         """Return an object; None where the answer is not simply its bytes."""
+        import urllib3
         from botocore.awsrequest import AWSRequest
 
         if not self._is_direct:
             return None
         request = AWSRequest("GET", self._bucket + quote(key, safe="/~"))
         self._auth.add_auth(request)
-        path = request.url.split("/", 3)[3]
         try:
-            connection = self._connection()
-            connection.request("GET", f"/{path}", headers=dict(request.headers.items()))
-            answer = connection.getresponse()
-            content = answer.read()
-        except (OSError, http.client.HTTPException):
-            self._own.connection = None
+            answer = self._pool.request("GET", request.url, headers=dict(request.headers.items()))
+        except urllib3.exceptions.HTTPError:
             return None
-        return content if answer.status == _OK else None
-
-    def _connection(self) -> http.client.HTTPConnection:
-        """Return the connection of this thread."""
-        found: http.client.HTTPConnection | None = getattr(self._own, "connection", None)
-        if found is None:
-            server = urlsplit(self._bucket)
-            if server.scheme == "https":
-                context = ssl.create_default_context(cafile=self._authorities)
-                found = http.client.HTTPSConnection(
-                    server.netloc, timeout=self._timeout, context=context
-                )
-            else:
-                found = http.client.HTTPConnection(server.netloc, timeout=self._timeout)
-            self._own.connection = found
-        return found
+        return answer.data if answer.status == _OK else None

@@ -22,7 +22,7 @@ from typing import Any, get_args
 from tools.base import project
 from tools.config.declarations import General, SectionKeys
 from tools.modules import options, registry
-from tools.modules.options import Declaration, Lists, Paths, Patterns, Ports, Words
+from tools.modules.options import Declaration, Fields, Lists, Paths, Patterns, Ports, Words
 
 _SPELLINGS = {int: "integer", float: "number", bool: "boolean"}
 Schema = dict[str, Any]
@@ -32,7 +32,7 @@ _COMMENTS: Schema = {"^__": {}}
 def _kind(kind: Any, default: Any) -> Schema:  # noqa: ANN401  (a type; any default)
     """Return the types of a key: always a string, and its own type."""
     inner = next((entry for entry in get_args(kind) if entry is not type(None)), kind)
-    if Lists in (kind, inner):
+    if kind == Fields or Lists in (kind, inner):
         return {"type": ["string", "object"]}
     if kind in (Paths, Words, Patterns):
         return {"type": ["string", "array"], "items": {"type": "string"}}

@@ -39,6 +39,7 @@ Paths = tuple[Path, ...]
 Words = tuple[str, ...]
 Ports = tuple[int, ...]  # of TCP; separated by white space or commas
 Patterns = NewType("Patterns", Words)  # of paths (path_patterns); a list is always read literally
+Fields = NewType("Fields", str)  # a JSON object of texts, or a dictionary of Python as a text
 Lists = Mapping[str, Words]  # a JSON object: names, each with a text or a list of texts
 
 
@@ -269,6 +270,7 @@ _READERS: dict[Any, tuple[str, Callable[[str], Any]]] = {
     Words: ("words", words),
     Patterns: ("a list of patterns", patterns),
     Ports: ("a list of ports (1 to 65535, each once)", ports),
+    Fields: ("a dictionary", Fields),
     Lists: ("an object of lists of texts", lists),
 }
 
