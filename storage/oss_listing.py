@@ -32,7 +32,7 @@ class Listing:
     def entries(self, folder: str) -> Iterator[StoreEntry]:
         """Yield the objects in a folder, sorted by name."""
         found = []
-        for page in self._pages(self._keys.folder(folder)):
+        for page in store.limited(self._client, self._pages(self._keys.folder(folder))):
             now = _time_of(page.headers)
             for entry in page.object_list:
                 name = self._keys.name(entry.key)
@@ -50,7 +50,7 @@ class Listing:
         """Yield the folders of the hosts, sorted."""
         found = {
             self._keys.name(prefix).rstrip("/")
-            for page in self._pages(self._keys.prefix)
+            for page in store.limited(self._client, self._pages(self._keys.prefix))
             for prefix in page.prefix_list
         }
         yield from sorted(found - {store.OWN_FOLDER})
@@ -81,7 +81,8 @@ class Listing:
         None where the credentials do not allow that list.
         """
         try:
-            pages = list(self._upload_pages(self._keys.folder(folder)))
+            listed = self._upload_pages(self._keys.folder(folder))
+            pages = list(store.limited(self._client, listed))
         except DeniedError as error:
             logger.info("unfinished uploads are not listed: %s", error)
             return

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from storage import s3_errors, s3_options
+from storage import s3_errors, s3_http, s3_options
 from storage.s3_errors import Call, ExpiredError
 from storage.s3_options import Addressing, Options
 from tools.base import masking
@@ -90,6 +90,7 @@ def connected(options: Options) -> Connection:
         raise s3_errors.translated(error, call) from error
     _check(options, frozen.access_key, frozen.secret_key)
     masking.add(frozen.secret_key)
+    s3_http.guard(api)
     endpoint = str(api.meta.endpoint_url)
     s3_options.check_endpoint(endpoint, "endpoint of the environment or the profile")
     return Connection(

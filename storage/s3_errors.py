@@ -139,15 +139,16 @@ def translated(error: Exception, call: Call) -> Exception:
         return _of_answer(_Answer.of(error.response), call)
     if isinstance(error, exceptions.BotoCoreError):
         return _of_client(error, call)
-    if isinstance(error, parsers.ResponseParserError):
-        return TransientError(
-            f"{call.subject}: {call.operation}: the answer is cut, or is none of S3",
-            "Check ENDPOINT_URL, and whether a proxy answers instead of the server.",
-        )
     if isinstance(error, ValueError) and "header" in str(error).lower():
         return StoreError(
             f"{call.subject}: the credentials contain a line break or another control character",
             "Write the access key and the secret key again, without a line break.",
+        )
+    # ValueError: a size or a time in the answer that is none
+    if isinstance(error, parsers.ResponseParserError | ValueError | LookupError):
+        return TransientError(
+            f"{call.subject}: {call.operation}: the answer is cut, or is none of S3",
+            "Check ENDPOINT_URL, and whether a proxy answers instead of the server.",
         )
     return error
 

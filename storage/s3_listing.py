@@ -10,7 +10,7 @@ from storage import s3_errors
 from storage.bucket_keys import Keys
 from storage.s3_client import Answer, Client
 from storage.s3_errors import ChecksumRefusedError, DeniedError, MissingError
-from tools.base.errors import TransientError
+from tools.base.errors import StoreError, TransientError
 from tools.base.log import logger
 from tools.flow import store
 from tools.flow.block_backend import PendingUpload, Upload
@@ -29,14 +29,23 @@ class Listing:
     def entries(self, folder: str) -> Iterator[StoreEntry]:
         """Yield the objects in a folder, sorted by name."""
         found = []
-        for page in self._pages(self._keys.folder(folder)):
+        for page in store.limited(self._client, self._pages(self._keys.folder(folder))):
             now = _time_of(page)
             for entry in page.get("Contents", ()):
-                name = self._keys.name(entry["Key"])
-                if not name.endswith("/"):  # which some tools make for a folder
-                    age = max(0.0, (now - entry["LastModified"]).total_seconds())
-                    found.append(StoreEntry(name, int(entry["Size"]), age))
+                listed = self._entry(entry, now)
+                if not listed.name.endswith("/"):  # which some tools make for a folder
+                    found.append(listed)
         yield from sorted(found, key=lambda one: one.name)
+
+    def _entry(self, entry: Answer, now: datetime) -> StoreEntry:
+        size, modified = entry.get("Size", -1), entry.get("LastModified")
+        if size < 0 or modified is None or "Key" not in entry:
+            raise StoreError(
+                f"{self._client}: the server lists an object without a key, a size or a time",
+                "Check ENDPOINT_URL and the server.",
+            )
+        age = max(0.0, (now - modified).total_seconds())
+        return StoreEntry(self._keys.name(entry["Key"]), size, age)
 
     def entry(self, name: str) -> Answer | None:
         """Return what the listing says of one object; None where there is none."""
@@ -49,7 +58,7 @@ class Listing:
         """Yield the folders of the hosts, sorted."""
         found = {
             self._keys.name(one["Prefix"]).rstrip("/")
-            for page in self._pages(self._keys.prefix)
+            for page in store.limited(self._client, self._pages(self._keys.prefix))
             for one in page.get("CommonPrefixes", ())
         }
         yield from sorted(found - {store.OWN_FOLDER})
@@ -82,7 +91,7 @@ class Listing:
         """
         prefix = self._keys.folder(folder)
         try:
-            found = list(self._upload_pages(prefix))
+            found = list(store.limited(self._client, self._upload_pages(prefix)))
         except (DeniedError, ChecksumRefusedError) as error:  # the latter also for 501
             logger.info("unfinished uploads are not listed: %s", error)
             return

@@ -6,8 +6,9 @@ signed and sent by the parts of botocore that do nothing else.
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from urllib.parse import quote
 
@@ -16,7 +17,10 @@ from storage.s3_client import Connection
 from storage.s3_options import Options
 
 _READERS = 8
+_PIECE = 64 << 10
 _OK = 200
+_LARGEST = 4 << 20  # bytes of an object that is read ahead
+_WAITING = 32 << 20  # bytes that wait until they are asked for
 
 
 class Prefetcher:
@@ -27,7 +31,8 @@ class Prefetcher:
         self._lock = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
         self._reader: _Reader | None = None
-        self._coming: dict[str, Future[bytes]] = {}
+        self._coming: dict[str, Future[bytes | None]] = {}
+        self._waiting = 0
 
     def begin(self, names: Sequence[str]) -> None:
         """Begin to read objects."""
@@ -41,20 +46,42 @@ class Prefetcher:
                 if name not in self._coming:
                     self._coming[name] = self._pool.submit(self._read, name)
 
-    def _read(self, name: str) -> bytes:
+    def _read(self, name: str) -> bytes | None:
+        """Return an object; None where it is read when it is asked for."""
         assert self._reader is not None  # noqa: S101  (made by `begin`)
+        if self._waiting >= _WAITING:
+            return None
         content = self._reader.read(self._backend.keys.of(name))
-        return b"".join(self._backend.get(name)) if content is None else content
+        if content is None:
+            content = _small(self._backend.get(name))
+        with self._lock:
+            self._waiting += len(content or b"")
+        return content
 
     def get(self, name: str) -> Iterator[bytes] | None:
         """Return an object that is on its way; None for any other."""
         with self._lock:
             coming = self._coming.pop(name, None)
-        return None if coming is None else _content(coming)
+        return None if coming is None else self._content(coming, name)
+
+    def _content(self, coming: Future[bytes | None], name: str) -> Iterator[bytes]:
+        content = coming.result()
+        if content is None:
+            yield from self._backend.get(name)
+            return
+        with self._lock:
+            self._waiting -= len(content)
+        yield content
 
 
-def _content(coming: Future[bytes]) -> Iterator[bytes]:
-    yield coming.result()
+def _small(chunks: Iterable[bytes]) -> bytes | None:
+    """Return the bytes of a small object; None for a larger one, which may have no end."""
+    held = bytearray()
+    for chunk in chunks:
+        held += chunk
+        if len(held) > _LARGEST:
+            return None
+    return bytes(held)
 
 
 class _Reader:
@@ -88,7 +115,14 @@ class _Reader:
         request = AWSRequest("GET", self._bucket + quote(key, safe="/~"))
         self._auth.add_auth(request)
         try:
-            answer = self._pool.request("GET", request.url, headers=dict(request.headers.items()))
+            answer = self._pool.request(
+                "GET",
+                request.url,
+                headers=dict(request.headers.items()),
+                redirect=False,
+                preload_content=False,
+            )
+            with contextlib.closing(answer):  # after its last byte, the connection is kept
+                return _small(answer.stream(_PIECE)) if answer.status == _OK else None
         except urllib3.exceptions.HTTPError:
             return None
-        return answer.data if answer.status == _OK else None

@@ -41,7 +41,9 @@ _PACKET = 32768  # bytes of data that every server takes (filexfer-02, 3)
 WINDOW = 4 << 20  # bytes of one file that are on their way
 _NOISE = 1 << 16  # bytes before the first packet that are skipped
 _AUTHENTICATION = 60.0  # seconds, beside CONNECT_TIMEOUT, until sftp must answer
-_HELLO = re.compile(rb"\0[\0-\x0f][\s\S]{2}\x02\0\0\0\x03")  # length, VERSION, 3
+_HELLO = re.compile(rb"\0[\0-\x0f][\s\S]{2}\x02\0\0\0\x03\Z")  # length, VERSION, 3
+_HELLO_SIZE = 9  # bytes of it
+_MOST = 5_000_000  # names of a folder, or answers that bring them; a server may add without end
 _Answer: TypeAlias = "tuple[int, Reader]"
 Future: TypeAlias = "concurrent.futures.Future[_Answer]"
 
@@ -61,7 +63,7 @@ class Sftp:
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
         self._error: StoreError | None = None
-        self._noise = b""  # what came before the first packet
+        self._noise = bytearray()  # what came before the first packet
         self._hello: concurrent.futures.Future[bytes] = concurrent.futures.Future()
         threading.Thread(target=self._receive, daemon=True).start()
         until = time.monotonic() + server.connect_timeout + _AUTHENTICATION
@@ -119,7 +121,7 @@ class Sftp:
 
     def _first(self) -> bytes:
         """Return the first packet; what a shell wrote before it is skipped."""
-        while (match := _HELLO.search(self._noise)) is None:
+        while (match := _HELLO.search(self._noise[-_HELLO_SIZE:])) is None:
             if not (byte := self.link.read(1)):
                 raise ValueError("")
             self._noise += byte
@@ -127,7 +129,9 @@ class Sftp:
                 raise ValueError("the answer is not sftp")
         self.link.connected = True
         size = int.from_bytes(match.group()[:4], "big")
-        return match.group()[4:] + self.link.read(size - 5)
+        if size < _HELLO_SIZE - 4:
+            raise ValueError("not a packet of sftp")
+        return bytes(match.group()[4:]) + self.link.read(size - 5)
 
     def _body(self, head: bytes) -> bytes:
         size = int.from_bytes(head, "big")
@@ -152,7 +156,9 @@ class Sftp:
             self.link.close()
             error = StoreError(f"{self.server}: sftp: {problem}", "Check the server's log.")
         else:
-            error = self.link.failure("" if self.link.connected else foreign.decoded(self._noise))
+            error = self.link.failure(
+                "" if self.link.connected else foreign.decoded(bytes(self._noise))
+            )
         with self._lock:
             self._error = error
             left, self._waiting = list(self._waiting.values()), {}
@@ -262,7 +268,11 @@ class Sftp:
         handle = self.answer(opened, Kind.HANDLE).text()
         found: list[tuple[bytes, Attributes]] = []
         try:
-            while True:
+            for asked in itertools.count(1):
+                if asked + len(found) > _MOST:
+                    raise StoreError(
+                        f"{self.server}: the listing does not end", "Check the server."
+                    )
                 fields = self.answer(self.request(Kind.READDIR, text(handle)), Kind.NAME)
                 for _ in range(fields.u32()):
                     name, _long = fields.text(), fields.text()

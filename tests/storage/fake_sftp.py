@@ -44,6 +44,7 @@ class FakeSftp:
         self.free = 1 << 40
         self.faults: dict[Kind, Callable[[bytes], bytes | None]] = {}
         self.logins = 0
+        self.hello = b""  # sent instead of the first packet
 
     def link(self, server: Server, words: list[str], *, verbose: bool = False) -> FakeLink:
         """What takes the place of an ssh."""
@@ -185,15 +186,16 @@ class FakeLink:
         if self._ended:
             raise self.failure()
         request = b"".join(pieces)[4:]
+        if request[0] == Kind.INIT and self._fake.hello:
+            return self._answers.put(self._fake.hello)
         if request[0] == Kind.INIT:
             names = b"".join(text(name) + text(b"1") for name in self._fake.extensions)
             answer = bytes([Kind.VERSION]) + u32(3) + names
         else:
             answer = self._fake.answer(request)
         if answer:
-            self._answers.put(u32(len(answer)) + answer)
-        else:
-            self.close()
+            return self._answers.put(u32(len(answer)) + answer)
+        return self.close()
 
     def read(self, size: int) -> bytes:
         """See Link."""

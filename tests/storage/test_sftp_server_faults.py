@@ -171,3 +171,23 @@ def test_a_publication_whose_answer_is_lost(opened: Opened) -> None:
     fake.faults.clear()
     made.publish(["srv/x"])
     assert fake.files == {b"/store/srv/x": b"content"}
+
+
+@pytest.mark.fault("sftp server that lists a folder without end", "an error, memory is bounded")
+def test_a_folder_without_end(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ssh_sftp, "_MOST", 100)
+    fake = FakeSftp(*ALL)
+    made = opened(fake)
+    store.store_object(made, "srv/x", [b"content"])
+    fake.faults[Kind.READDIR] = lambda answer: bytes([Kind.NAME]) + answer[1:5] + bytes(4)
+    with pytest.raises(StoreError, match="the listing does not end"):
+        list(made.entries("srv"))
+
+
+@pytest.mark.fault("a first packet of sftp with a length that is none", "an error at once")
+@pytest.mark.parametrize("size", range(5))
+def test_a_first_packet_of_no_length(opened: Opened, size: int) -> None:
+    fake = FakeSftp(*ALL)
+    fake.hello = size.to_bytes(4, "big") + bytes([Kind.VERSION]) + (3).to_bytes(4, "big")
+    with pytest.raises(StoreError, match="not a packet of sftp"):
+        list(opened(fake).entries("srv"))

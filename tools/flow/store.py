@@ -17,6 +17,7 @@ from tools.base.errors import StoreError, in_words
 OWN_FOLDER = "nc-backup-py.store"  # beside those of the hosts: what belongs to the store itself
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _BROKEN = (errno.EROFS, errno.EIO)  # a file system goes read-only when its disk fails
+MAX_PAGES = 5_000  # of a listing: 1,000 names each; a server may add pages without end
 A = TypeVar("A")
 
 
@@ -29,7 +30,7 @@ class StoredObject:
     sha256: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class StoreEntry:
     """A name in a store, its size in bytes, and how many seconds ago it was written.
 
@@ -291,6 +292,14 @@ def content(place: Store, name: str, max_bytes: int) -> bytes:
             f"{place}: {name}: larger than {max_bytes} bytes", "Check who can write to this store."
         )
     return found
+
+
+def limited(place: object, pages: Iterable[A], most: int = MAX_PAGES) -> Iterator[A]:
+    """Yield the pages of a listing. Raises StoreError where there are more than `most`."""
+    for number, page in enumerate(pages):
+        if number >= most:
+            raise StoreError(f"{place}: the listing does not end", "Check the server.")
+        yield page
 
 
 def cut(chunks: Iterable[bytes], start: int, end: int | None) -> Iterator[bytes]:

@@ -1,0 +1,83 @@
+"""Answers of an S3 server that have no end, lead elsewhere, or are no values."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from storage import s3_http, s3_prefetch
+from tests.storage.bad_s3 import Answer, BadS3
+from tests.storage.s3_fault_kinds import LARGE, always
+from tests.storage.s3_stores import NO_WAIT, opened
+from tools.base.errors import StoreError, TransientError
+from tools.flow import store
+from tools.flow.retrying_store import Retrying
+
+
+@pytest.mark.fault(
+    "every call of S3 is redirected without a region, as by a login page",
+    "an error at once that says so; nothing is sent to the other server",
+)
+@pytest.mark.parametrize("status", [301, 302, 307])
+def test_a_redirection_of_everything(bad: BadS3, status: int) -> None:
+    other = {"Location": f"{bad.endpoint}/elsewhere"}
+    bad.fault = lambda _server, _request, _count: Answer(status, b"", other)
+    with pytest.raises(StoreError, match="sends to another server, which is not followed"):
+        list(opened(bad).entries("srv"))
+    with pytest.raises(StoreError, match="sends to another server, which is not followed"):
+        list(opened(bad).get("srv/x"))
+    assert set(bad.calls) == {"ListObjectsV2", "GetObject"}
+
+
+@pytest.mark.fault("an answer of S3 that has no end", "read up to a limit, then an error")
+@pytest.mark.parametrize("status", [200, 500])
+def test_an_answer_without_end(bad: BadS3, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+    made = opened(bad)
+    session = made.backend.client.connection.api._endpoint.http_session
+    assert isinstance(session, s3_http.Bounded)
+    monkeypatch.setattr(session, "_longest", 1 << 20)
+    bad.fault = always("ListObjectsV2", Answer(status, b"<" * (2 << 20)))
+    with pytest.raises(TransientError, match="the answer does not end"):
+        list(made.entries("srv"))
+
+
+def page(token: int, size: str = "1", time: str = "2026-01-01T00:00:00.000Z") -> Answer:
+    """A page of one object, and the token of a next one."""
+    entry = f"<Key>store/srv/{token}</Key><LastModified>{time}</LastModified><Size>{size}</Size>"
+    following = f"<NextContinuationToken>{token}</NextContinuationToken>"
+    body = f"<IsTruncated>true</IsTruncated>{following}<Contents>{entry}</Contents>"
+    return Answer(200, f"<ListBucketResult>{body}</ListBucketResult>".encode())
+
+
+@pytest.mark.fault("a listing of a bucket that has no end", "an error after 5,000 pages")
+def test_a_listing_without_end(bad: BadS3, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store.limited, "__defaults__", (20,))
+    numbers = itertools.count()
+    bad.fault = lambda _server, _request, _count: page(next(numbers))
+    for listed in (opened(bad).folders, lambda: opened(bad).entries("srv")):
+        with pytest.raises(StoreError, match="the listing does not end"):
+            list(listed())
+
+
+@pytest.mark.fault("sizes and times in a listing that are none", "an error of the store")
+@pytest.mark.parametrize(
+    "answer",
+    [page(1, "12x"), page(1, ""), page(1, "-5"), page(1, "9" * 5000), page(1, "1", "yesterday")],
+)
+def test_values_that_are_none(bad: BadS3, answer: Answer) -> None:
+    bad.fault = always("ListObjectsV2", answer)
+    with pytest.raises(StoreError):
+        list(opened(bad).entries("srv"))
+
+
+@pytest.mark.fault("a huge object under the name of a manifest", "it is not read ahead")
+def test_only_small_objects_are_read_ahead(bad: BadS3, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3_prefetch, "_LARGEST", len(LARGE) - 1)
+    bad.objects |= {"store/srv/large": LARGE, "store/srv/small": b"small"}
+    made = opened(bad)
+    made.prefetch(["srv/large", "srv/small"])
+    held = [made._prefetcher._coming[f"srv/{name}"].result() for name in ("large", "small")]
+    assert held == [None, b"small"]
+    assert store.content(Retrying(made, NO_WAIT), "srv/large", len(LARGE)) == LARGE
+    assert store.content(Retrying(made, NO_WAIT), "srv/small", 5) == b"small"
