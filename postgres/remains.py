@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from postgres import pg_server
+from tools.base import foreign_json
 from tools.base.errors import BackupError
 from tools.catalog import liveness
 
@@ -99,7 +100,7 @@ def sweep(target: pg_server.PostgresConnection, name: str) -> Remains:
 def _has_ended(value: str) -> bool | None:
     """Return whether the process of a mark has ended; None if that is not known."""
     try:
-        marked = json.loads(bytes.fromhex(value))
+        marked = foreign_json.load(bytes.fromhex(value))
         age = time.time() - float(marked["time"])
         ended = liveness.ended(marked, _this_process(), age)
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
