@@ -6,11 +6,12 @@ signed and sent by the parts of botocore that do nothing else.
 
 from __future__ import annotations
 
-import contextlib
+import http.client
+import ssl
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from storage.s3_blocks import S3Blocks
 from storage.s3_client import Connection
@@ -88,7 +89,6 @@ class _Reader:
     """GetObject without the layers of boto3; where a proxy is needed, it reads nothing."""
 
     def __init__(self, connection: Connection, options: Options) -> None:
-        import urllib3
         from botocore.auth import S3SigV4Auth
         from botocore.httpsession import get_cert_path
 
@@ -98,31 +98,45 @@ class _Reader:
         self._bucket = str(found).partition("?")[0].removesuffix("k")
         self._auth = S3SigV4Auth(connection.credentials, "s3", connection.region)
         self._is_direct = not connection.proxy()
-        self._pool = urllib3.PoolManager(
-            maxsize=_READERS,
-            retries=False,
-            timeout=urllib3.Timeout(options.connect_timeout, options.read_timeout),
-            ca_certs=str(options.ca_bundle or get_cert_path(verify=True)),
-        )
+        self._timeout = options.read_timeout
+        self._authorities = str(options.ca_bundle or get_cert_path(verify=True))
+        self._own = threading.local()  # a connection of each thread
 
     def read(self, key: str) -> bytes | None:
         """Return an object; None where the answer is not simply its bytes."""
-        import urllib3
         from botocore.awsrequest import AWSRequest
 
         if not self._is_direct:
             return None
         request = AWSRequest("GET", self._bucket + quote(key, safe="/~"))
         self._auth.add_auth(request)
+        path = request.url.split("/", 3)[3]
+        connection = self._connection()
+        content, is_whole = None, False
         try:
-            answer = self._pool.request(
-                "GET",
-                request.url,
-                headers=dict(request.headers.items()),
-                redirect=False,
-                preload_content=False,
-            )
-            with contextlib.closing(answer):  # after its last byte, the connection is kept
-                return _small(answer.stream(_PIECE)) if answer.status == _OK else None
-        except urllib3.exceptions.HTTPError:
-            return None
+            connection.request("GET", f"/{path}", headers=dict(request.headers.items()))
+            answer = connection.getresponse()
+            if answer.status == _OK:
+                content = _small(iter(lambda: answer.read(_PIECE), b""))
+            is_whole = content is not None and not answer.length
+        except (OSError, http.client.HTTPException):
+            content = None
+        if not is_whole:  # what remains of the answer is not read
+            connection.close()
+            self._own.connection = None
+        return content if is_whole else None
+
+    def _connection(self) -> http.client.HTTPConnection:
+        """Return the connection of this thread."""
+        found: http.client.HTTPConnection | None = getattr(self._own, "connection", None)
+        if found is None:
+            server = urlsplit(self._bucket)
+            if server.scheme == "https":
+                context = ssl.create_default_context(cafile=self._authorities)
+                found = http.client.HTTPSConnection(
+                    server.netloc, timeout=self._timeout, context=context
+                )
+            else:
+                found = http.client.HTTPConnection(server.netloc, timeout=self._timeout)
+            self._own.connection = found
+        return found
