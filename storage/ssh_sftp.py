@@ -39,6 +39,7 @@ from tools.flow import task
 
 _PACKET = 32768  # bytes of data that every server takes (filexfer-02, 3)
 WINDOW = 4 << 20  # bytes of one file that are on their way
+_SILENT = 1800.0  # seconds without any answer; a sync of a slow disk takes minutes
 _NOISE = 1 << 16  # bytes before the first packet that are skipped
 _AUTHENTICATION = 60.0  # seconds, beside CONNECT_TIMEOUT, until sftp must answer
 _HELLO = re.compile(rb"\0[\0-\x0f][\s\S]{2}\x02\0\0\0\x03\Z")  # length, VERSION, 3
@@ -63,6 +64,7 @@ class Sftp:
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
         self._error: StoreError | None = None
+        self._heard = 0.0  # when the last answer came, on the monotonic clock
         self._noise = bytearray()  # what came before the first packet
         self._hello: concurrent.futures.Future[bytes] = concurrent.futures.Future()
         threading.Thread(target=self._receive, daemon=True).start()
@@ -144,6 +146,7 @@ class Sftp:
 
     def _dispatch(self, body: bytes) -> None:
         number = int.from_bytes(body[1:5], "big")
+        self._heard = time.monotonic()
         with self._lock:
             future = self._waiting.pop(number, None)
         if future is None:
@@ -169,7 +172,7 @@ class Sftp:
 
     def answer(self, future: Future, *expected: Kind) -> Reader:
         """Return the fields of an answer. Raises StatusError, StoreError."""
-        kind, fields = ssh_link.result(future)
+        kind, fields = self._awaited(future)
         task.current().touch()
         if kind == Kind.STATUS:
             code = fields.u32()
@@ -179,6 +182,18 @@ class Sftp:
         elif kind not in expected:
             raise StoreError(f"{self.server}: sftp: unexpected answer {kind}")
         return fields
+
+    def _awaited(self, future: Future) -> _Answer:
+        """Wait for a future. Raises TransientError where the server has long been silent."""
+        began = time.monotonic()
+        while True:
+            until = max(began, self._heard) + _SILENT
+            try:
+                return ssh_link.result(future, until)
+            except TimeoutError:
+                if until >= max(began, self._heard) + _SILENT:
+                    self.close()
+                    raise ssh_link.late(self.server) from None
 
     def done(self, future: Future) -> None:
         """Wait for the answer that all went well. Raises StatusError, StoreError."""

@@ -44,6 +44,7 @@ class FakeSftp:
         self.free = 1 << 40
         self.faults: dict[Kind, Callable[[bytes], bytes | None]] = {}
         self.logins = 0
+        self.silent = False  # whether it answers nothing after the first packet
         self.hello = b""  # sent instead of the first packet
 
     def link(self, server: Server, words: list[str], *, verbose: bool = False) -> FakeLink:
@@ -193,6 +194,8 @@ class FakeLink:
             answer = bytes([Kind.VERSION]) + u32(3) + names
         else:
             answer = self._fake.answer(request)
+            if self._fake.silent:
+                return None
         if answer:
             return self._answers.put(u32(len(answer)) + answer)
         return self.close()

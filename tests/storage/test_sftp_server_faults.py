@@ -191,3 +191,14 @@ def test_a_first_packet_of_no_length(opened: Opened, size: int) -> None:
     fake.hello = size.to_bytes(4, "big") + bytes([Kind.VERSION]) + (3).to_bytes(4, "big")
     with pytest.raises(StoreError, match="not a packet of sftp"):
         list(opened(fake).entries("srv"))
+
+
+@pytest.mark.fault("sftp server that stands, and answers nothing", "an error after 30 minutes")
+def test_a_silent_server(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeSftp(*ALL)
+    made = opened(fake)
+    store.store_object(made, "srv/x", [b"content"])
+    fake.silent = True
+    monkeypatch.setattr(ssh_sftp, "_SILENT", 0.0)
+    with pytest.raises(TransientError, match="no answer from the server"):
+        list(made.entries("srv"))
