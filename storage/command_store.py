@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -155,7 +156,8 @@ class CommandStore:
         self._templates = options.templates()
         self._fields = options.fields()
         self._options = options
-        self._env = os_works.environment({}, proxies=True)  # also for calls of other sections
+        aws = [variable for variable in os.environ if variable.startswith("AWS_")]
+        self._env = os_works.environment({}, aws, proxies=True)  # now: other sections call too
         text = options.upload_command_template + options.args_dict
         called = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
         self._private = options.work_folder / _PRIVATE

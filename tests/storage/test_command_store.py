@@ -48,8 +48,10 @@ def test_the_commands_get_the_environment_of_the_section(
     """In the check, in a run with the section of another source, and in a restore."""
     (system.source / "file").write_text("content")
     monkeypatch.setenv("VAULT", str(system.folder / "vault"))
+    monkeypatch.setenv("AWS_PROFILE", "ours")
     lines = {
-        "UPLOAD": "install -D -m 0600 %(OBJECTIVES)s/%(file)s $VAULT/%(HOSTNAME)s/%(file)s",
+        "UPLOAD": "test $AWS_PROFILE && "
+        "install -D -m 0600 %(OBJECTIVES)s/%(file)s $VAULT/%(HOSTNAME)s/%(file)s",
         "DOWNLOAD": "test $VAULT && cat $VAULT/%(HOSTNAME)s/%(file)s",
         "LIST": 'test $VAULT && find $VAULT/%(HOSTNAME)s -type f -printf "%%s %%f\\n"',
     }
