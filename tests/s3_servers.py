@@ -85,7 +85,7 @@ def _leave(state: Path) -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(known["pid"], signal.SIGKILL)  # it keeps nothing that is needed
             shutil.rmtree(known["folder"], ignore_errors=True)
-            state.unlink()
+            known.clear()
 
 
 @contextlib.contextmanager
@@ -97,7 +97,11 @@ def _locked(state: Path) -> Iterator[dict[str, Any]]:
         try:
             yield known
         finally:
-            state.write_text(json.dumps(known))
+            if known:
+                state.write_text(json.dumps(known))
+            else:  # the server was stopped, or could not be started
+                state.unlink(missing_ok=True)
+                state.with_suffix(".lock").unlink(missing_ok=True)
 
 
 def _port() -> int:
