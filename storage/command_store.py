@@ -351,15 +351,19 @@ class CommandStore:
         """Yield the output of a command; its standard error goes into the log."""
         host, _, file = name.rpartition("/")
         own = {"OBJECTIVES": str(folder), "TARGETS": str(folder), "file": file, "HOSTNAME": host}
-        return process.output(
-            self._templates[key].filled({**self._fields, **own}),
-            given=given,
-            allowed=allowed,
-            notice=lambda line: logger.info("%s: %s", self, line),
-            env=self._env,
-            failure=TransientError,
-            name=str(self),
-        )
+        try:
+            yield from process.output(
+                self._templates[key].filled({**self._fields, **own}),
+                given=given,
+                allowed=allowed,
+                notice=lambda line: logger.info("%s: %s", self, line),
+                env=self._env,
+                failure=TransientError,
+                name=str(self),
+            )
+        except TransientError as error:
+            why = next(iter(foreign.lines(error.hint)), "")
+            raise TransientError(f"{error}: {why}" if why else str(error), error.hint) from None
 
 
 def _takes_files(template: Template) -> bool:
