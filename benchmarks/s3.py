@@ -103,9 +103,11 @@ class Bench:
     def clear(self) -> None:
         """Remove what earlier runs have stored: the server keeps all on one disk."""
         client = self.server.client()
-        while page := client.list_objects_v2(Bucket=BUCKET).get("Contents"):
+        page = client.list_objects_v2(Bucket=BUCKET).get("Contents")
+        while page:
             keys = [{"Key": entry["Key"]} for entry in page]
             client.delete_objects(Bucket=BUCKET, Delete={"Objects": keys})
+            page = client.list_objects_v2(Bucket=BUCKET).get("Contents")
 
     def upload(self, megabytes: int) -> None:
         """One stream of unknown length."""

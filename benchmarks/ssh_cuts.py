@@ -82,7 +82,8 @@ def _run(folder: Path, kind: str, cuts: Sequence[Cut], say: Callable[[str], None
         except BackupError as error:
             yield f"{name}: {error}"
     made.remove([entry.name for entry in made.unfinished("srv")])
-    if left := list(made.unfinished("srv")):
+    left = list(made.unfinished("srv"))
+    if left:
         yield f"left: {left}"
     session.close()
     proxy.close()

@@ -176,6 +176,9 @@ class Client:
     def _called(
         self, connection: Connection, operation: str, name: str, parameters: Mapping[str, object]
     ) -> Answer:
+        body = parameters.get("Body")
+        if hasattr(body, "seek"):
+            body.seek(0)  # an earlier call, with credentials that had expired, has read it
         with self.translating(connection, operation, name):
             method = getattr(connection.api, operation)
             answer: Answer = method(Bucket=self.options.bucket_name, **parameters)

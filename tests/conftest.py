@@ -32,6 +32,7 @@ SERVERS = frozenset({"mariadbd", "mysqld", "initdb", "redis-server", "slapd", "s
 PACKAGES = frozenset({"oss2"})  # optional ones
 EVERYWHERE = "tests/test_choices.py"
 # They read the text of the project: what they find is the same under each Python.
+BUCKETS = "tests/storage/test_s3"  # their server is a package of dev alone
 TEXTS = ("tests/test_layout.py", "tests/test_language.py", "tests/test_docs.py")
 
 
@@ -79,7 +80,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         server = any(SERVERS & set(marker.args) for marker in item.iter_markers("needs"))
         whole = "system" in getattr(item, "fixturenames", ())
         whole = whole and not item.nodeid.startswith(EVERYWHERE)
-        if not server and not whole and not item.nodeid.startswith(TEXTS):
+        bucket = item.nodeid.startswith(BUCKETS) or "[s3" in item.nodeid
+        if not (server or whole or bucket or item.nodeid.startswith(TEXTS)):
             item.add_marker("unit")
 
 

@@ -22,3 +22,9 @@ def bad(bad_server: BadS3) -> BadS3:
     """The scripted S3 server, which has forgotten everything."""
     bad_server.reset()
     return bad_server
+
+
+@pytest.fixture(autouse=True)
+def no_instance_role(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new session asks for the role of an instance where it finds no other credentials."""
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")

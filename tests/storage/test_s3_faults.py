@@ -25,7 +25,10 @@ def test_there_are_enough_cases() -> None:
     "the object is stored whole, or the error says what is wrong and nothing is left",
 )
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_a_bad_server(bad: BadS3, case: Case, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_bad_server(
+    bad: BadS3, case: Case, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("ncbackup"), "propagate", True)
     caplog.set_level(logging.INFO)
     for name, value in case.rules.items():
         setattr(bad, name, value)

@@ -97,8 +97,12 @@ def test_a_page_that_leads_to_itself_is_an_error(bad: BadS3) -> None:
 
 @pytest.mark.parametrize("answer", [DENIED, error(501, "NotImplemented")])
 def test_uploads_that_cannot_be_listed_are_no_error(
-    bad: BadS3, answer: Answer, caplog: pytest.LogCaptureFixture
+    bad: BadS3,
+    answer: Answer,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(logging.getLogger("ncbackup"), "propagate", True)
     caplog.set_level(logging.INFO)
     bad.fault = always("ListMultipartUploads", answer)
     assert list(opened(bad).unfinished("srv")) == []
@@ -129,8 +133,12 @@ def test_a_forbidden_removal_is_an_error_of_its_own(bad: BadS3) -> None:
 )
 @pytest.mark.parametrize("content", [SMALL, LARGE])
 def test_a_server_that_replaces_objects(
-    bad: BadS3, content: bytes, caplog: pytest.LogCaptureFixture
+    bad: BadS3,
+    content: bytes,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(logging.getLogger("ncbackup"), "propagate", True)
     caplog.set_level(logging.INFO)
     bad.conditions = False
     bad.objects["store/srv/x"] = b"older"

@@ -116,8 +116,8 @@ def test_lists_texts_aliases_booleans_slashes_and_relative_paths(system: System)
             "1 to 19",
         ),
         (
-            execute("storage", DESTINATION="oss"),
-            r"A.PARAMETERS.DESTINATION: oss: not implemented",
+            execute("storage", DESTINATION="gcs"),
+            r"A.PARAMETERS.DESTINATION: gcs: not implemented",
             "local",
         ),
         (

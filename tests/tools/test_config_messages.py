@@ -288,13 +288,13 @@ def test_the_default_config_loads_from_a_clone() -> None:
 
 def test_errors_of_several_sections_are_said_at_once(system: System) -> None:
     """Issue 11 A11: one per section; exit 2 as before."""
-    sections = {"A": execute("storage", DESTINATION="oss"), "B": execute("compression", LEVEL=99)}
+    sections = {"A": execute("storage", DESTINATION="gcs"), "B": execute("compression", LEVEL=99)}
     system.configure({**system.whole(), **sections})
     done = system.run("-t")
     assert done.returncode == 2
     lines = done.stderr.splitlines()
     assert [line.split(":")[0] for line in lines] == ["error", "hint", "error", "hint"]
-    assert "A.PARAMETERS.DESTINATION: oss: not implemented yet" in lines[0]
+    assert "A.PARAMETERS.DESTINATION: gcs: not implemented yet" in lines[0]
     assert "B.PARAMETERS.LEVEL: 99 is not a level of zstd" in lines[2]
 
 

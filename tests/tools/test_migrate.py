@@ -125,15 +125,15 @@ def test_what_keeps_the_new_config_from_running_is_said(system: System) -> None:
     """Issue 11 D: what is not built yet is named; the text is written all the same."""
     old(system)
     text = json.loads(system.conf.read_text())
-    text["STORAGE"] = execute("storage", DESTINATION="oss", BUCKET_NAME="b")
+    text["STORAGE"] = execute("storage", DESTINATION="gcs", BUCKET_NAME="b")
     text["GENERAL"]["MESSAGE_CONFIG_COMMAND"] = "https://reporter.<Change this>.com/"
     system.conf.write_text(json.dumps(text))
     done = system.run("--migrate", str(system.conf))
     assert done.returncode == 0
-    assert json.loads(done.stdout)["STORAGE"]["PARAMETERS"]["DESTINATION"] == "oss"
+    assert json.loads(done.stdout)["STORAGE"]["PARAMETERS"]["DESTINATION"] == "gcs"
     assert "MESSAGE_CONFIG_COMMAND" not in json.loads(done.stdout)["GENERAL"]
     assert "cannot run yet" in done.stderr
-    assert "oss: not implemented yet" in done.stderr
+    assert "gcs: not implemented yet" in done.stderr
 
 
 def test_what_a_config_includes_is_merged_into_the_new_one(system: System) -> None:

@@ -15,7 +15,7 @@ from tools.base.errors import ConfigError
 from tools.base.project import ROOT
 
 FOLDER = ROOT / ".venv"
-PACKAGES = ("cryptography", "requests", "rich", "zstandard")
+PACKAGES = ("boto3", "cryptography", "requests", "rich", "zstandard")
 
 
 def module(name: str) -> ModuleType:
