@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.system import System, execute
+from tests.system import System, execute, next_second
 from tools.base import run_ids
 from tools.catalog import writer_key
 
@@ -51,6 +51,7 @@ class Attacked:
 
     def forge(self, folder: Path, **sections: Any) -> str:
         """A run that the attacker makes on a machine of his own, for this host and config."""
+        next_second()  # with an id of its own
         theirs = System(folder)
         theirs.general |= {"LOCAL_BACKUP": str(folder / "store")}
         ssh = theirs.source / "root/.ssh"

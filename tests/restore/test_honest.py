@@ -217,14 +217,14 @@ def test_missing_packages_are_one_line(system: System, tmp_path: Path) -> None:
         command = [*bare, str(copy / "restore/restore.py"), *where, *words]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 2, done.stderr
-        assert "error: the Python packages cryptography" in done.stderr
+        assert "error: the Python packages boto3, cryptography" in done.stderr
         assert "zstandard are missing" in done.stderr
         assert "hint: python3 setup.py env" in done.stderr
         assert "RECOVERY.txt" in done.stderr
         assert "Traceback" not in done.stderr
     keygen = [str(copy / "encryption/encryption.py"), "--KEYGEN", "--KEY_FILE", str(tmp_path / "k")]
     done = subprocess.run([*bare, *keygen], capture_output=True, text=True, check=False)
-    assert "packages cryptography" in done.stderr + done.stdout
+    assert "packages boto3, cryptography" in done.stderr + done.stdout
     assert "Traceback" not in done.stderr
     assert done.returncode == 2
 
