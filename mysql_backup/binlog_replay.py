@@ -270,7 +270,7 @@ class Replay:
 
 
 def _require_files(folder: Path, piece: _Piece) -> None:
-    """Raise StoreError for a log that is no file: nothing reads a link or waits for a FIFO."""
+    """Raise StoreError unless a log is a regular file: a link or a FIFO is never opened."""
     for name in piece.names:
         status = Path(folder, name).lstat()
         if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from storage.keys import StorageKeys
+from storage.keys import Address, StorageKeys
 from tools.base.errors import ConfigError
 from tools.flow import store
 from tools.modules.options import Duration, option
@@ -28,6 +28,17 @@ def is_record(name: str) -> bool:
     """Return whether an object is no part of an item: a manifest, a signature, a marker."""
     folder, _, file = name.rpartition("/")
     return folder == store.OWN_FOLDER or file.endswith(_RECORDS)
+
+
+def keys_of(scheme: str, address: Address, endpoint_key: str) -> dict[str, str]:
+    """Return the keys of a bucket by its address: SCHEME://BUCKET/PREFIX. Raises ConfigError."""
+    if not address.host or address.user or address.port:
+        raise ConfigError(
+            f"--store: {scheme}:// needs a bucket, without a user and without a port",
+            f"Write {scheme}://BUCKET/PREFIX, and the server as --endpoint URL.",
+        )
+    keys = {"BUCKET_NAME": address.host, "PREFIX": address.path, endpoint_key: address.endpoint}
+    return {key: value for key, value in keys.items() if value}
 
 
 @dataclass(frozen=True)

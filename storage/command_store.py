@@ -134,7 +134,7 @@ def describe(options: Options) -> str:
 
 
 def keys_of(_address: Address) -> dict[str, str]:
-    """Raise ConfigError: there is no address for command lines."""
+    """Raise ConfigError: command lines have no address."""
     raise ConfigError(
         "--store: a store of commands has no address",
         "Use -c with a config that has its section, and --store SECTION.",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from storage import crc64, oss_client
 from storage.bucket_keys import MAX_PARTS, Keys, is_record
+from storage.crc_sums import CRC64
 from storage.oss_client import Body, Client
 from storage.oss_create_only import Guard
 from storage.oss_errors import BeyondError, DeniedError, MissingError
@@ -142,7 +143,7 @@ class OssBlocks:
             lambda bucket: bucket.complete_multipart_upload(key, upload.id, listed, headers),
         )
         held_size, held_crc = size, answer.crc
-        with contextlib.suppress(DeniedError):  # who may only write is told by the answer alone
+        with contextlib.suppress(DeniedError):  # with the right to write alone
             held_size, held_crc = self._held(upload.name)
         expected = whole_crc(parts)
         if held_size != size or (None not in (expected, held_crc) and expected != held_crc):
@@ -271,7 +272,7 @@ class OssBlocks:
 def whole_crc(parts: Sequence[Part]) -> int | None:
     """Return the CRC-64 of an object of these parts; None where one of them has none."""
     known = [(part.crc, part.size) for part in parts if part.crc is not None]
-    return crc64.whole(known) if len(known) == len(parts) else None
+    return CRC64.whole(known) if len(known) == len(parts) else None
 
 
 def _md5(content: Block) -> bytes:

@@ -1,6 +1,6 @@
 """The connection to Aliyun OSS: calls whose errors are those of a store.
 
-This file alone imports oss2, and only where a section needs it.
+This file and one function of oss_errors.py import oss2, only where a section needs it.
 """
 
 from __future__ import annotations

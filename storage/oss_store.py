@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from storage import oss_account, oss_checks
+from storage import bucket_keys, oss_account, oss_checks
 from storage.bucket_keys import MIB, PLAINTEXT, BucketOptions, Keys
 from storage.keys import Address
 from storage.oss_account import DEFAULT_FILE
@@ -119,13 +119,7 @@ def describe(options: Options) -> str:
 
 def keys_of(address: Address) -> dict[str, str]:
     """Return the keys of a store by its address: oss://BUCKET/PREFIX. Raises ConfigError."""
-    if not address.host or address.user or address.port:
-        raise ConfigError(
-            "--store: not the address of a bucket",
-            "Write oss://BUCKET/PREFIX, and --endpoint for the server.",
-        )
-    keys = {"BUCKET_NAME": address.host, "PREFIX": address.path, "ENDPOINT": address.endpoint}
-    return {key: value for key, value in keys.items() if value}
+    return bucket_keys.keys_of("oss", address, "ENDPOINT")
 
 
 if TYPE_CHECKING:

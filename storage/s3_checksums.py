@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import functools
 import hashlib
 import re
 import zlib
@@ -11,11 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from storage.crc_sums import CRC32
 from tools.flow.block_backend import Block, Held
 
-_POLYNOMIAL = 0xEDB88320  # of CRC-32 (ISO 3309), reflected
 _MD5 = re.compile(r"[0-9a-f]{32}")
-_BITS = 32
 
 
 @dataclass(frozen=True)
@@ -125,10 +123,7 @@ def etag_of(parts: Iterable[Part]) -> str:
 
 def whole_crc32(parts: Iterable[Part]) -> int:
     """Return the CRC-32 of the bytes of all parts together, by those of each part."""
-    whole = 0
-    for part in parts:
-        whole = _times(_zeros(part.size), whole) ^ part.crc32
-    return whole
+    return CRC32.whole((part.crc32, part.size) for part in parts)
 
 
 def _base64(digest: bytes) -> str:
@@ -138,28 +133,3 @@ def _base64(digest: bytes) -> str:
 def crc32_of(content: Block, before: int = 0) -> int:
     """Return the CRC-32 of bytes. before: that of the bytes in front of them"""
     return zlib.crc32(content, before)
-
-
-# A CRC is a polynomial over GF(2): further zero bytes multiply it by a power of x.
-
-
-@functools.lru_cache(64)
-def _zeros(size: int) -> int:
-    """Return x to the power of 8 * size modulo the polynomial, reflected."""
-    power, result, exponent = 1 << (_BITS - 2), 1 << (_BITS - 1), 8 * size  # x, and 1
-    while exponent:
-        if exponent & 1:
-            result = _times(power, result)
-        power = _times(power, power)
-        exponent >>= 1
-    return result
-
-
-def _times(one: int, other: int) -> int:
-    """Return the product of two polynomials modulo that of the CRC, all reflected."""
-    product = 0
-    for bit in range(_BITS - 1, -1, -1):
-        if one >> bit & 1:
-            product ^= other
-        other = other >> 1 ^ (_POLYNOMIAL if other & 1 else 0)
-    return product

@@ -27,7 +27,7 @@ from tools.flow.store import StoredObject, StoreEntry
 from tools.flow.store_wrappers import Wrapping
 
 _FOLDER = Path(".nc-backup-py")  # the private folder of runs in WORK_FOLDER
-_NAMED = {  # what the program is told of the section, as AWS's own programs read it
+_NAMED = {  # keys of the section as variables of AWS's programs
     "endpoint_url": "AWS_ENDPOINT_URL_S3",
     "profile": "AWS_PROFILE",
     "region": "AWS_DEFAULT_REGION",

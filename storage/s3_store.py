@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from storage import s3_checks, s3_command
+from storage import bucket_keys, s3_checks, s3_command
 from storage.bucket_keys import PLAINTEXT, is_public_plaintext
 from storage.keys import Address
 from storage.s3_blocks import S3Blocks
@@ -13,7 +13,6 @@ from storage.s3_client import Client
 from storage.s3_options import Options
 from storage.s3_prefetch import Prefetcher
 from tools.base import log
-from tools.base.errors import ConfigError
 from tools.base.finding import Finding
 from tools.base.log import logger
 from tools.flow import store
@@ -73,13 +72,7 @@ def describe(options: Options) -> str:
 
 def keys_of(address: Address) -> dict[str, str]:
     """Return the keys of a store by its address: s3://BUCKET/PREFIX. Raises ConfigError."""
-    if not address.host or address.user or address.port:
-        raise ConfigError(
-            "--store: s3:// needs a bucket, without a user and without a port",
-            "Write s3://BUCKET/PREFIX, and the server as --endpoint URL.",
-        )
-    keys = {"BUCKET_NAME": address.host, "PREFIX": address.path, "ENDPOINT_URL": address.endpoint}
-    return {key: value for key, value in keys.items() if value}
+    return bucket_keys.keys_of("s3", address, "ENDPOINT_URL")
 
 
 if TYPE_CHECKING:

@@ -42,7 +42,7 @@ class Options(StorageKeys):
     def __post_init__(self) -> None:
         if self.destination not in destinations():
             available = f"Available: DESTINATION {', '.join(destinations())}."
-            raise ConfigError(f"DESTINATION: {self.destination}: not implemented yet", available)
+            raise ConfigError(f"DESTINATION: {self.destination}: unknown type of store", available)
         super().__post_init__()
 
     @classmethod

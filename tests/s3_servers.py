@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from botocore import exceptions
+
 from tests import servers
 
 KEY_ID, SECRET = "AKIDTEST", "secret-of-the-tests"
@@ -168,12 +170,15 @@ def _wait(endpoint: str, process: subprocess.Popen[bytes], log: Path) -> None:
                 break
         time.sleep(0.1)
     while time.monotonic() < until:
-        with contextlib.suppress(Exception):
+        try:
             S3Server(endpoint).client().create_bucket(Bucket=BUCKET)
             S3Server(endpoint).client().put_object(Bucket=BUCKET, Key="ready", Body=b"1")
             S3Server(endpoint).client().delete_object(Bucket=BUCKET, Key="ready")
+        except (exceptions.BotoCoreError, exceptions.ClientError):
+            time.sleep(0.2)  # it answers before it can store
+        else:
             return
-        time.sleep(0.2)
+    raise AssertionError(log.read_text()[-5000:])
 
 
 def versitygw() -> str:

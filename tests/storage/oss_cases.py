@@ -222,7 +222,7 @@ CASES = (
     Case("a wrong CRC of a small object", "small", _PUT, with_headers(**{_CRC: "1"}), _WRONG,
          hint="removed again", calls={"DeleteObject": 1}),
     Case("no CRC of parts", "large", _PART, with_headers(**{_CRC: ""}), times=9),
-    Case("a CRC that is no number", "large", _PART, with_headers(**{_CRC: "high"})),
+    Case("a CRC that is not a number", "large", _PART, with_headers(**{_CRC: "high"})),
     Case("a part that is lost", "large", _PART, forgotten, "lost a part", skip=2),
     Case("an object without its third part", "large", _COMPLETE, joined(0, 1, 3), _WRONG),
     Case("an object with swapped parts", "large", _COMPLETE, joined(1, 0, 2, 3), _WRONG),

@@ -207,7 +207,7 @@ def test_an_address() -> None:
     keys = {"BUCKET_NAME": "bucket", "PREFIX": "servers/a"}
     assert oss_store.keys_of(address) == {**keys, "ENDPOINT": "oss-cn-hangzhou.aliyuncs.com"}
     for text in ("", "user@bucket/a", "bucket:80/a"):
-        with pytest.raises(ConfigError, match="not the address of a bucket"):
+        with pytest.raises(ConfigError, match="oss:// needs a bucket"):
             oss_store.keys_of(Address.parse(text))
 
 

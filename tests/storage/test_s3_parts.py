@@ -355,5 +355,5 @@ def test_the_blocks_of_one_store_are_bounded_together() -> None:
         one.start()
     for one in puts:
         one.join()
-    assert 1 <= most <= 3
+    assert 0 < most <= 3  # nine would be sent at a time without the limit
     assert [b"".join(made.get(f"srv/{number}")) for number in range(2)] == [LARGE, LARGE]

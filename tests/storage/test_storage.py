@@ -97,7 +97,7 @@ def test_another_content_under_a_name_that_is_taken(work: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
-        (("--DESTINATION", "gcs"), 2, "DESTINATION: gcs: not implemented yet"),
+        (("--DESTINATION", "gcs"), 2, "DESTINATION: gcs: unknown type of store"),
         (("--DESTINATION", "ssh"), 2, "HOST is required with DESTINATION ssh"),
         (("--DESTINATION", "s3"), 2, "BUCKET_NAME is required with DESTINATION s3"),
         (("--LOCAL_BACKUP", ""), 2, "LOCAL_BACKUP"),

@@ -117,7 +117,7 @@ def test_lists_texts_aliases_booleans_slashes_and_relative_paths(system: System)
         ),
         (
             execute("storage", DESTINATION="gcs"),
-            r"A.PARAMETERS.DESTINATION: gcs: not implemented",
+            r"A.PARAMETERS.DESTINATION: gcs: unknown type of store",
             "local",
         ),
         (

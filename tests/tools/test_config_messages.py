@@ -294,7 +294,7 @@ def test_errors_of_several_sections_are_said_at_once(system: System) -> None:
     assert done.returncode == 2
     lines = done.stderr.splitlines()
     assert [line.split(":")[0] for line in lines] == ["error", "hint", "error", "hint"]
-    assert "A.PARAMETERS.DESTINATION: gcs: not implemented yet" in lines[0]
+    assert "A.PARAMETERS.DESTINATION: gcs: unknown type of store" in lines[0]
     assert "B.PARAMETERS.LEVEL: 99 is not a level of zstd" in lines[2]
 
 

@@ -254,7 +254,7 @@ def test_more_binary_logs_than_a_run_can_have() -> None:
 
 @pytest.mark.fault("hundreds of forged runs that are newer", "they hide no replaced run")
 def test_forged_runs_do_not_hide_the_numbers(made: Signing) -> None:
-    """Only the newest 100 manifests were compared, whoever had made them."""
+    """Only the newest 100 manifests were compared, trusted or not."""
     made.add("20260101_030000", sequence=1)
     made.add("20260102_030000", sequence=2)
     made.add("20260103_030000", sequence=2)
@@ -273,7 +273,7 @@ def test_forged_runs_do_not_hide_the_numbers(made: Signing) -> None:
 
 @pytest.mark.fault("hundreds of forged statements about signers", "the true one is found")
 def test_forged_statements_do_not_hide_a_successor(made: Signing, tmp_path: Path) -> None:
-    """The oldest 100 were read, whoever had made them."""
+    """The oldest 100 were read, trusted or not."""
     forged = writer_key.create(tmp_path / "forged", HOST)
     theirs = writer_key.read(tmp_path / "forged")
     signed = b"", theirs.sign(rotation.statement(HOST, forged))

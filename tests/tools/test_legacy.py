@@ -107,7 +107,7 @@ def test_args_dict_that_holds_nothing_or_less_than_what_is_set(system: System) -
             {"DESTINATION": "s3", "ARGS_DICT": "{'LOCAL_BACKUP': 'b'}"},
             "ARGS_DICT: invalid value",
         ),
-        ({"DESTINATION": "rsync"}, "DESTINATION: rsync: not implemented yet"),
+        ({"DESTINATION": "rsync"}, "DESTINATION: rsync: unknown type of store"),
         ({"ARGS_DICT": "{'BUCKET': 'b'}"}, "ARGS_DICT: invalid value"),
         ({"ARGS_DICT": "__import__('os').system('id')"}, "ARGS_DICT: invalid value"),
         ({"ARGS_DICT": "[" * 9000}, "ARGS_DICT: invalid value"),

@@ -133,7 +133,7 @@ def test_what_keeps_the_new_config_from_running_is_said(system: System) -> None:
     assert json.loads(done.stdout)["STORAGE"]["PARAMETERS"]["DESTINATION"] == "gcs"
     assert "MESSAGE_CONFIG_COMMAND" not in json.loads(done.stdout)["GENERAL"]
     assert "cannot run yet" in done.stderr
-    assert "gcs: not implemented yet" in done.stderr
+    assert "gcs: unknown type of store" in done.stderr
 
 
 def test_what_a_config_includes_is_merged_into_the_new_one(system: System) -> None:
