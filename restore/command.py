@@ -19,9 +19,9 @@ from restore import (
     unpack,
     verifying,
 )
-from restore.restoring import Advance, Restoring, run_steps
+from restore.restoring import Advance, Done, Restoring, run_steps
 from tools import os_works
-from tools.base import foreign, run_ids
+from tools.base import foreign, run_ids, signals
 from tools.base.errors import BackupError, Cancelled, ConfigError
 from tools.base.result import Result, Status, of_error, worst
 from tools.base.run_result import ProgressListener, RunResult, SectionResult
@@ -43,12 +43,12 @@ def main(argv: Sequence[str]) -> int:
     """Run the command line; return the exit code (docs/exit-codes.md)."""
     options = arguments.read(argv)
     os_works.harden()
-    os_works.catch_signals()
-    restored: list[str] = []
+    signals.catch()
+    done = Done()
     try:
         arguments.check(options)
         with destination.scratch() as scratch:
-            code = _Command(options, scratch, restored).run()
+            code = _Command(options, scratch, done).run()
     except (BackupError, OSError) as error:
         result = of_error(error)
         terminal.say(f"error: {result.message}", error=True)
@@ -56,33 +56,40 @@ def main(argv: Sequence[str]) -> int:
             terminal.say(f"hint: {terminal.indented(result.hint)}", error=True)
         code = result.status.exit_code
     except Cancelled as cancelled:
-        terminal.say(foreign.line(_cancelled(options, restored)), error=True)
-        code = os_works.status_of_signal(cancelled.signal_number).exit_code
+        terminal.say(foreign.line(_cancelled(options, done)), error=True)
+        code = signals.status(cancelled.signal_number).exit_code
     return code
 
 
-def _cancelled(options: argparse.Namespace, restored: Sequence[str]) -> str:
+def _cancelled(options: argparse.Namespace, done: Done) -> str:
     """Return what a cancelled call leaves behind."""
     if not options.restore or options.dry_run:
         return "cancelled: nothing was changed"
-    if not restored:
-        return "cancelled: nothing was restored; the unfinished item was removed"
     target = options.to_host or options.destination
-    return (
-        f"cancelled: {', '.join(restored)} restored to {target} and kept; "
-        "the unfinished item was removed"
-    )
+    parts = []
+    if done.restored:
+        parts.append(f"{', '.join(done.restored)} restored to {target} and kept")
+    if done.in_part and done.in_part not in done.restored:
+        parts.append(
+            f"{done.in_part} was being moved into {target} and may be there in part: "
+            "restore it again with --overwrite"
+        )
+    else:
+        parts.append("the unfinished item was removed")
+    if not (done.restored or done.in_part):
+        parts.insert(0, "nothing was restored")
+    return "cancelled: " + "; ".join(parts)
 
 
 class _Command:
     """One call of restore.py."""
 
-    def __init__(self, options: argparse.Namespace, scratch: Path, restored: list[str]) -> None:
+    def __init__(self, options: argparse.Namespace, scratch: Path, done: Done) -> None:
         source = arguments.source(options)
         config = location.load_config(source)
         section_runner.learn_secrets(config)
         self._options = options
-        self._restored = restored
+        self._done = done
         self._location = location.open_location(config, source, ForRestore(scratch))
         self._begin = datetime.now(timezone.utc)
         self._started = time.monotonic()
@@ -197,7 +204,7 @@ class _Command:
             self._location,
             self._catalog,
             watcher,
-            self._restored,
+            self._done,
             allow_special=self._options.allow_special,
         )
 

@@ -114,12 +114,16 @@ class Staging:
 
 @contextlib.contextmanager
 def staging(
-    folder: Path, *, overwrite: bool, moved: Callable[[], None] = lambda: None
+    folder: Path,
+    *,
+    overwrite: bool,
+    moving: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
 ) -> Iterator[Staging]:
     """Give a private folder inside the destination; at the end its content is moved into place.
 
-    moved: called as soon as it is in place. On any exception the private folder is removed, and
-    the destination too where it is empty. Staging folders of killed restores are removed first.
+    moving: its block is entered while the content is moved. On any exception the private folder is
+    removed, and the destination too where it is empty. Staging folders of killed restores are
+    removed first.
     A destination that exists keeps its times.
     """
     before = folder.stat() if folder.exists() else None
@@ -129,10 +133,9 @@ def staging(
         with removal.private(folder, merging.STAGING, _warn) as private:
             staged = Staging(private)
             yield staged
-            staged.warnings.extend(
-                merging.merge(private, folder, staged.implied, overwrite=overwrite)
-            )
-            moved()
+            with moving():
+                lines = merging.merge(private, folder, staged.implied, overwrite=overwrite)
+            staged.warnings.extend(lines)
     finally:
         with contextlib.suppress(OSError):  # not empty: something has been restored
             folder.rmdir()

@@ -13,6 +13,7 @@ from pathlib import Path
 from restore import database_restore, destination, incomplete, unpack, verifying
 from restore.archive_errors import UnsafeArchiveError
 from tools.base import crash, run_ids
+from tools.base.errors import BackupError
 from tools.base.result import Result, Status, of_error, worst
 from tools.base.run_result import ProgressListener, SectionResult
 from tools.catalog import readback
@@ -58,6 +59,26 @@ def _guarded(action: Callable[[Item, Advance], Result], item: Item, advance: Adv
         return dataclasses.replace(of_error(crash.known(error)), status=Status.FAILED)
 
 
+@dataclasses.dataclass
+class Done:
+    """Labels of the items that are restored, and of the one that is being moved into its place."""
+
+    restored: list[str] = dataclasses.field(default_factory=list)
+    in_part: str = ""
+
+    @contextlib.contextmanager
+    def moving(self, label: str) -> Iterator[None]:
+        """Note that the item of this label is moved into its place during the block."""
+        self.in_part = label
+        try:
+            yield
+        except (BackupError, OSError):  # the result of the item tells
+            self.in_part = ""
+            raise
+        self.restored.append(label)
+        self.in_part = ""
+
+
 @dataclasses.dataclass(frozen=True)
 class _Folder:
     """Where items are restored to. patterns: only these files of a fileset; special: see Rules"""
@@ -76,18 +97,18 @@ class Restoring:
         location: BackupLocation,
         catalog: Catalog,
         watcher: ProgressListener | None = None,
-        restored: list[str] | None = None,
+        done: Done | None = None,
         *,
         allow_special: bool = False,
     ) -> None:
-        """restored: gets the names of the items that are restored completely.
+        """done: gets the labels of the items that are restored.
 
         allow_special: device nodes and set-id bits come back from runs of unknown signers too
         """
         self._location = location
         self._catalog = catalog
         self._watcher = watcher
-        self._restored = [] if restored is None else restored
+        self._done = done or Done()
         self._allow_special = allow_special
 
     def require_stages(self, items: Sequence[Item]) -> None:
@@ -123,9 +144,9 @@ class Restoring:
     def _item_into_folder(self, item: Item, again: Again, into: _Folder) -> Result:
         """Restore an item into a staging folder, and move it into place when it is complete."""
         below = destination.item_path(item)
-        moved = functools.partial(self._restored.append, item.label)
+        moving = functools.partial(self._done.moving, item.label)
         shown = into.path / below
-        with destination.staging(into.path, overwrite=into.overwrite, moved=moved) as staging:
+        with destination.staging(into.path, overwrite=into.overwrite, moving=moving) as staging:
             if registry.kind(item.kind).archive:
                 path = staging.make_folders(below, 0o755)
                 unpacked = unpack.unpack(
@@ -181,7 +202,7 @@ class Restoring:
                     result = next(running[item.label])
                 except StopIteration as end:
                     last: Result = end.value
-                    self._restored.append(item.label)
+                    self._done.restored.append(item.label)
                     run_id = selection.run(item).run_id
                     return incomplete.with_backup_warnings(item, last, run_id, ())
                 waiting.append(item)

@@ -13,8 +13,7 @@ from collections.abc import Iterator
 from typing import TypeVar
 
 from storage.ssh_command import Server
-from tools import os_works
-from tools.base import foreign
+from tools.base import foreign, signals
 from tools.base.errors import StoreError, TransientError
 from tools.flow import pipes, process, task
 
@@ -28,7 +27,7 @@ def held(lock: threading.Lock) -> Iterator[None]:
     """Hold a lock in the block. Raises StoppedError where the task is stopped meanwhile."""
     while not lock.acquire(timeout=task.TICK):
         task.current().check()
-        os_works.raise_lost_signal()
+        signals.raise_lost()
     try:
         yield
     finally:
@@ -47,7 +46,7 @@ def result(future: concurrent.futures.Future[T], until: float | None = None) -> 
         except concurrent.futures.TimeoutError:
             if future.done():
                 raise
-        os_works.raise_lost_signal()
+        signals.raise_lost()
         if until is not None and time.monotonic() > until:
             raise TimeoutError
 
@@ -62,7 +61,7 @@ class Link:
         self.fingerprint = ""  # of the server's key, where `verbose`
         self._said = process.Said(self._notice)
         self._sending = threading.Lock()
-        with os_works.signals_deferred(), task.entered(task.Task()):
+        with signals.deferred(), task.entered(task.Task()):
             self._group = process.Group(
                 [*server.argv(verbose=verbose), *words], stdin=subprocess.PIPE, name="ssh"
             )
@@ -100,7 +99,7 @@ class Link:
             except BlockingIOError:
                 if not poll.poll(task.TICK * 1000):
                     task.current().check()
-                    os_works.raise_lost_signal()
+                    signals.raise_lost()
                 continue
             task.current().touch()
             while left and written >= len(left[0]):

@@ -180,11 +180,11 @@ def next_second() -> None:
     time.sleep(1.02 - time.time() % 1)
 
 
-def wait_for(path: Path, seconds: float = 20.0) -> None:
-    """Wait until a file is there."""
+def wait_for(path: Path, pattern: str = "", seconds: float = 20.0) -> None:
+    """Wait until a file is there, or one below it that fits the pattern."""
     until = time.monotonic() + seconds
-    while not path.exists():
-        assert time.monotonic() < until, f"{path} did not appear"
+    while not (any(path.glob(pattern)) if pattern else path.exists()):
+        assert time.monotonic() < until, f"{path / pattern} did not appear"
         time.sleep(0.02)
 
 

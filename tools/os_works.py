@@ -1,4 +1,4 @@
-"""The operating system: user, signals, limits, environment."""
+"""The operating system: user, limits, environment."""
 
 from __future__ import annotations
 
@@ -9,12 +9,9 @@ import os
 import pwd
 import resource
 import signal
-import threading
 from collections.abc import Iterable, Iterator, Mapping
-from types import FrameType
 
-from tools.base.errors import Cancelled, ConfigError
-from tools.base.result import Status
+from tools.base.errors import ConfigError
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _PR_SET_DUMPABLE = 4  # prctl(2)
@@ -26,7 +23,6 @@ _KEPT = (
     "SSH_AUTH_SOCK",
 )
 _KEPT_BEGINNINGS = ("LC_", "XDG_")
-_CAUGHT = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
 
 
@@ -44,69 +40,6 @@ def harden() -> None:
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     if hasattr(libc, "mallopt"):  # of glibc
         libc.mallopt(_M_ARENA_MAX, _ARENAS)
-
-
-def catch_signals() -> None:
-    """Turn SIGTERM, SIGINT and SIGHUP into Cancelled, so that temporary files are removed."""
-    for number in _CAUGHT:
-        signal.signal(number, _cancel)
-
-
-def _cancel(number: int, _frame: FrameType | None) -> None:
-    for caught in _CAUGHT:
-        signal.signal(caught, signal.SIG_IGN)
-    _deferral.caught = number
-    if _deferral.depth:
-        _deferral.pending = number
-    else:
-        raise Cancelled(number)
-
-
-class _Deferral:
-    """Return whether Cancelled must wait, the signal that waits, and the one that came."""
-
-    depth = 0
-    pending = 0
-    caught = 0
-
-
-_deferral = _Deferral()
-
-
-@contextlib.contextmanager
-def signals_deferred() -> Iterator[None]:
-    """Delay Cancelled until the end of the block, which registers what it starts.
-
-    (Blocking the signals themselves would be inherited by the programs that are started.)
-    Only the main thread gets Cancelled, so elsewhere there is nothing to defer.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    _deferral.depth += 1
-    try:
-        yield
-    finally:
-        _deferral.depth -= 1
-    if _deferral.pending and not _deferral.depth:
-        number, _deferral.pending = _deferral.pending, 0
-        raise Cancelled(number)
-
-
-def raise_lost_signal() -> None:
-    """Raise Cancelled, once, if a signal came and nobody has seen it.
-
-    Python prints and drops what is raised while a destructor runs, and no second signal is let
-    through: the loops of the main thread that wait ask this.
-    """
-    if _deferral.caught and threading.current_thread() is threading.main_thread():
-        number, _deferral.caught = _deferral.caught, 0
-        raise Cancelled(number)
-
-
-def status_of_signal(number: int) -> Status:
-    """Return the status for a signal: exit code 130 for SIGINT, else 143."""
-    return Status.INTERRUPTED if number == signal.SIGINT else Status.TERMINATED
 
 
 def user() -> str:

@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from restore import arguments, command
+from restore.restoring import Done
 from tests.system import System, wait_for
 from tools.base import project
 
@@ -349,7 +351,7 @@ def test_a_cancelled_restore_says_what_is_left(tmp_path: Path) -> None:
     assert system.result()["exit_code"] == 0
     command = [sys.executable, PROGRAM, "-c", str(system.conf), "--restore", "latest", *out(system)]
     going = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    wait_for(system.folder / "out/FILESET")
+    wait_for(system.folder / "out", ".nc-restore-*/SECOND")
     going.send_signal(signal.SIGINT)
     said = going.communicate(timeout=60)[1]
     assert going.returncode == 130
@@ -378,3 +380,21 @@ def test_what_a_killed_restore_left_is_removed_by_the_next(tmp_path: Path) -> No
     assert done.returncode == 0
     assert [path.name for path in (system.folder / "out").iterdir()] == ["FILESET"]
     assert not list(tmp_path.glob("nc-restore-*"))
+
+
+@pytest.mark.parametrize(
+    ("restored", "in_part", "said"),
+    [
+        ([], "", "nothing was restored; the unfinished item was removed"),
+        (["A"], "", "A restored to /to and kept; the unfinished item was removed"),
+        (["A"], "A", "A restored to /to and kept; the unfinished item was removed"),
+        ([], "B", "B was being moved into /to and may be there in part: restore it again with"),
+        (["A"], "B", "A restored to /to and kept; B was being moved into /to and may be there"),
+    ],
+)
+def test_a_cancelled_restore_names_what_may_be_there(
+    restored: list[str], in_part: str, said: str
+) -> None:
+    options = arguments.read(["--restore", "latest", "--destination", "/to"])
+    text = command._cancelled(options, Done(restored, in_part))
+    assert text.startswith(f"cancelled: {said}"), text

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tools import os_works
+from tools.base import signals
 from tools.base.errors import BackupError, Cancelled, SourceError
 from tools.flow import process, start_error
 
@@ -96,9 +96,9 @@ def test_a_signal_while_a_program_starts_waits_for_its_owner(
         return group
 
     monkeypatch.setattr(process, "Group", slow)
-    monkeypatch.setattr(os_works, "_deferral", os_works._Deferral())  # the signal ends no later run
-    before = {number: signal.getsignal(number) for number in os_works._CAUGHT}
-    os_works.catch_signals()
+    monkeypatch.setattr(signals, "_deferral", signals._Deferral())  # the signal ends no later run
+    before = {number: signal.getsignal(number) for number in signals._CAUGHT}
+    signals.catch()
     try:
         with pytest.raises(Cancelled), process.started(["sleep", "60"]):
             pytest.fail("the block was entered")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from tools import filesystem_handling
-from tools.base import project, removal
+from tools.base import project, removal, signals
+from tools.base.errors import Cancelled
 
 
 def deep(top: Path, levels: int) -> None:
@@ -99,4 +101,34 @@ def test_a_folder_that_is_swept_before_it_is_locked_is_made_anew(
         assert swept[0].endswith(".new")
         assert list(tmp_path.iterdir()) == [folder]
         assert removal.sweep(tmp_path, "x-") == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def _signalled(monkeypatch: pytest.MonkeyPatch, function: str) -> None:
+    """Let a signal come as soon as this function of `removal` has done its work."""
+    real = getattr(removal, function)
+
+    def then_signal(*arguments: object) -> object:
+        result = real(*arguments)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return result
+
+    monkeypatch.setattr(removal, function, then_signal)
+    monkeypatch.setattr(signals, "_deferral", signals._Deferral())
+
+
+@pytest.mark.parametrize("function", ["_locked", "_emptied"], ids=["made", "emptied"])
+def test_a_signal_leaves_no_private_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str
+) -> None:
+    """CI: a restore that was cancelled while it removed its staging folder left that folder."""
+    _signalled(monkeypatch, function)
+    before = {number: signal.getsignal(number) for number in signals._CAUGHT}
+    signals.catch()
+    try:
+        with pytest.raises(Cancelled), removal.private(tmp_path, "x-") as folder:
+            (folder / "below").mkdir()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
     assert list(tmp_path.iterdir()) == []

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tools import os_works
+from tools.base import signals
 from tools.base.errors import Cancelled, SourceError
 from tools.flow import pipes, process, stream, task
 from tools.flow.task import StoppedError, Task
@@ -180,9 +180,9 @@ def _not_permitted(_group: int, _number: int) -> None:
 
 @pytest.mark.fault("SIGTERM while a program gets its time to end", "it is killed, no orphan")
 def test_a_signal_during_the_grace_period(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os_works, "_deferral", os_works._Deferral())  # the signal ends no later run
-    before = {number: signal.getsignal(number) for number in os_works._CAUGHT}
-    os_works.catch_signals()
+    monkeypatch.setattr(signals, "_deferral", signals._Deferral())  # the signal ends no later run
+    before = {number: signal.getsignal(number) for number in signals._CAUGHT}
+    signals.catch()
     deaf = ["sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.1; done"]
     with process.started(deaf) as group:
         assert group.popen.stdout is not None
@@ -205,13 +205,13 @@ def test_a_signal_that_a_destructor_swallows_is_raised_later() -> None:
             for _ in range(100):  # the handler runs between two instructions of this frame
                 pass
 
-    before = {number: signal.getsignal(number) for number in os_works._CAUGHT}
-    os_works.catch_signals()
+    before = {number: signal.getsignal(number) for number in signals._CAUGHT}
+    signals.catch()
     try:
         Swallows()
         with pytest.raises(Cancelled):
-            os_works.raise_lost_signal()
-        os_works.raise_lost_signal()  # once
+            signals.raise_lost()
+        signals.raise_lost()  # once
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

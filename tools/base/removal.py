@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+from tools.base import signals
 from tools.base.log import logger
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -151,14 +152,20 @@ def private(
     The lock ends with the process, however that ends: `sweep` finds what was left then. A folder
     that cannot be removed is told to `complain` (default: the log) and is no error.
     """
-    folder, descriptor = _locked(parent, prefix)
-    try:
+    with contextlib.ExitStack() as stack:
+        with signals.deferred():
+            folder, descriptor = _locked(parent, prefix)
+            stack.callback(_remove_private, folder, descriptor, complain or logger.warning)
         yield folder
-    finally:
+
+
+def _remove_private(folder: Path, descriptor: int, complain: Callable[[str], None]) -> None:
+    """Remove a private folder to its end, whatever signal comes meanwhile."""
+    with signals.deferred():
         try:
             tree(folder)
         except OSError as error:
-            (complain or logger.warning)(f"{folder} could not be removed: {error.strerror}")
+            complain(f"{folder} could not be removed: {error.strerror}")
         finally:
             os.close(descriptor)
 

@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from tools import date_str_utils, os_works
-from tools.base import log, permissions, project
+from tools.base import log, permissions, project, signals
 from tools.base.errors import BackupError, Cancelled, ConfigError, in_words, of_system
 from tools.base.log import logger
 from tools.base.result import Status, worst
@@ -138,7 +138,7 @@ def main(argv: Sequence[str]) -> int:
     """Do what the command line asks for, and return the exit code (docs/exit-codes.md)."""
     arguments = parse_arguments(argv)
     os_works.harden()
-    os_works.catch_signals()
+    signals.catch()
     if arguments.migrate:
         return _migrate(arguments.migrate)
     if arguments.insecure_permissions:
@@ -155,7 +155,7 @@ def main(argv: Sequence[str]) -> int:
     except ConfigError as error:
         return _report_config_error(arguments, error)
     except Cancelled as cancelled:
-        return os_works.status_of_signal(cancelled.signal_number).exit_code
+        return signals.status(cancelled.signal_number).exit_code
 
 
 def _test(arguments: argparse.Namespace, config: Config, chosen: Sequence[Section]) -> int:

@@ -8,7 +8,7 @@ from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from typing import TypeVar
 
-from tools import os_works
+from tools.base import signals
 from tools.flow import stream, task
 from tools.flow.task import StoppedError, Task
 
@@ -66,7 +66,7 @@ def within(limits: Limits, call: Callable[[], T]) -> T:
         with task.entered(work):
             stream.thread(run)
         while not wait([done], task.TICK).done:
-            os_works.raise_lost_signal()
+            signals.raise_lost()
             if reason := limits.exceeded(began) or limits.stalled(work):
                 raise StoppedError(reason, _HINT)
         return done.result()

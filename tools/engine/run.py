@@ -11,8 +11,8 @@ from contextlib import ExitStack
 from datetime import datetime, timezone
 from pathlib import Path
 
-from tools import date_str_utils, filesystem_handling, os_works
-from tools.base import foreign, hung_mount, lock
+from tools import date_str_utils, filesystem_handling
+from tools.base import foreign, hung_mount, lock, signals
 from tools.base.errors import BackupError, Cancelled, LockedError, in_words
 from tools.base.log import logger
 from tools.base.result import Result, Status, worst
@@ -104,7 +104,7 @@ class _Run:
         except LockedError as error:
             return self._outcome(Status.LOCKED, str(error), error.hint)
         except Cancelled as cancelled:
-            status = os_works.status_of_signal(cancelled.signal_number)
+            status = signals.status(cancelled.signal_number)
             return self._outcome(status, str(cancelled))
         except (BackupError, OSError) as error:
             status = Status.of_exit_code(getattr(error, "exit_code", 1))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tools import os_works
-from tools.base import crash, foreign, masking, permissions, project, secret
+from tools.base import crash, foreign, masking, permissions, project, secret, signals
 from tools.base.errors import BackupError
 from tools.base.log import logger
 from tools.base.result import Result, Status, of_error, worst
@@ -262,7 +262,7 @@ def _wait(group: process.Group, section: Section, context: Context) -> int:
     while True:
         if reason := limits.exceeded(began):
             raise BackupError(reason, hint="Look what it waits for, or allow it more.")
-        os_works.raise_lost_signal()
+        signals.raise_lost()
         try:
             return group.wait(_TICK)
         except subprocess.TimeoutExpired:

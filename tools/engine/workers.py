@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from tools import os_works
+from tools.base import signals
 from tools.base.errors import BackupError
 from tools.config.model import Section
 from tools.engine.limits import Limits
@@ -97,7 +97,7 @@ class Workers:
                 for job in list(self._active):
                     self._limit(job)
                 look()
-                os_works.raise_lost_signal()
+                signals.raise_lost()
                 self._collect(_TICK)
         except BaseException:
             self._end_all("the run was ended")

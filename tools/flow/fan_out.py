@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tools import os_works
-from tools.base import crash
+from tools.base import crash, signals
 from tools.base.errors import StoreError
 from tools.flow import stream, task
 from tools.flow.form import Outlet
@@ -182,7 +181,7 @@ class _Sink:
             finally:  # nobody reads any more, even where the store says that it took all
                 channel.leave()
 
-        with os_works.signals_deferred(), task.entered(self._task):
+        with signals.deferred(), task.entered(self._task):
             self._pending.append((stream.thread(work), channel))
 
     def put(self, chunk: bytes) -> None:

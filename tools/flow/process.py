@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from tools import os_works
-from tools.base import foreign, masking
+from tools.base import foreign, masking, signals
 from tools.base.errors import BackupError, SourceError
 from tools.base.log import logger
 from tools.flow import pipes, start_error, stream, task
@@ -172,7 +172,7 @@ class Group:
         that cannot be ended (it belongs to another user, or hangs in the kernel) is logged, and
         not waited for.
         """
-        with os_works.signals_deferred():
+        with signals.deferred():
             until = time.monotonic() + grace
             self.terminate()
             while self._alive() and time.monotonic() < until:
@@ -224,7 +224,7 @@ def started(
     """
     group = None
     try:
-        with os_works.signals_deferred():
+        with signals.deferred():
             group = Group(argv, env=env, folder=folder, stdin=stdin, name=name)
         yield group
     finally:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from tools import os_works
-from tools.base import crash, project
+from tools.base import crash, project, signals
 from tools.base.errors import Cancelled
 from tools.base.result import Result, Status, of_error
 from tools.modules import key_tables, options
@@ -51,13 +51,13 @@ def run(declaration: type[T], work: Callable[[T], Result], argv: Sequence[str]) 
     if _helped(declaration, argv):
         return 0
     os_works.harden()
-    os_works.catch_signals()
+    signals.catch()
     try:
         result = work(options.parse(declaration, argv))
     except Exception as error:  # noqa: BLE001  (see crash.known)
         result = of_error(crash.known(error))
     except Cancelled as cancelled:
-        result = Result(os_works.status_of_signal(cancelled.signal_number), str(cancelled))
+        result = Result(signals.status(cancelled.signal_number), str(cancelled))
     _report(result)
     return result.status.exit_code
 
