@@ -87,13 +87,16 @@ class Listing:
     def uploads(self, folder: str) -> Iterator[PendingUpload]:
         """Yield the uploads in a folder that were neither completed nor aborted.
 
-        None where the server has no such list, or the credentials do not allow it.
+        None where the server has no such list, or the credentials do not allow it. rclone answers
+        404 to a bucket that never had one.
         """
         prefix = self._keys.folder(folder)
         try:
             found = list(store.limited(self._client, self._upload_pages(prefix)))
         except (DeniedError, ChecksumRefusedError) as error:  # the latter also for 501
             logger.info("unfinished uploads are not listed: %s", error)
+            return
+        except MissingError:
             return
         for page in found:
             now = _time_of(page)

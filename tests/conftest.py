@@ -28,7 +28,9 @@ MUST_RUN = Path(__file__).with_name("must_run.txt")
 # Tests that start one of these servers, need an optional package, or start whole runs of the
 # system, run under one Python only;
 # those of test_choices.py are the whole runs that the other Pythons try.
-SERVERS = frozenset({"mariadbd", "mysqld", "initdb", "redis-server", "slapd", "sshd", "oss2"})
+SERVERS = frozenset(
+    {"mariadbd", "mysqld", "initdb", "redis-server", "slapd", "sshd", "oss2", "rclone"}
+)
 PACKAGES = frozenset({"oss2"})  # optional ones
 EVERYWHERE = "tests/test_choices.py"
 # They read the text of the project: what they find is the same under each Python.

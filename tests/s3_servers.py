@@ -211,3 +211,34 @@ class VersityGW(servers.Server):
 def strict() -> S3Server:
     """Return the one versitygw of this process."""
     return VersityGW().found
+
+
+class RcloneS3(servers.Server):
+    """The S3 server of rclone: it ignores If-None-Match, and gives back no checksums."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        data = self.folder / "data"
+        self.call("/bin/mkdir", "-p", str(data / BUCKET))
+        self.found = S3Server(f"http://127.0.0.1:{self.port}")
+        listen = ("--addr", f"127.0.0.1:{self.port}", "--auth-key", f"{KEY_ID},{SECRET}")
+        own = (
+            "--config",
+            "/dev/null",
+            "--vfs-cache-poll-interval",
+            "0",
+            "--temp-dir",
+            str(data.parent),
+        )
+        self.start(servers.program("rclone"), "serve", "s3", *listen, *own, str(data))
+
+    def answers(self) -> bool:
+        """Whether it listens by now."""
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+
+@functools.cache
+def lenient() -> S3Server:
+    """Return the one rclone of this process."""
+    return RcloneS3().found

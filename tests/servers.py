@@ -11,6 +11,7 @@ import shutil
 import socket
 import socketserver
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -26,7 +27,8 @@ _PATIENCE = 60.0  # seconds until a server must answer
 def search_path() -> str:
     """Where programs of servers lie: the path, and the folders of Debian's PostgreSQL."""
     own = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=str)
-    return ":".join([PROGRAMS, *map(str, own), str(Path.home() / "go/bin")])
+    packages = Path(sys.prefix, "bin")  # programs that Python packages bring
+    return ":".join([PROGRAMS, *map(str, own), str(Path.home() / "go/bin"), str(packages)])
 
 
 def program(name: str) -> str:

@@ -55,6 +55,11 @@ def versitygw(memory: int | None = None) -> Callable[[], S3Store]:
     return on(s3_servers.strict(), memory)
 
 
+def rclone(memory: int | None = None) -> Callable[[], S3Store]:
+    """The same of rclone's S3 server."""
+    return on(s3_servers.lenient(), memory)
+
+
 def on(server: S3Server, memory: int | None = None) -> Callable[[], S3Store]:
     """Return what opens one more process of a store in a new folder of a server."""
     prefix = f"{uuid.uuid4().hex}/store"

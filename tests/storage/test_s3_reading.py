@@ -109,6 +109,12 @@ def test_uploads_that_cannot_be_listed_are_no_error(
     assert "unfinished uploads are not listed" in caplog.text
 
 
+def test_a_bucket_that_never_had_an_upload_may_answer_404(bad: BadS3) -> None:
+    """The S3 server of rclone does."""
+    bad.fault = always("ListMultipartUploads", error(404, "NoSuchUpload"))
+    assert list(opened(bad).unfinished("srv")) == []
+
+
 def test_ages_are_by_the_clock_of_the_server(bad: BadS3) -> None:
     bad.objects["store/srv/x"] = SMALL
     bad.date = lambda: 1_000_000_000.0

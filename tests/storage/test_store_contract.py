@@ -95,12 +95,14 @@ STORES: dict[str, Callable[[Path], Open]] = {
     "s3, everything in parts": lambda _folder: s3_stores.seaweedfs(memory=0),
     "versitygw": lambda _folder: s3_stores.versitygw(),
     "versitygw, everything in parts": lambda _folder: s3_stores.versitygw(memory=0),
+    "rclone's S3 server": lambda _folder: s3_stores.rclone(),
     "oss, blocks of 90 bytes": oss_stores.blocks(90, page=2, memory=0),
     "oss, blocks of 700 bytes": oss_stores.blocks(700, page=1000),
 }
+SERVERS = (("ssh", "sshd"), ("oss", "oss2"), ("versitygw", "versitygw"), ("rclone", "rclone"))
 NEEDS = {
     name: pytest.mark.needs(needed)
-    for begin, needed in (("ssh", "sshd"), ("oss", "oss2"), ("versitygw", "versitygw"))
+    for begin, needed in SERVERS
     for name in STORES
     if name.startswith(begin)
 }
@@ -474,13 +476,16 @@ def test_a_name_stays_inside_the_store(made: Store, name: str) -> None:
 # --- what it says of itself
 
 
-def test_it_says_how_far_it_can_be_trusted(made: Store) -> None:
+def test_it_says_how_far_it_can_be_trusted(made: Store, request: pytest.FixtureRequest) -> None:
     commands = isinstance(made, command_store.CommandStore)
     assert made.consistent or commands
     store.store_object(made, "srv/x", [b"content"])  # which proves it
     proven = (store.CreateOnly.ATOMIC, store.CreateOnly.PROBED)
-    assert made.create_only in ((store.CreateOnly.LISTED,) if commands else proven)
+    listed = any(kind in request.node.name for kind in ("commands", "rclone"))
+    assert made.create_only in ((store.CreateOnly.LISTED,) if listed else proven)
     assert str(made)
+    if isinstance(made, S3Store) and listed:  # a result of a run says so
+        assert "create-only by our own listing only" in made.note()
 
 
 def test_abilities_are_found_behind_wrappers(made: Store, tmp_path: Path) -> None:
