@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -17,6 +19,7 @@ MIB = 1 << 20
 MAX_PARTS = 9_000  # of one object; S3 and OSS allow 10,000
 _LARGEST_PART = 512  # MiB: 9,000 of them are within the 5 TiB of one object
 PLAINTEXT = "the connection is not encrypted, and the host is public"
+_RUN_ID = 15  # characters: the names of a run begin with its ID
 _PRIVATE = (".local", ".localhost", ".internal", ".lan", ".home.arpa", ".test")
 _RECORDS = (*STORE_ENDINGS, ".sig", ".signer.json")
 # What a key cannot hold, and what looks like an escape already.
@@ -87,6 +90,15 @@ class BucketOptions(StorageKeys):
                 f"PART_SIZE: {self.part_size} is more than {_LARGEST_PART}",
                 f"Set the number of MiB, from 5 to {_LARGEST_PART}.",
             )
+
+
+def groups(keys: Iterable[str]) -> Mapping[str, list[str]]:
+    """Return keys of one run together, by what they begin with: one list serves them."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for key in keys:
+        folder, slash, file = key.rpartition("/")
+        found[f"{folder}{slash}{file[:_RUN_ID]}"].append(key)
+    return {some[0] if len(some) == 1 else prefix: some for prefix, some in found.items()}
 
 
 def is_public_plaintext(url: str) -> bool:

@@ -15,11 +15,17 @@ from typing import TYPE_CHECKING
 
 from storage.keys import Address, StorageKeys
 from tools import filesystem_handling, os_works
-from tools.base.errors import ConfigError, StoreError, TakenError
+from tools.base.errors import ConfigError, ForbiddenError, StoreError, TakenError
 from tools.flow import store, stream
 from tools.modules.options import option
 
 _BLOCK = 2 << 20  # bytes that are written and read back together
+# Why a file may not be removed, with hints.
+_FORBIDDEN = {
+    errno.EACCES: "The user of the backup must be able to write to the folder of the file.",
+    errno.EPERM: "Check its owner, the sticky bit of its folder, and its attributes (lsattr).",
+    errno.EROFS: "Check the mount options of this file system and the kernel log.",
+}
 
 
 @dataclass(frozen=True)
@@ -238,7 +244,14 @@ class LocalStore:
     def remove(self, names: Sequence[str]) -> None:
         """See Store."""
         for name in names:
-            self._path(name).unlink(missing_ok=True)
+            path = self._path(name)
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                if error.errno not in _FORBIDDEN:
+                    raise
+                reason = os.strerror(error.errno).lower()
+                raise ForbiddenError(f"{path}: {reason}", _FORBIDDEN[error.errno]) from error
 
 
 def _accept_existing(path: Path, stored: store.StoredObject) -> store.StoredObject:

@@ -16,8 +16,9 @@ from storage.oss_client import Body, Client
 from storage.oss_create_only import Guard
 from storage.oss_errors import BeyondError, DeniedError, MissingError
 from storage.oss_listing import Listing
+from storage.oss_removal import Removal
 from tools.base import foreign
-from tools.base.errors import StoreError, TransientError
+from tools.base.errors import ForbiddenError, StoreError, TransientError
 from tools.base.log import logger
 from tools.flow import store
 from tools.flow.block_backend import Block, BlockBackend, Held, PendingUpload, Unpublished, Upload
@@ -26,7 +27,6 @@ from tools.flow.store import CreateOnly, StoreEntry
 _OCTETS = {"Content-Type": "application/octet-stream"}
 _PARTIAL = 206
 _UNKNOWN = "-"
-_AT_ONCE = 1_000  # objects that one call removes
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,7 @@ class OssBlocks:
         self.block_size = block_size
         self._keys = Keys(prefix)
         self._listing = Listing(client, self._keys)
+        self.removal = Removal(client, self._keys)
         self.guard = Guard(client, self._keys, self._listing)
         self._partly_read: dict[str, str] = {}  # ETags of objects whose reading was interrupted
         self._crc = crc64.compiled()
@@ -191,12 +192,16 @@ class OssBlocks:
     def abort(self, upload: Upload) -> None:
         """See BlockBackend."""
         key = self._keys.of(upload.name)
-        with contextlib.suppress(MissingError):
+        try:
             self._client.call(
                 "AbortMultipartUpload",
                 upload.name,
                 lambda bucket: bucket.abort_multipart_upload(key, upload.id),
             )
+        except MissingError:
+            return
+        except DeniedError as error:
+            raise ForbiddenError(str(error), error.hint) from error
 
     # --- reading
 
@@ -255,18 +260,7 @@ class OssBlocks:
 
     def remove(self, names: Sequence[str]) -> None:
         """See Store."""
-        keys = list(map(self._keys.of, names))
-        for begin in range(0, len(keys), _AT_ONCE):
-            self._remove(keys[begin : begin + _AT_ONCE])
-
-    def _remove(self, keys: list[str]) -> None:
-        answer = self._client.call(
-            "DeleteMultipleObjects", "", lambda bucket: bucket.batch_delete_objects(keys)
-        )
-        left = set(keys).difference(answer.deleted_keys)
-        if left:
-            name = self._keys.name(min(left))
-            raise StoreError(f"{self}: {len(left)} objects were not removed, the first is {name}")
+        self.removal.remove(names)
 
 
 def whole_crc(parts: Sequence[Part]) -> int | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -183,6 +183,16 @@ def part(number: int, etag: str) -> Any:  # noqa: ANN401  (of oss2)
     import oss2
 
     return oss2.models.PartInfo(number, etag)
+
+
+def versions(targets: Iterable[tuple[str, str]]) -> Any:  # noqa: ANN401  (of oss2)
+    """Return keys with their versions, for the call that removes them."""
+    import oss2
+
+    listed = oss2.models.BatchDeleteObjectVersionList()
+    for key, version in targets:
+        listed.append(oss2.models.BatchDeleteObjectVersion(key, version))
+    return listed
 
 
 class Client:

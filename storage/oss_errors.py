@@ -215,6 +215,8 @@ _REASONS = {
 }
 _RIGHTS = {
     "ListObjectsV2": "ListObjects",
+    "ListObjectVersions": "ListObjectVersions",
+    "DeleteObjectVersions": "DeleteObjectVersion",
     "HeadObject": "GetObject",
     "InitiateMultipartUpload": "PutObject",
     "UploadPart": "PutObject",
@@ -224,6 +226,8 @@ _RIGHTS = {
 
 
 def _of_object(answer: _Answer, call: Call) -> StoreError | None:
+    if answer.code == "FileImmutable" and not call.operation.startswith("Delete"):
+        return TakenError(f"{call.name}: object exists with different content")  # and is locked
     kind, problem = _OBJECTS.get(answer.code) or _OBJECTS.get(str(answer.status)) or (None, "")
     if kind is None:
         return None
@@ -235,7 +239,7 @@ _LOST = "{subject}: the server has lost a part ({text})"
 _OBJECTS: dict[str, tuple[type[StoreError], str]] = {
     "FileAlreadyExists": (TakenError, "{name}: object exists with different content"),
     "FileImmutable": (
-        StoreError,
+        DeniedError,
         "{subject}: {call.operation}: protected by the retention policy of the bucket",
     ),
     "NoSuchUpload": (MissingError, "{subject}: no such upload"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -63,6 +63,19 @@ class OssStore(BlockStore):
         waiting = backend.block_size if memory is None else memory
         super().__init__(backend, retries, parallel=_PARALLEL, memory=waiting, total=_MEMORY)
         self._backend_of_oss = backend
+
+    def versioning(self) -> bool:
+        """See Versioned."""
+        return self.retries.call(str(self), self._backend_of_oss.removal.versioning)
+
+    def remove_versions(self, names: Sequence[str]) -> int:
+        """See Versioned."""
+
+        def again(call: Callable[[], None]) -> None:
+            self.retries.call(", ".join(names[:1]), call)
+
+        checked = list(map(store.check_name, names))
+        return self._backend_of_oss.removal.remove_versions(checked, again)
 
     def note(self) -> str:
         """See Noted: whether objects can be replaced."""
@@ -125,3 +138,4 @@ def keys_of(address: Address) -> dict[str, str]:
 if TYPE_CHECKING:
     _: type[store.Store] = OssStore
     _noted: type[store.Noted] = OssStore
+    _versioned: type[store.Versioned] = OssStore

@@ -13,8 +13,9 @@ from storage.s3_client import Answer, Client
 from storage.s3_create_only import Guard
 from storage.s3_errors import DeniedError, MissingError, RangeError
 from storage.s3_listing import Listing
+from storage.s3_removal import Removal
 from storage.s3_sender import Sender
-from tools.base.errors import StoreError
+from tools.base.errors import ForbiddenError, StoreError
 from tools.flow import stream
 from tools.flow.block_backend import (
     Block,
@@ -41,6 +42,7 @@ class S3Blocks:
         self.block_size = block_size or client.options.part_size * MIB
         self.keys = Keys(client.options.prefix)
         self.listing = Listing(client, self.keys)
+        self.removal = Removal(client, self.keys)
         self._sender = Sender(client, self.keys)
         self.guard = Guard(client, self._sender, self.listing)
         self._partly_read: dict[str, str] = {}  # ETags of objects whose reading was interrupted
@@ -82,9 +84,13 @@ class S3Blocks:
 
     def abort(self, upload: Upload) -> None:
         """See BlockBackend."""
-        with contextlib.suppress(MissingError):
+        try:
             of_upload = self._sender.of(upload)
             self.client.call("abort_multipart_upload", upload.name, **of_upload)
+        except MissingError:
+            return
+        except DeniedError as error:
+            raise ForbiddenError(str(error), error.hint) from error
 
     def _require(self, name: str, expected: Expected, answer: Answer) -> None:
         """Raise StoreError unless the server holds the bytes that were sent.
@@ -171,10 +177,8 @@ class S3Blocks:
         return self.listing.uploads(folder)
 
     def remove(self, names: Sequence[str]) -> None:
-        """See Store. One by one: servers disagree on the checksum of a list of names."""
-        for name in names:
-            with contextlib.suppress(MissingError):
-                self.client.call("delete_object", name, Key=self.keys.of(name))
+        """See Store."""
+        self.removal.remove(names)
 
 
 if TYPE_CHECKING:

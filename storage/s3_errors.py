@@ -40,6 +40,16 @@ _REFUSED_CODES = {"MissingContentLength", "XAmzContentSHA256Mismatch"}
 _REFUSING = (400, 411, 501)
 _MISMATCH = {"BadDigest", "XAmzContentChecksumMismatch"}
 _CONDITION = re.compile(r"if-none-match|condition", re.I)
+# How vendors say that an object is locked: S3, MinIO, Ceph, R2, Google.
+_LOCKED = re.compile(r"lock|worm|retention|legal.?hold|immutab|protected", re.I)
+_REMOVING = ("DeleteObject", "DeleteObjects", "AbortMultipartUpload")
+_NOT_ALLOWED, _BAD_REQUEST = 405, 400
+_REFUSED_REMOVAL = (400, 405, 409, 412, 423)
+_ENTRY_STATUS = {
+    **dict.fromkeys(("AccessDenied", "AllAccessDisabled", "AccountProblem"), 403),
+    **dict.fromkeys(("NoSuchKey", "NoSuchVersion"), 404),
+    "MethodNotAllowed": _NOT_ALLOWED,
+}
 _PROXY_AUTHENTICATION = "407 "
 _NETWORK_HINT = "Check ENDPOINT_URL, the network, the firewall and the proxy."
 
@@ -213,13 +223,29 @@ def _of_credentials(answer: _Answer, call: Call) -> StoreError | None:
     return None
 
 
+def of_entry(entry: Mapping[str, Any], call: Call) -> StoreError:
+    """Return the error that an answer to DeleteObjects names for one key."""
+    code = str(entry.get("Code") or "")
+    status = _ENTRY_STATUS.get(code, _BAD_REQUEST)
+    response = {"Error": entry, "ResponseMetadata": {"HTTPStatusCode": status}}
+    return _of_answer(_Answer.of(response), call)
+
+
+def _is_locked(answer: _Answer, call: Call) -> bool:
+    """Return whether an object is kept by a lock, which some vendors answer without a 403."""
+    if call.operation not in _REMOVING:
+        return False
+    said = _LOCKED.search(f"{answer.code} {answer.message}")
+    return answer.status == _NOT_ALLOWED or (bool(said) and answer.status in _REFUSED_REMOVAL)
+
+
 def _of_rights(answer: _Answer, call: Call) -> StoreError | None:
     if answer.code == "InvalidObjectState":
         return StoreError(
             f"{call.subject}: the object is in a cold storage class and must be thawed first",
             f"aws s3api restore-object, with the key of {call.name}; then repeat this command.",
         )
-    if answer.status not in (401, 403):
+    if answer.status not in (401, 403) and not _is_locked(answer, call):
         return None
     return DeniedError(
         f"{call.subject}: {call.operation}: access denied for the access key ...{call.key_id} "
@@ -230,6 +256,8 @@ def _of_rights(answer: _Answer, call: Call) -> StoreError | None:
 
 _RIGHTS = {
     "ListObjectsV2": "ListBucket",
+    "ListObjectVersions": "ListBucketVersions",
+    "DeleteObjects": "DeleteObject",
     "HeadObject": "GetObject",
     "CreateMultipartUpload": "PutObject",
     "UploadPart": "PutObject",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -20,6 +22,13 @@ def guard(api: Any) -> None:  # noqa: ANN401  (botocore has no types)
     endpoint = api._endpoint  # botocore offers no other way
     endpoint.http_session = Bounded(endpoint.http_session)
     api.meta.events.register_first("needs-retry.s3", _stay)
+    api.meta.events.register("before-sign.s3.DeleteObjects", _digest)
+
+
+def _digest(request: Any, **_more: object) -> None:  # noqa: ANN401  (botocore has no types)
+    """Send Content-MD5 as well: many servers know no other checksum of a list of names."""
+    digest = hashlib.md5(request.data, usedforsecurity=False).digest()
+    request.headers["Content-MD5"] = base64.b64encode(digest).decode("ascii", "strict")
 
 
 def _stay(

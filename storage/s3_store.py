@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from storage import bucket_keys, s3_checks, s3_command
@@ -43,6 +43,18 @@ class S3Store(BlockStore):
         coming = self._prefetcher.get(name) if (start, end) == (0, None) else None
         return super().get(name, start, end) if coming is None else coming
 
+    def versioning(self) -> bool:
+        """See Versioned."""
+        return self.retries.call(str(self), self.backend.removal.versioning)
+
+    def remove_versions(self, names: Sequence[str]) -> int:
+        """See Versioned."""
+
+        def again(call: Callable[[], None]) -> None:
+            self.retries.call(", ".join(names[:1]), call)
+
+        return self.backend.removal.remove_versions(list(map(store.check_name, names)), again)
+
     def note(self) -> str:
         """See Noted: the server that is used, and whether it replaces objects."""
         return s3_checks.note(self.backend)
@@ -79,4 +91,5 @@ if TYPE_CHECKING:
     _: type[store.Store] = S3Store
     _persistent: type[SelfRetrying] = S3Store
     _noted: type[store.Noted] = S3Store
+    _versioned: type[store.Versioned] = S3Store
     _prefetching: type[store.Prefetching] = S3Store

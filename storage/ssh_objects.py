@@ -17,12 +17,14 @@ from storage.ssh_sftp import WRITE_NEW, Sftp
 from storage.ssh_shell import Shell
 from tools import date_str_utils, filesystem_handling
 from tools.base import foreign
-from tools.base.errors import BackupError, StoreError, TakenError
+from tools.base.errors import BackupError, ForbiddenError, StoreError, TakenError
 from tools.flow import store, stream, task
 from tools.flow.retries import Retries
 
 _SMALL = 1 << 18  # bytes up to which reading back is faster than asking the shell
 _FULL = 1 << 20  # a disk with less free bytes counts as full
+_FORBIDDEN = (Code.PERMISSION_DENIED, Code.OP_UNSUPPORTED)
+_RIGHTS = "Check the rights of the account in this folder, and the forced command of its key."
 
 
 class SshStore:
@@ -317,7 +319,13 @@ class SshStore:
         for name in names:
             path = self._path(name)
             with self._explaining(path) as sftp:
-                sftp.remove(path)
+                try:
+                    sftp.remove(path)
+                except StatusError as error:
+                    if error.code not in _FORBIDDEN:
+                        raise
+                    reason = str(error) or "permission denied"
+                    raise ForbiddenError(f"{self._named(path)}: {reason}", _RIGHTS) from error
 
 
 def address(server: Server, folder: str) -> str:

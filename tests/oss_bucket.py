@@ -12,13 +12,14 @@ import hashlib
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sized
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import quote, unquote
-from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
 from storage import crc64
+from tests import oss_xml
+from tests.oss_versions import Version, Versions
 
 MIN_PART = 100 << 10  # bytes of every part but the last
 _MOST_PARTS, _MOST_LISTED, _LONGEST_KEY = 10_000, 1_000, 1_023
@@ -43,7 +44,7 @@ class Request:
         return _OPERATIONS.get((self.method, on, *words), "unknown")
 
 
-_WORDS = ("uploads", "uploadId", "delete", "versioning", "lifecycle")  # of the query
+_WORDS = ("uploads", "uploadId", "delete", "versioning", "versions", "lifecycle")
 _OPERATIONS = {
     ("PUT", "object"): "PutObject",
     ("GET", "object"): "GetObject",
@@ -56,6 +57,7 @@ _OPERATIONS = {
     ("GET", "object", "uploadId"): "ListParts",
     ("GET", "bucket"): "ListObjectsV2",
     ("GET", "bucket", "uploads"): "ListMultipartUploads",
+    ("GET", "bucket", "versions"): "ListObjectVersions",
     ("GET", "bucket", "versioning"): "GetBucketVersioning",
     ("GET", "bucket", "lifecycle"): "GetBucketLifecycle",
     ("POST", "bucket", "delete"): "DeleteMultipleObjects",
@@ -127,21 +129,9 @@ def _crc64(content: bytes) -> int:
     return function(content)
 
 
-def _parsed(xml: bytes) -> ElementTree.Element:
-    return ElementTree.fromstring(xml)  # noqa: S314  (of the test)
-
-
-def _time(seconds: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(seconds))
-
-
 def _xml(root: str, content: str) -> Answer:
     text = f'<?xml version="1.0" encoding="UTF-8"?><{root}>{content}</{root}>'
     return Answer(200, text.encode(), {"Content-Type": "application/xml"})
-
-
-def _element(name: str, value: object) -> str:
-    return f"<{name}>{escape(str(value))}</{name}>"
 
 
 class Bucket:
@@ -150,6 +140,7 @@ class Bucket:
     def __init__(self, min_part: int = MIN_PART, page: int = _MOST_LISTED) -> None:
         self.objects: dict[str, Object] = {}
         self.uploads: dict[str, Upload] = {}
+        self.versions = Versions()
         self.versioning = ""
         self.rules = ""  # of the lifecycle, in XML
         self.min_part = min_part
@@ -188,6 +179,8 @@ class Bucket:
 
     def _put(self, key: str, made: Object) -> Answer:
         self.objects[key] = made
+        version = {"id": "null"} if not self.versioning else {}
+        self.versions.found.append(Version(key, len(made.content), **version))
         return Answer(200, b"", made.headers)
 
     def _PutObject(self, request: Request) -> Answer:  # noqa: N802  (as the API names it)
@@ -226,22 +219,45 @@ class Bucket:
         return Answer(206, found.content[begin : end + 1], {**found.headers, **shown})
 
     def _DeleteObject(self, request: Request) -> Answer:  # noqa: N802  (as above)
-        self.objects.pop(request.key, None)
+        self._delete(request.key, request.query.get("versionId", ""))
         return Answer(204)
+
+    def _delete(self, key: str, version: str) -> None:
+        """Remove an object or one of its versions; hide it where versions are kept."""
+        if version:
+            if self.versions.drop(key, version):
+                self.objects.pop(key, None)
+            return
+        self.objects.pop(key, None)
+        if self.versioning:
+            self.versions.found.append(Version(key, None))
+        else:
+            self.versions.drop(key, "null")
+
+    def _ListObjectVersions(self, request: Request) -> Answer:  # noqa: N802  (as above)
+        query = request.query
+        most, after = self._most(request, "max-keys"), query.get("version-id-marker", "")
+        page = self.versions.page(query.get("prefix", ""), after, most)
+        return _xml("ListVersionsResult", page)
 
     def _DeleteMultipleObjects(self, request: Request) -> Answer:  # noqa: N802  (as above)
         if "Content-MD5" not in request.headers:
             raise _RefusedError(400, "MissingArgument", "Content-MD5")
-        keys = [str(one.text) for one in _parsed(request.body).iter("Key")]
-        if not 0 < len(keys) <= _MOST_LISTED:
+        named = [
+            (str(one.findtext("Key")), one.findtext("VersionId") or "")
+            for one in oss_xml.parsed(request.body).iter("Object")
+        ]
+        if not 0 < len(named) <= _MOST_LISTED:
             raise _RefusedError(400, "MalformedXML")
-        for key in keys:
-            self.objects.pop(key, None)
-        shown = "".join(f"<Deleted>{_element('Key', quote(key))}</Deleted>" for key in keys)
+        shown = ""
+        for key, version in named:
+            self._delete(key, version)
+            of_version = oss_xml.element("VersionId", version) if version else ""
+            shown += f"<Deleted>{oss_xml.element('Key', quote(key))}{of_version}</Deleted>"
         return _xml("DeleteResult", f"<EncodingType>url</EncodingType>{shown}")
 
     def _GetBucketVersioning(self, _request: Request) -> Answer:  # noqa: N802  (as above)
-        status = _element("Status", self.versioning) if self.versioning else ""
+        status = oss_xml.element("Status", self.versioning) if self.versioning else ""
         return _xml("VersioningConfiguration", status)
 
     def _GetBucketLifecycle(self, _request: Request) -> Answer:  # noqa: N802  (as above)
@@ -256,7 +272,7 @@ class Bucket:
         made = uuid.uuid4().hex.upper()
         stored = request.headers.get("x-oss-storage-class", "Standard")
         self.uploads[made] = Upload(request.key, stored)
-        return _xml("InitiateMultipartUploadResult", _element("UploadId", made))
+        return _xml("InitiateMultipartUploadResult", oss_xml.element("UploadId", made))
 
     def _upload(self, request: Request) -> Upload:
         found = self.uploads.get(request.query["uploadId"])
@@ -277,7 +293,7 @@ class Bucket:
         self._forbid_overwrite(request)
         listed = [
             (int(str(part.findtext("PartNumber"))), str(part.findtext("ETag")).strip('"'))
-            for part in _parsed(request.body).iter("Part")
+            for part in oss_xml.parsed(request.body).iter("Part")
         ]
         numbers = [number for number, _ in listed]
         if numbers != sorted(set(numbers)) or not numbers:
@@ -292,7 +308,7 @@ class Bucket:
         made = Object(content, "Multipart", upload.storage_class)
         del self.uploads[request.query["uploadId"]]
         answer = self._put(request.key, made)
-        result = _xml("CompleteMultipartUploadResult", _element("Key", quote(request.key)))
+        result = _xml("CompleteMultipartUploadResult", oss_xml.element("Key", quote(request.key)))
         return Answer(200, result.body, answer.headers)
 
     def _AbortMultipartUpload(self, request: Request) -> Answer:  # noqa: N802  (as above)
@@ -306,12 +322,13 @@ class Bucket:
         numbers = [number for number in sorted(parts) if number > after]
         page = numbers[: self._most(request, "max-parts")]
         shown = "".join(
-            f"<Part>{_element('PartNumber', number)}{_element('LastModified', _time(0))}"
-            f"{_element('ETag', 'X')}{_element('Size', len(parts[number]))}</Part>"
+            f"<Part>{oss_xml.element('PartNumber', number)}"
+            f"{oss_xml.element('LastModified', oss_xml.time(0))}"
+            f"{oss_xml.element('ETag', 'X')}{oss_xml.element('Size', len(parts[number]))}</Part>"
             for number in page
         )
-        ends = _element("NextPartNumberMarker", page[-1] if page else 0)
-        return _xml("ListPartsResult", _truncated(page, numbers) + ends + shown)
+        ends = oss_xml.element("NextPartNumberMarker", page[-1] if page else 0)
+        return _xml("ListPartsResult", oss_xml.truncated(page, numbers) + ends + shown)
 
     # --- listing
 
@@ -324,17 +341,17 @@ class Bucket:
     def _ListObjectsV2(self, request: Request) -> Answer:  # noqa: N802  (as above)
         query = request.query
         after = unquote(query.get("continuation-token", ""))
-        names = _grouped(self.objects, query.get("prefix", ""), query.get("delimiter", ""))
+        names = oss_xml.grouped(self.objects, query.get("prefix", ""), query.get("delimiter", ""))
         names = [one for one in names if one > after]
         page = names[: self._most(request, "max-keys")]
-        token = _element("NextContinuationToken", quote(page[-1], safe="")) if page else ""
+        token = oss_xml.element("NextContinuationToken", quote(page[-1], safe="")) if page else ""
         shown = "".join(
             self._shown(one)
             if one in self.objects
-            else f"<CommonPrefixes>{_element('Prefix', quote(one))}</CommonPrefixes>"
+            else f"<CommonPrefixes>{oss_xml.element('Prefix', quote(one))}</CommonPrefixes>"
             for one in page
         )
-        truncated = _truncated(page, names)
+        truncated = oss_xml.truncated(page, names)
         token = token if len(page) < len(names) else ""
         return _xml(
             "ListBucketResult", f"<EncodingType>url</EncodingType>{truncated}{token}{shown}"
@@ -344,13 +361,13 @@ class Bucket:
         found = self.objects[key]
         fields = {
             "Key": quote(key),
-            "LastModified": _time(found.modified),
+            "LastModified": oss_xml.time(found.modified),
             "ETag": found.headers["ETag"],
             "Type": found.kind,
             "Size": len(found.content),
             "StorageClass": found.storage_class,
         }
-        return f"<Contents>{''.join(map(_element, fields, fields.values()))}</Contents>"
+        return f"<Contents>{''.join(map(oss_xml.element, fields, fields.values()))}</Contents>"
 
     def _ListMultipartUploads(self, request: Request) -> Answer:  # noqa: N802  (as above)
         query = request.query
@@ -364,25 +381,13 @@ class Bucket:
         found = [one for one in found if one > marker]
         page = found[: self._most(request, "max-uploads")]
         shown = "".join(
-            f"<Upload>{_element('Key', quote(key))}{_element('UploadId', one)}"
-            f"{_element('Initiated', _time(self.uploads[one].began))}</Upload>"
+            f"<Upload>{oss_xml.element('Key', quote(key))}{oss_xml.element('UploadId', one)}"
+            f"{oss_xml.element('Initiated', oss_xml.time(self.uploads[one].began))}</Upload>"
             for key, one in page
         )
         key, one = page[-1] if page else ("", "")
-        ends = _element("NextKeyMarker", quote(key)) + _element("NextUploadIdMarker", one)
-        begin = f"<EncodingType>url</EncodingType>{_truncated(page, found)}"
+        ends = oss_xml.element("NextKeyMarker", quote(key)) + oss_xml.element(
+            "NextUploadIdMarker", one
+        )
+        begin = f"<EncodingType>url</EncodingType>{oss_xml.truncated(page, found)}"
         return _xml("ListMultipartUploadsResult", f"{begin}{ends}{shown}")
-
-
-def _truncated(page: Sized, whole: Sized) -> str:
-    return _element("IsTruncated", str(len(page) < len(whole)).lower())
-
-
-def _grouped(keys: Iterable[str], prefix: str, delimiter: str) -> list[str]:
-    """Return keys, and what they begin with up to a delimiter, in the order of their bytes."""
-    found = set()
-    for key in keys:
-        if key.startswith(prefix):
-            head, mark, _ = key[len(prefix) :].partition(delimiter) if delimiter else ("", "", "")
-            found.add(prefix + head + mark if mark else key)
-    return sorted(found, key=str.encode)

@@ -206,6 +206,14 @@ class BadS3:
         self.objects.pop(request.key, None)
         return Answer(204)
 
+    def _DeleteObjects(self, request: Request) -> Answer:  # noqa: N802
+        if "content-md5" not in request.headers or self._checks(request):
+            return error(400, "InvalidRequest", "Missing required header: Content-MD5")
+        keys = re.findall(r"<Key>([^<]*)</Key>", request.body.decode())
+        for key in keys:
+            self.objects.pop(key, None)
+        return _xml("DeleteResult", "".join(f"<Deleted><Key>{k}</Key></Deleted>" for k in keys))
+
     def _described(self, key: str) -> dict[str, str]:
         content = self.objects[key]
         digest = base64.b64encode(hashlib.sha256(content).digest()).decode()
@@ -301,6 +309,7 @@ _OPERATIONS = {
     ("PUT", "partNumber"): "UploadPart",
     ("PUT", ""): "PutObject",
     ("POST", "uploads"): "CreateMultipartUpload",
+    ("POST", "delete"): "DeleteObjects",
     ("POST", "uploadId"): "CompleteMultipartUpload",
     ("DELETE", "uploadId"): "AbortMultipartUpload",
     ("DELETE", ""): "DeleteObject",
@@ -309,6 +318,7 @@ _OPERATIONS = {
     ("GET", "uploadId"): "ListParts",
     ("GET", "list-type"): "ListObjectsV2",
     ("GET", "lifecycle"): "GetBucketLifecycleConfiguration",
+    ("GET", "versioning"): "GetBucketVersioning",
     ("GET", ""): "GetObject",
 }
 

@@ -57,7 +57,15 @@ class StoreError(BackupError):
     """A store rejected or lost data."""
 
 
-class UnsupportedError(StoreError):
+class ForbiddenError(StoreError):
+    """A store does not let this account remove an object.
+
+    Its rights, a lock or a retention, an append-only server, a read-only file system. The store
+    was reached, and another attempt would not help.
+    """
+
+
+class UnsupportedError(ForbiddenError):
     """A store does not have this operation at all."""
 
 

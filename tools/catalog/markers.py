@@ -13,8 +13,14 @@ import re
 import secrets
 from collections.abc import Iterable
 
-from tools.base import masking
-from tools.base.errors import BackupError, StoreError, TakenError, UnsupportedError
+from tools.base import log, masking
+from tools.base.errors import (
+    BackupError,
+    ForbiddenError,
+    StoreError,
+    TakenError,
+    UnsupportedError,
+)
 from tools.base.log import logger
 from tools.catalog import liveness, manifest, recovery_sheet, sshsig, trust, writer_key
 from tools.catalog.catalog import Catalog
@@ -65,6 +71,8 @@ def remove(place: Store, marker: str) -> None:
         place.remove([marker])
     except UnsupportedError as error:  # as expected of this store
         logger.debug("%s: run marker not removed: %s", place, error)
+    except ForbiddenError as error:  # as append-only credentials are meant to be
+        log.always("%s: run marker not removed: %s", place, error)
     except (BackupError, OSError) as error:
         logger.warning("%s: run marker not removed: %s", place, error)
 

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import TypeVar
 
 from tools.base import crash, log, project, run_ids
-from tools.base.errors import BackupError, StoreError, in_words
+from tools.base.errors import BackupError, ForbiddenError, StoreError, in_words
 from tools.base.log import logger
 from tools.base.result import Result, Status, worst
 from tools.base.run_result import SectionResult
@@ -188,6 +188,8 @@ class Recording:
                 one.section,
                 lambda: leftovers.remove_crashed_runs(one.catalog, self._run_id, age, sections),
             )
+        except ForbiddenError as error:  # the line about the marker of this run tells it as well
+            logger.info("%s: files of crashed runs stay: %s", one.section, error)
         except Exception as error:  # noqa: BLE001  (clean-up never ends a run)
             problem = crash.known(error)
             logger.warning("%s: nothing is cleaned up: %s", one.section, problem)

@@ -108,7 +108,10 @@ class Store(Receiver, Protocol):
         """Yield what was put there and never published, by names that only `remove` knows."""
 
     def remove(self, names: Sequence[str]) -> None:
-        """Remove exactly these objects; a missing one is no error."""
+        """Remove exactly these objects, in any order; a missing one is no error.
+
+        Raises ForbiddenError where one of them may not be removed; others may be gone by then.
+        """
 
 
 # Optional abilities of a store. Ask for them with `ability`, which looks into wrappers too.
@@ -141,6 +144,30 @@ class Bounded(Protocol):
     @property
     def max_object_size(self) -> int:
         """Bytes of the largest object that it takes."""
+
+
+@runtime_checkable
+class Versioned(Protocol):
+    """A store whose server may keep what was removed, as an older version of its name.
+
+    Its calls are repeated by the store itself where they fail for a moment.
+    """
+
+    def versioning(self) -> bool:
+        """Return whether `remove` only hides an object, and frees nothing.
+
+        True as well where that was so in the past: older versions may still be there.
+        Raises OSError, StoreError; ForbiddenError where this account may not ask.
+        """
+
+    def remove_versions(self, names: Sequence[str]) -> int:
+        """Remove every version of exactly these objects; return how many bytes that has freed.
+
+        Also of objects that `remove` has hidden, and what hides them last: nothing reappears.
+        The versions of the first name are removed before those of the others.
+        Raises ForbiddenError where a version is locked or may not be removed, with the end of the
+        lock where the server tells it. What it concerns is not hidden then.
+        """
 
 
 @runtime_checkable

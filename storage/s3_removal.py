@@ -1,0 +1,155 @@
+"""Removing objects of an S3 bucket, and the versions that it keeps of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from storage import bucket_keys, s3_errors
+from storage.bucket_keys import Keys
+from storage.s3_client import Answer, Client
+from storage.s3_errors import Call, ChecksumRefusedError, DeniedError, MissingError
+from tools.base.errors import ForbiddenError, StoreError, TransientError
+from tools.flow import store
+
+_AT_ONCE = 1_000  # objects that one call removes
+Target = Mapping[str, str]  # Key, and VersionId where it is one version
+Again = Callable[[Callable[[], None]], None]
+
+
+class Removal:
+    """Removes objects: one by one, or many with one call where the server can do that."""
+
+    def __init__(self, client: Client, keys: Keys) -> None:
+        self._client = client
+        self._keys = keys
+        self._at_once = True  # until the server refuses DeleteObjects
+
+    def remove(self, names: Sequence[str]) -> None:
+        """See Store."""
+        self._remove([{"Key": self._keys.of(name)} for name in names])
+
+    def versioning(self) -> bool:
+        """See Versioned."""
+        try:
+            answer = self._client.call("get_bucket_versioning")
+        except (ChecksumRefusedError, MissingError):  # the former also for 501
+            return False
+        except DeniedError as error:
+            raise ForbiddenError(str(error), error.hint) from error
+        return answer.get("Status") in ("Enabled", "Suspended")
+
+    def remove_versions(self, names: Sequence[str], again: Again) -> int:
+        """See Versioned. again: repeats a call that fails for a moment"""
+        freed = 0
+        for some in (names[:1], names[1:]):
+            for prefix, keys in bucket_keys.groups(map(self._keys.of, some)).items():
+                freed += self._remove_group(prefix, keys, again)
+        return freed
+
+    def _remove_group(self, prefix: str, keys: Sequence[str], again: Again) -> int:
+        versions: list[Answer] = []
+        markers: list[Answer] = []
+
+        def listed() -> None:
+            versions.clear()
+            markers.clear()
+            for page in store.limited(self._client, self._pages(prefix)):
+                versions.extend(page.get("Versions", ()))
+                markers.extend(page.get("DeleteMarkers", ()))
+
+        again(listed)
+        wanted = set(keys)
+        old = [one for one in reversed(versions) if one["Key"] in wanted]  # the newest goes last
+        for found in (old, [one for one in markers if one["Key"] in wanted]):
+            targets = [{"Key": one["Key"], "VersionId": one["VersionId"]} for one in found]
+            again(lambda targets=targets: self._remove(targets))  # type: ignore[misc]
+        return sum(int(one.get("Size", 0)) for one in old)
+
+    def _pages(self, prefix: str) -> Iterator[Answer]:
+        following: dict[str, object] = {}
+        while True:
+            try:
+                page = self._client.call("list_object_versions", "", Prefix=prefix, **following)
+            except DeniedError as error:
+                raise ForbiddenError(str(error), error.hint) from error
+            yield page
+            if not page.get("IsTruncated"):
+                return
+            marks = {
+                name: page[f"Next{name}"]
+                for name in ("KeyMarker", "VersionIdMarker")
+                if page.get(f"Next{name}")
+            }
+            if not marks or marks == following:
+                raise TransientError(f"{self._client}: the server lists no further page")
+            following = marks
+
+    def _remove(self, targets: Sequence[Target]) -> None:
+        for begin in range(0, len(targets), _AT_ONCE):
+            some = targets[begin : begin + _AT_ONCE]
+            left = self._together(some) if len(some) > 1 and self._at_once else some
+            for target in left:
+                self._remove_one(target)
+
+    def _remove_one(self, target: Target) -> None:
+        try:
+            self._client.call("delete_object", self._keys.name(target["Key"]), **target)
+        except MissingError:
+            return
+        except DeniedError as error:
+            raise self._forbidden(target, error) from error
+
+    def _together(self, targets: Sequence[Target]) -> Sequence[Target]:
+        """Remove many with one call; return those of which the server says nothing."""
+        try:
+            answer = self._client.call("delete_objects", "", Delete={"Objects": list(targets)})
+        except (TransientError, DeniedError) as error:
+            if isinstance(error, DeniedError):
+                raise self._forbidden(targets[0], error) from error
+            raise
+        except StoreError:  # a server that has no such call, or wants another checksum
+            self._at_once = False
+            return targets
+        self._require(answer.get("Errors", ()), targets)
+        gone = {(one.get("Key"), one.get("VersionId")) for one in answer.get("Deleted", ())}
+        names = {key for key, _ in gone}
+        return [
+            one
+            for one in targets
+            if (one["Key"], one.get("VersionId")) not in gone
+            and ("VersionId" in one or one["Key"] not in names)
+        ]
+
+    def _require(self, errors: Iterable[Mapping[str, Any]], targets: Sequence[Target]) -> None:
+        """Raise the error of the first key that was not removed, if there is one."""
+        connection = self._client.connection
+        found: list[StoreError] = []
+        for entry in errors:
+            name = self._keys.name(str(entry.get("Key") or targets[0]["Key"]))
+            key_id = connection.key_id[-4:]
+            call = Call(str(self._client), connection.endpoint, "DeleteObjects", name, key_id)
+            error = s3_errors.of_entry(entry, call)
+            if isinstance(error, DeniedError):
+                version = {"VersionId": entry["VersionId"]} if entry.get("VersionId") else {}
+                raise self._forbidden({"Key": self._keys.of(name), **version}, error) from error
+            if not isinstance(error, MissingError):
+                found.append(error)
+        if found:
+            raise found[0]
+
+    def _forbidden(self, target: Target, error: DeniedError) -> ForbiddenError:
+        """Return the error of an object that may not be removed, with its lock where it has one."""
+        try:
+            about = self._client.call("head_object", self._keys.name(target["Key"]), **target)
+        except (StoreError, OSError):
+            about = {}
+        until, mode = about.get("ObjectLockRetainUntilDate"), about.get("ObjectLockMode")
+        if about.get("ObjectLockLegalHoldStatus") == "ON":
+            return ForbiddenError(f"{error}; it has a legal hold", "Remove the hold first.")
+        if until is None:
+            return ForbiddenError(str(error), error.hint)
+        return ForbiddenError(
+            f"{error}; it is locked until {until:%Y-%m-%d %H:%M} UTC ({mode})",
+            "Wait until then: that is what the lock is for.",
+        )

@@ -1,0 +1,271 @@
+"""Removing objects of every store: what it is not allowed to, and the versions that stay."""
+
+from __future__ import annotations
+
+import errno
+import uuid
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from storage.local_store import LocalStore
+from storage.oss_blocks import OssBlocks
+from storage.oss_client import Client
+from storage.oss_store import OssStore
+from storage.s3_blocks import S3Blocks
+from storage.s3_store import S3Store
+from tests import s3_servers
+from tests.oss_bucket import Answer as OssAnswer
+from tests.oss_bucket import Bucket
+from tests.oss_server import OssServer
+from tests.storage import oss_cases, oss_stores, s3_stores
+from tests.storage.bad_s3 import Answer, BadS3, error
+from tests.storage.s3_fault_kinds import DENIED, on
+from tools.base.errors import ForbiddenError, StoreError
+from tools.flow import store
+from tools.flow.memory_store import MemoryStore
+from tools.flow.retries import Retries
+from tools.flow.retrying_store import Retrying
+from tools.flow.store import Versioned
+from tools.flow.store_wrappers import Limited
+
+QUIET = Retries(0, say=lambda _line: None)
+NAME, OTHER = "srv/20260101_000000.x.000", "srv/20260101_000000.x.0001"
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS])
+@pytest.mark.fault("a file of a local store may not be removed", "clean-up says so")
+def test_a_file_that_may_not_be_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    made = LocalStore(tmp_path)
+    store.store_object(made, NAME, [b"content"])
+
+    def unlink(_path: Path, missing_ok: bool = False) -> None:
+        raise OSError(number, "as the system says", missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    with pytest.raises(ForbiddenError, match=r"x\.000: "):
+        Limited(Retrying(made, QUIET), 2).remove([NAME])
+    number = errno.EIO
+    with pytest.raises(OSError, match="as the system says"):
+        made.remove([NAME])
+
+
+def test_what_is_forbidden_is_not_tried_again() -> None:
+    calls = 0
+
+    def fault(call: str, _name: str) -> None:
+        nonlocal calls
+        if call == "remove":
+            calls += 1
+            raise ForbiddenError("no")
+
+    with pytest.raises(ForbiddenError):
+        Retrying(MemoryStore(fault), QUIET).remove([NAME])
+    assert calls == 1
+
+
+# --- S3
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_forbidden"),
+    [
+        (DENIED, True),
+        (
+            error(403, "AccessDenied", "object protected by object lock"),
+            True,
+        ),
+        (error(405, "MethodNotAllowed", "The specified method is not allowed"), True),
+        (error(400, "InvalidRequest", "Object is WORM protected and cannot be overwritten"), True),
+        (error(409, "ObjectLockedByBucketPolicy", "The object is locked"), True),
+        (error(403, "RetentionPolicyNotMet", "subject to the bucket's retention policy"), True),
+        (error(403, "SignatureDoesNotMatch"), False),
+        (error(403, "InvalidAccessKeyId"), False),
+        (error(503, "SlowDown"), False),
+        (error(409, "OperationAborted"), False),
+    ],
+    ids=lambda value: value.body[13:40].decode() if isinstance(value, Answer) else str(value),
+)
+@pytest.mark.fault("S3 does not let an object be removed", "clean-up says so, after one attempt")
+def test_an_object_that_may_not_be_removed(bad: BadS3, answer: Answer, is_forbidden: bool) -> None:
+    made = s3_stores.opened(bad)
+    store.store_object(made, NAME, [b"content"])
+    bad.fault = on("DeleteObject", answer, times=9)
+    with pytest.raises(StoreError) as raised:
+        Retrying(made, QUIET).remove([NAME])
+    assert isinstance(raised.value, ForbiddenError) is is_forbidden
+    assert not is_forbidden or bad.calls["DeleteObject"] == 1
+
+
+def test_an_upload_that_may_not_be_aborted(bad: BadS3) -> None:
+    made = s3_stores.opened(bad)
+    made.put(NAME, [bytes(3 * made.backend.block_size)])
+    (left,) = s3_stores.opened(bad).unfinished("srv")
+    bad.fault = on("AbortMultipartUpload", DENIED)
+    with pytest.raises(ForbiddenError):
+        s3_stores.opened(bad).remove([left.name])
+
+
+def several(bad: BadS3) -> tuple[S3Store, list[str]]:
+    """Return a store with three objects."""
+    made = s3_stores.opened(bad)
+    names = [f"srv/{number}" for number in range(3)]
+    for name in names:
+        store.store_object(made, name, [b"content"])
+    return made, names
+
+
+def said(code: str) -> Answer:
+    """Answer 200, and that one of three objects is still there."""
+    gone = "".join(f"<Deleted><Key>store/srv/{number}</Key></Deleted>" for number in (0, 2))
+    left = f"<Error><Key>store/srv/1</Key><Code>{code}</Code><Message>why</Message></Error>"
+    return Answer(200, f"<DeleteResult>{gone}{left}</DeleteResult>".encode())
+
+
+def test_many_objects_are_removed_with_one_call(bad: BadS3) -> None:
+    made, names = several(bad)
+    made.remove(names)
+    assert not list(made.entries("srv"))
+    assert (bad.calls["DeleteObjects"], bad.calls.get("DeleteObject", 0)) == (1, 0)
+
+
+@pytest.mark.fault("200 for a list of objects, of which one was not removed", "it is named")
+def test_an_answer_is_read_for_each_object(bad: BadS3) -> None:
+    made, names = several(bad)
+    bad.fault = on("DeleteObjects", said("AccessDenied"))
+    with pytest.raises(ForbiddenError, match="srv/1"):
+        made.remove(names)
+    bad.calls.clear()
+    bad.fault = on("DeleteObjects", said("InternalError"))
+    Retrying(made, QUIET).remove(names)  # again
+    assert bad.calls["DeleteObjects"] == 2
+    assert not list(made.entries("srv"))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        error(501, "NotImplemented"),
+        error(400, "InvalidRequest", "Missing required header for this request: x"),
+        Answer(200, b"<DeleteResult></DeleteResult>"),
+    ],
+)
+def test_a_server_that_removes_only_one_at_a_time(bad: BadS3, answer: Answer) -> None:
+    made, names = several(bad)
+    bad.fault = on("DeleteObjects", answer)
+    made.remove(names)
+    assert not list(made.entries("srv"))
+    assert bad.calls["DeleteObject"] == len(names)
+
+
+def versioned(**keys: Any) -> tuple[S3Store, Any, str]:
+    """Return a store in a new bucket of a real server that keeps versions; its client; its name."""
+    server = s3_servers.seaweedfs()
+    bucket, client = f"versions-{uuid.uuid4().hex}", server.client()
+    client.create_bucket(Bucket=bucket, ObjectLockEnabledForBucket="object_lock_mode" in keys)
+    client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    of_bucket = s3_stores.client(server, bucket_name=bucket, **keys)
+    return S3Store(S3Blocks(of_bucket, s3_stores.PART), s3_stores.NO_WAIT), client, bucket
+
+
+def held(client: Any, bucket: str) -> list[str]:
+    """Return the key of every version and marker that a bucket holds."""
+    page = client.list_object_versions(Bucket=bucket)
+    found = [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]
+    return sorted(one["Key"] for one in found if one["Key"].startswith("srv/"))
+
+
+def test_removing_frees_nothing_where_versions_are_kept() -> None:
+    made, client, bucket = versioned()
+    for name in (NAME, OTHER, "srv/y"):
+        store.store_object(made, name, [b"content"])
+    client.put_object(Bucket=bucket, Key=NAME, Body=b"another one")
+    able = store.ability(Retrying(made, QUIET), Versioned)  # type: ignore[type-abstract]
+    assert able is not None
+    assert able.versioning()
+    made.remove([NAME])
+    assert [entry.name for entry in made.entries("srv")] == [OTHER, "srv/y"]
+    assert held(client, bucket).count(NAME) == 3
+    assert able.remove_versions([NAME]) == len(b"content") + len(b"another one")
+    assert held(client, bucket) == [OTHER, "srv/y"]
+    assert able.remove_versions([OTHER, "srv/y", "srv/none"]) == 2 * len(b"content")
+    assert held(client, bucket) == []
+
+
+@pytest.mark.fault("a version is locked", "clean-up names the end of the lock and hides nothing")
+def test_a_locked_version_is_not_removed_before_its_time() -> None:
+    made, client, bucket = versioned(object_lock_mode="COMPLIANCE", object_lock_days=2)
+    for name in (NAME, OTHER):
+        store.store_object(made, name, [b"content"])
+    day = (datetime.now(timezone.utc) + timedelta(days=2)).strftime("%Y-%m-%d")
+    for names in ([NAME], [NAME, OTHER]):
+        with pytest.raises(ForbiddenError, match=rf"locked until {day}.*COMPLIANCE"):
+            made.remove_versions(names)
+    assert held(client, bucket) == [NAME, OTHER]
+    assert len(list(made.entries("srv"))) == 2
+
+
+def test_a_bucket_without_versions(bad: BadS3) -> None:
+    made = s3_stores.opened(bad)
+    assert not made.versioning()  # 501 of a server that has none
+    bad.fault = on("GetBucketVersioning", DENIED, times=9)
+    with pytest.raises(ForbiddenError):
+        made.versioning()
+
+
+# --- Aliyun OSS
+
+
+@pytest.fixture
+def oss(tmp_path: Path) -> tuple[OssServer, OssStore, Bucket]:
+    """The test server, and a store in a new bucket with two objects."""
+    server = oss_stores.server()
+    server.reset()
+    name, bucket = server.bucket()
+    options = oss_stores.options(tmp_path, name)
+    client = Client(options, lambda account: options.url(account.bucket))
+    made = OssStore(OssBlocks(client, prefix="", block_size=1_000), QUIET)
+    for one in (NAME, OTHER):
+        store.store_object(made, one, [b"content"])
+    return server, made, bucket
+
+
+@pytest.mark.parametrize("code", ["AccessDenied", "FileImmutable"])
+@pytest.mark.fault("OSS does not let an object be removed", "clean-up says so, after one attempt")
+def test_an_object_of_oss_that_may_not_be_removed(
+    oss: tuple[OssServer, OssStore, Bucket], code: str
+) -> None:
+    server, made, bucket = oss
+    refusal = oss_cases.says(403 if code == "AccessDenied" else 409, code)
+    server.script("DeleteMultipleObjects", refusal)
+    with pytest.raises(ForbiddenError) as raised:
+        Retrying(made, QUIET).remove([NAME])
+    assert raised.value.hint
+    none = OssAnswer(200, b"<DeleteResult></DeleteResult>")
+    server.script("DeleteMultipleObjects", oss_cases.answers(none))
+    server.script("DeleteObject", refusal)
+    with pytest.raises(ForbiddenError, match=NAME):
+        Retrying(made, QUIET).remove([NAME])
+    assert {NAME, OTHER} <= set(bucket.objects)
+
+
+def test_versions_of_oss_are_removed(oss: tuple[OssServer, OssStore, Bucket]) -> None:
+    server, made, bucket = oss
+    assert not made.versioning()
+    bucket.versioning = "Enabled"
+    assert made.versioning()
+    store.store_object(made, "srv/z", [b"longer content"])
+    made.remove([NAME])
+    assert NAME not in bucket.objects
+    assert made.remove_versions([NAME]) == len(b"content")
+    left = {one.key for one in bucket.versions.found}
+    assert left >= {OTHER, "srv/z"}
+    assert NAME not in left
+    server.script("DeleteMultipleObjects", oss_cases.says(409, "FileImmutable"), times=9)
+    with pytest.raises(ForbiddenError):
+        made.remove_versions([OTHER, "srv/z"])
+    assert OTHER in bucket.objects
