@@ -185,6 +185,10 @@ class _Command:
                 text = f"run {run.run_id} is not signed by a known signer (--allow-unsigned)"
                 terminal.say(f"warning: {text}", error=True)
         for manifest in (run.manifest for run in selected.runs()):
+            if manifest.cleaned:
+                names = ", ".join(item.label for item in manifest.cleaned)
+                text = foreign.line(f"note: cleaned away from run {manifest.run_id}: {names}")
+                terminal.say(text, error=True)
             if not manifest.is_complete:
                 text = f"run {manifest.run_id} is not complete ({manifest.status})"
                 terminal.say(f"warning: {text}", error=True)

@@ -70,6 +70,7 @@ def _run(summary: RunSummary) -> dict[str, Any]:
         "result": summary.result,
         "signed": summary.signed,
         "error": summary.error or None,
+        "pinned": summary.pinned,
     }
     manifest = summary.claimed
     return {**head, **(dict.fromkeys(_MANIFEST_KEYS) if manifest is None else _of(manifest))}
@@ -89,6 +90,7 @@ def _of(manifest: Manifest) -> dict[str, Any]:
         list(manifest.missing),
         list(manifest.warnings),
         [_item(item) for item in manifest.items],
+        [item.label for item in manifest.cleaned],
         manifest.program or None,
         manifest.machine or None,
         manifest.machine_name or None,
@@ -100,7 +102,7 @@ def _of(manifest: Manifest) -> dict[str, Any]:
 
 _MANIFEST_KEYS = (
     *("begin", "end", "status", "complete", "mode", "size", "plain_size", "base"),
-    *("missing", "warnings", "items", "program"),
+    *("missing", "warnings", "items", "cleaned", "program"),
     *("machine", "machine_name", "config_id", "config_file"),
 )
 
@@ -172,6 +174,8 @@ def _print_run(manifest: Manifest) -> None:
             _say(f"note: {item.label}: {line}")
     for name in manifest.missing:
         _say(f"missing: {name}")
+    for item in manifest.cleaned:
+        _say(f"cleaned away: {item.label}")
     of_items = [line for item in manifest.items for line in item.warnings]
     for line in manifest.warnings:
         if not any(line.endswith(known) for known in of_items):

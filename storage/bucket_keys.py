@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 from storage.keys import Address, StorageKeys
 from tools.base.errors import ConfigError
 from tools.flow import store
+from tools.modules import work_store
 from tools.modules.options import Duration, option
-from tools.modules.work_store import STORE_ENDINGS
 
 MIB = 1 << 20
 MAX_PARTS = 9_000  # of one object; S3 and OSS allow 10,000
@@ -21,7 +21,7 @@ _LARGEST_PART = 512  # MiB: 9,000 of them are within the 5 TiB of one object
 PLAINTEXT = "the connection is not encrypted, and the host is public"
 _RUN_ID = 15  # characters: the names of a run begin with its ID
 _PRIVATE = (".local", ".localhost", ".internal", ".lan", ".home.arpa", ".test")
-_RECORDS = (*STORE_ENDINGS, ".sig", ".signer.json")
+_RECORDS = (".sig", ".signer.json")
 # What a key cannot hold, and what looks like an escape already.
 _ESCAPED = re.compile("[\0-\x1f\x7f\ud800-\udfff\ufffe\uffff]|%(?=[0-9A-F]{2})")
 _ESCAPE = re.compile(r"(?:%[0-9A-F]{2})+")
@@ -30,7 +30,7 @@ _ESCAPE = re.compile(r"(?:%[0-9A-F]{2})+")
 def is_record(name: str) -> bool:
     """Return whether an object is no part of an item: a manifest, a signature, a marker."""
     folder, _, file = name.rpartition("/")
-    return folder == store.OWN_FOLDER or file.endswith(_RECORDS)
+    return folder == store.OWN_FOLDER or file.endswith(_RECORDS) or work_store.is_record(file)
 
 
 def keys_of(scheme: str, address: Address, endpoint_key: str) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import itertools
@@ -13,10 +14,11 @@ from datetime import datetime, timedelta, timezone
 from tools.base import foreign, run_ids
 from tools.base.errors import BackupError, ManifestError
 from tools.base.log import logger
-from tools.catalog import manifest, rotation, sshsig, trust
+from tools.catalog import cleaned, manifest, rotation, sshsig, trust
 from tools.catalog.manifest import Manifest
 from tools.catalog.trust import Signature, Trust, UntrustedError
-from tools.flow import store
+from tools.flow import forms, store
+from tools.flow.item_record import StoredItem
 from tools.flow.store import Store, StoreEntry
 
 _MAX_LINKS = 10_000  # statements about signers that are looked at; each is a key of one host
@@ -79,6 +81,7 @@ class Catalog:
         self._claims: dict[str, Claim | BackupError | OSError] = {}
         self._untrusted: dict[str, UntrustedError] = {}
         self._prefetched: set[str] = set()
+        self._newer: dict[tuple[str, str, bool], str] = {}  # see _is_replaced
         self._lock = threading.RLock()
 
     @functools.cached_property
@@ -104,9 +107,11 @@ class Catalog:
     def in_turn(self) -> Iterator[str]:
         """Yield the ids of all runs, oldest first; their manifests are read ahead."""
         for first in range(0, len(self.run_ids), _AHEAD):
-            names = map(manifest.name_of, self.run_ids[first : first + 2 * _AHEAD])
+            ids = self.run_ids[first : first + 2 * _AHEAD]
+            names = map(manifest.name_of, ids)
             both = itertools.chain.from_iterable((name, name + trust.ENDING) for name in names)
-            small = [name for name in both if self.sizes.get(name, _LARGE) < _LARGE]
+            notes = itertools.chain.from_iterable(self.notes.get(run_id, ()) for run_id in ids)
+            small = [name for name in (*both, *notes) if self.sizes.get(name, _LARGE) < _LARGE]
             fresh = [name for name in small if name not in self._prefetched]
             self._prefetched.update(fresh)
             store.prefetch(self.store, [f"{self.host}/{name}" for name in fresh])
@@ -116,6 +121,25 @@ class Catalog:
     def future(self) -> Sequence[str]:
         """The ids of runs that were made while the clock was wrong."""
         return [run_id for run_id in self.run_ids if run_ids.in_future(run_id)]
+
+    @functools.cached_property
+    def notes(self) -> Mapping[str, list[str]]:
+        """The names of the notes of removed items, by the id of their run."""
+        return cleaned.by_run(self._entries)
+
+    @functools.cached_property
+    def pinned(self) -> frozenset[str]:
+        """The ids of the runs that clean-up must not touch."""
+        return frozenset(filter(None, map(cleaned.pinned_run, self._entries)))
+
+    def stored_at(self, run_id: str) -> datetime:
+        """Return when a manifest was stored, UTC: its age by the clock of the store."""
+        return self._entries[manifest.name_of(run_id)][1]
+
+    def holds(self, item: StoredItem) -> bool:
+        """Return whether every object of an item is listed with its size."""
+        parts = forms.needed(self.store, self.host, item)
+        return all(self.sizes.get(part.name) == part.size for part in parts)
 
     def has_objects_of(self, run_id: str) -> bool:
         """Return whether anything in the store has this run id."""
@@ -139,7 +163,12 @@ class Catalog:
         return found.manifest
 
     def claim(self, run_id: str) -> Claim:
-        """Return a manifest, trusted or not. Raises ManifestError, StoreError or OSError."""
+        """Return a manifest, trusted or not. Raises ManifestError, StoreError or OSError.
+
+        Items that clean-up has removed stand in `cleaned` of the manifest. A note of that is
+        believed where a newer run replaces the item, and where objects of it are missing: then
+        it says no more than the removal of the whole run would. Otherwise they are an error.
+        """
         with self._lock:
             found = self._claims.get(run_id)
             if found is None:
@@ -189,9 +218,60 @@ class Catalog:
 
     def _read(self, run_id: str) -> Claim | BackupError | OSError:
         try:
-            return self._claim(run_id)
+            found = self._claim(run_id)
+            return self._without_cleaned(found) if run_id in self.notes else found
         except (BackupError, OSError) as error:
             return error
+
+    def _without_cleaned(self, claim: Claim) -> Claim:
+        """Return a claim without the items that clean-up has removed."""
+        run = claim.manifest
+        noted = cleaned.labels(self.store, self.host, self.notes[run.run_id])
+        removed = [
+            item
+            for item in run.items
+            if item.label in noted
+            and not item.problem
+            and not self.holds(item)
+            and self._is_replaced(run, item.label, trusted=claim.untrusted is None)
+        ]
+        if not removed:
+            return claim
+        kept = tuple(item for item in run.items if item not in removed)
+        run = dataclasses.replace(run, items=kept, cleaned=tuple(removed))
+        return dataclasses.replace(claim, manifest=run)
+
+    def is_replaced(self, run_id: str, label: str) -> bool:
+        """Return whether a note that an item of this run was removed would be believed."""
+        claim = self.claim(run_id)
+        return self._is_replaced(claim.manifest, label, trusted=claim.untrusted is None)
+
+    def _is_replaced(self, run: Manifest, label: str, *, trusted: bool) -> bool:
+        """Return whether a newer run of this config holds an item, or is complete without it."""
+        key = (run.config_id, label, trusted)
+        if key not in self._newer:
+            for newer in reversed(self.run_ids):
+                if newer <= run.run_id:
+                    return False
+                if self._replaces(newer, *key):
+                    self._newer[key] = newer
+                    break
+        return run.run_id < self._newer.get(key, "")
+
+    def _replaces(self, run_id: str, config_id: str, label: str, trusted: bool) -> bool:
+        try:
+            claim = self.claim(run_id)
+        except (BackupError, OSError):
+            return False
+        if claim.untrusted is not None and (trusted or not self.is_unsigned(run_id)):
+            return False
+        newer = claim.manifest
+        if newer.config_id != config_id or run_ids.in_future(run_id):
+            return False
+        item = next((one for one in newer.items if one.label == label), None)
+        if item is None:
+            return newer.is_complete and label not in {one.label for one in newer.cleaned}
+        return not item.problem and self.holds(item)
 
     def _claim(self, run_id: str) -> Claim:
         name = f"{self.host}/{manifest.name_of(run_id)}"

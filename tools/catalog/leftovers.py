@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator
 from tools.base import foreign, run_ids
 from tools.base.errors import BackupError, ManifestError
 from tools.base.log import logger
-from tools.catalog import liveness, manifest, markers, trust
+from tools.catalog import cleaned, liveness, manifest, markers, trust
 from tools.catalog.catalog import Catalog
 from tools.catalog.manifest import Manifest
 from tools.catalog.markers import MARKER_SUFFIX
@@ -108,7 +108,8 @@ def _own_names(sections: Iterable[str]) -> re.Pattern[str]:
     """Return a pattern for the names that runs give to parts of sections and to their sheets."""
     either = "|".join(re.escape(item_record.quoted(section)) for section in sections)
     part = rf"\.(?:{either})(?:\..+)?\.[0-9]{{3,}}"
-    records = "|".join(map(re.escape, (manifest.RECOVERY, manifest.ENDING + trust.ENDING)))
+    fixed = (manifest.RECOVERY, manifest.ENDING + trust.ENDING, cleaned.PIN)
+    records = "|".join((*map(re.escape, fixed), cleaned.PATTERN))
     return re.compile(rf"[0-9]{{8}}_[0-9]{{6}}(?:{part}|{records})")
 
 
@@ -147,7 +148,8 @@ def _referenced_names(catalog: Catalog, visible: list[StoreEntry]) -> frozenset[
         run = manifest.run_of(name)
         if run:
             found = _readable(catalog, run)
-            names |= {name, name + trust.ENDING, run + manifest.RECOVERY}
+            names |= {name, name + trust.ENDING, run + manifest.RECOVERY, run + cleaned.PIN}
+            names.update(catalog.notes.get(run, ()))
             for item in found.items:
                 names |= {part.name for part in forms.needed(catalog.store, found.host, item)}
     return frozenset(names)

@@ -53,6 +53,7 @@ class Manifest:
         where its stores hold different items
     recovery: SHA-256 of the recovery sheet
     accepted_rollback: whether earlier runs were rolled back on purpose, as the operator said
+    cleaned: items that clean-up has removed since; never a part of the file (Catalog.claim)
     """
 
     host: str
@@ -75,6 +76,7 @@ class Manifest:
     previous: tuple[str, ...] = ()
     recovery: str = ""
     accepted_rollback: bool = False
+    cleaned: tuple[StoredItem, ...] = ()
     version: int = VERSION
 
     @property
@@ -107,6 +109,7 @@ class Manifest:
     def to_json(self) -> bytes:
         """The file's bytes: sorted, indented, so that two of them can be compared by eye."""
         whole = dataclasses.asdict(self)
+        del whole["cleaned"]
         for item in whole["items"]:
             if not item["problem"]:
                 del item["problem"]

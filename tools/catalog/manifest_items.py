@@ -10,12 +10,14 @@ from typing import Any
 
 from tools import filesystem_handling
 from tools.base import foreign, foreign_json, run_ids
+from tools.catalog import cleaned
 from tools.flow import forms, item_record
 from tools.flow.item_record import StoredItem, is_word, item_of
 
 STREAMED = "streamed"
 _RECORD = re.compile(  # the names of what a store holds beside parts
-    r"[0-9]{8}_[0-9]{6}\.(?:manifest\.json(?:\.sig)?|RECOVERY\.txt|UNFINISHED)"
+    r"[0-9]{8}_[0-9]{6}(?:\.(?:manifest\.json(?:\.sig)?|RECOVERY\.txt|UNFINISHED|PINNED)"
+    rf"|{cleaned.PATTERN})"
     r"|[0-9]{8}T[0-9]{6}Z\.signer\.json(?:\.sig)?"
 )
 _LONGEST = 200  # characters of a bad name that are shown

@@ -11,7 +11,7 @@ from tools.base import foreign, run_ids
 from tools.base.errors import BackupError, ConfigError, in_words
 from tools.catalog.catalog import Catalog
 from tools.catalog.manifest import Manifest
-from tools.date_str_utils import RUN_ID
+from tools.date_str_utils import RUN_ID, count
 from tools.flow.item_record import StoredItem as Item
 
 _DATES = (  # accepted forms, and from what is written to the last second that it means
@@ -39,6 +39,7 @@ class RunSummary:
     signed:   whether a known signer has signed it
     unsigned: whether it is not trusted only because it was made before signing began
     signature: whether the store has a signature of it, whosever it is
+    pinned:   whether clean-up must not touch it
     """
 
     host: str
@@ -49,6 +50,7 @@ class RunSummary:
     signed: bool = False
     unsigned: bool = False
     signature: bool = False
+    pinned: bool = False
 
     @property
     def in_future(self) -> bool:
@@ -69,6 +71,10 @@ class RunSummary:
         if self.manifest is None:
             return f"{'not trusted' if self.claimed else 'unreadable'}: {self.error}"
         result = self.manifest.status
+        if self.manifest.cleaned:
+            result += f", {count(len(self.manifest.cleaned), 'item')} cleaned away"
+        if self.pinned:
+            result += ", pinned"
         if self.manifest.missing:
             result += f", lacks {', '.join(self.manifest.missing)}"
         for item in self.manifest.refused[:_SHOWN]:
@@ -90,7 +96,14 @@ def list_runs(catalog: Catalog) -> Iterator[RunSummary]:
             continue
         found = claim.manifest
         if claim.untrusted is None:
-            yield RunSummary(catalog.host, run_id, found, claimed=found, signed=bool(claim.signer))
+            yield RunSummary(
+                catalog.host,
+                run_id,
+                found,
+                claimed=found,
+                signed=bool(claim.signer),
+                pinned=run_id in catalog.pinned,
+            )
         else:
             yield RunSummary(
                 catalog.host,
@@ -99,6 +112,7 @@ def list_runs(catalog: Catalog) -> Iterator[RunSummary]:
                 claimed=found,
                 unsigned=catalog.is_unsigned(run_id),
                 signature=catalog.has_signature(run_id),
+                pinned=run_id in catalog.pinned,
             )
 
 

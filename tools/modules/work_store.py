@@ -22,7 +22,8 @@ from tools.modules import work_folder
 from tools.modules.work_folder import WorkItem
 
 _TEMPORARY = re.compile(re.escape(filesystem_handling.PART) + r"pid-(\d+)$")
-STORE_ENDINGS = ("manifest.json", "RECOVERY.txt", "UNFINISHED")  # of the files of a run itself
+_ENDINGS = ("manifest.json", "RECOVERY.txt", "UNFINISHED", "PINNED")  # of a run's own files
+_NOTE = re.compile(r"\.cleaned-[0-9]+\.json$")  # a note of clean-up in a store
 
 
 def one_file(name: str) -> Layout:
@@ -42,9 +43,14 @@ def as_they_lie(prefix: str, files: Sequence[Path]) -> Layout:
     """
     sizes = [*(file.stat().st_size for file in files[:-1]), sys.maxsize]
     return lambda _stem, _size: [
-        (f"{prefix}{file.name}{'.file' * file.name.endswith(STORE_ENDINGS)}", size)
+        (f"{prefix}{file.name}{'.file' * is_record(file.name)}", size)
         for file, size in zip(files, sizes, strict=True)
     ]
+
+
+def is_record(name: str) -> bool:
+    """Return whether a file of a store would be called like one of a run itself."""
+    return name.endswith(_ENDINGS) or bool(_NOTE.search(name))
 
 
 class WorkStore:

@@ -1,0 +1,103 @@
+"""What clean-up leaves in a store beside a run: notes of items that it removed, and pins.
+
+A note is `<run id>.cleaned-<n>.json`, numbered from 1. Nobody signs it, so the catalog believes it
+only where it says no more than the removal of the whole run would (Catalog.claim).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+
+from tools.base import foreign_json, run_ids
+from tools.base.errors import StoreError
+from tools.flow import store
+from tools.flow.store import Store
+
+PATTERN = r"\.cleaned-[1-9][0-9]{0,5}\.json"  # what follows the run id in the name of a note
+PIN = ".PINNED"  # what follows the run id in the name of a pin
+_NAME = re.compile(rf"(?P<run_id>[0-9]{{8}}_[0-9]{{6}}){PATTERN}")
+_PINNED = re.compile(rf"(?P<run_id>[0-9]{{8}}_[0-9]{{6}}){re.escape(PIN)}")
+_VERSION = 1
+_MAX_BYTES = 4 << 20  # of a note that is read
+_MAX_NOTES = 1_000  # of one run that are read
+
+
+def name_of(run_id: str, number: int) -> str:
+    """Return the name of a note beside the manifest."""
+    return f"{run_id}.cleaned-{number}.json"
+
+
+def noted_run(name: str) -> str:
+    """Return the run ID in the name of a note; "" for another name."""
+    found = _NAME.fullmatch(name)
+    return found["run_id"] if found else ""
+
+
+def pinned_run(name: str) -> str:
+    """Return the run ID in the name of a pin; "" for another name."""
+    found = _PINNED.fullmatch(name)
+    return found["run_id"] if found else ""
+
+
+def by_run(names: Iterable[str]) -> Mapping[str, list[str]]:
+    """Return the names of the notes of each run that has some, by its id."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        run_id = noted_run(name)
+        if run_id and run_ids.is_time(run_id):
+            found.setdefault(run_id, []).append(name)
+    return found
+
+
+def content(labels: Iterable[str]) -> bytes:
+    """Return the bytes of a note about these items, SECTION/name."""
+    whole = {"version": _VERSION, "items": sorted(labels)}
+    return json.dumps(whole, indent=1, ensure_ascii=True).encode() + b"\n"
+
+
+def labels(place: Store, folder: str, names: Iterable[str]) -> frozenset[str]:
+    """Return the items that the notes of a run name; a note that is invalid names none.
+
+    Raises StoreError or OSError where a note cannot be read.
+    """
+    found: set[str] = set()
+    for name in sorted(names)[:_MAX_NOTES]:
+        found |= _labels(store.beginning(place, f"{folder}/{name}", _MAX_BYTES))
+    return frozenset(found)
+
+
+def _labels(raw: bytes) -> set[str]:
+    try:
+        given = foreign_json.load(raw, _MAX_BYTES)
+    except (ValueError, RecursionError):
+        return set()
+    items = given.get("items") if isinstance(given, dict) else None
+    if not isinstance(items, list) or given.get("version") != _VERSION:
+        return set()
+    return {label for label in items if isinstance(label, str)}
+
+
+def note(place: Store, host: str, run_id: str, known: Iterable[str], items: Iterable[str]) -> str:
+    """Store one more note of a run; return its name.
+
+    known: the names of the notes that the run has. Raises StoreError or OSError.
+    """
+    numbers = [int(name.rpartition("-")[2].partition(".")[0]) for name in known]
+    name = name_of(run_id, max(numbers, default=0) + 1)
+    store.store_object(place, f"{host}/{name}", [content(items)])
+    return name
+
+
+def pin(place: Store, host: str, run_id: str, reason: str) -> None:
+    """Keep clean-up from removing a run. Raises StoreError or OSError."""
+    store.store_object(place, f"{host}/{run_id}{PIN}", [reason.encode() + b"\n"])
+
+
+def unpin(place: Store, host: str, run_id: str) -> None:
+    """Let clean-up remove a run again. Raises StoreError or OSError."""
+    name = f"{host}/{run_id}{PIN}"
+    place.remove([name])
+    if any(entry.name == name for entry in place.entries(host)):
+        raise StoreError(f"{place}: {name} could not be removed", "Check the rights in this store.")
