@@ -8,6 +8,7 @@ import os
 import pwd
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -17,12 +18,14 @@ from storage.ssh_command import Server
 from storage.ssh_objects import SshStore
 from storage.ssh_session import Session
 from tests import servers
+from tools.base import project
 from tools.flow.retries import Retries
 
 _PATIENCE = 60.0  # seconds until it must answer
 _ATTEMPTS = 5
 _SFTP = 'case "$SSH_ORIGINAL_COMMAND" in *sftp-server*) exec $SSH_ORIGINAL_COMMAND;; esac; '
 _ASKED = '"$SSH_ORIGINAL_COMMAND"'
+APPEND_ONLY = project.ROOT / "conf/policies/append_only_sftp.py"
 # What each port does with the command or the subsystem that the client names.
 KINDS = {
     "login shell": "",
@@ -38,6 +41,7 @@ KINDS = {
     "killed": f"ulimit -f 2000; {_SFTP}exit 1",
     "other home": f"{_SFTP.replace(';;', ' -d FOLDER/home;;')}exec sh -c {_ASKED}",
     "read only": "internal-sftp -R",
+    "append only": f"{sys.executable} {APPEND_ONLY} FOLDER/kept",
     "liar": f"PATH=FOLDER/bin:$PATH; {_SFTP}exec sh -c {_ASKED}",
 }
 
@@ -49,6 +53,8 @@ class Sshd:
         self.folder = Path(tempfile.mkdtemp(prefix="nc-test-sshd-"))
         self.home = self.folder / "home"  # where the account without a shell begins
         self.home.mkdir()
+        self.kept = self.folder / "kept"  # where files can only be added
+        self.kept.mkdir()
         (self.folder / "bin").mkdir()
         for name in ("openssl", "sha256sum"):
             liar = self.folder / "bin" / name

@@ -72,7 +72,7 @@ def remove(place: Store, marker: str) -> None:
     except UnsupportedError as error:  # as expected of this store
         logger.debug("%s: run marker not removed: %s", place, error)
     except ForbiddenError as error:  # as append-only credentials are meant to be
-        log.always("%s: run marker not removed: %s", place, error)
+        log.always("run marker not removed: %s", error)
     except (BackupError, OSError) as error:
         logger.warning("%s: run marker not removed: %s", place, error)
 
