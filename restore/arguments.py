@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,10 +11,11 @@ from restore import archive_checks
 from tools.base import foreign, project
 from tools.base.errors import ConfigError
 from tools.catalog.location import Source
+from tools.commands import store_arguments
 from tools.modules.contracts import Server
 
-CONF = Path("/etc/nc-backup-py/conf.json")
-KEY = Path("/etc/nc-backup-py/key_file")  # the default key file
+CONF = store_arguments.CONF
+KEY = store_arguments.KEY  # the default key file
 
 _READABLE = "Name a file that this user can read."
 _KEY = f"{_READABLE} A new key decrypts no existing backup."
@@ -61,49 +63,9 @@ def _add_actions(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_location(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("store and key (from a config, or given here)")
-    group.add_argument(
-        "-c", "--config", type=Path, help=f"conf.json of the backup (default: {CONF})"
-    )
-    group.add_argument(
-        "--store",
-        metavar="SECTION|URL",
-        default="",
-        help="store section of the config (default: the first that can be opened), or any store "
-        "by its URL",
-    )
-    group.add_argument(
-        "--endpoint",
-        metavar="URL",
-        default="",
-        help="with the URL of a bucket: its server, where that is not the usual one",
-    )
-    group.add_argument("--local-backup", type=Path, help="folder of a local store")
-    group.add_argument(
-        "--hostname", default="", help="host whose runs are used (default: HOSTNAME of the config)"
-    )
-    group.add_argument(
-        "--key-file",
-        type=Path,
-        help=f"age identity or old key file (default: KEY_FILE of the config, else {KEY})",
-    )
-    group.add_argument(
-        "--passphrase",
-        default="",
-        help="passphrase as env:NAME or file:/path, instead of a key file",
-    )
-    group.add_argument(
-        "--signer",
-        type=Path,
-        metavar="FILE",
-        help="known signers of runs (allowed_signers lines), beside those of the config and of "
-        'the comment "# signer:" in the key file',
-    )
-    group.add_argument(
-        "--allow-unsigned",
-        action="store_true",
-        help="also use runs that no known signer has signed, if they are older than signed ones",
-    )
+    group = store_arguments.add(parser, "store and key (from a config, or given here)")
+    store_arguments.add_key(group)
+    store_arguments.add_signers(group)
     group.add_argument(
         "--allow-special",
         action="store_true",
@@ -195,14 +157,7 @@ def check(options: argparse.Namespace) -> None:
     _check_files(options)
     if options.restore:
         _check_target(options)
-    if options.config is None and not source(options).names_store:
-        if not CONF.exists():
-            raise ConfigError(
-                f"no config and no store given, and {CONF}: no such file or directory",
-                "Use -c CONFIG; or --local-backup FOLDER, or --store with the URL of a store, with "
-                "--key-file FILE.",
-            )
-        options.config = CONF
+    store_arguments.settle(options, CONF, "--key-file FILE")
 
 
 def _check_files(options: argparse.Namespace) -> None:
@@ -244,18 +199,12 @@ def _check_target(options: argparse.Namespace) -> None:
 
 def source(options: argparse.Namespace) -> Source:
     """Return where the backups are read from."""
-    return Source(
-        options.config,
-        options.store,
-        options.local_backup,
-        options.hostname,
-        options.key_file,
-        options.passphrase,
-        options.insecure_permissions,
-        options.signer,
-        options.allow_unsigned,
+    found = store_arguments.source(options)
+    return dataclasses.replace(
+        found,
+        key_file=options.key_file,
+        passphrase=options.passphrase,
         allow_unencrypted=options.allow_unencrypted,
-        endpoint=options.endpoint,
     )
 
 

@@ -45,51 +45,52 @@ class Memory:
 
     def ids(self, key: str) -> tuple[str, ...]:
         """Return the ids that are known of a place: several where disks take turns."""
-        ids = self._read(_STORES).get(key, ())
+        ids = self.read(_STORES).get(key, ())
         return tuple(one for one in ids if isinstance(one, str)) if isinstance(ids, list) else ()
 
     def remember(self, key: str, identity: str) -> None:
         """Keep one more id of a place. Raises OSError."""
         if identity not in (known := self.ids(key)):
-            self._keep(_STORES, key, [*known, identity])
+            self.keep(_STORES, key, [*known, identity])
 
     def reached(self, store_id: str, host: str, config_id: str) -> Reached:
         """Return the newest run that was stored in a store; number 0 if unknown."""
-        return _reached(self._read(_NUMBERS).get(f"{store_id} {host} {config_id}"))
+        return _reached(self.read(_NUMBERS).get(f"{store_id} {host} {config_id}"))
 
     def highest(self, host: str, config_id: str) -> int:
         """Return the highest number in any store, also in one that is not there now."""
         of_config = f"{host} {config_id}"
-        known = self._read(_NUMBERS).items()
+        known = self.read(_NUMBERS).items()
         found = [value for key, value in known if key.partition(" ")[2] == of_config]
         return max((_reached(value).number for value in found), default=0)
 
     def reach(self, store_id: str, host: str, config_id: str, newest: Reached) -> None:
         """Keep the newest run that was stored. Raises OSError."""
-        self._keep(_NUMBERS, f"{store_id} {host} {config_id}", [newest.number, newest.signer])
+        self.keep(_NUMBERS, f"{store_id} {host} {config_id}", [newest.number, newest.signer])
 
     def alarm(self, store_id: str, host: str, config_id: str) -> str:
         """Return what an earlier run found wrong with the runs of a store; "" for nothing."""
-        found = self._read(_ALARMS).get(f"{store_id} {host} {config_id}", "")
+        found = self.read(_ALARMS).get(f"{store_id} {host} {config_id}", "")
         return found if isinstance(found, str) else ""
 
     def set_alarm(self, store_id: str, host: str, config_id: str, text: str) -> None:
         """Keep what is wrong with the runs of a store; "" for nothing. Raises OSError."""
         if text != self.alarm(store_id, host, config_id):
-            self._keep(_ALARMS, f"{store_id} {host} {config_id}", text)
+            self.keep(_ALARMS, f"{store_id} {host} {config_id}", text)
 
-    def _keep(self, name: str, key: str, value: object) -> None:
+    def keep(self, name: str, key: str, value: object) -> None:
+        """Keep a JSON value under a key of a file. Raises OSError."""
         if self.state is None:
             return
-        text = json.dumps({**self._read(name), key: value}, indent=1)
+        text = json.dumps({**self.read(name), key: value}, indent=1)
         path = self.state / name
         with filesystem_handling.staged(path) as temporary:
             with filesystem_handling.create(temporary) as write:
                 write(text.encode())
             temporary.replace(path)
 
-    def _read(self, name: str) -> dict[str, object]:
-        """What is remembered; nothing where the file is missing, spoiled or a link."""
+    def read(self, name: str) -> dict[str, object]:
+        """Return the values of a file; none where it is missing, spoiled or a link."""
         if self.state is None:
             return {}
         try:

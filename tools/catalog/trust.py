@@ -25,11 +25,16 @@ _UNSIGNED = "If you trust all who can write to the store, use --allow-unsigned."
 
 
 class UntrustedError(ManifestError):
-    """A manifest that nobody known has signed. unsigned: --allow-unsigned may accept it."""
+    """A manifest that nobody known has signed.
 
-    def __init__(self, message: str, hint: str, *, unsigned: bool) -> None:
+    unsigned: --allow-unsigned may accept it
+    altered:  it does not match the signature beside it, or that is none
+    """
+
+    def __init__(self, message: str, hint: str, *, unsigned: bool, altered: bool = False) -> None:
         super().__init__(message, hint)
         self.unsigned = unsigned
+        self.altered = altered
 
 
 @dataclass(frozen=True)
@@ -73,10 +78,12 @@ class Trust:
         try:
             public = sshsig.signer_of_digest(signature.content, digest, writer_key.NAMESPACE)
         except SignatureFormatError as error:
-            raise UntrustedError(f"{called}{ENDING}: {error}", _ALTERED, unsigned=False) from None
+            raise UntrustedError(
+                f"{called}{ENDING}: {error}", _ALTERED, unsigned=False, altered=True
+            ) from None
         if public is None:
             text = f"{called}: does not match its signature"
-            raise UntrustedError(text, _ALTERED, unsigned=False)
+            raise UntrustedError(text, _ALTERED, unsigned=False, altered=True)
         problem = self.signers.problem(public, host, signature.when)
         if problem:
             hint = _ENDED if self.signers.names(public, host) else _UNKNOWN
