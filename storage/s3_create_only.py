@@ -95,7 +95,7 @@ class Guard:
     def _probe_complete(self) -> bool:
         """Return whether the server refuses to complete an upload of the name of the probe."""
         if self._listing.entry(PROBE) is None:
-            self._put_probe({})
+            self._ensure_probe()
         upload = self._sender.begin(PROBE)
         try:
             part = self._sender.part(upload, 1, _SECOND)
@@ -103,6 +103,15 @@ class Guard:
         finally:
             with contextlib.suppress(StoreError, OSError):
                 self._client.call("abort_multipart_upload", PROBE, **self._sender.of(upload))
+
+    def _ensure_probe(self) -> None:
+        """Put the probe; by a condition where that is known, as policies may demand it."""
+        try:
+            self._put_probe(_IF_NEW)
+        except (TakenError, ConflictError):
+            return
+        except (ConditionRefusedError, ChecksumRefusedError):
+            self._put_probe({})
 
     def _complete_probe(self, upload: Upload, part: Part) -> None:
         """Complete an upload; a server that closes the connection instead has refused it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import dataclasses
 import fcntl
 import functools
 import http.client
@@ -24,9 +25,11 @@ from typing import Any
 from botocore import exceptions
 
 from tests import servers
+from tools.base import project
 
 KEY_ID, SECRET = "AKIDTEST", "secret-of-the-tests"
 BUCKET = "backups"
+GUARDED = "guarded"  # prefix that conf/policies allow
 _GRPC = 10_000  # SeaweedFS listens there too, above each port
 _PATIENCE = 60.0  # seconds until it answers
 _ANSWERS = 403  # to a request without a signature
@@ -121,6 +124,31 @@ def weed() -> Path:
     return Path(sys.prefix, "bin", "weed")
 
 
+def policies() -> dict[str, dict[str, Any]]:
+    """Return the policies of conf/policies by name, for this bucket, GUARDED and srv-test.
+
+    Each without the statement that rejects plain http, and so called; add-only with it as well.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for path in sorted((project.ROOT / "conf/policies").glob("aws-s3-*.json")):
+        text = path.read_text(encoding="utf-8").replace("BUCKET", BUCKET)
+        policy = json.loads(text.replace("PREFIX", GUARDED).replace("HOSTNAME", "srv-test"))
+        plain = [one for one in policy["Statement"] if one["Sid"] != "EncryptedConnectionsOnly"]
+        name = path.stem.removeprefix("aws-s3-")
+        found |= {name: {**policy, "Statement": plain}, f"{name}-tls": policy}
+    return found
+
+
+def key_of(name: str) -> str:
+    """Return the access key of who has a policy of conf/policies."""
+    return f"AKID{name.upper().replace('-', '')}"
+
+
+def guarded(name: str) -> S3Server:
+    """Return SeaweedFS as it is for who has a policy of conf/policies."""
+    return dataclasses.replace(seaweedfs(), key_id=key_of(name))
+
+
 def _started() -> dict[str, Any]:
     size = os.environ.get("NC_TEST_WEED_VOLUME", "256")  # MB; a benchmark needs more
     folder = Path(tempfile.mkdtemp(prefix="nc-test-weed-"))
@@ -131,7 +159,18 @@ def _started() -> dict[str, Any]:
         "credentials": [{"accessKey": "AKIDREADER", "secretKey": SECRET}],
         "actions": [f"Read:{BUCKET}", f"List:{BUCKET}"],
     }
-    (folder / "s3.json").write_text(json.dumps({"identities": [identity, reader]}))
+    found = policies()
+    guarded = [
+        {
+            "name": name,
+            "credentials": [{"accessKey": key_of(name), "secretKey": SECRET}],
+            "policyNames": [name],
+        }
+        for name in found
+    ]
+    content = [{"name": name, "content": json.dumps(policy)} for name, policy in found.items()]
+    config = {"identities": [identity, reader, *guarded], "policies": content}
+    (folder / "s3.json").write_text(json.dumps(config))
     (folder / "data").mkdir()
     ports = [_port() for _ in range(4)]
     master, volume, filer, s3 = ports
