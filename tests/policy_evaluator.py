@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 Context = Mapping[str, str]
@@ -42,7 +42,7 @@ def _holds(condition: Mapping[str, Mapping[str, Any]], context: Context) -> bool
     )
 
 
-_OPERATORS = {
+_OPERATORS: Mapping[str, Callable[[str | None, Any], bool]] = {
     "Null": lambda value, wanted: (value is None) is (_only(wanted) == "true"),
     "Bool": lambda value, wanted: value is not None and value == _only(wanted),
     "StringEquals": lambda value, wanted: value is not None and value in _all(wanted),
