@@ -185,6 +185,13 @@ class LocalStore:
             if temporary is not None:
                 temporary.unlink(missing_ok=True)
 
+    def set_age(self, name: str, seconds: float) -> None:
+        """See Timed: the time of the file, which linking it does not change."""
+        temporary, _ = self._unpublished.get(name, (None, None))
+        if temporary is not None:
+            moment = time.time() - seconds
+            os.utime(temporary, (moment, moment))
+
     def _path(self, name: str) -> Path:
         return self.folder / store.check_name(name)
 
@@ -357,3 +364,4 @@ if TYPE_CHECKING:
     _: type[store.Store] = LocalStore
     _measured: type[store.Measured] = LocalStore
     _located: type[store.Located] = LocalStore
+    _timed: type[store.Timed] = LocalStore

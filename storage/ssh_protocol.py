@@ -29,6 +29,7 @@ class Kind(IntEnum):
     WRITE = 6
     LSTAT = 7
     FSTAT = 8
+    SETSTAT = 9
     OPENDIR = 11
     READDIR = 12
     REMOVE = 13
@@ -121,6 +122,11 @@ def text(raw: bytes) -> bytes:
 def mode(permissions: int) -> bytes:
     """Return the attributes of a new file or folder."""
     return u32(_PERMISSIONS) + u32(permissions)
+
+
+def times(seconds: int) -> bytes:
+    """Return the attributes that set when a file was last read and written, from 1970 on."""
+    return u32(_TIMES) + u32(seconds) + u32(seconds)
 
 
 class Reader:

@@ -30,6 +30,7 @@ from storage.ssh_protocol import (
     StatusError,
     mode,
     text,
+    times,
     u32,
     u64,
 )
@@ -309,6 +310,10 @@ class Sftp:
         except StatusError as error:
             if error.code != Code.NO_SUCH_FILE:
                 raise
+
+    def set_time(self, path: bytes, seconds: int) -> None:
+        """Set when a file was last written, in seconds since 1970 by the clock of the server."""
+        self._call(Kind.SETSTAT, text(path), times(seconds))
 
     def link_file(self, old: bytes, new: bytes) -> None:
         """Give a file another name (link(2)), never that of another file."""

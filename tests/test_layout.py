@@ -35,6 +35,7 @@ COMMANDS = {
     "backup.py": "tools/commands/backup.py",
     "restore/restore.py": "restore/command.py",
     "encryption/encryption.py": "encryption/stage.py",
+    "copy_runs/copy_runs.py": "copy_runs/command.py",
 }
 BOOTSTRAP = [
     "sys.path[0] = str(Path(__file__).resolve().parents[1])",

@@ -189,6 +189,19 @@ class Catalog:
         self._untrusted[run_id] = found.untrusted
         return self.sizes.get(manifest.name_of(run_id), 0) <= _MAX_KEPT
 
+    def stored_at(self, name: str) -> datetime:
+        """Return when an object was stored, by its name without the folder."""
+        return self._entries[name][1]
+
+    def signature(self, name: str) -> Signature | None:
+        """Return the signature of an object; None where the store has none."""
+        return self._signature(name)
+
+    @property
+    def followed(self) -> Trust:
+        """Who is trusted: the known signers, and their successors that the store names."""
+        return self._followed
+
     def may_be_trusted(self, run_id: str) -> bool:
         """Return whether a run could be trusted, as far as names alone tell."""
         unsigned = self.trust.allow_unsigned or self.trust.everybody

@@ -48,6 +48,27 @@ def has_ended(place: Store, marker: StoreEntry) -> bool:
     return marker.age >= FOREIGN_AGE if known is None else known
 
 
+def may_continue(place: Store, marker: StoreEntry) -> bool:
+    """Return whether a copy may go on with the run of a marker.
+
+    The run that wrote it has ended; or it was a copy by this process, or one that is not known
+    to go on: two copies of one run do each other no harm. Raises OSError where the marker
+    cannot be read.
+    """
+    if has_ended(place, marker):
+        return True
+    try:
+        marked = foreign_json.load(store.content(place, marker.name, _MAX_BYTES))
+        own = this_process()
+        is_own = all(marked.get(key) == value for key, value in own.items())
+        unknown = ended(marked, own, marker.age) is None
+        return marked["copy"] is True and (is_own or unknown)
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+        return False
+    except BackupError:
+        return False
+
+
 def ended(marked: Mapping[str, Any], own: Mapping[str, Any], age: float) -> bool | None:
     """Return whether a marked process has ended; None where this process cannot know it.
 

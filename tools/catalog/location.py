@@ -289,10 +289,10 @@ def _open_store(config: Config, source: Source, user_modules: UserModules) -> St
                 f"--local-backup: {folder}: not a directory", "Mount the disk, or correct the path."
             )
         keys = {"HOSTNAME": "any", "DESTINATION": "local", "LOCAL_BACKUP": str(folder)}
-        return _opened(_built_in(_STORAGE, **keys), config, user_modules)
+        return store_of(_built_in(_STORAGE, **keys), config, user_modules)
     if source.names_store:
         given = loader.store(_built_in(_STORAGE).file).keys_of(source.store, source.endpoint)
-        return _opened(_built_in(_STORAGE, **given), config, user_modules)
+        return store_of(_built_in(_STORAGE, **given), config, user_modules)
     if source.endpoint:
         raise ConfigError(
             "--endpoint requires --store with the URL of a store",
@@ -306,14 +306,15 @@ def _open_store(config: Config, source: Source, user_modules: UserModules) -> St
     first: BackupError | OSError | None = None
     for entry in chosen:
         try:
-            return _opened(entry, config, user_modules)
+            return store_of(entry, config, user_modules)
         except (BackupError, OSError) as error:
             first = first or error
     assert first is not None  # noqa: S101
     raise first
 
 
-def _opened(section: Section, config: Config, user_modules: UserModules) -> Store:
+def store_of(section: Section, config: Config, user_modules: UserModules) -> Store:
+    """Return the store of a section, built in or not. Raises BackupError, OSError."""
     if section.declaration is None:
         return user_modules.open_store(section, config)
     return opened(section, config)

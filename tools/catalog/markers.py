@@ -43,15 +43,18 @@ _REMOVED_HINT = (
 _NUMERIC = re.compile(r"[0-9.,:-]*")  # facts that a restore computes with: no secrets
 
 
-def create_marker(place: Store, host: str, run_id: str) -> None:
+def create_marker(place: Store, host: str, run_id: str, *, copy: bool = False) -> None:
     """Mark in a store that a run is in progress, and which process runs it.
 
+    copy: the run was made already, and is copied into this store
     Raises TakenError where another run has this id already, BackupError or OSError. A
     user-defined store may replace what it holds, so the marker is read back: the last one counts.
     A store that does not list it is not used: a restore could find nothing there.
     """
     token = secrets.token_hex(8)  # without it two containers could write the same marker
-    identity = {"run_id": run_id, "token": token, **liveness.this_process()}
+    identity: dict[str, Json] = {"run_id": run_id, "token": token, **liveness.this_process()}
+    if copy:
+        identity["copy"] = True
     text = (json.dumps(identity, sort_keys=True) + "\n").encode()
     name = f"{host}/{run_id}{MARKER_SUFFIX}"
     try:
@@ -60,9 +63,9 @@ def create_marker(place: Store, host: str, run_id: str) -> None:
         if _holds(place, name, text):
             remove(place, name)
         raise
-    if not _same(place, name, text):
+    if not is_same(place, name, text):
         raise TakenError(f"{name} was replaced in {place} by another run")
-    _require_listed(place, name, len(text))
+    require_listed(place, name, len(text))
 
 
 def remove(place: Store, marker: str) -> None:
@@ -88,7 +91,7 @@ def publish_manifest(catalog: Catalog, run: Manifest, key: WriterKey | None) -> 
     """
     run = masked(run)
     place, folder = catalog.store, run.host
-    _require_parts(place, run)
+    require_parts(place, run)
     signer = "" if key is None else writer_key.allowed_signer(run.host, key.public)
     links = () if key is None else tuple(link.name for link in key.links)
     sheet = recovery_sheet.sheet(run, signer, links).encode("utf-8", "backslashreplace")
@@ -101,7 +104,7 @@ def publish_manifest(catalog: Catalog, run: Manifest, key: WriterKey | None) -> 
             _store_link(catalog, link)
         store.store_object(place, name + trust.ENDING, [key.sign(content)])
     problem = _publish(place, name, content)
-    _require_listed(place, name, len(content))
+    require_listed(place, name, len(content))
     catalog.add(run, content, "" if key is None else sshsig.fingerprint(key.public))
     return problem
 
@@ -123,7 +126,7 @@ def _publish(place: Store, name: str, text: bytes) -> str:
         if not _holds(place, name, text):
             raise
         problem = store.explained(error, place)[0]
-    if not _same(place, name, text):
+    if not is_same(place, name, text):
         run_id = manifest.run_of(name.rpartition("/")[2])
         raise BackupError(
             f"{name}: read-back mismatch",
@@ -135,17 +138,17 @@ def _publish(place: Store, name: str, text: bytes) -> str:
 def _holds(place: Store, name: str, content: bytes) -> bool:
     """Return whether a store holds an object of this name and content; False if unknown."""
     try:
-        return _same(place, name, content)
+        return is_same(place, name, content)
     except (BackupError, OSError):
         return False
 
 
-def _same(place: Store, name: str, content: bytes) -> bool:
+def is_same(place: Store, name: str, content: bytes) -> bool:
     """Return whether an object has this content. Raises BackupError or OSError."""
     return store.beginning(place, name, len(content)) == content
 
 
-def _require_listed(place: Store, name: str, size: int) -> None:
+def require_listed(place: Store, name: str, size: int) -> None:
     """Raise StoreError where a store of which nothing is known does not list an object."""
     if place.consistent:
         return
@@ -157,7 +160,7 @@ def _folder(name: str) -> str:
     return name.rpartition("/")[0]
 
 
-def _require_parts(place: Store, run: Manifest) -> None:
+def require_parts(place: Store, run: Manifest) -> None:
     """Raise StoreError where the list of a store lacks a part. One list serves all parts."""
     sizes = {entry.name.rpartition("/")[2]: entry.size for entry in place.entries(run.host)}
     for part in (one for item in run.items for one in forms.needed(place, run.host, item)):

@@ -35,8 +35,12 @@ class Numbered:
 
 def claims(catalog: Catalog, config_id: str) -> list[Claim]:
     """Return the trusted, numbered manifests of a config, newest first."""
-    found = [claim for claim in _trusted(catalog) if claim.manifest.config_id == config_id]
-    return sorted(found, key=lambda one: (one.manifest.sequence, one.manifest.run_id), reverse=True)
+    return _in_turn(one for one in _trusted(catalog) if one.manifest.config_id == config_id)
+
+
+def numbered(catalog: Catalog) -> list[Claim]:
+    """Return the newest trusted, numbered manifests of a catalog, those of all configs."""
+    return list(_trusted(catalog))
 
 
 def _trusted(catalog: Catalog) -> Iterator[Claim]:
@@ -149,6 +153,28 @@ def problem(catalog: Catalog, config_id: str, at_least: int = 0) -> ManifestErro
     signers = dict.fromkeys(claim.signer for claim in found)
     of_signers = ([claim for claim in found if claim.signer == one] for one in signers)
     return next((wrong for runs in of_signers for wrong in _contradictions(catalog, runs)), None)
+
+
+def contradiction(catalog: Catalog, known: Iterable[Claim], new: Claim) -> ManifestError | None:
+    """Return what would be wrong with the runs of a store if it had one more; None for nothing.
+
+    known: the trusted, numbered manifests of the store
+    """
+    if new.manifest.sequence <= 0:
+        return None
+    same = (new.signer, new.manifest.config_id)
+    own = [one for one in known if (one.signer, one.manifest.config_id) == same]
+    earlier = {str(error) for error in _contradictions(catalog, _in_turn(own))}
+    found = _contradictions(catalog, _in_turn([*own, new]))
+    return next((error for error in found if str(error) not in earlier), None)
+
+
+def _in_turn(found: Iterable[Claim]) -> list[Claim]:
+    """Return the newest manifests, newest first."""
+    newest = sorted(
+        found, key=lambda one: (one.manifest.sequence, one.manifest.run_id), reverse=True
+    )
+    return newest[:_MAX_SEARCHED]
 
 
 def _damaged(catalog: Catalog, found: Sequence[Claim]) -> str:

@@ -77,7 +77,7 @@ def admitted(entry: Section, context: Context, memory: Memory, consent: Consent)
     host = config.general.hostname
     place = streamed.open_section_store(entry, context)
     with store.explaining(place):
-        seen = store_identity.seen(place, host, _key(config, entry))
+        seen = store_identity.seen(place, host, store_key(config, entry))
         problem = seen.problem(memory)
         if problem is not None and not consent.store:
             raise problem
@@ -142,7 +142,7 @@ def tested(entry: Section, config: Config, memory: Memory, consent: Consent) -> 
     """Look at a built-in store for `backup.py -t`; nothing is changed. Raises BackupError."""
     host = config.general.hostname
     place = location.opened(entry, config)
-    seen = store_identity.seen(place, host, _key(config, entry))
+    seen = store_identity.seen(place, host, store_key(config, entry))
     problem = seen.problem(memory)
     if problem is not None and not consent.store:
         yield bad(str(problem), problem.hint)
@@ -153,7 +153,8 @@ def tested(entry: Section, config: Config, memory: Memory, consent: Consent) -> 
     yield from _no_longer_signed(catalog, config)
 
 
-def _key(config: Config, entry: Section) -> str:
+def store_key(config: Config, entry: Section) -> str:
+    """Return what tells a store of a config from the others of this machine."""
     return f"{config.path}#{entry.name}"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import shlex
 import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
@@ -162,7 +163,7 @@ class Recording:
         catalogs = [one.catalog for one in self._stores.values()]
         newest = sequence.newest(catalogs, config_id)
         for line in sequence.missed(catalogs, config_id, newest):
-            logger.warning("%s", line)
+            logger.warning("%s. To copy them: %s", line, _catch_up(self._config))
         host = self._config.general.hostname
         remembered = self._memory.highest(host, config_id)
         reached = max(remembered, sequence.highest_claimed(catalogs, config_id))
@@ -218,6 +219,7 @@ class Recording:
         self.missing = set(self._mode.missing())
         everything = set(self.items) | self.missing
         warnings = [line for step in steps for line in step.result.warnings]
+        end = run_ids.now()  # one for all: stores that hold the same items get the same manifest
         for name, one in self._stores.items():
             if not items[name]:
                 continue
@@ -225,7 +227,7 @@ class Recording:
                 host=self._config.general.hostname,
                 run_id=self._run_id,
                 begin=run_ids.stamp(self._begin),
-                end=run_ids.now(),
+                end=end,
                 mode=self._mode.name,
                 status=worst(s.result.status for s in steps if _concerns(s, name)).value,
                 items=tuple(items[name]),
@@ -311,6 +313,12 @@ def _excuse(steps: list[SectionResult], optional: Collection[str]) -> None:
 def _concerns(step: SectionResult, store: str) -> bool:
     """Whether a section says something of what a store holds: no check, no other store."""
     return step.kind != "check" and (step.kind != "store" or step.name == store)
+
+
+def _catch_up(config: Config) -> str:
+    """Return the command that copies to each store the runs that it has missed."""
+    words = [str(project.ROOT / "copy_runs/copy_runs.py"), "-c", str(config.path), "--catch-up"]
+    return f"python3 {shlex.join(words)}"
 
 
 def _limits(entry: Section, context: Context) -> Limits:

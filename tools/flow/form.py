@@ -113,13 +113,16 @@ class Form(Protocol):
         """
 
 
-def read_object(store: Store, folder: str, part: Part) -> Iterator[bytes]:
+def read_object(
+    store: Store, folder: str, part: Part, tally: stream.Tally | None = None
+) -> Iterator[bytes]:
     """Yield the chunks of one object; at its end they are compared with its size and SHA-256.
 
+    tally: counts and hashes them, for a caller that needs that as well
     Raises DamagedError, TruncatedError or StoreError, naming the object.
     """
     name = f"{folder}/{part.name}"
-    tally = stream.Tally()
+    tally = tally or stream.Tally()
     for chunk in tally(store.get(name)):
         if tally.size > part.size:
             raise DamagedError(f"{name}: longer than {part.size} bytes", _HINT)

@@ -31,10 +31,13 @@ class Objects:
     _contents: dict[str, tuple[bytes, float]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def create(self, name: str, content: bytes) -> None:
-        """Make an object visible. Raises TakenError where another content has its name."""
+    def create(self, name: str, content: bytes, age: float = 0.0) -> None:
+        """Make an object visible. Raises TakenError where another content has its name.
+
+        age: seconds since it counts as written
+        """
         with self._lock:
-            if self._contents.setdefault(name, (content, self.clock()))[0] != content:
+            if self._contents.setdefault(name, (content, self.clock() - age))[0] != content:
                 raise TakenError(f"{name}: object exists with different content")
 
     def read(self, name: str) -> bytes:
@@ -75,6 +78,7 @@ class MemoryStore:
         self.fault = fault
         self.objects = objects or Objects()
         self._hidden: dict[str, str] = {}  # the hidden name of what is not published
+        self._ages: dict[str, float] = {}  # of what is not published, where it was set
 
     def __str__(self) -> str:
         return "memory"
@@ -99,8 +103,15 @@ class MemoryStore:
         for name in names:
             self.fault("publish", name)
             if name in self._hidden:
-                self.objects.create(name, self.objects.pending[self._hidden[name]])
+                content = self.objects.pending[self._hidden[name]]
+                self.objects.create(name, content, self._ages.get(name, 0.0))
                 self.discard([name])
+
+    def set_age(self, name: str, seconds: float) -> None:
+        """See Timed."""
+        self.fault("set age", name)
+        if name in self._hidden:
+            self._ages[name] = seconds
 
     def discard(self, names: Sequence[str]) -> None:
         """See Store."""
@@ -108,6 +119,7 @@ class MemoryStore:
             self.fault("discard", name)
             if name in self._hidden:
                 self.objects.pending.pop(self._hidden.pop(name), None)
+                self._ages.pop(name, None)
 
     def get(self, name: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """See Store."""
@@ -248,4 +260,5 @@ class MemoryBlocks:
 
 if TYPE_CHECKING:
     _: type[store.Store] = MemoryStore
+    _timed: type[store.Timed] = MemoryStore
     _blocks: type[BlockBackend] = MemoryBlocks

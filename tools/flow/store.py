@@ -171,6 +171,18 @@ class Versioned(Protocol):
 
 
 @runtime_checkable
+class Timed(Protocol):
+    """A store whose objects can keep the time of the object that they were copied from."""
+
+    def set_age(self, name: str, seconds: float) -> None:
+        """Let what was put under this name count as written so many seconds ago.
+
+        By the clock of the store, and only until `publish`; other names are skipped. Raises
+        OSError, StoreError.
+        """
+
+
+@runtime_checkable
 class Prefetching(Protocol):
     """A store that is far away: several small objects are best read at once."""
 
@@ -237,6 +249,18 @@ def max_object_size(store: object) -> int:
     """Return the bytes of the largest object that a store takes."""
     bounded = ability(store, Bounded)  # type: ignore[type-abstract]
     return bounded.max_object_size if bounded else sys.maxsize
+
+
+def keeps_times(store: object) -> bool:
+    """Return whether copies of objects can keep their times in a store."""
+    return ability(store, Timed) is not None  # type: ignore[type-abstract]
+
+
+def set_age(store: object, name: str, seconds: float) -> None:
+    """Let what was put under a name count as written so long ago, where the store can do that."""
+    timed = ability(store, Timed)  # type: ignore[type-abstract]
+    if timed is not None:
+        timed.set_age(name, seconds)
 
 
 def prefetch(store: object, names: Sequence[str]) -> None:

@@ -1,0 +1,1 @@
+"""Copy runs from store to store."""

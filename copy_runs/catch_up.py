@@ -1,0 +1,33 @@
+"""Which store of a config gets runs from which other one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from copy_runs.stores import Place
+from tools.base.errors import BackupError, in_words
+from tools.base.result import Result, Status
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A store that cannot be used."""
+
+    name: str
+    result: Result
+
+
+def failed(name: str, error: BackupError | OSError, *, required: bool) -> Failed:
+    """Return what is said of a store that cannot be used: one that is required fails the copy."""
+    line, hint = in_words(error)
+    status = Status.FAILED if required else Status.INCOMPLETE
+    return Failed(name, Result(status, line, hint))
+
+
+def pairs(places: Sequence[Place]) -> Iterator[tuple[Place, Place]]:
+    """Yield every store as a target, with each other one as its source."""
+    for target in places:
+        for source in places:
+            if source is not target:
+                yield source, target

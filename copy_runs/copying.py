@@ -1,0 +1,296 @@
+"""Copy what a store lacks of one run: parts first, then its records, the manifest last."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
+
+from copy_runs import originals
+from copy_runs.comparison import Comparison, Lack, LeftOutError
+from copy_runs.originals import Record
+from tools.base import run_ids
+from tools.base.errors import (
+    BackupError,
+    DamagedError,
+    StoreError,
+    TakenError,
+    TruncatedError,
+)
+from tools.base.result import Result, Status
+from tools.catalog import leftovers, liveness, manifest, markers
+from tools.catalog.catalog import Catalog
+from tools.catalog.markers import MARKER_SUFFIX
+from tools.catalog.trust import UntrustedError
+from tools.date_str_utils import count, human_size
+from tools.flow import form, store, stream
+from tools.flow.item_record import Part
+from tools.flow.store import StoreEntry
+
+Advance = Callable[[int], None]  # called with the bytes of a run that have been copied
+_RENEWED = 86400.0  # seconds after which the marker of a copy is written anew: see markers
+_BRIEF = 60.0  # seconds in which nobody can have taken parts of a run for those of a dead one
+_OTHER = (
+    "If no run and no other copy is at work there, the object is damaged: remove it from the "
+    "store, and copy again."
+)
+
+
+class Copier:
+    """Copies runs of one host from one store into another."""
+
+    def __init__(
+        self,
+        pair: Comparison,
+        *,
+        all_times: bool,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """all_times: whether every copy keeps the time of its original.
+
+        Otherwise only a run that was stored after all that the target has: a hostile source
+        could date its runs before them, and clean-up keeps the first of each period.
+        clock: seconds, for the age of its markers
+        """
+        self._pair = pair
+        self._place = pair.target.store
+        self._host = pair.target.host
+        self._keeps_times = store.keeps_times(self._place)
+        self._floor = None if all_times else _newest(pair.target)
+        self._marked_at: float | None = None
+        self._clock = clock
+        self.source_error: BaseException | None = None  # of the last run
+        self.is_writing = False  # the last run has got as far as the target
+
+    def begin(self) -> None:
+        """Forget the errors of the run before."""
+        self.source_error, self.is_writing = None, False
+
+    def copy_statements(self) -> Iterator[str]:
+        """Copy the statements about signers that the target lacks; yield what went wrong."""
+        for records in originals.statements(self._pair.source):
+            for record in records:
+                if record.name in self._pair.target.sizes:
+                    continue
+                try:
+                    self._store(record)
+                except TakenError as error:
+                    yield f"{record.name}: {error}"
+
+    def copy(self, lack: Lack, advance: Advance) -> Result:
+        """Copy what is lacking of a run. Raises BackupError, OSError."""
+        warnings = list(lack.warnings)
+        with self._reading():
+            records = self._records(lack)
+            sheet = self._sheet(lack, warnings)
+        self.is_writing = True
+        with self._marked(lack):
+            started = self._clock()
+            size = self._copy_parts(lack, advance)
+            if lack.is_new:
+                self._require_parts(lack, started)
+            for record in (*sheet, *records):
+                self._store(record)
+            if lack.is_new:
+                self._published(lack, records[-1])
+        return _result(lack, size, warnings)
+
+    # --- parts
+
+    def _copy_parts(self, lack: Lack, advance: Advance) -> int:
+        """Copy the parts that are absent, and compare those that are there. Return the bytes."""
+        size = 0
+        for part in lack.absent:
+            self._renew(lack.run_id)
+            self._send(part, _after(size, advance))
+            size += part.size
+        for part in lack.present:
+            self._renew(lack.run_id)
+            self._compare(part)
+        return size
+
+    def _send(self, part: Part, advance: Advance) -> None:
+        """Copy one part; its SHA-256 is compared on the way, and by the target."""
+        tally = stream.Tally()
+        chunks = self._watched(form.read_object(self._pair.source.store, self._host, part, tally))
+        with stream.closed(stream.ahead(_counted(chunks, advance))) as ahead:
+            content = stream.Content(ahead, tally)
+            stored = store.store_object(self._place, f"{self._host}/{part.name}", content)
+        if (stored.size, stored.sha256) != (part.size, part.sha256):
+            raise StoreError(
+                f"{self._place}: {part.name}: confirmed other bytes than were sent",
+                "Check the store.",
+            )
+
+    def _watched(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        """Yield the chunks of the source; its error is noted, also where the target wraps it."""
+        with self._reading():
+            yield from chunks
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Note an error of the source."""
+        try:
+            yield
+        except (BackupError, OSError) as error:
+            self.source_error = error
+            raise
+
+    def _compare(self, part: Part) -> None:
+        """Raise TakenError where what the target has under the name of a part is not the part."""
+        try:
+            stream.drained(form.read_object(self._place, self._host, part))
+        except (DamagedError, TruncatedError) as error:
+            raise TakenError(f"{self._place}: {error}", _OTHER) from None
+
+    def _require_parts(self, lack: Lack, started: float) -> None:
+        """Raise StoreError where the target no longer lists a part: a sweep has removed it."""
+        brief = self._clock() - started < _BRIEF and not lack.present
+        if not (brief and self._place.consistent):
+            markers.require_parts(self._place, lack.manifest)
+
+    # --- records
+
+    def _records(self, lack: Lack) -> list[Record]:
+        """Return the signature and manifest that are to be copied. Raises LeftOutError."""
+        if lack.records in ((), (lack.run_id + manifest.RECOVERY,)):
+            return []
+        catalog = self._pair.source
+        kept = self._age_of(catalog.stored_at(manifest.name_of(lack.run_id))) is not None
+        when = None if kept else datetime.now(timezone.utc)
+        try:
+            found = originals.of_manifest(catalog, lack.claim, when)
+        except UntrustedError as error:
+            if when is None:
+                raise
+            raise LeftOutError(
+                f"{error}: its copy would count as stored now, and not be trusted",
+                "Copy it into an empty local store or ssh store: it keeps the times.",
+            ) from None
+        return [record for record in found if record.name in lack.records]
+
+    def _sheet(self, lack: Lack, warnings: list[str]) -> list[Record]:
+        """Return the recovery sheet, if it is to be copied. Without it the run is still whole."""
+        if lack.run_id + manifest.RECOVERY not in lack.records:
+            return []
+        found = originals.sheet(self._pair.source, lack.claim)
+        if isinstance(found, Record):
+            return [found]
+        warnings.append(f"{found}; the run was copied without it")
+        return []
+
+    def _age_of(self, when: datetime) -> float | None:
+        """Return how long ago a copy counts as written; None where it is new."""
+        if not self._keeps_times or (self._floor is not None and when <= self._floor):
+            return None
+        return max(0.0, (datetime.now(timezone.utc) - when).total_seconds())
+
+    def _store(self, record: Record) -> None:
+        """Store a record with its time, and read it back."""
+        name = f"{self._host}/{record.name}"
+        age = self._age_of(record.when)
+        with store.atomic_publish(self._place, [name]):
+            self._place.put(name, [record.content])
+            if age is not None:
+                store.set_age(self._place, name, age)
+        if not markers.is_same(self._place, name, record.content):
+            raise StoreError(f"{self._place}: {name}: read-back mismatch", "Check the store.")
+
+    def _published(self, lack: Lack, record: Record) -> None:
+        name = f"{self._host}/{record.name}"
+        markers.require_listed(self._place, name, len(record.content))
+        self._pair.add(lack.claim, record.content)
+
+    # --- the marker
+
+    @contextlib.contextmanager
+    def _marked(self, lack: Lack) -> Iterator[None]:
+        """Keep clean-up from the parts of a run until its manifest is there.
+
+        The marker of a copy that fails stays while parts of it are there: the next copy goes on
+        with them, and a later run removes them once they are old enough.
+        """
+        self._marked_at = None
+        if not lack.is_new:
+            yield
+            return
+        self._mark(lack.run_id)
+        try:
+            yield
+        except (BackupError, OSError):
+            if self.source_error is not None:  # otherwise the target may not answer at all
+                leftovers.remove_marker(self._pair.target, lack.run_id)
+            raise
+        if self._is_whole(lack):
+            markers.remove(self._place, self._marker(lack.run_id))
+
+    def _marker(self, run_id: str) -> str:
+        return f"{self._host}/{run_id}{MARKER_SUFFIX}"
+
+    def _mark(self, run_id: str) -> None:
+        """Write the marker. Raises LeftOutError where a run or another copy is at work."""
+        self._marked_at = self._clock()
+        if run_id + MARKER_SUFFIX not in self._pair.target.sizes:
+            with contextlib.suppress(TakenError):
+                return markers.create_marker(self._place, self._host, run_id, copy=True)
+        found = self._found_marker(run_id)
+        if found is not None and not liveness.may_continue(self._place, found):
+            raise LeftOutError(
+                f"a run or another copy is writing it into {self._place}",
+                f"If that is not so, remove {found.name} there, or wait until it is 7 days old.",
+            )
+        self._mark_anew(run_id)
+        return None
+
+    def _found_marker(self, run_id: str) -> StoreEntry | None:
+        name = self._marker(run_id)
+        return next((one for one in self._place.entries(self._host) if one.name == name), None)
+
+    def _mark_anew(self, run_id: str) -> None:
+        """Replace the marker of a process that has ended; one that must stay is used as it is."""
+        markers.remove(self._place, self._marker(run_id))
+        self._marked_at = self._clock()
+        with contextlib.suppress(TakenError):
+            markers.create_marker(self._place, self._host, run_id, copy=True)
+
+    def _renew(self, run_id: str) -> None:
+        """Write the marker anew before another machine takes it for that of a dead process."""
+        if self._marked_at is not None and self._clock() - self._marked_at > _RENEWED:
+            self._mark_anew(run_id)
+
+    def _is_whole(self, lack: Lack) -> bool:
+        """Return whether the target holds nothing of a run but what its manifest names."""
+        own = {part.name for part in (*lack.absent, *lack.present)}
+        own |= {*lack.records, lack.run_id + MARKER_SUFFIX}
+        return all(
+            name in own for name in self._pair.target.sizes if run_ids.run_in(name) == lack.run_id
+        )
+
+
+def _newest(catalog: Catalog) -> datetime | None:
+    """Return when the newest manifest of a catalog was stored; None where there is none."""
+    times = (catalog.stored_at(manifest.name_of(run_id)) for run_id in catalog.run_ids)
+    return max(times, default=None)
+
+
+def _after(before: int, advance: Advance) -> Advance:
+    """Return what counts the bytes of a part beside those of the parts before it."""
+    return lambda size: advance(before + size)
+
+
+def _counted(chunks: Iterator[bytes], advance: Advance) -> Iterator[bytes]:
+    size = 0
+    for chunk in chunks:
+        size += len(chunk)
+        advance(size)
+        yield chunk
+
+
+def _result(lack: Lack, size: int, warnings: list[str]) -> Result:
+    verb = "copied" if lack.is_new else "filled in"
+    text = f"{verb}: {count(lack.objects, 'object')}, {human_size(size)}"
+    if not lack.objects:
+        text = "nothing to copy"
+    status = Status.INCOMPLETE if warnings else Status.OK
+    return Result(status, text, bytes=size, items=lack.objects, warnings=tuple(warnings))

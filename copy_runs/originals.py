@@ -1,0 +1,87 @@
+"""The records of a run as they are in a store, byte for byte, checked before they are copied."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from tools.base.errors import BackupError, ManifestError
+from tools.base.log import logger
+from tools.catalog import manifest, rotation, sshsig, trust
+from tools.catalog.catalog import Catalog, Claim
+from tools.catalog.trust import Signature
+from tools.flow import store
+
+_MAX_SHEET = 256 << 20  # bytes of a recovery sheet that is copied
+_MOST_STATEMENTS = 10_000  # about signers; each is a key of one host
+
+
+@dataclass(frozen=True)
+class Record:
+    """An object beside the parts. when: it was stored"""
+
+    name: str
+    content: bytes
+    when: datetime
+
+
+def of_manifest(catalog: Catalog, claim: Claim, when: datetime | None) -> list[Record]:
+    """Return the signature of a trusted manifest, where it has one, and the manifest, read again.
+
+    when: the time that the copy will have; None for that of the source. Raises ManifestError
+    where they are not what was trusted, or the signer is not trusted at that time.
+    """
+    name = manifest.name_of(claim.manifest.run_id)
+    called = f"{catalog.host}/{name}"
+    content = store.content(catalog.store, called, manifest.MAX_BYTES)
+    if hashlib.sha256(content).hexdigest() != claim.sha256:
+        raise ManifestError(f"{called}: changed while it was read", "Check the store.")
+    signature = catalog.signature(name)
+    if signature is None:
+        return [Record(name, content, catalog.stored_at(name))]
+    if claim.signer:
+        judged = Signature(signature.content, when or signature.when)
+        catalog.followed.signer(called, catalog.host, content, judged)
+    if len(signature.content) > sshsig.MAX_BYTES:
+        raise ManifestError(f"{called}{trust.ENDING}: not a signature", "Check the store.")
+    return [
+        Record(name + trust.ENDING, signature.content, signature.when),
+        Record(name, content, catalog.stored_at(name)),
+    ]
+
+
+def sheet(catalog: Catalog, claim: Claim) -> Record | str:
+    """Return the recovery sheet of a run; or why it must not be copied."""
+    name = claim.manifest.run_id + manifest.RECOVERY
+    called = f"{catalog.host}/{name}"
+    if name not in catalog.sizes:
+        return f"{called}: no such file"
+    content = store.content(catalog.store, called, _MAX_SHEET)
+    expected = claim.manifest.recovery
+    if expected and hashlib.sha256(content).hexdigest() != expected:
+        return f"{called}: was altered"
+    return Record(name, content, catalog.stored_at(name))
+
+
+def statements(catalog: Catalog) -> Iterator[list[Record]]:
+    """Yield the statements about signers that count, each with its signature, oldest first."""
+    names = sorted(filter(rotation.is_name, catalog.sizes))[:_MOST_STATEMENTS]
+    for name in names:
+        called = f"{catalog.host}/{name}"
+        try:
+            signature = catalog.signature(name)
+            if signature is None:
+                continue
+            content = store.content(catalog.store, called, rotation.MAX_BYTES)
+            rotation.line_of(content, catalog.host)
+            if catalog.followed.signers:
+                catalog.followed.signer(called, catalog.host, content, signature)
+        except (BackupError, OSError, ValueError) as error:
+            logger.info("%s: not copied: %s", called, error)
+            continue
+        yield [
+            Record(name, content, catalog.stored_at(name)),
+            Record(name + trust.ENDING, signature.content, signature.when),
+        ]

@@ -1,0 +1,97 @@
+"""The stores of a copy, and whether a store of the config is the one that it was."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tools.base import hung_mount
+from tools.base.errors import BackupError, ConfigError
+from tools.catalog import location, store_identity
+from tools.catalog.catalog import Catalog
+from tools.catalog.location import Source, UserModules
+from tools.catalog.memory import Memory
+from tools.catalog.trust import Trust
+from tools.config.model import Config, Section
+from tools.engine import admission, state
+from tools.flow import store
+from tools.flow.store import Store
+
+
+@dataclass(frozen=True)
+class Place:
+    """A store, and whose runs in it are trusted. name: its section, or its URL"""
+
+    name: str
+    store: Store
+    trust: Trust
+    required: bool = True
+
+    def catalog(self, host: str) -> Catalog:
+        """Return the runs of a host as they are now."""
+        return Catalog(self.store, host, self.trust)
+
+
+def opened(config: Config, source: Source, modules: UserModules, *, is_target: bool) -> Place:
+    """Open the store of --from or --to. Raises BackupError, OSError.
+
+    Raises StoreError where a section of the config is another store than it was.
+    """
+    found = location.open_location(config, source, modules)
+    sections = [one for one in config.sections if one.name == source.store]
+    if is_target and sections:
+        _require_known(found.store, config, sections[0])
+    return Place(source.store, found.store, found.trust)
+
+
+def of_config(
+    config: Config, source: Source, modules: UserModules
+) -> Iterator[tuple[Section, Place | BackupError | OSError]]:
+    """Yield every store section of a config with its store, or why it cannot be used.
+
+    A host that signs nothing trusts its own runs, as in a run.
+    """
+    trust = location.trust_of(config, dataclasses.replace(source, own_run=True))
+    for section in config.sections:
+        if section.kind != "store":
+            continue
+        try:
+            place = location.store_of(section, config, modules)
+            _require_known(place, config, section)
+        except (BackupError, OSError) as error:
+            yield section, error
+            continue
+        yield section, Place(section.name, place, trust, section.required)
+
+
+def _require_known(place: Store, config: Config, section: Section) -> None:
+    """Raise StoreError where another disk lies in the place of a store, or none is mounted."""
+    with store.explaining(place):
+        key = admission.store_key(config, section)
+        seen = store_identity.seen(place, config.general.hostname, key)
+        problem = seen.problem(Memory(_state(config)))
+    if problem is not None:
+        raise problem
+
+
+def _state(config: Config) -> Path | None:
+    """Return the folder in which this machine remembers its stores; None if it is not readable."""
+    folder = config.general.work_folder / state.NAME
+    try:
+        known = hung_mount.answer(folder, lambda: os.access(folder, os.R_OK | os.X_OK))
+    except OSError:
+        return None
+    return folder if known else None
+
+
+def require_two(first: Place, second: Place) -> None:
+    """Raise ConfigError where both names mean one store."""
+    folders = [store.folder_of(one.store) for one in (first, second)]
+    real = [os.path.realpath(one) for one in folders if one is not None]
+    if str(first.store) == str(second.store) or (len(real) == 2 and real[0] == real[1]):  # noqa: PLR2004
+        raise ConfigError(
+            f"--from and --to are one store: {first.store}", "Name two different stores."
+        )

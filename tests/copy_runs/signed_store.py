@@ -1,0 +1,116 @@
+"""Stores in memory with signed runs, and copies between them in this process."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from copy_runs import selecting
+from copy_runs.arguments import ALL
+from copy_runs.comparison import Comparison
+from copy_runs.transfer import RunCopy, Transfer
+from tools.base import run_ids
+from tools.catalog import manifest, markers, signers, writer_key
+from tools.catalog.catalog import Catalog
+from tools.catalog.manifest import Manifest
+from tools.catalog.signers import Signers
+from tools.catalog.trust import Trust
+from tools.flow import store
+from tools.flow.item_record import Part, StoredItem
+from tools.flow.memory_store import MemoryStore
+from tools.flow.store import Store
+
+HOST = "srv-1"
+FIRST, SECOND, THIRD = "20260101_030000", "20260102_030000", "20260103_030000"
+DAY = 86400.0
+
+
+class Runs:
+    """Makes signed runs in any stores."""
+
+    def __init__(self, folder: Path) -> None:
+        self.line = writer_key.create(folder / "writer.key", HOST)
+        self.key = writer_key.read(folder / "writer.key")
+        self.trust = Trust(Signers(tuple(signers.of_text(self.line, "test"))))
+
+    def catalog(self, place: Store, trust: Trust | None = None) -> Catalog:
+        return Catalog(place, HOST, trust or self.trust)
+
+    def item(self, place: Store, run_id: str, name: str, parts: int, base: str = "") -> StoredItem:
+        """Store the parts of an item."""
+        made = []
+        for number in range(parts):
+            text = f"{run_id} {name} {number}".encode() * 10
+            part = Part(
+                f"{run_id}.DB.{name}.tar.{number:03}", len(text), hashlib.sha256(text).hexdigest()
+            )
+            store.store_object(place, f"{HOST}/{part.name}", [text])
+            made.append(part)
+        return StoredItem("DB", name, "file", ".tar", (), tuple(made), base=base or None)
+
+    def add(
+        self,
+        place: Store,
+        run_id: str,
+        *,
+        names: Sequence[str] = ("one", "two"),
+        parts: int = 2,
+        base: str = "",
+        signed: bool = True,
+        **fields: Any,
+    ) -> Manifest:
+        """Store a run as a run does."""
+        items = tuple(self.item(place, run_id, name, parts, base) for name in names)
+        start = run_ids.stamp(run_ids.time_of(run_id))
+        made = Manifest(HOST, run_id, start, start, "streamed", "ok", items, config_id="a")
+        made = dataclasses.replace(made, **fields)
+        markers.publish_manifest(self.catalog(place), made, self.key if signed else None)
+        return made
+
+    def transfer(
+        self,
+        source: Store,
+        target: Store,
+        names: Sequence[str] = (ALL,),
+        *,
+        trust: Trust | None = None,
+        all_times: bool = False,
+        dry_run: bool = False,
+    ) -> Transfer:
+        """A copy that has not begun."""
+        one, other = self.catalog(source, trust), self.catalog(target, trust)
+        pair = Comparison(one, other, names)
+        return Transfer(pair, selecting.chosen(pair, names), all_times=all_times, dry_run=dry_run)
+
+    def copy(self, source: Store, target: Store, *names: str, **more: Any) -> list[RunCopy]:
+        """What became of each run."""
+        return list(self.transfer(source, target, names or (ALL,), **more).steps(None))
+
+
+def contents(place: MemoryStore) -> dict[str, bytes]:
+    """All objects of a store."""
+    names = [entry.name for entry in place.objects.entries(HOST)]
+    return {name: place.objects.read(name) for name in names}
+
+
+class FailingAt:
+    """A fault that breaks the call of this number, of these kinds."""
+
+    def __init__(self, number: int, calls: Sequence[str]) -> None:
+        self._left = number
+        self._calls = calls
+        self.was_reached = False
+
+    def __call__(self, call: str, name: str) -> None:
+        self._left -= call in self._calls
+        if self._left == 0 and not self.was_reached:
+            self.was_reached = True
+            raise OSError(5, "broken", f"{call} {name}")
+
+
+def manifest_names(place: MemoryStore) -> list[str]:
+    """The ids of the runs that a store has."""
+    return [found for name in contents(place) if (found := manifest.run_of(name.split("/")[1]))]
