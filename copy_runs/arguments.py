@@ -9,8 +9,9 @@ from pathlib import Path
 from tools.base import project, run_ids
 from tools.base.errors import ConfigError
 from tools.catalog.location import Source
+from tools.commands import store_arguments
 
-CONF = Path("/etc/nc-backup-py/conf.json")
+CONF = store_arguments.CONF
 WORDS = MISSING, NEWEST, ALL = "missing", "newest", "all"
 
 
@@ -26,7 +27,7 @@ def read(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--version", action="version", version=project.banner())
     parser.add_argument("-c", "--config", type=Path, help=f"conf.json (default: {CONF})")
     _add_stores(parser)
-    _add_trust(parser)
+    store_arguments.add_signers(parser.add_argument_group("which runs are trusted"))
     parser.add_argument(
         "--dry-run", action="store_true", help="show what would be copied; write nothing"
     )
@@ -75,21 +76,6 @@ def _add_stores(parser: argparse.ArgumentParser) -> None:
         "--hostname",
         default="",
         help="host whose runs are copied (default: HOSTNAME of the config, else all)",
-    )
-
-
-def _add_trust(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("which runs are trusted")
-    group.add_argument(
-        "--signer",
-        type=Path,
-        metavar="FILE",
-        help="known signers of runs (allowed_signers lines), beside those of the config",
-    )
-    group.add_argument(
-        "--allow-unsigned",
-        action="store_true",
-        help="also copy runs that no known signer has signed, if they are older than signed ones",
     )
 
 

@@ -29,7 +29,8 @@ class Lack:
     claim:    the manifest in the source
     absent:   parts that it has not
     present:  parts that are there without a manifest that proves them: a copy was killed
-    records:  names of the recovery sheet, signature and manifest, as far as it has them not
+    records:  names of notes of removed items, of the recovery sheet, signature and manifest, as
+              far as it has them not
     warnings: what it lacks and cannot be given
     """
 
@@ -143,10 +144,11 @@ class Comparison:
                 "The stores hold different versions of a run. Keep this run where it is.",
             )
         parts = self._parts(claim.manifest)
+        notes = self.source.notes.get(claim.manifest.run_id, ()) if claim.manifest.cleaned else ()
         sizes = self.target.sizes
         present = tuple(part for part in parts if sizes.get(part.name) == part.size)
         absent = tuple(part for part in parts if part not in present)
-        return Lack(claim, absent, present, tuple(self._records(claim)))
+        return Lack(claim, absent, present, (*notes, *self._records(claim)))
 
     def _held(self, claim: Claim) -> Lack:
         """Return what is missing of a run of which the target has a manifest."""
@@ -176,7 +178,7 @@ class Comparison:
         self, claim: Claim, own: Claim, wanted: Sequence[Part], offered: Collection[Part]
     ) -> Iterator[str]:
         """Yield what the target lacks of a run and cannot be given."""
-        has = {item.label for item in own.manifest.items}
+        has = {item.label for item in (*own.manifest.items, *own.manifest.cleaned)}
         lacking = [item.label for item in claim.manifest.items if item.label not in has]
         if lacking:
             yield (

@@ -153,14 +153,17 @@ class Copier:
     # --- records
 
     def _records(self, lack: Lack) -> list[Record]:
-        """Return the signature and manifest that are to be copied. Raises LeftOutError."""
+        """Return the notes, signature and manifest that are to be copied. Raises LeftOutError."""
         if lack.records in ((), (lack.run_id + manifest.RECOVERY,)):
             return []
         catalog = self._pair.source
-        kept = self._age_of(catalog.stored_at(manifest.name_of(lack.run_id))) is not None
+        kept = self._age_of(catalog.stored_at(lack.run_id)) is not None
         when = None if kept else datetime.now(timezone.utc)
         try:
-            found = originals.of_manifest(catalog, lack.claim, when)
+            found = [
+                *originals.notes(catalog, lack.run_id),
+                *originals.of_manifest(catalog, lack.claim, when),
+            ]
         except UntrustedError as error:
             if when is None:
                 raise
@@ -270,7 +273,7 @@ class Copier:
 
 def _newest(catalog: Catalog) -> datetime | None:
     """Return when the newest manifest of a catalog was stored; None where there is none."""
-    times = (catalog.stored_at(manifest.name_of(run_id)) for run_id in catalog.run_ids)
+    times = (catalog.stored_at(run_id) for run_id in catalog.run_ids)
     return max(times, default=None)
 
 

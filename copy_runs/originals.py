@@ -9,7 +9,7 @@ from datetime import datetime
 
 from tools.base.errors import BackupError, ManifestError
 from tools.base.log import logger
-from tools.catalog import manifest, rotation, sshsig, trust
+from tools.catalog import cleaned, manifest, rotation, sshsig, trust
 from tools.catalog.catalog import Catalog, Claim
 from tools.catalog.trust import Signature
 from tools.flow import store
@@ -40,7 +40,7 @@ def of_manifest(catalog: Catalog, claim: Claim, when: datetime | None) -> list[R
         raise ManifestError(f"{called}: changed while it was read", "Check the store.")
     signature = catalog.signature(name)
     if signature is None:
-        return [Record(name, content, catalog.stored_at(name))]
+        return [Record(name, content, catalog.time_of(name))]
     if claim.signer:
         judged = Signature(signature.content, when or signature.when)
         catalog.followed.signer(called, catalog.host, content, judged)
@@ -48,7 +48,7 @@ def of_manifest(catalog: Catalog, claim: Claim, when: datetime | None) -> list[R
         raise ManifestError(f"{called}{trust.ENDING}: not a signature", "Check the store.")
     return [
         Record(name + trust.ENDING, signature.content, signature.when),
-        Record(name, content, catalog.stored_at(name)),
+        Record(name, content, catalog.time_of(name)),
     ]
 
 
@@ -62,7 +62,16 @@ def sheet(catalog: Catalog, claim: Claim) -> Record | str:
     expected = claim.manifest.recovery
     if expected and hashlib.sha256(content).hexdigest() != expected:
         return f"{called}: was altered"
-    return Record(name, content, catalog.stored_at(name))
+    return Record(name, content, catalog.time_of(name))
+
+
+def notes(catalog: Catalog, run_id: str) -> list[Record]:
+    """Return the notes of the items of a run that clean-up has removed."""
+    names = sorted(catalog.notes.get(run_id, ()))
+    return [
+        Record(name, cleaned.read(catalog.store, catalog.host, name), catalog.time_of(name))
+        for name in names
+    ]
 
 
 def statements(catalog: Catalog) -> Iterator[list[Record]]:
@@ -82,6 +91,6 @@ def statements(catalog: Catalog) -> Iterator[list[Record]]:
             logger.info("%s: not copied: %s", called, error)
             continue
         yield [
-            Record(name, content, catalog.stored_at(name)),
+            Record(name, content, catalog.time_of(name)),
             Record(name + trust.ENDING, signature.content, signature.when),
         ]

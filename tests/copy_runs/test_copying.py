@@ -28,7 +28,7 @@ from tests.copy_runs.signed_store import (
 )
 from tools.base.errors import Cancelled, ConfigError
 from tools.base.result import Status, worst
-from tools.catalog import leftovers, manifest, sequence, signers, sshsig, trust, writer_key
+from tools.catalog import cleaned, leftovers, manifest, sequence, signers, sshsig, trust, writer_key
 from tools.catalog.rotation import Link, next_name, statement
 from tools.catalog.trust import Trust
 from tools.flow import store
@@ -440,7 +440,7 @@ def old(runs: Runs, *run_ids: str) -> MemoryStore:
 
 
 def time_of(runs: Runs, place: store.Store, run_id: str) -> datetime:
-    return runs.catalog(place).stored_at(manifest.name_of(run_id))
+    return runs.catalog(place).stored_at(run_id)
 
 
 @pytest.mark.parametrize("all_times", [False, True])
@@ -495,3 +495,29 @@ def test_which_runs_a_store_has_missed(runs: Runs, there: str, missed: str) -> N
     pair = Comparison(runs.catalog(source), runs.catalog(target))
     found = selecting.missed(pair, "a")
     assert [run_id[7] for run_id in found] == list(missed)
+
+
+# --- items that clean-up has removed
+
+
+def test_an_item_that_was_cleaned_away(runs: Runs, source: MemoryStore) -> None:
+    """The run is copied without it, and the note with the run; pins stay where they are."""
+    cleaned.note(source, HOST, FIRST, (), ["DB/one"])
+    cleaned.pin(source, HOST, FIRST, "")
+    for number in range(2):
+        source.objects.remove(f"{HOST}/{FIRST}.DB.one.tar.00{number}")
+    target = MemoryStore()
+    assert status(runs.copy(source, target)) is Status.OK
+    pin = f"{HOST}/{FIRST}{cleaned.PIN}"
+    assert {**contents(target), pin: b"\n"} == contents(source)
+    assert [item.label for item in runs.catalog(target).manifest(FIRST).cleaned] == ["DB/one"]
+    assert all(step.is_there for step in runs.copy(source, target))
+
+
+def test_what_the_target_has_cleaned_away_stays_away(runs: Runs, source: MemoryStore) -> None:
+    target = MemoryStore()
+    runs.copy(source, target)
+    cleaned.note(target, HOST, FIRST, (), ["DB/one"])
+    target.objects.remove(PART)
+    assert all(step.is_there for step in runs.copy(source, target))
+    assert PART not in contents(target)

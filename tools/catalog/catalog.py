@@ -189,8 +189,8 @@ class Catalog:
         self._untrusted[run_id] = found.untrusted
         return self.sizes.get(manifest.name_of(run_id), 0) <= _MAX_KEPT
 
-    def stored_at(self, name: str) -> datetime:
-        """Return when an object was stored, by its name without the folder."""
+    def time_of(self, name: str) -> datetime:
+        """Return when an object was stored, UTC, by its name without the folder."""
         return self._entries[name][1]
 
     def signature(self, name: str) -> Signature | None:

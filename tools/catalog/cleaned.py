@@ -64,8 +64,13 @@ def labels(place: Store, folder: str, names: Iterable[str]) -> frozenset[str]:
     """
     found: set[str] = set()
     for name in sorted(names)[:_MAX_NOTES]:
-        found |= _labels(store.beginning(place, f"{folder}/{name}", _MAX_BYTES))
+        found |= _labels(read(place, folder, name))
     return frozenset(found)
+
+
+def read(place: Store, folder: str, name: str) -> bytes:
+    """Return the bytes of a note, the first of a large one. Raises StoreError or OSError."""
+    return store.beginning(place, f"{folder}/{name}", _MAX_BYTES)
 
 
 def _labels(raw: bytes) -> set[str]:
