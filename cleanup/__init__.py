@@ -1,0 +1,1 @@
+"""Clean-up: which runs of a store are removed, and their removal."""
