@@ -59,9 +59,10 @@ def servers(options: Options, label: str) -> "Iterator[Configured[_Base]]":
 
     label: label of the backup
     """
-    programs = pg_server.Programs(
+    programs = pg_server.programs(
         dump_stream.program(options.psql, "psql"),
         dump_stream.program(options.pg_basebackup, "pg_basebackup"),
+        options.host,
     )
     passfile, variables = pg_server.check_passfile(options.passfile), login.variables(options)
     for port in options.port or (None,):

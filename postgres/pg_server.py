@@ -22,6 +22,8 @@ WRITABLE = "-c default_transaction_read_only=off"  # PGOPTIONS of a restore
 _TIMEOUT = "20"  # seconds to connect
 # A server that rejects the database, not the login; in other languages at least its name.
 _DATABASE_REJECTED = re.compile(r'database "|[»«„“]')
+_VERSIONS = Path("/usr/lib/postgresql")  # where Debian installs them, one folder each
+_VERSION = re.compile(r"[0-9]{1,4}(?:\.[0-9]{1,4})?")
 _MAINTENANCE_DATABASES = ("postgres", "template1")  # for queries about the server, in this order
 
 
@@ -45,6 +47,29 @@ class Programs:
                 "Install the PostgreSQL client programs (Debian: postgresql-client).",
             )
         return path
+
+
+def programs(psql: str, dump: str, host: str) -> Programs:
+    """Return the programs for a server; host: "" for the default of libpq.
+
+    For a host that is named, pg_wrapper of Debian starts the newest version and asks nothing of
+    its clusters (pg_wrapper(1)). It is a Perl script that takes ten times as long as psql itself.
+    """
+    return Programs(_direct(psql), _direct(dump)) if host else Programs(psql, dump)
+
+
+def _direct(program: str) -> str:
+    """Return the newest installed version of a program that is pg_wrapper; any other as it is."""
+    if Path(program).resolve().name != "pg_wrapper":
+        return program
+    found = list(_VERSIONS.glob(f"*/bin/{Path(program).name}"))
+    numbered = [file for file in found if _VERSION.fullmatch(file.parents[1].name)]
+    newest = max(numbered, key=lambda file: _numbers(file.parents[1].name), default=None)
+    return program if newest is None else str(newest)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(map(int, version.split(".")))
 
 
 @dataclass(frozen=True)

@@ -54,8 +54,10 @@ class Options(login.Login):
 
 def servers(options: Options) -> Iterator[Configured[dumps.PostgresDumps]]:
     """Yield each server of the config, not connected yet. Raises ConfigError."""
-    programs = pg_server.Programs(
-        dump_stream.program(options.psql, "psql"), dump_stream.program(options.psqldump, "pg_dump")
+    programs = pg_server.programs(
+        dump_stream.program(options.psql, "psql"),
+        dump_stream.program(options.psqldump, "pg_dump"),
+        options.host,
     )
     dump_filter = dumps.DumpFilter(
         options.exclude_db, options.exclude_table, options.exclude_table_data
@@ -131,8 +133,10 @@ def restore_to_server(
 def _restore_connection(server: contracts.Server) -> pg_server.PostgresConnection:
     """Return the connection of a restore, with the programs of the section of the dump."""
     options = server.options if isinstance(server.options, Options) else Options()
-    programs = pg_server.Programs(
-        _program(options.psql, Options.psql), _program(options.psqldump, Options.psqldump)
+    programs = pg_server.programs(
+        _program(options.psql, Options.psql),
+        _program(options.psqldump, Options.psqldump),
+        server.host,
     )
     passfile = pg_server.check_passfile(server.credentials)
     variables = login.shell_variables()

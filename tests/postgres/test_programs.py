@@ -63,3 +63,41 @@ def test_a_pg_restore_that_is_too_old(server: Postgres) -> None:
         dump_loading.load_database(target, "new", stored, tablespaces=True)
     assert "client programs of version 99 or later, and set PSQLDUMP" in caught.value.hint
     server.sql("DROP DATABASE IF EXISTS new")
+
+
+@pytest.mark.parametrize(
+    ("host", "versions", "taken"),
+    [
+        ("db", ("9.6", "15", "lost+found"), "15"),
+        ("/run/postgresql", ("9.6", "9.10"), "9.10"),
+        ("db", (), ""),
+        ("", ("9.6", "15"), ""),  # the wrapper knows the port of the default cluster
+    ],
+)
+def test_the_wrapper_of_debian_is_not_asked_where_its_answer_is_known(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    host: str,
+    versions: tuple[str, ...],
+    taken: str,
+) -> None:
+    """pg_wrapper(1): with --host it starts the newest version, and looks at no cluster."""
+    wrapper = tmp_path / "pg_wrapper"
+    wrapper.touch()
+    names = [tmp_path / "psql", tmp_path / "pg_dump"]
+    for name in names:
+        name.symlink_to(wrapper)
+        for version in versions:
+            (tmp_path / "versions" / version / "bin").mkdir(parents=True, exist_ok=True)
+            (tmp_path / "versions" / version / "bin" / name.name).touch()
+    monkeypatch.setattr(pg_server, "_VERSIONS", tmp_path / "versions")
+    found = pg_server.programs(str(names[0]), str(names[1]), host)
+    wanted = [tmp_path / "versions" / taken / "bin" / name.name for name in names]
+    assert found == pg_server.Programs(*map(str, wanted if taken else names))
+
+
+def test_a_program_that_is_no_wrapper_stays(tmp_path: Path) -> None:
+    (tmp_path / "psql").touch()
+    given = str(tmp_path / "psql")
+    assert pg_server.programs(given, "/no/such/pg_dump", "db").psql == given
+    assert pg_server.programs(given, "/no/such/pg_dump", "db").dump == "/no/such/pg_dump"
