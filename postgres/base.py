@@ -17,7 +17,7 @@ import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from postgres import login, pg_server
+from postgres import client_programs, login, pg_server
 from tools import filesystem_handling, os_works
 from tools.base import finding, foreign
 from tools.base.errors import StoreError
@@ -59,7 +59,7 @@ def servers(options: Options, label: str) -> "Iterator[Configured[_Base]]":
 
     label: label of the backup
     """
-    programs = pg_server.programs(
+    programs = client_programs.for_host(
         dump_stream.program(options.psql, "psql"),
         dump_stream.program(options.pg_basebackup, "pg_basebackup"),
         options.host,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import re
 import shlex
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from postgres.client_programs import ClientPrograms
 from tools import os_works
 from tools.base import permissions
 from tools.base.errors import BackupError, ConfigError, SourceError, StoreError
@@ -22,54 +22,7 @@ WRITABLE = "-c default_transaction_read_only=off"  # PGOPTIONS of a restore
 _TIMEOUT = "20"  # seconds to connect
 # A server that rejects the database, not the login; in other languages at least its name.
 _DATABASE_REJECTED = re.compile(r'database "|[»«„“]')
-_VERSIONS = Path("/usr/lib/postgresql")  # where Debian installs them, one folder each
-_VERSION = re.compile(r"[0-9]{1,4}(?:\.[0-9]{1,4})?")
 _MAINTENANCE_DATABASES = ("postgres", "template1")  # for queries about the server, in this order
-
-
-@dataclass(frozen=True)
-class Programs:
-    """psql, pg_dump, and the programs in the folder of pg_dump."""
-
-    psql: str
-    dump: str
-
-    def sibling(self, name: str) -> str:
-        """Return another program of the same version. Raises ConfigError if there is none."""
-        program = Path(self.dump)
-        for near in (program.with_name(name), program.resolve().with_name(name)):
-            if program.is_absolute() and near.is_file():
-                return str(near)
-        path = shutil.which(name)
-        if not path:
-            raise ConfigError(
-                f"{name}: command not found",
-                "Install the PostgreSQL client programs (Debian: postgresql-client).",
-            )
-        return path
-
-
-def programs(psql: str, dump: str, host: str) -> Programs:
-    """Return the programs for a server; host: "" for the default of libpq.
-
-    For a host that is named, pg_wrapper of Debian starts the newest version and asks nothing of
-    its clusters (pg_wrapper(1)). It is a Perl script that takes ten times as long as psql itself.
-    """
-    return Programs(_direct(psql), _direct(dump)) if host else Programs(psql, dump)
-
-
-def _direct(program: str) -> str:
-    """Return the newest installed version of a program that is pg_wrapper; any other as it is."""
-    if Path(program).resolve().name != "pg_wrapper":
-        return program
-    found = list(_VERSIONS.glob(f"*/bin/{Path(program).name}"))
-    numbered = [file for file in found if _VERSION.fullmatch(file.parents[1].name)]
-    newest = max(numbered, key=lambda file: _numbers(file.parents[1].name), default=None)
-    return program if newest is None else str(newest)
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(map(int, version.split(".")))
 
 
 @dataclass(frozen=True)
@@ -82,7 +35,7 @@ class PostgresConnection:
     dumps and queries wait for a table that another session has locked; None for no limit.
     """
 
-    programs: Programs
+    programs: ClientPrograms
     host: str = ""
     port: int | None = None
     user: str = ""

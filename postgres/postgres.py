@@ -15,7 +15,7 @@ import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from postgres import dumps, login, pg_server, restore_dump, roles, stored_facts
+from postgres import client_programs, dumps, login, pg_server, restore_dump, roles, stored_facts
 from tools import os_works
 from tools.base.errors import ConfigError
 from tools.base.finding import Finding
@@ -54,7 +54,7 @@ class Options(login.Login):
 
 def servers(options: Options) -> Iterator[Configured[dumps.PostgresDumps]]:
     """Yield each server of the config, not connected yet. Raises ConfigError."""
-    programs = pg_server.programs(
+    programs = client_programs.for_host(
         dump_stream.program(options.psql, "psql"),
         dump_stream.program(options.psqldump, "pg_dump"),
         options.host,
@@ -133,7 +133,7 @@ def restore_to_server(
 def _restore_connection(server: contracts.Server) -> pg_server.PostgresConnection:
     """Return the connection of a restore, with the programs of the section of the dump."""
     options = server.options if isinstance(server.options, Options) else Options()
-    programs = pg_server.programs(
+    programs = client_programs.for_host(
         _program(options.psql, Options.psql),
         _program(options.psqldump, Options.psqldump),
         server.host,

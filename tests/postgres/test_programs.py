@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from postgres import dump_loading, pg_server
+from postgres import client_programs, dump_loading, pg_server
+from postgres.client_programs import ClientPrograms
 from tests.postgres.test_postgres import configure, to
 from tests.servers import Postgres, program
 from tests.system import System
@@ -48,7 +49,7 @@ def test_a_restore_takes_those_of_the_config(tmp_path: Path, server: Postgres) -
 @pytest.mark.fault("a pg_restore that is older than the dump", "exit 1, both versions named")
 def test_a_pg_restore_that_is_too_old(server: Postgres) -> None:
     """TRIALS P1: both versions are named, and where to put the right one."""
-    programs = pg_server.Programs(program("psql"), program("pg_dump"))
+    programs = ClientPrograms(program("psql"), program("pg_dump"))
     target = pg_server.PostgresConnection(
         programs, "127.0.0.1", server.port, "postgres", server.pgpass
     )
@@ -90,14 +91,14 @@ def test_the_wrapper_of_debian_is_not_asked_where_its_answer_is_known(
         for version in versions:
             (tmp_path / "versions" / version / "bin").mkdir(parents=True, exist_ok=True)
             (tmp_path / "versions" / version / "bin" / name.name).touch()
-    monkeypatch.setattr(pg_server, "_VERSIONS", tmp_path / "versions")
-    found = pg_server.programs(str(names[0]), str(names[1]), host)
+    monkeypatch.setattr(client_programs, "_VERSIONS", tmp_path / "versions")
+    found = client_programs.for_host(str(names[0]), str(names[1]), host)
     wanted = [tmp_path / "versions" / taken / "bin" / name.name for name in names]
-    assert found == pg_server.Programs(*map(str, wanted if taken else names))
+    assert found == ClientPrograms(*map(str, wanted if taken else names))
 
 
 def test_a_program_that_is_no_wrapper_stays(tmp_path: Path) -> None:
     (tmp_path / "psql").touch()
     given = str(tmp_path / "psql")
-    assert pg_server.programs(given, "/no/such/pg_dump", "db").psql == given
-    assert pg_server.programs(given, "/no/such/pg_dump", "db").dump == "/no/such/pg_dump"
+    assert client_programs.for_host(given, "/no/such/pg_dump", "db").psql == given
+    assert client_programs.for_host(given, "/no/such/pg_dump", "db").dump == "/no/such/pg_dump"

@@ -18,7 +18,8 @@ from postgres import (
     sql_items,
     stored_facts,
 )
-from postgres.pg_server import PostgresConnection, Programs
+from postgres.client_programs import ClientPrograms
+from postgres.pg_server import PostgresConnection
 from postgres.restore_dump import StoredDatabase
 from postgres.settings import list_entries
 from tests.postgres.test_hostile_facts import ROLES, SETTINGS, filled
@@ -49,7 +50,7 @@ def target() -> Iterator[Postgres]:
 
 
 def connection(server: Postgres, user: str = "postgres") -> PostgresConnection:
-    programs = Programs(program("psql"), program("pg_dump"))
+    programs = ClientPrograms(program("psql"), program("pg_dump"))
     return PostgresConnection(programs, str(server.folder), server.port, user)
 
 
