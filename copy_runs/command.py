@@ -80,8 +80,8 @@ class _Command:
         first = arguments.source(options, options.from_store, options.from_endpoint)
         second = arguments.source(options, options.to_store, options.to_endpoint)
         config = self._config(first)
-        source = stores.opened(config, first, self._modules, is_target=False)
-        target = stores.opened(config, second, self._modules, is_target=True)
+        source = stores.opened(config, first, self._modules, stores.SOURCE)
+        target = stores.opened(config, second, self._modules, stores.TARGET)
         stores.require_two(source, target)
         return source, target
 

@@ -20,6 +20,8 @@ from tools.engine import admission, state
 from tools.flow import store
 from tools.flow.store import Store
 
+SOURCE, TARGET = "--from", "--to"
+
 
 @dataclass(frozen=True)
 class Place:
@@ -35,14 +37,18 @@ class Place:
         return Catalog(self.store, host, self.trust)
 
 
-def opened(config: Config, source: Source, modules: UserModules, *, is_target: bool) -> Place:
-    """Open the store of --from or --to. Raises BackupError, OSError.
+def opened(config: Config, source: Source, modules: UserModules, argument: str) -> Place:
+    """Open the store of an argument, --from or --to. Raises BackupError, OSError.
 
-    Raises StoreError where a section of the config is another store than it was.
+    Raises StoreError where the target is a section of the config, and another store than it was.
     """
-    found = location.open_location(config, source, modules)
+    try:
+        found = location.open_location(config, source, modules)
+    except ConfigError as error:  # it names the argument of other commands
+        text, hint = (one.replace("--store", argument) for one in (str(error), error.hint))
+        raise ConfigError(text, hint) from None
     sections = [one for one in config.sections if one.name == source.store]
-    if is_target and sections:
+    if argument == TARGET and sections:
         _require_known(found.store, config, sections[0])
     return Place(source.store, found.store, found.trust)
 

@@ -31,7 +31,12 @@ sys.dont_write_bytecode = False
 _ENVIRONMENT = dict(os.environ)
 # Python and the dynamic linker read these before any program: with others, Python starts anew.
 _EARLY = ("PYTHON", "LC_", "LANG", "LD_")
-_COMMANDS = ("tools.commands.backup", "restore.command", "encryption.provider_cryptography")
+_COMMANDS = (
+    "tools.commands.backup",
+    "restore.command",
+    "copy_runs.command",
+    "encryption.provider_cryptography",
+)
 _PACKAGES = ("requests", "rich.console", "rich.table", "zstandard", "sqlite3")
 
 

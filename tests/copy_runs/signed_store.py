@@ -12,6 +12,7 @@ from copy_runs import selecting
 from copy_runs.arguments import ALL
 from copy_runs.comparison import Comparison
 from copy_runs.transfer import RunCopy, Transfer
+from storage.local_store import LocalStore
 from tools.base import run_ids
 from tools.catalog import manifest, markers, signers, writer_key
 from tools.catalog.catalog import Catalog
@@ -114,3 +115,8 @@ class FailingAt:
 def manifest_names(place: MemoryStore) -> list[str]:
     """The ids of the runs that a store has."""
     return [found for name in contents(place) if (found := manifest.run_of(name.split("/")[1]))]
+
+
+def contents_of(place: LocalStore) -> dict[str, bytes]:
+    """All objects of a local store, unfinished ones as well."""
+    return {path.name: path.read_bytes() for path in (place.folder / HOST).iterdir()}

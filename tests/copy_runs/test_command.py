@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import os
 import re
+import shlex
+import shutil
 from pathlib import Path
+from typing import Any
 
+import jsonschema
 import pytest
 
+from copy_runs import arguments
+from storage.local_store import LocalStore
 from tests import starter
+from tests.copy_runs.signed_store import FIRST, HOST, SECOND, Runs, contents_of
 from tests.system import System, execute
 from tools.base import project
+from tools.base.errors import ConfigError
 
 PROGRAM = str(project.ROOT / "copy_runs/copy_runs.py")
+PAGE = (project.ROOT / "docs/copy.md").read_text(encoding="utf-8")
+SCHEMA = json.loads((project.ROOT / "docs/copy.schema.json").read_text(encoding="utf-8"))
 
 
-def copy(*words: str, code: int = 0) -> str:
+def copy(*words: str | Path, code: int = 0) -> str:
     """Call copy_runs.py; it must end with this code. Return what it printed."""
-    done = starter.run([PROGRAM, *words], os.environ, timeout=120)
+    done = starter.run([PROGRAM, *map(str, words)], os.environ, timeout=120)
     text = (done.stdout + done.stderr).decode("utf-8", "surrogateescape")
     assert done.returncode == code, text
     assert "Traceback" not in text
@@ -31,35 +43,158 @@ def objects(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def two(system: System) -> System:
-    """A config with two local stores: STORAGE_LOCAL, and SECOND in the folder `second`."""
+    """A config with two local stores: STORAGE_LOCAL, and OFFSITE in the folder `offsite`."""
     (system.source / "a").write_text("one")
-    place = str(system.folder / "second")
+    place = str(system.folder / "offsite")
     second = execute("storage", DESTINATION="local", LOCAL_BACKUP=place)
-    system.configure(system.short(SECOND=second), STREAM="True")
+    system.configure(system.short(OFFSITE=second), STREAM="True")
     return system
 
 
 def test_a_store_that_missed_runs_is_filled_up(two: System) -> None:
-    second = two.folder / "second"
-    config = str(two.conf)
+    """The next run names the command, and after it no run raises an alarm."""
+    offsite = two.folder / "offsite"
     assert two.result()["exit_code"] == 0
-    second.rename(two.folder / "away")
-    second.write_text("not mounted")
+    offsite.rename(two.folder / "away")
+    offsite.write_text("not mounted")
     missed = two.result()["run_id"]
-    second.unlink()
-    (two.folder / "away").rename(second)
+    offsite.unlink()
+    (two.folder / "away").rename(offsite)
     assert two.result()["exit_code"] == 0
-    (command,) = re.findall(r"python3 (\S+copy_runs\.py) (.*)$", two.log.read_text(), re.M)
-    assert command == (PROGRAM, f"-c {config} --catch-up")
-    shown = copy("-c", config, "--catch-up", "--dry-run")
-    assert f"{missed}  srv-test  {second}" in shown
+    (command,) = re.findall(r"To copy them: python3 (\S+) (.*)$", two.log.read_text(), re.M)
+    assert command == (PROGRAM, f"-c {two.conf} --catch-up")
+    words = shlex.split(command[1])
+    shown = copy(*words, "--dry-run")
+    assert f"{missed}  srv-test  {offsite}" in shown
     assert "1 run would be copied" in shown
-    assert "1 run copied" in copy("-c", config, "--catch-up")
-    assert objects(second) == objects(two.store)
+    assert "1 run copied" in copy(*words)
+    assert "0 runs copied" in copy(*words)
+    assert objects(offsite) == objects(two.store)
+    first, other = (place / f"srv-test/{missed}.manifest.json" for place in (offsite, two.store))
+    assert abs(first.stat().st_mtime - other.stat().st_mtime) < 2
     said = two.result()
     assert (said["exit_code"], said["stderr"]) == (0, "")
-    (first, *_), (other, *_) = (
-        sorted(place.glob(f"srv-test/{missed}.manifest.json")) for place in (second, two.store)
-    )
-    assert abs(first.stat().st_mtime - other.stat().st_mtime) < 1.5
-    two.restore("--verify", "all", "--store", "SECOND")
+    two.restore("--verify", "all", "--store", "OFFSITE")
+
+
+def test_the_commands_of_the_page(two: System) -> None:
+    """In their order, with their paths below a temporary folder."""
+    assert two.result()["exit_code"] == 0
+    shutil.rmtree(two.folder / "offsite/srv-test")
+    (two.folder / "second-disk").mkdir()
+    (two.folder / "signers").write_text(two.signer + "\n")
+    places = {
+        "/etc/nc-backup-py/conf.json": str(two.conf),
+        "/mnt/backup-disk": str(two.store),
+        "/mnt/second-disk": str(two.folder / "second-disk"),
+        "--signer signers": f"--signer {two.folder}/signers",
+    }
+    tried = 0
+    for text in re.findall(r"^```sh\n(.*?)^```$", PAGE, re.M | re.S):
+        for line in text.splitlines():
+            here = functools.reduce(lambda old, pair: old.replace(*pair), places.items(), line)
+            program, *words = shlex.split(here)[1:]
+            assert str(project.ROOT / program) == PROGRAM
+            copy(*words)
+            tried += 1
+    assert tried == 5
+    for folder in ("offsite", "second-disk"):
+        assert objects(two.folder / folder) == objects(two.store)
+
+
+def test_another_disk_in_the_place_of_a_store(two: System) -> None:
+    assert two.result()["exit_code"] == 0
+    shutil.rmtree(two.folder / "offsite")
+    (two.folder / "offsite").mkdir()
+    words = ("-c", str(two.conf), "--from", "STORAGE_LOCAL", "--to", "OFFSITE")
+    assert "store marker nc-backup-py.store/id.json: no such file" in copy(*words, code=1)
+    assert "OFFSITE: " in copy("-c", str(two.conf), "--catch-up", code=1)
+    assert not list((two.folder / "offsite").iterdir())
+
+
+# --- with arguments alone
+
+
+@pytest.fixture
+def disks(tmp_path: Path) -> Runs:
+    """A signed store on one disk, with an unsigned run and those of two hosts; an empty one."""
+    runs = Runs(tmp_path)
+    place = LocalStore(tmp_path / "one")
+    runs.add(place, FIRST, signed=False)
+    runs.add(place, SECOND)
+    (tmp_path / "two").mkdir()
+    (tmp_path / "signers").write_text(runs.line + "\n")
+    return runs
+
+
+def words_of(folder: Path) -> list[str]:
+    words = ["--from", f"local://{folder}/one", "--to", f"local://{folder}/two"]
+    return [*words, "--signer", f"{folder}/signers"]
+
+
+def document(*words: str, code: int) -> dict[str, Any]:
+    """The output of --json."""
+    found: dict[str, Any] = json.loads(copy(*words, "--json", code=code).splitlines()[0])
+    jsonschema.validate(found, SCHEMA)
+    assert found["exit_code"] == code
+    return found
+
+
+def test_the_result_as_json(disks: Runs, tmp_path: Path) -> None:
+    words = words_of(tmp_path)
+    shown = document(*words, "--dry-run", code=3)
+    assert not list((tmp_path / "two").iterdir())
+    done = document(*words, code=3)
+    unsigned, signed = done["runs"]
+    assert (unsigned["status"], signed["status"]) == ("incomplete", "ok")
+    assert "not signed" in unsigned["message"]
+    assert "--allow-unsigned" in unsigned["hint"]
+    assert [one["bytes"] for one in shown["runs"]] == [one["bytes"] for one in done["runs"]]
+    assert document(*words, "--allow-unsigned", code=0)["status"] == "ok"
+    one, two = LocalStore(tmp_path / "one"), LocalStore(tmp_path / "two")
+    assert contents_of(one) == contents_of(two)
+
+
+def test_what_is_printed(disks: Runs, tmp_path: Path) -> None:
+    text = copy(*words_of(tmp_path), code=3)
+    assert re.search(rf"^{SECOND} +{HOST} .* ok +7 .*copied: 7 objects", text, re.M)
+    assert f"warning: run {FIRST} of {HOST}: {HOST}/{FIRST}.manifest.json: not signed" in text
+    assert "copy: incomplete, 1 run copied, 7 objects, 840 B, 0 there already, 1 not copied" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        ([], "--from and --to are required"),
+        (["--from", "A"], "--from and --to are required"),
+        (["--catch-up", "--to", "A"], "--catch-up cannot be combined with --to"),
+        (["--catch-up", "--runs", "newest"], "--catch-up cannot be combined with --runs"),
+        (["--from", "A", "--to", "B", "--runs", "newest", FIRST], "neither missing, newest, all"),
+        (["--from", "A", "--to", "B", "--runs", "yesterday"], "neither missing, newest, all"),
+        (["--from", "A", "--to", "s3://B"], "no config given"),
+    ],
+)
+def test_arguments_that_contradict_each_other(
+    words: list[str], problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arguments, "CONF", Path("/nowhere/conf.json"))
+    with pytest.raises(ConfigError, match=re.escape(problem)):
+        arguments.check(arguments.read(words))
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["--to", "local://{}/one"], "--from and --to are one store"),
+        (["--to", "local://{}/none"], "not a directory"),
+        (["--from", "local://{}/two", "--to", "local://{}/one"], "no runs"),
+        (["--from", "ftp://{}"], "--from: ftp://: unknown type of store"),
+        (["--hostname", "srv-9"], "Choose a host with --hostname: srv-1"),
+        (["--runs", "20200101_000000"], "no run 20200101_000000 of host srv-1"),
+    ],
+)
+def test_stores_and_runs_that_are_not_there(
+    disks: Runs, tmp_path: Path, words: list[str], problem: str
+) -> None:
+    given = [word.format(tmp_path) for word in words]
+    assert problem in copy(*words_of(tmp_path), *given, code=2)

@@ -176,6 +176,19 @@ def test_a_stream_that_is_hashed_before_is_not_hashed_again(made: Store) -> None
     assert tally.size == 8
 
 
+def test_what_is_copied_may_keep_its_time(made: Store) -> None:
+    """See Timed: until it is published, and only the object of this name."""
+    made.put("srv/x", [b"a"])
+    made.put("srv/y", [b"b"])
+    store.set_age(made, "srv/x", 100_000.0)
+    store.set_age(made, "srv/z", 100_000.0)
+    made.publish(["srv/x", "srv/y"])
+    store.set_age(made, "srv/y", 100_000.0)
+    ages = [entry.age for entry in made.entries("srv")]
+    expected = 100_000.0 if store.keeps_times(made) else 0.0
+    assert ages == [pytest.approx(expected, abs=60), pytest.approx(0.0, abs=60)]
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_every_size(made: Store, size: int) -> None:
     content = bytes(range(256)) * (size // 256 + 1)

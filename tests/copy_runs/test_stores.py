@@ -1,0 +1,118 @@
+"""Copies between real stores, and a copy that is killed at each of its steps."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from storage.local_store import LocalStore
+from tests.copy_runs.signed_store import FIRST, HOST, SECOND, Runs, contents_of
+from tests.sshd import sshd
+from tests.storage import s3_stores
+from tools.base import project
+from tools.flow.store import Store
+
+KILLED = """\
+import os, shutil, signal, sys
+from pathlib import Path
+from storage.local_store import LocalStore
+from tests.copy_runs.signed_store import FIRST, Runs, contents_of
+from tools.catalog import leftovers
+
+class Deadly(LocalStore):
+    left = 0
+
+    def _count(self):
+        Deadly.left -= 1
+        if Deadly.left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def put(self, name, chunks):
+        self._count()
+        stored = super().put(name, chunks)
+        self._count()
+        return stored
+
+    def publish(self, names):
+        super().publish(names)
+        self._count()
+
+    def remove(self, names):
+        self._count()
+        super().remove(names)
+
+folder = Path(sys.argv[1])
+runs = Runs(folder)
+source = LocalStore(folder / "source")
+runs.add(source, FIRST, names=("one",), parts=2)
+for number in range(1, 1000):
+    place = folder / f"target-{number}"
+    child = os.fork()
+    if not child:
+        Deadly.left = number
+        runs.copy(source, Deadly(place))
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    target = LocalStore(place)
+    assert leftovers.remove_crashed_runs(runs.catalog(target), "", 86400) == []
+    (step,) = runs.copy(source, target)
+    assert step.result.status.value == "ok", (number, step)
+    leftovers.remove_crashed_runs(runs.catalog(target), "", 0)
+    assert contents_of(target) == contents_of(source), number
+    shutil.rmtree(place)
+    if not os.WIFSIGNALED(status):
+        print(number)
+        break
+"""
+
+
+@pytest.mark.fault(
+    "a copy is killed at any step", "the next copy completes it, a sweep removes the rest"
+)
+def test_a_copy_that_is_killed_at_any_step(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", KILLED, str(tmp_path)]
+    environment = {"PYTHONPATH": str(project.ROOT), "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 18, "the marker, two parts and three records, three steps each"
+
+
+OTHERS: dict[str, Callable[[Path], Callable[[], Store]]] = {
+    "s3": lambda _folder: s3_stores.seaweedfs(),
+    "ssh": lambda folder: lambda: sshd().store(folder / "ssh"),
+}
+
+
+@pytest.mark.parametrize("kind", ["s3", pytest.param("ssh", marks=pytest.mark.needs("sshd"))])
+def test_there_and_back(tmp_path: Path, kind: str) -> None:
+    """From a local store to another one and from there into a new local store."""
+    runs = Runs(tmp_path)
+    source, back = LocalStore(tmp_path / "source"), LocalStore(tmp_path / "back")
+    runs.add(source, FIRST, sequence=1)
+    runs.add(source, SECOND, sequence=2)
+    place = OTHERS[kind](tmp_path)
+    for one, other in ((source, place()), (place(), back)):
+        steps = runs.copy(one, other)
+        assert [step.result.status.value for step in steps] == ["ok", "ok"]
+        assert all(step.is_there for step in runs.copy(one, other))
+    assert contents_of(source) == contents_of(back)
+
+
+@pytest.mark.needs("sshd")
+def test_a_copy_over_ssh_keeps_the_times(tmp_path: Path) -> None:
+    runs = Runs(tmp_path)
+    source = LocalStore(tmp_path / "source")
+    runs.add(source, FIRST)
+    path = source.folder / HOST / f"{FIRST}.manifest.json"
+    moment = time.time() - 1_000_000
+    os.utime(path, (moment, moment))
+    runs.copy(source, sshd().store(tmp_path / "ssh"))
+    copied = tmp_path / "ssh" / HOST / path.name
+    assert copied.stat().st_mtime == pytest.approx(moment, abs=5)
+    assert copied.with_name(copied.name + ".sig").stat().st_mtime > moment + 1000
