@@ -114,8 +114,8 @@ class Copier:
         """Copy one part; its SHA-256 is compared on the way, and by the target."""
         tally = stream.Tally()
         chunks = self._watched(form.read_object(self._pair.source.store, self._host, part, tally))
-        with stream.closed(stream.ahead(_counted(chunks, advance))) as ahead:
-            content = stream.Content(ahead, tally)
+        with stream.closed(stream.ahead(chunks)) as ahead:
+            content = stream.Content(_counted(ahead, advance), tally)
             stored = store.store_object(self._place, f"{self._host}/{part.name}", content)
         if (stored.size, stored.sha256) != (part.size, part.sha256):
             raise StoreError(

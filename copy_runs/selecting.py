@@ -91,7 +91,9 @@ def _is_of(run: Manifest | None, config_id: str) -> bool:
 def with_bases(pair: Comparison, chosen_ids: Iterable[str]) -> list[str]:
     """Return the ids with those of all bases, each base before the runs that need it."""
     ordered: dict[str, None] = {}
-    for run_id in chosen_ids:
+    wanted = list(chosen_ids)
+    pair.read_ahead(wanted)
+    for run_id in wanted:
         _visit(pair, run_id, ordered)
     return list(ordered)
 

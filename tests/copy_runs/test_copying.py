@@ -341,11 +341,12 @@ def test_the_marker_of_a_long_copy(runs: Runs, source: MemoryStore) -> None:
 def test_parts_that_are_missing_are_filled_in(runs: Runs, source: MemoryStore) -> None:
     target = MemoryStore()
     runs.copy(source, target)
-    for name in (PART, f"{HOST}/{FIRST}{manifest.RECOVERY}"):
+    signature = f"{HOST}/{manifest.name_of(FIRST)}{trust.ENDING}"
+    for name in (PART, f"{HOST}/{FIRST}{manifest.RECOVERY}", signature):
         target.objects.remove(name)
     assert not runs.copy(source, target, "missing"), "its manifest is there"
     first, second = runs.copy(source, target)
-    assert first.result.message.startswith("filled in: 2 objects")
+    assert first.result.message.startswith("filled in: 3 objects")
     assert second.is_there
     assert contents(target) == contents(source)
 
