@@ -22,6 +22,7 @@ PLAINTEXT = "the connection is not encrypted, and the host is public"
 _RUN_ID = 15  # characters: the names of a run begin with its ID
 _PRIVATE = (".local", ".localhost", ".internal", ".lan", ".home.arpa", ".test")
 _RECORDS = (".sig", ".signer.json")
+_PASSING = re.compile(r"\.(?:UNFINISHED|PINNED|cleaned-[0-9]+\.json)\Z")
 # What a key cannot hold, and what looks like an escape already.
 _ESCAPED = re.compile("[\0-\x1f\x7f\ud800-\udfff\ufffe\uffff]|%(?=[0-9A-F]{2})")
 _ESCAPE = re.compile(r"(?:%[0-9A-F]{2})+")
@@ -31,6 +32,27 @@ def is_record(name: str) -> bool:
     """Return whether an object is no part of an item: a manifest, a signature, a marker."""
     folder, _, file = name.rpartition("/")
     return folder == store.OWN_FOLDER or file.endswith(_RECORDS) or work_store.is_record(file)
+
+
+def is_passing(name: str) -> bool:
+    """Return whether an object is meant to be removed soon, so that no lock is put on it.
+
+    Markers, probes, and what clean-up and pins note: all that protects no content of a run.
+    """
+    folder, _, file = name.rpartition("/")
+    return folder == store.OWN_FOLDER or bool(_PASSING.search(file))
+
+
+def lock(kind: str, days: int, *, bypass: bool = False) -> str:
+    """Return what a lock means for the backups, and for the bill.
+
+    bypass: whether an account may have the right to remove locked objects
+    """
+    who = " without the right to bypass it" if bypass else ""
+    return (
+        f"{kind}: nobody{who} can destroy a run within {days} days; runs older than {days} days "
+        f"are not protected; {days} days of daily change are paid for, whatever clean-up removes"
+    )
 
 
 def keys_of(scheme: str, address: Address, endpoint_key: str) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from storage import bucket_keys
 from storage.bucket_keys import PLAINTEXT
 from storage.oss_account import Endpoint
 from storage.oss_client import Client
@@ -42,6 +43,23 @@ def versioning(client: Client) -> Iterator[Finding]:
             "Two machines must not write to the same folder at once. A lifecycle rule for "
             "previous versions frees their space.",
         )
+
+
+def retention(client: Client) -> Iterator[Finding]:
+    """Yield what the retention policy (WORM) of the bucket means."""
+    try:
+        found = client.call("GetBucketWorm", "", lambda bucket: bucket.get_bucket_worm())
+    except StoreError:  # none, or none that may be read
+        return
+    days = found.retention_period_days
+    if found.state == "Locked":
+        yield Finding(f"{client}: {bucket_keys.lock('retention policy of the bucket', days)}")
+        return
+    yield warning(
+        f"{client}: the retention policy of the bucket ({days} days) is not locked: it ends 24 "
+        "hours after it was made",
+        "Lock it (CompleteBucketWorm) if objects shall be protected, or remove it.",
+    )
 
 
 def lifecycle(client: Client, folder: str) -> Iterator[Finding]:

@@ -115,6 +115,7 @@ def test(options: Options) -> Sequence[Finding]:
         Finding(f"{client}: {connection.about()}"),
         *oss_checks.connection(client, connection.account.endpoint),
         *oss_checks.versioning(client),
+        *oss_checks.retention(client),
         *oss_checks.lifecycle(client, Keys(options.prefix).folder(options.hostname)),
     ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from storage import bucket_keys
 from storage.bucket_keys import PLAINTEXT, Keys, is_public_plaintext
 from storage.s3_blocks import S3Blocks
 from storage.s3_create_only import PROBE
@@ -35,7 +36,7 @@ def tested(backend: S3Blocks) -> Sequence[Finding]:
     if is_public_plaintext(connection.endpoint):
         found.append(warning(f"{options.url}: {PLAINTEXT}", _HTTPS))
     found.append(_create_only(backend))
-    return [*found, *lifecycle(backend)]
+    return [*found, *lock(backend), *lifecycle(backend)]
 
 
 def _create_only(backend: S3Blocks) -> Finding:
@@ -48,6 +49,40 @@ def _create_only(backend: S3Blocks) -> Finding:
         f"{backend}: create-only {CreateOnly.LISTED.value}: this server replaces objects",
         "Two machines must not write to the same folder at once. Append-only is not possible here.",
     )
+
+
+def lock(backend: S3Blocks) -> Iterator[Finding]:
+    """Yield what Object Lock means for the objects of this host: the bucket's and ours."""
+    options = backend.client.options
+    days, mode = options.object_lock_days, options.object_lock_mode
+    try:
+        answer = backend.client.call("get_object_lock_configuration")
+    except MissingError:
+        answer = {}
+    except (DeniedError, ChecksumRefusedError) as error:  # the latter also for 501
+        if days:
+            yield warning(
+                f"{backend}: whether the bucket has Object Lock is not known: {error}", error.hint
+            )
+            yield Finding(f"{backend}: {_meaning(mode, days)}")
+        return
+    config = answer.get("ObjectLockConfiguration", {})
+    retention = config.get("Rule", {}).get("DefaultRetention", {})
+    default = int(retention.get("Days") or 365 * int(retention.get("Years") or 0))
+    if days and config.get("ObjectLockEnabled") != "Enabled":
+        yield bad(
+            f"{backend}: OBJECT_LOCK_MODE is set, and the bucket has no Object Lock",
+            "Enable Object Lock for the bucket, or remove OBJECT_LOCK_MODE and OBJECT_LOCK_DAYS.",
+        )
+    elif days:
+        yield Finding(f"{backend}: {_meaning(mode, days)}")
+    elif default:
+        about = _meaning(str(retention.get("Mode")), default)
+        yield Finding(f"{backend}: {about} (default retention of the bucket)")
+
+
+def _meaning(mode: str, days: int) -> str:
+    return bucket_keys.lock(f"Object Lock, {mode}", days, bypass=mode == "GOVERNANCE")
 
 
 def lifecycle(backend: S3Blocks) -> Iterator[Finding]:

@@ -42,6 +42,8 @@ _MISMATCH = {"BadDigest", "XAmzContentChecksumMismatch"}
 _CONDITION = re.compile(r"if-none-match|condition", re.I)
 # How vendors say that an object is locked: S3, MinIO, Ceph, R2, Google.
 _LOCKED = re.compile(r"lock|worm|retention|legal.?hold|immutab|protected", re.I)
+_PROTECTED = re.compile(r"protected by object lock|worm protected|object is locked", re.I)
+_PUBLISHING = ("PutObject", "CompleteMultipartUpload", "CreateMultipartUpload")
 _REMOVING = ("DeleteObject", "DeleteObjects", "AbortMultipartUpload")
 _NOT_ALLOWED, _BAD_REQUEST = 405, 400
 _REFUSED_REMOVAL = (400, 405, 409, 412, 423)
@@ -245,6 +247,8 @@ def _of_rights(answer: _Answer, call: Call) -> StoreError | None:
             f"{call.subject}: the object is in a cold storage class and must be thawed first",
             f"aws s3api restore-object, with the key of {call.name}; then repeat this command.",
         )
+    if call.operation in _PUBLISHING and _PROTECTED.search(answer.message):
+        return TakenError(f"{call.name}: object exists with different content")  # and is locked
     if answer.status not in (401, 403) and not _is_locked(answer, call):
         return None
     return DeniedError(

@@ -42,12 +42,18 @@ class Removal:
     def remove_versions(self, names: Sequence[str], again: Again) -> int:
         """See Versioned. again: repeats a call that fails for a moment"""
         freed = 0
+        try:
+            versioned = self.versioning()
+        except ForbiddenError:  # who may not ask may remove them all the same
+            versioned = True
         for some in (names[:1], names[1:]):
             for prefix, keys in bucket_keys.groups(map(self._keys.of, some)).items():
-                freed += self._remove_group(prefix, keys, again)
+                freed += self._remove_group(prefix, keys, again, versioned=versioned)
         return freed
 
-    def _remove_group(self, prefix: str, keys: Sequence[str], again: Again) -> int:
+    def _remove_group(
+        self, prefix: str, keys: Sequence[str], again: Again, *, versioned: bool
+    ) -> int:
         versions: list[Answer] = []
         markers: list[Answer] = []
 
@@ -62,7 +68,7 @@ class Removal:
         wanted = set(keys)
         old = [one for one in reversed(versions) if one["Key"] in wanted]  # the newest goes last
         for found in (old, [one for one in markers if one["Key"] in wanted]):
-            targets = [{"Key": one["Key"], "VersionId": one["VersionId"]} for one in found]
+            targets = [_target(one, versioned=versioned) for one in found]
             again(lambda targets=targets: self._remove(targets))  # type: ignore[misc]
         return sum(int(one.get("Size", 0)) for one in old)
 
@@ -153,3 +159,9 @@ class Removal:
             f"{error}; it is locked until {until:%Y-%m-%d %H:%M} UTC ({mode})",
             "Wait until then: that is what the lock is for.",
         )
+
+
+def _target(version: Answer, *, versioned: bool) -> Target:
+    """Return what is removed; without versions not every server takes the one that it lists."""
+    key = {"Key": version["Key"]}
+    return {**key, "VersionId": version["VersionId"]} if versioned else key

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta, timezone
 
 from storage import s3_checksums
-from storage.bucket_keys import Keys, is_record
+from storage.bucket_keys import Keys, is_passing, is_record
 from storage.s3_checksums import Part
 from storage.s3_client import Answer, Client
 from storage.s3_errors import ChecksumRefusedError
@@ -157,10 +157,10 @@ class Sender:
             "StorageClass": "" if is_record(name) else options.storage_class,
             "ServerSideEncryption": options.sse,
             "SSEKMSKeyId": options.kms_key,
-            "ObjectLockMode": options.object_lock_mode,
             "Tagging": options.tagging,
         }
-        if options.object_lock_days:
+        if options.object_lock_days and not is_passing(name):
+            facts["ObjectLockMode"] = options.object_lock_mode
             until = datetime.now(timezone.utc) + timedelta(days=options.object_lock_days)
             facts["ObjectLockRetainUntilDate"] = until
         return {key: value for key, value in facts.items() if value}

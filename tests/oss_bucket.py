@@ -44,7 +44,7 @@ class Request:
         return _OPERATIONS.get((self.method, on, *words), "unknown")
 
 
-_WORDS = ("uploads", "uploadId", "delete", "versioning", "versions", "lifecycle")
+_WORDS = ("uploads", "uploadId", "delete", "versioning", "versions", "lifecycle", "worm")
 _OPERATIONS = {
     ("PUT", "object"): "PutObject",
     ("GET", "object"): "GetObject",
@@ -58,6 +58,7 @@ _OPERATIONS = {
     ("GET", "bucket"): "ListObjectsV2",
     ("GET", "bucket", "uploads"): "ListMultipartUploads",
     ("GET", "bucket", "versions"): "ListObjectVersions",
+    ("GET", "bucket", "worm"): "GetBucketWorm",
     ("GET", "bucket", "versioning"): "GetBucketVersioning",
     ("GET", "bucket", "lifecycle"): "GetBucketLifecycle",
     ("POST", "bucket", "delete"): "DeleteMultipleObjects",
@@ -142,6 +143,7 @@ class Bucket:
         self.uploads: dict[str, Upload] = {}
         self.versions = Versions()
         self.versioning = ""
+        self.worm = ""  # state of the retention policy
         self.rules = ""  # of the lifecycle, in XML
         self.min_part = min_part
         self.page = page
@@ -259,6 +261,12 @@ class Bucket:
     def _GetBucketVersioning(self, _request: Request) -> Answer:  # noqa: N802  (as above)
         status = oss_xml.element("Status", self.versioning) if self.versioning else ""
         return _xml("VersioningConfiguration", status)
+
+    def _GetBucketWorm(self, _request: Request) -> Answer:  # noqa: N802  (as above)
+        if not self.worm:
+            raise _RefusedError(404, "NoSuchWORMConfiguration")
+        fields = {"State": self.worm, "RetentionPeriodInDays": 30, "WormId": 1, "CreationDate": 1}
+        return _xml("WormConfiguration", "".join(map(oss_xml.element, fields, fields.values())))
 
     def _GetBucketLifecycle(self, _request: Request) -> Answer:  # noqa: N802  (as above)
         if not self.rules:

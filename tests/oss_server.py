@@ -30,7 +30,7 @@ _SKEW = 900  # seconds
 # Of the query: what is part of the resource that V1 signs.
 _SIGNED = {
     *("uploads", "uploadId", "partNumber", "delete", "versioning", "versionId"),
-    *("lifecycle", "versions", "key-marker", "version-id-marker"),
+    *("lifecycle", "worm", "versions", "key-marker", "version-id-marker"),
     *("continuation-token", "acl"),
 }
 _MESSAGES = {

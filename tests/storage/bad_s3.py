@@ -318,6 +318,7 @@ _OPERATIONS = {
     ("GET", "uploadId"): "ListParts",
     ("GET", "list-type"): "ListObjectsV2",
     ("GET", "lifecycle"): "GetBucketLifecycleConfiguration",
+    ("GET", "object-lock"): "GetObjectLockConfiguration",
     ("GET", "versioning"): "GetBucketVersioning",
     ("GET", ""): "GetObject",
 }

@@ -325,7 +325,8 @@ def test_what_a_test_says(oss: OssServer, tmp_path: Path) -> None:
         f"oss://{name}/a: endpoint {oss.url}, region cn-hangzhou, signature V4, access key "
         f"...{KEY_ID[-4:]} (from ALIYUN_CREDENTIALS: {options.aliyun_credentials})"
     )
-    assert set(oss.requests) == {"ListObjectsV2", "GetBucketVersioning", "GetBucketLifecycle"}
+    asked = {"ListObjectsV2", "GetBucketVersioning", "GetBucketLifecycle", "GetBucketWorm"}
+    assert set(oss.requests) == asked
     bucket.versioning = "Suspended"
     assert [one.level for one in oss_store.test(options)] == [Level.OK, Level.WARN]
     oss.script("GetBucketVersioning", says(403, "AccessDenied"))
@@ -334,6 +335,17 @@ def test_what_a_test_says(oss: OssServer, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="ListObjectsV2: access denied") as caught:
         oss_store.test(options)
     assert "oss:ListObjects" in caught.value.hint
+
+
+def test_what_a_retention_policy_means(oss: OssServer, tmp_path: Path) -> None:
+    name, bucket = oss.bucket()
+    bucket.worm = "Locked"
+    (_, finding) = oss_store.test(oss_stores.options(tmp_path, name))
+    assert finding.level is Level.OK
+    assert "runs older than 30 days are not protected; 30 days of daily change" in finding.text
+    bucket.worm = "InProgress"
+    (_, finding) = oss_store.test(oss_stores.options(tmp_path, name))
+    assert finding.level is Level.WARN
 
 
 _RULE = "<Rule><ID>old</ID><Prefix>{}</Prefix><Status>Enabled</Status>{}</Rule>"

@@ -23,7 +23,7 @@ from tests.oss_server import OssServer
 from tests.storage import oss_cases, oss_stores, s3_stores
 from tests.storage.bad_s3 import Answer, BadS3, error
 from tests.storage.s3_fault_kinds import DENIED, on
-from tools.base.errors import ForbiddenError, StoreError
+from tools.base.errors import ForbiddenError, StoreError, TakenError
 from tools.flow import store
 from tools.flow.memory_store import MemoryStore
 from tools.flow.retries import Retries
@@ -207,6 +207,28 @@ def test_a_locked_version_is_not_removed_before_its_time() -> None:
             made.remove_versions(names)
     assert held(client, bucket) == [NAME, OTHER]
     assert len(list(made.entries("srv"))) == 2
+
+
+@pytest.mark.needs("versitygw")
+def test_a_locked_bucket_without_versions() -> None:
+    """There a locked object answers 403 where its name is published again."""
+    server, bucket = s3_servers.strict(), f"locked-{uuid.uuid4().hex}"
+    client = server.client()
+    client.create_bucket(Bucket=bucket, ObjectLockEnabledForBucket=True)
+    rule = {"DefaultRetention": {"Mode": "COMPLIANCE", "Days": 1}}
+    client.put_object_lock_configuration(
+        Bucket=bucket, ObjectLockConfiguration={"ObjectLockEnabled": "Enabled", "Rule": rule}
+    )
+    of_bucket = s3_stores.client(server, bucket_name=bucket)
+    made = S3Store(S3Blocks(of_bucket, s3_stores.PART), s3_stores.NO_WAIT)
+    for content in (b"small", bytes(s3_stores.PART + 5)):
+        name = f"srv/{len(content)}"
+        store.store_object(made, name, [content])
+        store.store_object(made, name, [content])  # once more: it is there
+        with pytest.raises(TakenError):
+            store.store_object(made, name, [content[:-1] + b"x"])
+        with pytest.raises(ForbiddenError, match="protected by object lock"):
+            made.remove([name, "srv/none"])
 
 
 def test_a_bucket_without_versions(bad: BadS3) -> None:

@@ -220,6 +220,30 @@ def test_a_bucket_with_object_lock_and_default_retention(server: S3Server) -> No
         assert [entry.name for entry in made.entries("srv")] == ["srv/x", "srv/y"]
 
 
+@pytest.mark.fault("Object Lock, by the config and by default of the bucket", "runs are good")
+def test_runs_into_a_locked_bucket(system: System, server: S3Server) -> None:
+    (system.source / "file").write_bytes(b"content")
+    bucket, client = f"locked-{uuid.uuid4().hex}", server.client()
+    client.create_bucket(Bucket=bucket, ObjectLockEnabledForBucket=True)
+    rule = {"DefaultRetention": {"Mode": "GOVERNANCE", "Days": 1}}
+    client.put_object_lock_configuration(
+        Bucket=bucket, ObjectLockConfiguration={"ObjectLockEnabled": "Enabled", "Rule": rule}
+    )
+    lock = {"OBJECT_LOCK_MODE": "COMPLIANCE", "OBJECT_LOCK_DAYS": "2"}
+    sections = system.short(STORAGE=section(server, BUCKET_NAME=bucket, **lock))
+    del sections["STORAGE_LOCAL"]
+    system.configure(sections, STREAM="True")
+    assert "runs older than 2 days are not protected" in system.run("-t").stdout
+    for _ in range(2):
+        result = system.result()
+        assert result["exit_code"] == 0, result
+    page = client.list_object_versions(Bucket=bucket)
+    assert {one["Key"].rpartition(".")[2] for one in page["DeleteMarkers"]} == {"UNFINISHED"}
+    (part,) = [one for one in page["Versions"] if one["Key"].endswith(".age.000")][:1]
+    held = client.head_object(Bucket=bucket, Key=part["Key"], VersionId=part["VersionId"])
+    assert held["ObjectLockMode"] == "COMPLIANCE"
+
+
 @pytest.mark.fault("credentials may not remove, or not ask by HeadObject", "the run is good")
 def test_a_run_with_fewer_rights(system: System, bad: BadS3) -> None:
     (system.source / "file").write_bytes(b"content")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from storage import s3_checks
@@ -73,8 +75,54 @@ def test_nothing_is_changed(bad: BadS3) -> None:
     s3_checks.tested(blocks(bad))
     assert bad.objects == {}
     assert {one.operation for one in bad.seen} == {
-        "ListObjectsV2", "GetBucketLifecycleConfiguration",
+        "ListObjectsV2", "GetBucketLifecycleConfiguration", "GetObjectLockConfiguration",
     }  # fmt: skip
+
+
+def locked(retention: str) -> Answer:
+    """A bucket with Object Lock, and what it locks by default."""
+    rule = f"<Rule><DefaultRetention>{retention}</DefaultRetention></Rule>" * bool(retention)
+    text = f"<ObjectLockEnabled>Enabled</ObjectLockEnabled>{rule}"
+    return Answer(200, f"<ObjectLockConfiguration>{text}</ObjectLockConfiguration>".encode())
+
+
+KEYS = {"object_lock_mode": "GOVERNANCE", "object_lock_days": 30}
+COMPLIANCE = "<Mode>COMPLIANCE</Mode><{0}>{1}</{0}>"
+MISSING = error(404, "ObjectLockConfigurationNotFoundError")
+
+
+@pytest.mark.parametrize(
+    ("keys", "answer", "level", "says"),
+    [
+        ({}, MISSING, None, ""),
+        ({}, DENIED, None, ""),
+        ({}, locked(""), None, ""),
+        ({}, locked(COMPLIANCE.format("Days", 7)), Level.OK, "nobody can destroy a run within 7 "),
+        ({}, locked(COMPLIANCE.format("Years", 1)), Level.OK, "older than 365 days"),
+        (KEYS, locked(""), Level.OK, "nobody without the right to bypass it"),
+        (KEYS, locked(COMPLIANCE.format("Days", 7)), Level.OK, "30 days of daily change are paid"),
+        (KEYS, MISSING, Level.BAD, "the bucket has no Object Lock"),
+        (KEYS, DENIED, Level.WARN, "whether the bucket has Object Lock is not known"),
+    ],
+)
+def test_what_a_lock_means(
+    bad: BadS3, keys: dict[str, Any], answer: Answer, level: Level | None, says: str
+) -> None:
+    bad.fault = always("GetObjectLockConfiguration", answer)
+    findings = list(s3_checks.lock(opened(bad, **keys).backend))
+    assert bool(findings) is (level is not None)
+    assert not level or (findings[0].level is level and says in findings[0].text)
+
+
+def test_what_passes_is_not_locked(bad: BadS3) -> None:
+    made = opened(bad, **KEYS)
+    run = "srv/20260101_000000"
+    endings = ("x.000", "manifest.json", "UNFINISHED", "PINNED", "cleaned-1.json")
+    for ending in endings:
+        store.store_object(made, f"{run}.{ending}", [SMALL])
+    stored = [one for one in bad.seen if one.operation == "PutObject"]
+    with_lock = [one.key for one in stored if "x-amz-object-lock-mode" in one.headers]
+    assert with_lock == [f"store/{run}.x.000", f"store/{run}.manifest.json"]
 
 
 def test_a_server_that_replaces_objects_is_a_warning(bad: BadS3) -> None:
