@@ -16,7 +16,7 @@ from tools.base import project
 from tools.catalog import writer_key
 
 BUILT_IN = (
-    *("filesbackup", "compression", "encryption", "storage", "tools", "qa", "restore"),
+    *("filesbackup", "compression", "encryption", "storage", "tools", "qa", "restore", "cleanup"),
     *("mysql_backup", "postgres", "mongo", "sqlite", "redis", "openldap", "rsync"),
 )
 

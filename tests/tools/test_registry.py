@@ -25,6 +25,7 @@ def test_a_row_has_what_its_role_needs(file: str) -> None:
     row = ROWS[file]
     module = loader.module(file)
     functions = {"source": "items", "stage": "stage", "store": "open_store", "check": "main"}
+    functions["cleanup"] = "main"
     assert callable(getattr(module, functions[row.role]))
     assert bool(row.kinds) == (row.role == "source")
     assert bool(row.stages) == (row.role == "stage")

@@ -69,6 +69,7 @@ class Result:
     """The result of one section.
 
     message:   one line for people
+    notices:   what every report says first
     details:   more lines for whoever starts the program without a run
     hint:      how to fix it, if something is wrong
     files:     files that were written or stored, absolute paths
@@ -91,6 +92,7 @@ class Result:
     size: str = ""
     stored: tuple[Mapping[str, Any], ...] = ()
     details: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """Return the JSON for the file named by NC_BACKUP_RESULT."""
@@ -104,6 +106,7 @@ class Result:
             ("warnings", foreign.listing(self.warnings)),
             ("size", foreign.line(self.size)),
             ("details", foreign.listing(self.details)),
+            ("notices", foreign.listing(self.notices)),
         ):
             object.__setattr__(self, name, shown)
 
@@ -125,6 +128,7 @@ class Result:
                 items=_count(given, "items"),
                 bytes=_count(given, "bytes"),
                 warnings=_texts(given, "warnings"),
+                notices=_texts(given, "notices"),
                 removable=_texts(given, "removable"),
                 size=_text(given, "size"),
                 stored=tuple(dict(entry) for entry in given.get("stored", ())),

@@ -54,8 +54,8 @@ def _now() -> datetime:
 class SectionResult:
     """The result of one section.
 
-    kind:     role of the section: source, stage, store, check, "" of a staged user-defined
-              module; "item" in a restore
+    kind:     role of the section: source, stage, store, check, cleanup, "" of a staged
+              user-defined module; "item" in a restore
     seconds:  how long it worked; in a streamed run stages and stores work beside the sources
     ended_at: UTC; default: when this result was made
     """
@@ -188,6 +188,15 @@ class RunResult:
         """The bytes that the fullest store took, or that a restore wrote."""
         stored = max((s.result.bytes for s in self.sections if s.kind == "store"), default=0)
         return stored or sum(s.result.bytes for s in self.sections if s.kind == "item")
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What a report says before anything else, after the name of its section."""
+        return tuple(
+            foreign.line(f"{section.name}: {line}")
+            for section in self.sections
+            for line in section.result.notices
+        )
 
     @property
     def end(self) -> datetime:

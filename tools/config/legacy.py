@@ -26,6 +26,9 @@ from tools.modules.options import Declaration
 _STORAGE = "storage/storage.py"
 _ENCRYPTION = "encryption/encryption.py"
 _CLEANUP = "cleanup"
+_CLEANUP_MODULE = "cleanup/cleanup.py"
+_KEPT_WITH_CLEANUP = ("NEEDS", "TIMEOUT", "ENVIRONMENT")
+_OF_CLEANUP = ("BUCKET", "PREFIX", "KEEP", "REMOTE")  # keys that stood beside ACTION
 _SIZE = re.compile(r"\s*(\d+)\s*m(?:i?b)?\s*", re.I)
 # What ARGS_DICT may hold for a DESTINATION, and the key that it is now.
 _IN_DICTIONARY = {
@@ -97,8 +100,12 @@ def changes(merged: Mapping[str, Entry], folder: Path) -> Iterator[Change]:
     for name, entry in merged.items():
         if name == "GENERAL" or name.startswith("__") or not isinstance(entry.value, dict):
             continue
+        clean_up = _clean_up(name, entry, folder)
+        if clean_up is not None:
+            yield clean_up
+            continue
         found = module(entry.value, folder)
-        skipped = _skipped(name, entry, folder)
+        skipped = _skipped(name, entry)
         own = own or not (found or skipped)
         yield from skipped or _of_section(name, entry.value, found)
     if "GENERAL" in merged and not own:
@@ -146,8 +153,45 @@ def _is_spare(key: str, entry: Entry) -> bool:
     return not misplaced(key, entry)
 
 
-def _skipped(name: str, entry: Entry, folder: Path) -> list[Change]:
-    """Return the change for a section without ACTION, and for one that asks for clean-up."""
+def _clean_up(name: str, entry: Entry, folder: Path) -> Change | None:
+    """Return the change for a documented CLEANUP section; None for any other section.
+
+    Its keys stand beside ACTION, or there is none.
+    """
+    keys: Keys = entry.value
+    ours = module(keys, folder) == _CLEANUP_MODULE
+    action = keys.get("ACTION")
+    bare = (action is None or action.value in ("", None)) and (
+        "KEEP" in keys or name.lower() == _CLEANUP
+    )
+    if not (bare or (ours and not set(_OF_CLEANUP).isdisjoint(keys))):
+        return None
+    own = keys.get("PARAMETERS")
+    given: Keys = dict(own.value) if own is not None and isinstance(own.value, dict) else {}
+    old = ("BUCKET", "PREFIX", "KEEP")
+    given |= {key: replace(keys[key], value=plain(keys[key])) for key in old if key in keys}
+    given = {key: held for key, held in given.items() if held.value not in ("", None)}
+    why = ""
+    if not given.get("KEEP") or not given["KEEP"].value:
+        why = "it has no KEEP"
+    elif not os.path.exists(folder / _CLEANUP_MODULE):  # noqa: PTH110  (closed: False)
+        why = f"HOME_FOLDER has no {_CLEANUP_MODULE}"
+    if why:
+        text = f"the section is skipped: {why}, so nothing is removed from a store"
+        return Change(entry.where, (name,), text, {})
+    rest = {key: held for key, held in keys.items() if key in _KEPT_WITH_CLEANUP}
+    section = {
+        "ACTION": Entry("execute", entry.where, entry.folder),
+        "NAME": Entry(_CLEANUP, entry.where, entry.folder),
+        **rest,
+        "PARAMETERS": Entry(given, entry.where, entry.folder),
+    }
+    text = "is read as a section of the module cleanup: it removes runs that KEEP does not keep"
+    return Change(entry.where, (name,), text, {name: section})
+
+
+def _skipped(name: str, entry: Entry) -> list[Change]:
+    """Return the change for a section without ACTION."""
     keys: Keys = entry.value
     action = keys.get("ACTION")
     typo = any(nearest(key, ("ACTION",)) for key in keys if key != "ACTION")
@@ -157,10 +201,6 @@ def _skipped(name: str, entry: Entry, folder: Path) -> list[Change]:
         why = "its ACTION is empty"
     else:
         why = ""
-    named = [keys[key].value for key in ("NAME", "FROM") if key in keys]
-    wanted = _CLEANUP in named and not os.path.exists(folder / _CLEANUP)  # noqa: PTH110  (closed: False)
-    if wanted or (why and ("KEEP" in keys or name.lower() == _CLEANUP)):
-        why = "clean-up is not implemented yet; nothing is removed from a store"
     return [Change(entry.where, (name,), f"the section is skipped: {why}", {})] if why else []
 
 

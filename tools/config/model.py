@@ -26,7 +26,7 @@ class Section:
     interpreter: "" for load, and for a program that is started directly
     parameters:  JSON values; keys of built-in modules by their preferred names
     required:    of a store: whether the run counts as stored only with it
-    kind:        source, stage, store or check; "" for a module of the user's own, unless
+    kind:        source, stage, store, check or cleanup; "" for a module of the user's own, unless
                  its STREAM says what it is in a streamed run
     declaration: the Options of a built-in module
     places:      file, line and name of each key of PARAMETERS and GENERAL, for messages

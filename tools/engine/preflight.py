@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ from tools.engine.limits import Limits, within
 from tools.engine.plan import Line
 from tools.filesystem_handling import nearest
 from tools.modules import loader, options
+from tools.modules.options import Declaration
 
 _LONGEST = 300.0  # seconds for the test of a section
 
@@ -132,7 +134,15 @@ def _of(current: Section, config: Config) -> Sequence[str | Finding]:
     if module is None:
         return (f"{current.file.name} exists",)
     with os_works.passing(current.environment):
-        return tuple(module.test(model.filled(current, config)))
+        return tuple(module.test(_options(current, config)))
+
+
+def _options(current: Section, config: Config) -> Declaration:
+    """Return the Options of a section; a module that reads the config gets its path."""
+    filled = model.filled(current, config)
+    if getattr(filled, "conf", "") is None:
+        return dataclasses.replace(filled, conf=config.path)
+    return filled
 
 
 def _store(current: Section, config: Config, consent: Consent) -> Sequence[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 import time
@@ -31,6 +32,7 @@ from tools.engine.staged import Staged
 from tools.engine.work_files import WorkFiles
 from tools.modules import registry, work_folder
 
+_CLEANUP = "cleanup"  # role of sections that run when everything is stored
 _DEEPEST = 10  # the run stops when free space falls below a tenth of the threshold
 
 
@@ -100,6 +102,7 @@ class _Run:
                 self._sections()
                 recording.write(self.steps)
                 self.mode.finish(self.steps)
+                self._clean_up(recording)
             return self._ended()
         except LockedError as error:
             return self._outcome(Status.LOCKED, str(error), error.hint)
@@ -181,18 +184,35 @@ class _Run:
 
     def _sections(self) -> None:
         """Run the sections in batches; those without a time of their own are noted in the end."""
-        for number, current in enumerate(self.chosen, 1):
+        chosen = [current for current in self.chosen if current.kind != _CLEANUP]
+        for number, current in enumerate(chosen, 1):
             if self.mode.streamed and current.kind in ("stage", "store"):
                 logger.info("Section %d: %s.", number, current.name)
                 self._log_arguments(current)
-        for batch in self.mode.batches(self.chosen):
+        for batch in self.mode.batches(chosen):
             able = [current for number, current in batch if self._may_run(number, current)]
             if able:
                 self._run(able)
         for current, result, seconds in self.mode.rest():
             self._note(current, result, seconds)
-        order = [section.name for section in self.chosen]
+        order = [section.name for section in chosen]
         self.steps.sort(key=lambda step: order.index(step.name))
+
+    def _clean_up(self, recording: Recording) -> None:
+        """Run the clean-up sections, now that the manifests are there: nothing else waits.
+
+        Whatever comes of it, the backup is stored: a failure is `unclean` at most.
+        """
+        cleaning = [current for current in self.chosen if current.kind == _CLEANUP]
+        for number, current in enumerate(cleaning, len(self.chosen) - len(cleaning) + 1):
+            if not self._may_run(number, current):
+                continue
+            began = time.monotonic()
+            context = self.context(current)
+            if any(section.kind == "store" for section in self.chosen):
+                context = dataclasses.replace(context, written=tuple(recording.manifests))
+            result = section_runner.execute(current, context)
+            self._note(current, result, time.monotonic() - began)
 
     def _run(self, batch: Sequence[Section]) -> None:
         """Run one batch and note what became of each section."""
@@ -234,6 +254,8 @@ class _Run:
         logger.info("%s is a %s of the stream: %s", current.name, current.kind, order.shown())
 
     def _note(self, current: Section, result: Result, seconds: float) -> None:
+        if current.kind == _CLEANUP and result.status is Status.FAILED:
+            result = dataclasses.replace(result, status=Status.UNCLEAN)
         self.steps.append(SectionResult(current.name, current.kind, result, seconds))
         level = {Status.OK: logger.info, Status.FAILED: logger.error}.get(
             result.status, logger.warning

@@ -70,6 +70,8 @@ class Context:
     streamed: bytes that a streamed run has stored so far; None in a staged one
     records:  folder of the records of items in the work folder; None in a streamed run
     calls:    gets what a filter or store of the user's own says in the results of its calls
+    written:  for clean-up: the store sections that hold the manifest of this run; None where
+              the run stores nothing
     """
 
     config: Config
@@ -81,6 +83,7 @@ class Context:
     streamed: int | None = None
     records: Path | None = None
     calls: CallResults = field(default_factory=CallResults)
+    written: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -211,6 +214,8 @@ def environment(section: Section, order: Command, context: Context) -> dict[str,
         variables["NC_BACKUP_PROGRESS"] = str(context.folder / "progress")
     if context.records is not None:
         variables[work_folder.VARIABLE] = str(context.records)
+    if context.written is not None:
+        variables["NC_BACKUP_WRITTEN"] = json.dumps(context.written)
     if context.streamed is not None:
         variables["NC_BACKUP_STREAMED"] = str(context.streamed)
     named = (*order.named, *_of_module(section))

@@ -81,7 +81,7 @@ class Row:
     """A built-in module.
 
     file:    from the root of the project
-    role:    source, stage, store or check
+    role:    source, stage, store, check or cleanup (which runs when everything is stored)
     plugin:  the class of the documented plugin form; "" for an executable
     kinds:   of the items that a source gives
     stages:  that a stage applies
@@ -254,6 +254,7 @@ ROWS = (
         takes="encrypted",
         environment=("AWS_", "OSS_"),
     ),
+    Row("cleanup/cleanup.py", "cleanup", environment=("AWS_", "OSS_")),
     Row("restore/drill.py", "check"),
     Row("tools/size_calculation.py", "check", "SizeCalculation"),
     Row("qa/qa.py", "check", "QA"),

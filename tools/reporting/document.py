@@ -45,6 +45,7 @@ def run_document(result: RunResult) -> Document:
         "exit_code": result.status.exit_code,
         "message": result.message,
         "hint": result.hint,
+        "notices": list(result.notices),
         "size": result.size,
         "bytes": result.stored,
         "destinations": list(result.destinations),

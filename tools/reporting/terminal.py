@@ -115,7 +115,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def table_lines(result: RunResult) -> list[str]:
-    """Return the closing table as plain text, one line per section."""
+    """Return the closing table as plain text, one line per section; notices come first."""
     names = [foreign.line(section.name) for section in result.sections]
     width = max(map(len, names), default=0)
     rows = [
@@ -124,7 +124,7 @@ def table_lines(result: RunResult) -> list[str]:
         for name, section in zip(names, result.sections, strict=True)
     ]
     total = f"run {result.run_id}: {result.status.value} in {human_time(result.seconds)}"
-    return [*rows, f"{total}, size {result.size}"]
+    return [*result.notices, *rows, f"{total}, size {result.size}"]
 
 
 def _size(result: Result) -> str:
@@ -172,6 +172,8 @@ def render(result: RunResult, deliveries: Mapping[str, str], *, as_json: bool) -
         say(json.dumps(document.local_document(result, deliveries)))
     elif on_terminal() and result.sections:
         _rich_table(result)
+    for line in () if as_json else result.notices:
+        say(f"note: {line}", error=True)
     _print_problems(result)
     if worst in ("kept", "lost"):
         then = "kept; the next run sends it" if worst == "kept" else "lost; see the log"

@@ -1,0 +1,266 @@
+"""Clean-up of one host in one store: what goes, why, and what came of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+from cleanup import candidates, policy, removing
+from cleanup.candidates import Candidates, Known
+from cleanup.policy import Frozen, Plan, Rules, State
+from cleanup.remembered import Remembered
+from cleanup.removing import Outcome, RunRemoval
+from tools.base import foreign
+from tools.base.errors import BackupError, ForbiddenError, ManifestError, StoreError, in_words
+from tools.base.log import logger
+from tools.base.result import Result, Status
+from tools.catalog import leftovers
+from tools.catalog.catalog import Catalog
+from tools.catalog.manifest import Manifest
+from tools.date_str_utils import count, human_size
+from tools.flow import forms
+
+_FROZEN_DAYS = 14  # without a good copy, after which every report names an item
+_DROPPED_DAYS = 30  # after an item has left the config
+_ATTEMPTS = 3  # to make a plan that no other run has overtaken
+_KEEPS = "this store keeps everything: its credentials may not delete"
+
+
+@dataclass(frozen=True)
+class Order:
+    """How a store is cleaned up.
+
+    acts:     whether anything is removed; otherwise the plan alone is made
+    by_hand:  whether somebody asked for it on the command line: then a refusal is a failure
+    really:   whether more than half of the good runs may go by hand
+    versions: whether older versions in a versioned bucket go as well
+    compare:  whether sizes are compared (SHRINK_CHECK)
+    config_id: of the config whose items are named in reports; "" for all of them
+    age:      seconds after which the files of crashed runs go
+    sections: of the config, for the names of such files
+    """
+
+    rules: Rules
+    acts: bool = False
+    by_hand: bool = False
+    really: bool = False
+    versions: bool = False
+    compare: bool = True
+    config_id: str = ""
+    age: float = 86400.0
+    sections: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Cleaning:
+    """The plan for one host in one store.
+
+    whole:    ids of runs that go
+    removals: what goes of each run, newest first
+    problem:  why nothing may be removed; "" for nothing. hint: what to do then
+    """
+
+    catalog: Catalog
+    found: Candidates
+    plan: Plan
+    whole: frozenset[str]
+    removals: Sequence[RunRemoval]
+    problem: str = ""
+    hint: str = ""
+
+    @property
+    def size(self) -> int:
+        """The bytes of all that goes."""
+        return sum(one.size for one in self.removals)
+
+    @property
+    def takes_most(self) -> bool:
+        """Return whether more than half of the good runs go."""
+        good = [run.run_id for run in self.found.runs if _is_good(run)]
+        return 2 * sum(run_id in self.whole for run_id in good) > len(good)
+
+    def summary(self, *, done: bool = False) -> str:
+        """Return what goes in one line."""
+        runs = sum(one.whole for one in self.removals)
+        items = sum(len(one.labels) for one in self.removals if not one.whole)
+        left = len(self.found.runs) - runs
+        what = count(runs, "run")
+        if items:
+            what += f" and {count(items, 'item')} of other runs"
+        verb = "removed" if done else "would be removed"
+        return f"{what} {verb}, {count(left, 'run')} stay"
+
+    def notices(self, config_id: str) -> list[str]:
+        """Return a line for each item that has had no good copy for long."""
+        known = (one for one in self.plan.frozen if config_id in ("", one.key[0]))
+        return [line for one in known if (line := _notice(one))]
+
+
+def planned(catalog: Catalog, order: Order, remembered: Remembered, now: datetime) -> Cleaning:
+    """Return what goes. Raises StoreError or OSError where the store cannot be read."""
+    known = Known(remembered.discarded, remembered.accepted, order.compare)
+    found = candidates.read(catalog, known)
+    rules = dataclasses.replace(order.rules, forgotten=remembered.forgotten)
+    plan = policy.plan(found.runs, rules, now)
+    whole = frozenset(plan.whole)
+    items: dict[str, list[str]] = {}
+    stored = {run.run_id: run.copies for run in found.runs}
+    for one in plan.decisions:
+        if not one.keep and one.run_id not in whole and stored[one.run_id][one.key].stored:
+            items.setdefault(one.run_id, []).append(one.key[1])
+    removals = removing.removals(catalog, found, whole, items)
+    problem, hint = _obstacle(catalog, found, now)
+    return Cleaning(catalog, found, plan, whole, removals, problem, hint)
+
+
+def clean(catalog: Catalog, order: Order, remembered: Remembered) -> tuple[Result, Cleaning]:
+    """Clean up, or make the plan alone; return what came of it, and the plan.
+
+    Raises StoreError or OSError where the store cannot be read: nothing was removed then.
+    """
+    cleaning = planned(catalog, order, remembered, _now())
+    if cleaning.problem:
+        return Result(Status.UNCLEAN, cleaning.problem, cleaning.hint), cleaning
+    if not order.acts:
+        return Result(Status.OK, cleaning.summary()), cleaning
+    if order.by_hand and cleaning.takes_most and not order.really:
+        text = f"{cleaning.summary()}: more than half of the good runs, so nothing was removed"
+        return Result(Status.UNCLEAN, text, "If that is meant, add --yes-really."), cleaning
+    return _acted(cleaning, order, remembered)
+
+
+def _acted(cleaning: Cleaning, order: Order, remembered: Remembered) -> tuple[Result, Cleaning]:
+    """Remove what was planned; where another run has come meanwhile, what is planned then."""
+    for _attempt in range(_ATTEMPTS):
+        if removing.is_unchanged(cleaning.catalog, cleaning.found):
+            return _removed(cleaning, order, remembered), cleaning
+        catalog = cleaning.catalog
+        fresh = Catalog(catalog.store, catalog.host, catalog.trust)
+        cleaning = planned(fresh, order, remembered, _now())
+        if cleaning.problem:
+            return Result(Status.UNCLEAN, cleaning.problem, cleaning.hint), cleaning
+    text = f"{cleaning.catalog.store}: other runs keep coming: nothing was removed"
+    raise StoreError(text, "Run cleanup.py when no backup of this host is running.")
+
+
+def _removed(cleaning: Cleaning, order: Order, remembered: Remembered) -> Result:
+    catalog = cleaning.catalog
+    remover = removing.Remover(catalog, remembered, order.versions)
+    try:
+        remover.finish(_needed(cleaning))
+        outcome = remover.remove(cleaning.removals)
+    except ForbiddenError as error:
+        text = f"{_KEEPS} ({foreign.line(str(error))})"
+        status = Status.UNCLEAN if order.by_hand else Status.OK
+        return Result(status, text, error.hint if order.by_hand else "")
+    swept = _swept(catalog, order) if not order.by_hand or order.acts else []
+    return _result(cleaning, outcome, swept)
+
+
+def _result(cleaning: Cleaning, outcome: Outcome, swept: Sequence[str]) -> Result:
+    freed = outcome.kept or f"{human_size(outcome.freed)} freed"
+    text = f"{cleaning.summary(done=True)}, {freed}"
+    if swept:
+        text += f", {count(len(swept), 'file')} of crashed runs removed"
+    if not outcome.left:
+        return Result(Status.OK, text, items=outcome.runs, bytes=outcome.freed)
+    first = f"{cleaning.catalog.host}/{outcome.left[0]}"
+    problem = f"{text}; {count(len(outcome.left), 'object')} still there, the first is {first}"
+    return Result(Status.UNCLEAN, problem, "Check the rights of this account in the store.")
+
+
+def _swept(catalog: Catalog, order: Order) -> list[str]:
+    """Remove the files of crashed runs; what goes wrong is a warning."""
+    try:
+        fresh = Catalog(catalog.store, catalog.host, catalog.trust)
+        return leftovers.remove_crashed_runs(fresh, "", order.age, order.sections)
+    except (BackupError, OSError) as error:
+        logger.warning("%s: files of crashed runs: %s", catalog.store, in_words(error)[0])
+        return []
+
+
+def _needed(cleaning: Cleaning) -> set[str]:
+    """Return the names of the parts that all manifests name, also of runs that go now."""
+    catalog, found = cleaning.catalog, cleaning.found
+    items = (item for run in found.manifests.values() for item in run.items)
+    parts = (part for item in items for part in forms.needed(catalog.store, catalog.host, item))
+    return {*found.needed, *(part.name for part in parts)}
+
+
+def _obstacle(catalog: Catalog, found: Candidates, now: datetime) -> tuple[str, str]:
+    """Return why nothing may be removed, and what to do; "" for nothing."""
+    if found.obstacles:
+        run_id, why = next(iter(found.obstacles.items()))
+        more = len(found.obstacles) - 1
+        others = f" ({count(more, 'other run')} as well)" if more else ""
+        return (
+            f"nothing is removed from {catalog.store}: run {run_id}: {why}{others}",
+            f"Look at it with restore.py --verify {run_id}. If the run is lost, "
+            f"cleanup.py --discard {run_id} lets clean-up go on.",
+        )
+    problem = candidates.clock_problem(found.runs, now)
+    if problem:
+        return f"nothing is removed from {catalog.store}: {problem}", "Check the clock (date)."
+    return "", ""
+
+
+def with_notes(result: Result, plan: Cleaning, order: Order) -> Result:
+    """Return a result with what reports say of items and runs."""
+    apart = "its id and the time of its manifest are more than a day apart: it is kept"
+    named = tuple(f"run {run_id}: {apart}" for run_id in plan.plan.named)
+    obstacles = tuple(f"run {run_id}: {why}" for run_id, why in plan.found.obstacles.items())
+    return dataclasses.replace(
+        result,
+        warnings=(*result.warnings, *obstacles[1:], *named),
+        notices=tuple(plan.notices(order.config_id)),
+    )
+
+
+def _notice(frozen: Frozen) -> str:
+    label = foreign.line(frozen.key[1])
+    if frozen.dropped and frozen.days >= _DROPPED_DAYS:
+        return (
+            f"{label} has not been backed up for {frozen.days} days, and its runs are complete "
+            f"without it: old copies are kept until cleanup.py --forget-item {label}"
+        )
+    if not frozen.dropped and frozen.days >= _FROZEN_DAYS:
+        return (
+            f"{label} has no good copy since {frozen.since:%Y-%m-%d} ({frozen.days} days): "
+            "its old copies are kept"
+        )
+    return ""
+
+
+def _is_good(run: policy.Run) -> bool:
+    return not run.problem and any(one.state is State.GOOD for one in run.copies.values())
+
+
+def _now() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+def reasons(cleaning: Cleaning) -> Mapping[str, str]:
+    """Return for each run why it stays or goes: the reasons of its items, each once."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for one in cleaning.plan.decisions:
+        keeps = found.setdefault(one.run_id, {})
+        keeps.setdefault(one.reason if one.keep else "goes", []).append(one.key[1])
+    return {run_id: "; ".join(_shown(keeps)) for run_id, keeps in found.items()}
+
+
+def _shown(keeps: Mapping[str, list[str]]) -> Iterator[str]:
+    if len(keeps) == 1:
+        yield from (reason for reason in keeps if reason != "goes")
+        return
+    for reason, labels in keeps.items():
+        yield f"{reason}: {labels[0]}" + (f" and {len(labels) - 1} more" if labels[1:] else "")
+
+
+def usable(catalog: Catalog, run_id: str) -> Manifest | None:
+    """Return a manifest that can be read, whoever signed it; None for any other."""
+    try:
+        return catalog.claim(run_id).manifest
+    except ManifestError:
+        return None

@@ -1,0 +1,79 @@
+"""What the operator has told clean-up, kept in the state folder of this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from tools.catalog.memory import Memory
+
+_FILE = "cleanup.json"
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """The decisions of the operator about one host in one store.
+
+    memory: of the state folder, which may be lost; without one nothing is remembered
+    store:  as messages name it
+    """
+
+    memory: Memory
+    store: str
+    host: str
+
+    @property
+    def discarded(self) -> frozenset[str]:
+        """The ids of runs whose manifest does not stop clean-up, though it cannot be used."""
+        return frozenset(self._texts("discarded"))
+
+    @property
+    def forgotten(self) -> frozenset[str]:
+        """The labels of items that are no longer wanted."""
+        return frozenset(self._texts("forgotten"))
+
+    @property
+    def accepted(self) -> Mapping[str, str]:
+        """The runs from which on an item may be smaller than before, by its label."""
+        found = self.memory.read(_FILE).get(self._key("accepted"), {})
+        pairs = found.items() if isinstance(found, dict) else ()
+        return {name: run for name, run in pairs if isinstance(run, str)}
+
+    @property
+    def condemned(self) -> tuple[str, ...]:
+        """The names of parts whose removal has begun and was not finished."""
+        return self._texts("condemned")
+
+    def discard(self, run_id: str) -> None:
+        """Keep that a run does not stop clean-up. Raises OSError."""
+        self._keep("discarded", sorted({*self.discarded, run_id}))
+
+    def forget(self, label: str) -> None:
+        """Keep that an item is no longer wanted. Raises OSError."""
+        self._keep("forgotten", sorted({*self.forgotten, label}))
+
+    def remember(self, label: str) -> None:
+        """Keep that an item is wanted again. Raises OSError."""
+        if label in self.forgotten:
+            self._keep("forgotten", sorted(self.forgotten - {label}))
+
+    def accept(self, label: str, run_id: str) -> None:
+        """Keep that an item may be smaller from a run on. Raises OSError."""
+        self._keep("accepted", {**self.accepted, label: run_id})
+
+    def condemn(self, names: Iterable[str]) -> None:
+        """Keep which parts are about to be removed; none when all are gone. Raises OSError."""
+        names = list(names)
+        if names or self.condemned:
+            self._keep("condemned", names)
+
+    def _key(self, about: str) -> str:
+        return f"{about} {self.store} {self.host}"
+
+    def _texts(self, about: str) -> tuple[str, ...]:
+        found = self.memory.read(_FILE).get(self._key(about), [])
+        texts = found if isinstance(found, list) else []
+        return tuple(text for text in texts if isinstance(text, str))
+
+    def _keep(self, about: str, value: object) -> None:
+        self.memory.keep(_FILE, self._key(about), value)

@@ -1,0 +1,271 @@
+"""The removal of runs and items from a store, in an order that a crash cannot turn into a lie.
+
+A run loses its manifest first, then the files beside it, then the parts that no other manifest
+names. A run that keeps some of its items gets a note about the others first. Newer runs go before
+older ones: an increment never stays without its base.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from cleanup.candidates import Candidates
+from cleanup.remembered import Remembered
+from tools.base import run_ids
+from tools.base.errors import StoreError
+from tools.base.log import logger
+from tools.catalog import cleaned, manifest, trust
+from tools.catalog.catalog import Catalog
+from tools.catalog.manifest import Manifest
+from tools.catalog.markers import MARKER_SUFFIX
+from tools.flow import forms, store
+from tools.flow.item_record import StoredItem
+from tools.flow.store import Versioned
+
+_TOGETHER = 100  # runs whose manifests one call removes
+_CHANGED = "Run it again: another run or clean-up has written to this store."
+
+
+@dataclass(frozen=True)
+class RunRemoval:
+    """What goes of one run.
+
+    whole:   whether the run itself goes
+    records: names of its manifest and the files beside it, the manifest first; of a whole run
+    labels:  items that go, SECTION/name
+    parts:   names of parts that are in the store and that no remaining manifest names
+    size:    bytes of all of these
+    bases:   ids of the runs that its items were added to
+    """
+
+    run_id: str
+    whole: bool
+    records: tuple[str, ...]
+    labels: tuple[str, ...]
+    parts: tuple[str, ...]
+    size: int
+    bases: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a removal.
+
+    runs, items: how many went
+    freed: bytes that are free now
+    kept:  why the store goes on keeping what was removed; "" where it does not
+    left:  names that the store still lists
+    """
+
+    runs: int = 0
+    items: int = 0
+    freed: int = 0
+    kept: str = ""
+    left: tuple[str, ...] = ()
+
+
+def removals(
+    catalog: Catalog,
+    found: Candidates,
+    whole: Collection[str],
+    items: Mapping[str, Collection[str]],
+) -> list[RunRemoval]:
+    """Return what goes of each run, newest first.
+
+    whole: ids of runs that go; items: labels that go, by the ids of runs that stay. An item stays
+    where no newer run replaces it, for then its run would seem damaged.
+    """
+    names = _Names(catalog)
+    going = {
+        run_id: {label for label in labels if catalog.is_replaced(run_id, label)}
+        for run_id, labels in items.items()
+    }
+    needed = set(found.needed)
+    for run_id, run in found.manifests.items():
+        if run_id not in whole:
+            gone = going.get(run_id, ())
+            needed.update(n for one in run.items if one.label not in gone for n in names.of(one))
+    both = {*whole, *(run_id for run_id, labels in going.items() if labels)}
+    ordered = sorted(both, key=lambda one: (catalog.stored_at(one), one), reverse=True)
+    return [
+        _removal(catalog, found.manifests[one], None if one in whole else going[one], needed, names)
+        for one in ordered
+    ]
+
+
+class _Names:
+    """The names of the objects of items, by what they are of."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+
+    def of(self, item: StoredItem) -> Iterator[str]:
+        """Yield the names of all objects that an item needs."""
+        parts = forms.needed(self._catalog.store, self._catalog.host, item)
+        return (part.name for part in parts)
+
+
+def _removal(
+    catalog: Catalog,
+    run: Manifest,
+    labels: Collection[str] | None,
+    needed: Collection[str],
+    names: _Names,
+) -> RunRemoval:
+    """Return what goes of one run. labels: None for all of it"""
+    everything = (*run.items, *run.cleaned)
+    gone = [one for one in everything if labels is None or one.label in labels]
+    listed = (name for one in gone for name in names.of(one))
+    parts = {name: None for name in listed if name in catalog.sizes and name not in needed}
+    records = _records(catalog, run.run_id) if labels is None else ()
+    return RunRemoval(
+        run.run_id,
+        labels is None,
+        records,
+        tuple(one.label for one in gone),
+        tuple(parts),
+        sum(catalog.sizes[name] for name in (*records, *parts)),
+        frozenset(one.base for one in gone if one.base),
+    )
+
+
+def _records(catalog: Catalog, run_id: str) -> tuple[str, ...]:
+    """Return the names of the manifest of a run and of the files beside it."""
+    first = manifest.name_of(run_id)
+    others = (first + trust.ENDING, run_id + manifest.RECOVERY)
+    notes = sorted(catalog.notes.get(run_id, ()))
+    return tuple(name for name in (first, *others, *notes) if name in catalog.sizes)
+
+
+def is_unchanged(catalog: Catalog, found: Candidates) -> bool:
+    """List the store again; return False where runs have come, and a new plan is needed.
+
+    Raises StoreError where the newest manifest is another one by now, and where a run that was
+    there, or an object of it, is gone or has changed.
+    """
+    fresh = Catalog(catalog.store, catalog.host, catalog.trust)
+    known = set(catalog.run_ids)
+    for name, size in catalog.sizes.items():
+        of_run = run_ids.run_in(name) in known and not name.endswith(MARKER_SUFFIX)
+        if of_run and fresh.sizes.get(name) != size:
+            raise StoreError(
+                f"{catalog.store}: {catalog.host}/{name} has changed: nothing was removed",
+                _CHANGED,
+            )
+    newest = found.runs[-1].run_id if found.runs else ""
+    if newest in found.digests and fresh.claim(newest).sha256 != found.digests[newest]:
+        raise StoreError(
+            f"{catalog.store}: the manifest of run {newest} was replaced: nothing was removed",
+            "Check who can write to this store.",
+        )
+    return set(fresh.run_ids) == known
+
+
+@dataclass
+class Remover:
+    """Removes from one store, and says the truth about what that has freed.
+
+    versions: whether older versions in a versioned bucket are removed as well
+    """
+
+    catalog: Catalog
+    remembered: Remembered
+    versions: bool = False
+    _done: list[RunRemoval] = field(default_factory=list)
+    _freed: int = 0
+
+    def finish(self, needed: Collection[str]) -> list[str]:
+        """Remove what an interrupted clean-up has left, but for what a manifest needs again."""
+        sizes = self.catalog.sizes
+        left = [one for one in self.remembered.condemned if one in sizes and one not in needed]
+        if left:
+            self._remove(left)
+        self.remembered.condemn(())
+        return left
+
+    def remove(self, removals: Sequence[RunRemoval]) -> Outcome:
+        """Remove what was planned, and look what is left of it.
+
+        Raises ForbiddenError where the store lets this account remove nothing, StoreError or
+        OSError; what has begun is finished by the next clean-up.
+        """
+        self.remembered.condemn(name for one in removals for name in (*one.records[1:], *one.parts))
+        for group in _groups(removals):
+            self._remove_group(group)
+        left = self._left(removals)
+        if not left:
+            self.remembered.condemn(())
+        hidden = self._hidden() if not self.versions else ""
+        sizes = self.catalog.sizes
+        freed = sum(one.size for one in self._done) - sum(sizes[name] for name in left)
+        return Outcome(
+            sum(one.whole for one in self._done),
+            sum(len(one.labels) for one in self._done if not one.whole),
+            0 if hidden else self._freed if self.versions else freed,
+            hidden,
+            left,
+        )
+
+    def _remove_group(self, group: Sequence[RunRemoval]) -> None:
+        whole = [one for one in group if one.whole]
+        for one in group:
+            if not one.whole:
+                self._note(one)
+        self._remove([one.records[0] for one in whole])
+        self._remove([name for one in group for name in (*one.records[1:], *one.parts)])
+        self._done += group
+        for one in whole:
+            logger.info("removed run %s from %s", one.run_id, self.catalog.store)
+
+    def _note(self, one: RunRemoval) -> None:
+        """Write down which items of a run go, where an interrupted clean-up has not."""
+        place, host = self.catalog.store, self.catalog.host
+        known = self.catalog.notes.get(one.run_id, ())
+        new = set(one.labels) - cleaned.labels(place, host, known)
+        if new:
+            cleaned.note(place, host, one.run_id, known, new)
+
+    def _remove(self, names: Sequence[str]) -> None:
+        if not names:
+            return
+        called = [f"{self.catalog.host}/{name}" for name in names]
+        versioned = self._versioned if self.versions else None
+        if versioned is None:
+            self.catalog.store.remove(called)
+        else:
+            self._freed += versioned.remove_versions(called)
+
+    @property
+    def _versioned(self) -> Versioned | None:
+        return store.ability(self.catalog.store, Versioned)  # type: ignore[type-abstract]
+
+    def _hidden(self) -> str:
+        """Return why a store that was asked to remove objects still has their bytes."""
+        versioned = self._versioned
+        if versioned is None or not self._done or not versioned.versioning():
+            return ""
+        return "the bucket keeps old versions: freed 0 B now (VERSIONS True removes them)"
+
+    def _left(self, removals: Iterable[RunRemoval]) -> tuple[str, ...]:
+        """Return the removed names that the store still lists."""
+        if not self._done:
+            return ()
+        entries = self.catalog.store.entries(self.catalog.host)
+        listed = {entry.name.rpartition("/")[2] for entry in entries}
+        names = (name for one in removals for name in (*one.records, *one.parts))
+        return tuple(name for name in names if name in listed)
+
+
+def _groups(removals: Sequence[RunRemoval]) -> Iterator[list[RunRemoval]]:
+    """Yield runs that go together: none of them is the base of another one."""
+    group: list[RunRemoval] = []
+    bases: set[str] = set()
+    for one in removals:
+        if len(group) >= _TOGETHER or one.run_id in bases:
+            yield group
+            group, bases = [], set()
+        group.append(one)
+        bases |= one.bases
+    if group:
+        yield group

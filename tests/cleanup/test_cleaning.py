@@ -1,0 +1,504 @@
+"""Clean-up of a store: only what newer verified runs replace may go, and a crash leaves no lie."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from cleanup import cleaning, policy
+from cleanup.cleaning import Cleaning, Order
+from cleanup.policy import Rules
+from cleanup.remembered import Remembered
+from tests import stored_runs
+from tests.stored_runs import HOST, Clock, daily, days_ago, item, put, run, run_id
+from tools.base.errors import ForbiddenError, StoreError
+from tools.base.result import Result, Status
+from tools.catalog import cleaned, manifest, readback, signers, writer_key
+from tools.catalog.catalog import Catalog
+from tools.catalog.memory import Memory
+from tools.catalog.runs import list_runs
+from tools.catalog.trust import Trust
+from tools.catalog.writer_key import WriterKey
+from tools.flow import store
+from tools.flow.memory_store import MemoryStore
+from tools.flow.store import StoreEntry
+
+RULES = Rules(daily=7, weekly=4, monthly=12, yearly=2)
+BIG = 10 << 20  # bytes: sizes below one MiB are not compared
+
+
+class Killed(BaseException):
+    """The end of a process."""
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> WriterKey:
+    writer_key.create(tmp_path / "writer.key", HOST)
+    return writer_key.read(tmp_path / "writer.key")
+
+
+def known(key: WriterKey) -> Trust:
+    """The trust of a machine that knows a key."""
+    line = writer_key.allowed_signer(HOST, key.public)
+    return Trust(signers.Signers(tuple(signers.of_text(line, "test"))))
+
+
+def remembered(folder: Path | None = None) -> Remembered:
+    return Remembered(Memory(folder), "memory", HOST)
+
+
+def clean(
+    place: store.Store,
+    rules: Rules = RULES,
+    trusted: Trust | None = None,
+    memory: Remembered | None = None,
+    **order: object,
+) -> tuple[Result, Cleaning]:
+    """Clean up a store as a section does."""
+    catalog = Catalog(place, HOST, trusted or Trust(everybody=True))
+    whole = Order(rules, acts=True)
+    order_of = Order(**{**vars(whole), **order})
+    return cleaning.clean(catalog, order_of, memory or remembered())
+
+
+def runs_of(place: store.Store) -> list[str]:
+    names = (entry.name.rpartition("/")[2] for entry in place.entries(HOST))
+    return list(filter(None, map(manifest.run_of, names)))
+
+
+def assert_good(place: store.Store, trusted: Trust | None = None) -> None:
+    """Every run that is listed is whole, and its increments have their bases."""
+    catalog = Catalog(place, HOST, trusted or Trust(everybody=True))
+    for summary in list_runs(catalog):
+        assert summary.manifest is not None, summary.error
+        found = readback.StoredRun(catalog, summary.manifest)
+        assert readback.missing_parts(found, summary.manifest.items) == []
+        for one in summary.manifest.items:
+            if one.base:
+                base = catalog.manifest(one.base)
+                assert one.label in {other.label for other in base.items}, one.base
+
+
+def weekly_chains(place: MemoryStore, clock: Clock, days: int) -> list[str]:
+    """Store daily runs whose item A is full on every seventh day, and B always; return ids."""
+    made: list[str] = []
+    for day in range(days, 0, -1):
+        clock.now = days_ago(day)
+        made.append(run_id(clock.now))
+        base = None if (days - day) % 7 == 0 else made[-2]
+        put(place, run(made[-1], [item(made[-1], "A", base=base), item(made[-1], "B")]))
+    clock.now = stored_runs.NOW
+    return made
+
+
+def test_400_daily_runs_with_weekly_bases() -> None:
+    """Issue 16, shows: 7/4/12/2, planned, acted, verified."""
+    place, clock = stored_runs.memory()
+    made = weekly_chains(place, clock, 400)
+    preview, plan = clean(place, acts=False)
+    assert runs_of(place) == made
+    result, _plan = clean(place)
+    assert (preview.status, result.status) == (Status.OK, Status.OK)
+    left = runs_of(place)
+    assert left == [one for one in made if one not in plan.whole]
+    assert 20 < len(left) < 80
+    assert left[-7:] == made[-7:]
+    assert_good(place)
+    assert clean(place)[0].items == 0
+    catalog = Catalog(place, HOST, Trust(everybody=True))
+    notes = [run_id for run_id in left if catalog.claim(run_id).manifest.cleaned]
+    assert notes, "an increment keeps its base, and the base its other item no longer"
+
+
+@pytest.mark.fault(
+    "clean-up is killed at any of its deletions",
+    "every run that is listed is whole, and the next clean-up finishes",
+)
+def test_killed_at_each_deletion(tmp_path: Path) -> None:
+    def stored() -> tuple[MemoryStore, Clock]:
+        place, clock = stored_runs.memory()
+        weekly_chains(place, clock, 24)
+        return place, clock
+
+    rules = Rules(daily=2, weekly=1, minimum=1)
+    whole, _clock = stored()
+    clean(whole, rules)
+    wanted = sorted(entry.name for entry in whole.entries(HOST))
+    calls = 0
+    while True:
+        place, _clock = stored()
+        left = calls
+
+        def fault(call: str, name: str) -> None:
+            nonlocal left
+            if call in ("remove", "publish"):
+                left -= 1
+                if left < 0:
+                    raise Killed
+
+        place.fault = fault
+        memory = remembered(tmp_path)
+        try:
+            clean(place, rules, memory=memory)
+            break
+        except Killed:
+            pass
+        place.fault = lambda _call, _name: None
+        assert_good(place)
+        assert clean(place, rules, memory=memory)[0].status is Status.OK
+        assert sorted(entry.name for entry in place.entries(HOST)) == wanted, calls
+        assert_good(place)
+        calls += 1
+    assert calls > 20
+
+
+def test_failed_runs_do_not_count() -> None:
+    """C25: 5 good and 10 failed runs, KEEP_LAST 5: all 5 good ones stay."""
+    place, clock = stored_runs.memory()
+    good = daily(place, clock, 15, "A")[:5]
+    for one in runs_of(place)[5:]:
+        place.objects.remove(f"{HOST}/{one}.A.tar.000")
+    result, _plan = clean(place, Rules(last=5))
+    assert result.status is Status.OK
+    assert set(good) <= set(runs_of(place))
+
+
+def test_one_failing_item_does_not_stop_the_others() -> None:
+    """C26: one of the items fails for 60 days: the others are cleaned, and reports say so."""
+    place, clock = stored_runs.memory()
+    names = [f"I{number}" for number in range(5)]
+    made = []
+    for day in range(90, 0, -1):
+        clock.now = days_ago(day)
+        made.append(run_id(clock.now))
+        bad = day <= 60
+        items = [item(made[-1], one) for one in names if not (bad and one == "I4")]
+        status = "failed" if bad else "ok"
+        put(place, run(made[-1], items, status=status, missing=("I4",) if bad else ()))
+    clock.now = stored_runs.NOW
+    result, plan = clean(place, Rules(daily=7))
+    assert result.status is Status.OK
+    catalog = Catalog(place, HOST, Trust(everybody=True))
+    runs = [catalog.manifest(one) for one in catalog.run_ids]
+    held = {one: [r.run_id for r in runs if one in {i.label for i in r.items}] for one in names}
+    assert held["I0"] == made[-7:]
+    assert set(made[27:30]) <= set(held["I4"])
+    (line,) = plan.notices("")
+    assert "I4 has no good copy since" in line
+    assert "9 days)" in line or "60 days)" in line
+    assert_good(place)
+
+
+@pytest.mark.parametrize("size", [0, BIG // 3])
+def test_a_source_that_became_empty_does_not_push_out_good_copies(size: int) -> None:
+    """C30: a source is empty for ten nights, KEEP_LAST 7: the good copies stay."""
+    place, clock = stored_runs.memory()
+    made = []
+    for day in range(20, 0, -1):
+        clock.now = days_ago(day)
+        made.append(run_id(clock.now))
+        put(place, run(made[-1], [item(made[-1], "A", size=BIG if day > 10 else size)]))
+    clock.now = stored_runs.NOW
+    _result, plan = clean(place, Rules(last=7))
+    assert set(made[3:]) <= set(runs_of(place))
+    assert plan.plan.frozen
+    memory = dataclasses.replace(remembered(), memory=Accepted(made[10]))
+    clean(place, Rules(last=7), memory=memory)
+    assert runs_of(place) == made[-7:]
+
+
+class Accepted(Memory):
+    """The memory of a machine whose operator accepted the size of A from a run on."""
+
+    def __init__(self, run: str) -> None:
+        super().__init__(None)
+        object.__setattr__(self, "run", run)
+
+    def read(self, name: str) -> dict[str, object]:
+        return {f"accepted memory {HOST}": {"A": vars(self)["run"]}}
+
+
+def test_signed_runs_that_claim_to_be_old_push_nothing_out(key: WriterKey) -> None:
+    """C27: ids of the last 8 weeks, all written today: no earlier run goes."""
+    place, clock = stored_runs.memory()
+    daily(place, clock, 400, "A", key=key)
+    clean(place, trusted=known(key))
+    before = runs_of(place)
+    for week in range(1, 9):
+        one = run_id(days_ago(7 * week) + timedelta(hours=20))
+        put(place, run(one, [item(one, "A")]), key=key)
+    result, plan = clean(place, trusted=known(key))
+    assert result.status is Status.OK
+    assert set(before) <= set(runs_of(place))
+    assert len(plan.plan.named) == 8
+
+
+def test_a_hundred_signed_runs_push_nothing_out(key: WriterKey) -> None:
+    """Issue 16, shows: a server that is taken over cannot make clean-up remove the last year."""
+    place, clock = stored_runs.memory()
+    daily(place, clock, 400, "A", "B", key=key)
+    clean(place, trusted=known(key))
+    before = runs_of(place)
+    for minute in range(100):
+        one = run_id(stored_runs.NOW - timedelta(minutes=minute))
+        put(place, run(one, [item(one, "A")], missing=("B",), status="failed"), key=key)
+    clean(place, trusted=known(key))
+    assert set(before) <= set(runs_of(place))
+    for one in before[:-1]:  # a note does not make clean-up remove what the rules keep
+        cleaned.note(place, HOST, one, (), ["A", "B"])
+    clean(place, trusted=known(key))
+    assert_good(place, known(key))
+
+
+def test_runs_of_an_unknown_signer_count_for_nothing_and_stay(
+    key: WriterKey, tmp_path: Path
+) -> None:
+    place, clock = stored_runs.memory()
+    unsigned = daily(place, clock, 30, "A")[:10]
+    place, clock = stored_runs.memory()
+    for day in range(30, 0, -1):
+        clock.now = days_ago(day)
+        one = run_id(clock.now)
+        put(place, run(one, [item(one, "A")]), key=key if day <= 20 else None)
+    clock.now = stored_runs.NOW
+    writer_key.create(tmp_path / "other.key", HOST)
+    other = run_id(days_ago(0.1))
+    put(place, run(other, [item(other, "A")]), key=writer_key.read(tmp_path / "other.key"))
+    bare = run_id(days_ago(0.2))
+    put(place, run(bare, [item(bare, "A")]))
+    result, _plan = clean(place, Rules(daily=3), trusted=known(key))
+    assert result.status is Status.OK
+    left = runs_of(place)
+    assert {other, bare} <= set(left)
+    assert not set(unsigned) & set(left), "older than the first signed run: as good as any"
+    assert len(left) == 5
+
+
+@pytest.mark.fault(
+    "a manifest of a store is spoiled, or does not match its signature",
+    "clean-up removes nothing of this host and names it, until cleanup.py --discard RUN",
+)
+@pytest.mark.parametrize("how", ["spoiled", "altered"])
+def test_a_manifest_that_cannot_be_used_stops_clean_up(
+    key: WriterKey, how: str, tmp_path: Path
+) -> None:
+    place, clock = stored_runs.memory()
+    made = daily(place, clock, 20, "A", key=key)
+    name = f"{HOST}/{manifest.name_of(made[3])}"
+    content = b"{" if how == "spoiled" else place.objects.read(name).replace(b"test", b"tost")
+    place.objects.remove(name)
+    place.objects.create(name, content)
+    before = runs_of(place)
+    memory = remembered(tmp_path)
+    result, _plan = clean(place, Rules(daily=3), known(key), memory)
+    assert result.status is Status.UNCLEAN
+    assert f"run {made[3]}: " in result.message
+    assert f"--discard {made[3]}" in result.hint
+    assert runs_of(place) == before
+    memory.discard(made[3])
+    assert clean(place, Rules(daily=3), known(key), memory)[0].status is Status.OK
+    assert runs_of(place) == [made[3], *made[-3:]]
+    assert place.objects.has(f"{HOST}/{made[3]}.A.tar.000")
+
+
+@pytest.mark.fault(
+    "the second page of a listing fails", "clean-up removes nothing, and says so: exit code 5"
+)
+def test_a_listing_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    place, clock = stored_runs.memory()
+    daily(place, clock, 20, "A")
+    whole = list(place.objects.entries(HOST))
+
+    def entries(_folder: str) -> Iterator[StoreEntry]:
+        yield from whole[:30]
+        raise StoreError("memory: page 2: connection reset")
+
+    before = runs_of(place)
+    monkeypatch.setattr(place, "entries", entries)
+    with pytest.raises(StoreError, match="page 2"):
+        clean(place)
+    monkeypatch.undo()
+    assert runs_of(place) == before
+
+
+@pytest.mark.fault(
+    "the clock of the cleaning machine is wrong by more than a day",
+    "nothing is removed, and clean-up says so",
+)
+@pytest.mark.parametrize("days", [40, -40])
+def test_a_wrong_clock(monkeypatch: pytest.MonkeyPatch, days: int) -> None:
+    place, clock = stored_runs.memory()
+    made = daily(place, clock, 60, "A")
+    from tools.catalog import catalog
+
+    class Wrong(catalog.datetime):  # type: ignore[name-defined,misc]
+        @classmethod
+        def now(cls, zone: object = None) -> object:
+            return stored_runs.NOW + timedelta(days=days)
+
+    monkeypatch.setattr(catalog, "datetime", Wrong)
+    monkeypatch.setattr(cleaning, "_now", Wrong.now)
+    result, _plan = clean(place)
+    assert result.status is Status.UNCLEAN
+    assert "clock" in result.message
+    assert runs_of(place) == made
+
+
+def test_a_manifest_that_the_store_dates_in_the_future() -> None:
+    place, clock = stored_runs.memory()
+    made = daily(place, clock, 60, "A")
+    clock.now = stored_runs.NOW + timedelta(days=2)
+    one = run_id(stored_runs.NOW)
+    put(place, run(one, [item(one, "A")]))
+    clock.now = stored_runs.NOW
+    result, _plan = clean(place)
+    assert "stored in the future" in result.message
+    assert runs_of(place)[:-1] == made
+
+
+def test_a_run_dated_2038_is_kept_and_named() -> None:
+    place, clock = stored_runs.memory()
+    made = daily(place, clock, 20, "A")
+    clock.now = days_ago(5.5)
+    put(place, run("20380119_031407", [item("20380119_031407", "A")]))
+    clock.now = stored_runs.NOW
+    result, plan = clean(place, Rules(daily=3))
+    assert result.status is Status.OK
+    assert runs_of(place) == [*made[-3:], "20380119_031407"]
+    assert plan.plan.named == ("20380119_031407",)
+
+
+@pytest.mark.fault(
+    "the credentials of a store may not delete",
+    "a section says so in one line and the run is good; by hand it is exit code 5",
+)
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_credentials_that_may_not_delete(by_hand: bool) -> None:
+    """C16."""
+    place, clock = stored_runs.memory()
+    made = daily(place, clock, 20, "A")
+
+    def fault(call: str, name: str) -> None:
+        if call == "remove":
+            raise ForbiddenError(f"{name}: access denied")
+
+    place.fault = fault
+    result, _plan = clean(place, by_hand=by_hand, really=True)
+    assert result.status is (Status.UNCLEAN if by_hand else Status.OK)
+    assert "this store keeps everything: its credentials may not delete" in result.message
+    assert runs_of(place) == made
+
+
+class Bucket(MemoryStore):
+    """A versioned bucket."""
+
+    hidden = 0
+
+    def versioning(self) -> bool:
+        return True
+
+    def remove_versions(self, names: Sequence[str]) -> int:
+        freed = sum(e.size for e in self.objects.entries(HOST) if e.name in names)
+        self.remove(names)
+        return freed
+
+
+@pytest.mark.parametrize("versions", [False, True])
+def test_a_versioned_bucket(versions: bool) -> None:
+    """C13: removing hides the objects, and frees nothing unless versions are removed too."""
+    clock = Clock()
+    place = Bucket(objects=stored_runs.Objects(clock))
+    daily(place, clock, 20, "A")
+    result, plan = clean(place, Rules(daily=3), versions=versions)
+    assert result.status is Status.OK
+    assert ("freed 0 B now" in result.message) is not versions
+    assert result.bytes == (plan.size if versions else 0)
+    assert clean(place, Rules(daily=3), versions=versions)[0].items == 0
+
+
+def test_objects_that_stay_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    place, clock = stored_runs.memory()
+    made = daily(place, clock, 20, "A")
+    remove = place.remove
+    kept = f"{HOST}/{made[0]}.A.tar.000"
+    monkeypatch.setattr(place, "remove", lambda names: remove([n for n in names if n != kept]))
+    result, _plan = clean(place, Rules(daily=3))
+    assert result.status is Status.UNCLEAN
+    assert f"1 object still there, the first is {kept}" in result.message
+
+
+@pytest.mark.parametrize("change", ["newest", "gone", "more"])
+def test_a_store_that_changes_between_plan_and_removal(
+    monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    place, clock = stored_runs.memory()
+    made = daily(place, clock, 20, "A")
+    planned = cleaning.planned
+    calls = 0
+
+    def changing(*given: object) -> Cleaning:
+        nonlocal calls
+        calls += 1
+        found = planned(*given)  # type: ignore[arg-type]
+        name = f"{HOST}/{manifest.name_of(made[-1])}"
+        if calls > 1:
+            return found
+        if change == "more":
+            one = run_id(stored_runs.NOW)
+            put(place, run(one, [item(one, "A")]))
+        else:
+            raw = place.objects.read(name)
+            place.objects.remove(name)
+            if change == "newest":
+                place.objects.create(name, raw.replace(b"test", b"tost"))
+        return found
+
+    monkeypatch.setattr(cleaning, "planned", changing)
+    if change == "more":
+        result, plan = clean(place, Rules(daily=3))
+        assert (result.status, calls) == (Status.OK, 2)
+        assert len(plan.found.runs) == 21
+        return
+    with pytest.raises(StoreError, match="nothing was removed"):
+        clean(place, Rules(daily=3))
+    assert len(runs_of(place)) == 20 - (change == "gone")
+
+
+def test_pinned_runs_stay_and_no_rule_removes_nothing() -> None:
+    place, clock = stored_runs.memory()
+    made = daily(place, clock, 20, "A")
+    assert clean(place, Rules())[0].items == 0
+    cleaned.pin(place, HOST, made[2], "")
+    clean(place, Rules(daily=3))
+    assert runs_of(place) == [made[2], *made[-3:]]
+    cleaned.unpin(place, HOST, made[2])
+    clean(place, Rules(daily=3))
+    assert runs_of(place) == made[-3:]
+
+
+def test_an_item_that_left_the_config_goes_when_it_is_forgotten(tmp_path: Path) -> None:
+    place, clock = stored_runs.memory()
+    made = []
+    for day in range(60, 0, -1):
+        clock.now = days_ago(day)
+        made.append(run_id(clock.now))
+        items = ["A", "B"] if day > 40 else ["A"]
+        put(place, run(made[-1], [item(made[-1], one) for one in items]))
+    clock.now = stored_runs.NOW
+    memory = remembered(tmp_path)
+    rules = Rules(daily=3, monthly=6)
+    _result, plan = clean(place, rules, memory=memory)
+    (line,) = plan.notices("")
+    assert "B has not been backed up for" in line
+    assert "--forget-item B" in line
+    assert any(".B." in entry.name for entry in place.entries(HOST))
+    memory.forget("B")
+    result, plan = clean(place, rules, memory=memory)
+    assert (result.status, plan.notices("")) == (Status.OK, [])
+    assert not [entry.name for entry in place.entries(HOST) if ".B." in entry.name]
+    assert_good(place)
+    assert policy.State.GOOD in {c.state for r in plan.found.runs for c in r.copies.values()}
