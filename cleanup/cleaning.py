@@ -197,7 +197,7 @@ def _obstacle(catalog: Catalog, found: Candidates, now: datetime) -> tuple[str, 
         others = f" ({count(more, 'other run')} as well)" if more else ""
         return (
             f"nothing is removed from {catalog.store}: run {run_id}: {why}{others}",
-            f"Look at it with restore.py --verify {run_id}. If the run is lost, "
+            f"Check it with restore.py --verify {run_id}. If the run is lost, "
             f"cleanup.py --discard {run_id} lets clean-up go on.",
         )
     problem = candidates.clock_problem(found.runs, now)

@@ -57,7 +57,8 @@ def work(options: Options) -> Result:
     config = _config(options)
     chosen, why = _chosen(options, config)
     if not chosen:
-        return Result(Status.OK, f"nothing is removed: {why}", warnings=(why,))
+        text = f"nothing is removed: {why}"
+        return Result(Status.OK, text, warnings=(text,))
     if not rules.rules(options).any:
         return Result(Status.OK, "nothing is removed: no KEEP rule is set")
     written = os.environ.get("NC_BACKUP_WRITTEN")

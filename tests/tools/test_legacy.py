@@ -38,13 +38,8 @@ CLEANUP = {"BUCKET": "b", "PREFIX": "srv/", "KEEP": {"DAILY": {"NUMBER": "7"}}}
         ("STORAGE", {"ACTION": "", "NAME": "storage"}, "its ACTION is empty"),
         ("DATABASES", {"DB_BACKUP_METHOD": "None"}, "it has no ACTION"),
         ("CRYPT", {"ENCRYPTION_PROGRAM": "GPG2", "_options": "gpg none"}, "it has no ACTION"),
-        ("CLEANUP", CLEANUP, "clean-up is not implemented yet"),
-        ("CLEANUP", {"BUCKET": "", "REMOTE": {}}, "clean-up is not implemented yet"),
-        (
-            "TIDY",
-            execute("cleanup", KEEP={"DAILY": {"NUMBER": "7"}}),
-            "clean-up is not implemented yet",
-        ),
+        ("CLEANUP", {"BUCKET": "", "REMOTE": {}}, "it has no KEEP, so nothing is removed"),
+        ("CLEANUP", {}, "it has no KEEP, so nothing is removed"),
     ],
 )
 def test_a_section_without_action_is_skipped_with_one_warning(
@@ -302,4 +297,24 @@ def test_a_whole_old_config_runs(system: System) -> None:
         assert system.run(mode).returncode == 0
     assert system.result()["exit_code"] == 0
     assert list((place / "srv-test").glob("*.age.000"))
-    assert "CLEANUP: the section is skipped" in system.log.read_text()
+    text = "nothing is removed: no store of this config has the bucket b"
+    assert text in system.log.read_text()
+
+
+@pytest.mark.parametrize("named", [{}, {"ACTION": "execute", "NAME": "cleanup"}])
+def test_a_documented_clean_up_section_runs(system: System, named: dict[str, str]) -> None:
+    """Issue 16: as it is, with its keys beside ACTION or without one."""
+    found = loaded(system, CLEANUP={**named, **CLEANUP})
+    (warning,) = found.warnings
+    assert "is read as a section of the module cleanup" in warning
+    made = section(found, "CLEANUP")
+    assert made.kind == "cleanup"
+    assert made.parameters == CLEANUP
+    assert selection.select(found, [], [])
+
+
+def test_a_home_folder_without_clean_up(system: System) -> None:
+    (system.home / "cleanup").unlink()
+    found = loaded(system, CLEANUP=CLEANUP)
+    (warning,) = found.warnings
+    assert "the section is skipped: HOME_FOLDER has no cleanup/cleanup.py" in warning

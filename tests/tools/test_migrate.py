@@ -65,7 +65,8 @@ def test_each_change_has_a_comment_and_comments_stay(system: System) -> None:
     new = json.loads(migrated(system).read_text())
     assert new["__comment"] == "stays"
     assert new["__CLEANUP"]["KEEP"] == {"DAILY": {"NUMBER": "7"}}
-    assert "clean-up is not implemented yet" in new["__CLEANUP"]["__migrated"]
+    assert new["CLEANUP"]["NAME"] == "cleanup"
+    assert new["CLEANUP"]["PARAMETERS"] == {"BUCKET": "b", "KEEP": {"DAILY": {"NUMBER": "7"}}}
     assert new["GENERAL"]["__SCHEDULE"]["RUN1"] == "mon-sat"
     assert set(new["FILESET"]) == {
         *("ACTION", "NAME", "__EXECUTABLE", "__EXECUTE_WITH", "__COMPRESSION_PROGRAM"),
