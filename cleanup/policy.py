@@ -266,8 +266,8 @@ class _Planner:
             self._keep_newest(key, copies)
         for i in history.dumps[-self._rules.last :] if self._rules.last else ():
             self._keep(i, key, "last")
-        for kind, wanted, numbers in periods:
-            self._keep_periods(key, history.dumps, (kind, wanted, numbers))
+        for rule in periods:
+            self._keep_periods(key, history.dumps, rule)
         self._keep_within(key, history.dumps)
         copy = newest.copies.get(key)
         if copy is None or copy.state is not State.GOOD:
@@ -355,19 +355,20 @@ class _Planner:
         Without such a dump all of them stay.
         """
         counting: dict[tuple[str, str], int] = {}
-        others: dict[tuple[str, str], int] = {}
+        oldest: dict[tuple[str, str], int] = {}
         for i, run in reversed(list(enumerate(self._runs))):
-            oldest = counting if self._counts(i, run) else others
             for key in self._kept[i]:
                 copy = run.copies[key]
                 if copy.state is State.GOOD and not copy.log:
                     oldest[key[0], copy.section] = i
+                    if self._counts(i, run):
+                        counting[key[0], copy.section] = i
         for i, run in enumerate(self._runs):
             for key, copy in run.copies.items():
-                where = (key[0], copy.section)
-                if copy.log and copy.stored and where not in counting:
+                section = (key[0], copy.section)
+                if copy.log and copy.stored and section not in counting:
                     self._keep(i, key, "log without a kept dump")
-                elif copy.log and copy.stored and i >= min(counting[where], others.get(where, i)):
+                elif copy.log and copy.stored and i >= oldest[section]:
                     self._keep(i, key, "log since the oldest kept dump")
 
     # --- what goes
