@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import importlib.util
 import os
+import re
 import shutil
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -26,16 +27,27 @@ hypothesis.settings.load_profile("house")
 
 MUST_RUN = Path(__file__).with_name("must_run.txt")
 # Tests that start one of these servers, need an optional package, or start whole runs of the
-# system, run under one Python only;
-# those of test_choices.py are the whole runs that the other Pythons try.
+# system, run under one Python only. EVERYWHERE: the whole runs that the other Pythons try.
 SERVERS = frozenset(
     {"mariadbd", "mysqld", "initdb", "redis-server", "slapd", "sshd", "oss2", "rclone"}
 )
 PACKAGES = frozenset({"oss2"})  # optional ones
-EVERYWHERE = "tests/test_choices.py"
+EVERYWHERE = "tests/test_choices.py::test_every_choice_has_its_effect_in_both_modes[encryption"
+RUNS = (  # start whole runs, or servers, by other means than the fixture
+    "tests/restore/test_attacks.py",
+    "tests/restore/test_drill.py",
+    "tests/restore/test_honest.py",
+    "tests/test_adding.py",
+    "tests/test_hung_mount.py",
+)
+PLACES = "tests/storage/"  # of its stores the other Pythons try these: servers are of dev alone
+WRAPPERS = tuple(PLACES + name for name in ("test_storage", "test_store_wrappers", "test_block"))
+TRIED = re.compile(r"[\[-](?:local|memory)[\]-]")
 # They read the text of the project: what they find is the same under each Python.
-BUCKETS = "tests/storage/test_s3"  # their server is a package of dev alone
-TEXTS = ("tests/test_layout.py", "tests/test_language.py", "tests/test_docs.py")
+TEXTS = (
+    *("tests/test_layout.py", "tests/test_language.py", "tests/test_docs.py"),
+    *("tests/test_foreign_text.py", "tests/tools/test_patterns.py"),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -82,8 +94,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         server = any(SERVERS & set(marker.args) for marker in item.iter_markers("needs"))
         whole = "system" in getattr(item, "fixturenames", ())
         whole = whole and not item.nodeid.startswith(EVERYWHERE)
-        bucket = item.nodeid.startswith(BUCKETS) or "[s3" in item.nodeid
-        if not (server or whole or bucket or item.nodeid.startswith(TEXTS)):
+        far = item.nodeid.startswith(PLACES) and not item.nodeid.startswith(WRAPPERS)
+        far = far and not TRIED.search(item.nodeid)
+        if not (server or whole or far or item.nodeid.startswith((*TEXTS, *RUNS))):
             item.add_marker("unit")
 
 

@@ -14,18 +14,18 @@ SEED = 13
 @pytest.mark.slow
 @pytest.mark.needs("strace")
 @pytest.mark.fault(
-    "100 seeded faults of system calls: ENOSPC, EIO, EACCES, EINTR, ENOMEM ...",
+    "50 seeded faults of system calls: ENOSPC, EIO, EACCES, EINTR, ENOMEM ...",
     "a run that says stored can be restored; older runs are intact; no traceback, no hang",
 )
 @pytest.mark.parametrize(
     ("flow", "count"),
     [
-        ("streamed", 20),
-        ("sqlite", 10),
-        ("staged", 4),
-        ("restore", 14),
-        ("verify", 16),
-        ("decrypt", 36),
+        ("streamed", 10),
+        ("sqlite", 5),
+        ("staged", 2),
+        ("restore", 7),
+        ("verify", 8),
+        ("decrypt", 18),
     ],
 )
 def test_seeded_faults(tmp_path: Path, flow: str, count: int) -> None:
@@ -40,7 +40,7 @@ def test_seeded_faults(tmp_path: Path, flow: str, count: int) -> None:
 @pytest.mark.fault(
     "SIGKILL or SIGTERM at seeded moments of a run", "the next run works; older runs are intact"
 )
-@pytest.mark.parametrize(("flow", "count"), [("streamed", 6), ("staged", 3)])
+@pytest.mark.parametrize(("flow", "count"), [("streamed", 4), ("staged", 2)])
 def test_seeded_signals(tmp_path: Path, flow: str, count: int) -> None:
     """Issue 13: as above, with --signals."""
     task = faults.Task(flow, count, SEED, signals=True, folder=str(tmp_path))

@@ -21,7 +21,7 @@ from tools.catalog.trust import Trust
 from tools.flow import stream
 
 EVERYBODY = Trust(everybody=True)
-MOMENTS = 25  # in each of four tests
+MOMENTS = 25  # in each of two tests
 
 
 def whole_runs(system: System, read: frozenset[str] = frozenset()) -> frozenset[str]:
@@ -43,15 +43,13 @@ def whole_runs(system: System, read: frozenset[str] = frozenset()) -> frozenset[
 
 
 @pytest.mark.slow
-@pytest.mark.fault(
-    "kill -9 at 100 random moments", "a whole run or no manifest, the next run works"
-)
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.fault("kill -9 at 50 random moments", "a whole run or no manifest, the next run works")
+@pytest.mark.parametrize("seed", range(2))
 def test_kill_9_at_any_moment(tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)
     system = System(tmp_path)
     (system.source / "random").write_bytes(os.urandom(5 << 19))
-    streamed = "True" if seed < 3 else "False"
+    streamed = "True" if seed == 0 else "False"
     system.configure(system.short(), STREAM=streamed, LEFTOVERS_AGE="0s")
     began = time.monotonic()
     assert system.run().returncode == 0

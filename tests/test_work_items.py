@@ -100,8 +100,7 @@ def test_an_interrupted_removal_does_not_block_later_runs(
     "a power cut leaves a file of a staged run short or empty",
     "exit 3, named, moved aside; all others are stored",
 )
-@pytest.mark.parametrize("folder", ["files", "compressed", "encrypted"])
-@pytest.mark.parametrize("size", [0, 1000])
+@pytest.mark.parametrize(("folder", "size"), [("files", 0), ("compressed", 1000), ("encrypted", 0)])
 def test_a_short_file_is_not_stored(system: System, folder: str, size: int) -> None:
     interrupted(system, folder)
     with left(system)[-1].open("r+b") as file:

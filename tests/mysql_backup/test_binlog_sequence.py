@@ -127,12 +127,11 @@ def test_purged_after_they_were_stored(system: System, server: MariaDB) -> None:
 
 
 @pytest.mark.fault("encrypted binary logs", "exit 3 in each run, WARN in -t, --until refused")
-@pytest.mark.parametrize("stream", ["True", "False"])
-def test_encrypted(system: System, encrypting: Encrypting, stream: str) -> None:
+def test_encrypted(system: System, encrypting: Encrypting) -> None:
     """Issue 11 N4: named at backup and in -t, refused at --until."""
     server = encrypting
     shop(server)
-    configure(system, server, stream)
+    configure(system, server)
     result = backed_up(system, 3)
     assert "encrypted binary log" in json.dumps(result)
     lines = findings(system)

@@ -57,3 +57,9 @@ def test_references(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
         Secret("env:NOT_THERE").reveal()
     with pytest.raises(ConfigError, match=r"file:/not/there cannot be read"):
         Secret("file:/not/there").reveal()
+
+
+def test_letters_that_count_as_others_hide_no_secret() -> None:
+    """The long s and the sign of Kelvin match s and k where case does not count."""
+    assert "hidden1" not in masking.text("pa\u017f\u017fword=hidden1")
+    assert "hidden2" not in masking.text("api_\u212aey=hidden2")

@@ -49,6 +49,9 @@ _ASSIGNED = re.compile(rf"({_NAME}=)(?!\*\*\*)(\"[^\"\n]+\"|'[^'\n]+'|[^\s&;,\"'
 _IN_DICTIONARY = re.compile(
     rf"({_NAME}\\?[\"']\s*:\s*)(\"(?:[^\"\\\n]|\\.)+\"|'(?:[^'\\\n]|\\.)+')", re.I
 )
+# Each match of the patterns above has one of these.
+_WORDS_IN_TEXT = ("age-", "://", "auth", "x-amz-")
+_WORDS_OF_NAMES = ("pass", "pwd", "secret", "key")
 _LEAST = 4  # a shorter secret is masked by its key alone: by value it would mask every text
 _MOST_SPELLED = 256  # characters of a secret that is looked for in mixed spellings
 _MOST_PARSED = 1 << 16
@@ -110,11 +113,13 @@ def text(shown: str) -> str:
     if any(escape in shown for escape in "%\\&+"):
         for pattern in _spelled.values():
             shown = pattern.sub(STARS, shown)
-    if not any(mark in shown for mark in "=:-"):  # each of the patterns below has one of them
-        return shown
-    shown = _IN_TEXT.sub(STARS, shown)
-    shown = _ASSIGNED.sub(rf"\1{STARS}", shown)
-    return _IN_DICTIONARY.sub(rf'\1"{STARS}"', shown)
+    folded = shown.casefold()  # to look for words is a hundred times faster than the patterns
+    if any(word in folded for word in _WORDS_IN_TEXT):
+        shown = _IN_TEXT.sub(STARS, shown)
+    if any(word in folded for word in _WORDS_OF_NAMES):
+        shown = _ASSIGNED.sub(rf"\1{STARS}", shown)
+        shown = _IN_DICTIONARY.sub(rf'\1"{STARS}"', shown)
+    return shown
 
 
 def cut(shown: str, at: int) -> int:
