@@ -65,14 +65,14 @@ class Calendar:
         """Return a week by its number in ISO 8601; one that begins on another day by its date."""
         first = date.fromordinal(number)
         year, week, day = first.isocalendar()
-        return f"{year}-W{week:02}" if day == 1 else f"week from {first.isoformat()}"
+        return f"{year}-W{week:02}" if day == 1 else f"from {first.isoformat()}"
 
     def label_of_month(self, number: int) -> str:
         """Return the name of a month; one that does not begin on the 1st by its date."""
         first = self._first(number)
         if self.month_day == 1:
             return f"{first.year}-{first.month:02}"
-        return f"month from {first.isoformat()}"
+        return f"from {first.isoformat()}"
 
     def label_of_year(self, number: int) -> str:
         """Return a year."""

@@ -209,8 +209,6 @@ class _Planner:
             tuple(self._runs[i].run_id for i in sorted(self._named)),
         )
 
-    # --- facts
-
     def _counts(self, number: int, run: Run) -> bool:
         return not run.problem and number not in self._named
 
@@ -259,8 +257,7 @@ class _Planner:
         self, key: Key, history: _History, periods: Iterable[tuple[Period, int, list[int]]]
     ) -> None:
         """Keep what the rules say of one item, and more of it where it is frozen."""
-        newest = self._runs[self._newest[key[0]]]
-        if self._is_forgotten(key) and key not in newest.copies:
+        if self._is_forgotten(key):
             return
         for copies in (history.dumps, history.logs):
             self._keep_newest(key, copies)
@@ -269,12 +266,15 @@ class _Planner:
         for rule in periods:
             self._keep_periods(key, history.dumps, rule)
         self._keep_within(key, history.dumps)
+        newest = self._runs[self._newest[key[0]]]
         copy = newest.copies.get(key)
         if copy is None or copy.state is not State.GOOD:
             self._freeze(key, history, dropped=copy is None and newest.complete)
 
     def _is_forgotten(self, key: Key) -> bool:
-        return key in self._rules.forgotten or key[1] in self._rules.forgotten
+        """Return whether nobody wants an item, and the newest run of its config lacks it."""
+        asked = key in self._rules.forgotten or key[1] in self._rules.forgotten
+        return asked and key not in self._runs[self._newest[key[0]]].copies
 
     def _keep_newest(self, key: Key, good: Sequence[int]) -> None:
         for age, i in enumerate(reversed(good[-max(self._rules.minimum, 1) :])):
