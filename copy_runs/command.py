@@ -60,8 +60,12 @@ class _Command:
         began = time.monotonic()
         with terminal.watcher(quiet=self._options.json) as watcher:
             for transfer in self._transfers():
-                for step in transfer.steps(watcher):
-                    self._outcome.steps.append(step)
+                try:
+                    for step in transfer.steps(watcher):
+                        self._outcome.steps.append(step)
+                except (BackupError, OSError) as error:
+                    failed = catch_up.failed(transfer.name, error, required=True)
+                    self._outcome.stores.append(failed)
                 self._outcome.warnings += transfer.warnings
         self._outcome.seconds = time.monotonic() - began
 

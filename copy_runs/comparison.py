@@ -78,6 +78,7 @@ def left_out(error: BackupError | OSError) -> Result:
     """
     incomplete = isinstance(error, LeftOutError | ManifestError)
     line, hint = in_words(error)
+    hint = hint.replace("--store", "--from")  # it was written for restore.py
     return Result(Status.INCOMPLETE if incomplete else Status.FAILED, line, hint)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
@@ -10,13 +11,12 @@ from datetime import datetime, timezone
 from copy_runs import originals
 from copy_runs.comparison import Comparison, Lack, LeftOutError
 from copy_runs.originals import Record
+from copy_runs.parts import Advance, Parts
 from tools.base import run_ids
 from tools.base.errors import (
     BackupError,
-    DamagedError,
     StoreError,
     TakenError,
-    TruncatedError,
 )
 from tools.base.result import Result, Status
 from tools.catalog import leftovers, liveness, manifest, markers
@@ -24,17 +24,11 @@ from tools.catalog.catalog import Catalog
 from tools.catalog.markers import MARKER_SUFFIX
 from tools.catalog.trust import UntrustedError
 from tools.date_str_utils import count, human_size
-from tools.flow import form, store, stream
-from tools.flow.item_record import Part
+from tools.flow import store
 from tools.flow.store import StoreEntry
 
-Advance = Callable[[int], None]  # called with the bytes of a run that have been copied
 _RENEWED = 86400.0  # seconds after which the marker of a copy is written anew: see markers
 _BRIEF = 60.0  # seconds in which nobody can have taken parts of a run for those of a dead one
-_OTHER = (
-    "If no run and no other copy is at work there, the object is damaged: remove it from the "
-    "store, and copy again."
-)
 
 
 class Copier:
@@ -60,12 +54,17 @@ class Copier:
         self._floor = None if all_times else _newest(pair.target)
         self._marked_at: float | None = None
         self._clock = clock
-        self.source_error: BaseException | None = None  # of the last run
+        self._parts = Parts(pair.source.store, self._place, self._host)
         self.is_writing = False  # the last run has got as far as the target
 
     def begin(self) -> None:
         """Forget the errors of the run before."""
-        self.source_error, self.is_writing = None, False
+        self._parts.source_error, self.is_writing = None, False
+
+    @property
+    def source_error(self) -> BaseException | None:
+        """The error of the source in the last run; None for none."""
+        return self._parts.source_error
 
     def copy_statements(self) -> Iterator[str]:
         """Copy the statements about signers that the target lacks; yield what went wrong."""
@@ -81,7 +80,7 @@ class Copier:
     def copy(self, lack: Lack, advance: Advance) -> Result:
         """Copy what is lacking of a run. Raises BackupError, OSError."""
         warnings = list(lack.warnings)
-        with self._reading():
+        with self._parts.reading():
             records = self._records(lack)
             sheet = self._sheet(lack, warnings)
         self.is_writing = True
@@ -100,49 +99,12 @@ class Copier:
 
     def _copy_parts(self, lack: Lack, advance: Advance) -> int:
         """Copy the parts that are absent, and compare those that are there. Return the bytes."""
-        size = 0
-        for part in lack.absent:
-            self._renew(lack.run_id)
-            self._send(part, _after(size, advance))
-            size += part.size
+        renew = functools.partial(self._renew, lack.run_id)
+        self._parts.send(lack.absent, advance, renew)
         for part in lack.present:
-            self._renew(lack.run_id)
-            self._compare(part)
-        return size
-
-    def _send(self, part: Part, advance: Advance) -> None:
-        """Copy one part; its SHA-256 is compared on the way, and by the target."""
-        tally = stream.Tally()
-        chunks = self._watched(form.read_object(self._pair.source.store, self._host, part, tally))
-        with stream.closed(stream.ahead(chunks)) as ahead:
-            content = stream.Content(_counted(ahead, advance), tally)
-            stored = store.store_object(self._place, f"{self._host}/{part.name}", content)
-        if (stored.size, stored.sha256) != (part.size, part.sha256):
-            raise StoreError(
-                f"{self._place}: {part.name}: confirmed other bytes than were sent",
-                "Check the store.",
-            )
-
-    def _watched(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
-        """Yield the chunks of the source; its error is noted, also where the target wraps it."""
-        with self._reading():
-            yield from chunks
-
-    @contextlib.contextmanager
-    def _reading(self) -> Iterator[None]:
-        """Note an error of the source."""
-        try:
-            yield
-        except (BackupError, OSError) as error:
-            self.source_error = error
-            raise
-
-    def _compare(self, part: Part) -> None:
-        """Raise TakenError where what the target has under the name of a part is not the part."""
-        try:
-            stream.drained(form.read_object(self._place, self._host, part))
-        except (DamagedError, TruncatedError) as error:
-            raise TakenError(f"{self._place}: {error}", _OTHER) from None
+            renew()
+            self._parts.compare(part)
+        return sum(part.size for part in lack.absent)
 
     def _require_parts(self, lack: Lack, started: float) -> None:
         """Raise StoreError where the target no longer lists a part: a sweep has removed it."""
@@ -275,19 +237,6 @@ def _newest(catalog: Catalog) -> datetime | None:
     """Return when the newest manifest of a catalog was stored; None where there is none."""
     times = (catalog.stored_at(run_id) for run_id in catalog.run_ids)
     return max(times, default=None)
-
-
-def _after(before: int, advance: Advance) -> Advance:
-    """Return what counts the bytes of a part beside those of the parts before it."""
-    return lambda size: advance(before + size)
-
-
-def _counted(chunks: Iterator[bytes], advance: Advance) -> Iterator[bytes]:
-    size = 0
-    for chunk in chunks:
-        size += len(chunk)
-        advance(size)
-        yield chunk
 
 
 def _result(lack: Lack, size: int, warnings: list[str]) -> Result:

@@ -58,11 +58,13 @@ class Transfer:
         self._planned: set[str] = set()
         self._unread = 0
         self.warnings: list[str] = []
+        self.name = f"{pair.source.store} to {pair.target.store}"
 
     def steps(self, watcher: ProgressListener | None) -> Iterator[RunCopy]:
         """Yield what became of each run. One that fails does not stop the others.
 
         A target that takes no more does, and a source that cannot be read.
+        Raises BackupError or OSError where nothing can be copied at all.
         """
         if self._ids and not self._dry_run:
             self.warnings += self._copier.copy_statements()

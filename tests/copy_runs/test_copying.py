@@ -26,7 +26,7 @@ from tests.copy_runs.signed_store import (
     contents,
     manifest_names,
 )
-from tools.base.errors import Cancelled, ConfigError
+from tools.base.errors import Cancelled, ConfigError, StoreError
 from tools.base.result import Status, worst
 from tools.catalog import cleaned, leftovers, manifest, sequence, signers, sshsig, trust, writer_key
 from tools.catalog.rotation import Link, next_name, statement
@@ -241,6 +241,55 @@ def test_a_source_that_does_not_answer(runs: Runs, source: MemoryStore) -> None:
     transfer = runs.transfer(source, MemoryStore())
     assert [step.result.status.value for step in transfer.steps(None)] == ["failed"] * 3
     assert transfer.warnings == ["5 more runs not tried"]
+
+
+MANY = 20  # parts: from some number on several are copied at once
+
+
+def test_many_small_parts(runs: Runs) -> None:
+    source, target = MemoryStore(), MemoryStore()
+    runs.add(source, FIRST, names=("one",), parts=MANY)
+    seen: list[int] = []
+    pair = Comparison(runs.catalog(source), runs.catalog(target))
+    lack = pair.lack(FIRST)
+    Copier(pair, all_times=False).copy(lack, seen.append)
+    assert contents(target) == contents(source)
+    assert seen == sorted(seen)
+    assert (len(seen), seen[-1]) == (MANY, lack.size)
+
+
+@pytest.mark.parametrize("where", ["source", "target"])
+def test_one_of_many_small_parts(runs: Runs, where: str) -> None:
+    """One that fails ends the run; what is there already is used by the next copy."""
+    source, objects = MemoryStore(), Objects()
+    runs.add(source, FIRST, names=("one",), parts=MANY)
+    bad = f"{HOST}/{FIRST}.DB.one.tar.007"
+
+    def broken(call: str, name: str) -> None:
+        if call == {"source": "get", "target": "put"}[where] and name == bad:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), name)
+
+    if where == "source":
+        source.fault = broken
+    (step,) = runs.copy(source, MemoryStore(broken, objects))
+    assert step.result.status is Status.FAILED
+    assert not manifest_names(MemoryStore(objects=objects))
+    source.fault = lambda _call, _name: None
+    assert status(runs.copy(source, MemoryStore(objects=objects))) is Status.OK
+    assert contents(MemoryStore(objects=objects)) == contents(source)
+
+
+def test_a_target_that_takes_nothing(runs: Runs, source: MemoryStore) -> None:
+    def down(call: str, name: str) -> None:
+        if call == "put":
+            raise StoreError("memory: connection refused")
+
+    transfer = runs.transfer(source, MemoryStore(down))
+    (step,) = transfer.steps(None)
+    assert (step.result.status, step.result.message) == (
+        Status.FAILED, "memory: connection refused",
+    )  # fmt: skip
+    assert transfer.warnings == ["1 more run not tried"]
 
 
 # --- a copy that was killed
