@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 
-from copy_runs import originals
+from copy_runs import comparison, originals
 from copy_runs.comparison import Comparison, Lack, LeftOutError
 from copy_runs.originals import Record
 from copy_runs.parts import Advance, Parts
@@ -28,7 +28,6 @@ from tools.flow import store
 from tools.flow.store import StoreEntry
 
 _RENEWED = 86400.0  # seconds after which the marker of a copy is written anew: see markers
-_BRIEF = 60.0  # seconds in which nobody can have taken parts of a run for those of a dead one
 
 
 class Copier:
@@ -85,10 +84,9 @@ class Copier:
             sheet = self._sheet(lack, warnings)
         self.is_writing = True
         with self._marked(lack):
-            started = self._clock()
             size = self._copy_parts(lack, advance)
             if lack.is_new:
-                self._require_parts(lack, started)
+                self._require_all(lack)
             for record in (*sheet, *records):
                 self._store(record)
             if lack.is_new:
@@ -106,11 +104,20 @@ class Copier:
             self._parts.compare(part)
         return sum(part.size for part in lack.absent)
 
-    def _require_parts(self, lack: Lack, started: float) -> None:
-        """Raise StoreError where the target no longer lists a part: a sweep has removed it."""
-        brief = self._clock() - started < _BRIEF and not lack.present
-        if not (brief and self._place.consistent):
-            markers.require_parts(self._place, lack.manifest)
+    def _require_all(self, lack: Lack) -> None:
+        """Raise StoreError where the target no longer lists a part: somebody has removed it.
+
+        Raises LeftOutError where a base has gone: clean-up did not know that it is needed.
+        """
+        markers.require_parts(self._place, lack.manifest)
+        bases = {
+            f"{self._host}/{manifest.name_of(base)}" for base in comparison.bases(lack.manifest)
+        }
+        if bases and (gone := bases - {one.name for one in self._place.entries(self._host)}):
+            raise LeftOutError(
+                f"its base was removed from {self._place} meanwhile: {min(gone)}",
+                "Copy again, when no clean-up of that store is running.",
+            )
 
     # --- records
 

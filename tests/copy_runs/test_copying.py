@@ -109,6 +109,26 @@ def test_a_run_whose_base_cannot_be_copied_is_left_out(runs: Runs, source: Memor
     assert manifest_names(target) == [FIRST]
 
 
+@pytest.mark.fault("clean-up removes a base or a part during a copy", "the run is not published")
+@pytest.mark.parametrize(
+    "gone", [f"{HOST}/{FIRST}.manifest.json", f"{HOST}/{SECOND}.DB.one.tar.000"]
+)
+def test_what_is_removed_during_a_copy(runs: Runs, gone: str) -> None:
+    source = MemoryStore()
+    runs.add(source, FIRST)
+    runs.add(source, SECOND, base=FIRST)
+
+    def removed(call: str, name: str) -> None:
+        if call == "publish" and name == f"{HOST}/{SECOND}.DB.two.tar.001":
+            target.objects.remove(gone)
+
+    target = MemoryStore(removed)
+    first, second = runs.copy(source, target)
+    assert first.result.status is Status.OK
+    assert second.result.status is not Status.OK
+    assert SECOND not in manifest_names(target)
+
+
 def test_statements_about_signers_are_copied_before(runs: Runs, tmp_path: Path) -> None:
     """A reader who knows the first key alone trusts the runs of the second one in the copy."""
     new = writer_key.create(tmp_path / "new.key", HOST)
