@@ -21,6 +21,7 @@ class Address:
 
     host:     host name, or bucket
     path:     without the slash at either end
+    absolute: whether the path begins with one more slash
     endpoint: URL of the server, where the address does not say it; "" for the usual one
     """
 
@@ -29,6 +30,7 @@ class Address:
     user: str = ""
     port: int | None = None
     endpoint: str = ""
+    absolute: bool = False
 
     @classmethod
     def parse(cls, text: str, endpoint: str = "") -> Address:
@@ -41,7 +43,8 @@ class Address:
             )
         user, bracketed, host, port, path = found.groups(default="")
         number = int(port) if port else None
-        return cls(bracketed or host, path.strip("/"), user, number, endpoint)
+        absolute = path.startswith("/")
+        return cls(bracketed or host, path.strip("/"), user, number, endpoint, absolute)
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class StorageKeys:
 
     hostname: str = option("name of this server; folder of its backups in the store")
     destination: str = option(
-        "type of store: `local`, `s3`, `oss`, `ssh` or `command`", default="local"
+        "type of store: `local`, `s3`, `oss`, `ssh`, `rclone` or `command`", default="local"
     )
     targets: Paths = option(
         "files and folders to store; default WORK_FOLDER/encrypted",

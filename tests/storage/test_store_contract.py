@@ -14,7 +14,7 @@ from storage import command_store
 from storage.local_store import LocalStore
 from storage.s3_store import S3Store
 from tests.sshd import sshd
-from tests.storage import oss_stores, s3_stores
+from tests.storage import oss_stores, rclone_stores, s3_stores
 from tools.base.errors import StoreError, TakenError
 from tools.flow import store, stream
 from tools.flow.block_store import BlockStore
@@ -95,6 +95,9 @@ STORES: dict[str, Callable[[Path], Open]] = {
     "s3, everything in parts": lambda _folder: s3_stores.seaweedfs(memory=0),
     "versitygw": lambda _folder: s3_stores.versitygw(),
     "versitygw, everything in parts": lambda _folder: s3_stores.versitygw(memory=0),
+    "rclone, hashes": rclone_stores.local,
+    "rclone, no hashes": rclone_stores.crypt,
+    "rclone, a bucket": rclone_stores.memory,
     "rclone's S3 server": lambda _folder: s3_stores.rclone(),
     "oss, blocks of 90 bytes": oss_stores.blocks(90, page=2, memory=0),
     "oss, blocks of 700 bytes": oss_stores.blocks(700, page=1000),

@@ -11,7 +11,7 @@ from tools.base.errors import DamagedError, TruncatedError
 from tools.flow import stream
 from tools.flow.item import Stage
 from tools.flow.item_record import Part, StoredItem
-from tools.flow.store import Store, StoredObject
+from tools.flow.store import Store, StoredObject, choose
 from tools.flow.stream import Chunks
 
 # Reads one object of an item; raises at its end where it is not what was stored.
@@ -113,6 +113,11 @@ class Form(Protocol):
         """
 
 
+def object_of(folder: str, part: Part) -> StoredObject:
+    """Return what a store holds for a part, as its record says."""
+    return StoredObject(f"{folder}/{part.name}", part.size, part.sha256)
+
+
 def read_object(
     store: Store, folder: str, part: Part, tally: stream.Tally | None = None
 ) -> Iterator[bytes]:
@@ -123,6 +128,7 @@ def read_object(
     """
     name = f"{folder}/{part.name}"
     tally = tally or stream.Tally()
+    choose(store, object_of(folder, part))
     for chunk in tally(store.get(name)):
         if tally.size > part.size:
             raise DamagedError(f"{name}: longer than {part.size} bytes", _HINT)

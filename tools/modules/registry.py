@@ -252,7 +252,7 @@ ROWS = (
         "store",
         private=("local_backup",),
         takes="encrypted",
-        environment=("AWS_", "OSS_"),
+        environment=("AWS_", "OSS_", "RCLONE_"),
     ),
     Row("cleanup/cleanup.py", "cleanup", environment=("AWS_", "OSS_")),
     Row("restore/drill.py", "check"),

@@ -1,0 +1,110 @@
+"""What rclone and its backends say, as errors of a store: which stay, and what to do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from tools.base import foreign
+from tools.base.errors import StoreError, TransientError
+
+_SHOWN = 500  # characters of a text of rclone
+_USER_OF_URL = re.compile(r"(?<=://)[^/@\s]*@")
+_NETWORK_HINT = "Check the network and the server: rclone lsd {remote}"
+
+# Patterns of messages (rclone, its backends, the system), whether another attempt is worth it,
+# a text in front, and a hint. The first that fits counts.
+_KNOWN: Sequence[tuple[str, bool, str, str]] = (
+    (
+        r"didn't find section in config file|didn't find backend called",
+        False,
+        "unknown remote",
+        "Create it with rclone config as the user of the backup. CONFIG names another file; "
+        "rclone listremotes prints the remotes of a file.",
+    ),
+    (
+        r"unable to decrypt configuration|failed to decrypt config|RCLONE_CONFIG_PASS"
+        r"|[Cc]ouldn't decrypt configuration|password command",
+        False,
+        "the config of rclone is encrypted, and there is no password for it",
+        "Set RCLONE_PASSWORD_COMMAND to a command that prints the password (or RCLONE_CONFIG_PASS "
+        "to the password) in the environment of the run.",
+    ),
+    (
+        r"(?i)rate ?limit|too many requests|\b429\b|slow ?down|too_many_",
+        True,
+        "the server limits the rate of requests",
+        'Run fewer backups at a time, or set FLAGS to ["--tpslimit", "5"].',
+    ),
+    (
+        r"(?i)no space left|quota.{0,3}(?:full|exceed|limit)|quota (?:has been )?exceeded"
+        r"|over ?quota|insufficient.{0,3}(?:storage|space)|\b507\b|disk (?:is )?full"
+        r"|storage ?limit|not enough (?:space|storage)|out of (?:space|storage)",
+        False,
+        "the store is full",
+        "Remove old runs there, or enlarge it.",
+    ),
+    (
+        r"(?i)permission denied|access ?denied|forbidden|\b40[13]\b|unauthori[sz]ed|invalid_grant"
+        r"|not authori[sz]ed|authenticat|InvalidAccessKeyId|SignatureDoesNotMatch|token (?:has )?"
+        r"expired|couldn't fetch token|empty token|insufficient (?:permission|privilege|rights)",
+        False,
+        "",
+        "Check the account of the remote and its rights, as the user of the backup: "
+        "rclone lsd {remote}. A token that has expired is renewed with rclone config reconnect.",
+    ),
+    (
+        r"(?i)read-only|is a directory|not a directory|name too long|bucket not found"
+        r"|no such bucket|can't|cannot|doesn't support|not supported|not implemented"
+        r"|invalid (?:character|name|argument)|couldn't parse|missing .{0,40}(?:key|option|url)",
+        False,
+        "",
+        "Check REMOTE and the settings of the remote: rclone config show",
+    ),
+    (
+        r"(?i)no such host|server misbehaving|lookup .* on ",
+        True,
+        "host name not known",
+        _NETWORK_HINT,
+    ),
+    (
+        r"(?i)certificate|x509|tls: ",
+        False,
+        "",
+        'Check the certificate of the server. FLAGS ["--ca-cert", "FILE"] names an authority.',
+    ),
+)
+
+
+class MissingError(StoreError):
+    """There is no such object or folder."""
+
+
+def shown(text: str) -> str:
+    """Return a text of rclone as one line that can be shown, without users of URLs."""
+    first = next(iter(foreign.lines(text)), "")
+    return foreign.line(_USER_OF_URL.sub("***@", first))[:_SHOWN]
+
+
+def of_answer(status: int, text: str, subject: str, remote: str) -> StoreError:
+    """Return the error of a call. subject: the object or the store that it was about"""
+    line = shown(text.removeprefix("panic received: fatal error: "))
+    if status == 404:  # noqa: PLR2004
+        return MissingError(f"{subject}: no such object ({line})")
+    for pattern, again, front, hint in _KNOWN:
+        if re.search(pattern, line):
+            kind = TransientError if again else StoreError
+            what = f"{front} ({line})" if front else line
+            return kind(f"{subject}: {what}", hint.format(remote=remote))
+    return TransientError(f"{subject}: {line}", _NETWORK_HINT.format(remote=remote))
+
+
+def of_start(program: str, ending: str, reason: str) -> StoreError:
+    """Return the error of an rclone that did not start."""
+    if "unknown flag" in reason:
+        hint = "Check FLAGS: rclone help flags prints those that there are."
+    elif "unknown command" in reason or "unknown shorthand" in reason:
+        hint = "Install rclone 1.60 or later."
+    else:
+        hint = "Start rclone version as the user of the backup. It must end without an error."
+    return StoreError(f"{program} {ending}: {reason}" if reason else f"{program} {ending}", hint)

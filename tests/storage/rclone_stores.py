@@ -1,0 +1,86 @@
+"""Remotes of rclone for tests, all of one rclone: each store in a folder of its own."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import shutil
+import subprocess
+import tempfile
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from storage import rclone_daemon, rclone_store
+from storage.rclone_daemon import Program, Shared
+from storage.rclone_objects import RcloneStore
+from storage.rclone_store import Options
+from tests import servers
+
+
+@functools.cache
+def folder() -> Path:
+    """Return where the config lies, and the files of the remotes crypt and disk."""
+    found = Path(tempfile.mkdtemp(prefix="nc-test-rclone-"))
+    atexit.register(shutil.rmtree, found, ignore_errors=True)
+    return found
+
+
+@functools.cache
+def config() -> Path:
+    """Write the config file: remotes with hashes, without, and some that cannot be reached."""
+    obscured = subprocess.run(
+        [servers.program("rclone"), "obscure", "password of the tests"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+    file = folder() / "rclone.conf"
+    file.write_text(
+        f"[crypt]\ntype = crypt\nremote = {folder()}/crypted\npassword = {obscured}\n\n"
+        f"[disk]\ntype = alias\nremote = {folder()}/disk\n\n"
+        "[mem]\ntype = memory\n\n"
+        "[dead]\ntype = webdav\nurl = http://user@127.0.0.1:1/\n\n"
+        "[drive]\ntype = drive\n\n"
+        f"[hidden]\ntype = crypt\nremote = drive:backups\npassword = {obscured}\n"
+    )
+    return file
+
+
+def options(remote: str, **keys: Any) -> Options:
+    """Return the options of a section."""
+    given = {"hostname": "srv", "remote": remote, "program": servers.program("rclone")}
+    return Options(**{**given, "config": config(), "work_folder": folder(), **keys})
+
+
+@functools.cache
+def _kept(program: Program) -> Shared:
+    """Return the rclone that all stores share; it goes on between tests."""
+    return rclone_daemon.shared(program)
+
+
+def opened(remote: str, **keys: Any) -> RcloneStore:
+    """Return a store."""
+    chosen = options(remote, **keys)
+    _kept(chosen.rclone)
+    made = rclone_store.open_store(chosen)
+    assert isinstance(made, RcloneStore)
+    return made
+
+
+def local(folder: Path) -> Callable[[], RcloneStore]:
+    """Return what opens one more process of a store in a folder of this machine."""
+    return lambda: opened(f":local:{folder}/store")
+
+
+def crypt(_folder: Path) -> Callable[[], RcloneStore]:
+    """The same of a remote that has no hashes."""
+    name = uuid.uuid4().hex
+    return lambda: opened(f"crypt:{name}/store")
+
+
+def memory(_folder: Path) -> Callable[[], RcloneStore]:
+    """The same of a bucket, which copies and cannot move."""
+    name = uuid.uuid4().hex
+    return lambda: opened(f"mem:{name}")
