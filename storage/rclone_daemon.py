@@ -99,7 +99,7 @@ class Daemon:
             spool = self._private(spool_folder) if spool_folder else folder
             self.socket = folder / "s"
             password = secrets.token_urlsafe(24)
-            self.authorization = base64.b64encode(f"{_USER}:{password}".encode()).decode("ascii")
+            self.authorization = str(base64.b64encode(f"{_USER}:{password}".encode()), "ascii")
             self._group = self._started(program, spool, password)
             self._stack.callback(self._end)
             self._wait()

@@ -14,6 +14,12 @@ _NETWORK_HINT = "Check the network and the server: rclone lsd {remote}"
 
 # Patterns of messages (rclone, its backends, the system), whether another attempt is worth it,
 # a text in front, and a hint. The first that fits counts.
+_DENIED = (
+    r"(?i)permission denied|access ?denied|forbidden|\b40[13]\b|unauthori[sz]ed|invalid_grant"
+    r"|not authori[sz]ed|authenticat|InvalidAccessKeyId|SignatureDoesNotMatch|token (?:has )?"
+    r"expired|couldn't fetch token|empty token|insufficient (?:permission|privilege|rights)"
+    r"|read-only file system|operation not permitted|object ?lock|retention|legal hold|\bWORM\b"
+)
 _KNOWN: Sequence[tuple[str, bool, str, str]] = (
     (
         r"didn't find section in config file|didn't find backend called",
@@ -45,16 +51,14 @@ _KNOWN: Sequence[tuple[str, bool, str, str]] = (
         "Remove old runs there, or enlarge it.",
     ),
     (
-        r"(?i)permission denied|access ?denied|forbidden|\b40[13]\b|unauthori[sz]ed|invalid_grant"
-        r"|not authori[sz]ed|authenticat|InvalidAccessKeyId|SignatureDoesNotMatch|token (?:has )?"
-        r"expired|couldn't fetch token|empty token|insufficient (?:permission|privilege|rights)",
+        _DENIED,
         False,
         "",
         "Check the account of the remote and its rights, as the user of the backup: "
         "rclone lsd {remote}. A token that has expired is renewed with rclone config reconnect.",
     ),
     (
-        r"(?i)read-only|is a directory|not a directory|name too long|bucket not found"
+        r"(?i)is a directory|not a directory|name too long|bucket not found"
         r"|no such bucket|can't|cannot|doesn't support|not supported|not implemented"
         r"|invalid (?:character|name|argument)|couldn't parse|missing .{0,40}(?:key|option|url)",
         False,
@@ -80,6 +84,10 @@ class MissingError(StoreError):
     """There is no such object or folder."""
 
 
+class DeniedError(StoreError):
+    """The account may not do this."""
+
+
 def shown(text: str) -> str:
     """Return a text of rclone as one line that can be shown, without users of URLs."""
     first = next(iter(foreign.lines(text)), "")
@@ -93,7 +101,7 @@ def of_answer(status: int, text: str, subject: str, remote: str) -> StoreError:
         return MissingError(f"{subject}: no such object ({line})")
     for pattern, again, front, hint in _KNOWN:
         if re.search(pattern, line):
-            kind = TransientError if again else StoreError
+            kind = TransientError if again else DeniedError if pattern is _DENIED else StoreError
             what = f"{front} ({line})" if front else line
             return kind(f"{subject}: {what}", hint.format(remote=remote))
     return TransientError(f"{subject}: {line}", _NETWORK_HINT.format(remote=remote))
@@ -104,7 +112,7 @@ def of_start(program: str, ending: str, reason: str) -> StoreError:
     if "unknown flag" in reason:
         hint = "Check FLAGS: rclone help flags prints those that there are."
     elif "unknown command" in reason or "unknown shorthand" in reason:
-        hint = "Install rclone 1.60 or later."
+        hint = "Install rclone 1.70 or later."
     else:
-        hint = "Start rclone version as the user of the backup. It must end without an error."
+        hint = "Install rclone 1.70 or later; rclone version prints the one that there is."
     return StoreError(f"{program} {ending}: {reason}" if reason else f"{program} {ending}", hint)

@@ -15,13 +15,14 @@ from storage.bucket_keys import Keys
 from storage.rclone_calls import Calls
 from storage.rclone_copies import Copies
 from storage.rclone_daemon import Shared
-from storage.rclone_errors import MissingError
+from storage.rclone_errors import DeniedError, MissingError
 from storage.rclone_remote import Features, Hashing
 from tools import filesystem_handling
 from tools.base import foreign
-from tools.base.errors import StoreError, TakenError, TransientError
+from tools.base.errors import ForbiddenError, StoreError, TakenError, TransientError
 from tools.base.log import logger
 from tools.flow import store, stream, task
+from tools.flow.copies import Choosing
 from tools.flow.store import StoredObject, StoreEntry
 
 _LONGEST = 200  # characters of a name in a temporary one
@@ -305,17 +306,22 @@ class RcloneStore:
     # --- remove
 
     def remove(self, names: Sequence[str]) -> None:
-        """See Store. Raises StoreError for a name that is there twice: neither is touched."""
+        """See Store. Nothing is removed where one of the names is there twice."""
         paths = [self._path(name) for name in names]
         for folder in {path.rpartition("/")[0] for path in paths}:
             self._listed(folder)
         for path in paths:
             if copies := self._twice.get(path.rpartition("/")[0], {}).get(path):
-                raise StoreError(
+                raise ForbiddenError(
                     rclone_copies.named(copies, self._named(self._keys.name(path))),
-                    "Neither was removed. Compare them with the manifest, and remove one by hand.",
+                    "None of them was removed. Compare them with the manifest, and remove by hand "
+                    "what is too much.",
                 )
-            self._delete(path)
+        for path in paths:
+            try:
+                self._delete(path)
+            except DeniedError as error:
+                raise ForbiddenError(str(error), error.hint) from error
 
     def free(self) -> int | None:
         """See Measured: None too where the folder does not exist yet."""
@@ -337,4 +343,4 @@ def address(remote: str) -> str:
 if TYPE_CHECKING:
     _: type[store.Store] = RcloneStore
     _measured: type[store.Measured] = RcloneStore
-    _choosing: type[store.Choosing] = RcloneStore
+    _choosing: type[Choosing] = RcloneStore

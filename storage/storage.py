@@ -78,7 +78,14 @@ class Destination(Protocol[O]):
 
 def destinations() -> Mapping[str, Destination[Any]]:
     """Return every type of store by its DESTINATION: a new one adds its file and its row."""
-    from storage import command_store, local_store, oss_store, rclone_store, s3_store, ssh_store
+    from storage import (
+        command_store,
+        local_store,
+        oss_store,
+        rclone_store,
+        s3_store,
+        ssh_store,
+    )
 
     return {
         "command": command_store,

@@ -35,7 +35,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     table = copy / "storage/storage.py"
     text = table.read_text()
     old = text[text.index("    from storage import") :].split("    }\n")[0] + "    }\n"
-    without = re.sub(r"database_store, | +.database.: database_store,\n", "", row)
+    without = re.sub(r" +database_store,\n| +.database.: database_store,\n", "", row)
     assert old == without  # the guide shows the table as it is, and one row more
     table.write_text(text.replace(old, row))
     suite = copy / "tests/storage/test_store_contract.py"

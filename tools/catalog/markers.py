@@ -27,7 +27,7 @@ from tools.catalog.catalog import Catalog
 from tools.catalog.manifest import Manifest
 from tools.catalog.rotation import Link
 from tools.catalog.writer_key import WriterKey
-from tools.flow import form, forms, store
+from tools.flow import copies, form, forms, store
 from tools.flow.facts import Json
 from tools.flow.item_record import StoredItem
 from tools.flow.store import Store
@@ -165,7 +165,7 @@ def require_parts(place: Store, run: Manifest) -> None:
     sizes = {entry.name.rpartition("/")[2]: entry.size for entry in place.entries(run.host)}
     for part in (one for item in run.items for one in forms.needed(place, run.host, item)):
         size = sizes.get(part.name)
-        if not store.holds(place, form.object_of(run.host, part), size):
+        if not copies.holds(place, form.object_of(run.host, part), size):
             problem = "no such part" if size is None else f"{size} bytes, expected {part.size}"
             hint = _REMOVED_HINT if place.consistent else _LIST_HINT
             raise StoreError(f"{place}: {part.name}: {problem}", hint)

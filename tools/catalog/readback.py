@@ -19,7 +19,7 @@ from tools.base.errors import (
 )
 from tools.catalog.catalog import Catalog
 from tools.catalog.manifest import RECOVERY, Manifest
-from tools.flow import form, forms, store, stream
+from tools.flow import copies, form, forms, store, stream
 from tools.flow.form import InverseStages
 from tools.flow.item import USER_STAGE
 from tools.flow.item_record import EARLIER, Part
@@ -136,7 +136,7 @@ def missing_parts(run: StoredRun, items: Sequence[Item]) -> list[str]:
         size = sizes.get(part.name)
         if size is None:
             problems.append(f"{run.part_name(part)}: no such part")
-        elif not store.holds(run.catalog.store, form.object_of(run.manifest.host, part), size):
+        elif not copies.holds(run.catalog.store, form.object_of(run.manifest.host, part), size):
             problems.append(f"{run.part_name(part)}: {_other_size(size, part.size)}")
     return problems
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from tools.base.errors import DamagedError, TruncatedError
-from tools.flow import stream
+from tools.flow import copies, stream
 from tools.flow.item import Stage
 from tools.flow.item_record import Part, StoredItem
-from tools.flow.store import Store, StoredObject, choose
+from tools.flow.store import Store, StoredObject
 from tools.flow.stream import Chunks
 
 # Reads one object of an item; raises at its end where it is not what was stored.
@@ -128,7 +128,7 @@ def read_object(
     """
     name = f"{folder}/{part.name}"
     tally = tally or stream.Tally()
-    choose(store, object_of(folder, part))
+    copies.choose(store, object_of(folder, part))
     for chunk in tally(store.get(name)):
         if tally.size > part.size:
             raise DamagedError(f"{name}: longer than {part.size} bytes", _HINT)

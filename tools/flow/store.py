@@ -191,17 +191,6 @@ class Prefetching(Protocol):
 
 
 @runtime_checkable
-class Choosing(Protocol):
-    """A store that may hold several objects of one name: size and SHA-256 tell them apart."""
-
-    def choose(self, stored: StoredObject) -> None:
-        """Let `get` read this one of the objects of its name from now on."""
-
-    def holds(self, stored: StoredObject) -> bool:
-        """Return whether there are several, of which one has this size."""
-
-
-@runtime_checkable
 class Noted(Protocol):
     """A store of which the result of a run says more than its name."""
 
@@ -279,21 +268,6 @@ def prefetch(store: object, names: Sequence[str]) -> None:
     prefetching = ability(store, Prefetching)  # type: ignore[type-abstract]
     if prefetching is not None:
         prefetching.prefetch(names)
-
-
-def choose(store: object, stored: StoredObject) -> None:
-    """Tell a store which object of a name will be read, where it may hold several."""
-    choosing = ability(store, Choosing)  # type: ignore[type-abstract]
-    if choosing is not None:
-        choosing.choose(stored)
-
-
-def holds(store: object, stored: StoredObject, listed: int | None) -> bool:
-    """Return whether a store holds an object of this size. listed: the size in its listing"""
-    if listed is None or listed == stored.size:
-        return listed is not None
-    choosing = ability(store, Choosing)  # type: ignore[type-abstract]
-    return choosing is not None and choosing.holds(stored)
 
 
 def note(store: object) -> str:
