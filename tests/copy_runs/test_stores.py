@@ -6,12 +6,14 @@ import os
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from storage.local_store import LocalStore
+from tests import s3_servers, starter
 from tests.copy_runs.signed_store import FIRST, HOST, SECOND, Runs, contents_of
 from tests.sshd import sshd
 from tests.storage import s3_stores
@@ -22,6 +24,7 @@ KILLED = """\
 import os, shutil, signal, sys
 from pathlib import Path
 from storage.local_store import LocalStore
+from tests import s3_servers, starter
 from tests.copy_runs.signed_store import FIRST, Runs, contents_of
 from tools.catalog import leftovers
 
@@ -116,3 +119,28 @@ def test_a_copy_over_ssh_keeps_the_times(tmp_path: Path) -> None:
     copied = tmp_path / "ssh" / HOST / path.name
     assert copied.stat().st_mtime == pytest.approx(moment, abs=5)
     assert copied.with_name(copied.name + ".sig").stat().st_mtime > moment + 1000
+
+
+@pytest.mark.parametrize("kind", ["s3"])
+def test_two_addresses_and_an_endpoint(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Into a bucket and back, with arguments alone."""
+    server = s3_servers.seaweedfs()
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    runs = Runs(tmp_path)
+    source, back = LocalStore(tmp_path / "source"), LocalStore(tmp_path / "back")
+    runs.add(source, FIRST)
+    back.folder.mkdir()
+    (tmp_path / "signers").write_text(runs.line + "\n")
+    bucket = f"{kind}://{s3_servers.BUCKET}/{uuid.uuid4().hex}"
+    there = ["--from", f"local://{source.folder}", "--to", bucket]
+    and_back = ["--to", f"local://{back.folder}", "--from", bucket]
+    for words, end in ((there, "to"), (and_back, "from")):
+        more = [f"--{end}-endpoint", server.endpoint, "--signer", str(tmp_path / "signers")]
+        program = str(project.ROOT / "copy_runs/copy_runs.py")
+        done = starter.run([program, *words, *more], os.environ, timeout=120)
+        assert (done.returncode, done.stderr) == (0, b""), done.stderr
+        assert b"copy: ok, 1 run copied, 7 objects" in done.stdout
+    assert contents_of(source) == contents_of(back)
