@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from storage import local_store
+from tests.copy_runs import signed_store
 from tools.base.errors import ManifestError, StoreError
 from tools.catalog import leftovers, liveness, manifest, markers
 from tools.catalog.catalog import Catalog
@@ -21,6 +22,7 @@ from tools.catalog.trust import Trust
 from tools.flow import store
 from tools.flow.item_record import Part
 from tools.flow.item_record import StoredItem as Item
+from tools.flow.memory_store import MemoryStore
 
 EVERYBODY = Trust(everybody=True)
 HOST = "srv-1"
@@ -75,6 +77,19 @@ def test_what_a_dead_run_left_is_removed(place: store.Store) -> None:
     age(place)
     assert len(sweep(place)) == 3
     assert names(place) == {"20190101_000000.tar.zst.age.000"}
+
+
+def test_the_marker_of_a_complete_run_is_not_read(tmp_path: Path) -> None:
+    """Where nothing may be removed, one of every run stays."""
+    read: list[str] = []
+    place = MemoryStore(lambda call, name: read.append(name) if call == "get" else None)
+    runs = signed_store.Runs(tmp_path)
+    runs.add(place, signed_store.FIRST)
+    marker = f"{signed_store.HOST}/{signed_store.FIRST}{markers.MARKER_SUFFIX}"
+    store.store_object(place, marker, [b"{}"])
+    catalog = runs.catalog(place)
+    assert leftovers.remove_crashed_runs(catalog, "", 0.0) == [marker]
+    assert marker not in read
 
 
 @pytest.mark.fault("leftovers that are young, or of a living run", "kept")

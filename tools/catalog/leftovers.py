@@ -48,10 +48,14 @@ def remove_crashed_runs(
     place = catalog.store
     visible = list(place.entries(catalog.host))
     marked = {_run_id(entry): entry for entry in visible if entry.name.endswith(MARKER_SUFFIX)}
+    # Where nothing may be removed each run has left its marker: beside a manifest none is read.
+    complete = {manifest.run_of(_base(entry)) for entry in visible}
     crashed = {
         run
         for run, marker in marked.items()
-        if run != run_id and marker.age >= age and liveness.has_ended(place, marker)
+        if run != run_id
+        and marker.age >= age
+        and (run in complete or liveness.has_ended(place, marker))
     }
     names = list(_visible_of(catalog, visible, crashed))
     names += _unmarked(catalog, visible, {run_id, *marked}, age, sections)
