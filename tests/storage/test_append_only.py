@@ -242,6 +242,8 @@ def test_a_run_into_an_append_only_account(server: Sshd, system: System) -> None
     sections = system.short(OFFSITE=execute("storage", **place))
     del sections["STORAGE_LOCAL"]
     system.configure(sections, STREAM="True")
+    assert "is writable (it will be created)" in system.run("-t").stdout
+    assert not list(server.kept.rglob(".*"))
     for number in (1, 2):
         result = system.result()
         assert result["exit_code"] == 0, result
