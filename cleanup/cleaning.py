@@ -25,7 +25,7 @@ from tools.flow import forms
 _FROZEN_DAYS = 14  # without a good copy, after which every report names an item
 _DROPPED_DAYS = 30  # after an item has left the config
 _ATTEMPTS = 3  # to make a plan that no other run has overtaken
-_KEEPS = "this store keeps everything: its credentials may not delete"
+KEEPS = "this store keeps everything: its credentials may not delete"
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Cleaning:
         if items:
             what += f" and {count(items, 'item')} of other runs"
         verb = "removed" if done else "would be removed"
-        return f"{what} {verb}, {count(left, 'run')} stay"
+        return f"{what} {verb}, {count(left, 'run')} left"
 
     def notices(self, config_id: str) -> list[str]:
         """Return a line for each item that has had no good copy for long."""
@@ -152,7 +152,7 @@ def _removed(cleaning: Cleaning, order: Order, remembered: Remembered) -> Result
         remover.finish(_needed(cleaning))
         outcome = remover.remove(cleaning.removals)
     except ForbiddenError as error:
-        text = f"{_KEEPS} ({foreign.line(str(error))})"
+        text = f"{KEEPS} ({foreign.line(str(error))})"
         status = Status.UNCLEAN if order.by_hand else Status.OK
         return Result(status, text, error.hint if order.by_hand else "")
     swept = _swept(catalog, order) if not order.by_hand or order.acts else []
@@ -200,6 +200,9 @@ def _obstacle(catalog: Catalog, found: Candidates, now: datetime) -> tuple[str, 
             f"Check it with restore.py --verify {run_id}. If the run is lost, "
             f"cleanup.py --discard {run_id} lets clean-up go on.",
         )
+    if found.runs and not found.manifests:
+        text = f"nothing is removed from {catalog.store}: no run is signed by a known signer"
+        return text, "Name the signers with --signer FILE, or SIGNERS in the config."
     problem = candidates.clock_problem(found.runs, now)
     if problem:
         return f"nothing is removed from {catalog.store}: {problem}", "Check the clock (date)."

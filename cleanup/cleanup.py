@@ -22,13 +22,15 @@ from cleanup.policy import Rules
 from cleanup.rules import Retention
 from tools import os_works
 from tools.base import crash, foreign
-from tools.base.errors import ConfigError, in_words
+from tools.base.errors import ConfigError, ForbiddenError, in_words
 from tools.base.finding import Finding, Level
 from tools.base.result import Result, Status, worst
 from tools.catalog import identity, location
 from tools.catalog.location import Source
 from tools.config.model import Config, Section
 from tools.engine import section_runner, state
+from tools.flow import store
+from tools.flow.store import Versioned
 from tools.modules import executable
 from tools.modules.options import option
 
@@ -152,7 +154,29 @@ def test(options: Options) -> Sequence[str | Finding]:
             text = foreign.line(f"{entry.name}: {result.message}")
             level = Level.OK if result.status is Status.OK else Level.WARN
             found.append(Finding(text, level, result.hint))
+            found += [Finding(f"{entry.name}: {line}", Level.WARN) for line in result.warnings]
+            found += _of_store(config, entry, options, Path(scratch))
     return found
+
+
+def _of_store(config: Config, entry: Section, options: Options, scratch: Path) -> list[Finding]:
+    """Return what a store does with what is removed, as far as that can be found out."""
+    if entry.declaration is None:
+        return [Finding(f"{entry.name}: {cleaning.KEEPS}: it is user-defined", Level.WARN)]
+    ((_name, place),) = stores.opened(config, [entry], _source(config), scratch)
+    folder = store.folder_of(place.store)
+    if folder is not None and folder.exists() and not os.access(folder, os.W_OK | os.X_OK):
+        return [Finding(f"{entry.name}: {cleaning.KEEPS} ({folder})", Level.WARN)]
+    versioned = store.ability(place.store, Versioned)  # type: ignore[type-abstract]
+    try:
+        hides = versioned is not None and versioned.versioning()
+    except ForbiddenError:
+        return []
+    if hides and not options.versions:
+        text = "the bucket keeps old versions: clean-up frees nothing at once"
+        hint = "Set VERSIONS to True, or a lifecycle rule that removes old versions."
+        return [Finding(f"{entry.name}: {text}", Level.WARN, hint)]
+    return []
 
 
 def _findings(found: Rules) -> Iterator[Finding]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import pytest
+
 from storage import local_store
 from tests import starter, stored_runs
 from tests.system import System, execute
@@ -65,9 +67,138 @@ def test_a_run_cleans_up_when_everything_is_stored(system: System) -> None:
     old = older(system, 10)
     result = system.result()
     assert (result["exit_code"], section(result)["status"]) == (0, "ok")
-    assert "8 runs removed, 3 runs stay" in section(result)["message"]
+    assert "8 runs removed, 3 runs left" in section(result)["message"]
     assert runs(system) == [*old[-2:], result["run_id"]]
     assert not [name for name in system.names() if name.startswith(old[0])]
     system.restore("--verify", "latest")
-    again = section(system.result())["message"]
-    assert "0 runs removed" in again
+
+
+def test_a_failed_section_is_no_failed_backup(system: System) -> None:
+    """A manifest that cannot be used stops clean-up: exit code 5, and the run is there."""
+    cleaning(system, KEEP_DAILY="3")
+    old = older(system, 6)
+    spoiled = system.store / HOST / manifest.name_of(old[0])
+    spoiled.chmod(0o600)
+    spoiled.write_text("{")
+    result = system.result()
+    found = section(result)
+    assert (result["exit_code"], found["status"]) == (5, "unclean")
+    assert f"run {old[0]}: " in found["message"]
+    assert runs(system) == [*old, result["run_id"]]
+    assert "3 runs would be removed" in by_hand(system, "--discard", old[0])
+    by_hand(system, "--confirm", "--yes-really")
+    assert runs(system) == [old[0], *old[4:], result["run_id"]]
+
+
+def test_a_store_without_the_manifest_of_this_run_is_not_cleaned_up(system: System) -> None:
+    (system.source / "file").write_text("content")
+    place = system.folder / "second"
+    place.write_text("no folder")
+    second = execute("storage", DESTINATION="local", LOCAL_BACKUP=str(place))
+    second["REQUIRED"] = "False"
+    rules = execute("cleanup", KEEP_DAILY="3")
+    system.configure(system.short(SECOND=second, CLEANUP=rules), STREAM="False")
+    old = older(system, 10)
+    result = system.result()
+    assert result["exit_code"] == 3
+    message = section(result)["message"]
+    assert "STORAGE_LOCAL: 8 runs removed" in message
+    assert "SECOND: not cleaned up: it has no manifest of this run" in message
+    assert runs(system) == [*old[-2:], result["run_id"]]
+
+
+def test_by_hand(system: System) -> None:
+    """The plan by default; --confirm acts; pins; a store without a config."""
+    cleaning(system, KEEP_DAILY="3")
+    old = older(system, 10)
+    text = by_hand(system)
+    assert "7 runs would be removed, 3 runs left" in text
+    assert "Nothing was removed." in text
+    assert runs(system) == old
+    by_hand(system, "--pin", old[0])
+    assert "pinned" in by_hand(system)
+    assert "pinned" in system.restore("--list")
+    text = by_hand(system, "--confirm", code=5)
+    assert "more than half of the good runs" in text
+    assert "hint: If that is meant, add --yes-really." in text
+    assert "6 runs removed" in by_hand(system, "--confirm", "--yes-really")
+    assert runs(system) == [old[0], *old[-3:]]
+    by_hand(system, "--unpin", old[0])
+    bare = ("--local-backup", str(system.store), "--keep-last", "1", "--minimum", "1")
+    assert "no run is signed by a known signer" in by_hand(system, *bare, bare=True, code=5)
+    signers = system.folder / "signers"
+    signers.write_text(f"{system.signer}\n")
+    known = (*bare, "--signer", str(signers), "--confirm", "--yes-really")
+    assert "3 runs removed, 1 run left" in by_hand(system, *known, bare=True)
+    assert runs(system) == old[-1:]
+    text = by_hand(system, "--pin", "20200101_000000", code=2)
+    assert "no run 20200101_000000 of host srv-test" in text
+
+
+def test_the_test_of_a_section(system: System) -> None:
+    """-t: what would go now, and that LAST alone protects from nothing."""
+    cleaning(system, KEEP_LAST="3")
+    older(system, 10)
+    done = system.run("-t")
+    assert done.returncode == 0, done.stderr
+    assert "CLEANUP: STORAGE_LOCAL: 7 runs would be removed, 3 runs left" in done.stdout
+    assert "KEEP_LAST is the only rule" in done.stderr
+    assert len(runs(system)) == 10
+
+
+def test_an_item_that_has_failed_for_long_comes_first_in_the_report(system: System) -> None:
+    (system.source / "file").write_text("content")
+    sections = {"GONE": execute("filesbackup", FILESET_INCLUDE=str(system.folder / "none"))}
+    rules = execute("cleanup", KEEP_DAILY="3")
+    system.configure({**sections, **system.short(CLEANUP=rules)}, STREAM="True")
+    old = older(system, 40)
+    place = local_store.LocalStore(system.store)
+    run = stored_runs.run(stored_runs.run_id(stored_runs.days_ago(40.5)), [])
+    item = stored_runs.item(run.run_id, "GONE")
+    fields = {"host": HOST, "items": (item,), "config_id": identity.config_id(system.conf)}
+    stored_runs.put(
+        place, manifest.Manifest(**{**vars(run), **fields}), key=writer_key.read(system.writer_key)
+    )
+    stored_runs.age(system.store / HOST, stored_runs.days_ago(40.5), run.run_id)
+    result = system.result()
+    assert result["exit_code"] == 1
+    assert section(result)["status"] == "ok"
+    (line,) = result["notices"]
+    assert line.startswith("CLEANUP: GONE has no good copy since")
+    assert runs(system) == [run.run_id, *old[-2:], result["run_id"]]
+
+
+@pytest.mark.parametrize(
+    ("keys", "why"),
+    [
+        ({"BUCKET": "b"}, "no store of this config has the bucket b"),
+        ({}, "no KEEP rule is set"),
+    ],
+)
+def test_a_section_that_removes_nothing_says_why(
+    system: System, keys: dict[str, str], why: str
+) -> None:
+    from cleanup import cleanup
+    from tools.modules import options
+
+    keep = {"KEEP": '{"DAILY": {"NUMBER": "7"}}'} if keys else {}
+    cleaning(system)
+    given = options.fill(
+        cleanup.Options, {**keys, **keep, "CONF": str(system.conf), "ALLOW_ROOT": "True"}
+    )
+    result = cleanup.work(given)
+    assert (result.status.value, result.message) == ("ok", f"nothing is removed: {why}")
+
+
+def test_the_documented_bucket_chooses_the_store() -> None:
+    from cleanup import stores
+    from tools.config import loading
+
+    path = project.ROOT / "conf/examples/several-stores.json"
+    config = loading.load(path, insecure=True)
+    sections = stores.named(config, "")
+    found, why = stores.of_bucket(config, sections, "backups-of-acme", "servers/srv-web1/")
+    assert ([entry.name for entry in found], why) == (["STORAGE_S3"], "")
+    found, why = stores.of_bucket(config, sections, "backups-of-acme", "srv-web1/")
+    assert found == []
+    assert "PREFIX srv-web1/ is not the folder of this host in STORAGE_S3" in why

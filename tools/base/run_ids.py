@@ -6,9 +6,9 @@ import functools
 import re
 from datetime import datetime, timedelta, timezone
 
-from tools import date_str_utils
-
 _RUN_ID = re.compile(r"[0-9]{8}_[0-9]{6}")
+_TIME = re.compile(r"([0-9]{4})([0-9]{2})([0-9]{2})_([0-9]{2})([0-9]{2})([0-9]{2})")
+_WRITTEN = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})Z")
 _STAMP = "%Y-%m-%dT%H:%M:%SZ"
 _AHEAD = timedelta(days=1)  # a run later than this from now was made with a wrong clock
 
@@ -37,16 +37,23 @@ def stamp(moment: datetime) -> str:
 def is_stamp(text: str) -> bool:
     """Return whether a text is a time as the manifest writes it; "" for an unknown one."""
     try:
-        moment = datetime.strptime(text, _STAMP) if text else None  # noqa: DTZ007  (UTC)
+        return not text or bool(_read(_WRITTEN, text))
     except ValueError:
         return False
-    return moment is None or stamp(moment.replace(tzinfo=timezone.utc)) == text
 
 
 @functools.lru_cache(4096)
 def time_of(run_id: str) -> datetime:
     """Return when a run began. Raises ValueError for an invalid run ID."""
-    return datetime.strptime(run_id, date_str_utils.RUN_ID).replace(tzinfo=timezone.utc)
+    return _read(_TIME, run_id)
+
+
+def _read(form: re.Pattern[str], text: str) -> datetime:
+    """Return the time that a text is; strptime takes five times as long."""
+    found = form.fullmatch(text)
+    if found is None:
+        raise ValueError(f"{text!r} is not a time")
+    return datetime(*map(int, found.groups()), tzinfo=timezone.utc)  # type: ignore[arg-type,misc]
 
 
 def is_time(run_id: str) -> bool:
