@@ -32,6 +32,7 @@ _TRANSIENT_CODES = {
 }
 _EXPIRED = {"SecurityTokenExpired", "InvalidSecurityToken", "ExpiredToken"}
 _UNKNOWN_KEY = {"InvalidAccessKeyId", "InvalidAccessKeyIdError", "InactiveAccessKeyId"}
+_SERVER_HINT = "Check the status of the service. A later run tries again."
 _NETWORK_HINT = "Check ENDPOINT, the network, the firewall and the proxy."
 _ANSWER_HINT = "Check ENDPOINT, and whether a proxy answers instead of the server."
 
@@ -139,7 +140,7 @@ def _of_answer(answer: _Answer, call: Call) -> StoreError:
     text = f"{call.subject}: {call.operation}: {answer.text} (HTTP {answer.status})"
     transient = answer.status >= _SERVER or answer.status in (_REQUEST_TIMEOUT, _TOO_MANY)
     if transient or answer.code in _TRANSIENT_CODES:
-        return TransientError(text)
+        return TransientError(text, _SERVER_HINT)
     return StoreError(text)
 
 

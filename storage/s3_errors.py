@@ -52,7 +52,9 @@ _ENTRY_STATUS = {
     **dict.fromkeys(("NoSuchKey", "NoSuchVersion"), 404),
     "MethodNotAllowed": _NOT_ALLOWED,
 }
+_URL = re.compile(r"\"https?://[^\"]*\"|https?://\S+")
 _PROXY_AUTHENTICATION = "407 "
+_SERVER_HINT = "Check the state of the server. A later run tries again."
 _NETWORK_HINT = "Check ENDPOINT_URL, the network, the firewall and the proxy."
 
 
@@ -172,9 +174,11 @@ def _of_answer(answer: _Answer, call: Call) -> StoreError:
             return found
     text = f"{call.subject}: {call.operation}: {answer.text} (HTTP {answer.status})"
     if answer.code in _TRANSIENT_CODES or answer.status in _TRANSIENT_STATUS:
-        return TransientError(text)
+        return TransientError(text, _SERVER_HINT)
     # A 200 with an error in its body has the status 200 here
-    return TransientError(text) if answer.status < 300 else StoreError(text)  # noqa: PLR2004
+    if answer.status < 300:  # noqa: PLR2004
+        return TransientError(text, _SERVER_HINT)
+    return StoreError(text)
 
 
 def _of_request(answer: _Answer, call: Call) -> StoreError | None:
@@ -360,7 +364,10 @@ def _of_client(error: Exception, call: Call) -> StoreError:
         *(exceptions.FlexibleChecksumError, exceptions.ChecksumError),
     )
     if isinstance(error, network):
-        return TransientError(f"{call.subject}: {call.operation}: {text}", _NETWORK_HINT)
+        shown = _URL.sub(
+            call.endpoint, text
+        )  # with the name of the object it is longer than a line
+        return TransientError(f"{call.subject}: {call.operation}: {shown}", _NETWORK_HINT)
     return StoreError(f"{call.subject}: {call.operation}: {text}", _NETWORK_HINT)
 
 

@@ -18,33 +18,46 @@ class CuttingProxy:
     def __init__(self, port: int) -> None:
         """port: of the server on this machine"""
         self._target = ("127.0.0.1", port)
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
         self._lock = threading.Lock()
         self._direction = ""
         self._left = 0
+        self._for_good = False
+        self._sockets: list[socket.socket] = []
         self.cuts = 0
-        threading.Thread(target=self._accept, daemon=True).start()
+        self.port = 0
+        self.reopen()
+
+    def reopen(self) -> None:
+        """Accept connections, again on the same port."""
+        self._listener = socket.create_server(("127.0.0.1", self.port))
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, args=[self._listener], daemon=True).start()
 
     @property
     def endpoint(self) -> str:
         """Its URL."""
         return f"http://127.0.0.1:{self.port}"
 
-    def cut(self, direction: str, after: int) -> None:
-        """Reset the connection that carries the byte number `after` from now on."""
+    def cut(self, direction: str, after: int, *, for_good: bool = False) -> None:
+        """Reset the connection that carries the byte number `after` from now on.
+
+        for_good: reset all of them and accept no more, as if the server had been killed
+        """
         with self._lock:
-            self._direction, self._left = direction, after
+            self._direction, self._left, self._for_good = direction, after, for_good
 
     def close(self) -> None:
         """Accept no more."""
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # which ends accept()
         self._listener.close()
 
-    def _accept(self) -> None:
+    def _accept(self, listener: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while True:
-                near, _ = self._listener.accept()
+                near, _ = listener.accept()
                 far = socket.create_connection(self._target)
+                self._sockets += [near, far]
                 for source, target, direction in ((near, far, UP), (far, near, DOWN)):
                     words = (source, target, direction)
                     threading.Thread(target=self._pass_on, args=words, daemon=True).start()
@@ -59,7 +72,11 @@ class CuttingProxy:
             else:
                 target.shutdown(socket.SHUT_WR)
                 return
-        for one in (source, target):
+        with self._lock:
+            all_of_them, self._for_good = self._for_good and not self._direction, False
+        if all_of_them:
+            self.close()
+        for one in (source, target, *(self._sockets if all_of_them else ())):
             with contextlib.suppress(OSError):
                 one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
                 one.shutdown(socket.SHUT_RDWR)

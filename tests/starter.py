@@ -8,6 +8,7 @@ arguments, environment, standard streams and exit code.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import gc
 import importlib
@@ -38,6 +39,7 @@ _COMMANDS = (
     "encryption.provider_cryptography",
 )
 _PACKAGES = ("requests", "rich.console", "rich.table", "zstandard", "sqlite3")
+_OPTIONAL = ("boto3", "oss2")
 
 
 def run(
@@ -231,6 +233,9 @@ def _import() -> None:
         imports.module(name.removesuffix(".py").replace("/", "."))
     for name in _PACKAGES:
         importlib.import_module(name)
+    for name in _OPTIONAL:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
     gc.collect()
     gc.freeze()
 
