@@ -172,6 +172,8 @@ class Server:
                 syslog.syslog(syslog.LOG_WARNING, f"denied: {error}: {raw[:300]!r}")
         except OSError as error:
             body = status(CODES.get(error.errno or 0, FAILURE), os.strerror(error.errno or 0))
+        except OverflowError:  # an offset that no file has
+            body = status(FAILURE, "bad message")
         return body[:1] + number + body[1:]
 
     # --- files
@@ -313,7 +315,8 @@ class Server:
 
     def realpath(self, fields: Fields) -> bytes:
         """Return an absolute path; nothing is looked up."""
-        path = b"/".join([self.folder.path.rstrip(b"/"), *self.folder.parts(fields.string())])
+        parts = [self.folder.path.rstrip(b"/"), *self.folder.parts(fields.string())]
+        path = b"/".join(parts) or b"/"
         return bytes([NAME]) + u32(1) + string(path) + string(path) + u32(0)
 
     # --- extensions

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -152,6 +153,33 @@ def test_a_file_is_written_by_one_at_a_time(raw: RawSftp, kept: Path) -> None:
         raw.call(Kind.CLOSE, handle)
         assert other.call(Kind.OPEN, *again)[0] == Kind.HANDLE  # goes on after a cut connection
         assert link(raw, TEMPORARY, b"srv/z") == Code.PERMISSION_DENIED
+
+
+def test_no_packet_ends_it_or_changes_what_is_there(raw: RawSftp, kept: Path) -> None:
+    rng = random.Random(16)
+    paths = [
+        OBJECT,
+        TEMPORARY,
+        b"srv/.y.part-1",
+        b"srv",
+        b"",
+        b"srv/\xff",
+        b"srv/out/x",
+        b"a" * 300,
+    ]
+    pieces: list[Callable[[], bytes]] = [
+        lambda: text(rng.choice(paths)),
+        lambda: u32(rng.choice((0, 1, 2, 3, 11, 0x1A, 0x2B, 2**32 - 1))),
+        lambda: u64(rng.choice((0, 1, 2**63, 2**64 - 1))),
+        lambda: text(u32(rng.randrange(40))),  # a handle
+        lambda: text(rng.choice((HARDLINK, FSYNC, STATVFS, LIMITS, POSIX_RENAME))),
+        lambda: rng.randbytes(rng.randrange(40)),
+    ]
+    for _ in range(3_000):
+        kind = rng.choice([*range(3, 21), 200, 255])
+        raw.call(kind, *(rng.choice(pieces)() for _ in range(rng.randrange(5))))
+    assert (kept / "srv/x").read_bytes() == b"content"
+    assert (kept / "srv/y").read_bytes() == b"published"
 
 
 @pytest.mark.parametrize("asked", ["exec sh -c 'sftp'", "rm -r /", "scp -t /"])
