@@ -81,21 +81,22 @@ class Cleaning:
         good = [run.run_id for run in self.found.runs if _is_good(run)]
         return 2 * sum(run_id in self.whole for run_id in good) > len(good)
 
-    def summary(self, *, done: bool = False) -> str:
+    def summary(self) -> str:
         """Return what goes in one line."""
         runs = sum(one.whole for one in self.removals)
         items = sum(len(one.labels) for one in self.removals if not one.whole)
         left = len(self.found.runs) - runs
-        what = count(runs, "run")
-        if items:
-            what += f" and {count(items, 'item')} of other runs"
-        verb = "removed" if done else "would be removed"
-        return f"{what} {verb}, {count(left, 'run')} left"
+        return f"{_counted(runs, items)} would be removed, {count(left, 'run')} left"
 
     def notices(self, config_id: str) -> list[str]:
         """Return a line for each item that has had no good copy for long."""
         known = (one for one in self.plan.frozen if config_id in ("", one.key[0]))
         return [line for one in known if (line := _notice(one))]
+
+
+def _counted(runs: int, items: int) -> str:
+    more = f" and {count(items, 'item')} of other runs" if items else ""
+    return f"{count(runs, 'run')}{more}"
 
 
 def planned(catalog: Catalog, order: Order, remembered: Remembered, now: datetime) -> Cleaning:
@@ -156,16 +157,21 @@ def _removed(cleaning: Cleaning, order: Order, remembered: Remembered) -> Result
         status = Status.UNCLEAN if order.by_hand else Status.OK
         return Result(status, text, error.hint if order.by_hand else "")
     swept = _swept(catalog, order) if not order.by_hand or order.acts else []
-    return _result(cleaning, outcome, swept)
+    return _result(cleaning, outcome, swept, order)
 
 
-def _result(cleaning: Cleaning, outcome: Outcome, swept: Sequence[str]) -> Result:
+def _result(cleaning: Cleaning, outcome: Outcome, swept: Sequence[str], order: Order) -> Result:
     freed = outcome.kept or f"{human_size(outcome.freed)} freed"
-    text = f"{cleaning.summary(done=True)}, {freed}"
+    runs = len(cleaning.found.runs) - outcome.runs
+    text = f"{_counted(outcome.runs, outcome.items)} removed, {count(runs, 'run')} left, {freed}"
     if swept:
         text += f", {count(len(swept), 'file')} of crashed runs removed"
+    if outcome.locked:
+        text += f"; {count(len(outcome.locked), 'run')} may not be removed yet"
     if not outcome.left:
-        return Result(Status.OK, text, items=outcome.runs, bytes=outcome.freed)
+        status = Status.UNCLEAN if outcome.locked and order.by_hand else Status.OK
+        locked = tuple(map(foreign.line, outcome.locked))
+        return Result(status, text, items=outcome.runs, bytes=outcome.freed, warnings=locked)
     first = f"{cleaning.catalog.host}/{outcome.left[0]}"
     problem = f"{text}; {count(len(outcome.left), 'object')} still there, the first is {first}"
     return Result(Status.UNCLEAN, problem, "Check the rights of this account in the store.")
@@ -182,11 +188,12 @@ def _swept(catalog: Catalog, order: Order) -> list[str]:
 
 
 def _needed(cleaning: Cleaning) -> set[str]:
-    """Return the names of the parts that all manifests name, also of runs that go now."""
+    """Return the names that belong to runs with a manifest, also to runs that go now."""
     catalog, found = cleaning.catalog, cleaning.found
+    records = (name for one in catalog.run_ids for name in removing.records(catalog, one))
     items = (item for run in found.manifests.values() for item in run.items)
     parts = (part for item in items for part in forms.needed(catalog.store, catalog.host, item))
-    return {*found.needed, *(part.name for part in parts)}
+    return {*records, *found.needed, *(part.name for part in parts)}
 
 
 def _obstacle(catalog: Catalog, found: Candidates, now: datetime) -> tuple[str, str]:

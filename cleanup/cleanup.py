@@ -80,8 +80,7 @@ def work(options: Options) -> Result:
 def _cleaned(config: Config, entry: Section, order: Order, scratch: Path) -> Result:
     """Clean up one store; what goes wrong concerns it alone."""
     try:
-        ((_name, place),) = stores.opened(config, [entry], _source(config), scratch)
-        catalog = place.catalog()
+        catalog = stores.opened(config, entry, _source(config), scratch).catalog()
         folder = state.folder(config.general.work_folder)
         remembered = stores.remembered(catalog, folder)
         result, plan = cleaning.clean(catalog, order, remembered)
@@ -163,7 +162,7 @@ def _of_store(config: Config, entry: Section, options: Options, scratch: Path) -
     """Return what a store does with what is removed, as far as that can be found out."""
     if entry.declaration is None:
         return [Finding(f"{entry.name}: {cleaning.KEEPS}: it is user-defined", Level.WARN)]
-    ((_name, place),) = stores.opened(config, [entry], _source(config), scratch)
+    place = stores.opened(config, entry, _source(config), scratch)
     folder = store.folder_of(place.store)
     if folder is not None and folder.exists() and not os.access(folder, os.W_OK | os.X_OK):
         return [Finding(f"{entry.name}: {cleaning.KEEPS} ({folder})", Level.WARN)]

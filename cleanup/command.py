@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
@@ -20,7 +20,7 @@ from tools.base.errors import BackupError, Cancelled, ConfigError
 from tools.base.result import Result, Status, of_error, worst
 from tools.catalog import cleaned, location
 from tools.catalog.catalog import Catalog
-from tools.catalog.location import BackupLocation
+from tools.catalog.location import Source
 from tools.commands import store_arguments
 from tools.config import model
 from tools.config.model import Section
@@ -112,6 +112,10 @@ def _shown(result: Result) -> int:
     return result.status.exit_code
 
 
+class _AbsentError(ConfigError):
+    """A store has no such run, or no such item."""
+
+
 class _Command:
     """One call of cleanup.py."""
 
@@ -121,30 +125,43 @@ class _Command:
         self._config = location.load_config(self._source)
         section_runner.learn_secrets(self._config)
         self._scratch = scratch
+        self._absent: list[_AbsentError] = []
         configured = arguments.config is not None
         work_folder = self._config.general.work_folder
         self._state = state.owned_folder(work_folder) if configured else None
 
     def run(self) -> Result:
         """Do what the arguments say, in every store; return the worst result."""
-        results = []
-        for place in self._places():
-            results.append(self._in_store(place.catalog()))
+        found = [self._of_store(source) for source in self._sources()]
+        results = [one for one in found if one is not None]
+        if not results:
+            raise self._absent[0]
         status = worst(result.status for result in results)
-        first = next((one for one in results if one.status is status), Result(status, ""))
-        others = [one for one in results if one is not first]
-        for one in others:
-            _shown(one)
+        first = next(one for one in results if one.status is status)
+        for one in results:
+            if one is not first:
+                _shown(one)
         return first
 
-    def _places(self) -> Iterator[BackupLocation]:
-        """Yield the stores that are meant."""
+    def _sources(self) -> list[Source]:
+        """Return the stores that are meant. Raises ConfigError where there is none."""
         if self._source.names_store:
-            yield location.open_location(self._config, self._source, ForRestore(self._scratch))
-            return
+            return [self._source]
         sections = stores.named(self._config, self._arguments.store)
-        for _name, place in stores.opened(self._config, sections, self._source, self._scratch):
-            yield place
+        return [dataclasses.replace(self._source, store=entry.name) for entry in sections]
+
+    def _of_store(self, source: Source) -> Result | None:
+        """Do it in one store; an error concerns it alone. None where it lacks what is meant."""
+        try:
+            place = location.open_location(self._config, source, ForRestore(self._scratch))
+            return self._in_store(place.catalog())
+        except _AbsentError as error:
+            self._absent.append(error)
+            return None
+        except (BackupError, OSError) as error:
+            result = of_error(error)
+            name = "" if source.names_store else f"{source.store}: "
+            return dataclasses.replace(result, message=f"{name}{result.message}")
 
     def _in_store(self, catalog: Catalog) -> Result:
         arguments = self._arguments
@@ -241,7 +258,7 @@ class _Command:
 
 def _require_run(catalog: Catalog, run_id: str) -> None:
     if run_id not in catalog.run_ids:
-        raise ConfigError(
+        raise _AbsentError(
             f"{catalog.store}: no run {run_id} of host {catalog.host}",
             "Run restore.py --list to see all runs.",
         )
@@ -262,7 +279,7 @@ def _newest_with(catalog: Catalog, label: str) -> str:
         run = cleaning.usable(catalog, run_id)
         if run is not None and any(item.label == label for item in run.items):
             return run_id
-    raise ConfigError(
+    raise _AbsentError(
         f"{catalog.store}: no run of host {catalog.host} has the item {foreign.line(label)}",
         "Run restore.py --show latest to see the names of items.",
     )

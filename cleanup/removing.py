@@ -7,13 +7,13 @@ older ones: an increment never stays without its base.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cleanup.candidates import Candidates
 from cleanup.remembered import Remembered
 from tools.base import run_ids
-from tools.base.errors import StoreError
+from tools.base.errors import BackupError, ForbiddenError, StoreError
 from tools.base.log import logger
 from tools.catalog import cleaned, manifest, trust
 from tools.catalog.catalog import Catalog
@@ -24,6 +24,7 @@ from tools.flow.item_record import StoredItem
 from tools.flow.store import Versioned
 
 _TOGETHER = 100  # runs whose manifests one call removes
+_HIDDEN = "the bucket keeps old versions: freed 0 B now (VERSIONS True removes them)"
 _CHANGED = "Run it again: another run or clean-up has written to this store."
 
 
@@ -56,6 +57,7 @@ class Outcome:
     freed: bytes that are free now
     kept:  why the store goes on keeping what was removed; "" where it does not
     left:  names that the store still lists
+    locked: a line for each run of which a version may not be removed
     """
 
     runs: int = 0
@@ -63,6 +65,7 @@ class Outcome:
     freed: int = 0
     kept: str = ""
     left: tuple[str, ...] = ()
+    locked: tuple[str, ...] = ()
 
 
 def removals(
@@ -118,19 +121,19 @@ def _removal(
     gone = [one for one in everything if labels is None or one.label in labels]
     listed = (name for one in gone for name in names.of(one))
     parts = {name: None for name in listed if name in catalog.sizes and name not in needed}
-    records = _records(catalog, run.run_id) if labels is None else ()
+    beside = records(catalog, run.run_id) if labels is None else ()
     return RunRemoval(
         run.run_id,
         labels is None,
-        records,
+        beside,
         tuple(one.label for one in gone),
         tuple(parts),
-        sum(catalog.sizes[name] for name in (*records, *parts)),
+        sum(catalog.sizes[name] for name in (*beside, *parts)),
         frozenset(one.base for one in gone if one.base),
     )
 
 
-def _records(catalog: Catalog, run_id: str) -> tuple[str, ...]:
+def records(catalog: Catalog, run_id: str) -> tuple[str, ...]:
     """Return the names of the manifest of a run and of the files beside it."""
     first = manifest.name_of(run_id)
     others = (first + trust.ENDING, run_id + manifest.RECOVERY)
@@ -173,6 +176,8 @@ class Remover:
     remembered: Remembered
     versions: bool = False
     _done: list[RunRemoval] = field(default_factory=list)
+    _locked: list[str] = field(default_factory=list)
+    _bases: set[str] = field(default_factory=set)  # runs that locked ones were added to
     _freed: int = 0
 
     def finish(self, needed: Collection[str]) -> list[str]:
@@ -185,37 +190,65 @@ class Remover:
         return left
 
     def remove(self, removals: Sequence[RunRemoval]) -> Outcome:
-        """Remove what was planned, and look what is left of it.
+        """Remove what was planned, and list what is left of it.
 
         Raises ForbiddenError where the store lets this account remove nothing, StoreError or
         OSError; what has begun is finished by the next clean-up.
         """
         self.remembered.condemn(name for one in removals for name in (*one.records[1:], *one.parts))
-        for group in _groups(removals):
-            self._remove_group(group)
-        left = self._left(removals)
+        if self._takes_versions:
+            for one in removals:
+                self._remove_versions(one)
+        else:
+            for group in _groups(removals):
+                self._remove_group(group)
+        left = self._left()
         if not left:
             self.remembered.condemn(())
-        hidden = self._hidden() if not self.versions else ""
+        return self._outcome(left)
+
+    def _outcome(self, left: tuple[str, ...]) -> Outcome:
+        hidden = self._hidden()
         sizes = self.catalog.sizes
         freed = sum(one.size for one in self._done) - sum(sizes[name] for name in left)
         return Outcome(
             sum(one.whole for one in self._done),
             sum(len(one.labels) for one in self._done if not one.whole),
-            0 if hidden else self._freed if self.versions else freed,
+            self._freed if self._takes_versions else 0 if hidden else freed,
             hidden,
             left,
+            tuple(self._locked),
         )
 
     def _remove_group(self, group: Sequence[RunRemoval]) -> None:
+        """Remove runs, none of which is the base of another one."""
         whole = [one for one in group if one.whole]
         for one in group:
             if not one.whole:
                 self._note(one)
         self._remove([one.records[0] for one in whole])
         self._remove([name for one in group for name in (*one.records[1:], *one.parts)])
-        self._done += group
-        for one in whole:
+        for one in group:
+            self._take(one)
+
+    def _remove_versions(self, one: RunRemoval) -> None:
+        """Remove all versions of a run; one that is locked stays, and so do its bases."""
+        if one.run_id in self._bases:
+            self._bases |= one.bases
+            return
+        try:
+            if not one.whole:
+                self._note(one)
+            self._remove([*one.records, *one.parts])
+        except ForbiddenError as error:
+            self._locked.append(f"run {one.run_id}: {error}")
+            self._bases |= one.bases
+            return
+        self._take(one)
+
+    def _take(self, one: RunRemoval) -> None:
+        self._done.append(one)
+        if one.whole:
             logger.info("removed run %s from %s", one.run_id, self.catalog.store)
 
     def _note(self, one: RunRemoval) -> None:
@@ -230,11 +263,15 @@ class Remover:
         if not names:
             return
         called = [f"{self.catalog.host}/{name}" for name in names]
-        versioned = self._versioned if self.versions else None
-        if versioned is None:
-            self.catalog.store.remove(called)
-        else:
+        versioned = self._versioned
+        if versioned is not None and self.versions:
             self._freed += versioned.remove_versions(called)
+        else:
+            self.catalog.store.remove(called)
+
+    @property
+    def _takes_versions(self) -> bool:
+        return self.versions and self._versioned is not None
 
     @property
     def _versioned(self) -> Versioned | None:
@@ -243,17 +280,22 @@ class Remover:
     def _hidden(self) -> str:
         """Return why a store that was asked to remove objects still has their bytes."""
         versioned = self._versioned
-        if versioned is None or not self._done or not versioned.versioning():
+        if versioned is None or not self._done or self.versions:
             return ""
-        return "the bucket keeps old versions: freed 0 B now (VERSIONS True removes them)"
+        try:
+            hides = versioned.versioning()
+        except (BackupError, OSError) as error:  # whether it does is not known
+            logger.info("%s: versioning: %s", self.catalog.store, error)
+            return ""
+        return _HIDDEN if hides else ""
 
-    def _left(self, removals: Iterable[RunRemoval]) -> tuple[str, ...]:
+    def _left(self) -> tuple[str, ...]:
         """Return the removed names that the store still lists."""
         if not self._done:
             return ()
         entries = self.catalog.store.entries(self.catalog.host)
         listed = {entry.name.rpartition("/")[2] for entry in entries}
-        names = (name for one in removals for name in (*one.records, *one.parts))
+        names = (name for one in self._done for name in (*one.records, *one.parts))
         return tuple(name for name in names if name in listed)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from cleanup.remembered import Remembered
@@ -52,16 +52,10 @@ def of_bucket(
     return found, "" if found else why
 
 
-def opened(
-    config: Config, sections: Collection[Section], source: Source, scratch: Path
-) -> Iterator[tuple[str, BackupLocation]]:
-    """Yield the stores with the names of their sections, one after the other.
-
-    Raises ConfigError, BackupError or OSError where one cannot be opened.
-    """
-    for entry in sections:
-        of_section = dataclasses.replace(source, store=entry.name)
-        yield entry.name, location.open_location(config, of_section, ForRestore(scratch))
+def opened(config: Config, entry: Section, source: Source, scratch: Path) -> BackupLocation:
+    """Return the store of a section. Raises BackupError or OSError where it cannot be opened."""
+    of_section = dataclasses.replace(source, store=entry.name)
+    return location.open_location(config, of_section, ForRestore(scratch))
 
 
 def remembered(catalog: Catalog, state_folder: Path | None) -> Remembered:
