@@ -25,6 +25,7 @@ from tools.flow import forms
 _FROZEN_DAYS = 14  # without a good copy, after which every report names an item
 _DROPPED_DAYS = 30  # after an item has left the config
 _ATTEMPTS = 3  # to make a plan that no other run has overtaken
+_LAGS = "its listing may lack objects that are there"
 KEEPS = "this store keeps everything: its credentials may not delete"
 
 
@@ -122,6 +123,9 @@ def clean(catalog: Catalog, order: Order, remembered: Remembered) -> tuple[Resul
     Raises StoreError or OSError where the store cannot be read: nothing was removed then.
     """
     cleaning = planned(catalog, order, remembered, _now())
+    if not catalog.store.consistent:
+        status = Status.UNCLEAN if order.by_hand and order.acts else Status.OK
+        return Result(status, f"nothing is removed from {catalog.store}: {_LAGS}"), cleaning
     if cleaning.problem:
         return Result(Status.UNCLEAN, cleaning.problem, cleaning.hint), cleaning
     if not order.acts:

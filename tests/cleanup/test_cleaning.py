@@ -156,6 +156,22 @@ def test_killed_at_each_deletion(tmp_path: Path) -> None:
     assert calls > 15
 
 
+@pytest.mark.fault(
+    "the listing of a store may lack objects", "clean-up removes nothing there, and says so"
+)
+def test_a_store_whose_listing_may_lag_behind_is_not_cleaned_up() -> None:
+    clock = Clock()
+    place = MemoryStore(objects=Objects(clock))
+    daily(place, clock, 30, "A")
+    before = runs_of(place)
+    place.consistent = False
+    for by_hand, status in ((False, Status.OK), (True, Status.UNCLEAN)):
+        result, _ = clean(place, Rules(last=3), by_hand=by_hand)
+        assert result.status is status
+        assert "nothing is removed from memory: its listing may lack" in result.message
+    assert runs_of(place) == before
+
+
 def test_failed_runs_do_not_count() -> None:
     """C25: 5 good and 10 failed runs, KEEP_LAST 5: all 5 good ones stay."""
     place, clock = stored_runs.memory()

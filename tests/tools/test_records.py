@@ -92,6 +92,16 @@ def test_the_marker_of_a_complete_run_is_not_read(tmp_path: Path) -> None:
     assert marker not in read
 
 
+def test_where_the_listing_may_lack_a_manifest_only_temporary_files_go(
+    place: store.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crashed_run(place)
+    monkeypatch.setattr(local_store.LocalStore, "consistent", False)
+    (removed,) = sweep(place)
+    assert "/.20" in removed
+    assert len(names(place)) == 2
+
+
 @pytest.mark.fault("leftovers that are young, or of a living run", "kept")
 def test_what_is_young_or_alive_is_kept(place: store.Store) -> None:
     process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])

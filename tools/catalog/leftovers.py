@@ -42,7 +42,8 @@ def remove_crashed_runs(
     """Remove the files of crashed runs that are older than `age` seconds; return their names.
 
     Never what a manifest names, trusted or not, or what belongs to a run in progress. Where a
-    manifest cannot be read, nothing is removed.
+    manifest cannot be read, nothing is removed. Of a store whose listing may lack a manifest,
+    only what was never published.
     sections: those of the config, beside those that manifests name (see `_unmarked`)
     """
     place = catalog.store
@@ -57,14 +58,16 @@ def remove_crashed_runs(
         and marker.age >= age
         and (run in complete or liveness.has_ended(place, marker))
     }
-    names = list(_visible_of(catalog, visible, crashed))
-    names += _unmarked(catalog, visible, {run_id, *marked}, age, sections)
+    names: list[str] = []
+    if place.consistent:
+        names += _visible_of(catalog, visible, crashed)
+        names += _unmarked(catalog, visible, {run_id, *marked}, age, sections)
     for entry in place.unfinished(catalog.host):
         run = _run_id(entry)
         in_progress = run == run_id or (run in marked and run not in crashed)
         if run and not in_progress and entry.age >= age:
             names.append(entry.name)
-    old_markers = [marked[run].name for run in crashed]
+    old_markers = [marked[run].name for run in crashed if place.consistent]
     for some in filter(
         None, (names, old_markers)
     ):  # markers last: they say what is still to be done
