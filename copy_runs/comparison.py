@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -90,7 +91,7 @@ class Comparison:
         self.source = source
         self.target = target
         self._named = named
-        self._added: list[Claim] = []
+        self._added: deque[Claim] = deque(maxlen=sequence.MAX_SEARCHED)  # the newest are enough
         self._copied: set[str] = set()
 
     @functools.cached_property

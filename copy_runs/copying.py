@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timezone
 
 from copy_runs import comparison, originals
@@ -17,6 +17,7 @@ from tools.base.errors import (
     BackupError,
     StoreError,
     TakenError,
+    TransientError,
 )
 from tools.base.result import Result, Status
 from tools.catalog import leftovers, liveness, manifest, markers
@@ -27,6 +28,7 @@ from tools.date_str_utils import count, human_size
 from tools.flow import store
 from tools.flow.store import StoreEntry
 
+_BRIEF = 60.0  # seconds
 _RENEWED = 86400.0  # seconds after which the marker of a copy is written anew: see markers
 
 
@@ -84,9 +86,10 @@ class Copier:
             sheet = self._sheet(lack, warnings)
         self.is_writing = True
         with self._marked(lack):
+            since = self._clock()
             size = self._copy_parts(lack, advance)
             if lack.is_new:
-                self._require_all(lack)
+                self._require_all(lack, since)
             for record in (*sheet, *records):
                 self._store(record)
             if lack.is_new:
@@ -104,20 +107,25 @@ class Copier:
             self._parts.compare(part)
         return sum(part.size for part in lack.absent)
 
-    def _require_all(self, lack: Lack) -> None:
-        """Raise StoreError where the target no longer lists a part: somebody has removed it.
+    def _require_all(self, lack: Lack, since: float) -> None:
+        """Raise LeftOutError where the target no longer has a part or a base: it was removed.
 
-        Raises LeftOutError where a base has gone: clean-up did not know that it is needed.
+        The parts of a copy that took no time are looked up when all runs are copied (see
+        Transfer): a list for each of many small runs would take longer than they.
         """
-        markers.require_parts(self._place, lack.manifest)
-        bases = {
-            f"{self._host}/{manifest.name_of(base)}" for base in comparison.bases(lack.manifest)
-        }
-        if bases and (gone := bases - {one.name for one in self._place.entries(self._host)}):
+        brief = self._clock() - since < _BRIEF and not lack.present
+        try:
+            if not (brief and self._place.consistent):
+                markers.require_parts(self._place, lack.manifest)
+            for base in comparison.bases(lack.manifest):
+                store.beginning(self._place, f"{self._host}/{manifest.name_of(base)}", 0)
+        except TransientError:
+            raise
+        except StoreError as error:
             raise LeftOutError(
-                f"its base was removed from {self._place} meanwhile: {min(gone)}",
+                f"removed from {self._place} meanwhile: {error}",
                 "Copy again, when no clean-up of that store is running.",
-            )
+            ) from None
 
     # --- records
 
@@ -235,9 +243,15 @@ class Copier:
         """Return whether the target holds nothing of a run but what its manifest names."""
         own = {part.name for part in (*lack.absent, *lack.present)}
         own |= {*lack.records, lack.run_id + MARKER_SUFFIX}
-        return all(
-            name in own for name in self._pair.target.sizes if run_ids.run_in(name) == lack.run_id
-        )
+        return own.issuperset(self._named.get(lack.run_id, ()))
+
+    @functools.cached_property
+    def _named(self) -> Mapping[str, list[str]]:
+        """What the target had of each run before the copy."""
+        found: dict[str, list[str]] = {}
+        for name in self._pair.target.sizes:
+            found.setdefault(run_ids.run_in(name), []).append(name)
+        return found
 
 
 def _newest(catalog: Catalog) -> datetime | None:

@@ -89,9 +89,13 @@ def _is_of(run: Manifest | None, config_id: str) -> bool:
 
 
 def with_bases(pair: Comparison, chosen_ids: Iterable[str]) -> list[str]:
-    """Return the ids with those of all bases, each base before the runs that need it."""
+    """Return the ids with those of all bases, each base before the runs that need it.
+
+    In the order in which they were stored: so an interrupted copy has all up to some time, and
+    the others are newer than what the target has (see Copier).
+    """
     ordered: dict[str, None] = {}
-    wanted = list(chosen_ids)
+    wanted = sorted(chosen_ids, key=lambda run_id: (pair.source.stored_at(run_id), run_id))
     pair.read_ahead(wanted)
     for run_id in wanted:
         _visit(pair, run_id, ordered)

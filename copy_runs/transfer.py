@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from copy_runs import selecting
@@ -48,15 +48,22 @@ class Transfer:
     """One pair of stores and one host."""
 
     def __init__(
-        self, pair: Comparison, run_ids: Sequence[str], *, all_times: bool, dry_run: bool
+        self,
+        pair: Comparison,
+        run_ids: Sequence[str],
+        *,
+        all_times: bool,
+        dry_run: bool,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """run_ids: those to copy; their bases are added. all_times: see Copier"""
+        """run_ids: those to copy; their bases are added. all_times, clock: see Copier"""
         self._pair = pair
         self._ids = selecting.with_bases(pair, run_ids)
-        self._copier = Copier(pair, all_times=all_times)
+        self._copier = Copier(pair, all_times=all_times, clock=clock)
         self._dry_run = dry_run
         self._planned: set[str] = set()
         self._unread = 0
+        self._copied: list[Lack] = []
         self.warnings: list[str] = []
         self.name = f"{pair.source.store} to {pair.target.store}"
 
@@ -78,7 +85,23 @@ class Transfer:
             if self._is_over(error):
                 if left := len(self._ids) - number:
                     self.warnings.append(f"{count(left, 'more run')} not tried")
-                return
+                break
+        self.warnings += self._removed()
+
+    def _removed(self) -> Iterator[str]:
+        """Yield a warning for each run that was copied and of which a part is gone again."""
+        if not self._copied:
+            return
+        target = self._pair.target
+        listed = {entry.name: entry.size for entry in target.store.entries(target.host)}
+        for lack in self._copied:
+            names = [(f"{target.host}/{part.name}", part.size) for part in lack.absent]
+            gone = [name for name, size in names if listed.get(name) != size]
+            if gone:
+                yield (
+                    f"run {lack.run_id}: {gone[0]} was removed from {target.store} meanwhile "
+                    f"({count(len(gone), 'part')}). Copy it again with --runs {lack.run_id}"
+                )
 
     def _step(
         self, run_id: str, watcher: ProgressListener | None
@@ -118,7 +141,9 @@ class Transfer:
         if self._dry_run:
             return _preview(lack)
         advance = watcher.advance if watcher else lambda _size: None
-        return self._copier.copy(lack, advance)
+        result = self._copier.copy(lack, advance)
+        self._copied.append(lack)
+        return result
 
     def _failed(self, error: Exception) -> Result:
         """Return the result of a run that was not copied; it names a target that is full."""

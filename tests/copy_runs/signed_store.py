@@ -78,13 +78,13 @@ class Runs:
         names: Sequence[str] = (ALL,),
         *,
         trust: Trust | None = None,
-        all_times: bool = False,
-        dry_run: bool = False,
+        **more: Any,
     ) -> Transfer:
         """A copy that has not begun."""
         one, other = self.catalog(source, trust), self.catalog(target, trust)
         pair = Comparison(one, other, names)
-        return Transfer(pair, selecting.chosen(pair, names), all_times=all_times, dry_run=dry_run)
+        given = {"all_times": False, "dry_run": False, **more}
+        return Transfer(pair, selecting.chosen(pair, names), **given)
 
     def copy(self, source: Store, target: Store, *names: str, **more: Any) -> list[RunCopy]:
         """What became of each run."""

@@ -109,24 +109,46 @@ def test_a_run_whose_base_cannot_be_copied_is_left_out(runs: Runs, source: Memor
     assert manifest_names(target) == [FIRST]
 
 
-@pytest.mark.fault("clean-up removes a base or a part during a copy", "the run is not published")
-@pytest.mark.parametrize(
-    "gone", [f"{HOST}/{FIRST}.manifest.json", f"{HOST}/{SECOND}.DB.one.tar.000"]
-)
-def test_what_is_removed_during_a_copy(runs: Runs, gone: str) -> None:
-    source = MemoryStore()
-    runs.add(source, FIRST)
-    runs.add(source, SECOND, base=FIRST)
+@pytest.mark.fault("clean-up removes the base of a run during its copy", "it is not published")
+def test_a_base_that_is_removed_during_a_copy(runs: Runs, source: MemoryStore) -> None:
+    runs.add(source, THIRD, base=FIRST)
 
     def removed(call: str, name: str) -> None:
-        if call == "publish" and name == f"{HOST}/{SECOND}.DB.two.tar.001":
-            target.objects.remove(gone)
+        if call == "publish" and name == f"{HOST}/{THIRD}.DB.two.tar.001":
+            target.objects.remove(f"{HOST}/{FIRST}.manifest.json")
 
     target = MemoryStore(removed)
-    first, second = runs.copy(source, target)
-    assert first.result.status is Status.OK
-    assert second.result.status is not Status.OK
-    assert SECOND not in manifest_names(target)
+    *_, third = runs.copy(source, target)
+    assert third.result.status is Status.INCOMPLETE
+    assert f"removed from memory meanwhile: {HOST}/{FIRST}" in third.result.message
+    assert manifest_names(target) == [SECOND]
+
+
+@pytest.mark.fault("a part is removed from the target during a copy", "it is named, exit 3")
+@pytest.mark.parametrize("seconds", [1, 100])
+def test_a_part_that_is_removed_during_a_copy(
+    runs: Runs, source: MemoryStore, seconds: int
+) -> None:
+    """Of a copy that takes its time before the manifest, otherwise when all runs are copied."""
+    now = [0]
+
+    def removed(call: str, name: str) -> None:
+        if call == "publish" and name == f"{HOST}/{FIRST}.DB.two.tar.001":
+            target.objects.remove(PART)
+            now[0] += seconds
+
+    target = MemoryStore(removed)
+    transfer = runs.transfer(source, target, clock=lambda: now[0])
+    first, _second = transfer.steps(None)
+    there = first.result.status is Status.OK
+    assert there == (seconds == 1)
+    assert (FIRST in manifest_names(target)) == there
+    if there:
+        (warning,) = transfer.warnings
+        assert f"run {FIRST}: {PART} was removed from memory meanwhile (1 part)" in warning
+    target.fault = lambda _call, _name: None
+    assert status(runs.copy(source, target)) is Status.OK
+    assert contents(target) == contents(source)
 
 
 def test_statements_about_signers_are_copied_before(runs: Runs, tmp_path: Path) -> None:
@@ -523,6 +545,23 @@ def test_a_copy_keeps_the_time_of_its_original(runs: Runs, all_times: bool) -> N
         for run_id in (FIRST, SECOND, THIRD)
     ]
     assert kept == [all_times, True, True]
+
+
+def test_an_interrupted_copy_keeps_all_times(runs: Runs) -> None:
+    """A run that took longer than those that began after it is copied after them."""
+    source, objects = MemoryStore(), Objects()
+    for days, run_id in ((10, SECOND), (9, FIRST), (8, THIRD)):
+        source.objects.clock = lambda ago=days: time.time() - ago * DAY  # type: ignore[misc]
+        runs.add(source, run_id)
+    source.objects.clock = time.time
+    steps = runs.transfer(source, MemoryStore(objects=objects)).steps(None)
+    assert next(steps).run_id == SECOND
+    steps.close()  # type: ignore[attr-defined]
+    target = MemoryStore(objects=objects)
+    assert [step.run_id for step in runs.copy(source, target, "missing")] == [FIRST, THIRD]
+    for run_id in (FIRST, SECOND, THIRD):
+        difference = time_of(runs, target, run_id) - time_of(runs, source, run_id)
+        assert abs(difference.total_seconds()) < 60
 
 
 def test_a_store_that_keeps_no_times(runs: Runs) -> None:

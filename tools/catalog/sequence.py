@@ -20,7 +20,7 @@ from tools.catalog.catalog import Catalog, Claim
 from tools.catalog.memory import Reached
 from tools.date_str_utils import count
 
-_MAX_SEARCHED = 100  # manifests that are compared, the newest: each is read from the store
+MAX_SEARCHED = 100  # manifests that are compared, the newest: each is read from the store
 _CHECK = "Check who can write to this store, and use the copy in another store (--store)."
 
 
@@ -50,7 +50,7 @@ def _trusted(catalog: Catalog) -> Iterator[Claim]:
     """
     able = filter(catalog.may_be_trusted, reversed(catalog.run_ids))
     return itertools.islice(
-        _numbered(catalog, filter(functools.partial(_is_trusted, catalog), able)), _MAX_SEARCHED
+        _numbered(catalog, filter(functools.partial(_is_trusted, catalog), able)), MAX_SEARCHED
     )
 
 
@@ -72,7 +72,7 @@ def _numbered(catalog: Catalog, run_ids: Iterable[str]) -> Iterator[Claim]:
 
 
 def _newest_ids(catalog: Catalog) -> list[str]:
-    return list(reversed(catalog.run_ids))[:_MAX_SEARCHED]
+    return list(reversed(catalog.run_ids))[:MAX_SEARCHED]
 
 
 def unread(catalog: Catalog) -> BackupError | OSError | None:
@@ -174,7 +174,7 @@ def _in_turn(found: Iterable[Claim]) -> list[Claim]:
     newest = sorted(
         found, key=lambda one: (one.manifest.sequence, one.manifest.run_id), reverse=True
     )
-    return newest[:_MAX_SEARCHED]
+    return newest[:MAX_SEARCHED]
 
 
 def _damaged(catalog: Catalog, found: Sequence[Claim]) -> str:
