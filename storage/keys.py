@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tools.base.errors import ConfigError
-from tools.modules.options import Duration, Paths, option
+from tools.modules.options import Duration, Paths, Size, option
 
 _ACTIONS = ("upload", "list", "size", "check")
 _ADDRESS = re.compile(
@@ -68,6 +68,14 @@ class StorageKeys:
     retry_wait: Duration = option(
         "seconds before the second of five attempts; each wait is longer than the last",
         default=Duration(5.0),
+    )
+    limit_upload: Size | None = option(
+        "bytes a second that are sent at most (`500K`, `5M`); a run sets the total of all stores",
+        default=None,
+        least=1024,
+    )
+    limit_download: Size | None = option(
+        "the same for what is read from the store", default=None, least=1024
     )
     action: str = option(
         "of the command line: `upload`, `list`, `size` or `check`; a section always uploads",

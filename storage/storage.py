@@ -26,10 +26,10 @@ from tools.base.errors import ConfigError, StoreError, TakenError
 from tools.base.finding import Finding, Level
 from tools.base.log import logger
 from tools.base.result import Result, Status
-from tools.flow import store
+from tools.flow import rate_limit, store
 from tools.flow.item_record import StoredItem
-from tools.flow.retries import Retries, SelfRetrying
-from tools.flow.retrying_store import Retrying
+from tools.flow.retries import Retries
+from tools.flow.retrying_store import Retrying, retries_itself
 from tools.modules import executable, targets, work_folder
 from tools.modules.options import Paths
 from tools.modules.work_store import WorkFolder
@@ -126,7 +126,7 @@ def _upload(options: StorageKeys) -> Result:
             f"no files to store in {folders}",
             "Set TARGETS to the folder that the earlier sections wrote to.",
         )
-    target = destinations()[options.destination].open_store(options)
+    target = _opened(options)
     folder = WorkFolder()
     recorded, others = folder.sets(files)
     complete, errors = work_folder.complete_sets(others)
@@ -168,7 +168,7 @@ def _store(
         def once() -> StoredItem:
             return folder.hand_over(files, target, f"{options.hostname}/{prefix}")
 
-        return once() if isinstance(target, SelfRetrying) else retries.call(files[0].name, once)
+        return once() if retries_itself(target) else retries.call(files[0].name, once)
 
     try:
         return attempt("")
@@ -226,7 +226,13 @@ def _files(options: StorageKeys) -> list[Path]:
 def open_store(options: StorageKeys) -> store.Store:
     """Return the store of a section. Raises BackupError or OSError where it cannot be reached."""
     retries = Retries(options.retry_wait)
-    return Retrying(destinations()[options.destination].open_store(options), retries)
+    return Retrying(_opened(options), retries)
+
+
+def _opened(options: StorageKeys) -> store.Store:
+    """Return the store, which shares the limits of its rates with all stores of this process."""
+    opened: store.Store = destinations()[options.destination].open_store(options)
+    return rate_limit.limited(opened, options.limit_upload, options.limit_download)
 
 
 def keys_of(url: str, endpoint: str) -> dict[str, str]:

@@ -19,10 +19,11 @@ from tools.base.errors import StoreError, TakenError
 from tools.flow import store, stream
 from tools.flow.block_store import BlockStore
 from tools.flow.memory_store import MemoryBlocks, MemoryStore, Objects
+from tools.flow.rate_limit import Bucket, RateLimited
 from tools.flow.retries import Retries
 from tools.flow.retrying_store import Retrying
 from tools.flow.store import Store
-from tools.flow.store_wrappers import Limited, RateLimited
+from tools.flow.store_wrappers import Limited
 from tools.modules.options import fill
 
 Open = Callable[[], Store]  # one more process that uses the same store
@@ -112,7 +113,7 @@ NEEDS = {
 WRAPPERS: dict[str, Callable[[Store], Store]] = {
     "retrying": lambda inner: Retrying(inner, Retries(0)),
     "retrying without memory": lambda inner: Retrying(inner, Retries(0), memory=0),
-    "rate limited": lambda inner: RateLimited(inner, 1e12),
+    "rate limited": lambda inner: RateLimited(inner, Bucket(1e12), Bucket(1e12)),
     "limited": lambda inner: Limited(inner, 1),
 }
 PAIRS = (

@@ -16,7 +16,7 @@ from tools.flow import store, stream
 from tools.flow.memory_store import MemoryStore
 from tools.flow.retries import Retries
 from tools.flow.retrying_store import Retrying
-from tools.flow.store_wrappers import DryRun, Limited, RateLimited
+from tools.flow.store_wrappers import DryRun, Limited
 
 NO_WAIT = Retries(0, say=lambda _line: None)
 
@@ -206,23 +206,7 @@ def test_every_other_call_is_repeated_too(call: str, use: Callable[[store.Store]
     assert faults.calls == 4
 
 
-# --- RateLimited, Limited
-
-
-def test_the_rate_holds_over_all_objects_in_both_directions() -> None:
-    now = [0.0]
-
-    def sleep(seconds: float) -> None:
-        now[0] += seconds
-
-    slow = RateLimited(MemoryStore(), 100, clock=lambda: now[0], sleep=sleep)
-    store.store_object(slow, "srv/x", once(*[bytes(50)] * 10))
-    assert now[0] == pytest.approx(5.0)
-    assert len(read(slow, "srv/x", 0, 300)) == 300
-    assert now[0] == pytest.approx(8.0)
-    now[0] += 100  # time that was not used is not made up for
-    store.store_object(slow, "srv/y", once(bytes(100)))
-    assert now[0] == pytest.approx(109.0)
+# --- Limited
 
 
 def test_only_so_many_calls_work_at_once() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from tools import requests_utils
 from tools.base.errors import ConfigError
 from tools.modules import options
-from tools.modules.options import Duration, option
+from tools.modules.options import Duration, Size, option
 
 INTERPRETER = "python"
 _LONGEST_NAME = 200  # bytes; most file systems take 255
@@ -81,6 +81,15 @@ class General:
     stall_timeout: Duration = option(
         "streamed runs: stop an item that moves no data for this long (90, 30m, 12h)",
         default=Duration(3600.0),
+    )
+    limit_upload: Size | None = option(
+        "bytes a second that a run sends at most, to all its stores together (`500K`, `5M`); local "
+        "disks are not limited",
+        default=None,
+        least=1024,
+    )
+    limit_download: Size | None = option(
+        "the same for what runs and restores read from stores", default=None, least=1024
     )
     shrink_check: bool = option(
         "compare each item with the last complete run: below half its size a warning, below a "

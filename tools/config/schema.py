@@ -22,9 +22,9 @@ from typing import Any, get_args
 from tools.base import project
 from tools.config.declarations import General, SectionKeys
 from tools.modules import options, registry
-from tools.modules.options import Declaration, Fields, Lists, Paths, Patterns, Ports, Words
+from tools.modules.options import Declaration, Fields, Lists, Paths, Patterns, Ports, Size, Words
 
-_SPELLINGS = {int: "integer", float: "number", bool: "boolean"}
+_SPELLINGS: dict[object, str] = {int: "integer", Size: "integer", float: "number", bool: "boolean"}
 Schema = dict[str, Any]
 _COMMENTS: Schema = {"^__": {}}
 

@@ -20,7 +20,7 @@ from tools.engine import section_runner, user_modules
 from tools.engine.limits import Limits, within
 from tools.engine.section_runner import Context
 from tools.engine.workers import Job, SourceState, Workers
-from tools.flow import dump_stream, item_results, pipeline
+from tools.flow import dump_stream, item_results, pipeline, rate_limit
 from tools.flow.fan_out import StoreProgress
 from tools.flow.item import Item, SourceContext, Stage, about
 from tools.flow.pipeline import FlowResult
@@ -36,7 +36,9 @@ _NOTE = 5.0  # seconds that a note on a store may take
 def open_section_store(current: Section, context: Context) -> Store:
     """The store of a section, built-in or the user's own. Raises BackupError."""
     if current.declaration is None:
-        return user_modules.ProgramStore(current, context)
+        general = context.config.general
+        program = user_modules.ProgramStore(current, context)
+        return rate_limit.limited(program, general.limit_upload, general.limit_download)
     return location.opened(current, context.config)
 
 

@@ -20,9 +20,9 @@ from tools.base.result import Result, Status, worst
 from tools.config.model import Config, Section
 from tools.engine import section_runner
 from tools.engine.section_runner import Context
-from tools.flow import item_record, process, stream
+from tools.flow import item_record, process, rate_limit, stream
 from tools.flow.item import USER_STAGE, Item, ItemReport, Stage
-from tools.flow.store import CreateOnly, StoredObject, StoreEntry, check_name, cut
+from tools.flow.store import CreateOnly, Store, StoredObject, StoreEntry, check_name, cut
 from tools.flow.stream import Chunks
 
 KIND = "file"  # of what a source of the user's own gives
@@ -134,9 +134,10 @@ class ForRestore:
         """folder: private, for the files of their programs"""
         self._folder = folder
 
-    def open_store(self, section: Section, config: Config) -> ProgramStore:
+    def open_store(self, section: Section, config: Config) -> Store:
         """Return the store of a user-defined section."""
-        return ProgramStore(section, self._context(section, config))
+        limits = config.general.limit_upload, config.general.limit_download
+        return rate_limit.limited(ProgramStore(section, self._context(section, config)), *limits)
 
     def inverse_stage(
         self, section: Section, config: Config

@@ -16,6 +16,11 @@ T = TypeVar("T")
 _REPLAY = 32 << 20  # bytes of all objects of one store that are kept for another attempt
 
 
+def retries_itself(place: store.Receiver) -> bool:
+    """Return whether a store, or the one that it wraps, repeats its puts and publications."""
+    return store.ability(place, SelfRetrying) is not None  # type: ignore[type-abstract]
+
+
 class Retrying(Wrapping):
     """Repeats what failed for a moment.
 
@@ -35,7 +40,7 @@ class Retrying(Wrapping):
 
     def put(self, name: str, chunks: Iterable[bytes]) -> StoredObject:
         """See Store."""
-        if isinstance(self._inner, SelfRetrying):
+        if retries_itself(self._inner):
             return self._inner.put(name, chunks)
         content = stream.content(chunks)
         with _Replay(content, self._budget) as replay:
@@ -48,7 +53,7 @@ class Retrying(Wrapping):
 
     def publish(self, names: Sequence[str]) -> None:
         """See Store."""
-        if isinstance(self._inner, SelfRetrying):
+        if retries_itself(self._inner):
             return self._inner.publish(names)
         return self._again(", ".join(names[:1]), lambda: self._inner.publish(names))
 

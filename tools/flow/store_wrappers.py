@@ -1,9 +1,11 @@
-"""Stores around a store: what every store needs, whatever it is. Retrying has its own file."""
+"""Stores around a store: what every store needs, whatever it is.
+
+Retries and rate limits have their own files.
+"""
 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -70,44 +72,6 @@ class Wrapping:
     def remove(self, names: Sequence[str]) -> None:
         """See Store."""
         self._inner.remove(names)
-
-
-class RateLimited(Wrapping):
-    """Sends and receives at most so many bytes a second, over all objects together."""
-
-    def __init__(
-        self,
-        inner: Store,
-        bytes_per_second: float,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        super().__init__(inner)
-        self._rate = bytes_per_second
-        self._clock = clock
-        self._sleep = sleep
-        self._lock = threading.Lock()
-        self._free_at = clock()  # when all that has passed is paid for
-
-    def put(self, name: str, chunks: Iterable[bytes]) -> StoredObject:
-        """See Store."""
-        content = stream.content(chunks)
-        return self._inner.put(name, content.replayed(self._limited(content)))
-
-    def get(self, name: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
-        """See Store."""
-        return self._limited(self._inner.get(name, start, end))
-
-    def _limited(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
-        for chunk in chunks:
-            with self._lock:
-                now = self._clock()
-                self._free_at = max(self._free_at, now) + len(chunk) / self._rate
-                wait = self._free_at - now
-            if wait > 0:
-                self._sleep(wait)
-            yield chunk
 
 
 class Limited(Wrapping):
@@ -225,5 +189,5 @@ class DryRun(Wrapping):
 
 
 if TYPE_CHECKING:
-    _: tuple[type[Store], ...] = (RateLimited, Limited, DryRun)
-    _wrappers: tuple[type[store.Wrapper], ...] = (RateLimited, Limited, DryRun)
+    _: tuple[type[Store], ...] = (Limited, DryRun)
+    _wrappers: tuple[type[store.Wrapper], ...] = (Limited, DryRun)

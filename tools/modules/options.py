@@ -35,6 +35,7 @@ from tools.base.secret import Secret
 T = TypeVar("T", bound="Declaration")
 _LAST_PORT = 65535
 Duration = NewType("Duration", float)  # seconds; written as 90, "90s", "5m", "12h", "7d", "4w"
+Size = NewType("Size", int)  # bytes; written as 4096, "500K", "5M", "1G": powers of 1024
 Paths = tuple[Path, ...]
 Words = tuple[str, ...]
 Ports = tuple[int, ...]  # of TCP; separated by white space or commas
@@ -251,6 +252,14 @@ def duration(text: str) -> Duration:
     return Duration(float(found[1]) * unit)
 
 
+def size(text: str) -> Size:
+    """Bytes from "4096", "500K", "5M", "1.5G"; raises ValueError."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)", text.strip(), re.I)
+    if not found:
+        raise ValueError(text)
+    return Size(int(float(found[1]) * 1024 ** " kmgt".index(found[2].lower() or " ")))
+
+
 def _number(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
@@ -266,6 +275,7 @@ _READERS: dict[Any, tuple[str, Callable[[str], Any]]] = {
     Path: ("a path", Path),
     Secret: ("a secret", Secret),
     Duration: ("a duration (90, 30s, 5m, 12h, 7d)", duration),
+    Size: ("a size (4096, 500K, 5M, 1G)", size),
     Paths: ("paths", lambda text: tuple(Path(word) for word in words(text))),
     Words: ("words", words),
     Patterns: ("a list of patterns", patterns),
