@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -20,6 +20,7 @@ MAX_PARTS = 9_000  # of one object; S3 and OSS allow 10,000
 _LARGEST_PART = 512  # MiB: 9,000 of them are within the 5 TiB of one object
 PLAINTEXT = "the connection is not encrypted, and the host is public"
 _RUN_ID = 15  # characters: the names of a run begin with its ID
+_MANY = 20  # runs of which the folder is listed rather than each of them
 _PRIVATE = (".local", ".localhost", ".internal", ".lan", ".home.arpa", ".test")
 _RECORDS = (".sig", ".signer.json")
 _PASSING = re.compile(r"\.(?:UNFINISHED|PINNED|cleaned-[0-9]+\.json)\Z")
@@ -114,12 +115,19 @@ class BucketOptions(StorageKeys):
             )
 
 
-def groups(keys: Iterable[str]) -> Mapping[str, list[str]]:
-    """Return keys of one run together, by what they begin with: one list serves them."""
+def groups(keys: Sequence[str]) -> Mapping[str, list[str]]:
+    """Return keys by what they begin with: one list serves those of one run.
+
+    Of many runs one list of their folder does, which is fewer pages.
+    """
     found: dict[str, list[str]] = defaultdict(list)
     for key in keys:
         folder, slash, file = key.rpartition("/")
         found[f"{folder}{slash}{file[:_RUN_ID]}"].append(key)
+    if len(found) > _MANY:
+        found.clear()
+        for key in keys:
+            found["".join(key.rpartition("/")[:2])].append(key)
     return {some[0] if len(some) == 1 else prefix: some for prefix, some in found.items()}
 
 

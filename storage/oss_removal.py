@@ -69,11 +69,12 @@ class Removal:
         """See Versioned. again: repeats a call that fails for a moment"""
         freed = 0
         for some in (names[:1], names[1:]):
-            for prefix, keys in bucket_keys.groups(map(self._keys.of, some)).items():
+            for prefix, keys in bucket_keys.groups(list(map(self._keys.of, some))).items():
                 freed += self._remove_group(prefix, keys, again)
         return freed
 
     def _remove_group(self, prefix: str, keys: Sequence[str], again: Again) -> int:
+        wanted = set(keys)
         versions: list[Any] = []
         markers: list[Any] = []
 
@@ -81,17 +82,16 @@ class Removal:
             versions.clear()
             markers.clear()
             for page in store.limited(self._client, self._pages(prefix)):
-                versions.extend(page.versions)
-                markers.extend(page.delete_marker)
+                versions.extend(one for one in page.versions if one.key in wanted)
+                markers.extend(one for one in page.delete_marker if one.key in wanted)
 
         again(listed)
-        wanted = set(keys)
-        old = [one for one in reversed(versions) if one.key in wanted]  # the newest goes last
-        for found in (old, [one for one in markers if one.key in wanted]):
+        versions.reverse()  # the newest goes last
+        for found in (versions, markers):
             for begin in range(0, len(found), _AT_ONCE):
                 targets = [(one.key, one.versionid) for one in found[begin : begin + _AT_ONCE]]
                 again(functools.partial(self._remove_targets, targets))
-        return sum(int(one.size) for one in old)
+        return sum(int(one.size) for one in versions)
 
     def _pages(self, prefix: str) -> Iterator[Any]:
         marks = ("", "")

@@ -47,13 +47,14 @@ class Removal:
         except ForbiddenError:  # who may not ask may remove them all the same
             versioned = True
         for some in (names[:1], names[1:]):
-            for prefix, keys in bucket_keys.groups(map(self._keys.of, some)).items():
+            for prefix, keys in bucket_keys.groups(list(map(self._keys.of, some))).items():
                 freed += self._remove_group(prefix, keys, again, versioned=versioned)
         return freed
 
     def _remove_group(
         self, prefix: str, keys: Sequence[str], again: Again, *, versioned: bool
     ) -> int:
+        wanted = set(keys)
         versions: list[Answer] = []
         markers: list[Answer] = []
 
@@ -61,16 +62,15 @@ class Removal:
             versions.clear()
             markers.clear()
             for page in store.limited(self._client, self._pages(prefix)):
-                versions.extend(page.get("Versions", ()))
-                markers.extend(page.get("DeleteMarkers", ()))
+                versions.extend(one for one in page.get("Versions", ()) if one["Key"] in wanted)
+                markers.extend(one for one in page.get("DeleteMarkers", ()) if one["Key"] in wanted)
 
         again(listed)
-        wanted = set(keys)
-        old = [one for one in reversed(versions) if one["Key"] in wanted]  # the newest goes last
-        for found in (old, [one for one in markers if one["Key"] in wanted]):
+        versions.reverse()  # the newest goes last
+        for found in (versions, markers):
             targets = [_target(one, versioned=versioned) for one in found]
             again(lambda targets=targets: self._remove(targets))  # type: ignore[misc]
-        return sum(int(one.get("Size", 0)) for one in old)
+        return sum(int(one.get("Size", 0)) for one in versions)
 
     def _pages(self, prefix: str) -> Iterator[Answer]:
         following: dict[str, object] = {}

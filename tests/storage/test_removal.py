@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from storage import bucket_keys
 from storage.local_store import LocalStore
 from storage.oss_blocks import OssBlocks
 from storage.oss_client import Client
@@ -229,6 +230,16 @@ def test_a_locked_bucket_without_versions() -> None:
             store.store_object(made, name, [content[:-1] + b"x"])
         with pytest.raises(ForbiddenError, match="protected by object lock"):
             made.remove([name, "srv/none"])
+
+
+def test_one_list_serves_a_run_or_a_folder() -> None:
+    of_run = [NAME, OTHER]
+    assert bucket_keys.groups([*of_run, "srv/x"]) == {
+        "srv/20260101_000000": of_run,
+        "srv/x": ["srv/x"],
+    }
+    many = [f"srv/202601{day:02}_000000.manifest.json" for day in range(1, 30)]
+    assert bucket_keys.groups(many) == {"srv/": many}
 
 
 def test_a_bucket_without_versions(bad: BadS3) -> None:
