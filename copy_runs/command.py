@@ -38,13 +38,21 @@ def main(argv: Sequence[str]) -> int:
         top = Path(tempfile.gettempdir())
         removal.sweep(top, _SCRATCH)
         with removal.private(top, _SCRATCH) as scratch:
-            _Command(options, scratch, outcome).run()
+            perform(options, scratch, outcome)
     except (BackupError, OSError) as error:
         return output.failed(of_error(error))
     except Cancelled as cancelled:
         output.cancelled(outcome)
         return signals.status(cancelled.signal_number).exit_code
     return output.render(outcome, as_json=options.json)
+
+
+def perform(options: argparse.Namespace, scratch: Path, outcome: Outcome) -> None:
+    """Copy what checked arguments say; `outcome` gets what became of it.
+
+    scratch: a private folder. Raises BackupError or OSError where nothing could be copied.
+    """
+    _Command(options, scratch, outcome).run()
 
 
 class _Command:

@@ -14,7 +14,8 @@ from typing import Any
 import jsonschema
 import pytest
 
-from copy_runs import arguments
+from copy_runs import arguments, command
+from copy_runs.output import Outcome
 from storage.local_store import LocalStore
 from tests import starter
 from tests.copy_runs.signed_store import FIRST, HOST, SECOND, Runs, contents_of
@@ -61,9 +62,9 @@ def test_a_store_that_missed_runs_is_filled_up(two: System) -> None:
     offsite.unlink()
     (two.folder / "away").rename(offsite)
     assert two.result()["exit_code"] == 0
-    (command,) = re.findall(r"To copy them: python3 (\S+) (.*)$", two.log.read_text(), re.M)
-    assert command == (PROGRAM, f"-c {two.conf} --catch-up")
-    words = shlex.split(command[1])
+    (line,) = re.findall(r"To copy them: python3 (\S+) (.*)$", two.log.read_text(), re.M)
+    assert line == (PROGRAM, f"-c {two.conf} --catch-up")
+    words = shlex.split(line[1])
     shown = copy(*words, "--dry-run")
     assert f"{missed}  srv-test  {offsite}" in shown
     assert "1 run would be copied" in shown
@@ -77,8 +78,9 @@ def test_a_store_that_missed_runs_is_filled_up(two: System) -> None:
     two.restore("--verify", "all", "--store", "OFFSITE")
 
 
+@pytest.mark.fault("another disk lies in the place of a store", "nothing is copied, exit 1")
 def test_the_commands_of_the_page(two: System) -> None:
-    """In their order, with their paths below a temporary folder."""
+    """In their order, with their paths below a temporary folder; then with another disk."""
     assert two.result()["exit_code"] == 0
     shutil.rmtree(two.folder / "offsite/srv-test")
     (two.folder / "second-disk").mkdir()
@@ -100,14 +102,10 @@ def test_the_commands_of_the_page(two: System) -> None:
     assert tried == 5
     for folder in ("offsite", "second-disk"):
         assert objects(two.folder / folder) == objects(two.store)
-
-
-def test_another_disk_in_the_place_of_a_store(two: System) -> None:
-    assert two.result()["exit_code"] == 0
     shutil.rmtree(two.folder / "offsite")
     (two.folder / "offsite").mkdir()
-    words = ("-c", str(two.conf), "--from", "STORAGE_LOCAL", "--to", "OFFSITE")
-    assert "store marker nc-backup-py.store/id.json: no such file" in copy(*words, code=1)
+    between = ("-c", str(two.conf), "--from", "STORAGE_LOCAL", "--to", "OFFSITE")
+    assert "store marker nc-backup-py.store/id.json: no such file" in copy(*between, code=1)
     assert "OFFSITE: " in copy("-c", str(two.conf), "--catch-up", code=1)
     assert not list((two.folder / "offsite").iterdir())
 
@@ -140,10 +138,14 @@ def document(*words: str, code: int) -> dict[str, Any]:
     return found
 
 
-def test_the_result_as_json(disks: Runs, tmp_path: Path) -> None:
+def test_the_result_as_text_and_as_json(disks: Runs, tmp_path: Path) -> None:
     words = words_of(tmp_path)
     shown = document(*words, "--dry-run", code=3)
     assert not list((tmp_path / "two").iterdir())
+    text = copy(*words, "--dry-run", code=3)
+    assert re.search(rf"^{SECOND} +{HOST} .* ok +7 .*would be copied: 7 objects", text, re.M)
+    assert f"warning: run {FIRST} of {HOST}: {HOST}/{FIRST}.manifest.json: not signed" in text
+    assert "copy: incomplete, 1 run would be copied, 7 objects, 840 B, 0 there already" in text
     done = document(*words, code=3)
     unsigned, signed = done["runs"]
     assert (unsigned["status"], signed["status"]) == ("incomplete", "ok")
@@ -153,13 +155,6 @@ def test_the_result_as_json(disks: Runs, tmp_path: Path) -> None:
     assert document(*words, "--allow-unsigned", code=0)["status"] == "ok"
     one, two = LocalStore(tmp_path / "one"), LocalStore(tmp_path / "two")
     assert contents_of(one) == contents_of(two)
-
-
-def test_what_is_printed(disks: Runs, tmp_path: Path) -> None:
-    text = copy(*words_of(tmp_path), code=3)
-    assert re.search(rf"^{SECOND} +{HOST} .* ok +7 .*copied: 7 objects", text, re.M)
-    assert f"warning: run {FIRST} of {HOST}: {HOST}/{FIRST}.manifest.json: not signed" in text
-    assert "copy: incomplete, 1 run copied, 7 objects, 840 B, 0 there already, 1 not copied" in text
 
 
 @pytest.mark.parametrize(
@@ -197,4 +192,8 @@ def test_stores_and_runs_that_are_not_there(
     disks: Runs, tmp_path: Path, words: list[str], problem: str
 ) -> None:
     given = [word.format(tmp_path) for word in words]
-    assert problem in copy(*words_of(tmp_path), *given, code=2)
+    options = arguments.read([*words_of(tmp_path), *given])
+    arguments.check(options)
+    with pytest.raises(ConfigError) as raised:
+        command.perform(options, tmp_path, Outcome())
+    assert problem in f"{raised.value} {raised.value.hint}"

@@ -7,18 +7,15 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from storage.local_store import LocalStore
 from tests import s3_servers, starter
-from tests.copy_runs.signed_store import FIRST, HOST, SECOND, Runs, contents_of
+from tests.copy_runs.signed_store import FIRST, HOST, Runs, contents_of
 from tests.sshd import sshd
-from tests.storage import s3_stores
 from tools.base import project
-from tools.flow.store import Store
 
 KILLED = """\
 import os, shutil, signal, sys
@@ -53,7 +50,7 @@ class Deadly(LocalStore):
 folder = Path(sys.argv[1])
 runs = Runs(folder)
 source = LocalStore(folder / "source")
-runs.add(source, FIRST, names=("one",), parts=2)
+runs.add(source, FIRST, names=("one",), parts=1)
 for number in range(1, 1000):
     place = folder / f"target-{number}"
     child = os.fork()
@@ -83,40 +80,26 @@ def test_a_copy_that_is_killed_at_any_step(tmp_path: Path) -> None:
     environment = {"PYTHONPATH": str(project.ROOT), "PATH": "/usr/bin:/bin"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) > 18, "the marker, two parts and three records, three steps each"
-
-
-OTHERS: dict[str, Callable[[Path], Callable[[], Store]]] = {
-    "s3": lambda _folder: s3_stores.seaweedfs(),
-    "ssh": lambda folder: lambda: sshd().store(folder / "ssh"),
-}
-
-
-@pytest.mark.parametrize("kind", ["s3", pytest.param("ssh", marks=pytest.mark.needs("sshd"))])
-def test_there_and_back(tmp_path: Path, kind: str) -> None:
-    """From a local store to another one and from there into a new local store."""
-    runs = Runs(tmp_path)
-    source, back = LocalStore(tmp_path / "source"), LocalStore(tmp_path / "back")
-    runs.add(source, FIRST, sequence=1)
-    runs.add(source, SECOND, sequence=2)
-    place = OTHERS[kind](tmp_path)
-    for one, other in ((source, place()), (place(), back)):
-        steps = runs.copy(one, other)
-        assert [step.result.status.value for step in steps] == ["ok", "ok"]
-        assert all(step.is_there for step in runs.copy(one, other))
-    assert contents_of(source) == contents_of(back)
+    assert int(done.stdout) > 15, "the marker, a part and three records, three steps each"
 
 
 @pytest.mark.needs("sshd")
-def test_a_copy_over_ssh_keeps_the_times(tmp_path: Path) -> None:
+def test_over_ssh_and_back(tmp_path: Path) -> None:
+    """Into an account and from there into a new local store, with the times of the originals."""
     runs = Runs(tmp_path)
-    source = LocalStore(tmp_path / "source")
-    runs.add(source, FIRST)
-    path = source.folder / HOST / f"{FIRST}.manifest.json"
+    source, back = LocalStore(tmp_path / "source"), LocalStore(tmp_path / "back")
+    runs.add(source, FIRST, names=("one",), parts=1)
     moment = time.time() - 1_000_000
+    path = source.folder / HOST / f"{FIRST}.manifest.json"
     os.utime(path, (moment, moment))
-    runs.copy(source, sshd().store(tmp_path / "ssh"))
-    copied = tmp_path / "ssh" / HOST / path.name
+    for one, other in (
+        (source, sshd().store(tmp_path / "ssh")),
+        (LocalStore(tmp_path / "ssh"), back),
+    ):
+        (step,) = runs.copy(one, other)
+        assert (step.result.status.value, step.objects) == ("ok", 4)
+    assert contents_of(source) == contents_of(back)
+    copied = back.folder / HOST / path.name
     assert copied.stat().st_mtime == pytest.approx(moment, abs=5)
     assert copied.with_name(copied.name + ".sig").stat().st_mtime > moment + 1000
 
