@@ -346,8 +346,7 @@ class _Planner:
 
     def _same_item(self, number: int, key: Key) -> list[Key]:
         """Return the key of an item in another run, whose config may have had another ID."""
-        copies = self._runs[number].copies
-        return [key] if key in copies else [one for one in copies if one[1] == key[1]]
+        return [one for one in self._runs[number].copies if one[1] == key[1]]
 
     def _keep_logs(self) -> None:
         """Keep the logs that are not older than the oldest kept dump of their section.

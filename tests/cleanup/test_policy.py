@@ -77,6 +77,12 @@ def test_last_and_minimum_count_copies() -> None:
     assert len(kept(replace(case, runs=[*case.runs, *forged]).plan())) == 5
 
 
+def test_within_counts_back_from_the_newest_good_copy() -> None:
+    """Not from now: a server that stood still for a year keeps its copies."""
+    case = history(daily("2026-11-01", 9, lambda _day: DATABASE), Rules(within=3 * DAY), 365 * DAY)
+    assert sorted(kept(case.plan())) == [run.run_id for run in case.runs[-4:]]
+
+
 def test_without_a_rule_nothing_is_removed() -> None:
     case = history(daily("2026-11-01", 9, lambda _day: DATABASE), Rules(minimum=1))
     plan = case.plan()
