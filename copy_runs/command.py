@@ -138,7 +138,7 @@ class _Command:
             )
         config_id = identity.config_id(config.path)
         for pair in catch_up.pairs(places):
-            choose = functools.partial(selecting.missed, config_id=config_id)
+            choose = functools.partial(selecting.recent, config_id=config_id)
             yield from self._transfer(pair, self._host, choose, all_times=True)
 
     def _transfer(

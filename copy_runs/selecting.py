@@ -60,21 +60,16 @@ def _trusted(catalog: Catalog, run_id: str) -> Manifest | None:
         return None
 
 
-def missed(pair: Comparison, config_id: str) -> list[str]:
-    """Return the ids of the runs of a config that the target has missed, oldest first.
+def recent(pair: Comparison, config_id: str) -> list[str]:
+    """Return the ids of the recent runs of a config, oldest first: the target should have all.
 
-    Those before its third newest run are left out: clean-up may have removed them there.
+    Those up to its third newest run are left out: clean-up may have removed some there.
     """
     past = (one for one in reversed(pair.target.run_ids) if not run_ids.in_future(one))
     own = (one for one in past if _is_of(_trusted(pair.target, one), config_id))
     since = min(itertools.islice(own, _NEVER_REMOVED), default="")
-    return [
-        run_id
-        for run_id in pair.source.run_ids
-        if run_id > since
-        and not pair.holds(run_id)
-        and _is_of(_claimed(pair.source, run_id), config_id)
-    ]
+    later = (run_id for run_id in pair.source.run_ids if run_id > since)
+    return [run_id for run_id in later if _is_of(_claimed(pair.source, run_id), config_id)]
 
 
 def _claimed(catalog: Catalog, run_id: str) -> Manifest | None:
