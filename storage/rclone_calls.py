@@ -124,7 +124,9 @@ class Calls:
 
     def _answer(self, connection: _Socket) -> http.client.HTTPResponse:
         """Wait for the answer, as long as rclone lives: it has time limits of its own."""
-        while not select.select([connection.sock], [], [], task.TICK)[0]:
+        poll = select.poll()
+        poll.register(connection.sock, select.POLLIN)
+        while not poll.poll(task.TICK * 1000):
             task.current().check()
             signals.raise_lost()
             if not connection.daemon.is_alive:

@@ -15,10 +15,10 @@ _NETWORK_HINT = "Check the network and the server: rclone lsd {remote}"
 # Patterns of messages (rclone, its backends, the system), whether another attempt is worth it,
 # a text in front, and a hint. The first that fits counts.
 _DENIED = (
-    r"(?i)permission denied|access ?denied|forbidden|\b40[13]\b|unauthori[sz]ed|invalid_grant"
+    r"(?i)permission denied|access ?denied|forbidden|\b40[135]\b|unauthori[sz]ed|invalid_grant"
     r"|not authori[sz]ed|authenticat|InvalidAccessKeyId|SignatureDoesNotMatch|token (?:has )?"
     r"expired|couldn't fetch token|empty token|insufficient (?:permission|privilege|rights)"
-    r"|read-only file system|operation not permitted|object ?lock|retention|legal hold|\bWORM\b"
+    r"|read-only file system|operation not permitted|object ?lock|retention|legal hold|method not allowed|\bWORM\b"
 )
 _KNOWN: Sequence[tuple[str, bool, str, str]] = (
     (

@@ -225,7 +225,7 @@ class RcloneStore:
             about = self._stat(path)
             if about is None:
                 raise StoreError(f"{self._named(name)}: no such object")
-            size = int(about["Size"])
+            size = int(about.get("Size", 0))
             last = size if end is None else min(end, size)
             if start < last:
                 yield from self._calls.download(path, self._named(name), start, last)
@@ -252,7 +252,7 @@ class RcloneStore:
             )
         except MissingError:
             return []
-        found = [one for one in answer.get("list") or () if isinstance(one, dict)]
+        found = [one for one in answer.get("list") or () if isinstance(one.get("Path"), str)]
         by_path: dict[str, list[dict[str, Any]]] = {}
         for one in found:
             by_path.setdefault(str(one["Path"]), []).append(one)
@@ -293,8 +293,8 @@ class RcloneStore:
         for one in listed:
             file = self._keys.name(str(one["Path"]).rpartition("/")[2])
             if filesystem_handling.is_temporary(file) is temporary and not one.get("IsDir"):
-                age = now - rclone_remote.seconds(str(one["ModTime"]))
-                yield StoreEntry(f"{folder}/{file}", int(one["Size"]), age)
+                age = now - rclone_remote.seconds(str(one.get("ModTime")))
+                yield StoreEntry(f"{folder}/{file}", max(0, int(one.get("Size", 0))), age)
 
     def folders(self) -> Iterator[str]:
         """See Store."""
