@@ -18,7 +18,8 @@ _DENIED = (
     r"(?i)permission denied|access ?denied|forbidden|\b40[135]\b|unauthori[sz]ed|invalid_grant"
     r"|not authori[sz]ed|authenticat|InvalidAccessKeyId|SignatureDoesNotMatch|token (?:has )?"
     r"expired|couldn't fetch token|empty token|insufficient (?:permission|privilege|rights)"
-    r"|read-only file system|operation not permitted|object ?lock|retention|legal hold|method not allowed|\bWORM\b"
+    r"|read-only file system|operation not permitted|object ?lock|retention|legal hold|\bWORM\b"
+    r"|method not allowed"
 )
 _KNOWN: Sequence[tuple[str, bool, str, str]] = (
     (
