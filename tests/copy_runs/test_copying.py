@@ -89,6 +89,13 @@ def test_which_runs_are_chosen(runs: Runs, source: MemoryStore) -> None:
         runs.copy(source, target, "20200101_000000")
 
 
+def test_a_newer_run_that_cannot_be_used_is_named(runs: Runs, source: MemoryStore) -> None:
+    """Otherwise an older one would be taken for the newest."""
+    source.objects.remove(f"{HOST}/{manifest.name_of(SECOND)}{trust.ENDING}")
+    found = [(one.run_id, one.result.status) for one in runs.copy(source, MemoryStore(), "newest")]
+    assert found == [(FIRST, Status.OK), (SECOND, Status.INCOMPLETE)]
+
+
 def test_a_base_comes_first_and_is_added(runs: Runs, source: MemoryStore) -> None:
     """Also where it has the later id: a clock was set back."""
     runs.add(source, "20251231_030000", base=SECOND)
