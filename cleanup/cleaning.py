@@ -256,19 +256,20 @@ def _now() -> datetime:
 
 
 def reasons(cleaning: Cleaning) -> Mapping[str, str]:
-    """Return for each run why it stays or goes: the reasons of its items, each once."""
+    """Return for each run why it stays, or why it goes: the reasons of its items, each once."""
     found: dict[str, dict[str, list[str]]] = {}
     for one in cleaning.plan.decisions:
-        keeps = found.setdefault(one.run_id, {})
-        keeps.setdefault(one.reason if one.keep else "goes", []).append(one.key[1])
-    return {run_id: "; ".join(_shown(keeps)) for run_id, keeps in found.items()}
+        if one.keep or one.run_id in cleaning.whole:
+            found.setdefault(one.run_id, {}).setdefault(one.reason, []).append(one.key[1])
+    return {run_id: "; ".join(_shown(why)) for run_id, why in found.items()}
 
 
-def _shown(keeps: Mapping[str, list[str]]) -> Iterator[str]:
-    if len(keeps) == 1:
-        yield from (reason for reason in keeps if reason != "goes")
+def _shown(why: Mapping[str, list[str]]) -> Iterator[str]:
+    """Yield the reasons of a run, with an item where they differ."""
+    if len(why) == 1:
+        yield from why
         return
-    for reason, labels in keeps.items():
+    for reason, labels in why.items():
         yield f"{reason}: {labels[0]}" + (f" and {len(labels) - 1} more" if labels[1:] else "")
 
 

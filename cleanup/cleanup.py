@@ -10,9 +10,7 @@ if __name__ == "__main__":  # started by its path
 
     launcher.start(__file__)
 
-import json
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -21,7 +19,7 @@ from cleanup.cleaning import Order
 from cleanup.policy import Rules
 from cleanup.rules import Retention
 from tools import os_works
-from tools.base import crash, foreign
+from tools.base import crash, foreign, foreign_json
 from tools.base.errors import ConfigError, ForbiddenError, in_words
 from tools.base.finding import Finding, Level
 from tools.base.result import Result, Status, worst
@@ -64,13 +62,13 @@ def work(options: Options) -> Result:
     if not rules.rules(options).any:
         return Result(Status.OK, "nothing is removed: no KEEP rule is set")
     written = os.environ.get("NC_BACKUP_WRITTEN")
-    able = set(json.loads(written)) if written else {entry.name for entry in chosen}
+    able = set(foreign_json.load(written)) if written else {entry.name for entry in chosen}
     order = _order(options, config, acts=True)
     results = []
-    with tempfile.TemporaryDirectory(prefix="nc-backup-") as scratch:
+    with stores.scratch() as scratch:
         for entry in chosen:
             if entry.name in able:
-                found = _cleaned(config, entry, order, Path(scratch))
+                found = _cleaned(config, entry, order, scratch)
             else:
                 found = Result(Status.UNCLEAN, "not cleaned up: it has no manifest of this run")
             results.append((entry.name, found))
@@ -147,14 +145,14 @@ def test(options: Options) -> Sequence[str | Finding]:
         return [Finding("no KEEP rule is set: nothing is removed", Level.WARN)]
     found: list[str | Finding] = list(_findings(rules.rules(options)))
     order = _order(options, config, acts=False)
-    with tempfile.TemporaryDirectory(prefix="nc-backup-") as scratch:
+    with stores.scratch() as scratch:
         for entry in chosen:
-            result = _cleaned(config, entry, order, Path(scratch))
+            result = _cleaned(config, entry, order, scratch)
             text = foreign.line(f"{entry.name}: {result.message}")
             level = Level.OK if result.status is Status.OK else Level.WARN
             found.append(Finding(text, level, result.hint))
             found += [Finding(f"{entry.name}: {line}", Level.WARN) for line in result.warnings]
-            found += _of_store(config, entry, options, Path(scratch))
+            found += _of_store(config, entry, options, scratch)
     return found
 
 

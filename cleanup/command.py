@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
@@ -92,8 +91,8 @@ def main(argv: Sequence[str]) -> int:
     signals.catch()
     try:
         store_arguments.settle(arguments, CONF, "rules such as --keep-daily")
-        with tempfile.TemporaryDirectory(prefix="nc-backup-") as scratch:
-            result = _Command(arguments, Path(scratch)).run()
+        with stores.scratch() as scratch:
+            result = _Command(arguments, scratch).run()
     except (BackupError, OSError) as error:
         result = of_error(error)
     except Cancelled as cancelled:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cleanup.remembered import Remembered
+from tools.base import removal
 from tools.base.errors import ConfigError
 from tools.catalog import location
 from tools.catalog.catalog import Catalog
@@ -15,6 +18,17 @@ from tools.catalog.memory import Memory
 from tools.config import model
 from tools.config.model import Config, Section
 from tools.engine.user_modules import ForRestore
+
+_SCRATCH = "nc-backup-cleanup-"
+
+
+@contextlib.contextmanager
+def scratch() -> Iterator[Path]:
+    """Give a private folder for the programs of user-defined stores."""
+    top = Path(tempfile.gettempdir())
+    removal.sweep(top, _SCRATCH)
+    with removal.private(top, _SCRATCH) as folder:
+        yield folder
 
 
 def named(config: Config, store: str) -> list[Section]:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tools.base import foreign_json
 from tools.base.errors import ConfigError
 from tools.config import json_parser
 
@@ -79,3 +80,26 @@ def test_not_utf8_and_too_large() -> None:
 
 def test_a_byte_order_mark_is_no_trouble() -> None:
     assert json_parser.parse(b"\xef\xbb\xbf{}", "x").values == {}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a": 1e999}',
+        '{"a": -1.5E999}',
+        "[1,2e400]",
+        '{"a": NaN}',
+        '{"a": -Infinity}',
+        '{"a": 123456789012345678901}',
+        '{"a": "\\ud800"}',
+        '{"a": "\ud800"}',
+    ],
+)
+def test_what_check_rejects_is_not_plain(text: str) -> None:
+    raw = text.encode("utf-8", "surrogatepass")
+    assert not foreign_json.is_plain(raw)
+
+
+def test_a_manifest_is_plain() -> None:
+    digest = "7e" * 32
+    assert foreign_json.is_plain(f'{{"sha256": "{digest}", "size": 12345}}'.encode())

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any
 
 MAX_BYTES = 1 << 20  # of a text, unless the caller allows more
 MAX_DEPTH = 100  # levels of lists and objects
 _MAX_DIGITS = 20  # of a whole number: 64 bits have no more
+_SUSPECT = re.compile(rb"\\u|NaN|Infinity|[:\[,]\s*-?[0-9]+(?:\.[0-9]+)?[eE]|[0-9]{19}")
 _LARGEST, _SMALLEST = (1 << 64) - 1, -(1 << 63)
 
 
@@ -55,6 +57,15 @@ def load_structure(raw: bytes | str, max_bytes: int = MAX_BYTES) -> Any:  # noqa
         raise IncompleteJsonError(f"not JSON: {error}") from None
     _check_depth(value)
     return value
+
+
+def is_plain(raw: bytes) -> bool:
+    """Return whether nothing in a JSON text can be what `check` rejects.
+
+    It has no characters but those of ASCII, none of them by number, no exponent, and no number of
+    more than 18 digits. A text may look like one of these: then `check` decides.
+    """
+    return raw.isascii() and not _SUSPECT.search(raw)
 
 
 def check(value: object) -> None:

@@ -151,7 +151,7 @@ def read(raw: bytes, called: str) -> Manifest:
             "Use the version of nc-backup-py that wrote it, or a later one.",
         )
     try:
-        return _manifest(given)
+        return _manifest(given, checked=foreign_json.is_plain(raw))
     except (KeyError, TypeError, ValueError) as error:  # InvalidJsonError is a ValueError
         what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise ManifestError(f"{called}: invalid manifest ({what})", _ALTERED) from None
@@ -162,11 +162,13 @@ def _count(given: Mapping[str, Any], key: str) -> int:
     return number_of(given, key) if key in given else 0
 
 
-def _manifest(given: Mapping[str, Any]) -> Manifest:
+def _manifest(given: Mapping[str, Any], *, checked: bool) -> Manifest:
+    """Return a manifest. checked: whether texts and numbers need no further check"""
     if given["version"] not in range(1, VERSION + 1) or type(given["version"]) is not int:
         raise ValueError("version")
     items = list_of(given, "items", object)
-    foreign_json.check({key: value for key, value in given.items() if key != "items"})
+    if not checked:
+        foreign_json.check({key: value for key, value in given.items() if key != "items"})
     run_id = text_of(given, "run_id", run_ids.is_run_id)
     mode = text_of(given, "mode", _MODES.__contains__)
     return Manifest(
@@ -176,7 +178,7 @@ def _manifest(given: Mapping[str, Any]) -> Manifest:
         end=text_of(given, "end", run_ids.is_stamp),
         mode=mode,
         status=text_of(given, "status", lambda text: bool(_STATUS.fullmatch(text))),
-        items=manifest_items.read(items, run_id, mode),
+        items=manifest_items.read(items, run_id, mode, checked=checked),
         missing=tuple(list_of(given, "missing", str)),
         warnings=tuple(list_of(given, "warnings", str)),
         config=text_of(given, "config"),
