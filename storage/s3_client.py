@@ -61,13 +61,16 @@ def connected(options: Options) -> Connection:
     """Return a new session with what credentials there are now. Raises ConfigError, StoreError."""
     try:
         import boto3
+        import botocore.session
         from botocore import exceptions
     except ImportError:
         raise ConfigError(
             "DESTINATION s3 needs the package boto3", "Run python3 setup.py env."
         ) from None
     try:
-        session = boto3.session.Session(profile_name=options.profile or None)
+        core = botocore.session.get_session()
+        s3_http.quicken(core)
+        session = boto3.session.Session(profile_name=options.profile or None, botocore_session=core)
         region = options.region or session.region_name or _REGION
         credentials = session.get_credentials()
         if credentials is None:

@@ -1,11 +1,16 @@
-"""Answers of an S3 server that have an end: botocore reads what is not an object into memory."""
+"""Answers of an S3 server that have an end: botocore reads what is not an object into memory.
+
+Times in listings are parsed here as well: botocore takes 0.1 ms for each.
+"""
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import re
 import time
 from collections.abc import Iterator, Mapping
+from datetime import datetime, timezone
 from typing import Any
 
 from tools.base.errors import TransientError
@@ -14,6 +19,7 @@ _LONGEST = 32 << 20  # bytes of an answer that is no object; a page of a list ha
 _PIECE = 64 << 10
 _PATIENCE = 1200.0  # seconds; a completion of S3 sends spaces for minutes
 _HINT = "Check ENDPOINT_URL and the server."
+_TIME = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.[0-9]{1,9})?Z")
 _REDIRECTS = (301, 302, 303, 307, 308)
 
 
@@ -23,6 +29,26 @@ def guard(api: Any) -> None:  # noqa: ANN401  (botocore has no types)
     endpoint.http_session = Bounded(endpoint.http_session)
     api.meta.events.register_first("needs-retry.s3", _stay)
     api.meta.events.register("before-sign.s3.DeleteObjects", _digest)
+
+
+def quicken(session: Any) -> None:  # noqa: ANN401  (botocore has no types)
+    """Let the clients of a session of botocore read the times of answers by `moment`."""
+    factory = session.get_component("response_parser_factory")
+    factory.set_parser_defaults(timestamp_parser=moment)
+
+
+def moment(text: str) -> datetime:
+    """Return a time of an answer, in whole seconds where it is written as S3 does.
+
+    Raises ValueError where it is none.
+    """
+    found = _TIME.fullmatch(text)
+    if found is not None:
+        return datetime.fromisoformat(found[1]).replace(tzinfo=timezone.utc)
+    from botocore.utils import parse_timestamp
+
+    parsed: datetime = parse_timestamp(text)
+    return parsed
 
 
 def _digest(request: Any, **_more: object) -> None:  # noqa: ANN401  (botocore has no types)
