@@ -190,18 +190,25 @@ def _is_apart(run_id: str, stored: datetime) -> bool:
     return abs(stored - run_ids.time_of(run_id)) > _APART
 
 
-def clock_problem(runs: Sequence[Run], now: datetime) -> str:
+def clock_problem(found: Candidates, now: datetime) -> str:
     """Return why the times of a store must not be used; "" where they agree with this clock.
 
-    runs: oldest first. A single run whose clock was wrong means nothing; all of them do.
+    A single run whose clock was wrong means nothing; all of them do. A run may take days, so the
+    time of its end counts.
     """
-    readable = [run for run in runs if not run.problem]
+    readable = [run for run in found.runs if not run.problem]
     if readable and readable[-1].stored - now > _AHEAD:
         return f"run {readable[-1].run_id} was stored in the future: a clock is wrong"
-    if readable and all(_is_apart(run.run_id, run.stored) for run in readable):
+    ends = {run.run_id: _end(found.manifests[run.run_id]) for run in readable}
+    if readable and all(abs(run.stored - ends[run.run_id]) > _APART for run in readable):
         return (
             "the times of all runs differ from those of their manifests in the store by more than "
             "a day: the clock of this machine is wrong, or the files were copied without their "
             "times (cp -a and rsync -t keep them)"
         )
     return ""
+
+
+def _end(run: Manifest) -> datetime:
+    """Return when a run ended, as it says itself; when it began where it does not."""
+    return run_ids.time_of_stamp(run.end) if run.end else run_ids.time_of(run.run_id)

@@ -214,7 +214,7 @@ def _obstacle(catalog: Catalog, found: Candidates, now: datetime) -> tuple[str, 
     if found.runs and not found.manifests:
         text = f"nothing is removed from {catalog.store}: no run is signed by a known signer"
         return text, "Name the signers with --signer FILE, or SIGNERS in the config."
-    problem = candidates.clock_problem(found.runs, now)
+    problem = candidates.clock_problem(found, now)
     if problem:
         return f"nothing is removed from {catalog.store}: {problem}", "Check the clock (date)."
     return "", ""

@@ -15,6 +15,7 @@ from cleanup.policy import Rules
 from cleanup.remembered import Remembered
 from tests import stored_runs
 from tests.stored_runs import HOST, Clock, daily, days_ago, item, put, run, run_id
+from tools.base import run_ids
 from tools.base.errors import ForbiddenError, StoreError
 from tools.base.result import Result, Status
 from tools.catalog import cleaned, manifest, readback, signers, writer_key
@@ -565,3 +566,16 @@ def test_runs_that_are_locked_stay_with_their_bases() -> None:
     assert "locked until 2038-01-01" in result.warnings[0]
     assert_good(place)
     assert runs_of(place) == made[7:]
+
+
+def test_runs_that_take_days_are_no_wrong_clock() -> None:
+    place, clock = stored_runs.memory()
+    for day in range(20, 0, -2):
+        clock.now = days_ago(day)
+        one = run_id(clock.now - timedelta(hours=30))
+        end = run_ids.stamp(clock.now)
+        put(place, run(one, [item(one, "A")], end=end))
+    clock.now = stored_runs.NOW
+    result, plan = clean(place, Rules(daily=3))
+    assert result.status is Status.OK
+    assert len(plan.plan.named) == 10

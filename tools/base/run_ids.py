@@ -42,6 +42,11 @@ def is_stamp(text: str) -> bool:
         return False
 
 
+def time_of_stamp(text: str) -> datetime:
+    """Return the time that a manifest writes. Raises ValueError for another text."""
+    return _read(_WRITTEN, text)
+
+
 @functools.lru_cache(4096)
 def time_of(run_id: str) -> datetime:
     """Return when a run began. Raises ValueError for an invalid run ID."""
