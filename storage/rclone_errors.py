@@ -38,6 +38,12 @@ _KNOWN: Sequence[tuple[str, bool, str, str]] = (
         "to the password) in the environment of the run.",
     ),
     (
+        r"/rclone-[0-9a-f]{16}/.*no space left",
+        False,
+        "the disk of WORK_FOLDER is full: this remote takes no streams",
+        "Free space there: each part waits in WORK_FOLDER. Set FILE_SIZE to make parts smaller.",
+    ),
+    (
         r"(?i)rate ?limit|too many requests|\b429\b|slow ?down|too_many_",
         True,
         "the server limits the rate of requests",

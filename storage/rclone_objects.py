@@ -16,7 +16,8 @@ from storage.rclone_calls import Calls
 from storage.rclone_copies import Copies
 from storage.rclone_daemon import Shared
 from storage.rclone_errors import DeniedError, MissingError
-from storage.rclone_remote import Features, Hashing
+from storage.rclone_hashes import Hashing
+from storage.rclone_remote import Features
 from tools import filesystem_handling
 from tools.base import foreign
 from tools.base.errors import ForbiddenError, StoreError, TakenError, TransientError

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from storage.rclone_calls import Calls
+from storage.rclone_hashes import HASHES
 from tools.base.errors import StoreError
 
 # Types of backends whose listings have every object that was written before (rclone's name of
@@ -25,13 +25,6 @@ _CONSISTENT = frozenset(
 )
 _AROUND = frozenset(("alias", "chunker", "compress", "crypt", "hasher"))  # of another remote
 _DEEPEST = 10  # remotes around remotes
-# Hashes that we take of a stream, the best first, by rclone's names.
-_HASHES: Mapping[str, Callable[[], Any]] = {
-    "sha256": lambda: hashlib.sha256(usedforsecurity=False),
-    "sha512": lambda: hashlib.sha512(usedforsecurity=False),
-    "sha1": lambda: hashlib.sha1(usedforsecurity=False),
-    "md5": lambda: hashlib.md5(usedforsecurity=False),
-}
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?(Z|[+-]\d\d:\d\d)")
 
 
@@ -83,7 +76,7 @@ def features(calls: Calls) -> Features:
     known = answer.get("Hashes") or ()
     return Features(
         kind=kind(calls),
-        hash_name=next((name for name in _HASHES if name in known), ""),
+        hash_name=next((name for name in HASHES if name in known), ""),
         streams=bool(able.get("PutStream")),
         moves=bool(able.get("Move") or able.get("Copy")),
         duplicates=bool(able.get("DuplicateFiles")),
@@ -116,25 +109,6 @@ def _config(calls: Calls, name: str) -> Mapping[str, Any]:
     found = calls.call("config/get", calls.remote, name=name)
     own = {key: os.environ.get(begin + key.upper()) for key in ("type", "remote")}
     return {**found, **{key: value for key, value in own.items() if value}}
-
-
-class Hashing:
-    """Takes the hash of a remote of the chunks that pass."""
-
-    def __init__(self, name: str) -> None:
-        """name: of the hash; "" and sha256 for none, since the stream has that already"""
-        self._hash = None if name in ("", "sha256") else _HASHES[name]()
-
-    def __call__(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
-        """Yield the chunks."""
-        for chunk in chunks:
-            if self._hash is not None:
-                self._hash.update(chunk)
-            yield chunk
-
-    def digest(self, sha256: str) -> str:
-        """Return the hash in hexadecimal. sha256: of the same stream"""
-        return sha256 if self._hash is None else str(self._hash.hexdigest())
 
 
 def seconds(text: str) -> float:

@@ -60,6 +60,11 @@ class Options(StorageKeys):
                 )
 
     @property
+    def place(self) -> str:
+        """The remote and its config file, for a comparison with other sections."""
+        return f"{address(self.remote)}{f' of {self.config}' if self.config else ''}"
+
+    @property
     def rclone(self) -> Program:
         """How rclone is started."""
         work = self.work_folder

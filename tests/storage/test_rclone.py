@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import os
 import shutil
@@ -18,7 +19,13 @@ from typing import Any
 
 import pytest
 
-from storage import rclone_daemon, rclone_errors, rclone_remote, rclone_store
+from storage import (
+    rclone_daemon,
+    rclone_errors,
+    rclone_hashes,
+    rclone_remote,
+    rclone_store,
+)
 from storage.keys import Address
 from storage.rclone_calls import Calls
 from storage.rclone_daemon import Daemon
@@ -29,6 +36,7 @@ from tests.storage.rclone_stores import opened, options
 from tests.system import System, execute
 from tools.base import project
 from tools.base.errors import ConfigError, ForbiddenError, StoreError, TransientError
+from tools.config import loading, selection
 from tools.flow import copies, store
 from tools.flow.store import StoredObject
 
@@ -119,6 +127,22 @@ def test_other_bytes_are_noticed(remote: str) -> None:
     assert list(made.unfinished("srv")) == []
 
 
+@pytest.mark.parametrize("name", [*rclone_hashes.HASHES])
+def test_our_hashes_are_those_of_rclone(name: str) -> None:
+    made = opened(f"disk:{uuid.uuid4().hex}")
+    content = os.urandom(9 << 20)
+    options = {"showHash": True, "hashTypes": [name]}
+    calls = Calls(made.shared, made.remote)
+    for size in (0, 1, 159, 160, 161, 4 << 20, 9 << 20):
+        store.store_object(made, f"srv/{size}", [content[:size]])
+        about = calls.of_remote("operations/stat", "x", remote=f"srv/{size}", opt=options)
+        hashing = rclone_hashes.Hashing(name)
+        pieces = [content[:size][at : at + 999_999] for at in range(0, size, 999_999)]
+        assert b"".join(hashing(pieces)) == content[:size]
+        sha256 = hashlib.sha256(content[:size]).hexdigest()
+        assert about["item"]["Hashes"][name] == hashing.digest(sha256)
+
+
 @pytest.mark.parametrize("remote", ["disk", "mem"])
 def test_the_clock_of_the_remote_is_asked_before_something_is_removed(
     remote: str, monkeypatch: pytest.MonkeyPatch
@@ -190,7 +214,9 @@ def test_an_encrypted_config_needs_its_password(
         ("googleapi: Error 403: The user's Drive storage quota has been exceeded., "
          "storageQuotaExceeded", False, "full"),
         ("googleapi: Error 403: User Rate Limit Exceeded, userRateLimitExceeded", True, "rate"),
-        ("write /x/y: no space left on device", False, "full"),
+        ("write /x/y: no space left on device", False, "the store is full"),
+        ("write /opt/backup/.nc-backup-py/rclone-0123456789abcdef/rclone-spool1/x: no space left "
+         "on device", False, "WORK_FOLDER is full"),
         ("update stor: Update Post request: 507 Insufficient Storage: ", False, "full"),
         ("too_many_write_operations/..", True, "rate"),
         ("mkdir /x: permission denied", False, "permission denied"),
@@ -318,12 +344,13 @@ def test_a_server_of_webdav_and_its_check(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("RCLONE_CONFIG_DAV_TYPE", "webdav")
     monkeypatch.setenv("RCLONE_CONFIG_DAV_URL", f"http://127.0.0.1:{server.port}/")
     try:
-        found = " ".join(one.text for one in rclone_store.test(options("dav:below/store")))
+        chosen = options("dav:below/store", flags=("--low-level-retries=1",))
+        found = " ".join(one.text for one in rclone_store.test(chosen))
         assert "rclone://dav/below/store is writable: rclone v1." in found
         assert "type webdav, no hash: objects are read back, no streams" in found
         assert "create-only by our own listing only" in found
         assert not list(server.folder.glob("data/below/store"))
-        made = opened("dav:below/store")
+        made = opened("dav:below/store", flags=chosen.flags)
         store.store_object(made, "srv/x", [b"content", b"x" * 200_000])
         assert [entry.size for entry in made.entries("srv")] == [200_007]
         assert b"".join(made.get("srv/x", 5, 9)) == b"ntxx"
@@ -355,6 +382,13 @@ def test_a_whole_run_and_a_restore_by_arguments_alone(
     system.restore("--verify", "latest")
     stored = files(rclone_stores.folder() / "disk" / base / "srv-test")
     assert not [file for file in stored if file.name.startswith(".")]
+
+
+def test_two_sections_may_not_store_in_one_folder(system: System) -> None:
+    section = execute("storage", DESTINATION="rclone", REMOTE="disk:x")
+    system.configure(system.short(FIRST=section, SECOND=section))
+    with pytest.raises(ConfigError, match="FIRST and SECOND store in one folder: rclone://disk/x"):
+        selection.select(loading.load(system.conf), [], [])
 
 
 def test_addresses() -> None:
