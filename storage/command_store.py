@@ -30,6 +30,7 @@ _PRIVATE = Path(".nc-backup-py")  # the private folder of runs in WORK_FOLDER
 _DOWNLOAD = "download-"
 _MARK = ".upload"  # in the names of what waits
 _LONGEST_DICT = 10_000  # characters of ARGS_DICT
+_CANNOT_START = {126, 127}  # exit codes of shells, env and others: not executable, not found
 _LONGEST_LIST = 256 << 20  # bytes of the output of LIST_COMMAND_TEMPLATE
 _PART = re.compile(r"\.[0-9]{3,}\Z")  # of an item: its bytes are never taken from our list
 # `SIZE NAME` (rclone ls, find -printf) or `DATE TIME SIZE NAME` (aws s3 ls)
@@ -351,11 +352,17 @@ class CommandStore:
         """Yield the output of a command; its standard error goes into the log."""
         host, _, file = name.rpartition("/")
         own = {"OBJECTIVES": str(folder), "TARGETS": str(folder), "file": file, "HOSTNAME": host}
+        codes: list[int] = []
+
+        def judged(code: int) -> bool:
+            codes.append(code)
+            return allowed(code)
+
         try:
             yield from process.output(
                 self._templates[key].filled({**self._fields, **own}),
                 given=given,
-                allowed=allowed,
+                allowed=judged,
                 notice=lambda line: logger.info("%s: %s", self, line),
                 env=self._env,
                 failure=TransientError,
@@ -363,7 +370,8 @@ class CommandStore:
             )
         except TransientError as error:
             why = next(iter(foreign.lines(error.hint)), "")
-            raise TransientError(f"{error}: {why}" if why else str(error), error.hint) from None
+            kind = StoreError if _CANNOT_START & set(codes) else TransientError
+            raise kind(f"{error}: {why}" if why else str(error), error.hint) from None
 
 
 def _takes_files(template: Template) -> bool:

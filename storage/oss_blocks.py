@@ -83,7 +83,7 @@ class OssBlocks:
     @property
     def create_only(self) -> CreateOnly:
         """See Store."""
-        return self.guard.create_only
+        return self.guard.proofs.create_only
 
     # --- publishing
 

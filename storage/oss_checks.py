@@ -7,6 +7,7 @@ from typing import Any
 
 from storage import bucket_keys
 from storage.bucket_keys import PLAINTEXT
+from storage.create_only import PROBE
 from storage.oss_account import Endpoint
 from storage.oss_client import Client
 from storage.oss_errors import DeniedError
@@ -36,7 +37,9 @@ def versioning(client: Client) -> Iterator[Finding]:
     except DeniedError:
         yield Finding(f"{client}: versioning unknown: oss:GetBucketVersioning is not allowed")
         return
-    if found.status:
+    if not found.status:
+        yield Finding(f"{client}: create-only: each run proves it with {PROBE}")
+    else:
         yield warning(
             f"{client}: versioning is {found.status}: create-only "
             f"{store.CreateOnly.LISTED.value}, and removed objects still take space",

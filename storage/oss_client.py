@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -22,6 +23,7 @@ from tools.flow.block_backend import Block
 _CONNECTIONS = 32  # kept for the next calls
 _LARGEST_ANSWER = 8 << 20  # bytes of an answer that is no object; 1,000 keys are 3 MiB
 _PIECE = 1 << 18
+_PATIENCE = 1200.0  # seconds for an answer that is no object
 T = TypeVar("T")
 
 
@@ -69,15 +71,16 @@ class _Response:
         self._is_read = False
 
     def read(self, size: int | None = None) -> bytes:
-        """Return the content, or its beginning. Raises ValueError where it is too large."""
+        """Return the content, or its beginning. Raises ValueError where it does not end."""
         limit = _LARGEST_ANSWER if size is None else size
+        until = time.monotonic() + _PATIENCE
         found = bytearray()
         for piece in self:
             found += piece
+            if size is None and (len(found) > limit or time.monotonic() > until):
+                raise ValueError("no end")
             if len(found) > limit:
                 break
-        if size is None and len(found) > limit:
-            raise ValueError("too large")
         return bytes(found[:limit])
 
     def __iter__(self) -> Iterator[bytes]:

@@ -6,70 +6,44 @@ OSS ignores `x-oss-forbid-overwrite` in a bucket whose versioning is enabled or 
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Callable
 from typing import Any
 
 from storage import oss_client
 from storage.bucket_keys import Keys
+from storage.create_only import PROBE, Proofs
 from storage.oss_client import Body, Client
 from storage.oss_errors import DeniedError
 from storage.oss_listing import Listing
-from tools.base import log
 from tools.base.errors import StoreError, TakenError
 from tools.base.log import logger
-from tools.flow import store
-from tools.flow.store import CreateOnly
 
-PROBE = f"{store.OWN_FOLDER}/create-only-probe"
 _CONTENT = b"probe\n"
 _FORBID = {"x-oss-forbid-overwrite": "true"}
 
 
 class Guard:
-    """Keeps `publish` from replacing an object: by the server, else by listing the name before.
-
-    Each of the two calls that publish is probed before it is first used. The probe is one object
-    that stays, so that a later run needs one call, and no right to delete.
-    """
+    """Keeps `publish` from replacing an object: by the server, else by listing the name before."""
 
     def __init__(self, client: Client, keys: Keys, listing: Listing) -> None:
         self._client = client
         self._keys = keys
         self._listing = listing
-        self._lock = threading.Lock()
-        self._put: bool | None = None
-        self._complete: bool | None = None
-
-    @property
-    def create_only(self) -> CreateOnly:
-        """See Store: PROBED where every call that was used has been proven."""
-        used = (self._put, self._complete)
-        proven = True in used and False not in used
-        return CreateOnly.PROBED if proven else CreateOnly.LISTED
-
-    @property
-    def is_refuted(self) -> bool:
-        """Whether a probe has shown that nothing keeps the bucket from replacing objects."""
-        return False in (self._put, self._complete)
+        self.proofs = Proofs(
+            client, lambda: self._proven(self._put_probe), lambda: self._proven(self._upload_probe)
+        )
 
     def before_put(self, name: str) -> dict[str, str]:
         """Return the headers of a PutObject. Raises TakenError where the name is listed."""
-        with self._lock:
-            if self._put is None:
-                self._put = self._proven("PutObject", self._put_probe)
-        return self._headers(name, proven=self._put)
+        return self._headers(name, proven=self.proofs.put())
 
     def before_upload(self) -> None:
         """Probe the completion of uploads, before bytes are sent for nothing."""
-        with self._lock:
-            if self._complete is None:
-                self._complete = self._proven("CompleteMultipartUpload", self._upload_probe)
+        self.proofs.complete()
 
     def before_complete(self, name: str) -> dict[str, str]:
         """Return the headers of a completion. Raises TakenError where the name is listed."""
-        self.before_upload()
-        return self._headers(name, proven=bool(self._complete))
+        return self._headers(name, proven=self.proofs.complete())
 
     def _headers(self, name: str, *, proven: bool) -> dict[str, str]:
         if not proven and self._listing.has(name):
@@ -96,16 +70,13 @@ class Guard:
         except TakenError:
             return begin(facts)
 
-    def _proven(self, operation: str, publish: Callable[[], None]) -> bool:
+    def _proven(self, publish: Callable[[], None]) -> bool:
         """Return whether the server refuses to publish the probe a second time."""
         try:
-            proven = self._is_refused(publish) or self._is_refused(publish)
+            return self._is_refused(publish) or self._is_refused(publish)
         except DeniedError as error:
             logger.info("%s: create-only cannot be probed: %s", self._client, error)
-            proven = False
-        how = CreateOnly.PROBED if proven else CreateOnly.LISTED
-        log.always("%s: create-only (%s): %s", self._client, operation, how.value)
-        return proven
+            return False
 
     def _is_refused(self, publish: Callable[[], None]) -> bool:
         try:

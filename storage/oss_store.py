@@ -50,6 +50,13 @@ class Options(BucketOptions):
                 f"Use one of {', '.join(_CLASSES)}.",
             )
 
+    @property
+    def place(self) -> str:
+        """The folder and its server, for a comparison with other sections."""
+        server = self.endpoint or str(self.aliyun_credentials or "")
+        at = f" at {server}" if server else ""
+        return f"{self.url(self.bucket_name or '(that of the credentials)')}{at}"
+
     def url(self, bucket: str) -> str:
         """oss://BUCKET/PREFIX, without a slash at its end."""
         return "/".join(filter(None, (f"oss://{bucket}", self.prefix.strip("/"))))
@@ -79,7 +86,7 @@ class OssStore(BlockStore):
 
     def note(self) -> str:
         """See Noted: whether objects can be replaced."""
-        refuted = self._backend_of_oss.guard.is_refuted
+        refuted = self._backend_of_oss.guard.proofs.is_refuted
         return f"create-only {store.CreateOnly.LISTED.value}" if refuted else ""
 
 

@@ -53,7 +53,7 @@ class S3Blocks:
     @property
     def create_only(self) -> CreateOnly:
         """See Store."""
-        return self.guard.create_only
+        return self.guard.proofs.create_only
 
     # --- uploading
 

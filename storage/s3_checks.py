@@ -7,8 +7,8 @@ from typing import Any
 
 from storage import bucket_keys
 from storage.bucket_keys import PLAINTEXT, Keys, is_public_plaintext
+from storage.create_only import PROBE
 from storage.s3_blocks import S3Blocks
-from storage.s3_create_only import PROBE
 from storage.s3_errors import ChecksumRefusedError, DeniedError, MissingError
 from tools.base.finding import Finding, bad, warning
 from tools.flow.store import CreateOnly
@@ -22,7 +22,7 @@ def note(backend: S3Blocks) -> str:
     """Return what the result of a run says beside the name of the store; "" for nothing."""
     endpoint = backend.client.connection.endpoint
     notes = [] if "amazonaws.com" in endpoint else [f"at {endpoint}"]
-    if backend.guard.is_refuted:
+    if backend.guard.proofs.is_refuted:
         notes.append(f"create-only {CreateOnly.LISTED.value}")
     return ", ".join(notes)
 

@@ -89,6 +89,12 @@ class Options(BucketOptions):
         return "/".join(filter(None, (f"s3://{self.bucket_name}", self.prefix.strip("/"))))
 
     @property
+    def place(self) -> str:
+        """The folder and its server, for a comparison with other sections."""
+        server = self.endpoint_url or (f"profile {self.profile}" if self.profile else "")
+        return f"{self.url} at {server.rstrip('/')}" if server else self.url
+
+    @property
     def tagging(self) -> str:
         """The tags as S3 takes them, one URL query; "" for none."""
         return urlencode(dict(tag.split("=", 1) for tag in self.tags))

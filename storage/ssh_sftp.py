@@ -185,7 +185,10 @@ class Sftp:
         return fields
 
     def _awaited(self, future: Future) -> _Answer:
-        """Wait for a future. Raises TransientError where the server has long been silent."""
+        """Wait for a future. Raises StoreError where the server has long been silent.
+
+        That call is not repeated: five of them would take hours.
+        """
         began = time.monotonic()
         while True:
             until = max(began, self._heard) + _SILENT
@@ -194,7 +197,8 @@ class Sftp:
             except TimeoutError:
                 if until >= max(began, self._heard) + _SILENT:
                     self.close()
-                    raise ssh_link.late(self.server) from None
+                    error = ssh_link.late(self.server)
+                    raise StoreError(str(error), error.hint) from None
 
     def done(self, future: Future) -> None:
         """Wait for the answer that all went well. Raises StatusError, StoreError."""

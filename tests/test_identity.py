@@ -22,7 +22,7 @@ from tools.base.errors import StoreError, TransientError
 from tools.catalog import manifest, store_identity
 from tools.catalog.memory import Memory
 from tools.flow.memory_store import MemoryStore
-from tools.flow.store import explained
+from tools.flow.store import explained, store_object
 
 BOTH = pytest.mark.parametrize("stream", ["True", "False"])
 
@@ -440,6 +440,17 @@ def test_a_marker_that_cannot_be_read() -> None:
     assert "read the store" in caught.value.hint
     error = PermissionError(13, "Permission denied", "/store/a")
     assert explained(error, _Closed())[0] == "/store/a: permission denied"
+
+
+def test_a_further_host_of_a_store_is_no_warning(caplog: pytest.LogCaptureFixture) -> None:
+    """Many machines share one bucket; a machine that has forgotten its store is another matter."""
+    place = MemoryStore()
+    store_identity.seen(place, "srv", "key").settle(Memory(None), accept=False)
+    store_object(place, "srv/x", [b"content"])
+    store_identity.seen(place, "other", "key").settle(Memory(None), accept=False)
+    assert not caplog.records
+    store_identity.seen(place, "srv", "key").settle(Memory(None), accept=False)
+    assert "did not know it yet" in caplog.text
 
 
 @pytest.mark.parametrize("fails", [{"get"}, {"get", "entries"}])

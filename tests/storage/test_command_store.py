@@ -116,6 +116,11 @@ def test_an_upload_that_fails_is_repeated(tmp_path: Path) -> None:
         store.store_object(made, "srv/y", [b"content"])
     assert [entry.name for entry in made.entries("srv")] == []
     assert list(made.unfinished("srv")) == []
+    count.unlink()
+    made = opened(tmp_path, UPLOAD_COMMAND_TEMPLATE=f"sh -c 'echo x >> {count}; no-such-tool'")
+    with pytest.raises(StoreError, match=r"exit code 127: .*no-such-tool"):
+        store.store_object(made, "srv/y", [b"content"])
+    assert count.read_text() == "x\n"  # another attempt would not find it either
 
 
 @pytest.mark.fault(

@@ -319,7 +319,8 @@ def test_ten_thousand_runs(oss: OssServer, tmp_path: Path) -> None:
 def test_what_a_test_says(oss: OssServer, tmp_path: Path) -> None:
     name, bucket = oss.bucket()
     options = oss_stores.options(tmp_path, name, PREFIX="a")
-    (finding,) = oss_store.test(options)
+    finding, proof = oss_store.test(options)
+    assert "create-only: each run proves it with nc-backup-py.store/" in proof.text
     assert finding.level is Level.OK
     assert finding.text == (
         f"oss://{name}/a: endpoint {oss.url}, region cn-hangzhou, signature V4, access key "
@@ -340,11 +341,11 @@ def test_what_a_test_says(oss: OssServer, tmp_path: Path) -> None:
 def test_what_a_retention_policy_means(oss: OssServer, tmp_path: Path) -> None:
     name, bucket = oss.bucket()
     bucket.worm = "Locked"
-    (_, finding) = oss_store.test(oss_stores.options(tmp_path, name))
+    (_, _, finding) = oss_store.test(oss_stores.options(tmp_path, name))
     assert finding.level is Level.OK
     assert "runs older than 30 days are not protected; 30 days of daily change" in finding.text
     bucket.worm = "InProgress"
-    (_, finding) = oss_store.test(oss_stores.options(tmp_path, name))
+    (_, _, finding) = oss_store.test(oss_stores.options(tmp_path, name))
     assert finding.level is Level.WARN
 
 
@@ -373,11 +374,11 @@ def test_rules_that_remove_backups(
 ) -> None:
     name, bucket = oss.bucket()
     bucket.rules = _RULE.format(prefix, rule)
-    found = oss_store.test(oss_stores.options(tmp_path, name, PREFIX="a"))[1:]
+    found = oss_store.test(oss_stores.options(tmp_path, name, PREFIX="a"))[2:]
     assert [one.level for one in found] == ([level] if level else [])
     assert all("the lifecycle rule old " in one.text and says in one.text for one in found)
     bucket.rules = bucket.rules.replace("Enabled", "Disabled")
-    assert len(oss_store.test(oss_stores.options(tmp_path, name, PREFIX="a"))) == 1
+    assert len(oss_store.test(oss_stores.options(tmp_path, name, PREFIX="a"))) == 2
 
 
 def test_without_its_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from storage.ssh_session import Session
 from tests.storage.fake_sftp import FakeSftp
 from tools.base.errors import StoreError, TakenError, TransientError
 from tools.flow import store
+from tools.flow.retries import is_transient
 
 ALL = (HARDLINK, FSYNC, STATVFS)
 Opened = Callable[..., SshStore]
@@ -200,5 +201,6 @@ def test_a_silent_server(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> Non
     store.store_object(made, "srv/x", [b"content"])
     fake.silent = True
     monkeypatch.setattr(ssh_sftp, "_SILENT", 0.0)
-    with pytest.raises(TransientError, match="no answer from the server"):
+    with pytest.raises(StoreError, match="no answer from the server") as raised:
         list(made.entries("srv"))
+    assert not is_transient(raised.value)  # after half an hour: not five times that

@@ -71,17 +71,30 @@ def test_a_whole_run_and_a_restore_by_arguments_alone(
     assert restored.read_bytes() == (system.source / "file").read_bytes()
 
 
-def test_two_sections_of_one_folder(system: System) -> None:
-    place = {"DESTINATION": "ssh", "HOST": "127.0.0.1", "REMOTE_DIR": "backup"}
-    twins = [
-        execute("storage", **place),
-        execute("storage", **{**place, "REMOTE_DIR": "~/backup/"}),
-    ]
+@pytest.mark.parametrize(
+    ("first", "second", "place"),
+    [
+        (
+            {"DESTINATION": "ssh", "HOST": "127.0.0.1", "REMOTE_DIR": "backup"},
+            {"REMOTE_DIR": "~/backup/"},
+            "ssh://127.0.0.1/~/backup",
+        ),
+        (
+            {"DESTINATION": "s3", "BUCKET_NAME": "one", "PREFIX": "a"},
+            {"PREFIX": "/a/"},
+            "s3://one/a",
+        ),
+        ({"DESTINATION": "oss", "BUCKET_NAME": "one"}, {"PREFIX": "/"}, "oss://one"),
+    ],
+)
+def test_two_sections_of_one_folder(
+    system: System, first: dict[str, str], second: dict[str, str], place: str
+) -> None:
+    twins = [execute("storage", **keys) for keys in (first, {**first, **second})]
     system.configure(system.short(FIRST=twins[0], SECOND=twins[1]))
-    with pytest.raises(
-        ConfigError, match=r"FIRST and SECOND store in one folder: ssh://127\.0\.0\.1/"
-    ):
+    with pytest.raises(ConfigError) as caught:
         selection.select(loading.load(system.conf), [], [])
+    assert f"FIRST and SECOND store in one folder: {place}" in str(caught.value)
 
 
 @pytest.mark.fault("ssh server cannot be reached", "that store fails, the others hold the run")

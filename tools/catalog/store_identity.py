@@ -79,11 +79,18 @@ class Seen:
         if problem is not None:
             logger.warning("%s (accepted: store id %s)", problem, identity)
         elif self.identity and not memory.ids(self.key):
-            logger.warning(
-                "%s: store %s accepted: this machine did not know it yet", self.store, identity
-            )
+            self._tell_new(identity)
         memory.remember(self.key, identity)
         return identity
+
+    def _tell_new(self, identity: str) -> None:
+        """Tell of a store that this machine did not know: usual for a further host of it."""
+        if _is_empty(self.store, self.host):
+            logger.info("%s: store %s: the first run of %s there", self.store, identity, self.host)
+            return
+        logger.warning(
+            "%s: store %s accepted: this machine did not know it yet", self.store, identity
+        )
 
 
 def seen(place: Store, host: str, key: str) -> Seen:
@@ -126,6 +133,16 @@ def _is_listed(place: Store, name: str) -> bool:
         if place.consistent:
             raise
         return False  # a user-defined program may know no folder that is still empty
+
+
+def _is_empty(place: Store, host: str) -> bool:
+    """Return whether a store lists nothing of a host. Raises StoreError, OSError."""
+    try:
+        return next(iter(place.entries(host)), None) is None
+    except BackupError:
+        if place.consistent:
+            raise
+        return True  # a user-defined program may know no folder that is still empty
 
 
 def _identity(raw: bytes, called: str) -> str:
