@@ -27,7 +27,7 @@ from tools.flow import process, task
 _PRIVATE = "rclone-"  # begins the names of the folders of the socket and of the spool
 _RUNS = Path(".nc-backup-py")  # the private folder of runs in WORK_FOLDER
 _READY = 60.0  # seconds until rclone must listen
-_GRACE = 1.0  # seconds between SIGTERM and SIGKILL
+_GRACE = 1.0  # seconds that it has to end
 _LONGEST = 70  # characters of a folder for a socket: its whole path may have 107 (unix(7))
 _USER = "nc-backup-py"
 _HOURS = "8760h"  # of one transfer: rclone would end one after an hour
@@ -168,10 +168,13 @@ class Daemon:
         return not self._group.has_ended
 
     def _end(self) -> None:
-        self._group.end(_GRACE)
+        """Close its pipe, which ends it; then end what is left."""
         if self._group.popen.stdin is not None:
             with contextlib.suppress(OSError):
                 self._group.popen.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._group.wait(_GRACE)
+        self._group.end(0.0)
 
     def close(self) -> None:
         """End it, and remove its folders."""
