@@ -241,3 +241,13 @@ def test_a_new_channel_is_one_file_and_one_row(
     }
     (waiting,) = (tmp_path / "reports").glob("*.json")
     assert json.loads(waiting.read_text())["channel"] == "brt"
+
+
+def test_notices_come_first_in_the_log() -> None:
+    """Issue 16: what clean-up says of items without a good copy, however long the log is."""
+    result = Result(Status.OK, "", notices=("A has no good copy since 2026-01-01",))
+    section = SectionResult("CLEANUP", "cleanup", result)
+    run = RunResult("1", "srv.1", BEGIN, 1.0, Status.OK, (section,))
+    log = BackupReportingTool("").message(run_document(run), "x" * (1 << 20))["log"]
+    assert log.startswith("note: CLEANUP: A has no good copy since 2026-01-01\nxxx")
+    assert len(log) == REPORTED

@@ -35,12 +35,14 @@ class BackupReportingTool:
         `result` is 0 if everything was stored, else 1. Every field is bounded, printable, masked.
         """
         error = "; ".join(map(_problem_line, document["problems"])) or document["status"]
+        lines = "".join(f"note: {line}\n" for line in document["notices"])
+        notices = _clean(lines, _MAX_FIELD)
         return {
             "srvname": _clean(document["hostname"], _MAX_FIELD),
             "result": "0" if document["exit_code"] == 0 else "1",
             "bckmethod": _METHODS[document["action"]],
             "size": _clean(_size(document["size"]), _MAX_FIELD),
-            "log": _clean(log, REPORTED),
+            "log": notices + _clean(log, REPORTED - len(notices)),
             "error": "" if document["exit_code"] == 0 else _clean(error, _MAX_FIELD),
             "destination": _clean(", ".join(document["destinations"]), _MAX_FIELD),
             "run_id": document["run_id"],

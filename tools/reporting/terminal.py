@@ -115,7 +115,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def table_lines(result: RunResult) -> list[str]:
-    """Return the closing table as plain text, one line per section; notices come first."""
+    """Return the closing table as plain text, one line per section."""
     names = [foreign.line(section.name) for section in result.sections]
     width = max(map(len, names), default=0)
     rows = [
@@ -124,7 +124,7 @@ def table_lines(result: RunResult) -> list[str]:
         for name, section in zip(names, result.sections, strict=True)
     ]
     total = f"run {result.run_id}: {result.status.value} in {human_time(result.seconds)}"
-    return [*result.notices, *rows, f"{total}, size {result.size}"]
+    return [*rows, f"{total}, size {result.size}"]
 
 
 def _size(result: Result) -> str:
