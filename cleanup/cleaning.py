@@ -12,7 +12,7 @@ from cleanup.candidates import Candidates, Known
 from cleanup.policy import Frozen, Plan, Rules, State
 from cleanup.remembered import Remembered
 from cleanup.removing import Outcome, RunRemoval
-from tools.base import foreign
+from tools.base import foreign, run_ids
 from tools.base.errors import BackupError, ForbiddenError, ManifestError, StoreError, in_words
 from tools.base.log import logger
 from tools.base.result import Result, Status
@@ -104,7 +104,7 @@ def planned(catalog: Catalog, order: Order, remembered: Remembered, now: datetim
     """Return what goes. Raises StoreError or OSError where the store cannot be read."""
     known = Known(remembered.discarded, remembered.accepted, order.compare)
     found = candidates.read(catalog, known)
-    rules = dataclasses.replace(order.rules, forgotten=remembered.forgotten)
+    rules = dataclasses.replace(order.rules, forgotten=_forgotten(found, remembered))
     plan = policy.plan(found.runs, rules, now)
     whole = frozenset(plan.whole)
     items: dict[str, list[str]] = {}
@@ -115,6 +115,16 @@ def planned(catalog: Catalog, order: Order, remembered: Remembered, now: datetim
     removals = removing.removals(catalog, found, whole, items)
     problem, hint = _obstacle(catalog, found, now)
     return Cleaning(catalog, found, plan, whole, removals, problem, hint)
+
+
+def _forgotten(found: Candidates, remembered: Remembered) -> frozenset[policy.Key | str]:
+    """Return the items that are no longer wanted, and that no run since then has."""
+    until = remembered.forgotten
+    newest: dict[policy.Key, str] = {}
+    for run in found.runs:
+        for key in run.copies:
+            newest[key] = max(run.run_id, newest.get(key, ""))
+    return frozenset(key for key, run_id in newest.items() if run_id <= until.get(key[1], ""))
 
 
 def clean(catalog: Catalog, order: Order, remembered: Remembered) -> tuple[Result, Cleaning]:
@@ -274,8 +284,10 @@ def _shown(why: Mapping[str, list[str]]) -> Iterator[str]:
 
 
 def usable(catalog: Catalog, run_id: str) -> Manifest | None:
-    """Return a manifest that can be read, whoever signed it; None for any other."""
+    """Return a manifest that counts for the rules, as far as its signer tells; None for others."""
     try:
-        return catalog.claim(run_id).manifest
+        claim = catalog.claim(run_id)
     except ManifestError:
         return None
+    trusted = claim.untrusted is None or catalog.is_unsigned(run_id)
+    return claim.manifest if trusted and not run_ids.in_future(run_id) else None

@@ -238,7 +238,7 @@ class _Command:
                 "Remove it from the config, and run a backup first.",
             )
         self._require_memory("--forget-item")
-        remembered.forget(label)
+        remembered.forget(label, newest)
 
     def _accept(self, catalog: Catalog, remembered: Remembered) -> None:
         """Remember that an item is as large as it should be in its newest run."""
@@ -273,7 +273,7 @@ def _newest(catalog: Catalog) -> str:
 
 
 def _newest_with(catalog: Catalog, label: str) -> str:
-    """Return the newest run that has an item. Raises ConfigError where none has."""
+    """Return the newest trusted run that has an item. Raises ConfigError where none has."""
     for run_id in reversed(catalog.run_ids):
         run = cleaning.usable(catalog, run_id)
         if run is not None and any(item.label == label for item in run.items):

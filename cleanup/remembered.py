@@ -28,16 +28,17 @@ class Remembered:
         return frozenset(self._texts("discarded"))
 
     @property
-    def forgotten(self) -> frozenset[str]:
-        """The labels of items that are no longer wanted."""
-        return frozenset(self._texts("forgotten"))
+    def forgotten(self) -> Mapping[str, str]:
+        """The newest runs with items that are no longer wanted, by label.
+
+        An item that a later run has is wanted again.
+        """
+        return self._runs("forgotten")
 
     @property
     def accepted(self) -> Mapping[str, str]:
         """The runs from which on an item may be smaller than before, by its label."""
-        found = self.memory.read(_FILE).get(self._key("accepted"), {})
-        pairs = found.items() if isinstance(found, dict) else ()
-        return {name: run for name, run in pairs if isinstance(run, str)}
+        return self._runs("accepted")
 
     @property
     def condemned(self) -> tuple[str, ...]:
@@ -48,14 +49,9 @@ class Remembered:
         """Keep that a run does not stop clean-up. Raises OSError."""
         self._keep("discarded", sorted({*self.discarded, run_id}))
 
-    def forget(self, label: str) -> None:
-        """Keep that an item is no longer wanted. Raises OSError."""
-        self._keep("forgotten", sorted({*self.forgotten, label}))
-
-    def remember(self, label: str) -> None:
-        """Keep that an item is wanted again. Raises OSError."""
-        if label in self.forgotten:
-            self._keep("forgotten", sorted(self.forgotten - {label}))
+    def forget(self, label: str, run_id: str) -> None:
+        """Keep that an item is no longer wanted. run_id: of its newest run. Raises OSError."""
+        self._keep("forgotten", {**self.forgotten, label: run_id})
 
     def accept(self, label: str, run_id: str) -> None:
         """Keep that an item may be smaller from a run on. Raises OSError."""
@@ -69,6 +65,11 @@ class Remembered:
 
     def _key(self, about: str) -> str:
         return f"{about} {self.store} {self.host}"
+
+    def _runs(self, about: str) -> Mapping[str, str]:
+        found = self.memory.read(_FILE).get(self._key(about), {})
+        pairs = found.items() if isinstance(found, dict) else ()
+        return {name: run for name, run in pairs if isinstance(run, str)}
 
     def _texts(self, about: str) -> tuple[str, ...]:
         found = self.memory.read(_FILE).get(self._key(about), [])

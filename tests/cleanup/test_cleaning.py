@@ -514,12 +514,30 @@ def test_an_item_that_left_the_config_goes_when_it_is_forgotten(tmp_path: Path) 
     assert "B has not been backed up for" in line
     assert "--forget-item B" in line
     assert any(".B." in entry.name for entry in place.entries(HOST))
-    memory.forget("B")
+    memory.forget("B", made[19])
     result, plan = clean(place, rules, memory=memory)
     assert (result.status, plan.notices("")) == (Status.OK, [])
     assert not [entry.name for entry in place.entries(HOST) if ".B." in entry.name]
     assert_good(place)
     assert policy.State.GOOD in {c.state for r in plan.found.runs for c in r.copies.values()}
+
+
+def test_a_forgotten_item_that_came_back_is_kept_as_any_other(tmp_path: Path) -> None:
+    """Else one run without it, of a broken-in server as well, would let all of its copies go."""
+    place, clock = stored_runs.memory()
+    made = []
+    for day in range(30, 0, -1):
+        clock.now = days_ago(day)
+        made.append(run_id(clock.now))
+        without = 20 > day > 10 or day == 1
+        put(place, run(made[-1], [item(made[-1], one) for one in ("A" if without else "AB")]))
+    clock.now = stored_runs.NOW
+    memory = remembered(tmp_path)
+    memory.forget("B", made[10])
+    _result, plan = clean(place, memory=memory)
+    kept = [one for one in plan.plan.decisions if one.keep and one.key[1] == "B"]
+    assert len(kept) > len(plan.found.runs) // 3
+    assert [one.key[1] for one in plan.plan.frozen] == ["B"]
 
 
 def test_a_run_that_was_to_go_keeps_its_signature(key: WriterKey, tmp_path: Path) -> None:
