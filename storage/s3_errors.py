@@ -7,12 +7,14 @@ vendors were reported to answer.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from storage.bucket_keys import Keys
 from tools.base import foreign
 from tools.base.errors import StoreError, TakenError, TransientError
 
@@ -249,7 +251,7 @@ def _of_rights(answer: _Answer, call: Call) -> StoreError | None:
     if answer.code == "InvalidObjectState":
         return StoreError(
             f"{call.subject}: the object is in a cold storage class and must be thawed first",
-            f"aws s3api restore-object, with the key of {call.name}; then repeat this command.",
+            f"Thaw it and the other parts of its item: {_thawing(call)}. Then repeat this command.",
         )
     if call.operation in _PUBLISHING and _PROTECTED.search(answer.message):
         return TakenError(f"{call.name}: object exists with different content")  # and is locked
@@ -260,6 +262,14 @@ def _of_rights(answer: _Answer, call: Call) -> StoreError | None:
         f"({answer.text})",
         f"Allow s3:{_RIGHTS.get(call.operation, call.operation)} (docs/modules/storage-s3.md).",
     )
+
+
+def _thawing(call: Call) -> str:
+    """Return the command that thaws an object."""
+    bucket, _, prefix = call.store.removeprefix("s3://").partition("/")
+    key = shlex.quote(Keys(prefix).of(call.name))
+    where = f"--bucket {bucket} --key {key}"
+    return f"aws s3api restore-object {where} --restore-request Days=7"
 
 
 _RIGHTS = {
