@@ -10,13 +10,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from storage import rclone_copies, rclone_remote
+from storage import rclone_copies, rclone_parallel, rclone_remote
 from storage.bucket_keys import Keys
 from storage.rclone_calls import Calls
 from storage.rclone_copies import Copies
 from storage.rclone_daemon import Shared
 from storage.rclone_errors import DeniedError, MissingError
 from storage.rclone_hashes import Hashing
+from storage.rclone_parallel import Prefetcher
 from storage.rclone_remote import Features
 from tools import filesystem_handling
 from tools.base import foreign
@@ -51,6 +52,7 @@ class RcloneStore:
         self._chosen: dict[str, StoredObject] = {}
         self._twice: dict[str, dict[str, Copies]] = {}  # what is there twice, by folder and path
         self._warned: set[str] = set()
+        self._prefetcher = Prefetcher(self._whole)
         self._ahead: float | None = None  # seconds of the clock of the remote
 
     def __str__(self) -> str:
@@ -212,16 +214,17 @@ class RcloneStore:
         """See Choosing."""
         self._chosen[stored.name] = stored
 
+    def prefetch(self, names: Sequence[str]) -> None:
+        """See Prefetching."""
+        self._prefetcher.begin(names)
+
     def get(self, name: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """See Store."""
         path = self._path(name)
-        if copies := self._duplicates(path):
-            wanted, program = self._chosen.get(name), self.shared.program
-            subject = self._named(name)
-            chunks = rclone_copies.read(program, self.remote, copies, wanted, subject)
-            yield from store.cut(chunks, start, end)
-        elif (start, end) == (0, None):
-            yield from self._calls.download(path, self._named(name))
+        if (start, end) == (0, None):
+            yield from self._prefetcher.get(name)
+        elif self._duplicates(path):
+            yield from store.cut(self._whole(name), start, end)
         else:
             about = self._stat(path)
             if about is None:
@@ -230,6 +233,14 @@ class RcloneStore:
             last = size if end is None else min(end, size)
             if start < last:
                 yield from self._calls.download(path, self._named(name), start, last)
+
+    def _whole(self, name: str) -> Iterator[bytes]:
+        path = self._path(name)
+        if copies := self._duplicates(path):
+            wanted, program = self._chosen.get(name), self.shared.program
+            yield from rclone_copies.read(program, self.remote, copies, wanted, self._named(name))
+        else:
+            yield from self._calls.download(path, self._named(name))
 
     def holds(self, stored: StoredObject) -> bool:
         """See Choosing."""
@@ -318,11 +329,13 @@ class RcloneStore:
                     "None of them was removed. Compare them with the manifest, and remove by hand "
                     "what is too much.",
                 )
-        for path in paths:
-            try:
-                self._delete(path)
-            except DeniedError as error:
-                raise ForbiddenError(str(error), error.hint) from error
+        rclone_parallel.each(paths, self._remove)
+
+    def _remove(self, path: str) -> None:
+        try:
+            self._delete(path)
+        except DeniedError as error:
+            raise ForbiddenError(str(error), error.hint) from error
 
     def free(self) -> int | None:
         """See Measured: None too where the folder does not exist yet."""
@@ -345,3 +358,4 @@ if TYPE_CHECKING:
     _: type[store.Store] = RcloneStore
     _measured: type[store.Measured] = RcloneStore
     _choosing: type[Choosing] = RcloneStore
+    _prefetching: type[store.Prefetching] = RcloneStore

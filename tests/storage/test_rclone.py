@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import logging
 import os
@@ -102,6 +103,37 @@ def test_two_equal_objects_are_one() -> None:
     made, _, _ = twice(b"equal", b"equal")
     list(made.entries("srv"))
     assert read(made, "srv/x") == b"equal"
+
+
+def test_twice_is_looked_for_where_a_remote_may_hold_that() -> None:
+    """As Google Drive may, also where nothing was listed before."""
+    made, objects, _ = twice(b"one", b"another")
+    made.features = dataclasses.replace(made.features, duplicates=True)
+    copies.choose(made, objects[0])
+    assert read(made, "srv/x") == b"one"
+
+
+def test_small_objects_are_read_ahead_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = opened(f"mem:{uuid.uuid4().hex}")
+    names = [f"srv/{number}" for number in range(20)]
+    for name in names:
+        store.store_object(made, name, [name.encode()])
+    reads: list[str] = []
+    download = Calls.download
+
+    def counted(calls: Calls, path: str, *more: Any) -> Iterator[bytes]:
+        reads.append(path)
+        return download(calls, path, *more)
+
+    monkeypatch.setattr(Calls, "download", counted)
+    store.prefetch(made, [*names, "srv/none"])
+    assert [read(made, name) for name in names] == [name.encode() for name in names]
+    for _ in range(2):
+        with pytest.raises(StoreError, match="srv/none: no such"):
+            read(made, "srv/none")
+    assert sorted(reads) == sorted([*names, "srv/none", "srv/none"])
+    made.remove(names)
+    assert list(made.entries("srv")) == []
 
 
 # --- what is proven
