@@ -232,7 +232,10 @@ class LocalStore:
         for file in files:
             of_kind = filesystem_handling.is_temporary(file.name) is temporary
             if of_kind and file.is_file(follow_symlinks=not temporary):
-                status = file.stat()
+                try:
+                    status = file.stat()
+                except FileNotFoundError:  # clean-up has removed it meanwhile
+                    continue
                 age = now - status.st_mtime
                 yield store.StoreEntry(f"{folder}/{file.name}", status.st_size, age)
 

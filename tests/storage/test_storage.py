@@ -20,6 +20,7 @@ from tests.system import System, said, spawning
 from tools import filesystem_handling
 from tools.base.errors import ConfigError, StoreError, TransientError
 from tools.base.result import Status
+from tools.flow import store
 from tools.flow.store import StoredObject
 from tools.modules import work_folder
 from tools.modules.options import Duration
@@ -403,3 +404,14 @@ def test_an_address_with_a_password_is_rejected_and_not_shown(text: str) -> None
     with pytest.raises(ConfigError) as caught:
         Address.parse(text)
     assert "secret" not in f"{caught.value} {caught.value.hint}"
+
+
+def test_an_object_that_goes_during_a_listing_is_left_out(tmp_path: Path) -> None:
+    """Clean-up works while runs and restores list the store."""
+    place = local_store.LocalStore(tmp_path)
+    for name in ("a", "b", "c"):
+        store.store_object(place, f"h/{name}", [b"x"])
+    found = place.entries("h")
+    assert next(found).name == "h/a"
+    place.remove(["h/b"])
+    assert [entry.name for entry in found] == ["h/c"]
