@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -127,6 +128,12 @@ def test_waiting_is_no_stall_and_ends_with_its_task() -> None:
     assert work.moved > -1.0
 
 
+def sections(system: System, **stores: Any) -> dict[str, Any]:
+    """The sections of a small config."""
+    source = execute("filesbackup", FILESET_INCLUDE=str(system.source))
+    return {"FILESET": source, "STORAGE_LOCAL": execute("storage"), **stores}
+
+
 def buckets(place: Store) -> tuple[Bucket | None, Bucket | None]:
     """The buckets of an open store."""
     limited = place.inner if isinstance(place, Retrying) else place
@@ -137,12 +144,13 @@ def buckets(place: Store) -> tuple[Bucket | None, Bucket | None]:
 def test_the_limits_of_general_hold_for_all_stores_of_a_run_and_a_restore(system: System) -> None:
     """Streamed runs, restores and copies open stores by `location.opened`."""
     command = {"DESTINATION": "command", "UPLOAD_COMMAND_TEMPLATE": "true %(file)s"}
-    sections = system.whole(
+    chosen = sections(
+        system,
         ONE=execute("storage", **command),
         TWO=execute("storage", **command),
         OWN=execute("storage", **command, LIMIT_UPLOAD="2M"),
     )
-    system.configure(sections, LIMIT_UPLOAD="5M", LIMIT_DOWNLOAD="500K")
+    system.configure(chosen, LIMIT_UPLOAD="5M", LIMIT_DOWNLOAD="500K")
     config = loading.load(system.conf)
     stores = {one.name: one for one in config.sections if one.kind == "store"}
     one, two, own = (buckets(location.opened(stores[n], config)) for n in ("ONE", "TWO", "OWN"))
@@ -156,7 +164,7 @@ def test_the_limits_of_general_hold_for_all_stores_of_a_run_and_a_restore(system
 
 def test_a_staged_run_passes_the_limits_on(system: System) -> None:
     """Each storage is a process, one after the other: each has the whole rate."""
-    system.configure(system.whole(), LIMIT_UPLOAD="5M", LIMIT_DOWNLOAD=4096)
+    system.configure(sections(system), LIMIT_UPLOAD="5M", LIMIT_DOWNLOAD=4096)
     config = loading.load(system.conf)
     section = next(one for one in config.sections if one.kind == "store")
     argv = section_runner.command(section, config).argv
@@ -176,7 +184,7 @@ def test_a_staged_run_passes_the_limits_on(system: System) -> None:
     ],
 )
 def test_bad_limits(system: System, value: str, problem: str) -> None:
-    system.configure(system.whole(), LIMIT_UPLOAD=value)
+    system.configure(sections(system), LIMIT_UPLOAD=value)
     with pytest.raises(ConfigError) as caught:
         loading.load(system.conf)
     assert problem in str(caught.value)
