@@ -132,7 +132,8 @@ def clean(catalog: Catalog, order: Order, remembered: Remembered) -> tuple[Resul
 
     Raises StoreError or OSError where the store cannot be read: nothing was removed then.
     """
-    cleaning = planned(catalog, order, remembered, _now())
+    cleaning = _planned(catalog, order, remembered)
+    catalog = cleaning.catalog
     if not catalog.store.consistent:
         status = Status.UNCLEAN if order.by_hand and order.acts else Status.OK
         return Result(status, f"nothing is removed from {catalog.store}: {_LAGS}"), cleaning
@@ -144,6 +145,19 @@ def clean(catalog: Catalog, order: Order, remembered: Remembered) -> tuple[Resul
         text = f"{cleaning.summary()}: more than half of the good runs, so nothing was removed"
         return Result(Status.UNCLEAN, text, "If that is meant, add --yes-really."), cleaning
     return _acted(cleaning, order, remembered)
+
+
+def _planned(catalog: Catalog, order: Order, remembered: Remembered) -> Cleaning:
+    """Return what goes, by a new listing where another clean-up has removed runs meanwhile."""
+    for _attempt in range(_ATTEMPTS - 1):
+        try:
+            return planned(catalog, order, remembered, _now())
+        except StoreError:
+            fresh = Catalog(catalog.store, catalog.host, catalog.trust)
+            if set(catalog.run_ids) <= set(fresh.run_ids):
+                raise
+            catalog = fresh
+    return planned(catalog, order, remembered, _now())
 
 
 def _acted(cleaning: Cleaning, order: Order, remembered: Remembered) -> tuple[Result, Cleaning]:

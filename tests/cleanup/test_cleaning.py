@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cleanup import cleaning, policy
+from cleanup import candidates, cleaning, policy
 from cleanup.cleaning import Cleaning, Order
 from cleanup.policy import Rules
 from cleanup.remembered import Remembered
@@ -484,6 +484,24 @@ def test_a_store_that_changes_between_plan_and_removal(
     with pytest.raises(StoreError, match="nothing was removed"):
         clean(place, Rules(daily=3))
     assert len(runs_of(place)) == 20 - (change == "gone")
+
+
+def test_two_clean_ups_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that has listed runs which the other removes lists them again."""
+    place, clock = stored_runs.memory()
+    made = daily(place, clock, 20, "A")
+    plan, listed = candidates.read, list[int]()
+
+    def overtaken(catalog: Catalog, known: candidates.Known) -> candidates.Candidates:
+        listed.append(len(catalog.run_ids))
+        if len(listed) == 1:
+            clean(place, Rules(daily=3))
+        return plan(catalog, known)
+
+    monkeypatch.setattr(candidates, "read", overtaken)
+    result, _plan = clean(place, Rules(daily=3))
+    assert (result.status, result.items, listed) == (Status.OK, 0, [20, 20, 3])
+    assert runs_of(place) == made[-3:]
 
 
 def test_pinned_runs_stay_and_no_rule_removes_nothing() -> None:
