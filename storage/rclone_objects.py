@@ -337,6 +337,10 @@ class RcloneStore:
         except DeniedError as error:
             raise ForbiddenError(str(error), error.hint) from error
 
+    def note(self) -> str:
+        """See Noted: rclone replaces objects, so this store cannot be append-only."""
+        return f"create-only {self.create_only.value}"
+
     def free(self) -> int | None:
         """See Measured: None too where the folder does not exist yet."""
         if not self.features.measured:
@@ -359,3 +363,4 @@ if TYPE_CHECKING:
     _measured: type[store.Measured] = RcloneStore
     _choosing: type[Choosing] = RcloneStore
     _prefetching: type[store.Prefetching] = RcloneStore
+    _noted: type[store.Noted] = RcloneStore

@@ -12,6 +12,7 @@ from storage.keys import Address, StorageKeys
 from storage.rclone_calls import Calls
 from storage.rclone_daemon import Program
 from storage.rclone_objects import RcloneStore, address
+from tools.base import log
 from tools.base.errors import ConfigError
 from tools.base.finding import Finding, Level
 from tools.flow import store
@@ -83,7 +84,9 @@ def _opened(options: Options) -> RcloneStore:
 def open_store(options: Options) -> store.Store:
     """Return the store; the first call to it starts rclone."""
     options.rclone.check()
-    return _opened(options)
+    made = _opened(options)
+    log.always("%s: %s", made, made.note())
+    return made
 
 
 def test(options: Options) -> Sequence[Finding]:
@@ -95,8 +98,7 @@ def test(options: Options) -> Sequence[Finding]:
     version, able = made.version(), made.features
     made.tried()
     found = [Finding(f"{made} is writable: rclone {version}, {able}")]
-    text = f"{made}: create-only {made.create_only.value}"
-    found.append(Finding(text))
+    found.append(Finding(f"{made}: {made.note()}"))
     if not able.moves:
         found.append(
             Finding(

@@ -408,6 +408,7 @@ def test_a_whole_run_and_a_restore_by_arguments_alone(
     system.configure(sections, STREAM="True")
     result = system.result()
     assert result["exit_code"] == 0, result
+    assert "create-only by our own listing only" in result["sections"][-1]["message"]
     place = ("--store", f"rclone://disk/{base}", "--hostname", "srv-test")
     assert " 2.00 MB " in system.restore_bare(*place, "--list")
     system.restore("--verify", "latest")
