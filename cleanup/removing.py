@@ -77,12 +77,13 @@ def removals(
     """Return what goes of each run, newest first.
 
     whole: ids of runs that go; items: labels that go, by the ids of runs that stay. An item stays
-    where no newer run replaces it, for then its run would seem damaged.
+    where no newer run replaces it, or no note can be added: then its run would seem damaged.
     """
     names = _Names(catalog)
     going = {
         run_id: {label for label in labels if catalog.is_replaced(run_id, label)}
         for run_id, labels in items.items()
+        if cleaned.free_number(catalog.notes.get(run_id, ()))
     }
     needed = set(found.needed)
     for run_id, run in found.manifests.items():

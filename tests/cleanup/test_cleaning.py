@@ -115,6 +115,21 @@ def test_400_daily_runs_with_weekly_bases() -> None:
     assert notes, "an increment keeps its base, and the base its other item no longer"
 
 
+@pytest.mark.parametrize("numbers", [[999_999], range(2, 10), range(1, 12)])
+def test_notes_of_others_hide_none(numbers: Sequence[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names are limited, and so is what is read: an item whose note nobody would read stays."""
+    place, clock = stored_runs.memory()
+    monkeypatch.setattr(cleaned, "_MAX_NOTES", 10)
+    for one in weekly_chains(place, clock, 12):
+        for number in numbers:
+            store.store_object(place, f"{HOST}/{cleaned.name_of(one, number)}", [b"x"])
+    rules = Rules(daily=2, weekly=1, minimum=1)
+    result, plan = clean(place, rules)
+    partly = [one for one in plan.removals if not one.whole]
+    assert (result.status, bool(partly)) == (Status.OK, len(numbers) < 10)
+    assert_good(place)
+
+
 @pytest.mark.fault(
     "clean-up is killed at any of its deletions",
     "every run that is listed is whole, and the next clean-up finishes",

@@ -21,7 +21,7 @@ _NAME = re.compile(rf"(?P<run_id>[0-9]{{8}}_[0-9]{{6}}){PATTERN}")
 _PINNED = re.compile(rf"(?P<run_id>[0-9]{{8}}_[0-9]{{6}}){re.escape(PIN)}")
 _VERSION = 1
 _MAX_BYTES = 4 << 20  # of a note that is read
-_MAX_NOTES = 1_000  # of one run that are read
+_MAX_NOTES = 1_000  # of one run: notes with a higher number are not read
 
 
 def name_of(run_id: str, number: int) -> str:
@@ -63,8 +63,9 @@ def labels(place: Store, folder: str, names: Iterable[str]) -> frozenset[str]:
     Raises StoreError or OSError where a note cannot be read.
     """
     found: set[str] = set()
-    for name in sorted(names)[:_MAX_NOTES]:
-        found |= _labels(read(place, folder, name))
+    for name in sorted(names):
+        if _number(name) <= _MAX_NOTES:
+            found |= _labels(read(place, folder, name))
     return frozenset(found)
 
 
@@ -84,13 +85,33 @@ def _labels(raw: bytes) -> set[str]:
     return {label for label in items if isinstance(label, str)}
 
 
+def _number(name: str) -> int:
+    return int(name.rpartition("-")[2].partition(".")[0])
+
+
+def free_number(known: Iterable[str]) -> int:
+    """Return the number of the next note of a run, the lowest that is free; 0 for none.
+
+    Anyone who can write to the store can take numbers; none of them hides a note that is there.
+    known: the names of the notes that the run has
+    """
+    taken = set(map(_number, known))
+    return next((number for number in range(1, _MAX_NOTES + 1) if number not in taken), 0)
+
+
 def note(place: Store, host: str, run_id: str, known: Iterable[str], items: Iterable[str]) -> str:
     """Store one more note of a run; return its name.
 
-    known: the names of the notes that the run has. Raises StoreError or OSError.
+    known: the names of the notes that the run has. Raises StoreError or OSError, also where no
+    number is free.
     """
-    numbers = [int(name.rpartition("-")[2].partition(".")[0]) for name in known]
-    name = name_of(run_id, max(numbers, default=0) + 1)
+    number = free_number(known)
+    if not number:
+        raise StoreError(
+            f"{place}: run {run_id} has {_MAX_NOTES} notes of clean-up, and no place for another",
+            "Check who can write to this store.",
+        )
+    name = name_of(run_id, number)
     store.store_object(place, f"{host}/{name}", [content(items)])
     return name
 
