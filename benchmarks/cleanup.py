@@ -20,6 +20,7 @@ if __name__ == "__main__":  # started by its path
 
 import argparse
 import dataclasses
+import hashlib
 import json
 import os
 import tempfile
@@ -46,7 +47,8 @@ from tools.flow.item_record import Part, StoredItem
 HOST = "srv-1"
 RULES = Rules(daily=7, weekly=4, monthly=12, yearly=2)
 _CHAIN = 7  # runs from one full copy to the next
-_DIGEST = "0" * 64
+_CONTENT = b"data"
+_DIGEST = hashlib.sha256(_CONTENT).hexdigest()
 
 
 def item(run: str, number: int, base: str | None) -> StoredItem:
@@ -64,7 +66,7 @@ def write(folder: Path, moment: datetime, items: Sequence[StoredItem], key: Writ
     name = manifest.name_of(run)
     content = made.to_json()
     files = {name: content, name + trust.ENDING: key.sign(content), run + manifest.RECOVERY: b""}
-    files |= {part.name: b"data" for one in items for part in one.parts}
+    files |= {part.name: _CONTENT for one in items for part in one.parts}
     for called, data in files.items():
         (folder / called).write_bytes(data)
         os.utime(folder / called, (moment.timestamp(), moment.timestamp()))

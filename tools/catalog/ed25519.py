@@ -30,6 +30,7 @@ class Cryptography:
         self._raw = serialization.Encoding.Raw, serialization.PublicFormat.Raw
         self._keys = ed25519
         self._invalid = InvalidSignature
+        self._public = functools.lru_cache(64)(ed25519.Ed25519PublicKey.from_public_bytes)
 
     def public(self, seed: bytes, /) -> bytes:
         """Return the public key of a seed."""
@@ -43,7 +44,7 @@ class Cryptography:
     def verify(self, public: bytes, signature: bytes, message: bytes, /) -> bool:
         """Return whether a signature of a message was made with this key."""
         try:
-            self._keys.Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
+            self._public(public).verify(signature, message)
         except (self._invalid, ValueError):
             return False
         return True
