@@ -124,8 +124,8 @@ def commands_of_the_readme() -> list[str]:
 def test_the_commands_of_the_readme_run(tmp_path: Path) -> None:
     """Issue 12, 9: ours, in their order, with their paths below a temporary folder.
 
-    Those of the system (git, useradd, chown ...) are not ours to try; a database needs a server,
-    so the arguments of that restore are only read.
+    Those of the system (git, useradd, chown ...) are not ours to try; a database and a bucket need
+    a server, so the arguments of those restores are only read.
     """
     whole = system.System(tmp_path)
     (whole.source / "etc/nginx").mkdir(parents=True)
@@ -158,6 +158,9 @@ def test_the_commands_of_the_readme_run(tmp_path: Path) -> None:
         if "--to-host" in words:
             assert arguments.read(words).to_host == "127.0.0.1"
             continue
+        if "--endpoint" in words:
+            assert arguments.read(words).store == "s3://backups-of-acme/servers"
+            continue
         if "--destination" in words:
             shutil.rmtree(tmp_path / "srv", ignore_errors=True)
             (tmp_path / "srv").mkdir()
@@ -167,7 +170,7 @@ def test_the_commands_of_the_readme_run(tmp_path: Path) -> None:
         )  # fmt: skip
         assert done.returncode == 0, (line, done.stderr)
     assert tried[:5] == [*["encryption/encryption.py"] * 2, "-t", "-n", "-r"]
-    assert tried.count("restore/restore.py") == 6
+    assert tried.count("restore/restore.py") == 7
 
 
 def test_the_changelog_names_the_version() -> None:
