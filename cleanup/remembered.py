@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from tools.catalog.memory import Memory
 
 _FILE = "cleanup.json"
+_UNFINISHED = "cleanup-unfinished.json"
+_MOST = 4_000  # names that are remembered: a file of the state folder has at most one MiB
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class Remembered:
     @property
     def condemned(self) -> tuple[str, ...]:
         """The names of parts whose removal has begun and was not finished."""
-        return self._texts("condemned")
+        return self._texts("condemned", _UNFINISHED)
 
     def discard(self, run_id: str) -> None:
         """Keep that a run does not stop clean-up. Raises OSError."""
@@ -58,10 +61,13 @@ class Remembered:
         self._keep("accepted", {**self.accepted, label: run_id})
 
     def condemn(self, names: Iterable[str]) -> None:
-        """Keep which parts are about to be removed; none when all are gone. Raises OSError."""
-        names = list(names)
-        if names or self.condemned:
-            self._keep("condemned", names)
+        """Keep which files are about to be removed; none when all are gone. Raises OSError.
+
+        The first names count: those of a streamed run are found again without this.
+        """
+        kept = list(itertools.islice(names, _MOST))
+        if kept or self.condemned:
+            self.memory.keep(_UNFINISHED, self._key("condemned"), kept)
 
     def _key(self, about: str) -> str:
         return f"{about} {self.store} {self.host}"
@@ -71,8 +77,8 @@ class Remembered:
         pairs = found.items() if isinstance(found, dict) else ()
         return {name: run for name, run in pairs if isinstance(run, str)}
 
-    def _texts(self, about: str) -> tuple[str, ...]:
-        found = self.memory.read(_FILE).get(self._key(about), [])
+    def _texts(self, about: str, file: str = _FILE) -> tuple[str, ...]:
+        found = self.memory.read(file).get(self._key(about), [])
         texts = found if isinstance(found, list) else []
         return tuple(text for text in texts if isinstance(text, str))
 

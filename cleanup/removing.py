@@ -7,7 +7,7 @@ older ones: an increment never stays without its base.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cleanup.candidates import Candidates
@@ -196,7 +196,6 @@ class Remover:
         Raises ForbiddenError where the store lets this account remove nothing, StoreError or
         OSError; what has begun is finished by the next clean-up.
         """
-        self.remembered.condemn(name for one in removals for name in (*one.records[1:], *one.parts))
         if self._takes_versions:
             for one in removals:
                 self._remove_versions(one)
@@ -224,6 +223,7 @@ class Remover:
     def _remove_group(self, group: Sequence[RunRemoval]) -> None:
         """Remove runs, none of which is the base of another one."""
         whole = [one for one in group if one.whole]
+        self._condemn(group)
         for one in group:
             if not one.whole:
                 self._note(one)
@@ -237,6 +237,7 @@ class Remover:
         if one.run_id in self._bases:
             self._bases |= one.bases
             return
+        self._condemn([one])
         try:
             if not one.whole:
                 self._note(one)
@@ -246,6 +247,10 @@ class Remover:
             self._bases |= one.bases
             return
         self._take(one)
+
+    def _condemn(self, group: Iterable[RunRemoval]) -> None:
+        """Remember what of these runs has no name that tells whose it is, should this be killed."""
+        self.remembered.condemn(name for one in group for name in (*one.records[1:], *one.parts))
 
     def _take(self, one: RunRemoval) -> None:
         self._done.append(one)

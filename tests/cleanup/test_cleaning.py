@@ -257,7 +257,7 @@ class Accepted(Memory):
 def test_signed_runs_that_claim_to_be_old_push_nothing_out(key: WriterKey) -> None:
     """C27: ids of the last 8 weeks, all written today: no earlier run goes."""
     place, clock = stored_runs.memory()
-    daily(place, clock, 400, "A", key=key)
+    daily(place, clock, 100, "A", key=key)
     clean(place, trusted=known(key))
     before = runs_of(place)
     for week in range(1, 9):
@@ -272,7 +272,7 @@ def test_signed_runs_that_claim_to_be_old_push_nothing_out(key: WriterKey) -> No
 def test_a_hundred_signed_runs_push_nothing_out(key: WriterKey) -> None:
     """Issue 16, shows: a server that is taken over cannot make clean-up remove the last year."""
     place, clock = stored_runs.memory()
-    daily(place, clock, 400, "A", "B", key=key)
+    daily(place, clock, 100, "A", "B", key=key)
     clean(place, trusted=known(key))
     before = runs_of(place)
     for minute in range(100):
@@ -630,3 +630,38 @@ def test_runs_that_take_days_are_no_wrong_clock() -> None:
     result, plan = clean(place, Rules(daily=3))
     assert result.status is Status.OK
     assert len(plan.plan.named) == 10
+
+
+def test_what_is_about_to_go_is_remembered_in_bounds(tmp_path: Path) -> None:
+    memory = remembered(tmp_path)
+    memory.discard("20260101_000000")
+    memory.condemn(f"{number:0150}" for number in range(100_000))
+    assert 0 < len(memory.condemned) < 100_000
+    assert memory.discarded == {"20260101_000000"}
+    memory.condemn(())
+    assert memory.condemned == ()
+
+
+def test_staged_parts_of_a_killed_clean_up_are_removed_by_the_next(tmp_path: Path) -> None:
+    """Their names tell nothing: the state folder remembers them."""
+    place, clock = stored_runs.memory()
+    for day in range(12, 0, -1):
+        clock.now = days_ago(day)
+        one = run_id(clock.now)
+        staged = item(one, "A")
+        parts = (dataclasses.replace(staged.parts[0], name=f"files-{day}.tar.gz.crypt.000"),)
+        put(place, run(one, [dataclasses.replace(staged, parts=parts)], mode="staged"))
+    clock.now = stored_runs.NOW
+
+    def fault(call: str, name: str) -> None:
+        if call == "remove" and "files-8." in name:
+            raise Killed
+
+    place.fault = fault
+    memory = remembered(tmp_path)
+    with pytest.raises(Killed):
+        clean(place, Rules(daily=3), memory=memory)
+    place.fault = lambda _call, _name: None
+    assert clean(place, Rules(daily=3), memory=memory)[0].status is Status.OK
+    left = [entry.name for entry in place.entries(HOST) if "files-" in entry.name]
+    assert left == [f"{HOST}/files-{day}.tar.gz.crypt.000" for day in (1, 2, 3)]
