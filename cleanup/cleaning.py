@@ -181,11 +181,24 @@ def _removed(cleaning: Cleaning, order: Order, remembered: Remembered) -> Result
         remover.finish(_needed(cleaning))
         outcome = remover.remove(cleaning.removals)
     except ForbiddenError as error:
-        text = f"{KEEPS} ({foreign.line(str(error))})"
-        status = Status.UNCLEAN if order.by_hand else Status.OK
-        return Result(status, text, error.hint if order.by_hand else "")
+        return _forbidden(cleaning, order, error)
     swept = _swept(catalog, order) if not order.by_hand or order.acts else []
     return _result(cleaning, outcome, swept, order)
+
+
+def _forbidden(cleaning: Cleaning, order: Order, error: ForbiddenError) -> Result:
+    """Return what is said of a store that lets this account remove nothing, or not everything."""
+    left = Catalog(cleaning.catalog.store, cleaning.catalog.host, cleaning.catalog.trust)
+    planned_names = {n for one in cleaning.removals for n in (*one.records, *one.parts)}
+    why = foreign.line(str(error))
+    status = Status.UNCLEAN if order.by_hand else Status.OK
+    hint = error.hint if order.by_hand else ""
+    if planned_names <= left.sizes.keys():
+        return Result(status, f"{KEEPS} ({why})", hint)
+    runs = len(set(cleaning.catalog.run_ids) - set(left.run_ids))
+    text = f"{count(runs, 'run')} removed, {count(len(left.run_ids), 'run')} left"
+    text += f"; the rest of the plan may not be removed ({why})"
+    return Result(status, text, hint, items=runs, warnings=(text,))
 
 
 def _result(cleaning: Cleaning, outcome: Outcome, swept: Sequence[str], order: Order) -> Result:

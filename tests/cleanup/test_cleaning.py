@@ -426,6 +426,24 @@ def test_credentials_that_may_not_delete(by_hand: bool) -> None:
     assert runs_of(place) == made
 
 
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_credentials_that_may_delete_some_objects(by_hand: bool) -> None:
+    """A store from which runs have gone does not keep everything."""
+    place, clock = stored_runs.memory()
+    made = daily(place, clock, 20, "A")
+
+    def fault(call: str, name: str) -> None:
+        if call == "remove" and name.endswith(".tar.000"):
+            raise ForbiddenError(f"{name}: access denied")
+
+    place.fault = fault
+    result, _plan = clean(place, Rules(daily=3), by_hand=by_hand, really=True)
+    assert result.status is (Status.UNCLEAN if by_hand else Status.OK)
+    assert result.message.startswith("17 runs removed, 3 runs left; the rest of the plan may not")
+    assert bool(result.warnings)
+    assert runs_of(place) == made[-3:]
+
+
 class Bucket(MemoryStore):
     """A versioned bucket."""
 
