@@ -374,9 +374,7 @@ def _of_client(error: Exception, call: Call) -> StoreError:
         *(exceptions.FlexibleChecksumError, exceptions.ChecksumError),
     )
     if isinstance(error, network):
-        shown = _URL.sub(
-            call.endpoint, text
-        )  # with the name of the object it is longer than a line
+        shown = _URL.sub(call.endpoint, text).rstrip(".")  # a whole URL has 300 characters
         return TransientError(f"{call.subject}: {call.operation}: {shown}", _NETWORK_HINT)
     return StoreError(f"{call.subject}: {call.operation}: {text}", _NETWORK_HINT)
 

@@ -121,10 +121,11 @@ def missed(catalogs: Iterable[Catalog], config_id: str, best: Numbered) -> Itera
         found = next(iter(claims(catalog, config_id)), None)
         number = 0 if found is None else found.manifest.sequence
         if number < best.number:
-            newest = "no numbered run" if found is None else f"run {found.manifest.run_id}"
+            run_id = None if found is None else found.manifest.run_id
+            newest = f"the newest there is run {run_id}" if run_id else "it has no numbered run"
             yield (
                 f"{catalog.store} has missed {count(best.number - number, 'run')}: "
-                f"the newest there is {newest}, another store has {best.run_id}"
+                f"{newest}, another store has {best.run_id}"
             )
 
 
