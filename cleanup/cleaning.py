@@ -205,6 +205,10 @@ def _result(cleaning: Cleaning, outcome: Outcome, swept: Sequence[str], order: O
     freed = outcome.kept or f"{human_size(outcome.freed)} freed"
     runs = len(cleaning.found.runs) - outcome.runs
     text = f"{_counted(outcome.runs, outcome.items)} removed, {count(runs, 'run')} left, {freed}"
+    hint = ""
+    if not cleaning.found.runs:
+        text = f"no runs of host {foreign.line(cleaning.catalog.host)}: no run was removed"
+        hint = "Check --hostname, and whether the disk is mounted." if order.by_hand else ""
     if swept:
         text += f", {count(len(swept), 'file')} of crashed runs removed"
     if outcome.locked:
@@ -212,7 +216,7 @@ def _result(cleaning: Cleaning, outcome: Outcome, swept: Sequence[str], order: O
     if not outcome.left:
         status = Status.UNCLEAN if outcome.locked and order.by_hand else Status.OK
         locked = tuple(map(foreign.line, outcome.locked))
-        return Result(status, text, items=outcome.runs, bytes=outcome.freed, warnings=locked)
+        return Result(status, text, hint, items=outcome.runs, bytes=outcome.freed, warnings=locked)
     first = f"{cleaning.catalog.host}/{outcome.left[0]}"
     problem = f"{text}; {count(len(outcome.left), 'object')} still there, the first is {first}"
     return Result(Status.UNCLEAN, problem, "Check the rights of this account in the store.")

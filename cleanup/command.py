@@ -169,6 +169,7 @@ class _Command:
             return self._pin(catalog)
         if arguments.discard:
             _require_run(catalog, arguments.discard)
+            _require_obstacle(catalog, arguments.discard)
             self._require_memory("--discard")
             remembered.discard(arguments.discard)
         if arguments.forget_item:
@@ -260,6 +261,15 @@ def _require_run(catalog: Catalog, run_id: str) -> None:
         raise _AbsentError(
             f"{catalog.store}: no run {run_id} of host {catalog.host}",
             "Run restore.py --list to see all runs.",
+        )
+
+
+def _require_obstacle(catalog: Catalog, run_id: str) -> None:
+    run = cleaning.usable(catalog, run_id)
+    if run is not None and not run.refused:
+        raise ConfigError(
+            f"--discard: run {run_id} can be read, and does not stop clean-up",
+            "Discard only the run that clean-up names as the reason why nothing is removed.",
         )
 
 

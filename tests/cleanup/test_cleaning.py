@@ -519,6 +519,17 @@ def test_a_store_that_changes_between_plan_and_removal(
     assert len(runs_of(place)) == 20 - (change == "gone")
 
 
+def test_a_store_without_runs() -> None:
+    """The folder of a disk that is not mounted, or another host."""
+    place, _clock = stored_runs.memory()
+    result, _plan = clean(place, by_hand=True)
+    assert (result.status, result.message) == (
+        Status.OK,
+        f"no runs of host {HOST}: no run was removed",
+    )
+    assert "mounted" in result.hint
+
+
 def test_two_clean_ups_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that has listed runs which the other removes lists them again."""
     place, clock = stored_runs.memory()

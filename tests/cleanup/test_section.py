@@ -133,6 +133,8 @@ def test_by_hand(system: System) -> None:
     assert runs(system) == old[-1:]
     text = by_hand(system, "--pin", "20200101_000000", code=2)
     assert "no run 20200101_000000 of host srv-test" in text
+    text = by_hand(system, "--discard", old[-1], code=2)
+    assert "can be read, and does not stop clean-up" in text
 
 
 def test_the_test_of_a_section(system: System) -> None:
