@@ -14,7 +14,8 @@ from typing import Any
 MAX_BYTES = 1 << 20  # of a text, unless the caller allows more
 MAX_DEPTH = 100  # levels of lists and objects
 _MAX_DIGITS = 20  # of a whole number: 64 bits have no more
-_SUSPECT = re.compile(rb"\\u|NaN|Infinity|[:\[,]\s*-?[0-9]+(?:\.[0-9]+)?[eE]|[0-9]{19}")
+_ODD_NUMBER = re.compile(rb"[:\[,]\s*-?(?:[0-9]{19}|[0-9]+(?:\.[0-9]+)?[eE])")
+_ODD_WORDS = (b"\\u", b"NaN", b"Infinity")
 _LARGEST, _SMALLEST = (1 << 64) - 1, -(1 << 63)
 
 
@@ -65,7 +66,8 @@ def is_plain(raw: bytes) -> bool:
     It has no characters but those of ASCII, none of them by number, no exponent, and no number of
     more than 18 digits. A text may look like one of these: then `check` decides.
     """
-    return raw.isascii() and not _SUSPECT.search(raw)
+    odd = any(word in raw for word in _ODD_WORDS)
+    return raw.isascii() and not odd and not _ODD_NUMBER.search(raw)
 
 
 def check(value: object) -> None:
