@@ -1,20 +1,16 @@
 """Small objects of a bucket that are read before they are asked for, several at once.
 
 A call of boto3 takes about 3 ms of a processor. 1,000 runs have 2,000 such objects, so these are
-signed and sent without it.
+signed and sent by the parts of botocore that do nothing else.
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import http.client
 import ssl
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from datetime import datetime, timezone
-from typing import Any
 from urllib.parse import quote, urlsplit
 
 from storage.s3_blocks import S3Blocks
@@ -25,8 +21,6 @@ _READERS = 8
 _PIECE = 64 << 10
 _OK = 200
 _LARGEST = 4 << 20  # bytes of an object that is read ahead
-_EMPTY = hashlib.sha256().hexdigest()  # of a request without a body
-_PORTS = {"http": 80, "https": 443}  # not named in the header Host
 _WAITING = 32 << 20  # bytes that wait until they are asked for
 
 
@@ -91,66 +85,18 @@ def _small(chunks: Iterable[bytes]) -> bytes | None:
     return bytes(held)
 
 
-class Signer:
-    """Signs GET requests of one server with AWS's signature V4, as S3SigV4Auth of botocore does.
-
-    The key of a day is derived once. Source: "Authenticating Requests: Using the Authorization
-    Header" in the API reference of S3.
-    """
-
-    def __init__(self, credentials: Any, region: str, url: str) -> None:  # noqa: ANN401
-        """credentials: of botocore, which renews them. url: of the server"""
-        parts = urlsplit(url)
-        default = f":{_PORTS.get(parts.scheme)}"
-        self._host = parts.netloc.removesuffix(default)
-        self._credentials = credentials
-        self._region = region
-        self._derived: tuple[tuple[str, str], bytes] = (("", ""), b"")
-
-    def headers(self, path: str, now: datetime) -> dict[str, str]:
-        """Return the headers of a request. path: as it is sent. now: in UTC"""
-        frozen = self._credentials.get_frozen_credentials()
-        stamp = now.strftime("%Y%m%dT%H%M%SZ")
-        signed = {"host": self._host, "x-amz-content-sha256": _EMPTY, "x-amz-date": stamp}
-        if frozen.token:
-            signed["x-amz-security-token"] = frozen.token
-        names = ";".join(signed)
-        lines = "".join(f"{name}:{value}\n" for name, value in signed.items())
-        request = f"GET\n{path}\n\n{lines}\n{names}\n{_EMPTY}"
-        scope = f"{stamp[:8]}/{self._region}/s3/aws4_request"
-        digest = hashlib.sha256(request.encode("utf-8", "strict")).hexdigest()
-        text = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{digest}"
-        signature = _hmac(self._key(stamp[:8], frozen.secret_key), text).hex()
-        credential = f"AWS4-HMAC-SHA256 Credential={frozen.access_key}/{scope}"
-        signed["authorization"] = f"{credential}, SignedHeaders={names}, Signature={signature}"
-        return signed
-
-    def _key(self, day: str, secret: str) -> bytes:
-        known, key = self._derived
-        if known != (day, secret):
-            key = f"AWS4{secret}".encode("utf-8", "strict")
-            for step in (day, self._region, "s3", "aws4_request"):
-                key = _hmac(key, step)
-            self._derived = ((day, secret), key)
-        return key
-
-
-def _hmac(key: bytes, text: str) -> bytes:
-    return hmac.digest(key, text.encode("utf-8", "strict"), "sha256")
-
-
 class _Reader:
     """GetObject without the layers of boto3; where a proxy is needed, it reads nothing."""
 
     def __init__(self, connection: Connection, options: Options) -> None:
+        from botocore.auth import S3SigV4Auth
         from botocore.httpsession import get_cert_path
 
         found = connection.api.generate_presigned_url(
             "get_object", Params={"Bucket": options.bucket_name, "Key": "k"}
         )
         self._bucket = str(found).partition("?")[0].removesuffix("k")
-        self._signer = Signer(connection.credentials, connection.region, self._bucket)
-        self._path = urlsplit(self._bucket).path
+        self._auth = S3SigV4Auth(connection.credentials, "s3", connection.region)
         self._is_direct = not connection.proxy()
         self._timeout = options.read_timeout
         self._authorities = str(options.ca_bundle or get_cert_path(verify=True))
@@ -158,14 +104,17 @@ class _Reader:
 
     def read(self, key: str) -> bytes | None:
         """Return an object; None where the answer is not simply its bytes."""
+        from botocore.awsrequest import AWSRequest
+
         if not self._is_direct:
             return None
-        path = self._path + quote(key, safe="/~")
-        headers = self._signer.headers(path, datetime.now(timezone.utc))
+        request = AWSRequest("GET", self._bucket + quote(key, safe="/~"))
+        self._auth.add_auth(request)
+        path = request.url.split("/", 3)[3]
         connection = self._connection()
         content, is_whole = None, False
         try:
-            connection.request("GET", path, headers=headers)
+            connection.request("GET", f"/{path}", headers=dict(request.headers.items()))
             answer = connection.getresponse()
             if answer.status == _OK:
                 content = _small(iter(lambda: answer.read(_PIECE), b""))
