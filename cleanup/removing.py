@@ -182,9 +182,17 @@ class Remover:
     _freed: int = 0
 
     def finish(self, needed: Collection[str]) -> list[str]:
-        """Remove what an interrupted clean-up has left, but for what a manifest needs again."""
+        """Remove what an interrupted clean-up has left, but for what a manifest needs again.
+
+        A run with a marker is being copied back, and will have its manifest again.
+        """
         sizes = self.catalog.sizes
-        left = [one for one in self.remembered.condemned if one in sizes and one not in needed]
+        copied = {run_ids.run_in(name) for name in sizes if name.endswith(MARKER_SUFFIX)}
+        left = [
+            one
+            for one in self.remembered.condemned
+            if one in sizes and one not in needed and run_ids.run_in(one) not in copied
+        ]
         if left:
             self._remove(left)
         self.remembered.condemn(())

@@ -18,7 +18,7 @@ from tests.stored_runs import HOST, Clock, daily, days_ago, item, put, run, run_
 from tools.base import run_ids
 from tools.base.errors import ForbiddenError, StoreError
 from tools.base.result import Result, Status
-from tools.catalog import cleaned, manifest, readback, signers, writer_key
+from tools.catalog import cleaned, manifest, markers, readback, signers, writer_key
 from tools.catalog.catalog import Catalog
 from tools.catalog.memory import Memory
 from tools.catalog.runs import list_runs
@@ -622,6 +622,26 @@ def test_a_run_that_was_to_go_keeps_its_signature(key: WriterKey, tmp_path: Path
     assert clean(place, Rules(daily=3), known(key), memory)[0].status is Status.OK
     assert runs_of(place) == left
     assert_good(place, known(key))
+
+
+def test_a_run_that_is_copied_back_keeps_its_parts(tmp_path: Path) -> None:
+    """A clean-up was killed, and a copy of one of its runs from another store has begun."""
+    place, clock = stored_runs.memory()
+    made = daily(place, clock, 12, "A")
+
+    def fault(call: str, name: str) -> None:
+        if call == "remove" and name.endswith(".tar.000"):
+            raise Killed
+
+    place.fault = fault
+    memory = remembered(tmp_path)
+    with pytest.raises(Killed):
+        clean(place, Rules(daily=3), memory=memory)
+    place.fault = lambda _call, _name: None
+    markers.create_marker(place, HOST, made[8], copy=True)
+    assert clean(place, Rules(daily=3), memory=memory)[0].status is Status.OK
+    parts = [e.name for e in place.entries(HOST) if e.name.endswith(".tar.000")]
+    assert [run_ids.run_in(name.rpartition("/")[2]) for name in parts] == made[8:]
 
 
 class Locked(Bucket):
