@@ -235,7 +235,10 @@ class OssBlocks:
         )
 
     def _chunks(self, name: str, answer: Any) -> Iterator[bytes]:  # noqa: ANN401  (of oss2)
-        """Yield the content. Raises TransientError where it is shorter than announced."""
+        """Yield the content. Raises TransientError where it is shorter than announced.
+
+        An answer that announces nothing was cut in its headers.
+        """
         announced = foreign.number(str(answer.headers.get("Content-Length", "")))
         received = 0
         translating = self._client.translating(self._client.connection, "GetObject", name)
@@ -243,7 +246,7 @@ class OssBlocks:
             for chunk in answer.resp:
                 received += len(chunk)
                 yield chunk
-        if announced is not None and received != announced:
+        if received != announced and "Transfer-Encoding" not in answer.headers:
             raise TransientError(f"{self}: {name}: the answer ended after {received} bytes")
 
     def entries(self, folder: str) -> Iterator[StoreEntry]:

@@ -105,20 +105,24 @@ class _Session:
             self._session.mount(scheme, adapter)
 
     def do_request(self, request: Any, timeout: Any) -> _Response:  # noqa: ANN401  (of oss2)
-        """Send one request. Raises what requests raises."""
-        return _Response(
-            self._session.request(
-                request.method,
-                request.url,
-                data=request.data,
-                params=request.params,
-                headers=request.headers,
-                stream=True,
-                timeout=timeout,
-                allow_redirects=False,
-                auth=_unchanged,
-            )
+        """Send one request. Raises what requests raises, also for headers that are cut."""
+        import requests
+
+        answer = self._session.request(
+            request.method,
+            request.url,
+            data=request.data,
+            params=request.params,
+            headers=request.headers,
+            stream=True,
+            timeout=timeout,
+            allow_redirects=False,
+            auth=_unchanged,
         )
+        if request.method == "HEAD" and answer.ok and "Content-Length" not in answer.headers:
+            answer.close()
+            raise requests.ConnectionError("the headers of the answer are cut")
+        return _Response(answer)
 
 
 def _unchanged(request: T) -> T:

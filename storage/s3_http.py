@@ -75,6 +75,16 @@ def _stay(
         request_dict["context"].setdefault("s3_redirect", {})["redirected"] = True
 
 
+def _is_cut(answer: Any) -> bool:  # noqa: ANN401  (botocore has no types)
+    """Return whether the headers of a good answer end before they say how long its content is.
+
+    Python takes the end of a connection for that of the headers, and what follows for all.
+    """
+    headers = {name.lower() for name in answer.headers}
+    known = headers & {"content-length", "transfer-encoding"}
+    return answer.status_code < 300 and not known  # noqa: PLR2004
+
+
 class Bounded:
     """The HTTP session of a client; see URLLib3Session of botocore."""
 
@@ -91,6 +101,11 @@ class Bounded:
         is_object = request.stream_output
         request.stream_output = True
         answer = self._inner.send(request)
+        if (is_object or request.method == "HEAD") and _is_cut(answer):
+            from botocore import exceptions
+
+            answer.raw.close()
+            raise exceptions.ConnectionClosedError(endpoint_url=request.url)
         if not is_object or answer.status_code >= 300:  # noqa: PLR2004
             answer._content = b"".join(self._read(answer))
         return answer

@@ -118,7 +118,8 @@ class _Reader:
             answer = connection.getresponse()
             if answer.status == _OK:
                 content = _small(iter(lambda: answer.read(_PIECE), b""))
-            is_whole = content is not None and not answer.length
+            ended = answer.chunked or answer.length == 0  # None: its headers are cut
+            is_whole = content is not None and ended
         except (OSError, http.client.HTTPException):
             content = None
         if not is_whole:  # what remains of the answer is not read

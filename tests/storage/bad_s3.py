@@ -34,6 +34,7 @@ class Answer:
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
     cut: int | None = None
+    is_closed: bool = False  # then it is closed as usual, and not reset
     delay: float = 0.0  # seconds before it
     slow: float = 0.0  # seconds between pieces of the body
 
@@ -370,7 +371,7 @@ class _Handler(BaseHTTPRequestHandler):
         head = ("\r\n".join(lines) + "\r\n\r\n").encode()
         if answer.cut is not None:
             self.wfile.write((head + answer.body)[: answer.cut])
-            self.reset()
+            self.reset(politely=answer.is_closed)
         elif answer.slow:
             self.wfile.write(head)
             for at in range(0, len(answer.body), 100):
@@ -379,9 +380,13 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self.wfile.write(head + answer.body)
 
-    def reset(self) -> None:
-        """Reset the connection, as a router or a killed server does."""
+    def reset(self, *, politely: bool = False) -> None:
+        """Reset the connection, as a router or a killed server does; or only close it."""
         self.wfile.flush()
-        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        if politely:
+            self.connection.shutdown(socket.SHUT_WR)
+        else:
+            linger = struct.pack("ii", 1, 0)
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         self.connection.close()
         self.close_connection = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -119,6 +120,16 @@ def cut(after: int) -> Fault:
         return answer
 
     return fault
+
+
+def half_headers(handler: Handler, _request: Request, _proceed: Proceed) -> Answer:
+    """Close the connection, without a reset, within the headers of an answer."""
+    handler.body()
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nServer: Aliy")
+    handler.wfile.flush()
+    handler.connection.shutdown(socket.SHUT_WR)
+    handler.connection.recv(1)  # until the client has closed it as well
+    raise Gone
 
 
 def whole_object(handler: Handler, _request: Request, _proceed: Proceed) -> Answer:
@@ -270,6 +281,7 @@ CASES = (
     Case("an error of bytes", "small", _PUT, answers(Answer(400, b"\xff\xfe<Error>"))),
     # --- reading
     Case("a download that breaks off", "read", _GET, cut(1_500), times=3),
+    Case("a download whose headers are cut", "read", _GET, half_headers, times=2),
     Case("a download that is busy", "read", _GET, says(503, "ServiceBusy")),
     Case("a whole object instead of a range", "range", _GET,
          whole_object),

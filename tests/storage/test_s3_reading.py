@@ -20,6 +20,7 @@ READS = {
     "503": on("GetObject", error(503, "SlowDown"), 2),
     "reset at once": on("GetObject", Answer(cut=0), 2),
     "reset in the headers": after("GetObject", cut=30, times=2),
+    "closed in the headers": on("GetObject", Answer(cut=30, is_closed=True), 2),
     "reset in the body": after("GetObject", cut=1_500, times=3),
 }
 
@@ -183,11 +184,12 @@ def test_a_server_that_knows_no_condition(bad: BadS3, content: bytes) -> None:
 # --- reading ahead
 
 
-def test_small_objects_are_read_ahead_once_each(bad: BadS3) -> None:
+@pytest.mark.parametrize("fault", [Answer(503), Answer(cut=30, is_closed=True)])
+def test_small_objects_are_read_ahead_once_each(bad: BadS3, fault: Answer) -> None:
     names = [f"srv/{number}" for number in range(20)]
     for name in names:
         bad.objects[f"store/{name}"] = name.encode()
-    bad.fault = on("GetObject", Answer(503), 5)
+    bad.fault = on("GetObject", fault, 5)
     made = Retrying(opened(bad), NO_WAIT)
     store.prefetch(made, [*names, "srv/none"])
     for name in names:
