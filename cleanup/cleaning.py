@@ -136,7 +136,7 @@ def clean(catalog: Catalog, order: Order, remembered: Remembered) -> tuple[Resul
     catalog = cleaning.catalog
     if not catalog.store.consistent:
         status = Status.UNCLEAN if order.by_hand and order.acts else Status.OK
-        return Result(status, f"nothing is removed from {catalog.store}: {_LAGS}"), cleaning
+        return Result(status, f"nothing is removed: {_LAGS}"), cleaning
     if cleaning.problem:
         return Result(Status.UNCLEAN, cleaning.problem, cleaning.hint), cleaning
     if not order.acts:
@@ -248,16 +248,16 @@ def _obstacle(catalog: Catalog, found: Candidates, now: datetime) -> tuple[str, 
         more = len(found.obstacles) - 1
         others = f" ({count(more, 'other run')} as well)" if more else ""
         return (
-            f"nothing is removed from {catalog.store}: run {run_id}: {why}{others}",
+            f"nothing is removed: run {run_id}: {why}{others}",
             f"Check it with restore.py --verify {run_id}. If the run is lost, "
             f"cleanup.py --discard {run_id} lets clean-up go on.",
         )
     if found.runs and not found.manifests:
-        text = f"nothing is removed from {catalog.store}: no run is signed by a known signer"
+        text = "nothing is removed: no run is signed by a known signer"
         return text, "Name the signers with --signer FILE, or SIGNERS in the config."
     problem = candidates.clock_problem(found, now)
     if problem:
-        return f"nothing is removed from {catalog.store}: {problem}", "Check the clock (date)."
+        return f"nothing is removed: {problem}", "Check the clock (date)."
     return "", ""
 
 

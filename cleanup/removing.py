@@ -304,11 +304,21 @@ class Remover:
         return _HIDDEN if hides else ""
 
     def _left(self) -> tuple[str, ...]:
-        """Return the removed names that the store still lists."""
+        """Return the removed names that the store still lists.
+
+        Raises StoreError where it lists none of the runs that stay: an empty folder is there
+        instead of a disk.
+        """
         if not self._done:
             return ()
         entries = self.catalog.store.entries(self.catalog.host)
         listed = {entry.name.rpartition("/")[2] for entry in entries}
+        stay = {*self.catalog.run_ids} - {one.run_id for one in self._done if one.whole}
+        if stay and not any(manifest.name_of(run_id) in listed for run_id in stay):
+            raise StoreError(
+                f"{self.catalog.store}: no longer lists the runs that stay",
+                "Check whether the disk is mounted, and what restore.py --list shows.",
+            )
         names = (name for one in self._done for name in (*one.records, *one.parts))
         return tuple(name for name in names if name in listed)
 

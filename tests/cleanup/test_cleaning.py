@@ -184,7 +184,7 @@ def test_a_store_whose_listing_may_lag_behind_is_not_cleaned_up() -> None:
     for by_hand, status in ((False, Status.OK), (True, Status.UNCLEAN)):
         result, _ = clean(place, Rules(last=3), by_hand=by_hand)
         assert result.status is status
-        assert "nothing is removed from memory: its listing may lack" in result.message
+        assert "nothing is removed: its listing may lack" in result.message
     assert runs_of(place) == before
 
 
@@ -469,6 +469,15 @@ def test_a_versioned_bucket(versions: bool) -> None:
     assert ("freed 0 B now" in result.message) is not versions
     assert result.bytes == (plan.size if versions else 0)
     assert clean(place, Rules(daily=3), versions=versions)[0].items == 0
+
+
+def test_a_disk_that_goes_during_clean_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty folder lists nothing that was removed, and nothing of what stays either."""
+    place, clock = stored_runs.memory()
+    daily(place, clock, 20, "A")
+    monkeypatch.setattr(place, "remove", lambda _names: place.objects._contents.clear())
+    with pytest.raises(StoreError, match="no longer lists the runs that stay"):
+        clean(place, Rules(daily=3))
 
 
 def test_objects_that_stay_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
