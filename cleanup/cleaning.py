@@ -94,6 +94,18 @@ class Cleaning:
         known = (one for one in self.plan.frozen if config_id in ("", one.key[0]))
         return [line for one in known if (line := _notice(one))]
 
+    def shrunk(self) -> list[str]:
+        """Return the items that stay because their newest copy is suspicious."""
+        return [
+            foreign.line(one.key[1])
+            for one in self.plan.frozen
+            if not one.dropped and self._newest(one.key) is State.SUSPICIOUS
+        ]
+
+    def _newest(self, key: policy.Key) -> State | None:
+        copies = (run.copies[key] for run in reversed(self.found.runs) if key in run.copies)
+        return next((copy.state for copy in copies if copy.stored), None)
+
 
 def _counted(runs: int, items: int) -> str:
     more = f" and {count(items, 'item')} of other runs" if items else ""

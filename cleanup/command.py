@@ -184,6 +184,12 @@ class _Command:
             lines.show(plan)
         for line in plan.notices(""):
             terminal.say(f"note: {line}", error=True)
+        for label in plan.shrunk():
+            terminal.say(
+                f"note: {label} is much smaller than before, so its older copies stay. If it became "
+                f"smaller on purpose: the same command with --accept-item {label}",
+                error=True,
+            )
         if self._arguments.confirm or result.status is not Status.OK:
             return dataclasses.replace(result, message=f"{catalog.store}: {result.message}")
         if plan.removals:
@@ -227,7 +233,7 @@ class _Command:
                 cleaned.pin(catalog.store, catalog.host, run_id, "pinned by cleanup.py")
             return Result(Status.OK, f"{catalog.store}: run {run_id} is pinned")
         cleaned.unpin(catalog.store, catalog.host, run_id)
-        return Result(Status.OK, f"{catalog.store}: run {run_id} is not pinned")
+        return Result(Status.OK, f"{catalog.store}: run {run_id} is not pinned any longer")
 
     def _forget(self, catalog: Catalog, remembered: Remembered) -> None:
         """Remember that an item is no longer wanted. Raises ConfigError where it still is."""

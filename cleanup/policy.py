@@ -307,7 +307,7 @@ class _Planner:
         begin = history.good[-FROZEN_COPIES:][0] if history.good else -1
         for i in history.all:
             if i >= begin and self._runs[i].copies[key].stored:
-                self._keep(i, key, "item frozen")
+                self._keep(i, key, "no newer good copy")
         since = self._runs[self._begin(key, newest)].stored
         days = max((self._now - since).days, 0)
         self._frozen.append(Frozen(key, since, days, dropped))
@@ -323,7 +323,7 @@ class _Planner:
             if run.config_id != key[0] or not self._counts(i, run):
                 continue
             if key in run.copies:
-                self._keep(i, key, "item frozen since this run")
+                self._keep(i, key, "first without a good copy")
                 return i
             if newest >= 0:
                 return newest

@@ -238,8 +238,10 @@ def test_a_source_that_became_empty_does_not_push_out_good_copies(size: int) -> 
     _result, plan = clean(place, Rules(last=7))
     assert set(made[3:]) <= set(runs_of(place))
     assert plan.plan.frozen
+    assert plan.shrunk() == ["A"]  # the plan names --accept-item
     memory = dataclasses.replace(remembered(), memory=Accepted(made[10]))
-    clean(place, Rules(last=7), memory=memory)
+    _result, plan = clean(place, Rules(last=7), memory=memory)
+    assert not plan.shrunk()
     assert runs_of(place) == made[-7:]
 
 

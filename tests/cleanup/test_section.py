@@ -123,7 +123,7 @@ def test_by_hand(system: System) -> None:
     assert "hint: If that is meant, add --yes-really." in text
     assert "6 runs removed" in by_hand(system, "--confirm", "--yes-really")
     assert runs(system) == [old[0], *old[-3:]]
-    by_hand(system, "--unpin", old[0])
+    assert "is not pinned any longer" in by_hand(system, "--unpin", old[0])
     bare = ("--local-backup", str(system.store), "--keep-last", "1", "--minimum", "1")
     assert "no run is signed by a known signer" in by_hand(system, *bare, bare=True, code=5)
     signers = system.folder / "signers"
