@@ -186,8 +186,8 @@ class _Command:
             terminal.say(f"note: {line}", error=True)
         for label in plan.shrunk():
             terminal.say(
-                f"note: {label} is much smaller than before, so its older copies stay. If it became "
-                f"smaller on purpose: the same command with --accept-item {label}",
+                f"note: {label} is much smaller than before, so its older copies stay. If it "
+                f"became smaller on purpose: the same command with --accept-item {label}",
                 error=True,
             )
         if self._arguments.confirm or result.status is not Status.OK:
