@@ -19,6 +19,7 @@ from tools.flow.item_record import StoredItem
 from tools.modules import registry
 
 _COMPARED = 7  # good copies of an item whose median size the next one is compared with
+_GAP = timedelta(days=8)  # after which it is compared with the last one alone: others are gone
 _APART = timedelta(days=1)  # between the time in a run id and that of its manifest
 _AHEAD = timedelta(minutes=1)  # of the store's clock, which may be a little fast
 _UNKNOWN = "not signed by a known signer"
@@ -73,6 +74,7 @@ class _Reader:
         self._obstacles: dict[str, str] = {}
         self._odd: dict[str, str] = {}  # by run id: why it counts for nothing
         self._sizes: dict[Key, deque[int]] = defaultdict(lambda: deque(maxlen=_COMPARED))
+        self._last: dict[Key, datetime] = {}  # when the newest of these sizes was stored
         self._accepted: set[str] = set()  # labels whose size was accepted by now
 
     def read(self) -> Candidates:
@@ -153,6 +155,7 @@ class _Reader:
             state = self._state(run, item, key)
             if counts and state is State.GOOD and item.size is not None:
                 self._sizes[key].append(item.size)
+                self._last[key] = self._catalog.stored_at(run.run_id)
             yield key, self._copy(item, state)
         for item in run.cleaned:
             if self._is_stored(item):
@@ -179,11 +182,21 @@ class _Reader:
             self._accepted.add(item.label)
             self._sizes.pop(key, None)
         steady = registry.kind(item.kind).steady and self._known.compare
-        sizes = self._sizes.get(key)
+        sizes = self._comparable(run, key)
         if not steady or item.size is None or not sizes:
             return State.GOOD
         usual = int(statistics.median(sizes))
         return State.GOOD if pipeline.shrunk(item.size, usual) is None else State.SUSPICIOUS
+
+    def _comparable(self, run: Manifest, key: Key) -> deque[int] | None:
+        """Return the sizes of the copies before; of copies that clean-up has thinned out, one.
+
+        An item that shrinks slowly would seem to have lost most of its data between them.
+        """
+        sizes = self._sizes.get(key)
+        if sizes and self._catalog.stored_at(run.run_id) - self._last[key] > _GAP:
+            self._sizes[key] = sizes = deque([sizes[-1]], maxlen=_COMPARED)
+        return sizes
 
 
 def _is_apart(run_id: str, stored: datetime) -> bool:

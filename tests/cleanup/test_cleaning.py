@@ -256,6 +256,20 @@ class Accepted(Memory):
         return {f"accepted memory {HOST}": {"A": vars(self)["run"]}}
 
 
+def test_an_item_that_shrinks_slowly_is_not_frozen() -> None:
+    """Only one copy of each month is left of a year in which it lost a fifth in each month."""
+    place, clock = stored_runs.memory()
+    days = (*range(400, 40, -30), *range(40, 10, -7), *range(10, 0, -1))
+    for day in days:
+        clock.now = days_ago(day)
+        one = run_id(clock.now)
+        put(place, run(one, [item(one, "A", size=int((1 << 34) * 0.8 ** ((400 - day) / 30)))]))
+    clock.now = stored_runs.NOW
+    _result, plan = clean(place)
+    states = [c.state for one in plan.found.runs for c in one.copies.values()]
+    assert (set(states), plan.plan.frozen) == ({policy.State.GOOD}, ())
+
+
 def test_signed_runs_that_claim_to_be_old_push_nothing_out(key: WriterKey) -> None:
     """C27: ids of the last 8 weeks, all written today: no earlier run goes."""
     place, clock = stored_runs.memory()
