@@ -33,6 +33,11 @@ def test_a_store_that_missed_runs_is_named(tmp_path: Path) -> None:
     assert said["exit_code"] == 0
     assert f"{second} has missed 1 run: the newest there is run" in system.log.read_text()
     assert "has missed" not in system.result()["stderr"]
+    assert "--catch-up" in system.log.read_text()
+    third = execute("storage", DESTINATION="local", LOCAL_BACKUP=str(tmp_path / "third"))
+    system.configure(system.short(SECOND=other, THIRD=third), STREAM="True")
+    assert system.result()["exit_code"] == 0
+    assert "--from STORAGE_LOCAL --to THIRD" in system.log.read_text()
 
 
 @pytest.mark.fault("a signature that cannot be read for a moment", "no lasting alarm of a rollback")

@@ -162,12 +162,28 @@ class Recording:
         """Return the number of this run and the run that it follows, over all stores."""
         catalogs = [one.catalog for one in self._stores.values()]
         newest = sequence.newest(catalogs, config_id)
-        for line in sequence.missed(catalogs, config_id, newest):
-            logger.warning("%s. To copy them: %s", line, _catch_up(self._config))
+        for name, one in self._stores.items():
+            for line in sequence.missed([one.catalog], config_id, newest):
+                words = self._catch_up(name, config_id, newest)
+                logger.warning("%s. To copy them: %s", line, words)
         host = self._config.general.hostname
         remembered = self._memory.highest(host, config_id)
         reached = max(remembered, sequence.highest_claimed(catalogs, config_id))
         return dataclasses.replace(newest, number=reached + 1)
+
+    def _catch_up(self, name: str, config_id: str, newest: Numbered) -> str:
+        """Return the command that copies to a store the runs that it has missed.
+
+        After this run --catch-up takes newer ones only: a store without runs needs all of them.
+        """
+        words = ["--catch-up"]
+        if not any(sequence.claims(self._stores[name].catalog, config_id)):
+            holders = (
+                other for other, one in self._stores.items() if newest.run_id in one.catalog.run_ids
+            )
+            words = ["--from", next(holders), "--to", name]
+        program = str(project.ROOT / "copy_runs/copy_runs.py")
+        return f"python3 {shlex.join([program, '-c', str(self._config.path), *words])}"
 
     def _log_signer(self) -> None:
         """Tell who signs this run: always where it is the first of its signer, or nobody."""
@@ -313,12 +329,6 @@ def _excuse(steps: list[SectionResult], optional: Collection[str]) -> None:
 def _concerns(step: SectionResult, store: str) -> bool:
     """Whether a section says something of what a store holds: no check, no other store."""
     return step.kind != "check" and (step.kind != "store" or step.name == store)
-
-
-def _catch_up(config: Config) -> str:
-    """Return the command that copies to each store the runs that it has missed."""
-    words = [str(project.ROOT / "copy_runs/copy_runs.py"), "-c", str(config.path), "--catch-up"]
-    return f"python3 {shlex.join(words)}"
 
 
 def _limits(entry: Section, context: Context) -> Limits:
