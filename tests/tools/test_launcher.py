@@ -178,3 +178,14 @@ def test_the_project_is_compiled_for_whoever_runs_it(
     compiled = sorted(tmp_path.rglob("*.pyc"))
     assert [file.name.partition(".")[0] for file in compiled] == ["backup", "log"]
     assert all(file.parent.stat().st_mode & 0o055 == 0o055 for file in compiled)
+
+
+def test_a_python_that_others_cannot_start_is_named(tmp_path: Path) -> None:
+    """An environment that the demo made with a Python below /root is kept by `setup.py env`."""
+    tmp_path.chmod(0o700)
+    (tmp_path / "real").touch()
+    (tmp_path / "python").symlink_to(tmp_path / "real")
+    found = environment.closed_folder(tmp_path / "python")
+    assert found is not None
+    assert tmp_path.is_relative_to(found)
+    assert environment.closed_folder(Path("/usr/bin/env")) is None

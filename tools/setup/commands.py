@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tools.base import imports
 from tools.base.errors import BackupError, ConfigError, in_words
-from tools.setup.environment import environment, say, shown
+from tools.setup.environment import closed_folder, environment, say, shown
 
 USAGE = """usage: python3 setup.py VERB
 
@@ -62,6 +62,7 @@ def _perform(argv: Sequence[str]) -> int:
     if verb == "env":
         python = environment(imports.FOLDER, Path(sys.executable))
         sys.stdout.write(f"{shown(imports.FOLDER)} is complete: {python}\n")
+        _warn_of_closed(python)
         return 0
     if verb == "demo":
         from tools.setup import demo
@@ -70,3 +71,14 @@ def _perform(argv: Sequence[str]) -> int:
     from tools.setup import project_checks
 
     return project_checks.test()
+
+
+def _warn_of_closed(python: Path) -> None:
+    """Say that a backup as another user, such as ncbackup, could not start."""
+    closed = closed_folder(python)
+    if closed is not None:
+        say(
+            f"warning: other users cannot start it: its Python lies below {closed}",
+            f"If backups run as another user: remove {shown(imports.FOLDER)}, then run "
+            "/usr/bin/python3 setup.py env",
+        )

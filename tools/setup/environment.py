@@ -86,6 +86,12 @@ def shown(folder: Path) -> str:
     return str(folder.relative_to(ROOT)) if folder.is_relative_to(ROOT) else str(folder)
 
 
+def closed_folder(python: Path) -> Path | None:
+    """Return the folder that keeps other users from starting a Python; None where all can."""
+    folders = python.resolve().parents
+    return next((one for one in reversed(folders) if not one.stat().st_mode & 0o001), None)
+
+
 def _runs(python: Path) -> bool:
     """Return whether an environment can be used: a link to a removed Python cannot."""
     try:
