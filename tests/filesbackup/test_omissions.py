@@ -67,12 +67,8 @@ def test_a_missing_path_does_not_cost_the_others(both: System) -> None:
 @pytest.mark.parametrize(
     ("exclude", "gone"),
     [
-        ("cache", True),
-        ("{top}/p", True),
         ("{top}/*/cache", True),
-        ("p?", False),
         ("pr*j", True),
-        ("*.log", False),
         ("/cache", False),
         ("[a-c]ache", True),
     ],
