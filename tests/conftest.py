@@ -34,6 +34,7 @@ SERVERS = frozenset(
 PACKAGES = frozenset({"oss2"})  # optional ones
 EVERYWHERE = "tests/test_choices.py::test_every_choice_has_its_effect_in_both_modes[encryption"
 RUNS = (  # start whole runs, or servers, by other means than the fixture
+    "tests/copy_runs/test_stores.py",
     "tests/restore/test_attacks.py",
     "tests/restore/test_drill.py",
     "tests/restore/test_honest.py",
