@@ -199,7 +199,7 @@ def _removed(cleaning: Cleaning, order: Order, remembered: Remembered) -> Result
 
 
 def _forbidden(cleaning: Cleaning, order: Order, error: ForbiddenError) -> Result:
-    """Return what is said of a store that lets this account remove nothing, or not everything."""
+    """Return the result for a store in which this account may remove nothing, or only a part."""
     left = Catalog(cleaning.catalog.store, cleaning.catalog.host, cleaning.catalog.trust)
     planned_names = {n for one in cleaning.removals for n in (*one.records, *one.parts)}
     why = foreign.line(str(error))

@@ -19,7 +19,7 @@ class Failed:
 
 
 def failed(name: str, error: BackupError | OSError, *, required: bool) -> Failed:
-    """Return what is said of a store that cannot be used: one that is required fails the copy."""
+    """Return the result for a store that cannot be used: a required one fails the copy."""
     line, hint = in_words(error)
     status = Status.FAILED if required else Status.INCOMPLETE
     return Failed(name, Result(status, line, hint))

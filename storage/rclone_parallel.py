@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+
+from tools.flow import stream
 
 _AT_ONCE = 8  # calls; rclone itself moves 4 files at a time and checks 8
 _LARGEST = 4 << 20  # bytes of an object that is read ahead
@@ -35,7 +37,7 @@ class Prefetcher:
         """Return an object; None where it is large, or too much waits already."""
         if self._waiting >= _WAITING:
             return None
-        content = _small(self._read(name))
+        content = stream.small(self._read(name), _LARGEST)
         with self._lock:
             self._waiting += len(content or b"")
         return content
@@ -51,16 +53,6 @@ class Prefetcher:
         with self._lock:
             self._waiting -= len(content)
         yield content
-
-
-def _small(chunks: Iterable[bytes]) -> bytes | None:
-    """Return the bytes of a small object; None for a larger one, which may have no end."""
-    held = bytearray()
-    for chunk in chunks:
-        held += chunk
-        if len(held) > _LARGEST:
-            return None
-    return bytes(held)
 
 
 def each(names: Sequence[str], work: Callable[[str], None]) -> None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import http.client
 import ssl
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from urllib.parse import quote, urlsplit
 
 from storage.s3_blocks import S3Blocks
 from storage.s3_client import Connection
 from storage.s3_options import Options
+from tools.flow import stream
 
 _READERS = 8
 _PIECE = 64 << 10
@@ -54,7 +55,7 @@ class Prefetcher:
             return None
         content = self._reader.read(self._backend.keys.of(name))
         if content is None:
-            content = _small(self._backend.get(name))
+            content = stream.small(self._backend.get(name), _LARGEST)
         with self._lock:
             self._waiting += len(content or b"")
         return content
@@ -73,16 +74,6 @@ class Prefetcher:
         with self._lock:
             self._waiting -= len(content)
         yield content
-
-
-def _small(chunks: Iterable[bytes]) -> bytes | None:
-    """Return the bytes of a small object; None for a larger one, which may have no end."""
-    held = bytearray()
-    for chunk in chunks:
-        held += chunk
-        if len(held) > _LARGEST:
-            return None
-    return bytes(held)
 
 
 class _Reader:
@@ -117,7 +108,7 @@ class _Reader:
             connection.request("GET", f"/{path}", headers=dict(request.headers.items()))
             answer = connection.getresponse()
             if answer.status == _OK:
-                content = _small(iter(lambda: answer.read(_PIECE), b""))
+                content = stream.small(iter(lambda: answer.read(_PIECE), b""), _LARGEST)
             ended = answer.chunked or answer.length == 0  # None: its headers are cut
             is_whole = content is not None and ended
         except (OSError, http.client.HTTPException):

@@ -1,4 +1,4 @@
-"""A client of sftp that sends what it is told, to a program on this machine."""
+"""An sftp client that sends raw requests to a server program on this machine."""
 
 from __future__ import annotations
 

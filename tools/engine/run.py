@@ -201,7 +201,7 @@ class _Run:
     def _clean_up(self, recording: Recording) -> None:
         """Run the clean-up sections, now that the manifests are there: nothing else waits.
 
-        Whatever comes of it, the backup is stored: a failure is `unclean` at most.
+        The backup is stored already, so a failure of clean-up is never worse than `unclean`.
         """
         cleaning = [current for current in self.chosen if current.kind == _CLEANUP]
         for number, current in enumerate(cleaning, len(self.chosen) - len(cleaning) + 1):

@@ -51,6 +51,16 @@ def read(path: Path, start: int = 0, end: int | None = None, flags: int = 0) -> 
             yield chunk
 
 
+def small(chunks: Iterable[bytes], most: int) -> bytes | None:
+    """Return all bytes; None where there are more than `most`: they may have no end."""
+    held = bytearray()
+    for chunk in chunks:
+        held += chunk
+        if len(held) > most:
+            return None
+    return bytes(held)
+
+
 def _opener(flags: int) -> Callable[[str, int], int]:
     return lambda path, own: os.open(path, own | flags)
 
