@@ -35,8 +35,8 @@ def test_capabilities_work_in_it(root: ThrowawayRoot) -> None:
 
 def test_what_was_started_in_it_ends_with_it() -> None:
     with throwaway_root.opened() as root:
-        started = root.start("sh", "-c", "touch /tmp/started; exec sleep 1000")
-        while not root.path("/tmp/started").exists():
+        started = root.start("sh", "-c", "touch /run/started; exec sleep 1000")
+        while not root.path("/run/started").exists():
             assert started.poll() is None
             time.sleep(0.01)
     assert started.wait(timeout=60) == -signal.SIGKILL
