@@ -306,7 +306,7 @@ def test_a_wheel_can_be_built_without_our_setup_py() -> None:
         (["demo", "--yes"], "setup.py demo: unknown argument '--yes'"),
         (["--prefix"], "--prefix needs a value"),
         (["--prefix", "/nowhere"], "--prefix: /nowhere: not a directory"),
-        (["--yes", "--yes"], "--yes is given twice"),
+        (["--dry-run", "--dry-run"], "--dry-run is given twice"),
     ],
 )
 def test_setup_py_refuses_in_one_line(words: list[str], said: str) -> None:

@@ -65,7 +65,7 @@ def parse(argv: Sequence[str], verbs: Mapping[str, Sequence[str]], default: str)
     while words:
         name, value = _option(verb, verbs[verb], words)
         if name in values:
-            raise ConfigError(f"setup.py {verb}: {name} is given twice")
+            raise ConfigError(f"setup.py {verb}: {name} is given twice", "Give it once.")
         values[name] = value
     fields = {name.lstrip("-").replace("-", "_").lower(): one for name, one in values.items()}
     return dataclasses.replace(Arguments(verb), **fields)  # type: ignore[arg-type]
@@ -84,7 +84,7 @@ def _option(verb: str, allowed: Sequence[str], words: list[str]) -> tuple[str, s
         )
     if name in FLAGS:
         if equals:
-            raise ConfigError(f"setup.py {verb}: {name} takes no value")
+            raise ConfigError(f"setup.py {verb}: {name} takes no value", f"{name} alone.")
         return name, True
     if not equals:
         if not words or words[0] == "" or words[0].startswith("--"):
