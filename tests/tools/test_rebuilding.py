@@ -103,6 +103,8 @@ def started(folder: Path, *words: str, python: Path = BASE) -> subprocess.Comple
     )
 
 
+@pytest.mark.slow
+@pytest.mark.fault("Python replaced by another version", "the environment is made again")
 def test_a_dead_environment_is_made_again(release: Path) -> None:
     """C33: the Python below .venv is another one. Two commands at once make one environment."""
     left = release / ".environment-left"  # of a process that was killed
