@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.base import environments, imports, project
+from tools.base import environments, project
 from tools.setup import environment, project_checks
 
 ROOT = project.ROOT
