@@ -5,6 +5,7 @@ A release keeps its wheels, so that its environment can be made again without a 
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 from pathlib import Path
 
@@ -36,24 +37,20 @@ def works(release: Path) -> bool:
         return False
 
 
-def install(installation: Installation, release: Path, final: str) -> None:
+def install(installation: Installation, release: Path, final: str, before: Path | None) -> None:
     """Make the environment of a release, with the packages of its lock file.
 
-    final: the path that the release will have, for what has its path inside. Raises BackupError.
+    final: the path that the release will have, for what has its path inside; before: the current
+    release, whose wheels are used again if they are the same. Raises BackupError.
     """
     lock, wheels, folder = release / LOCK, release / WHEELS, release / _ENVIRONMENT
     environment.make(folder, installation.python)
     python = str(folder / "bin/python")
-    pip = [python, "-m", "pip"]
     wheels.mkdir()
-    source = ["--no-index", "--find-links", str(installation.wheels)] if installation.wheels else []
-    download = [*pip, "download", *_COMMON, *source, "--dest", str(wheels), "-r", str(lock)]
-    try:
-        programs.run(download, "the Python packages could not be fetched", _PIP)
-    except BackupError as error:
-        raise BackupError(str(error), _explained(error.hint, installation, folder)) from None
+    _fetch(installation, python, lock, wheels, before)
+    pip = [python, "-m", "pip"]
     local = ["--no-index", "--find-links", str(wheels), "--no-compile", "-r", str(lock)]
-    programs.run([*pip, "install", *_COMMON, *local], "the packages could not be installed", _PIP)
+    programs.run([*pip, "install", *_COMMON, *local], "the packages cannot be installed", _PIP)
     _move(folder, str(release), final)
     # what cannot be compiled are templates in packages, which nobody imports
     paths = ["-s", str(release), "-p", final, str(release)]
@@ -61,10 +58,33 @@ def install(installation: Installation, release: Path, final: str) -> None:
     subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False, cwd="/")
 
 
-def _explained(last_lines: str, installation: Installation, folder: Path) -> str:
+def _fetch(
+    installation: Installation, python: str, lock: Path, wheels: Path, before: Path | None
+) -> None:
+    """Put the packages of a lock file into a folder. Raises BackupError."""
+
+    def download(folder: Path | None) -> None:
+        source = ["--no-index", "--find-links", str(folder)] if folder else []
+        command = [python, "-m", "pip", "download", *_COMMON, *source, "-d", str(wheels)]
+        programs.run([*command, "-r", str(lock)], "the Python packages could not be fetched", _PIP)
+
+    if not installation.wheels and before is not None and _same(lock, before / LOCK):
+        with contextlib.suppress(BackupError):  # of another Python, or damaged: fetched again
+            return download(before / WHEELS)
+    try:
+        download(installation.wheels)
+    except BackupError as error:
+        raise BackupError(str(error), _explained(error.hint, installation, python)) from None
+
+
+def _same(file: Path, other: Path) -> bool:
+    return other.is_file() and file.read_bytes() == other.read_bytes()
+
+
+def _explained(last_lines: str, installation: Installation, python: str) -> str:
     """Return the hint for packages that could not be fetched."""
     if installation.wheels:
-        version = environment.version(folder / "bin/python")
+        version = environment.version(Path(python))
         return (
             f"{installation.wheels} must have the packages of {LOCK} for this Python ({version}) "
             f"and processor: python{version} -m pip download --require-hashes -r {LOCK} "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from tools.setup import account, folders, releases
+from tools.setup import account, configuration, folders, keys, releases
 from tools.setup.installation import Installation
 from tools.setup.steps import Step
 
@@ -13,6 +13,8 @@ INSTALL: Sequence[Planner] = (
     account.steps,
     folders.steps,
     releases.steps,
+    configuration.steps,
+    keys.steps,
 )
 ROLLBACK: Sequence[Planner] = (releases.rollback,)
 UNINSTALL: Sequence[Planner] = (releases.uninstall, account.removal)

@@ -125,7 +125,7 @@ def installed(installation: Installation) -> list[Release]:
 def version_of(source: Path) -> str:
     """Return the version that pyproject.toml of a folder states. Raises ConfigError if none."""
     file = source / "pyproject.toml"
-    text = file.read_text(encoding="utf-8") if file.is_file() else ""
+    text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
     line = re.search(r'^version = "([0-9A-Za-z.+-]+)"$', text, re.M)
     if line is None or not (source / "backup.py").is_file():
         raise ConfigError(
@@ -205,7 +205,9 @@ def _build(installation: Installation, version: str, code: str) -> None:
         names = _copy(installation.source, part)
         _carry_over(installation, part, names)
         name, created = _name(folder, version)
-        locked_packages.install(installation, part, f"{RELEASES}/{name}")
+        now = current(installation)
+        before = now.path if now else None
+        locked_packages.install(installation, part, f"{RELEASES}/{name}", before)
         record = {"version": version, "code": code, "created": created, "own": sorted(names)}
         (part / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         _close(part)
@@ -253,12 +255,11 @@ def _carry_over(installation: Installation, part: Path, names: set[str]) -> None
 
 def _close(part: Path) -> None:
     """Let everybody read a release, and nobody but its owner write."""
-    for folder, _folders, files in os.walk(part):
-        for path in (Path(folder), *(Path(folder, name) for name in files)):
-            mode = path.lstat().st_mode
-            if not stat.S_ISLNK(mode):
-                runs = 0o111 if mode & stat.S_IXUSR else 0
-                path.chmod((stat.S_IMODE(mode) | 0o444 | runs) & 0o755)
+    for entry in filesystem_handling.entries_below(part):
+        mode = entry.stat(follow_symlinks=False).st_mode
+        if not stat.S_ISLNK(mode):
+            runs = 0o111 if mode & stat.S_IXUSR else 0
+            Path(entry.path).chmod((stat.S_IMODE(mode) | 0o444 | runs) & 0o755)
 
 
 def _step_link(installation: Installation, code: str) -> Step:
