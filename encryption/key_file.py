@@ -14,12 +14,12 @@ from encryption import age, header, hybrid, key_lines, x25519
 from tools import filesystem_handling
 from tools.base import foreign, kdf, masking, permissions
 from tools.base.errors import ConfigError
+from tools.modules import registry
 
 _LEAST_BITS = 128  # bits that a password's length must be able to hold, to be a key
 _MOST_BYTES = 1 << 20
 _SALT = b"nc-backup-py/keyfile/v1"
 _INFO = b"age-x25519-identity"
-IDENTITY = ".identity"  # ends the name of the file with the private key, beside the recipients
 _PROGRAM = "python3 encryption/encryption.py"
 _NEW_KEY = f"Create an age key: {_PROGRAM} --KEYGEN --KEY_FILE NEW"
 _COPY = "Name the key file of the backup, or a copy of it. A new key decrypts no existing backup."
@@ -83,7 +83,7 @@ def read_private(path: Path) -> Keys:
     if it is there and this user can read it.
     """
     keys = read(path, Use.DECRYPT)
-    beside = path.with_name(path.name + IDENTITY)
+    beside = path.with_name(path.name + registry.IDENTITY)
     if keys.identities or keys.password or not os.access(beside, os.R_OK):
         return keys
     return read(beside, Use.DECRYPT)
@@ -210,7 +210,7 @@ def identities(keys: Keys, path: Path) -> list[age.Identity]:
         raise ConfigError(
             f"KEY_FILE: {path} contains {content}, which cannot decrypt age files",
             "Use the key file with the identity (AGE-SECRET-KEY-...): --key-file, or as "
-            f"{path}{IDENTITY}.",
+            f"{path}{registry.IDENTITY}.",
         )
     return list(keys.identities)
 

@@ -153,3 +153,4 @@ def _create_writer(installation: Installation, writer: Path, host: str) -> None:
     """Create the key that signs. Its signer is noted by a step of its own."""
     names = ("--HOSTNAME", host, "--KEY_FILE", os.devnull)
     _keygen(installation, "--WRITER", "--WRITER_KEY", writer, *names)
+    _WRITER.apply(writer, installation)

@@ -9,7 +9,7 @@ import contextlib
 import subprocess
 from pathlib import Path
 
-from tools.base import imports
+from tools.base import environments
 from tools.base.errors import BackupError
 from tools.setup import environment, programs
 from tools.setup.installation import Installation
@@ -20,10 +20,15 @@ _ENVIRONMENT = ".venv"
 # pip in this environment alone, whatever pip.conf says of other ones; proxies and indexes count
 _PIP = {"PIP_USER": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"}
 _COMMON = ("--quiet", "--require-hashes", "--no-deps")
+# Under the Python of the environment: the record by which commands know that it is whole.
+_SEAL = (
+    "import sys; sys.path.insert(0, sys.argv[1]); from tools.base import environments; "
+    "environments.seal(sys.prefix)"
+)
 # Each is found, and one that a later Python cannot load is loaded.
 _LOOK = (
     "import importlib.util, sys, zstandard, cryptography.hazmat.bindings._rust\n"
-    f"sys.exit(not all(map(importlib.util.find_spec, {imports.PACKAGES!r})))"
+    f"sys.exit(not all(map(importlib.util.find_spec, {environments.PACKAGES!r})))"
 )
 
 
@@ -52,6 +57,7 @@ def install(installation: Installation, release: Path, final: str, before: Path 
     local = ["--no-index", "--find-links", str(wheels), "--no-compile", "-r", str(lock)]
     programs.run([*pip, "install", *_COMMON, *local], "the packages cannot be installed", _PIP)
     _move(folder, str(release), final)
+    programs.run([python, "-I", "-c", _SEAL, str(release)], "the environment does not start")
     # what cannot be compiled are templates in packages, which nobody imports
     paths = ["-s", str(release), "-p", final, str(release)]
     command = [python, "-m", "compileall", "-q", "-j0", *paths]
