@@ -238,10 +238,10 @@ def test_a_source_that_became_empty_does_not_push_out_good_copies(size: int) -> 
     _result, plan = clean(place, Rules(last=7))
     assert set(made[3:]) <= set(runs_of(place))
     assert plan.plan.frozen
-    assert plan.shrunk() == ["A"]  # the plan names --accept-item
+    assert plan.suspicious() == ["A"]  # the plan names --accept-item
     memory = dataclasses.replace(remembered(), memory=Accepted(made[10]))
     _result, plan = clean(place, Rules(last=7), memory=memory)
-    assert not plan.shrunk()
+    assert not plan.suspicious()
     assert runs_of(place) == made[-7:]
 
 
@@ -253,7 +253,7 @@ class Accepted(Memory):
         object.__setattr__(self, "run", run)
 
     def read(self, name: str) -> dict[str, object]:
-        return {f"accepted memory {HOST}": {"A": vars(self)["run"]}}
+        return {HOST: {"A": vars(self)["run"]}}
 
 
 def test_an_item_that_shrinks_slowly_is_not_frozen() -> None:
