@@ -162,14 +162,12 @@ def main(argv: Sequence[str]) -> int:
     try:
         config = loading.load(arguments.config, insecure=arguments.insecure_permissions)
         section_runner.learn_secrets(config)
-        chosen = selection.select(config, arguments.only, arguments.skip)
-        if arguments.dry_run:
-            return terminal.show(plan.commands(config, chosen), as_json=arguments.json)
-        if arguments.test:
-            return _test(arguments, config, chosen)
         if arguments.history is not None or arguments.accept:
             return _look_back(arguments, config)
-        return _run(arguments, config, chosen)
+        chosen = selection.select(config, arguments.only, arguments.skip)
+        if arguments.run:
+            return _run(arguments, config, chosen)
+        return _test(arguments, config, chosen)
     except ConfigError as error:
         return _report_config_error(arguments, error)
     except Cancelled as cancelled:
@@ -177,7 +175,9 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _test(arguments: argparse.Namespace, config: Config, chosen: Sequence[Section]) -> int:
-    """Show whether the sections could do their work."""
+    """Show whether the sections could do their work, or the commands of a dry run."""
+    if arguments.dry_run:
+        return terminal.show(plan.commands(config, chosen), as_json=arguments.json)
     from tools.engine import preflight  # the engine costs start-up time that -n need not pay
 
     lines = preflight.tested(config, chosen, _consent(arguments))
