@@ -54,7 +54,7 @@ def read(argv: Sequence[str]) -> argparse.Namespace:
     actions.add_argument(
         "--accept-item",
         metavar="SECTION/ITEM",
-        help="an item that has become much smaller on purpose: its new copies are good",
+        help="an item whose newest copy is suspicious, but right: later ones are compared with it",
     )
     actions.add_argument(
         "--discard",

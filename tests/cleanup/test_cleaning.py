@@ -245,6 +245,23 @@ def test_a_source_that_became_empty_does_not_push_out_good_copies(size: int) -> 
     assert runs_of(place) == made[-7:]
 
 
+def test_what_a_run_calls_suspicious_freezes_its_item() -> None:
+    """The run knows more than this store: figures of other stores, thresholds of its config."""
+    place, clock = stored_runs.memory()
+    made = daily(place, clock, 9, "A")
+    clock.now = days_ago(0.2)
+    made.append(run_id(clock.now))
+    marked = dataclasses.replace(item(made[-1], "A"), suspicious=("2 files",), grave=True)
+    put(place, run(made[-1], [marked]))
+    clock.now = stored_runs.NOW
+    _result, plan = clean(place, Rules(last=1, minimum=1))
+    assert plan.suspicious() == ["A"]
+    assert runs_of(place) == made[-4:]
+    memory = dataclasses.replace(remembered(), memory=Accepted(made[-1]))
+    _result, plan = clean(place, Rules(last=1, minimum=1), memory=memory)
+    assert runs_of(place) == made[-1:]
+
+
 class Accepted(Memory):
     """The memory of a machine whose operator accepted the size of A from a run on."""
 

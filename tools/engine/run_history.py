@@ -297,7 +297,7 @@ def _prepared(connection: sqlite3.Connection) -> sqlite3.Connection:
 def _written(value: object) -> object:
     """Return a value as SQLite takes it: text without lone surrogates, integers of 63 bits."""
     if isinstance(value, str):
-        return value.encode("utf-8", "backslashreplace").decode()
+        return value.encode("utf-8", "backslashreplace").decode("utf-8", "replace")
     return min(value, _MAX_INTEGER) if isinstance(value, int) else value
 
 
