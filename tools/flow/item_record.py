@@ -166,9 +166,7 @@ def is_digest(text: str) -> bool:
     return bool(_SHA256.fullmatch(text))
 
 
-def text_of(
-    given: Mapping[str, Any], key: str, good: Callable[[str], object] | None = None
-) -> str:
+def text_of(given: Mapping[str, Any], key: str, good: Callable[[str], object] | None = None) -> str:
     """Return the text under a key. Raises KeyError or ValueError."""
     value = given[key]
     if not isinstance(value, str) or (good is not None and not good(value)):
