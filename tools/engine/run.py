@@ -341,4 +341,6 @@ def private_paths(config: Config) -> tuple[str, ...]:
             value = getattr(filled, name, None)
             if isinstance(value, Path):
                 found.append(value)
+                if name == "key_file":
+                    found.append(value.with_name(value.name + registry.IDENTITY))
     return tuple(dict.fromkeys(str(path) for path in found))

@@ -30,6 +30,10 @@ from tools.modules.options import Declaration
 PLAIN = "file"  # the kind of what is restored as a file, whatever it holds
 
 
+# Ends the name of the file with the private key, beside a key file that holds only recipients.
+IDENTITY = ".identity"
+
+
 @dataclass(frozen=True)
 class Kind:
     """A kind of item.
