@@ -117,7 +117,8 @@ def test_no_decoding_fails(trees: dict[str, ast.AST]) -> None:
 def test_the_rules_find_what_they_forbid() -> None:
     bad = """
 import json, os, shutil
-json.loads(x); json.load(x); json.JSONDecoder(); x.splitlines(); shutil.rmtree(x); map(str.isdigit, x)
+shutil.rmtree(x)
+json.loads(x); json.load(x); json.JSONDecoder(); x.splitlines(); map(str.isdigit, x)
 x.decode(); y.decode("ascii"); p.read_text(encoding="utf-8"); p.open(encoding="utf-8")
 for a in os.walk(x): pass
 try:
