@@ -58,8 +58,8 @@ OF_STATUS = {
     Status.INTERRUPTED: Outcome.CANCELLED,
     Status.TERMINATED: Outcome.CANCELLED,
 }
-_ENDS = frozenset(OF_STATUS.values())
-_GROUPS = {"all": _ENDS, "problems": _ENDS - {Outcome.SUCCESS}}
+ENDS = frozenset(OF_STATUS.values())
+_GROUPS = {"all": ENDS, "problems": ENDS - {Outcome.SUCCESS}}
 _ON = "outcomes that are sent, in the words of docs/notify.md"
 
 
