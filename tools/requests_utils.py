@@ -176,12 +176,14 @@ def undeliverable(error: BackupError) -> DeliveryError:
 
 
 def bounded(
-    attempt: Callable[[], str], limits: Limits, abandon: Callable[[], None] = lambda: None
+    attempt: Callable[[], str],
+    limits: Limits,
+    abandon: Callable[[], Doubt] = lambda: Doubt.AMBIGUOUS,
 ) -> str:
     """Return what one attempt returns, which is made in a thread. Raises DeliveryError.
 
     Libraries limit the time between two bytes, not the total. abandon: called when the time is
-    over: ends the attempt, if that is possible
+    over: ends the attempt where that is possible, and returns whether it may have arrived
     """
     outcome: list[str | DeliveryError] = []
 
@@ -198,10 +200,8 @@ def bounded(
     thread.start()
     thread.join(limits.whole)
     if not outcome:
-        abandon()
-        raise DeliveryError(
-            f"response not complete after {limits.whole:.0f} s", doubt=Doubt.AMBIGUOUS
-        )
+        doubt = abandon()
+        raise DeliveryError(f"response not complete after {limits.whole:.0f} s", doubt=doubt)
     if isinstance(outcome[0], DeliveryError):
         raise outcome[0]
     return outcome[0]

@@ -164,8 +164,10 @@ def main(argv: Sequence[str]) -> int:
 def _test(arguments: argparse.Namespace, config: Config, chosen: Sequence[Section]) -> int:
     """Show whether the sections could do their work."""
     from tools.engine import preflight  # the engine costs start-up time that -n need not pay
+    from tools.reporting import notify_checks
 
     lines = preflight.tested(config, chosen, _consent(arguments))
+    lines += notify_checks.tested(config.notify)
     return terminal.show_findings(lines, as_json=arguments.json)
 
 

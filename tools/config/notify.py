@@ -30,6 +30,10 @@ class NotifyChannel:
     keys: ChannelKeys
     place: str
 
+    def shown(self) -> str:
+        """Return type, target and outcomes, without secrets."""
+        return f"{self.keys.type} to {self.keys.target()} on {', '.join(self.keys.on)}"
+
     def learn(self) -> None:
         """Mask its secrets from now on; what cannot be read is named where it is used."""
         for value in vars(self.keys).values():

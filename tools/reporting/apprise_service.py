@@ -56,7 +56,7 @@ class AppriseService:
             if not good:
                 trouble = reasons.last or "the service did not take it"
                 raise DeliveryError(requests_utils.printable(trouble), doubt=Doubt.REFUSED)
-            return f"notification sent to {self._keys.target()}"
+            return f"sent to {self._keys.target()}"
 
         return requests_utils.bounded(notify, limits)
 

@@ -30,7 +30,7 @@ class Channel(Protocol):
         """
 
     def send(self, message: Message, limits: Limits) -> str:
-        """Make one attempt within `limits`, and return a line for the log.
+        """Make one attempt within `limits`, and return how it went, for the log ("sent to X").
 
         message: from `message`, possibly of an earlier version of this program. Raises
         DeliveryError, which says whether another attempt can help and whether this one may have

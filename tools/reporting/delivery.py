@@ -87,7 +87,7 @@ class SpooledChannel:
         except DeliveryError as error:
             self._log("lost", error)
             return
-        logger.info("%s", line)
+        logger.info("%s %s", self._recipient.label, line)
         self.result = "delivered"
 
     def _send_all(self, spool: Spool, own: Path, tries: int) -> str:
@@ -116,7 +116,7 @@ class SpooledChannel:
             return
         limits = dataclasses.replace(self._recipient.limits, budget=budget)
         line = self._retried(entry.message, tries, limits, (spool, path))
-        logger.info("%s", line)
+        logger.info("%s %s", self._recipient.label, line)
         spool.remove(path)
 
     def _retried(
@@ -208,7 +208,7 @@ def _announce(recipient: Recipient, document: Document) -> None:
     except DeliveryError as error:
         logger.warning("%s: start not sent: %s", recipient.label, error)
     else:
-        logger.info("start: %s", line)
+        logger.info("%s: start %s", recipient.label, line)
 
 
 def _together(works: Sequence[Callable[[], None]], seconds: float) -> None:

@@ -52,7 +52,7 @@ class Ntfy:
         server = urlunsplit(parts._replace(path=f"{folder}/", query=parts.query))
         headers = {"Content-Type": "application/json", **self._login()}
         requests_utils.post_body(server, json.dumps(posted).encode(), headers, limits)
-        return f"notification sent to {self._keys.target()}"
+        return f"sent to {self._keys.target()}"
 
     def _login(self) -> dict[str, str]:
         if self._keys.token:

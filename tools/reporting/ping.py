@@ -40,7 +40,7 @@ class Ping:
         """Ping once. Raises DeliveryError."""
         address = ping_address(self._keys.address(), message["event"], message["rid"])
         requests_utils.post_body(address, message["body"].encode(), _PLAIN, limits)
-        return f"ping sent to {self._keys.target()}"
+        return f"sent to {self._keys.target()}"
 
 
 def run_uuid(hostname: str, run_id: str) -> str:

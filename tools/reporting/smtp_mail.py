@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import email.policy
 import re
 import smtplib
@@ -51,7 +52,7 @@ class Email:
         mail = self._mail(message)
         session = _Session(self._keys, limits)
         requests_utils.bounded(lambda: session.send(mail), limits, session.abandon)
-        return f"mail sent to {self._keys.target()}"
+        return f"sent to {self._keys.target()}"
 
     def login(self, limits: Limits) -> str:
         """Connect and log in without sending anything; return how. Raises DeliveryError."""
@@ -85,10 +86,13 @@ class _Session:
     def try_login(self) -> str:
         return self._explained(lambda smtp: smtp.noop()[1].decode("ascii", "replace"))
 
-    def abandon(self) -> None:
-        """Cut the connection: what was given up must not be sent after all."""
-        if self._smtp is not None and self._smtp.sock is not None:
-            self._smtp.sock.close()
+    def abandon(self) -> Doubt:
+        """Cut the connection, so that what was given up is not sent after all."""
+        smtp = self._smtp
+        if smtp is not None and smtp.sock is not None:
+            with contextlib.suppress(OSError):  # it may have ended meanwhile
+                smtp.sock.shutdown(socket.SHUT_RDWR)
+        return self._doubt
 
     def _explained(self, work: Callable[[smtplib.SMTP], str]) -> str:
         """Connect, log in, work; every failure is a DeliveryError."""

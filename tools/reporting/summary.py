@@ -98,7 +98,7 @@ def _paragraphs(document: Document) -> Iterator[list[str]]:
     found = outcome(document)
     code = document["exit_code"]
     ended = f" (exit code {code})" if code is not None else ""
-    yield [f"{document['action']} of {document['hostname']}: {_WORDS[found]}{ended}"]
+    yield [f"{document['action'].title()} of {document['hostname']}: {_WORDS[found]}{ended}"]
     restored = document["action"] != "backup"
     yield [_RESTORED.get(found, "") if restored else _MEANING[found]]
     yield [f"note: {line}" for line in document["notices"]]

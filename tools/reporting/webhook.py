@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +10,12 @@ from tools import requests_utils
 from tools.base import masking
 from tools.base.errors import ConfigError
 from tools.base.secret import Secret
-from tools.config.notify_keys import WebhookKeys
+from tools.config.notify_keys import FIELD, WebhookKeys
 from tools.reporting import summary
 from tools.reporting.channel import Channel, Message
 from tools.reporting.document import Document
 from tools.requests_utils import Limits
 
-_FIELD = re.compile(r"\{([a-z_]+)\}")
 _JSON = {"Content-Type": "application/json"}
 _MOST_LOG = 10_000  # bytes of the log in a TEMPLATE
 # Fields of a TEMPLATE that are not keys of the document.
@@ -45,7 +43,7 @@ class Webhook:
         address = self._keys.address()
         headers = {**_JSON, **self._headers()}
         requests_utils.post_body(address, message["json"].encode(), headers, limits)
-        return f"notification sent to {self._keys.target()}"
+        return f"sent to {self._keys.target()}"
 
     def _headers(self) -> dict[str, str]:
         """Return the headers, references resolved. Raises ConfigError."""
@@ -72,10 +70,10 @@ def _filled(template: Any, document: Document, log: str) -> Any:  # noqa: ANN401
         return [_filled(value, document, log) for value in template]
     if not isinstance(template, str):
         return template
-    alone = _FIELD.fullmatch(template)
+    alone = FIELD.fullmatch(template)
     if alone:
         return _field(alone[1], document, log)
-    return _FIELD.sub(lambda found: _text(_field(found[1], document, log)), template)
+    return FIELD.sub(lambda found: _text(_field(found[1], document, log)), template)
 
 
 def _field(name: str, document: Document, log: str) -> Any:  # noqa: ANN401  (any JSON value)
