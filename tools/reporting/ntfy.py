@@ -60,7 +60,8 @@ class Ntfy:
         if not self._keys.user:
             return {}
         pair = f"{self._keys.user}:{self._keys.password.reveal()}".encode()
-        return {"Authorization": f"Basic {base64.b64encode(pair).decode()}"}
+        encoded = str(base64.b64encode(pair), "ascii", "replace")
+        return {"Authorization": f"Basic {encoded}"}
 
 
 if TYPE_CHECKING:

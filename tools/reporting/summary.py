@@ -79,7 +79,7 @@ def tail(log: str, most: int) -> str:
     """
     raw = clean(log).encode().rstrip(b"\n")
     if len(raw) <= most:
-        return raw.decode()
+        return foreign.decoded(raw)
     end = raw[-most:]
     whole = raw[-most - 1 : -most] == b"\n"  # the cut is at the beginning of a line
     after = 0 if whole else end.find(b"\n") + 1
@@ -91,7 +91,7 @@ def tail(log: str, most: int) -> str:
 
 def clean(shown: str) -> str:
     """Return a text that can be written in UTF-8: bytes of names that are not are escaped."""
-    return shown.encode("utf-8", "backslashreplace").decode()
+    return foreign.decoded(shown.encode("utf-8", "backslashreplace"))
 
 
 def _paragraphs(document: Document) -> Iterator[list[str]]:
