@@ -87,6 +87,13 @@ class _Run:
         self.recording: Recording | None = None  # once the lock is held
 
     def perform(self, began: Callable[[str], None]) -> RunResult:
+        """Run, and record what came of it."""
+        result = self._performed(began)
+        if self.recording is not None:
+            self.recording.remember(result)
+        return result
+
+    def _performed(self, began: Callable[[str], None]) -> RunResult:
         """Take the lock, run, write the manifests, remove what may be removed."""
         try:
             folder = _private(self.config.general.work_folder)
@@ -346,4 +353,6 @@ def private_paths(config: Config) -> tuple[str, ...]:
             value = getattr(filled, name, None)
             if isinstance(value, Path):
                 found.append(value)
+                if name == "key_file":
+                    found.append(value.with_name(value.name + registry.IDENTITY))
     return tuple(dict.fromkeys(str(path) for path in found))
