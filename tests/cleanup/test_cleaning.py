@@ -130,6 +130,7 @@ def test_notes_of_others_hide_none(numbers: Sequence[int], monkeypatch: pytest.M
     assert_good(place)
 
 
+@pytest.mark.slow
 @pytest.mark.fault(
     "clean-up is killed at any of its deletions",
     "every run that is listed is whole, and the next clean-up finishes",
