@@ -7,7 +7,7 @@ import functools
 import os
 import time
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from datetime import datetime, timezone
 from pathlib import Path
@@ -54,9 +54,13 @@ def perform(
     chosen: Sequence[Section],
     watcher: ProgressListener | None,
     consent: Consent | None = None,
+    began: Callable[[str], None] = lambda _run_id: None,
 ) -> RunResult:
-    """Run the chosen sections. Every way to end but a bug gives an RunResult."""
-    return _Run(config, chosen, watcher, consent or Consent()).perform()
+    """Run the chosen sections. Every way to end but a bug gives an RunResult.
+
+    began: called with the run ID once the run holds the lock
+    """
+    return _Run(config, chosen, watcher, consent or Consent()).perform(began)
 
 
 class _Run:
@@ -83,14 +87,14 @@ class _Run:
         self.mode: Mode  # once the work folder may be looked at
         self.recording: Recording | None = None  # once the lock is held
 
-    def perform(self) -> RunResult:
+    def perform(self, began: Callable[[str], None]) -> RunResult:
         """Run, and record what came of it."""
-        result = self._performed()
+        result = self._performed(began)
         if self.recording is not None:
             self.recording.remember(result)
         return result
 
-    def _performed(self) -> RunResult:
+    def _performed(self, began: Callable[[str], None]) -> RunResult:
         """Take the lock, run, write the manifests, remove what may be removed."""
         try:
             folder = _private(self.config.general.work_folder)
@@ -108,6 +112,7 @@ class _Run:
                 self.run_id = recording.open(
                     self.chosen, self.context, Memory(folder), following, stack
                 )
+                began(self.run_id)
                 self._sections()
                 recording.write(self.steps)
                 self.mode.finish(self.steps)
