@@ -19,7 +19,7 @@ from tools.config import model
 from tools.config.declarations import General
 from tools.config.model import Config, Section
 from tools.config.paths import unwritable
-from tools.engine import admission, guard, module_checks, plan, state
+from tools.engine import admission, guard, hooks, module_checks, plan, state
 from tools.engine.consent import Consent
 from tools.engine.limits import Limits, within
 from tools.filesystem_handling import nearest
@@ -126,11 +126,27 @@ def _general(config: Config) -> list[Line]:
     log_folder = log.file_of(general.log_folder).parent
     lines.append(_writable("LOG_FOLDER", log_folder, general.log_folder))
     lines.append(_signing(general))
+    lines += _hooks(config)
     address = general.message_config_command
     if address or not config.notify:
         text = f"reports go to {address}" if address else "no report is sent"
         lines.append(Line("GENERAL", text))
     return lines
+
+
+def _hooks(config: Config) -> list[Line]:
+    """Return the hooks whose program there is not."""
+    return [
+        Line(
+            name,
+            f"{key}: {argv[0]}: command not found, or it cannot be executed",
+            Level.BAD,
+            f"Correct the path, or install it so that {os_works.user()} can run it.",
+        )
+        for name, of_it in hooks.all_of(config, config.sections)
+        for key, argv in hooks.listed(of_it)
+        if hooks.program(argv, config.path.parent) is None
+    ]
 
 
 def _writable(key: str, folder: Path, configured: Path) -> Line:
