@@ -61,7 +61,7 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     )
     actions.add_argument(
         "--history",
-        type=int,
+        type=_positive,
         nargs="?",
         const=_SHOWN_RUNS,
         metavar="NUMBER",
@@ -139,6 +139,12 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
         help="a store was rolled back to an earlier state on purpose",
     )
     return parser.parse_args(argv)
+
+
+def _positive(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not int(text[:9]) > 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 on")
+    return int(text[:9])
 
 
 def _consent(arguments: argparse.Namespace) -> Consent:
