@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tools import date_str_utils, os_works
-from tools.base import log, permissions, project, signals
+from tools.base import foreign, log, permissions, project, signals
 from tools.base.errors import BackupError, Cancelled, ConfigError, in_words, of_system
 from tools.base.log import logger
 from tools.base.result import Status, worst
@@ -145,9 +145,9 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def _positive(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not int(text[:9]) > 0:
+    if not (number := foreign.number(text)):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 on")
-    return int(text[:9])
+    return number
 
 
 def _consent(arguments: argparse.Namespace) -> Consent:
