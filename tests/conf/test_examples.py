@@ -48,6 +48,7 @@ def placed(path: Path, tmp_path: Path, home: Path) -> Path:
     return tmp_path / path.name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", [CONF / "conf.json", *EXAMPLES], ids=lambda path: path.stem)
 def test_it_loads_and_the_schema_agrees(path: Path, tmp_path: Path, home: Path) -> None:
     loaded = loading.load(placed(path, tmp_path, home))
@@ -84,6 +85,7 @@ def slips() -> list[tuple[str, ...]]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("slip", slips(), ids=".".join)
 def test_a_slip_is_refused_by_program_and_schema(
     slip: tuple[str, ...], tmp_path: Path, home: Path

@@ -17,6 +17,7 @@ from tests.system import peak, said
 from tools import filesystem_handling
 from tools.base import project
 from tools.base.errors import ConfigError, StageError
+from tools.base.finding import Finding, Level
 from tools.flow.item import Stage
 from tools.modules.work_store import WorkFolder, WorkStore, parts_of
 
@@ -85,6 +86,7 @@ def test_keygen_never_overwrites_and_prints_only_the_recipient(tmp_path: Path) -
     assert path.read_text() == text
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("library")
 @pytest.mark.needs("age")
 def test_parts_joined_are_an_age_file_and_sources_go_only_in_the_end(
@@ -100,6 +102,7 @@ def test_parts_joined_are_an_age_file_and_sources_go_only_in_the_end(
     assert list((tmp_path / "in").iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", ["{}", "{}.", "{}.0", "{}.00"])
 def test_many_parts_by_their_common_beginning(tmp_path: Path, key: Path, objective: str) -> None:
     plain = os.urandom(11 << 20)  # twelve parts: .00 names only ten of them
@@ -110,6 +113,7 @@ def test_many_parts_by_their_common_beginning(tmp_path: Path, key: Path, objecti
     assert {path: path.read_bytes() for path in stem.parent.iterdir()} == before
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("library")
 @pytest.mark.needs("age")
 def test_a_file_of_the_stock_program_is_decrypted(tmp_path: Path, key: Path) -> None:
@@ -121,6 +125,7 @@ def test_a_file_of_the_stock_program_is_decrypted(tmp_path: Path, key: Path) -> 
     assert (tmp_path / "out").read_bytes() == b"hello"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("library")
 @pytest.mark.needs("openssl")
 @pytest.mark.parametrize("size", SIZES)
@@ -143,6 +148,7 @@ def test_the_old_format_both_ways_with_openssl(tmp_path: Path, password: Path, s
     )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("library")
 def test_an_old_password_gives_an_age_key_that_can_be_exported(
     tmp_path: Path, password: Path
@@ -555,8 +561,17 @@ def test_a_source_that_stays_is_named(tmp_path: Path) -> None:
 
 def test_the_check_of_backup_t_changes_nothing(tmp_path: Path, key: Path) -> None:
     before = sorted(tmp_path.iterdir())
-    (line,) = encryption.test(encryption.Options(key_file=key))
+    line, secret = encryption.test(encryption.Options(key_file=key))
     assert line == f"encryption: age, {key}"
+    assert isinstance(secret, Finding)
+    assert (secret.level, "holds the identity" in secret.text) == (Level.WARN, True)
+    recipient = next(line for line in key.read_text().splitlines() if "age1" in line)
+    (public := tmp_path / "public").write_text(recipient.rpartition(" ")[2] + "\n")
+    public.chmod(0o600)
+    kept = encryption.test(encryption.Options(key_file=public))[1]
+    assert isinstance(kept, Finding)
+    assert kept.level is Level.OK
+    public.unlink()
     assert sorted(tmp_path.iterdir()) == before
     with pytest.raises(ConfigError, match="no such file") as caught:
         encryption.test(encryption.Options(key_file=tmp_path / "none"))

@@ -16,7 +16,7 @@ from pathlib import Path
 from tools.base import finding, fixes, foreign, foreign_json, project
 from tools.base.errors import BackupError, in_words
 from tools.base.finding import Finding, Level, Line, bad, warning
-from tools.setup import installing, plans, steps
+from tools.setup import plans, steps
 from tools.setup.arguments import Arguments
 from tools.setup.installation import CODE, CONFIG, USER, Installation
 
@@ -30,7 +30,7 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 def check(given: Arguments) -> int:
     """Print what is found about an installation; return 1 if there is an error, else 0."""
-    checked = installing.installation(given)
+    checked = Installation(project.ROOT, Path(sys.executable), prefix=given.root, dry_run=True)
     lines = finding.sorted_lines(tested(checked))
     texts = [json.dumps([dataclasses.asdict(line) for line in lines])]
     if not given.json:
@@ -65,7 +65,12 @@ def _of_installation(checked: Installation) -> Iterator[Finding]:
 
 
 def _of_steps(planner: plans.Planner, again: str, checked: Installation) -> Iterator[Finding]:
-    yield from steps.findings(planner(checked), "setup.py does what is missing.", again)
+    """Yield what steps find: a subject is good where none of its steps is needed."""
+    found = steps.findings(planner(checked), "", again)
+    needed = tuple(one.text for one in found if one.level is not Level.OK)
+    for one in dict.fromkeys(found):
+        if one.level is not Level.OK or not any(text.startswith(f"{one.text}:") for text in needed):
+            yield one
 
 
 def _prefix(checked: Installation) -> Sequence[str]:

@@ -122,6 +122,12 @@ VERBS: Mapping[str, Verb] = {
         checking.check,
         ("--json", "--prefix"),
     ),
+    "upgrade": Verb(
+        "install the code of FOLDER, or of this clone, and keep the release before",
+        installing.upgrade,
+        (*_CHANGES, "--wheels", "--schedule", "FOLDER"),
+    ),
+    "rollback": Verb("switch back to the release before", installing.rollback, _CHANGES),
     "uninstall": Verb(
         "remove it; config, keys, backups and logs stay", installing.uninstall,
         (*_CHANGES, "--purge"),

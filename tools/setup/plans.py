@@ -1,10 +1,10 @@
-"""The tables of steps: what install and uninstall do, in their order."""
+"""The tables of steps: what each verb does to the system, in their order."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from tools.setup import account, folders
+from tools.setup import account, configuration, folders, keys, releases
 from tools.setup.installation import Installation
 from tools.setup.steps import Step
 
@@ -12,8 +12,12 @@ Planner = Callable[[Installation], Iterable[Step]]
 INSTALL: Sequence[Planner] = (
     account.steps,
     folders.steps,
+    releases.steps,
+    configuration.steps,
+    keys.steps,
 )
-UNINSTALL: Sequence[Planner] = (account.removal,)
+ROLLBACK: Sequence[Planner] = (releases.rollback,)
+UNINSTALL: Sequence[Planner] = (releases.uninstall, account.removal)
 
 
 def steps(table: Sequence[Planner], installation: Installation) -> Iterator[Step]:
