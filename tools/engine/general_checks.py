@@ -42,7 +42,8 @@ def tested(config: Config) -> Iterator[Finding]:
     yield from _log_space(general, log_folder)
     yield from _signing(config)
     address = general.message_config_command
-    yield Finding(f"reports go to {address}" if address else "no report is sent")
+    if address or not config.notify:
+        yield Finding(f"reports go to {address}" if address else "no report is sent")
 
 
 def _user(config: Config) -> Iterator[Finding]:
