@@ -104,3 +104,18 @@ def test_a_slip_is_refused_by_program_and_schema(
     if slip[0] != "GENERAL":  # an unknown key of GENERAL may be meant for a module of one's own
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate(whole, schema.schema())
+
+
+@pytest.mark.parametrize(("channel", "slip"), [("mail", "SMTP_HOTS"), ("phone", "TEMPLATE")])
+def test_a_slip_in_a_channel_is_refused_by_program_and_schema(
+    channel: str, slip: str, tmp_path: Path, home: Path
+) -> None:
+    """A key of another type is one as well."""
+    file = placed(CONF / "examples/notify.json", tmp_path, home)
+    whole = json.loads(file.read_text())
+    whole["NOTIFY"][channel][slip] = {}
+    file.write_text(json.dumps(whole))
+    with pytest.raises(ConfigError, match=f"NOTIFY.{channel}.{slip}: unknown key"):
+        loading.load(file)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(whole, schema.schema())
