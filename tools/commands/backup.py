@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from tools import date_str_utils, os_works
 from tools.base import log, permissions, project, signals
 from tools.base.errors import BackupError, Cancelled, ConfigError, in_words, of_system
+from tools.base.finding import Level, Line
 from tools.base.log import logger
 from tools.base.result import Status, worst
 from tools.base.run_result import RunResult
@@ -189,6 +190,12 @@ def _test(arguments: argparse.Namespace, config: Config, chosen: Sequence[Sectio
     return terminal.show_findings(lines, as_json=arguments.json)
 
 
+def _invalid(error: ConfigError) -> list[Line]:
+    """Return the errors of a config as findings."""
+    every = (error, *error.others)
+    return [Line("GENERAL", str(one), Level.BAD, one.hint, one.fix) for one in every]
+
+
 def _look_back(arguments: argparse.Namespace, config: Config) -> int:
     """Show the figures of earlier runs, or accept those of the newest one."""
     from tools.commands import history  # see _test
@@ -281,6 +288,9 @@ def _report_config_error(arguments: argparse.Namespace, error: ConfigError) -> i
     """Report that a config cannot be run, once the address of the report server is known."""
     from tools.reporting import channels
 
+    if arguments.test and arguments.json:
+        terminal.show_findings(_invalid(error), as_json=True)
+        return Status.REFUSED.exit_code
     settings, recipients = _report_settings(arguments), {}
     result = dataclasses.replace(
         _without_sections(Status.REFUSED, str(error), error.hint),
@@ -295,7 +305,11 @@ def _report_config_error(arguments: argparse.Namespace, error: ConfigError) -> i
     if private is not None:
         result = dataclasses.replace(result, run_id=state.claimed_run_id(private))
     code = _send_report(arguments, result, recipients, folder, log.RunLog())
-    for other in () if arguments.json else error.others:
+    if arguments.json:
+        return code
+    if error.fix:
+        terminal.say(f"fix:  {error.fix}", error=True)
+    for other in error.others:
         terminal.say(f"error: {other}", error=True)
         if other.hint:
             terminal.say(f"hint: {other.hint}", error=True)
