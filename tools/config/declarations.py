@@ -92,7 +92,9 @@ class General:
         default=Duration(600.0),
     )
     before: Commands = option("commands before the run (docs/hooks.md)", default=())
-    after: Commands = option("commands after a run that has stored (exit codes 0, 3 and 5)", default=())
+    after: Commands = option(
+        "commands after a run that has stored (exit codes 0, 3 and 5)", default=()
+    )
     on_failure: Commands = option("commands after a run that failed", default=())
     finally_: Commands = option("commands after every run, however it ended", default=())
     hook_timeout: Duration = option(
