@@ -35,7 +35,7 @@ class Known:
     """
 
     discarded: Set[str] = frozenset()
-    accepted: Mapping[str, str] = field(default_factory=dict)
+    accepted: Mapping[str, Sequence[str]] = field(default_factory=dict)
     thresholds: Callable[[str], Thresholds | None] = lambda _section: Thresholds()
 
 

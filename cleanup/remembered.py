@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tools.base import lock
@@ -42,7 +42,7 @@ class Remembered:
         return self._runs("forgotten")
 
     @property
-    def accepted(self) -> Mapping[str, str]:
+    def accepted(self) -> Mapping[str, Sequence[str]]:
         """The runs from which on an item may be smaller than before, by its label."""
         return self.memory.accepted(self.host)
 
