@@ -131,9 +131,7 @@ class Trial:
         """Copy all runs that the target lacks: clean-up may remove some of them meanwhile."""
         done = self.command("copy_runs/copy_runs.py", "--from", source, "--to", target)
         runs = _RUN.findall(done.stdout + done.stderr)
-        self._count(
-            f"copy {source}", done, lambda: any(self._is_gone(source, run) for run in runs)
-        )
+        self._count(f"copy {source}", done, lambda: any(self._is_gone(source, run) for run in runs))
 
     def _is_gone(self, store: str, run: str) -> bool:
         listed = self.command("restore/restore.py", "--store", store, "--list").stdout
