@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from tools import date_str_utils, os_works
-from tools.base import log, permissions, project, signals, system_log
+from tools.base import foreign, log, permissions, project, signals, system_log
 from tools.base.errors import Cancelled, ConfigError, in_words, of_system
 from tools.base.finding import Level, Line
 from tools.base.log import logger
@@ -60,7 +60,7 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     )
     actions.add_argument(
         "--history",
-        type=int,
+        type=_positive,
         nargs="?",
         const=_SHOWN_RUNS,
         metavar="NUMBER",
@@ -140,6 +140,12 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def _positive(text: str) -> int:
+    if not (number := foreign.number(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 on")
+    return number
+
+
 def _consent(arguments: argparse.Namespace) -> Consent:
     return Consent(
         arguments.accept_store,
@@ -186,6 +192,12 @@ def _test(arguments: argparse.Namespace, config: Config, chosen: Sequence[Sectio
     lines += [Line("GENERAL", text, Level.WARN) for text in missing]
     lines += notify_checks.tested(config.notify)
     return terminal.show_findings(lines, as_json=arguments.json)
+
+
+def _invalid(error: ConfigError) -> list[Line]:
+    """Return the errors of a config as findings."""
+    every = (error, *error.others)
+    return [Line("GENERAL", str(one), Level.BAD, one.hint, one.fix) for one in every]
 
 
 def _look_back(arguments: argparse.Namespace, config: Config) -> int:
@@ -280,6 +292,9 @@ def _failed(bug: Exception) -> RunResult:
 
 def _report_config_error(arguments: argparse.Namespace, error: ConfigError) -> int:
     """Report that a config cannot be run, once the address of the report server is known."""
+    if arguments.test and arguments.json:
+        terminal.show_findings(_invalid(error), as_json=True)
+        return Status.REFUSED.exit_code
     settings = _report_settings(arguments)
     result = dataclasses.replace(
         _without_sections(Status.REFUSED, str(error), error.hint),
@@ -292,7 +307,11 @@ def _report_config_error(arguments: argparse.Namespace, error: ConfigError) -> i
         if private is not None:
             result = dataclasses.replace(result, run_id=state.claimed_run_id(private))
     code = _send_report(arguments, result, settings, log.RunLog())
-    for other in () if arguments.json else error.others:
+    if arguments.json:
+        return code
+    if error.fix:
+        terminal.say(f"fix:  {error.fix}", error=True)
+    for other in error.others:
         terminal.say(f"error: {other}", error=True)
         if other.hint:
             terminal.say(f"hint: {other.hint}", error=True)

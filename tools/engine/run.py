@@ -30,6 +30,7 @@ from tools.engine.run_recorder import Recording
 from tools.engine.section_runner import CallResults, Context
 from tools.engine.staged import Staged
 from tools.engine.work_files import WorkFiles
+from tools.flow import reachability
 from tools.modules import registry, work_folder
 
 _CLEANUP = "cleanup"  # role of sections that run when everything is stored
@@ -101,6 +102,7 @@ class _Run:
             with ExitStack() as stack:
                 stack.enter_context(lock.hold(folder / "lock"))
                 self._clear(folder)
+                self._allow_waiting()
                 stack.callback(_remove_quietly, folder / "run")
                 self.mode = self._mode(folder)
                 recording = self.recording = Recording(
@@ -124,6 +126,15 @@ class _Run:
         except (BackupError, OSError) as error:
             status = Status.of_exit_code(getattr(error, "exit_code", 1))
             return self._outcome(status, *in_words(error))
+
+    def _allow_waiting(self) -> None:
+        """Let the run wait for what cannot be reached yet: CONNECT_WAIT, MAX_RUNTIME at most."""
+        general = self.config.general
+        longest: float = general.connect_wait
+        if general.max_runtime is not None:
+            ending = self.started + general.max_runtime
+            longest = min(longest, max(0.0, ending - time.monotonic()))
+        reachability.allow(longest, self.watcher.notice if self.watcher else None)
 
     def _mode(self, private: Path) -> Mode:
         """Staged or streamed, and why: the log tells."""

@@ -58,6 +58,9 @@ class _ProgressBar:
         if self._task is not None:
             self._progress.update(self._task, completed=size)
 
+    def notice(self, text: str) -> None:
+        self._progress.console.print(foreign.line(text), markup=False, highlight=False)
+
     def end(self, name: str, result: Result, seconds: float) -> None:
         if self._task is not None:
             size = result.bytes or 1
