@@ -11,9 +11,10 @@ from enum import Enum
 from pathlib import Path
 
 from tools import requests_utils
+from tools.base import system_log
 from tools.base.errors import ConfigError
 from tools.modules import options
-from tools.modules.options import Commands, Duration, Size, option
+from tools.modules.options import Commands, Duration, Size, Words, option
 
 INTERPRETER = "python"
 _LONGEST_NAME = 200  # bytes; most file systems take 255
@@ -66,6 +67,11 @@ class General:
         "size in MiB at which the log file is rotated", default=10, least=1, unit="MiB"
     )
     log_files: int = option("rotated log files to keep", default=10, least=1)
+    log_to: Words = option("where the log goes: `file`, `syslog`, `journald`", default=("file",))
+    metrics_file: Path | None = option(
+        "file with the figures of the last run, for the node exporter of Prometheus (`.prom`)",
+        default=None,
+    )
     disk_space_check: bool = option(
         "check the free space of WORK_FOLDER's file system before each section", default=True
     )
@@ -175,6 +181,7 @@ class General:
     def __post_init__(self) -> None:
         self._check_names()
         self._check_report()
+        self._check_outputs()
         for key, folder in (("WORK_FOLDER", self.work_folder), ("LOCAL_BACKUP", self.local_backup)):
             if folder == Path("/"):
                 raise ConfigError(
@@ -217,6 +224,19 @@ class General:
             raise ConfigError(f"HOSTNAME: {self.hostname!r}: not usable as a folder name")
         if len(os.fsencode(self.hostname)) > _LONGEST_NAME:
             raise ConfigError("HOSTNAME: too long for a folder name")
+
+    def _check_outputs(self) -> None:
+        for word in self.log_to:
+            if word not in system_log.TARGETS:
+                raise ConfigError(
+                    f"LOG_TO: {word!r}: unknown target",
+                    f"Choose from: {', '.join(system_log.TARGETS)}.",
+                )
+        if self.metrics_file is not None and self.metrics_file.suffix != ".prom":
+            raise ConfigError(
+                f"METRICS_FILE: {self.metrics_file}: does not end in .prom",
+                "The node exporter reads no other files.",
+            )
 
     def _check_report(self) -> None:
         if self.message_config_method.lower() != "post":
@@ -321,6 +341,6 @@ def _refuse_zero(key: str, limit: float | None, hint: str = "") -> None:
 
 
 # The keys of GENERAL that report channels need; read even if the config is wrong elsewhere.
-REPORT_KEYS = ("HOSTNAME", "MESSAGE_CONFIG_COMMAND", "WORK_FOLDER")
+REPORT_KEYS = ("HOSTNAME", "MESSAGE_CONFIG_COMMAND", "WORK_FOLDER", "METRICS_FILE")
 SECTION_KEYS = tuple(map(options.key_of, dataclasses.fields(SectionKeys)))
 HOOK_KEYS = tuple(map(options.key_of, dataclasses.fields(Hooks)))

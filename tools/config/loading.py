@@ -80,6 +80,12 @@ class ReportSettings:
     channels: tuple[NotifyChannel, ...]
     work_folder: Path | None
 
+    @property
+    def wanted(self) -> bool:
+        """Return whether anything is to be made of a run: a report or metrics."""
+        general = self.general
+        return bool(self.channels or general.message_config_command or general.metrics_file)
+
 
 def report_settings(path: Path, *, insecure: bool = False) -> ReportSettings | None:
     """Return what a report needs of a config, from a config that may be broken elsewhere.
