@@ -207,7 +207,7 @@ def _home(folder: Path) -> Iterator[Finding]:
     for path in (folder, *sorted(folder.glob("*.py")), *sorted(folder.glob("*/*.py"))):
         insecure = permissions.of_code(path)
         if insecure:
-            yield Finding(str(insecure), insecure.fix)
+            yield Finding(str(insecure), insecure.hint)
 
 
 class QA:

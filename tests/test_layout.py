@@ -298,11 +298,15 @@ def test_a_wheel_can_be_built_without_our_setup_py() -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "not implemented yet"),
-        (["install"], "not implemented yet"),
         (["bdist_wheel"], "not that of setuptools"),
         (["egg_info"], "not that of setuptools"),
-        (["--nonsense"], "unknown command '--nonsense'"),
+        (["instal"], "unknown command 'instal': did you mean install?"),
+        (["--nonsense"], "setup.py install: unknown argument '--nonsense'"),
+        (["--dry"], "did you mean --dry-run?"),
+        (["demo", "--yes"], "setup.py demo: unknown argument '--yes'"),
+        (["--prefix"], "--prefix needs a value"),
+        (["--prefix", "/nowhere"], "--prefix: /nowhere: not a directory"),
+        (["--dry-run", "--dry-run"], "--dry-run is given twice"),
     ],
 )
 def test_setup_py_refuses_in_one_line(words: list[str], said: str) -> None:

@@ -240,4 +240,4 @@ def free_percent(path: Path) -> float:
 def insecure(path: Path) -> str:
     """Return why another user could change `path`, and the command that fixes it; "" if none."""
     problem = permissions.of_code(path)
-    return f"{problem}: {problem.fix}" if problem else ""
+    return f"{problem}: {problem.hint}" if problem else ""

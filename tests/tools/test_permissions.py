@@ -73,7 +73,7 @@ def test_the_fix_leaves_the_file_to_the_user_of_the_backup(folder: Path) -> None
         for _ in range(2):
             problem = permissions.of_secret(key)
             if problem is not None:
-                command = problem.fix.partition(", once")[0]
+                command = problem.fix
                 subprocess.run(["sh", "-c", command], check=True)
         assert permissions.of_secret(key) is None
         assert owner or as_user(0 if group == 0 else NOBODY, key) == ""
@@ -105,7 +105,7 @@ def test_a_config_of_the_backups_user_is_kept_readable_for_it(folder: Path) -> N
         problem = permissions.of_code(conf)
         assert problem is not None
         assert "root:nogroup" in problem.fix or "root:nobody" in problem.fix
-        subprocess.run(["sh", "-c", problem.fix.partition(", once")[0]], check=True)
+        subprocess.run(["sh", "-c", problem.fix], check=True)
     assert permissions.of_code(conf) is None
     assert subprocess.run(
         ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "cat", str(conf)],
@@ -124,7 +124,7 @@ def test_a_folder_above_is_given_away_by_no_hint(folder: Path) -> None:
     problem = permissions.of_secret(key)
     assert problem is not None
     assert problem.path == folder
-    assert problem.fix.startswith(f"Move {key}")
+    assert problem.hint.startswith(f"Move {key}")
 
 
 @pytest.mark.parametrize("change", ["owner", "mode", "state", "link"])

@@ -7,13 +7,17 @@ import os
 
 
 class BackupError(Exception):
-    """An error that the user can fix: printed as one line and a hint, without a traceback."""
+    """An error that the user can fix: printed as one line and a hint, without a traceback.
+
+    fix: the command that does what the hint says, safe to run as it stands; "" where there is none
+    """
 
     exit_code = 1
 
-    def __init__(self, message: str, hint: str = "") -> None:
+    def __init__(self, message: str, hint: str = "", fix: str = "") -> None:
         super().__init__(message)
         self.hint = hint
+        self.fix = fix
 
 
 class ConfigError(BackupError):

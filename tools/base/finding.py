@@ -1,9 +1,13 @@
-"""The findings of `backup.py -t`."""
+"""The findings of `backup.py -t` and `setup.py check`."""
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+
+from tools import date_str_utils
 
 
 class Level(str, Enum):
@@ -16,18 +20,95 @@ class Level(str, Enum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of `backup.py -t`. The `test()` of a module returns these, or texts for OK."""
+    """One line of `backup.py -t`. The `test()` of a module returns these, or texts for OK.
+
+    hint: what to do, in words
+    fix:  the command that does it: safe to run as it stands
+    """
 
     text: str
     level: Level = Level.OK
     hint: str = ""
+    fix: str = ""
 
 
-def warning(text: str, hint: str = "") -> Finding:
+@dataclass(frozen=True)
+class Line:
+    """A finding with the section that it is about, and the others that have the same one."""
+
+    section: str
+    text: str
+    level: Level = Level.OK
+    hint: str = ""
+    fix: str = ""
+    also: tuple[str, ...] = ()
+
+
+_SHOWN = 100  # lines of one level
+_LONGEST = 2_000  # characters of a text or a hint
+_NAMES = 20  # sections of one line
+_ORDER = (Level.BAD, Level.WARN, Level.OK)
+
+
+def warning(text: str, hint: str = "", fix: str = "") -> Finding:
     """Return a finding of level WARN."""
-    return Finding(text, Level.WARN, hint)
+    return Finding(text, Level.WARN, hint, fix)
 
 
-def bad(text: str, hint: str = "") -> Finding:
+def bad(text: str, hint: str = "", fix: str = "") -> Finding:
     """Return a finding of level BAD; the module can return more findings beside it."""
-    return Finding(text, Level.BAD, hint)
+    return Finding(text, Level.BAD, hint, fix)
+
+
+def sorted_lines(lines: Iterable[Line]) -> list[Line]:
+    """Return errors first, then warnings; each level in the order of the config, and bounded."""
+    lines = list(lines)
+    found: list[Line] = []
+    for level in _ORDER:
+        of_level = [_bounded(line) for line in lines if line.level is level]
+        found += of_level[:_SHOWN]
+        if more := len(of_level) - _SHOWN:
+            found += [Line("GENERAL", f"{more} more lines of this kind", level)] * (more > 0)
+    return found
+
+
+def _bounded(line: Line) -> Line:
+    def cut(text: str) -> str:
+        return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+    fix = line.fix if len(line.fix) <= _LONGEST else ""  # the beginning of a command is another one
+    return dataclasses.replace(line, text=cut(line.text), hint=cut(line.hint), fix=fix)
+
+
+def merged(lines: Iterable[tuple[object, Line]]) -> list[Line]:
+    """Return lines of which those with one key are one line, at the place of the first.
+
+    lines: each with its key. What is good is not merged.
+    """
+    found: dict[object, Line] = {}
+    for number, (key, line) in enumerate(lines):
+        name = number if line.level is Level.OK else (line.level, key)
+        first = found.setdefault(name, line)
+        if line.section not in (first.section, *first.also):
+            found[name] = dataclasses.replace(first, also=(*first.also, line.section))
+    return list(found.values())
+
+
+def shown(line: Line) -> list[str]:
+    """Return a finding as the lines of a text: what it is, and below it what to do."""
+    names = [line.section, *line.also[:_NAMES]]
+    if len(line.also) > _NAMES:
+        names.append("...")
+    hint = line.hint.replace("\n", "\n           ")  # never taken for a finding of its own
+    return [
+        f"{line.level.value:5}{', '.join(names)}: {line.text}",
+        *([f"     hint: {hint}"] if hint else []),
+        *([f"     fix:  {line.fix}"] if line.fix else []),
+    ]
+
+
+def summary(lines: Sequence[Line]) -> str:
+    """Return how many findings of each level there are."""
+    errors, warnings, good = (sum(line.level is level for line in lines) for level in _ORDER)
+    count = date_str_utils.count
+    return f"{count(errors, 'error')}, {count(warnings, 'warning')}, {good} good"

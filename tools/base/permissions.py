@@ -18,6 +18,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tools.base import fixes
 from tools.base.errors import ConfigError
 from tools.base.real_path import resolved
 
@@ -27,18 +28,36 @@ _ACL = "system.posix_acl_access"
 _ACL_USER, _ACL_OWNING_GROUP, _ACL_GROUP, _ACL_MASK = 2, 4, 8, 16  # tags of its entries (acl(5))
 _READ, _WRITE = 4, 2
 _BELONGS = "belongs to "
+_CHECKED = "Check its content"
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A permission problem of a path, and the command that fixes it."""
+    """A permission problem of a path, and what fixes it.
+
+    commands: of a shell, which follow each other
+    advice:   what to do in words, before the commands or instead of them
+    """
 
     path: Path
     trouble: str
-    fix: str
+    commands: tuple[str, ...] = ()
+    advice: str = ""
 
     def __str__(self) -> str:
         return f"{self.path} {self.trouble}"
+
+    @property
+    def fix(self) -> str:
+        """The command that fixes it, as this user runs it; "" where words alone can say it."""
+        return fixes.on(self.path, *self.commands)
+
+    @property
+    def hint(self) -> str:
+        """What fixes it, as messages say it."""
+        if self.advice and self.commands:
+            return f"{self.advice}, then run as root: {' && '.join(self.commands)}"
+        return self.advice or " && ".join(self.commands)
 
 
 def accept() -> None:
@@ -72,12 +91,11 @@ def of_folder(path: Path) -> Problem | None:
     if problem is None or problem.path != real or not problem.trouble.startswith(_BELONGS):
         return problem
     owner = _user(real.stat().st_uid)
-    fix = (
-        f"Check its content, then run as root: chown {_user(os.geteuid())} {shlex.quote(str(real))}"
-    )
     if os.geteuid() == 0:  # never taken from the user that the nightly run is
-        fix = f"Run it as {owner} (sudo -u {shlex.quote(owner)} ...), or use another folder."
-    return Problem(real, problem.trouble, fix)
+        advice = f"Run it as {owner} (sudo -u {shlex.quote(owner)} ...), or use another folder."
+        return Problem(real, problem.trouble, advice=advice)
+    command = f"chown {_user(os.geteuid())} {shlex.quote(str(real))}"
+    return Problem(real, problem.trouble, (command,), _CHECKED)
 
 
 def of_secret(path: Path, trusted: Collection[str] = ()) -> Problem | None:
@@ -114,7 +132,8 @@ def check_reference(reference: str, path: Path) -> None:
     if (problem := next(_changeable(real, owners), None)) is not None:
         raise ConfigError(
             f"secret {reference}: {problem}",
-            f"{problem.fix} (to run anyway: --insecure-permissions)",
+            f"{problem.hint} (to run anyway: --insecure-permissions)",
+            problem.fix,
         )
 
 
@@ -122,7 +141,9 @@ def check_secret(key: str, path: Path, trusted: Collection[str] = ()) -> None:
     """Raise ConfigError naming the key if others could read or replace a file of secrets."""
     if (problem := of_secret(path, trusted)) is not None:
         raise ConfigError(
-            f"{key}: {problem}", f"{problem.fix} (to run anyway: --insecure-permissions)"
+            f"{key}: {problem}",
+            f"{problem.hint} (to run anyway: --insecure-permissions)",
+            problem.fix,
         )
 
 
@@ -143,17 +164,18 @@ def _changeable(path: Path, owners: set[int]) -> Iterator[Problem]:
         sticky = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
         quoted = shlex.quote(str(place))
         if status.st_uid not in owners:
-            yield Problem(place, f"{_BELONGS}{_user(status.st_uid)}", _owning(real, place, status))
+            trouble = f"{_BELONGS}{_user(status.st_uid)}"
+            yield Problem(place, trouble, *_owning(real, place, status))
         if sticky:
             continue
         if status.st_mode & stat.S_IWOTH:
-            yield Problem(place, "is writable by everybody", f"chmod o-w {quoted}")
+            yield Problem(place, "is writable by everybody", (f"chmod o-w {quoted}",))
         if status.st_mode & stat.S_IWGRP:
             ours = _own_group(status)
             if (fix := _foreign_entry(place, owners, _WRITE, ours=ours)) is not None:
-                yield Problem(place, "is writable by others through its ACL", fix)
+                yield Problem(place, "is writable by others through its ACL", (fix,))
             elif not _has_acl(place) and not ours:
-                yield Problem(place, "is writable by its group", f"chmod g-w {quoted}")
+                yield Problem(place, "is writable by its group", (f"chmod g-w {quoted}",))
 
 
 def _readable(real: Path, status: os.stat_result, owners: set[int]) -> Problem | None:
@@ -162,44 +184,47 @@ def _readable(real: Path, status: os.stat_result, owners: set[int]) -> Problem |
         return None
     ours = _own_group(status) or _group_of_backup(status, real.parent)
     if (fix := _foreign_entry(real, owners, _READ, ours=ours)) is not None:
-        return Problem(real, "can be read by others through its ACL", fix)
+        return Problem(real, "can be read by others through its ACL", (fix,))
     if _has_acl(real) or ours:
         return None
     what = "read or written" if status.st_mode & stat.S_IWGRP else "read"
     trouble = f"can be {what} by the group {_group(status.st_gid)}"
-    return Problem(real, trouble, f"chmod g-rwx {shlex.quote(str(real))}")
+    return Problem(real, trouble, (f"chmod g-rwx {shlex.quote(str(real))}",))
 
 
-def _closing(path: Path, status: os.stat_result) -> str:
-    """Return the command that closes a file to others.
+def _closing(path: Path, status: os.stat_result) -> tuple[str, ...]:
+    """Return the commands that close a file to others.
 
-    It takes no access from the user of the backup: a group that may be that user's keeps its
+    They take no access from the user of the backup: a group that may be that user's keeps its
     rights.
     """
     quoted = shlex.quote(str(path))
     runner = os.geteuid()
     if status.st_uid == 0 and runner != 0:  # 0600 would lock this very user out
-        return f"chown root:{_group(_primary_group(runner))} {quoted} && chmod 0640 {quoted}"
+        return f"chown root:{_group(_primary_group(runner))} {quoted}", f"chmod 0640 {quoted}"
     if not _own_group(status):
-        return f"chmod o-rwx {quoted}"
-    return f"chmod 0600 {quoted}"
+        return (f"chmod o-rwx {quoted}",)
+    return (f"chmod 0600 {quoted}",)
 
 
-def _owning(real: Path, place: Path, status: os.stat_result) -> str:
-    """Return the command that gives a path to root but keeps it readable for the backup.
+def _owning(real: Path, place: Path, status: os.stat_result) -> tuple[tuple[str, ...], str]:
+    """Return the commands that give a path to root but keep it readable for the backup.
+
+    With what to do before, or instead of them.
 
     A folder above the file is given away by no command but that of the file's own folder, and
     never a home directory.
     """
     movable = place == real or (place == real.parent and not _is_home(place))
     if not movable:
-        return f"Move {real} to a folder that belongs to root, for example /etc/nc-backup-py."
+        advice = f"Move {real} to a folder that belongs to root, for example /etc/nc-backup-py."
+        return (), advice
     runner = os.geteuid()
     quoted = shlex.quote(str(place))
     own = _primary_group(status.st_uid if runner == 0 else runner)
     group = _group(own if own >= 0 else status.st_gid)
     mode = "0750" if stat.S_ISDIR(status.st_mode) else "0640"
-    return f"chown root:{group} {quoted} && chmod {mode} {quoted}, once its content is checked"
+    return (f"chown root:{group} {quoted}", f"chmod {mode} {quoted}"), _CHECKED
 
 
 def _is_home(place: Path) -> bool:

@@ -37,6 +37,11 @@ class Secret:
         """Return whether this is a reference to the secret."""
         return masking.reference(self._reference)
 
+    @property
+    def reference(self) -> str:
+        """Return the reference; "" for a literal."""
+        return self._reference if self.is_reference else ""
+
     def reveal(self) -> str:
         """Return the secret itself; it is masked from now on.
 

@@ -163,7 +163,7 @@ def _test(arguments: argparse.Namespace, config: Config, chosen: Sequence[Sectio
     from tools.engine import preflight  # the engine costs start-up time that -n need not pay
 
     lines = preflight.tested(config, chosen, _consent(arguments))
-    return terminal.show(lines, as_json=arguments.json)
+    return terminal.show_findings(lines, as_json=arguments.json)
 
 
 def _migrate(old: Path) -> int:

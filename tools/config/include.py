@@ -126,7 +126,9 @@ class Files:
         found = permissions.of_code(path) or permissions.of_code(path.absolute().parent)
         if found is not None:
             raise ConfigError(
-                f"{path}: {found}", f"{found.fix} (to run anyway: --insecure-permissions)"
+                f"{path}: {found}",
+                f"{found.hint} (to run anyway: --insecure-permissions)",
+                found.fix,
             )
 
     def _secure_opened(self, path: Path, descriptor: int) -> None:

@@ -23,7 +23,9 @@ def check(config: Config) -> None:
     """Raise ConfigError naming the key and the command for the first thing that is not ours."""
     for key, problem in problems(config):
         raise ConfigError(
-            f"{key}: {problem}", f"{problem.fix} (or --insecure-permissions, if you must)."
+            f"{key}: {problem}",
+            f"{problem.hint} (or --insecure-permissions, if you must).",
+            problem.fix,
         )
 
 

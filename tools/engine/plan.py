@@ -3,22 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from tools.base.finding import Level
+from tools.base.finding import Level, Line
 from tools.config import run_mode, selection
 from tools.config.model import Config, Section
 from tools.engine import section_runner
-
-
-@dataclass(frozen=True)
-class Line:
-    """One thing that was looked at."""
-
-    section: str
-    text: str
-    level: Level = Level.OK
-    hint: str = ""
 
 
 def commands(config: Config, chosen: Sequence[Section]) -> list[Line]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 from tools import os_works
-from tools.base import crash, hung_mount, log
+from tools.base import crash, finding, hung_mount, log, signals
 from tools.base.errors import BackupError, in_words
-from tools.base.finding import Finding, Level
+from tools.base.finding import Finding, Level, Line, bad
 from tools.catalog import writer_key
 from tools.catalog.memory import Memory
 from tools.config import model
@@ -21,32 +22,85 @@ from tools.config.paths import unwritable
 from tools.engine import admission, guard, module_checks, plan, state
 from tools.engine.consent import Consent
 from tools.engine.limits import Limits, within
-from tools.engine.plan import Line
 from tools.filesystem_handling import nearest
+from tools.flow import retries, stream, task
+from tools.flow.task import StoppedError, Task
 from tools.modules import loader, options
 from tools.modules.options import Declaration
 
-_LONGEST = 300.0  # seconds for the test of a section
+_LONGEST = 60.0  # seconds for the test of a section
+_AT_ONCE = 16  # sections
 
 
 def tested(config: Config, chosen: Sequence[Section], consent: Consent) -> list[Line]:
-    """Config, tools, credentials and destinations (-t). The config itself has been read."""
+    """Config, tools, credentials and destinations (-t). The config itself has been read.
+
+    Sections are tested at once, each within a time limit; the lines are in their order. What
+    several sections have in common is one line.
+    """
     lines = [Line("GENERAL", f"{config.path} is valid")]
     lines += plan.warnings(config, chosen)
     lines += _general(config)
-    for current in chosen:
-        limits = _limits(current, config)
+    of_general = {line.text for line in lines}
+    found = _of_sections(config, chosen, consent)
+    found = [pair for pair in found if pair[1].text not in of_general]
+    return [*lines, *finding.merged((one, _line(section, one)) for section, one in found)]
+
+
+def _line(section: Section, one: Finding) -> Line:
+    text = one.text if one.level is Level.OK else _placed(section, one.text)
+    return Line(section.name, text, one.level, one.hint, one.fix)
+
+
+def _of_sections(
+    config: Config, chosen: Sequence[Section], consent: Consent
+) -> list[tuple[Section, Finding]]:
+    """Return what is found about all sections, in their order."""
+    found: list[list[Finding]] = [[] for _ in chosen]
+    free = threading.Semaphore(_AT_ONCE)
+    done = [threading.Event() for _ in chosen]
+
+    def work(number: int) -> None:
         try:
-            of_module = within(limits, functools.partial(_of, current, config))
-            lines += [_line(current, found) for found in of_module]
-            of_store = within(limits, functools.partial(_store, current, config, consent))
-            lines += [_line(current, found) for found in of_store]
-        except Exception as error:  # noqa: BLE001  (see crash.known)
-            problem, hint = in_words(crash.known(error))
-            if any(line.text == problem for line in lines):  # GENERAL has it already
-                continue
-            lines.append(Line(current.name, _placed(current, problem), Level.BAD, hint=hint))
-    return lines
+            with free, retries.once():
+                found[number] += _of_section(chosen[number], config, consent)
+        finally:
+            done[number].set()
+
+    with task.entered(Task(task.current())) as all_of_them:
+        try:
+            for number in range(len(chosen)):
+                stream.thread(functools.partial(work, number))
+            for event in done:
+                while not event.wait(task.TICK):
+                    signals.raise_lost()
+        except BaseException:
+            all_of_them.stop("the test was ended")
+            raise
+    pairs = zip(chosen, found, strict=True)
+    return [(section, one) for section, findings in pairs for one in findings]
+
+
+def _of_section(current: Section, config: Config, consent: Consent) -> list[Finding]:
+    """Return what is found about a section; what it cannot be tested for is an error."""
+    found: list[Finding] = []  # kept when the time limit is over
+
+    def look() -> None:
+        for one in _of(current, config):
+            found.append(Finding(one) if isinstance(one, str) else one)
+        found.extend(_store(current, config, consent))
+
+    limits = _limits(current, config)
+    try:
+        within(limits, look)
+    except StoppedError as error:
+        if current.timeout is not None and limits.timeout == current.timeout:
+            return [*found, bad(str(error), error.hint)]
+        return [*found, bad(f"no answer within {limits.timeout:g} s", error.hint)]
+    except Exception as error:  # noqa: BLE001  (see crash.known)
+        known = crash.known(error)
+        return [*found, bad(*in_words(known), getattr(known, "fix", ""))]
+    return found
 
 
 def _limits(current: Section, config: Config) -> Limits:
@@ -66,7 +120,8 @@ def _general(config: Config) -> list[Line]:
         hint = "Run it as a user of its own, with the rights that it needs."
         lines.append(Line("GENERAL", guard.ROOT_ALLOWED, Level.WARN, hint=hint))
     for key, problem in guard.problems(config):
-        lines.append(Line("GENERAL", f"{key}: {problem}", Level.BAD, hint=problem.fix))
+        text = f"{key}: {problem}"
+        lines.append(Line("GENERAL", text, Level.BAD, problem.advice, problem.fix))
     lines.append(_writable("WORK_FOLDER", general.work_folder, general.work_folder))
     log_folder = log.file_of(general.log_folder).parent
     lines.append(_writable("LOG_FOLDER", log_folder, general.log_folder))
@@ -104,15 +159,6 @@ def _signing(general: General) -> Line:
     except BackupError as error:
         return Line("GENERAL", str(error), Level.BAD, error.hint)
     return Line("GENERAL", f"runs are signed; the signer is: {signer}")
-
-
-def _line(current: Section, found: str | Finding) -> Line:
-    """A finding of a section; a bare text is a good one."""
-    if isinstance(found, str):
-        return Line(current.name, found)
-    good = found.level is Level.OK
-    text = found.text if good else _placed(current, found.text)
-    return Line(current.name, text, found.level, found.hint)
 
 
 def _placed(current: Section, text: str) -> str:

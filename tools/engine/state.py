@@ -43,7 +43,7 @@ def problem(work_folder: Path) -> Problem | None:
     if not os.path.lexists(private):
         return None
     if private.is_symlink():
-        return Problem(private, "is a symbolic link", f"rm {shlex.quote(str(private))}")
+        return Problem(private, "is a symbolic link", (f"rm {shlex.quote(str(private))}",))
     return permissions.of_folder(private)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import errno
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, TypeVar, runtime_checkable
 
@@ -31,6 +33,20 @@ _PERMANENT_ERRORS = {
     errno.EINVAL,
 }
 T = TypeVar("T")
+_attempts: contextvars.ContextVar[int] = contextvars.ContextVar("attempts", default=ATTEMPTS)
+
+
+@contextlib.contextmanager
+def once() -> Iterator[None]:
+    """Let each call of the block, and of the threads that it starts, be made once.
+
+    For a test, which tells at once what does not answer.
+    """
+    token = _attempts.set(1)
+    try:
+        yield
+    finally:
+        _attempts.reset(token)
 
 
 def is_transient(error: BaseException) -> bool:
@@ -69,7 +85,7 @@ class Retries:
         name: of the object, for the log. abandoned: once it is set, nothing is repeated.
         is_worth: whether an error is worth another attempt.
         """
-        for number in range(1, ATTEMPTS):
+        for number in range(1, _attempts.get()):
             try:
                 return attempt()
             except Exception as error:

@@ -9,12 +9,11 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from tools.base import foreign, masking
-from tools.base.finding import Level
+from tools.base import finding, foreign, masking
+from tools.base.finding import Level, Line
 from tools.base.result import Result, Status
 from tools.base.run_result import ProgressListener, RunResult
 from tools.date_str_utils import human_size, human_time
-from tools.engine.plan import Line
 from tools.reporting import document
 
 if TYPE_CHECKING:
@@ -197,12 +196,19 @@ def _print_problems(result: RunResult) -> None:
 
 
 def show(lines: Sequence[Line], *, as_json: bool) -> int:
-    """Show the lines of -n or -t. Return 1 if one of them is BAD, else 0."""
+    """Show the lines of -n or -t as they are. Return 1 if one of them is BAD, else 0."""
     if as_json:
         say(json.dumps([dataclasses.asdict(line) for line in lines]))
     for line in () if as_json else lines:
-        error = line.level is not Level.OK
-        say(f"{line.level.value:5}{line.section}: {line.text}", error=error)
-        if line.hint:
-            say(f"     hint: {indented(line.hint)}", error=error)
+        for text in finding.shown(line):
+            say(text, error=line.level is not Level.OK)
     return 1 if any(line.level is Level.BAD for line in lines) else 0
+
+
+def show_findings(lines: Sequence[Line], *, as_json: bool) -> int:
+    """Show what -t has found, errors first, and how much of each. Return 1 for errors, else 0."""
+    lines = finding.sorted_lines(lines)
+    code = show(lines, as_json=as_json)
+    if not as_json:
+        say(finding.summary(lines), error=code != 0)
+    return code

@@ -1,4 +1,4 @@
-"""The commands of setup.py: the private environment, demo and tests.
+"""The verbs of setup.py, and its command line.
 
 Stands on the standard library alone: it runs before anything is installed.
 """
@@ -7,20 +7,30 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from tools.base import imports
 from tools.base.errors import BackupError, ConfigError, in_words
+from tools.setup import arguments, installing
+from tools.setup.arguments import Arguments
 from tools.setup.environment import closed_folder, environment, say, shown
 
-USAGE = """usage: python3 setup.py VERB
-
-env      create the private environment .venv, and nothing else
-demo     back up, verify, restore and compare a folder in a temporary place
-test     run ruff, mypy and the tests with this, the oldest and the newest Python
-install  install into the system (not implemented yet)"""
 _SETUPTOOLS = ("build", "bdist", "sdist", "develop", "egg_info", "dist_info", "editable_wheel")
+_DEFAULT = "install"
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb of setup.py: what --help says of it, its options, and the function that does it.
+
+    run: returns the exit code; raises BackupError, OSError
+    """
+
+    summary: str
+    run: Callable[[Arguments], int]
+    options: Sequence[str] = ()
 
 
 def main(argv: Sequence[str]) -> int:
@@ -40,34 +50,50 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _perform(argv: Sequence[str]) -> int:
-    verb = argv[0] if argv else "install"
     if {"-h", "--help", "help"} & set(argv):
-        sys.stdout.write(USAGE + "\n")
+        sys.stdout.write(usage())
         return 0
-    if verb.startswith(_SETUPTOOLS):
+    if argv and argv[0].startswith(_SETUPTOOLS):
         raise ConfigError(
-            f"setup.py {verb}: this setup.py is the system installer, not that of setuptools",
-            hint="Use env, demo, test or install. To build a package use pip (pyproject.toml).",
+            f"setup.py {argv[0]}: this setup.py is the system installer, not that of setuptools",
+            hint="To build a package use pip (pyproject.toml). Verbs: setup.py --help",
         )
-    if verb not in ("env", "demo", "test", "install") or len(argv) > 1:
-        raise ConfigError(
-            f"setup.py: unknown command {' '.join(argv)!r}",
-            hint="Use env, demo, test or install.",
-        )
-    if verb == "install":
-        raise ConfigError(
-            "setup.py install: not implemented yet; nothing was changed",
-            hint='Run python3 setup.py env, then follow "Install" in README.md.',
-        )
-    if verb == "env":
-        python = environment(imports.FOLDER, Path(sys.executable))
-        sys.stdout.write(f"{shown(imports.FOLDER)} is complete: {python}\n")
-        _warn_of_closed(python)
-        return 0
-    if verb == "demo":
-        from tools.setup import demo
+    options = {name: verb.options for name, verb in VERBS.items()}
+    given = arguments.parse(argv, options, _DEFAULT)
+    return VERBS[given.verb].run(given)
 
-        return demo.demo(environment(imports.FOLDER, Path(sys.executable)))
+
+def usage() -> str:
+    """Return the text of --help."""
+    width = max(map(len, VERBS))
+    verbs = [f"{name:{width}}  {verb.summary}" for name, verb in VERBS.items()]
+    flags = [(name, text) for name, text in arguments.FLAGS.items()]
+    values = [(f"{name} {kind}", text) for name, (kind, text) in arguments.VALUES.items()]
+    options = [
+        f"{name:17}{text} ({', '.join(_users(name.split()[0]))})" for name, text in values + flags
+    ]
+    head = f"usage: python3 setup.py [VERB] [OPTION ...]\n\nWithout a verb: {_DEFAULT}.\n"
+    return "\n".join([head, *verbs, "", *options]) + "\n"
+
+
+def _users(option: str) -> list[str]:
+    return [name for name, verb in VERBS.items() if option in verb.options]
+
+
+def _env(_given: Arguments) -> int:
+    python = environment(imports.FOLDER, Path(sys.executable))
+    sys.stdout.write(f"{shown(imports.FOLDER)} is complete: {python}\n")
+    _warn_of_closed(python)
+    return 0
+
+
+def _demo(_given: Arguments) -> int:
+    from tools.setup import demo
+
+    return demo.demo(environment(imports.FOLDER, Path(sys.executable)))
+
+
+def _test(_given: Arguments) -> int:
     from tools.setup import project_checks
 
     return project_checks.test()
@@ -82,3 +108,23 @@ def _warn_of_closed(python: Path) -> None:
             f"If backups run as another user: remove {shown(imports.FOLDER)}, then run "
             "/usr/bin/python3 setup.py env",
         )
+
+
+_CHANGES = ("--dry-run", "--prefix", "--yes")
+# The verb `check` belongs between `install` and `upgrade`.
+VERBS: Mapping[str, Verb] = {
+    "install": Verb(
+        "install this code into the system, or finish and repair an installation",
+        installing.install,
+        (*_CHANGES, "--wheels", "--schedule"),
+    ),
+    "uninstall": Verb(
+        "remove it; config, keys, backups and logs stay", installing.uninstall,
+        (*_CHANGES, "--purge"),
+    ),
+    "env": Verb("create the private environment .venv, and nothing else", _env),
+    "demo": Verb("back up, verify, restore and compare a folder in a temporary place", _demo),
+    "test": Verb(
+        "run ruff, mypy and the tests with this, the oldest and the newest Python", _test
+    ),
+}  # fmt: skip

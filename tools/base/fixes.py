@@ -1,0 +1,89 @@
+"""The commands that fix findings: each is safe to run as it stands, by the user who sees it."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+from pathlib import Path
+
+# How a program is installed, by the package manager; the packages of each program.
+_MANAGERS = {
+    "apt-get": ("apt-get", "install"),
+    "dnf": ("dnf", "install"),
+    "zypper": ("zypper", "install"),
+    "apk": ("apk", "add"),
+    "pacman": ("pacman", "-S"),
+}
+_PACKAGES = {
+    "tar": dict.fromkeys(_MANAGERS, "tar"),
+    "rclone": dict.fromkeys(_MANAGERS, "rclone"),
+    "rsync": dict.fromkeys(_MANAGERS, "rsync"),
+    "ssh": {
+        **dict.fromkeys(("apt-get", "apk"), "openssh-client"),
+        **dict.fromkeys(("dnf", "zypper"), "openssh-clients"),
+        "pacman": "openssh",
+    },
+    "mysqldump": {
+        "apt-get": "default-mysql-client",
+        "dnf": "mariadb",
+        "zypper": "mariadb-client",
+        "apk": "mariadb-client",
+        "pacman": "mariadb-clients",
+    },
+    "pg_dump": {
+        "apt-get": "postgresql-client",
+        "dnf": "postgresql",
+        "zypper": "postgresql",
+        "apk": "postgresql-client",
+        "pacman": "postgresql",
+    },
+    "mariadb-backup": {
+        "apt-get": "mariadb-backup",
+        "dnf": "mariadb-backup",
+        "apk": "mariadb-backup",
+    },
+    "redis-cli": {
+        "apt-get": "redis-tools",
+        **dict.fromkeys(("dnf", "zypper", "apk", "pacman"), "redis"),
+    },
+    "slapcat": {
+        "apt-get": "slapd",
+        "dnf": "openldap-servers",
+        "zypper": "openldap2",
+        "apk": "openldap",
+        "pacman": "openldap",
+    },
+}
+_PACKAGES["mysql"] = _PACKAGES["mariadb"] = _PACKAGES["mariadb-dump"] = _PACKAGES["mysqldump"]
+_PACKAGES["psql"] = _PACKAGES["pg_dumpall"] = _PACKAGES["pg_basebackup"] = _PACKAGES["pg_dump"]
+_PACKAGES["mariabackup"] = _PACKAGES["mariadb-backup"]
+
+
+def as_root(*commands: str) -> str:
+    """Return commands that follow each other, as this user runs them with the rights of root."""
+    before = "" if os.geteuid() == 0 else "sudo "
+    return " && ".join(f"{before}{command}" for command in commands)
+
+
+def on(path: Path, *commands: str) -> str:
+    """Return commands on a path: the owner needs no rights of root for them."""
+    try:
+        ours = path.stat().st_uid == os.geteuid()
+    except OSError:
+        ours = False
+    return " && ".join(commands) if ours else as_root(*commands)
+
+
+def command(*words: str | Path) -> str:
+    """Return a command line with every word quoted where it must be."""
+    return shlex.join(map(str, words))
+
+
+def install(program: str) -> str:
+    """Return the command that installs a program here; "" where the package is not known."""
+    packages = _PACKAGES.get(Path(program).name, {})
+    for manager, words in _MANAGERS.items():
+        if shutil.which(manager) and manager in packages:
+            return as_root(command(*words, packages[manager]))
+    return ""

@@ -1,0 +1,101 @@
+"""The command line of setup.py: a verb, its options, and for upgrade a folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tools.base.errors import ConfigError
+
+FLAGS = {
+    "--dry-run": "print each step that is needed, and change nothing",
+    "--yes": "answer each question with yes",
+    "--purge": "remove config, keys, work folder, logs and the user as well; never a store",
+}
+VALUES = {
+    "--prefix": ("DIR", "install below DIR, for packages; no users and daemons are changed"),
+    "--wheels": ("DIR", "take the Python packages from DIR instead of the network"),
+    "--schedule": ("TIME", 'run the backup every day at TIME, for example "03:00"'),
+}
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What was given: the verb, its options, the folder of upgrade."""
+
+    verb: str
+    dry_run: bool = False
+    yes: bool = False
+    purge: bool = False
+    prefix: str = ""
+    wheels: str = ""
+    schedule: str = ""
+    folder: str = ""
+
+    @property
+    def root(self) -> Path:
+        """The folder that stands for /."""
+        return folder_of("--prefix", self.prefix) if self.prefix else Path("/")
+
+
+def folder_of(option: str, text: str) -> Path:
+    """Return the real path of an existing folder. Raises ConfigError for anything else."""
+    path = Path(text).absolute()
+    if not path.is_dir():
+        raise ConfigError(f"{option}: {path}: not a directory", "Create it, or correct the path.")
+    return path.resolve()
+
+
+def parse(argv: Sequence[str], verbs: Mapping[str, Sequence[str]], default: str) -> Arguments:
+    """Return what was given. Raises ConfigError, naming the nearest verb or option.
+
+    verbs: the options of each verb; FOLDER among them: it takes a folder
+    """
+    words = list(argv)
+    verb = words.pop(0) if words and not words[0].startswith("-") else default
+    if verb not in verbs:
+        known = ", ".join(verbs)
+        raise ConfigError(
+            f"setup.py: unknown command {verb!r}{_nearest(verb, list(verbs))}", f"Use {known}."
+        )
+    values: dict[str, str | bool] = {}
+    while words:
+        name, value = _option(verb, verbs[verb], words)
+        if name in values:
+            raise ConfigError(f"setup.py {verb}: {name} is given twice", "Give it once.")
+        values[name] = value
+    fields = {name.lstrip("-").replace("-", "_").lower(): one for name, one in values.items()}
+    return dataclasses.replace(Arguments(verb), **fields)  # type: ignore[arg-type]
+
+
+def _option(verb: str, allowed: Sequence[str], words: list[str]) -> tuple[str, str | bool]:
+    """Take one option and its value off the words."""
+    word = words.pop(0)
+    if not word.startswith("-") and "FOLDER" in allowed:
+        return "FOLDER", word
+    name, equals, value = word.partition("=")
+    if name not in allowed:
+        known = "It takes " + ", ".join(allowed) if allowed else "It takes none"
+        raise ConfigError(
+            f"setup.py {verb}: unknown argument {word!r}{_nearest(name, allowed)}", f"{known}."
+        )
+    if name in FLAGS:
+        if equals:
+            raise ConfigError(f"setup.py {verb}: {name} takes no value", f"{name} alone.")
+        return name, True
+    if not equals:
+        if not words or words[0] == "" or words[0].startswith("--"):
+            raise ConfigError(f"setup.py {verb}: {name} needs a value", f"{name} {VALUES[name][0]}")
+        value = words.pop(0)
+    if not value:
+        raise ConfigError(f"setup.py {verb}: {name} needs a value", f"{name} {VALUES[name][0]}")
+    return name, value
+
+
+def _nearest(word: str, known: Sequence[str]) -> str:
+    begun = [one for one in known if one.startswith(word) and word.strip("-")]
+    close = begun or difflib.get_close_matches(word, known, 1)
+    return f": did you mean {close[0]}?" if close else ""

@@ -1,0 +1,100 @@
+"""Folders of the layout, with exact owners and modes whatever the umask."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tools.base.errors import ConfigError
+from tools.setup import account
+from tools.setup.installation import CONFIG_FOLDER, HOME, LOG_FOLDER, RELEASES, USER, Installation
+from tools.setup.steps import Step
+
+
+@dataclass(frozen=True)
+class Access:
+    """Who owns a file or folder, and its mode; `user` and `group`: the backup's, else root's."""
+
+    mode: int
+    user: bool = False
+    group: bool = False
+
+    def __str__(self) -> str:
+        names = [USER if own else "root" for own in (self.user, self.group)]
+        return f"{':'.join(names)} {self.mode:04o}"
+
+    def apply(self, path: Path, installation: Installation) -> None:
+        """Set owner and mode of a path that is no link; with --prefix only the mode."""
+        if installation.real:
+            uid, gid = account.identifiers() if self.user or self.group else (0, 0)
+            os.chown(path, uid * self.user, gid * self.group, follow_symlinks=False)
+        path.chmod(self.mode)
+
+    def difference(self, path: Path, installation: Installation) -> str:
+        """Return how owner or mode of an existing path differ; "" if they do not."""
+        about = path.lstat()
+        mode = stat.S_IMODE(about.st_mode)
+        if mode != self.mode:
+            return f"its mode is {mode:04o}"
+        owner = f"{_user(about.st_uid)}:{_group(about.st_gid)}"
+        if installation.real and owner != str(self).split()[0]:
+            return f"it belongs to {owner}"
+        return ""
+
+
+_FOLDERS = (
+    (CONFIG_FOLDER, Access(0o750, group=True)),
+    (HOME, Access(0o700, user=True, group=True)),
+    (LOG_FOLDER, Access(0o750, user=True, group=True)),
+    (RELEASES, Access(0o755)),
+)
+
+
+def steps(installation: Installation) -> Iterator[Step]:
+    """Give a step for each folder of the layout."""
+    for folder, access in _FOLDERS:
+        yield step(folder, access, installation)
+
+
+def step(folder: str, access: Access, installation: Installation) -> Step:
+    """Return the step that makes a folder, or sets its owner and mode; parents get 0755.
+
+    An operator may have made it a link to a folder of a larger disk.
+    """
+    path = installation.at(folder)
+
+    def reason() -> str:
+        if not os.path.lexists(path):
+            return "it does not exist"
+        if not path.is_dir():
+            return "it is not a directory"
+        return access.difference(path.resolve(), installation)
+
+    def perform() -> None:
+        if os.path.lexists(path) and not path.is_dir():
+            raise ConfigError(
+                f"{path}: is not a directory", "Move it to another place, then run this again."
+            )
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        access.apply(path.resolve(), installation)
+
+    return Step(str(path), f"make it a folder, {access}", reason, perform)
+
+
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def _group(gid: int) -> str:
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)

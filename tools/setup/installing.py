@@ -1,0 +1,85 @@
+"""The verbs that change the system: each performs a table of steps (plans.py)."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tools.base.errors import BackupError, ConfigError, LockedError
+from tools.base.project import ROOT
+from tools.setup import arguments, plans, steps
+from tools.setup.arguments import Arguments
+from tools.setup.installation import RELEASES, Installation
+
+_AGAIN = "Nothing that works was removed. Fix this, then run the same command again: it goes on."
+
+
+def install(given: Arguments) -> int:
+    """Perform the steps of an installation that are needed; return the exit code."""
+    return _change(plans.INSTALL, installation(given))
+
+
+def uninstall(given: Arguments) -> int:
+    """Remove what an installation added; return the exit code."""
+    return _change(plans.UNINSTALL, installation(given))
+
+
+def installation(given: Arguments) -> Installation:
+    """Return the installation that the arguments ask for. Raises ConfigError."""
+    wheels = arguments.folder_of("--wheels", given.wheels) if given.wheels else None
+    return Installation(
+        source=ROOT,
+        python=Path(sys.executable),
+        prefix=given.root,
+        wheels=wheels,
+        schedule=given.schedule,
+        dry_run=given.dry_run,
+        yes=given.yes,
+        purge=given.purge,
+    )
+
+
+def _change(table: Sequence[plans.Planner], changed: Installation) -> int:
+    """Perform a table of steps, then print the notices, after an error as well."""
+    if changed.real and not changed.dry_run and os.geteuid() != 0:
+        raise ConfigError(
+            "setup.py: permission denied: only root can change the system",
+            "Run it as root: sudo python3 setup.py. To see what it would do: --dry-run",
+        )
+    os.umask(0o022)  # whatever the caller's is: steps that keep secrets set their own modes
+    try:
+        with _alone(changed):
+            count = steps.perform(plans.steps(table, changed), dry_run=changed.dry_run)
+    except BackupError as error:
+        error.hint = error.hint or _AGAIN
+        raise
+    finally:
+        sys.stdout.write("".join(f"{line}\n" for line in changed.notices))
+    if not count:
+        sys.stdout.write("nothing to do\n")
+    elif changed.dry_run:
+        sys.stdout.write("dry run: nothing was changed\n")
+    return 0
+
+
+@contextlib.contextmanager
+def _alone(changed: Installation) -> Iterator[None]:
+    """Keep a second setup.py from changing the same system. Raises LockedError."""
+    nearest = changed.at(RELEASES).parent
+    while not nearest.is_dir():
+        nearest = nearest.parent
+    descriptor = os.open(nearest, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if not changed.dry_run:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise LockedError(
+            "setup.py: another one is running", "Wait until it has ended, then run this again."
+        ) from None
+    finally:
+        os.close(descriptor)
