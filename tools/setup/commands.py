@@ -118,6 +118,11 @@ VERBS: Mapping[str, Verb] = {
         installing.install,
         (*_CHANGES, "--wheels", "--schedule"),
     ),
+    "adopt": Verb(
+        "show what the documented system left here; with --yes convert or remove it",
+        installing.adopt_old_system,
+        ("--dry-run", "--yes", "--schedule"),
+    ),
     "uninstall": Verb(
         "remove it; config, keys, backups and logs stay", installing.uninstall,
         (*_CHANGES, "--purge"),

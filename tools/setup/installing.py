@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
 import os
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from tools.base.errors import BackupError, ConfigError, LockedError
 from tools.base.project import ROOT
-from tools.setup import arguments, plans, steps
+from tools.setup import adopt, arguments, plans, steps
 from tools.setup.arguments import Arguments
 from tools.setup.installation import RELEASES, Installation
 
@@ -21,6 +22,17 @@ _AGAIN = "Nothing that works was removed. Fix this, then run the same command ag
 def install(given: Arguments) -> int:
     """Perform the steps of an installation that are needed; return the exit code."""
     return _change(plans.INSTALL, installation(given))
+
+
+def adopt_old_system(given: Arguments) -> int:
+    """Convert or remove what the documented system left; only --yes changes anything."""
+    adopted = installation(given)
+    adopted = dataclasses.replace(
+        adopted,
+        schedule=given.schedule or adopt.schedule_of(adopted),
+        dry_run=given.dry_run or not given.yes,
+    )
+    return _change(plans.ADOPT, adopted)
 
 
 def uninstall(given: Arguments) -> int:

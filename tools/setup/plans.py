@@ -1,10 +1,10 @@
-"""The tables of steps: what install and uninstall do, in their order."""
+"""The tables of steps: what install, adopt and uninstall do, in their order."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from tools.setup import account, folders
+from tools.setup import account, adopt, folders, private_tar, schedule, sudoers
 from tools.setup.installation import Installation
 from tools.setup.steps import Step
 
@@ -12,8 +12,27 @@ Planner = Callable[[Installation], Iterable[Step]]
 INSTALL: Sequence[Planner] = (
     account.steps,
     folders.steps,
+    private_tar.steps,
+    sudoers.steps,
+    schedule.steps,
+    adopt.notices,
 )
-UNINSTALL: Sequence[Planner] = (account.removal,)
+ADOPT: Sequence[Planner] = (
+    account.steps,
+    private_tar.steps,
+    sudoers.steps,
+    adopt.sudoers_steps,
+    schedule.steps,
+    adopt.cron_steps,
+    adopt.mode_steps,
+    adopt.config_steps,
+)
+UNINSTALL: Sequence[Planner] = (
+    schedule.removal,
+    sudoers.removal,
+    private_tar.removal,
+    account.removal,
+)
 
 
 def steps(table: Sequence[Planner], installation: Installation) -> Iterator[Step]:
