@@ -28,9 +28,14 @@ from tools.catalog.location import Source
 from tools.config.model import Config, Section
 from tools.engine import section_runner, state
 from tools.flow import store
-from tools.flow.store import Versioned
+from tools.flow.store import Probed, Versioned
 from tools.modules import executable
 from tools.modules.options import option
+
+_ELSEWHERE = (
+    "Run cleanup.py with another account, on a machine that an intruder of this one cannot reach "
+    "(docs/ransomware.md), and remove this section; or let this account remove objects."
+)
 
 
 @dataclass(frozen=True)
@@ -166,6 +171,9 @@ def _of_store(config: Config, entry: Section, options: Options, scratch: Path) -
     folder = store.folder_of(place.store)
     if folder is not None and folder.exists() and not os.access(folder, os.W_OK | os.X_OK):
         return [Finding(f"{entry.name}: {cleaning.KEEPS} ({folder})", Level.WARN)]
+    probed = store.ability(place.store, Probed)  # type: ignore[type-abstract]
+    if probed is not None and probed.may_remove(config.general.hostname) is False:
+        return [Finding(f"{entry.name}: {cleaning.KEEPS}", Level.WARN, _ELSEWHERE)]
     versioned = store.ability(place.store, Versioned)  # type: ignore[type-abstract]
     try:
         hides = versioned is not None and versioned.versioning()

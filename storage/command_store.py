@@ -341,6 +341,10 @@ class CommandStore:
                 if self._index is not None:
                     self._index.remove(name)
 
+    def may_remove(self, _host: str) -> bool | None:
+        """See Probed: not without a command for it."""
+        return None if "delete" in self._templates else False
+
     def _call(
         self,
         key: str,
@@ -381,3 +385,4 @@ def _takes_files(template: Template) -> bool:
 if TYPE_CHECKING:
     _: type[store.Store] = CommandStore
     _persistent: type[SelfRetrying] = CommandStore
+    _probed: type[store.Probed] = CommandStore

@@ -6,16 +6,17 @@ import errno
 import fcntl
 import mmap
 import os
-import shlex
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from storage import local_checks
 from storage.keys import Address, StorageKeys
-from tools import filesystem_handling, os_works
+from tools import filesystem_handling
 from tools.base.errors import ConfigError, ForbiddenError, StoreError, TakenError
+from tools.base.finding import Finding
 from tools.flow import store, stream
 from tools.modules.options import option
 
@@ -57,26 +58,10 @@ def open_store(options: Options) -> store.Store:
     return LocalStore(options.folder, require_mount=options.require_mount, marker=options.marker)
 
 
-def test(options: Options) -> tuple[str, ...]:
+def test(options: Options) -> tuple[str | Finding, ...]:
     """Return what was found about the folder. Raises StoreError where it cannot be written."""
-    open_store(options)
-    folder = options.folder
-    parent = filesystem_handling.nearest(folder)
-    if not parent.is_dir():
-        raise StoreError(
-            f"LOCAL_BACKUP: {folder} is not writable: {parent} is not a directory",
-            "Set LOCAL_BACKUP to a directory.",
-        )
-    if os.statvfs(parent).f_flag & os.ST_RDONLY:
-        raise StoreError(
-            f"LOCAL_BACKUP: {parent}: read-only file system",
-            "Check the kernel log for errors of its disk, and its mount options.",
-        )
-    if not os.access(parent, os.W_OK | os.X_OK):
-        raise StoreError(f"LOCAL_BACKUP: {parent} is not writable", _unwritable(folder, parent))
-    free = f"{filesystem_handling.free_percent(parent):.0f} % free"
-    created = "" if parent == folder else " (it will be created)"
-    return (f"{folder} is writable{created}, {free}",)
+    with store.explaining(open_store(options)):
+        return tuple(local_checks.tested(options.folder, options.hostname))
 
 
 def keys_of(address: Address) -> dict[str, str]:
@@ -93,19 +78,6 @@ def keys_of(address: Address) -> dict[str, str]:
 def describe(options: Options) -> str:
     """Return where the objects of this host lie, for messages."""
     return str(options.folder / options.hostname)
-
-
-def _unwritable(folder: Path, parent: Path) -> str:
-    """Return a hint that is safe while the disk is not mounted: it never opens /mnt to others."""
-    if filesystem_handling.unmounted(folder):
-        return "Is its disk mounted?"
-    user = os_works.user()
-    if parent == folder:
-        return f"Is its disk mounted? Then let the user {user} write to it."
-    return (
-        f"Is its disk mounted? Otherwise create it as root: "
-        f"install -d -m 0700 -o {shlex.quote(user)} {shlex.quote(str(folder))}"
-    )
 
 
 class LocalStore:
@@ -191,6 +163,10 @@ class LocalStore:
         if temporary is not None:
             moment = time.time() - seconds
             os.utime(temporary, (moment, moment))
+
+    def may_remove(self, host: str) -> bool | None:
+        """See Probed: a hidden file is written and removed."""
+        return local_checks.tried(self.folder, host)[0] if self.folder.is_dir() else None
 
     def _path(self, name: str) -> Path:
         return self.folder / store.check_name(name)
@@ -368,3 +344,4 @@ if TYPE_CHECKING:
     _measured: type[store.Measured] = LocalStore
     _located: type[store.Located] = LocalStore
     _timed: type[store.Timed] = LocalStore
+    _probed: type[store.Probed] = LocalStore

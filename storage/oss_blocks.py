@@ -189,6 +189,14 @@ class OssBlocks:
             return StoreError(f"{message}, and the object could not be removed: {error}")
         return StoreError(message, "The object was removed again. Run the backup again.")
 
+    def try_upload(self, name: str) -> None:
+        """Begin an upload, send a part and abort it. Raises ForbiddenError, StoreError."""
+        upload = Upload(name, self.guard.begun(name, self._keys.of(name), self._facts(name)))
+        try:
+            self.block(upload, 0, b"test")
+        finally:
+            self.abort(upload)
+
     def abort(self, upload: Upload) -> None:
         """See BlockBackend."""
         key = self._keys.of(upload.name)

@@ -84,8 +84,10 @@ def _of_rule(rule: Any, name: str) -> Iterator[Finding]:  # noqa: ANN401  (of os
     called = f"{name}: the lifecycle rule {rule.id or 'without an ID'}"
     expires = rule.expiration
     if expires and (expires.days or expires.date or expires.created_before_date):
+        when = f"after {expires.days} days" if expires.days else "by their age"
         yield bad(
-            f"{called} removes backups by their age",
+            f"{called} removes backups {when}, whatever the KEEP rules of clean-up say, and the "
+            "marker of the store with them",
             "Remove its expiration, or limit the rule to another prefix.",
         )
     for storage_class in sorted({one.storage_class for one in rule.storage_transitions} & _COLD):

@@ -99,6 +99,7 @@ class _Session:
     def __init__(self) -> None:
         import requests
 
+        self.ahead: float | None = None  # seconds of the clock of the server, by its last answer
         self._session = requests.Session()
         adapter = requests.adapters.HTTPAdapter(pool_maxsize=_CONNECTIONS)
         for scheme in ("http://", "https://"):
@@ -119,6 +120,8 @@ class _Session:
             allow_redirects=False,
             auth=_unchanged,
         )
+        date = oss_errors.date_of(answer.headers)
+        self.ahead = date.timestamp() - time.time() if date else self.ahead
         if request.method == "HEAD" and answer.ok and "Content-Length" not in answer.headers:
             answer.close()
             raise requests.ConnectionError("the headers of the answer are cut")
@@ -220,6 +223,12 @@ class Client:
         """The connection that is used now."""
         with self._lock:
             return self._connection
+
+    @property
+    def ahead(self) -> float | None:
+        """How many seconds the clock of the server is ahead; None before an answer says so."""
+        found: float | None = self.connection.bucket.session.ahead
+        return found
 
     def call(self, operation: str, name: str, send: Callable[[Any], T]) -> T:
         """Call OSS once, and again with new credentials where they have expired.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -10,7 +11,7 @@ from storage import bucket_keys, oss_client
 from storage.bucket_keys import Keys
 from storage.oss_client import Client
 from storage.oss_errors import DeniedError, MissingError
-from tools.base.errors import ForbiddenError, TransientError
+from tools.base.errors import ForbiddenError, StoreError, TransientError
 from tools.flow import store
 
 _AT_ONCE = 1_000  # objects that one call lists or removes
@@ -64,6 +65,41 @@ class Removal:
         except DeniedError as error:
             raise _forbidden(error) from error
         return bool(found.status)
+
+    def allowed(self, name: str) -> bool:
+        """See Probed: what is removed is an object that is not there.
+
+        A bucket that keeps versions gets a delete marker, which is removed where that is allowed.
+        Where it is not, one marker stays: while it is there, no other one is made.
+        """
+        key = self._keys.of(name)
+        if self._is_hidden(name):
+            return True
+        try:
+            answer = self._client.call(
+                "DeleteObject", name, lambda bucket: bucket.delete_object(key)
+            )
+        except MissingError:
+            return True
+        except DeniedError:
+            return False
+        version = answer.headers.get("x-oss-version-id", "")
+        if version and answer.headers.get("x-oss-delete-marker") == "true":
+            with contextlib.suppress(StoreError):
+                self._remove_one(key, version)
+        return True
+
+    def _is_hidden(self, name: str) -> bool:
+        """Return whether a delete marker hides an object."""
+        key = self._keys.of(name)
+        try:
+            self._client.call("HeadObject", name, lambda bucket: bucket.head_object(key))
+        except MissingError as error:
+            headers = getattr(error.__cause__, "headers", {})
+            return str(headers.get("x-oss-delete-marker")) == "true"
+        except StoreError:  # who may not read an object may remove it all the same
+            pass
+        return False
 
     def remove_versions(self, names: Sequence[str], again: Again) -> int:
         """See Versioned. again: repeats a call that fails for a moment"""

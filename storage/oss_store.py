@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from storage import bucket_keys, oss_account, oss_checks
+from storage import account_checks, bucket_keys, oss_account, oss_checks
 from storage.bucket_keys import MIB, PLAINTEXT, BucketOptions, Keys
 from storage.keys import Address
 from storage.oss_account import DEFAULT_FILE
@@ -84,6 +84,12 @@ class OssStore(BlockStore):
         checked = list(map(store.check_name, names))
         return self._backend_of_oss.removal.remove_versions(checked, again)
 
+    def may_remove(self, host: str) -> bool:
+        """See Probed."""
+        name = account_checks.name_in(host)
+        removal = self._backend_of_oss.removal
+        return self.retries.call(str(self), lambda: removal.allowed(name))
+
     def note(self) -> str:
         """See Noted: whether objects can be replaced."""
         refuted = self._backend_of_oss.guard.proofs.is_refuted
@@ -116,7 +122,8 @@ def _blocks(options: Options, client: Client) -> OssBlocks:
 def test(options: Options) -> Sequence[Finding]:
     """Return what was found about the bucket. Raises BackupError where it cannot be listed."""
     client = _client(options)
-    next(iter(_blocks(options, client).folders()), None)
+    blocks = _blocks(options, client)
+    next(iter(blocks.folders()), None)
     connection = client.connection
     return [
         Finding(f"{client}: {connection.about()}"),
@@ -124,6 +131,8 @@ def test(options: Options) -> Sequence[Finding]:
         *oss_checks.versioning(client),
         *oss_checks.retention(client),
         *oss_checks.lifecycle(client, Keys(options.prefix).folder(options.hostname)),
+        *account_checks.of_bucket(blocks, options.hostname),
+        *account_checks.clock(client, client.ahead),
     ]
 
 
@@ -147,3 +156,4 @@ if TYPE_CHECKING:
     _: type[store.Store] = OssStore
     _noted: type[store.Noted] = OssStore
     _versioned: type[store.Versioned] = OssStore
+    _probed: type[store.Probed] = OssStore

@@ -102,6 +102,11 @@ class RcloneStore:
         """Return the version of rclone. Raises StoreError."""
         return foreign.line(str(self._calls.call("core/version", str(self)).get("version", "")))
 
+    @property
+    def ahead(self) -> float | None:
+        """How many seconds the clock of the remote is ahead; None before that was asked for."""
+        return self._ahead
+
     def tried(self) -> None:
         """Write an object, compare and remove it. Raises StoreError where that is not possible."""
         was_there = self._is_there()
@@ -109,6 +114,9 @@ class RcloneStore:
         try:
             self.put(name, [uuid.uuid4().bytes])
             self._delete(self._written.pop(name).path)
+            probe = f".clock{filesystem_handling.PART}{uuid.uuid4().hex[:8]}"
+            with contextlib.suppress(StoreError):  # not every remote has times
+                self._ahead = rclone_remote.clock(self._calls, self.features, self._path(probe))
         finally:
             if not was_there:
                 with contextlib.suppress(StoreError):

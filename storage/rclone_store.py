@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from storage import rclone_daemon
+from storage import account_checks, rclone_daemon
 from storage.keys import Address, StorageKeys
 from storage.rclone_calls import Calls
 from storage.rclone_daemon import Program
@@ -99,6 +99,7 @@ def test(options: Options) -> Sequence[Finding]:
     made.tried()
     found = [Finding(f"{made} is writable: rclone {version}, {able}")]
     found.append(Finding(f"{made}: {made.note()}"))
+    found += [account_checks.removing(made, allowed=True), *account_checks.clock(made, made.ahead)]
     if not able.moves:
         found.append(
             Finding(

@@ -92,6 +92,14 @@ class S3Blocks:
         except DeniedError as error:
             raise ForbiddenError(str(error), error.hint) from error
 
+    def try_upload(self, name: str) -> None:
+        """Begin an upload, send a part and abort it. Raises ForbiddenError, StoreError."""
+        upload = self._sender.begin(name)
+        try:
+            self._sender.part(upload, 1, b"test")
+        finally:
+            self.abort(upload)
+
     def _require(self, name: str, expected: Expected, answer: Answer) -> None:
         """Raise StoreError unless the server holds the bytes that were sent.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from storage import bucket_keys
+from storage import account_checks, bucket_keys
 from storage.bucket_keys import PLAINTEXT, Keys, is_public_plaintext
 from storage.create_only import PROBE
 from storage.s3_blocks import S3Blocks
@@ -36,7 +36,9 @@ def tested(backend: S3Blocks) -> Sequence[Finding]:
     if is_public_plaintext(connection.endpoint):
         found.append(warning(f"{options.url}: {PLAINTEXT}", _HTTPS))
     found.append(_create_only(backend))
-    return [*found, *lock(backend), *lifecycle(backend)]
+    found += [*lock(backend), *lifecycle(backend)]
+    found += account_checks.of_bucket(backend, options.hostname)
+    return [*found, *account_checks.clock(backend, backend.client.ahead)]
 
 
 def _create_only(backend: S3Blocks) -> Finding:
@@ -109,8 +111,10 @@ def _of_rule(rule: Mapping[str, Any], store: str) -> Iterator[Finding]:
     name = rule.get("ID") or "without an ID"
     expiration = rule.get("Expiration", {})
     if expiration.get("Days") or expiration.get("Date"):
+        when = f"after {days} days" if (days := expiration.get("Days")) else "by their age"
         yield bad(
-            f"{store}: the lifecycle rule {name} removes backups by their age",
+            f"{store}: the lifecycle rule {name} removes backups {when}, whatever the KEEP rules "
+            "of clean-up say, and the marker of the store with them",
             "Remove its Expiration, or limit the rule to another prefix.",
         )
     cold = [one.get("StorageClass") for one in rule.get("Transitions", ())]

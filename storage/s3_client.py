@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -149,6 +150,7 @@ class Client:
         self._connect = connect
         self._connection: Connection | None = None
         self._lock = threading.Lock()
+        self.ahead: float | None = None  # seconds of the clock of the server, by its last answer
 
     def __str__(self) -> str:
         return self.options.url
@@ -185,7 +187,9 @@ class Client:
         with self.translating(connection, operation, name):
             method = getattr(connection.api, operation)
             answer: Answer = method(Bucket=self.options.bucket_name, **parameters)
-            return answer
+        date = s3_errors.date_of(answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}))
+        self.ahead = date.timestamp() - time.time() if date else self.ahead
+        return answer
 
     @contextlib.contextmanager
     def translating(self, connection: Connection, operation: str, name: str) -> Iterator[None]:

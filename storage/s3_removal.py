@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -38,6 +39,38 @@ class Removal:
         except DeniedError as error:
             raise ForbiddenError(str(error), error.hint) from error
         return answer.get("Status") in ("Enabled", "Suspended")
+
+    def allowed(self, name: str) -> bool:
+        """See Probed: what is removed is an object that is not there.
+
+        A bucket that keeps versions gets a delete marker, which is removed where that is allowed.
+        Where it is not, one marker stays: while it is there, no other one is made.
+        """
+        key = {"Key": self._keys.of(name)}
+        if self._is_hidden(name):
+            return True
+        try:
+            answer = self._client.call("delete_object", name, **key)
+        except MissingError:
+            return True
+        except DeniedError:
+            return False
+        if answer.get("DeleteMarker") and answer.get("VersionId"):
+            with contextlib.suppress(StoreError):
+                self._client.call("delete_object", name, **key, VersionId=answer["VersionId"])
+        return True
+
+    def _is_hidden(self, name: str) -> bool:
+        """Return whether a delete marker hides an object."""
+        try:
+            self._client.call("head_object", name, Key=self._keys.of(name))
+        except MissingError as error:
+            response = getattr(error.__cause__, "response", {})
+            headers = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+            return str(headers.get("x-amz-delete-marker")) == "true"
+        except StoreError:  # who may not read an object may remove it all the same
+            pass
+        return False
 
     def remove_versions(self, names: Sequence[str], again: Again) -> int:
         """See Versioned. again: repeats a call that fails for a moment"""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from storage import bucket_keys, s3_checks, s3_command
+from storage import account_checks, bucket_keys, s3_checks, s3_command
 from storage.bucket_keys import PLAINTEXT, is_public_plaintext
 from storage.keys import Address
 from storage.s3_blocks import S3Blocks
@@ -55,6 +55,11 @@ class S3Store(BlockStore):
 
         return self.backend.removal.remove_versions(list(map(store.check_name, names)), again)
 
+    def may_remove(self, host: str) -> bool:
+        """See Probed."""
+        name = account_checks.name_in(host)
+        return self.retries.call(str(self), lambda: self.backend.removal.allowed(name))
+
     def note(self) -> str:
         """See Noted: the server that is used, and whether it replaces objects."""
         return s3_checks.note(self.backend)
@@ -93,3 +98,4 @@ if TYPE_CHECKING:
     _noted: type[store.Noted] = S3Store
     _versioned: type[store.Versioned] = S3Store
     _prefetching: type[store.Prefetching] = S3Store
+    _probed: type[store.Probed] = S3Store

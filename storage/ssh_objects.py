@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from storage import ssh_files
+from storage import account_checks, ssh_files
 from storage.ssh_command import Server
 from storage.ssh_protocol import FSYNC, HARDLINK, Code, Flag, Kind, StatusError, text
 from storage.ssh_session import Session
@@ -137,6 +137,9 @@ class SshStore:
                 handle = sftp.open(one, WRITE_NEW)
                 sftp.done(sftp.write(handle, 0, content))
                 sftp.shut(handle)
+                written = sftp.stat(one)
+                if written is not None and written.mtime:
+                    self._session.clock = written.mtime - time.time()
                 sha256 = self._session.ask(lambda shell: shell.sha256(one), "")
                 self._name(sftp, one, other)
             finally:
@@ -146,6 +149,14 @@ class SshStore:
         way = "checksums by the server's shell" if shell else "sftp alone, read back"
         created = "" if about is not None else " (it will be created)"
         return f"{created}; {way}; nothing is overwritten {self.create_only.value}"
+
+    def may_remove(self, host: str) -> bool:
+        """See Probed: an append-only server denies it for names that do not exist as well."""
+        try:
+            self.remove([account_checks.name_in(host)])
+        except ForbiddenError:
+            return False
+        return True
 
     # --- put
 
@@ -353,3 +364,4 @@ if TYPE_CHECKING:
     _: type[store.Store] = SshStore
     _measured: type[store.Measured] = SshStore
     _timed: type[store.Timed] = SshStore
+    _probed: type[store.Probed] = SshStore

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from storage import ssh_objects, ssh_session
+from storage import account_checks, ssh_objects, ssh_session
 from storage.keys import Address, StorageKeys
 from storage.ssh_command import Server
 from storage.ssh_objects import SshStore
 from storage.ssh_session import Session
 from tools import date_str_utils
 from tools.base.errors import ConfigError
+from tools.base.finding import Finding
 from tools.flow import store
 from tools.flow.retries import Retries
 from tools.modules.options import Duration, option
@@ -73,7 +74,7 @@ def open_store(options: Options) -> store.Store:
     return SshStore(ssh_session.shared(options.server), options.folder, retries=retries)
 
 
-def test(options: Options) -> tuple[str, ...]:
+def test(options: Options) -> tuple[str | Finding, ...]:
     """Log in, and write a file that does not stay. Raises StoreError where that fails."""
     session = Session(options.server, verbose=True)
     try:
@@ -82,7 +83,12 @@ def test(options: Options) -> tuple[str, ...]:
         size = target.free()
         free = "" if size is None else f", {date_str_utils.human_size(size)} free"
         key = session.sftp().link.fingerprint
-        return (f"{target} is writable{report}{free}", f"host key of {options.host}: {key}")
+        return (
+            f"{target} is writable{report}{free}",
+            f"host key of {options.host}: {key}",
+            account_checks.removing(target, allowed=target.may_remove(options.hostname)),
+            *account_checks.clock(target, session.clock),
+        )
     finally:
         session.close()
 

@@ -196,6 +196,9 @@ class Bucket:
         return self.objects[request.key]
 
     def _HeadObject(self, request: Request) -> Answer:  # noqa: N802  (as above)
+        newest = next((one for one in self.versions.found[::-1] if one.key == request.key), None)
+        if newest is not None and newest.size is None:
+            return Answer(404, b"", {"x-oss-delete-marker": "true"})
         found = self._object(request)
         return Answer(200, found.content, found.headers)
 
@@ -221,8 +224,12 @@ class Bucket:
         return Answer(206, found.content[begin : end + 1], {**found.headers, **shown})
 
     def _DeleteObject(self, request: Request) -> Answer:  # noqa: N802  (as above)
-        self._delete(request.key, request.query.get("versionId", ""))
-        return Answer(204)
+        version = request.query.get("versionId", "")
+        self._delete(request.key, version)
+        if version or not self.versioning:
+            return Answer(204)
+        marker = self.versions.found[-1].id
+        return Answer(204, b"", {"x-oss-delete-marker": "true", "x-oss-version-id": marker})
 
     def _delete(self, key: str, version: str) -> None:
         """Remove an object or one of its versions; hide it where versions are kept."""

@@ -14,24 +14,27 @@ import gc
 import importlib
 import json
 import os
-import runpy
 import signal
 import socket
 import subprocess
 import sys
 import threading
-import time
-import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parents[1]
-# What the tests start is compiled once, whatever the caller's shell says.
-os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+if __name__ == "__main__":  # started by its path
+    sys.path[0] = str(ROOT)
+
+from tests import forking  # noqa: E402  (as above)
+
+# What the tests start is compiled once, and prints as it does for users, whatever the caller's
+# shell says.
+for _name in ("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"):
+    os.environ.pop(_name, None)
 sys.dont_write_bytecode = False
 _ENVIRONMENT = dict(os.environ)
-# Python and the dynamic linker read these before any program: with others, Python starts anew.
-_EARLY = ("PYTHON", "LC_", "LANG", "LD_")
 _COMMANDS = (
     "tools.commands.backup",
     "restore.command",
@@ -46,7 +49,7 @@ def run(
     words: Sequence[str], environment: Mapping[str, str], timeout: float | None = None
 ) -> subprocess.CompletedProcess[bytes]:
     """Run a Python file of this project to its end, from /, without an input."""
-    if _early(environment) == _early(_ENVIRONMENT):
+    if forking.early(environment) == forking.early(_ENVIRONMENT):
         return start(words, environment).end(timeout)
     return subprocess.run(
         [sys.executable, *words],
@@ -62,10 +65,6 @@ def run(
 def start(words: Sequence[str], environment: Mapping[str, str]) -> Command:
     """Start a Python file of this project."""
     return Command(_server().orders, words, environment)
-
-
-def _early(environment: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in environment.items() if name.startswith(_EARLY)}
 
 
 class _Server:
@@ -187,41 +186,13 @@ def _waited(order: bytes, descriptors: Sequence[int]) -> None:
 
 def _command(
     words: list[str], environment: dict[str, str], umask: int, streams: Sequence[int]
-) -> None:
+) -> NoReturn:
     """Be the command, as Python would be after its own start."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.umask(umask)
-    os.environ.clear()
-    os.environ.update(environment)
-    time.tzset()
-    for target, stream in enumerate(streams, 1):
-        os.dup2(stream, target)
-    os.closerange(3, 256)
-    sys.argv = words
-    code = _exit_code(words[0])
-    threading._shutdown()  # type: ignore[attr-defined]
-    atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
-
-
-def _exit_code(program: str) -> int:
-    try:
-        runpy.run_path(program, run_name="__main__")
-    except SystemExit as end:
-        if end.code is None or isinstance(end.code, int):
-            return (end.code or 0) & 0xFF
-        sys.stderr.write(f"{end.code}\n")
-        return 1
-    except KeyboardInterrupt:
-        traceback.print_exc()
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        os.kill(os.getpid(), signal.SIGINT)
-    except BaseException:  # noqa: BLE001  (as Python itself ends)
-        traceback.print_exc()
-        return 1
-    return 0
+    if words[0].endswith("backup.py"):
+        forking.fork_sections(environment)
+    forking.be(words, environment, streams)
 
 
 def _import() -> None:
@@ -241,6 +212,5 @@ def _import() -> None:
 
 
 if __name__ == "__main__":
-    sys.path[0] = str(ROOT)
     _import()
     _serve(socket.socket(fileno=int(sys.argv[1])))

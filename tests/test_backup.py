@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import forking
 from tests.brt import ReportServer
 from tests.system import System, execute, wait_for
 from tools.engine import state
@@ -35,7 +36,7 @@ def test_a_whole_run_is_stored_reported_and_read_by_the_stock_tools(
     (system.source / "a file.txt").write_text("hello\n")
     (system.source / "big").write_bytes(os.urandom(3 << 20))
     system.configure(system.whole(), MESSAGE_CONFIG_COMMAND=server.url)
-    done = system.run()
+    done = system.run(**{forking.REALLY: "1"})
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     names = system.stored()
     assert [name.rpartition(".")[2] for name in names] == [f"{n:03}" for n in range(len(names))]

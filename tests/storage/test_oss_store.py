@@ -319,33 +319,62 @@ def test_ten_thousand_runs(oss: OssServer, tmp_path: Path) -> None:
 def test_what_a_test_says(oss: OssServer, tmp_path: Path) -> None:
     name, bucket = oss.bucket()
     options = oss_stores.options(tmp_path, name, PREFIX="a")
-    finding, proof = oss_store.test(options)
+    finding, proof, written, removing, clock = oss_store.test(options)
+    assert written.text.endswith(": objects can be written")
+    assert "objects can be removed" in removing.text
+    assert "clock" in clock.text
+    assert bucket.objects == {}
     assert "create-only: each run proves it with nc-backup-py.store/" in proof.text
     assert finding.level is Level.OK
     assert finding.text == (
         f"oss://{name}/a: endpoint {oss.url}, region cn-hangzhou, signature V4, access key "
         f"...{KEY_ID[-4:]} (from ALIYUN_CREDENTIALS: {options.aliyun_credentials})"
     )
-    asked = {"ListObjectsV2", "GetBucketVersioning", "GetBucketLifecycle", "GetBucketWorm"}
-    assert set(oss.requests) == asked
+    assert not {"PutObject", "CompleteMultipartUpload"} & set(oss.requests)
     bucket.versioning = "Suspended"
-    assert [one.level for one in oss_store.test(options)] == [Level.OK, Level.WARN]
+    assert [one.level for one in oss_store.test(options)[:2]] == [Level.OK, Level.WARN]
     oss.script("GetBucketVersioning", says(403, "AccessDenied"))
-    assert [one.level for one in oss_store.test(options)] == [Level.OK, Level.OK]
+    assert [one.level for one in oss_store.test(options)[:2]] == [Level.OK, Level.OK]
     oss.script("ListObjectsV2", says(403, "AccessDenied"))
     with pytest.raises(StoreError, match="ListObjectsV2: access denied") as caught:
         oss_store.test(options)
     assert "oss:ListObjects" in caught.value.hint
 
 
+def test_a_test_leaves_nothing_that_grows(oss: OssServer, tmp_path: Path) -> None:
+    """A bucket that keeps versions, and an account that may not abort or remove them."""
+    name, bucket = oss.bucket()
+    options = oss_stores.options(tmp_path, name)
+    bucket.versioning = "Enabled"
+    oss_store.test(options)
+    assert bucket.versions.found == []
+    forbidden = says(403, "AccessDenied")
+    for operation in ("AbortMultipartUpload", "DeleteObject"):
+        oss.script(operation, forbidden, times=2, skip=1 if operation == "DeleteObject" else 0)
+    kept = [one.text for one in oss_store.test(options) if one.level is Level.WARN]
+    assert any("cannot be aborted: " in text for text in kept)
+    assert len(bucket.versions.found) == len(bucket.uploads) == 1
+    assert any("of an earlier test is still there" in one.text for one in oss_store.test(options))
+    assert len(bucket.versions.found) == len(bucket.uploads) == 1
+
+
+def test_an_account_that_may_only_add(oss: OssServer, tmp_path: Path) -> None:
+    options = oss_stores.options(tmp_path, oss.bucket()[0])
+    oss.script("DeleteObject", says(403, "AccessDenied"), times=2)
+    assert any("append-only: this account" in one.text for one in oss_store.test(options))
+    assert oss_store.open_store(options).may_remove("srv") is False  # type: ignore[attr-defined]
+    oss.script("InitiateMultipartUpload", says(403, "AccessDenied"), times=2)
+    assert [one.level for one in oss_store.test(options)][2] is Level.BAD
+
+
 def test_what_a_retention_policy_means(oss: OssServer, tmp_path: Path) -> None:
     name, bucket = oss.bucket()
     bucket.worm = "Locked"
-    (_, _, finding) = oss_store.test(oss_stores.options(tmp_path, name))
+    finding = oss_store.test(oss_stores.options(tmp_path, name))[2]
     assert finding.level is Level.OK
     assert "runs older than 30 days are not protected; 30 days of daily change" in finding.text
     bucket.worm = "InProgress"
-    (_, _, finding) = oss_store.test(oss_stores.options(tmp_path, name))
+    finding = oss_store.test(oss_stores.options(tmp_path, name))[2]
     assert finding.level is Level.WARN
 
 
@@ -374,11 +403,11 @@ def test_rules_that_remove_backups(
 ) -> None:
     name, bucket = oss.bucket()
     bucket.rules = _RULE.format(prefix, rule)
-    found = oss_store.test(oss_stores.options(tmp_path, name, PREFIX="a"))[2:]
+    found = oss_store.test(oss_stores.options(tmp_path, name, PREFIX="a"))[2:-3]
     assert [one.level for one in found] == ([level] if level else [])
     assert all("the lifecycle rule old " in one.text and says in one.text for one in found)
     bucket.rules = bucket.rules.replace("Enabled", "Disabled")
-    assert len(oss_store.test(oss_stores.options(tmp_path, name, PREFIX="a"))) == 2
+    assert len(oss_store.test(oss_stores.options(tmp_path, name, PREFIX="a"))) == 5
 
 
 def test_without_its_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,7 @@ from storage.ssh_session import Session
 from tests.sshd import Sshd
 from tests.sshd import sshd as the_sshd
 from tools.base.errors import ConfigError, StoreError, TakenError, TransientError
+from tools.base.finding import Finding
 from tools.flow import store, task
 from tools.flow.retries import Retries
 from tools.flow.retrying_store import Retrying
@@ -338,7 +339,12 @@ def test_a_silent_server_is_noticed_within_a_minute() -> None:
 
 
 def test_a_test_shows_the_account_and_leaves_nothing(sshd: Sshd, tmp_path: Path) -> None:
-    line, key = ssh_store.test(options(sshd, tmp_path / "new"))
+    line, key, removing, clock = ssh_store.test(options(sshd, tmp_path / "new"))
+    assert isinstance(line, str)
+    assert isinstance(removing, Finding)
+    assert "objects can be removed" in removing.text
+    assert isinstance(clock, Finding)
+    assert "its clock and that of this machine agree" in clock.text
     assert line.startswith(f"ssh://{sshd.user}@127.0.0.1:")
     for says in (
         "is writable (it will be created)",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.base import imports, launcher, project
+from tools.base import environments, project
 from tools.setup import environment, project_checks
 
 ROOT = project.ROOT
@@ -45,7 +45,8 @@ def python(version: str) -> Path:
 
 def copied(folder: Path) -> Path:
     """Return a copy of what an executable needs before its own code begins, without .venv."""
-    files = [ROOT / "tools/__init__.py", ROOT / "tools/base/__init__.py", Path(launcher.__file__)]
+    names = ("__init__", "launcher", "environments", "rebuilding", "last_report", "last_config")
+    files = [ROOT / "tools/__init__.py", *(ROOT / f"tools/base/{name}.py" for name in names)]
     for file in (*files, ROOT / "setup.py", *EXECUTABLES):
         target = folder / file.relative_to(ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -105,7 +106,9 @@ def test_an_old_python_goes_on_in_the_environment(version: str, tmp_path: Path) 
     assert (done.stdout, done.stderr) == ("backup.py -r -c a b\n", "")
     inner.write_bytes(b"\x7fELF")  # it can be executed, and is no program
     done = started(old, "backup.py", "-r", folder=folder)
-    assert done.stderr.startswith(f"warning: {inner}: Exec format error\nerror: nc-backup-py needs")
+    assert done.stderr.startswith(f"warning: {inner}: Exec format error\n")
+    assert "\nerror: nc-backup-py needs Python 3.10 or later" in done.stderr
+    assert done.returncode == 2
 
 
 def test_a_broken_environment_is_left_alone(tmp_path: Path) -> None:
@@ -157,7 +160,7 @@ def test_an_environment_out_of_reach_is_no_traceback(tmp_path: Path) -> None:
 def test_the_packages_are_those_of_the_project() -> None:
     """A missing one is named with the command that installs it."""
     names = {name.partition(">")[0] for name in environment.requirements("dependencies")}
-    assert names == set(imports.PACKAGES)
+    assert names == set(environments.PACKAGES)
 
 
 def test_the_packages_of_unit_tests_are_those_of_dev() -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from types import ModuleType
 
 from tools.base import imports, output
 from tools.base.errors import BackupError, in_words, of_system
@@ -12,20 +13,21 @@ from tools.base.project import ROOT
 _INTERRUPTED = 130  # exit code after SIGINT before a program catches signals
 
 
-def run(executable: str) -> int:
+def run(executable: str, repair: Callable[[str], None] = lambda _why: None) -> int:
     """Return the exit code of an executable; 1 if its standard output could not be written.
 
     executable: the path of a Python file with a `main`, absolute or from the root of the project
+    repair: gets why a package could not be imported at the start; returns where it cannot help
     """
     output.open_standard()
     name = ".".join((ROOT / executable).resolve().relative_to(ROOT).with_suffix("").parts)
-    return output.close_standard(_exit_code(name, sys.argv[1:]))
+    return output.close_standard(_exit_code(name, sys.argv[1:], repair))
 
 
-def _exit_code(name: str, argv: Sequence[str]) -> int:
+def _exit_code(name: str, argv: Sequence[str], repair: Callable[[str], None]) -> int:
     """Return the exit code of `main`. What it does not catch is one line, unless it is a bug."""
     try:
-        return int(imports.module(name).main(argv))
+        return int(_loaded(name, repair).main(argv))
     except SystemExit as exit_:  # of argparse
         return exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
     except KeyboardInterrupt:
@@ -36,6 +38,14 @@ def _exit_code(name: str, argv: Sequence[str]) -> int:
         if (known := of_system(error)) is None:
             raise
         return _shown(known)
+
+
+def _loaded(name: str, repair: Callable[[str], None]) -> ModuleType:
+    try:
+        return imports.module(name)
+    except imports.PackageError as error:
+        repair(str(error))
+        raise
 
 
 def _shown(error: BackupError | OSError) -> int:

@@ -7,22 +7,27 @@ import importlib
 import importlib.util
 import os
 import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+from tools.base.environments import PACKAGES
 from tools.base.errors import ConfigError
 from tools.base.project import ROOT
 
 FOLDER = ROOT / ".venv"
-PACKAGES = ("boto3", "cryptography", "requests", "rich", "zstandard")
+
+
+class PackageError(ConfigError):
+    """A package that this project needs is missing, or cannot be loaded."""
 
 
 def module(name: str) -> ModuleType:
     """Return a module of this project by its dotted name.
 
     compression/ is no package: since Python 3.14 that name belongs to the standard library.
-    Raises ConfigError where a package that it needs is not installed.
+    Raises PackageError where a package that it needs is not installed.
     """
     if name in sys.modules:
         return sys.modules[name]
@@ -51,21 +56,41 @@ def executed(name: str, file: Path) -> ModuleType:
 def packages() -> Iterator[None]:
     """Name the missing packages if an import in the block fails because of one.
 
-    Raises ConfigError.
+    Raises PackageError, also for one that cannot be loaded.
     """
     try:
         yield
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in PACKAGES:
-            raise
-        missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-        verb = "package {} is" if len(missing) == 1 else "packages {} are"
-        unreachable = os.path.lexists(FOLDER) and not os.access(FOLDER / "bin/python", os.X_OK)
-        why = f" ({FOLDER}/bin/python cannot be started by this user)" if unreachable else ""
-        again = f"Remove {FOLDER} first: it was made with a Python of another user. "
-        raise ConfigError(
-            f"the Python {verb.format(', '.join(missing))} missing{why}",
-            f"{again if unreachable else ''}python3 setup.py env makes .venv with all of them. "
-            "Without a network, restore by the RUN.RECOVERY.txt in the store: it needs age, zstd "
-            "and tar.",
-        ) from None
+    except ImportError as error:
+        if isinstance(error, ModuleNotFoundError) and _top(error.name) in PACKAGES:
+            raise _missing() from None
+        if package := _broken(error):
+            raise PackageError(
+                f"the Python package {package} cannot be loaded: {error}",
+                f"Remove {FOLDER}, then run python3 setup.py env.",
+            ) from None
+        raise
+
+
+def _top(name: str | None) -> str:
+    return (name or "").partition(".")[0]
+
+
+def _missing() -> PackageError:
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    verb = "package {} is" if len(missing) == 1 else "packages {} are"
+    unreachable = os.path.lexists(FOLDER) and not os.access(FOLDER / "bin/python", os.X_OK)
+    why = f" ({FOLDER}/bin/python cannot be started by this user)" if unreachable else ""
+    again = f"Remove {FOLDER} first: it was made with a Python of another user. "
+    return PackageError(
+        f"the Python {verb.format(', '.join(missing))} missing{why}",
+        f"{again if unreachable else ''}python3 setup.py env makes .venv with all of them. "
+        "Without a network, restore by the RUN.RECOVERY.txt in the store: it needs age, zstd "
+        "and tar.",
+    )
+
+
+def _broken(error: ImportError) -> str:
+    """Return the installed package in which an import failed; "" where it failed elsewhere."""
+    frames = traceback.extract_tb(error.__traceback__)
+    _, installed, below = frames[-1].filename.rpartition("/site-packages/")
+    return below.partition("/")[0] if installed else ""

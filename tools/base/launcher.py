@@ -1,12 +1,16 @@
 """Start an executable: under the Python of .venv, or under this one if that is new enough.
 
+An environment that an upgrade of the distribution has left dead is made again (rebuilding.py).
+
 Python 2.7 and all later ones must be able to read this file, so that they can say which Python is
 needed. It therefore has no annotations, and imports from this project only what a new Python runs.
 """
 
 import os
+import re
 import sys
 
+_BACKUP = "tools/commands/backup.py"  # whose run is reported even if it cannot start
 NEEDED = (3, 10)
 _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 
@@ -20,12 +24,62 @@ def start(executable):  # type: (str) -> None
     """
     environment = os.path.join(_ROOT, ".venv")
     enter(environment)
+    if sys.version_info >= (3, 6):
+        from tools.base import environments
+
+        why = environments.state(environment)
+        if why:
+            _again(executable, environment, why)
+        os.environ.pop(environments.GUARD, None)  # it is whole: later it may be made again
     if sys.version_info < NEEDED:
         sys.stderr.write(_too_old(environment))
+        _report(executable, "nc-backup-py needs Python %d.%d or later" % NEEDED)
         sys.exit(2)
     from tools.base import entry
 
-    sys.exit(entry.run(executable))
+    sys.exit(entry.run(executable, lambda why: _missing(executable, environment, why)))
+
+
+def _again(executable, environment, why):  # type: (str, str, str) -> None
+    """Go on in an environment that is made again; return where this command goes on without it.
+
+    A run that could not load its packages ends here: it is reported, with exit code 1.
+    """
+    from tools.base import environments, rebuilding
+
+    is_run = _is_run(executable)
+    failure = rebuilding.entered_again(environment, why, is_run)
+    lost = is_run and sys.version_info >= NEEDED and environments.import_problem(sys.executable)
+    sys.stderr.write("%s: %s\n" % ("error" if lost else "warning", failure))
+    if failure.hint:
+        sys.stderr.write("hint: %s\n" % failure.hint)
+    if lost:
+        _report(executable, "%s" % failure)
+        sys.exit(1)
+
+
+def _missing(executable, environment, why):  # type: (str, str, str) -> None
+    """Deal with a package that could not be imported at the start."""
+    from tools.base import environments
+
+    if environments.is_inside(environment):
+        _again(executable, environment, why)
+    else:
+        _report(executable, why)
+
+
+def _is_run(executable):  # type: (str) -> bool
+    """Return whether this is the nightly run: nobody looks on, and a failure is reported."""
+    options = [word for word in sys.argv[1:] if re.match("--run$|-[rtnv]*r", word)]
+    return executable == _BACKUP and bool(options)
+
+
+def _report(executable, problem):  # type: (str, str) -> None
+    """Tell the report server and the channels of the config that a run could not start."""
+    if _is_run(executable) and sys.version_info >= (3, 6):
+        from tools.base import last_report
+
+        last_report.send(sys.argv[1:], problem)
 
 
 def enter(environment):  # type: (str) -> None

@@ -30,7 +30,7 @@ from tools.catalog.memory import Memory
 from tools.catalog.trust import Trust
 from tools.config.model import Config, Section
 from tools.date_str_utils import human_size
-from tools.engine import streamed
+from tools.engine import newest_runs, streamed
 from tools.engine.consent import Consent
 from tools.engine.section_runner import Context
 from tools.flow import store
@@ -148,7 +148,9 @@ def tested(entry: Section, config: Config, memory: Memory, consent: Consent) -> 
         yield bad(str(problem), problem.hint)
         return
     catalog = Catalog(place, host, _trust(config))
-    yield from _findings(catalog, History(catalog), identity.writer(config), consent)
+    history, ours = History(catalog), identity.writer(config)
+    yield from _findings(catalog, history, ours, consent)
+    yield from newest_runs.findings(place, newest_runs.of(catalog, history, ours.config_id))
     yield from _numbers(catalog, config, memory, seen.identity, consent)[0]
     yield from _no_longer_signed(catalog, config)
 

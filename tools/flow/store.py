@@ -171,6 +171,17 @@ class Versioned(Protocol):
 
 
 @runtime_checkable
+class Probed(Protocol):
+    """A store that can tell, without an object, what this account may do."""
+
+    def may_remove(self, host: str) -> bool | None:
+        """Return whether it may remove objects of a host; None where only a removal would tell.
+
+        Raises OSError, StoreError.
+        """
+
+
+@runtime_checkable
 class Timed(Protocol):
     """A store whose objects can keep the time of the object that they were copied from."""
 

@@ -20,6 +20,7 @@ from tools.base.errors import BackupError
 
 ROOT = Path(__file__).resolve().parents[2]
 _TAIL = 5  # lines of a failed program that are shown
+_LOCK_WAIT = ("-o", "DPkg::Lock::Timeout=600")  # seconds: another apt-get is at work
 
 
 def say(line: str, hint: str = "") -> None:
@@ -144,7 +145,7 @@ def install_packages(names: Sequence[str]) -> bool:
         return False
     say(f"installing {' '.join(names)} with apt-get")
     quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    install = [apt, "install", "-qq", "-y", "--no-install-recommends", *names]
+    install = [apt, "install", "-qq", "-y", "--no-install-recommends", *_LOCK_WAIT, *names]
     with _no_services():
         for command in (install, [apt, "update", "-qq"], install):
             done = subprocess.run(

@@ -9,6 +9,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 from tools.base import imports
@@ -52,44 +54,69 @@ _OLDEST = (3, 10)
 _UNIT = ("hypothesis", "jsonschema", "pycryptodome>=4", "pytest", "pytest-xdist")
 
 
+@dataclass(frozen=True)
+class _Check:
+    """What is run under one Python."""
+
+    name: str
+    python: Path
+    words: tuple[str, ...]
+
+
 def test() -> int:
-    """Run every check; a later one runs even when an earlier one failed."""
-    _programs()
-    python = environment.environment(
-        imports.FOLDER, Path(sys.executable), *environment.requirements("dev")
-    )
-    workers = len(os.sched_getaffinity(0)) + 1  # one of them often waits: for a server, a second
-    suite = ["-m", "pytest", "-q", "-rfEs", "--no-fold-skipped", "-n", str(workers)]
-    suite += ["--dist", "worksteal"]
-    failed = [
-        name
-        for name, words in (
-            ("ruff check", ["-m", "ruff", "check", "."]),
-            ("ruff format", ["-m", "ruff", "format", "--check", "."]),
-            ("mypy", ["-m", "mypy"]),
-            ("pytest", suite),
-        )
-        if not _passes(name, python, words)
-    ]
-    for version, other in _others(python):
-        name = f"pytest, Python {version}"
-        folder = ROOT / f".venv-{version}"
-        inside = environment.environment(folder, other, *_unit_requirements())
-        if not _passes(name, inside, [*suite, "-m", "unit and not slow"]):
-            failed.append(name)
+    """Run every check; a later one runs even when an earlier one failed.
+
+    What the tests need is installed while what needs less is checked: a machine with two
+    processors waits for neither the network nor mypy.
+    """
+    dev = environment.requirements("dev")
+    with ThreadPoolExecutor() as pool:
+        programs = pool.submit(_programs)
+        python = environment.environment(imports.FOLDER, Path(sys.executable), *dev)
+        units = [pool.submit(_unit, version, other) for version, other in _others(python)]
+        failed = _failed(_texts(python))
+        programs.result()
+        tests = [_Check("pytest", python, _suite()), *(unit.result() for unit in units)]
+    failed += _failed(tests)
     print(f"failed: {'; '.join(failed)}" if failed else "all checks passed", flush=True)
     return 1 if failed else 0
 
 
-def _unit_requirements() -> list[str]:
-    return [name for name in environment.requirements("dev") if name in _UNIT]
+def _failed(checks: Iterable[_Check]) -> list[str]:
+    """Run checks, one after the other; return the names of those that failed."""
+    return [check.name for check in checks if not _passes(check)]
 
 
-def _passes(name: str, python: Path, words: list[str]) -> bool:
-    print(f"== {name}", flush=True)
+def _texts(python: Path) -> list[_Check]:
+    """Return the checks that read the project and run nothing of it."""
+    return [
+        _Check("ruff check", python, ("-m", "ruff", "check", ".")),
+        _Check("ruff format", python, ("-m", "ruff", "format", "--check", ".")),
+        _Check("mypy", python, ("-m", "mypy")),
+    ]
+
+
+def _suite(*more: str) -> tuple[str, ...]:
+    """Return the words that run the tests in parallel."""
+    workers = len(os.sched_getaffinity(0)) + 1  # one of them often waits: for a server, a second
+    suite = ["-m", "pytest", "-q", "-rfEs", "--no-fold-skipped", "-n", str(workers)]
+    return (*suite, "--dist", "worksteal", *more)
+
+
+def _unit(version: str, python: Path) -> _Check:
+    """Return the unit tests under another Python, whose environment is made."""
+    requirements = [name for name in environment.requirements("dev") if name in _UNIT]
+    inside = environment.environment(ROOT / f".venv-{version}", python, *requirements)
+    return _Check(f"pytest, Python {version}", inside, _suite("-m", "unit and not slow"))
+
+
+def _passes(check: _Check) -> bool:
+    print(f"== {check.name}", flush=True)
     began = time.monotonic()
-    done = subprocess.run([python, *words], cwd=ROOT, stdin=subprocess.DEVNULL, check=False)
-    print(f"== {name}: {time.monotonic() - began:.0f} s, exit {done.returncode}", flush=True)
+    words = [str(check.python), *check.words]
+    done = subprocess.run(words, cwd=ROOT, stdin=subprocess.DEVNULL, check=False)
+    took = time.monotonic() - began
+    print(f"== {check.name}: {took:.0f} s, exit {done.returncode}", flush=True)
     return done.returncode == 0
 
 
