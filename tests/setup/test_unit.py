@@ -49,7 +49,9 @@ SECTIONS = {
     "FILESET": {
         "ACTION": "execute",
         "NAME": "filesbackup",
-        "PARAMETERS": {"FILESET_INCLUDE": [f"/{place}" for place in (*PLACES, "data", "lib/modules")]},
+        "PARAMETERS": {
+            "FILESET_INCLUDE": [f"/{name}" for name in (*PLACES, "data", "lib/modules")]
+        },
     },
     "OWN": {
         "ACTION": "execute",

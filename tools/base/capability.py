@@ -74,6 +74,19 @@ def raised() -> "Iterator[None]":
         _set(on=False)
 
 
+@contextlib.contextmanager
+def withheld() -> "Iterator[None]":
+    """Keep it from the programs that start in the block, before `lower`; it is back afterwards."""
+    inherited = os.geteuid() != 0 and _ambient(_IS_SET) == 1
+    if inherited:
+        _ambient(_LOWER)
+    try:
+        yield
+    finally:
+        if inherited:
+            _ambient(_RAISE)
+
+
 def _ambient(operation: int) -> int:
     """Call prctl(2) for the capability; return -1 where the kernel has no ambient set."""
     return int(_libc.prctl(_PR_CAP_AMBIENT, operation, DAC_READ_SEARCH, 0, 0))
