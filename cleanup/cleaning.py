@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
@@ -21,6 +21,7 @@ from tools.catalog.catalog import Catalog
 from tools.catalog.manifest import Manifest
 from tools.date_str_utils import count, human_size
 from tools.flow import forms
+from tools.flow.anomaly import Thresholds
 
 _FROZEN_DAYS = 14  # without a good copy, after which every report names an item
 _DROPPED_DAYS = 30  # after an item has left the config
@@ -37,7 +38,7 @@ class Order:
     by_hand:  whether somebody asked for it on the command line: then a refusal is a failure
     really:   whether more than half of the good runs may go by hand
     versions: whether older versions in a versioned bucket go as well
-    compare:  whether sizes are compared (SHRINK_CHECK)
+    thresholds: by section: from which change on a copy is suspicious; None: nothing is compared
     config_id: of the config whose items are named in reports; "" for all of them
     age:      seconds after which the files of crashed runs go
     sections: of the config, for the names of such files
@@ -48,7 +49,7 @@ class Order:
     by_hand: bool = False
     really: bool = False
     versions: bool = False
-    compare: bool = True
+    thresholds: Callable[[str], Thresholds | None] = lambda _section: Thresholds()
     config_id: str = ""
     age: float = 86400.0
     sections: tuple[str, ...] = ()
@@ -94,7 +95,7 @@ class Cleaning:
         known = (one for one in self.plan.frozen if config_id in ("", one.key[0]))
         return [line for one in known if (line := _notice(one))]
 
-    def shrunk(self) -> list[str]:
+    def suspicious(self) -> list[str]:
         """Return the items that stay because their newest copy is suspicious."""
         return [
             foreign.line(one.key[1])
@@ -114,7 +115,7 @@ def _counted(runs: int, items: int) -> str:
 
 def planned(catalog: Catalog, order: Order, remembered: Remembered, now: datetime) -> Cleaning:
     """Return what goes. Raises StoreError or OSError where the store cannot be read."""
-    known = Known(remembered.discarded, remembered.accepted, order.compare)
+    known = Known(remembered.discarded, remembered.accepted, order.thresholds)
     found = candidates.read(catalog, known)
     rules = dataclasses.replace(order.rules, forgotten=_forgotten(found, remembered))
     plan = policy.plan(found.runs, rules, now)

@@ -41,7 +41,7 @@ class Remembered:
     @property
     def accepted(self) -> Mapping[str, str]:
         """The runs from which on an item may be smaller than before, by its label."""
-        return self._runs("accepted")
+        return self.memory.accepted(self.host)
 
     @property
     def condemned(self) -> tuple[str, ...]:
@@ -58,7 +58,7 @@ class Remembered:
 
     def accept(self, label: str, run_id: str) -> None:
         """Keep that an item may be smaller from a run on. Raises OSError."""
-        self._keep("accepted", {**self.accepted, label: run_id})
+        self.memory.accept(self.host, {label: run_id})
 
     def condemn(self, names: Iterable[str]) -> None:
         """Keep which files are about to be removed; none when all are gone. Raises OSError.

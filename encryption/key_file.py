@@ -14,6 +14,7 @@ from encryption import age, header, hybrid, key_lines, x25519
 from tools import filesystem_handling
 from tools.base import foreign, kdf, masking, permissions
 from tools.base.errors import ConfigError
+from tools.modules import registry
 
 _LEAST_BITS = 128  # bits that a password's length must be able to hold, to be a key
 _MOST_BYTES = 1 << 20
@@ -73,6 +74,19 @@ def read(path: Path, use: Use = Use.ENCRYPT) -> Keys:
     if key_lines.holds_key(text) or (use is Use.ENCRYPT and key_lines.is_age(text)):
         return _of_age(path, text)
     return _of_password(raw, text)
+
+
+def read_private(path: Path) -> Keys:
+    """Read the key file that decrypts. Raises ConfigError.
+
+    Where a key file holds only recipients, as setup.py makes it, that is PATH.identity beside it,
+    if it is there and this user can read it.
+    """
+    keys = read(path, Use.DECRYPT)
+    beside = path.with_name(path.name + registry.IDENTITY)
+    if keys.identities or keys.password or not os.access(beside, os.R_OK):
+        return keys
+    return read(beside, Use.DECRYPT)
 
 
 def _unreadable(path: Path, error: OSError, use: Use) -> ConfigError:
@@ -195,7 +209,8 @@ def identities(keys: Keys, path: Path) -> list[age.Identity]:
             content = f"recipients, and a {kinds[0]}, not supported"
         raise ConfigError(
             f"KEY_FILE: {path} contains {content}, which cannot decrypt age files",
-            "Use the key file with the identity (AGE-SECRET-KEY-...).",
+            "Use the key file with the identity (AGE-SECRET-KEY-...): --key-file, or as "
+            f"{path}{registry.IDENTITY}.",
         )
     return list(keys.identities)
 

@@ -370,7 +370,7 @@ def _decryptor(options: Options, *, old: bool) -> Callable[[stream.Chunks], Iter
         if old:
             return lambda chunks: openssl_format.decrypt(chunks, secret.encode())
         return lambda chunks: age.decrypt(chunks, [scrypt.Passphrase(secret)])
-    keys = key_file.read(options.key_file, key_file.Use.DECRYPT)
+    keys = key_file.read_private(options.key_file)
     if old:
         password = key_file.password(keys, options.key_file)
         return lambda chunks: openssl_format.decrypt(chunks, password)

@@ -35,7 +35,7 @@ from tools.base.result import Result, Status
 from tools.flow import pipeline, process, stream, tar
 from tools.flow.facts import FilesetFacts
 from tools.flow.item import Item, ItemReport, SourceContext
-from tools.modules import executable, work_folder
+from tools.modules import executable, registry, work_folder
 from tools.modules.options import Paths, Patterns, option
 from tools.modules.work_store import WorkFolder, WorkStore
 
@@ -43,6 +43,7 @@ KIND = "fileset"  # of its items
 _DEFAULT_SECTION = "FILESET"  # its archive has no section in its name
 # Left out even if this program is run without backup.py.
 _KEY_FILE = Path("/etc/nc-backup-py/key_file")
+_IDENTITY_FILE = _KEY_FILE.with_name(_KEY_FILE.name + registry.IDENTITY)
 
 
 class ChangedFiles(Enum):
@@ -162,7 +163,7 @@ def make_fileset(options: Options, private: Sequence[Path]) -> fileset_paths.Res
     return fileset_paths.resolve(
         options.fileset_include,
         options.fileset_exclude,
-        (options.work_folder, _KEY_FILE, *private),
+        (options.work_folder, _KEY_FILE, _IDENTITY_FILE, *private),
         one_file_system=options.one_file_system,
     )
 

@@ -238,11 +238,28 @@ def test_a_source_that_became_empty_does_not_push_out_good_copies(size: int) -> 
     _result, plan = clean(place, Rules(last=7))
     assert set(made[3:]) <= set(runs_of(place))
     assert plan.plan.frozen
-    assert plan.shrunk() == ["A"]  # the plan names --accept-item
+    assert plan.suspicious() == ["A"]  # the plan names --accept-item
     memory = dataclasses.replace(remembered(), memory=Accepted(made[10]))
     _result, plan = clean(place, Rules(last=7), memory=memory)
-    assert not plan.shrunk()
+    assert not plan.suspicious()
     assert runs_of(place) == made[-7:]
+
+
+def test_what_a_run_calls_suspicious_freezes_its_item() -> None:
+    """The run knows more than this store: figures of other stores, thresholds of its config."""
+    place, clock = stored_runs.memory()
+    made = daily(place, clock, 9, "A")
+    clock.now = days_ago(0.2)
+    made.append(run_id(clock.now))
+    marked = dataclasses.replace(item(made[-1], "A"), suspicious=("2 files",), grave=True)
+    put(place, run(made[-1], [marked]))
+    clock.now = stored_runs.NOW
+    _result, plan = clean(place, Rules(last=1, minimum=1))
+    assert plan.suspicious() == ["A"]
+    assert runs_of(place) == made[-4:]
+    memory = dataclasses.replace(remembered(), memory=Accepted(made[-1]))
+    _result, plan = clean(place, Rules(last=1, minimum=1), memory=memory)
+    assert runs_of(place) == made[-1:]
 
 
 class Accepted(Memory):
@@ -253,7 +270,7 @@ class Accepted(Memory):
         object.__setattr__(self, "run", run)
 
     def read(self, name: str) -> dict[str, object]:
-        return {f"accepted memory {HOST}": {"A": vars(self)["run"]}}
+        return {HOST: {"A": vars(self)["run"]}}
 
 
 def test_an_item_that_shrinks_slowly_is_not_frozen() -> None:

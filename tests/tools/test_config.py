@@ -302,7 +302,7 @@ def test_mutated_configs_are_loaded_or_refused_with_one_clear_line(system: Syste
     """Whatever is typed wrongly: loaded, or refused naming the file; never a traceback."""
     dice = random.Random(20261123)
     whole = json.loads((project.ROOT / "conf/conf.json").read_text())
-    whole["GENERAL"]["HOME_FOLDER"] = str(system.home)
+    whole["GENERAL"] |= {"HOME_FOLDER": str(system.home), "HOSTNAME": "srv", "LOCAL_BACKUP": "/a"}
     text = json.dumps(whole, indent=1)
     refusals: list[str] = []
     for _ in range(1000):

@@ -47,7 +47,7 @@ def copied(folder: Path) -> Path:
     """Return a copy of what an executable needs before its own code begins, without .venv."""
     names = ("__init__", "launcher", "environments", "rebuilding", "last_report", "last_config")
     files = [ROOT / "tools/__init__.py", *(ROOT / f"tools/base/{name}.py" for name in names)]
-    for file in (*files, ROOT / "setup.py", *EXECUTABLES):
+    for file in (*files, *EXECUTABLES):
         target = folder / file.relative_to(ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(file, target)
@@ -73,7 +73,7 @@ def test_old_pythons_can_read_an_executable(file: Path) -> None:
 def test_python_2_can_read_the_documented_commands(tmp_path: Path) -> None:
     """Issue 13 A7: the documented cron line begins with `python`."""
     folder = copied(tmp_path)
-    for name in ("setup.py", "backup.py", "restore/restore.py", "encryption/encryption.py"):
+    for name in ("backup.py", "restore/restore.py", "encryption/encryption.py"):
         done = started(python("2.7"), name, "--help", folder=folder)
         assert done.stderr.startswith("error: nc-backup-py needs Python 3.10 or later, and this is")
         assert (done.returncode, done.stdout) == (2, "")

@@ -103,16 +103,18 @@ class Manifest:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the run stored all of it here; some files may have been unreadable."""
-        return self.status in ("ok", "incomplete", "unclean", "unreported") and not self.missing
+        """Whether the run stored all of it here, as large as usual; files may be unreadable."""
+        stored = self.status in ("ok", "incomplete", "unclean", "unreported") and not self.missing
+        return stored and not any(item.grave for item in self.items)
 
     def to_json(self) -> bytes:
         """The file's bytes: sorted, indented, so that two of them can be compared by eye."""
         whole = dataclasses.asdict(self)
         del whole["cleaned"]
         for item in whole["items"]:
-            if not item["problem"]:
-                del item["problem"]
+            for name in ("problem", "suspicious", "grave"):
+                if not item[name]:
+                    del item[name]
         return json.dumps(whole, indent=1, sort_keys=True, ensure_ascii=True).encode() + b"\n"
 
 

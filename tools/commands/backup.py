@@ -24,6 +24,7 @@ from tools.engine.consent import Consent
 from tools.reporting import channels, terminal
 
 CONF = Path("/etc/nc-backup-py/conf.json")
+_SHOWN_RUNS = 20
 _TRIES_AFTER_SIGNAL = 1  # of a report: the run was asked to end
 
 
@@ -57,6 +58,21 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
         type=Path,
         metavar="OLD.json",
         help="print a config of the documented system in today's form; change nothing",
+    )
+    actions.add_argument(
+        "--history",
+        type=int,
+        nargs="?",
+        const=_SHOWN_RUNS,
+        metavar="NUMBER",
+        help=f"print the figures of the last runs, by default {_SHOWN_RUNS}",
+    )
+    actions.add_argument(
+        "--accept",
+        action="append",
+        metavar="SECTION/ITEM",
+        help="the newest copy of a suspicious item is right: compare later ones with it "
+        "(repeatable)",
     )
     parser.add_argument(
         "-c", "--config", type=Path, default=CONF, help=f"config file (default: {CONF})"
@@ -115,7 +131,7 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     confirm.add_argument(
         "--accept-shrink",
         action="store_true",
-        help="items may be much smaller than their last good copies",
+        help="suspicious items of this run are right; clean-up asks separately (--accept)",
     )
     confirm.add_argument(
         "--accept-rollback",
@@ -146,12 +162,12 @@ def main(argv: Sequence[str]) -> int:
     try:
         config = loading.load(arguments.config, insecure=arguments.insecure_permissions)
         section_runner.learn_secrets(config)
+        if arguments.history is not None or arguments.accept:
+            return _look_back(arguments, config)
         chosen = selection.select(config, arguments.only, arguments.skip)
-        if arguments.dry_run:
-            return terminal.show(plan.commands(config, chosen), as_json=arguments.json)
-        if arguments.test:
-            return _test(arguments, config, chosen)
-        return _run(arguments, config, chosen)
+        if arguments.run:
+            return _run(arguments, config, chosen)
+        return _test(arguments, config, chosen)
     except ConfigError as error:
         return _report_config_error(arguments, error)
     except Cancelled as cancelled:
@@ -159,11 +175,22 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _test(arguments: argparse.Namespace, config: Config, chosen: Sequence[Section]) -> int:
-    """Show whether the sections could do their work."""
+    """Show whether the sections could do their work, or the commands of a dry run."""
+    if arguments.dry_run:
+        return terminal.show(plan.commands(config, chosen), as_json=arguments.json)
     from tools.engine import preflight  # the engine costs start-up time that -n need not pay
 
     lines = preflight.tested(config, chosen, _consent(arguments))
     return terminal.show_findings(lines, as_json=arguments.json)
+
+
+def _look_back(arguments: argparse.Namespace, config: Config) -> int:
+    """Show the figures of earlier runs, or accept those of the newest one."""
+    from tools.commands import history  # see _test
+
+    if arguments.accept:
+        return history.accept(config, arguments.accept)
+    return history.show(config, arguments.history, as_json=arguments.json)
 
 
 def _migrate(old: Path) -> int:

@@ -15,7 +15,7 @@ from tools.base import project
 from tools.base.errors import ConfigError
 from tools.base.real_path import resolved
 from tools.config import legacy
-from tools.config.declarations import General
+from tools.config.declarations import General, placeholder
 from tools.config.include import Entry
 from tools.config.paths import anchored, answered, check_folder
 from tools.config.validation import check_key, filled, literal_secret, trouble
@@ -23,6 +23,7 @@ from tools.modules import options
 
 # Files that only a copy of this program has, below HOME_FOLDER.
 _OF_A_COPY = ("backup.py", "tools")
+TEMPLATE_HOSTNAME = "srv-nc-template-host-config"  # of conf/conf.json
 
 
 @dataclass(frozen=True)
@@ -86,12 +87,28 @@ def read(path: Path, merged: Mapping[str, Entry]) -> GeneralSection:
     home = general.home_folder or project.ROOT
     for key, folder in (("HOME_FOLDER", home), ("WORK_FOLDER", general.work_folder)):
         handed[key] = handed.get(key) or str(folder)
+    _check_edited(general.hostname, handed, places)
     _check_home(home, places.get("HOME_FOLDER", f"{section.where}: GENERAL.HOME_FOLDER"))
     if "WORK_FOLDER" in places:
         check_folder(general.work_folder, places["WORK_FOLDER"])
     return GeneralSection(
         dataclasses.replace(general, home_folder=home), handed, places, unknown, misplaced
     )
+
+
+def _check_edited(hostname: str, handed: Mapping[str, Any], places: Mapping[str, str]) -> None:
+    """Reject the template that setup.py installs as long as nobody has edited it."""
+    if hostname == TEMPLATE_HOSTNAME:
+        raise ConfigError(
+            f"{places['HOSTNAME']}: {hostname}: is the name of the template",
+            "Set HOSTNAME to the name of this server.",
+        )
+    if placeholder(str(handed.get("LOCAL_BACKUP", ""))):
+        raise ConfigError(
+            f"{places['LOCAL_BACKUP']}: is still that of the template",
+            "Set LOCAL_BACKUP to the folder where the disk for backups is mounted, or use another "
+            "store (docs/modules/storage.md).",
+        )
 
 
 def _missing(path: Path, merged: Mapping[str, Entry]) -> ConfigError:

@@ -220,6 +220,7 @@ class _Loader:
             required=read.required,
             kind=kind,
             declaration=declaration,
+            thresholds=_thresholds(read),
         )
         if section.flat and kind:
             raise ConfigError(
@@ -311,6 +312,17 @@ class _Loader:
             return False
         self.warnings.append(f"{where}: {called}.{key} is ignored: {preferred} is also set")
         return True
+
+
+def _thresholds(read: SectionKeys) -> dict[str, float]:
+    """Return the thresholds of the anomaly guard that a section sets, by their names there."""
+    found = {
+        "shrink": read.anomaly_shrink,
+        "ratio": read.anomaly_ratio,
+        "growth": read.anomaly_growth,
+        "duration": read.anomaly_duration,
+    }
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _interpreter(read: SectionKeys, file: Path, *, chosen: bool) -> str:

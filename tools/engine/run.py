@@ -83,6 +83,13 @@ class _Run:
         self.recording: Recording | None = None  # once the lock is held
 
     def perform(self) -> RunResult:
+        """Run, and record what came of it."""
+        result = self._performed()
+        if self.recording is not None:
+            self.recording.remember(result)
+        return result
+
+    def _performed(self) -> RunResult:
         """Take the lock, run, write the manifests, remove what may be removed."""
         try:
             folder = _private(self.config.general.work_folder)
@@ -341,4 +348,6 @@ def private_paths(config: Config) -> tuple[str, ...]:
             value = getattr(filled, name, None)
             if isinstance(value, Path):
                 found.append(value)
+                if name == "key_file":
+                    found.append(value.with_name(value.name + registry.IDENTITY))
     return tuple(dict.fromkeys(str(path) for path in found))

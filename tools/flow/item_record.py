@@ -41,6 +41,8 @@ class StoredItem:
     facts:  versions of tools, positions: the JSON object of tools.flow.facts for the kind
     base:   the run that an incremental item was added to; None for a full one
     warnings: what is missing from it or cut; notes: what was left out by rule, or is worth knowing
+    suspicious: why the guard of the run took it for a bad copy; grave: whether so bad that `latest`
+        must not select it (tools.flow.anomaly)
     problem: why the record must not be used: it is invalid; "" for a good one (never stored)
     """
 
@@ -58,6 +60,8 @@ class StoredItem:
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     base: str | None = None
+    suspicious: tuple[str, ...] = ()
+    grave: bool = False
     problem: str = ""
 
     @property
@@ -111,6 +115,8 @@ def item_of(given: Mapping[str, Any]) -> StoredItem:
         warnings=tuple(list_of(given, "warnings", str)),
         notes=tuple(list_of(given, "notes", str)) if "notes" in given else (),
         base=None if base is None else text_of({"base": base}, "base", run_ids.is_run_id),
+        suspicious=tuple(list_of(given, "suspicious", str)) if "suspicious" in given else (),
+        grave=given.get("grave") is True,
     )
 
 

@@ -30,6 +30,10 @@ from tools.modules.options import Declaration
 PLAIN = "file"  # the kind of what is restored as a file, whatever it holds
 
 
+# Ends the name of the file with the private key, beside a key file that holds only recipients.
+IDENTITY = ".identity"
+
+
 @dataclass(frozen=True)
 class Kind:
     """A kind of item.
@@ -43,6 +47,7 @@ class Kind:
     archive: whether it is a tar archive of files
     first:   whether a restore needs it before the others: databases belong to roles and users
     steady:  whether the size of one run says something about that of the next
+    counted: the fact that is the number of what is in it; "" for none
     file_of_sql: whether its file is a database that answers SQL by itself
     log:     whether it is a log that is replayed after a dump, and nothing by itself
     facts:   what its source knows of an item beside its bytes
@@ -56,6 +61,7 @@ class Kind:
     archive: bool = False
     first: bool = False
     steady: bool = True
+    counted: str = ""
     file_of_sql: bool = False
     log: bool = False
     facts: type[Facts] = FileFacts
@@ -150,7 +156,7 @@ ROWS = (
         "filesbackup/filesbackup.py",
         "source",
         # a source of a user-defined module gives files
-        kinds=(Kind("fileset", archive=True, facts=FilesetFacts), Kind(PLAIN)),
+        kinds=(Kind("fileset", archive=True, counted="files", facts=FilesetFacts), Kind(PLAIN)),
         fills="files",
         reads_all=True,
     ),
@@ -211,13 +217,21 @@ ROWS = (
         "mongo/mongo.py",
         "source",
         "MongoBackup",
-        kinds=(Kind("mongo", "mongorestore --archive={file}", to_server=True, facts=MongoFacts),),
+        kinds=(
+            Kind(
+                "mongo",
+                "mongorestore --archive={file}",
+                to_server=True,
+                counted="documents",
+                facts=MongoFacts,
+            ),
+        ),
     ),
     Row(
         "sqlite/sqlite.py",
         "source",
         "SQLiteBackup",
-        kinds=(Kind("sqlite", file_of_sql=True, facts=SqliteFacts),),
+        kinds=(Kind("sqlite", file_of_sql=True, counted="tables", facts=SqliteFacts),),
     ),
     Row(
         "redis/redis.py", "source", "RedisBackup", kinds=(Kind("redis", _REDIS, facts=RedisFacts),)
@@ -226,7 +240,7 @@ ROWS = (
         "openldap/openldap.py",
         "source",
         "OpenLDAPBackup",
-        kinds=(Kind("openldap", _OPENLDAP, facts=OpenldapFacts),),
+        kinds=(Kind("openldap", _OPENLDAP, counted="entries", facts=OpenldapFacts),),
     ),
     Row(
         "compression/compression.py",

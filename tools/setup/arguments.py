@@ -40,6 +40,12 @@ class Arguments:
         """The folder that stands for /."""
         return folder_of("--prefix", self.prefix) if self.prefix else Path("/")
 
+    def options(self) -> list[str]:
+        """Return the options as they were given."""
+        flags = [name for name in FLAGS if getattr(self, _field(name))]
+        values = {name: getattr(self, _field(name)) for name in VALUES}
+        return flags + [f"{name}={value}" for name, value in values.items() if value]
+
 
 def folder_of(option: str, text: str) -> Path:
     """Return the real path of an existing folder. Raises ConfigError for anything else."""
@@ -67,8 +73,12 @@ def parse(argv: Sequence[str], verbs: Mapping[str, Sequence[str]], default: str)
         if name in values:
             raise ConfigError(f"setup.py {verb}: {name} is given twice", "Give it once.")
         values[name] = value
-    fields = {name.lstrip("-").replace("-", "_").lower(): one for name, one in values.items()}
+    fields = {_field(name): one for name, one in values.items()}
     return dataclasses.replace(Arguments(verb), **fields)  # type: ignore[arg-type]
+
+
+def _field(option: str) -> str:
+    return option.lstrip("-").replace("-", "_").lower()
 
 
 def _option(verb: str, allowed: Sequence[str], words: list[str]) -> tuple[str, str | bool]:

@@ -118,6 +118,12 @@ VERBS: Mapping[str, Verb] = {
         installing.install,
         (*_CHANGES, "--wheels", "--schedule"),
     ),
+    "upgrade": Verb(
+        "install the code of FOLDER, or of this clone, and keep the release before",
+        installing.upgrade,
+        (*_CHANGES, "--wheels", "--schedule", "FOLDER"),
+    ),
+    "rollback": Verb("switch back to the release before", installing.rollback, _CHANGES),
     "adopt": Verb(
         "show what the documented system left here; with --yes convert or remove it",
         installing.adopt_old_system,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import hashlib
 import os
 import re
 import shutil
@@ -19,6 +20,7 @@ from tools.base import foreign, removal
 from tools.base.errors import BackupError
 
 ROOT = Path(__file__).resolve().parents[2]
+LOCK = "requirements.lock"  # every package, with its version and hashes
 _TAIL = 5  # lines of a failed program that are shown
 _LOCK_WAIT = ("-o", "DPkg::Lock::Timeout=600")  # seconds: another apt-get is at work
 
@@ -55,18 +57,22 @@ def environment(folder: Path, python: Path, *more: str) -> Path:
 
 
 def _installed(folder: Path, python: Path, *more: str) -> Path:
-    """Return the Python of the environment; a file in the folder lists what was installed."""
-    wanted = "\n".join(sorted([*requirements("dependencies"), *more])) + "\n"
+    """Return the Python of the environment; a file in the folder says what was installed."""
+    lock = ROOT / LOCK
+    digest = hashlib.sha256(lock.read_bytes()).hexdigest()
+    wanted = "\n".join([f"# {LOCK}: {digest}", *sorted(more)]) + "\n"
     inside = folder / "bin/python"
     stamp = folder / "requirements.txt"
     if not _runs(inside):
         say(f"creating {shown(folder)} with {python}")
-        _make(folder, python)
+        make(folder, python)
     elif stamp.exists() and set(wanted.split("\n")) <= set(stamp.read_text("utf-8").split("\n")):
         return inside
-    say(f"installing {', '.join(wanted.split())} into {shown(folder)}")
+    say(f"installing {', '.join((LOCK, *more))} into {shown(folder)}")
     pip = [str(inside), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    _call([*pip, *wanted.split()], "pip install failed")
+    _call([*pip, "--require-hashes", "--requirement", str(lock)], "pip install failed")
+    if more:
+        _call([*pip, *more], "pip install failed")
     stamp.write_text(wanted, encoding="utf-8")
     return inside
 
@@ -108,12 +114,14 @@ def _runs(python: Path) -> bool:
     return done.returncode == 0
 
 
-def _make(folder: Path, python: Path) -> None:
-    able = subprocess.run([python, "-c", "import ensurepip"], capture_output=True, check=False)
-    if able.returncode != 0 and not install_packages(["python3-venv"]):
+def make(folder: Path, python: Path) -> None:
+    """Make an empty environment with pip. Raises BackupError; then there is none."""
+    able = [str(python), "-c", "import ensurepip, venv"]
+    package = _venv_package(python)
+    if not _succeeds(able) and not (install_packages([package]) and _succeeds(able)):
         raise BackupError(
-            f"{python}: no module ensurepip",
-            hint="Install it (Debian, Ubuntu: apt install python3-venv).",
+            f"{python}: no module ensurepip or venv",
+            hint=f"Install it (Debian, Ubuntu: apt install {package}).",
         )
     try:
         _call([str(python), "-m", "venv", "--clear", str(folder)], f"{folder} could not be created")
@@ -122,6 +130,28 @@ def _make(folder: Path, python: Path) -> None:
         with contextlib.suppress(OSError):
             removal.tree(folder)
         raise
+
+
+def _venv_package(python: Path) -> str:
+    """Return the package in which Debian has the modules of a Python that make environments."""
+    usual = Path("/usr/bin/python3")
+    if usual.exists() and python.resolve() == usual.resolve():
+        return "python3-venv"
+    return f"python{version(python)}-venv"
+
+
+def version(python: Path) -> str:
+    """Return the version of a Python, as 3.11; "3" if it does not start."""
+    asked = "import sys; print('%d.%d' % sys.version_info[:2])"
+    try:
+        done = subprocess.run([python, "-c", asked], capture_output=True, text=True, check=False)
+    except OSError:
+        return "3"
+    return done.stdout.strip() or "3"
+
+
+def _succeeds(command: Sequence[str]) -> bool:
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 def _call(command: Sequence[str], failure: str) -> None:

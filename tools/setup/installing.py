@@ -6,13 +6,15 @@ import contextlib
 import dataclasses
 import fcntl
 import os
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from tools.base import permissions
 from tools.base.errors import BackupError, ConfigError, LockedError
 from tools.base.project import ROOT
-from tools.setup import adopt, arguments, plans, steps
+from tools.setup import adopt, arguments, environment, newer_python, plans, releases, steps
 from tools.setup.arguments import Arguments
 from tools.setup.installation import RELEASES, Installation
 
@@ -22,6 +24,29 @@ _AGAIN = "Nothing that works was removed. Fix this, then run the same command ag
 def install(given: Arguments) -> int:
     """Perform the steps of an installation that are needed; return the exit code."""
     return _change(plans.INSTALL, installation(given))
+
+
+def upgrade(given: Arguments) -> int:
+    """Install the code of a folder, by its own setup.py; without one that of this clone."""
+    if not given.folder:
+        return install(given)
+    folder = arguments.folder_of("setup.py upgrade", given.folder)
+    version = releases.version_of(folder)
+    program = folder / "setup.py"
+    problem = permissions.of_code(program)  # root is about to run it
+    if problem is not None and os.geteuid() == 0 and not given.yes:
+        raise ConfigError(
+            f"setup.py upgrade: {problem}", f"{problem.fix} (or run it anyway: --yes)"
+        )
+    sys.stdout.write(f"upgrading to version {version} of {folder}\n")
+    sys.stdout.flush()
+    command = [sys.executable, str(program), "install", *given.options()]
+    return subprocess.run(command, check=False).returncode
+
+
+def rollback(given: Arguments) -> int:
+    """Switch back to the release before; return the exit code."""
+    return _change(plans.ROLLBACK, installation(given))
 
 
 def adopt_old_system(given: Arguments) -> int:
@@ -45,13 +70,30 @@ def installation(given: Arguments) -> Installation:
     wheels = arguments.folder_of("--wheels", given.wheels) if given.wheels else None
     return Installation(
         source=ROOT,
-        python=Path(sys.executable),
+        python=python(given.verb),
         prefix=given.root,
         wheels=wheels,
         schedule=given.schedule,
         dry_run=given.dry_run,
         yes=given.yes,
         purge=given.purge,
+    )
+
+
+def python(verb: str) -> Path:
+    """Return the Python that makes the environment: one that every user can start.
+
+    The one that runs this, unless it lies in a closed folder, as those of pyenv of root do.
+    """
+    own = Path(getattr(sys, "_base_executable", sys.executable))
+    candidates = [own, *map(Path, newer_python.candidates())]
+    for one in candidates if verb in ("install", "upgrade") else [own]:
+        if environment.closed_folder(one) is None and newer_python.is_new(str(one)):
+            return one
+    raise ConfigError(
+        f"{own}: other users cannot start this Python: {environment.closed_folder(own)} is closed",
+        "Install the Python of the system (Debian, Ubuntu: apt install python3 python3-venv), "
+        "then run: /usr/bin/python3 setup.py",
     )
 
 

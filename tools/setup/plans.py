@@ -1,10 +1,20 @@
-"""The tables of steps: what install, adopt and uninstall do, in their order."""
+"""The tables of steps: what each verb does to the system, in their order."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from tools.setup import account, adopt, folders, private_tar, schedule, sudoers
+from tools.setup import (
+    account,
+    adopt,
+    configuration,
+    folders,
+    keys,
+    private_tar,
+    releases,
+    schedule,
+    sudoers,
+)
 from tools.setup.installation import Installation
 from tools.setup.steps import Step
 
@@ -12,6 +22,9 @@ Planner = Callable[[Installation], Iterable[Step]]
 INSTALL: Sequence[Planner] = (
     account.steps,
     folders.steps,
+    releases.steps,
+    configuration.steps,
+    keys.steps,
     private_tar.steps,
     sudoers.steps,
     schedule.steps,
@@ -27,10 +40,12 @@ ADOPT: Sequence[Planner] = (
     adopt.mode_steps,
     adopt.config_steps,
 )
+ROLLBACK: Sequence[Planner] = (releases.rollback,)
 UNINSTALL: Sequence[Planner] = (
     schedule.removal,
     sudoers.removal,
     private_tar.removal,
+    releases.uninstall,
     account.removal,
 )
 

@@ -1,0 +1,74 @@
+"""conf.json: the template, where there is none, and who may read it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+from tools.base import foreign_json
+from tools.setup import files
+from tools.setup.folders import Access
+from tools.setup.installation import CODE, CONFIG, Installation
+from tools.setup.steps import Step
+
+ACCESS = Access(0o640, group=True)
+_TEMPLATE = "conf/conf.json"
+_NO_NAMES = ("localhost", "debian", "ubuntu", "raspberrypi")  # of machines that nobody has named
+
+
+def steps(installation: Installation) -> Iterator[Step]:
+    """Give the steps that write the template, and set owner and mode of what is there."""
+    path = installation.at(CONFIG)
+
+    def perform() -> None:
+        files.write(path, _filled(installation), ACCESS, installation)
+        installation.notice(f"edit {path}: set LOCAL_BACKUP, or use another store")
+
+    yield Step(
+        subject=str(path),
+        action=f"write the template, {ACCESS}",
+        reason=lambda: "" if os.path.lexists(path) else "there is no config",
+        perform=perform,
+    )
+    yield files.access_step(CONFIG, ACCESS, installation)
+
+
+def hostname(installation: Installation) -> str:
+    """Return HOSTNAME of the config; "" where it cannot be told, or is that of the template."""
+    template = _read(installation.source / _TEMPLATE)["GENERAL"]["HOSTNAME"]
+    try:
+        found = _read(installation.at(CONFIG))["GENERAL"]["HOSTNAME"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+    return found if isinstance(found, str) and found != template else ""
+
+
+def _read(path: os.PathLike[str]) -> Any:  # noqa: ANN401  (any JSON value)
+    with open(path, "rb") as file:  # noqa: PTH123  (PathLike)
+        return foreign_json.load(file.read())
+
+
+def _filled(installation: Installation) -> bytes:
+    """Return the template with the name of this machine, and the folders that it has."""
+    config: dict[str, Any] = _read(installation.source / _TEMPLATE)
+    config["$schema"] = f"{CODE}/conf/schema.json"
+    name = _machine_name() if installation.real else ""
+    if name:
+        config["GENERAL"]["HOSTNAME"] = name
+    for section in config.values():
+        parameters = section.get("PARAMETERS", {}) if isinstance(section, dict) else {}
+        if "FILESET_INCLUDE" in parameters and installation.real:
+            present = [one for one in parameters["FILESET_INCLUDE"] if os.path.isdir(one)]  # noqa: PTH112  (as in JSON)
+            parameters["FILESET_INCLUDE"] = present
+    return (json.dumps(config, indent=2) + "\n").encode()
+
+
+def _machine_name() -> str:
+    """Return the name of this machine without its domain; "" where nobody has named it."""
+    name = socket.gethostname().partition(".")[0]
+    usable = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]*", name) and name not in _NO_NAMES
+    return name if usable else ""

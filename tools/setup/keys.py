@@ -1,0 +1,156 @@
+"""The keys: what encrypts, what decrypts, and what signs.
+
+The nightly run needs only the recipient, in key_file, which its group can read. The private key,
+key_file.identity, is for a restore: root alone can read it, and an operator may take it away.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from tools.base.errors import BackupError
+from tools.setup import configuration, files, programs, releases
+from tools.setup.folders import Access
+from tools.setup.installation import (
+    CODE,
+    CONFIG,
+    IDENTITY_FILE,
+    KEY_FILE,
+    WRITER_KEY,
+    Installation,
+)
+from tools.setup.steps import Step
+
+_RECIPIENTS = Access(0o640, group=True)
+_IDENTITY = Access(0o600)
+_WRITER = Access(0o600, user=True, group=True)
+_PUBLIC = re.compile(r"^# public key: (age1[0-9a-z]+)$", re.M)
+_PRIVATE = re.compile(r"^AGE-SECRET-KEY-\S+$", re.M)
+_SIGNER = re.compile(r"^# signer: .+$", re.M)
+_AGE = re.compile(r"age1|AGE-SECRET-KEY-", re.I)
+_KEYGEN = "encryption/encryption.py"
+
+
+def steps(installation: Installation) -> Iterator[Step]:
+    """Give the steps that create missing keys, and set owners and modes of all.
+
+    Not with --prefix: machines that get the same package must not share a key.
+    """
+    if not installation.real:
+        return
+    key, identity, writer = map(installation.at, (KEY_FILE, IDENTITY_FILE, WRITER_KEY))
+    unused = not _uses_default_key(installation)
+    yield Step(
+        subject=str(identity),
+        action=f"create a private key, {_IDENTITY}",
+        reason=lambda: "" if unused or _exists(key, identity) else "there is no key",
+        perform=lambda: _create_identity(installation, identity),
+    )
+    yield files.access_step(IDENTITY_FILE, _IDENTITY, installation)
+    yield Step(
+        subject=str(key),
+        action=f"write the public key of {identity.name}, {_RECIPIENTS}",
+        reason=lambda: "" if unused or _exists(key) else "there is no key file",
+        perform=lambda: _write_recipient(installation, identity, key),
+    )
+    yield files.access_step(KEY_FILE, _RECIPIENTS, installation)
+    host = configuration.hostname(installation)
+    yield Step(
+        subject=str(writer),
+        action=f"create the key that signs the backups of {host}, {_WRITER}",
+        reason=lambda: "" if _exists(writer) or not host else "there is none",
+        perform=lambda: _create_writer(installation, writer, host),
+    )
+    yield files.access_step(WRITER_KEY, _WRITER, installation)
+    for path, access in ((identity, _IDENTITY), (key, _RECIPIENTS)):
+        yield _signer_step(installation, path, access)
+
+
+def _signer_step(installation: Installation, path: Path, access: Access) -> Step:
+    """Return the step that notes the signer in a key file: a restore trusts nobody else."""
+
+    def missing() -> str:
+        signer, text = _signer(installation), _text(path)
+        return signer if signer and _AGE.search(text) and signer not in text else ""
+
+    def perform() -> None:
+        text = _text(path)
+        end = "" if text.endswith("\n") else "\n"
+        content = f"{text}{end}{missing()}\n"
+        files.write(path, content.encode("utf-8", "surrogateescape"), access, installation)
+
+    return Step(
+        subject=str(path),
+        action="add the signer of this server as a comment",
+        reason=lambda: "it is not named" if missing() else "",
+        perform=perform,
+    )
+
+
+def _exists(*paths: Path) -> bool:
+    return any(map(os.path.lexists, paths))
+
+
+def _text(path: Path) -> str:
+    """Return the text of a key file; "" if it cannot be read."""
+    try:
+        return path.read_bytes().decode("utf-8", "surrogateescape")
+    except OSError:
+        return ""
+
+
+def _signer(installation: Installation) -> str:
+    found = _SIGNER.search(_text(installation.at(WRITER_KEY)))
+    return found[0] if found else ""
+
+
+def _uses_default_key(installation: Installation) -> bool:
+    """Return whether the config, where there is one, encrypts with the default key file."""
+    text = _text(installation.at(CONFIG))
+    named = re.findall(r'"(?:KEY_FILE|PASSPHRASE)"\s*:\s*"([^"]*)"', text)
+    encrypts = re.search(r'"NAME"\s*:\s*"encryption"', text) is not None
+    return not text or KEY_FILE in named or (encrypts and not named)
+
+
+def _keygen(installation: Installation, *arguments: str | Path) -> str:
+    """Run the program that creates keys, of the release that is current."""
+    release = releases.current(installation)
+    if release is None:
+        raise BackupError(f"{installation.at(CODE)}: no release is installed")
+    python = str(release.path / ".venv/bin/python")
+    command = [python, str(release.path / _KEYGEN), "--KEYGEN", *map(str, arguments)]
+    return programs.run(command, "the key could not be created")
+
+
+def _create_identity(installation: Installation, identity: Path) -> None:
+    """Create the private key, and have it shown at the end, to a person alone."""
+    _keygen(installation, "--KEY_FILE", identity)
+    installation.notice("")
+    installation.notice(f"Copy {identity} to another machine NOW. Without it nobody can restore")
+    installation.notice("your backups. With the copy, remove it here, and who has this server")
+    installation.notice("cannot read its earlier backups (docs/install.md, The keys).")
+    secret = _PRIVATE.search(_text(identity))
+    if secret and sys.stdout.isatty():
+        installation.notice(f"It is shown this once:\n\n    {secret[0]}\n")
+
+
+def _write_recipient(installation: Installation, identity: Path, key: Path) -> None:
+    public = _PUBLIC.search(_text(identity))
+    if public is None:
+        raise BackupError(
+            f"{identity}: has no line '# public key: age1...'",
+            f"Write the recipient (age1...) into {key}.",
+        )
+    about = f"# This server encrypts for this recipient; {IDENTITY_FILE} decrypts.\n"
+    files.write(key, f"{about}{public[1]}\n".encode(), _RECIPIENTS, installation)
+
+
+def _create_writer(installation: Installation, writer: Path, host: str) -> None:
+    """Create the key that signs. Its signer is noted by a step of its own."""
+    names = ("--HOSTNAME", host, "--KEY_FILE", os.devnull)
+    _keygen(installation, "--WRITER", "--WRITER_KEY", writer, *names)
+    _WRITER.apply(writer, installation)
