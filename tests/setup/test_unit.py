@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests import booted_root
+from tests.setup.granting import grant
 from tests.throwaway_root import ThrowawayRoot
 from tools.base import project
 from tools.setup.installation import CODE, CONFIG, PRIVATE_TAR
@@ -20,7 +21,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.needs("root", "unshare", "nsenter", "systemctl", "systemd-analyze"),
 ]
-SETUP = ["python3", f"{project.ROOT}/setup.py"]
 # Each has a folder and a file that only root can read; /bound is mounted on /data while it runs.
 PLACES = ("home/u", "root/data", "tmp/data", "var/tmp/data", "opt/data", "srv/u", "run/data")
 PREPARE = f"""
@@ -87,7 +87,7 @@ def installed() -> Iterator[ThrowawayRoot]:
     """A root with a running systemd, in which setup.py has installed the timer."""
     with booted_root.opened() as root:
         root.run("sh", "-c", PREPARE)
-        root.run(*SETUP, "--schedule", "04:10")
+        grant(root, "--schedule", "04:10")
         root.run("install", "-d", "-o", "ncbackup", "-m", "0700", "/backups")
         yield root
 
@@ -140,7 +140,7 @@ def test_the_service_reads_every_file_and_nothing_else_of_it_can(
         sets = dict(zip(lines[::2], lines[1::2], strict=True))
         del sets["CapBnd:"]  # the limit of what it could get from a file, without NoNewPrivileges
         assert set(sets.values()) == {"0" * 16}
-    installed.run(*SETUP)  # makes the copy again
+    grant(installed)  # makes the copy again
 
 
 def test_the_units_are_accepted_and_hardened(installed: ThrowawayRoot) -> None:
@@ -154,19 +154,19 @@ def test_the_units_are_accepted_and_hardened(installed: ThrowawayRoot) -> None:
 def test_one_schedule_of_one_kind(installed: ThrowawayRoot) -> None:
     """Setup removes the other kind, keeps time and kind without --schedule, and says nothing."""
     assert "04:" in installed.run("systemctl", "list-timers", "--all").stdout
-    assert installed.run(*SETUP).stdout == "nothing to do\n"
-    installed.run(*SETUP, "--schedule", "5:45")
+    assert grant(installed) == "nothing to do\n"
+    grant(installed, "--schedule", "5:45")
     timer = installed.run("systemctl", "show", f"{NAME}.timer").stdout
     assert "OnCalendar=*-*-* 05:45:00" in timer
     assert "ActiveState=active" in timer
-    installed.run(*SETUP, "--schedule", "cron 23:05")
+    grant(installed, "--schedule", "cron 23:05")
     assert not installed.path(TIMER).exists()
     assert not installed.path(SERVICE).exists()
     line = "5 23 * * * ncbackup /usr/bin/python3 /var/lib/nc-backup-py/backup.py -r -c"
     assert line in installed.path(CRON).read_text()
-    installed.run(*SETUP, "--schedule", "timer 03:00")
+    grant(installed, "--schedule", "timer 03:00")
     assert not installed.path(CRON).exists()
     assert installed.run("systemctl", "is-active", f"{NAME}.timer").stdout == "active\n"
-    installed.run(*SETUP, "--schedule", "none")
+    grant(installed, "--schedule", "none")
     assert not installed.path(TIMER).exists()
     installed.run("systemctl", "is-active", f"{NAME}.timer", code=3)

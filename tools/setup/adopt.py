@@ -16,7 +16,7 @@ from pathlib import Path
 from tools.base import foreign
 from tools.base.errors import BackupError
 from tools.base.finding import Finding, bad, warning
-from tools.setup import folders, old_cron, old_sudoers, schedule_files, sudoers
+from tools.setup import configuration, files, old_cron, old_sudoers, schedule_files, sudoers
 from tools.setup.installation import (
     CONFIG,
     CONFIG_FOLDER,
@@ -27,7 +27,6 @@ from tools.setup.installation import (
 from tools.setup.steps import Step
 
 _COPIES = f"{CONFIG_FOLDER}/old-system-"
-_SHARED = folders.Access(0o640, group=True)  # readable for the run and for root's restore
 _OWN = 0o600  # of a file for its owner alone
 _HINT = (
     "To see what would change: python3 setup.py adopt. To change it: python3 setup.py adopt --yes"
@@ -122,9 +121,9 @@ def mode_steps(installation: Installation) -> Iterator[Step]:
         if stat.S_ISREG(mode) and not closed and path != writer_key:
             yield Step(
                 str(path),
-                f"set its owner and mode, {_SHARED}",
-                lambda path=path: _SHARED.difference(path, installation),  # type: ignore[misc]
-                lambda path=path: _SHARED.apply(path, installation),  # type: ignore[misc]
+                f"set its owner and mode, {configuration.ACCESS}",
+                lambda path=path: configuration.ACCESS.difference(path, installation),  # type: ignore[misc]
+                lambda path=path: configuration.ACCESS.apply(path, installation),  # type: ignore[misc]
             )
 
 
@@ -137,11 +136,7 @@ def config_steps(installation: Installation) -> Iterator[Step]:
 
     def perform() -> None:
         _save(installation, config)
-        temporary = config.with_name(f".{config.name}.new")
-        temporary.touch(0o600)
-        temporary.write_text(text, "utf-8")
-        _SHARED.apply(temporary, installation)
-        temporary.rename(config)
+        files.write(config, text.encode(), configuration.ACCESS, installation)
         for change in changes:
             installation.notice(f"changed: {change}")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tools.base.errors import BackupError
 from tools.base.finding import Finding, bad, warning
-from tools.setup import folders, labels, old_cron, programs, schedule_files
+from tools.setup import files, folders, labels, old_cron, programs, schedule_files
 from tools.setup.installation import Installation
 from tools.setup.schedule_files import CRON, NAME, SERVICE, TIMER, Kind, Time
 from tools.setup.steps import Step
@@ -103,10 +103,7 @@ def _file_step(installation: Installation, name: str, text: str, time: Time) -> 
 
     def perform() -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.new")  # no unit, and no file that cron reads
-        temporary.write_text(text, "utf-8")
-        _ACCESS.apply(temporary, installation)
-        temporary.rename(path)
+        files.write(path, text.encode(), _ACCESS, installation)
         if installation.real:
             labels.restore(path)
             _reload()
