@@ -112,6 +112,15 @@ def test_rules_of_sudoers_with_their_aliases(prefix: Installation) -> None:
     ]
 
 
+def test_rules_with_other_users_are_named_and_left(prefix: Installation) -> None:
+    lines = ["User_Alias BACKUP = ncbackup", "alice, ncbackup ALL = ALL", "%ncbackup ALL = ALL"]
+    prefix.at("/etc/sudoers").write_text("\n".join([*lines, "bob ALL = ALL", ""]))
+    assert [rule.first for rule in old_sudoers.rules(prefix)] == [3]
+    assert [rule.first for rule in old_sudoers.mentions(prefix)] == [1, 2]
+    by_hand = [one.text for one in adopt.findings(prefix) if "visudo" in one.hint]
+    assert len(by_hand) == 2
+
+
 @pytest.mark.parametrize(
     ("rule", "powerful"),
     [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -9,7 +11,7 @@ import pytest
 from tests import throwaway_root
 from tests.setup.granting import grant
 from tests.throwaway_root import ThrowawayRoot
-from tools.base import fixed_tar
+from tools.base import fixed_tar, project
 from tools.setup import sudoers
 from tools.setup.installation import PRIVATE_TAR
 
@@ -87,6 +89,7 @@ def test_a_mount_without_capabilities_is_named_and_sudo_is_the_way(
     installed.run("visudo", "-cf", sudoers.FILE)
     allowed = ["sudo", "-n", fixed_tar.program(), *fixed_tar.sudo_arguments(single=False)]
     assert "s3cret" in as_user(installed, *allowed, text="secret/f\0")
+    assert archived_by_sudo(installed) == ["secret/", "secret/a b/", "secret/f"]
     for attack, given in attacks(allowed):
         printed = as_user(installed, *attack, text=given)
         assert "uid=0" not in printed, attack
@@ -97,6 +100,19 @@ def test_a_mount_without_capabilities_is_named_and_sudo_is_the_way(
     assert not installed.path(sudoers.FILE).exists()
     assert not installed.path(str(fixed_tar.EXCLUDES)).exists()
     assert "password is required" in as_user(installed, *allowed, text="secret/f\0")
+
+
+def archived_by_sudo(root: ThrowawayRoot) -> list[str]:
+    """Return the names in the archive of filesbackup, of which excludes leave out the others."""
+    root.run(
+        "sh", "-c", "cd /secret; mkdir -p 'a b'; touch x.log 'a b/cache' '*'; chmod 0711 /root"
+    )
+    words = ["--FILESET_INCLUDE", "/secret", "--WORK_FOLDER", "/opt/backup/work"]
+    words += ["--FILESET_EXCLUDE", json.dumps(["*.log", "/secret/**/cache", r"/secret/\*"])]
+    program = [sys.executable, str(project.ROOT / "filesbackup/filesbackup.py")]
+    root.run(*program, *words, user="ncbackup")
+    listed = root.run("sh", "-c", "tar tf /opt/backup/work/files/*.tar").stdout
+    return sorted(listed.splitlines())
 
 
 def attacks(allowed: list[str]) -> Iterator[tuple[list[str], str]]:

@@ -22,7 +22,16 @@ pytestmark = [
     pytest.mark.needs("root", "unshare", "nsenter", "systemctl", "systemd-analyze"),
 ]
 # Each has a folder and a file that only root can read; /bound is mounted on /data while it runs.
-PLACES = ("home/u", "root/data", "tmp/data", "var/tmp/data", "opt/data", "srv/u", "run/data")
+PLACES = (
+    "home/u",
+    "root/data",
+    "tmp/data",
+    "var/tmp/data",
+    "opt/data",
+    "srv/u",
+    "run/data",
+    "closed/in",
+)
 PREPARE = f"""
 set -e
 chmod 0711 /root  # the Python of the checkout may be below it
@@ -32,6 +41,7 @@ for place in {" ".join(PLACES)} bound lib/modules/x; do
     echo secret > /$place/file
     chmod 0600 /$place/file
 done
+chmod 0700 /closed
 mkdir /data /opt/home
 mount --bind /bound /data
 for one in {project.ROOT}/*; do ln -s $one /opt/home/; done

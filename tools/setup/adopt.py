@@ -21,6 +21,7 @@ from tools.setup.installation import (
     CONFIG,
     CONFIG_FOLDER,
     PRIVATE_TAR,
+    USER,
     WRITER_KEY,
     Installation,
 )
@@ -195,5 +196,10 @@ def findings(installation: Installation) -> list[Finding]:
             found.append(bad(f"{text}: its wildcard gives root to the user of the backup", _HINT))
         else:
             found.append(warning(text, _HINT))
+    by_hand = f"Look at it, and remove {USER}: visudo -f"
+    found += [
+        warning(f"{rule}: names {USER} among others", f"{by_hand} {rule.path}")
+        for rule in old_sudoers.mentions(installation)
+    ]
     lines = old_cron.lines(installation)
     return found + [warning(f"{line}: an old line of cron", _HINT) for line in lines]

@@ -17,7 +17,7 @@ from tools.setup.installation import USER, Installation
 
 _PLACES = ("/etc/sudoers", "/etc/sudoers.d")
 _ALIAS = re.compile(r"\s*Cmnd_Alias\s+([A-Z][A-Z0-9_]*)\s*=")
-_OURS = re.compile(rf"\s*(?:{USER}\s|Defaults\s*:\s*{USER}\b)")
+_OURS = re.compile(rf"\s*(?:%?{USER}\s|Defaults\s*:\s*%?{USER}\b)")
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def rules(installation: Installation) -> list[Rule]:
 
     These are its own rules and settings, and the aliases that nothing but they name.
     """
-    every = [rule for path in _files(installation) for rule in _read(path)]
+    every = _every(installation)
     own = [rule for rule in every if _OURS.match(rule.text)]
     others = "\n".join(rule.text for rule in every if rule not in own)
     aliases = [
@@ -58,6 +58,17 @@ def rules(installation: Installation) -> list[Rule]:
         and len(re.findall(rf"\b{match[1]}\b", others)) == 1
     ]
     return [rule for rule in every if rule in own or rule in aliases]
+
+
+def mentions(installation: Installation) -> list[Rule]:
+    """Return the other rules that name the user of the backup: among others, or in an alias."""
+    own = rules(installation)
+    named = (rule for rule in _every(installation) if re.search(rf"\b{USER}\b", rule.text))
+    return [rule for rule in named if rule not in own]
+
+
+def _every(installation: Installation) -> list[Rule]:
+    return [rule for path in _files(installation) for rule in _read(path)]
 
 
 def _files(installation: Installation) -> list[Path]:
