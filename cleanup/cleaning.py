@@ -13,7 +13,14 @@ from cleanup.policy import Frozen, Plan, Rules, State
 from cleanup.remembered import Remembered
 from cleanup.removing import Outcome, RunRemoval
 from tools.base import foreign, run_ids
-from tools.base.errors import BackupError, ForbiddenError, ManifestError, StoreError, in_words
+from tools.base.errors import (
+    BackupError,
+    ForbiddenError,
+    LockedError,
+    ManifestError,
+    StoreError,
+    in_words,
+)
 from tools.base.log import logger
 from tools.base.result import Result, Status
 from tools.catalog import leftovers
@@ -157,7 +164,13 @@ def clean(catalog: Catalog, order: Order, remembered: Remembered) -> tuple[Resul
     if order.by_hand and cleaning.takes_most and not order.really:
         text = f"{cleaning.summary()}: more than half of the good runs, so nothing was removed"
         return Result(Status.UNCLEAN, text, "If that is meant, add --yes-really."), cleaning
-    return _acted(cleaning, order, remembered)
+    try:
+        with remembered.alone():
+            return _acted(cleaning, order, remembered)
+    except LockedError:
+        text = "nothing was removed: another clean-up of this store is in progress"
+        status = Status.UNCLEAN if order.by_hand else Status.OK
+        return Result(status, text, "Run it again when the other one has ended."), cleaning
 
 
 def _planned(catalog: Catalog, order: Order, remembered: Remembered) -> Cleaning:
@@ -195,6 +208,8 @@ def _removed(cleaning: Cleaning, order: Order, remembered: Remembered) -> Result
         outcome = remover.remove(cleaning.removals)
     except ForbiddenError as error:
         return _forbidden(cleaning, order, error)
+    except (BackupError, OSError) as error:
+        return _interrupted(cleaning, error)
     swept = _swept(catalog, order) if not order.by_hand or order.acts else []
     return _result(cleaning, outcome, swept, order)
 
@@ -212,6 +227,19 @@ def _forbidden(cleaning: Cleaning, order: Order, error: ForbiddenError) -> Resul
     text = f"{count(runs, 'run')} removed, {count(len(left.run_ids), 'run')} left"
     text += f"; the rest of the plan may not be removed ({why})"
     return Result(status, text, hint, items=runs, warnings=(text,))
+
+
+def _interrupted(cleaning: Cleaning, error: BackupError | OSError) -> Result:
+    """Return the result of a clean-up that an error has ended: how many runs had gone by then."""
+    catalog = cleaning.catalog
+    why, hint = in_words(error)
+    try:
+        left = Catalog(catalog.store, catalog.host, catalog.trust).run_ids
+    except (BackupError, OSError):
+        return Result(Status.UNCLEAN, f"{why}; how many runs were removed is not known", hint)
+    runs = len(cleaning.whole - set(left))
+    text = f"{why}; {count(runs, 'run')} of {len(cleaning.whole)} removed, {len(left)} left"
+    return Result(Status.UNCLEAN, text, hint or "Run it again: it goes on.", items=runs)
 
 
 def _result(cleaning: Cleaning, outcome: Outcome, swept: Sequence[str], order: Order) -> Result:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from tools.base import lock
 from tools.catalog.memory import Memory
 
 _FILE = "cleanup.json"
@@ -68,6 +71,20 @@ class Remembered:
         kept = list(itertools.islice(names, _MOST))
         if kept or self.condemned:
             self.memory.keep(_UNFINISHED, self._key("condemned"), kept)
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold the lock of the clean-ups of this host and store on this machine for the block.
+
+        Two at once would each report the bytes that both have freed. Raises LockedError, OSError.
+        """
+        folder = self.memory.state
+        if folder is None or lock.on_network(folder):
+            yield
+            return
+        digest = hashlib.sha256(self._key("").encode("utf-8", "surrogateescape")).hexdigest()
+        with lock.hold(folder / f"cleanup-{digest[:16]}.lock"):
+            yield
 
     def _key(self, about: str) -> str:
         return f"{about} {self.store} {self.host}"

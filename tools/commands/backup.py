@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tools import date_str_utils, os_works
 from tools.base import log, permissions, project, signals
@@ -17,11 +18,13 @@ from tools.base.result import Status, worst
 from tools.base.run_result import RunResult
 from tools.catalog import identity
 from tools.config import loading, selection
-from tools.config.declarations import General
 from tools.config.model import Config, Section
 from tools.engine import guard, plan, section_runner, state
 from tools.engine.consent import Consent
-from tools.reporting import channels, terminal
+from tools.reporting import terminal
+
+if TYPE_CHECKING:
+    from tools.reporting.channel import Recipient
 
 CONF = Path("/etc/nc-backup-py/conf.json")
 _SHOWN_RUNS = 20
@@ -179,8 +182,10 @@ def _test(arguments: argparse.Namespace, config: Config, chosen: Sequence[Sectio
     if arguments.dry_run:
         return terminal.show(plan.commands(config, chosen), as_json=arguments.json)
     from tools.engine import preflight  # the engine costs start-up time that -n need not pay
+    from tools.reporting import notify_checks
 
     lines = preflight.tested(config, chosen, _consent(arguments))
+    lines += notify_checks.tested(config.notify)
     return terminal.show_findings(lines, as_json=arguments.json)
 
 
@@ -217,6 +222,7 @@ def _migrate(old: Path) -> int:
 def _run(arguments: argparse.Namespace, config: Config, chosen: Sequence[Section]) -> int:
     """Run the sections, report the result, show it, and return the exit code."""
     from tools.engine import run  # see _test
+    from tools.reporting import channels, delivery, document
 
     general = config.general
     os_works.refuse_root(general.allow_root)  # before root creates a log file
@@ -233,9 +239,17 @@ def _run(arguments: argparse.Namespace, config: Config, chosen: Sequence[Section
     for warning in (*config.warnings, *selection.cautions(config, chosen)):
         logger.warning("%s", warning)
     started = datetime.now(timezone.utc)
+    recipients = channels.configured(general, config.notify)
+    announcement = delivery.Announcement()
+
+    def began(run_id: str) -> None:
+        origin = identity.origin(config)
+        start = document.start_document(run_id, general.hostname, started, origin)
+        announcement.begin(recipients, start)
+
     with terminal.watcher(quiet=arguments.json or arguments.verbose) as listener:
         try:
-            result = run.perform(config, chosen, listener, _consent(arguments))
+            result = run.perform(config, chosen, listener, _consent(arguments), began)
         except Exception as bug:  # noqa: BLE001  (the outermost guard: a bug is reported too)
             result = dataclasses.replace(
                 _failed(bug),
@@ -250,7 +264,8 @@ def _run(arguments: argparse.Namespace, config: Config, chosen: Sequence[Section
     if not result.sections or result.message:
         logger.error("%s", result.message)
     log.always("%s", result.summary())
-    return _send_report(arguments, result, general, run_log)
+    announcement.finish()
+    return _send_report(arguments, result, recipients, general.work_folder, run_log)
 
 
 def _failed(bug: Exception) -> RunResult:
@@ -264,16 +279,22 @@ def _failed(bug: Exception) -> RunResult:
 
 def _report_config_error(arguments: argparse.Namespace, error: ConfigError) -> int:
     """Report that a config cannot be run, once the address of the report server is known."""
-    settings = _report_settings(arguments)
+    from tools.reporting import channels
+
+    settings, recipients = _report_settings(arguments), {}
     result = dataclasses.replace(
         _without_sections(Status.REFUSED, str(error), error.hint),
-        hostname=settings.hostname if settings is not None else "",
         origin=identity.origin(None, arguments.config),
     )
-    private = state.owned_folder(settings.work_folder) if settings is not None else None
+    folder = None
+    if settings is not None:
+        recipients = channels.configured(settings.general, settings.channels)
+        folder = settings.work_folder
+        result = dataclasses.replace(result, hostname=settings.general.hostname)
+    private = state.owned_folder(folder) if recipients and folder is not None else None
     if private is not None:
         result = dataclasses.replace(result, run_id=state.claimed_run_id(private))
-    code = _send_report(arguments, result, settings, log.RunLog())
+    code = _send_report(arguments, result, recipients, folder, log.RunLog())
     for other in () if arguments.json else error.others:
         terminal.say(f"error: {other}", error=True)
         if other.hint:
@@ -281,12 +302,11 @@ def _report_config_error(arguments: argparse.Namespace, error: ConfigError) -> i
     return code
 
 
-def _report_settings(arguments: argparse.Namespace) -> General | None:
+def _report_settings(arguments: argparse.Namespace) -> loading.ReportSettings | None:
     """Return where the report of a run goes whose config is wrong; None if it goes nowhere."""
     if not arguments.run:
         return None
-    settings = loading.report_settings(arguments.config, insecure=arguments.insecure_permissions)
-    return settings if settings is not None and channels.configured(settings) else None
+    return loading.report_settings(arguments.config, insecure=arguments.insecure_permissions)
 
 
 def _without_sections(status: Status, message: str, hint: str = "") -> RunResult:
@@ -296,22 +316,27 @@ def _without_sections(status: Status, message: str, hint: str = "") -> RunResult
 
 
 def _send_report(
-    arguments: argparse.Namespace, result: RunResult, general: General | None, run_log: log.RunLog
+    arguments: argparse.Namespace,
+    result: RunResult,
+    recipients: Mapping[str, Recipient],
+    work_folder: Path | None,
+    run_log: log.RunLog,
 ) -> int:
     """Send the report, show the result, and return the exit code.
 
     Whatever happens to the report, the result of the backup stays what it is.
+    work_folder: None if it is not known
     """
     from tools.reporting import delivery, document  # costs start-up time that -n need not pay
 
     deliveries: dict[str, str] = {}
-    if general is not None and channels.configured(general):
+    if recipients:
         interrupted = result.status in (Status.INTERRUPTED, Status.TERMINATED)
         deliveries = delivery.deliver(
-            general,
+            recipients,
             document.run_document(result),
             "\n".join([run_log.tail(), *terminal.table_lines(result)]),
-            _private_folder(result, general.work_folder),
+            _private_folder(result, work_folder) if work_folder is not None else None,
             tries=_TRIES_AFTER_SIGNAL if interrupted else delivery.TRIES,
             resend=bool(result.sections),  # only the run that held the lock sends what waits
         )

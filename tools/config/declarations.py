@@ -71,6 +71,11 @@ class General:
         default=Duration(5.0),
     )
     max_runtime: Duration | None = option("maximum duration of a run (90, 30m, 12h)", default=None)
+    connect_wait: Duration = option(
+        "how long a run waits at its beginning for stores and databases that cannot be reached yet "
+        "(0, 30s, 10m)",
+        default=Duration(600.0),
+    )
     allow_root: bool = option("allow the run as root (for containers)", default=False)
     stream: Stream = option(
         "`True`: send every item from its source through all stages into all stores, without "

@@ -12,6 +12,7 @@ from typing import Any
 
 from tools.base import masking
 from tools.config.declarations import General
+from tools.config.notify import NotifyChannel
 from tools.flow.anomaly import Thresholds
 from tools.modules import options
 from tools.modules.options import Declaration
@@ -72,6 +73,7 @@ class Config:
 
     handed: every key of GENERAL, as every module gets it; paths absolute
     mode:   how it runs, as far as the config says
+    notify: who is told of a run, beside the report server
     """
 
     path: Path
@@ -80,6 +82,7 @@ class Config:
     sections: tuple[Section, ...]
     warnings: tuple[str, ...] = ()
     mode: RunMode = RunMode(False, "")
+    notify: tuple[NotifyChannel, ...] = ()
 
     def thresholds(self, section: str) -> Thresholds | None:
         """Return those of the anomaly guard for a section; None where nothing is compared."""

@@ -30,7 +30,7 @@ from tools.engine.consent import Consent
 from tools.engine.limits import Limits, within
 from tools.engine.mode import Mode
 from tools.engine.section_runner import Context
-from tools.flow import item_record, store
+from tools.flow import item_record, reachability, store
 from tools.flow.task import StoppedError
 
 T = TypeVar("T")
@@ -116,7 +116,10 @@ class Recording:
             try:
                 context = contexts(entry)
                 self._limits[entry.name] = _limits(entry, context)
-                one = self._within(entry.name, self._admission(entry, context, memory))
+                call = self._admission(entry, context, memory)
+                one = reachability.waited(
+                    entry.name, functools.partial(self._within, entry.name, call)
+                )
                 if one.identity in found:
                     raise StoreError(
                         f"{one.store} is the store of {found[one.identity].section} as well",

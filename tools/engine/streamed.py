@@ -194,6 +194,7 @@ class Streamed:
         try:
             job.count(0)  # not even begun, where the section has been stopped
             done = dump_stream.again(
+                called,
                 lambda: pipeline.store_item(
                     item, entry.name, self._made or [], self.targets, where
                 ),
