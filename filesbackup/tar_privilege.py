@@ -19,7 +19,7 @@ from enum import Enum
 from pathlib import Path
 
 from filesbackup import tar_sudo
-from tools.base import capability, fixed_tar
+from tools.base import capability, fixed_tar, removal
 from tools.base.errors import SourceError
 from tools.flow import process, stream, tar
 
@@ -101,8 +101,8 @@ def _reads_everything(program: str, *, raised: bool = False) -> bool:
 
 @contextmanager
 def _closed_file() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="nc-backup-") as folder:
-        closed = Path(folder, "closed")
+    with removal.private(Path(tempfile.gettempdir()), "nc-backup-") as folder:
+        closed = folder / "closed"
         closed.touch(0o000)
         yield closed
 

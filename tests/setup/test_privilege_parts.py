@@ -24,7 +24,7 @@ def test_no_line_of_sudoers_is_put_in_place_that_visudo_rejects(
     file = tmp_path / "sudoers"
     file.write_text("# before\n")
     with pytest.raises(BackupError, match="visudo rejects the new content"):
-        sudoers.replace(file, "ncbackup ALL = (root NOPASSWD\n")
+        sudoers.replace(file, b"ncbackup ALL = (root NOPASSWD\n")
     assert file.read_text() == "# before\n"
     assert list(tmp_path.iterdir()) == [file]
 

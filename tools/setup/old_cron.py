@@ -74,21 +74,20 @@ def _files(installation: Installation) -> Iterator[Path]:
 
 def _lines(path: Path) -> list[str]:
     try:
-        with path.open("rb") as file:
-            return file.read(_LONGEST).decode("utf-8", "surrogateescape").splitlines()
+        return foreign.lines(foreign.decoded(foreign.beginning(path, _LONGEST)))
     except OSError:
         return []
 
 
 def without(path: Path, numbers: set[int]) -> None:
     """Remove lines of a file in one rename: owner and mode stay. Raises OSError."""
-    kept = path.read_bytes().splitlines(keepends=True)
+    lines = path.read_bytes().split(b"\n")
     about = path.stat()
     descriptor, name = tempfile.mkstemp(prefix=".nc-backup-py.", dir=path.parent)
     temporary = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.writelines(line for at, line in enumerate(kept, 1) if at not in numbers)
+            file.write(b"\n".join(line for at, line in enumerate(lines, 1) if at not in numbers))
         os.chown(temporary, about.st_uid, about.st_gid)
         temporary.chmod(about.st_mode & 0o7777)
         temporary.rename(path)

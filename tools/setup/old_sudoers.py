@@ -16,6 +16,7 @@ from tools.setup import sudoers
 from tools.setup.installation import USER, Installation
 
 _PLACES = ("/etc/sudoers", "/etc/sudoers.d")
+_LONGEST = 1 << 20  # bytes of a file of sudoers that are looked at
 _ALIAS = re.compile(r"\s*Cmnd_Alias\s+([A-Z][A-Z0-9_]*)\s*=")
 _OURS = re.compile(rf"\s*(?:%?{USER}\s|Defaults\s*:\s*%?{USER}\b)")
 
@@ -85,7 +86,7 @@ def _files(installation: Installation) -> list[Path]:
 
 def _read(path: Path) -> list[Rule]:
     try:
-        lines = path.read_text("utf-8", "surrogateescape").splitlines()
+        lines = foreign.lines(foreign.decoded(foreign.beginning(path, _LONGEST)))
     except OSError:
         return []
     found: list[Rule] = []
@@ -104,6 +105,6 @@ def _read(path: Path) -> list[Rule]:
 def without(path: Path, gone: list[Rule]) -> None:
     """Remove rules of a file, if visudo accepts the rest. Raises BackupError."""
     numbers = {number for rule in gone for number in range(rule.first, rule.last + 1)}
-    lines = path.read_text("utf-8", "surrogateescape").splitlines(keepends=True)
-    rest = "".join(line for number, line in enumerate(lines, 1) if number not in numbers)
+    lines = path.read_bytes().split(b"\n")
+    rest = b"\n".join(line for number, line in enumerate(lines, 1) if number not in numbers)
     sudoers.replace(path, rest)

@@ -20,6 +20,7 @@ from pathlib import Path
 from tools.base import capability, fixed_tar, foreign
 from tools.base.errors import BackupError
 from tools.base.finding import Finding, bad
+from tools.base.removal import private
 from tools.setup import account, folders, labels
 from tools.setup.installation import PRIVATE_TAR, USER, Installation
 from tools.setup.steps import Step
@@ -96,7 +97,7 @@ def mount_point(path: Path) -> Path:
 
     Source: proc(5), mountinfo: the fifth field, octal where it has spaces; later mounts last.
     """
-    lines = _MOUNTS.read_text("utf-8", "surrogateescape").splitlines()
+    lines = foreign.lines(foreign.decoded(_MOUNTS.read_bytes()))
     points = [Path(re.sub(r"\\(\d{3})", _octal, line.split()[4])) for line in lines]
     above = [point for point in points if path.is_relative_to(point)]
     return max(above, key=lambda point: len(point.parts), default=Path("/"))
@@ -183,8 +184,8 @@ def broken(copy: Path) -> str:
     This tries what counts: it starts the copy as that user.
     """
     uid, gid = account.identifiers()
-    with tempfile.TemporaryDirectory(prefix="nc-backup-") as folder:
-        secret = Path(folder, "secret")  # of root's, in a folder of root's
+    with private(Path(tempfile.gettempdir()), "nc-backup-") as folder:
+        secret = folder / "secret"  # of root's, in a folder of root's
         secret.write_text("read", "ascii")
         secret.chmod(0o600)
         command = [str(copy), "--create", "--file=-", "--directory=/", str(secret)[1:]]

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tools.base import fixed_tar
 from tools.base.errors import BackupError
+from tools.base.removal import tree
 from tools.setup import account, folders, labels, private_tar, programs
 from tools.setup.installation import PRIVATE_TAR, USER, Installation
 from tools.setup.steps import Step
@@ -83,7 +84,7 @@ def removal(installation: Installation) -> Iterator[Step]:
 
 def _remove(path: Path) -> None:
     if path.is_dir():
-        shutil.rmtree(path)
+        tree(path)
     else:
         path.unlink()
 
@@ -125,7 +126,7 @@ def _empty_file(path: Path, installation: Installation) -> Step:
 
 def _write(path: Path) -> None:
     """Put the file in its place when visudo has accepted it, and sudo the line for the user."""
-    replace(path, text())
+    replace(path, text().encode())
     account.identifiers()
     words = ["sudo", "-n", "-l", "-U", USER, fixed_tar.program()]
     try:
@@ -135,7 +136,7 @@ def _write(path: Path) -> None:
         raise
 
 
-def replace(path: Path, content: str) -> None:
+def replace(path: Path, content: bytes) -> None:
     """Replace a file of sudoers, mode 0440, if visudo accepts the new content.
 
     Raises BackupError; the file is unchanged then.
@@ -143,7 +144,7 @@ def replace(path: Path, content: str) -> None:
     descriptor, name = tempfile.mkstemp(prefix=".nc-backup-py.", dir=path.parent)
     temporary = Path(name)  # sudo ignores names with a dot
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        with os.fdopen(descriptor, "wb") as file:
             file.write(content)
         temporary.chmod(0o440)
         programs.run(["visudo", "-cf", temporary], f"{path}: visudo rejects the new content")
