@@ -136,10 +136,13 @@ class AnomalyGuard:
             history.add([(run, list(self._recorded(result, items)))])
             history.close()
         except HistoryError as error:
-            logger.warning("the figures of this run are not recorded: %s", error)
+            if self._open is not run_history.in_memory:
+                logger.warning("%s: this run is not recorded", error)
 
     def _replace(self, error: HistoryError) -> None:
         """Use a new database where this one is damaged, one in memory where it cannot be used."""
+        if self._open is run_history.in_memory:  # no SQLite at all, which was said
+            return
         if self._history is not None:
             with contextlib.suppress(HistoryError):
                 self._history.close()

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from tools import os_works
+from tools.base import fixes
 from tools.base.errors import ConfigError, SourceError
 from tools.flow.stream import Chunks
 
@@ -34,7 +35,7 @@ def program() -> str:
     """Return the path of the tar on PATH. Raises ConfigError if there is none."""
     found = shutil.which("tar")
     if found is None:
-        raise ConfigError("tar: command not found", "Install GNU tar.")
+        raise ConfigError("tar: command not found", "Install GNU tar.", fixes.install("tar"))
     return found
 
 
