@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from tests import throwaway_root
 from tools.base import project
 from tools.base.finding import Level
-from tools.setup import adopt, old_cron, old_sudoers, schedule
+from tools.setup import adopt, old_cron, old_sudoers, schedule, steps
 from tools.setup.installation import CONFIG, CONFIG_FOLDER, Installation
 from tools.setup.schedule_files import CRON, TIMER, Time
 
@@ -150,11 +151,18 @@ def test_the_schedule_keeps_the_old_time(prefix: Installation) -> None:
 
 
 def test_a_schedule_of_two_kinds_and_none(prefix: Installation) -> None:
-    assert schedule.findings(prefix)[0].text == "schedule: there is none"
+    assert schedule.findings(prefix) == []
     for name in (CRON, TIMER):
         prefix.at(name).parent.mkdir(parents=True, exist_ok=True)
         prefix.at(name).write_text("")
-    assert "two of them" in schedule.findings(prefix)[0].text
+    reasons = [
+        step.reason() for step in schedule.steps(dataclasses.replace(prefix, schedule="1:00"))
+    ]
+    assert "the backup is started by systemd timer" in reasons
+    assert steps.perform(schedule.steps(dataclasses.replace(prefix, schedule="none"))) == 3
+    assert schedule.findings(prefix)[0].text.startswith("schedule: none")
+    assert steps.perform(schedule.steps(prefix)) == 0
+    assert steps.perform(schedule.uninstall(prefix)) == 1
 
 
 def test_a_config_that_is_not_json_is_left(prefix: Installation) -> None:

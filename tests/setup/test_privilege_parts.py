@@ -91,5 +91,5 @@ def test_a_schedule_that_was_changed_by_hand_is_kept(tmp_path: Path) -> None:
     assert steps.perform(schedule.steps(installation)) == 0
     assert "changed by hand" in installation.notices[0]
     assert timer.read_text() == changed
-    assert steps.perform(schedule.steps(dataclasses.replace(wanted, schedule="none"))) == 1
+    assert steps.perform(schedule.steps(dataclasses.replace(wanted, schedule="none"))) == 2
     assert not timer.exists()

@@ -16,7 +16,7 @@ from pathlib import Path
 from tools.base import finding, fixes, foreign, foreign_json, project
 from tools.base.errors import BackupError, in_words
 from tools.base.finding import Finding, Level, Line, bad, warning
-from tools.setup import plans, steps
+from tools.setup import adopt, plans, private_tar, schedule, steps
 from tools.setup.arguments import Arguments
 from tools.setup.installation import CODE, CONFIG, USER, Installation
 
@@ -86,7 +86,7 @@ def _as_root(checked: Installation) -> tuple[str, str]:
 
 
 # Further checks beside the steps of the installation; each raises BackupError or OSError.
-CHECKS: Sequence[Check] = ()
+CHECKS: Sequence[Check] = (private_tar.findings, schedule.findings, adopt.findings)
 
 
 # --- backup.py -t

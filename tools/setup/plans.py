@@ -42,7 +42,7 @@ ADOPT: Sequence[Planner] = (
 )
 ROLLBACK: Sequence[Planner] = (releases.rollback,)
 UNINSTALL: Sequence[Planner] = (
-    schedule.removal,
+    schedule.uninstall,
     sudoers.removal,
     private_tar.removal,
     releases.uninstall,

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from tools.base import capability, fixed_tar, foreign
 from tools.base.errors import BackupError
-from tools.base.finding import Finding, bad
+from tools.base.finding import Finding, warning
 from tools.base.removal import private
 from tools.setup import account, folders, labels
 from tools.setup.installation import PRIVATE_TAR, USER, Installation
@@ -45,7 +45,7 @@ def steps(installation: Installation) -> Iterator[Step]:
         return
     copy = Path(PRIVATE_TAR)
     yield folders.step(str(copy.parent), folders.Access(0o755), installation)
-    if (obstacle := impossible(copy)) and not installation.dry_run:
+    if obstacle := impossible(copy):
         installation.notice(f"warning: {copy}: {obstacle}")
         return
     yield Step(
@@ -209,10 +209,9 @@ def broken(copy: Path) -> str:
 
 
 def findings(installation: Installation) -> list[Finding]:
-    """Return the finding on the copy: whether it works, not only whether it exists."""
+    """Return why the copy cannot work here; the steps tell what is wrong with it elsewhere."""
     copy = Path(PRIVATE_TAR)
-    if obstacle := impossible(copy):
-        return [bad(f"{copy}: {obstacle}", "Or use the timer, or sudo: docs/privileges.md")]
-    if problem := _outdated(copy, installation):
-        return [bad(f"{copy}: {problem}", "Run as root: python3 setup.py")]
-    return [Finding(f"{copy}: {USER} can read every file with it")]
+    if not installation.real or not (obstacle := impossible(copy)):
+        return []
+    hint = "Or use a timer, or the rule of sudoers: docs/privileges.md"
+    return [warning(f"{copy}: {obstacle}", hint)]

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tools.base.errors import BackupError
-from tools.base.finding import Finding, bad, warning
+from tools.base.finding import Finding, bad
 from tools.setup import files, folders, labels, old_cron, programs, schedule_files
-from tools.setup.installation import Installation
+from tools.setup.installation import CONFIG_FOLDER, Installation
 from tools.setup.schedule_files import CRON, NAME, SERVICE, TIMER, Kind, Time
 from tools.setup.steps import Step
 
@@ -19,6 +19,7 @@ _FILES = {Kind.TIMER: (SERVICE, TIMER), Kind.CRON: (CRON,)}
 _ACCESS = folders.Access(0o644)
 _UNIT = f"{NAME}.timer"
 _CRONS = ("cron", "crond")  # daemons of the distributions that read /etc/cron.d
+NONE = f"{CONFIG_FOLDER}/no-schedule"  # it exists after --schedule none
 _AGAIN = 'Run as root: python3 setup.py --schedule "03:00"'
 
 
@@ -35,10 +36,11 @@ def steps(installation: Installation) -> Iterator[Step]:
     elif installation.schedule:
         forced, time = schedule_files.parsed(installation.schedule)
         kind = forced or _kind(installation)
+        yield _none_step(installation, wanted=time is None)
         if time is None:
             yield from removal(installation)
             return
-    elif installation.real and not old_cron.lines(installation):
+    elif installation.real and not _without(installation):
         time, kind = DEFAULT, _kind(installation)
     else:
         return
@@ -50,6 +52,30 @@ def steps(installation: Installation) -> Iterator[Step]:
         )
     elif time is not None:  # else: changed by hand
         yield from _written(installation, kind, time)
+
+
+def _without(installation: Installation) -> bool:
+    """Return whether there is to be no schedule: by --schedule none, or by an old line of cron."""
+    return installation.at(NONE).exists() or bool(old_cron.lines(installation))
+
+
+def _none_step(installation: Installation, *, wanted: bool) -> Step:
+    """Return the step that remembers --schedule none for later installations, or forgets it."""
+    path = installation.at(NONE)
+
+    def perform() -> None:
+        if wanted:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            files.write(path, b"set by setup.py --schedule none\n", _ACCESS, installation)
+        else:
+            path.unlink()
+
+    return Step(
+        str(path),
+        "remember that there is no schedule" if wanted else "remove it",
+        lambda: "" if path.exists() == wanted else "--schedule",
+        perform,
+    )
 
 
 def _existing_time(installation: Installation, kind: Kind) -> Time | None:
@@ -117,6 +143,13 @@ def removal(installation: Installation) -> Iterator[Step]:
         yield from _removed(installation, kind, "it exists")
 
 
+def uninstall(installation: Installation) -> Iterator[Step]:
+    """Give the steps that remove each schedule, and what is remembered of it."""
+    yield from removal(installation)
+    if installation.at(NONE).exists():
+        yield _none_step(installation, wanted=False)
+
+
 def _removed(installation: Installation, kind: Kind, why: str) -> Iterator[Step]:
     paths = [installation.at(name) for name in _FILES[kind]]
 
@@ -155,21 +188,19 @@ def _is(state: str) -> bool:
 
 
 def findings(installation: Installation) -> list[Finding]:
-    """Return the findings on the schedule: there is one, of one kind, and it is active."""
-    kinds = [kind for kind in Kind if installation.at(_FILES[kind][-1]).exists()]
-    if len(kinds) > 1:
-        names = " and ".join(str(installation.at(_FILES[kind][-1])) for kind in kinds)
-        return [bad(f"schedule: two of them: {names}", _AGAIN)]
-    if not kinds:
-        return [warning("schedule: there is none", _AGAIN)]
-    path = installation.at(_FILES[kinds[0]][-1])
-    if kinds[0] is Kind.TIMER and installation.real:
-        enable = f"systemctl enable --now {_UNIT}"
-        if not _systemd_runs():
-            return [bad(f"{path}: systemd does not run here", _AGAIN)]
-        if not (_is("enabled") and _is("active")):
-            return [bad(f"{_UNIT}: it is not active", f"Run as root: {enable}")]
-    if kinds[0] is Kind.CRON and installation.real and not _has_cron():
-        return [bad(f"{path}: cron is not installed", "Install it, or use a timer of systemd.")]
-    time = schedule_files.time_of(path.read_text("utf-8", "replace"))
-    return [Finding(f"{path}: every day at {time}" if time else f"{path}: as you set it")]
+    """Return when the backup runs, and whether it can be started; the steps tell the rest."""
+    if installation.at(NONE).exists():
+        return [Finding("schedule: none, as --schedule none has set it")]
+    found = []
+    for kind in Kind:
+        path = installation.at(_FILES[kind][-1])
+        runs = _has_cron() if kind is Kind.CRON else _systemd_runs()
+        if not path.exists():
+            continue
+        if installation.real and not runs:
+            found.append(bad(f"{path}: {kind.value} does not run here", _AGAIN))
+        else:
+            time = schedule_files.time_of(path.read_text("utf-8", "replace"))
+            when = f"every day at {time}" if time else "changed by hand"
+            found.append(Finding(f"schedule: {kind.value}, {when}"))
+    return found
