@@ -23,7 +23,8 @@ def usage(program: str, declaration: type[Declaration]) -> str:
     lines = [f"usage: {program} --KEY VALUE ...", ""]
     for field in options.fields(declaration):
         names = ", ".join(f"--{name}" for name in (field.name.upper(), *field.metadata["aliases"]))
-        flag = f" ({field.metadata['flag']})" if field.metadata["flag"] else ""
+        alone = field.metadata["flag"]
+        flag = f" ({alone})" if alone and alone not in names.split(", ") else ""
         default = options.shown_default(field)
         shown = {"": "", "required": "  [required]"}.get(default, f"  [default: {default}]")
         lines.append(f"  {names}{flag}{shown}")
