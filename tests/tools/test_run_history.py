@@ -77,6 +77,22 @@ def test_it_is_private_and_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o600}
 
 
+def test_looking_at_it_follows_no_link(tmp_path: Path) -> None:
+    """Root may look at the folder of another user."""
+    other = tmp_path / "other"
+    other.mkdir()
+    run_history.opened(other).close()
+    run_history.read_only(other).close()
+    (tmp_path / "link").symlink_to(other)
+    (tmp_path / "private").mkdir()
+    (tmp_path / "private" / FILE).symlink_to(other / FILE)
+    for name in ("link", "private"):
+        with pytest.raises(HistoryError):
+            run_history.read_only(tmp_path / name)
+    with pytest.raises(FileNotFoundError):
+        run_history.read_only(tmp_path / "absent")
+
+
 def test_any_name_and_number_can_be_recorded() -> None:
     history = run_history.in_memory()
     run = RunEntry(HOST, day(1), "c", "ok", 1.0, 1 << 70, 1, 1, ("a\nb\udcff", ""))

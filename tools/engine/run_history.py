@@ -206,7 +206,8 @@ def opened(folder: Path | None) -> RunHistory:
 def read_only(folder: Path) -> RunHistory:
     """Open the database to look at it. Raises HistoryError, and FileNotFoundError without one."""
     path = folder / NAME
-    path.lstat()
+    if not stat.S_ISDIR(folder.lstat().st_mode):  # a link that somebody planted, seen by root
+        raise HistoryError(f"{folder}: is not a folder")
     _require_file(path)
     with _explained():
         return RunHistory(_connected(path, "ro"))
