@@ -129,7 +129,7 @@ def test_logs_and_increments_are_not_compared(kind: str) -> None:
 
 def test_what_the_operator_accepts_outdoes_the_run_until_it_agrees() -> None:
     """The machine that makes the runs may not know that another one has accepted them."""
-    known = Acceptance({"A": "20260102_030000"})
+    known = Acceptance({"A": ["20260102_030000"]})
     bad, good = item("fileset", "small"), item("fileset")
     assert known.refuses(bad)
     assert not known.begins("A", "20260101_030000")

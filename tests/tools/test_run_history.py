@@ -214,7 +214,7 @@ def test_earlier_runs_are_judged_by_the_same_rule() -> None:
     assert bad[day(8)] == [True]
     assert bad[day(9)] == []  # a size that the stored bytes cannot hold
     assert all(bad[day(number)] == [False] for number in range(1, 8))
-    accepted = dict(anomaly_guard.learned(runs, {"A": day(8)}, lambda _section: Thresholds()))
+    accepted = dict(anomaly_guard.learned(runs, {"A": [day(8)]}, lambda _section: Thresholds()))
     assert not any(one.suspicious for found in accepted.values() for one in found)
     statuses = {run.run_id: [one.status for one in found if one.name is None]
                 for run, found in learned.items()}  # fmt: skip

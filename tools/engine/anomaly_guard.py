@@ -172,11 +172,11 @@ class AnomalyGuard:
             runs = learned(found, self._accepted(), self._config.thresholds)
             history.add([*bad.values(), *runs])
 
-    def _accepted(self) -> dict[str, str]:
-        """Return by label the run from which on an item is right."""
+    def _accepted(self) -> dict[str, Sequence[str]]:
+        """Return by label the runs from which on an item is right, oldest first."""
         accepted, tolerated = self._memory.accepted(self._host), self._memory.tolerated(self._host)
         return {
-            label: max(accepted.get(label, ""), tolerated.get(label, ""))
+            label: sorted({*accepted.get(label, ()), *tolerated.get(label, ())})
             for label in (*accepted, *tolerated)
         }
 
@@ -198,7 +198,7 @@ class AnomalyGuard:
                 section,
                 name,
                 self._config_id,
-                since=accepted.get(label, ""),
+                since=max(accepted.get(label, ()), default=""),
                 until=self._run_id,
                 most=self._config.general.anomaly_runs,
             )
@@ -250,12 +250,12 @@ class AnomalyGuard:
 
 def learned(
     runs: Mapping[str, Manifest],
-    accepted: Mapping[str, str],
+    accepted: Mapping[str, Sequence[str]],
     thresholds: Callable[[str], Thresholds | None],
 ) -> Iterator[tuple[RunEntry, list[Entry]]]:
     """Yield what is recorded of runs, by their id, that this machine did not record itself.
 
-    accepted: by label: the run from which on an item is right
+    accepted: by label: the runs from which on an item is right
     """
     acceptance = Acceptance(accepted)
     good: dict[tuple[str, str], list[Figures]] = defaultdict(list)
