@@ -62,6 +62,8 @@ def _of_installation(checked: Installation) -> Iterator[Finding]:
         except (BackupError, OSError) as error:
             problem, hint = in_words(error)
             yield bad(problem, hint, getattr(error, "fix", ""))
+    for notice in checked.notices:  # what the steps found, and setup.py leaves as it is
+        yield warning(notice.removeprefix("warning: "))
 
 
 def _of_steps(planner: plans.Planner, again: str, checked: Installation) -> Iterator[Finding]:
