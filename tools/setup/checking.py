@@ -24,6 +24,7 @@ Check = Callable[[Installation], Iterable[Finding]]
 _LONGEST = 300.0  # seconds for `backup.py -t`, which has limits of its own
 _LARGEST = 8 << 20  # bytes of what it prints
 _LAST = 3  # lines of its errors that are shown
+_WARNING = "warning: "  # at the beginning of a notice
 _ROOT = "Only root can tell. Run this again as root."
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -53,9 +54,12 @@ def _of_installation(checked: Installation) -> Iterator[Finding]:
     checks: list[Check] = [
         functools.partial(_of_steps, planner, again) for planner in plans.INSTALL
     ]
+    told = set()
     for one in (*checks, *CHECKS):
         try:
-            yield from one(checked)
+            for each in one(checked):
+                told.add(each.text)
+                yield each
         except PermissionError as error:
             problem = in_words(error)[0]
             yield warning(f"not checked: {problem}", *_as_root(checked))
@@ -63,7 +67,9 @@ def _of_installation(checked: Installation) -> Iterator[Finding]:
             problem, hint = in_words(error)
             yield bad(problem, hint, getattr(error, "fix", ""))
     for notice in checked.notices:  # what the steps found, and setup.py leaves as it is
-        yield warning(notice.removeprefix("warning: "))
+        text, _, hint = notice.removeprefix(_WARNING).partition("\nhint: ")
+        if notice.startswith(_WARNING) and text not in told:
+            yield warning(text, hint)
 
 
 def _of_steps(planner: plans.Planner, again: str, checked: Installation) -> Iterator[Finding]:
