@@ -18,7 +18,7 @@ from tools.base.errors import BackupError, in_words
 from tools.base.finding import Finding, Level, Line, bad, warning
 from tools.setup import adopt, plans, private_tar, schedule, steps
 from tools.setup.arguments import Arguments
-from tools.setup.installation import CODE, CONFIG, USER, Installation
+from tools.setup.installation import CODE, CONFIG, IDENTITY_FILE, USER, Installation
 
 Check = Callable[[Installation], Iterable[Finding]]
 _LONGEST = 300.0  # seconds for `backup.py -t`, which has limits of its own
@@ -58,8 +58,9 @@ def _of_installation(checked: Installation) -> Iterator[Finding]:
     for one in (*checks, *CHECKS):
         try:
             for each in one(checked):
+                if each.text not in told:
+                    yield each
                 told.add(each.text)
-                yield each
         except PermissionError as error:
             problem = in_words(error)[0]
             yield warning(f"not checked: {problem}", *_as_root(checked))
@@ -93,8 +94,19 @@ def _as_root(checked: Installation) -> tuple[str, str]:
     return _ROOT, fixes.as_root(words)
 
 
+def _identity(checked: Installation) -> Iterator[Finding]:
+    """Yield a warning where the private key is still on this machine."""
+    path = checked.at(IDENTITY_FILE)
+    if path.exists():
+        yield warning(
+            f"{path}: the private key is on this machine: its root can decrypt every backup",
+            "Copy it to another machine, and try the copy there (restore.py --verify latest). Then "
+            "remove it here.",
+        )
+
+
 # Further checks beside the steps of the installation; each raises BackupError or OSError.
-CHECKS: Sequence[Check] = (private_tar.findings, schedule.findings, adopt.findings)
+CHECKS: Sequence[Check] = (private_tar.findings, schedule.findings, adopt.findings, _identity)
 
 
 # --- backup.py -t
