@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tools import date_str_utils, os_works
-from tools.base import log, permissions, project, signals
+from tools.base import foreign, log, permissions, project, signals
 from tools.base.errors import BackupError, Cancelled, ConfigError, in_words, of_system
 from tools.base.finding import Level, Line
 from tools.base.log import logger
@@ -65,7 +65,7 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     )
     actions.add_argument(
         "--history",
-        type=int,
+        type=_positive,
         nargs="?",
         const=_SHOWN_RUNS,
         metavar="NUMBER",
@@ -143,6 +143,12 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
         help="a store was rolled back to an earlier state on purpose",
     )
     return parser.parse_args(argv)
+
+
+def _positive(text: str) -> int:
+    if not (number := foreign.number(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 on")
+    return number
 
 
 def _consent(arguments: argparse.Namespace) -> Consent:
