@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from tools.setup import account, configuration, folders, keys, releases
+from tools.setup import account, configuration, folders, keys, purging, releases
 from tools.setup.installation import Installation
 from tools.setup.steps import Step
 
@@ -17,7 +17,11 @@ INSTALL: Sequence[Planner] = (
     keys.steps,
 )
 ROLLBACK: Sequence[Planner] = (releases.rollback,)
-UNINSTALL: Sequence[Planner] = (releases.uninstall, account.removal)
+UNINSTALL: Sequence[Planner] = (
+    releases.uninstall,
+    purging.steps,
+    account.removal,
+)
 
 
 def steps(table: Sequence[Planner], installation: Installation) -> Iterator[Step]:
