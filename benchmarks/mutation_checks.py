@@ -28,7 +28,9 @@ from tools.catalog.readback import StoredRun
 from tools.catalog.runs import list_runs
 from tools.catalog.selection import Preference, Selection
 from tools.catalog.trust import Trust
+from tools.engine import anomaly_guard, run_history
 from tools.flow import item_record
+from tools.flow.anomaly import Thresholds
 from tools.flow.item_record import StoredItem
 from tools.flow.stream import Chunks
 from tools.modules import registry
@@ -199,9 +201,11 @@ class _Check:
         catalog = Catalog(self._place.store, HOST, Trust(everybody=True))
         history = History(catalog)
         history.newest_complete("c")
-        past = Past([history], "c")
+        past = Past([history])
+        read = {run_id: one for run_id, one in history.unread(set()) if one is not None}
+        figures = anomaly_guard.learned(read, {}, lambda _section: Thresholds())
+        run_history.in_memory().add(list(figures))
         for label in ("ETC", "MYSQL/3306/shop"):
-            past.size_of(label)
             section, _, name = label.partition("/")
             past.section_size(section)
             for item in past.earlier(section, name):

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import functools
-import statistics
-from collections import defaultdict, deque
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from cleanup.policy import Copy, Key, Run, State
 from tools.base import foreign, run_ids
 from tools.base.errors import ManifestError
+from tools.catalog import figures
 from tools.catalog.catalog import Catalog, Claim
+from tools.catalog.figures import Acceptance
 from tools.catalog.manifest import Manifest
-from tools.flow import forms, pipeline
+from tools.flow import forms
+from tools.flow.anomaly import Figures, Thresholds
 from tools.flow.item_record import StoredItem
 from tools.modules import registry
 
-_COMPARED = 7  # good copies of an item whose median size the next one is compared with
-_GAP = timedelta(days=8)  # after which it is compared with the last one alone: others are gone
 _APART = timedelta(days=1)  # between the time in a run id and that of its manifest
 _AHEAD = timedelta(minutes=1)  # of the store's clock, which may be a little fast
 _UNKNOWN = "not signed by a known signer"
@@ -31,12 +31,12 @@ class Known:
 
     discarded: ids of runs whose manifest does not stop clean-up
     accepted:  by label of an item: the run from which on it may be smaller
-    compare:   whether sizes are compared (SHRINK_CHECK)
+    thresholds: by section: from which change on a copy is suspicious; None: nothing is compared
     """
 
     discarded: Set[str] = frozenset()
     accepted: Mapping[str, str] = field(default_factory=dict)
-    compare: bool = True
+    thresholds: Callable[[str], Thresholds | None] = lambda _section: Thresholds()
 
 
 @dataclass(frozen=True)
@@ -73,9 +73,9 @@ class _Reader:
         self._needed: set[str] = set()
         self._obstacles: dict[str, str] = {}
         self._odd: dict[str, str] = {}  # by run id: why it counts for nothing
-        self._sizes: dict[Key, deque[int]] = defaultdict(lambda: deque(maxlen=_COMPARED))
-        self._last: dict[Key, datetime] = {}  # when the newest of these sizes was stored
-        self._accepted: set[str] = set()  # labels whose size was accepted by now
+        self._good: dict[Key, deque[Figures]] = {}  # of the newest good copies
+        self._thresholds = functools.cache(known.thresholds)
+        self._acceptance = Acceptance(known.accepted)
 
     def read(self) -> Candidates:
         for run_id in self._catalog.in_turn():
@@ -152,11 +152,7 @@ class _Reader:
             yield (run.config_id, label), Copy(State.MISSING, stored=False, section=section)
         for item in run.items:
             key = (run.config_id, item.label)
-            state = self._state(run, item, key)
-            if counts and state is State.GOOD and item.size is not None:
-                self._sizes[key].append(item.size)
-                self._last[key] = self._catalog.stored_at(run.run_id)
-            yield key, self._copy(item, state)
+            yield key, self._copy(item, self._state(run, item, key, counts=counts))
         for item in run.cleaned:
             if self._is_stored(item):
                 yield (run.config_id, item.label), self._copy(item, State.MISSING)
@@ -173,30 +169,29 @@ class _Reader:
     def _is_stored(self, item: StoredItem) -> bool:
         return any(part.name in self._catalog.sizes for part in item.parts)
 
-    def _state(self, run: Manifest, item: StoredItem, key: Key) -> State:
-        """Return whether a copy is whole, and as large as those before it."""
+    def _state(self, run: Manifest, item: StoredItem, key: Key, *, counts: bool) -> State:
+        """Return whether a copy is whole, and its figures are as usual."""
         if not self._catalog.holds(item):
             return State.MISSING
-        accepted = self._known.accepted.get(item.label)
-        if accepted is not None and run.run_id >= accepted and item.label not in self._accepted:
-            self._accepted.add(item.label)
-            self._sizes.pop(key, None)
-        steady = registry.kind(item.kind).steady and self._known.compare
-        sizes = self._comparable(run, key)
-        if not steady or item.size is None or not sizes:
-            return State.GOOD
-        usual = int(statistics.median(sizes))
-        return State.GOOD if pipeline.shrunk(item.size, usual) is None else State.SUSPICIOUS
+        now = figures.of_item(item, self._catalog.stored_at(run.run_id))
+        if self._acceptance.begins(item.label, run.run_id):
+            self._good.pop(key, None)
+        if self._is_suspicious(item, now, key):
+            return State.SUSPICIOUS
+        if counts:
+            self._good.setdefault(key, deque(maxlen=self._most(item.section))).append(now)
+        return State.GOOD
 
-    def _comparable(self, run: Manifest, key: Key) -> deque[int] | None:
-        """Return the sizes of the copies before; of copies that clean-up has thinned out, one.
+    def _is_suspicious(self, item: StoredItem, now: Figures, key: Key) -> bool:
+        """Return whether the run itself called a copy suspicious, or a comparison here does."""
+        thresholds = self._thresholds(item.section)
+        refused = self._acceptance.refuses(item) and thresholds is not None
+        good = self._good.get(key, ())
+        return refused or bool(figures.judge(item, now, tuple(good), thresholds).suspicious)
 
-        An item that shrinks slowly would seem to have lost most of its data between them.
-        """
-        sizes = self._sizes.get(key)
-        if sizes and self._catalog.stored_at(run.run_id) - self._last[key] > _GAP:
-            self._sizes[key] = sizes = deque([sizes[-1]], maxlen=_COMPARED)
-        return sizes
+    def _most(self, section: str) -> int:
+        thresholds = self._thresholds(section)
+        return 1 if thresholds is None else thresholds.runs
 
 
 def _is_apart(run_id: str, stored: datetime) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
@@ -13,7 +13,14 @@ from cleanup.policy import Frozen, Plan, Rules, State
 from cleanup.remembered import Remembered
 from cleanup.removing import Outcome, RunRemoval
 from tools.base import foreign, run_ids
-from tools.base.errors import BackupError, ForbiddenError, ManifestError, StoreError, in_words
+from tools.base.errors import (
+    BackupError,
+    ForbiddenError,
+    LockedError,
+    ManifestError,
+    StoreError,
+    in_words,
+)
 from tools.base.log import logger
 from tools.base.result import Result, Status
 from tools.catalog import leftovers
@@ -21,6 +28,7 @@ from tools.catalog.catalog import Catalog
 from tools.catalog.manifest import Manifest
 from tools.date_str_utils import count, human_size
 from tools.flow import forms
+from tools.flow.anomaly import Thresholds
 
 _FROZEN_DAYS = 14  # without a good copy, after which every report names an item
 _DROPPED_DAYS = 30  # after an item has left the config
@@ -37,7 +45,7 @@ class Order:
     by_hand:  whether somebody asked for it on the command line: then a refusal is a failure
     really:   whether more than half of the good runs may go by hand
     versions: whether older versions in a versioned bucket go as well
-    compare:  whether sizes are compared (SHRINK_CHECK)
+    thresholds: by section: from which change on a copy is suspicious; None: nothing is compared
     config_id: of the config whose items are named in reports; "" for all of them
     age:      seconds after which the files of crashed runs go
     sections: of the config, for the names of such files
@@ -48,7 +56,7 @@ class Order:
     by_hand: bool = False
     really: bool = False
     versions: bool = False
-    compare: bool = True
+    thresholds: Callable[[str], Thresholds | None] = lambda _section: Thresholds()
     config_id: str = ""
     age: float = 86400.0
     sections: tuple[str, ...] = ()
@@ -94,7 +102,7 @@ class Cleaning:
         known = (one for one in self.plan.frozen if config_id in ("", one.key[0]))
         return [line for one in known if (line := _notice(one))]
 
-    def shrunk(self) -> list[str]:
+    def suspicious(self) -> list[str]:
         """Return the items that stay because their newest copy is suspicious."""
         return [
             foreign.line(one.key[1])
@@ -114,7 +122,7 @@ def _counted(runs: int, items: int) -> str:
 
 def planned(catalog: Catalog, order: Order, remembered: Remembered, now: datetime) -> Cleaning:
     """Return what goes. Raises StoreError or OSError where the store cannot be read."""
-    known = Known(remembered.discarded, remembered.accepted, order.compare)
+    known = Known(remembered.discarded, remembered.accepted, order.thresholds)
     found = candidates.read(catalog, known)
     rules = dataclasses.replace(order.rules, forgotten=_forgotten(found, remembered))
     plan = policy.plan(found.runs, rules, now)
@@ -156,7 +164,13 @@ def clean(catalog: Catalog, order: Order, remembered: Remembered) -> tuple[Resul
     if order.by_hand and cleaning.takes_most and not order.really:
         text = f"{cleaning.summary()}: more than half of the good runs, so nothing was removed"
         return Result(Status.UNCLEAN, text, "If that is meant, add --yes-really."), cleaning
-    return _acted(cleaning, order, remembered)
+    try:
+        with remembered.alone():
+            return _acted(cleaning, order, remembered)
+    except LockedError:
+        text = "nothing was removed: another clean-up of this store is in progress"
+        status = Status.UNCLEAN if order.by_hand else Status.OK
+        return Result(status, text, "Run it again when the other one has ended."), cleaning
 
 
 def _planned(catalog: Catalog, order: Order, remembered: Remembered) -> Cleaning:
@@ -194,6 +208,8 @@ def _removed(cleaning: Cleaning, order: Order, remembered: Remembered) -> Result
         outcome = remover.remove(cleaning.removals)
     except ForbiddenError as error:
         return _forbidden(cleaning, order, error)
+    except (BackupError, OSError) as error:
+        return _interrupted(cleaning, error)
     swept = _swept(catalog, order) if not order.by_hand or order.acts else []
     return _result(cleaning, outcome, swept, order)
 
@@ -211,6 +227,19 @@ def _forbidden(cleaning: Cleaning, order: Order, error: ForbiddenError) -> Resul
     text = f"{count(runs, 'run')} removed, {count(len(left.run_ids), 'run')} left"
     text += f"; the rest of the plan may not be removed ({why})"
     return Result(status, text, hint, items=runs, warnings=(text,))
+
+
+def _interrupted(cleaning: Cleaning, error: BackupError | OSError) -> Result:
+    """Return the result of a clean-up that an error has ended: how many runs had gone by then."""
+    catalog = cleaning.catalog
+    why, hint = in_words(error)
+    try:
+        left = Catalog(catalog.store, catalog.host, catalog.trust).run_ids
+    except (BackupError, OSError):
+        return Result(Status.UNCLEAN, f"{why}; how many runs were removed is not known", hint)
+    runs = len(cleaning.whole - set(left))
+    text = f"{why}; {count(runs, 'run')} of {len(cleaning.whole)} removed, {len(left)} left"
+    return Result(Status.UNCLEAN, text, hint or "Run it again: it goes on.", items=runs)
 
 
 def _result(cleaning: Cleaning, outcome: Outcome, swept: Sequence[str], order: Order) -> Result:

@@ -135,7 +135,7 @@ def _order(options: Options, config: Config, *, acts: bool) -> Order:
         rules.rules(options),
         acts=acts,
         versions=options.versions,
-        compare=config.general.shrink_check,
+        thresholds=config.thresholds,
         config_id=identity.config_id(config.path),
         age=config.general.leftovers_age,
         sections=tuple(entry.name for entry in config.sections),

@@ -54,7 +54,7 @@ def read(argv: Sequence[str]) -> argparse.Namespace:
     actions.add_argument(
         "--accept-item",
         metavar="SECTION/ITEM",
-        help="an item that has become much smaller on purpose: its new copies are good",
+        help="an item whose newest copy is suspicious, but right: later ones are compared with it",
     )
     actions.add_argument(
         "--discard",
@@ -184,10 +184,10 @@ class _Command:
             lines.show(plan)
         for line in plan.notices(""):
             terminal.say(f"note: {line}", error=True)
-        for label in plan.shrunk():
+        for label in plan.suspicious():
             terminal.say(
-                f"note: {label} is much smaller than before, so its older copies stay. If it "
-                f"became smaller on purpose: the same command with --accept-item {label}",
+                f"note: the newest copy of {label} is suspicious, so its older copies stay. If it "
+                f"is right: the same command with --accept-item {label}",
                 error=True,
             )
         if self._arguments.confirm or result.status is not Status.OK:
@@ -206,7 +206,7 @@ class _Command:
             by_hand=True,
             really=self._arguments.yes_really,
             versions=bool(getattr(given, "versions", False)),
-            compare=general.shrink_check,
+            thresholds=self._config.thresholds,
             age=general.leftovers_age,
             sections=tuple(entry.name for entry in self._config.sections),
         )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from tools.base import lock
 from tools.catalog.memory import Memory
 
 _FILE = "cleanup.json"
@@ -41,7 +44,7 @@ class Remembered:
     @property
     def accepted(self) -> Mapping[str, str]:
         """The runs from which on an item may be smaller than before, by its label."""
-        return self._runs("accepted")
+        return self.memory.accepted(self.host)
 
     @property
     def condemned(self) -> tuple[str, ...]:
@@ -58,7 +61,7 @@ class Remembered:
 
     def accept(self, label: str, run_id: str) -> None:
         """Keep that an item may be smaller from a run on. Raises OSError."""
-        self._keep("accepted", {**self.accepted, label: run_id})
+        self.memory.accept(self.host, {label: run_id})
 
     def condemn(self, names: Iterable[str]) -> None:
         """Keep which files are about to be removed; none when all are gone. Raises OSError.
@@ -68,6 +71,20 @@ class Remembered:
         kept = list(itertools.islice(names, _MOST))
         if kept or self.condemned:
             self.memory.keep(_UNFINISHED, self._key("condemned"), kept)
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold the lock of the clean-ups of this host and store on this machine for the block.
+
+        Two at once would each report the bytes that both have freed. Raises LockedError, OSError.
+        """
+        folder = self.memory.state
+        if folder is None or lock.on_network(folder):
+            yield
+            return
+        digest = hashlib.sha256(self._key("").encode("utf-8", "surrogateescape")).hexdigest()
+        with lock.hold(folder / f"cleanup-{digest[:16]}.lock"):
+            yield
 
     def _key(self, about: str) -> str:
         return f"{about} {self.store} {self.host}"

@@ -27,6 +27,7 @@ def read(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--version", action="version", version=project.banner())
     parser.add_argument("-c", "--config", type=Path, help=f"conf.json (default: {CONF})")
     _add_stores(parser)
+    store_arguments.add_limits(parser.add_argument_group("rates"), "download", "upload")
     store_arguments.add_signers(parser.add_argument_group("which runs are trusted"))
     parser.add_argument(
         "--dry-run", action="store_true", help="show what would be copied; write nothing"
@@ -130,4 +131,5 @@ def source(options: argparse.Namespace, store: str, endpoint: str) -> Source:
         signer=options.signer,
         allow_unsigned=options.allow_unsigned,
         endpoint=endpoint,
+        limits=store_arguments.limits(options),
     )

@@ -64,6 +64,7 @@ def _add_actions(parser: argparse.ArgumentParser) -> None:
 
 def _add_location(parser: argparse.ArgumentParser) -> None:
     group = store_arguments.add(parser, "store and key (from a config, or given here)")
+    store_arguments.add_limits(group, "download")
     store_arguments.add_key(group)
     store_arguments.add_signers(group)
     group.add_argument(

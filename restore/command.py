@@ -313,11 +313,13 @@ class _Command:
 
     def _report(self, result: RunResult) -> dict[str, str]:
         """Report a restore through the channels of the config; return the results by channel."""
-        from tools.reporting import delivery
+        from tools.reporting import channels, delivery
         from tools.reporting.document import run_document
 
         table = "\n".join(terminal.table_lines(result))
-        return delivery.deliver(self._location.config.general, run_document(result), table, None)
+        config = self._location.config
+        recipients = channels.of_restores(config.general, config.notify)
+        return delivery.deliver(recipients, run_document(result), table, None)
 
 
 def _sheets(selected: Selection) -> list[SectionResult]:

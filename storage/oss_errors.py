@@ -14,7 +14,14 @@ from xml.etree import ElementTree
 
 from storage.oss_account import Account
 from tools.base import foreign
-from tools.base.errors import BackupError, StoreError, TakenError, TransientError
+from tools.base.errors import (
+    BackupError,
+    StoreError,
+    TakenError,
+    TransientError,
+    UnreachableError,
+)
+from tools.flow import reachability
 
 _SHOWN = 300  # characters of an answer in a message
 _SKEW = timedelta(minutes=5)
@@ -265,19 +272,20 @@ def _of_connection(error: Exception, call: Call) -> StoreError:
         )
     if isinstance(error, requests.exceptions.ProxyError):
         denied = "407" in str(error)
-        return (StoreError if denied else TransientError)(
+        return (StoreError if denied else UnreachableError)(
             f"{text} (the proxy asks for a user and a password)" if denied else text,
             "Check HTTPS_PROXY and NO_PROXY.",
         )
     if isinstance(error, requests.exceptions.SSLError) and "CERTIFICATE" in str(error).upper():
         return StoreError(text, "Check ENDPOINT and the certificate authorities of this machine.")
+    kind = UnreachableError if reachability.tells_no_connection(text) else TransientError
     if server.internal and isinstance(error, requests.ConnectionError):
-        return TransientError(
+        return kind(
             text,
             "An internal endpoint answers only inside Aliyun, in its own region. Elsewhere set "
             f"ENDPOINT to {server.other}.",
         )
-    return TransientError(text, _NETWORK_HINT)
+    return kind(text, _NETWORK_HINT)
 
 
 def _reason(error: BaseException) -> str:

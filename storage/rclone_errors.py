@@ -6,7 +6,8 @@ import re
 from collections.abc import Sequence
 
 from tools.base import foreign
-from tools.base.errors import StoreError, TransientError
+from tools.base.errors import StoreError, TransientError, UnreachableError
+from tools.flow import reachability
 
 _SHOWN = 500  # characters of a text of rclone
 _USER_OF_URL = re.compile(r"(?<=://)[^/@\s]*@")
@@ -21,6 +22,7 @@ _DENIED = (
     r"|read-only file system|operation not permitted|object ?lock|retention|legal hold|\bWORM\b"
     r"|method not allowed"
 )
+_UNRESOLVED = r"(?i)no such host|server misbehaving|lookup .* on "
 _KNOWN: Sequence[tuple[str, bool, str, str]] = (
     (
         r"didn't find section in config file|didn't find backend called",
@@ -73,7 +75,7 @@ _KNOWN: Sequence[tuple[str, bool, str, str]] = (
         "Check REMOTE and the settings of the remote: rclone config show",
     ),
     (
-        r"(?i)no such host|server misbehaving|lookup .* on ",
+        _UNRESOLVED,
         True,
         "host name not known",
         _NETWORK_HINT,
@@ -109,9 +111,11 @@ def of_answer(status: int, text: str, subject: str, remote: str) -> StoreError:
     for pattern, again, front, hint in _KNOWN:
         if re.search(pattern, line):
             kind = TransientError if again else DeniedError if pattern is _DENIED else StoreError
+            kind = UnreachableError if pattern is _UNRESOLVED else kind
             what = f"{front} ({line})" if front else line
             return kind(f"{subject}: {what}", hint.format(remote=remote))
-    return TransientError(f"{subject}: {line}", _NETWORK_HINT.format(remote=remote))
+    kind = UnreachableError if reachability.tells_no_connection(line) else TransientError
+    return kind(f"{subject}: {line}", _NETWORK_HINT.format(remote=remote))
 
 
 def of_start(program: str, ending: str, reason: str) -> StoreError:

@@ -16,7 +16,7 @@ from typing import Any
 
 from storage.bucket_keys import Keys
 from tools.base import foreign
-from tools.base.errors import StoreError, TakenError, TransientError
+from tools.base.errors import StoreError, TakenError, TransientError, UnreachableError
 
 _SKEW = timedelta(minutes=5)  # S3 allows 15; less is no fault of the clock
 _SHOWN = 300  # characters of a message of the server
@@ -352,9 +352,10 @@ def _of_client(error: Exception, call: Call) -> StoreError:
     text = foreign.printable(str(error), keep="")[:_SHOWN]
     if isinstance(error, exceptions.ProxyConnectionError):
         reason = str(error.kwargs.get("error", ""))
-        kind = StoreError if _PROXY_AUTHENTICATION in reason else TransientError
-        asks = " (407: it asks for a user and a password)" if kind is StoreError else ""
-        return kind(f"{call.store}: {text}{asks}", "Check HTTPS_PROXY and NO_PROXY.")
+        denied = _PROXY_AUTHENTICATION in reason
+        asks = " (407: it asks for a user and a password)" if denied else ""
+        refused = StoreError if denied else UnreachableError
+        return refused(f"{call.store}: {text}{asks}", "Check HTTPS_PROXY and NO_PROXY.")
     if isinstance(error, exceptions.SSLError):
         return StoreError(
             f"{call.store}: {text}", "Set CA_BUNDLE to the certificate authority of the server."
@@ -375,7 +376,9 @@ def _of_client(error: Exception, call: Call) -> StoreError:
     )
     if isinstance(error, network):
         shown = _URL.sub(call.endpoint, text).rstrip(".")  # a whole URL has 300 characters
-        return TransientError(f"{call.subject}: {call.operation}: {shown}", _NETWORK_HINT)
+        absent = (exceptions.EndpointConnectionError, exceptions.ConnectTimeoutError)
+        kind = UnreachableError if isinstance(error, absent) else TransientError
+        return kind(f"{call.subject}: {call.operation}: {shown}", _NETWORK_HINT)
     return StoreError(f"{call.subject}: {call.operation}: {text}", _NETWORK_HINT)
 
 

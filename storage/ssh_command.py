@@ -10,7 +10,8 @@ from pathlib import Path
 
 from tools import os_works
 from tools.base import foreign
-from tools.base.errors import ConfigError, StoreError, TransientError
+from tools.base.errors import ConfigError, StoreError, TransientError, UnreachableError
+from tools.flow import reachability
 
 _ALIVE = 15  # seconds between two questions to a silent server; three without an answer end it
 _HOST = re.compile(r"[\w.:%][\w.:%-]*")
@@ -118,11 +119,14 @@ class Server:
             if (found := re.search(pattern, text, re.M)) is not None:
                 problem, hint = make
                 what = problem.format(*map(foreign.line, found.groups()))
-                return StoreError(f"{self}: {what}", self._filled(hint))
+                kind = UnreachableError if pattern is _UNRESOLVED else StoreError
+                return kind(f"{self}: {what}", self._filled(hint))
         closed = f"the server has closed the connection (ssh {ending})"
         reason = foreign.line(_reason(lines)) or (closed if connected else f"ssh {ending}")
         if connected or _BUSY.search(text):
-            return TransientError(f"{self}: {reason}", "Check the network and the server's log.")
+            absent = not connected and reachability.tells_no_connection(text)
+            kind = UnreachableError if absent else TransientError
+            return kind(f"{self}: {reason}", "Check the network and the server's log.")
         return StoreError(
             f"{self}: {reason}",
             f"Check that this works as the user {os_works.user()}: {self.login('-s')} sftp",
@@ -156,6 +160,7 @@ _BUSY = re.compile(
     "|kex_exchange_identification|Connection to .* closed|open failed"
 )
 _IDLE = re.compile("debug|OpenSSH_|Authenticated to|Transferred: |Bytes per second: ")
+_UNRESOLVED = r"Could not resolve hostname .*: (Name or service not known|nodename nor .*)"
 # What ssh writes (ssh.c, sshconnect.c, sshconnect2.c, clientloop.c), as message and hint. All
 # of it stays until somebody acts: no other attempt is made.
 _REASONS = (
@@ -202,7 +207,7 @@ _REASONS = (
         ),
     ),
     (
-        r"Could not resolve hostname .*: (Name or service not known|nodename nor .*)",
+        _UNRESOLVED,
         ("host name not known", "Check HOST, and the name server of this machine."),
     ),
     (

@@ -14,7 +14,7 @@ from tools import date_str_utils
 from tools.base.errors import ConfigError
 from tools.base.finding import Finding
 from tools.flow import store
-from tools.flow.retries import Retries
+from tools.flow.retries import Contact, Retries
 from tools.modules.options import Duration, option
 
 
@@ -70,7 +70,8 @@ class Options(StorageKeys):
 
 def open_store(options: Options) -> store.Store:
     """Return the store; the first call to it logs in."""
-    retries = Retries(options.retry_wait)
+    # of objects that are being written: the server has been reached by then
+    retries = Retries(options.retry_wait, contact=Contact(is_made=True))
     return SshStore(ssh_session.shared(options.server), options.folder, retries=retries)
 
 

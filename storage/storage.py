@@ -28,7 +28,7 @@ from tools.base.log import logger
 from tools.base.result import Result, Status
 from tools.flow import rate_limit, store
 from tools.flow.item_record import StoredItem
-from tools.flow.retries import Retries
+from tools.flow.retries import Retries, SelfRetrying
 from tools.flow.retrying_store import Retrying, retries_itself
 from tools.modules import executable, targets, work_folder
 from tools.modules.options import Paths
@@ -225,8 +225,9 @@ def _files(options: StorageKeys) -> list[Path]:
 
 def open_store(options: StorageKeys) -> store.Store:
     """Return the store of a section. Raises BackupError or OSError where it cannot be reached."""
-    retries = Retries(options.retry_wait)
-    return Retrying(_opened(options), retries)
+    opened = _opened(options)
+    itself = store.ability(opened, SelfRetrying)  # type: ignore[type-abstract]
+    return Retrying(opened, itself.retries if itself else Retries(options.retry_wait))
 
 
 def _opened(options: StorageKeys) -> store.Store:

@@ -48,6 +48,7 @@ class System:
             "ALLOW_ROOT": "True",
             "DISK_SPACE_CHECK": "False",
             "MESSAGE_CONFIG_WAIT": "0.05",
+            "CONNECT_WAIT": "0",  # of what a test takes down for good
             "WRITER_KEY": str(self.writer_key),
             "STREAM": "False",  # a test of streamed runs says so
         }

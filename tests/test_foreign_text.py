@@ -23,11 +23,12 @@ CALLS = {
     "walk": "filesystem_handling.entries_below: os.walk fails with 1,000 levels",
     "loads": "foreign_json.load: json.loads takes Infinity and fails with deep lists",
     "load": "foreign_json.load",
+    "JSONDecoder": "foreign_json.load",
 }
 OWNERS = {"load": {"json"}, "loads": {"json"}, "walk": {"os"}}  # of calls with common names
 ALLOWED = {
     ("tools/base/foreign.py", "isdigit"): "the one place",
-    ("tools/base/foreign_json.py", "loads"): "the one place",
+    ("tools/base/foreign_json.py", "JSONDecoder"): "the one place",
     ("tools/base/masking.py", "loads"): "text is masked however leniently others read it",
     ("tools/setup/demo.py", "walk"): "the tree of the demo itself",
     ("tools/base/rebuilding.py", "rmtree"): "environments that pip has made; Python 3.6 runs it",
@@ -116,7 +117,8 @@ def test_no_decoding_fails(trees: dict[str, ast.AST]) -> None:
 def test_the_rules_find_what_they_forbid() -> None:
     bad = """
 import json, os, shutil
-json.loads(x); json.load(x); x.splitlines(); shutil.rmtree(x); map(str.isdigit, x)
+shutil.rmtree(x)
+json.loads(x); json.load(x); json.JSONDecoder(); x.splitlines(); map(str.isdigit, x)
 x.decode(); y.decode("ascii"); p.read_text(encoding="utf-8"); p.open(encoding="utf-8")
 for a in os.walk(x): pass
 try:
@@ -133,7 +135,7 @@ except (OSError, ValueError):
     pass
 """
     names = sorted(name for _, name in calls(ast.parse(bad)))
-    assert names == ["isdigit", "load", "loads", "rmtree", "splitlines", "walk"]
+    assert names == ["JSONDecoder", "isdigit", "load", "loads", "rmtree", "splitlines", "walk"]
     assert len(list(strict(ast.parse(bad)))) == 6
     assert not [*calls(ast.parse(good)), *strict(ast.parse(good))]
 

@@ -305,44 +305,6 @@ def test_last_run_id_is_not_written_through_a_link(system: System) -> None:
     assert victim.read_text() == "mine"
 
 
-# --- shrinking
-
-
-@pytest.mark.fault("an item shrinks after a run of other sections", "exit 1")
-@BOTH
-def test_each_item_is_compared_with_its_own_last_good_copy(system: System, stream: str) -> None:
-    """Issue 11 E (W16): a run of some sections does not make the comparison forget."""
-    big = system.source / "big"
-    big.write_bytes(os.urandom(3 << 20))
-    small = system.folder / "small"
-    small.mkdir()
-    (small / "x").write_text("x")
-    sections = system.short()
-    sections = {"SMALL": execute("filesbackup", FILESET_INCLUDE=str(small)), **sections}
-    system.configure(sections, STREAM=stream)
-    assert result(system)["exit_code"] == 0
-    assert result(system, "--skip", "FILESET")["exit_code"] == 0
-    big.write_bytes(b"2")
-    said = result(system)
-    assert said["exit_code"] == 1
-    assert "but the last complete backup had" in said["stderr"]
-
-
-@pytest.mark.fault("an absurd size in an earlier manifest", "not compared with")
-def test_an_absurd_size_does_not_fail_later_backups(system: System) -> None:
-    """Issue 11 E: an altered manifest that says 10^15 bytes."""
-    assert result(system)["exit_code"] == 0
-    (path,) = (system.store / "srv-test").glob("*.manifest.json")
-    for size in (10**15, 2**63 - 1, 10**30):
-        given = json.loads(path.read_text())
-        given["items"][0]["size"] = size
-        system.sign(path, json.dumps(given))
-        assert result(system, "--accept-rollback")["exit_code"] == 0
-        for newer in (system.store / "srv-test").glob("*"):
-            if not newer.name.startswith(path.name[:15]):
-                newer.unlink()
-
-
 # --- space
 
 

@@ -499,45 +499,6 @@ def test_memory_is_bounded_whatever_the_size(system: System) -> None:
     assert not own_files(system)
 
 
-@pytest.mark.parametrize("stream", ["True", "False"])
-@pytest.mark.parametrize(
-    ("size", "code", "says"),
-    [
-        pytest.param(
-            900_000, 3, "but the last complete backup had",
-            marks=pytest.mark.fault("an item shrinks to less than half", "stored, exit 3"),
-        ),
-        pytest.param(
-            1000, 1, "Check that the source is mounted",
-            marks=pytest.mark.fault("an item shrinks to less than a tenth", "stored, exit 1 (T10)"),
-        ),
-        (2_000_000, 0, ""),
-    ],
-)  # fmt: skip
-def test_an_item_that_shrinks_is_noticed(
-    system: System, stream: str, size: int, code: int, says: str
-) -> None:
-    """Issue 11 E: a shrunk item is stored and then judged; --accept-shrink takes it."""
-    data = system.source / "data"
-    data.write_bytes(os.urandom(2_500_000))
-    system.configure(system.short(), STREAM=stream)
-    assert system.result()["exit_code"] == 0
-    data.write_bytes(os.urandom(size))
-    result = system.result()
-    assert result["exit_code"] == code
-    assert says in result["stderr"]
-    assert len(json.loads(system.restore("--list", "--json"))["runs"]) == 2
-    if code == 1:
-        back = below(system.restored(), system.source)
-        assert (back / "data").stat().st_size == 2_500_000
-        back = below(system.restored(run=result["run_id"]), system.source)
-        assert (back / "data").stat().st_size == size
-        assert "--accept-shrink" in result["stderr"]
-        assert system.result()["exit_code"] == 1  # the shrunk run is not compared with
-        assert system.result("--accept-shrink")["exit_code"] == 0
-        assert system.result()["exit_code"] == 0
-
-
 @pytest.mark.fault("a user-defined store fails", "exit 1, no manifest in it")
 def test_a_store_of_the_users_own_that_fails(system: System) -> None:
     system.configure(

@@ -1,4 +1,4 @@
-"""Post a form to a server that may be down, slow, or another one than expected."""
+"""Post to a server that may be down, slow, or another one than expected."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -21,12 +21,13 @@ if TYPE_CHECKING:
 
 _GROWTH = 3.0  # factor of the back-off
 _MOST = 1 << 20  # bytes of a response that are read
+_MOST_OF_A_SERVICE = 1 << 16  # the same where its text does not matter
 _AGAIN = (408, 425, 429)  # 4xx codes worth a retry: timeout, too early, too many
 _SHOWN = 200  # characters of a response that are shown
 
 
 class Doubt(Enum):
-    """Whether a form that was not acknowledged may have arrived."""
+    """Whether a message that was not acknowledged may have arrived."""
 
     UNSENT = "unsent"  # it cannot have arrived
     REFUSED = "refused"  # the server answered something else
@@ -68,6 +69,23 @@ def check_address(url: str, key: str) -> None:
         )
 
 
+@dataclass(frozen=True)
+class Request:
+    """One POST.
+
+    data: fields of a form, or the body
+    statuses: those of a good answer; accept: whether its text acknowledges what was posted
+    most: bytes of the answer that are read
+    """
+
+    url: str
+    data: Mapping[str, str] | bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+    statuses: range = range(200, 201)
+    accept: Callable[[str], bool] = lambda _text: True
+    most: int = _MOST
+
+
 def waits(first: float, tries: int) -> Iterator[float]:
     """Give the seconds to wait between attempts: exponential back-off with 25 % jitter."""
     for number in range(tries - 1):
@@ -103,7 +121,14 @@ def post_form(
     without an acknowledgement.
     """
     check_address(url, key)
-    return _attempt(url, fields, accept, limits)
+    request = Request(url, fields, accept=accept)
+    return bounded(lambda: _exchange(request, limits), limits)
+
+
+def post_body(url: str, body: bytes, headers: Mapping[str, str], limits: Limits) -> None:
+    """Post a body once; any answer from 200 to 299 acknowledges it. Raises DeliveryError."""
+    request = Request(url, body, headers, range(200, 300), most=_MOST_OF_A_SERVICE)
+    bounded(lambda: _exchange(request, limits), limits)
 
 
 def retried(  # noqa: PLR0913  (each is named where it is called)
@@ -143,17 +168,30 @@ def retried(  # noqa: PLR0913  (each is named where it is called)
     raise AssertionError("unreachable: the last wait is None")
 
 
-def _attempt(
-    url: str, fields: Mapping[str, str], accept: Callable[[str], bool], limits: Limits
+def undeliverable(error: BackupError) -> DeliveryError:
+    """Return the error of a message that could not be sent, as a secret that cannot be read."""
+    if isinstance(error, DeliveryError):
+        return error
+    return DeliveryError(str(error), again=False, doubt=Doubt.UNSENT, hint=error.hint)
+
+
+def bounded(
+    attempt: Callable[[], str],
+    limits: Limits,
+    abandon: Callable[[], Doubt] = lambda: Doubt.AMBIGUOUS,
 ) -> str:
-    """Make one attempt, in a thread: requests limits the time between two bytes, not the total."""
+    """Return what one attempt returns, which is made in a thread. Raises DeliveryError.
+
+    Libraries limit the time between two bytes, not the total. abandon: called when the time is
+    over: ends the attempt where that is possible, and returns whether it may have arrived
+    """
     outcome: list[str | DeliveryError] = []
 
     def work() -> None:
         try:
-            outcome.append(_exchange(url, fields, accept, limits))
-        except DeliveryError as error:
-            outcome.append(error)
+            outcome.append(attempt())
+        except BackupError as error:
+            outcome.append(undeliverable(error))
         except Exception as error:  # noqa: BLE001  (an error in a thread is never lost)
             trouble = f"{type(error).__name__}: {printable(str(error))}"
             outcome.append(DeliveryError(trouble, again=False, doubt=Doubt.UNSENT))
@@ -162,17 +200,14 @@ def _attempt(
     thread.start()
     thread.join(limits.whole)
     if not outcome:
-        raise DeliveryError(
-            f"response not complete after {limits.whole:.0f} s", doubt=Doubt.AMBIGUOUS
-        )
+        doubt = abandon()
+        raise DeliveryError(f"response not complete after {limits.whole:.0f} s", doubt=doubt)
     if isinstance(outcome[0], DeliveryError):
         raise outcome[0]
     return outcome[0]
 
 
-def _exchange(
-    url: str, fields: Mapping[str, str], accept: Callable[[str], bool], limits: Limits
-) -> str:
+def _exchange(request: Request, limits: Limits) -> str:
     import requests
 
     with contextlib.ExitStack() as stack:
@@ -180,15 +215,15 @@ def _exchange(
         session.auth = _no_credentials  # else requests would look into ~/.netrc
         try:
             answer = session.post(
-                url,
-                data=dict(fields),
-                headers={"Accept-Encoding": "identity"},  # a small response stays small
+                request.url,
+                data=request.data if isinstance(request.data, bytes) else dict(request.data),
+                headers={**request.headers, "Accept-Encoding": "identity"},  # it stays small
                 timeout=(limits.connect, limits.read),
                 allow_redirects=False,
                 stream=True,
             )
             stack.callback(answer.close)
-            text = _bounded(answer.iter_content(1024), limits)
+            text = _bounded(answer.iter_content(1024), limits, request.most)
         except (requests.RequestException, UnicodeError) as error:
             trouble = f"{type(error).__name__}: {printable(str(error))}"
             raise DeliveryError(trouble, doubt=_doubt(error)) from None
@@ -205,13 +240,13 @@ def _exchange(
         raise DeliveryError(
             f"server redirects ({answer.status_code}); redirects are not followed", again=False
         )
-    if answer.status_code != 200:  # noqa: PLR2004  (RFC 9110)
+    if answer.status_code not in request.statuses:
         server = answer.status_code >= 500 or answer.status_code in _AGAIN  # noqa: PLR2004
         raise DeliveryError(
             f"server returned {answer.status_code}: {printable(text)}", again=server
         )
-    if not accept(text):
-        taken = len(text) >= _MOST or _echoes(text, fields)
+    if not request.accept(text):
+        taken = len(text) >= request.most or _echoes(text, request.data)
         doubt = Doubt.AMBIGUOUS if taken else Doubt.REFUSED
         raise DeliveryError(f"unexpected response: {_ending(text)}", doubt=doubt)
     return _ending(text)
@@ -232,9 +267,9 @@ def _doubt(error: Exception) -> Doubt:
     return Doubt.AMBIGUOUS if sent else Doubt.UNSENT
 
 
-def _echoes(text: str, fields: Mapping[str, str]) -> bool:
+def _echoes(text: str, data: Mapping[str, str] | bytes) -> bool:
     """Return whether a response shows what was posted: the server has read it."""
-    run_id = fields.get("run_id", "")
+    run_id = "" if isinstance(data, bytes) else data.get("run_id", "")
     return bool(run_id) and run_id in text
 
 
@@ -248,17 +283,17 @@ def _no_credentials(request: requests.PreparedRequest) -> requests.PreparedReque
     return request
 
 
-def _bounded(chunks: Iterator[bytes], limits: Limits) -> str:
-    """Return at most _MOST bytes; reading ends in time even if nobody waits for the thread."""
+def _bounded(chunks: Iterator[bytes], limits: Limits, most: int) -> str:
+    """Return at most `most` bytes; reading ends in time even if nobody waits for the thread."""
     until = time.monotonic() + limits.whole
     held = bytearray()
     for chunk in chunks:
         held += chunk
-        if len(held) >= _MOST:
+        if len(held) >= most:
             break
         if time.monotonic() > until:
             raise DeliveryError("response too slow", doubt=Doubt.AMBIGUOUS)
-    return held[:_MOST].decode("utf-8", "replace")
+    return held[:most].decode("utf-8", "replace")
 
 
 def printable(text: str) -> str:

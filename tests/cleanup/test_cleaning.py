@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from cleanup import candidates, cleaning, policy
+from cleanup import candidates, cleaning, policy, removing
 from cleanup.cleaning import Cleaning, Order
 from cleanup.policy import Rules
 from cleanup.remembered import Remembered
@@ -130,6 +131,7 @@ def test_notes_of_others_hide_none(numbers: Sequence[int], monkeypatch: pytest.M
     assert_good(place)
 
 
+@pytest.mark.slow
 @pytest.mark.fault(
     "clean-up is killed at any of its deletions",
     "every run that is listed is whole, and the next clean-up finishes",
@@ -238,11 +240,28 @@ def test_a_source_that_became_empty_does_not_push_out_good_copies(size: int) -> 
     _result, plan = clean(place, Rules(last=7))
     assert set(made[3:]) <= set(runs_of(place))
     assert plan.plan.frozen
-    assert plan.shrunk() == ["A"]  # the plan names --accept-item
+    assert plan.suspicious() == ["A"]  # the plan names --accept-item
     memory = dataclasses.replace(remembered(), memory=Accepted(made[10]))
     _result, plan = clean(place, Rules(last=7), memory=memory)
-    assert not plan.shrunk()
+    assert not plan.suspicious()
     assert runs_of(place) == made[-7:]
+
+
+def test_what_a_run_calls_suspicious_freezes_its_item() -> None:
+    """The run knows more than this store: figures of other stores, thresholds of its config."""
+    place, clock = stored_runs.memory()
+    made = daily(place, clock, 9, "A")
+    clock.now = days_ago(0.2)
+    made.append(run_id(clock.now))
+    marked = dataclasses.replace(item(made[-1], "A"), suspicious=("2 files",), grave=True)
+    put(place, run(made[-1], [marked]))
+    clock.now = stored_runs.NOW
+    _result, plan = clean(place, Rules(last=1, minimum=1))
+    assert plan.suspicious() == ["A"]
+    assert runs_of(place) == made[-4:]
+    memory = dataclasses.replace(remembered(), memory=Accepted(made[-1]))
+    _result, plan = clean(place, Rules(last=1, minimum=1), memory=memory)
+    assert runs_of(place) == made[-1:]
 
 
 class Accepted(Memory):
@@ -253,7 +272,7 @@ class Accepted(Memory):
         object.__setattr__(self, "run", run)
 
     def read(self, name: str) -> dict[str, object]:
-        return {f"accepted memory {HOST}": {"A": vars(self)["run"]}}
+        return {HOST: {"A": vars(self)["run"]}}
 
 
 def test_an_item_that_shrinks_slowly_is_not_frozen() -> None:
@@ -492,8 +511,40 @@ def test_a_disk_that_goes_during_clean_up(monkeypatch: pytest.MonkeyPatch) -> No
     place, clock = stored_runs.memory()
     daily(place, clock, 20, "A")
     monkeypatch.setattr(place, "remove", lambda _names: place.objects._contents.clear())
-    with pytest.raises(StoreError, match="no longer lists the runs that stay"):
-        clean(place, Rules(daily=3))
+    result, _plan = clean(place, Rules(daily=3))
+    assert result.status is Status.UNCLEAN
+    assert "no longer lists the runs that stay" in result.message
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_an_error_midway_says_how_many_runs_went(
+    monkeypatch: pytest.MonkeyPatch, listed: bool
+) -> None:
+    monkeypatch.setattr(removing, "_TOGETHER", 5)
+    place, clock = stored_runs.memory()
+    made = daily(place, clock, 20, "A")
+    failed: list[str] = []
+
+    def fault(call: str, name: str) -> None:
+        if call == "remove" and name.endswith(f"{made[7]}.manifest.json"):
+            failed.append(name)
+        if failed and (call == "remove" or not listed):
+            raise OSError(errno.EIO, "input/output error", name)
+
+    place.fault = fault
+    result, _plan = clean(place, Rules(daily=3))
+    place.fault = lambda *_given: None
+    gone = 20 - len(runs_of(place))
+    assert result.status is Status.UNCLEAN
+    assert "input/output error" in result.message
+    assert 5 <= gone < 17
+    if listed:
+        assert f"; {gone} runs of 17 removed, {20 - gone} left" in result.message
+        assert result.items == gone
+    else:
+        assert "how many runs were removed is not known" in result.message
+    again = clean(place, Rules(daily=3))[0]
+    assert (again.status, again.items, runs_of(place)) == (Status.OK, 17 - gone, made[-3:])
 
 
 def test_objects_that_stay_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -571,6 +622,20 @@ def test_two_clean_ups_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     result, _plan = clean(place, Rules(daily=3))
     assert (result.status, result.items, listed) == (Status.OK, 0, [20, 20, 3])
     assert runs_of(place) == made[-3:]
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_a_clean_up_while_another_one_removes(tmp_path: Path, by_hand: bool) -> None:
+    """Both would report the same bytes as freed."""
+    place, clock = stored_runs.memory()
+    made = daily(place, clock, 20, "A")
+    memory = remembered(tmp_path)
+    with memory.alone():
+        result, _plan = clean(place, Rules(daily=3), memory=memory, by_hand=by_hand, really=True)
+    assert result.status is (Status.UNCLEAN if by_hand else Status.OK)
+    assert "another clean-up of this store is in progress" in result.message
+    assert (result.bytes, runs_of(place)) == (0, made)
+    assert clean(place, Rules(daily=3), memory=memory)[0].items == 17
 
 
 def test_pinned_runs_stay_and_no_rule_removes_nothing() -> None:

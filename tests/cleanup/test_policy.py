@@ -29,6 +29,7 @@ def test_the_plan_is_as_in_its_file(name: str) -> None:
     assert retention_cases.text_of(retention_cases.CASES[name]) == text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", range(4))
 def test_seeded_histories(part: int) -> None:
     """Issue 16: the part of `python3 benchmarks/retention.py` that runs each time."""

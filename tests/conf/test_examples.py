@@ -48,6 +48,7 @@ def placed(path: Path, tmp_path: Path, home: Path) -> Path:
     return tmp_path / path.name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", [CONF / "conf.json", *EXAMPLES], ids=lambda path: path.stem)
 def test_it_loads_and_the_schema_agrees(path: Path, tmp_path: Path, home: Path) -> None:
     loaded = loading.load(placed(path, tmp_path, home))
@@ -84,6 +85,7 @@ def slips() -> list[tuple[str, ...]]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("slip", slips(), ids=".".join)
 def test_a_slip_is_refused_by_program_and_schema(
     slip: tuple[str, ...], tmp_path: Path, home: Path
@@ -102,3 +104,18 @@ def test_a_slip_is_refused_by_program_and_schema(
     if slip[0] != "GENERAL":  # an unknown key of GENERAL may be meant for a module of one's own
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate(whole, schema.schema())
+
+
+@pytest.mark.parametrize(("channel", "slip"), [("mail", "SMTP_HOTS"), ("phone", "TEMPLATE")])
+def test_a_slip_in_a_channel_is_refused_by_program_and_schema(
+    channel: str, slip: str, tmp_path: Path, home: Path
+) -> None:
+    """A key of another type is one as well."""
+    file = placed(CONF / "examples/notify.json", tmp_path, home)
+    whole = json.loads(file.read_text())
+    whole["NOTIFY"][channel][slip] = {}
+    file.write_text(json.dumps(whole))
+    with pytest.raises(ConfigError, match=f"NOTIFY.{channel}.{slip}: unknown key"):
+        loading.load(file)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(whole, schema.schema())

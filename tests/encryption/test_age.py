@@ -154,6 +154,7 @@ def test_limits_of_a_header() -> None:
         decrypted(age.MAGIC + b"-> x\n" + (b"A" * 64 + b"\n") * 3000)
 
 
+@pytest.mark.slow
 def test_every_flipped_bit_of_a_small_file_is_refused() -> None:
     plain = b"small"
     sealed = encrypted(plain)
@@ -218,6 +219,7 @@ def mutations(file: bytes) -> Iterator[bytes]:
         yield file[:at] + dice.randbytes(dice.choice([1, 16, 65552])) + file[at:]
 
 
+@pytest.mark.slow
 def test_every_change_is_refused_and_only_a_true_prefix_comes_out() -> None:
     plain = data(3 * 65536 + 1000)
     for changed in mutations(encrypted(plain)):

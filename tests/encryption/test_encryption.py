@@ -85,6 +85,7 @@ def test_keygen_never_overwrites_and_prints_only_the_recipient(tmp_path: Path) -
     assert path.read_text() == text
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("library")
 @pytest.mark.needs("age")
 def test_parts_joined_are_an_age_file_and_sources_go_only_in_the_end(
@@ -100,6 +101,7 @@ def test_parts_joined_are_an_age_file_and_sources_go_only_in_the_end(
     assert list((tmp_path / "in").iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", ["{}", "{}.", "{}.0", "{}.00"])
 def test_many_parts_by_their_common_beginning(tmp_path: Path, key: Path, objective: str) -> None:
     plain = os.urandom(11 << 20)  # twelve parts: .00 names only ten of them
@@ -110,6 +112,7 @@ def test_many_parts_by_their_common_beginning(tmp_path: Path, key: Path, objecti
     assert {path: path.read_bytes() for path in stem.parent.iterdir()} == before
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("library")
 @pytest.mark.needs("age")
 def test_a_file_of_the_stock_program_is_decrypted(tmp_path: Path, key: Path) -> None:
@@ -121,6 +124,7 @@ def test_a_file_of_the_stock_program_is_decrypted(tmp_path: Path, key: Path) -> 
     assert (tmp_path / "out").read_bytes() == b"hello"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("library")
 @pytest.mark.needs("openssl")
 @pytest.mark.parametrize("size", SIZES)
@@ -143,6 +147,7 @@ def test_the_old_format_both_ways_with_openssl(tmp_path: Path, password: Path, s
     )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("library")
 def test_an_old_password_gives_an_age_key_that_can_be_exported(
     tmp_path: Path, password: Path

@@ -117,6 +117,7 @@ def test_a_value_that_means_nothing_is_refused(
     assert says in run(tmp_path, "--FILESET_INCLUDE", tree, f"--{key}", value, code=2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tar", ["", "tar cf", "tar czf", "tar czCf /"])
 @pytest.mark.parametrize("key_by_link", [False, True])
 def test_a_key_stays_out_however_it_is_spelt(
@@ -132,6 +133,7 @@ def test_a_key_stays_out_however_it_is_spelt(
     assert os.fsencode(tree / "plain")[1:] in names.split(b"\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tar", ["", "tar cf", "tar czCf /"])
 def test_an_exclude_over_a_link_has_an_effect(linked: Path, tmp_path: Path, tar: str) -> None:
     for name in ("cache", "a/cache", "a/b/cache"):
@@ -147,6 +149,7 @@ def test_an_exclude_over_a_link_has_an_effect(linked: Path, tmp_path: Path, tar:
     assert b"tree/keys" not in names
 
 
+@pytest.mark.slow
 def test_one_folder_by_two_ways_is_stored_once(linked: Path, tree: Path, tmp_path: Path) -> None:
     run(tmp_path, "--FILESET_INCLUDE", json.dumps([str(linked), str(tree)]))
     argv = ["tar", "tf", str(made(tmp_path)[0])]

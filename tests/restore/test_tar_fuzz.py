@@ -18,6 +18,7 @@ pytestmark = pytest.mark.needs("root")
 ROOT = tar_reader.Rules(privileged=True)
 
 
+@pytest.mark.slow
 @pytest.mark.fault(
     "archives of all formats with changed headers, records and maps",
     "GNU tar creates what the checks saw, or nothing is restored",

@@ -179,6 +179,7 @@ def test_a_journal_whose_writer_lives_is_not_rolled_back(tmp_path: Path) -> None
     assert rows(tmp_path / "copy") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["wal", "delete", "truncate", "persist"])
 def test_copies_under_a_busy_writer_are_of_one_moment(
     tmp_path: Path, mode: str, monkeypatch: pytest.MonkeyPatch

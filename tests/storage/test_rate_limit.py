@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from restore import arguments
 from storage import storage
 from storage.keys import StorageKeys
 from storage.local_store import LocalStore
@@ -16,6 +17,7 @@ from tools.base.errors import ConfigError, TransientError
 from tools.catalog import location
 from tools.config import loading, model
 from tools.engine import section_runner
+from tools.engine.user_modules import ForRestore
 from tools.flow import rate_limit, store, task
 from tools.flow.memory_store import MemoryStore
 from tools.flow.rate_limit import Bucket, RateLimited
@@ -160,6 +162,34 @@ def test_the_limits_of_general_hold_for_all_stores_of_a_run_and_a_restore(system
     local = location.opened(stores["STORAGE_LOCAL"], config)
     assert isinstance(local, Retrying)
     assert isinstance(local.inner, LocalStore)
+
+
+@pytest.mark.parametrize("section", ["", "ONE"])
+def test_the_limits_of_arguments_win(
+    system: System, monkeypatch: pytest.MonkeyPatch, section: str
+) -> None:
+    """Also for a store that is named by its URL, without a config."""
+    monkeypatch.setattr(lock, "on_network", lambda _folder: True)
+    words = ["--list", "--limit-download", "2M"]
+    if section:
+        own = execute("storage", LOCAL_BACKUP=str(system.folder), LIMIT_DOWNLOAD="3M")
+        system.configure(sections(system, ONE=own), LIMIT_DOWNLOAD="500K", LIMIT_UPLOAD="1M")
+        words += ["-c", str(system.conf), "--store", section]
+    else:
+        words += ["--store", f"local://{system.folder}", "--hostname", "srv"]
+    source = arguments.source(arguments.read(words))
+    config = location.load_config(source)
+    place = location.open_location(config, source, ForRestore(system.folder)).store
+    upload, download = buckets(place)
+    assert (upload is not None, download is not None) == (bool(section), True)
+    assert download is rate_limit._shared("download", 2 << 20)
+
+
+@pytest.mark.parametrize("value", ["fast", "1023", "0", "-5M", "5MB", f"{'9' * 400}T"])
+def test_bad_limits_of_arguments(value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        arguments.read(["--list", f"--limit-download={value}"])
+    assert "not a size of at least 1K (500K, 5M, 1G)" in capsys.readouterr().err
 
 
 def test_a_staged_run_passes_the_limits_on(system: System) -> None:

@@ -281,7 +281,7 @@ def test_nobody_listens(sshd: Sshd, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("lines", "says", "again"),
     [
-        ("ssh: Could not resolve hostname x: Name or service not known", "not known", False),
+        ("ssh: Could not resolve hostname x: Name or service not known", "not known", True),
         ("ssh: Could not resolve hostname x: Temporary failure in name", "Temporary", True),
         ("ssh: connect to host x port 22: Connection timed out", "timed out", True),
         ("ssh: connect to host x port 22: No route to host", "No route to host", True),

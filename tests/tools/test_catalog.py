@@ -66,7 +66,7 @@ def test_look_ups_of_absent_items_read_each_manifest_once(place: CountingStore) 
     history = History(Catalog(place, HOST, EVERYBODY))
     for number in range(5):
         assert history.newest_item("MYSQL", f"3306/absent{number}") is None
-        assert history.size_of(f"MYSQL/3306/absent{number}") is None
+        assert history.section_size(f"MYSQL{number}") is None
     assert place.listings == 1
     assert set(place.reads.values()) == {1}
     assert len(place.reads) == len(RUNS)
@@ -77,20 +77,19 @@ def test_the_newest_run_costs_one_read(place: CountingStore) -> None:
     newest = history.newest_complete("a")
     assert newest is not None
     assert newest.run_id == RUNS[-1]
-    assert Past([history]).size_of("FILESET") == 4
+    assert Past([history]).section_size("FILESET") == 4
     assert sum(place.reads.values()) == 1
 
 
-def test_an_item_is_compared_with_copies_of_its_own_config(place: CountingStore) -> None:
-    """Issue 13 B4: two configs of one host and store may call different items by one name."""
-    other = "20200201_030000"
-    part = Part(f"{other}.FILESET.tar.000", 4, DIGEST)
-    item = Item("FILESET", "", "fileset", ".tar", (), (part,), 1000, DIGEST)
-    made = run(other, items=(item,), config_id="b")
-    store.store_object(place, f"{HOST}/{manifest.name_of(other)}", [made.to_json()])
+def test_runs_that_are_not_known_are_read_once(place: CountingStore) -> None:
+    """The database of figures asks for them: those of a bad manifest are named as well."""
+    bad = f"{HOST}/{manifest.name_of(RUNS[3])}"
+    (place.folder / bad).write_bytes(b"{")
     history = History(Catalog(place, HOST, EVERYBODY))
-    sizes = [Past([history], config).size_of("FILESET") for config in ("a", "b", "unknown", "")]
-    assert sizes == [4, 1000, 1000, 1000]
+    found = dict(history.unread(set(RUNS[5:])))
+    assert sorted(found) == RUNS[:5]
+    assert [run_id for run_id, one in found.items() if one is None] == [RUNS[3]]
+    assert len(place.reads) == 5
 
 
 def test_everything_of_a_run_shares_one_catalog(place: CountingStore) -> None:

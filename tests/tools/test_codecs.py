@@ -90,6 +90,7 @@ def test_compressors_at_work_share_threads_and_memory(monkeypatch: pytest.Monkey
     assert real(3, 64, 4) * 4 <= real(3, 64) + 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("level", "wanted"), [(1, 64), (3, 1000), (12, 8), (19, 8)])
 def test_threads_share_a_bounded_memory(level: int, wanted: int) -> None:
     threads = codecs.zstd_threads(level, wanted)
@@ -104,6 +105,7 @@ for chunk in codecs.CODECS["zstd"].pack([data, bytes(1 << 20)] * 20, *map(int, s
     assert peak(sys.executable, "-c", code, str(level), str(wanted)) < 200 * 1024
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["pack", "unpack"])
 def test_memory_stays_small(way: str) -> None:
     code = """

@@ -290,8 +290,8 @@ def test_the_report_address_is_found_in_a_broken_config(system: System) -> None:
     path = system.configure({"A": {"ACTION": "fly"}}, MESSAGE_CONFIG_COMMAND="http://x/y")
     read = loading.report_settings(path)
     assert read is not None
-    assert read.hostname == "srv-test"
-    assert (read.message_config_command, read.work_folder) == ("http://x/y", system.work)
+    assert read.general.hostname == "srv-test"
+    assert (read.general.message_config_command, read.work_folder) == ("http://x/y", system.work)
     path.write_text("{")
     assert loading.report_settings(path) is None
     assert loading.report_settings(system.folder / "none") is None

@@ -354,6 +354,7 @@ def test_a_work_folder_that_an_ordinary_user_cannot_make(system: System, place: 
     assert (line.level, line.hint) == (Level.BAD, outcome.hint)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "program",
     ["backup.py", "restore/restore.py", *registry.MODULES],

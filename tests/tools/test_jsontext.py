@@ -95,11 +95,13 @@ def test_a_byte_order_mark_is_no_trouble() -> None:
         '{"a": "\ud800"}',
     ],
 )
-def test_what_check_rejects_is_not_plain(text: str) -> None:
-    raw = text.encode("utf-8", "surrogatepass")
-    assert not foreign_json.is_plain(raw)
+def test_what_check_rejects_is_to_be_checked(text: str) -> None:
+    value, sound = foreign_json.load_structure(text)
+    assert not sound
+    with pytest.raises(foreign_json.InvalidJsonError):
+        foreign_json.check(value)
 
 
-def test_a_manifest_is_plain() -> None:
-    digest = "7e" * 32
-    assert foreign_json.is_plain(f'{{"sha256": "{digest}", "size": 12345}}'.encode())
+def test_a_manifest_needs_no_further_check() -> None:
+    raw = f'{{"sha256": "{"7e" * 32}", "size": 12345, "facts": {{"ratio": 0.5}}}}'.encode()
+    assert foreign_json.load_structure(raw)[1]

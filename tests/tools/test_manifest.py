@@ -55,6 +55,7 @@ def test_what_is_written_is_read() -> None:
     jsonschema.validate(json.loads(MADE.to_json()), SCHEMA)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", ["True", "False"])
 def test_real_runs_write_what_the_schema_says(tmp_path: Path, stream: str) -> None:
     system = System(tmp_path)

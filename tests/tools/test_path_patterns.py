@@ -140,6 +140,7 @@ PATTERNS = st.tuples(st.booleans(), st.lists(st.sampled_from(PARTS), min_size=1,
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(pattern=PATTERNS)
 def test_tar_excludes_what_the_matcher_matches(tree: Path, pattern: str) -> None:

@@ -14,10 +14,11 @@ from tools.base.log import REPORTED
 from tools.base.result import Result, Status
 from tools.base.run_result import RunResult, SectionResult
 from tools.config.declarations import General
+from tools.config.notify_keys import ENDS
 from tools.modules.options import Duration
 from tools.reporting import channels, delivery
 from tools.reporting.brt import BackupReportingTool
-from tools.reporting.channel import Message
+from tools.reporting.channel import Message, Recipient
 from tools.reporting.delivery import SpooledChannel
 from tools.reporting.document import Document, run_document
 from tools.reporting.spool import Spool
@@ -38,7 +39,8 @@ def deliver(
     url: str, folder: Path, run_id: str, log: str = "", *, tries: int = 5, wait: float = 0.001
 ) -> str:
     """Deliver the report of a run through a BRT with a spool; how that went."""
-    sender = SpooledChannel("brt", BackupReportingTool(url), Spool(folder / "reports"), wait)
+    recipient = Recipient("brt", "report", BackupReportingTool(url), ENDS, wait)
+    sender = SpooledChannel(recipient, Spool(folder / "reports"))
     return sender.deliver(document(run_id), log, tries)
 
 
@@ -225,13 +227,14 @@ def test_a_new_channel_is_one_file_and_one_row(
     table = {**channels.CHANNELS, "postcard": lambda _general: Postcard(letters)}
     monkeypatch.setattr(channels, "CHANNELS", table)
     general = General("srv.1", message_config_command=server.url, message_config_wait=Duration(0.0))
-    assert delivery.deliver(general, document("1"), "first", tmp_path, tries=2) == {
+    recipients = channels.configured(general)
+    assert delivery.deliver(recipients, document("1"), "first", tmp_path, tries=2) == {
         "brt": "delivered",
         "postcard": "kept",
     }
     letters.mkdir()
     server.answers = ["down"]
-    assert delivery.deliver(general, document("2"), "second", tmp_path, tries=2) == {
+    assert delivery.deliver(recipients, document("2"), "second", tmp_path, tries=2) == {
         "brt": "kept",
         "postcard": "delivered",
     }

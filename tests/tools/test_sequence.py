@@ -16,6 +16,7 @@ from tools.config import loading
 from tools.engine import run
 
 
+@pytest.mark.slow
 def test_a_store_that_missed_runs_is_named(tmp_path: Path) -> None:
     """In the log alone: disks that take turns are honest."""
     system = System(tmp_path)
@@ -40,6 +41,7 @@ def test_a_store_that_missed_runs_is_named(tmp_path: Path) -> None:
     assert "--from STORAGE_LOCAL --to THIRD" in system.log.read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.fault("a signature that cannot be read for a moment", "no lasting alarm of a rollback")
 def test_what_cannot_be_read_is_not_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -62,6 +64,7 @@ def test_what_cannot_be_read_is_not_missing(
     assert system.result()["exit_code"] == 0
 
 
+@pytest.mark.slow
 def test_a_damaged_newest_manifest_is_named(tmp_path: Path) -> None:
     """Bit rot is likelier than an attack: "runs are missing" alone would be untrue."""
     system = System(tmp_path)

@@ -256,8 +256,8 @@ def test_the_report_address_is_found_though_the_rest_is_broken(system: System) -
     )
     known = loading.report_settings(path)
     assert known is not None
-    assert (known.hostname, known.work_folder) == ("srv-test", system.work)
-    assert known.message_config_command == "http://x/y"
+    assert (known.general.hostname, known.work_folder) == ("srv-test", system.work)
+    assert known.general.message_config_command == "http://x/y"
     path.write_text(json.dumps({**json.loads(path.read_text()), "INCLUDE": "missing.json"}))
     assert loading.report_settings(path) == known
 

@@ -77,6 +77,10 @@ class TransientError(StoreError):
     """A store failed temporarily: the call is worth a retry."""
 
 
+class UnreachableError(TransientError):
+    """There is no connection to a server: it, or the network, may not be there yet."""
+
+
 class ManifestError(BackupError):
     """A manifest that is not one, is incomplete or altered, or is of a later version."""
 

@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from typing import Any
 
 MAX_BYTES = 1 << 20  # of a text, unless the caller allows more
 MAX_DEPTH = 100  # levels of lists and objects
 _MAX_DIGITS = 20  # of a whole number: 64 bits have no more
-_ODD_NUMBER = re.compile(rb"[:\[,]\s*-?(?:[0-9]{19}|[0-9]+(?:\.[0-9]+)?[eE])")
-_ODD_WORDS = (b"\\u", b"NaN", b"Infinity")
 _LARGEST, _SMALLEST = (1 << 64) - 1, -(1 << 63)
 
 
@@ -34,13 +31,14 @@ def load(raw: bytes | str, max_bytes: int = MAX_BYTES) -> Any:  # noqa: ANN401  
     characters and of bytes that are not UTF-8 (PEP 383), as names of files do. Raises
     InvalidJsonError.
     """
-    value = load_structure(raw, max_bytes)
-    check(value)
+    value, sound = load_structure(raw, max_bytes)
+    if not sound:
+        check(value)
     return value
 
 
-def load_structure(raw: bytes | str, max_bytes: int = MAX_BYTES) -> Any:  # noqa: ANN401
-    """Return the value of a JSON text whose numbers and texts are still to be checked.
+def load_structure(raw: bytes | str, max_bytes: int = MAX_BYTES) -> tuple[Any, bool]:
+    """Return the value of a JSON text, and whether its numbers and texts need no further check.
 
     For a text with many records, where a bad one must not cost the others: each must go through
     `check`. Raises InvalidJsonError for what is no JSON, or is too large or too deep.
@@ -49,25 +47,18 @@ def load_structure(raw: bytes | str, max_bytes: int = MAX_BYTES) -> Any:  # noqa
         raise InvalidJsonError(f"larger than {max_bytes} bytes")
     try:
         text = raw if isinstance(raw, str) else raw.decode("utf-8-sig")
-        value = json.loads(text, parse_int=_whole, parse_constant=_constant)
+        numbers = _Numbers()
+        value = numbers.decoder().decode(text)
     except UnicodeDecodeError as error:
         raise InvalidJsonError(f"not UTF-8 (byte {error.start})") from None
     except RecursionError:
         raise InvalidJsonError(_TOO_DEEP) from None
     except json.JSONDecodeError as error:
         raise IncompleteJsonError(f"not JSON: {error}") from None
-    _check_depth(value)
-    return value
-
-
-def is_plain(raw: bytes) -> bool:
-    """Return whether nothing in a JSON text can be what `check` rejects.
-
-    It has no characters but those of ASCII, none of them by number, no exponent, and no number of
-    more than 18 digits. A text may look like one of these: then `check` decides.
-    """
-    odd = any(word in raw for word in _ODD_WORDS)
-    return raw.isascii() and not odd and not _ODD_NUMBER.search(raw)
+    if text.count("[") + text.count("{") > MAX_DEPTH:
+        _check_depth(value)
+    # no character that is not ASCII, and none by its number: no half of a surrogate pair
+    return value, text.isascii() and "\\u" not in text and not numbers.odd
 
 
 def check(value: object) -> None:
@@ -90,15 +81,33 @@ def check(value: object) -> None:
 _TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels"
 
 
-def _whole(digits: str) -> int | float:
-    """Return a whole number; infinity for one with more than 64 bits."""
-    if len(digits) > _MAX_DIGITS or not _SMALLEST <= int(digits) <= _LARGEST:
+class _Numbers:
+    """The numbers of one text. odd: whether one of them is out of range: infinite, or no number"""
+
+    def __init__(self) -> None:
+        self.odd = False
+
+    def decoder(self) -> json.JSONDecoder:
+        """Return a decoder that reads numbers by the methods below."""
+        return json.JSONDecoder(
+            parse_int=self._whole, parse_float=self._float, parse_constant=self._constant
+        )
+
+    def _whole(self, digits: str) -> int | float:
+        """Return a whole number; infinity for one with more than 64 bits."""
+        if len(digits) <= _MAX_DIGITS and _SMALLEST <= (value := int(digits)) <= _LARGEST:
+            return value
+        self.odd = True
         return math.inf
-    return int(digits)
 
+    def _float(self, digits: str) -> float:
+        value = float(digits)
+        self.odd = self.odd or math.isinf(value)
+        return value
 
-def _constant(_name: str) -> float:
-    return math.nan
+    def _constant(self, _name: str) -> float:
+        self.odd = True
+        return math.nan
 
 
 def _check_depth(value: object) -> None:

@@ -111,7 +111,7 @@ def text(shown: str) -> str:
     for secret in sorted(_known, key=len, reverse=True):
         shown = shown.replace(secret, STARS)
     if any(escape in shown for escape in "%\\&+"):
-        for pattern in _spelled.values():
+        for pattern in list(_spelled.values()):  # another thread may learn a secret
             shown = pattern.sub(STARS, shown)
     folded = shown.casefold()  # to look for words is a hundred times faster than the patterns
     if any(word in folded for word in _WORDS_IN_TEXT):

@@ -47,7 +47,7 @@ def time_of_stamp(text: str) -> datetime:
     return _read(_WRITTEN, text)
 
 
-@functools.lru_cache(4096)
+@functools.lru_cache(1 << 14)
 def time_of(run_id: str) -> datetime:
     """Return when a run began. Raises ValueError for an invalid run ID."""
     return _read(_TIME, run_id)

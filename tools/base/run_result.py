@@ -24,6 +24,9 @@ class ProgressListener(Protocol):
     def advance(self, size: int) -> None:
         """Tell how many bytes of the section have been processed so far."""
 
+    def notice(self, text: str) -> None:
+        """Something that people who look on should know at once."""
+
     def end(self, name: str, result: Result, seconds: float) -> None:
         """A section has ended."""
 

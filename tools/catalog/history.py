@@ -6,18 +6,18 @@ Runs dated in the future are left out everywhere: they were made while the clock
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from logging import INFO, WARNING
 
-from tools.base.errors import BackupError
+from tools.base.errors import BackupError, ManifestError
 from tools.base.log import logger
+from tools.catalog import figures
 from tools.catalog.catalog import Catalog
 from tools.catalog.manifest import Manifest
 from tools.flow.item_record import StoredItem as Item
 
 _MAX_SEARCHED_RUNS = 100  # in which an earlier copy of an item is looked for
-_MAX_RATIO = 1 << 17  # plaintext bytes of a stored byte: zstd makes 128 KiB of zeros four bytes
-_MIN_SIZE = 1 << 20  # bytes of plaintext that are plausible whatever is stored
+_MAX_UNREAD = 30  # newest runs of a store that are read for the database of figures
 
 
 class History:
@@ -46,6 +46,18 @@ class History:
                 continue
             trusted += 1
             yield manifest
+
+    def unread(self, known: Set[str]) -> Iterator[tuple[str, Manifest | None]]:
+        """Yield those of the last 30 runs whose id is not known; None for a bad manifest.
+
+        Raises StoreError or OSError.
+        """
+        for run_id in self._past_ids()[:_MAX_UNREAD]:
+            if run_id not in known:
+                try:
+                    yield run_id, self._catalog.manifest(run_id)
+                except ManifestError:  # `manifests` names it
+                    yield run_id, None
 
     def claimed(self) -> Iterator[Manifest]:
         """Return the manifests of the last runs, newest first, trusted or not.
@@ -81,42 +93,15 @@ class History:
         for manifest in self.manifests():
             items = [item for item in manifest.items if item.section == section]
             if items and manifest.is_complete:
-                return sum(item.size or 0 for item in items if _plausible(item))
+                return sum(item.size or 0 for item in items if figures.is_plausible(item))
         return None
-
-    def size_of(self, label: str, config_id: str = "") -> int | None:
-        """Return the plaintext bytes of the last complete copy of an item, SECTION/name.
-
-        Where this config made such a copy, those of other configs do not count: several may
-        share a host and a store, and call different things by one name.
-        A size that the stored bytes cannot hold is skipped: a manifest that was altered must
-        not make later backups fail.
-        """
-        others: int | None = None
-        for manifest in self.manifests():
-            size = _complete_size(manifest, label)
-            if size is not None and (not config_id or manifest.config_id in ("", config_id)):
-                return size
-            others = size if others is None else others
-        return others
 
 
 class Past:
     """What all stores of a run together know of earlier runs."""
 
-    def __init__(
-        self, histories: Sequence[History] = (), config_id: str = "", *, compare: bool = True
-    ) -> None:
-        """config_id: of the run's config. compare: whether sizes are compared (SHRINK_CHECK)"""
+    def __init__(self, histories: Sequence[History] = ()) -> None:
         self._histories = tuple(histories)
-        self._config_id = config_id
-        self._compare = compare
-
-    def size_of(self, label: str) -> int | None:
-        """Return the plaintext bytes of the last complete copy of an item, to compare with."""
-        histories = self._histories if self._compare else ()
-        sizes = (one.size_of(label, self._config_id) for one in histories)
-        return next((size for size in sizes if size is not None), None)
 
     def section_size(self, section: str) -> int | None:
         """Return the plaintext bytes of a section in its last complete run."""
@@ -126,13 +111,3 @@ class Past:
     def earlier(self, section: str, name: str) -> list[Item | None]:
         """Return the newest copy of an item in each store; None where it has none."""
         return [one.newest_item(section, name) for one in self._histories]
-
-
-def _complete_size(manifest: Manifest, label: str) -> int | None:
-    """Return the plaintext bytes of an item in a complete run; None where it has none."""
-    items = (item for item in manifest.items if manifest.is_complete and item.label == label)
-    return next((item.size for item in items if _plausible(item)), None)
-
-
-def _plausible(item: Item) -> bool:
-    return item.size is not None and item.size <= item.stored * _MAX_RATIO + _MIN_SIZE

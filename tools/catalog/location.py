@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +23,7 @@ from tools.flow.item_record import StoredItem as Item
 from tools.flow.store import Store, check_store, folder_of
 from tools.flow.stream import Chunks
 from tools.modules import loader, registry
+from tools.modules.options import Size
 
 _STORAGE = "storage/storage.py"
 _ENCRYPTION = "encryption/encryption.py"
@@ -55,6 +56,7 @@ class Source:
     allow_unsigned: trust runs that were made before signing began
     own_run:    within a run of this config: a host that signs nothing trusts all of its runs
     insecure_permissions: skip the permission check of the config
+    limits:     bytes a second by LIMIT_UPLOAD and LIMIT_DOWNLOAD, instead of those of the config
     """
 
     config: Path | None = None
@@ -69,6 +71,7 @@ class Source:
     own_run: bool = False
     allow_unencrypted: bool = False
     endpoint: str = ""
+    limits: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def names_store(self) -> bool:
@@ -177,6 +180,8 @@ def load_config(source: Source) -> Config:
         if source.config
         else Config(Path.cwd() / "arguments", General(source.hostname or "unknown"), {}, ())
     )
+    if source.limits:
+        config = _with_limits(config, source.limits)
     return _with_key(config, source) if source.key_file or source.passphrase else config
 
 
@@ -278,6 +283,22 @@ def _with_key(config: Config, source: Source) -> Config:
     section = dataclasses.replace(section, parameters=parameters)
     others = [entry for entry in config.sections if entry is not old]
     return dataclasses.replace(config, sections=(section, *others))
+
+
+def _with_limits(config: Config, limits: Mapping[str, int]) -> Config:
+    """Return the config with limits of rates that all its stores share. limits: by their keys"""
+    fields = {key.lower(): Size(value) for key, value in limits.items()}
+    return dataclasses.replace(
+        config,
+        general=dataclasses.replace(config.general, **fields),  # type: ignore[arg-type]
+        handed={**config.handed, **limits},
+        sections=tuple(
+            dataclasses.replace(
+                one, parameters={k: v for k, v in one.parameters.items() if k not in limits}
+            )
+            for one in config.sections
+        ),
+    )
 
 
 def _open_store(config: Config, source: Source, user_modules: UserModules) -> Store:

@@ -103,16 +103,18 @@ class Manifest:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the run stored all of it here; some files may have been unreadable."""
-        return self.status in ("ok", "incomplete", "unclean", "unreported") and not self.missing
+        """Whether the run stored all of it here, as large as usual; files may be unreadable."""
+        stored = self.status in ("ok", "incomplete", "unclean", "unreported") and not self.missing
+        return stored and not any(item.grave for item in self.items)
 
     def to_json(self) -> bytes:
         """The file's bytes: sorted, indented, so that two of them can be compared by eye."""
         whole = dataclasses.asdict(self)
         del whole["cleaned"]
         for item in whole["items"]:
-            if not item["problem"]:
-                del item["problem"]
+            for name in ("problem", "suspicious", "grave"):
+                if not item[name]:
+                    del item[name]
         return json.dumps(whole, indent=1, sort_keys=True, ensure_ascii=True).encode() + b"\n"
 
 
@@ -138,7 +140,7 @@ def read(raw: bytes, called: str) -> Manifest:
     if len(raw) > MAX_BYTES:
         raise ManifestError(f"{called}: too large for a manifest", "Check that this is a manifest.")
     try:
-        given = foreign_json.load_structure(raw, MAX_BYTES)
+        given, checked = foreign_json.load_structure(raw, MAX_BYTES)
     except InvalidJsonError as error:
         state = "incomplete" if isinstance(error, IncompleteJsonError) else "invalid"
         raise ManifestError(f"{called}: {state} manifest ({error})", _ALTERED) from None
@@ -151,7 +153,7 @@ def read(raw: bytes, called: str) -> Manifest:
             "Use the version of nc-backup-py that wrote it, or a later one.",
         )
     try:
-        return _manifest(given, checked=foreign_json.is_plain(raw))
+        return _manifest(given, checked=checked)
     except (KeyError, TypeError, ValueError) as error:  # InvalidJsonError is a ValueError
         what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise ManifestError(f"{called}: invalid manifest ({what})", _ALTERED) from None
@@ -177,7 +179,7 @@ def _manifest(given: Mapping[str, Any], *, checked: bool) -> Manifest:
         begin=text_of(given, "begin", run_ids.is_stamp),
         end=text_of(given, "end", run_ids.is_stamp),
         mode=mode,
-        status=text_of(given, "status", lambda text: bool(_STATUS.fullmatch(text))),
+        status=text_of(given, "status", _STATUS.fullmatch),
         items=manifest_items.read(items, run_id, mode, checked=checked),
         missing=tuple(list_of(given, "missing", str)),
         warnings=tuple(list_of(given, "warnings", str)),

@@ -28,7 +28,7 @@ def read(
 ) -> tuple[StoredItem, ...]:
     """Return the items of a run; `problem` of each says why it must not be used.
 
-    checked: whether texts and numbers need no further check (foreign_json.is_plain)
+    checked: whether texts and numbers need no further check (foreign_json.load_structure)
     Raises ValueError for an item that has not even a section.
     """
     found = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from tools.base.log import logger
 _STORES = "stores.json"
 _NUMBERS = "sequence.json"
 _ALARMS = "rollbacks.json"
+_ACCEPTED = "accepted.json"
+_TOLERATED = "tolerated.json"
 
 
 @functools.lru_cache
@@ -77,6 +80,27 @@ class Memory:
         """Keep what is wrong with the runs of a store; "" for nothing. Raises OSError."""
         if text != self.alarm(store_id, host, config_id):
             self.keep(_ALARMS, f"{store_id} {host} {config_id}", text)
+
+    def accepted(self, host: str) -> Mapping[str, str]:
+        """Return by label the run from which on the figures of an item are right."""
+        return self._runs(_ACCEPTED, host)
+
+    def accept(self, host: str, runs: Mapping[str, str]) -> None:
+        """Keep that items are right from a run on, by label. Raises OSError."""
+        self.keep(_ACCEPTED, host, {**self.accepted(host), **runs})
+
+    def tolerated(self, host: str) -> Mapping[str, str]:
+        """Return the same for the runs of this machine alone: clean-up does not ask it."""
+        return self._runs(_TOLERATED, host)
+
+    def tolerate(self, host: str, runs: Mapping[str, str]) -> None:
+        """Keep it. Raises OSError."""
+        self.keep(_TOLERATED, host, {**self.tolerated(host), **runs})
+
+    def _runs(self, name: str, host: str) -> Mapping[str, str]:
+        found = self.read(name).get(host, {})
+        pairs = found.items() if isinstance(found, dict) else ()
+        return {label: run for label, run in pairs if isinstance(run, str)}
 
     def keep(self, name: str, key: str, value: object) -> None:
         """Keep a JSON value under a key of a file. Raises OSError."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import hashlib
 import struct
 from collections.abc import Iterator
@@ -85,6 +86,7 @@ def public_key(algorithm: str, text: str) -> bytes:
         raise SignatureFormatError("invalid public key: not Base64") from None
 
 
+@functools.lru_cache(256)
 def fingerprint(public: bytes) -> str:
     """Return the fingerprint of a key as `ssh-keygen -l` shows it."""
     digest = hashlib.sha256(_key_blob(public)).digest()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tools import date_str_utils, os_works
 from tools.base import log, permissions, project, signals
@@ -17,13 +18,16 @@ from tools.base.result import Status, worst
 from tools.base.run_result import RunResult
 from tools.catalog import identity
 from tools.config import loading, selection
-from tools.config.declarations import General
 from tools.config.model import Config, Section
 from tools.engine import guard, plan, section_runner, state
 from tools.engine.consent import Consent
-from tools.reporting import channels, terminal
+from tools.reporting import terminal
+
+if TYPE_CHECKING:
+    from tools.reporting.channel import Recipient
 
 CONF = Path("/etc/nc-backup-py/conf.json")
+_SHOWN_RUNS = 20
 _TRIES_AFTER_SIGNAL = 1  # of a report: the run was asked to end
 
 
@@ -57,6 +61,21 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
         type=Path,
         metavar="OLD.json",
         help="print a config of the documented system in today's form; change nothing",
+    )
+    actions.add_argument(
+        "--history",
+        type=int,
+        nargs="?",
+        const=_SHOWN_RUNS,
+        metavar="NUMBER",
+        help=f"print the figures of the last runs, by default {_SHOWN_RUNS}",
+    )
+    actions.add_argument(
+        "--accept",
+        action="append",
+        metavar="SECTION/ITEM",
+        help="the newest copy of a suspicious item is right: compare later ones with it "
+        "(repeatable)",
     )
     parser.add_argument(
         "-c", "--config", type=Path, default=CONF, help=f"config file (default: {CONF})"
@@ -115,7 +134,7 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     confirm.add_argument(
         "--accept-shrink",
         action="store_true",
-        help="items may be much smaller than their last good copies",
+        help="suspicious items of this run are right; clean-up asks separately (--accept)",
     )
     confirm.add_argument(
         "--accept-rollback",
@@ -146,12 +165,12 @@ def main(argv: Sequence[str]) -> int:
     try:
         config = loading.load(arguments.config, insecure=arguments.insecure_permissions)
         section_runner.learn_secrets(config)
+        if arguments.history is not None or arguments.accept:
+            return _look_back(arguments, config)
         chosen = selection.select(config, arguments.only, arguments.skip)
-        if arguments.dry_run:
-            return terminal.show(plan.commands(config, chosen), as_json=arguments.json)
-        if arguments.test:
-            return _test(arguments, config, chosen)
-        return _run(arguments, config, chosen)
+        if arguments.run:
+            return _run(arguments, config, chosen)
+        return _test(arguments, config, chosen)
     except ConfigError as error:
         return _report_config_error(arguments, error)
     except Cancelled as cancelled:
@@ -159,11 +178,24 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _test(arguments: argparse.Namespace, config: Config, chosen: Sequence[Section]) -> int:
-    """Show whether the sections could do their work."""
+    """Show whether the sections could do their work, or the commands of a dry run."""
+    if arguments.dry_run:
+        return terminal.show(plan.commands(config, chosen), as_json=arguments.json)
     from tools.engine import preflight  # the engine costs start-up time that -n need not pay
+    from tools.reporting import notify_checks
 
     lines = preflight.tested(config, chosen, _consent(arguments))
+    lines += notify_checks.tested(config.notify)
     return terminal.show_findings(lines, as_json=arguments.json)
+
+
+def _look_back(arguments: argparse.Namespace, config: Config) -> int:
+    """Show the figures of earlier runs, or accept those of the newest one."""
+    from tools.commands import history  # see _test
+
+    if arguments.accept:
+        return history.accept(config, arguments.accept)
+    return history.show(config, arguments.history, as_json=arguments.json)
 
 
 def _migrate(old: Path) -> int:
@@ -190,6 +222,7 @@ def _migrate(old: Path) -> int:
 def _run(arguments: argparse.Namespace, config: Config, chosen: Sequence[Section]) -> int:
     """Run the sections, report the result, show it, and return the exit code."""
     from tools.engine import run  # see _test
+    from tools.reporting import channels, delivery, document
 
     general = config.general
     os_works.refuse_root(general.allow_root)  # before root creates a log file
@@ -206,9 +239,17 @@ def _run(arguments: argparse.Namespace, config: Config, chosen: Sequence[Section
     for warning in (*config.warnings, *selection.cautions(config, chosen)):
         logger.warning("%s", warning)
     started = datetime.now(timezone.utc)
+    recipients = channels.configured(general, config.notify)
+    announcement = delivery.Announcement()
+
+    def began(run_id: str) -> None:
+        origin = identity.origin(config)
+        start = document.start_document(run_id, general.hostname, started, origin)
+        announcement.begin(recipients, start)
+
     with terminal.watcher(quiet=arguments.json or arguments.verbose) as listener:
         try:
-            result = run.perform(config, chosen, listener, _consent(arguments))
+            result = run.perform(config, chosen, listener, _consent(arguments), began)
         except Exception as bug:  # noqa: BLE001  (the outermost guard: a bug is reported too)
             result = dataclasses.replace(
                 _failed(bug),
@@ -223,7 +264,8 @@ def _run(arguments: argparse.Namespace, config: Config, chosen: Sequence[Section
     if not result.sections or result.message:
         logger.error("%s", result.message)
     log.always("%s", result.summary())
-    return _send_report(arguments, result, general, run_log)
+    announcement.finish()
+    return _send_report(arguments, result, recipients, general.work_folder, run_log)
 
 
 def _failed(bug: Exception) -> RunResult:
@@ -237,16 +279,22 @@ def _failed(bug: Exception) -> RunResult:
 
 def _report_config_error(arguments: argparse.Namespace, error: ConfigError) -> int:
     """Report that a config cannot be run, once the address of the report server is known."""
-    settings = _report_settings(arguments)
+    from tools.reporting import channels
+
+    settings, recipients = _report_settings(arguments), {}
     result = dataclasses.replace(
         _without_sections(Status.REFUSED, str(error), error.hint),
-        hostname=settings.hostname if settings is not None else "",
         origin=identity.origin(None, arguments.config),
     )
-    private = state.owned_folder(settings.work_folder) if settings is not None else None
+    folder = None
+    if settings is not None:
+        recipients = channels.configured(settings.general, settings.channels)
+        folder = settings.work_folder
+        result = dataclasses.replace(result, hostname=settings.general.hostname)
+    private = state.owned_folder(folder) if recipients and folder is not None else None
     if private is not None:
         result = dataclasses.replace(result, run_id=state.claimed_run_id(private))
-    code = _send_report(arguments, result, settings, log.RunLog())
+    code = _send_report(arguments, result, recipients, folder, log.RunLog())
     for other in () if arguments.json else error.others:
         terminal.say(f"error: {other}", error=True)
         if other.hint:
@@ -254,12 +302,11 @@ def _report_config_error(arguments: argparse.Namespace, error: ConfigError) -> i
     return code
 
 
-def _report_settings(arguments: argparse.Namespace) -> General | None:
+def _report_settings(arguments: argparse.Namespace) -> loading.ReportSettings | None:
     """Return where the report of a run goes whose config is wrong; None if it goes nowhere."""
     if not arguments.run:
         return None
-    settings = loading.report_settings(arguments.config, insecure=arguments.insecure_permissions)
-    return settings if settings is not None and channels.configured(settings) else None
+    return loading.report_settings(arguments.config, insecure=arguments.insecure_permissions)
 
 
 def _without_sections(status: Status, message: str, hint: str = "") -> RunResult:
@@ -269,22 +316,27 @@ def _without_sections(status: Status, message: str, hint: str = "") -> RunResult
 
 
 def _send_report(
-    arguments: argparse.Namespace, result: RunResult, general: General | None, run_log: log.RunLog
+    arguments: argparse.Namespace,
+    result: RunResult,
+    recipients: Mapping[str, Recipient],
+    work_folder: Path | None,
+    run_log: log.RunLog,
 ) -> int:
     """Send the report, show the result, and return the exit code.
 
     Whatever happens to the report, the result of the backup stays what it is.
+    work_folder: None if it is not known
     """
     from tools.reporting import delivery, document  # costs start-up time that -n need not pay
 
     deliveries: dict[str, str] = {}
-    if general is not None and channels.configured(general):
+    if recipients:
         interrupted = result.status in (Status.INTERRUPTED, Status.TERMINATED)
         deliveries = delivery.deliver(
-            general,
+            recipients,
             document.run_document(result),
             "\n".join([run_log.tail(), *terminal.table_lines(result)]),
-            _private_folder(result, general.work_folder),
+            _private_folder(result, work_folder) if work_folder is not None else None,
             tries=_TRIES_AFTER_SIGNAL if interrupted else delivery.TRIES,
             resend=bool(result.sections),  # only the run that held the lock sends what waits
         )

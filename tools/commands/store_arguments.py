@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 
 from tools.base.errors import ConfigError
 from tools.catalog.location import Source
+from tools.modules.options import Size, size
 
 CONF = Path("/etc/nc-backup-py/conf.json")
 KEY = Path("/etc/nc-backup-py/key_file")  # the default key file
+_LEAST_RATE = 1024  # bytes a second, as of LIMIT_DOWNLOAD
 
 
 Group = argparse._ArgumentGroup
@@ -71,6 +74,36 @@ def add_signers(group: Group) -> None:
     )
 
 
+def add_limits(group: Group, *directions: str) -> None:
+    """Add the arguments that limit the rate of a store. directions: upload, download"""
+    for direction in directions:
+        group.add_argument(
+            f"--limit-{direction}",
+            type=_rate,
+            metavar="RATE",
+            help=f"bytes a second at most, 500K or 5M (default: LIMIT_{direction.upper()} of the "
+            "config); local disks are not limited",
+        )
+
+
+def _rate(text: str) -> int:
+    """Return bytes a second, as LIMIT_DOWNLOAD is written."""
+    try:
+        rate = size(text)
+    except (ValueError, OverflowError):
+        rate = Size(0)
+    if rate < _LEAST_RATE:
+        raise argparse.ArgumentTypeError(f"{text}: not a size of at least 1K (500K, 5M, 1G)")
+    return rate
+
+
+def limits(options: argparse.Namespace) -> Mapping[str, int]:
+    """Return the limits that `add_limits` has asked for, by the keys of the config."""
+    keys = ("limit_upload", "limit_download")
+    given = {key.upper(): getattr(options, key, None) for key in keys}
+    return {key: rate for key, rate in given.items() if rate is not None}
+
+
 def source(options: argparse.Namespace) -> Source:
     """Return where the runs are, as far as `add` and `add_signers` have asked for it."""
     return Source(
@@ -82,6 +115,7 @@ def source(options: argparse.Namespace) -> Source:
         signer=options.signer,
         allow_unsigned=options.allow_unsigned,
         endpoint=options.endpoint,
+        limits=limits(options),
     )
 
 

@@ -71,6 +71,11 @@ class General:
         default=Duration(5.0),
     )
     max_runtime: Duration | None = option("maximum duration of a run (90, 30m, 12h)", default=None)
+    connect_wait: Duration = option(
+        "how long a run waits at its beginning for stores and databases that cannot be reached yet "
+        "(0, 30s, 10m)",
+        default=Duration(600.0),
+    )
     allow_root: bool = option("allow the run as root (for containers)", default=False)
     stream: Stream = option(
         "`True`: send every item from its source through all stages into all stores, without "
@@ -92,9 +97,31 @@ class General:
         "the same for what runs and restores read from stores", default=None, least=1024
     )
     shrink_check: bool = option(
-        "compare each item with the last complete run: below half its size a warning, below a "
-        "tenth a failure",
+        "compare each item with its last good copies; a suspicious one is a warning and freezes "
+        "its clean-up ([history](history.md))",
         default=True,
+    )
+    anomaly_runs: int = option(
+        "last good copies of an item whose median is its usual figure", default=7, least=1
+    )
+    anomaly_shrink: float = option(
+        "percent of the usual size, or number of files, below which an item is suspicious; 0: off",
+        default=50.0,
+        least=0,
+    )
+    anomaly_ratio: float = option(
+        "percentage points by which stored size to plaintext size may change before an item is "
+        "suspicious: encrypted files do not compress; 0: off",
+        default=30.0,
+        least=0,
+    )
+    anomaly_growth: float = option(
+        "times the usual size, or number of files, above which a run names an item; 0: off",
+        default=10.0,
+        least=0,
+    )
+    anomaly_duration: float = option(
+        "times the usual duration above which a run names a section; 0: off", default=5.0, least=0
     )
     leftovers_age: Duration = option(
         "age in seconds after which files of crashed runs of this host are removed from a store",
@@ -124,6 +151,7 @@ class General:
                     f"{key}: / is not allowed", f"Set {key} to a folder that nothing else uses."
                 )
         _refuse_zero("MAX_RUNTIME", self.max_runtime)
+        _check_shrink(self.anomaly_shrink)
         _refuse_zero("STALL_TIMEOUT", self.stall_timeout, "Set a long time, for example 30d.")
         if self.disk_space_threshold > 100:  # noqa: PLR2004  (percent)
             raise ConfigError(
@@ -192,12 +220,19 @@ class SectionKeys:
         "it fails",
         default=True,
     )
+    anomaly_shrink: float | None = option("as in GENERAL, for this section", default=None, least=0)
+    anomaly_ratio: float | None = option("as in GENERAL, for this section", default=None, least=0)
+    anomaly_growth: float | None = option("as in GENERAL, for this section", default=None, least=0)
+    anomaly_duration: float | None = option(
+        "as in GENERAL, for this section", default=None, least=0
+    )
     stream: str = option(
         "role of a user-defined module in a streamed run: `source`, `filter` or `store`", default=""
     )
 
     def __post_init__(self) -> None:
         _refuse_zero("TIMEOUT", self.timeout)
+        _check_shrink(self.anomaly_shrink)
         for name in self.environment:
             if not _VARIABLE.fullmatch(name):
                 raise ConfigError(f"ENVIRONMENT: {name!r}: invalid variable name")
@@ -215,6 +250,14 @@ class SectionKeys:
 def placeholder(text: str) -> bool:
     """Return whether a value is a placeholder of the documented templates."""
     return bool(_PLACEHOLDER.search(text))
+
+
+def _check_shrink(percent: float | None) -> None:
+    if percent is not None and percent > 100:  # noqa: PLR2004  (percent)
+        raise ConfigError(
+            f"ANOMALY_SHRINK: {percent:g} is more than 100",
+            "Set percent of the usual size, from 0 (off) to 100.",
+        )
 
 
 def _refuse_zero(key: str, limit: float | None, hint: str = "") -> None:

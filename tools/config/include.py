@@ -82,7 +82,7 @@ class Files:
                     f"{where}: {key}: a section must be an object",
                     f'For example: "{key}": {{"ACTION": "execute", ...}}',
                 )
-            _merge(found, key, Entry(_entries(value, path, real.parent), where, real.parent))
+            _merge(found, key, Entry(_section(key, value, path, real.parent), where, real.parent))
         return found
 
     def own(self, path: Path) -> dict[str, Entry]:
@@ -90,7 +90,7 @@ class Files:
         table = json_parser.parse(self.read(path), str(path))
         folder = Path(os.path.realpath(path)).parent
         return {
-            key: Entry(_entries(value, path, folder), f"{path}:{table.lines[key]}", folder)
+            key: Entry(_section(key, value, path, folder), f"{path}:{table.lines[key]}", folder)
             for key, value in table.values.items()
             if isinstance(value, json_parser.Table)
         }
@@ -173,12 +173,21 @@ def unexpanded(word: str, path: Path, place: str) -> None:
         )
 
 
-def _entries(table: json_parser.Table, path: Path, folder: Path) -> Keys:
-    """Return the keys of a section with file and line; those of PARAMETERS as well."""
+def _section(name: str, table: json_parser.Table, path: Path, folder: Path) -> Keys:
+    """Return the keys of a section with file and line; those of PARAMETERS as well.
+
+    NOTIFY holds objects alone: the keys of each.
+    """
+    every = name == "NOTIFY" and "ACTION" not in table.values
+    return _entries(table, path, folder, None if every else "PARAMETERS")
+
+
+def _entries(table: json_parser.Table, path: Path, folder: Path, deep: str | None) -> Keys:
+    """deep: the key whose value has keys with lines as well; None for all of them"""
     found: Keys = {}
     for key, value in table.values.items():
-        nested = key == "PARAMETERS" and isinstance(value, json_parser.Table)
-        held = _entries(value, path, folder) if nested else value
+        nested = deep in (None, key) and isinstance(value, json_parser.Table)
+        held = _entries(value, path, folder, "") if nested else value
         found[key] = Entry(
             held if nested else json_parser.plain(value), f"{path}:{table.lines[key]}", folder
         )
@@ -187,8 +196,14 @@ def _entries(table: json_parser.Table, path: Path, folder: Path) -> Keys:
 
 def _merge(into: dict[str, Entry], name: str, entry: Entry) -> None:
     """Merge a section over one of the same name, key by key; PARAMETERS likewise."""
-    if name in into and isinstance(into[name].value, dict) and isinstance(entry.value, dict):
+    if name in into and _has_keys(into[name]) and _has_keys(entry):
         for key, given in entry.value.items():
             _merge(into[name].value, key, given)
     else:
         into[name] = entry
+
+
+def _has_keys(entry: Entry) -> bool:
+    """Return whether a value has keys with lines: not an object that is one value (TEMPLATE)."""
+    held = entry.value
+    return isinstance(held, dict) and all(isinstance(one, Entry) for one in held.values())

@@ -16,6 +16,7 @@ from typing import Any
 
 from tools.base import project
 from tools.base.errors import ConfigError
+from tools.config import notify
 from tools.config.declarations import SECTION_KEYS, General
 from tools.config.include import Entry, Keys
 from tools.config.json_parser import Repeat
@@ -99,6 +100,8 @@ def changes(merged: Mapping[str, Entry], folder: Path) -> Iterator[Change]:
     own = False
     for name, entry in merged.items():
         if name == "GENERAL" or name.startswith("__") or not isinstance(entry.value, dict):
+            continue
+        if notify.is_notify(name, entry):
             continue
         clean_up = _clean_up(name, entry, folder)
         if clean_up is not None:

@@ -7,6 +7,7 @@ import os
 import re
 import stat
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ from tools.base import project
 from tools.base.errors import ConfigError
 from tools.base.real_path import resolved
 from tools.config import general as general_section
-from tools.config import legacy, program_file, run_mode, selection
+from tools.config import legacy, notify, program_file, run_mode, selection
 from tools.config.declarations import REPORT_KEYS, SECTION_KEYS, General, SectionKeys, Stream
 from tools.config.include import Entry, Files, Keys
 from tools.config.model import Config, Section
+from tools.config.notify import NotifyChannel
 from tools.config.paths import anchored
 from tools.config.validation import (
     check_key,
@@ -65,8 +67,21 @@ def _shown(error: ConfigError) -> ConfigError:
     return shown
 
 
-def report_settings(path: Path, *, insecure: bool = False) -> General | None:
-    """Return what a report needs of GENERAL, from a config that may be broken elsewhere.
+@dataclass(frozen=True)
+class ReportSettings:
+    """What a report needs of a config that may be broken elsewhere.
+
+    general: with the keys that are right; the others have their defaults
+    work_folder: where reports wait; None if its key is wrong
+    """
+
+    general: General
+    channels: tuple[NotifyChannel, ...]
+    work_folder: Path | None
+
+
+def report_settings(path: Path, *, insecure: bool = False) -> ReportSettings | None:
+    """Return what a report needs of a config, from a config that may be broken elsewhere.
 
     Return None if it cannot be read, or if another user could have written it: reports that wait
     in WORK_FOLDER would go to that address.
@@ -74,19 +89,32 @@ def report_settings(path: Path, *, insecure: bool = False) -> General | None:
     files = Files(insecure)
     try:
         try:
-            general = files.merged(path)["GENERAL"].value
+            merged = files.merged(path)
         except ConfigError:  # what it includes may be what is broken
-            general = files.own(path)["GENERAL"].value
-        texts = {
-            key: options.to_text(anchored(General, key, general[key]))
-            for key in REPORT_KEYS
-            if key in general
-        }
-        defaults = {"HOSTNAME": "unknown", "MESSAGE_CONFIG_WAIT": "1"}
-        settings: General = options.fill(General, {**defaults, **texts})
-    except (ConfigError, KeyError):
+            merged = files.own(path)
+    except ConfigError:
         return None
-    return settings
+    general, bad = _readable(merged.get("GENERAL"))
+    work_folder = None if "WORK_FOLDER" in bad else general.work_folder
+    return ReportSettings(general, notify.readable(merged), work_folder)
+
+
+def _readable(section: Entry | None) -> tuple[General, set[str]]:
+    """Return GENERAL with the keys that reports need, and those of them that are wrong."""
+    given: Keys = section.value if section is not None and isinstance(section.value, dict) else {}
+    texts = {"HOSTNAME": "unknown", "MESSAGE_CONFIG_WAIT": "1"}
+    bad: set[str] = set()
+    for key in REPORT_KEYS:
+        if key not in given:
+            continue
+        try:
+            text = options.to_text(anchored(General, key, given[key]))
+            options.fill(General, {**texts, key: text})
+        except ConfigError:
+            bad.add(key)
+        else:
+            texts[key] = text
+    return options.fill(General, texts), bad
 
 
 class _Loader:
@@ -104,28 +132,36 @@ class _Loader:
         """Check the sections of a file."""
         main = general_section.read(path, merged)
         self.places = dict(main.places)
+        channels, errors = notify.take(merged, self.warnings)
         changes = [*legacy.repeated(self.files.repeats), *legacy.changes(merged, main.home)]
         for change in changes:
             merged = legacy.applied(merged, change)
             self.warnings.append(change.warning)
         general, handed = main.adapted(merged.pop("GENERAL"), self.warnings)
-        sections = self.sections(merged, (general, handed))
+        sections = self.sections(merged, (general, handed), errors)
         if main.misplaced:  # after the values of the wrong type
             raise main.misplaced[0]
         if not sections:
             raise legacy.nothing_left(path, changes)
-        config = Config(resolved(path), general, handed, tuple(sections), tuple(self.warnings))
+        config = Config(
+            resolved(path), general, handed, tuple(sections), tuple(self.warnings), notify=channels
+        )
         config = dataclasses.replace(config, mode=run_mode.of_config(config))
         run_mode.refuse_staged_roles(sections, config.mode)
         selection.check_order(sections, streamed=config.mode.streamed)
         return config
 
     def sections(
-        self, merged: Mapping[str, Entry], general: tuple[General, dict[str, Any]]
+        self,
+        merged: Mapping[str, Entry],
+        general: tuple[General, dict[str, Any]],
+        errors: list[ConfigError],
     ) -> list[Section]:
-        """Read every section; the errors of several sections are reported together."""
+        """Read every section; the errors of several sections are reported together.
+
+        errors: those of NOTIFY
+        """
         sections: list[Section] = []
-        errors: list[ConfigError] = []
         names = list(merged)
         for number, (name, entry) in enumerate(merged.items()):
             try:
@@ -220,6 +256,7 @@ class _Loader:
             required=read.required,
             kind=kind,
             declaration=declaration,
+            thresholds=_thresholds(read),
         )
         if section.flat and kind:
             raise ConfigError(
@@ -311,6 +348,17 @@ class _Loader:
             return False
         self.warnings.append(f"{where}: {called}.{key} is ignored: {preferred} is also set")
         return True
+
+
+def _thresholds(read: SectionKeys) -> dict[str, float]:
+    """Return the thresholds of the anomaly guard that a section sets, by their names there."""
+    found = {
+        "shrink": read.anomaly_shrink,
+        "ratio": read.anomaly_ratio,
+        "growth": read.anomaly_growth,
+        "duration": read.anomaly_duration,
+    }
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _interpreter(read: SectionKeys, file: Path, *, chosen: bool) -> str:

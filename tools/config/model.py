@@ -12,6 +12,8 @@ from typing import Any
 
 from tools.base import masking
 from tools.config.declarations import General
+from tools.config.notify import NotifyChannel
+from tools.flow.anomaly import Thresholds
 from tools.modules import options
 from tools.modules.options import Declaration
 
@@ -30,6 +32,7 @@ class Section:
                  its STREAM says what it is in a streamed run
     declaration: the Options of a built-in module
     places:      file, line and name of each key of PARAMETERS and GENERAL, for messages
+    thresholds:  those of the anomaly guard that differ from GENERAL
     """
 
     name: str
@@ -48,6 +51,7 @@ class Section:
     kind: str = ""
     declaration: type[Declaration] | None = None
     places: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    thresholds: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,7 @@ class Config:
 
     handed: every key of GENERAL, as every module gets it; paths absolute
     mode:   how it runs, as far as the config says
+    notify: who is told of a run, beside the report server
     """
 
     path: Path
@@ -77,6 +82,22 @@ class Config:
     sections: tuple[Section, ...]
     warnings: tuple[str, ...] = ()
     mode: RunMode = RunMode(False, "")
+    notify: tuple[NotifyChannel, ...] = ()
+
+    def thresholds(self, section: str) -> Thresholds | None:
+        """Return those of the anomaly guard for a section; None where nothing is compared."""
+        general = self.general
+        if not general.shrink_check:
+            return None
+        found = Thresholds(
+            general.anomaly_runs,
+            general.anomaly_shrink,
+            general.anomaly_ratio,
+            general.anomaly_growth,
+            general.anomaly_duration,
+        )
+        own = (one.thresholds for one in self.sections if one.name == section)
+        return dataclasses.replace(found, **next(own, {}))  # type: ignore[arg-type]
 
     @property
     def digest(self) -> str:

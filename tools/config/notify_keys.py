@@ -22,7 +22,7 @@ from tools.modules.options import Duration, Fields, Words, option
 _ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+(@[A-Za-z0-9.-]+)?")
 _HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-_FIELD = re.compile(r"\{([a-z_]+)\}")
+FIELD = re.compile(r"\{([a-z_]+)\}")  # of a TEMPLATE
 _LAST_PORT = 65535
 _TOKEN = 16  # characters: a longer word of a URL is taken for a secret
 _OWN_HEADERS = ("content-length", "host", "transfer-encoding", "connection")
@@ -58,8 +58,8 @@ OF_STATUS = {
     Status.INTERRUPTED: Outcome.CANCELLED,
     Status.TERMINATED: Outcome.CANCELLED,
 }
-_ENDS = frozenset(OF_STATUS.values())
-_GROUPS = {"all": _ENDS, "problems": _ENDS - {Outcome.SUCCESS}}
+ENDS = frozenset(OF_STATUS.values())
+_GROUPS = {"all": ENDS, "problems": ENDS - {Outcome.SUCCESS}}
 _ON = "outcomes that are sent, in the words of docs/notify.md"
 
 
@@ -124,7 +124,7 @@ class ChannelKeys:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _AddressKeys(ChannelKeys):
+class AddressKeys(ChannelKeys):
     """The keys of a channel that is an address of HTTP."""
 
     url: Secret = option("address, or a reference to it (`env:NAME`, `file:/path`): it is a secret")
@@ -175,7 +175,7 @@ class EmailKeys(ChannelKeys):
     def check(self) -> None:
         if not self.to:
             raise ConfigError("TO: is empty", "Set at least one address.")
-        for key, address in (*(("TO", one) for one in self.to), ("FROM", self.from_)):
+        for key, address in (*(("TO", one) for one in self.to), ("FROM_", self.from_)):
             if not _ADDRESS.fullmatch(address):
                 raise ConfigError(f"{key}: {address!r}: not a mail address", "Use name@domain.")
         if not _HOST.fullmatch(self.smtp_host):
@@ -211,7 +211,7 @@ class EmailKeys(ChannelKeys):
 
 
 @dataclass(frozen=True, kw_only=True)
-class WebhookKeys(_AddressKeys):
+class WebhookKeys(AddressKeys):
     """The keys of a `webhook` channel."""
 
     on: Words = option(_ON, default=("all",))
@@ -230,7 +230,7 @@ class WebhookKeys(_AddressKeys):
 
     def check(self) -> None:
         super().check()
-        unknown = set(_FIELD.findall(json.dumps(_object("TEMPLATE", self.template)))) - set(FIELDS)
+        unknown = set(FIELD.findall(json.dumps(_object("TEMPLATE", self.template)))) - set(FIELDS)
         if unknown:
             raise ConfigError(
                 f"TEMPLATE: {{{min(unknown)}}}: unknown field", f"Choose from: {', '.join(FIELDS)}."
@@ -258,14 +258,14 @@ class WebhookKeys(_AddressKeys):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PingKeys(_AddressKeys):
+class PingKeys(AddressKeys):
     """The keys of a `ping` channel."""
 
     on: Words = option(_ON, default=("start", "all"))
 
 
 @dataclass(frozen=True, kw_only=True)
-class NtfyKeys(_AddressKeys):
+class NtfyKeys(AddressKeys):
     """The keys of an `ntfy` channel."""
 
     token: Secret = option("access token (`env:NAME`, `file:/path`)", default=Secret(""))

@@ -14,6 +14,7 @@ if __name__ == "__main__":  # started by its path
 
     launcher.start(__file__)
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from enum import Enum
@@ -21,6 +22,7 @@ from typing import Any, get_args
 
 from tools.base import project
 from tools.config.declarations import General, SectionKeys
+from tools.config.notify_keys import TYPES
 from tools.modules import options, registry
 from tools.modules.options import Declaration, Fields, Lists, Paths, Patterns, Ports, Size, Words
 
@@ -98,6 +100,46 @@ def _built_in(path: str) -> Schema:
     }
 
 
+def _notify() -> Schema:
+    """Return the schema of NOTIFY: a section of the user's where it has ACTION."""
+    channels = {
+        "type": "object",
+        "patternProperties": _COMMENTS,
+        "additionalProperties": {"$ref": "#/$defs/channel"},
+    }
+    return {
+        "if": {"required": ["ACTION"]},
+        "then": {"$ref": "#/$defs/section"},
+        "else": channels,
+    }
+
+
+def _channel() -> Schema:
+    """Return the schema of one channel of NOTIFY."""
+    return {
+        "type": "object",
+        "required": ["TYPE"],
+        "properties": {"TYPE": {"enum": list(TYPES)}},
+        "allOf": [
+            {"if": {"properties": {"TYPE": {"const": name}}}, "then": _of_type(declaration)}
+            for name, declaration in TYPES.items()
+        ],
+    }
+
+
+def _of_type(declaration: type[Declaration]) -> Schema:
+    keys = {name.rstrip("_"): value for name, value in _properties(declaration).items()}
+    keys["TIMEOUT"]["type"] = ["string", "number"]
+    fields = dataclasses.fields(declaration)
+    needed = [field.name.upper() for field in fields if field.default is dataclasses.MISSING]
+    return {
+        "required": [name.rstrip("_") for name in needed],
+        "properties": keys,
+        "patternProperties": _COMMENTS,
+        "additionalProperties": False,
+    }
+
+
 def schema() -> Schema:
     """Return the schema of a config."""
     general = {
@@ -113,10 +155,11 @@ def schema() -> Schema:
             "$schema": {"type": "string"},
             "INCLUDE": {"type": ["string", "array"], "items": {"type": "string"}},
             "GENERAL": general,
+            "NOTIFY": _notify(),
         },
         "patternProperties": _COMMENTS,
         "additionalProperties": {"$ref": "#/$defs/section"},
-        "$defs": {"section": _section()},
+        "$defs": {"section": _section(), "channel": _channel()},
     }
 
 

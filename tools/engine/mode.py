@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from tools.base.result import Result, Status
@@ -56,9 +56,6 @@ class Mode(Protocol):
 
     def missing(self) -> Sequence[str]:
         """Return the items that no store has."""
-
-    def uncompared(self, items: Iterable[StoredItem]) -> Iterable[StoredItem]:
-        """Return the items whose size nobody has compared with their last good copy."""
 
     def may_store(self, kinds: frozenset[str]) -> bool:
         """Return whether sections of these kinds could have stored anything."""
@@ -141,10 +138,6 @@ class StreamedMode:
     def missing(self) -> Sequence[str]:
         """See Mode."""
         return self._flows.missing
-
-    def uncompared(self, items: Iterable[StoredItem]) -> Iterable[StoredItem]:
-        """See Mode: the flow compares."""
-        return ()
 
     def may_store(self, kinds: frozenset[str]) -> bool:
         """See Mode."""

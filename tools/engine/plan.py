@@ -20,6 +20,7 @@ def commands(config: Config, chosen: Sequence[Section]) -> list[Line]:
             f" (class {current.class_name} of {current.file})" if current.action == "load" else ""
         )
         lines.append(Line(current.name, f"section {number}: {shown}{of_class}"))
+    lines += [Line("NOTIFY", f"{one.name}: {one.shown()}") for one in config.notify]
     return lines
 
 

@@ -127,7 +127,9 @@ def _general(config: Config) -> list[Line]:
     lines.append(_writable("LOG_FOLDER", log_folder, general.log_folder))
     lines.append(_signing(general))
     address = general.message_config_command
-    lines.append(Line("GENERAL", f"reports go to {address}" if address else "no report is sent"))
+    if address or not config.notify:
+        text = f"reports go to {address}" if address else "no report is sent"
+        lines.append(Line("GENERAL", text))
     return lines
 
 

@@ -7,7 +7,7 @@ import functools
 import os
 import time
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from datetime import datetime, timezone
 from pathlib import Path
@@ -30,6 +30,7 @@ from tools.engine.run_recorder import Recording
 from tools.engine.section_runner import CallResults, Context
 from tools.engine.staged import Staged
 from tools.engine.work_files import WorkFiles
+from tools.flow import reachability
 from tools.modules import registry, work_folder
 
 _CLEANUP = "cleanup"  # role of sections that run when everything is stored
@@ -53,9 +54,13 @@ def perform(
     chosen: Sequence[Section],
     watcher: ProgressListener | None,
     consent: Consent | None = None,
+    began: Callable[[str], None] = lambda _run_id: None,
 ) -> RunResult:
-    """Run the chosen sections. Every way to end but a bug gives an RunResult."""
-    return _Run(config, chosen, watcher, consent or Consent()).perform()
+    """Run the chosen sections. Every way to end but a bug gives an RunResult.
+
+    began: called with the run ID once the run holds the lock
+    """
+    return _Run(config, chosen, watcher, consent or Consent()).perform(began)
 
 
 class _Run:
@@ -82,7 +87,14 @@ class _Run:
         self.mode: Mode  # once the work folder may be looked at
         self.recording: Recording | None = None  # once the lock is held
 
-    def perform(self) -> RunResult:
+    def perform(self, began: Callable[[str], None]) -> RunResult:
+        """Run, and record what came of it."""
+        result = self._performed(began)
+        if self.recording is not None:
+            self.recording.remember(result)
+        return result
+
+    def _performed(self, began: Callable[[str], None]) -> RunResult:
         """Take the lock, run, write the manifests, remove what may be removed."""
         try:
             folder = _private(self.config.general.work_folder)
@@ -90,6 +102,7 @@ class _Run:
             with ExitStack() as stack:
                 stack.enter_context(lock.hold(folder / "lock"))
                 self._clear(folder)
+                self._allow_waiting()
                 stack.callback(_remove_quietly, folder / "run")
                 self.mode = self._mode(folder)
                 recording = self.recording = Recording(
@@ -99,6 +112,7 @@ class _Run:
                 self.run_id = recording.open(
                     self.chosen, self.context, Memory(folder), following, stack
                 )
+                began(self.run_id)
                 self._sections()
                 recording.write(self.steps)
                 self.mode.finish(self.steps)
@@ -112,6 +126,15 @@ class _Run:
         except (BackupError, OSError) as error:
             status = Status.of_exit_code(getattr(error, "exit_code", 1))
             return self._outcome(status, *in_words(error))
+
+    def _allow_waiting(self) -> None:
+        """Let the run wait for what cannot be reached yet: CONNECT_WAIT, MAX_RUNTIME at most."""
+        general = self.config.general
+        longest: float = general.connect_wait
+        if general.max_runtime is not None:
+            ending = self.started + general.max_runtime
+            longest = min(longest, max(0.0, ending - time.monotonic()))
+        reachability.allow(longest, self.watcher.notice if self.watcher else None)
 
     def _mode(self, private: Path) -> Mode:
         """Staged or streamed, and why: the log tells."""

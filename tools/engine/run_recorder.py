@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import shlex
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence, Set
 from contextlib import ExitStack
 from datetime import datetime
 from typing import TypeVar
@@ -15,7 +15,7 @@ from tools.base import crash, log, project, run_ids
 from tools.base.errors import BackupError, ForbiddenError, StoreError, in_words
 from tools.base.log import logger
 from tools.base.result import Result, Status, worst
-from tools.base.run_result import SectionResult
+from tools.base.run_result import RunResult, SectionResult
 from tools.catalog import identity, leftovers, markers, sequence, sshsig, writer_key
 from tools.catalog.history import Past
 from tools.catalog.manifest import Manifest
@@ -25,18 +25,17 @@ from tools.catalog.writer_key import WriterKey
 from tools.config.model import Config, Section
 from tools.engine import admission, section_runner
 from tools.engine.admission import Admitted
+from tools.engine.anomaly_guard import AnomalyGuard, Judged
 from tools.engine.consent import Consent
 from tools.engine.limits import Limits, within
 from tools.engine.mode import Mode
 from tools.engine.section_runner import Context
-from tools.flow import item_record, pipeline, store
+from tools.flow import item_record, reachability, store
 from tools.flow.task import StoppedError
-from tools.modules import registry
 
 T = TypeVar("T")
 Call = Callable[[], T]
 _ENDING = 60.0  # seconds that a store has for the end of a run whose MAX_RUNTIME is over
-_COMPARISON = 60.0  # seconds for the sizes of an item in earlier runs
 
 
 class Recording:
@@ -66,6 +65,7 @@ class Recording:
         self.manifests: dict[str, Manifest] = {}  # by section: those that were written
         self._key = writer_key.of_config(config)
         self._memory = Memory(None)
+        self._guard = AnomalyGuard(config, self._memory, run_id, tolerant=consent.shrink)
         self._numbered = Numbered()
 
     def open(
@@ -92,11 +92,13 @@ class Recording:
                 self._stores[one.section] = one
                 self._sweep(one)
         histories = [one.history for one in self._stores.values()]
-        compare = self._config.general.shrink_check and not self._consent.shrink
         config_id = identity.config_id(self._config.path)
         self._numbered = self._following(config_id)
         self._log_signer()
-        self._past = Past(histories, config_id, compare=compare)
+        self._past = Past(histories)
+        self._guard = AnomalyGuard(
+            self._config, memory, self._run_id, tolerant=self._consent.shrink
+        )
         stores = {name: one.store for name, one in self._stores.items()}
         self._mode.begin(stores, self.refused, self._past)
         return self._run_id
@@ -114,7 +116,10 @@ class Recording:
             try:
                 context = contexts(entry)
                 self._limits[entry.name] = _limits(entry, context)
-                one = self._within(entry.name, self._admission(entry, context, memory))
+                call = self._admission(entry, context, memory)
+                one = reachability.waited(
+                    entry.name, functools.partial(self._within, entry.name, call)
+                )
                 if one.identity in found:
                     raise StoreError(
                         f"{one.store} is the store of {found[one.identity].section} as well",
@@ -211,28 +216,38 @@ class Recording:
             problem = crash.known(error)
             logger.warning("%s: nothing is cleaned up: %s", one.section, problem)
 
-    def _compare(self, steps: list[SectionResult], item: item_record.StoredItem) -> None:
-        """A staged item that has shrunk: its section says so."""
-        if item.size is None or not registry.kind(item.kind).steady:
-            return
-        limits = Limits("the comparison with earlier runs", _COMPARISON)
-        try:
-            size = within(limits, lambda: self._past.size_of(item.label))
-        except StoppedError as error:
-            logger.warning("%s: not compared with earlier runs: %s", item.label, error)
-            return
-        shrunk = pipeline.shrunk(item.size, size)
-        if shrunk is not None:
-            status = Status.FAILED if shrunk.fatal else Status.INCOMPLETE
-            _worsen(steps, item.section, f"{item.label}: {shrunk.text}", status, shrunk.hint)
+    def _judge(self, steps: list[SectionResult]) -> Judged:
+        """Return what is unusual about this run; the sections tell."""
+        judged = self._guard.judge(self._unread, list(self.items.values()), self.missing, steps)
+        for line in judged.lines():
+            if line.suspicious:
+                hint = self._guard.hint(line.label)
+                _worsen(steps, line.section, line.text, Status.INCOMPLETE, hint)
+            else:
+                _notice(steps, line.section, line.text)
+        return judged
+
+    def _unread(self, known: Set[str]) -> Iterator[tuple[str, Manifest | None]]:
+        """Yield the runs of the stores that are not known; see History.unread."""
+        for name, one in self._stores.items():
+            try:
+                yield from self._within(name, lambda: list(one.history.unread(known)))  # noqa: B023  (called at once)
+            except (BackupError, OSError) as error:
+                text = in_words(error)[0]
+                logger.warning("%s: not compared with earlier runs: %s", name, text)
+
+    def remember(self, result: RunResult) -> None:
+        """Record the figures of the run in the history of this machine."""
+        self._guard.record(result, list(self.items.values()))
 
     def write(self, steps: list[SectionResult]) -> None:
         """A manifest into every store that holds something of this run."""
         items = {name: self._mode.items(name) for name in self._stores}
         self.items = {item.label: item for held in items.values() for item in held}
-        for item in self._mode.uncompared(self.items.values()):
-            self._compare(steps, item)
         self.missing = set(self._mode.missing())
+        judged = self._judge(steps)
+        items = {name: [judged.marked(item) for item in held] for name, held in items.items()}
+        self.items = {label: judged.marked(item) for label, item in self.items.items()}
         everything = set(self.items) | self.missing
         warnings = [line for step in steps for line in step.result.warnings]
         end = run_ids.now()  # one for all: stores that hold the same items get the same manifest
@@ -311,6 +326,15 @@ def _worsen(
                 lines = (*result.warnings, what)
                 result = dataclasses.replace(result, warnings=lines, hint=result.hint or hint)
             result = dataclasses.replace(result, status=now)
+            steps[number] = dataclasses.replace(step, result=result)
+
+
+def _notice(steps: list[SectionResult], name: str, text: str) -> None:
+    """Something that every report tells first, and that is no fault of the run."""
+    logger.warning("%s: %s", name, text)
+    for number, step in enumerate(steps):
+        if step.name == name:
+            result = dataclasses.replace(step.result, notices=(*step.result.notices, text))
             steps[number] = dataclasses.replace(step, result=result)
 
 

@@ -23,7 +23,7 @@ from tools.base.result import Result, Status, of_error, worst
 from tools.base.secret import Secret
 from tools.config.model import Config, Section
 from tools.engine.limits import Limits
-from tools.flow import process
+from tools.flow import process, reachability
 from tools.modules import options, registry, work_folder
 
 _HOST = project.ROOT / "tools/modules/plugin_host.py"
@@ -205,6 +205,7 @@ def environment(section: Section, order: Command, context: Context) -> dict[str,
         "NC_BACKUP_CONFIG": str(context.config.path),
         "NC_BACKUP_RESULT": str(context.folder / "result.json"),
         "NC_BACKUP_PRIVATE": json.dumps(context.private),
+        **reachability.variables(),
     }
     if section.declaration is not None and section.environment:
         variables[os_works.PASSED] = " ".join(section.environment)

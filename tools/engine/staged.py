@@ -91,10 +91,6 @@ class Staged:
         """See Mode."""
         return ()
 
-    def uncompared(self, items: Iterable[StoredItem]) -> Iterable[StoredItem]:
-        """See Mode."""
-        return items
-
     def may_store(self, kinds: frozenset[str]) -> bool:
         """See Mode: a user-defined module may be a store."""
         return bool(kinds & {"store", ""})

@@ -27,7 +27,7 @@ from tools.flow.pipeline import FlowResult
 from tools.flow.stopwatch import Stopwatch
 from tools.flow.store import Store, beside, note
 from tools.flow.task import StoppedError
-from tools.modules import loader, registry
+from tools.modules import loader
 
 _LOOK = 60.0  # seconds for the sizes of sections in earlier runs
 _NOTE = 5.0  # seconds that a note on a store may take
@@ -190,11 +190,11 @@ class Streamed:
         where = pipeline.ItemContext(
             f"{context.config.general.hostname}/{context.run_id}",
             job.count,
-            self._past.size_of(called) if registry.kind(item.kind).steady else None,
         )
         try:
             job.count(0)  # not even begun, where the section has been stopped
             done = dump_stream.again(
+                called,
                 lambda: pipeline.store_item(
                     item, entry.name, self._made or [], self.targets, where
                 ),

@@ -14,6 +14,7 @@ from typing import TypeVar
 from tools import date_str_utils, filesystem_handling
 from tools.base import foreign, removal
 from tools.base.errors import ConfigError, RetryError, SourceError
+from tools.flow import reachability
 from tools.flow.stream import Chunks
 
 T = TypeVar("T")
@@ -46,10 +47,13 @@ def beginning(chunks: Iterator[bytes], size: int) -> tuple[bytes, Iterator[bytes
     return b"".join(first)[:size], itertools.chain(first, chunks)
 
 
-def again(attempt: Callable[[], T], say: Callable[[str], None]) -> T:
-    """Do it; where RetryError says that it is worth a whole new try, once more."""
+def again(name: str, attempt: Callable[[], T], say: Callable[[str], None]) -> T:
+    """Do it; where RetryError says that it is worth a whole new try, once more.
+
+    A server that cannot be reached yet is waited for. name: of the item, for the log
+    """
     try:
-        return attempt()
+        return reachability.waited(name, attempt)
     except RetryError as error:
         say(f"{error}; it is dumped anew")
         return attempt()

@@ -181,9 +181,10 @@ class FileFacts(Facts):
 
 @dataclass(frozen=True)
 class FilesetFacts(Facts):
-    """kind fileset. tar: the version of the program that made the archive"""
+    """kind fileset. tar: the version of the program that made the archive; files: members of it"""
 
     tar: str = ""
+    files: int | None = None
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,8 @@ class StoredItem:
     facts:  versions of tools, positions: the JSON object of tools.flow.facts for the kind
     base:   the run that an incremental item was added to; None for a full one
     warnings: what is missing from it or cut; notes: what was left out by rule, or is worth knowing
+    suspicious: why the guard of the run took it for a bad copy; grave: whether so bad that `latest`
+        must not select it (tools.flow.anomaly)
     problem: why the record must not be used: it is invalid; "" for a good one (never stored)
     """
 
@@ -58,6 +60,8 @@ class StoredItem:
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     base: str | None = None
+    suspicious: tuple[str, ...] = ()
+    grave: bool = False
     problem: str = ""
 
     @property
@@ -100,7 +104,7 @@ def item_of(given: Mapping[str, Any]) -> StoredItem:
         section=text_of(given, "section", is_word),
         name=text_of(given, "name", is_writable),
         kind=text_of(given, "kind", is_word),
-        ending=text_of(given, "ending", lambda text: "/" not in text and is_word(text)),
+        ending=text_of(given, "ending", _is_ending),
         stages=_stages(given),
         parts=parts,
         size=None if given.get("size") is None else number_of(given, "size"),
@@ -111,12 +115,16 @@ def item_of(given: Mapping[str, Any]) -> StoredItem:
         warnings=tuple(list_of(given, "warnings", str)),
         notes=tuple(list_of(given, "notes", str)) if "notes" in given else (),
         base=None if base is None else text_of({"base": base}, "base", run_ids.is_run_id),
+        suspicious=tuple(list_of(given, "suspicious", str)) if "suspicious" in given else (),
+        grave=given.get("grave") is True,
     )
 
 
 def _stages(given: Mapping[str, Any]) -> tuple[str, ...]:
-    stages = list_of(given, "stages", str)
-    return tuple(text_of({"stages": stage}, "stages", is_word) for stage in stages)
+    stages = tuple(list_of(given, "stages", str))
+    if not all(map(is_word, stages)):
+        raise ValueError(f"stages: {str(stages)[:80]} is not valid")
+    return stages
 
 
 def _references(given: object) -> Mapping[str, tuple[Part, ...]]:
@@ -140,16 +148,23 @@ def is_file_name(text: str) -> bool:
 
 def is_writable(text: str) -> bool:
     """Whether a file can have this name: no NUL, and bytes that it stands for (PEP 383)."""
-    try:
-        text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
-        return False
+    if not text.isascii():
+        try:
+            text.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            return False
     return "\0" not in text
 
 
 def is_word(text: str) -> bool:
     """Whether a text can be the name of a section, a kind or a stage: no control characters."""
+    if text.isascii():
+        return text.isprintable()
     return is_writable(text) and not _CONTROL.search(text)
+
+
+def _is_ending(text: str) -> bool:
+    return "/" not in text and is_word(text)
 
 
 def is_digest(text: str) -> bool:
@@ -157,12 +172,10 @@ def is_digest(text: str) -> bool:
     return bool(_SHA256.fullmatch(text))
 
 
-def text_of(
-    given: Mapping[str, Any], key: str, good: Callable[[str], bool] = lambda _text: True
-) -> str:
+def text_of(given: Mapping[str, Any], key: str, good: Callable[[str], object] | None = None) -> str:
     """Return the text under a key. Raises KeyError or ValueError."""
     value = given[key]
-    if not isinstance(value, str) or not good(value):
+    if not isinstance(value, str) or (good is not None and not good(value)):
         raise ValueError(f"{key}: {str(value)[:80]!r} is not valid")
     return value
 
@@ -183,6 +196,6 @@ def number_of(given: Mapping[str, Any], key: str) -> int:
 def list_of(given: Mapping[str, Any], key: str, kind: type[object]) -> Sequence[Any]:
     """Return a list of values of one type. Raises KeyError or ValueError."""
     value = given[key]
-    if not isinstance(value, list) or not all(isinstance(entry, kind) for entry in value):
+    if not isinstance(value, list) or (value and not all(isinstance(one, kind) for one in value)):
         raise ValueError(f"{key} is not a list of {kind.__name__}")
     return value

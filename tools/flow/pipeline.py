@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from tools.base.errors import SourceError, StoreError
-from tools.date_str_utils import human_size
 from tools.flow import forms, item_record, stream
 from tools.flow.fan_out import FanOut, StoreProgress
 from tools.flow.form import Layout, Plaintext, numbered
@@ -23,25 +22,20 @@ from tools.flow.store import Receiver, StoredObject
 from tools.flow.stream import Chunks
 
 PART = 1024 << 20  # bytes of a part where no stage says
-_MIN_COMPARED_SIZE = 1 << 20  # bytes: the size of smaller items changes without any meaning
-_WARN_RATIO, _FAIL_RATIO = 0.5, 0.1  # of the last complete backup
-_SHRUNK = (
-    "Check that the source is mounted and complete. If the change is intended, run backup.py once "
-    'with --accept-shrink, or set "SHRINK_CHECK": "False" in GENERAL for one run.'
-)
 
 
 @dataclass(frozen=True)
 class FlowResult:
-    """An item that is stored, which stores hold it, and what its source said of it.
-
-    failures: why its section has failed all the same
-    """
+    """An item that is stored, which stores hold it, and what its source said of it."""
 
     item: StoredItem
     store_sections: tuple[str, ...]
     report: ItemReport
-    failures: tuple[SourceError, ...] = ()
+
+    @property
+    def failures(self) -> tuple[SourceError, ...]:
+        """Why its section has failed all the same."""
+        return tuple(map(SourceError, self.report.failures))
 
 
 @dataclass(frozen=True)
@@ -50,7 +44,6 @@ class ItemContext:
 
     object_prefix:  what its names begin with, `<HOSTNAME>/<run id>`
     on_bytes:       gets the number of each chunk's plain bytes; what it raises ends the item
-    previous_size:  its plain bytes in the last good run; None where there was none to compare with
     form:           how it is stored (see forms)
     layout:         how its parts are called and cut
     before_publish: called when every store has confirmed it; what it raises ends the item
@@ -58,47 +51,9 @@ class ItemContext:
 
     object_prefix: str
     on_bytes: Callable[[int], None]
-    previous_size: int | None = None
     form: str = "parts"
     layout: Layout = numbered
     before_publish: Callable[[StoredItem], None] = lambda _stored: None
-
-
-@dataclass(frozen=True)
-class Shrunk:
-    """An item much smaller than in its last complete backup. fatal: so small that it fails."""
-
-    text: str
-    hint: str
-    fatal: bool
-
-
-def shrunk(size: int, previous: int | None) -> Shrunk | None:
-    """Return how an item has shrunk: below half of what it was, and fatally below a tenth.
-
-    A disk that is not mounted makes no good backup. The item is stored all the same.
-    """
-    if previous is None or previous < _MIN_COMPARED_SIZE or size >= previous * _WARN_RATIO:
-        return None
-    text = f"{human_size(size)}, but the last complete backup had {human_size(previous)}"
-    return Shrunk(text, _SHRUNK, size < previous * _FAIL_RATIO)
-
-
-def _with_change(ended: ItemReport, change: Shrunk | None) -> ItemReport:
-    """Return the report of a source, with a line where its item has shrunk."""
-    if change is None:
-        return ended
-    if change.fatal:
-        return dataclasses.replace(ended, notes=(*ended.notes, change.text))
-    return dataclasses.replace(ended, warnings=(*ended.warnings, change.text))
-
-
-def _failures(ended: ItemReport, change: Shrunk | None) -> tuple[SourceError, ...]:
-    """Return what fails the section although the item is stored."""
-    found = tuple(SourceError(line) for line in ended.failures)
-    if change is None or not change.fatal:
-        return found
-    return (SourceError(f"{change.text} (stored)", change.hint), *found)
 
 
 def store_item(
@@ -134,8 +89,7 @@ def store_item(
         fan_out = stack.enter_context(FanOut(targets))
         objects = form.store(data, fan_out)
         fan_out.confirm()
-        change = shrunk(plain.size, where.previous_size)
-        report = _with_change(item.report(), change)
+        report = item.report()
         before = item.origin or described(item, section, data.ending, report)
         stored = dataclasses.replace(
             after_stages(before, applied, plain),
@@ -146,7 +100,7 @@ def store_item(
         where.on_bytes(0)  # an item that was given up must not appear
         where.before_publish(stored)
         holders = fan_out.publish()
-    return FlowResult(stored, holders, report, _failures(report, change))
+    return FlowResult(stored, holders, report)
 
 
 def store_item_in(

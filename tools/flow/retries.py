@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import errno
+import os
 import random
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, TypeVar, runtime_checkable
 
-from tools.base.errors import TransientError, in_words
+from tools.base.errors import TransientError, UnreachableError, in_words
 from tools.base.log import logger
 
 ATTEMPTS = 5
@@ -60,6 +61,16 @@ def _reason(error: Exception) -> str:
     return in_words(error)[0] if isinstance(error, OSError) else str(error)
 
 
+class Contact:
+    """Whether a server has answered before: one that never did is not waited for (reachability).
+
+    The sections of a run need not ask: the run itself has reached the stores.
+    """
+
+    def __init__(self, *, is_made: bool = False) -> None:
+        self.is_made = is_made or bool(os.environ.get("NC_BACKUP_RUN_ID"))
+
+
 @dataclass(frozen=True)
 class Retries:
     """How often and after which waits a call is repeated.
@@ -67,11 +78,13 @@ class Retries:
     first_wait: seconds before the second attempt
     say:        gets a line for each attempt that failed
     wait:       waits so many seconds, or until the event is set
+    contact:    whether the server has answered; until then a lack of connection is raised at once
     """
 
     first_wait: float = 5.0
     say: Callable[[str], None] = lambda line: logger.warning("%s", line)
     wait: Callable[[threading.Event, float], object] = threading.Event.wait
+    contact: Contact = field(default_factory=Contact, compare=False)
 
     def call(
         self,
@@ -87,10 +100,10 @@ class Retries:
         """
         for number in range(1, _attempts.get()):
             try:
-                return attempt()
+                result = attempt()
             except Exception as error:
                 never = abandoned or threading.Event()
-                if not is_worth(error) or never.is_set():
+                if not is_worth(error) or never.is_set() or self._is_absent(error):
                     raise
                 seconds = self._seconds(number)
                 self.say(
@@ -100,7 +113,14 @@ class Retries:
                 self.wait(never, seconds)
                 if never.is_set():
                     raise
+            else:
+                self.contact.is_made = True
+                return result
         return attempt()
+
+    def _is_absent(self, error: Exception) -> bool:
+        """Return whether a server has never answered, and there is no connection to it."""
+        return isinstance(error, UnreachableError) and not self.contact.is_made
 
     def _seconds(self, number: int) -> float:
         """Return how long to wait after this attempt; programs that fail together spread out."""

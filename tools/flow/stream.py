@@ -23,6 +23,7 @@ from tools.base.errors import BackupError
 from tools.flow import task
 
 _GATHERED = 1 << 18  # bytes from which on a chunk is large enough
+_SMALL = 1 << 16  # bytes that are read at least, where a file has as many
 _AHEAD = 4  # chunks that wait between two threads
 CHUNK = 1 << 20  # bytes; large enough that Python's share of the work does not show
 
@@ -43,12 +44,18 @@ def read(path: Path, start: int = 0, end: int | None = None, flags: int = 0) -> 
     flags: of open(2), beside those for reading
     Raises OSError that names this file, and not the one that the chunks are written to.
     """
-    with filesystem_handling.naming(path), open(path, "rb", 0, opener=_opener(flags)) as file:
-        file.seek(start)
-        left = math.inf if end is None else end - start
-        while left > 0 and (chunk := file.read(int(min(left, CHUNK)))):
-            left -= len(chunk)
-            yield chunk
+    with filesystem_handling.naming(path):
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | flags)
+        try:
+            os.lseek(descriptor, start, os.SEEK_SET)
+            left = math.inf if end is None else end - start
+            # reading allocates what it asks for: little for a small file
+            most = min(CHUNK, max(_SMALL, os.fstat(descriptor).st_size))
+            while left > 0 and (chunk := os.read(descriptor, int(min(left, most)))):
+                left -= len(chunk)
+                yield chunk
+        finally:
+            os.close(descriptor)
 
 
 def small(chunks: Iterable[bytes], most: int) -> bytes | None:
@@ -59,10 +66,6 @@ def small(chunks: Iterable[bytes], most: int) -> bytes | None:
         if len(held) > most:
             return None
     return bytes(held)
-
-
-def _opener(flags: int) -> Callable[[str, int], int]:
-    return lambda path, own: os.open(path, own | flags)
 
 
 def joined(paths: Iterable[Path]) -> Iterator[bytes]:

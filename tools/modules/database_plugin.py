@@ -34,7 +34,7 @@ def staged(
     for item in items:
         flow = functools.partial(work.collect, item, store, named(item.name))
         try:
-            done = dump_stream.again(flow, say)
+            done = dump_stream.again(item.name, flow, say)
         except Exception as error:  # noqa: BLE001  (see crash.known)
             errors.append((item.name, crash.known(error)))
             continue

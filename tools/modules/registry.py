@@ -47,6 +47,7 @@ class Kind:
     archive: whether it is a tar archive of files
     first:   whether a restore needs it before the others: databases belong to roles and users
     steady:  whether the size of one run says something about that of the next
+    counted: the fact that is the number of what is in it; "" for none
     file_of_sql: whether its file is a database that answers SQL by itself
     log:     whether it is a log that is replayed after a dump, and nothing by itself
     facts:   what its source knows of an item beside its bytes
@@ -60,6 +61,7 @@ class Kind:
     archive: bool = False
     first: bool = False
     steady: bool = True
+    counted: str = ""
     file_of_sql: bool = False
     log: bool = False
     facts: type[Facts] = FileFacts
@@ -152,7 +154,7 @@ ROWS = (
         "filesbackup/filesbackup.py",
         "source",
         # a source of a user-defined module gives files
-        kinds=(Kind("fileset", archive=True, facts=FilesetFacts), Kind(PLAIN)),
+        kinds=(Kind("fileset", archive=True, counted="files", facts=FilesetFacts), Kind(PLAIN)),
         fills="files",
     ),
     Row(
@@ -212,13 +214,21 @@ ROWS = (
         "mongo/mongo.py",
         "source",
         "MongoBackup",
-        kinds=(Kind("mongo", "mongorestore --archive={file}", to_server=True, facts=MongoFacts),),
+        kinds=(
+            Kind(
+                "mongo",
+                "mongorestore --archive={file}",
+                to_server=True,
+                counted="documents",
+                facts=MongoFacts,
+            ),
+        ),
     ),
     Row(
         "sqlite/sqlite.py",
         "source",
         "SQLiteBackup",
-        kinds=(Kind("sqlite", file_of_sql=True, facts=SqliteFacts),),
+        kinds=(Kind("sqlite", file_of_sql=True, counted="tables", facts=SqliteFacts),),
     ),
     Row(
         "redis/redis.py", "source", "RedisBackup", kinds=(Kind("redis", _REDIS, facts=RedisFacts),)
@@ -227,7 +237,7 @@ ROWS = (
         "openldap/openldap.py",
         "source",
         "OpenLDAPBackup",
-        kinds=(Kind("openldap", _OPENLDAP, facts=OpenldapFacts),),
+        kinds=(Kind("openldap", _OPENLDAP, counted="entries", facts=OpenldapFacts),),
     ),
     Row(
         "compression/compression.py",

@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 from tools.base import crash, finding
 from tools.base.errors import BackupError, in_words
 from tools.base.finding import Finding
+from tools.flow import reachability
 from tools.flow.item import Item
 
 T = TypeVar("T")
@@ -44,7 +45,8 @@ def items(
     collected: list[Item] = []
     for server in servers:
         try:
-            collected.extend(items_of(server.connect()))
+            connected = reachability.waited(server.label, server.connect)
+            collected.extend(items_of(connected))
         except Exception as error:  # noqa: BLE001  (see crash.known)
             collected.append(_unavailable(server.label, crash.known(error)))
     return tuple(collected)

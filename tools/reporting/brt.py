@@ -52,7 +52,7 @@ class BackupReportingTool:
         """Post the form once. Raises DeliveryError."""
         accept = acknowledgement_check(message["srvname"])
         answer = requests_utils.post_form(self._url, message, accept=accept, limits=limits)
-        return f"report delivered: {answer}"
+        return f"delivered: {answer}"
 
 
 def from_general(general: General) -> BackupReportingTool | None:

@@ -2,20 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from tools.config.declarations import General
-from tools.reporting import brt
-from tools.reporting.channel import Channel
+from tools.config.notify import NotifyChannel
+from tools.config.notify_keys import ENDS, ChannelKeys
+from tools.reporting import apprise_service, brt, ntfy, ping, smtp_mail, webhook
+from tools.reporting.channel import Channel, Recipient
+from tools.requests_utils import Limits
 
 # By name, as spooled reports and --json have it: makes the channel, or None if GENERAL does not
-# configure it. A new channel is one file and one row here.
+# configure it. A new channel is one file and one row here or below.
 CHANNELS: Mapping[str, Callable[[General], Channel | None]] = {
     "brt": brt.from_general,
 }
+# By TYPE of a channel of NOTIFY: makes the channel from its keys, of that type.
+TYPES: Mapping[str, Callable[[Any], Channel]] = {
+    "email": smtp_mail.Email,
+    "webhook": webhook.Webhook,
+    "ping": ping.Ping,
+    "ntfy": ntfy.Ntfy,
+    "apprise": apprise_service.AppriseService,
+}
+# A monitor counts the time of arrival: an old ping would tell of a run that was not now.
+_NOT_KEPT = ("ping",)
+_NOT_OF_RESTORES = ("ping",)  # a monitor waits for backups
 
 
-def configured(general: General) -> dict[str, Channel]:
-    """Return the channels that GENERAL configures, by name."""
+def configured(general: General, notify: Sequence[NotifyChannel] = ()) -> dict[str, Recipient]:
+    """Return the channels that a config uses, by name."""
     made = {name: make(general) for name, make in CHANNELS.items()}
-    return {name: channel for name, channel in made.items() if channel is not None}
+    wait = float(general.message_config_wait)
+    found = {
+        name: Recipient(name, "report", channel, ENDS, wait)
+        for name, channel in made.items()
+        if channel is not None
+    }
+    return found | {channel.name: _recipient(channel, wait) for channel in notify}
+
+
+def of_restores(general: General, notify: Sequence[NotifyChannel]) -> dict[str, Recipient]:
+    """Return the channels that are told of a restore."""
+    told = [channel for channel in notify if channel.keys.type not in _NOT_OF_RESTORES]
+    return configured(general, told)
+
+
+def _recipient(channel: NotifyChannel, wait: float) -> Recipient:
+    keys = channel.keys
+    kind = keys.type
+    return Recipient(
+        key=f"{kind}:{channel.name}",
+        label=f"notification {channel.name}",
+        channel=TYPES[kind](keys),
+        outcomes=keys.outcomes,
+        first_wait=wait,
+        keep=kind not in _NOT_KEPT,
+        limits=_limits(keys),
+    )
+
+
+def _limits(keys: ChannelKeys) -> Limits:
+    most = float(keys.timeout)
+    return Limits(connect=min(Limits().connect, most), read=most, whole=most)

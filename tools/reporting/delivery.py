@@ -2,82 +2,107 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import threading
 import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tools import requests_utils
 from tools.base.errors import BackupError
 from tools.base.log import logger
-from tools.config.declarations import General
-from tools.reporting import channels
-from tools.reporting.channel import Channel, Message
+from tools.reporting.channel import Channel, Message, Recipient
 from tools.reporting.document import Document
 from tools.reporting.spool import UNSURE, Entry, Spool
+from tools.reporting.summary import outcome
 from tools.requests_utils import DeliveryError, Doubt, Limits
 
 FOLDER = "reports"  # of the spool, in the private folder of WORK_FOLDER
 TRIES = 5
+_GRACE = 5.0  # seconds for a thread to end after its last attempt
 
 
 class SpooledChannel:
-    """A channel whose reports wait in the spool until they were delivered."""
+    """A channel whose reports wait in the spool until they were delivered.
 
-    def __init__(self, name: str, channel: Channel, spool: Spool | None, first_wait: float) -> None:
-        """spool: None if nothing may be kept; first_wait: seconds before the second attempt."""
-        self._name = name
-        self._channel = channel
-        self._spool = spool
-        self._first_wait = first_wait
+    result: "delivered", "kept" if the next run sends it, or "lost" if nothing sends it again
+    """
+
+    def __init__(self, recipient: Recipient, spool: Spool | None) -> None:
+        """spool: None if nothing may be kept."""
+        self.result = "lost"
+        self._recipient = recipient
+        self._channel = recipient.channel
+        self._spool = spool if recipient.keep else None
+        self._message: Message = {}
+        self._own: Path | None = None
+        self._waiting: list[Path] = []
 
     def deliver(
         self, document: Document, log: str, tries: int = TRIES, *, resend: bool = True
     ) -> str:
-        """Send what waits (if `resend`), then this report.
+        """Send what waits (if `resend`), then this report; return the result."""
+        self.prepare(document, log, resend=resend)
+        self.send(tries)
+        return self.result
 
-        Return "delivered", "kept" if the next run sends it, or "lost" if nothing sends it again.
+    def prepare(self, document: Document, log: str, *, resend: bool) -> None:
+        """Render this report, and put it into the spool. Raises OSError, BackupError.
+
+        resend: whether `send` sends what waits as well
+        """
+        self._message = self._channel.message(document, log)
+        if self._spool is None:
+            return
+        try:
+            self._own = self._spool.add(Entry(self._recipient.key, self._message, document))
+        except OSError as error:
+            logger.error("%s: cannot keep it: %s", self._recipient.label, error)
+            return
+        self.result = "kept"
+        self._waiting = self._spool.waiting(self._recipient.key) if resend else [self._own]
+
+    def send(self, tries: int) -> None:
+        """Send what waits, then this report.
+
         A report that is rejected does not keep the next ones from being sent; without a
         connection none is tried after the first.
         """
-        message = self._channel.message(document, log)
-        path = self._spooled(Entry(self._name, message, document))
-        if self._spool is None or path is None:
-            return self._deliver_unspooled(message, tries)
+        if self._spool is None or self._own is None:
+            self._send_unspooled(tries)
+            return
         try:
-            return self._send_all(self._spool, path, tries, resend=resend)
+            self.result = self._send_all(self._spool, self._own, tries)
         except OSError as error:
-            logger.error("report kept; the next run sends it: %s", error)
-            return "kept"
+            self._log("kept; the next run sends it", error)
 
-    def _spooled(self, entry: Entry) -> Path | None:
-        """Return the file of a report in the spool; None if it cannot be kept."""
-        try:
-            return None if self._spool is None else self._spool.add(entry)
-        except OSError as error:
-            logger.error("report: cannot keep it: %s", error)
-            return None
+    def _log(self, what: str, error: Exception) -> None:
+        logger.error("%s %s: %s", self._recipient.label, what, error)
 
-    def _deliver_unspooled(self, message: Message, tries: int) -> str:
+    def _send_unspooled(self, tries: int) -> None:
         try:
-            line = self._retried(message, tries)
+            line = self._retried(self._message, tries, self._recipient.limits)
         except DeliveryError as error:
-            logger.error("report lost: %s", error)
-            return "lost"
-        logger.info("%s", line)
-        return "delivered"
+            self._log("lost", error)
+            return
+        logger.info("%s %s", self._recipient.label, line)
+        self.result = "delivered"
 
-    def _send_all(self, spool: Spool, own: Path, tries: int, *, resend: bool) -> str:
-        until = time.monotonic() + Limits().budget
-        for path in spool.waiting(self._name) if resend else [own]:
+    def _send_all(self, spool: Spool, own: Path, tries: int) -> str:
+        until = time.monotonic() + self._recipient.limits.budget
+        for path in self._waiting:
             budget = until - time.monotonic()
             if budget <= 0:
                 break
             try:
                 self._send(spool, path, tries, budget)
             except DeliveryError as error:
-                label = "report" if path == own else f"report {path.name}"
+                name = "" if path == own else f"{path.name} "
                 unsure = spool.exhausted(path)
                 then = f"not sent again (see {unsure})" if unsure else "kept; the next run sends it"
-                logger.error("%s %s: %s", label, then, error)
+                self._log(f"{name}{then}", error)
                 if error.doubt is Doubt.UNSENT:
                     break
         if own.exists():
@@ -89,31 +114,43 @@ class SpooledChannel:
         entry = spool.read(path)
         if entry is None:
             return
-        line = self._retried(entry.message, tries, budget, (spool, path))
-        logger.info("%s", line)
+        limits = dataclasses.replace(self._recipient.limits, budget=budget)
+        line = self._retried(entry.message, tries, limits, (spool, path))
+        logger.info("%s %s", self._recipient.label, line)
         spool.remove(path)
 
     def _retried(
         self,
         message: Message,
         tries: int,
-        budget: float | None = None,
+        limits: Limits,
         spooled: tuple[Spool, Path] | None = None,
     ) -> str:
         """Send a message, up to `tries` times, and return the channel's line for the log."""
         return requests_utils.retried(
-            lambda limits: self._channel.send(message, limits),
+            lambda limits: _attempt(self._channel, message, limits),
             tries=tries,
-            first_wait=self._first_wait,
-            limits=Limits() if budget is None else Limits(budget=budget),
-            say=lambda line: logger.warning("report: %s", line),
+            first_wait=self._recipient.first_wait,
+            limits=limits,
+            say=lambda line: logger.warning("%s: %s", self._recipient.label, line),
             before=lambda: spooled is None or spooled[0].begin(spooled[1]),
             after=lambda doubt: None if spooled is None else spooled[0].settle(spooled[1], doubt),
         )
 
 
+def _attempt(channel: Channel, message: Message, limits: Limits) -> str:
+    """Make one attempt. Raises DeliveryError, also for a message that this channel never made."""
+    try:
+        return channel.send(message, limits)
+    except BackupError as error:
+        raise requests_utils.undeliverable(error) from None
+    except (KeyError, ValueError) as error:  # in the spool, of another version
+        trouble = f"the report that was kept cannot be read: {error}"
+        raise DeliveryError(trouble, again=False, doubt=Doubt.REFUSED) from None
+
+
 def deliver(
-    general: General,
+    recipients: Mapping[str, Recipient],
     document: Document,
     log: str,
     folder: Path | None,
@@ -121,17 +158,95 @@ def deliver(
     *,
     resend: bool = True,
 ) -> dict[str, str]:
-    """Deliver the report of a run through every channel, and return the results by channel.
+    """Deliver the report of a run to whom it concerns, and return the results by channel.
 
+    All reports are in the spool before the first is sent. The channels send at the same time:
+    none waits for another one.
     folder: private folder in which reports wait; None if nothing may be kept
+    resend: whether what waits is sent as well
     """
     spool = None if folder is None else Spool(folder / FOLDER)
-    results = {}
-    for name, channel in channels.configured(general).items():
-        sender = SpooledChannel(name, channel, spool, general.message_config_wait)
+    told = outcome(document)
+    senders = {
+        name: SpooledChannel(recipient, spool)
+        for name, recipient in recipients.items()
+        if told in recipient.outcomes
+    }
+    ready = [
+        sender
+        for sender in senders.values()
+        if _guarded(functools.partial(sender.prepare, document, log, resend=resend))
+    ]
+    _together([functools.partial(sender.send, tries) for sender in ready], Limits().budget)
+    return {name: sender.result for name, sender in senders.items()}
+
+
+class Announcement:
+    """The start of a run, told to the channels that want it while the run goes on."""
+
+    def __init__(self) -> None:
+        self._threads: list[threading.Thread] = []
+        self._longest = 0.0
+
+    def begin(self, recipients: Mapping[str, Recipient], document: Document) -> None:
+        """Send it, once to each, in threads: no channel delays the run."""
+        told = outcome(document)
+        chosen = [one for one in recipients.values() if told in one.outcomes]
+        self._longest = max((one.limits.whole for one in chosen), default=0.0)
+        self._threads = _started([functools.partial(_announce, one, document) for one in chosen])
+
+    def finish(self) -> None:
+        """Wait until all attempts have ended: the end must not arrive before the start."""
+        _join(self._threads, self._longest)
+
+
+def _announce(recipient: Recipient, document: Document) -> None:
+    """Make one attempt; what is late is worth nothing."""
+    try:
+        message = recipient.channel.message(document, "")
+        line = _attempt(recipient.channel, message, recipient.limits)
+    except DeliveryError as error:
+        logger.warning("%s: start not sent: %s", recipient.label, error)
+    else:
+        logger.info("%s: start %s", recipient.label, line)
+
+
+def _together(works: Sequence[Callable[[], None]], seconds: float) -> None:
+    """Do several things at the same time; give up what takes longer. One alone is done here."""
+    if len(works) == 1:
+        _guarded(works[0])
+    else:
+        _join(_started(works), seconds + Limits().whole)
+
+
+def _started(works: Sequence[Callable[[], None]]) -> list[threading.Thread]:
+    """Start a thread for each; where the system allows no further one, it is done here."""
+    threads = []
+    for work in works:
+        thread = threading.Thread(target=_guarded, args=(work,), daemon=True)
         try:
-            results[name] = sender.deliver(document, log, tries, resend=resend)
-        except (OSError, BackupError) as error:  # the other channels still get theirs
-            logger.error("report: cannot create or store it: %s", error)
-            results[name] = "lost"
-    return results
+            thread.start()
+        except RuntimeError:
+            _guarded(work)
+        else:
+            threads.append(thread)
+    return threads
+
+
+def _join(threads: Sequence[threading.Thread], seconds: float) -> None:
+    until = time.monotonic() + seconds + _GRACE
+    for thread in threads:
+        thread.join(max(0.0, until - time.monotonic()))
+
+
+def _guarded(work: Callable[[], None]) -> bool:
+    """Return whether no error was raised: none of a report may change the result of a run."""
+    try:
+        work()
+    except (OSError, BackupError) as error:  # the other channels still get theirs
+        logger.error("report: cannot create or store it: %s", error)
+        return False
+    except Exception:  # noqa: BLE001  (a bug of a channel is logged, and the run goes on)
+        logger.critical("%s", traceback.format_exc())
+        return False
+    return True

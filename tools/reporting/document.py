@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from tools.base import masking
+from tools.base.result import Status
 from tools.base.run_result import (
     ItemResult,
     RunOrigin,
@@ -21,6 +22,7 @@ from tools.base.run_result import (
 )
 
 VERSION = 1
+STARTED = "started"  # status in the document of a start
 _DELIVERIES = ("none", "delivered", "kept", "lost")  # from good to bad
 _BESIDE = ("stage", "store")  # of a streamed run: they work beside the sources
 
@@ -56,6 +58,15 @@ def run_document(result: RunResult) -> Document:
     }
     masked: Document = masking.structure(document)
     return masked
+
+
+def start_document(run_id: str, hostname: str, begin: datetime, origin: RunOrigin) -> Document:
+    """Return the document of a run that begins: status `started`, what is not known yet empty."""
+    document = run_document(
+        RunResult(run_id, hostname, begin, 0.0, Status.OK, origin=origin),
+    )
+    unknown = dict.fromkeys(("end", "seconds", "exit_code", "size", "bytes"))
+    return {**document, "status": STARTED, **unknown}
 
 
 def worst(deliveries: Mapping[str, str]) -> str:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 
+_UNDELIVERED = {"kept": "kept; the next run sends it", "lost": "lost; see the log"}
+
+
 def say(text: str, *, error: bool = False) -> None:
     """Print a text masked, control characters escaped."""
     stream = sys.stderr if error else sys.stdout
@@ -54,6 +57,9 @@ class _ProgressBar:
     def advance(self, size: int) -> None:
         if self._task is not None:
             self._progress.update(self._task, completed=size)
+
+    def notice(self, text: str) -> None:
+        self._progress.console.print(foreign.line(text), markup=False, highlight=False)
 
     def end(self, name: str, result: Result, seconds: float) -> None:
         if self._task is not None:
@@ -166,7 +172,6 @@ def render(result: RunResult, deliveries: Mapping[str, str], *, as_json: bool) -
     deliveries: of its report, by channel. Standard output is silent without a terminal; errors
     and warnings go to standard error.
     """
-    worst = document.worst(deliveries)
     if as_json:
         say(json.dumps(document.local_document(result, deliveries)))
     elif on_terminal() and result.sections:
@@ -174,9 +179,11 @@ def render(result: RunResult, deliveries: Mapping[str, str], *, as_json: bool) -
     for line in () if as_json else result.notices:
         say(f"note: {line}", error=True)
     _print_problems(result)
-    if worst in ("kept", "lost"):
-        then = "kept; the next run sends it" if worst == "kept" else "lost; see the log"
-        say(f"warning: report not delivered ({then})", error=True)
+    for fate, then in _UNDELIVERED.items():
+        names = [name for name, how in deliveries.items() if how == fate]
+        to = f" to {', '.join(names)}" if names != ["brt"] else ""
+        if names:
+            say(f"warning: report not delivered{to} ({then})", error=True)
     return result.status.exit_code
 
 
