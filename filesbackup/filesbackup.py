@@ -140,16 +140,14 @@ def _item(
 
     def report() -> ItemReport:
         found = _report(options, resolved, messages)
-        return dataclasses.replace(found, facts=_facts(options))
+        return dataclasses.replace(found, facts=_facts(options, messages.members.found))
 
     return Item("", KIND, lambda head: f".tar{compressed_tar.compression(head)[0]}", read, report)
 
 
-def _facts(options: Options) -> FilesetFacts:
-    """Return the version of tar for the manifest, or TAR_COMMAND."""
-    if options.tar_command:
-        return FilesetFacts(options.tar_command)
-    return FilesetFacts(tar.version(tar.program()))
+def _facts(options: Options, files: int | None) -> FilesetFacts:
+    """Return the version of tar for the manifest, or TAR_COMMAND; and the number of members."""
+    return FilesetFacts(options.tar_command or tar.version(tar.program()), files)
 
 
 def _private_paths() -> tuple[Path, ...]:
@@ -234,7 +232,7 @@ def _tar_command_chunks(
         raise _no_output_error(options.tar_command)
     all_chunks = itertools.chain([head], chunks)
     ending = compressed_tar.compression(head)[0]
-    look = messages.long.add_chunk
+    look = messages.look
     yield from (
         tar.whole_packed(all_chunks, compressed_tar.decoder(ending), look)
         if ending
@@ -258,7 +256,7 @@ def _check_archive(written: Path, command: str, messages: tar_archive.TarMessage
         raise _no_output_error(command)
     ending, unpack = compressed_tar.compression(head)
     chunks = process.output([unpack, "-dc", str(written)]) if unpack else stream.read(written)
-    stream.drained(tar.whole(chunks, messages.long.add_chunk))
+    stream.drained(tar.whole(chunks, messages.look))
     return ending
 
 

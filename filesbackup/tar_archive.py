@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from filesbackup import long_names, tar_patterns
+from filesbackup.member_count import MemberCount
 from tools import date_str_utils
 from tools.base import foreign, hung_mount
 from tools.base.bounded_list import BoundedList
@@ -94,7 +95,8 @@ class TarMessages:
     """The messages of tar, by name.
 
     changed: files that changed while they were read; unreadable: not stored, or truncated;
-    sockets: never stored by tar; unknown: unrecognized lines; long: paths that are too long.
+    sockets: never stored by tar; unknown: unrecognized lines; long: paths that are too long;
+    members: number of what is in the archive.
     Of each the first are kept and all are counted.
     """
 
@@ -103,6 +105,12 @@ class TarMessages:
     unknown: BoundedList = field(default_factory=_first_lines)
     sockets: BoundedList = field(default_factory=_first_lines)
     long: long_names.LongNames = field(default_factory=long_names.LongNames)
+    members: MemberCount = field(default_factory=MemberCount)
+
+    def look(self, chunk: bytes) -> None:
+        """Look at the next bytes of the archive."""
+        self.long.add_chunk(chunk)
+        self.members.add_chunk(chunk)
 
     def add_line(self, line: str) -> None:
         """Parse one line of tar's standard error."""
@@ -304,6 +312,6 @@ def read(fileset: Fileset, messages: TarMessages) -> Iterator[bytes]:
             notice=messages.add_line,
             env=tar.environment(),
         ),
-        messages.long.add_chunk,
+        messages.look,
     )
     messages.raise_on_error()

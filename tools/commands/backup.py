@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tools import date_str_utils, os_works
-from tools.base import log, permissions, project, signals
+from tools.base import foreign, log, permissions, project, signals
 from tools.base.errors import BackupError, Cancelled, ConfigError, in_words, of_system
+from tools.base.finding import Level, Line
 from tools.base.log import logger
 from tools.base.result import Status, worst
 from tools.base.run_result import RunResult
@@ -64,7 +65,7 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     )
     actions.add_argument(
         "--history",
-        type=int,
+        type=_positive,
         nargs="?",
         const=_SHOWN_RUNS,
         metavar="NUMBER",
@@ -144,6 +145,12 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def _positive(text: str) -> int:
+    if not (number := foreign.number(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 on")
+    return number
+
+
 def _consent(arguments: argparse.Namespace) -> Consent:
     return Consent(
         arguments.accept_store,
@@ -187,6 +194,12 @@ def _test(arguments: argparse.Namespace, config: Config, chosen: Sequence[Sectio
     lines = preflight.tested(config, chosen, _consent(arguments))
     lines += notify_checks.tested(config.notify)
     return terminal.show_findings(lines, as_json=arguments.json)
+
+
+def _invalid(error: ConfigError) -> list[Line]:
+    """Return the errors of a config as findings."""
+    every = (error, *error.others)
+    return [Line("GENERAL", str(one), Level.BAD, one.hint, one.fix) for one in every]
 
 
 def _look_back(arguments: argparse.Namespace, config: Config) -> int:
@@ -281,6 +294,9 @@ def _report_config_error(arguments: argparse.Namespace, error: ConfigError) -> i
     """Report that a config cannot be run, once the address of the report server is known."""
     from tools.reporting import channels
 
+    if arguments.test and arguments.json:
+        terminal.show_findings(_invalid(error), as_json=True)
+        return Status.REFUSED.exit_code
     settings, recipients = _report_settings(arguments), {}
     result = dataclasses.replace(
         _without_sections(Status.REFUSED, str(error), error.hint),
@@ -295,7 +311,11 @@ def _report_config_error(arguments: argparse.Namespace, error: ConfigError) -> i
     if private is not None:
         result = dataclasses.replace(result, run_id=state.claimed_run_id(private))
     code = _send_report(arguments, result, recipients, folder, log.RunLog())
-    for other in () if arguments.json else error.others:
+    if arguments.json:
+        return code
+    if error.fix:
+        terminal.say(f"fix:  {error.fix}", error=True)
+    for other in error.others:
         terminal.say(f"error: {other}", error=True)
         if other.hint:
             terminal.say(f"hint: {other.hint}", error=True)

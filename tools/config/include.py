@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tools import os_works
-from tools.base import permissions
+from tools.base import fixes, permissions
 from tools.base.errors import ConfigError
 from tools.config import json_parser
 
@@ -106,7 +106,8 @@ class Files:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
             problem = f"{path}: {(error.strerror or 'cannot be read').lower()}"
-            raise ConfigError(problem, _unread(error, included)) from None
+            fix = fixes.let_read(path) if isinstance(error, PermissionError) else ""
+            raise ConfigError(problem, _unread(error, included), fix) from None
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise ConfigError(f"{path}: not a regular file", _irregular(path, included))

@@ -62,7 +62,8 @@ def checked(path: Path, merged: dict[str, Entry]) -> Config:
 
 def _shown(error: ConfigError) -> ConfigError:
     """Return the error in printable lines."""
-    shown = ConfigError(one_line(str(error)), one_line(error.hint))
+    fix = error.fix if one_line(error.fix) == error.fix else ""  # a part is another command
+    shown = ConfigError(one_line(str(error)), one_line(error.hint), fix)
     shown.others = tuple(_shown(other) for other in error.others)
     return shown
 

@@ -39,6 +39,11 @@ _TABLES = (
  kind TEXT, status TEXT, size INTEGER, stored INTEGER, count INTEGER, seconds REAL, stages TEXT,
  suspicious TEXT, PRIMARY KEY (host, section, name, run_id)) WITHOUT ROWID""",
 )
+_GOOD = """SELECT run_id, size, stored, count, seconds, stages FROM figures
+ WHERE host = ? AND section = ? AND name = ? AND run_id >= ? AND run_id < ?
+ AND (suspicious = '' OR run_id = ?)
+ AND status IN ('', 'ok', 'incomplete', 'unclean', 'unreported')"""
+_LAST = "ORDER BY run_id DESC LIMIT ?"
 _MAX_INTEGER = (1 << 63) - 1  # of SQLite
 
 
@@ -123,15 +128,10 @@ class RunHistory:
         since: the first run that counts, which is good whatever it was called; until: the run
         before which they were made. Where this config made none, those of other configs count.
         """
-        rows = self._rows(
-            "SELECT run_id, size, stored, count, seconds, stages, config_id FROM figures "
-            "WHERE host = ? AND section = ? AND name = ? AND run_id >= ? AND run_id < ? "
-            "AND (suspicious = '' OR run_id = ?) AND status IN ('', 'ok', 'incomplete', "
-            "'unclean', 'unreported') ORDER BY config_id NOT IN (?, '') , run_id DESC LIMIT ?",
-            *(host, _written(section), _written(_name(name)), since, until, since, config_id, most),
-        )
-        own = [row for row in rows if row[6] in (config_id, "")] or rows
-        return [_figures(row) for row in reversed(own)]
+        wanted = (host, _written(section), _written(_name(name)), since, until, since)
+        rows = self._rows(f"{_GOOD} AND config_id IN (?, '') {_LAST}", *wanted, config_id, most)
+        rows = rows or self._rows(f"{_GOOD} {_LAST}", *wanted, most)
+        return [_figures(row) for row in reversed(rows)]
 
     def newest(self, host: str) -> dict[str, str]:
         """Return the newest run of each item, and of each section, by label."""
@@ -273,7 +273,7 @@ def _connected(path: Path, mode: str) -> sqlite3.Connection:
 
 def _prepared(connection: sqlite3.Connection) -> sqlite3.Connection:
     """Return the connection of a database of this version. Raises HistoryError for another one."""
-    for pragma in ("trusted_schema = OFF", "journal_mode = DELETE", "synchronous = NORMAL"):
+    for pragma in ("trusted_schema = OFF", "journal_mode = TRUNCATE", "synchronous = NORMAL"):
         connection.execute(f"PRAGMA {pragma}")
     tables = {sql for (sql,) in connection.execute("SELECT sql FROM sqlite_master")}
     ids = [

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from tools import os_works
+from tools.base import fixes
 from tools.base.errors import ConfigError, SourceError
 from tools.flow.stream import Chunks
 
@@ -45,7 +46,7 @@ def program() -> str:
         return str(PRIVILEGED)
     found = shutil.which("tar")
     if found is None:
-        raise ConfigError("there is no tar", "Install GNU tar.")
+        raise ConfigError("tar: command not found", "Install GNU tar.", fixes.install("tar"))
     return found
 
 
