@@ -21,8 +21,11 @@ if __name__ == "__main__":  # started by its path
 
 import argparse
 import json
+import os
 import re
+import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
@@ -71,11 +74,20 @@ class Trial:
                 f"useradd --create-home --shell /bin/bash {self.user}\n"
                 f"echo '{self.user} ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/{self.user}"
             )
-        checkout = self.root.path("/srv/nc-backup-py.git")
-        command = ["git", "clone", "--quiet", "--bare", str(project.ROOT), str(checkout)]
-        subprocess.run(command, check=True)
+        self.trust(os.environ.get("PIP_CERT", ""))
+        with tempfile.TemporaryDirectory() as folder:  # git follows links out of the root
+            checkout = Path(folder, "nc-backup-py.git")
+            command = ["git", "clone", "--quiet", "--bare", str(project.ROOT), str(checkout)]
+            subprocess.run(command, check=True)
+            shutil.copytree(checkout, self.root.path("/srv/nc-backup-py.git"))
         self.shell("git -C /srv/nc-backup-py.git branch -f main HEAD")
         self.shell("git -C /srv/nc-backup-py.git symbolic-ref HEAD refs/heads/main")
+
+    def trust(self, certificates: str) -> None:
+        """Let pip trust the certificates that it trusts here: a proxy may have its own."""
+        if certificates:
+            shutil.copy(certificates, self.root.path("/etc/ssl/trusted.crt"))
+            self.root.path("/etc/pip.conf").write_text("[global]\ncert = /etc/ssl/trusted.crt\n")
 
     def quick_start(self) -> None:
         """The two commands of the README."""
