@@ -111,7 +111,7 @@ class Recording:
     ) -> list[Admitted]:
         found: dict[str, Admitted] = {}  # by the store's id
         for entry in chosen:
-            if entry.kind != "store":
+            if entry.kind != "store" or entry.name in self.refused:
                 continue
             try:
                 context = contexts(entry)

@@ -147,6 +147,8 @@ def _arguments(section: Section, handed: Mapping[str, Any]) -> tuple[list[str], 
 def learn_secrets(config: Config) -> None:
     """Mask every secret of a config from now on, in whatever shows it."""
     secret.learn(config.handed)
+    for hooks in (config.general.hooks, *(entry.hooks for entry in config.sections)):
+        secret.learn([*hooks.before, *hooks.after, *hooks.on_failure, *hooks.finally_])
     for entry in config.sections:
         secret.learn(entry.parameters)
         secret.learn_environment(entry.environment)
