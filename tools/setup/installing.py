@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
 import os
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 from tools.base import permissions
 from tools.base.errors import BackupError, ConfigError, LockedError
 from tools.base.project import ROOT
-from tools.setup import arguments, environment, newer_python, plans, releases, steps
+from tools.setup import adopt, arguments, environment, newer_python, plans, releases, steps
 from tools.setup.arguments import Arguments
 from tools.setup.installation import RELEASES, Installation
 
@@ -46,6 +47,17 @@ def upgrade(given: Arguments) -> int:
 def rollback(given: Arguments) -> int:
     """Switch back to the release before; return the exit code."""
     return _change(plans.ROLLBACK, installation(given))
+
+
+def adopt_old_system(given: Arguments) -> int:
+    """Convert or remove what the documented system left; only --yes changes anything."""
+    adopted = installation(given)
+    adopted = dataclasses.replace(
+        adopted,
+        schedule=given.schedule or adopt.schedule_of(adopted),
+        dry_run=given.dry_run or not given.yes,
+    )
+    return _change(plans.ADOPT, adopted)
 
 
 def uninstall(given: Arguments) -> int:
