@@ -56,7 +56,8 @@ def test_one_check_that_fails_does_not_hide_the_others(
     def denied(_installation: Installation) -> list[Finding]:
         raise PermissionError(13, "Permission denied", "/etc/secret")
 
-    def good(_installation: Installation) -> list[Finding]:
+    def good(installation: Installation) -> list[Finding]:
+        installation.notice("warning: a line of cron of the old system")
         return [Finding("good")]
 
     monkeypatch.setattr(checking, "CHECKS", (fails, denied, good))
@@ -68,6 +69,7 @@ def test_one_check_that_fails_does_not_hide_the_others(
     assert denial.level is Level.WARN
     assert denial.fix == f"sudo python3 {SETUP} check --prefix {tmp_path}"
     assert "good" in by_text
+    assert by_text["a line of cron of the old system"].level is Level.WARN
     missing = by_text[f"{tmp_path}/etc/nc-backup-py: it does not exist"]
     assert missing.fix == f"sudo python3 {SETUP} --prefix {tmp_path}"
 

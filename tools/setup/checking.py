@@ -16,7 +16,7 @@ from pathlib import Path
 from tools.base import finding, fixes, foreign, foreign_json, project
 from tools.base.errors import BackupError, in_words
 from tools.base.finding import Finding, Level, Line, bad, warning
-from tools.setup import plans, steps
+from tools.setup import adopt, plans, private_tar, schedule, steps
 from tools.setup.arguments import Arguments
 from tools.setup.installation import CODE, CONFIG, USER, Installation
 
@@ -62,6 +62,8 @@ def _of_installation(checked: Installation) -> Iterator[Finding]:
         except (BackupError, OSError) as error:
             problem, hint = in_words(error)
             yield bad(problem, hint, getattr(error, "fix", ""))
+    for notice in checked.notices:  # what the steps found, and setup.py leaves as it is
+        yield warning(notice.removeprefix("warning: "))
 
 
 def _of_steps(planner: plans.Planner, again: str, checked: Installation) -> Iterator[Finding]:
@@ -86,7 +88,7 @@ def _as_root(checked: Installation) -> tuple[str, str]:
 
 
 # Further checks beside the steps of the installation; each raises BackupError or OSError.
-CHECKS: Sequence[Check] = ()
+CHECKS: Sequence[Check] = (private_tar.findings, schedule.findings, adopt.findings)
 
 
 # --- backup.py -t
