@@ -17,7 +17,7 @@ from tools.base.finding import Finding, bad, warning
 from tools.catalog import location, signers, trust, writer_key
 from tools.config.declarations import General
 from tools.config.model import Config
-from tools.config.paths import unwritable
+from tools.config.paths import creating, unwritable
 from tools.date_str_utils import human_size
 from tools.engine import guard, hooks
 from tools.filesystem_handling import nearest
@@ -90,16 +90,16 @@ def _folder(key: str, folder: Path, configured: Path) -> Iterator[Finding]:
     elif good:
         yield Finding(f"{key} {folder} is writable")
     else:
-        yield bad(f"{key} {folder} is not writable", unwritable(key, folder), _creating(folder))
+        yield bad(
+            f"{key} {folder} is not writable", unwritable(key, folder), _creating(key, folder)
+        )
 
 
-def _creating(folder: Path) -> str:
+def _creating(key: str, folder: Path) -> str:
     """Return the command that creates a folder for this user; "" where it exists."""
     if os.path.lexists(folder):
         return ""  # it may serve others as well
-    return fixes.as_root(
-        fixes.command("install", "-d", "-o", os_works.user(), "-m", "0700", folder)
-    )
+    return fixes.as_root(creating(key, folder))
 
 
 def _work_space(general: General) -> Iterator[Finding]:

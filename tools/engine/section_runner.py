@@ -174,6 +174,7 @@ def execute(section: Section, context: Context) -> Result:
             folder=context.config.path.parent,
             stdin=subprocess.PIPE if order.given else subprocess.DEVNULL,
             name=called(section),
+            capable=_reads_all(section, order),
         ) as group:
             output.follow(group, order.given)
             code = _wait(group, section, context)
@@ -183,6 +184,12 @@ def execute(section: Section, context: Context) -> Result:
         return _with_warning(result, _LEFT_RUNNING) if group.held else result
     except Exception as error:  # noqa: BLE001  (see `failed`)
         return failed(error)
+
+
+def _reads_all(section: Section, order: Command) -> bool:
+    """Return whether a program gets the capability to read every file: a module of ours, as is."""
+    row = registry.row(section.file)
+    return row is not None and row.reads_all and order.argv[0] == sys.executable
 
 
 def failed(error: Exception) -> Result:

@@ -25,7 +25,8 @@ def usage(program: str, declaration: type[Declaration]) -> str:
         names = ", ".join(
             f"--{name}" for name in (options.key_of(field), *field.metadata["aliases"])
         )
-        flag = f" ({field.metadata['flag']})" if field.metadata["flag"] else ""
+        alone = field.metadata["flag"]
+        flag = f" ({alone})" if alone and alone not in names.split(", ") else ""
         default = options.shown_default(field)
         shown = {"": "", "required": "  [required]"}.get(default, f"  [default: {default}]")
         lines.append(f"  {names}{flag}{shown}")
