@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from cleanup import moved_config
+from cleanup.moved_config import Adopted
 from cleanup.policy import Copy, Key, Run, State
 from tools.base import foreign, run_ids
 from tools.base.errors import ManifestError
@@ -32,11 +34,13 @@ class Known:
     discarded: ids of runs whose manifest does not stop clean-up
     accepted:  by label of an item: the run from which on it may be smaller
     thresholds: by section: from which change on a copy is suspicious; None: nothing is compared
+    adopted:   by id of a config: the one that it is now
     """
 
     discarded: Set[str] = frozenset()
-    accepted: Mapping[str, str] = field(default_factory=dict)
+    accepted: Mapping[str, Sequence[str]] = field(default_factory=dict)
     thresholds: Callable[[str], Thresholds | None] = lambda _section: Thresholds()
+    adopted: Mapping[str, Adopted] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -140,22 +144,23 @@ class _Reader:
             run_id,
             stored,
             dict(self._copies(run, counts=not _is_apart(run_id, stored))),
-            config_id=run.config_id,
+            config_id=moved_config.config_of(run, self._known.adopted),
             complete=run.is_complete,
             pinned=pinned,
         )
 
     def _copies(self, run: Manifest, *, counts: bool) -> Iterator[tuple[Key, Copy]]:
         """Yield the copies of a run. counts: whether later ones are compared with them."""
+        config_id = moved_config.config_of(run, self._known.adopted)
         for label in run.missing:
             section = label.partition("/")[0]
-            yield (run.config_id, label), Copy(State.MISSING, stored=False, section=section)
+            yield (config_id, label), Copy(State.MISSING, stored=False, section=section)
         for item in run.items:
-            key = (run.config_id, item.label)
+            key = (config_id, item.label)
             yield key, self._copy(item, self._state(run, item, key, counts=counts))
         for item in run.cleaned:
             if self._is_stored(item):
-                yield (run.config_id, item.label), self._copy(item, State.MISSING)
+                yield (config_id, item.label), self._copy(item, State.MISSING)
 
     def _copy(self, item: StoredItem, state: State) -> Copy:
         return Copy(

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
-from cleanup import candidates, policy, removing
+from cleanup import candidates, moved_config, policy, removing
 from cleanup.candidates import Candidates, Known
+from cleanup.moved_config import EarlierConfig
 from cleanup.policy import Frozen, Plan, Rules, State
 from cleanup.remembered import Remembered
 from cleanup.removing import Outcome, RunRemoval
@@ -69,6 +70,7 @@ class Cleaning:
     whole:    ids of runs that go
     removals: what goes of each run, newest first
     problem:  why nothing may be removed; "" for nothing. hint: what to do then
+    earlier:  configs that may have been this one, before it was moved
     """
 
     catalog: Catalog
@@ -78,6 +80,7 @@ class Cleaning:
     removals: Sequence[RunRemoval]
     problem: str = ""
     hint: str = ""
+    earlier: tuple[EarlierConfig, ...] = ()
 
     @property
     def size(self) -> int:
@@ -98,9 +101,10 @@ class Cleaning:
         return f"{_counted(runs, items)} would be removed, {count(left, 'run')} left"
 
     def notices(self, config_id: str) -> list[str]:
-        """Return a line for each item that has had no good copy for long."""
+        """Return a line for each item that has had no good copy for long, and earlier config."""
         known = (one for one in self.plan.frozen if config_id in ("", one.key[0]))
-        return [line for one in known if (line := _notice(one))]
+        lines = [line for one in known if (line := _notice(one))]
+        return [*lines, *(one.line() for one in self.earlier)]
 
     def suspicious(self) -> list[str]:
         """Return the items that stay because their newest copy is suspicious."""
@@ -122,7 +126,8 @@ def _counted(runs: int, items: int) -> str:
 
 def planned(catalog: Catalog, order: Order, remembered: Remembered, now: datetime) -> Cleaning:
     """Return what goes. Raises StoreError or OSError where the store cannot be read."""
-    known = Known(remembered.discarded, remembered.accepted, order.thresholds)
+    adopted = remembered.adopted
+    known = Known(remembered.discarded, remembered.accepted, order.thresholds, adopted)
     found = candidates.read(catalog, known)
     rules = dataclasses.replace(order.rules, forgotten=_forgotten(found, remembered))
     plan = policy.plan(found.runs, rules, now)
@@ -134,7 +139,8 @@ def planned(catalog: Catalog, order: Order, remembered: Remembered, now: datetim
             items.setdefault(one.run_id, []).append(one.key[1])
     removals = removing.removals(catalog, found, whole, items)
     problem, hint = _obstacle(catalog, found, now)
-    return Cleaning(catalog, found, plan, whole, removals, problem, hint)
+    earlier = moved_config.earlier(found.manifests.values(), order.config_id, adopted)
+    return Cleaning(catalog, found, plan, whole, removals, problem, hint, tuple(earlier))
 
 
 def _forgotten(found: Candidates, remembered: Remembered) -> frozenset[policy.Key | str]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
-from cleanup import cleaning, lines, rules, stores
+from cleanup import cleaning, lines, moved_config, rules, stores
 from cleanup.cleaning import Order
 from cleanup.policy import Rules
 from cleanup.remembered import Remembered
@@ -17,7 +17,7 @@ from tools import os_works
 from tools.base import foreign, project, signals
 from tools.base.errors import BackupError, Cancelled, ConfigError
 from tools.base.result import Result, Status, of_error, worst
-from tools.catalog import cleaned, location
+from tools.catalog import cleaned, identity, location
 from tools.catalog.catalog import Catalog
 from tools.catalog.location import Source
 from tools.commands import store_arguments
@@ -55,6 +55,11 @@ def read(argv: Sequence[str]) -> argparse.Namespace:
         "--accept-item",
         metavar="SECTION/ITEM",
         help="an item whose newest copy is suspicious, but right: later ones are compared with it",
+    )
+    actions.add_argument(
+        "--adopt-config",
+        metavar="FILE",
+        help="the path of conf.json before it was moved: its runs count as those of -c",
     )
     actions.add_argument(
         "--discard",
@@ -176,6 +181,8 @@ class _Command:
             self._forget(catalog, remembered)
         if arguments.accept_item:
             self._accept(catalog, remembered)
+        if arguments.adopt_config:
+            self._adopt(catalog, remembered)
         return self._clean(catalog, remembered)
 
     def _clean(self, catalog: Catalog, remembered: Remembered) -> Result:
@@ -207,6 +214,7 @@ class _Command:
             really=self._arguments.yes_really,
             versions=bool(getattr(given, "versions", False)),
             thresholds=self._config.thresholds,
+            config_id=self._config_id,
             age=general.leftovers_age,
             sections=tuple(entry.name for entry in self._config.sections),
         )
@@ -252,6 +260,25 @@ class _Command:
         label = self._arguments.accept_item
         self._require_memory("--accept-item")
         remembered.accept(label, _newest_with(catalog, label))
+
+    def _adopt(self, catalog: Catalog, remembered: Remembered) -> None:
+        """Remember that the runs of an earlier config are those of this one."""
+        self._require_memory("--adopt-config")
+        file = self._arguments.adopt_config
+        runs = filter(None, (cleaning.usable(catalog, one) for one in catalog.in_turn()))
+        try:
+            remembered.adopt(*moved_config.adoption(runs, self._config_id, file))
+        except LookupError:
+            raise _AbsentError(
+                f"{catalog.store}: no run of host {catalog.host} was made by the config "
+                f"{foreign.line(file)}",
+                "The plan names the configs that may be meant.",
+            ) from None
+
+    @property
+    def _config_id(self) -> str:
+        """The id of the config; "" where the arguments name none."""
+        return identity.config_id(self._config.path) if self._arguments.config else ""
 
     def _require_memory(self, flag: str) -> None:
         """Raise ConfigError where the state folder cannot remember what a flag says."""

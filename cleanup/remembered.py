@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from cleanup.moved_config import Adopted
 from tools.base import lock
 from tools.catalog.memory import Memory
 
@@ -42,9 +43,20 @@ class Remembered:
         return self._runs("forgotten")
 
     @property
-    def accepted(self) -> Mapping[str, str]:
+    def accepted(self) -> Mapping[str, Sequence[str]]:
         """The runs from which on an item may be smaller than before, by its label."""
         return self.memory.accepted(self.host)
+
+    @property
+    def adopted(self) -> Mapping[str, Adopted]:
+        """Which configs were others before they were moved, by the id that they had."""
+        found = self.memory.read(_FILE).get(self._key("adopted"), {})
+        pairs = found.items() if isinstance(found, dict) else ()
+        return {
+            old: Adopted(*map(str, one))
+            for old, one in pairs
+            if isinstance(one, list) and len(one) == 2  # noqa: PLR2004  (the fields of Adopted)
+        }
 
     @property
     def condemned(self) -> tuple[str, ...]:
@@ -62,6 +74,12 @@ class Remembered:
     def accept(self, label: str, run_id: str) -> None:
         """Keep that an item may be smaller from a run on. Raises OSError."""
         self.memory.accept(self.host, {label: run_id})
+
+    def adopt(self, config_id: str, adopted: Adopted) -> None:
+        """Keep which config an earlier one is now. Raises OSError."""
+        known = {**self.adopted, config_id: adopted}
+        pairs = {old: [one.config_id, one.until] for old, one in known.items()}
+        self._keep("adopted", pairs)
 
     def condemn(self, names: Iterable[str]) -> None:
         """Keep which files are about to be removed; none when all are gone. Raises OSError.

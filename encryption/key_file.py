@@ -12,7 +12,7 @@ from pathlib import Path
 
 from encryption import age, header, hybrid, key_lines, x25519
 from tools import filesystem_handling
-from tools.base import foreign, kdf, masking, permissions
+from tools.base import fixes, foreign, kdf, masking, permissions
 from tools.base.errors import ConfigError
 from tools.modules import registry
 
@@ -102,7 +102,8 @@ def _unreadable(path: Path, error: OSError, use: Use) -> ConfigError:
             hint = _COPY
     elif isinstance(error, PermissionError):
         hint = f"Let the user of the backup read it: chown root:GROUP {path}; chmod 0640 {path}"
-    return ConfigError(f"KEY_FILE: {path}: {problem}", hint)
+    fix = fixes.let_read(path) if isinstance(error, PermissionError) else ""
+    return ConfigError(f"KEY_FILE: {path}: {problem}", hint, fix)
 
 
 def _of_age(path: Path, text: str) -> Keys:

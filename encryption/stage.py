@@ -13,6 +13,7 @@ from encryption import (
     age,
     age_payload,
     formats,
+    key_checks,
     key_commands,
     key_file,
     openssl_format,
@@ -384,7 +385,8 @@ def test(options: Options) -> Sequence[str | Finding]:
     where = "a passphrase" if options.passphrase else str(options.key_file)
     line = f"encryption: {options.format.value}, {where}"
     notice = encryptor.stage.notice
-    return (line, finding.warning(notice)) if notice else (line,)
+    secret = [] if options.passphrase else key_checks.identity(options.key_file)
+    return (line, *secret, *([finding.warning(notice)] if notice else []))
 
 
 def main(argv: Sequence[str]) -> int:

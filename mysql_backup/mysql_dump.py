@@ -148,6 +148,12 @@ class _Source:
         yield f"{name}: {info.version}, {number}, {self.dumps.tool}"
         yield from (f"{name}: {note}" for note in self.replica.notes())
         yield from (finding.warning(f"{name}: {line}") for line in self.replica.warnings())
+        for line in self.dumps.warnings():
+            yield finding.warning(
+                f"{name}: {line}",
+                "Install the client programs of the server's version, or set MYSQL_DUMP_BINARY to "
+                "them.",
+            )
         excluded, logs = self.dumps.filter.exclude_table, self.logs is not None
         source, databases = self.dumps.source, self.dumps.databases
         for one in privileges.findings(source, info, databases, excluded, logs=logs):

@@ -22,7 +22,7 @@ from datetime import datetime, timedelta, timezone
 
 from mysql_backup import file_access, lock_waits, mysql_server, server_paths
 from tools import os_works
-from tools.base import foreign, removal, run_ids
+from tools.base import fixes, foreign, removal, run_ids
 from tools.base.errors import ConfigError, SourceError, StoreError
 from tools.base.finding import Finding
 from tools.base.result import Result, Status
@@ -138,7 +138,9 @@ def _program(configured_path: str) -> str:
         if path:
             return path
     raise ConfigError(
-        f"{configured_path}: command not found", "Install mariadb-backup or percona-xtrabackup."
+        f"{configured_path}: command not found",
+        "Install mariadb-backup or percona-xtrabackup.",
+        fixes.install("mariadb-backup"),
     )
 
 

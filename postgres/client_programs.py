@@ -7,6 +7,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from tools.base import fixes
 from tools.base.errors import ConfigError
 
 _VERSIONS = Path("/usr/lib/postgresql")  # where Debian installs them, one folder each
@@ -31,6 +32,7 @@ class ClientPrograms:
             raise ConfigError(
                 f"{name}: command not found",
                 "Install the PostgreSQL client programs (Debian: postgresql-client).",
+                fixes.install(name),
             )
         return path
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from postgres import catalogs, locks, omissions, pg_server, server_facts
+from tools.base import fixes
 from tools.base.errors import BackupError, RetryError, SourceError
 from tools.base.finding import Finding
 from tools.date_str_utils import count
@@ -76,6 +77,7 @@ class PostgresDumps:
             raise SourceError(
                 f"server version {self.server} is newer than {self.tool}",
                 f"Install the client programs of version {major}, or set PSQLDUMP to them.",
+                fixes.install_version("postgresql-client", major),
             )
         self.databases = [
             database

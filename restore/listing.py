@@ -118,6 +118,7 @@ def _item(item: Item) -> dict[str, Any]:
         "plain_size": item.size,
         "base": item.base,
         "warnings": list(item.warnings),
+        "suspicious": list(item.suspicious),
         "notes": list(item.notes),
         "problem": item.problem or None,
     }
@@ -168,6 +169,8 @@ def _print_run(manifest: Manifest) -> None:
     for item in manifest.items:
         if item.problem:
             _say(f"invalid: {item.label}: {item.problem}")
+        for line in item.suspicious:
+            _say(f"warning: {item.label}: suspicious: {line}")
         for line in item.warnings:
             _say(f"warning: {item.label}: {line}")
         for line in item.notes:
@@ -176,7 +179,7 @@ def _print_run(manifest: Manifest) -> None:
         _say(f"missing: {name}")
     for item in manifest.cleaned:
         _say(f"cleaned away: {item.label}")
-    of_items = [line for item in manifest.items for line in item.warnings]
+    of_items = [line for item in manifest.items for line in (*item.warnings, *item.suspicious)]
     for line in manifest.warnings:
         if not any(line.endswith(known) for known in of_items):
             _say(f"warning: {line}")

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from storage import rclone_errors
 from tools import filesystem_handling, os_works
-from tools.base import foreign_json, removal, signals
+from tools.base import fixes, foreign_json, removal, signals
 from tools.base.errors import StoreError, TransientError
 from tools.base.log import logger
 from tools.flow import process, task
@@ -63,6 +63,7 @@ class Program:
                 f"{self.program}: command not found",
                 "Install rclone (https://rclone.org/install/, or the package of your system), or "
                 "set PROGRAM to its absolute path.",
+                fixes.install("rclone"),
             )
         return os.path.abspath(found)  # noqa: PTH100  (links stay)
 

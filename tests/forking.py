@@ -22,7 +22,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -85,16 +85,28 @@ def fork_sections(environment: Mapping[str, str]) -> None:
     if _SYS_CLONE is None or REALLY in environment:
         return
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    orders, their_orders = (
-        fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, _OPEN) for end in (ours, theirs)
-    )
-    ours.close()
-    theirs.close()
-    if os.fork() == 0:
-        os.close(orders)
-        _serve(socket.socket(fileno=their_orders))
-    os.close(their_orders)
-    asked = socket.socket(fileno=orders)
+    serve_sections(theirs, os.fork)
+    ask(_far(ours), environment)
+
+
+def _far(orders: socket.socket) -> socket.socket:
+    """Return the same socket where `be` closes nothing."""
+    with orders:
+        return socket.socket(fileno=fcntl.fcntl(orders, fcntl.F_DUPFD_CLOEXEC, _OPEN))
+
+
+def serve_sections(orders: socket.socket, fork: Callable[[], int] | None = None) -> None:
+    """Start a helper that serves these orders.
+
+    fork: what makes it; default: what makes it a child of the parent of this process
+    """
+    if _SYS_CLONE is not None and (fork or _sibling)() == 0:
+        _serve(_far(orders))
+    orders.close()
+
+
+def ask(orders: socket.socket, environment: Mapping[str, str]) -> None:
+    """Let subprocess ask the helper from now on. environment: what this process began with."""
     start = subprocess._fork_exec  # type: ignore[attr-defined]
     same, priority = early(environment), os.getpriority(os.PRIO_PROCESS, 0)
 
@@ -102,7 +114,7 @@ def fork_sections(environment: Mapping[str, str]) -> None:
         order = _order(given, same)
         if order is None or os.getpriority(os.PRIO_PROCESS, 0) != priority:
             return int(start(*given))
-        pid = _asked(asked, order, (given[6], given[9], given[11]))
+        pid = _asked(orders, order, (given[6], given[9], given[11]))
         return pid or int(start(*given))
 
     subprocess._fork_exec = fork_exec  # type: ignore[attr-defined]

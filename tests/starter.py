@@ -72,15 +72,18 @@ class _Server:
 
     def __init__(self) -> None:
         self.orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
+        sections, served = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs, served:
+            numbers = [theirs.fileno(), served.fileno()]
             self._process = subprocess.Popen(
-                [sys.executable, str(Path(__file__).resolve()), str(theirs.fileno())],
+                [sys.executable, str(Path(__file__).resolve()), *map(str, numbers)],
                 cwd="/",
                 env=_ENVIRONMENT,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
+                pass_fds=numbers,
             )
+        forking.ask(sections, _ENVIRONMENT)  # of runs in this process
         atexit.register(self.close)
 
     def close(self) -> None:
@@ -213,4 +216,6 @@ def _import() -> None:
 
 if __name__ == "__main__":
     _import()
-    _serve(socket.socket(fileno=int(sys.argv[1])))
+    _orders, _sections = (socket.socket(fileno=int(number)) for number in sys.argv[1:])
+    forking.serve_sections(_sections)
+    _serve(_orders)

@@ -256,6 +256,8 @@ def test_what_a_run_calls_suspicious_freezes_its_item() -> None:
     marked = dataclasses.replace(item(made[-1], "A"), suspicious=("2 files",), grave=True)
     put(place, run(made[-1], [marked]))
     clock.now = stored_runs.NOW
+    off = clean(place, Rules(last=1, minimum=1), acts=False, thresholds=lambda _section: None)[1]
+    assert (off.suspicious(), len(off.whole)) == ([], 9)  # SHRINK_CHECK
     _result, plan = clean(place, Rules(last=1, minimum=1))
     assert plan.suspicious() == ["A"]
     assert runs_of(place) == made[-4:]
@@ -272,7 +274,28 @@ class Accepted(Memory):
         object.__setattr__(self, "run", run)
 
     def read(self, name: str) -> dict[str, object]:
-        return {HOST: {"A": vars(self)["run"]}}
+        return {HOST: {"A": [vars(self)["run"]]}}
+
+
+def test_a_second_acceptance_adds_to_the_first(tmp_path: Path) -> None:
+    """The copies between the two are as good as those after both."""
+    place, clock = stored_runs.memory()
+    made = []
+    for day in range(30, 0, -1):
+        clock.now = days_ago(day)
+        made.append(run_id(clock.now))
+        size = BIG * 64 if day > 20 else BIG * 8 if day > 10 else BIG
+        put(place, run(made[-1], [item(made[-1], "A", size=size)]))
+    clock.now = stored_runs.NOW
+    memory = remembered(tmp_path)
+    memory.accept("A", made[10])
+    memory.accept("B", made[5])
+    memory.accept("A", made[20])
+    memory.accept("A", made[20])
+    assert memory.accepted == {"A": [made[10], made[20]], "B": [made[5]]}
+    _result, plan = clean(place, Rules(last=25), memory=memory)
+    assert not plan.suspicious()
+    assert runs_of(place) == made[-25:]
 
 
 def test_an_item_that_shrinks_slowly_is_not_frozen() -> None:

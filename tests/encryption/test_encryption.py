@@ -17,6 +17,7 @@ from tests.system import peak, said
 from tools import filesystem_handling
 from tools.base import project
 from tools.base.errors import ConfigError, StageError
+from tools.base.finding import Finding, Level
 from tools.flow.item import Stage
 from tools.modules.work_store import WorkFolder, WorkStore, parts_of
 
@@ -560,8 +561,17 @@ def test_a_source_that_stays_is_named(tmp_path: Path) -> None:
 
 def test_the_check_of_backup_t_changes_nothing(tmp_path: Path, key: Path) -> None:
     before = sorted(tmp_path.iterdir())
-    (line,) = encryption.test(encryption.Options(key_file=key))
+    line, secret = encryption.test(encryption.Options(key_file=key))
     assert line == f"encryption: age, {key}"
+    assert isinstance(secret, Finding)
+    assert (secret.level, "holds the identity" in secret.text) == (Level.WARN, True)
+    recipient = next(line for line in key.read_text().splitlines() if "age1" in line)
+    (public := tmp_path / "public").write_text(recipient.rpartition(" ")[2] + "\n")
+    public.chmod(0o600)
+    kept = encryption.test(encryption.Options(key_file=public))[1]
+    assert isinstance(kept, Finding)
+    assert kept.level is Level.OK
+    public.unlink()
     assert sorted(tmp_path.iterdir()) == before
     with pytest.raises(ConfigError, match="no such file") as caught:
         encryption.test(encryption.Options(key_file=tmp_path / "none"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -11,7 +13,7 @@ from tests.oss_bucket import Bucket
 from tests.oss_server import KEY_ID, REGION, SECRET, OssServer
 from tests.storage import oss_stores
 from tests.storage.oss_cases import says
-from tests.system import System, execute
+from tests.system import System, execute, next_second
 
 pytestmark = pytest.mark.needs("oss2")
 CONTENT = b"a file that is stored in a bucket\n"
@@ -67,6 +69,41 @@ def test_a_run_and_a_restore_by_arguments_alone(
     assert [path.read_bytes() for path in into.rglob("a")] == [CONTENT]
 
 
+@pytest.mark.fault(
+    "a bucket of OSS fails in the middle of a staged run, with another store",
+    "exit 1; the other store is whole, the files stay, and the next run stores them in the bucket",
+)
+def test_a_staged_run_whose_bucket_fails(system: System, oss: OssServer) -> None:
+    _, bucket = configured(system, oss, streamed=False)
+    whole = {**json.loads(system.conf.read_text()), "LOCAL": execute("storage")}
+    whole["LOCAL"]["PARAMETERS"]["DESTINATION"] = "local"
+    system.conf.write_text(json.dumps(whole))
+    content = os.urandom(3 << 20)  # three parts
+    (system.source / "a").write_bytes(content)
+    oss.script("PutObject", says(500, "InternalError"), times=100, skip=7)
+    result = system.result()
+    by_name = {one["name"]: one for one in result["sections"]}
+    assert result["exit_code"] == 1
+    assert (by_name["STORAGE_OSS"]["status"], by_name["LOCAL"]["status"]) == ("failed", "ok")
+    assert "InternalError" in by_name["STORAGE_OSS"]["message"]
+    first, run_id = names(bucket), result["run_id"]
+    assert f"{run_id}.tar.zst.age.001" in first  # some of its parts were there
+    assert f"{run_id}.manifest.json" not in first
+    kept = sorted((system.folder / "work/encrypted").iterdir())
+    assert {path.name for path in kept} == {f"{run_id}.tar.zst.age.{n:03}" for n in range(4)}
+    (file,) = system.restored("--store", "LOCAL", run=run_id).rglob("a")
+    assert file.read_bytes() == content
+    oss.reset()
+    (system.source / "a").write_bytes(os.urandom(3 << 20))
+    next_second()
+    result = system.result()
+    assert result["exit_code"] == 0, result
+    assert not list((system.folder / "work/encrypted").iterdir())
+    item = ("--section", "EARLIER", "--item", f"{run_id}.tar")
+    (file,) = system.restored("--store", "STORAGE_OSS", *item).rglob("a")
+    assert file.read_bytes() == content
+
+
 def test_what_is_wrong_is_said_before_a_run(system: System, oss: OssServer) -> None:
     """By `-t`, with one line; a run fails, stores nothing and masks the secret."""
     _, bucket = configured(system, oss, streamed=True)
@@ -80,6 +117,11 @@ def test_what_is_wrong_is_said_before_a_run(system: System, oss: OssServer) -> N
     path.unlink()
     said = said_of(system)
     assert f"ALIYUN_CREDENTIALS: {path}: no such file" in said
+
+
+def names(bucket: Bucket) -> set[str]:
+    """Return the names of the objects of a bucket, without the folder of the host."""
+    return {key.rpartition("/")[2] for key in bucket.objects}
 
 
 def said_of(system: System) -> str:

@@ -19,6 +19,7 @@ from tools.flow.anomaly import Figures, Thresholds
 from tools.flow.item_record import StoredItem
 
 HOST = "srv-1"
+FILE = run_history.NAME
 NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
 BIG = 1 << 30
 
@@ -68,12 +69,28 @@ def test_it_is_private_and_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     history = run_history.opened(tmp_path)
     for number in range(1, 9):
         history.add([(RunEntry(HOST, day(number), "c", "ok"), [entry(number)])])
-    history.skip(HOST, day(9))
+    history.add([(run_history.unusable(HOST, day(9)), [])])
     assert history.known(HOST) == {day(number) for number in range(5, 10)}
     assert [run.run_id for run in history.runs(2)] == [day(8), day(7)]
     assert sizes(history) == [8]
-    assert [path.name for path in tmp_path.iterdir()] == [run_history.NAME]
-    assert stat.S_IMODE((tmp_path / run_history.NAME).stat().st_mode) == 0o600
+    assert {path.name for path in tmp_path.iterdir()} == {FILE, f"{FILE}-journal"}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o600}
+
+
+def test_looking_at_it_follows_no_link(tmp_path: Path) -> None:
+    """Root may look at the folder of another user."""
+    other = tmp_path / "other"
+    other.mkdir()
+    run_history.opened(other).close()
+    run_history.read_only(other).close()
+    (tmp_path / "link").symlink_to(other)
+    (tmp_path / "private").mkdir()
+    (tmp_path / "private" / FILE).symlink_to(other / FILE)
+    for name in ("link", "private"):
+        with pytest.raises(HistoryError):
+            run_history.read_only(tmp_path / name)
+    with pytest.raises(FileNotFoundError):
+        run_history.read_only(tmp_path / "absent")
 
 
 def test_any_name_and_number_can_be_recorded() -> None:
@@ -122,7 +139,7 @@ SPOILED: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("how", SPOILED)
 def test_a_spoiled_one_is_moved_aside(tmp_path: Path, how: str) -> None:
-    path = tmp_path / run_history.NAME
+    path = tmp_path / FILE
     SPOILED[how](path)
     Path(f"{path}-journal").write_bytes(b"of the spoiled one")
     with pytest.raises(HistoryError) as caught:
@@ -131,13 +148,13 @@ def test_a_spoiled_one_is_moved_aside(tmp_path: Path, how: str) -> None:
     run_history.move_aside(tmp_path)
     run_history.opened(tmp_path).add([(RunEntry(HOST, day(1), "c", "ok"), [])])
     left = {one.name for one in tmp_path.iterdir()} - {f"{run_history.ASIDE}-journal"}
-    assert left == {run_history.NAME, run_history.ASIDE}
+    assert left == {FILE, f"{FILE}-journal", run_history.ASIDE}
 
 
 def test_wrong_values_are_damage(tmp_path: Path) -> None:
     history = run_history.opened(tmp_path)
     history.add([(RunEntry(HOST, day(1), "c", "ok"), [entry(1)])])
-    with sqlite3.connect(tmp_path / run_history.NAME) as connection:
+    with sqlite3.connect(tmp_path / FILE) as connection:
         connection.execute("UPDATE figures SET size = 'much'")
         connection.execute("UPDATE runs SET items = x'00'")
     for call in (lambda: sizes(history), lambda: history.runs(1)):
@@ -149,7 +166,7 @@ def test_wrong_values_are_damage(tmp_path: Path) -> None:
 def test_a_locked_one_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_history, "_BUSY", 0.05)
     history = run_history.opened(tmp_path)
-    other = sqlite3.connect(tmp_path / run_history.NAME, isolation_level=None)
+    other = sqlite3.connect(tmp_path / FILE, isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
     calls = (
         lambda: history.add([(RunEntry(HOST, day(1), "c", "ok"), [])]),
@@ -197,7 +214,7 @@ def test_earlier_runs_are_judged_by_the_same_rule() -> None:
     assert bad[day(8)] == [True]
     assert bad[day(9)] == []  # a size that the stored bytes cannot hold
     assert all(bad[day(number)] == [False] for number in range(1, 8))
-    accepted = dict(anomaly_guard.learned(runs, {"A": day(8)}, lambda _section: Thresholds()))
+    accepted = dict(anomaly_guard.learned(runs, {"A": [day(8)]}, lambda _section: Thresholds()))
     assert not any(one.suspicious for found in accepted.values() for one in found)
     statuses = {run.run_id: [one.status for one in found if one.name is None]
                 for run, found in learned.items()}  # fmt: skip

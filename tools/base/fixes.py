@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import shlex
 import shutil
+import stat
 from pathlib import Path
 
 # How a program is installed, by the package manager; the packages of each program.
@@ -75,9 +77,31 @@ def on(path: Path, *commands: str) -> str:
     return " && ".join(commands) if ours else as_root(*commands)
 
 
+def let_read(path: Path) -> str:
+    """Return the commands that let the group of this user read a file of secrets.
+
+    "" where that would be wrong: a file of another user than root, a folder that cannot be entered.
+    """
+    try:
+        status = path.stat()
+        group = grp.getgrgid(os.getegid()).gr_name
+    except (OSError, KeyError):
+        return ""
+    if os.geteuid() == 0 or status.st_uid != 0 or not stat.S_ISREG(status.st_mode):
+        return ""
+    return as_root(command("chgrp", group, path), command("chmod", "0640", path))
+
+
 def command(*words: str | Path) -> str:
     """Return a command line with every word quoted where it must be."""
     return shlex.join(map(str, words))
+
+
+def install_version(package: str, major: int) -> str:
+    """Return the command that installs a version of a package of Debian; "" on other systems."""
+    if not shutil.which("apt-get"):
+        return ""
+    return as_root(command("apt-get", "install", f"{package}-{major}"))
 
 
 def install(program: str) -> str:

@@ -43,18 +43,19 @@ def judge(
 class Acceptance:
     """Which runs of items the operator has accepted, while runs pass from the oldest on.
 
-    accepted: by label: the run from which on an item may differ from what it was before
+    accepted: by label: the runs from which on an item may differ from what it was before
     """
 
-    def __init__(self, accepted: Mapping[str, str]) -> None:
-        self._left = dict(accepted)
+    def __init__(self, accepted: Mapping[str, Sequence[str]]) -> None:
+        self._left = {label: sorted(runs) for label, runs in accepted.items()}
         self._overruled: set[str] = set()
 
     def begins(self, label: str, run_id: str) -> bool:
         """Return whether what was before this run no longer counts for an item."""
-        if run_id < self._left.get(label, "~"):
+        passed = [one for one in self._left.get(label, ()) if one <= run_id]
+        if not passed:
             return False
-        del self._left[label]
+        del self._left[label][: len(passed)]
         self._overruled.add(label)
         return True
 

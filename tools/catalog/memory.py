@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ _NUMBERS = "sequence.json"
 _ALARMS = "rollbacks.json"
 _ACCEPTED = "accepted.json"
 _TOLERATED = "tolerated.json"
+_MOST_RUNS = 100  # from which on an item was accepted, that are kept
 
 
 @functools.lru_cache
@@ -81,26 +82,38 @@ class Memory:
         if text != self.alarm(store_id, host, config_id):
             self.keep(_ALARMS, f"{store_id} {host} {config_id}", text)
 
-    def accepted(self, host: str) -> Mapping[str, str]:
-        """Return by label the run from which on the figures of an item are right."""
+    def accepted(self, host: str) -> Mapping[str, Sequence[str]]:
+        """Return by label the runs from which on the figures of an item are right, oldest first.
+
+        Several where an item has changed more than once: the copies between count as well.
+        """
         return self._runs(_ACCEPTED, host)
 
     def accept(self, host: str, runs: Mapping[str, str]) -> None:
         """Keep that items are right from a run on, by label. Raises OSError."""
-        self.keep(_ACCEPTED, host, {**self.accepted(host), **runs})
+        self._add(_ACCEPTED, host, runs)
 
-    def tolerated(self, host: str) -> Mapping[str, str]:
+    def tolerated(self, host: str) -> Mapping[str, Sequence[str]]:
         """Return the same for the runs of this machine alone: clean-up does not ask it."""
         return self._runs(_TOLERATED, host)
 
     def tolerate(self, host: str, runs: Mapping[str, str]) -> None:
         """Keep it. Raises OSError."""
-        self.keep(_TOLERATED, host, {**self.tolerated(host), **runs})
+        self._add(_TOLERATED, host, runs)
 
-    def _runs(self, name: str, host: str) -> Mapping[str, str]:
+    def _add(self, name: str, host: str, runs: Mapping[str, str]) -> None:
+        known = self._runs(name, host)
+        added = {label: sorted({*known.get(label, ()), run}) for label, run in runs.items()}
+        self.keep(name, host, {**known, **{k: one[-_MOST_RUNS:] for k, one in added.items()}})
+
+    def _runs(self, name: str, host: str) -> dict[str, list[str]]:
         found = self.read(name).get(host, {})
         pairs = found.items() if isinstance(found, dict) else ()
-        return {label: run for label, run in pairs if isinstance(run, str)}
+        return {
+            label: sorted(run for run in runs if isinstance(run, str))
+            for label, runs in pairs
+            if isinstance(runs, list)
+        }
 
     def keep(self, name: str, key: str, value: object) -> None:
         """Keep a JSON value under a key of a file. Raises OSError."""

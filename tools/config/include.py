@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tools import os_works
-from tools.base import permissions
+from tools.base import fixes, permissions
 from tools.base.errors import ConfigError
 from tools.config import json_parser
 
@@ -25,6 +25,7 @@ class Entry:
 
 
 Keys = dict[str, Entry]
+_EXAMPLES = {"": '"ACTION": "execute", ...', "NOTIFY": '"mail": {"TYPE": "email", ...}'}
 _MOST_FILES = 100
 _VARIABLE = re.compile(r"\$(?:\{|[A-Za-z_])")
 
@@ -80,7 +81,7 @@ class Files:
             if not isinstance(value, json_parser.Table):
                 raise ConfigError(
                     f"{where}: {key}: a section must be an object",
-                    f'For example: "{key}": {{"ACTION": "execute", ...}}',
+                    f'For example: "{key}": {{{_EXAMPLES.get(key, _EXAMPLES[""])}}}',
                 )
             _merge(found, key, Entry(_section(key, value, path, real.parent), where, real.parent))
         return found
@@ -106,7 +107,8 @@ class Files:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
             problem = f"{path}: {(error.strerror or 'cannot be read').lower()}"
-            raise ConfigError(problem, _unread(error, included)) from None
+            fix = fixes.let_read(path) if isinstance(error, PermissionError) else ""
+            raise ConfigError(problem, _unread(error, included), fix) from None
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise ConfigError(f"{path}: not a regular file", _irregular(path, included))

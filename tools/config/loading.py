@@ -62,7 +62,8 @@ def checked(path: Path, merged: dict[str, Entry]) -> Config:
 
 def _shown(error: ConfigError) -> ConfigError:
     """Return the error in printable lines."""
-    shown = ConfigError(one_line(str(error)), one_line(error.hint))
+    fix = error.fix if one_line(error.fix) == error.fix else ""  # a part is another command
+    shown = ConfigError(one_line(str(error)), one_line(error.hint), fix)
     shown.others = tuple(_shown(other) for other in error.others)
     return shown
 
@@ -78,6 +79,12 @@ class ReportSettings:
     general: General
     channels: tuple[NotifyChannel, ...]
     work_folder: Path | None
+
+    @property
+    def wanted(self) -> bool:
+        """Return whether anything is to be made of a run: a report or metrics."""
+        general = self.general
+        return bool(self.channels or general.message_config_command or general.metrics_file)
 
 
 def report_settings(path: Path, *, insecure: bool = False) -> ReportSettings | None:
@@ -203,11 +210,8 @@ class _Loader:
             if built_in and key not in SECTION_KEYS:
                 refuse_misplaced(key, given, registry.declaration(project.ROOT / built_in), name)
             refuse_unknown(key, given, SECTION_KEYS, name)
-        texts = {
-            {"FROM": "FROM_", "CLASS": "CLASS_"}.get(key, key): options.to_text(given.value)
-            for key, given in keys.items()
-            if key != "PARAMETERS"
-        }
+        values = {key: given.value for key, given in keys.items() if key != "PARAMETERS"}
+        texts = options.texts(SectionKeys, values)
         if "ACTION" not in keys:
             raise ConfigError(
                 f"{entry.where}: {name}.ACTION is missing", 'Set ACTION to "execute" or "load".'
@@ -254,6 +258,7 @@ class _Loader:
             timeout=read.timeout,
             environment=read.environment,
             required=read.required,
+            hooks=read.hooks,
             kind=kind,
             declaration=declaration,
             thresholds=_thresholds(read),

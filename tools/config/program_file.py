@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,11 +52,12 @@ class ProgramFile:
         """Return why it cannot be started directly, and a hint; two empty texts if it can."""
         path = self.path
         if not os.access(path, os.X_OK, effective_ids=True):
-            return f"{path}: not executable", f"Run chmod +x {path}, or set EXECUTE_WITH."
+            hint = f"Run chmod +x {shlex.quote(str(path))}, or set EXECUTE_WITH."
+            return f"{path}: not executable", hint
         if os.statvfs(path).f_flag & os.ST_NOEXEC:
             return f"{path}: its file system is mounted with noexec", "Set EXECUTE_WITH."
         if self.line.endswith("\r"):
-            hint = f"Convert its line ends: sed -i 's/\\r$//' {path}"
+            hint = f"Convert its line ends: sed -i 's/\\r$//' {shlex.quote(str(path))}"
             return f"{path}: the #! line ends with a carriage return", hint
         if self.line and shutil.which(self.interpreter) is None:
             name = foreign.line(self.interpreter)

@@ -46,7 +46,7 @@ def filled(
             raise
         key, _, what = text.partition(":")
         text = f"{named(key)}:{what}" if key in known else f"{otherwise}: {text}"
-        raise ConfigError(text, error.hint) from None
+        raise ConfigError(text, error.hint, error.fix) from None
 
 
 def trouble(path: Path, kind: Callable[[int], bool]) -> str:

@@ -136,10 +136,13 @@ class AnomalyGuard:
             history.add([(run, list(self._recorded(result, items)))])
             history.close()
         except HistoryError as error:
-            logger.warning("the figures of this run are not recorded: %s", error)
+            if self._open is not run_history.in_memory:
+                logger.warning("%s: this run is not recorded", error)
 
     def _replace(self, error: HistoryError) -> None:
         """Use a new database where this one is damaged, one in memory where it cannot be used."""
+        if self._open is run_history.in_memory:  # no SQLite at all, which was said
+            return
         if self._history is not None:
             with contextlib.suppress(HistoryError):
                 self._history.close()
@@ -159,19 +162,21 @@ class AnomalyGuard:
     def _learn(self, history: RunHistory, unread: Unread) -> None:
         """Record the runs of the stores that the database lacks."""
         found: dict[str, Manifest] = {}
+        bad: dict[str, tuple[RunEntry, list[Entry]]] = {}
         for run_id, manifest in unread(history.known(self._host)):
             if manifest is None:
-                history.skip(self._host, run_id)
+                bad[run_id] = run_history.unusable(self._host, run_id), []
             elif run_id not in found or found[run_id].missing:
                 found[run_id] = manifest
-        if found:
-            history.add(list(learned(found, self._accepted(), self._config.thresholds)))
+        if found or bad:
+            runs = learned(found, self._accepted(), self._config.thresholds)
+            history.add([*bad.values(), *runs])
 
-    def _accepted(self) -> dict[str, str]:
-        """Return by label the run from which on an item is right."""
+    def _accepted(self) -> dict[str, Sequence[str]]:
+        """Return by label the runs from which on an item is right, oldest first."""
         accepted, tolerated = self._memory.accepted(self._host), self._memory.tolerated(self._host)
         return {
-            label: max(accepted.get(label, ""), tolerated.get(label, ""))
+            label: sorted({*accepted.get(label, ()), *tolerated.get(label, ())})
             for label in (*accepted, *tolerated)
         }
 
@@ -193,7 +198,7 @@ class AnomalyGuard:
                 section,
                 name,
                 self._config_id,
-                since=accepted.get(label, ""),
+                since=max(accepted.get(label, ()), default=""),
                 until=self._run_id,
                 most=self._config.general.anomaly_runs,
             )
@@ -245,12 +250,12 @@ class AnomalyGuard:
 
 def learned(
     runs: Mapping[str, Manifest],
-    accepted: Mapping[str, str],
+    accepted: Mapping[str, Sequence[str]],
     thresholds: Callable[[str], Thresholds | None],
 ) -> Iterator[tuple[RunEntry, list[Entry]]]:
     """Yield what is recorded of runs, by their id, that this machine did not record itself.
 
-    accepted: by label: the run from which on an item is right
+    accepted: by label: the runs from which on an item is right
     """
     acceptance = Acceptance(accepted)
     good: dict[tuple[str, str], list[Figures]] = defaultdict(list)

@@ -11,8 +11,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from tools.base import foreign
-from tools.base.finding import Finding, Level
+from tools.base import fixes, foreign
+from tools.base.finding import Finding, Level, bad
 from tools.config import program_file
 from tools.config.model import Config, Section
 from tools.engine import section_runner
@@ -51,9 +51,10 @@ def _interpreter(section: Section) -> Finding:
     found = sys.executable if name in ("python", "python3") else shutil.which(name)
     if not found:
         text = f"EXECUTE_WITH: {name}: command not found"
-        return Finding(text, Level.BAD, f"Install {name}, or name another interpreter.")
+        return bad(text, f"Install {name}, or name another interpreter.", fixes.install(name))
     if not os.access(section.file, os.R_OK, effective_ids=True):
-        return Finding(f"{section.file}: permission denied", Level.BAD, f"chmod +r {section.file}")
+        command = fixes.on(section.file, fixes.command("chmod", "a+r", section.file))
+        return bad(f"{section.file}: permission denied", "Let this user read it.", command)
     return Finding(f"{found} runs {section.file}")
 
 

@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import os
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 
 from tools import os_works
-from tools.base import crash, finding, hung_mount, log, signals
-from tools.base.errors import BackupError, in_words
+from tools.base import crash, finding, signals
+from tools.base.errors import in_words
 from tools.base.finding import Finding, Level, Line, bad
-from tools.catalog import writer_key
 from tools.catalog.memory import Memory
 from tools.config import model
-from tools.config.declarations import General
 from tools.config.model import Config, Section
-from tools.config.paths import unwritable
-from tools.engine import admission, guard, module_checks, plan, state
+from tools.engine import admission, general_checks, module_checks, plan, state
 from tools.engine.consent import Consent
 from tools.engine.limits import Limits, within
-from tools.filesystem_handling import nearest
 from tools.flow import retries, stream, task
 from tools.flow.task import StoppedError, Task
 from tools.modules import loader, options
@@ -40,7 +34,8 @@ def tested(config: Config, chosen: Sequence[Section], consent: Consent) -> list[
     """
     lines = [Line("GENERAL", f"{config.path} is valid")]
     lines += plan.warnings(config, chosen)
-    lines += _general(config)
+    for one in general_checks.tested(config):
+        lines.append(Line("GENERAL", one.text, one.level, one.hint, one.fix))
     of_general = {line.text for line in lines}
     found = _of_sections(config, chosen, consent)
     found = [pair for pair in found if pair[1].text not in of_general]
@@ -107,60 +102,6 @@ def _limits(current: Section, config: Config) -> Limits:
     """Return how long the test of a section may take: no longer than a run."""
     longest = (current.timeout, config.general.max_runtime, config.general.stall_timeout, _LONGEST)
     return Limits(current.name, min(filter(None, longest)))
-
-
-def _general(config: Config) -> list[Line]:
-    general = config.general
-    lines = []
-    try:
-        os_works.refuse_root(general.allow_root)
-    except BackupError as error:
-        lines.append(Line("GENERAL", str(error), Level.BAD, hint=error.hint))
-    if guard.root_allowed(config):
-        hint = "Run it as a user of its own, with the rights that it needs."
-        lines.append(Line("GENERAL", guard.ROOT_ALLOWED, Level.WARN, hint=hint))
-    for key, problem in guard.problems(config):
-        text = f"{key}: {problem}"
-        lines.append(Line("GENERAL", text, Level.BAD, problem.advice, problem.fix))
-    lines.append(_writable("WORK_FOLDER", general.work_folder, general.work_folder))
-    log_folder = log.file_of(general.log_folder).parent
-    lines.append(_writable("LOG_FOLDER", log_folder, general.log_folder))
-    lines.append(_signing(general))
-    address = general.message_config_command
-    if address or not config.notify:
-        text = f"reports go to {address}" if address else "no report is sent"
-        lines.append(Line("GENERAL", text))
-    return lines
-
-
-def _writable(key: str, folder: Path, configured: Path) -> Line:
-    """Return whether a folder of the run is writable. configured: the value of its key"""
-
-    def look() -> bool:
-        return os.access(nearest(folder), os.W_OK | os.X_OK, effective_ids=True)
-
-    try:
-        good = hung_mount.answer(configured, look)
-    except TimeoutError as error:
-        problem, hint = in_words(error)
-        return Line("GENERAL", f"{key}: {problem}", Level.BAD, hint)
-    text = f"{key} {folder} is {'' if good else 'not '}writable"
-    level, hint = (Level.OK, "") if good else (Level.BAD, unwritable(key, folder))
-    return Line("GENERAL", text, level, hint)
-
-
-def _signing(general: General) -> Line:
-    """Whether the runs are signed."""
-    path = general.writer_key
-    if not os.path.lexists(path):
-        hint = f"Create it: {writer_key.COMMAND} --WRITER_KEY {path} --HOSTNAME {general.hostname}"
-        text = f"WRITER_KEY {path} does not exist: runs are not signed"
-        return Line("GENERAL", text, Level.WARN, hint)
-    try:
-        signer = writer_key.allowed_signer(general.hostname, writer_key.read(path).public)
-    except BackupError as error:
-        return Line("GENERAL", str(error), Level.BAD, error.hint)
-    return Line("GENERAL", f"runs are signed; the signer is: {signer}")
 
 
 def _placed(current: Section, text: str) -> str:

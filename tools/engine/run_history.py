@@ -30,7 +30,7 @@ _VERSION = 1
 _BUSY = 1.0  # seconds to wait for another process
 _MOST_RUNS = 1000  # runs that are kept
 _MOST_DETAILED = 100  # newest of them whose items and sections are kept
-_UNKNOWN = "untrusted"  # status of a run whose manifest cannot be used
+_UNUSABLE = "unusable"  # status of a run whose manifest cannot be used
 _TABLES = (
     """CREATE TABLE runs (host TEXT, run_id TEXT, config_id TEXT, status TEXT, seconds REAL,
  size INTEGER, stored INTEGER, items INTEGER, unusual TEXT,
@@ -39,6 +39,11 @@ _TABLES = (
  kind TEXT, status TEXT, size INTEGER, stored INTEGER, count INTEGER, seconds REAL, stages TEXT,
  suspicious TEXT, PRIMARY KEY (host, section, name, run_id)) WITHOUT ROWID""",
 )
+_GOOD = """SELECT run_id, size, stored, count, seconds, stages FROM figures
+ WHERE host = ? AND section = ? AND name = ? AND run_id >= ? AND run_id < ?
+ AND (suspicious = '' OR run_id = ?)
+ AND status IN ('', 'ok', 'incomplete', 'unclean', 'unreported')"""
+_LAST = "ORDER BY run_id DESC LIMIT ?"
 _MAX_INTEGER = (1 << 63) - 1  # of SQLite
 
 
@@ -83,6 +88,11 @@ class Entry:
     suspicious: bool = False
 
 
+def unusable(host: str, run_id: str) -> RunEntry:
+    """Return what is recorded of a run whose manifest cannot be used: not to read it again."""
+    return RunEntry(host, run_id, "", _UNUSABLE)
+
+
 class RunHistory:
     """An open database. All methods raise HistoryError."""
 
@@ -103,7 +113,7 @@ class RunHistory:
         rows = self._rows(
             "SELECT * FROM runs WHERE status != ? AND (host = ? OR ? IS NULL) "
             "ORDER BY run_id DESC LIMIT ?",
-            *(_UNKNOWN, host, host, most),
+            *(_UNUSABLE, host, host, most),
         )
         return [_run(row) for row in rows]
 
@@ -123,15 +133,10 @@ class RunHistory:
         since: the first run that counts, which is good whatever it was called; until: the run
         before which they were made. Where this config made none, those of other configs count.
         """
-        rows = self._rows(
-            "SELECT run_id, size, stored, count, seconds, stages, config_id FROM figures "
-            "WHERE host = ? AND section = ? AND name = ? AND run_id >= ? AND run_id < ? "
-            "AND (suspicious = '' OR run_id = ?) AND status IN ('', 'ok', 'incomplete', "
-            "'unclean', 'unreported') ORDER BY config_id NOT IN (?, '') , run_id DESC LIMIT ?",
-            *(host, _written(section), _written(_name(name)), since, until, since, config_id, most),
-        )
-        own = [row for row in rows if row[6] in (config_id, "")] or rows
-        return [_figures(row) for row in reversed(own)]
+        wanted = (host, _written(section), _written(_name(name)), since, until, since)
+        rows = self._rows(f"{_GOOD} AND config_id IN (?, '') {_LAST}", *wanted, config_id, most)
+        rows = rows or self._rows(f"{_GOOD} {_LAST}", *wanted, most)
+        return [_figures(row) for row in reversed(rows)]
 
     def newest(self, host: str) -> dict[str, str]:
         """Return the newest run of each item, and of each section, by label."""
@@ -145,10 +150,6 @@ class RunHistory:
             found[label] = max(_text(run_id), found.get(label, ""))
         return found
 
-    def skip(self, host: str, run_id: str) -> None:
-        """Remember that the manifest of a run cannot be used."""
-        self.add([(RunEntry(host, run_id, "", _UNKNOWN), ())])
-
     def add(self, runs: Sequence[tuple[RunEntry, Sequence[Entry]]]) -> None:
         """Record runs in one transaction; the oldest ones go where there are too many."""
         with _explained():
@@ -159,7 +160,8 @@ class RunHistory:
                     self._trim(run.host)
                 self._connection.execute("COMMIT")
             except BaseException:
-                self._connection.execute("ROLLBACK")
+                if self._connection.in_transaction:  # SQLite may have ended it itself
+                    self._connection.execute("ROLLBACK")
                 raise
 
     def _insert(self, run: RunEntry, entries: Sequence[Entry]) -> None:
@@ -205,7 +207,8 @@ def opened(folder: Path | None) -> RunHistory:
 def read_only(folder: Path) -> RunHistory:
     """Open the database to look at it. Raises HistoryError, and FileNotFoundError without one."""
     path = folder / NAME
-    path.lstat()
+    if not stat.S_ISDIR(folder.lstat().st_mode):  # a link that somebody planted, seen by root
+        raise HistoryError(f"{folder}: is not a folder")
     _require_file(path)
     with _explained():
         return RunHistory(_connected(path, "ro"))
@@ -273,7 +276,7 @@ def _connected(path: Path, mode: str) -> sqlite3.Connection:
 
 def _prepared(connection: sqlite3.Connection) -> sqlite3.Connection:
     """Return the connection of a database of this version. Raises HistoryError for another one."""
-    for pragma in ("trusted_schema = OFF", "journal_mode = DELETE", "synchronous = NORMAL"):
+    for pragma in ("trusted_schema = OFF", "journal_mode = TRUNCATE", "synchronous = NORMAL"):
         connection.execute(f"PRAGMA {pragma}")
     tables = {sql for (sql,) in connection.execute("SELECT sql FROM sqlite_master")}
     ids = [

@@ -68,10 +68,6 @@ class Counted:
     noun: str = "files"
     least: int = 20
 
-    def text(self, number: float) -> str:
-        """Return a number with its noun."""
-        return f"{number:.0f} {self.noun}"
-
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -94,9 +90,11 @@ class _Change:
     now: float
     usual: float
     shown: Callable[[float], str]
+    noun: str = ""
 
     def __str__(self) -> str:
-        return f"{self.shown(self.now)}, usually {self.shown(self.usual)}"
+        noun = f"{self.noun}: " if self.noun else ""
+        return f"{noun}{self.shown(self.now)}, usually {self.shown(self.usual)}"
 
 
 def judge(
@@ -109,7 +107,7 @@ def judge(
     past = comparable(good, now.moment)[-thresholds.runs :]
     what = counted or Counted()
     sizes = _change(now, past, lambda one: one.size, _LEAST_SIZE, human_size)
-    counts = _change(now, past, lambda one: one.count, what.least, what.text)
+    counts = _change(now, past, lambda one: one.count, what.least, "{:.0f}".format, what.noun)
     times = _change(now, past, lambda one: one.seconds, _LEAST_SECONDS, human_time)
     limit = thresholds.shrink / 100
     lower = [one for one in (*sizes, *counts) if one.now < one.usual * limit]
@@ -142,12 +140,14 @@ def _change(
     of: Callable[[Figures], float | None],
     least: float,
     shown: Callable[[float], str],
+    noun: str = "",
 ) -> list[_Change]:
     """Return a figure with its median in the past; nothing where they cannot be compared."""
     value = of(now)
     known = [one for one in map(of, past) if one is not None]
-    usual = statistics.median(known) if known else 0
-    return [] if value is None or usual < least else [_Change(value, usual, shown)]
+    if value is None or not known or (usual := statistics.median(known)) < least:
+        return []
+    return [_Change(value, usual, shown, noun)]
 
 
 def _converted(now: Figures, past: Sequence[Figures], points: float) -> list[str]:
@@ -161,5 +161,5 @@ def _converted(now: Figures, past: Sequence[Figures], points: float) -> list[str
         f"stored with {one.shown(one.now)} of its size, usually {one.shown(one.usual)}: is the "
         "data encrypted, or zeros?"
         for one in found
-        if same and 0 < points < abs(one.now - one.usual) * 100
+        if 0 < points < abs(one.now - one.usual) * 100
     ]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from tools import date_str_utils, filesystem_handling
-from tools.base import foreign, removal
+from tools.base import fixes, foreign, removal
 from tools.base.errors import ConfigError, RetryError, SourceError
 from tools.flow import reachability
 from tools.flow.stream import Chunks
@@ -95,4 +95,5 @@ def program(wanted: str, *others: str) -> str:
     raise ConfigError(
         f"{wanted}: command not found",
         "Install the client programs of the server, or set the key to the path of the program.",
+        fixes.install(wanted),
     )

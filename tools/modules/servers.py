@@ -62,7 +62,8 @@ def test(
             collected.extend(findings_of(server.connect()))
         except Exception as caught:  # noqa: BLE001  (see crash.known)
             problem, hint = in_words(crash.known(caught))
-            collected.append(finding.bad(f"{server.label}: {problem}", hint))
+            fix = getattr(caught, "fix", "")
+            collected.append(finding.bad(f"{server.label}: {problem}", hint, fix))
     return tuple(collected)
 
 

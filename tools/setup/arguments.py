@@ -12,6 +12,7 @@ from tools.base.errors import ConfigError
 
 FLAGS = {
     "--dry-run": "print each step that is needed, and change nothing",
+    "--json": "print the findings as JSON",
     "--yes": "answer each question with yes",
     "--purge": "remove config, keys, work folder, logs and the user as well; never a store",
 }
@@ -28,6 +29,7 @@ class Arguments:
 
     verb: str
     dry_run: bool = False
+    json: bool = False
     yes: bool = False
     purge: bool = False
     prefix: str = ""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tools.base import imports
 from tools.base.errors import BackupError, ConfigError, in_words
-from tools.setup import arguments, installing
+from tools.setup import arguments, checking, installing
 from tools.setup.arguments import Arguments
 from tools.setup.environment import closed_folder, environment, say, shown
 
@@ -111,12 +111,16 @@ def _warn_of_closed(python: Path) -> None:
 
 
 _CHANGES = ("--dry-run", "--prefix", "--yes")
-# The verb `check` belongs between `install` and `upgrade`.
 VERBS: Mapping[str, Verb] = {
     "install": Verb(
         "install this code into the system, or finish and repair an installation",
         installing.install,
         (*_CHANGES, "--wheels", "--schedule"),
+    ),
+    "check": Verb(
+        "check the installation, and run backup.py -t as the user of the backup; change nothing",
+        checking.check,
+        ("--json", "--prefix"),
     ),
     "upgrade": Verb(
         "install the code of FOLDER, or of this clone, and keep the release before",
@@ -124,6 +128,11 @@ VERBS: Mapping[str, Verb] = {
         (*_CHANGES, "--wheels", "--schedule", "FOLDER"),
     ),
     "rollback": Verb("switch back to the release before", installing.rollback, _CHANGES),
+    "adopt": Verb(
+        "show what the documented system left here; with --yes convert or remove it",
+        installing.adopt_old_system,
+        ("--dry-run", "--yes", "--schedule"),
+    ),
     "uninstall": Verb(
         "remove it; config, keys, backups and logs stay", installing.uninstall,
         (*_CHANGES, "--purge"),

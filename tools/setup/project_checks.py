@@ -76,7 +76,7 @@ def test() -> int:
         units = [pool.submit(_unit, version, other) for version, other in _others(python)]
         failed = _failed(_texts(python))
         programs.result()
-        tests = [_Check("pytest", python, _suite()), *(unit.result() for unit in units)]
+        tests = [_Check("pytest", python, _suite(waiting=1)), *(unit.result() for unit in units)]
     failed += _failed(tests)
     print(f"failed: {'; '.join(failed)}" if failed else "all checks passed", flush=True)
     return 1 if failed else 0
@@ -96,18 +96,26 @@ def _texts(python: Path) -> list[_Check]:
     ]
 
 
-def _suite(*more: str) -> tuple[str, ...]:
-    """Return the words that run the tests in parallel."""
-    workers = len(os.sched_getaffinity(0)) + 1  # one of them often waits: for a server, a second
-    suite = ["-m", "pytest", "-q", "-rfEs", "--no-fold-skipped", "-n", str(workers)]
+def _suite(*more: str, waiting: int = 0) -> tuple[str, ...]:
+    """Return the words that run the tests in parallel.
+
+    waiting: workers beside those that keep the processors busy, for tests that often wait
+    """
+    workers = len(os.sched_getaffinity(0)) + waiting
+    suite = ("-m", "pytest", "-q", "-rfEs", "--no-fold-skipped", "-n", str(workers))
     return (*suite, "--dist", "worksteal", *more)
 
 
 def _unit(version: str, python: Path) -> _Check:
-    """Return the unit tests under another Python, whose environment is made."""
+    """Return the unit tests under another Python, whose environment is made.
+
+    Their asserts are not rewritten: each worker would take 10 s for that, in a fresh clone.
+    """
     requirements = [name for name in environment.requirements("dev") if name in _UNIT]
     inside = environment.environment(ROOT / f".venv-{version}", python, *requirements)
-    return _Check(f"pytest, Python {version}", inside, _suite("-m", "unit and not slow"))
+    return _Check(
+        f"pytest, Python {version}", inside, _suite("-m", "unit and not slow", "--assert=plain")
+    )
 
 
 def _passes(check: _Check) -> bool:

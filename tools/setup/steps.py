@@ -75,10 +75,11 @@ def perform(steps: Iterable[Step], *, dry_run: bool = False) -> int:
     return count
 
 
-def findings(steps: Iterable[Step], hint: str) -> list[Finding]:
-    """Return a finding for each step: OK, or BAD with its reason and the hint."""
+def findings(steps: Iterable[Step], hint: str, fix: str = "") -> list[Finding]:
+    """Return a finding for each step: OK, or BAD with its reason, the hint and the command."""
     found = []
     for step in steps:
         reason = step.reason()
-        found.append(bad(f"{step.subject}: {reason}", hint) if reason else Finding(step.subject))
+        text = f"{step.subject}: {reason}"
+        found.append(bad(text, hint, fix) if reason else Finding(step.subject))
     return found

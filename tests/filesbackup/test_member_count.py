@@ -1,0 +1,109 @@
+"""The number of members of an archive, counted while it passes."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import tarfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from filesbackup.member_count import MemberCount
+from tools.base.fixed_tar import FORMAT
+
+CHUNKS = (1, 511, 513, 10_240, 1 << 20)
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with what archives may hold."""
+    top = tmp_path_factory.mktemp("tree")
+    draw = random.Random(1)
+    for number in range(30):
+        (top / f"file{number}").write_bytes(b"\0ustar\0" * draw.randrange(3000))
+    (top / ("long" * 50)).write_bytes(b"x")
+    (top / "sparse").touch()
+    with (top / "sparse").open("r+b") as file:
+        for at in range(40):
+            file.seek(at << 20)
+            file.write(b"data")
+        file.truncate(100 << 20)
+    (top / "link").symlink_to("a" * 150)
+    os.link(top / "file1", top / "file2-again")
+    os.mkfifo(top / "fifo")
+    (top / "empty").mkdir()
+    return top
+
+
+def counted(archive: bytes, step: int) -> int | None:
+    count = MemberCount()
+    for at in range(0, len(archive), step):
+        count.add_chunk(archive[at : at + step])
+    return count.found
+
+
+@pytest.mark.parametrize("options", [FORMAT, ["-cC/", "--format=gnu"], ["-cC/", "--format=ustar"]])
+def test_it_is_the_number_that_another_reader_finds(
+    tree: Path, options: list[str], tmp_path: Path
+) -> None:
+    ustar = "--format=ustar" in options  # has no room for the long name
+    names = sorted(one.name for one in tree.iterdir() if not (ustar and len(one.name) > 100))
+    ours = [f"{str(tree)[1:]}/{name}" for name in names if not (ustar and name == "link")]
+    archive = subprocess.run(
+        ["tar", *options, "--file=-", *ours], stdout=subprocess.PIPE, check=True
+    ).stdout
+    path = tmp_path / "archive.tar"
+    path.write_bytes(archive)
+    with tarfile.open(path) as read:
+        expected = len(read.getmembers())
+    assert expected == len(ours)
+    for step in CHUNKS[step_of(archive) :]:
+        assert counted(archive, step) == expected
+
+
+def step_of(archive: bytes) -> int:
+    """Return from which width of chunks on a large archive is read: single bytes take long."""
+    return 0 if len(archive) < 1 << 18 else 1
+
+
+def test_a_file_above_8_gib() -> None:
+    """POSIX.1-2001: its size stands in an extended header."""
+    large = tarfile.TarInfo("large")
+    large.size = 9 << 30
+    count = MemberCount()
+    count.add_chunk(large.tobuf(tarfile.PAX_FORMAT))
+    content = b"x" * (64 << 20)
+    for _ in range(large.size // len(content)):
+        count.add_chunk(content)
+    count.add_chunk(tarfile.TarInfo("next").tobuf(tarfile.PAX_FORMAT) + bytes(1024))
+    assert count.found == 2
+    gnu = MemberCount()
+    gnu.add_chunk(large.tobuf(tarfile.GNU_FORMAT))
+    gnu.add_chunk(content)
+    assert gnu.found == 1
+
+
+def spoiled() -> Iterator[bytes]:
+    good = tarfile.TarInfo("a").tobuf(tarfile.PAX_FORMAT)
+    yield b"no archive" * 100
+    yield good + b"x" * 512
+    yield good[:124] + b"not a size! " + good[136:]
+
+
+@pytest.mark.parametrize("archive", list(spoiled()), ids=["text", "text after it", "no size"])
+def test_what_is_no_archive_has_no_number(archive: bytes) -> None:
+    assert counted(archive, 1000) is None
+
+
+def test_it_costs_little() -> None:
+    """A million small files cost a few seconds at most; tar itself takes longer."""
+    small = tarfile.TarInfo("a")
+    small.mtime = 1.5
+    archive = small.tobuf(tarfile.PAX_FORMAT) * 20_000
+    began = time.process_time()
+    assert counted(archive, 1 << 16) == 20_000
+    assert time.process_time() - began < 0.2

@@ -1,0 +1,132 @@
+"""setup.py check: findings of the installation, and of backup.py -t as the user of the backup."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.throwaway_root import ThrowawayRoot
+from tools.base import project
+from tools.base.errors import ConfigError
+from tools.base.finding import Finding, Level
+from tools.setup import checking
+from tools.setup.installation import Installation
+
+SETUP = project.ROOT / "setup.py"
+NOBODY = pwd.getpwnam("nobody")
+
+
+def lines(stdout: bytes, code: int = 1, stderr: bytes = b"") -> list[Any]:
+    done = subprocess.CompletedProcess([], code, stdout, stderr)
+    return list(checking._lines(done, NOBODY))
+
+
+def test_the_lines_of_a_test_are_taken_over() -> None:
+    one = {"section": "S3", "text": "t", "level": "WARN", "hint": "h", "fix": "f", "also": ["B"]}
+    (line,) = lines(json.dumps([one]).encode())
+    assert (line.section, line.level, line.hint, line.fix) == ("S3", Level.WARN, "h", "f")
+    assert line.also == ("B",)
+
+
+@pytest.mark.parametrize(
+    "stdout", [b"", b"{}", b'[{"section": 1}]', b"[" * 10_000, b'[{"section":', b"[1]", b"\xff"]
+)
+def test_other_output_is_one_error(stdout: bytes) -> None:
+    found = lines(stdout, 139, b"one\n\x1b[31mred\n" * 9)
+    if stdout == b"{}":
+        assert found == []
+        return
+    assert [one.level for one in found] == [Level.BAD]
+    assert "run as nobody it ended with exit code 139: " in found[0].text
+    assert "\x1b" not in found[0].text
+
+
+def test_one_check_that_fails_does_not_hide_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_installation: Installation) -> list[Finding]:
+        raise ConfigError("a: is broken", "Do this.", "command")
+
+    def denied(_installation: Installation) -> list[Finding]:
+        raise PermissionError(13, "Permission denied", "/etc/secret")
+
+    def good(installation: Installation) -> list[Finding]:
+        installation.notice("warning: a line of cron of the old system")
+        return [Finding("good")]
+
+    monkeypatch.setattr(checking, "CHECKS", (fails, denied, good))
+    monkeypatch.setattr(os, "geteuid", lambda: 65534)
+    found = list(checking.tested(Installation(tmp_path, tmp_path, prefix=tmp_path)))
+    by_text = {line.text: line for line in found}
+    assert by_text["a: is broken"].fix == "command"
+    denial = by_text["not checked: /etc/secret: permission denied"]
+    assert denial.level is Level.WARN
+    assert denial.fix == f"sudo python3 {SETUP} check --prefix {tmp_path}"
+    assert "good" in by_text
+    assert by_text["a line of cron of the old system"].level is Level.WARN
+    missing = by_text[f"{tmp_path}/etc/nc-backup-py: it does not exist"]
+    assert missing.fix == f"sudo python3 {SETUP} --prefix {tmp_path}"
+
+
+def prepared(root: ThrowawayRoot) -> None:
+    """A user, a config and a local store; the Python of this checkout may be used by all."""
+    root.run("useradd", "--system", "--user-group", "--home-dir", "/opt/backup", "ncbackup")
+    root.run("chmod", "0711", "/root")
+    for folder, owner, mode in (
+        ("/etc/nc-backup-py", "root", "0750"),
+        ("/opt/backup", "ncbackup", "0700"),
+        ("/var/log/nc-backup-py", "ncbackup", "0750"),
+        ("/srv/store", "ncbackup", "0700"),
+    ):
+        root.run("install", "-d", "-o", owner, "-g", "ncbackup", "-m", mode, folder)
+    config = {
+        "GENERAL": {"HOSTNAME": "srv", "LOCAL_BACKUP": "/srv/store", "DISK_SPACE_CHECK": "False"},
+        "FILESET": {
+            "ACTION": "execute",
+            "NAME": "filesbackup",
+            "PARAMETERS": {"FILESET_INCLUDE": "/etc/hostname"},
+        },
+        "STORAGE_LOCAL": {
+            "ACTION": "execute",
+            "NAME": "storage",
+            "PARAMETERS": {"DESTINATION": "local"},
+        },
+    }
+    root.path("/etc/nc-backup-py/conf.json").write_text(json.dumps(config))
+    root.run("chown", "root:ncbackup", "/etc/nc-backup-py/conf.json")
+    root.run("chmod", "0640", "/etc/nc-backup-py/conf.json")
+
+
+def checked(root: ThrowawayRoot, user: str = "") -> list[dict[str, Any]]:
+    done = root.run("/usr/bin/python3", SETUP, "check", "--json", code=None, user=user)
+    found: list[dict[str, Any]] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.needs("root", "unshare", "nsenter")
+def test_a_system_as_root_and_as_others(root: ThrowawayRoot) -> None:
+    prepared(root)
+    texts = {one["text"] for one in checked(root)}
+    assert "WORK_FOLDER /opt/backup is writable" in texts
+    assert any("/srv/store is writable" in text for text in texts)
+    assert not any("must not run as root" in text for text in texts)
+    assert not root.path("/opt/backup/.nc-backup-py").exists()  # nothing is changed
+    root.run("chmod", "0777", "/etc/nc-backup-py")
+    bad = [one for one in checked(root) if one["text"].startswith("/etc/nc-backup-py/conf.json:")]
+    assert [one["fix"] for one in bad] == ["sudo chmod o-w /etc/nc-backup-py"]
+    root.run("chmod", "0750", "/etc/nc-backup-py")
+    root.run("chmod", "0600", "/etc/nc-backup-py/conf.json")
+    (closed,) = [one for one in checked(root) if "conf.json: permission denied" in one["text"]]
+    fix = closed["fix"].replace("sudo ", "")
+    assert fix.startswith("chgrp ncbackup /etc/nc-backup-py/conf.json && chmod 0640 ")
+    root.run("sh", "-c", fix)
+    assert {one["text"] for one in checked(root)} == texts
+    shown = {one["text"]: one for one in checked(root, user="nobody")}
+    assert shown["not run: it runs as ncbackup"]["fix"] == f"sudo python3 {SETUP} check"

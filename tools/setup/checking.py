@@ -1,0 +1,158 @@
+"""setup.py check: what only root or the installation can tell, and `backup.py -t` as ncbackup."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import grp
+import json
+import os
+import pwd
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+from tools.base import finding, fixes, foreign, foreign_json, project
+from tools.base.errors import BackupError, in_words
+from tools.base.finding import Finding, Level, Line, bad, warning
+from tools.setup import adopt, plans, private_tar, schedule, steps
+from tools.setup.arguments import Arguments
+from tools.setup.installation import CODE, CONFIG, USER, Installation
+
+Check = Callable[[Installation], Iterable[Finding]]
+_LONGEST = 300.0  # seconds for `backup.py -t`, which has limits of its own
+_LARGEST = 8 << 20  # bytes of what it prints
+_LAST = 3  # lines of its errors that are shown
+_ROOT = "Only root can tell. Run this again as root."
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def check(given: Arguments) -> int:
+    """Print what is found about an installation; return 1 if there is an error, else 0."""
+    checked = Installation(project.ROOT, Path(sys.executable), prefix=given.root, dry_run=True)
+    lines = finding.sorted_lines(tested(checked))
+    texts = [json.dumps([dataclasses.asdict(line) for line in lines])]
+    if not given.json:
+        shown = (text for line in lines for text in finding.shown(line))
+        texts = [foreign.printable(text, keep="\n") for text in (*shown, finding.summary(lines))]
+    sys.stdout.write("".join(f"{text}\n" for text in texts))
+    return 1 if any(line.level is Level.BAD for line in lines) else 0
+
+
+def tested(checked: Installation) -> Iterator[Line]:
+    """Yield every finding: of the installation, then those of `backup.py -t`."""
+    for one in _of_installation(checked):
+        yield Line("setup", one.text, one.level, one.hint, one.fix)
+    yield from _of_backup(checked)
+
+
+def _of_installation(checked: Installation) -> Iterator[Finding]:
+    """Yield what the steps of an installation and the further checks find; one fails alone."""
+    again = fixes.as_root(fixes.command("python3", project.ROOT / "setup.py", *_prefix(checked)))
+    checks: list[Check] = [
+        functools.partial(_of_steps, planner, again) for planner in plans.INSTALL
+    ]
+    for one in (*checks, *CHECKS):
+        try:
+            yield from one(checked)
+        except PermissionError as error:
+            problem = in_words(error)[0]
+            yield warning(f"not checked: {problem}", *_as_root(checked))
+        except (BackupError, OSError) as error:
+            problem, hint = in_words(error)
+            yield bad(problem, hint, getattr(error, "fix", ""))
+    for notice in checked.notices:  # what the steps found, and setup.py leaves as it is
+        yield warning(notice.removeprefix("warning: "))
+
+
+def _of_steps(planner: plans.Planner, again: str, checked: Installation) -> Iterator[Finding]:
+    """Yield what steps find: a subject is good where none of its steps is needed."""
+    found = steps.findings(planner(checked), "", again)
+    needed = tuple(one.text for one in found if one.level is not Level.OK)
+    for one in dict.fromkeys(found):
+        if one.level is not Level.OK or not any(text.startswith(f"{one.text}:") for text in needed):
+            yield one
+
+
+def _prefix(checked: Installation) -> Sequence[str]:
+    return () if checked.real else ("--prefix", str(checked.prefix))
+
+
+def _as_root(checked: Installation) -> tuple[str, str]:
+    """Return the hint and the command where only root can tell."""
+    if os.geteuid() == 0:
+        return "", ""
+    words = fixes.command("python3", project.ROOT / "setup.py", "check", *_prefix(checked))
+    return _ROOT, fixes.as_root(words)
+
+
+# Further checks beside the steps of the installation; each raises BackupError or OSError.
+CHECKS: Sequence[Check] = (private_tar.findings, schedule.findings, adopt.findings)
+
+
+# --- backup.py -t
+
+
+def _of_backup(checked: Installation) -> Iterator[Line]:
+    """Yield the lines of `backup.py -t`, run as the user of the backup."""
+    if not checked.real:
+        yield Line("backup.py -t", "not run: nothing is run below a prefix")
+        return
+    try:
+        user = pwd.getpwnam(USER)
+    except KeyError:
+        yield Line("backup.py -t", f"not run: there is no user {USER}", Level.WARN)
+        return
+    if os.geteuid() not in (0, user.pw_uid):
+        yield Line("backup.py -t", f"not run: it runs as {USER}", Level.WARN, *_as_root(checked))
+        return
+    try:
+        yield from _lines(_run(user), user)
+    except subprocess.TimeoutExpired:
+        yield Line("backup.py -t", f"no answer within {_LONGEST:g} s", Level.BAD)
+    except OSError as error:
+        hint = "Its Python must be one that every user can start, such as /usr/bin/python3."
+        yield Line("backup.py -t", in_words(error)[0], Level.BAD, hint)
+
+
+def _run(user: pwd.struct_passwd) -> subprocess.CompletedProcess[bytes]:
+    """Run it as a schedule does: as the user, with little environment. Raises OSError."""
+    code = Path(CODE) if (Path(CODE) / "backup.py").is_file() else project.ROOT
+    own = code / ".venv/bin/python"
+    python = own if own.exists() else Path("/usr/bin/python3")
+    if not python.exists():
+        python = Path(sys.executable)
+    own_groups = [one.gr_gid for one in grp.getgrall() if user.pw_name in one.gr_mem]
+    is_root = os.geteuid() == 0
+    return subprocess.run(
+        [python, code / "backup.py", "-t", "--json", "-c", CONFIG],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+        cwd="/",
+        env={"PATH": _PATH, "HOME": user.pw_dir, "USER": USER, "LOGNAME": USER, "LANG": "C.UTF-8"},
+        timeout=_LONGEST,
+        user=user.pw_uid if is_root else None,
+        group=user.pw_gid if is_root else None,
+        extra_groups=own_groups if is_root else None,
+    )
+
+
+def _lines(done: subprocess.CompletedProcess[bytes], user: pwd.struct_passwd) -> Iterator[Line]:
+    """Yield the lines of its output; where that is none, why."""
+    try:
+        found = [_line(one) for one in foreign_json.load(done.stdout, _LARGEST)]
+    except (ValueError, TypeError, KeyError):
+        last = foreign.lines(foreign.decoded(done.stderr[-_LARGEST:]).strip())[-_LAST:]
+        problem = foreign.line(" | ".join(last)) or "no output"
+        text = f"run as {user.pw_name} it ended with exit code {done.returncode}: {problem}"
+        yield Line("backup.py -t", text, Level.BAD)
+    else:
+        yield from found
+
+
+def _line(one: dict[str, str]) -> Line:
+    """Return a line of the JSON document. Raises KeyError, ValueError, TypeError."""
+    section, text, hint, fix = (str(one[name]) for name in ("section", "text", "hint", "fix"))
+    return Line(section, text, Level(one["level"]), hint, fix, tuple(map(str, one["also"])))
