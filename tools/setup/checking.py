@@ -51,7 +51,9 @@ def _of_installation(checked: Installation) -> Iterator[Finding]:
     """Yield what the steps of an installation and the further checks find; one fails alone."""
     again = fixes.as_root(fixes.command("python3", project.ROOT / "setup.py", *_prefix(checked)))
     checks: list[Check] = [
-        functools.partial(_of_steps, planner, again) for planner in plans.INSTALL
+        functools.partial(_of_steps, planner, again)
+        for planner in plans.INSTALL
+        if planner is not adopt.notices  # its findings are among CHECKS
     ]
     for one in (*checks, *CHECKS):
         try:
