@@ -214,7 +214,8 @@ def test_runs_write_it(system: System) -> None:
     }
     file = system.folder / "x.prom"
     system.configure(sections, STREAM="True", METRICS_FILE=str(file))
-    assert system.run("-r").returncode == 0
+    done = system.run("-r")
+    assert done.returncode == 0, done.stderr
     first = read(file)
     assert first["last_run_exit_code", ()] == 0
     sections["STORAGE_LOCAL"]["ACTION"] = "fly"

@@ -16,6 +16,7 @@ from pathlib import Path
 from tools.base import fixes, foreign
 from tools.base.errors import BackupError
 from tools.base.finding import Finding, bad, warning
+from tools.base.project import ROOT
 from tools.setup import configuration, files, old_cron, old_sudoers, schedule_files, sudoers
 from tools.setup.installation import (
     CONFIG,
@@ -29,7 +30,9 @@ from tools.setup.steps import Step
 
 _COPIES = f"{CONFIG_FOLDER}/old-system-"
 _OWN = 0o600  # of a file for its owner alone
-_HINT = "Show what would change; with --yes it is changed:"
+_HINT = (
+    "To see what would change: python3 setup.py adopt. To change it: python3 setup.py adopt --yes"
+)
 
 
 def sudoers_steps(installation: Installation) -> Iterator[Step]:
@@ -180,28 +183,27 @@ def _save(installation: Installation, path: Path) -> None:
 
 def notices(installation: Installation) -> Iterator[Step]:
     """Give no step, but name what is left of the old system: for `install`."""
-    for one in findings(installation):
-        hint = f"{one.hint} {one.fix}" if one.fix else one.hint
-        installation.notice(f"warning: {one.text}\nhint: {hint}")
+    for finding in findings(installation):
+        installation.notice(f"warning: {finding.text}\nhint: {finding.hint}")
     yield from ()
 
 
 def findings(installation: Installation) -> list[Finding]:
     """Return what is left of the old system: rules of sudoers and lines of cron."""
-    shown = fixes.as_root(fixes.command("python3", installation.source / "setup.py", "adopt"))
     found = []
+    prefix = () if installation.real else ("--prefix", installation.prefix)
+    fix = fixes.as_root(fixes.command("python3", ROOT / "setup.py", "adopt", "--yes", *prefix))
     for rule in old_sudoers.rules(installation):
         text = f"{rule}: an old rule of sudoers"
         if rule.is_powerful:
-            found.append(
-                bad(f"{text}: its wildcard gives root to the user of the backup", _HINT, shown)
-            )
+            power = f"{text}: its wildcard gives root to the user of the backup"
+            found.append(bad(power, _HINT, fix))
         else:
-            found.append(warning(text, _HINT, shown))
+            found.append(warning(text, _HINT, fix))
     by_hand = f"Look at it, and remove {USER}: visudo -f"
     found += [
         warning(f"{rule}: names {USER} among others", f"{by_hand} {rule.path}")
         for rule in old_sudoers.mentions(installation)
     ]
     lines = old_cron.lines(installation)
-    return found + [warning(f"{line}: an old line of cron", _HINT, shown) for line in lines]
+    return found + [warning(f"{line}: an old line of cron", _HINT, fix) for line in lines]
