@@ -19,7 +19,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from filesbackup import compressed_tar, fileset_paths, sample, tar_archive
+from filesbackup import (
+    compressed_tar,
+    fileset_paths,
+    sample,
+    tar_archive,
+    tar_command,
+    tar_privilege,
+)
 from tools import date_str_utils, filesystem_handling, os_works
 from tools.base import finding, foreign_json, path_patterns
 from tools.base.errors import ConfigError, SourceError
@@ -37,7 +44,6 @@ _DEFAULT_SECTION = "FILESET"  # its archive has no section in its name
 # Left out even if this program is run without backup.py.
 _KEY_FILE = Path("/etc/nc-backup-py/key_file")
 _IDENTITY_FILE = _KEY_FILE.with_name(_KEY_FILE.name + registry.IDENTITY)
-_ROOT_OPTIONS = ("/", "-C/", "--directory=/")
 
 
 class ChangedFiles(Enum):
@@ -87,15 +93,7 @@ class Options:
             fileset_paths.reject_top(path, os.path.normpath(path))
         for pattern in self.fileset_exclude:
             path_patterns.compile_pattern(pattern, "FILESET_EXCLUDE")
-        try:
-            arguments = shlex.split(self.tar_command)
-        except ValueError as error:
-            raise ConfigError(f"TAR_COMMAND: {str(error).lower()}", "Check the quotes.") from None
-        if self.tar_command and not arguments:
-            raise ConfigError(
-                "TAR_COMMAND: empty value",
-                "Name a tar command, or remove the key to use the default.",
-            )
+        tar_command.words(self.tar_command)
 
 
 def _text(path: Path) -> str:
@@ -147,7 +145,8 @@ def _item(
 
 def _facts(options: Options, files: int | None) -> FilesetFacts:
     """Return the version of tar for the manifest, or TAR_COMMAND; and the number of members."""
-    return FilesetFacts(options.tar_command or tar.version(tar.program()), files)
+    program = options.tar_command or tar.version(tar_privilege.reader().program)
+    return FilesetFacts(program, files)
 
 
 def _private_paths() -> tuple[Path, ...]:
@@ -188,11 +187,12 @@ def _run_tar_command(
     """Run TAR_COMMAND on a file that this process created and owns; return the final path."""
     with filesystem_handling.staged(target) as temporary:
         temporary.touch(0o600, exist_ok=False)
+        command = tar_command.command(options.tar_command, resolved.fileset, str(temporary))
         for line in process.output(
-            _command(options, resolved.fileset, str(temporary)),
+            command,
             allowed=messages.explains_exit,
             notice=messages.add_line,
-            env=tar.environment(),
+            env=tar_command.environment(command),
         ):
             sys.stdout.write(line.decode("utf-8", "backslashreplace"))
         messages.raise_on_error()
@@ -205,27 +205,16 @@ def _run_tar_command(
     return final
 
 
-def _command(options: Options, fileset: tar_archive.Fileset, target: str) -> list[str]:
-    """Return TAR_COMMAND with the name of the archive, excludes and names."""
-    arguments = shlex.split(options.tar_command)
-    if Path(arguments[0]).name == "sudo" and not {"-n", "--non-interactive"} & set(arguments):
-        arguments.insert(1, "-n")  # never wait for a password
-    top = "" if any(word in _ROOT_OPTIONS for word in arguments[1:]) else "/"
-    names = [top + os.fsdecode(name) for name in tar_archive.tar_members(fileset)]
-    left_out = [*tar_archive.MESSAGE_OPTIONS, *tar_archive.excludes(fileset, top)]
-    left_out += ["--one-file-system"] if fileset.one_file_system else []
-    return [*arguments, target, *left_out, "--", *names]
-
-
 def _tar_command_chunks(
     options: Options, fileset: tar_archive.Fileset, messages: tar_archive.TarMessages
 ) -> Iterator[bytes]:
     """Yield the output of TAR_COMMAND. Raises SourceError if it is incomplete."""
+    command = tar_command.command(options.tar_command, fileset, "-")
     chunks = process.output(
-        _command(options, fileset, "-"),
+        command,
         allowed=messages.explains_exit,
         notice=messages.add_line,
-        env=tar.environment(),
+        env=tar_command.environment(command),
     )
     head = next(chunks, b"")
     if not head:
@@ -287,7 +276,7 @@ def _report(
 
 def _unusable_copy(options: Options) -> tuple[str, ...]:
     """Return why the copy of tar that may read everything is not used although it is there."""
-    problem = "" if options.tar_command else tar.unusable()
+    problem = "" if options.tar_command else tar_privilege.reader().problem
     return (problem,) if problem else ()
 
 
@@ -342,14 +331,17 @@ def test(options: Options) -> tuple[str | Finding, ...]:
     if options.tar_command:
         first, unread = _check_program(options.tar_command), []
     else:
-        first = f"{tar.program()}: {tar.version(tar.program())}"
+        reader = tar_privilege.reader()
+        first = f"{reader.program}: {tar.version(reader.program)}"
+        if reader.reads_everything:
+            first += f", may read every file by {reader.way.value}"
         unread = _unreadable_findings(resolved.fileset)
     good = (f"{_text(path)} exists" for path in resolved.fileset.include)
     copy = [
         finding.warning(
             f"{problem}; tar of PATH is used",
-            "Repeat the commands in docs/modules/filesbackup.md, Reading everything; in a service "
-            "or container allow CAP_DAC_READ_SEARCH and new privileges.",
+            "Run as root: python3 setup.py. In a container, or in a service that setup.py did not "
+            "write, allow CAP_DAC_READ_SEARCH (docs/privileges.md).",
         )
         for problem in _unusable_copy(options)
     ]
@@ -358,7 +350,7 @@ def test(options: Options) -> tuple[str | Finding, ...]:
 
 def _check_program(command: str) -> str:
     """Return a line on the program of TAR_COMMAND. Raises ConfigError if it does not exist."""
-    program = shlex.split(command)[0]
+    program = tar_command.program(command)
     if shutil.which(program) is None:
         raise ConfigError(
             f"TAR_COMMAND: {program}: command not found",
@@ -377,7 +369,8 @@ def _unreadable_findings(fileset: tar_archive.Fileset) -> list[Finding]:
     return [
         finding.warning(
             f"permission denied: {count}{of}: {tar_archive.first_names(looked.unreadable)}",
-            "Grant tar read access as in docs/modules/filesbackup.md, Reading everything.",
+            "Run as root: python3 setup.py. It gives tar the right to read every file "
+            "(docs/privileges.md).",
         )
     ]
 

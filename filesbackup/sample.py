@@ -9,7 +9,8 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from filesbackup import tar_archive
+from filesbackup import tar_archive, tar_privilege
+from tools.base import fixed_tar
 from tools.flow import process, stream, tar, task
 
 _MOST, _LEAST = 5000, 100  # names that are checked: in total, and at least for each path
@@ -32,9 +33,11 @@ def find_unreadable(fileset: tar_archive.Fileset) -> Sample:
     """Check the names that tar would store, limited in number and time.
 
     tar reports the folders that it cannot open. Whether it could open a file is determined with
-    access(2), unless tar is the privileged copy.
+    access(2), unless tar may read everything.
     """
     sample = Sample()
+    if tar_privilege.reader().way is tar_privilege.Way.SUDO:
+        return sample  # sudo allows no other command line: tar reads everything in the run
     names = tar_archive.tar_members(fileset)
     for name in names:
         _sample_path(fileset, name, sample, len(names))
@@ -46,7 +49,7 @@ def _sample_path(fileset: tar_archive.Fileset, name: bytes, sample: Sample, shar
     most = sample.checked + max(_MOST // shares, _LEAST)
     messages = tar_archive.TarMessages()
     names = _member_names(fileset, name, messages, max(_SECONDS / shares, _MOMENT))
-    privileged = tar.program() == str(tar.PRIVILEGED)
+    privileged = tar_privilege.reader().reads_everything
     with stream.closed(names) as listed:
         for member in listed:
             sample.checked += 1
@@ -66,15 +69,10 @@ def _member_names(
     fileset: tar_archive.Fileset, name: bytes, messages: tar_archive.TarMessages, seconds: float
 ) -> Iterator[bytes]:
     """Yield the absolute names that tar would store, until the time limit; nothing is stored."""
-    argv = [
-        tar.program(),
-        "--create",
-        "--file=/dev/null",
-        "--directory=/",
-        *tar_archive.MESSAGE_OPTIONS,
-    ]
-    argv += ["--one-file-system"] if fileset.one_file_system else []
-    argv += [*tar_archive.excludes(fileset), "--verbose", *tar_archive.FROM_LIST]
+    reader = tar_privilege.reader()
+    argv = [reader.program, "--create", "--file=/dev/null", "--directory=/"]
+    argv += [*fixed_tar.MESSAGE_OPTIONS, *([fixed_tar.SINGLE] if fileset.one_file_system else [])]
+    argv += [*tar_archive.excludes(fileset), "--verbose", *fixed_tar.FROM_LIST]
     with _stop_after(seconds):
         chunks = process.output(
             argv,
@@ -82,6 +80,7 @@ def _member_names(
             allowed=lambda _code: True,
             notice=messages.add_line,
             env=tar.environment(),
+            capable=reader.raised,
         )
         rest = b""
         with stream.closed(chunks) as read:

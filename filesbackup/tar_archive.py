@@ -1,11 +1,11 @@
 """Run GNU tar on a fileset and parse each of its messages.
 
-Format: GNU tar, POSIX (pax) with ACLs and extended attributes, numeric owners, sparse files.
 Source of the messages: GNU tar 1.34 (src/create.c, lib/paxerror.c), and runs of it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import re
@@ -13,31 +13,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from filesbackup import long_names, tar_patterns
+from filesbackup import long_names, tar_patterns, tar_privilege, tar_sudo
 from filesbackup.member_count import MemberCount
 from tools import date_str_utils
-from tools.base import foreign, hung_mount
+from tools.base import fixed_tar, foreign, hung_mount
 from tools.base.bounded_list import BoundedList
 from tools.base.errors import SourceError
 from tools.base.path_patterns import PathPattern, compile_pattern
 from tools.flow import process, tar
 
 EXCLUDE = "FILESET_EXCLUDE"
-_FORMAT = [
-    "--create",
-    "--directory=/",
-    "--format=posix",
-    "--numeric-owner",
-    "--acls",
-    "--xattrs",
-    "--xattrs-include=*",
-    "--sparse",
-    "--blocking-factor=128",  # 64 KiB at a time: fewer, larger writes
-]
-# Names are literal and can be parsed from messages.
-MESSAGE_OPTIONS = ("--no-unquote", "--quoting-style=escape")
 _MAX_ARGUMENTS = 1 << 15  # bytes of names on a command line
-FROM_LIST = ("--null", "--verbatim-files-from", "--files-from=-")
 _MAX_LISTED = 1000  # names in warnings and notes; the others are counted
 
 _CHANGED = re.compile(r"(?P<name>.*): file changed as we read it$")
@@ -188,22 +174,31 @@ class Fileset:
     one_file_system: bool = False
 
 
-def excludes(fileset: Fileset, top: str = "") -> list[str]:
-    """Return tar's exclude options; their order matters, and they precede the names.
+def exclude_patterns(fileset: Fileset, top: str = "") -> list[tuple[str, str]]:
+    """Return what tar leaves out: patterns, each with its mode (fixed_tar.MODES).
 
     Private paths are literal, as configured and with links resolved. `top` is the prefix of member
     names: "" if tar runs in /, else "/".
     """
-    arguments = []
+    patterns = []
     for path in fileset.private:
         spellings = {str(path), str(private_path(path))}
-        arguments += [f"--exclude={top}{spelling.lstrip('/')}" for spelling in sorted(spellings)]
-    arguments = ["--anchored", "--no-wildcards", *arguments] if arguments else []
+        literal = (f"{top}{spelling.lstrip('/')}" for spelling in sorted(spellings))
+        patterns += [(fixed_tar.LITERAL, text) for text in literal]
     for text in fileset.exclude:
         for pattern in compiled(text):
             for one in tar_patterns.translate(pattern):
-                arguments += one.options(top)
-    return arguments
+                patterns.append((one.mode, f"{top if one.anchored else ''}{one.text}"))
+    return patterns
+
+
+def excludes(fileset: Fileset, top: str = "") -> list[str]:
+    """Return tar's exclude options; their order matters, and they precede the names."""
+    return [
+        word
+        for mode, text in exclude_patterns(fileset, top)
+        for word in (*fixed_tar.MODES[mode], f"--exclude={text}")
+    ]
 
 
 def private_path(path: Path) -> Path:
@@ -285,33 +280,46 @@ def _crosses_mount_point(inner: Path, outer: Path) -> bool:
         return True
 
 
-def command(fileset: Fileset, names: Sequence[bytes]) -> tuple[list[str], bytes]:
+def command(
+    fileset: Fileset, names: Sequence[bytes], program: str = "tar"
+) -> tuple[list[str], bytes]:
     """Return the command line of tar, with the archive on standard output, and its input.
 
     Few names stand on the command line: with a list as its input, GNU tar 1.34 keeps about 80
     bytes for every file that it stores.
     """
-    program = tar.program()
-    tar.version(program)
-    single = ["--one-file-system"] if fileset.one_file_system else []
-    options = [program, *_FORMAT, *MESSAGE_OPTIONS, "--file=-", *single, *excludes(fileset)]
+    single = [fixed_tar.SINGLE] if fileset.one_file_system else []
+    options = [program, *fixed_tar.FORMAT, *fixed_tar.MESSAGE_OPTIONS, "--file=-", *single]
+    options += excludes(fileset)
     few = 0 < len(names) <= _MAX_ARGUMENTS // 64 and sum(map(len, names)) <= _MAX_ARGUMENTS
     if not few:
-        return [*options, *FROM_LIST], b"".join(name + b"\0" for name in names)
+        return [*options, *fixed_tar.FROM_LIST], _listed(names)
     return [*options, "--", *map(os.fsdecode, names)], b""
+
+
+def _listed(names: Sequence[bytes]) -> bytes:
+    return b"".join(name + b"\0" for name in names)
 
 
 def read(fileset: Fileset, messages: TarMessages) -> Iterator[bytes]:
     """Yield the archive. Raises SourceError at its end if tar failed."""
-    argv, names = command(fileset, tar_members(fileset))
-    yield from tar.whole(
-        process.output(
+    reader = tar_privilege.reader()
+    tar.version(reader.program)
+    names = tar_members(fileset)
+    with contextlib.ExitStack() as until_it_reads:
+        if reader.way is tar_privilege.Way.SUDO:
+            by_sudo = tar_sudo.command(exclude_patterns(fileset), single=fileset.one_file_system)
+            argv, given = until_it_reads.enter_context(by_sudo), _listed(names)
+        else:
+            argv, given = command(fileset, names, reader.program)
+        chunks = process.output(
             argv,
-            given=names,
+            given=given,
             allowed=messages.explains_exit,
             notice=messages.add_line,
             env=tar.environment(),
-        ),
-        messages.look,
-    )
+            capable=reader.raised,
+        )
+        head = next(chunks, b"")
+    yield from tar.whole(itertools.chain([head], chunks), messages.look)
     messages.raise_on_error()

@@ -27,14 +27,11 @@ class TarPattern(NamedTuple):
     anchored: bool
     crossing: bool
 
-    def options(self, top: str = "") -> list[str]:
-        """Return the options of tar; `top` is in front of all member names."""
-        return [
-            "--anchored" if self.anchored else "--no-anchored",
-            "--wildcards",
-            "--wildcards-match-slash" if self.crossing else "--no-wildcards-match-slash",
-            f"--exclude={top if self.anchored else ''}{self.text}",
-        ]
+    @property
+    def mode(self) -> str:
+        """How tar compares it (fixed_tar.MODES)."""
+        where = "anchored" if self.anchored else "floating"
+        return f"{where}-crossing" if self.crossing else where
 
 
 def translate(pattern: PathPattern) -> list[TarPattern]:

@@ -135,18 +135,20 @@ class _Command:
             steps, selections = self._every_run()
         else:
             steps, selections = [], [self._select(options.verify)]
+        statuses = []
         with terminal.watcher(quiet=options.json) as watcher:
             for whole in selections:
                 part = whole.narrowed(options.section, options.item)
                 self._warn(part)
                 if options.level == "full":
                     self._require_stages(part.items)
-                steps += self._missing(whole)
-                steps += _sheets(whole)
                 label = whole.newest.run_id if len(selections) > 1 else ""
                 verify = functools.partial(self._verify_item, part)
-                steps += run_steps(part.items, verify, watcher, label)
-        return self._finish(selections[-1].newest.manifest if selections else None, steps)
+                of_run = [*self._missing(whole), *_sheets(whole)]
+                of_run += run_steps(part.items, verify, watcher, label)
+                statuses.append(worst(step.result.status for step in of_run))
+                steps += of_run
+        return self._finish(_named(selections, statuses), steps)
 
     def _every_run(self) -> tuple[list[SectionResult], list[Selection]]:
         """Return a failed step for each unreadable manifest, and a selection of each other run."""
@@ -330,6 +332,14 @@ def _sheets(selected: Selection) -> list[SectionResult]:
         for run_id, problem in problems
         if problem
     ]
+
+
+def _named(selections: Sequence[Selection], statuses: Sequence[Status]) -> Manifest | None:
+    """Return the run that the result names: the newest of those with the worst result."""
+    if not selections:
+        return None
+    last = max(at for at, status in enumerate(statuses) if status is worst(statuses))
+    return selections[last].newest.manifest
 
 
 def _unreadable(summary: RunSummary) -> SectionResult:

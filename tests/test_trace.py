@@ -107,7 +107,7 @@ def test_dry_run_says_how_the_data_flow(system: System) -> None:
 @pytest.mark.parametrize(
     ("done", "total", "speed", "text"),
     [
-        (0, None, None, "0 B, elapsed 2.0 s"),
+        (0, None, None, "elapsed 2.0 s"),
         (1 << 20, 4 << 20, 1 << 19, "1.00 MB of about 4.00 MB, 512.00 KB/s, elapsed 2.0 s, "),
         (5 << 20, 4 << 20, 1 << 19, "5.00 MB, 512.00 KB/s, elapsed 2.0 s"),
     ],

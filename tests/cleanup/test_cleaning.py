@@ -256,6 +256,8 @@ def test_what_a_run_calls_suspicious_freezes_its_item() -> None:
     marked = dataclasses.replace(item(made[-1], "A"), suspicious=("2 files",), grave=True)
     put(place, run(made[-1], [marked]))
     clock.now = stored_runs.NOW
+    off = clean(place, Rules(last=1, minimum=1), acts=False, thresholds=lambda _section: None)[1]
+    assert (off.suspicious(), len(off.whole)) == ([], 9)  # SHRINK_CHECK
     _result, plan = clean(place, Rules(last=1, minimum=1))
     assert plan.suspicious() == ["A"]
     assert runs_of(place) == made[-4:]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from filesbackup.member_count import MemberCount
-from filesbackup.tar_archive import _FORMAT
+from tools.base.fixed_tar import FORMAT
 
 CHUNKS = (1, 511, 513, 10_240, 1 << 20)
 
@@ -46,7 +46,7 @@ def counted(archive: bytes, step: int) -> int | None:
     return count.found
 
 
-@pytest.mark.parametrize("options", [_FORMAT, ["-cC/", "--format=gnu"], ["-cC/", "--format=ustar"]])
+@pytest.mark.parametrize("options", [FORMAT, ["-cC/", "--format=gnu"], ["-cC/", "--format=ustar"]])
 def test_it_is_the_number_that_another_reader_finds(
     tree: Path, options: list[str], tmp_path: Path
 ) -> None:

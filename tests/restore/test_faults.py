@@ -157,6 +157,16 @@ def test_a_run_that_is_whole_passes_every_level(system: System) -> None:
         assert "ok" in system.restore("--verify", "all", "--level", level)
 
 
+def test_the_last_line_names_the_run_that_is_not_whole(system: System) -> None:
+    """It named the newest run, which was whole."""
+    folder = system.store / "srv-test"
+    first, *later = sorted(one.name.partition(".")[0] for one in folder.glob("*.manifest.json"))
+    assert later
+    part = next(folder.glob(f"{first}*.000"))
+    part.write_bytes(part.read_bytes()[:-1])
+    assert f"run {first}: failed" in system.restore("--verify", "all", code=1)
+
+
 def change(system: System, how: Callable[[dict[str, Any]], None]) -> None:
     system.rewrite(how)
 

@@ -56,7 +56,8 @@ def test_one_check_that_fails_does_not_hide_the_others(
     def denied(_installation: Installation) -> list[Finding]:
         raise PermissionError(13, "Permission denied", "/etc/secret")
 
-    def good(_installation: Installation) -> list[Finding]:
+    def good(installation: Installation) -> list[Finding]:
+        installation.notice("warning: a line of cron of the old system")
         return [Finding("good")]
 
     monkeypatch.setattr(checking, "CHECKS", (fails, denied, good))
@@ -68,6 +69,7 @@ def test_one_check_that_fails_does_not_hide_the_others(
     assert denial.level is Level.WARN
     assert denial.fix == f"sudo python3 {SETUP} check --prefix {tmp_path}"
     assert "good" in by_text
+    assert by_text["a line of cron of the old system"].level is Level.WARN
     missing = by_text[f"{tmp_path}/etc/nc-backup-py: it does not exist"]
     assert missing.fix == f"sudo python3 {SETUP} --prefix {tmp_path}"
 
@@ -76,6 +78,8 @@ def prepared(root: ThrowawayRoot) -> None:
     """A user, a config and a local store; the Python of this checkout may be used by all."""
     root.run("useradd", "--system", "--user-group", "--home-dir", "/opt/backup", "ncbackup")
     root.run("chmod", "0711", "/root")
+    root.path("/etc/nc-backup-py").mkdir()
+    root.path("/etc/nc-backup-py/key_file.identity").touch(mode=0o600)
     for folder, owner, mode in (
         ("/etc/nc-backup-py", "root", "0750"),
         ("/opt/backup", "ncbackup", "0700"),
@@ -113,6 +117,7 @@ def test_a_system_as_root_and_as_others(root: ThrowawayRoot) -> None:
     prepared(root)
     texts = {one["text"] for one in checked(root)}
     assert "WORK_FOLDER /opt/backup is writable" in texts
+    assert any("the private key is on this machine" in text for text in texts)
     assert any("/srv/store is writable" in text for text in texts)
     assert not any("must not run as root" in text for text in texts)
     assert not root.path("/opt/backup/.nc-backup-py").exists()  # nothing is changed

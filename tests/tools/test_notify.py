@@ -18,6 +18,7 @@ import pytest
 from tests import receivers
 from tests.receivers import CHECK, PASSWORD, USER, Certificate, Receiver
 from tools.base import masking, project
+from tools.base.errors import ConfigError
 from tools.base.result import Result, Status
 from tools.base.run_result import RunOrigin, RunResult, SectionResult
 from tools.config import notify
@@ -145,6 +146,25 @@ def test_a_wrong_channel_is_one_error_and_the_others_are_told(
     assert [channel.name for channel in found] == ["good"]
     told = notify.readable(Files(insecure=True).merged(tmp_path / "conf.json"))
     assert [channel.name for channel in told] == ["good"]
+
+
+def test_channels_are_merged_with_those_of_an_included_file(tmp_path: Path) -> None:
+    """Key by key; TEMPLATE is one value."""
+    shared = {"it": {**HOOK, "ON": "all", "TEMPLATE": {"a": "{status}", "b": "1"}}, "more": HOOK}
+    own = {"it": {"ON": "failure", "TEMPLATE": {"c": "{hint}"}}}
+    (tmp_path / "shared.json").write_text(json.dumps({"NOTIFY": shared}))
+    (tmp_path / "conf.json").write_text(json.dumps({"INCLUDE": "shared.json", "NOTIFY": own}))
+    found, errors = notify.take(Files(insecure=True).merged(tmp_path / "conf.json"), [])
+    assert (errors, [channel.name for channel in found]) == ([], ["it", "more"])
+    assert found[0].keys.on == ("failure",)
+    assert found[0].keys.posted() == {"c": "{hint}"}  # type: ignore[attr-defined]
+
+
+def test_a_section_that_is_not_an_object_is_named(tmp_path: Path) -> None:
+    (tmp_path / "conf.json").write_text(json.dumps({"NOTIFY": []}))
+    with pytest.raises(ConfigError, match="NOTIFY: a section must be an object") as caught:
+        Files(insecure=True).merged(tmp_path / "conf.json")
+    assert caught.value.hint == 'For example: "NOTIFY": {"mail": {"TYPE": "email", ...}}'
 
 
 @pytest.mark.parametrize("name", ["brt", "", "a b", "x" * 51, "a/b"])
@@ -403,6 +423,10 @@ def test_a_monitor_joins_start_and_end(web: Receiver, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("answer", ["down", "redirect", "hang", "endless"])
+@pytest.mark.fault(
+    "a receiver of notifications fails, redirects, hangs, or answers without end",
+    "the other channels get theirs, in a bounded time",
+)
 def test_a_server_that_fails_costs_a_bounded_time(
     web: Receiver, tmp_path: Path, answer: str
 ) -> None:

@@ -69,12 +69,28 @@ def test_it_is_private_and_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     history = run_history.opened(tmp_path)
     for number in range(1, 9):
         history.add([(RunEntry(HOST, day(number), "c", "ok"), [entry(number)])])
-    history.skip(HOST, day(9))
+    history.add([(run_history.unusable(HOST, day(9)), [])])
     assert history.known(HOST) == {day(number) for number in range(5, 10)}
     assert [run.run_id for run in history.runs(2)] == [day(8), day(7)]
     assert sizes(history) == [8]
     assert {path.name for path in tmp_path.iterdir()} == {FILE, f"{FILE}-journal"}
     assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o600}
+
+
+def test_looking_at_it_follows_no_link(tmp_path: Path) -> None:
+    """Root may look at the folder of another user."""
+    other = tmp_path / "other"
+    other.mkdir()
+    run_history.opened(other).close()
+    run_history.read_only(other).close()
+    (tmp_path / "link").symlink_to(other)
+    (tmp_path / "private").mkdir()
+    (tmp_path / "private" / FILE).symlink_to(other / FILE)
+    for name in ("link", "private"):
+        with pytest.raises(HistoryError):
+            run_history.read_only(tmp_path / name)
+    with pytest.raises(FileNotFoundError):
+        run_history.read_only(tmp_path / "absent")
 
 
 def test_any_name_and_number_can_be_recorded() -> None:

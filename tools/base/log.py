@@ -8,11 +8,12 @@ import logging
 import os
 import sys
 from collections import deque
+from collections.abc import Collection
 from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
-from tools.base import foreign, hung_mount, masking
+from tools.base import foreign, hung_mount, masking, system_log
 from tools.base.errors import in_words
 
 NAME = "ncbackup"
@@ -107,6 +108,11 @@ def always(message: str, *values: object) -> None:
     logger.info(message, *values, extra={_ALWAYS: True})
 
 
+def of_run(run_id: str, hostname: str) -> None:
+    """Name the run in the fields of the journal from now on."""
+    system_log.describe(logger, {"NC_BACKUP_RUN_ID": run_id, "NC_BACKUP_HOSTNAME": hostname})
+
+
 class _AtLeast(logging.Filter):
     """Pass records from a level on, and those of `always`."""
 
@@ -126,10 +132,10 @@ def _on_terminal(level: str) -> logging.Handler:
     return handler
 
 
-def _add(handler: logging.Handler, level: str) -> None:
+def _add(handler: logging.Handler, level: str, line: str = _LINE) -> None:
     """Add a handler that gets what the log file gets."""
     handler.addFilter(_AtLeast(level))
-    handler.setFormatter(_Masked(_LINE))
+    handler.setFormatter(_Masked(line))
     logger.addHandler(handler)
 
 
@@ -145,11 +151,19 @@ def _opened(file: Path, size: int, count: int) -> logging.Handler:
     )
 
 
-def begin(path: Path, level: str, size: int, count: int, *, verbose: bool = False) -> RunLog:
+def begin(
+    path: Path,
+    level: str,
+    size: int,
+    count: int,
+    *,
+    verbose: bool = False,
+    targets: Collection[str] = ("file",),
+) -> RunLog:
     """Open the log of a run, and return the handler that collects the lines of this run alone.
 
     size: MiB at which the file is rotated; count: rotated files that are kept; verbose: print
-    the log to standard error as well.
+    the log to standard error as well; targets: of system_log.TARGETS.
     If the log cannot be opened, the run continues, and logs to standard error.
     """
     run_log = RunLog()
@@ -159,6 +173,10 @@ def begin(path: Path, level: str, size: int, count: int, *, verbose: bool = Fals
     logger.addHandler(run_log)
     if verbose:
         logger.addHandler(_on_terminal(level))
+    for system in system_log.handlers(targets):
+        _add(system, level, system.LINE)
+    if "file" not in targets:
+        return run_log
     file = file_of(path)
     try:
         _add(hung_mount.answer(path, lambda: _opened(file, size, count)), level)

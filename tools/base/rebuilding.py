@@ -21,7 +21,7 @@ import tempfile
 import time
 from typing import NoReturn
 
-from tools.base import environments
+from tools.base import capability, environments
 
 NEEDED = (3, 10)
 _NEWEST = 14  # minor version of Python that is looked for first
@@ -313,14 +313,15 @@ def _run(argv: "list[str]", deadline: float) -> str:
         if name in _KEPT or name.startswith(_KEPT_BEGINNINGS) or name.lower() in _PROXIES
     }
     try:
-        program = subprocess.Popen(
-            argv,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        with capability.withheld():
+            program = subprocess.Popen(
+                argv,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
     except OSError as error:
         raise RebuildError("%s: %s" % (argv[0], error.strerror)) from None
     try:

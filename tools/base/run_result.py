@@ -58,7 +58,8 @@ class SectionResult:
     """The result of one section.
 
     kind:     role of the section: source, stage, store, check, cleanup, "" of a staged
-              user-defined module; "item" in a restore
+              user-defined module; "hook" for GENERAL where hooks failed after the run; "item" in a
+              restore
     seconds:  how long it worked; in a streamed run stages and stores work beside the sources
     ended_at: UTC; default: when this result was made
     """

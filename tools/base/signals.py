@@ -61,6 +61,29 @@ def deferred() -> Iterator[None]:
         raise Cancelled(number)
 
 
+@contextlib.contextmanager
+def set_aside() -> Iterator[None]:
+    """Let what must follow a run go on to its end, whatever signals come; Cancelled comes after it.
+
+    Programs that the block starts are ended by signals as ever: what is ignored would be inherited.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, _frame: came.append(number))
+        for number in _CAUGHT
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if came and _cancel in before.values():
+        _cancel(came[0], None)
+
+
 def raise_lost() -> None:
     """Raise Cancelled, once, if a signal came and nobody has seen it.
 

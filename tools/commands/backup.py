@@ -5,17 +5,16 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tools import date_str_utils, os_works
-from tools.base import foreign, log, permissions, project, signals
-from tools.base.errors import BackupError, Cancelled, ConfigError, in_words, of_system
+from tools.base import foreign, log, permissions, project, signals, system_log
+from tools.base.errors import Cancelled, ConfigError, in_words, of_system
 from tools.base.finding import Level, Line
 from tools.base.log import logger
-from tools.base.result import Status, worst
+from tools.base.result import Status
 from tools.base.run_result import RunResult
 from tools.catalog import identity
 from tools.config import loading, selection
@@ -24,12 +23,8 @@ from tools.engine import guard, plan, section_runner, state
 from tools.engine.consent import Consent
 from tools.reporting import terminal
 
-if TYPE_CHECKING:
-    from tools.reporting.channel import Recipient
-
 CONF = Path("/etc/nc-backup-py/conf.json")
 _SHOWN_RUNS = 20
-_TRIES_AFTER_SIGNAL = 1  # of a report: the run was asked to end
 
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
@@ -189,9 +184,12 @@ def _test(arguments: argparse.Namespace, config: Config, chosen: Sequence[Sectio
     if arguments.dry_run:
         return terminal.show(plan.commands(config, chosen), as_json=arguments.json)
     from tools.engine import preflight  # the engine costs start-up time that -n need not pay
-    from tools.reporting import notify_checks
+    from tools.reporting import metrics, notify_checks
 
     lines = preflight.tested(config, chosen, _consent(arguments))
+    lines += metrics.tested(config.general.metrics_file)
+    missing = system_log.missing(config.general.log_to)
+    lines += [Line("GENERAL", text, Level.WARN) for text in missing]
     lines += notify_checks.tested(config.notify)
     return terminal.show_findings(lines, as_json=arguments.json)
 
@@ -246,19 +244,21 @@ def _run(arguments: argparse.Namespace, config: Config, chosen: Sequence[Section
         general.log_size,
         general.log_files,
         verbose=arguments.verbose,
+        targets=general.log_to,
     )
     if guard.root_allowed(config):
         logger.warning("%s", guard.ROOT_ALLOWED)
     for warning in (*config.warnings, *selection.cautions(config, chosen)):
         logger.warning("%s", warning)
     started = datetime.now(timezone.utc)
-    recipients = channels.configured(general, config.notify)
+    settings = loading.ReportSettings(general, config.notify, general.work_folder)
     announcement = delivery.Announcement()
 
     def began(run_id: str) -> None:
+        log.of_run(run_id, general.hostname)
         origin = identity.origin(config)
         start = document.start_document(run_id, general.hostname, started, origin)
-        announcement.begin(recipients, start)
+        announcement.begin(channels.configured(general, config.notify), start)
 
     with terminal.watcher(quiet=arguments.json or arguments.verbose) as listener:
         try:
@@ -278,7 +278,7 @@ def _run(arguments: argparse.Namespace, config: Config, chosen: Sequence[Section
         logger.error("%s", result.message)
     log.always("%s", result.summary())
     announcement.finish()
-    return _send_report(arguments, result, recipients, general.work_folder, run_log)
+    return _send_report(arguments, result, settings, run_log)
 
 
 def _failed(bug: Exception) -> RunResult:
@@ -292,25 +292,21 @@ def _failed(bug: Exception) -> RunResult:
 
 def _report_config_error(arguments: argparse.Namespace, error: ConfigError) -> int:
     """Report that a config cannot be run, once the address of the report server is known."""
-    from tools.reporting import channels
-
     if arguments.test and arguments.json:
         terminal.show_findings(_invalid(error), as_json=True)
         return Status.REFUSED.exit_code
-    settings, recipients = _report_settings(arguments), {}
+    settings = _report_settings(arguments)
     result = dataclasses.replace(
         _without_sections(Status.REFUSED, str(error), error.hint),
         origin=identity.origin(None, arguments.config),
     )
-    folder = None
     if settings is not None:
-        recipients = channels.configured(settings.general, settings.channels)
-        folder = settings.work_folder
         result = dataclasses.replace(result, hostname=settings.general.hostname)
-    private = state.owned_folder(folder) if recipients and folder is not None else None
-    if private is not None:
-        result = dataclasses.replace(result, run_id=state.claimed_run_id(private))
-    code = _send_report(arguments, result, recipients, folder, log.RunLog())
+        folder = settings.work_folder
+        private = state.owned_folder(folder) if folder is not None else None
+        if private is not None:
+            result = dataclasses.replace(result, run_id=state.claimed_run_id(private))
+    code = _send_report(arguments, result, settings, log.RunLog())
     if arguments.json:
         return code
     if error.fix:
@@ -326,7 +322,8 @@ def _report_settings(arguments: argparse.Namespace) -> loading.ReportSettings | 
     """Return where the report of a run goes whose config is wrong; None if it goes nowhere."""
     if not arguments.run:
         return None
-    return loading.report_settings(arguments.config, insecure=arguments.insecure_permissions)
+    settings = loading.report_settings(arguments.config, insecure=arguments.insecure_permissions)
+    return settings if settings is not None and settings.wanted else None
 
 
 def _without_sections(status: Status, message: str, hint: str = "") -> RunResult:
@@ -338,43 +335,16 @@ def _without_sections(status: Status, message: str, hint: str = "") -> RunResult
 def _send_report(
     arguments: argparse.Namespace,
     result: RunResult,
-    recipients: Mapping[str, Recipient],
-    work_folder: Path | None,
+    settings: loading.ReportSettings | None,
     run_log: log.RunLog,
 ) -> int:
     """Send the report, show the result, and return the exit code.
 
-    Whatever happens to the report, the result of the backup stays what it is.
-    work_folder: None if it is not known
+    settings: None if nobody is to get it
     """
-    from tools.reporting import delivery, document  # costs start-up time that -n need not pay
+    from tools.commands import run_report  # costs start-up time that -n need not pay
 
     deliveries: dict[str, str] = {}
-    if recipients:
-        interrupted = result.status in (Status.INTERRUPTED, Status.TERMINATED)
-        deliveries = delivery.deliver(
-            recipients,
-            document.run_document(result),
-            "\n".join([run_log.tail(), *terminal.table_lines(result)]),
-            _private_folder(result, work_folder) if work_folder is not None else None,
-            tries=_TRIES_AFTER_SIGNAL if interrupted else delivery.TRIES,
-            resend=bool(result.sections),  # only the run that held the lock sends what waits
-        )
-    if document.worst(deliveries) in ("kept", "lost"):
-        result = dataclasses.replace(result, status=worst((result.status, Status.UNREPORTED)))
+    if settings is not None:
+        result, deliveries = run_report.send(result, settings, run_log)
     return terminal.render(result, deliveries, as_json=arguments.json)
-
-
-def _private_folder(result: RunResult, work_folder: Path) -> Path | None:
-    """Return the folder of the spool; None if it cannot be used.
-
-    A run that was rejected does not create it: what root creates would lock out the user of the
-    backup.
-    """
-    try:
-        if result.status is Status.REFUSED:
-            return state.owned_folder(work_folder)
-        return state.folder(work_folder)
-    except (OSError, BackupError) as error:
-        logger.error("report: cannot keep it in WORK_FOLDER: %s", error)
-        return None

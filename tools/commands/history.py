@@ -33,6 +33,8 @@ def show(config: Config, most: int, *, as_json: bool) -> int:
         runs = []
     except (BackupError, OSError) as error:
         terminal.say(f"error: {error}", error=True)
+        if getattr(error, "damaged", False):
+            terminal.say("hint: The next run makes it again from the stores.", error=True)
         return 1
     if as_json:
         terminal.say(json.dumps([masking.structure(dataclasses.asdict(run)) for run in runs]))

@@ -11,13 +11,16 @@ from enum import Enum
 from pathlib import Path
 
 from tools import requests_utils
+from tools.base import system_log
 from tools.base.errors import ConfigError
 from tools.modules import options
-from tools.modules.options import Duration, Size, option
+from tools.modules.options import Commands, Duration, Size, Words, option
 
 INTERPRETER = "python"
 _LONGEST_NAME = 200  # bytes; most file systems take 255
 _PLACEHOLDER = re.compile(r"<[^<>]*>")  # as in https://backupreporter.<your domain>.com
+_NICEST = 19
+_IONICE = re.compile(r"idle|best-effort(?::[0-7])?")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -36,6 +39,19 @@ class Stream(Enum):
 
 
 @dataclass(frozen=True)
+class Hooks:
+    """Argument lists that are run before and after a run, or a section (docs/hooks.md)."""
+
+    before: Commands = ()
+    after: Commands = ()
+    on_failure: Commands = ()
+    finally_: Commands = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.before or self.after or self.on_failure or self.finally_)
+
+
+@dataclass(frozen=True)
 class General:
     """The keys of GENERAL."""
 
@@ -51,6 +67,11 @@ class General:
         "size in MiB at which the log file is rotated", default=10, least=1, unit="MiB"
     )
     log_files: int = option("rotated log files to keep", default=10, least=1)
+    log_to: Words = option("where the log goes: `file`, `syslog`, `journald`", default=("file",))
+    metrics_file: Path | None = option(
+        "file with the figures of the last run, for the node exporter of Prometheus (`.prom`)",
+        default=None,
+    )
     disk_space_check: bool = option(
         "check the free space of WORK_FOLDER's file system before each section", default=True
     )
@@ -76,6 +97,21 @@ class General:
         "(0, 30s, 10m)",
         default=Duration(600.0),
     )
+    before: Commands = option("commands before the run (docs/hooks.md)", default=())
+    after: Commands = option(
+        "commands after a run that has stored (exit codes 0, 3 and 5)", default=()
+    )
+    on_failure: Commands = option("commands after a run that failed", default=())
+    finally_: Commands = option("commands after every run, however it ended", default=())
+    hook_timeout: Duration = option(
+        "maximum duration of each of these commands, and of those of sections",
+        default=Duration(300.0),
+    )
+    nice: int | None = option("scheduling priority of the run, 0 to 19 (nice)", default=None)
+    ionice: str = option(
+        "I/O priority of the run: `idle`, `best-effort`, or `best-effort:0` to `best-effort:7`",
+        default="",
+    )
     allow_root: bool = option("allow the run as root (for containers)", default=False)
     stream: Stream = option(
         "`True`: send every item from its source through all stages into all stores, without "
@@ -84,7 +120,8 @@ class General:
     )
     parallel: int = option("streamed runs: items processed at the same time", default=1, least=1)
     stall_timeout: Duration = option(
-        "streamed runs: stop an item that moves no data for this long (90, 30m, 12h)",
+        "stop what moves no data for this long (90, 30m, 12h): an item of a streamed run, a staged "
+        "run, a copy or a restore whose store is silent",
         default=Duration(3600.0),
     )
     limit_upload: Size | None = option(
@@ -145,18 +182,35 @@ class General:
     def __post_init__(self) -> None:
         self._check_names()
         self._check_report()
+        self._check_outputs()
         for key, folder in (("WORK_FOLDER", self.work_folder), ("LOCAL_BACKUP", self.local_backup)):
             if folder == Path("/"):
                 raise ConfigError(
                     f"{key}: / is not allowed", f"Set {key} to a folder that nothing else uses."
                 )
         _refuse_zero("MAX_RUNTIME", self.max_runtime)
+        _refuse_zero("HOOK_TIMEOUT", self.hook_timeout, "Set a long time, for example 12h.")
+        self._check_priority()
         _check_shrink(self.anomaly_shrink)
         _refuse_zero("STALL_TIMEOUT", self.stall_timeout, "Set a long time, for example 30d.")
         if self.disk_space_threshold > 100:  # noqa: PLR2004  (percent)
             raise ConfigError(
                 "DISK_SPACE_THRESHOLD: must be between 0 and 100",
                 "Set a number from 0 to 100.",
+            )
+
+    @property
+    def hooks(self) -> Hooks:
+        """The commands before and after the run."""
+        return Hooks(self.before, self.after, self.on_failure, self.finally_)
+
+    def _check_priority(self) -> None:
+        if self.nice is not None and not 0 <= self.nice <= _NICEST:
+            raise ConfigError(f"NICE: {self.nice}: must be between 0 and 19", "Set 10, or 19.")
+        if self.ionice and not _IONICE.fullmatch(self.ionice):
+            raise ConfigError(
+                f"IONICE: {self.ionice!r}: invalid priority",
+                "Set idle, best-effort, or best-effort:0 to best-effort:7.",
             )
 
     def _check_names(self) -> None:
@@ -171,6 +225,19 @@ class General:
             raise ConfigError(f"HOSTNAME: {self.hostname!r}: not usable as a folder name")
         if len(os.fsencode(self.hostname)) > _LONGEST_NAME:
             raise ConfigError("HOSTNAME: too long for a folder name")
+
+    def _check_outputs(self) -> None:
+        for word in self.log_to:
+            if word not in system_log.TARGETS:
+                raise ConfigError(
+                    f"LOG_TO: {word!r}: unknown target",
+                    f"Choose from: {', '.join(system_log.TARGETS)}.",
+                )
+        if self.metrics_file is not None and self.metrics_file.suffix != ".prom":
+            raise ConfigError(
+                f"METRICS_FILE: {self.metrics_file}: does not end in .prom",
+                "The node exporter reads no other files.",
+            )
 
     def _check_report(self) -> None:
         if self.message_config_method.lower() != "post":
@@ -214,6 +281,10 @@ class SectionKeys:
     timeout: Duration | None = option(
         "maximum duration of the section (90, 30m, 12h)", default=None
     )
+    before: Commands = option("commands before the section (docs/hooks.md)", default=())
+    after: Commands = option("commands after the section, if it succeeded", default=())
+    on_failure: Commands = option("commands after the section, if it failed", default=())
+    finally_: Commands = option("commands after the section, however it ended", default=())
     environment: options.Words = option("environment variables to pass to the module", default=())
     required: bool = option(
         "of a store; `False`: the run counts as stored without it, and ends with exit code 3 where "
@@ -229,6 +300,11 @@ class SectionKeys:
     stream: str = option(
         "role of a user-defined module in a streamed run: `source`, `filter` or `store`", default=""
     )
+
+    @property
+    def hooks(self) -> Hooks:
+        """The commands before and after the section."""
+        return Hooks(self.before, self.after, self.on_failure, self.finally_)
 
     def __post_init__(self) -> None:
         _refuse_zero("TIMEOUT", self.timeout)
@@ -266,5 +342,6 @@ def _refuse_zero(key: str, limit: float | None, hint: str = "") -> None:
 
 
 # The keys of GENERAL that report channels need; read even if the config is wrong elsewhere.
-REPORT_KEYS = ("HOSTNAME", "MESSAGE_CONFIG_COMMAND", "WORK_FOLDER")
-SECTION_KEYS = tuple(f.name.upper().rstrip("_") for f in dataclasses.fields(SectionKeys))
+REPORT_KEYS = ("HOSTNAME", "MESSAGE_CONFIG_COMMAND", "WORK_FOLDER", "METRICS_FILE")
+SECTION_KEYS = tuple(map(options.key_of, dataclasses.fields(SectionKeys)))
+HOOK_KEYS = tuple(map(options.key_of, dataclasses.fields(Hooks)))

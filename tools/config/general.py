@@ -15,7 +15,7 @@ from tools.base import project
 from tools.base.errors import ConfigError
 from tools.base.real_path import resolved
 from tools.config import legacy
-from tools.config.declarations import General, placeholder
+from tools.config.declarations import HOOK_KEYS, General, placeholder
 from tools.config.include import Entry
 from tools.config.paths import anchored, answered, check_folder
 from tools.config.validation import check_key, filled, literal_secret, trouble
@@ -56,7 +56,7 @@ class GeneralSection:
             if key not in dropped:
                 warnings += texts
         for key in self.general_keys():
-            warnings += literal_secret(self.places[key], key, self.handed[key], None)
+            warnings += literal_secret(self.places[key], key, self.handed.get(key), None)
         return self.general, {k: v for k, v in self.handed.items() if k not in dropped}
 
     def general_keys(self) -> list[str]:
@@ -80,7 +80,9 @@ def read(path: Path, merged: Mapping[str, Entry]) -> GeneralSection:
             unknown[key] = _unknown(key, entry)
             misplaced += legacy.misplaced(key, entry)
         handed[key] = anchored(General, key, entry, places[key])
-    texts = {key: options.to_text(value) for key, value in handed.items() if key in known}
+    texts = options.texts(General, {k: value for k, value in handed.items() if k in known})
+    for key in HOOK_KEYS:  # the run's alone: modules have no use for them
+        handed.pop(key, None)
     if "DISK_SPACE_THRESHOLD" in texts:
         texts["DISK_SPACE_THRESHOLD"] = texts["DISK_SPACE_THRESHOLD"].removesuffix("%")
     general: General = filled(General, texts, places, f"{section.where}: GENERAL")

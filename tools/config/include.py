@@ -25,6 +25,7 @@ class Entry:
 
 
 Keys = dict[str, Entry]
+_EXAMPLES = {"": '"ACTION": "execute", ...', "NOTIFY": '"mail": {"TYPE": "email", ...}'}
 _MOST_FILES = 100
 _VARIABLE = re.compile(r"\$(?:\{|[A-Za-z_])")
 
@@ -80,7 +81,7 @@ class Files:
             if not isinstance(value, json_parser.Table):
                 raise ConfigError(
                     f"{where}: {key}: a section must be an object",
-                    f'For example: "{key}": {{"ACTION": "execute", ...}}',
+                    f'For example: "{key}": {{{_EXAMPLES.get(key, _EXAMPLES[""])}}}',
                 )
             _merge(found, key, Entry(_section(key, value, path, real.parent), where, real.parent))
         return found

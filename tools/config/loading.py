@@ -80,6 +80,12 @@ class ReportSettings:
     channels: tuple[NotifyChannel, ...]
     work_folder: Path | None
 
+    @property
+    def wanted(self) -> bool:
+        """Return whether anything is to be made of a run: a report or metrics."""
+        general = self.general
+        return bool(self.channels or general.message_config_command or general.metrics_file)
+
 
 def report_settings(path: Path, *, insecure: bool = False) -> ReportSettings | None:
     """Return what a report needs of a config, from a config that may be broken elsewhere.
@@ -204,11 +210,8 @@ class _Loader:
             if built_in and key not in SECTION_KEYS:
                 refuse_misplaced(key, given, registry.declaration(project.ROOT / built_in), name)
             refuse_unknown(key, given, SECTION_KEYS, name)
-        texts = {
-            {"FROM": "FROM_", "CLASS": "CLASS_"}.get(key, key): options.to_text(given.value)
-            for key, given in keys.items()
-            if key != "PARAMETERS"
-        }
+        values = {key: given.value for key, given in keys.items() if key != "PARAMETERS"}
+        texts = options.texts(SectionKeys, values)
         if "ACTION" not in keys:
             raise ConfigError(
                 f"{entry.where}: {name}.ACTION is missing", 'Set ACTION to "execute" or "load".'
@@ -255,6 +258,7 @@ class _Loader:
             timeout=read.timeout,
             environment=read.environment,
             required=read.required,
+            hooks=read.hooks,
             kind=kind,
             declaration=declaration,
             thresholds=_thresholds(read),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tools.base import masking
-from tools.config.declarations import General
+from tools.config.declarations import General, Hooks
 from tools.config.notify import NotifyChannel
 from tools.flow.anomaly import Thresholds
 from tools.modules import options
@@ -52,6 +52,7 @@ class Section:
     declaration: type[Declaration] | None = None
     places: Mapping[str, str] = dataclasses.field(default_factory=dict)
     thresholds: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    hooks: Hooks = dataclasses.field(default_factory=Hooks)
 
 
 @dataclass(frozen=True)

@@ -121,5 +121,11 @@ def unwritable(key: str, folder: Path) -> str:
     another = f"set {key} in GENERAL to a folder that {user} can write"
     if os.path.lexists(folder):
         return f"{another[0].upper()}{another[1:]}."
-    command = f"install -d -o {user} -m 0700 {shlex.quote(str(folder))}"
-    return f"As root, create it: {command}; or {another}."
+    return f"As root, create it: {creating(key, folder)}; or {another}."
+
+
+def creating(key: str, folder: Path) -> str:
+    """Return the command by which root creates a folder of the backup; the log has readers."""
+    user = shlex.quote(os_works.user())
+    who = f"-o {user} -g {user} -m 0750" if key == "LOG_FOLDER" else f"-o {user} -m 0700"
+    return f"install -d {who} {shlex.quote(str(folder))}"

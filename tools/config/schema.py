@@ -24,7 +24,17 @@ from tools.base import project
 from tools.config.declarations import General, SectionKeys
 from tools.config.notify_keys import TYPES
 from tools.modules import options, registry
-from tools.modules.options import Declaration, Fields, Lists, Paths, Patterns, Ports, Size, Words
+from tools.modules.options import (
+    Commands,
+    Declaration,
+    Fields,
+    Lists,
+    Paths,
+    Patterns,
+    Ports,
+    Size,
+    Words,
+)
 
 _SPELLINGS: dict[object, str] = {int: "integer", Size: "integer", float: "number", bool: "boolean"}
 Schema = dict[str, Any]
@@ -36,6 +46,9 @@ def _kind(kind: Any, default: Any) -> Schema:  # noqa: ANN401  (a type; any defa
     inner = next((entry for entry in get_args(kind) if entry is not type(None)), kind)
     if kind == Fields or Lists in (kind, inner):
         return {"type": ["string", "object"]}
+    if kind == Commands:
+        argument_list = {"type": "array", "items": {"type": "string"}}
+        return {"type": "array", "items": {"anyOf": [{"type": "string"}, argument_list]}}
     if kind in (Paths, Words, Patterns):
         return {"type": ["string", "array"], "items": {"type": "string"}}
     if kind == Ports:
@@ -64,7 +77,7 @@ def _properties(declaration: type[Declaration], skip: tuple[str, ...] = ()) -> S
 
 
 def _section() -> Schema:
-    keys = {name.rstrip("_"): value for name, value in _properties(SectionKeys).items()}
+    keys = _properties(SectionKeys)
     keys["ACTION"] = {"enum": ["execute", "load"], "description": keys["ACTION"]["description"]}
     keys["ON_ERROR"]["enum"] = ["continue", "stop"]
     keys["PARAMETERS"] = {"type": "object"}

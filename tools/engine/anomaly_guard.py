@@ -162,13 +162,15 @@ class AnomalyGuard:
     def _learn(self, history: RunHistory, unread: Unread) -> None:
         """Record the runs of the stores that the database lacks."""
         found: dict[str, Manifest] = {}
+        bad: dict[str, tuple[RunEntry, list[Entry]]] = {}
         for run_id, manifest in unread(history.known(self._host)):
             if manifest is None:
-                history.skip(self._host, run_id)
+                bad[run_id] = run_history.unusable(self._host, run_id), []
             elif run_id not in found or found[run_id].missing:
                 found[run_id] = manifest
-        if found:
-            history.add(list(learned(found, self._accepted(), self._config.thresholds)))
+        if found or bad:
+            runs = learned(found, self._accepted(), self._config.thresholds)
+            history.add([*bad.values(), *runs])
 
     def _accepted(self) -> dict[str, Sequence[str]]:
         """Return by label the runs from which on an item is right, oldest first."""

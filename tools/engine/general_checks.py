@@ -17,9 +17,9 @@ from tools.base.finding import Finding, bad, warning
 from tools.catalog import location, signers, trust, writer_key
 from tools.config.declarations import General
 from tools.config.model import Config
-from tools.config.paths import unwritable
+from tools.config.paths import creating, unwritable
 from tools.date_str_utils import human_size
-from tools.engine import guard
+from tools.engine import guard, hooks
 from tools.filesystem_handling import nearest
 
 T = TypeVar("T")
@@ -41,6 +41,7 @@ def tested(config: Config) -> Iterator[Finding]:
         yield from _work_space(general)
     yield from _log_space(general, log_folder)
     yield from _signing(config)
+    yield from _hooks(config)
     address = general.message_config_command
     if address or not config.notify:
         yield Finding(f"reports go to {address}" if address else "no report is sent")
@@ -55,6 +56,17 @@ def _user(config: Config) -> Iterator[Finding]:
         yield warning(
             guard.ROOT_ALLOWED, "Run it as a user of its own, with the rights that it needs."
         )
+
+
+def _hooks(config: Config) -> Iterator[Finding]:
+    """Yield the commands before and after the run and its sections that cannot be started."""
+    for name, of_it in hooks.all_of(config, config.sections):
+        for key, argv in hooks.listed(of_it):
+            if hooks.program(argv, config.path.parent) is None:
+                yield bad(
+                    f"{name}.{key}: {argv[0]}: command not found, or it cannot be executed",
+                    f"Correct the path, or install it so that {os_works.user()} can run it.",
+                )
 
 
 def _answer(key: str, path: Path, look: Callable[[], T]) -> T | Finding:
@@ -78,16 +90,16 @@ def _folder(key: str, folder: Path, configured: Path) -> Iterator[Finding]:
     elif good:
         yield Finding(f"{key} {folder} is writable")
     else:
-        yield bad(f"{key} {folder} is not writable", unwritable(key, folder), _creating(folder))
+        yield bad(
+            f"{key} {folder} is not writable", unwritable(key, folder), _creating(key, folder)
+        )
 
 
-def _creating(folder: Path) -> str:
+def _creating(key: str, folder: Path) -> str:
     """Return the command that creates a folder for this user; "" where it exists."""
     if os.path.lexists(folder):
         return ""  # it may serve others as well
-    return fixes.as_root(
-        fixes.command("install", "-d", "-o", os_works.user(), "-m", "0700", folder)
-    )
+    return fixes.as_root(creating(key, folder))
 
 
 def _work_space(general: General) -> Iterator[Finding]:

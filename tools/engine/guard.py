@@ -14,7 +14,7 @@ from tools.base.errors import ConfigError
 from tools.base.permissions import Problem
 from tools.base.real_path import resolved
 from tools.config.model import Config
-from tools.engine import state
+from tools.engine import hooks, state
 
 ROOT_ALLOWED = "running as root, as ALLOW_ROOT says (meant for containers)"
 
@@ -40,9 +40,19 @@ def problems(config: Config) -> Iterator[tuple[str, Problem]]:
         ("LOG_FOLDER", _log_folder(general.log_folder)),
     ]
     found += [("HOME_FOLDER", permissions.of_code(place)) for place in _code()]
+    found += _hooks(config)
     if general.signers is not None and os.path.exists(general.signers):  # noqa: PTH110  (closed: False)
         found.append(("SIGNERS", permissions.of_code(general.signers)))
     yield from ((key, problem) for key, problem in found if problem is not None)
+
+
+def _hooks(config: Config) -> Iterator[tuple[str, Problem | None]]:
+    """The programs of hooks: whoever can change one runs commands as this user."""
+    for name, of_it in hooks.all_of(config, config.sections):
+        for key, argv in hooks.listed(of_it):
+            program = hooks.program(argv, config.path.parent)
+            if program is not None:
+                yield f"{name}.{key}", permissions.of_code(program)
 
 
 def _log_folder(place: Path) -> Problem | None:

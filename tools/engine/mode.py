@@ -89,13 +89,15 @@ class StreamedMode:
         self._flows.begin(stores, refused, past)
 
     def batches(self, chosen: Sequence[Section]) -> Iterator[Batch]:
-        """See Mode: sources that do not wait for each other flow at once."""
+        """See Mode: sources that do not wait for each other flow at once; with hooks, alone."""
         batch: Batch = []
         for number, current in enumerate(chosen, 1):
             if current.kind in ("stage", "store"):
                 continue
             flows = current.kind == "source"
-            together = flows and not {entry.name for _, entry in batch} & set(current.needs)
+            alone = bool(current.hooks) or any(entry.hooks for _, entry in batch)
+            together = not alone and not {entry.name for _, entry in batch} & set(current.needs)
+            together = flows and together
             if batch and not together:
                 yield batch
                 batch = []

@@ -4,24 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tools.base import masking
 from tools.base.finding import Level, Line
 from tools.config import run_mode, selection
+from tools.config.declarations import Hooks
 from tools.config.model import Config, Section
-from tools.engine import section_runner
+from tools.engine import hooks, section_runner
 
 
 def commands(config: Config, chosen: Sequence[Section]) -> list[Line]:
     """The command of every section, secrets masked (-n)."""
     lines = warnings(config, chosen)
     lines.append(Line("GENERAL", _way(config, chosen)))
+    lines += _hooks("GENERAL", config.general.hooks)
     for number, current in enumerate(chosen, 1):
         shown = section_runner.command(current, config).shown()
         of_class = (
             f" (class {current.class_name} of {current.file})" if current.action == "load" else ""
         )
         lines.append(Line(current.name, f"section {number}: {shown}{of_class}"))
+        lines += _hooks(current.name, current.hooks)
     lines += [Line("NOTIFY", f"{one.name}: {one.shown()}") for one in config.notify]
     return lines
+
+
+def _hooks(name: str, of_it: Hooks) -> list[Line]:
+    return [Line(name, f"{key}: {masking.command(argv)}") for key, argv in hooks.listed(of_it)]
 
 
 def _way(config: Config, chosen: Sequence[Section]) -> str:

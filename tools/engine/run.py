@@ -23,8 +23,9 @@ from tools.catalog.memory import Memory
 from tools.config import model, run_mode
 from tools.config.model import Config, Section
 from tools.config.paths import unwritable
-from tools.engine import run_details, section_runner, state
+from tools.engine import hooks, priority, run_details, section_runner, state
 from tools.engine.consent import Consent
+from tools.engine.hooks import Outcome, RunHooks
 from tools.engine.mode import Mode, StreamedMode
 from tools.engine.run_recorder import Recording
 from tools.engine.section_runner import CallResults, Context
@@ -86,38 +87,57 @@ class _Run:
         self.calls: dict[str, CallResults] = defaultdict(CallResults)  # by section
         self.mode: Mode  # once the work folder may be looked at
         self.recording: Recording | None = None  # once the lock is held
+        self.hooks = RunHooks(config, lambda: self.run_id)
 
     def perform(self, began: Callable[[str], None]) -> RunResult:
         """Run, and record what came of it."""
-        result = self._performed(began)
+        priority.lower(self.config.general)
+        result = self._caught(lambda: self._locked(began))
         if self.recording is not None:
             self.recording.remember(result)
         return result
 
-    def _performed(self, began: Callable[[str], None]) -> RunResult:
-        """Take the lock, run, write the manifests, remove what may be removed."""
+    def _locked(self, began: Callable[[str], None]) -> RunResult:
+        """Run between the commands before and after it, while the lock is held."""
+        folder = _private(self.config.general.work_folder)
+        self.run_id = state.claimed_run_id(folder)
+        with lock.hold(folder / "lock"):
+            self._clear(folder)
+            outcome = Outcome(Status.FAILED, "internal error")
+            try:
+                result = self._caught(lambda: self._run_all(folder, began))
+                outcome = Outcome(result.status, result.message)
+            finally:
+                failures = self.hooks.end(outcome)
+            return hooks.noted_in_run(result, failures)
+
+    def _run_all(self, folder: Path, began: Callable[[str], None]) -> RunResult:
+        """Run, write the manifests, remove what may be removed. Raises what ends the run."""
+        with ExitStack() as stack:
+            stack.callback(_remove_quietly, folder / "run")
+            self.hooks.begin()
+            self._allow_waiting()
+            self.mode = self._mode(folder)
+            recording = self.recording = Recording(
+                self.config, self.run_id, self.begin, self.mode, self.consent
+            )
+            recording.refused.update(self.hooks.enter_beside(self.chosen, self.mode.streamed))
+            following = functools.partial(state.claimed_run_id, folder)
+            self.run_id = recording.open(
+                self.chosen, self.context, Memory(folder), following, stack
+            )
+            began(self.run_id)
+            self._sections()
+            recording.write(self.steps)
+            self.mode.finish(self.steps)
+            self.hooks.leave_beside(self.steps)
+            self._clean_up(recording)
+        return self._ended()
+
+    def _caught(self, call: Callable[[], RunResult]) -> RunResult:
+        """Return the result of a call, also where an error or a signal ends it."""
         try:
-            folder = _private(self.config.general.work_folder)
-            self.run_id = state.claimed_run_id(folder)
-            with ExitStack() as stack:
-                stack.enter_context(lock.hold(folder / "lock"))
-                self._clear(folder)
-                self._allow_waiting()
-                stack.callback(_remove_quietly, folder / "run")
-                self.mode = self._mode(folder)
-                recording = self.recording = Recording(
-                    self.config, self.run_id, self.begin, self.mode, self.consent
-                )
-                following = functools.partial(state.claimed_run_id, folder)
-                self.run_id = recording.open(
-                    self.chosen, self.context, Memory(folder), following, stack
-                )
-                began(self.run_id)
-                self._sections()
-                recording.write(self.steps)
-                self.mode.finish(self.steps)
-                self._clean_up(recording)
-            return self._ended()
+            return call()
         except LockedError as error:
             return self._outcome(Status.LOCKED, str(error), error.hint)
         except Cancelled as cancelled:
@@ -231,7 +251,7 @@ class _Run:
             if not self._may_run(number, current):
                 continue
             began = time.monotonic()
-            context = self.context(current)
+            context = dataclasses.replace(self.context(current), advance=None)  # it moves no bytes
             if any(section.kind == "store" for section in self.chosen):
                 context = dataclasses.replace(context, written=tuple(recording.manifests))
             result = section_runner.execute(current, context)
@@ -267,9 +287,10 @@ class _Run:
             return False
         if deadline is not None and time.monotonic() >= deadline:
             reason = self.stopped = "MAX_RUNTIME is over"
-        if reason:
-            self._note(current, Result(Status.FAILED, f"not run: {reason}"), 0.0)
-        return not reason
+        not_run = Result(Status.FAILED, f"not run: {reason}") if reason else None
+        if (refusal := not_run or self.hooks.enter(current)) is not None:
+            self._note(current, refusal, 0.0)
+        return refusal is None
 
     def _log_arguments(self, current: Section) -> None:
         """Log how a section of a streamed run works, and its arguments, secrets masked."""
@@ -279,6 +300,7 @@ class _Run:
     def _note(self, current: Section, result: Result, seconds: float) -> None:
         if current.kind == _CLEANUP and result.status is Status.FAILED:
             result = dataclasses.replace(result, status=Status.UNCLEAN)
+        result = self.hooks.left(current, result)
         self.steps.append(SectionResult(current.name, current.kind, result, seconds))
         level = {Status.OK: logger.info, Status.FAILED: logger.error}.get(
             result.status, logger.warning

@@ -30,7 +30,7 @@ _VERSION = 1
 _BUSY = 1.0  # seconds to wait for another process
 _MOST_RUNS = 1000  # runs that are kept
 _MOST_DETAILED = 100  # newest of them whose items and sections are kept
-_UNKNOWN = "untrusted"  # status of a run whose manifest cannot be used
+_UNUSABLE = "unusable"  # status of a run whose manifest cannot be used
 _TABLES = (
     """CREATE TABLE runs (host TEXT, run_id TEXT, config_id TEXT, status TEXT, seconds REAL,
  size INTEGER, stored INTEGER, items INTEGER, unusual TEXT,
@@ -88,6 +88,11 @@ class Entry:
     suspicious: bool = False
 
 
+def unusable(host: str, run_id: str) -> RunEntry:
+    """Return what is recorded of a run whose manifest cannot be used: not to read it again."""
+    return RunEntry(host, run_id, "", _UNUSABLE)
+
+
 class RunHistory:
     """An open database. All methods raise HistoryError."""
 
@@ -108,7 +113,7 @@ class RunHistory:
         rows = self._rows(
             "SELECT * FROM runs WHERE status != ? AND (host = ? OR ? IS NULL) "
             "ORDER BY run_id DESC LIMIT ?",
-            *(_UNKNOWN, host, host, most),
+            *(_UNUSABLE, host, host, most),
         )
         return [_run(row) for row in rows]
 
@@ -145,10 +150,6 @@ class RunHistory:
             found[label] = max(_text(run_id), found.get(label, ""))
         return found
 
-    def skip(self, host: str, run_id: str) -> None:
-        """Remember that the manifest of a run cannot be used."""
-        self.add([(RunEntry(host, run_id, "", _UNKNOWN), ())])
-
     def add(self, runs: Sequence[tuple[RunEntry, Sequence[Entry]]]) -> None:
         """Record runs in one transaction; the oldest ones go where there are too many."""
         with _explained():
@@ -159,7 +160,8 @@ class RunHistory:
                     self._trim(run.host)
                 self._connection.execute("COMMIT")
             except BaseException:
-                self._connection.execute("ROLLBACK")
+                if self._connection.in_transaction:  # SQLite may have ended it itself
+                    self._connection.execute("ROLLBACK")
                 raise
 
     def _insert(self, run: RunEntry, entries: Sequence[Entry]) -> None:
@@ -205,7 +207,8 @@ def opened(folder: Path | None) -> RunHistory:
 def read_only(folder: Path) -> RunHistory:
     """Open the database to look at it. Raises HistoryError, and FileNotFoundError without one."""
     path = folder / NAME
-    path.lstat()
+    if not stat.S_ISDIR(folder.lstat().st_mode):  # a link that somebody planted, seen by root
+        raise HistoryError(f"{folder}: is not a folder")
     _require_file(path)
     with _explained():
         return RunHistory(_connected(path, "ro"))

@@ -35,6 +35,7 @@ from tools.flow.task import StoppedError
 
 T = TypeVar("T")
 Call = Callable[[], T]
+_COMPARISON = 60.0  # seconds for the manifests of earlier runs
 _ENDING = 60.0  # seconds that a store has for the end of a run whose MAX_RUNTIME is over
 
 
@@ -111,7 +112,7 @@ class Recording:
     ) -> list[Admitted]:
         found: dict[str, Admitted] = {}  # by the store's id
         for entry in chosen:
-            if entry.kind != "store":
+            if entry.kind != "store" or entry.name in self.refused:
                 continue
             try:
                 context = contexts(entry)
@@ -228,13 +229,17 @@ class Recording:
         return judged
 
     def _unread(self, known: Set[str]) -> Iterator[tuple[str, Manifest | None]]:
-        """Yield the runs of the stores that are not known; see History.unread."""
+        """Yield the runs of the stores that are not known, as many as can be read in a minute."""
+        limits = Limits("the comparison with earlier runs", _COMPARISON)
         for name, one in self._stores.items():
+            found: list[tuple[str, Manifest | None]] = []
+            read = functools.partial(_extend, found, one, known)
             try:
-                yield from self._within(name, lambda: list(one.history.unread(known)))  # noqa: B023  (called at once)
+                within(limits, read)
             except (BackupError, OSError) as error:
                 text = in_words(error)[0]
-                logger.warning("%s: not compared with earlier runs: %s", name, text)
+                logger.warning("%s: not compared with all earlier runs: %s", name, text)
+            yield from list(found)
 
     def remember(self, result: RunResult) -> None:
         """Record the figures of the run in the history of this machine."""
@@ -297,6 +302,10 @@ class Recording:
             problem, hint = in_words(error)
             text = f"the number of this run could not be remembered: {problem}"
             _worsen(steps, one.section, text, Status.INCOMPLETE, hint)
+
+
+def _extend(found: list[tuple[str, Manifest | None]], one: Admitted, known: Set[str]) -> None:
+    found.extend(one.history.unread(known))
 
 
 def _published(one: Admitted, made: Manifest, key: WriterKey | None) -> str:

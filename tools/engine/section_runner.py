@@ -147,6 +147,8 @@ def _arguments(section: Section, handed: Mapping[str, Any]) -> tuple[list[str], 
 def learn_secrets(config: Config) -> None:
     """Mask every secret of a config from now on, in whatever shows it."""
     secret.learn(config.handed)
+    for hooks in (config.general.hooks, *(entry.hooks for entry in config.sections)):
+        secret.learn([*hooks.before, *hooks.after, *hooks.on_failure, *hooks.finally_])
     for entry in config.sections:
         secret.learn(entry.parameters)
         secret.learn_environment(entry.environment)
@@ -172,6 +174,7 @@ def execute(section: Section, context: Context) -> Result:
             folder=context.config.path.parent,
             stdin=subprocess.PIPE if order.given else subprocess.DEVNULL,
             name=called(section),
+            capable=_reads_all(section, order),
         ) as group:
             output.follow(group, order.given)
             code = _wait(group, section, context)
@@ -181,6 +184,12 @@ def execute(section: Section, context: Context) -> Result:
         return _with_warning(result, _LEFT_RUNNING) if group.held else result
     except Exception as error:  # noqa: BLE001  (see `failed`)
         return failed(error)
+
+
+def _reads_all(section: Section, order: Command) -> bool:
+    """Return whether a program gets the capability to read every file: a module of ours, as is."""
+    row = registry.row(section.file)
+    return row is not None and row.reads_all and order.argv[0] == sys.executable
 
 
 def failed(error: Exception) -> Result:

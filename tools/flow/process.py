@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from tools import os_works
-from tools.base import foreign, masking, signals
+from tools.base import capability, foreign, masking, signals
 from tools.base.errors import BackupError, SourceError
 from tools.base.log import logger
 from tools.flow import pipes, start_error, stream, task
@@ -79,7 +79,7 @@ class Lines:
 class Group:
     """A program in a process group of its own, whose output is read by threads."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (as subprocess.Popen, by name)
         self,
         argv: Sequence[str],
         *,
@@ -88,23 +88,26 @@ class Group:
         stdin: int = subprocess.DEVNULL,
         stdout: int = subprocess.PIPE,
         name: str = "",
+        capable: bool = False,
     ) -> None:
         """Start it. Raises BackupError where there is no such program.
 
         env: None for the allow-list of `os_works.environment`; nothing is ever inherited whole.
         name: what errors call it; default: the file that is started
+        capable: whether it gets the capability to read every file, if this process holds it
         """
         self.name = name or os.path.basename(argv[0])  # noqa: PTH119  (argv[0] need be no path)
         try:
-            self.popen = subprocess.Popen(
-                list(argv),
-                env=dict(os_works.environment({}) if env is None else env),
-                cwd=folder,
-                stdin=stdin,
-                stdout=stdout,
-                stderr=subprocess.PIPE,
-                start_new_session=True,
-            )
+            with capability.raised() if capable else contextlib.nullcontext():
+                self.popen = subprocess.Popen(
+                    list(argv),
+                    env=dict(os_works.environment({}) if env is None else env),
+                    cwd=folder,
+                    stdin=stdin,
+                    stdout=stdout,
+                    stderr=subprocess.PIPE,
+                    start_new_session=True,
+                )
         except OSError as error:
             raise start_error.of(name, argv, error, folder) from None
         self.held = False  # whether a child outside of the group keeps the pipes open
@@ -216,6 +219,7 @@ def started(
     folder: Path | None = None,
     stdin: int = subprocess.DEVNULL,
     name: str = "",
+    capable: bool = False,
 ) -> Iterator[Group]:
     """A program that is ended, with all that it started, at the end of the block.
 
@@ -225,7 +229,7 @@ def started(
     group = None
     try:
         with signals.deferred():
-            group = Group(argv, env=env, folder=folder, stdin=stdin, name=name)
+            group = Group(argv, env=env, folder=folder, stdin=stdin, name=name, capable=capable)
         yield group
     finally:
         if group is not None:
@@ -243,6 +247,7 @@ def output(  # noqa: PLR0913  (as subprocess.Popen, by name)
     folder: Path | None = None,
     failure: type[BackupError] = SourceError,
     name: str = "",
+    capable: bool = False,
 ) -> Iterator[bytes]:
     """The standard output of a program, as chunks.
 
@@ -257,7 +262,7 @@ def output(  # noqa: PLR0913  (as subprocess.Popen, by name)
     """
     said = Said(notice)
     stdin = subprocess.PIPE if given else subprocess.DEVNULL
-    with started(argv, env=env, stdin=stdin, folder=folder, name=name) as group:
+    with started(argv, env=env, stdin=stdin, folder=folder, name=name, capable=capable) as group:
         assert group.popen.stdout is not None and group.popen.stderr is not None  # noqa: S101, PT018
         with group.popen.stdout as pipe:
             pipes.widen(pipe)

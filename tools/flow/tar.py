@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Protocol
 
 from tools import os_works
@@ -16,8 +12,6 @@ from tools.base import fixes
 from tools.base.errors import ConfigError, SourceError
 from tools.flow.stream import Chunks
 
-PRIVILEGED = Path("/usr/local/libexec/nc-backup/tar")  # a copy that may read everything
-_CAP_DAC_READ_SEARCH = 1 << 2  # capabilities(7)
 _END = 1024  # bytes: an archive ends with two blocks of zeros (POSIX.1-1988 ustar)
 _BITE = 1024  # bytes of a compressed archive that are unpacked at a time: they may be many more
 _MAGIC = slice(257, 262)  # where the first block says "ustar"
@@ -38,62 +32,11 @@ class Decoder(Protocol):
 
 
 def program() -> str:
-    """Return the copy of tar that may read everything if it can do so, else the tar on PATH.
-
-    Raises ConfigError where there is none.
-    """
-    if os.path.exists(PRIVILEGED) and not unusable():  # noqa: PTH110  (it does not raise)
-        return str(PRIVILEGED)
+    """Return the path of the tar on PATH. Raises ConfigError if there is none."""
     found = shutil.which("tar")
     if found is None:
         raise ConfigError("tar: command not found", "Install GNU tar.", fixes.install("tar"))
     return found
-
-
-def unusable() -> str:
-    """Return why the copy that may read everything cannot do so; "" if it can, or if there is none.
-
-    A process that may read everything itself needs the copy for nothing.
-    """
-    if not os.path.exists(PRIVILEGED):  # noqa: PTH110  (it does not raise)
-        return ""
-    status = Path("/proc/self/status").read_text("ascii", "replace")
-    reason = _not_executable() or ("" if _reads_everything(status) else _powerless(status))
-    return f"{PRIVILEGED}: {reason}" if reason else ""
-
-
-def _not_executable() -> str:
-    """Return why the copy cannot be started: the kernel starts no program without what it needs."""
-    try:
-        subprocess.run(
-            [PRIVILEGED, "--version"], capture_output=True, stdin=subprocess.DEVNULL, check=False
-        )
-    except PermissionError as error:
-        if error.errno == errno.EPERM:
-            return "its capability is outside the bounding set of this process"
-        return "permission denied: this user is not in its group"
-    except OSError as error:
-        return (error.strerror or str(error)).lower()
-    return ""
-
-
-def _reads_everything(status: str) -> bool:
-    """Return whether this process has CAP_DAC_READ_SEARCH itself (/proc/PID/status, proc(5))."""
-    effective = re.search(r"^CapEff:\s*([0-9a-f]+)$", status, re.M)
-    return effective is not None and bool(int(effective[1], 16) & _CAP_DAC_READ_SEARCH)
-
-
-def _powerless(status: str) -> str:
-    """Return why the copy runs without its capability."""
-    try:
-        os.getxattr(PRIVILEGED, "security.capability")
-    except OSError:
-        return "it has lost its capability (cap_dac_read_search)"
-    if re.search(r"^NoNewPrivs:\s*1$", status, re.M):
-        return "NoNewPrivs is set for this process, so that the copy gets no capability"
-    if os.statvfs(PRIVILEGED).f_flag & os.ST_NOSUID:
-        return "its file system is mounted with nosuid, so that it gets no capability"
-    return ""
 
 
 def version(tar: str) -> str:
@@ -107,8 +50,12 @@ def version(tar: str) -> str:
 
 
 def environment() -> dict[str, str]:
-    """For tar: messages in English, and no options from elsewhere."""
-    return os_works.environment({"LC_ALL": "C"})
+    """Return all that tar gets: PATH, and messages in English.
+
+    No variable of the caller or of the config can add options, another device or a library
+    (TAR_OPTIONS, TAPE, LD_PRELOAD).
+    """
+    return {"PATH": os_works.environment({})["PATH"], "LC_ALL": "C"}
 
 
 class Ends:

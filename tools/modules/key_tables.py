@@ -10,7 +10,7 @@ def table(declaration: type[Declaration]) -> str:
     """The keys as a table in Markdown: the docs hold exactly this (a test compares)."""
     rows = ["| Key | Default | Meaning |", "|---|---|---|"]
     for field in options.fields(declaration):
-        names = "`, `".join((field.name.upper(), *field.metadata["aliases"]))
+        names = "`, `".join((options.key_of(field), *field.metadata["aliases"]))
         flag = f" (`{field.metadata['flag']}`)" if field.metadata["flag"] else ""
         default = options.shown_default(field)
         shown = default if default in ("", "required") else f"`{default}`"
@@ -22,8 +22,11 @@ def usage(program: str, declaration: type[Declaration]) -> str:
     """Return the text of --help: each key with its default, and its meaning below."""
     lines = [f"usage: {program} --KEY VALUE ...", ""]
     for field in options.fields(declaration):
-        names = ", ".join(f"--{name}" for name in (field.name.upper(), *field.metadata["aliases"]))
-        flag = f" ({field.metadata['flag']})" if field.metadata["flag"] else ""
+        names = ", ".join(
+            f"--{name}" for name in (options.key_of(field), *field.metadata["aliases"])
+        )
+        alone = field.metadata["flag"]
+        flag = f" ({alone})" if alone and alone not in names.split(", ") else ""
         default = options.shown_default(field)
         shown = {"": "", "required": "  [required]"}.get(default, f"  [default: {default}]")
         lines.append(f"  {names}{flag}{shown}")

@@ -41,6 +41,7 @@ Words = tuple[str, ...]
 Ports = tuple[int, ...]  # of TCP; separated by white space or commas
 Patterns = NewType("Patterns", Words)  # of paths (path_patterns); a list is always read literally
 Fields = NewType("Fields", str)  # a JSON object of texts, or a dictionary of Python as a text
+Commands = tuple[Words, ...]  # argument lists; no shell reads them
 Lists = Mapping[str, Words]  # a JSON object: names, each with a text or a list of texts
 
 
@@ -99,16 +100,21 @@ def fields(declaration: type[Declaration]) -> list[dataclasses.Field[Any]]:
 def _chosen(declaration: type[T], given: Mapping[str, str]) -> type[T]:
     """Return the variant that the values choose; the declaration itself where there is none."""
     key, by_value = variants(declaration)
-    default = next((one.default for one in fields(declaration) if one.name.upper() == key), "")
+    default = next((one.default for one in fields(declaration) if key_of(one) == key), "")
     chosen = by_value.get(given.get(key) or str(default), declaration)
     return cast("type[T]", chosen)
+
+
+def key_of(field: dataclasses.Field[Any]) -> str:
+    """Return the key of a field: its name in capitals, as FINALLY for `finally_`."""
+    return field.name.upper().rstrip("_")
 
 
 def keys(declaration: type[Declaration]) -> dict[str, dataclasses.Field[Any]]:
     """Every key that the declaration knows, aliases included, with its field."""
     known = {}
     for field in fields(declaration):
-        known[field.name.upper()] = field
+        known[key_of(field)] = field
         known.update(dict.fromkeys(field.metadata.get("aliases", ()), field))
     return known
 
@@ -127,18 +133,20 @@ def foreign_keys(declaration: type[Declaration], given: Mapping[str, str]) -> se
 def canonical(declaration: type[Declaration], key: str) -> str:
     """The preferred name of a key (TARGETS for OBJECTIVES)."""
     field = keys(declaration).get(key.upper())
-    return field.name.upper() if field else key
+    return key_of(field) if field else key
 
 
 _kinds: dict[type[Declaration], Mapping[str, Any]] = {}  # reading annotations is slow
 
 
 def kinds(declaration: type[Declaration]) -> Mapping[str, Any]:
-    """The type of each field by its name."""
+    """The type of each field by its name, and by its key in lower case."""
     if declaration not in _kinds:
         _kinds[declaration] = {}
         for one in (*variants(declaration)[1].values(), declaration):
-            _kinds[declaration] = {**_kinds[declaration], **get_type_hints(one)}
+            hints = get_type_hints(one)
+            hints |= {name.rstrip("_"): kind for name, kind in hints.items()}
+            _kinds[declaration] = {**_kinds[declaration], **hints}
     return _kinds[declaration]
 
 
@@ -165,6 +173,8 @@ def text_of(kind: Any, value: Any) -> str:  # noqa: ANN401  (a type; any JSON va
     """A JSON value as the text of one argument, for a field of a type (None: any)."""
     if kind is Patterns and isinstance(value, list):
         return json.dumps([to_text(entry) for entry in value])
+    if kind == Commands and isinstance(value, list):
+        return json.dumps(value)
     return to_text(value)
 
 
@@ -194,6 +204,25 @@ def patterns(text: str) -> Patterns:
     if not text.lstrip().startswith("[") and re.search(r"[\"',]", outside):
         raise ValueError(text)
     return Patterns(found)
+
+
+def commands(text: str) -> Commands:
+    """Argument lists: a JSON list of lists of strings, or one list of strings. Raises ValueError.
+
+    A command line is rejected: no shell would split it.
+    """
+    given = foreign_json.load(text)
+    one = isinstance(given, list) and bool(given) and all(isinstance(word, str) for word in given)
+    found = [given] if one else given
+    if not isinstance(found, list) or not all(map(_is_command, found)):
+        raise ValueError(text)
+    return tuple(map(tuple, found))
+
+
+def _is_command(argv: object) -> bool:
+    words = argv if isinstance(argv, list) else []
+    strings = all(isinstance(word, str) and "\0" not in word for word in words)
+    return bool(words) and strings and bool(words[0].strip())
 
 
 def ports(text: str) -> Ports:
@@ -279,6 +308,7 @@ _READERS: dict[Any, tuple[str, Callable[[str], Any]]] = {
     Paths: ("paths", lambda text: tuple(Path(word) for word in words(text))),
     Words: ("words", words),
     Patterns: ("a list of patterns", patterns),
+    Commands: ("a list of argument lists", commands),
     Ports: ("a list of ports (1 to 65535, each once)", ports),
     Fields: ("a dictionary", Fields),
     Lists: ("an object of lists of texts", lists),
@@ -331,7 +361,7 @@ def fill(
         missing = field.default is dataclasses.MISSING and field.name not in values
         if missing:
             raise ConfigError(
-                f"{named(field.name.upper())} is required", hint=str(field.metadata["help"]) + "."
+                f"{named(key_of(field))} is required", hint=str(field.metadata["help"]) + "."
             )
     return declaration(**values)
 
@@ -356,6 +386,10 @@ def _hint(text: str, kind: Any, field: dataclasses.Field[Any]) -> str:  # noqa: 
     if kind is Patterns and not text.lstrip().startswith("["):
         listed = json.dumps([match[0].strip("\"'") for match in _QUOTED.finditer(text)])
         return f"Write patterns with quotes, commas or spaces as a JSON list, for example {listed}."
+    if kind == Commands:
+        return (
+            'Write each argument as a string, as in [["systemctl", "stop", "app"]]. No shell runs.'
+        )
     if text.lstrip().startswith("[") and kind in (Words, Paths, Patterns):
         return 'A value that begins with [ must be a JSON list of strings, for example ["[ab]"].'
     unit = field.metadata.get("unit", "")
@@ -370,7 +404,7 @@ def _hint(text: str, kind: Any, field: dataclasses.Field[Any]) -> str:  # noqa: 
 def flags(declaration: type[Declaration]) -> dict[str, str]:
     """The words that stand alone, with the key that they set."""
     declared = dataclasses.fields(declaration)
-    return {f.metadata["flag"]: f.name.upper() for f in declared if f.metadata.get("flag")}
+    return {f.metadata["flag"]: key_of(f) for f in declared if f.metadata.get("flag")}
 
 
 def parse(declaration: type[T], argv: Sequence[str]) -> T:

@@ -96,6 +96,7 @@ class Row:
              names one (prefix_folder)
     takes:   the usual folder in WORK_FOLDER of what it reads there; "" for all of WORK_FOLDER
     environment: what the variables begin with that its program needs
+    reads_all: whether the capability to read every file is for it: it hands it on to tar alone
     """
 
     file: str
@@ -107,6 +108,7 @@ class Row:
     fills: str = ""
     takes: str = ""
     environment: tuple[str, ...] = ()
+    reads_all: bool = False
 
     @property
     def encrypts(self) -> bool:
@@ -156,6 +158,7 @@ ROWS = (
         # a source of a user-defined module gives files
         kinds=(Kind("fileset", archive=True, counted="files", facts=FilesetFacts), Kind(PLAIN)),
         fills="files",
+        reads_all=True,
     ),
     Row(
         "mysql_backup/mysql_dump.py",

@@ -67,8 +67,8 @@ class SpooledChannel:
     def send(self, tries: int) -> None:
         """Send what waits, then this report.
 
-        A report that is rejected does not keep the next ones from being sent; without a
-        connection none is tried after the first.
+        A report that is rejected does not keep the next ones from being sent, but they have one
+        attempt each; without a connection none is tried after the first.
         """
         if self._spool is None or self._own is None:
             self._send_unspooled(tries)
@@ -105,6 +105,7 @@ class SpooledChannel:
                 self._log(f"{name}{then}", error)
                 if error.doubt is Doubt.UNSENT:
                     break
+                tries = 1  # the others need not wait for a server that does not take one
         if own.exists():
             return "kept"
         return "lost" if own.with_suffix(UNSURE).exists() else "delivered"

@@ -74,10 +74,10 @@ def progress_text(done: float, total: float | None, speed: float | None, elapsed
     total: bytes of the last run; the time left is estimated from it, and omitted if the section
     is larger by now
     """
-    texts = [human_size(done)]
+    texts = [human_size(done)] if done else []  # clean-up moves no bytes
     remaining = total is not None and total > done
     if remaining and total is not None:
-        texts[0] += f" of about {human_size(total)}"
+        texts = [f"{human_size(done)} of about {human_size(total)}"]
     if speed:
         texts.append(f"{human_size(speed)}/s")
     texts.append(f"elapsed {human_time(elapsed)}")

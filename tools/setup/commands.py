@@ -128,6 +128,11 @@ VERBS: Mapping[str, Verb] = {
         (*_CHANGES, "--wheels", "--schedule", "FOLDER"),
     ),
     "rollback": Verb("switch back to the release before", installing.rollback, _CHANGES),
+    "adopt": Verb(
+        "show what the documented system left here; with --yes convert or remove it",
+        installing.adopt_old_system,
+        ("--dry-run", "--yes", "--schedule"),
+    ),
     "uninstall": Verb(
         "remove it; config, keys, backups and logs stay", installing.uninstall,
         (*_CHANGES, "--purge"),

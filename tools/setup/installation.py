@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tools.base import capability
 from tools.base.permissions import BACKUP_USER
 
 USER = BACKUP_USER  # and the name of its group
@@ -17,7 +18,7 @@ IDENTITY_FILE = f"{KEY_FILE}.identity"  # the private key, for a restore by root
 WRITER_KEY = f"{CONFIG_FOLDER}/writer.key"
 HOME = "/opt/backup"  # of the user, and the work folder
 LOG_FOLDER = "/var/log/nc-backup-py"
-PRIVATE_TAR = "/usr/local/libexec/nc-backup-py/tar"
+PRIVATE_TAR = str(capability.TAR)
 
 
 @dataclass(frozen=True)

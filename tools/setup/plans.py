@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from tools.setup import account, configuration, folders, keys, releases
+from tools.setup import (
+    account,
+    adopt,
+    configuration,
+    folders,
+    keys,
+    private_tar,
+    purging,
+    releases,
+    schedule,
+    sudoers,
+)
 from tools.setup.installation import Installation
 from tools.setup.steps import Step
 
@@ -15,9 +26,30 @@ INSTALL: Sequence[Planner] = (
     releases.steps,
     configuration.steps,
     keys.steps,
+    private_tar.steps,
+    sudoers.steps,
+    schedule.steps,
+    adopt.notices,
+)
+ADOPT: Sequence[Planner] = (
+    account.steps,
+    private_tar.steps,
+    sudoers.steps,
+    adopt.sudoers_steps,
+    schedule.steps,
+    adopt.cron_steps,
+    adopt.mode_steps,
+    adopt.config_steps,
 )
 ROLLBACK: Sequence[Planner] = (releases.rollback,)
-UNINSTALL: Sequence[Planner] = (releases.uninstall, account.removal)
+UNINSTALL: Sequence[Planner] = (
+    schedule.uninstall,
+    sudoers.removal,
+    private_tar.removal,
+    releases.uninstall,
+    purging.steps,
+    account.removal,
+)
 
 
 def steps(table: Sequence[Planner], installation: Installation) -> Iterator[Step]:

@@ -1,0 +1,16 @@
+"""Labels of SELinux: a file that was renamed into its place has that of the place it came from."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from tools.setup import programs
+
+ENFORCE = Path("/sys/fs/selinux/enforce")  # it exists where SELinux is on
+
+
+def restore(path: Path) -> None:
+    """Give a path, and all below it, the label of the policy. Raises BackupError."""
+    if ENFORCE.exists() and shutil.which("restorecon", path=programs.PATH):
+        programs.run(["restorecon", "-R", path], f"{path}: its SELinux label cannot be restored")

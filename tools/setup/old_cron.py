@@ -1,0 +1,95 @@
+"""Lines of cron that start a backup: those of the documented system, written by hand."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tools.base import foreign
+from tools.setup import schedule_files
+from tools.setup.installation import Installation
+from tools.setup.schedule_files import Time
+
+# A user's own lines, by distribution; there a file is named after its user.
+_OWN = ("/var/spool/cron/crontabs", "/var/spool/cron/tabs", "/var/spool/cron")
+_SYSTEM = ("/etc/crontab", "/etc/cron.d")  # their lines have a field with the user
+_BACKUP = re.compile(r"\bbackup\.py['\"]?\s(?=.*\s?-(r|-run)\b)(?=.*-(c|-config)\b)")
+_LONGEST = 1 << 20  # bytes of a file of cron that are looked at
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of cron that starts a backup."""
+
+    path: Path
+    number: int  # from 1
+    text: str
+
+    @property
+    def config(self) -> str:
+        """The path of its config; "" if it names none."""
+        try:
+            words = shlex.split(self.text)
+        except ValueError:
+            words = self.text.split()
+        places = [at for at, word in enumerate(words[:-1]) if word in ("-c", "--config")]
+        return words[places[-1] + 1] if places else ""
+
+    @property
+    def time(self) -> Time | None:
+        """Its time, if it runs once every day."""
+        match = re.match(r"\s*(\d{1,2})\s+(\d{1,2})\s+\*\s+\*\s+\*\s", self.text)
+        return Time(int(match[2]), int(match[1])) if match else None
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.number}: {foreign.line(self.text.strip())}"
+
+
+def lines(installation: Installation) -> list[Line]:
+    """Return the lines that start a backup, but that of setup.py."""
+    ours = installation.at(schedule_files.CRON)
+    return [
+        Line(path, number, line)
+        for path in _files(installation)
+        if path != ours
+        for number, line in enumerate(_lines(path), 1)
+        if not line.lstrip().startswith("#") and _BACKUP.search(line)
+    ]
+
+
+def _files(installation: Installation) -> Iterator[Path]:
+    for name in (*_OWN, *_SYSTEM):
+        place = installation.at(name)
+        try:
+            found = sorted(place.iterdir()) if place.is_dir() else [place]
+        except OSError:  # not for this user
+            continue
+        yield from (path for path in found if path.is_file() and not path.is_symlink())
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return foreign.lines(foreign.decoded(foreign.beginning(path, _LONGEST)))
+    except OSError:
+        return []
+
+
+def without(path: Path, numbers: set[int]) -> None:
+    """Remove lines of a file in one rename: owner and mode stay. Raises OSError."""
+    lines = path.read_bytes().split(b"\n")
+    about = path.stat()
+    descriptor, name = tempfile.mkstemp(prefix=".nc-backup-py.", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(b"\n".join(line for at, line in enumerate(lines, 1) if at not in numbers))
+        os.chown(temporary, about.st_uid, about.st_gid)
+        temporary.chmod(about.st_mode & 0o7777)
+        temporary.rename(path)
+    finally:
+        temporary.unlink(missing_ok=True)
