@@ -69,6 +69,11 @@ class StorageKeys:
         "seconds before the second of five attempts; each wait is longer than the last",
         default=Duration(5.0),
     )
+    stall_timeout: Duration = option(
+        "end the section if the store takes no data for this long; a streamed run ends the item",
+        default=Duration(3600.0),
+        least=1,
+    )
     limit_upload: Size | None = option(
         "bytes a second that are sent at most (`500K`, `5M`); a run sets the total of all stores",
         default=None,

@@ -26,7 +26,7 @@ from tools.base.errors import ConfigError, StoreError, TakenError
 from tools.base.finding import Finding, Level
 from tools.base.log import logger
 from tools.base.result import Result, Status
-from tools.flow import rate_limit, store
+from tools.flow import rate_limit, stalls, store
 from tools.flow.item_record import StoredItem
 from tools.flow.retries import Retries, SelfRetrying
 from tools.flow.retrying_store import Retrying, retries_itself
@@ -126,7 +126,7 @@ def _upload(options: StorageKeys) -> Result:
             f"no files to store in {folders}",
             "Set TARGETS to the folder that the earlier sections wrote to.",
         )
-    target = _opened(options)
+    target = stalls.watched(options.stall_timeout, lambda: _opened(options))
     folder = WorkFolder()
     recorded, others = folder.sets(files)
     complete, errors = work_folder.complete_sets(others)

@@ -18,6 +18,7 @@ from storage import storage
 from tests import fault_table, system
 from tools.base import project
 from tools.base.result import Status
+from tools.catalog import writer_key
 from tools.config import declarations, loading
 from tools.modules import key_tables, loader, registry
 
@@ -71,7 +72,7 @@ def test_paths_of_the_tree_exist(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     tops = "|".join(sorted(p.name for p in ROOT.iterdir() if p.is_dir() and p.name[0] != "."))
     found = set(re.findall(rf"`((?:{tops})/[\w./-]*)`", text))
-    found |= set(re.findall(r"^python3? ([\w./-]+)", text, re.M))
+    found |= set(re.findall(r"^python3? ([\w./][\w./-]*)", text, re.M))
     missing = [path for path in found if not path.startswith("/") and not (ROOT / path).exists()]
     own = {"inventory/inventory.bash", "storage/database_store.py"}  # what the reader is to write
     assert not set(missing) - own
@@ -143,7 +144,11 @@ def test_the_commands_of_the_readme_run(tmp_path: Path) -> None:
     sections["ENCRYPTION"]["PARAMETERS"]["KEY_FILE"] = str(whole.key)
     general = {**whole.general, "HOSTNAME": "srv-web-1", "STREAM": "True"}
     whole.configure({**sections, "GENERAL": general})
-    whole.writer_key.unlink()
+    whole.writer_key.unlink()  # as setup.py makes the keys
+    whole.keygen()
+    signer = writer_key.create(whole.writer_key, "srv-web-1")
+    with whole.key.open("a") as file:
+        file.write(f"{writer_key.SIGNER}{signer}\n")
     tried = []
     for line in commands_of_the_readme():
         ours = line.removeprefix("runuser -u ncbackup -- ")
@@ -152,8 +157,6 @@ def test_the_commands_of_the_readme_run(tmp_path: Path) -> None:
         for place, here in places.items():
             ours = ours.replace(place, here)
         program, *words = shlex.split(ours)[1:]
-        if "--WRITER" in words:  # it uses the default places
-            words += ["--WRITER_KEY", str(whole.writer_key), "--KEY_FILE", str(whole.key)]
         tried.append(words[0] if program == "backup.py" else program)
         if "--to-host" in words:
             assert arguments.read(words).to_host == "127.0.0.1"
@@ -169,7 +172,7 @@ def test_the_commands_of_the_readme_run(tmp_path: Path) -> None:
             cwd="/", capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0, (line, done.stderr)
-    assert tried[:5] == [*["encryption/encryption.py"] * 2, "-t", "-n", "-r"]
+    assert tried[:3] == ["-t", "-n", "-r"]
     assert tried.count("restore/restore.py") == 7
 
 

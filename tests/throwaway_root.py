@@ -38,13 +38,13 @@ _ENVIRONMENT = {
     "LANG": "C.UTF-8",
 }
 _KEPT = ("http_proxy", "https_proxy", "no_proxy", "PIP_", "SSL_CERT_FILE")  # to reach a network
-# $1 a folder for the mounts, $2 the checkout, $3 a size. It says "ready", and lives until its
-# standard input ends; then its process namespace ends, with all that was started in it.
+# $1 a folder for the mounts, $2 the checkout, $3 a size, $4 the root below. It says "ready", and
+# lives until its standard input ends; then all that was started in its process namespace ends.
 _HOLDER = r"""
 set -eu
 mount -t tmpfs -o "size=$3,mode=0755" throwaway "$1"
 mkdir "$1/upper" "$1/work" "$1/root"
-mount -t overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" throwaway "$1/root"
+mount -t overlay -o "lowerdir=$4,upperdir=$1/upper,workdir=$1/work" throwaway "$1/root"
 cd "$1/root"
 mount -t proc proc proc
 mount --rbind /dev dev
@@ -121,15 +121,16 @@ def _environment() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def opened(size: str = _SIZE) -> Iterator[ThrowawayRoot]:
+def opened(size: str = _SIZE, below: Path = Path("/")) -> Iterator[ThrowawayRoot]:
     """Give a throwaway root. Skip the test where this machine does not let root mount one.
 
     size: the most it may hold, as the option of tmpfs: a small one is a full disk
+    below: the root file system that it begins with
     """
     folder = Path(tempfile.mkdtemp(prefix="throwaway-root-"))
     unshare = ["unshare", "--mount", "--propagation=private", "--pid", "--fork", "--kill-child"]
     process = subprocess.Popen(
-        [*unshare, "sh", "-c", _HOLDER, "sh", str(folder), str(project.ROOT), size],
+        [*unshare, "sh", "-c", _HOLDER, "sh", str(folder), str(project.ROOT), size, str(below)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -100,8 +100,8 @@ def test_what_was_accepted_is_compared_with(tmp_path: Path) -> None:
     assert judged(guard(tmp_path), *items) == [f"DB/db1: {text}"]
     assert judged(guard(tmp_path, shrink=4), *items) == []
     assert judged(guard(tmp_path, tolerant=True), *items) == []
-    assert Memory(tmp_path).tolerated(HOST) == {"DB/db1": RUN}
-    assert Memory(tmp_path).accepted(HOST) == {"DB/db0": day(10)}  # clean-up asks for itself
+    assert Memory(tmp_path).tolerated(HOST) == {"DB/db1": [RUN]}
+    assert Memory(tmp_path).accepted(HOST) == {"DB/db0": [day(10)]}  # clean-up asks for itself
     assert judged(guard(tmp_path), *items) == []
 
 

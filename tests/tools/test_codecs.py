@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import lzma
 import os
 import random
 import subprocess
 import sys
+import zlib
 
 import pytest
 from hypothesis import given, settings
@@ -97,6 +99,7 @@ def test_threads_share_a_bounded_memory(level: int, wanted: int) -> None:
     assert 1 <= threads <= wanted
     code = """
 import sys
+import zlib
 from tools.flow import codecs
 data = open("/dev/urandom", "rb").read(1 << 20)
 for chunk in codecs.CODECS["zstd"].pack([data, bytes(1 << 20)] * 20, *map(int, sys.argv[1:])):
@@ -110,6 +113,7 @@ for chunk in codecs.CODECS["zstd"].pack([data, bytes(1 << 20)] * 20, *map(int, s
 def test_memory_stays_small(way: str) -> None:
     code = """
 import sys
+import zlib
 from tools.flow import codecs
 data = open("/dev/urandom", "rb").read(1 << 20)
 source = [data, bytes(1 << 20)] * 300 + [bytes(1 << 20)] * 400
@@ -120,3 +124,44 @@ for chunk in packed:
     pass
 """
     assert peak(sys.executable, "-c", code, way) < 200 * 1024
+
+
+def zstd_bomb(window: int, blocks: int) -> bytes:
+    """A frame whose window has so many bits: blocks of four bytes for 128 KiB (RFC 8878, 3.1.1)."""
+    block = (1 << 17 << 3 | 1 << 1).to_bytes(3, "little") + b"x"
+    return b"\x28\xb5\x2f\xfd\0" + bytes([window - 10 << 3]) + block * blocks + b"\1\0\0"
+
+
+def xz_window(window: int) -> bytes:
+    """A stream whose header claims a dictionary of so many bits."""
+    smallest = {"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": 1 << 12}
+    file = bytearray(lzma.compress(b"x", format=lzma.FORMAT_XZ, filters=[smallest]))
+    end = 12 + file[12] * 4  # of the block header, where its checksum begins
+    file[file.index(0x21, 13) + 2] = (window - 12) * 2
+    file[end : end + 4] = zlib.crc32(file[12:end]).to_bytes(4, "little")
+    return bytes(file)
+
+
+@pytest.mark.fault("a part that needs GiB of memory to decompress", "an error that says so")
+@pytest.mark.parametrize("window", [28, 31])
+def test_a_window_that_takes_gib_of_memory_is_refused(window: int) -> None:
+    """Issue 14: as the program zstd does; what this project writes needs 64 MiB at most."""
+    for name, file in (("zstd", zstd_bomb(window, 1)), ("xz", xz_window(window))):
+        with pytest.raises(StageError, match=f"{name}: .* more than 128 MiB of memory") as caught:
+            unpacked(name, file)
+        assert "If you trust it" in caught.value.hint
+    assert unpacked("zstd", zstd_bomb(23, 3)) == b"x" * (3 << 17)
+    assert unpacked("xz", xz_window(26)) == b"x"
+
+
+@pytest.mark.slow
+def test_a_bomb_takes_little_memory() -> None:
+    """Issue 14: 12 kB for 393 MB, at a window as large as our own."""
+    code = """
+import sys
+import zlib
+from tools.flow import codecs
+file = bytes.fromhex(sys.argv[1])
+assert sum(map(len, codecs.CODECS["zstd"].unpack([file]))) == 3000 << 17
+"""
+    assert peak(sys.executable, "-c", code, zstd_bomb(23, 3000).hex()) < 200 * 1024

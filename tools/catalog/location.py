@@ -18,6 +18,7 @@ from tools.catalog.trust import Trust
 from tools.config import loading, model
 from tools.config.declarations import General
 from tools.config.model import Config, Section
+from tools.flow import stalls
 from tools.flow.item import USER_STAGE
 from tools.flow.item_record import StoredItem as Item
 from tools.flow.store import Store, check_store, folder_of
@@ -188,7 +189,9 @@ def load_config(source: Source) -> Config:
 def open_location(config: Config, source: Source, user_modules: UserModules) -> BackupLocation:
     """Open the store. Raises ConfigError, or what the store raises."""
     host = source.hostname or (config.general.hostname if source.config else "")
-    store = _open_store(config, source, user_modules)
+    store = stalls.watched(
+        config.general.stall_timeout, lambda: _open_store(config, source, user_modules)
+    )
     whom = trust_of(config, source)
     encrypted = _encrypted_only(config, source)
     return BackupLocation(store, config, host, user_modules, whom, bool(source.config), encrypted)

@@ -120,7 +120,8 @@ class General:
     )
     parallel: int = option("streamed runs: items processed at the same time", default=1, least=1)
     stall_timeout: Duration = option(
-        "streamed runs: stop an item that moves no data for this long (90, 30m, 12h)",
+        "stop what moves no data for this long (90, 30m, 12h): an item of a streamed run, a staged "
+        "run, a copy or a restore whose store is silent",
         default=Duration(3600.0),
     )
     limit_upload: Size | None = option(

@@ -24,7 +24,8 @@ _JOB = 2 << 20  # bytes that one zstd thread takes at a time, at least
 _MOST_JOB = 4 << 20  # and at most, shared by the compressors: larger ones cost less time
 _OVERLAP = 1  # log of the share of the job before that is looked at again: none (zstd.h)
 _MEMORY = 160 << 20  # bytes that all threads of zstd may take together
-_BITE = 4096  # bytes of compressed data that the decoder of zstd takes at a time
+_BITE = 2048  # bytes of compressed data that the decoder of zstd takes at a time
+_MOST_WINDOW = 128 << 20  # bytes that a decoder may look back, as of the program zstd; ours need 64
 _GZIP = 31  # zlib's window bits for a gzip wrapper of the largest window
 _MAGIC = (
     b"\x1f\x8b",  # gzip
@@ -117,9 +118,9 @@ def _unzstd(chunks: Chunks) -> Iterator[bytes]:
     with imports.packages():
         import zstandard
 
-    # Four bytes can stand for 128 KiB (RFC 8878, RLE block): small bites bound the memory.
+    # Four bytes can stand for 128 KiB (RFC 8878, RLE block): a small bite is at most 64 MiB.
     bites = (chunk[at : at + _BITE] for chunk in chunks for at in range(0, len(chunk), _BITE))
-    unpacker = zstandard.ZstdDecompressor(max_window_size=1 << 31)
+    unpacker = zstandard.ZstdDecompressor(max_window_size=_MOST_WINDOW)
     plain = _members(bites, "zstd", unpacker.decompressobj, zstandard.ZstdError)
     yield from gathered(plain)
 
@@ -166,7 +167,10 @@ def _xz(chunks: Chunks, level: int, _threads: int) -> Iterator[bytes]:
 
 
 def _unxz(chunks: Chunks) -> Iterator[bytes]:
-    yield from _members(chunks, "xz", lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ), lzma.LZMAError)
+    def decoder() -> lzma.LZMADecompressor:
+        return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_MOST_WINDOW)
+
+    yield from _members(chunks, "xz", decoder, lzma.LZMAError)
 
 
 def _members(
@@ -182,10 +186,7 @@ def _members(
             try:
                 yield from _plain(current, rest)
             except error as why:
-                what = "something else follows its end" if ended else "the data is damaged"
-                raise StageError(
-                    f"{name}: {what} ({why})", "It was altered, or is another format."
-                ) from None
+                raise _undecodable(name, why, ended) from None
             rest = b""
             if current.eof:
                 rest, current = current.unused_data, None
@@ -194,6 +195,18 @@ def _members(
         raise StageError(f"{name}: the data ends too early", "It was cut.")
     if not ended:
         raise StageError(f"{name}: there is no data", "It was cut to nothing.")
+
+
+def _undecodable(name: str, why: Exception, ended: int) -> StageError:
+    """Return the error of a decoder in our words. ended: how many members ended before."""
+    if "memory" in str(why).lower():
+        most = f"{_MOST_WINDOW >> 20} MiB"
+        return StageError(
+            f"{name}: decompressing this needs more than {most} of memory",
+            f"This project writes nothing of that kind. If you trust it, use the program {name}.",
+        )
+    what = "something else follows its end" if ended else "the data is damaged"
+    return StageError(f"{name}: {what} ({why})", "It was altered, or is another format.")
 
 
 def _plain(decoder: Any, packed: bytes) -> Iterator[bytes]:  # noqa: ANN401  (three libraries' own)

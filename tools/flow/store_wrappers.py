@@ -1,13 +1,14 @@
 """Stores around a store: what every store needs, whatever it is.
 
-Retries and rate limits have their own files.
+Retries, rate limits and the limit of silence have their own files.
 """
 
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tools.flow import store, stream
 from tools.flow.store import CreateOnly, Store, StoredObject, StoreEntry
@@ -74,51 +75,55 @@ class Wrapping:
         self._inner.remove(names)
 
 
-class Limited(Wrapping):
-    """Lets at most so many calls work at once.
+class Slot(Protocol):
+    """What a call holds while the store works."""
 
-    A call holds a slot while the store works, and none while it waits for its next chunk or
-    for the reader: two stores that share one stream would otherwise wait for each other.
+    def __enter__(self) -> object:
+        """Begin to hold it."""
+
+    def __exit__(self, *_error: Any) -> None:  # noqa: ANN401  (three arguments, of semaphores)
+        """End it."""
+
+    def acquire(self) -> object:
+        """Go on holding it."""
+
+    def release(self) -> None:
+        """Do not hold it for a while."""
+
+
+class Slotted(Wrapping, ABC):
+    """A store whose calls hold a slot while it works.
+
+    They hold none while they wait for their next chunk or for the reader: two stores that share
+    one stream would otherwise wait for each other.
     """
 
-    def __init__(self, inner: Store, calls: int) -> None:
-        super().__init__(inner)
-        self._slots = threading.BoundedSemaphore(calls)
+    @abstractmethod
+    def _slot(self) -> Slot:
+        """Return the slot of a new call."""
 
     def put(self, name: str, chunks: Iterable[bytes]) -> StoredObject:
         """See Store."""
-        content = stream.content(chunks)
-        with self._slots:
-            return self._inner.put(name, content.replayed(self._released(content)))
-
-    def _released(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
-        """Yield the chunks; the slot is free while the next one is waited for."""
-        source = iter(chunks)
-        while True:
-            self._slots.release()
-            try:
-                chunk = next(source, None)
-            finally:
-                self._slots.acquire()
-            if chunk is None:
-                return
-            yield chunk
+        content, slot = stream.content(chunks), self._slot()
+        with slot:
+            return self._inner.put(name, content.replayed(_released(slot, content)))
 
     def publish(self, names: Sequence[str]) -> None:
         """See Store."""
-        with self._slots:
+        with self._slot():
             self._inner.publish(names)
 
     def discard(self, names: Sequence[str]) -> None:
         """See Store."""
-        with self._slots:
+        with self._slot():
             self._inner.discard(names)
 
     def get(self, name: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """See Store."""
+        slot = self._slot()
         with stream.closed(self._inner.get(name, start, end)) as chunks:
             while True:
-                with self._slots:
+                with slot:
                     chunk = next(chunks, None)
                 if chunk is None:
                     return
@@ -126,26 +131,51 @@ class Limited(Wrapping):
 
     def entries(self, folder: str) -> Iterator[StoreEntry]:
         """See Store."""
-        with self._slots:
+        with self._slot():
             listed = list(self._inner.entries(folder))
         yield from listed
 
     def unfinished(self, folder: str) -> Iterator[StoreEntry]:
         """See Store."""
-        with self._slots:
+        with self._slot():
             listed = list(self._inner.unfinished(folder))
         yield from listed
 
     def folders(self) -> Iterator[str]:
         """See Store."""
-        with self._slots:
+        with self._slot():
             listed = list(self._inner.folders())
         yield from listed
 
     def remove(self, names: Sequence[str]) -> None:
         """See Store."""
-        with self._slots:
+        with self._slot():
             self._inner.remove(names)
+
+
+def _released(slot: Slot, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the chunks; the slot is free while the next one is waited for."""
+    source = iter(chunks)
+    while True:
+        slot.release()
+        try:
+            chunk = next(source, None)
+        finally:
+            slot.acquire()
+        if chunk is None:
+            return
+        yield chunk
+
+
+class Limited(Slotted):
+    """Lets at most so many calls work at once."""
+
+    def __init__(self, inner: Store, calls: int) -> None:
+        super().__init__(inner)
+        self._slots = threading.BoundedSemaphore(calls)
+
+    def _slot(self) -> Slot:
+        return self._slots
 
 
 class DryRun(Wrapping):

@@ -5,12 +5,11 @@ from __future__ import annotations
 import grp
 import pwd
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from tools.base.errors import BackupError, ConfigError
-from tools.setup import programs
+from tools.setup import programs, questions
 from tools.setup.installation import HOME, USER, Installation
 from tools.setup.steps import Step
 
@@ -112,10 +111,11 @@ def _check(user: pwd.struct_passwd, installation: Installation) -> None:
             f"usermod --gid {USER} {USER}",
         )
     if Path(user.pw_shell or "/bin/sh").name not in _NO_SHELLS:
-        _ask(
+        questions.confirm(
             f"user {USER}: exists, with the login shell {user.pw_shell or '/bin/sh'}",
-            f"Whoever logs in as it can read all that is backed up. "
-            f"Run: usermod --shell {_no_shell()} {USER}",
+            "Whoever logs in as it can read all that is backed up. "
+            f"Run: usermod --shell {_no_shell()} {USER}.",
+            "Keep its shell?",
             installation,
         )
     if user.pw_dir != HOME:
@@ -126,16 +126,3 @@ def _check(user: pwd.struct_passwd, installation: Installation) -> None:
         installation.notice(
             f"warning: group {USER}: these users can read config and keys: {', '.join(members)}"
         )
-
-
-def _ask(problem: str, hint: str, installation: Installation) -> None:
-    """Go on where the operator says yes. Raises ConfigError otherwise."""
-    if installation.yes:
-        installation.notice(f"warning: {problem}; kept as it is (--yes)")
-        return
-    if installation.dry_run or not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise ConfigError(problem, f"{hint} (or keep it: --yes)")
-    sys.stdout.write(f"{problem}\n{hint}\nKeep it as it is? [y/N] ")
-    sys.stdout.flush()
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        raise ConfigError(problem, hint)

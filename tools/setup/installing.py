@@ -14,7 +14,16 @@ from pathlib import Path
 from tools.base import permissions
 from tools.base.errors import BackupError, ConfigError, LockedError
 from tools.base.project import ROOT
-from tools.setup import adopt, arguments, environment, newer_python, plans, releases, steps
+from tools.setup import (
+    adopt,
+    arguments,
+    environment,
+    newer_python,
+    plans,
+    releases,
+    schedule_files,
+    steps,
+)
 from tools.setup.arguments import Arguments
 from tools.setup.installation import RELEASES, Installation
 
@@ -52,6 +61,8 @@ def rollback(given: Arguments) -> int:
 def adopt_old_system(given: Arguments) -> int:
     """Convert or remove what the documented system left; only --yes changes anything."""
     adopted = installation(given)
+    if not given.yes:
+        adopted.notice("to change this: python3 setup.py adopt --yes")
     adopted = dataclasses.replace(
         adopted,
         schedule=given.schedule or adopt.schedule_of(adopted),
@@ -67,7 +78,14 @@ def uninstall(given: Arguments) -> int:
 
 def installation(given: Arguments) -> Installation:
     """Return the installation that the arguments ask for. Raises ConfigError."""
+    if given.root == Path("/") and not given.dry_run and os.geteuid() != 0:
+        raise ConfigError(
+            "setup.py: permission denied: only root can change the system",
+            "Run it as root: sudo python3 setup.py. To see what it would do: --dry-run",
+        )
     wheels = arguments.folder_of("--wheels", given.wheels) if given.wheels else None
+    if given.schedule:
+        schedule_files.parsed(given.schedule)  # before anything is changed
     return Installation(
         source=ROOT,
         python=python(given.verb),
@@ -86,8 +104,9 @@ def python(verb: str) -> Path:
     The one that runs this, unless it lies in a closed folder, as those of pyenv of root do.
     """
     own = Path(getattr(sys, "_base_executable", sys.executable))
-    candidates = [own, *map(Path, newer_python.candidates())]
-    for one in candidates if verb in ("install", "upgrade") else [own]:
+    if verb not in ("install", "upgrade"):
+        return own  # makes no environment
+    for one in (own, *map(Path, newer_python.candidates())):
         if environment.closed_folder(one) is None and newer_python.is_new(str(one)):
             return one
     raise ConfigError(
@@ -99,11 +118,6 @@ def python(verb: str) -> Path:
 
 def _change(table: Sequence[plans.Planner], changed: Installation) -> int:
     """Perform a table of steps, then print the notices, after an error as well."""
-    if changed.real and not changed.dry_run and os.geteuid() != 0:
-        raise ConfigError(
-            "setup.py: permission denied: only root can change the system",
-            "Run it as root: sudo python3 setup.py. To see what it would do: --dry-run",
-        )
     os.umask(0o022)  # whatever the caller's is: steps that keep secrets set their own modes
     try:
         with _alone(changed):

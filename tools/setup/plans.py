@@ -11,6 +11,7 @@ from tools.setup import (
     folders,
     keys,
     private_tar,
+    purging,
     releases,
     schedule,
     sudoers,
@@ -46,6 +47,7 @@ UNINSTALL: Sequence[Planner] = (
     sudoers.removal,
     private_tar.removal,
     releases.uninstall,
+    purging.steps,
     account.removal,
 )
 

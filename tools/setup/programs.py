@@ -12,6 +12,7 @@ from tools.base import foreign
 from tools.base.errors import BackupError
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_ALIKE = 24  # characters in which lines agree that repeat each other
 _TAIL = 5  # lines of a failed program that are shown
 
 
