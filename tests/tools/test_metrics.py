@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.system import System, execute
+from tools import os_works
 from tools.base import project
 from tools.base.result import Result, Status
 from tools.base.run_result import RunResult, SectionResult, StoreResult
@@ -193,6 +194,7 @@ def test_what_cannot_be_written_is_a_warning(
     assert f"METRICS_FILE {file} not written: no such file or directory" in caplog.text
     (line,) = metrics.tested(file)
     assert (line.level.value, line.text) == ("BAD", f"METRICS_FILE: {file.parent} is not writable")
+    assert f"install -d -o {os_works.user()} -m 0755 {file.parent}" in line.fix
 
 
 @pytest.mark.needs("promtool")
