@@ -118,9 +118,9 @@ def test_into_postgres(system: System, server: Postgres) -> None:
             assert server.sql(asked, "shop") == expected
 
     def again() -> None:
-        system.restore_bare(*words, "--overwrite", code=0)
+        said = system.restore_bare(*words, "--overwrite")
         assert server.sql(asked, "shop") == expected
-        assert server.sql(names).split() == ["postgres", "shop"]
+        assert server.sql(names).split() == ["postgres", "shop"], said
         assert server.sql(roles) == ""
         server.sql("DROP DATABASE shop")
 
