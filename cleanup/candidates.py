@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from cleanup import moved_config
 from cleanup.moved_config import Adopted
 from cleanup.policy import Copy, Key, Run, State
-from tools.base import foreign, run_ids
+from tools.base import foreign, garbage, run_ids
 from tools.base.errors import ManifestError
 from tools.catalog import figures
 from tools.catalog.catalog import Catalog, Claim
@@ -63,7 +63,8 @@ class Candidates:
 
 def read(catalog: Catalog, known: Known) -> Candidates:
     """Return the runs of a catalog. Raises StoreError or OSError where it cannot be read."""
-    return _Reader(catalog, known).read()
+    with garbage.collected_rarely():
+        return _Reader(catalog, known).read()
 
 
 class _Reader:

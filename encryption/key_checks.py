@@ -13,7 +13,7 @@ def identity(path: Path) -> Iterator[Finding]:
     """Yield whether this machine can decrypt what it stores. Raises ConfigError."""
     keys = key_file.read(path)
     if not keys.identities and not keys.password:
-        yield Finding(f"KEY_FILE {path} cannot decrypt: its identity is kept elsewhere")
+        yield Finding(f"KEY_FILE {path} holds no identity: nobody can decrypt a backup with it")
         return
     yield warning(
         f"KEY_FILE {path} holds the identity: an intruder on this machine can decrypt every backup",

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from tools.base import foreign, run_ids
+from tools.base import foreign, garbage, run_ids
 from tools.catalog.location import BackupLocation
 from tools.catalog.manifest import Manifest
 from tools.catalog.runs import RunSummary, list_runs
@@ -27,7 +27,8 @@ def print_runs(location: BackupLocation, *, as_json: bool) -> int:
     although runs are signed.
     """
     catalogs = map(location.catalog_of, location.hosts())
-    summaries = [summary for catalog in catalogs for summary in list_runs(catalog)]
+    with garbage.collected_rarely():
+        summaries = [summary for catalog in catalogs for summary in list_runs(catalog)]
     if as_json:
         terminal.say(json.dumps(document(str(location.store), summaries), ensure_ascii=True))
     else:

@@ -78,6 +78,8 @@ def prepared(root: ThrowawayRoot) -> None:
     """A user, a config and a local store; the Python of this checkout may be used by all."""
     root.run("useradd", "--system", "--user-group", "--home-dir", "/opt/backup", "ncbackup")
     root.run("chmod", "0711", "/root")
+    root.path("/etc/nc-backup-py").mkdir()
+    root.path("/etc/nc-backup-py/key_file.identity").touch(mode=0o600)
     for folder, owner, mode in (
         ("/etc/nc-backup-py", "root", "0750"),
         ("/opt/backup", "ncbackup", "0700"),
@@ -115,6 +117,7 @@ def test_a_system_as_root_and_as_others(root: ThrowawayRoot) -> None:
     prepared(root)
     texts = {one["text"] for one in checked(root)}
     assert "WORK_FOLDER /opt/backup is writable" in texts
+    assert any("the private key is on this machine" in text for text in texts)
     assert any("/srv/store is writable" in text for text in texts)
     assert not any("must not run as root" in text for text in texts)
     assert not root.path("/opt/backup/.nc-backup-py").exists()  # nothing is changed

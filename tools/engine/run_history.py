@@ -160,7 +160,8 @@ class RunHistory:
                     self._trim(run.host)
                 self._connection.execute("COMMIT")
             except BaseException:
-                self._connection.execute("ROLLBACK")
+                if self._connection.in_transaction:  # SQLite may have ended it itself
+                    self._connection.execute("ROLLBACK")
                 raise
 
     def _insert(self, run: RunEntry, entries: Sequence[Entry]) -> None:

@@ -13,9 +13,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from tools.base import foreign
+from tools.base import fixes, foreign
 from tools.base.errors import BackupError
 from tools.base.finding import Finding, bad, warning
+from tools.base.project import ROOT
 from tools.setup import configuration, files, old_cron, old_sudoers, schedule_files, sudoers
 from tools.setup.installation import (
     CONFIG,
@@ -190,16 +191,19 @@ def notices(installation: Installation) -> Iterator[Step]:
 def findings(installation: Installation) -> list[Finding]:
     """Return what is left of the old system: rules of sudoers and lines of cron."""
     found = []
+    prefix = () if installation.real else ("--prefix", installation.prefix)
+    fix = fixes.as_root(fixes.command("python3", ROOT / "setup.py", "adopt", "--yes", *prefix))
     for rule in old_sudoers.rules(installation):
         text = f"{rule}: an old rule of sudoers"
         if rule.is_powerful:
-            found.append(bad(f"{text}: its wildcard gives root to the user of the backup", _HINT))
+            power = f"{text}: its wildcard gives root to the user of the backup"
+            found.append(bad(power, _HINT, fix))
         else:
-            found.append(warning(text, _HINT))
+            found.append(warning(text, _HINT, fix))
     by_hand = f"Look at it, and remove {USER}: visudo -f"
     found += [
         warning(f"{rule}: names {USER} among others", f"{by_hand} {rule.path}")
         for rule in old_sudoers.mentions(installation)
     ]
     lines = old_cron.lines(installation)
-    return found + [warning(f"{line}: an old line of cron", _HINT) for line in lines]
+    return found + [warning(f"{line}: an old line of cron", _HINT, fix) for line in lines]

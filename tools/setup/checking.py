@@ -18,12 +18,13 @@ from tools.base.errors import BackupError, in_words
 from tools.base.finding import Finding, Level, Line, bad, warning
 from tools.setup import adopt, plans, private_tar, schedule, steps
 from tools.setup.arguments import Arguments
-from tools.setup.installation import CODE, CONFIG, USER, Installation
+from tools.setup.installation import CODE, CONFIG, IDENTITY_FILE, USER, Installation
 
 Check = Callable[[Installation], Iterable[Finding]]
 _LONGEST = 300.0  # seconds for `backup.py -t`, which has limits of its own
 _LARGEST = 8 << 20  # bytes of what it prints
 _LAST = 3  # lines of its errors that are shown
+_WARNING = "warning: "  # at the beginning of a notice
 _ROOT = "Only root can tell. Run this again as root."
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -53,9 +54,13 @@ def _of_installation(checked: Installation) -> Iterator[Finding]:
     checks: list[Check] = [
         functools.partial(_of_steps, planner, again) for planner in plans.INSTALL
     ]
+    told = set()
     for one in (*checks, *CHECKS):
         try:
-            yield from one(checked)
+            for each in one(checked):
+                if each.text not in told:
+                    yield each
+                told.add(each.text)
         except PermissionError as error:
             problem = in_words(error)[0]
             yield warning(f"not checked: {problem}", *_as_root(checked))
@@ -63,7 +68,9 @@ def _of_installation(checked: Installation) -> Iterator[Finding]:
             problem, hint = in_words(error)
             yield bad(problem, hint, getattr(error, "fix", ""))
     for notice in checked.notices:  # what the steps found, and setup.py leaves as it is
-        yield warning(notice.removeprefix("warning: "))
+        text, _, hint = notice.removeprefix(_WARNING).partition("\nhint: ")
+        if notice.startswith(_WARNING) and text not in told:
+            yield warning(text, hint)
 
 
 def _of_steps(planner: plans.Planner, again: str, checked: Installation) -> Iterator[Finding]:
@@ -87,8 +94,19 @@ def _as_root(checked: Installation) -> tuple[str, str]:
     return _ROOT, fixes.as_root(words)
 
 
+def _identity(checked: Installation) -> Iterator[Finding]:
+    """Yield a warning where the private key is still on this machine."""
+    path = checked.at(IDENTITY_FILE)
+    if path.exists():
+        yield warning(
+            f"{path}: the private key is on this machine: its root can decrypt every backup",
+            "Copy it to another machine, and try the copy there (restore.py --verify latest). Then "
+            "remove it here.",
+        )
+
+
 # Further checks beside the steps of the installation; each raises BackupError or OSError.
-CHECKS: Sequence[Check] = (private_tar.findings, schedule.findings, adopt.findings)
+CHECKS: Sequence[Check] = (private_tar.findings, schedule.findings, adopt.findings, _identity)
 
 
 # --- backup.py -t
