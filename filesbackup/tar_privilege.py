@@ -88,14 +88,19 @@ def unusable() -> str:
 
 
 def _reads_everything(program: str, *, raised: bool = False) -> bool:
-    """Return whether a tar can read a file that has no read permission for anyone."""
-    with _closed_file() as closed:
-        command = [program, "--create", "--file=-", "--directory=/", str(closed)[1:]]
-        chunks = process.output(command, env=tar.environment(), capable=raised)
-        try:
+    """Return whether a tar can read a file that has no read permission for anyone.
+
+    True where no temporary file can be made to try it: tar itself reports what it cannot read.
+    """
+    try:
+        with _closed_file() as closed:
+            command = [program, "--create", "--file=-", "--directory=/", str(closed)[1:]]
+            chunks = process.output(command, env=tar.environment(), capable=raised)
             stream.drained(chunks)
-        except SourceError:
-            return False
+    except SourceError:
+        return False
+    except OSError:  # the temporary folder is full, or cannot be written
+        return True
     return True
 
 

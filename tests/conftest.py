@@ -28,10 +28,8 @@ hypothesis.settings.load_profile("house")
 MUST_RUN = Path(__file__).with_name("must_run.txt")
 # Tests that start one of these servers, need an optional package, or start whole runs of the
 # system, run under one Python only. EVERYWHERE: the whole runs that the other Pythons try.
-SERVERS = frozenset(
-    {"mariadbd", "mysqld", "initdb", "redis-server", "slapd", "sshd", "oss2", "rclone"}
-)
-PACKAGES = frozenset({"oss2"})  # optional ones
+SERVERS = frozenset({"mariadbd", "mysqld", "initdb", "redis-server", "slapd", "sshd", "rclone"})
+PACKAGES = frozenset({"oss2", "aiosmtpd", "apprise", "prometheus_client"})  # of one Python only
 EVERYWHERE = "tests/test_choices.py::test_every_choice_has_its_effect_in_both_modes[encryption"
 RUNS = (  # start whole runs, or servers, by other means than the fixture
     "tests/copy_runs/test_stores.py",
@@ -92,7 +90,9 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests that every Python runs."""
     for item in items:
-        server = any(SERVERS & set(marker.args) for marker in item.iter_markers("needs"))
+        server = any(
+            (SERVERS | PACKAGES) & set(marker.args) for marker in item.iter_markers("needs")
+        )
         whole = "system" in getattr(item, "fixturenames", ())
         whole = whole and not item.nodeid.startswith(EVERYWHERE)
         far = item.nodeid.startswith(PLACES) and not item.nodeid.startswith(WRAPPERS)

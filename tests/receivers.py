@@ -1,4 +1,4 @@
-"""Real receivers of notifications: a mail server (aiosmtpd), and a server of HTTP that is strict.
+"""Real receivers of notifications: a mail server, and a server of HTTP that is strict.
 
 What the HTTP server takes is what the real ones take: Healthchecks knows its check by a UUID, the
 events start, fail, log and 0 to 255, and a `rid` that is a UUID; it keeps 10 kB of a body. ntfy
@@ -15,25 +15,23 @@ import socket
 import ssl
 import threading
 import uuid
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from email import message_from_bytes, policy
-from email.message import EmailMessage
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
-from aiosmtpd.controller import Controller
-from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-CHECK = "5bf66975-d4c7-4bf5-bcc8-b8d8a82ea278"
+if TYPE_CHECKING:
+    from tests.mail_server import Mailbox
+
 USER, PASSWORD = "backup@example.com", "correct horse battery"
+CHECK = "5bf66975-d4c7-4bf5-bcc8-b8d8a82ea278"
 _KEPT = 10_000  # bytes of a ping's body
 _MOST_NTFY = 4_096
 
@@ -173,80 +171,13 @@ def receiver(answer: str = "good", context: ssl.SSLContext | None = None) -> Ite
 # --- mail
 
 
-@dataclass
-class Mailbox:
-    """What a mail server got. reject: a reply to each address of TO, instead of taking it."""
-
-    port: int = 0
-    reject: str = ""
-    mails: list[EmailMessage] = field(default_factory=list)
-    envelopes: list[Envelope] = field(default_factory=list)
-    logins: list[str] = field(default_factory=list)
-
-    async def handle_RCPT(  # noqa: N802  (aiosmtpd's name)
-        self, server: SMTP, session: object, envelope: Envelope, address: str, options: list[str]
-    ) -> str:
-        if self.reject and address.startswith("nobody"):
-            return self.reject
-        envelope.rcpt_tos.append(address)
-        return "250 OK"
-
-    async def handle_DATA(self, server: SMTP, session: object, envelope: Envelope) -> str:  # noqa: N802
-        raw = envelope.content
-        assert isinstance(raw, bytes)
-        assert all(len(line) <= 998 for line in raw.split(b"\r\n"))
-        mail = message_from_bytes(raw, policy=policy.default)
-        assert not mail.defects
-        self.mails.append(mail)
-        self.envelopes.append(envelope)
-        return "250 OK"
-
-    def login(
-        self, server: SMTP, session: object, envelope: Envelope, mechanism: str, data: Any
-    ) -> AuthResult:
-        assert isinstance(data, LoginPassword)
-        self.logins.append(data.login.decode())
-        good = (data.login.decode(), data.password.decode()) == (USER, PASSWORD)
-        return AuthResult(success=good, handled=False)
-
-
-class _Controller(Controller):
-    """A controller that asks nobody for the name of this machine."""
-
-    def __init__(self, mailbox: Mailbox, context: ssl.SSLContext | None, security: str) -> None:
-        self.options: dict[str, Any] = {"hostname": "localhost"}
-        if security == "starttls":
-            self.options |= {"tls_context": context, "require_starttls": True}
-        if security != "none":
-            self.options |= {"authenticator": mailbox.login, "auth_required": True}
-        if security == "tls":
-            self.options |= {"auth_require_tls": False}  # the connection is TLS already
-        outer = context if security == "tls" else None
-        warnings.filterwarnings("ignore", message="Requiring AUTH while not requiring TLS")
-        super().__init__(mailbox, hostname="127.0.0.1", port=_free_port(), ssl_context=outer)
-
-    def factory(self) -> SMTP:
-        return SMTP(self.handler, **self.options)
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
-
-
 @contextmanager
 def mail_server(security: str = "none", context: ssl.SSLContext | None = None) -> Iterator[Mailbox]:
     """A mail server: "starttls" and "tls" want a login, "none" offers neither."""
-    mailbox = Mailbox()
-    controller = _Controller(mailbox, context, security)
-    controller.start()
-    mailbox.port = controller.port
-    try:
+    from tests import mail_server  # aiosmtpd is installed for one Python only
+
+    with mail_server.opened(security, context) as mailbox:
         yield mailbox
-    finally:
-        controller.stop(no_assert=True)
 
 
 @contextmanager

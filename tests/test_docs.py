@@ -72,7 +72,7 @@ def test_paths_of_the_tree_exist(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     tops = "|".join(sorted(p.name for p in ROOT.iterdir() if p.is_dir() and p.name[0] != "."))
     found = set(re.findall(rf"`((?:{tops})/[\w./-]*)`", text))
-    found |= set(re.findall(r"^python3? ([\w./-]+)", text, re.M))
+    found |= set(re.findall(r"^python3? ([\w./][\w./-]*)", text, re.M))
     missing = [path for path in found if not path.startswith("/") and not (ROOT / path).exists()]
     own = {"inventory/inventory.bash", "storage/database_store.py"}  # what the reader is to write
     assert not set(missing) - own

@@ -177,3 +177,11 @@ def test_tar_gets_no_variable_of_the_caller(monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setenv(name, "--checkpoint-action=exec=id")
     monkeypatch.setenv("NC_BACKUP_ENVIRONMENT", "TAR_OPTIONS TAPE LD_PRELOAD")
     assert set(tar_command.environment([str(tar_privilege.COPY), "cf"])) == {"PATH", "LC_ALL"}
+
+
+def test_without_a_temporary_folder_tar_tells_what_it_cannot_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full /tmp is no reason to fail, nor to take another tar."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
+    assert tar_privilege._reads_everything("/bin/tar")

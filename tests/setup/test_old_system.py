@@ -139,7 +139,7 @@ def test_the_findings_name_what_is_left(prefix: Installation) -> None:
     found = adopt.findings(prefix)
     assert [one.level for one in found].count(Level.BAD) == 1
     assert any("ncbackup:2: 00 03" in one.text for one in found)
-    assert all("setup.py adopt" in one.hint for one in found)
+    assert all("setup.py adopt --yes" in one.fix for one in found)
 
 
 def test_the_schedule_keeps_the_old_time(prefix: Installation) -> None:

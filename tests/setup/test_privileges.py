@@ -39,10 +39,15 @@ def as_user(root: ThrowawayRoot, *command: str, text: str = "") -> str:
 def test_the_copy_reads_everything_and_does_nothing_else(installed: ThrowawayRoot) -> None:
     """RELIABILITY 4.1: no writing, no power for what it starts, no use for other users."""
     assert "s3cret" in as_user(installed, PRIVATE_TAR, "-cf", "-", "/secret/f")
-    attack = ["--checkpoint=1", "--checkpoint-action=exec=cat /secret/f >&2"]
-    assert "s3cret" not in as_user(
-        installed, PRIVATE_TAR, "-cf", "/dev/null", *attack, "/etc/hostname"
-    )
+    for attack in (
+        ["--checkpoint=1", "--checkpoint-action=exec=cat /secret/f >&2", "-cf", "/dev/null"],
+        ["--use-compress-program=sh -c 'cat /secret/f >&2'", "-cf", "/opt/backup/x.tar"],
+    ):
+        printed = as_user(installed, PRIVATE_TAR, *attack, "/etc/fstab")
+        assert "/secret/f: Permission denied" in printed
+        assert "s3cret" not in printed
+    as_user(installed, "cp", "-a", PRIVATE_TAR, "/opt/backup/tar")
+    assert "Permission denied" in as_user(installed, "/opt/backup/tar", "-cf", "-", "/secret/f")
     written = as_user(installed, PRIVATE_TAR, "-cf", "/etc/sudoers.d/x", "/etc/hostname")
     assert "Permission denied" in written
     assert "Permission denied" in as_user(

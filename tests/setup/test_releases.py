@@ -165,6 +165,8 @@ def test_user_defined_modules_go_along(machine: Machine) -> None:
     assert (copied / "custom/custom.sh").read_text() == "of the user"
     assert os.access(copied / "custom/custom.sh", os.X_OK)
     assert not (copied / "tools").exists()
+    # setup.py of the release itself has the same code
+    assert releases.code_digest(copied) == releases.code_digest(machine.clone)
 
 
 def test_uninstall_removes_releases_and_never_a_folder_of_others(machine: Machine) -> None:

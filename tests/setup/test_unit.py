@@ -88,6 +88,7 @@ GENERAL = {
     "WORK_FOLDER": "/opt/backup",
     "HOME_FOLDER": "/opt/home",
     "LOG_FOLDER": "/var/log/nc-backup-py",
+    "BEFORE": ["sh", "-c", "grep ^Cap /proc/self/status > /caps/hook"],
     "DISK_SPACE_CHECK": "False",
 }
 
@@ -133,7 +134,7 @@ def test_the_service_reads_every_file_and_nothing_else_of_it_can(
 ) -> None:
     """C35: with the capability copy and with the ambient capability; both kinds of runs.
 
-    A user-defined module and the client of a database have no capability at all.
+    A user-defined module, the client of a database and a hook have no capability at all.
     """
     store = f"/backups/{stream}-{copy}"
     configure(installed, stream, store)
@@ -145,7 +146,7 @@ def test_the_service_reads_every_file_and_nothing_else_of_it_can(
     assert "exit 0" in log.splitlines()[-1], log
     expected = {f"{place}/file": b"secret\n" for place in (*PLACES, "data", "usr/lib/modules/x")}
     assert expected.items() <= archived(installed, store).items()
-    for program in ("own", "client"):
+    for program in ("own", "client", "hook"):
         lines = installed.path(f"/caps/{program}").read_text().split()
         sets = dict(zip(lines[::2], lines[1::2], strict=True))
         del sets["CapBnd:"]  # the limit of what it could get from a file, without NoNewPrivileges

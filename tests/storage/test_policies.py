@@ -131,6 +131,12 @@ def test_runs_by_who_may_only_add(system: System) -> None:
         assert system.log.read_text().count("run marker not removed") == number
     warnings = [line for line in system.log.read_text().splitlines() if "WARNING" in line]
     assert all("running as root" in line for line in warnings), warnings
+    system.configure({**sections, "CLEANUP": execute("cleanup", KEEP_DAILY="7")}, STREAM="True")
+    tested = system.run("-t", **adding.environment)
+    assert tested.returncode == 0
+    assert "append-only: this account cannot remove objects" in tested.stdout
+    assert "CLEANUP: " in tested.stderr
+    assert "STORAGE: this store keeps everything: its credentials may not delete" in tested.stderr
 
 
 # --- as the reference of AWS and of Aliyun says: what no server here enforces as well

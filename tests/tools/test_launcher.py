@@ -45,7 +45,8 @@ def python(version: str) -> Path:
 
 def copied(folder: Path) -> Path:
     """Return a copy of what an executable needs before its own code begins, without .venv."""
-    names = ("__init__", "launcher", "environments", "rebuilding", "last_report", "last_config")
+    names: tuple[str, ...] = ("__init__", "launcher", "environments", "rebuilding", "capability")
+    names += ("last_report", "last_config")
     files = [ROOT / "tools/__init__.py", *(ROOT / f"tools/base/{name}.py" for name in names)]
     for file in (*files, *EXECUTABLES):
         target = folder / file.relative_to(ROOT)

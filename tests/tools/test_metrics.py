@@ -11,15 +11,16 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from tests.system import System, execute
+from tools import os_works
 from tools.base import project
 from tools.base.result import Result, Status
 from tools.base.run_result import RunResult, SectionResult, StoreResult
 from tools.reporting import metrics
 from tools.reporting.document import run_document
 
+pytestmark = pytest.mark.needs("prometheus_client")
 BEGIN = datetime(2026, 11, 23, 3, tzinfo=timezone.utc)
 CONFIG = "/etc/nc-backup-py/conf.json"
 PAGE = (project.ROOT / "docs/metrics.md").read_text(encoding="utf-8")
@@ -28,6 +29,8 @@ Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 def read(file: Path) -> Samples:
     """Every sample by its name and further labels."""
+    from prometheus_client.parser import text_string_to_metric_families
+
     found: Samples = {}
     for family in text_string_to_metric_families(file.read_text(encoding="utf-8")):
         assert family.type == "gauge"
@@ -191,6 +194,7 @@ def test_what_cannot_be_written_is_a_warning(
     assert f"METRICS_FILE {file} not written: no such file or directory" in caplog.text
     (line,) = metrics.tested(file)
     assert (line.level.value, line.text) == ("BAD", f"METRICS_FILE: {file.parent} is not writable")
+    assert f"install -d -o {os_works.user()} -m 0755 {file.parent}" in line.fix
 
 
 @pytest.mark.needs("promtool")

@@ -1,15 +1,14 @@
 """The environment that commands run in: whether it is whole, and where one may lie.
 
 Python 3.6 can read and run this file: it keeps to the grammar and the library of that version.
-Every command asks `problem` at its start, so that must cost next to nothing.
+Every command asks `state` at its start, so that must cost next to nothing: what only a dead
+environment needs is imported there.
 """
 
 import grp
-import hashlib
 import os
 import pwd
 import stat
-import subprocess
 import sys
 
 PACKAGES = ("boto3", "cryptography", "requests", "rich", "zstandard")
@@ -77,6 +76,8 @@ def fingerprint() -> str:
 
 def import_problem(python: str) -> str:
     """Return why a Python cannot import the packages; "" where it can."""
+    import subprocess
+
     try:
         done = subprocess.run(
             [python, "-I", "-c", _IMPORTS],
@@ -181,6 +182,8 @@ def made_own_folder() -> str:
 
 def own_environment(folder: str) -> str:
     """Return where the environment of this user lies in `folder`: one for each lock file."""
+    import hashlib
+
     with open(LOCK, "rb") as file:
         digest = hashlib.sha256(file.read()).hexdigest()
     return os.path.join(folder, OWN_PREFIX + digest[:12])

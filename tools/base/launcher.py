@@ -7,7 +7,6 @@ needed. It therefore has no annotations, and imports from this project only what
 """
 
 import os
-import re
 import sys
 
 _BACKUP = "tools/commands/backup.py"  # whose run is reported even if it cannot start
@@ -70,6 +69,8 @@ def _missing(executable, environment, why):  # type: (str, str, str) -> None
 
 def _is_run(executable):  # type: (str) -> bool
     """Return whether this is the nightly run: nobody looks on, and a failure is reported."""
+    import re
+
     options = [word for word in sys.argv[1:] if re.match("--run$|-[rtnv]*r", word)]
     return executable == _BACKUP and bool(options)
 

@@ -28,6 +28,7 @@ _NEWEST = 14  # minor version of Python that is looked for first
 _LONGEST = 600.0  # seconds for all of it, waiting for another process included
 _PREFIX = ".environment-"  # of folders in which one is being made
 _PAUSE = 15.0  # seconds before pip is tried again that had no network
+_PIP_OF_DEBIAN = "/usr/share/python-wheels/pip-*.whl"
 _KEEP = 30 * 86400  # seconds for which an environment of another release is kept
 _TAIL = 3  # lines of a failed program that are shown
 _KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE")
@@ -265,19 +266,32 @@ class _Pip:
 def _fill(folder: str, python: str, source: _Pip) -> None:
     """Make an environment in an empty folder, try it, and seal it. Raises RebuildError."""
     inside = os.path.join(folder, "bin", "python")
-    wheels = sorted(glob.glob(os.path.join(environments.WHEELS, "pip-*.whl")))
-    if wheels:
-        _run([python, "-I", "-m", "venv", "--without-pip", folder], source.deadline)
-        source.install([inside, "-I", os.path.join(wheels[-1], "pip")])  # Python runs zip files
-    else:
-        _run([python, "-I", "-m", "venv", folder], source.deadline)
-        source.install([inside, "-I", "-m", "pip"])
+    source.install([inside, "-I"] + _pip(folder, python, source.deadline))
     trouble = environments.import_problem(inside)
     if trouble:
         raise RebuildError("the new environment %s" % trouble)
     code = "import sys; sys.path.insert(0, %r); from tools.base import environments; %s"
     sealing = "environments.seal(%r)" % folder
     _run([inside, "-I", "-B", "-c", code % (environments.ROOT, sealing)], source.deadline)
+
+
+def _pip(folder: str, python: str, deadline: float) -> "list[str]":
+    """Make an environment without packages; return the arguments with which it runs a pip.
+
+    Debian has ensurepip in a package of its own, which an upgrade may have left behind.
+    """
+    venv = [python, "-I", "-m", "venv"]
+    kept = sorted(glob.glob(os.path.join(environments.WHEELS, "pip-*.whl")))
+    if not kept:
+        try:
+            _run(venv + [folder], deadline)
+            return ["-m", "pip"]
+        except RebuildError:
+            kept = sorted(glob.glob(_PIP_OF_DEBIAN))
+            if not kept:
+                raise
+    _run(venv + ["--clear", "--without-pip", folder], deadline)
+    return [os.path.join(kept[-1], "pip")]  # a wheel is a zip file, which Python can run
 
 
 def _switch(new: str, target: str) -> None:

@@ -120,12 +120,11 @@ def _channel(name: str, entry: Entry, warnings: list[str]) -> NotifyChannel:
     declaration = _declaration(keys, place)
     texts: dict[str, str] = {}
     places: dict[str, str] = {}
-    known = [key.rstrip("_") for key in options.keys(declaration)]
+    known = options.keys(declaration)
     for key, held in keys.items():
         refuse_unknown(key, held, known, called)
         places[key] = f"{held.where}: {called}.{key}"
-        field = "FROM_" if key == "FROM" else key
-        texts[field] = options.to_text(anchored(declaration, field, held, places[key]))
+        texts[key] = options.to_text(anchored(declaration, key, held, places[key]))
         if key not in _PUBLIC:
             warnings += literal_secret(places[key], key, held.value, declaration)
     texts["TYPE"] = texts["TYPE"].lower()

@@ -175,7 +175,7 @@ class EmailKeys(ChannelKeys):
     def check(self) -> None:
         if not self.to:
             raise ConfigError("TO: is empty", "Set at least one address.")
-        for key, address in (*(("TO", one) for one in self.to), ("FROM_", self.from_)):
+        for key, address in (*(("TO", one) for one in self.to), ("FROM", self.from_)):
             if not _ADDRESS.fullmatch(address):
                 raise ConfigError(f"{key}: {address!r}: not a mail address", "Use name@domain.")
         if not _HOST.fullmatch(self.smtp_host):

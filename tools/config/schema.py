@@ -141,12 +141,12 @@ def _channel() -> Schema:
 
 
 def _of_type(declaration: type[Declaration]) -> Schema:
-    keys = {name.rstrip("_"): value for name, value in _properties(declaration).items()}
+    keys = _properties(declaration)
     keys["TIMEOUT"]["type"] = ["string", "number"]
     fields = dataclasses.fields(declaration)
-    needed = [field.name.upper() for field in fields if field.default is dataclasses.MISSING]
+    needed = [field for field in fields if field.default is dataclasses.MISSING]
     return {
-        "required": [name.rstrip("_") for name in needed],
+        "required": [options.key_of(field) for field in needed],
         "properties": keys,
         "patternProperties": _COMMENTS,
         "additionalProperties": False,

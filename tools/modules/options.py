@@ -31,6 +31,7 @@ from typing import (
 from tools.base import foreign_json
 from tools.base.errors import ConfigError
 from tools.base.secret import Secret
+from tools.modules import json_values
 
 T = TypeVar("T", bound="Declaration")
 _LAST_PORT = 65535
@@ -206,43 +207,12 @@ def patterns(text: str) -> Patterns:
     return Patterns(found)
 
 
-def commands(text: str) -> Commands:
-    """Argument lists: a JSON list of lists of strings, or one list of strings. Raises ValueError.
-
-    A command line is rejected: no shell would split it.
-    """
-    given = foreign_json.load(text)
-    one = isinstance(given, list) and bool(given) and all(isinstance(word, str) for word in given)
-    found = [given] if one else given
-    if not isinstance(found, list) or not all(map(_is_command, found)):
-        raise ValueError(text)
-    return tuple(map(tuple, found))
-
-
-def _is_command(argv: object) -> bool:
-    words = argv if isinstance(argv, list) else []
-    strings = all(isinstance(word, str) and "\0" not in word for word in words)
-    return bool(words) and strings and bool(words[0].strip())
-
-
 def ports(text: str) -> Ports:
     """Ports, each from 1 to 65535 and named once; raises ValueError."""
     found = tuple(int(word) for entry in words(text) for word in entry.split(",") if word)
     if not found or len(set(found)) != len(found) or not 0 < min(found) <= max(found) <= _LAST_PORT:
         raise ValueError(text)
     return found
-
-
-def lists(text: str) -> Lists:
-    """A JSON object of texts and lists of texts; raises ValueError."""
-    given = foreign_json.load(text)
-    if not isinstance(given, dict):
-        raise ValueError(text)
-    found = {name: [one] if isinstance(one, str) else one for name, one in given.items()}
-    for some in found.values():
-        if not isinstance(some, list) or not all(isinstance(one, str) for one in some):
-            raise ValueError(text)
-    return {name: tuple(some) for name, some in found.items()}
 
 
 def pairs(argv: Sequence[str], flags: Iterable[str] = ()) -> dict[str, str]:
@@ -308,10 +278,10 @@ _READERS: dict[Any, tuple[str, Callable[[str], Any]]] = {
     Paths: ("paths", lambda text: tuple(Path(word) for word in words(text))),
     Words: ("words", words),
     Patterns: ("a list of patterns", patterns),
-    Commands: ("a list of argument lists", commands),
+    Commands: ("a list of argument lists", json_values.commands),
     Ports: ("a list of ports (1 to 65535, each once)", ports),
     Fields: ("a dictionary", Fields),
-    Lists: ("an object of lists of texts", lists),
+    Lists: ("an object of lists of texts", json_values.lists),
 }
 
 

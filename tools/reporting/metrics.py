@@ -11,13 +11,14 @@ import json
 import math
 import os
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from tools import filesystem_handling
-from tools.base import foreign, foreign_json, hung_mount
+from tools import filesystem_handling, os_works
+from tools.base import fixes, foreign, foreign_json, hung_mount
 from tools.base.finding import Level, Line
 from tools.base.log import logger
 from tools.base.result import Status
@@ -106,8 +107,12 @@ def tested(file: Path | None) -> list[Line]:
         return [Line("GENERAL", f"METRICS_FILE: {_reason(error)}", Level.BAD)]
     if good:
         return [Line("GENERAL", f"METRICS_FILE {file} can be written")]
-    hint = "Create the folder, and let the user of the backup write into it."
-    return [Line("GENERAL", f"METRICS_FILE: {folder} is not writable", Level.BAD, hint)]
+    user = os_works.user()
+    text, hint = f"METRICS_FILE: {folder} is not writable", f"Let {user} write into this folder."
+    fix = ""
+    if not os.path.lexists(folder):
+        fix = fixes.as_root(f"install -d -o {user} -m 0755 {shlex.quote(str(folder))}")
+    return [Line("GENERAL", text, Level.BAD, hint, fix)]
 
 
 def _write(

@@ -84,7 +84,10 @@ def _create() -> None:
         )
     own = ["--user-group"] if group is None else ["--gid", USER]
     about = ["--comment", "nc-backup-py", "--home-dir", HOME, "--no-create-home"]
-    programs.run([_ADD, "--system", *own, *about, "--shell", _no_shell(), USER])
+    programs.run(
+        [_ADD, "--system", *own, *about, "--shell", _no_shell(), USER],
+        f"user {USER}: cannot be created",
+    )
 
 
 def _no_shell() -> str:

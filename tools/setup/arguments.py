@@ -19,7 +19,7 @@ FLAGS = {
 VALUES = {
     "--prefix": ("DIR", "install below DIR, for packages; no users and daemons are changed"),
     "--wheels": ("DIR", "take the Python packages from DIR instead of the network"),
-    "--schedule": ("TIME", 'run the backup every day at TIME, for example "03:00"'),
+    "--schedule": ("TIME", 'run the backup every day at TIME: "03:00", "cron 03:00", or none'),
 }
 
 

@@ -131,7 +131,7 @@ VERBS: Mapping[str, Verb] = {
     "adopt": Verb(
         "show what the documented system left here; with --yes convert or remove it",
         installing.adopt_old_system,
-        ("--dry-run", "--yes", "--schedule"),
+        (*_CHANGES, "--schedule"),
     ),
     "uninstall": Verb(
         "remove it; config, keys, backups and logs stay", installing.uninstall,

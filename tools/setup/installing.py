@@ -11,10 +11,18 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tools.base import permissions
 from tools.base.errors import BackupError, ConfigError, LockedError
 from tools.base.project import ROOT
-from tools.setup import adopt, arguments, environment, newer_python, plans, releases, steps
+from tools.setup import (
+    adopt,
+    arguments,
+    environment,
+    newer_python,
+    plans,
+    releases,
+    schedule_files,
+    steps,
+)
 from tools.setup.arguments import Arguments
 from tools.setup.installation import RELEASES, Installation
 
@@ -32,15 +40,9 @@ def upgrade(given: Arguments) -> int:
         return install(given)
     folder = arguments.folder_of("setup.py upgrade", given.folder)
     version = releases.version_of(folder)
-    program = folder / "setup.py"
-    problem = permissions.of_code(program)  # root is about to run it
-    if problem is not None and os.geteuid() == 0 and not given.yes:
-        raise ConfigError(
-            f"setup.py upgrade: {problem}", f"{problem.fix} (or run it anyway: --yes)"
-        )
     sys.stdout.write(f"upgrading to version {version} of {folder}\n")
     sys.stdout.flush()
-    command = [sys.executable, str(program), "install", *given.options()]
+    command = [sys.executable, str(folder / "setup.py"), "install", *given.options()]
     return subprocess.run(command, check=False).returncode
 
 
@@ -52,6 +54,8 @@ def rollback(given: Arguments) -> int:
 def adopt_old_system(given: Arguments) -> int:
     """Convert or remove what the documented system left; only --yes changes anything."""
     adopted = installation(given)
+    if not given.yes:
+        adopted.notice("to change this: python3 setup.py adopt --yes")
     adopted = dataclasses.replace(
         adopted,
         schedule=given.schedule or adopt.schedule_of(adopted),
@@ -73,6 +77,8 @@ def installation(given: Arguments) -> Installation:
             "Run it as root: sudo python3 setup.py. To see what it would do: --dry-run",
         )
     wheels = arguments.folder_of("--wheels", given.wheels) if given.wheels else None
+    if given.schedule:
+        schedule_files.parsed(given.schedule)  # before anything is changed
     return Installation(
         source=ROOT,
         python=python(given.verb),

@@ -54,23 +54,24 @@ def steps(installation: Installation) -> Iterator[Step]:
         lambda: _outdated(copy, installation),
         lambda: _make_if_possible(copy, installation),
     )
-    yield _removal(Path(EARLIER), f"{copy} replaces it")
+    yield from _removal(Path(EARLIER), f"{copy} replaces it")
 
 
 def removal(installation: Installation) -> Iterator[Step]:
     """Give the steps that remove the copy."""
     if installation.real:
-        yield _removal(Path(PRIVATE_TAR), "it exists")
-        yield _removal(Path(EARLIER), "it exists")
+        yield from _removal(Path(PRIVATE_TAR), "it exists")
+        yield from _removal(Path(EARLIER), "it exists")
 
 
-def _removal(copy: Path, why: str) -> Step:
+def _removal(copy: Path, why: str) -> Iterator[Step]:
     def perform() -> None:
         copy.unlink()
         with contextlib.suppress(OSError):  # other files are in it
             copy.parent.rmdir()
 
-    return Step(str(copy), "remove it", lambda: why if os.path.lexists(copy) else "", perform)
+    if os.path.lexists(copy):
+        yield Step(str(copy), "remove it", lambda: why, perform)
 
 
 def impossible(copy: Path) -> str:

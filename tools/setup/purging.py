@@ -53,6 +53,8 @@ def obstacle(folder: Path) -> str:
     for entry in filesystem_handling.entries_below(folder):
         if entry.name.endswith(_MANIFEST):
             return f"it holds a store of backups ({Path(entry.path).parent})"
-        if entry.stat(follow_symlinks=False).st_dev != device:
+        # of folders alone: files in an overlay have the device of the file system below
+        folder_below = entry.is_dir(follow_symlinks=False)
+        if folder_below and entry.stat(follow_symlinks=False).st_dev != device:
             return f"a file system is mounted there ({entry.path})"
     return ""

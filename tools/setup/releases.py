@@ -54,8 +54,8 @@ def steps(installation: Installation) -> Iterator[Step]:
     version = version_of(installation.source)
     yield Step(
         subject=f"release {version}",
-        action=f"copy {installation.source} and install its Python packages from "
-        f"{installation.wheels or 'the network'}, below {installation.at(RELEASES)}",
+        action=f"copy {installation.source} to {installation.at(RELEASES)}, and install its Python "
+        f"packages{f' from {installation.wheels}' if installation.wheels else ''}",
         reason=lambda: "" if _usable(installation, code) else "it is not installed",
         perform=lambda: _build(installation, version, code),
     )
@@ -145,9 +145,13 @@ def code_digest(folder: Path) -> str:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """Give the regular files of the code, sorted; nothing hidden, no tests, no links."""
+    """Give the regular files of the code, sorted; nothing hidden, no tests, no links.
+
+    Of a release only what came from its source, without user-defined modules.
+    """
+    release = _read(folder)
     for path in sorted(folder.iterdir()):
-        if path.name not in _NOT_INSTALLED:
+        if path.name not in _NOT_INSTALLED and (release is None or path.name in release.own):
             yield from _below(path)
 
 

@@ -161,12 +161,8 @@ def _removed(installation: Installation, kind: Kind, why: str) -> Iterator[Step]
         if installation.real:
             _reload()
 
-    yield Step(
-        str(paths[-1]),
-        "remove this schedule",
-        lambda: why if any(path.exists() for path in paths) else "",
-        perform,
-    )
+    if any(path.exists() for path in paths):
+        yield Step(str(paths[-1]), "remove this schedule", lambda: why, perform)
 
 
 def _reload() -> None:

@@ -6,6 +6,7 @@ Why it is exact: with any wildcard behind tar, its options --checkpoint-action, 
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shutil
@@ -74,12 +75,9 @@ def removal(installation: Installation) -> Iterator[Step]:
     if not installation.real:
         return
     for path in (Path(FILE), fixed_tar.EXCLUDES):
-        yield Step(
-            str(path),
-            "remove it",
-            lambda path=path: "it is not needed" if path.exists() else "",  # type: ignore[misc]
-            lambda path=path: _remove(path),  # type: ignore[misc]
-        )
+        if path.exists():
+            perform = functools.partial(_remove, path)
+            yield Step(str(path), "remove it", lambda: "it is not needed", perform)
 
 
 def _remove(path: Path) -> None:
