@@ -6,11 +6,12 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 
 from mysql_backup import mysql_server
-from tools.base import finding
+from tools.base import finding, fixes
 from tools.base.finding import Finding
 from tools.date_str_utils import count
 from tools.flow import dump_stream, process, stream
 
+_USUAL_PORT = 3306
 _VIEWS = 1000  # views that are checked at most
 _ERROR = re.compile(r"ERROR (?P<number>\d+) \(\w+\) at line (?P<line>\d+)(?: in file: '.*?')?: ")
 _ROUTINE = re.compile(r"for routine '(?P<name>.+)'")
@@ -82,11 +83,12 @@ def _missing_privileges(
     if info.binlog and not any(one in everywhere for one in _POSITION):
         right = "BINLOG MONITOR" if info.is_mariadb else "REPLICATION CLIENT"
         yield finding.bad(
-            f"the user lacks {right}: dumps and binary logs fail", _grant(right, account)
+            f"the user lacks {right}: dumps and binary logs fail", *_grant(right, account, info)
         )
     if info.binlog and logs and "RELOAD" not in everywhere:
-        hint = _grant("RELOAD", account)
-        yield finding.bad("the user lacks RELOAD: backups of binary logs fail", hint)
+        yield finding.bad(
+            "the user lacks RELOAD: backups of binary logs fail", *_grant("RELOAD", account, info)
+        )
     for right, effect in _EFFECTS.items():
         lacking = [
             name for name in databases
@@ -94,8 +96,8 @@ def _missing_privileges(
         ]  # fmt: skip
         if lacking and (right != "EVENT" or info.events):
             some = ", ".join(lacking[:3]) + (" and more" if len(lacking) > 3 else "")  # noqa: PLR2004
-            hint = _grant(right, account)
-            yield finding.warning(f"the user lacks {right} on {some}: {effect}", hint)
+            text = f"the user lacks {right} on {some}: {effect}"
+            yield finding.warning(text, *_grant(right, account, info))
 
 
 def database_privileges(source: mysql_server.MySQLConnection, database: str) -> set[str]:
@@ -115,8 +117,14 @@ def _account(source: mysql_server.MySQLConnection) -> str:
     return f"{mysql_server.quote_identifier(user)}@{mysql_server.quote_identifier(host)}"
 
 
-def _grant(right: str, account: str) -> str:
-    return f"Run as an administrator: GRANT {right} ON *.* TO {account};"
+def _grant(right: str, account: str, info: mysql_server.ServerInfo) -> tuple[str, str]:
+    """Return the hint for a missing privilege, and the command where root may log in.
+
+    Packages let root log in by the socket of the server with the usual port.
+    """
+    statement = f"GRANT {right} ON *.* TO {account};"
+    fix = fixes.command("mysql", "-e", statement) if info.port == _USUAL_PORT else ""
+    return f"Run as an administrator: {statement}", fix and fixes.as_root(fix)
 
 
 def _view_findings(

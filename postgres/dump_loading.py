@@ -155,10 +155,9 @@ def _create(
     clauses = "".join(f" {word} '{text}'" for word, text in texts if text)
     if facts.tablespace and tablespaces:
         clauses += f" TABLESPACE {pg_server.quote_identifier(facts.tablespace)}"
+    remains.create_database(target, name, f"TEMPLATE template0{clauses}")
     quoted = pg_server.quote_identifier(name)
-    target.sql(f"CREATE DATABASE {quoted} TEMPLATE template0{clauses}")
     target.sql(f"REVOKE ALL ON DATABASE {quoted} FROM PUBLIC")  # until it is complete
-    remains.mark_database(target, name)
 
 
 def _load_at_once(

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from postgres import pg_server
-from tools.base import finding
+from tools.base import finding, fixes
 from tools.base.finding import Finding
 from tools.date_str_utils import count
 from tools.flow import dump_stream
@@ -173,6 +173,16 @@ def server_findings(
         yield finding.warning(f"{label}: {line}")
 
 
+def _granting(server: pg_server.PostgresConnection, user: str) -> str:
+    """Return the command of the superuser of packages, which logs in by the local socket."""
+    if server.host:
+        return ""
+    identifier = '"' + user.replace('"', '""') + '"'
+    port = [f"--port={server.port}"] if server.port else []
+    statement = f"GRANT pg_read_all_data TO {identifier};"
+    return fixes.as_user("postgres", fixes.command("psql", *port, "-c", statement))
+
+
 def database_findings(
     server: pg_server.PostgresConnection, database: str, label: str, *, all_tables: bool
 ) -> list[Finding]:
@@ -191,7 +201,8 @@ def database_findings(
     user = current_role(server)
     if tables := query_names(server, _UNREADABLE, database):
         text = f"{where}: permission denied for {user} on {first_names(tables)}"
-        findings.append(level(text, f"Run as a superuser: GRANT pg_read_all_data TO {user};"))
+        hint = f"Run as a superuser: GRANT pg_read_all_data TO {user};"
+        findings.append(level(text, hint, _granting(server, user)))
     if objects := query_names(server, _LARGE_OBJECTS, database):
         problem = count(len(objects), "large object")
         hint = "Set USER to a superuser, or run GRANT SELECT ON LARGE OBJECT for each of them."

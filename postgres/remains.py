@@ -45,10 +45,24 @@ def mark() -> str:
     return json.dumps({**_this_process(), "time": time.time()}).encode().hex()
 
 
+def create_database(target: pg_server.PostgresConnection, name: str, clauses: str) -> None:
+    """Create a database and mark it, in one session: psql goes on where its restore is killed."""
+    quoted = pg_server.quote_identifier(name)
+    try:
+        target.sql(f"CREATE DATABASE {quoted} {clauses}", _marking(name))
+    except BackupError:
+        if not pg_server.exists(target, name):
+            raise
+
+
 def mark_database(target: pg_server.PostgresConnection, name: str) -> None:
     """Mark a database with this process, if the role of the restore may do it."""
     with contextlib.suppress(BackupError):
-        target.sql(f"ALTER DATABASE {pg_server.quote_identifier(name)} SET {SETTING} = '{mark()}'")
+        target.sql(_marking(name))
+
+
+def _marking(name: str) -> str:
+    return f"ALTER DATABASE {pg_server.quote_identifier(name)} SET {SETTING} = '{mark()}'"
 
 
 def unmark_database(target: pg_server.PostgresConnection, name: str) -> None:
@@ -59,16 +73,35 @@ def unmark_database(target: pg_server.PostgresConnection, name: str) -> None:
 
 @dataclass(frozen=True)
 class Remains:
-    """What was found. warnings: databases that are never dropped"""
+    """What was found.
 
-    note: str = ""
+    dropped:  removed now
+    others:   of another restore, or in use by it
+    warnings: databases that are never dropped
+    """
+
+    dropped: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+
+    @property
+    def note(self) -> str:
+        """As the result of a restore goes on; "" where nothing was found."""
+        dropped, others = ", ".join(self.dropped), ", ".join(self.others)
+        note = f"; removed what a killed restore left: {dropped}" if dropped else ""
+        return note + (f"; left by another restore, or in use by it: {others}" if others else "")
+
+    def then(self, later: Remains) -> Remains:
+        """Return what was found at first and later."""
+        warnings = dict.fromkeys((*self.warnings, *later.warnings))
+        return Remains((*self.dropped, *later.dropped), later.others, tuple(warnings))
 
 
 def sweep(target: pg_server.PostgresConnection, name: str) -> Remains:
     """Drop what restores left that have ended; what may be in use is named in the note.
 
-    name: of the database that is restored now
+    A restore does that at its beginning and at its end: a client of a killed one may still have
+    created something in between. name: of the database that is restored now
     """
     columns = ", ".join(map(pg_server.hex_expression, ("kind", "name", "coalesce(setting, '')")))
     rows = target.sql(f"SELECT {columns} FROM ({_QUERY}) AS q ORDER BY kind, name", columns=3)
@@ -92,9 +125,7 @@ def sweep(target: pg_server.PostgresConnection, name: str) -> Remains:
             dropped.append(shown)
         else:
             others.append(shown)
-    note = f"; removed what a killed restore left: {', '.join(dropped)}" if dropped else ""
-    note += f"; left by another restore, or in use by it: {', '.join(others)}" if others else ""
-    return Remains(note, tuple(warnings))
+    return Remains(tuple(dropped), tuple(others), tuple(warnings))
 
 
 def _has_ended(value: str) -> bool | None:

@@ -66,7 +66,7 @@ def restore_database(
     with opened as dump, _dropped_on_error(target, new):
         loaded, (table_count, row_count) = _load(target, new, dump, tablespaces=tablespaces)
         with _swapped(target, name, new, old if exists else ""):
-            warnings = (*left.warnings, *loaded.warnings, *loaded.left_out.warnings())
+            warnings = (*loaded.warnings, *loaded.left_out.warnings())
             database_properties.open_to_all(target, name)
             warnings += database_properties.set_owner(target, name, stored.facts)
             warnings += stored.properties(target, name, dump)
@@ -75,6 +75,9 @@ def restore_database(
             remains.unmark_database(target, name)
     if exists:
         warnings += _drop_replaced(target, old)
+    with contextlib.suppress(BackupError):  # the database is restored
+        left = left.then(remains.sweep(target, name))
+    warnings = (*left.warnings, *warnings)
     return Result(
         Status.INCOMPLETE if warnings else Status.OK,
         f"database {name}: {count(table_count, 'table')}, {count(row_count, 'row')}"

@@ -14,6 +14,7 @@ from restore import database_restore, destination, incomplete, unpack, verifying
 from restore.archive_errors import UnsafeArchiveError
 from tools.base import crash, run_ids
 from tools.base.errors import BackupError
+from tools.base.log import logger
 from tools.base.result import Result, Status, of_error, worst
 from tools.base.run_result import ProgressListener, SectionResult
 from tools.catalog import readback
@@ -218,7 +219,10 @@ class Restoring:
     def _items_since(self, section: str, first: str) -> Iterator[Following]:
         """Return the items of a section in all runs from the run `first` on, oldest first."""
         for summary in list_runs(self._catalog):
-            if summary.manifest is None or summary.run_id < first:
+            if summary.run_id < first:
+                continue
+            if summary.manifest is None:
+                logger.warning("run %s is left out: %s", summary.run_id, summary.error)
                 continue
             if run_ids.in_future(summary.run_id) and summary.run_id != first:
                 continue

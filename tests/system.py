@@ -165,6 +165,21 @@ class System:
         path.write_text(text)
         signature.write_bytes(writer_key.read(self.writer_key).sign(path.read_bytes()))
 
+    def forge(self, *, signed: bool) -> None:
+        """Make the newest run one of somebody who can write to the store.
+
+        signed: by a key of their own, else by none
+        """
+        path = sorted((self.store / "srv-test").glob("*.manifest.json"))[-1]
+        self.rewrite(lambda given: given.update(message="ours"), path)
+        signature = path.with_name(path.name + ".sig")
+        if not signed:
+            signature.unlink()
+            return
+        theirs = self.folder / "theirs.key"
+        writer_key.create(theirs, "srv-test")
+        signature.write_bytes(writer_key.read(theirs).sign(path.read_bytes()))
+
     def stored(self) -> list[str]:
         """The names of the parts in the store of this host."""
         records = (".manifest.json", ".manifest.json.sig", ".RECOVERY.txt")

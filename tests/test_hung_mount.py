@@ -99,6 +99,21 @@ def test_a_section_on_a_hung_mount(tmp_path: Path, hung: Path, key: str) -> None
         assert "took longer than its TIMEOUT of 1 s" in tested.stderr
 
 
+@pytest.mark.fault(
+    "a restore from a store on a mount that does not answer", "it ends after STALL_TIMEOUT"
+)
+def test_a_restore_from_a_hung_mount(tmp_path: Path, hung: Path) -> None:
+    (tmp_path / "system").mkdir()
+    system = System(tmp_path / "system")
+    sections = system.whole()
+    place = {"DESTINATION": "local", "LOCAL_BACKUP": str(hung / "store")}
+    sections["STORAGE_LOCAL"] = execute("storage", **place)
+    system.configure(sections, STALL_TIMEOUT="2s")
+    out = str(tmp_path / "out")
+    said = system.restore("--restore", "latest", "--destination", out, code=1)
+    assert "the store has not answered for 2 s (STALL_TIMEOUT)" in said
+
+
 @pytest.fixture
 def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
     """A look that waits until the test ends; every look is given up at once."""

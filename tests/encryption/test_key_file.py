@@ -318,3 +318,14 @@ def test_a_folder_that_others_can_write_is_refused(
     key_file.read(key, key_file.Use.DECRYPT)
     monkeypatch.setenv(permissions.ACCEPT, "1")
     key_file.read(key)
+
+
+def test_the_private_key_beside_recipients_decrypts(tmp_path: Path) -> None:
+    """As setup.py makes them: the run gets the recipient, root's restore finds the identity."""
+    key = written(tmp_path, PUBLIC)
+    beside = key.with_name("key.identity")
+    assert not key_file.read_private(key).identities
+    beside.write_text(IDENTITY.reveal())
+    beside.chmod(0o600)
+    assert key_file.read_private(key).identities
+    assert not key_file.read(key).identities  # what encrypts does not look there

@@ -263,6 +263,26 @@ def test_a_manifest_that_was_altered(system: System, server: MariaDB) -> None:
     assert "copy" not in server.sql("SHOW DATABASES").split()
 
 
+@pytest.mark.fault(
+    "binary logs of a forged run, not signed or by another signer", "--until stops before them"
+)
+@pytest.mark.parametrize(("signed", "says"), [(False, "not signed"), (True, "an unknown key")])
+def test_logs_of_a_forged_run(system: System, server: MariaDB, signed: bool, says: str) -> None:
+    """Issue 14: whoever can write to the store has no statement replayed."""
+    shop(server)
+    configure(system, server)
+    backed_up(system)
+    moment = write(server, 1)
+    backed_up(system)
+    system.forge(signed=signed)
+    words = ("--restore", runs(system)[0], "--item", "shop", *to(server))
+    text = system.restore(*words, "--to-database", "copy", "--until", moment, code=1)
+    assert "the stored binary logs end at" in text
+    assert f"run {runs(system)[1]} is left out: " in text
+    assert says in text
+    assert "copy" not in server.sql("SHOW DATABASES").split()
+
+
 @pytest.mark.fault("a damaged binary log in the store", "nothing is made in the server")
 def test_a_damaged_log(system: System, server: MariaDB) -> None:
     shop(server)

@@ -33,6 +33,20 @@ def test_the_documented_rights_are_enough(system: System, server: MariaDB) -> No
     assert findings(system) == []
 
 
+def test_a_dump_program_that_is_older_than_the_server(
+    system: System, server: MariaDB, tmp_path: Path
+) -> None:
+    shop(server)
+    old = tmp_path / "mysqldump"
+    old.write_text("#!/bin/sh\necho 'mysqldump  Ver 10.13 Distrib 5.1.73, for Linux (x86_64)'\n")
+    old.chmod(0o755)
+    configure(system, server, MYSQL_DUMP_BINARY=str(old))
+    line = findings(system)[0]
+    assert line.startswith("WARN MYSQL: ")
+    assert "Distrib 5.1.73, for Linux (x86_64) is older than the server (" in line
+    assert "set MYSQL_DUMP_BINARY to them" in line
+
+
 def test_views_that_call_a_function(system: System, server: MariaDB) -> None:
     """Issue 11 A11: -t names the view that -r would fail on, and the right that is missing."""
     shop(server)

@@ -105,6 +105,21 @@ def test_planted_damage_is_found(tmp_path: Path) -> None:
     assert newest.name in said["message"]
 
 
+@pytest.mark.fault(
+    "a forged run in the store, not signed or by another signer", "the drill fails, exit 1"
+)
+@pytest.mark.parametrize(("signed", "says"), [(False, "not signed"), (True, "an unknown key")])
+def test_a_forged_run_proves_nothing(tmp_path: Path, signed: bool, says: str) -> None:
+    """Issue 14: whoever can write to the store cannot make a drill pass."""
+    system = prepared(tmp_path, EVERY="0s")
+    system.forge(signed=signed)
+    result = system.result("--only", "DRILL")
+    said = section(result)
+    assert result["exit_code"] == 1
+    assert said["status"] == "failed"
+    assert says in said["message"], said
+
+
 def test_the_first_run_of_all_has_nothing_to_prove(tmp_path: Path) -> None:
     system = System(tmp_path)
     system.configure({**system.whole(), "DRILL": drill()}, STREAM="True")

@@ -79,6 +79,19 @@ def test_what_is_no_time_is_one_line(text: str) -> None:
     assert "03:00" in raised.value.hint
 
 
+def test_the_address_of_mails_stays_in_a_file_of_cron(tmp_path: Path) -> None:
+    wanted = Installation(
+        project.ROOT, Path(sys.executable), prefix=tmp_path, schedule="cron 03:00"
+    )
+    assert steps.perform(schedule.steps(wanted)) == 1
+    cron = wanted.at(schedule_files.CRON)
+    cron.write_text(cron.read_text().replace("0 3 *", "MAILTO=ops@example.com\n0 3 *"))
+    assert steps.perform(schedule.steps(wanted)) == 0
+    later = dataclasses.replace(wanted, schedule="cron 04:00")
+    assert steps.perform(schedule.steps(later)) == 1
+    assert "MAILTO=ops@example.com\n0 4 * * * ncbackup" in cron.read_text()
+
+
 def test_a_schedule_that_was_changed_by_hand_is_kept(tmp_path: Path) -> None:
     installation = Installation(project.ROOT, Path(sys.executable), prefix=tmp_path)
     wanted = dataclasses.replace(installation, schedule="03:00")

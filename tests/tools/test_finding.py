@@ -64,6 +64,7 @@ def test_commands_can_be_run_as_they_stand(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(os, "geteuid", lambda: path.stat().st_uid + 4711)
     assert fixes.on(path, command) == f"sudo {command}"
     assert fixes.as_root("a", "b") == "sudo a && sudo b"
+    assert fixes.as_user("postgres", "psql") == "sudo -u postgres psql"
     folder = tmp_path / "open folder"
     folder.mkdir()
     folder.chmod(0o777)

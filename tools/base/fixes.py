@@ -68,6 +68,13 @@ def as_root(*commands: str) -> str:
     return " && ".join(f"{before}{command}" for command in commands)
 
 
+def as_user(user: str, command_line: str) -> str:
+    """Return a command as this user runs it under the name of another one."""
+    before = "runuser -u" if os.geteuid() == 0 else "sudo -u"
+    separator = " --" if os.geteuid() == 0 else ""
+    return f"{before} {shlex.quote(user)}{separator} {command_line}"
+
+
 def on(path: Path, *commands: str) -> str:
     """Return commands on a path: the owner needs no rights of root for them."""
     try:

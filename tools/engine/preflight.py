@@ -51,14 +51,14 @@ def _of_sections(
     config: Config, chosen: Sequence[Section], consent: Consent
 ) -> list[tuple[Section, Finding]]:
     """Return what is found about all sections, in their order."""
-    found: list[list[Finding]] = [[] for _ in chosen]
+    found = [[bad("the test ended without a result")] for _ in chosen]
     free = threading.Semaphore(_AT_ONCE)
     done = [threading.Event() for _ in chosen]
 
     def work(number: int) -> None:
         try:
             with free, retries.once():
-                found[number] += _of_section(chosen[number], config, consent)
+                found[number] = _of_section(chosen[number], config, consent)
         finally:
             done[number].set()
 

@@ -11,7 +11,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tools.base import permissions
 from tools.base.errors import BackupError, ConfigError, LockedError
 from tools.base.project import ROOT
 from tools.setup import (
@@ -41,15 +40,9 @@ def upgrade(given: Arguments) -> int:
         return install(given)
     folder = arguments.folder_of("setup.py upgrade", given.folder)
     version = releases.version_of(folder)
-    program = folder / "setup.py"
-    problem = permissions.of_code(program)  # root is about to run it
-    if problem is not None and os.geteuid() == 0 and not given.yes:
-        raise ConfigError(
-            f"setup.py upgrade: {problem}", f"{problem.fix} (or run it anyway: --yes)"
-        )
     sys.stdout.write(f"upgrading to version {version} of {folder}\n")
     sys.stdout.flush()
-    command = [sys.executable, str(program), "install", *given.options()]
+    command = [sys.executable, str(folder / "setup.py"), "install", *given.options()]
     return subprocess.run(command, check=False).returncode
 
 

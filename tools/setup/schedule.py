@@ -104,7 +104,9 @@ def _systemd_runs() -> bool:
 def _written(installation: Installation, kind: Kind, time: Time) -> Iterator[Step]:
     python = Path("/usr/bin/python3")
     command = str(python if python.exists() else installation.python)
-    for name, text in schedule_files.files(kind, time, command).items():
+    cron = installation.at(CRON)
+    before = cron.read_text("utf-8", "replace") if cron.is_file() else ""
+    for name, text in schedule_files.files(kind, time, command, before).items():
         yield _file_step(installation, name, text, time)
     if kind is Kind.TIMER and installation.real and _systemd_runs():
         yield Step(

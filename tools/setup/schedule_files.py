@@ -8,6 +8,7 @@ ProtectKernelModules (which empties /usr/lib/modules), InaccessiblePaths or Temp
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -60,10 +61,13 @@ def parsed(text: str) -> tuple[Kind | None, Time | None]:
     return kind, Time(int(match[2]), int(match[3]))
 
 
-def files(kind: Kind, time: Time, python: str) -> dict[str, str]:
-    """Return the text of each file of a schedule by its path."""
+def files(kind: Kind, time: Time, python: str, before: str = "") -> dict[str, str]:
+    """Return the text of each file of a schedule by its path.
+
+    before: the file of cron that is there; its MAILTO is kept
+    """
     if kind is Kind.CRON:
-        return {CRON: _cron(time, python)}
+        return {CRON: _cron(time, python, re.findall(r"^MAILTO=.*\n", before, re.M))}
     return {SERVICE: _service(python), TIMER: _timer(time)}
 
 
@@ -80,12 +84,12 @@ def command(python: str) -> str:
     return f"{python} {CODE}/backup.py -r -c {CONFIG}"
 
 
-def _cron(time: Time, python: str) -> str:
+def _cron(time: Time, python: str, kept: Sequence[str]) -> str:
     return f"""{_WRITTEN}: run it again to change the time.
-# cron mails what backup.py prints to root, or to MAILTO=address in a line here.
+# cron mails what backup.py prints to root, or to the address of a line MAILTO=address here.
 SHELL=/bin/sh
 PATH={PATH}
-{time.minute} {time.hour} * * * {USER} {command(python)}
+{"".join(kept)}{time.minute} {time.hour} * * * {USER} {command(python)}
 """
 
 

@@ -51,7 +51,7 @@ def steps(installation: Installation) -> Iterator[Step]:
     if not installation.real:
         return
     copy = Path(PRIVATE_TAR)
-    if not private_tar.impossible(copy) and (copy.exists() or installation.dry_run):
+    if not private_tar.impossible(copy) and (installation.dry_run or not private_tar.broken(copy)):
         yield from removal(installation)
         return
     if problem := _unusable():
