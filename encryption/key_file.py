@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from encryption import age, header, hybrid, key_lines, x25519
 from tools import filesystem_handling
-from tools.base import fixes, foreign, kdf, masking, permissions
+from tools.base import fixes, foreign, kdf, masking, permissions, project
 from tools.base.errors import ConfigError
 from tools.modules import registry
 
@@ -20,7 +21,7 @@ _LEAST_BITS = 128  # bits that a password's length must be able to hold, to be a
 _MOST_BYTES = 1 << 20
 _SALT = b"nc-backup-py/keyfile/v1"
 _INFO = b"age-x25519-identity"
-_PROGRAM = "python3 encryption/encryption.py"
+_PROGRAM = fixes.command("python3", project.ROOT / "encryption/encryption.py")
 _NEW_KEY = f"Create an age key: {_PROGRAM} --KEYGEN --KEY_FILE NEW"
 _COPY = "Name the key file of the backup, or a copy of it. A new key decrypts no existing backup."
 
@@ -96,7 +97,7 @@ def _unreadable(path: Path, error: OSError, use: Use) -> ConfigError:
     if isinstance(error, FileNotFoundError):
         hint = (
             f"Copy your key file to {path}. Only on a new system: "
-            f"{_PROGRAM} --KEYGEN --KEY_FILE {path}"
+            f"{_PROGRAM} --KEYGEN --KEY_FILE {shlex.quote(str(path))}"
         )
         if use is Use.DECRYPT:
             hint = _COPY

@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from tools import filesystem_handling
-from tools.base import bech32, foreign, kdf, masking, permissions
+from tools.base import bech32, fixes, foreign, kdf, masking, permissions, project
 from tools.base.errors import ConfigError
 from tools.catalog import ed25519, rotation, sshsig
 from tools.catalog.rotation import Link
@@ -25,7 +25,9 @@ _PREFIX = "age-secret-key-"
 _SIZE = 32
 _SIGN = b"nc-backup sign 1"
 _MAX_BYTES = 1 << 16
-COMMAND = "python3 encryption/encryption.py --KEYGEN --WRITER"
+COMMAND = fixes.command(
+    "python3", project.ROOT / "encryption/encryption.py", "--KEYGEN", "--WRITER"
+)
 
 
 @dataclass(frozen=True)
