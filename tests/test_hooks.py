@@ -100,6 +100,21 @@ def test_a_failing_before_of_a_store(system: System, teller: Path, stream: str) 
     assert not system.names()
 
 
+def test_a_failing_before_of_a_stage_stores_nothing(system: System, teller: Path) -> None:
+    (system.source / "a").write_text("a")
+    whole = sections(system, teller)
+    stage = {**execute("compression"), **hooked(teller, "COMPRESSIONbefore")}
+    system.configure({**whole, "COMPRESSION": stage}, STREAM="True")
+    result = system.result()
+    assert result["exit_code"] == 1
+    statuses = {one["name"]: one["status"] for one in result["sections"]}
+    assert statuses["COMPRESSION"] == statuses["FILESET"] == "failed"
+    assert not system.stored()
+    lines = told(system)
+    assert "before FILESET" not in lines or "on_failure FILESET failed 1" in lines
+    assert "finally COMPRESSION failed 1" in lines
+
+
 @pytest.mark.fault("a command before the run fails", "nothing runs, exit 1, FINALLY runs")
 def test_a_failing_before_of_the_run(system: System, teller: Path) -> None:
     system.configure(sections(system, teller), **hooked(teller, "before"))

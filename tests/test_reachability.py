@@ -8,10 +8,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from storage import storage
+from tests.brt import ReportServer
 from tests.servers import Redis, free_port
 from tests.system import System, execute
 from tools.base.errors import (
@@ -188,6 +190,40 @@ def test_a_closed_port_is_an_error_at_once(
     with pytest.raises(UnreachableError):
         list(opened.entries("srv-x1"))
     assert time.monotonic() - began < 5
+
+
+def test_names_that_cannot_be_resolved_for_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """C34. Then an answer of HTTP, which is no reason to wait any longer."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDTEST")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret-of-tests")
+    server = ReportServer("down")
+    asked: list[str] = []
+    resolved = socket.getaddrinfo
+
+    def getaddrinfo(host: str, *more: Any, **named: Any) -> Any:
+        if host != "s3.example.org":
+            return resolved(host, *more, **named)
+        asked.append(host)
+        if len(asked) < 4:
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        return resolved("127.0.0.1", *more, **named)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    url = f"http://s3.example.org:{server.url.rpartition(':')[2].partition('/')[0]}"
+    general = {"HOSTNAME": "srv-x1", "WORK_FOLDER": str(tmp_path), "BUCKET_NAME": "bucket"}
+    general |= {"DESTINATION": "s3", "REGION": "eu-central-1", "ENDPOINT_URL": url}
+    opened = storage.open_store(options.fill(storage.Options, {**general, "RETRY_WAIT": "0"}))
+    told: list[str] = []
+    reachability.allow(60, told.append)
+    with pytest.raises(StoreError) as caught:
+        reachability.waited("S3", lambda: list(opened.entries("srv-x1")))
+    server.close()
+    assert not isinstance(caught.value, UnreachableError)
+    assert len(asked) >= 4
+    assert "waiting for it, 60 s at most (CONNECT_WAIT)" in told[0]
+    assert told[1:] == ["S3: reached after 0 s"]
 
 
 def late(port: int, seconds: float) -> None:

@@ -91,7 +91,10 @@ def waited(name: str, attempt: Callable[[], T]) -> T:
             result = attempt()
         except (BackupError, OSError) as error:
             left = _moment() - time.monotonic()
-            if left <= 0 or not is_unreachable(error):
+            absent = is_unreachable(error)
+            if left <= 0 or not absent:
+                if pause:
+                    _ended(name, began, absent=absent)
                 raise
             if not pause:
                 reason = in_words(error)[0]
@@ -100,8 +103,14 @@ def waited(name: str, attempt: Callable[[], T]) -> T:
             _sleep(min(pause, left))
         else:
             if pause:
-                _say(f"{name}: reached after {time.monotonic() - began:.0f} s")
+                _ended(name, began, absent=False)
             return result
+
+
+def _ended(name: str, began: float, *, absent: bool) -> None:
+    """Tell that a wait is over. absent: the server has not been reached"""
+    how = "not reached within" if absent else "reached after"
+    _say(f"{name}: {how} {time.monotonic() - began:.0f} s")
 
 
 def _say(line: str) -> None:
