@@ -189,10 +189,11 @@ def _run_tar_command(
         temporary.touch(0o600, exist_ok=False)
         command = tar_command.command(options.tar_command, resolved.fileset, str(temporary))
         for line in process.output(
-            command,
+            command.argv,
             allowed=messages.explains_exit,
             notice=messages.add_line,
-            env=tar_command.environment(command),
+            env=command.environment,
+            capable=command.raised,
         ):
             sys.stdout.write(line.decode("utf-8", "backslashreplace"))
         messages.raise_on_error()
@@ -211,10 +212,11 @@ def _tar_command_chunks(
     """Yield the output of TAR_COMMAND. Raises SourceError if it is incomplete."""
     command = tar_command.command(options.tar_command, fileset, "-")
     chunks = process.output(
-        command,
+        command.argv,
         allowed=messages.explains_exit,
         notice=messages.add_line,
-        env=tar_command.environment(command),
+        env=command.environment,
+        capable=command.raised,
     )
     head = next(chunks, b"")
     if not head:

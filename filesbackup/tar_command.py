@@ -1,15 +1,17 @@
 """TAR_COMMAND: another tar than ours, and which of its options the capability copy may get.
 
-`sudo tar ...`, as documented configs have it, is run by the copy where that can read everything:
-then it needs no line of sudoers, and works in a service without new privileges.
+`sudo tar ...`, as documented configs have it, is run by a capability where that reads everything:
+then it needs no rule of sudoers, and works in a service without new privileges.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from filesbackup import tar_archive, tar_privilege
@@ -20,6 +22,7 @@ from tools.flow import tar
 
 _ROOT_OPTIONS = ("/", "-C/", "--directory=/")
 _NO_PASSWORD = {"-n", "--non-interactive"}
+_CAPABLE = (tar_privilege.Way.COPY, tar_privilege.Way.AMBIENT)
 _LETTERS = "cvzjJhpS"  # of tar: create, verbose, gzip, bzip2, xz, and what they say of files
 _WORDS = re.compile(  # that start no program of the config's, and write no other file
     r"--(create|verbose|gzip|bzip2|xz|zstd|acls|xattrs|selinux|numeric-owner|sparse|dereference"
@@ -101,36 +104,45 @@ def _letters_allowed(letters: str, rest: list[str]) -> bool:
     return known and (not change or value == "/")
 
 
-def _routed(arguments: list[str]) -> list[str]:
-    """Return the command as it is run: `sudo tar` by the copy if that may have its options."""
-    if Path(arguments[0]).name != "sudo":
-        return arguments
-    rest = [word for word in arguments[1:] if word not in _NO_PASSWORD]
-    by_tar = bool(rest) and Path(rest[0]).name == "tar" and not _forbidden(rest[1:])
-    if by_tar and tar_privilege.reader().way is tar_privilege.Way.COPY:
-        return [str(tar_privilege.COPY), *rest[1:]]
-    if len(rest) == len(arguments) - 1:
-        return [arguments[0], "-n", *rest]  # never wait for a password
-    return arguments
+@dataclass(frozen=True)
+class Command:
+    """TAR_COMMAND as it is run.
+
+    raised: whether the capability of this process is raised for it, and for the compressor that
+    tar itself starts for z, j or J
+    """
+
+    argv: tuple[str, ...]
+    environment: Mapping[str, str]
+    raised: bool = False
 
 
-def command(text: str, fileset: tar_archive.Fileset, target: str) -> list[str]:
+def _routed(arguments: Sequence[str]) -> Command:
+    """Return the command as it is run: `sudo tar` by a capability if that may have its options."""
+    if Path(arguments[0]).name == "sudo":
+        rest = [word for word in arguments[1:] if word not in _NO_PASSWORD]
+        by_tar = bool(rest) and Path(rest[0]).name == "tar" and not _forbidden(rest[1:])
+        reader = tar_privilege.reader()
+        if by_tar and reader.way in _CAPABLE:
+            return Command((reader.program, *rest[1:]), tar.environment(), reader.raised)
+        if len(rest) == len(arguments) - 1:
+            arguments = [arguments[0], "-n", *rest]  # never wait for a password
+    ours = any(map(_is_copy, arguments))
+    environment = tar.environment() if ours else os_works.environment({"LC_ALL": "C"})
+    return Command(tuple(arguments), environment)
+
+
+def command(text: str, fileset: tar_archive.Fileset, target: str) -> Command:
     """Return TAR_COMMAND with the name of the archive, excludes and names."""
-    arguments = _routed(words(text))
-    top = "" if any(word in _ROOT_OPTIONS for word in arguments[1:]) else "/"
+    routed = _routed(words(text))
+    top = "" if any(word in _ROOT_OPTIONS for word in routed.argv[1:]) else "/"
     names = [top + os.fsdecode(name) for name in tar_archive.tar_members(fileset)]
     left_out = [*fixed_tar.MESSAGE_OPTIONS, *tar_archive.excludes(fileset, top)]
     left_out += [fixed_tar.SINGLE] if fileset.one_file_system else []
-    return [*arguments, target, *left_out, "--", *names]
-
-
-def environment(arguments: Sequence[str]) -> Mapping[str, str]:
-    """Return what the command gets: of the copy nothing but PATH, as of our own tar."""
-    if any(map(_is_copy, arguments)):
-        return tar.environment()
-    return os_works.environment({"LC_ALL": "C"})
+    argv = (*routed.argv, target, *left_out, "--", *names)
+    return dataclasses.replace(routed, argv=argv)
 
 
 def program(text: str) -> str:
     """Return the program that is run first."""
-    return _routed(words(text))[0]
+    return _routed(words(text)).argv[0]

@@ -15,8 +15,8 @@ from storage.s3_errors import DeniedError, MissingError, RangeError
 from storage.s3_listing import Listing
 from storage.s3_removal import Removal
 from storage.s3_sender import Sender
+from storage.s3_versions import Versions
 from tools.base.errors import ForbiddenError, StoreError
-from tools.flow import stream
 from tools.flow.block_backend import (
     Block,
     BlockBackend,
@@ -43,6 +43,7 @@ class S3Blocks:
         self.keys = Keys(client.options.prefix)
         self.listing = Listing(client, self.keys)
         self.removal = Removal(client, self.keys)
+        self.versions = Versions(client, self.keys, self.removal)
         self._sender = Sender(client, self.keys)
         self.guard = Guard(client, self._sender, self.listing)
         self._partly_read: dict[str, str] = {}  # ETags of objects whose reading was interrupted
@@ -155,6 +156,8 @@ class S3Blocks:
         wanted = {"IfMatch": self._partly_read[name]} if start and name in self._partly_read else {}
         if start or end is not None:
             wanted["Range"] = f"bytes={start}-{'' if end is None else end - 1}"
+        if version := self.versions.chosen(name):
+            wanted["VersionId"] = version
         try:
             answer = self.client.call("get_object", name, Key=self.keys.of(name), **wanted)
         except RangeError:
@@ -167,10 +170,8 @@ class S3Blocks:
         self._partly_read.pop(name, None)
 
     def _chunks(self, name: str, answer: Answer) -> Iterator[bytes]:
-        connection = self.client.connection
-        body = contextlib.closing(answer["Body"])
-        with self.client.translating(connection, "get_object", name), body as chunks:
-            yield from chunks.iter_chunks(stream.CHUNK)
+        with self.client.reading(answer, name) as chunks:
+            yield from chunks
 
     def entries(self, folder: str) -> Iterator[StoreEntry]:
         """See Store."""

@@ -18,6 +18,7 @@ from storage.s3_errors import Call, ExpiredError
 from storage.s3_options import Addressing, Options
 from tools.base import masking
 from tools.base.errors import ConfigError, StoreError
+from tools.flow import stream
 
 Answer = Mapping[str, Any]  # of S3, by the names of its API
 _CONNECTIONS = 32  # kept for the next calls
@@ -201,6 +202,13 @@ class Client:
             key_id = connection.key_id[-4:]
             call = Call(str(self), connection.endpoint, called, name, key_id)
             raise s3_errors.translated(error, call) from error
+
+    @contextlib.contextmanager
+    def reading(self, answer: Answer, name: str) -> Iterator[Iterator[bytes]]:
+        """Give the chunks of an object that GetObject has answered with."""
+        body = contextlib.closing(answer["Body"])
+        with self.translating(self.connection, "get_object", name), body as chunks:
+            yield chunks.iter_chunks(stream.CHUNK)
 
     def _renewed(self, old: Connection, error: StoreError) -> Connection:
         """Return a session with other credentials. Raises StoreError where there are none."""

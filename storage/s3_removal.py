@@ -94,7 +94,7 @@ class Removal:
         def listed() -> None:
             versions.clear()
             markers.clear()
-            for page in store.limited(self._client, self._pages(prefix)):
+            for page in store.limited(self._client, self.pages(prefix)):
                 versions.extend(one for one in page.get("Versions", ()) if one["Key"] in wanted)
                 markers.extend(one for one in page.get("DeleteMarkers", ()) if one["Key"] in wanted)
 
@@ -105,7 +105,8 @@ class Removal:
             again(lambda targets=targets: self._remove(targets))  # type: ignore[misc]
         return sum(int(one.get("Size", 0)) for one in versions)
 
-    def _pages(self, prefix: str) -> Iterator[Answer]:
+    def pages(self, prefix: str) -> Iterator[Answer]:
+        """Yield the pages of the versions below a prefix. Raises StoreError."""
         following: dict[str, object] = {}
         while True:
             try:

@@ -17,7 +17,9 @@ from tools.base.finding import Finding
 from tools.base.log import logger
 from tools.flow import store
 from tools.flow.block_store import BlockStore
+from tools.flow.copies import Choosing
 from tools.flow.retries import Retries, SelfRetrying
+from tools.flow.store import StoredObject
 
 __all__ = ["Options", "S3Store", "describe", "keys_of", "open_store", "test"]
 _MEMORY = 64 << 20  # bytes of parts in memory
@@ -42,6 +44,14 @@ class S3Store(BlockStore):
         """See Store."""
         coming = self._prefetcher.get(name) if (start, end) == (0, None) else None
         return super().get(name, start, end) if coming is None else coming
+
+    def choose(self, stored: StoredObject) -> None:
+        """See Choosing: in a bucket that keeps versions, an older one where the newest differs."""
+        self.retries.call(stored.name, lambda: self.backend.versions.choose(stored))
+
+    def holds(self, stored: StoredObject) -> bool:
+        """See Choosing."""
+        return self.retries.call(stored.name, lambda: self.backend.versions.holds(stored))
 
     def versioning(self) -> bool:
         """See Versioned."""
@@ -99,3 +109,4 @@ if TYPE_CHECKING:
     _versioned: type[store.Versioned] = S3Store
     _prefetching: type[store.Prefetching] = S3Store
     _probed: type[store.Probed] = S3Store
+    _choosing: type[Choosing] = S3Store

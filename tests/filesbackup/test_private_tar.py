@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from filesbackup import filesbackup, tar_command, tar_privilege
+from filesbackup import filesbackup, tar_archive, tar_command, tar_privilege
 from filesbackup.tar_privilege import Reader, Way
 from tools.base.errors import ConfigError
 from tools.base.finding import Finding
@@ -133,8 +133,9 @@ def test_documented_commands_are_run_by_the_copy(
     options: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They need no line of sudoers then, and work where NoNewPrivs is set."""
-    monkeypatch.setattr(tar_privilege, "reader", lambda: Reader("/copy", Way.COPY))
-    assert tar_command.program(f"sudo /bin/tar {options}") == str(tar_privilege.COPY)
+    for way in (Way.COPY, Way.AMBIENT):
+        monkeypatch.setattr(tar_privilege, "reader", lambda way=way: Reader("/way/tar", way))
+        assert tar_command.program(f"sudo /bin/tar {options}") == "/way/tar"
     assert tar_command.words(f"nice {tar_privilege.COPY} {options}")
     monkeypatch.setattr(tar_privilege, "reader", lambda: Reader("tar", Way.PLAIN))
     assert tar_command.program(f"sudo /bin/tar {options}") == "sudo"
@@ -176,7 +177,12 @@ def test_tar_gets_no_variable_of_the_caller(monkeypatch: pytest.MonkeyPatch) -> 
     for name in ("TAR_OPTIONS", "TAPE", "LD_PRELOAD", "TAR_RSH", "HOME"):
         monkeypatch.setenv(name, "--checkpoint-action=exec=id")
     monkeypatch.setenv("NC_BACKUP_ENVIRONMENT", "TAR_OPTIONS TAPE LD_PRELOAD")
-    assert set(tar_command.environment([str(tar_privilege.COPY), "cf"])) == {"PATH", "LC_ALL"}
+    fileset = tar_archive.Fileset((Path("/etc"),))
+    for text in (f"{tar_privilege.COPY} cf", "sudo tar cf"):
+        monkeypatch.setattr(tar_privilege, "reader", lambda: Reader("/way/tar", Way.AMBIENT))
+        ran = tar_command.command(text, fileset, "-")
+        assert set(ran.environment) == {"PATH", "LC_ALL"}
+        assert ran.raised is text.startswith("sudo")
 
 
 def test_without_a_temporary_folder_tar_tells_what_it_cannot_read(

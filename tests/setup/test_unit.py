@@ -108,6 +108,8 @@ def configure(root: ThrowawayRoot, stream: str, store: str) -> None:
     sections = json.loads(json.dumps(SECTIONS))
     if stream == "False":
         del sections["OWN"]["STREAM"]
+        # as documented configs have it: sudo itself would fail in the service
+        sections["FILESET"]["PARAMETERS"]["TAR_COMMAND"] = "sudo /bin/tar czCf /"
     general = {**GENERAL, "STREAM": stream, "LOCAL_BACKUP": store}
     document = {"GENERAL": general, **sections}
     root.run("tee", CONFIG, text=json.dumps(document))

@@ -50,6 +50,11 @@ def seaweedfs(memory: int | None = None) -> Callable[[], S3Store]:
     return on(s3_servers.seaweedfs(), memory)
 
 
+def reopened(made: S3Store) -> S3Store:
+    """Return a store of another process."""
+    return S3Store(S3Blocks(made.backend.client, PART), NO_WAIT)
+
+
 def versitygw(memory: int | None = None) -> Callable[[], S3Store]:
     """The same of versitygw."""
     return on(s3_servers.strict(), memory)

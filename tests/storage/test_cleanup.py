@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -11,12 +12,17 @@ from cleanup import cleaning
 from cleanup.cleaning import Order
 from cleanup.policy import Rules
 from cleanup.remembered import Remembered
+from storage.local_store import LocalStore
 from storage.s3_blocks import S3Blocks
 from storage.s3_store import S3Store
+from storage.ssh_objects import SshStore
+from storage.ssh_session import Session
 from tests import s3_servers, stored_runs
 from tests.s3_servers import GUARDED
-from tests.storage import s3_stores, test_removal
+from tests.sshd import sshd
+from tests.storage import rclone_stores, s3_stores, test_removal
 from tools.base.result import Result, Status
+from tools.catalog import readback
 from tools.catalog.catalog import Catalog
 from tools.catalog.memory import Memory
 from tools.catalog.trust import Trust
@@ -90,3 +96,42 @@ def test_a_locked_bucket() -> None:
     assert result.status is Status.OK
     assert "4 runs may not be removed yet" in result.message
     assert runs(place) == made
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param("ssh", marks=pytest.mark.needs("sshd")),
+        pytest.param("rclone", marks=pytest.mark.needs("rclone")),
+    ],
+)
+def test_daily_runs_of_an_account_and_of_a_remote(tmp_path: Path, kind: str) -> None:
+    """Their files are as old as their runs; benchmarks/cleanup.py does the same with 400 runs."""
+    made: list[str] = []
+    for day in range(20, 0, -1):
+        moment = stored_runs.days_ago(day)
+        made.append(stored_runs.run_id(moment))
+        base = None if day % 7 == 0 or len(made) == 1 else made[-2]
+        items = [stored_runs.item(made[-1], "A", base=base), stored_runs.item(made[-1], "B")]
+        whole = dataclasses.replace(stored_runs.run(made[-1], items), host=HOST)
+        stored_runs.put(LocalStore(tmp_path), whole)
+        stored_runs.age(tmp_path / HOST, moment, made[-1])
+    place: store.Store
+    if kind == "ssh":
+        place = SshStore(Session(sshd().server()), str(tmp_path))
+    else:
+        place = rclone_stores.opened(f":local:{tmp_path}")
+    rules = Rules(daily=3, weekly=2, minimum=1)
+    plan = clean(place, rules=rules, acts=False)
+    assert runs(place) == made
+    result = clean(place, rules=rules)
+    assert (result.status, plan.status) == (Status.OK, Status.OK)
+    left = runs(place)
+    assert left[-3:] == made[-3:]
+    assert len(left) == 20 - result.items < 17
+    assert {path.name[:15] for path in (tmp_path / HOST).iterdir()} == set(left)
+    assert clean(place, rules=rules).items == 0
+    catalog = Catalog(place, HOST, Trust(everybody=True))
+    for run_id in left:
+        run = catalog.manifest(run_id)
+        assert not readback.missing_parts(readback.StoredRun(catalog, run), run.items)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import uuid
 from datetime import datetime, timedelta, timezone
@@ -24,8 +25,9 @@ from tests.oss_server import OssServer
 from tests.storage import oss_cases, oss_stores, s3_stores
 from tests.storage.bad_s3 import Answer, BadS3, error
 from tests.storage.s3_fault_kinds import DENIED, on
-from tools.base.errors import ForbiddenError, StoreError, TakenError
-from tools.flow import store
+from tools.base.errors import DamagedError, ForbiddenError, StoreError, TakenError
+from tools.flow import copies, form, store
+from tools.flow.item_record import Part
 from tools.flow.memory_store import MemoryStore
 from tools.flow.retries import Retries
 from tools.flow.retrying_store import Retrying
@@ -302,3 +304,44 @@ def test_versions_of_oss_are_removed(oss: tuple[OssServer, OssStore, Bucket]) ->
     with pytest.raises(ForbiddenError):
         made.remove_versions([OTHER, "srv/z"])
     assert OTHER in bucket.objects
+
+
+@pytest.mark.fault(
+    "an object of a bucket with versioning is replaced",
+    "a restore reads the version that the manifest names, and says so",
+)
+@pytest.mark.parametrize("size", [len(b"content"), 3])
+def test_a_part_that_was_replaced_is_read_from_its_older_version(
+    caplog: pytest.LogCaptureFixture, size: int
+) -> None:
+    made, client, bucket = versioned()
+    names = (NAME, "srv/20260101_000000.y.000")
+    stored = [store.store_object(made, name, [b"content"]) for name in names]
+    for content in (b"another", b"content"[:size], b"changed"):
+        client.put_object(Bucket=bucket, Key=NAME, Body=content)
+    fresh = s3_stores.reopened(made)
+    place = Limited(Retrying(fresh, QUIET), 2)
+    parts = [Part(one.name.removeprefix("srv/"), one.size, one.sha256) for one in stored]
+    assert [b"".join(form.read_object(place, "srv", part)) for part in parts] == [b"content"] * 2
+    assert caplog.text.count("was replaced: its version of") == 1
+    assert copies.holds(place, stored[0], 99)
+    assert not copies.holds(place, dataclasses.replace(stored[0], size=98), 99)
+    lost = dataclasses.replace(parts[0], sha256="0" * 64)
+    with pytest.raises(DamagedError, match="SHA-256 mismatch"):
+        b"".join(form.read_object(s3_stores.reopened(made), "srv", lost))
+
+
+def test_credentials_that_may_not_list_versions_read_the_newest() -> None:
+    made, calls = s3_stores.seaweedfs()(), list[str]()
+    stored = store.store_object(made, NAME, [b"content"])
+
+    def refused(_prefix: str) -> None:
+        calls.append("pages")
+        raise ForbiddenError("denied")
+
+    made.backend.removal.versioning = lambda: True  # type: ignore[method-assign]
+    made.backend.removal.pages = refused  # type: ignore[method-assign, assignment]
+    for _ in range(2):
+        copies.choose(made, stored)
+    assert (calls, copies.holds(made, stored, 99)) == (["pages"], False)
+    assert b"".join(made.get(NAME)) == b"content"

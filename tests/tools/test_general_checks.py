@@ -104,6 +104,7 @@ def test_space_in_the_folder_of_the_log(signed: General, tmp_path: Path) -> None
     assert (finding.level, "LOG_FOLDER" in finding.text) == (Level.WARN, True)
 
 
+@pytest.mark.needs("root")
 def test_folders_that_cannot_be_made(
     signed: General, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

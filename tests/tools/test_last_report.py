@@ -14,6 +14,7 @@ import pytest
 
 from tests.brt import ReportServer
 from tools.base import last_report, project
+from tools.base.last_config import one_line
 
 PROBLEM = "/opt/nc-backup-py/.venv lacks requests"
 SECRET = "tk_3cret"
@@ -173,6 +174,12 @@ def test_a_redirect_is_not_followed(
         ({"a": {"TYPE": ["ping"]}, "b": 3, "c": {"TYPE": "ping", "ON": 5}}, "has no channel"),
         ({"ACTION": "execute", "NAME": "user_module"}, "has no channel"),
         ({"a": {"TYPE": "webhook", "URL": f"http://127.0.0.1:1/{SECRET}"}}, "Connection refused"),
+        ({"a": {"TYPE": "webhook", "URL": f"http://127.0.0.1:1/ {SECRET}"}}, "must not contain"),
+        ({"a": {"TYPE": "ping", "URL": f"http://127.0.0.1:{SECRET}/"}}, "not valid"),
+        (
+            {"a": {"TYPE": "ntfy", "URL": "http://127.0.0.1:1/t", "TOKEN": f"x\r{SECRET}"}},
+            "Authorization: holds a line break",
+        ),
     ],
 )
 def test_a_bad_channel_is_one_line(
@@ -253,3 +260,7 @@ def test_an_answer_that_never_ends_is_left(
         stop.set()
         server.shutdown()
     assert capsys.readouterr().err == "report: a: no answer in 0 s\n"
+
+
+def test_no_character_steers_a_terminal() -> None:
+    assert one_line("a\x1b[31m\x9b\u2067\u200e\né") == "a?[31m????é"

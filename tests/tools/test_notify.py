@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 import time
@@ -463,6 +464,24 @@ def test_what_was_kept_is_sent_with_the_next_run(web: Receiver, tmp_path: Path) 
     assert statuses == ["failed", "ok"]
     pings = [request.path[-2:] for request in web.requests if request.path.startswith("/ping")]
     assert pings == ["/0"]
+
+
+def test_reports_of_a_channel_that_left_the_config_go_after_30_days(
+    web: Receiver, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = all_of_them(tmp_path, web.url)
+    web.answer = "down"
+    told(tmp_path, made, document(), 1)
+    web.answer = "good"
+    kept = sorted((tmp_path / "reports").iterdir())
+    hook = [channel for channel in made if channel.name == "hook"]
+    told(tmp_path, tuple(hook), document(Status.OK))
+    left = sorted((tmp_path / "reports").iterdir())
+    assert (len(kept), len(left)) == (3, 2)
+    os.utime(left[0], times=(0, 0))
+    told(tmp_path, tuple(hook), document(Status.OK))
+    assert sorted((tmp_path / "reports").iterdir()) == left[1:]
+    assert f"{left[0]}: its channel is no longer in the config, removed" in caplog.text
 
 
 def test_a_channel_that_hangs_does_not_delay_the_others(tmp_path: Path) -> None:

@@ -268,14 +268,14 @@ def test_no_environment_where_others_could_write(home: Path, trap: Callable[[Pat
         rebuilding._target("/usr/share/nc-backup-py/.venv")
 
 
-@pytest.mark.parametrize("path", ["requirements.lock", "wheels"])
+@pytest.mark.parametrize("path", ["requirements.lock", "wheels", "wheels/pip-*.whl"])
 def test_nothing_is_installed_that_others_could_change(
     release: Path, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(environments, "ROOT", str(release))
     monkeypatch.setattr(environments, "LOCK", str(release / "requirements.lock"))
     monkeypatch.setattr(environments, "WHEELS", str(release / "wheels"))
-    (release / path).chmod(0o777)
+    next(release.glob(path)).chmod(0o777)
     with pytest.raises(rebuilding.RebuildError, match="is writable by everybody"):
         rebuilding._available(str(release / ".venv"), "lacks rich", False)
 

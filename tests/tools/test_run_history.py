@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import stat
 import time
@@ -161,6 +162,30 @@ def test_wrong_values_are_damage(tmp_path: Path) -> None:
         with pytest.raises(HistoryError) as caught:
             call()
         assert caught.value.damaged
+
+
+@pytest.mark.parametrize("value", ["9e999", "-9e999", "1e300", "x'ff'"])
+def test_numbers_that_are_none_are_damage(tmp_path: Path, value: str) -> None:
+    history = run_history.opened(tmp_path)
+    history.add([(RunEntry(HOST, day(1), "c", "ok"), [])])
+    history.close()
+    with contextlib.closing(sqlite3.connect(tmp_path / FILE)) as connection:
+        connection.execute(f"UPDATE runs SET size = {value}")
+        connection.commit()
+    with pytest.raises(HistoryError) as caught:
+        run_history.read_only(tmp_path).runs(1)
+    assert caught.value.damaged
+
+
+def test_text_that_is_not_utf_8_is_shown_escaped(tmp_path: Path) -> None:
+    history = run_history.opened(tmp_path)
+    history.add([(RunEntry(HOST, day(1), "c", "ok"), [])])
+    history.close()
+    with contextlib.closing(sqlite3.connect(tmp_path / FILE)) as connection:
+        connection.execute("UPDATE runs SET status = CAST(x'ff9b' AS TEXT)")
+        connection.commit()
+    (run,) = run_history.read_only(tmp_path).runs(1)
+    assert run.status == r"\xff\x9b"
 
 
 def test_a_locked_one_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ Python 3.6 can read and run this file: it keeps to the grammar and the library o
 import argparse
 import base64
 import datetime
+import http.client
 import json
 import platform
 import re
@@ -266,11 +267,24 @@ def _token(config: Config, settings: "dict[str, object]") -> "dict[str, str]":
     return {"Authorization": "Bearer " + token} if token else {}
 
 
-def _posted(url: str, body: bytes, headers: "dict[str, str]") -> str:
-    """Post bytes, and return the beginning of the answer. Raises _NotSentError."""
-    parts = urllib.parse.urlsplit(url)
+def _check(url: str, headers: "dict[str, str]") -> None:
+    """Refuse what http.client would refuse with a text that shows it, secrets included."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+    except ValueError:  # its text shows the host
+        raise _NotSentError("URL is not valid") from None
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
         raise _NotSentError("URL must begin with https://HOST, without a user name")
+    if not re.match("[!-~]+\\Z", url):
+        raise _NotSentError("URL must not contain spaces, control or other than ASCII characters")
+    for name, value in headers.items():
+        if not (name + value).isprintable():
+            raise _NotSentError("%s: holds a line break or a control character" % one_line(name))
+
+
+def _posted(url: str, body: bytes, headers: "dict[str, str]") -> str:
+    """Post bytes, and return the beginning of the answer. Raises _NotSentError."""
+    _check(url, headers)
     request = urllib.request.Request(url, data=body, headers=headers, method="POST")
     opener = urllib.request.build_opener(_NoRedirects)
     try:
@@ -284,6 +298,8 @@ def _posted(url: str, body: bytes, headers: "dict[str, str]") -> str:
     except urllib.error.URLError as error:
         wrong = isinstance(error.reason, ssl.SSLError)
         raise _NotSentError(str(error.reason), again=not wrong) from None
+    except http.client.InvalidURL:  # its text shows the URL
+        raise _NotSentError("URL is not valid") from None
     except socket.timeout:
         raise _NotSentError("no answer in %d s" % _TIMEOUT) from None
 

@@ -79,8 +79,10 @@ def _available(environment: str, why: str, waits: bool) -> "tuple[str, bool]":
     if target != environment and not _inside(target) and _can_start(target):
         return target, False
     _refuse_unsafe(environments.LOCK)
-    if os.path.lexists(environments.WHEELS):
-        _refuse_unsafe(environments.WHEELS)
+    # pip is run as it is; hashes protect what it installs
+    for path in [environments.WHEELS] + _kept_pips():
+        if os.path.lexists(path):
+            _refuse_unsafe(path)
     deadline = time.monotonic() + _LONGEST
     lock = _Lock(os.path.join(os.path.dirname(target), ".environment.lock"), deadline)
     before = _identity(target)
@@ -281,7 +283,7 @@ def _pip(folder: str, python: str, deadline: float) -> "list[str]":
     Debian has ensurepip in a package of its own, which an upgrade may have left behind.
     """
     venv = [python, "-I", "-m", "venv"]
-    kept = sorted(glob.glob(os.path.join(environments.WHEELS, "pip-*.whl")))
+    kept = _kept_pips()
     if not kept:
         try:
             _run(venv + [folder], deadline)
@@ -292,6 +294,10 @@ def _pip(folder: str, python: str, deadline: float) -> "list[str]":
                 raise
     _run(venv + ["--clear", "--without-pip", folder], deadline)
     return [os.path.join(kept[-1], "pip")]  # a wheel is a zip file, which Python can run
+
+
+def _kept_pips() -> "list[str]":
+    return sorted(glob.glob(os.path.join(environments.WHEELS, "pip-*.whl")))
 
 
 def _switch(new: str, target: str) -> None:

@@ -24,6 +24,8 @@ def send(
     Whatever happens to the report, the result of the backup stays what it is: at worst one that
     is good becomes UNREPORTED.
     """
+    if not settings.wanted:
+        return result, {}
     private = _private_folder(result, settings.work_folder)
     _write_metrics(result, settings, private, {})  # sending may take long, or be killed
     interrupted = result.status in (Status.INTERRUPTED, Status.TERMINATED)

@@ -23,6 +23,7 @@ from tools.modules import loader, options
 from tools.modules.options import Declaration
 
 _LONGEST = 60.0  # seconds for the test of a section
+_SILENT = "Check the server, the network to it, and the mounts that this section uses."
 _AT_ONCE = 16  # sections
 
 
@@ -80,10 +81,13 @@ def _of_section(current: Section, config: Config, consent: Consent) -> list[Find
     """Return what is found about a section; what it cannot be tested for is an error."""
     found: list[Finding] = []  # kept when the time limit is over
 
+    def add(more: Sequence[str | Finding]) -> None:
+        if not task.current().stopped:  # what ended with the time limit is no finding
+            found.extend(Finding(one) if isinstance(one, str) else one for one in more)
+
     def look() -> None:
-        for one in _of(current, config):
-            found.append(Finding(one) if isinstance(one, str) else one)
-        found.extend(_store(current, config, consent))
+        add(_of(current, config))
+        add(_store(current, config, consent))
 
     limits = _limits(current, config)
     try:
@@ -91,7 +95,7 @@ def _of_section(current: Section, config: Config, consent: Consent) -> list[Find
     except StoppedError as error:
         if current.timeout is not None and limits.timeout == current.timeout:
             return [*found, bad(str(error), error.hint)]
-        return [*found, bad(f"no answer within {limits.timeout:g} s", error.hint)]
+        return [*found, bad(f"no answer within {limits.timeout:g} s", _SILENT)]
     except Exception as error:  # noqa: BLE001  (see crash.known)
         known = crash.known(error)
         return [*found, bad(*in_words(known), getattr(known, "fix", ""))]

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tools.base import run_ids
+from tools.base import foreign, run_ids
 from tools.base.errors import BackupError
 from tools.flow.anomaly import Figures
 
@@ -276,6 +276,7 @@ def _connected(path: Path, mode: str) -> sqlite3.Connection:
 
 def _prepared(connection: sqlite3.Connection) -> sqlite3.Connection:
     """Return the connection of a database of this version. Raises HistoryError for another one."""
+    connection.text_factory = foreign.decoded  # bytes that are not UTF-8 are no passing trouble
     for pragma in ("trusted_schema = OFF", "journal_mode = TRUNCATE", "synchronous = NORMAL"):
         connection.execute(f"PRAGMA {pragma}")
     tables = {sql for (sql,) in connection.execute("SELECT sql FROM sqlite_master")}
@@ -316,7 +317,9 @@ def _text(value: object) -> str:
 
 
 def _seconds(value: object) -> float | None:
-    if value is not None and not isinstance(value, int | float):
+    if value is None:
+        return None
+    if not isinstance(value, int | float) or not abs(value) <= _MAX_INTEGER:
         raise HistoryError(f"{NAME}: invalid value", damaged=True)
     return value
 

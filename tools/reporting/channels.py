@@ -7,8 +7,8 @@ from typing import Any
 
 from tools.config.declarations import General
 from tools.config.notify import NotifyChannel
-from tools.config.notify_keys import ENDS, ChannelKeys
-from tools.reporting import apprise_service, brt, ntfy, ping, smtp_mail, webhook
+from tools.config.notify_keys import ENDS, ChannelKeys, EmailKeys
+from tools.reporting import apprise_service, brt, ntfy, ping, webhook
 from tools.reporting.channel import Channel, Recipient
 from tools.requests_utils import Limits
 
@@ -17,9 +17,17 @@ from tools.requests_utils import Limits
 CHANNELS: Mapping[str, Callable[[General], Channel | None]] = {
     "brt": brt.from_general,
 }
+
+
+def _email(keys: EmailKeys) -> Channel:
+    from tools.reporting import smtp_mail  # its libraries cost start-up time
+
+    return smtp_mail.Email(keys)
+
+
 # By TYPE of a channel of NOTIFY: makes the channel from its keys, of that type.
 TYPES: Mapping[str, Callable[[Any], Channel]] = {
-    "email": smtp_mail.Email,
+    "email": _email,
     "webhook": webhook.Webhook,
     "ping": ping.Ping,
     "ntfy": ntfy.Ntfy,

@@ -21,6 +21,7 @@ from tools.requests_utils import DeliveryError, Doubt, Limits
 
 FOLDER = "reports"  # of the spool, in the private folder of WORK_FOLDER
 TRIES = 5
+_FORGET = 30 * 86400.0  # seconds that a report of a channel without a config waits
 _GRACE = 5.0  # seconds for a thread to end after its last attempt
 
 
@@ -178,8 +179,17 @@ def deliver(
         for sender in senders.values()
         if _guarded(functools.partial(sender.prepare, document, log, resend=resend))
     ]
+    if spool is not None and resend:
+        _guarded(functools.partial(_forget, spool, recipients))
     _together([functools.partial(sender.send, tries) for sender in ready], Limits().budget)
     return {name: sender.result for name, sender in senders.items()}
+
+
+def _forget(spool: Spool, recipients: Mapping[str, Recipient]) -> None:
+    """Remove old reports of channels that the config no longer has: nothing would send them."""
+    for path in spool.abandoned({one.key for one in recipients.values()}, _FORGET):
+        logger.warning("%s: its channel is no longer in the config, removed", path)
+        spool.remove(path)
 
 
 class Announcement:

@@ -11,7 +11,9 @@ import dataclasses
 import json
 import os
 import stat
+import time
 import uuid
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,6 +68,16 @@ class Spool:
         paths = sorted(self._folder.glob("*.json"))
         entries = ((path, self.read(path)) for path in paths)
         return [path for path, entry in entries if entry is not None and entry.channel == channel]
+
+    def abandoned(self, channels: Collection[str], age: float) -> list[Path]:
+        """Return the reports of other channels than these that have waited for `age` seconds."""
+        found = []
+        for path in sorted(self._folder.glob("*.json")):
+            entry = self.read(path)
+            if entry is not None and entry.channel not in channels:
+                waited = time.time() - path.lstat().st_mtime
+                found += [path] if waited > age else []
+        return found
 
     def begin(self, path: Path) -> bool:
         """Note that an attempt begins; False if too many of them may have arrived."""

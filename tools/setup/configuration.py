@@ -26,7 +26,8 @@ def steps(installation: Installation) -> Iterator[Step]:
 
     def perform() -> None:
         files.write(path, _filled(installation), ACCESS, installation)
-        installation.notice(f"edit {path}: set LOCAL_BACKUP, or use another store")
+        installation.notice(f"Edit {path}: set LOCAL_BACKUP, or use another store.")
+        installation.notice(f"Then check it: python3 {CODE}/setup.py check")
 
     yield Step(
         subject=str(path),

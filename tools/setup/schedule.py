@@ -87,6 +87,11 @@ def _existing_time(installation: Installation, kind: Kind) -> Time | None:
     return time
 
 
+def can_start(installation: Installation) -> bool:
+    """Return whether a schedule of setup.py would be obeyed here: there is systemd or cron."""
+    return _kind(installation) is not None
+
+
 def _kind(installation: Installation) -> Kind | None:
     """Return what can start a backup here."""
     if not installation.real or _systemd_runs():
