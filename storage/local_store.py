@@ -181,6 +181,11 @@ class LocalStore:
                 raise StoreError(
                     f"{parent}: is not a directory", "Set LOCAL_BACKUP to a directory."
                 ) from None
+            except PermissionError:
+                raise StoreError(
+                    f"{folder}: permission denied",
+                    "The user of the backup must be able to write to the disk: see backup.py -t.",
+                ) from None
             filesystem_handling.sync_folder(folder.parent)
 
     def get(self, name: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:

@@ -19,7 +19,10 @@ from tools.config.declarations import General
 
 ENDING = ".sig"  # of the signature beside a manifest
 _ALTERED = "The manifest or its signature was altered. Use the copy in another store (--store)."
-_UNKNOWN = "If you know this signer, name it with --signer FILE or SIGNERS."
+_UNKNOWN = (
+    "If you know this signer, name it with --signer FILE or SIGNERS, or add its line "
+    '("# signer: ...", in key_file of its server) to the key file.'
+)
 _ENDED = "If the store is a copy, copy it again with the times of its files (cp -a, rsync -t)."
 _UNSIGNED = "If you trust all who can write to the store, use --allow-unsigned."
 

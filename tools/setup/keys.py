@@ -86,7 +86,7 @@ def _signer_step(installation: Installation, path: Path, access: Access) -> Step
     return Step(
         subject=str(path),
         action="add the signer of this server as a comment",
-        reason=lambda: "it is not named" if missing() else "",
+        reason=lambda: "it does not name the signer of this server" if missing() else "",
         perform=perform,
     )
 
