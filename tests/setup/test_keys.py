@@ -81,7 +81,7 @@ def test_the_signer_is_noted_once(installed: Installation, name: str) -> None:
     path.write_text("a password of the old format")
     assert step.reason() == ""  # a comment would become a part of it
     path.write_text(RECIPIENT)
-    assert step.reason() == "it is not named"
+    assert step.reason() == "it does not name the signer of this server"
     step.perform()
     assert path.read_text() == f"{RECIPIENT}\n{SIGNER}\n"
     assert step.reason() == ""
