@@ -65,8 +65,9 @@ class MySQLDumps:
         ]
         if not self.databases:
             raise SourceError(
-                f"port {self.info.port}: no database to dump",
-                "Check EXCLUDE_DB and the privileges of the user in CREDENTIAL_PATH.",
+                "no database to dump",
+                "Check EXCLUDE_DB, and the privileges of the user in CREDENTIAL_PATH "
+                "(docs/modules/mysql_dump.md, Requirements).",
             )
 
     def items(self) -> Iterator[Item]:

@@ -32,8 +32,9 @@ _NO_STATEMENT_TIMEOUT = (
 
 _ADVICE = {  # by error number of the client or the server
     1045: "Check user and password in the option file.",
-    1698: "Log in as the system user of this account (root) through the socket of the server "
-    "(--to-host /run/mysqld/mysqld.sock, or socket= in the option file).",
+    1698: "Only the system user of that name may use this account, through the server's socket "
+    "(socket= in the option file; --to-host /run/mysqld/mysqld.sock for a restore). "
+    "If there is no such account yet, create it: docs/guides/mariadb.md.",
     1205: "Another session holds a lock: find it with SHOW FULL PROCESSLIST.",
     2002: "Check that the server is running, and check port and socket.",
     2003: "Check that the server is running, and check port and socket.",

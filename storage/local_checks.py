@@ -95,6 +95,14 @@ def _unwritable(folder: Path, parent: Path) -> tuple[str, str]:
         return "Is its disk mounted?", ""
     user = os_works.user()
     if parent == folder:
-        return f"Is its disk mounted? Then let the user {user} write to it.", ""
+        return _unowned(folder, user)
     command = fixes.command("install", "-d", "-m", "0700", "-o", user, folder)
     return f"Is its disk mounted? Otherwise create it as root: {command}", fixes.as_root(command)
+
+
+def _unowned(folder: Path, user: str) -> tuple[str, str]:
+    """Return the same for a folder that exists: a disk that was just mounted belongs to root."""
+    if not os.path.ismount(folder) or folder.stat().st_uid != 0:
+        return f"Is its disk mounted? Then let the user {user} write to it.", ""
+    command = fixes.command("chown", f"{user}:", folder)
+    return f"Let the user {user} write to it, as root: {command}", fixes.as_root(command)

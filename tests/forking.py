@@ -30,6 +30,7 @@ REALLY = "TESTS_START_REALLY"
 _ROOT = Path(__file__).resolve().parents[1]
 _CLONE_PARENT = 0x8000
 _SYS_CLONE = {"x86_64": 56, "aarch64": 220}.get(os.uname().machine)
+_ABLE = _SYS_CLONE is not None and hasattr(subprocess, "_fork_exec")  # from Python 3.11 on
 _OPEN = 256  # what the tests and the helper keep open has this number or more
 _LONGEST = 60_000  # bytes of an order; with longer ones the kernel itself shall decide
 # What subprocess hands to _fork_exec for a section: restore_signals, start_new_session,
@@ -82,7 +83,7 @@ def fork_sections(environment: Mapping[str, str]) -> None:
 
     environment: that of the run
     """
-    if _SYS_CLONE is None or REALLY in environment:
+    if not _ABLE or REALLY in environment:
         return
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     serve_sections(theirs, os.fork)
@@ -100,13 +101,15 @@ def serve_sections(orders: socket.socket, fork: Callable[[], int] | None = None)
 
     fork: what makes it; default: what makes it a child of the parent of this process
     """
-    if _SYS_CLONE is not None and (fork or _sibling)() == 0:
+    if _ABLE and (fork or _sibling)() == 0:
         _serve(_far(orders))
     orders.close()
 
 
 def ask(orders: socket.socket, environment: Mapping[str, str]) -> None:
     """Let subprocess ask the helper from now on. environment: what this process began with."""
+    if not _ABLE:
+        return
     start = subprocess._fork_exec  # type: ignore[attr-defined]
     same, priority = early(environment), os.getpriority(os.PRIO_PROCESS, 0)
 

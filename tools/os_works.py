@@ -63,7 +63,7 @@ def refuse_root(allowed: bool) -> None:
     if is_root() and not allowed:
         raise ConfigError(
             "backup.py must not run as root",
-            hint="Run it as the user ncbackup (sudo -u ncbackup python3 backup.py ...). In a "
+            hint="Run it as the user ncbackup (runuser -u ncbackup -- python3 backup.py ...). In a "
             'container set "ALLOW_ROOT": "True" in GENERAL.',
         )
 

@@ -216,3 +216,12 @@ def test_an_old_system_is_adopted(tmp_path: Path) -> None:
         assert root.run(*setup, "adopt", "--yes").stdout.endswith("nothing to do\n")
         # TAR_COMMAND is kept: the capability copy runs it
         assert "sudo /bin/tar czCf /" in root.path(CONFIG).read_text()
+
+
+def test_a_line_of_cron_stays_where_nothing_else_would_start_the_backup(
+    prefix: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert list(adopt.cron_steps(prefix))
+    monkeypatch.setattr(schedule, "can_start", lambda _installation: False)
+    assert not list(adopt.cron_steps(prefix))
+    assert any("are kept" in notice for notice in prefix.notices)

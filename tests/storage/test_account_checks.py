@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from pathlib import Path
@@ -14,6 +15,8 @@ from tests import s3_servers
 from tests.s3_servers import GUARDED
 from tests.sshd import sshd
 from tests.storage import s3_stores
+from tools import os_works
+from tools.base.errors import StoreError
 from tools.base.finding import Finding, Level
 
 NAME = account_checks.name_in("srv-test")
@@ -118,3 +121,17 @@ def test_an_append_only_server(tmp_path: Path) -> None:
     (server.folder / "kept").mkdir(exist_ok=True)
     assert not server.store(server.folder / "kept", "append only").may_remove("srv")
     assert server.store(tmp_path).may_remove("srv")
+
+
+def test_a_disk_that_was_just_mounted_is_given_to_the_user_of_the_backup(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mount point and its owner, root, are played; a folder that is no disk gets no command."""
+    monkeypatch.setattr(os, "access", lambda _path, _mode: False)
+    monkeypatch.setattr(os_works, "user", lambda: "ncbackup")
+    monkeypatch.setattr(os.path, "ismount", lambda path: path == Path("/"))
+    for folder, command in ((Path("/"), "chown ncbackup: /"), (tmp_path, "")):
+        with pytest.raises(StoreError, match="not writable") as error:
+            list(local_checks.tested(folder, "srv-test"))
+        assert error.value.fix.removeprefix("sudo ") == command
+        assert error.value.hint.endswith(command or "write to it.")

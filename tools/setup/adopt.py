@@ -17,7 +17,15 @@ from tools.base import fixes, foreign
 from tools.base.errors import BackupError
 from tools.base.finding import Finding, bad, warning
 from tools.base.project import ROOT
-from tools.setup import configuration, files, old_cron, old_sudoers, schedule_files, sudoers
+from tools.setup import (
+    configuration,
+    files,
+    old_cron,
+    old_sudoers,
+    schedule,
+    schedule_files,
+    sudoers,
+)
 from tools.setup.installation import (
     CONFIG,
     CONFIG_FOLDER,
@@ -66,6 +74,9 @@ def cron_steps(installation: Installation) -> Iterator[Step]:
             installation.notice(
                 f"warning: {line}: kept: its config is {config}, and setup.py runs {CONFIG}"
             )
+    if ours and not schedule.can_start(installation):
+        installation.notice("warning: the old lines of cron are kept: nothing else would start it")
+        return
     if ours and not installation.schedule and _only_time(ours) is None:
         installation.notice(
             "warning: the old lines of cron are kept: they do not run once a day, all at one time"

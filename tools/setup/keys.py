@@ -131,8 +131,8 @@ def _create_identity(installation: Installation, identity: Path) -> None:
     _keygen(installation, "--KEY_FILE", identity)
     installation.notice("")
     installation.notice(f"Copy {identity} to another machine NOW. Without it nobody can restore")
-    installation.notice("your backups. With the copy, remove it here, and who has this server")
-    installation.notice("cannot read its earlier backups (docs/install.md, The keys).")
+    installation.notice("your backups. Once you have the copy, you may remove it here: an intruder")
+    installation.notice("then cannot read earlier backups (docs/install.md, The keys).")
     secret = _PRIVATE.search(_text(identity))
     if secret and sys.stdout.isatty():
         installation.notice(f"It is shown this once:\n\n    {secret[0]}\n")

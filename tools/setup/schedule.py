@@ -6,10 +6,11 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from tools.base import fixes
 from tools.base.errors import BackupError
 from tools.base.finding import Finding, bad
 from tools.setup import files, folders, labels, old_cron, programs, schedule_files
-from tools.setup.installation import CONFIG_FOLDER, Installation
+from tools.setup.installation import CONFIG_FOLDER, USER, Installation
 from tools.setup.schedule_files import CRON, NAME, SERVICE, TIMER, Kind, Time
 from tools.setup.steps import Step
 
@@ -48,7 +49,7 @@ def steps(installation: Installation) -> Iterator[Step]:
         installation.notice(
             "warning: no schedule: there is neither systemd nor cron here"
             "\nhint: Install cron and run this again, or run every night: "
-            f"{schedule_files.command('python3')}"
+            f"{fixes.as_user(USER, schedule_files.command('python3'))}"
         )
     elif time is not None:  # else: changed by hand
         yield from _written(installation, kind, time)
@@ -84,6 +85,11 @@ def _existing_time(installation: Installation, kind: Kind) -> Time | None:
     if time is None:
         installation.notice(f"note: {path}: changed by hand, and kept")
     return time
+
+
+def can_start(installation: Installation) -> bool:
+    """Return whether a schedule of setup.py would be obeyed here: there is systemd or cron."""
+    return _kind(installation) is not None
 
 
 def _kind(installation: Installation) -> Kind | None:
