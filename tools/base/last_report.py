@@ -26,6 +26,7 @@ import uuid
 from email.message import EmailMessage
 from email.utils import formatdate
 
+from tools.base.bounded_smtp import BoundedSMTP, BoundedSMTPOverTLS
 from tools.base.last_config import MOST_BYTES, Config, one_line
 
 CONF = "/etc/nc-backup-py/conf.json"
@@ -333,8 +334,8 @@ def _connected(config: Config, settings: "dict[str, object]") -> smtplib.SMTP:
     port = int(str(settings.get("SMTP_PORT") or _PORTS[security]))
     context = ssl.create_default_context(cafile=str(settings.get("CA_FILE") or "") or None)
     if security == "tls":
-        return smtplib.SMTP_SSL(host, port, timeout=_TIMEOUT, context=context)
-    server = smtplib.SMTP(host, port, timeout=_TIMEOUT)
+        return BoundedSMTPOverTLS(host, port, timeout=_TIMEOUT, context=context)
+    server = BoundedSMTP(host, port, timeout=_TIMEOUT)
     if security == "starttls":
         try:
             server.starttls(context=context)

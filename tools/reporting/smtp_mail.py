@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from tools import requests_utils
 from tools.base import foreign
+from tools.base.bounded_smtp import BoundedSMTP, BoundedSMTPOverTLS
 from tools.base.log import logger
 from tools.config.notify_keys import EmailKeys, Security
 from tools.reporting import summary
@@ -136,11 +137,11 @@ class _Session:
         keys, name = self._keys, _own_name()
         context = ssl.create_default_context(cafile=keys.ca_file)
         if keys.security is Security.TLS:
-            smtp: smtplib.SMTP = smtplib.SMTP_SSL(
+            smtp: smtplib.SMTP = BoundedSMTPOverTLS(
                 keys.smtp_host, keys.port, name, timeout=self._limits.connect, context=context
             )
         else:
-            smtp = smtplib.SMTP(keys.smtp_host, keys.port, name, timeout=self._limits.connect)
+            smtp = BoundedSMTP(keys.smtp_host, keys.port, name, timeout=self._limits.connect)
         self._smtp = smtp
         if smtp.sock is not None:
             smtp.sock.settimeout(self._limits.read)
