@@ -149,3 +149,9 @@ def test_the_excludes_of_sudo_cannot_be_replaced_by_links(installed: ThrowawayRo
     assert "s3cret" not in as_user(installed, *allowed, text="secret\0")
     installed.run("umount", "/usr/local")
     grant(installed)
+
+
+@pytest.mark.parametrize("single", [False, True])
+def test_no_word_follows_the_name_of_the_archive(single: bool) -> None:
+    """Passed as one word with it, which sudo cannot tell, it would name a file for root."""
+    assert fixed_tar.sudo_arguments(single=single)[-1] == "--file=-"

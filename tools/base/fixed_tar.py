@@ -46,10 +46,14 @@ def program() -> str:
 
 
 def sudo_arguments(*, single: bool) -> list[str]:
-    """Return the arguments that sudo allows: all of them, in this order."""
+    """Return the arguments that sudo allows: all of them, in this order.
+
+    sudo compares them joined by spaces: whoever may run the line may pass two words as one. So
+    --file is the last: with a word behind it, it would name a file that root would write.
+    """
     excludes = [word for mode, how in MODES.items() for word in (*how, _from_file(mode))]
-    options = [*FORMAT, *MESSAGE_OPTIONS, "--file=-", *([SINGLE] if single else [])]
-    return [*options, *excludes, *FROM_LIST]
+    options = [*FORMAT, *MESSAGE_OPTIONS, *([SINGLE] if single else [])]
+    return [*options, *excludes, *FROM_LIST, "--file=-"]
 
 
 def _from_file(mode: str) -> str:
