@@ -119,6 +119,18 @@ def test_two_rotations_and_a_new_store(system: System) -> None:
     assert restored(system) == "two"
 
 
+def test_a_key_is_not_rotated_to_another_host(tmp_path: Path) -> None:
+    """No restore would follow: the old key is known for its own host alone."""
+    path = tmp_path / "writer.key"
+    writer_key.create(path, HOST)
+    before = path.read_bytes()
+    with pytest.raises(ConfigError, match=f"it is the key of the host {HOST}, not of srv-web-1"):
+        writer_key.rotate(path, "srv-web-1")
+    assert path.read_bytes() == before
+    path.write_text(path.read_text().replace(f"signer: {HOST} ", "signer: srv-web-1 "))
+    assert writer_key.rotate(path, "srv-web-1").startswith("srv-web-1 ")
+
+
 # --- whom a statement makes known
 
 

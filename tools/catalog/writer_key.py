@@ -103,8 +103,11 @@ def allowed_signer(host: str, public: bytes) -> str:
     A character of the name that means something in such a line is written as `?`, which stands
     for any one character (PATTERNS of ssh_config(5)).
     """
-    pattern = re.sub(r'[\s"#,*!?]', "?", host)
-    return f'{pattern} namespaces="{NAMESPACE}" {sshsig.public_line(public)}'
+    return f'{_pattern(host)} namespaces="{NAMESPACE}" {sshsig.public_line(public)}'
+
+
+def _pattern(host: str) -> str:
+    return re.sub(r'[\s"#,*!?]', "?", host)
 
 
 def create(path: Path, host: str) -> str:
@@ -126,10 +129,12 @@ def create(path: Path, host: str) -> str:
 def rotate(path: Path, host: str) -> str:
     """Replace a key by a new one, whose line the old one signs. Return that line.
 
-    The file keeps its owner. Raises ConfigError, OSError.
+    The file keeps its owner. Raises ConfigError, OSError; also where the file names another host:
+    no restore would follow from a key of one host to a key of another.
     """
     path = path.resolve()  # a symbolic link stays one
     old = read(path)
+    _check_host(path, host)
     secret = os.urandom(_SIZE)
     line = _line(host, secret)
     said = rotation.statement(host, line)
@@ -142,6 +147,23 @@ def rotate(path: Path, host: str) -> str:
         temporary.replace(path)
     filesystem_handling.sync_folder(path.absolute().parent)
     return line
+
+
+def _check_host(path: Path, host: str) -> None:
+    """Raise ConfigError where the signer that a key file names is not this host."""
+    text = foreign.decoded(foreign.beginning(path, _MAX_BYTES))
+    names = [
+        line.removeprefix(SIGNER).split(" ")[0]
+        for line in text.split("\n")
+        if line.startswith(SIGNER)
+    ]
+    name = _pattern(host)
+    if names and name not in names:
+        raise ConfigError(
+            f"{path}: it is the key of the host {foreign.printable(names[-1])}, not of {name}",
+            "Set --HOSTNAME to HOSTNAME of conf.json. If that was changed, first write it into the "
+            f"line that begins with '{SIGNER.strip()}'.",
+        )
 
 
 def _line(host: str, secret: bytes) -> str:
