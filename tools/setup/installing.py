@@ -24,7 +24,7 @@ from tools.setup import (
     steps,
 )
 from tools.setup.arguments import Arguments
-from tools.setup.installation import RELEASES, Installation
+from tools.setup.installation import CONFIG_FOLDER, RELEASES, USER, Installation
 
 _AGAIN = "Nothing that works was removed. Fix this, then run the same command again: it goes on."
 
@@ -54,19 +54,21 @@ def rollback(given: Arguments) -> int:
 def adopt_old_system(given: Arguments) -> int:
     """Convert or remove what the documented system left; only --yes changes anything."""
     adopted = installation(given)
-    if not given.yes:
-        adopted.notice("to change this: python3 setup.py adopt --yes")
     adopted = dataclasses.replace(
         adopted,
         schedule=given.schedule or adopt.schedule_of(adopted),
         dry_run=given.dry_run or not given.yes,
     )
-    return _change(plans.ADOPT, adopted)
+    return _change(plans.ADOPT, adopted, "To change this: python3 setup.py adopt --yes")
 
 
 def uninstall(given: Arguments) -> int:
     """Remove what an installation added; return the exit code."""
-    return _change(plans.UNINSTALL, installation(given))
+    removed = installation(given)
+    if not given.purge:
+        kept = f"{CONFIG_FOLDER}, the work folder, the log, the user {USER}"
+        removed.notice(f"kept: {kept} and every backup")
+    return _change(plans.UNINSTALL, removed)
 
 
 def installation(given: Arguments) -> Installation:
@@ -109,8 +111,11 @@ def python(verb: str) -> Path:
     )
 
 
-def _change(table: Sequence[plans.Planner], changed: Installation) -> int:
-    """Perform a table of steps, then print the notices, after an error as well."""
+def _change(table: Sequence[plans.Planner], changed: Installation, hint: str = "") -> int:
+    """Perform a table of steps, then print the notices, after an error as well.
+
+    hint: how to do what a dry run has shown
+    """
     os.umask(0o022)  # whatever the caller's is: steps that keep secrets set their own modes
     try:
         with _alone(changed):
@@ -123,7 +128,7 @@ def _change(table: Sequence[plans.Planner], changed: Installation) -> int:
     if not count:
         sys.stdout.write("nothing to do\n")
     elif changed.dry_run:
-        sys.stdout.write("dry run: nothing was changed\n")
+        sys.stdout.write("dry run: nothing was changed\n" + (f"hint: {hint}\n" if hint else ""))
     return 0
 
 
