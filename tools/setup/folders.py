@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import grp
 import os
 import pwd
@@ -28,12 +29,16 @@ class Access:
         names = [USER if own else "root" for own in (self.user, self.group)]
         return f"{':'.join(names)} {self.mode:04o}"
 
-    def apply(self, path: Path, installation: Installation) -> None:
-        """Set owner and mode of a path that is no link; with --prefix only the mode."""
+    def apply(self, place: Path | int, installation: Installation) -> None:
+        """Set owner and mode of an open folder, or of a path that is no link.
+
+        With --prefix only the mode.
+        """
         if installation.real:
             uid, gid = account.identifiers() if self.user or self.group else (0, 0)
-            os.chown(path, uid * self.user, gid * self.group, follow_symlinks=False)
-        path.chmod(self.mode)
+            links = isinstance(place, int)  # there is none behind a descriptor
+            os.chown(place, uid * self.user, gid * self.group, follow_symlinks=links)
+        os.chmod(place, self.mode)  # noqa: PTH101  (it may be a descriptor)
 
     def difference(self, path: Path, installation: Installation) -> str:
         """Return how owner or mode of an existing path differ; "" if they do not."""
@@ -81,9 +86,34 @@ def step(folder: str, access: Access, installation: Installation) -> Step:
                 f"{path}: is not a directory", "Move it to another place, then run this again."
             )
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        access.apply(path.resolve(), installation)
+        with _opened(path, installation) as descriptor:
+            access.apply(descriptor, installation)
 
     return Step(str(path), f"make it a folder, {access}", reason, perform)
+
+
+@contextlib.contextmanager
+def _opened(path: Path, installation: Installation) -> Iterator[int]:
+    """Open a folder; through a link only where nobody but root can have made it.
+
+    In a folder that others can write, as /var/log of Ubuntu, a link could give /etc to the user
+    of the backup. Raises ConfigError for such a link.
+    """
+    above = path.parent.stat()
+    shared = above.st_uid != 0 or (above.st_gid != 0 and above.st_mode & 0o020)
+    shared = shared or above.st_mode & 0o002
+    target = path if installation.real and shared else path.resolve()
+    try:
+        descriptor = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except NotADirectoryError:
+        raise ConfigError(
+            f"{path}: is a symbolic link in a folder that others than root can write",
+            "Remove it. For another place set WORK_FOLDER or LOG_FOLDER in conf.json.",
+        ) from None
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _user(uid: int) -> str:
