@@ -224,4 +224,4 @@ def test_a_line_of_cron_stays_where_nothing_else_would_start_the_backup(
     assert list(adopt.cron_steps(prefix))
     monkeypatch.setattr(schedule, "can_start", lambda _installation: False)
     assert not list(adopt.cron_steps(prefix))
-    assert any("are kept" in notice for notice in prefix.notices)
+    assert any("kept: nothing else" in notice for notice in prefix.notices)

@@ -23,6 +23,7 @@ from tools.flow.memory_store import MemoryStore
 from tools.flow.rate_limit import Bucket, RateLimited
 from tools.flow.retries import Retries
 from tools.flow.retrying_store import Retrying, retries_itself
+from tools.flow.stalls import Watched
 from tools.flow.store import Store
 from tools.flow.task import StoppedError, Task
 from tools.modules import options
@@ -138,7 +139,9 @@ def sections(system: System, **stores: Any) -> dict[str, Any]:
 
 def buckets(place: Store) -> tuple[Bucket | None, Bucket | None]:
     """The buckets of an open store."""
-    limited = place.inner if isinstance(place, Retrying) else place
+    limited = place
+    while isinstance(limited, Retrying | Watched):
+        limited = limited.inner
     assert isinstance(limited, RateLimited)
     return limited._upload, limited._download
 

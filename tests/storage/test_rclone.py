@@ -247,7 +247,7 @@ def test_an_encrypted_config_needs_its_password(
          "storageQuotaExceeded", False, "full"),
         ("googleapi: Error 403: User Rate Limit Exceeded, userRateLimitExceeded", True, "rate"),
         ("write /x/y: no space left on device", False, "the store is full"),
-        ("write /opt/backup/.nc-backup-py/rclone-0123456789abcdef/rclone-spool1/x: no space left "
+        ("write /opt/backup/.nc-backup-py/rclone-a1f0c2e3b4d5a6f7/rclone-spool1/x: no space left "
          "on device", False, "WORK_FOLDER is full"),
         ("update stor: Update Post request: 507 Insufficient Storage: ", False, "full"),
         ("too_many_write_operations/..", True, "rate"),

@@ -75,7 +75,8 @@ def cron_steps(installation: Installation) -> Iterator[Step]:
                 f"warning: {line}: kept: its config is {config}, and setup.py runs {CONFIG}"
             )
     if ours and not schedule.can_start(installation):
-        installation.notice("warning: the old lines of cron are kept: nothing else would start it")
+        for line in ours:
+            installation.notice(f"warning: {line}: kept: nothing else here would start the backup")
         return
     if ours and not installation.schedule and _only_time(ours) is None:
         installation.notice(

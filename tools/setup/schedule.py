@@ -88,8 +88,9 @@ def _existing_time(installation: Installation, kind: Kind) -> Time | None:
 
 
 def can_start(installation: Installation) -> bool:
-    """Return whether a schedule of setup.py would be obeyed here: there is systemd or cron."""
-    return _kind(installation) is not None
+    """Return whether steps() has a kind of schedule: there is systemd or cron, or it was named."""
+    forced = schedule_files.parsed(installation.schedule)[0] if installation.schedule else None
+    return (forced or _kind(installation)) is not None
 
 
 def _kind(installation: Installation) -> Kind | None:
