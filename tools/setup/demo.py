@@ -61,8 +61,9 @@ def demo(python: Path) -> int:
     print("   contents, modes, times, owners, links and sparse files are identical")
     _restore_with_stock_tools(place / "store/demo", item, key)
     print(
-        f"\nNext steps: copy {conf}, set your own folders and a store on another disk,\n"
-        "keep a copy of the key file on another machine, and read README.md.\n"
+        "\nNext: sudo python3 setup.py installs it on this server, with keys, a config to edit\n"
+        "and a nightly schedule (README.md; --dry-run only prints the steps).\n"
+        f"{conf} is the config of this demo.\n"
         f"{place}/store/demo/*.RECOVERY.txt shows how to restore without this program.\n"
         f"Remove the demo with: rm -r {place}"
     )
