@@ -38,7 +38,8 @@ KINDS = {
     "noise": f"echo 'Welcome!'; printf 'mail: 3\\0\\0 '; exec sh -c {_ASKED}",
     "no sftp": f"{_SFTP.replace('exec $SSH_ORIGINAL_COMMAND', 'exit 1')}exec sh -c {_ASKED}",
     "quota": f"trap '' XFSZ; ulimit -f 2000; {_SFTP}exit 1",
-    "killed": f"ulimit -f 2000; {_SFTP}exit 1",
+    # Python ignores SIGXFSZ, and so would the sftp-server of a sshd that it started with that.
+    "killed": "ulimit -f 2000; exec env --default-signal=XFSZ $SSH_ORIGINAL_COMMAND",
     "other home": f"{_SFTP.replace(';;', ' -d FOLDER/home;;')}exec sh -c {_ASKED}",
     "read only": "internal-sftp -R",
     "append only": f"{sys.executable} {APPEND_ONLY} FOLDER/kept",
