@@ -120,3 +120,15 @@ def test_python_without_sqlite(
 
 def test_a_verdict_marks_its_item() -> None:
     assert Judged().marked(item("db0")) == item("db0")
+
+
+def test_a_bug_of_the_guard_costs_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is stored gets its manifest; that it was not compared is a warning of the run."""
+    recorded(tmp_path)
+
+    def broken(*_given: object, **_named: object) -> None:
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(run_history.RunHistory, "good", broken)
+    (line,) = judged(guard(tmp_path), item("db0"))
+    assert "not compared with earlier runs: internal error: ValueError: a bug" in line

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from tools.base import foreign, project, run_ids
+from tools.base import crash, foreign, project, run_ids
 from tools.base.log import logger
 from tools.base.result import Status
 from tools.base.run_result import RunResult, SectionResult
@@ -106,6 +106,20 @@ class AnomalyGuard:
 
         unread: gives the runs of the stores that are not among these ids
         """
+        try:
+            self._judge(unread, items, missing, steps)
+        except Exception as error:  # noqa: BLE001  (what is stored gets its manifest)
+            text = f"not compared with earlier runs: {crash.known(error)}"
+            self._judged = Judged(sections={one.name: Verdict((text,)) for one in steps[:1]})
+        return self._judged
+
+    def _judge(
+        self,
+        unread: Unread,
+        items: Sequence[StoredItem],
+        missing: Set[str],
+        steps: Sequence[SectionResult],
+    ) -> None:
         for _attempt in range(_ATTEMPTS):
             try:
                 self._history = self._history or self._open()
@@ -116,7 +130,6 @@ class AnomalyGuard:
                 self._replace(error)
         if self._tolerant:
             self._judged = self._tolerated()
-        return self._judged
 
     def record(self, result: RunResult, items: Sequence[StoredItem]) -> None:
         """Record the figures of the run; a database that takes none is no fault of the run."""
@@ -138,6 +151,8 @@ class AnomalyGuard:
         except HistoryError as error:
             if self._open is not run_history.in_memory:
                 logger.warning("%s: this run is not recorded", error)
+        except Exception as error:  # noqa: BLE001  (the run is stored, and its result stands)
+            logger.warning("history: this run is not recorded: %s", crash.known(error))
 
     def _replace(self, error: HistoryError) -> None:
         """Use a new database where this one is damaged, one in memory where it cannot be used."""
