@@ -7,6 +7,7 @@ and a killed installation leaves nothing that anybody would start.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -218,7 +219,8 @@ def _build(installation: Installation, version: str, code: str) -> None:
         filesystem_handling.sync_file_system(part)
         part.rename(folder / name)
     except BaseException:
-        removal.tree(part)
+        with contextlib.suppress(OSError):  # the next run removes it
+            removal.tree(part)
         raise
 
 
