@@ -268,7 +268,7 @@ def test_a_manifest_that_was_altered(system: System, server: MariaDB) -> None:
 )
 @pytest.mark.parametrize(("signed", "says"), [(False, "not signed"), (True, "an unknown key")])
 def test_logs_of_a_forged_run(system: System, server: MariaDB, signed: bool, says: str) -> None:
-    """Issue 14: whoever can write to the store has no statement replayed."""
+    """Issue 14: no statement of an attacker with write access to the store is replayed."""
     shop(server)
     configure(system, server)
     backed_up(system)

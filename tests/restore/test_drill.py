@@ -110,7 +110,7 @@ def test_planted_damage_is_found(tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize(("signed", "says"), [(False, "not signed"), (True, "an unknown key")])
 def test_a_forged_run_proves_nothing(tmp_path: Path, signed: bool, says: str) -> None:
-    """Issue 14: whoever can write to the store cannot make a drill pass."""
+    """Issue 14: an attacker with write access to the store cannot make a drill pass."""
     system = prepared(tmp_path, EVERY="0s")
     system.forge(signed=signed)
     result = system.result("--only", "DRILL")

@@ -48,7 +48,7 @@ def program() -> str:
 def sudo_arguments(*, single: bool) -> list[str]:
     """Return the arguments that sudo allows: all of them, in this order.
 
-    sudo compares them joined by spaces: whoever may run the line may pass two words as one. So
+    sudo compares them joined by spaces: a user who may run the line may pass two words as one. So
     --file is the last: with a word behind it, it would name a file that root would write.
     """
     excludes = [word for mode, how in MODES.items() for word in (*how, _from_file(mode))]

@@ -6,7 +6,7 @@ import contextlib
 import gc
 from collections.abc import Iterator
 
-_OBJECTS = 100_000  # new ones after which it looks for cycles; 700 unless it is told
+_OBJECTS = 100_000  # new objects after which it looks for cycles; Python's default is 700
 
 
 @contextlib.contextmanager

@@ -74,7 +74,7 @@ class Config:
 
     handed: every key of GENERAL, as every module gets it; paths absolute
     mode:   how it runs, as far as the config says
-    notify: who is told of a run, beside the report server
+    notify: the channels that get notifications of a run, beside the report server
     """
 
     path: Path

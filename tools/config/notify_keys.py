@@ -95,7 +95,7 @@ class ChannelKeys:
 
     @property
     def outcomes(self) -> frozenset[Outcome]:
-        """What this channel is told of. Raises ConfigError for an unknown word."""
+        """Return the outcomes that this channel gets. Raises ConfigError for an unknown word."""
         found: set[Outcome] = set()
         for word in self.on:
             name = word.lower().strip(",")

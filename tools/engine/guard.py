@@ -47,7 +47,7 @@ def problems(config: Config) -> Iterator[tuple[str, Problem]]:
 
 
 def _hooks(config: Config) -> Iterator[tuple[str, Problem | None]]:
-    """The programs of hooks: whoever can change one runs commands as this user."""
+    """Check the programs of hooks: who can change one runs commands as this user."""
     for name, of_it in hooks.all_of(config, config.sections):
         for key, argv in hooks.listed(of_it):
             program = hooks.program(argv, config.path.parent)

@@ -44,7 +44,7 @@ class Recipient:
 
     key:      its name in the spool
     label:    how lines of the log call it
-    outcomes: what it is told of
+    outcomes: those that it gets
     keep:     whether a report that was not delivered is worth sending with the next run
     first_wait: seconds before the second attempt
     """

@@ -269,7 +269,7 @@ def _keep(private: Path | None, times: Mapping[str, float]) -> None:
 
 
 def _replace(file: Path, content: bytes, mode: int = 0o644) -> None:
-    """Replace a file at once: whoever reads it sees the old one or the new one."""
+    """Replace a file at once: a reader sees the old one or the new one."""
     with filesystem_handling.staged(file) as temporary:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         descriptor = os.open(temporary, flags, mode)
