@@ -115,7 +115,7 @@ def _item(number: int, item: Item) -> list[str]:
         "",
     ]
     read = forms.of(item.form).commands(item, _decode_commands(item))
-    commands = [*read, _final_command(item)]
+    commands = [*read, _reading_all(item, _final_command(item))]
     lines += ["    " + " \\\n      | ".join(commands) + ' && echo "restored"']
     if item.sha256 is not None:
         lines += ["", f"   SHA-256 of the data before the first stage: {item.sha256}"]
@@ -160,6 +160,15 @@ def _final_command(item: Item) -> str:
     if registry.kind(item.kind).archive:
         return 'tar -x -p --numeric-owner --acls --xattrs --xattrs-include="*" -C "$TARGET" -f -'
     return f"cat > {_file(item)}"
+
+
+def _reading_all(item: Item, command: str) -> str:
+    """Return the final command so that it reads to the end of its input.
+
+    tar ends after its end mark: the program before it could not write the padding, and that would
+    look like a failed restore.
+    """
+    return f"{{ {command} && cat > /dev/null; }}" if registry.kind(item.kind).archive else command
 
 
 def _file(item: Item) -> str:
