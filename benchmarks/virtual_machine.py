@@ -133,7 +133,7 @@ class Machine:
             *("qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none"),
             *("-m", "1024", "-smp", "1", "-no-reboot"),
             *(
-                ("-accel", "kvm", "-cpu", "host,arch-capabilities=off,cx16=off")
+                ("-accel", "kvm", "-cpu", "host")
                 if self.accelerated
                 else ("-accel", "tcg")
             ),
@@ -198,8 +198,7 @@ class Machine:
 
     def cut_power(self) -> None:
         """End it at once: what its kernel has not written to its disks is lost."""
-        if not self._ended():
-            assert self._process is not None
+        if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGKILL)
         self._wait()
 
