@@ -110,7 +110,7 @@ HOOK = {"TYPE": "webhook", "URL": "https://x.example/a"}
     [
         ({}, r":3: NOTIFY.it.TYPE is missing \| Choose from: email, webhook"),
         ({"TYPE": "pigeon"}, r":4: NOTIFY.it.TYPE: 'pigeon': unknown type of channel \| Choose"),
-        ({"TYPE": 7}, r":4: NOTIFY.it.TYPE: 7: unknown type"),
+        ({"TYPE": 7}, r":4: NOTIFY.it.TYPE: unknown type"),
         ([], r":3: NOTIFY.it: must be an object \| For example"),
         ({**HOOK, "UTL": 1}, r":6: NOTIFY.it.UTL: unknown key \| Did you mean URL\?"),
         ({"TYPE": "webhook"}, r"NOTIFY.it.URL is required"),
