@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from tools import os_works
 from tools.base import permissions, project
 from tools.base.errors import BackupError, ConfigError
-from tools.catalog import catalog, identity, manifest, trust
+from tools.catalog import catalog, identity, manifest, trust, writer_key
 from tools.catalog.catalog import Catalog
 from tools.catalog.selection import Preference
 from tools.catalog.trust import Trust
@@ -247,8 +247,19 @@ def trust_of(config: Config, source: Source) -> Trust:
     key_file = None  # a run knows its own signer, and the key may be on a mount that hangs
     if not source.own_run:
         key_file = key_file_of(config)
-    known = trust.known(config.general, key_file, source.signer)
+    known = trust.known(_host_of_key(config, source), key_file, source.signer)
     return Trust(known, source.allow_unsigned, everybody=source.own_run and not known)
+
+
+def _host_of_key(config: Config, source: Source) -> General:
+    """Return GENERAL; without a config its HOSTNAME is the host that WRITER_KEY names.
+
+    On the server itself that is the key which has signed: it must not be known for another name.
+    """
+    general = config.general
+    has_config = source.config or not source.names_store
+    host = "" if has_config else writer_key.host_of(general.writer_key)
+    return dataclasses.replace(general, hostname=host) if host else general
 
 
 def key_file_of(config: Config) -> Path | None:

@@ -151,12 +151,7 @@ def rotate(path: Path, host: str) -> str:
 
 def _check_host(path: Path, host: str) -> None:
     """Raise ConfigError where the signer that a key file names is not this host."""
-    text = foreign.decoded(foreign.beginning(path, _MAX_BYTES))
-    names = [
-        line.removeprefix(SIGNER).split(" ")[0]
-        for line in text.split("\n")
-        if line.startswith(SIGNER)
-    ]
+    names = _names(path)
     name = _pattern(host)
     if names and name not in names:
         raise ConfigError(
@@ -164,6 +159,20 @@ def _check_host(path: Path, host: str) -> None:
             "Set --HOSTNAME to HOSTNAME of conf.json. If that was changed, first write it into the "
             f"line that begins with '{SIGNER.strip()}'.",
         )
+
+
+def host_of(path: Path) -> str:
+    """Return the host that a key file names, as a pattern; "" where none can be read there."""
+    try:
+        return next(iter(_names(path)[-1:]), "")
+    except OSError:
+        return ""
+
+
+def _names(path: Path) -> list[str]:
+    text = foreign.decoded(foreign.beginning(path, _MAX_BYTES))
+    lines = [line for line in text.split("\n") if line.startswith(SIGNER)]
+    return [line.removeprefix(SIGNER).split(" ")[0] for line in lines]
 
 
 def _line(host: str, secret: bytes) -> str:
