@@ -67,8 +67,7 @@ def read(path: Path) -> WriterKey:
     if len(keys) != 1:
         raise ConfigError(
             f"WRITER_KEY: {path}: {len(keys)} keys, expected 1",
-            "Copy it from a backup of the file. Only if there is none: move the file to another "
-            f"place and create a new key ({COMMAND}).",
+            f"Move the file to another place. {missing(path, 'HOST')}",
         )
     try:
         secret = bech32.key(keys[0], _PREFIX, _SIZE, "identity")
@@ -86,10 +85,20 @@ def of_config(config: Config) -> WriterKey | None:
 
 def _hint(error: OSError, path: Path) -> str:
     if isinstance(error, FileNotFoundError):
-        return f"Create it as the user of the backup: {COMMAND} --WRITER_KEY {path} --HOSTNAME HOST"
+        return missing(path, "HOST")
     if isinstance(error, PermissionError):
         return "Let it belong to the user of the backup, with mode 0600."
     return ""
+
+
+def missing(path: Path, host: str, key_file: Path | None = None) -> str:
+    """Return the hint for a key that is missing: a copy comes first, if there ever was a key."""
+    words: list[str | Path] = ["--WRITER_KEY", path, "--HOSTNAME", host]
+    words += ["--KEY_FILE", key_file] if key_file else []
+    return (
+        "If this host has signed runs, put the file back from a copy. Otherwise, or without a "
+        f"copy, create a key as the user of the backup: {COMMAND} {fixes.command(*words)}"
+    )
 
 
 def _derived(secret: bytes, links: tuple[Link, ...] = ()) -> WriterKey:

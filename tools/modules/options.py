@@ -285,8 +285,7 @@ _READERS: dict[Any, tuple[str, Callable[[str], Any]]] = {
 }
 
 
-# No error shows a value of these: commands and objects hold passwords and tokens as well.
-_UNSHOWN = (Secret, Commands, Fields, Lists)
+_UNSHOWN = (Secret, Commands, Fields, Lists)  # no error shows their values: they hold passwords
 
 
 def reader(kind: Any) -> tuple[str, Callable[[str], Any]]:  # noqa: ANN401  (a type or a union)
