@@ -101,6 +101,7 @@ class ItemResult:
     """One item that at least one store holds, or an item that was restored.
 
     size: bytes of its plaintext, None if unknown; stored_size: bytes of its parts
+    seconds: how long its stream was read, None if unknown
     """
 
     section: str
@@ -109,6 +110,7 @@ class ItemResult:
     size: int | None
     stored_size: int
     warnings: tuple[str, ...] = ()
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)

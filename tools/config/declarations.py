@@ -158,7 +158,9 @@ class General:
         least=0,
     )
     anomaly_duration: float = option(
-        "times the usual duration above which a run names a section; 0: off", default=5.0, least=0
+        "times the usual duration above which a run names an item or a section; 0: off",
+        default=5.0,
+        least=0,
     )
     leftovers_age: Duration = option(
         "age in seconds after which files of crashed runs of this host are removed from a store",

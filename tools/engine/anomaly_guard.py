@@ -228,12 +228,15 @@ class AnomalyGuard:
             for item in items
         }
         of_sections = {}
+        explained = {one.section for one in items if of_items[one.label].unusual}
         lacking = {label.partition("/")[0] for label in missing}
         for step in steps:
             thresholds = self._config.thresholds(step.name)
             works = step.kind in _WORKING and step.result.status.stored
             if thresholds is not None and works and step.name not in lacking:
                 now = _of_section(step, items, moment)
+                if step.name in explained:
+                    now = dataclasses.replace(now, seconds=None)
                 past = good(step.name, step.name, None)
                 of_sections[step.name] = anomaly.judge(now, past, thresholds, _ITEMS)
         return Judged(of_items, of_sections)
