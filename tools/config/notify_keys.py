@@ -210,9 +210,13 @@ class EmailKeys(ChannelKeys):
         except ValueError:
             return self.smtp_host.lower() == "localhost"
 
+    @property
+    def server(self) -> str:
+        """The name and the port of the mail server."""
+        return f"{self.smtp_host}:{self.port}"
+
     def target(self) -> str:
-        server = f"{self.smtp_host}:{self.port} ({self.security.value})"
-        return f"{', '.join(self.to)} by {server}"
+        return f"{', '.join(self.to)} by {self.server} ({self.security.value})"
 
 
 @dataclass(frozen=True, kw_only=True)
