@@ -75,6 +75,12 @@ class SectionResult:
         """When the section began, UTC."""
         return self.ended_at - timedelta(seconds=self.seconds)
 
+    @property
+    def summary(self) -> str:
+        """Return the message for a table; "" where it is a problem, which stands below it."""
+        first = next(self.problems(), None)
+        return "" if first and first.text == self.result.message else self.result.message
+
     def problems(self) -> Iterator[RunProblem]:
         """Give the section's error with its hint, and its warnings; nothing if it succeeded.
 

@@ -137,7 +137,7 @@ def _signing(config: Config) -> Iterator[Finding]:
     if not os.path.lexists(path):
         yield warning(
             f"WRITER_KEY {path} does not exist: runs are not signed",
-            "Create it, unless this host has signed before: then put the file back.",
+            writer_key.missing(path, general.hostname, location.key_file_of(config)),
             _new_key(path, general.hostname),
         )
         return
