@@ -136,6 +136,7 @@ def test_neither_login_nor_mail_goes_to_a_server_without_encryption(
     assert Mail.mails == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answer", ["redirect", "other", "down", "hang"])
 def test_only_the_documented_answer_counts(
     answer: str, tmp_path: Path, server: ReportServer, capsys: pytest.CaptureFixture[str]
