@@ -132,11 +132,7 @@ class Machine:
         return [
             *("qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none"),
             *("-m", "1024", "-smp", "1", "-no-reboot"),
-            *(
-                ("-accel", "kvm", "-cpu", "host")
-                if self.accelerated
-                else ("-accel", "tcg")
-            ),
+            *(("-accel", "kvm", "-cpu", "host") if self.accelerated else ("-accel", "tcg")),
             *("-rtc", f"base={clock:%Y-%m-%dT%H:%M:%S}"),
             *("-kernel", str(self._kernel), "-initrd", str(self._initrd)),
             *("-append", "root=/dev/vda rw console=ttyS0 systemd.show_status=0 loglevel=4"),
