@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 
+from tools.base import project
 from tools.base.errors import BackupError, ConfigError
 from tools.setup import locked_packages, releases, steps
 from tools.setup.installation import CODE, RELEASES, Installation
@@ -97,6 +100,25 @@ def test_upgrade_keeps_the_release_before_and_rollback_goes_back_to_it(machine: 
     machine.rollback()
     machine.install("1.3")
     assert machine.versions() == ["1.1", "1.3"]  # not 1.2, which was taken back
+
+
+def test_a_release_stays_while_a_process_runs_from_it(machine: Machine) -> None:
+    machine.install("1.0")
+    release = machine.at(CODE).parent / "nc-backup-py-releases/1.0-20260102T000000Z"
+    code = (
+        f"import sys; sys.path[0] = {str(project.ROOT)!r}; from tools.base import release_lock; "
+        f"release_lock.hold({str(release)!r}); print(flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as run:
+        assert run.stdout is not None
+        assert run.stdout.readline() == b"\n"
+        machine.install("1.1")
+        machine.install("1.2")
+        assert machine.versions() == ["1.0", "1.1", "1.2"]
+    machine.install("1.3")
+    assert machine.versions() == ["1.2", "1.3"]
 
 
 def test_a_release_holds_the_code_alone_and_nobody_can_change_it(machine: Machine) -> None:

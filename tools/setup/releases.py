@@ -20,13 +20,15 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from tools import filesystem_handling
-from tools.base import foreign_json, removal
+from tools.base import foreign_json, release_lock, removal
 from tools.base.errors import BackupError, ConfigError
 from tools.setup import locked_packages
 from tools.setup.installation import CODE, RELEASES, Installation
 from tools.setup.steps import Step
 
-RECORD = "release.json"  # in a release: what it is, and what of its top level came from the source
+RECORD = (
+    release_lock.RECORD
+)  # in a release: what it is, and what of its top level came from the source
 _PART = ".part-"  # begins the name of a release that is not complete
 _SET_ASIDE = f"{CODE}.before-"
 _NOT_INSTALLED = frozenset({"tests", "benchmarks", RECORD, locked_packages.WHEELS})
@@ -318,7 +320,8 @@ def _step_old(installation: Installation, before: Release | None) -> Step:
         others = [one for one in installed(installation) if now is None or one.path != now.path]
         same = [one for one in others if before is not None and one.path == before.path]
         kept = (same or others[-1:])[:1]
-        return [one for one in others if one not in kept]
+        unused = [one for one in others if one not in kept]
+        return [one for one in unused if not release_lock.is_held(str(one.path))]
 
     def perform() -> None:
         for release in old():
@@ -328,7 +331,7 @@ def _step_old(installation: Installation, before: Release | None) -> Step:
 
     return Step(
         subject=str(installation.at(RELEASES)),
-        action="remove all releases but the current one and the one before it",
+        action="remove all releases but the current one, the one before it and those in use",
         reason=lambda: ", ".join(one.path.name for one in old()),
         perform=perform,
     )
