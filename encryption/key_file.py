@@ -110,7 +110,7 @@ def _unreadable(path: Path, error: OSError, use: Use) -> ConfigError:
 def _creating(path: Path) -> str:
     """Return the commands that create a key file that this user can read."""
     create = f"{_PROGRAM} --KEYGEN --KEY_FILE {shlex.quote(str(path))}"
-    if os.access(path.parent, os.W_OK):
+    if os.access(filesystem_handling.nearest(path), os.W_OK):
         return create
     readable = (("chgrp", str(os.getegid()), path), ("chmod", "0640", path))
     return fixes.as_root(create, *(fixes.command(*words) for words in readable))

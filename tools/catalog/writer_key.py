@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
-from tools import filesystem_handling
+from tools import filesystem_handling, os_works
 from tools.base import bech32, fixes, foreign, kdf, masking, permissions, project
 from tools.base.errors import ConfigError
 from tools.catalog import ed25519, rotation, sshsig
@@ -67,7 +67,7 @@ def read(path: Path) -> WriterKey:
     if len(keys) != 1:
         raise ConfigError(
             f"WRITER_KEY: {path}: {len(keys)} keys, expected 1",
-            f"Move the file to another place. {missing(path, 'HOST')}",
+            f"Move the file to another place. {': '.join(missing(path, 'HOST'))}",
         )
     try:
         secret = bech32.key(keys[0], _PREFIX, _SIZE, "identity")
@@ -85,20 +85,28 @@ def of_config(config: Config) -> WriterKey | None:
 
 def _hint(error: OSError, path: Path) -> str:
     if isinstance(error, FileNotFoundError):
-        return missing(path, "HOST")
+        return ": ".join(missing(path, "HOST"))
     if isinstance(error, PermissionError):
         return "Let it belong to the user of the backup, with mode 0600."
     return ""
 
 
-def missing(path: Path, host: str, key_file: Path | None = None) -> str:
-    """Return the hint for a key that is missing: a copy comes first, if there ever was a key."""
+def missing(path: Path, host: str, key_file: Path | None = None) -> tuple[str, str]:
+    """Return the hint for a key that is missing, without a full stop, and the command in it.
+
+    A copy of the file comes first, if there ever was a key. The user of the backup owns the new
+    one; its line is added to the key file.
+    """
     words: list[str | Path] = ["--WRITER_KEY", path, "--HOSTNAME", host]
     words += ["--KEY_FILE", key_file] if key_file else []
-    return (
+    command = f"{COMMAND} {fixes.command(*words)}"
+    if not os.access(filesystem_handling.nearest(path), os.W_OK):
+        command = fixes.as_root(command, fixes.command("chown", f"{os_works.user()}:", path))
+    hint = (
         "If this host has signed runs, put the file back from a copy. Otherwise, or without a "
-        f"copy, create a key as the user of the backup: {COMMAND} {fixes.command(*words)}"
+        "copy, create a key"
     )
+    return hint, command
 
 
 def _derived(secret: bytes, links: tuple[Link, ...] = ()) -> WriterKey:

@@ -132,7 +132,7 @@ def _no_longer_signed(catalog: Catalog, config: Config) -> Iterator[Finding]:
         yield warning(
             f"{catalog.store}: run {signed} was signed, and this run is not: WRITER_KEY {path} "
             "does not exist. A restore will not trust this run",
-            writer_key.missing(path, catalog.host, location.key_file_of(config)),
+            ": ".join(writer_key.missing(path, catalog.host, location.key_file_of(config))),
         )
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import functools
 import os
-import sys
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TypeVar
 
 from tools import filesystem_handling, os_works
-from tools.base import fixes, hung_mount, log, project
+from tools.base import fixes, hung_mount, log
 from tools.base.errors import BackupError, in_words
 from tools.base.finding import Finding, bad, warning
 from tools.catalog import location, signers, trust, writer_key
@@ -135,11 +134,9 @@ def _signing(config: Config) -> Iterator[Finding]:
     general = config.general
     path = general.writer_key
     if not os.path.lexists(path):
-        yield warning(
-            f"WRITER_KEY {path} does not exist: runs are not signed",
-            writer_key.missing(path, general.hostname, location.key_file_of(config)),
-            _new_key(path, general.hostname),
-        )
+        hint, command = writer_key.missing(path, general.hostname, location.key_file_of(config))
+        text = f"WRITER_KEY {path} does not exist: runs are not signed"
+        yield warning(text, f"{hint}.", command)
         return
     try:
         key = writer_key.read(path)
@@ -157,12 +154,3 @@ def _signing(config: Config) -> Iterator[Finding]:
     elif listed is not None and key.public not in {one.public for one in listed}:
         text = f"SIGNERS {general.signers}: does not list the signer of this host"
         yield warning(text, f"Add this line to it, where a restore needs it: {signer}")
-
-
-def _new_key(path: Path, host: str) -> str:
-    """Return the command that creates a WRITER_KEY, which this user must own."""
-    words = ("--KEYGEN", "--WRITER", "--WRITER_KEY", path, "--HOSTNAME", host)
-    command = fixes.command(sys.executable, project.ROOT / "encryption/encryption.py", *words)
-    if os.access(nearest(path), os.W_OK):
-        return command
-    return fixes.as_root(command, fixes.command("chown", f"{os_works.user()}:", path))
