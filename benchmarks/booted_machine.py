@@ -253,7 +253,8 @@ def fill(root: Path, wheels: Path) -> None:
 
 def tried(given: argparse.Namespace) -> None:
     """Run the trial. Raises BackupError."""
-    if missing := virtual_machine.missing_programs():
+    missing = virtual_machine.missing_programs()
+    if missing:
         raise BackupError(f"{missing[0]}: not found", "apt install qemu-system-x86 debootstrap")
     root = installation_trial.base_root(given.root, given.suite, virtual_machine.PACKAGES)
     with tempfile.TemporaryDirectory(prefix="booted-machine-") as folder:
