@@ -60,7 +60,7 @@ class BootedTrial(Trial):
     def prepare(self) -> None:
         """Boot, and see that systemd has started all it wants."""
         self.machine.boot(self.day)
-        self.shell(f"mountpoint {DISK} && systemctl is-system-running --wait")
+        self.shell(f"systemctl is-system-running --wait && mountpoint {DISK}")
         self.prepare_user()
 
     def schedule(self) -> None:

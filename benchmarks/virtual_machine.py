@@ -28,7 +28,7 @@ PACKAGES = (
 _SIZES = {"root": "4G", "disk": "2G"}  # of the images, which are sparse
 _ROOT_LABEL, _DISK_LABEL = "root", "backup-disk"
 _FSTAB = f"""LABEL={_ROOT_LABEL} / ext4 defaults 0 1
-LABEL={_DISK_LABEL} /mnt/backup-disk ext4 nofail,x-systemd.device-timeout=30s 0 2
+LABEL={_DISK_LABEL} /mnt/backup-disk ext4 nofail,x-systemd.device-timeout=300s 0 2
 """
 _PORT = "/dev/virtio-ports/trial"
 _AGENT_UNIT = """[Unit]
