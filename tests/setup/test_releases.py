@@ -174,6 +174,21 @@ def test_a_folder_of_the_old_system_is_set_aside(machine: Machine) -> None:
     assert str(kept) in machine.installed.notices[0]
 
 
+def test_packages_that_were_added_are_named(machine: Machine) -> None:
+    machine.write("1.0")
+    (machine.clone / "requirements.lock").write_text("rich==1 --hash=sha256:0\n")
+    machine.install()
+    packages = machine.at(f"{RELEASES}/1.0-20260102T000000Z/.venv/lib/python3.12/site-packages")
+    for name in ("rich-1", "oss2-2.19", "crcmod_plus-2"):
+        (packages / f"{name}.dist-info").mkdir(parents=True)
+        (packages / f"{name}.dist-info/REQUESTED").touch()
+    machine.install("1.1")
+    assert machine.installed.notices == [
+        "the new release lacks the packages crcmod-plus, oss2, which were added by hand: "
+        "sudo /var/lib/nc-backup-py/.venv/bin/python -m pip install crcmod-plus oss2"
+    ]
+
+
 def test_user_defined_modules_go_along(machine: Machine) -> None:
     machine.install("1.0")
     release = machine.at(str(machine.at(CODE).readlink()))

@@ -4,7 +4,6 @@ A run loads parts of the code when it first needs them. Python 3.6 can read and 
 keeps to the grammar and the library of that version.
 """
 
-import fcntl
 import os
 
 RECORD = "release.json"  # in each release, and in no clone
@@ -14,11 +13,13 @@ _held = []  # type: list[int]  # descriptors that stay open while this process l
 def hold(release: str) -> None:
     """Hold the lock of a release until this process ends; a clone has none.
 
-    Where that fails the process runs as it would without a lock.
+    Where that fails, as in a Python without its library, the process runs without a lock.
     """
     try:
+        import fcntl
+
         descriptor = _opened(release)
-    except OSError:
+    except (ImportError, OSError):
         return
     _held.append(descriptor)
     try:
@@ -29,6 +30,8 @@ def hold(release: str) -> None:
 
 def is_held(release: str) -> bool:
     """Return whether a process runs from a release."""
+    import fcntl
+
     try:
         descriptor = _opened(release)
     except OSError:

@@ -20,7 +20,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from tools import filesystem_handling
-from tools.base import foreign_json, release_lock, removal
+from tools.base import environments, foreign_json, release_lock, removal
 from tools.base.errors import BackupError, ConfigError
 from tools.setup import locked_packages
 from tools.setup.installation import CODE, RELEASES, Installation
@@ -215,6 +215,7 @@ def _build(installation: Installation, version: str, code: str) -> None:
         now = current(installation)
         before = now.path if now else None
         locked_packages.install(installation, part, f"{RELEASES}/{name}", before)
+        _name_added(installation, before)
         record = {"version": version, "code": code, "created": created, "own": sorted(names)}
         (part / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         _close(part)
@@ -259,6 +260,18 @@ def _carry_over(installation: Installation, part: Path, names: set[str]) -> None
         else:
             shutil.copy2(path, part / path.name, follow_symlinks=False)
         installation.notice(f"user-defined module {path.name}: copied from {now.path}")
+
+
+def _name_added(installation: Installation, before: Path | None) -> None:
+    """Name the packages that somebody added to the environment of the release before."""
+    if before is None:
+        return
+    added = environments.added(str(before / ".venv"), str(before / locked_packages.LOCK))
+    if added:
+        installation.notice(
+            f"the new release lacks the packages {', '.join(added)}, which were added by hand: "
+            f"sudo {CODE}/.venv/bin/python -m pip install {' '.join(added)}"
+        )
 
 
 def _close(part: Path) -> None:
