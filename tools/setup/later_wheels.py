@@ -38,8 +38,8 @@ def fetch(version: str, lock: str, wheels: Path, download: Download) -> str:
         for path in wheels.glob("*.whl")
         if not path.name.endswith("-none-any.whl")
     }
-    used = version.partition(".")[2]
-    minors = range(int(used) + 1, _NEWEST + 1) if used.isdecimal() else range(0)
+    used = re.fullmatch(r"3\.([0-9]{1,3})", version)
+    minors = range(int(used[1]) + 1, _NEWEST + 1) if used else range(0)
     for minor in minors if compiled else ():
         try:
             options = ["--only-binary=:all:", f"--python-version=3.{minor}"]
