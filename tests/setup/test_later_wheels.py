@@ -45,13 +45,15 @@ def test_each_later_version_is_fetched(tmp_path: Path) -> None:
 
 
 @pytest.mark.fault("wheels for later Pythons cannot be fetched", "one line, no error")
-def test_what_cannot_be_fetched_is_one_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize("error", [BackupError("pip", "no network"), OSError("no network")])
+def test_what_cannot_be_fetched_is_one_line(tmp_path: Path, error: Exception) -> None:
     def failing(_text: str, options: list[str]) -> None:
         if "3.12" not in options[-1]:
-            raise BackupError("pip failed", "no network")
+            raise error
 
     folder = wheels(tmp_path, "zstandard-1-cp311-cp311-linux_x86_64.whl")
     line = later_wheels.fetch("3.11", LOCK, folder, failing)
     assert line.startswith("the packages for Python 3.13, 3.14 are not kept (no network): ")
+    assert later_wheels.fetch("3", LOCK, folder, failing) == ""  # a version that is not known
     (tmp_path / "pure").mkdir()
     assert later_wheels.fetch("3.11", LOCK, tmp_path / "pure", failing) == ""

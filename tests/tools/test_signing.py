@@ -432,3 +432,21 @@ def test_without_a_config_the_key_of_this_machine_is_that_of_the_host_that_it_na
     unnamed = dataclasses.replace(config, general=dataclasses.replace(general, hostname="db1"))
     known = location.trust_of(unnamed, Source(local_backup=tmp_path, hostname="db1")).signers
     assert not known.problem(public, "db1", now)  # a file without the line: as --hostname says
+
+
+def test_what_is_remembered_survives_a_file_that_cannot_be_read_for_a_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the next rollback of another store would go unseen."""
+    memory = Memory(tmp_path)
+    memory.keep("sequence.json", "a", [3, "signer"])
+    before = (tmp_path / "sequence.json").read_bytes()
+
+    def fails(*_words: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fdopen", fails)
+        with pytest.raises(OSError, match="Input/output error"):
+            memory.keep("sequence.json", "b", [4, "signer"])
+    assert (tmp_path / "sequence.json").read_bytes() == before

@@ -31,23 +31,25 @@ def fetch(version: str, lock: str, wheels: Path, download: Download) -> str:
     """Fetch what Pythons after `version` need beside what a folder has.
 
     lock: the text of the lock file. Return why that failed, with the versions that it concerns;
-    "" if nothing did: it is no reason to fail.
+    "" if nothing did: nothing is raised.
     """
     compiled = {
         path.name.partition("-")[0].replace("_", "-").lower()
         for path in wheels.glob("*.whl")
         if not path.name.endswith("-none-any.whl")
     }
-    minors = range(int(version.partition(".")[2]) + 1, _NEWEST + 1)
+    used = re.fullmatch(r"3\.([0-9]{1,3})", version)
+    minors = range(int(used[1]) + 1, _NEWEST + 1) if used else range(0)
     for minor in minors if compiled else ():
         try:
             options = ["--only-binary=:all:", f"--python-version=3.{minor}"]
             download(requirements(lock, minor, compiled), options)
-        except BackupError as error:
+        except (BackupError, OSError) as error:
             lacking = ", ".join(f"3.{one}" for one in minors if one >= minor)
+            reason = getattr(error, "hint", "") or error
             return (
-                f"the packages for Python {lacking} are not kept ({error.hint or error}): after a "
-                "distribution upgrade to one of these the next run fetches them from the network"
+                f"the packages for Python {lacking} are not kept ({reason}): after a distribution "
+                "upgrade to one of these the next run fetches them from the network"
             )
     return ""
 

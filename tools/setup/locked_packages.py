@@ -105,7 +105,7 @@ def _fetch_later(
                     return
             programs.run([*pip, *_BRIEF], "pip download failed", _PIP)
 
-    text = lock.read_text(encoding="utf-8")
+    text = lock.read_text(encoding="utf-8", errors="replace")
     if line := later_wheels.fetch(environment.version(Path(python)), text, wheels, download):
         installation.notice(line)
 
