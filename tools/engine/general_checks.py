@@ -141,11 +141,13 @@ def _signing(config: Config) -> Iterator[Finding]:
             _new_key(path, general.hostname),
         )
         return
+    key_file = location.key_file_of(config)
     try:
         key = writer_key.read(path)
-        problem = trust.known(general, location.key_file_of(config)).problem(
+        problem = trust.known(general, key_file).problem(
             key.public, general.hostname, datetime.now(timezone.utc)
         )
+        named = signers.Signers(tuple(signers.in_comments(key_file) if key_file else ()))
         listed = signers.of_file(general.signers, "SIGNERS") if general.signers else None
     except BackupError as error:
         yield bad(str(error), error.hint, error.fix)
@@ -157,6 +159,13 @@ def _signing(config: Config) -> Iterator[Finding]:
     elif listed is not None and key.public not in {one.public for one in listed}:
         text = f"SIGNERS {general.signers}: does not list the signer of this host"
         yield warning(text, f"Add this line to it, where a restore needs it: {signer}")
+    if named and not named.names(key.public, general.hostname):
+        line = f"{writer_key.SIGNER}{signer}"
+        yield warning(
+            f"KEY_FILE {key_file}: does not name the signer of {general.hostname}: a restore by a "
+            "copy of the key would not trust the runs",
+            f"Add this line to it and to each copy of the key (setup.py does it here): {line}",
+        )
 
 
 def _new_key(path: Path, host: str) -> str:
