@@ -85,7 +85,7 @@ def test_the_signer_is_noted_once(installed: Installation, name: str) -> None:
     step.perform()
     assert path.read_text() == f"{RECIPIENT}\n{SIGNER}\n"
     assert step.reason() == ""
-    installed.at(CONFIG).write_text('{"GENERAL": {"HOSTNAME": "renamed"}}')  # after the key was made
+    installed.at(CONFIG).write_text('{"GENERAL": {"HOSTNAME": "renamed"}}')  # later
     step.perform()
     assert path.read_text().endswith(f"{SIGNER}\n{SIGNER.replace('srv', 'renamed')}\n")
     assert step.reason() == ""

@@ -90,11 +90,11 @@ def of_folder(path: Path) -> Problem | None:
     real = resolved(existing)
     if problem is None or problem.path != real or not problem.trouble.startswith(_BELONGS):
         return problem
-    owner = _user(real.stat().st_uid)
+    owner = user_name(real.stat().st_uid)
     if os.geteuid() == 0:  # never taken from the user that the nightly run is
         advice = f"Run it as {owner} (sudo -u {shlex.quote(owner)} ...), or use another folder."
         return Problem(real, problem.trouble, advice=advice)
-    command = f"chown {_user(os.geteuid())} {shlex.quote(str(real))}"
+    command = f"chown {user_name(os.geteuid())} {shlex.quote(str(real))}"
     return Problem(real, problem.trouble, (command,), _CHECKED)
 
 
@@ -164,7 +164,7 @@ def _changeable(path: Path, owners: set[int]) -> Iterator[Problem]:
         sticky = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
         quoted = shlex.quote(str(place))
         if status.st_uid not in owners:
-            trouble = f"{_BELONGS}{_user(status.st_uid)}"
+            trouble = f"{_BELONGS}{user_name(status.st_uid)}"
             yield Problem(place, trouble, *_owning(real, place, status))
         if sticky:
             continue
@@ -189,6 +189,8 @@ def _readable(real: Path, status: os.stat_result, owners: set[int]) -> Problem |
         return None
     what = "read or written" if status.st_mode & stat.S_IWGRP else "read"
     trouble = f"can be {what} by the group {_group(status.st_gid)}"
+    if status.st_uid == 0 and os.geteuid() != 0:  # this very user needs the right of a group
+        return Problem(real, trouble, _closing(real, status))
     return Problem(real, trouble, (f"chmod g-rwx {shlex.quote(str(real))}",))
 
 
@@ -274,7 +276,7 @@ def _group_of_backup(status: os.stat_result, folder: Path) -> bool:
 
 def _own_group(status: os.stat_result) -> bool:
     """Return whether a group is root's, or has the name of the owner: a group of one user."""
-    return status.st_gid == 0 or _group(status.st_gid) == _user(status.st_uid)
+    return status.st_gid == 0 or _group(status.st_gid) == user_name(status.st_uid)
 
 
 def _primary_group(user: int) -> int:
@@ -284,7 +286,8 @@ def _primary_group(user: int) -> int:
         return os.getegid() if user == os.geteuid() else -1
 
 
-def _user(number: int) -> str:
+def user_name(number: int) -> str:
+    """Return the name of a user, or the number of one that this machine does not know."""
     try:
         return pwd.getpwuid(number).pw_name
     except KeyError:
@@ -324,7 +327,7 @@ def _foreign_entry(place: Path, owners: set[int], wanted: int, *, ours: bool) ->
         if not rights & mask & wanted:
             continue
         if tag == _ACL_USER and number not in owners:
-            return f"setfacl -x u:{shlex.quote(_user(number))} {quoted}"
+            return f"setfacl -x u:{shlex.quote(user_name(number))} {quoted}"
         if tag == _ACL_GROUP and number != 0:
             return f"setfacl -x g:{shlex.quote(_group(number))} {quoted}"
         if tag == _ACL_OWNING_GROUP and not ours:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -63,9 +64,12 @@ def _hooks(config: Config) -> Iterator[Finding]:
     for name, of_it in hooks.all_of(config, config.sections):
         for key, argv in hooks.listed(of_it):
             if hooks.program(argv, config.path.parent) is None:
+                hint = f"Correct the path, or install it so that {os_works.user()} can run it."
+                if " " in argv[0]:
+                    apart = json.dumps(argv[0].split())
+                    hint = f"Write each argument as a string of its own, as in {apart}."
                 yield bad(
-                    f"{name}.{key}: {argv[0]}: command not found, or it cannot be executed",
-                    f"Correct the path, or install it so that {os_works.user()} can run it.",
+                    f"{name}.{key}: {argv[0]}: command not found, or it cannot be executed", hint
                 )
 
 
