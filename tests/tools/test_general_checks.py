@@ -12,7 +12,7 @@ import pytest
 
 from tools.base import fixes
 from tools.base.finding import Finding, Level
-from tools.catalog import writer_key
+from tools.catalog import location, writer_key
 from tools.config.declarations import General
 from tools.config.model import Config
 from tools.engine import general_checks, guard
@@ -72,7 +72,7 @@ def test_a_key_file_that_names_the_signer_for_another_host(
 ) -> None:
     """HOSTNAME was changed after the installation: a restore elsewhere has the key file alone."""
     key_file, public = tmp_path / "key_file", writer_key.read(signed.writer_key).public
-    monkeypatch.setattr(general_checks.location, "key_file_of", lambda _config: key_file)
+    monkeypatch.setattr(location, "key_file_of", lambda _config: key_file)
     mark = writer_key.SIGNER
     key_file.write_text(f"{mark}{writer_key.allowed_signer('vm', public)}\n")
     (finding,) = problems(signed, tmp_path)
