@@ -11,7 +11,7 @@ from pathlib import Path
 
 from storage import account_checks
 from tools import filesystem_handling, os_works
-from tools.base import fixes, permissions
+from tools.base import account_names, fixes
 from tools.base.errors import StoreError
 from tools.base.finding import Finding
 
@@ -107,7 +107,7 @@ def _unowned(folder: Path, user: str) -> tuple[str, str]:
         return f"Is its disk mounted? Then let the user {user} write to it.", ""
     if owner != 0:
         command = fixes.command("chown", "-R", f"{user}:", folder)
-        whose = f"It belongs to {permissions.user_name(owner)}."
+        whose = f"It belongs to {account_names.user(owner)}."
         return f"{whose} If this server takes the place of its old one, as root: {command}", ""
     command = fixes.command("chown", f"{user}:", folder)
     return f"Let the user {user} write to it, as root: {command}", fixes.as_root(command)

@@ -184,4 +184,12 @@ def _written(place: Store, host: str) -> str:
 
 def _runs(place: Store) -> Iterator[str]:
     """The hosts that a store holds something of: it is not a new one."""
-    return (host for host in place.folders() if next(place.entries(host), None) is not None)
+    return (host for host in place.folders() if _holds_objects(place, host))
+
+
+def _holds_objects(place: Store, folder: str) -> bool:
+    """Return whether a folder has objects that can be listed: lost+found of a new disk cannot."""
+    try:
+        return next(place.entries(folder), None) is not None
+    except PermissionError:
+        return False

@@ -5,14 +5,13 @@ from __future__ import annotations
 import functools
 import json
 import os
-import sys
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TypeVar
 
 from tools import filesystem_handling, os_works
-from tools.base import fixes, hung_mount, log, project
+from tools.base import fixes, hung_mount, log
 from tools.base.errors import BackupError, in_words
 from tools.base.finding import Finding, bad, warning
 from tools.catalog import location, signers, trust, writer_key
@@ -137,15 +136,12 @@ def _log_space(general: General, folder: Path) -> Iterator[Finding]:
 def _signing(config: Config) -> Iterator[Finding]:
     """Yield whether the runs are signed, and whether a restore would trust them."""
     general = config.general
-    path = general.writer_key
+    path, key_file = general.writer_key, location.key_file_of(config)
     if not os.path.lexists(path):
-        yield warning(
-            f"WRITER_KEY {path} does not exist: runs are not signed",
-            "Create it, unless this host has signed before: then put the file back.",
-            _new_key(path, general.hostname),
-        )
+        hint, command = writer_key.missing(path, general.hostname, key_file)
+        text = f"WRITER_KEY {path} does not exist: runs are not signed"
+        yield warning(text, f"{hint}.", command)
         return
-    key_file = location.key_file_of(config)
     try:
         key = writer_key.read(path)
         problem = trust.known(general, key_file).problem(
@@ -170,12 +166,3 @@ def _signing(config: Config) -> Iterator[Finding]:
             "copy of the key would not trust the runs",
             f"Add this line to it and to each copy of the key (setup.py does it here): {line}",
         )
-
-
-def _new_key(path: Path, host: str) -> str:
-    """Return the command that creates a WRITER_KEY, which this user must own."""
-    words = ("--KEYGEN", "--WRITER", "--WRITER_KEY", path, "--HOSTNAME", host)
-    command = fixes.command(sys.executable, project.ROOT / "encryption/encryption.py", *words)
-    if os.access(nearest(path), os.W_OK):
-        return command
-    return fixes.as_root(command, fixes.command("chown", f"{os_works.user()}:", path))
