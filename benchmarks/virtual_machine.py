@@ -135,7 +135,7 @@ class Machine:
             *(("-accel", "kvm", "-cpu", "host") if self.accelerated else ("-accel", "tcg")),
             *("-rtc", f"base={clock:%Y-%m-%dT%H:%M:%S}"),
             *("-kernel", str(self._kernel), "-initrd", str(self._initrd)),
-            *("-append", "root=/dev/vda rw console=ttyS0 systemd.show_status=0 loglevel=4"),
+            *("-append", "root=/dev/vda rw console=ttyS0 no_timer_check loglevel=4"),
             *("-serial", f"file:{self._folder}/console.log"),
             *(word for drive in drives for word in ("-drive", drive)),
             *("-nic", "user,model=virtio-net-pci"),
