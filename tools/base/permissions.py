@@ -188,6 +188,8 @@ def _readable(real: Path, status: os.stat_result, owners: set[int]) -> Problem |
         return None
     what = "read or written" if status.st_mode & stat.S_IWGRP else "read"
     trouble = f"can be {what} by the group {account_names.group(status.st_gid)}"
+    if status.st_uid == 0 and os.geteuid() != 0:  # this very user needs the right of a group
+        return Problem(real, trouble, _closing(real, status))
     return Problem(real, trouble, (f"chmod g-rwx {shlex.quote(str(real))}",))
 
 
