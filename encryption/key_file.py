@@ -96,8 +96,8 @@ def _unreadable(path: Path, error: OSError, use: Use) -> ConfigError:
     hint = ""
     if isinstance(error, FileNotFoundError):
         hint = (
-            f"Copy your key file to {path}. Only on a new system: "
-            f"{_PROGRAM} --KEYGEN --KEY_FILE {shlex.quote(str(path))}"
+            f"Copy the key file of this host to {path}. Only on a host without backups, create "
+            f"one: {_creating(path)}"
         )
         if use is Use.DECRYPT:
             hint = _COPY
@@ -105,6 +105,15 @@ def _unreadable(path: Path, error: OSError, use: Use) -> ConfigError:
         hint = f"Let the user of the backup read it: chown root:GROUP {path}; chmod 0640 {path}"
     fix = fixes.let_read(path) if isinstance(error, PermissionError) else ""
     return ConfigError(f"KEY_FILE: {path}: {problem}", hint, fix)
+
+
+def _creating(path: Path) -> str:
+    """Return the commands that create a key file that this user can read."""
+    create = f"{_PROGRAM} --KEYGEN --KEY_FILE {shlex.quote(str(path))}"
+    if os.access(filesystem_handling.nearest(path), os.W_OK):
+        return create
+    readable = (("chgrp", str(os.getegid()), path), ("chmod", "0640", path))
+    return fixes.as_root(create, *(fixes.command(*words) for words in readable))
 
 
 def _of_age(path: Path, text: str) -> Keys:

@@ -15,6 +15,7 @@ import itertools
 import os
 import shlex
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -185,6 +186,7 @@ def _run_tar_command(
     messages: tar_archive.TarMessages,
 ) -> Path:
     """Run TAR_COMMAND on a file that this process created and owns; return the final path."""
+    began = time.monotonic()
     with filesystem_handling.staged(target) as temporary:
         temporary.touch(0o600, exist_ok=False)
         command = tar_command.command(options.tar_command, resolved.fileset, str(temporary))
@@ -201,7 +203,8 @@ def _run_tar_command(
         ending = _check_archive(temporary, options.tar_command, messages)
         final = target.with_name(target.name + ending)
         item = _item(options, resolved, messages)
-        stored = pipeline.described(item, section, f".tar{ending}", item.report())
+        seconds = time.monotonic() - began
+        stored = pipeline.described(item, section, f".tar{ending}", item.report(), seconds)
         WorkFolder().take(temporary, final, stored)
     return final
 

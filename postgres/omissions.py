@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from postgres import pg_server
-from tools.base import finding, fixes
+from postgres import login_errors, pg_server
+from tools.base import finding
 from tools.base.finding import Finding
 from tools.date_str_utils import count
 from tools.flow import dump_stream
@@ -173,16 +173,6 @@ def server_findings(
         yield finding.warning(f"{label}: {line}")
 
 
-def _granting(server: pg_server.PostgresConnection, user: str) -> str:
-    """Return the command of the superuser of packages, which logs in by the local socket."""
-    if server.host:
-        return ""
-    identifier = '"' + user.replace('"', '""') + '"'
-    port = [f"--port={server.port}"] if server.port else []
-    statement = f"GRANT pg_read_all_data TO {identifier};"
-    return fixes.as_user("postgres", fixes.command("psql", *port, "-c", statement))
-
-
 def database_findings(
     server: pg_server.PostgresConnection, database: str, label: str, *, all_tables: bool
 ) -> list[Finding]:
@@ -202,7 +192,9 @@ def database_findings(
     if tables := query_names(server, _UNREADABLE, database):
         text = f"{where}: permission denied for {user} on {first_names(tables)}"
         hint = f"Run as a superuser: GRANT pg_read_all_data TO {user};"
-        findings.append(level(text, hint, _granting(server, user)))
+        role = user[1:-1].replace('""', '"') if user.startswith('"') else user
+        fix = login_errors.by_superuser(server.host, server.port, login_errors.granting(role))
+        findings.append(level(text, hint, fix))
     if objects := query_names(server, _LARGE_OBJECTS, database):
         problem = count(len(objects), "large object")
         hint = "Set USER to a superuser, or run GRANT SELECT ON LARGE OBJECT for each of them."

@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from postgres import login_errors
 from postgres.client_programs import ClientPrograms
 from tools import os_works
 from tools.base import permissions
-from tools.base.errors import BackupError, ConfigError, SourceError, StoreError
+from tools.base.errors import ConfigError, SourceError, StoreError
 from tools.flow import process, stream
 
 KIND = "postgres"
@@ -261,7 +262,7 @@ def find_maintenance(connection: PostgresConnection) -> PostgresConnection:
     Raises SourceError with the error for the first database that was tried.
     """
     configured = connection.environment().get("PGDATABASE", "")
-    first: BackupError | None = None
+    first: SourceError | None = None
     for name in dict.fromkeys(filter(None, (configured, *_MAINTENANCE_DATABASES, connection.user))):
         candidate = dataclasses.replace(connection, maintenance_database=name)
         try:
@@ -273,7 +274,7 @@ def find_maintenance(connection: PostgresConnection) -> PostgresConnection:
         else:
             return candidate
     assert first is not None  # noqa: S101  (at least one was tried)
-    raise first
+    raise login_errors.explained(first, connection.host, connection.port, connection.user)
 
 
 def owner(connection: PostgresConnection, name: str) -> str:

@@ -11,7 +11,6 @@ if __name__ == "__main__":  # started by its path
     launcher.start(__file__)
 
 import contextlib
-import grp
 import logging
 import os
 import pwd
@@ -23,7 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tools import filesystem_handling, os_works
-from tools.base import permissions
+from tools.base import account_names, permissions
 from tools.date_str_utils import count
 from tools.modules import executable, options
 from tools.modules.options import option
@@ -96,24 +95,10 @@ def _user(options: Options) -> Iterator[Finding]:
             f"move its line from `crontab -u {user} -e` to `crontab -u {options.user} -e`, "
             "or change the user in its line in /etc/cron.d",
         )
-    names = [_group_name(number) for number in {os.getegid(), *os.getgroups()}]
+    names = [account_names.group(number) for number in {os.getegid(), *os.getgroups()}]
     if options.group not in names:
         fix_command = f"usermod -aG {options.group} {options.user}"
         yield Finding(f"{user} is not a member of group {options.group}", fix_command)
-
-
-def _user_name(number: int) -> str:
-    try:
-        return pwd.getpwuid(number).pw_name
-    except KeyError:
-        return str(number)
-
-
-def _group_name(number: int) -> str:
-    try:
-        return grp.getgrgid(number).gr_name
-    except KeyError:
-        return str(number)
 
 
 def _owners(user: str) -> tuple[int, ...]:
@@ -174,7 +159,7 @@ def _key(path: Path, options: Options) -> Iterator[Finding]:
         return
     yield from _check_owner(path, options)
     status = path.stat()
-    shared = status.st_uid == 0 and _group_name(status.st_gid) == options.group
+    shared = status.st_uid == 0 and account_names.group(status.st_gid) == options.group
     bits = stat.S_IWGRP | stat.S_IXGRP if shared else stat.S_IRWXG
     yield from _check_mode(path, bits | stat.S_IRWXO, "0640" if shared else "0600")
 
@@ -188,7 +173,7 @@ def _check_owner(path: Path, options: Options, first: str = "") -> Iterator[Find
     owner = path.stat().st_uid
     if owner not in _owners(options.user):
         fix_command = f"{first}chown {options.user} {_quoted(path)}"
-        yield Finding(f"{path}: owned by {_user_name(owner)}", fix_command)
+        yield Finding(f"{path}: owned by {account_names.user(owner)}", fix_command)
 
 
 def _check_mode(path: Path, bits: int, mode: str) -> Iterator[Finding]:

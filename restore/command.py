@@ -309,7 +309,7 @@ class _Command:
         deliveries = self._report(result) if options.restore and not options.no_report else {}
         code = terminal.render(result, deliveries, as_json=options.json)
         if not options.json and not terminal.on_terminal():
-            for line in terminal.table_lines(result):
+            for line in terminal.table_lines(result, brief=True):
                 terminal.say(line)
         return code
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
@@ -67,7 +66,7 @@ def _writing(bucket: Bucket, host: str) -> Iterator[Finding]:
         yield _unaborted(bucket, str(error))
     except (BackupError, OSError) as error:
         problem, hint = in_words(error)
-        yield bad(problem, hint)
+        yield bad(problem, hint, getattr(error, "fix", ""))
     else:
         yield Finding(f"{bucket}: objects can be written")
 
@@ -108,10 +107,9 @@ def clock(place: object, ahead: float | None) -> Iterator[Finding]:
         yield Finding(f"{place}: its clock and that of this machine agree")
         return
     direction = "ahead of" if ahead > 0 else "behind"
-    synchronised = shutil.which("timedatectl")
     yield bad(
         f"{place}: its clock is {human_time(abs(ahead))} {direction} that of this machine: the "
         "IDs of runs are times, and clean-up and restore go by them",
         "Find out which of the two is wrong (date -u), and set that one.",
-        fixes.as_root("timedatectl set-ntp true") if synchronised else "",
+        fixes.synchronise_clock(),
     )

@@ -38,9 +38,7 @@ class Template:
                     f"{key}: %({unknown[0]})s: unknown field", f"Choose from: {', '.join(fields)}."
                 )
             if "%" in _FIELD.sub("", word):
-                raise ConfigError(
-                    f"{key}: {word!r}: a percent sign that begins no field", "Write it as %%."
-                )
+                raise ConfigError(f"{key}: a percent sign that begins no field", "Write it as %%.")
         return cls(words)
 
     def uses(self, field: str) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from storage import account_checks
 from tools import filesystem_handling, os_works
-from tools.base import fixes
+from tools.base import account_names, fixes
 from tools.base.errors import StoreError
 from tools.base.finding import Finding
 
@@ -102,7 +102,12 @@ def _unwritable(folder: Path, parent: Path) -> tuple[str, str]:
 
 def _unowned(folder: Path, user: str) -> tuple[str, str]:
     """Return the same for a folder that exists: a disk that was just mounted belongs to root."""
-    if not os.path.ismount(folder) or folder.stat().st_uid != 0:
+    owner = folder.stat().st_uid
+    if not os.path.ismount(folder):
         return f"Is its disk mounted? Then let the user {user} write to it.", ""
+    if owner != 0:
+        command = fixes.command("chown", "-R", f"{user}:", folder)
+        whose = f"It belongs to {account_names.user(owner)}."
+        return f"{whose} If this server takes the place of its old one, as root: {command}", ""
     command = fixes.command("chown", f"{user}:", folder)
     return f"Let the user {user} write to it, as root: {command}", fixes.as_root(command)

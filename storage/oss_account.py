@@ -224,7 +224,9 @@ def endpoint(text: str, key: str, bucket: str = "") -> Endpoint:
     except ValueError:
         host, port, plain = "", "", False
     if not _HOST.fullmatch(host) or not plain or parts.scheme not in ("http", "https"):
-        raise ConfigError(f"{key}: {text!r}: not the name of a server", f"Set it {_EXAMPLE}.")
+        raise ConfigError(
+            f"{key}: {masking.quoted(text)}: not the name of a server", f"Set it {_EXAMPLE}."
+        )
     if host.endswith(_OLD_HOSTS):
         raise ConfigError(
             f"{key}: {host} is a server of the time before regions, and no longer answers",

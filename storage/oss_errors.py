@@ -13,7 +13,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from storage.oss_account import Account
-from tools.base import foreign
+from tools.base import fixes, foreign
 from tools.base.errors import (
     BackupError,
     StoreError,
@@ -157,7 +157,8 @@ def _of_place(answer: _Answer, call: Call) -> StoreError | None:
     if answer.code == "NoSuchBucket":
         return StoreError(
             f"{call.store}: no such bucket at {server}",
-            "Check BUCKET_NAME and ENDPOINT, or create the bucket.",
+            "Correct BUCKET_NAME or ENDPOINT. Only if the bucket is new, create it in the console "
+            "of Aliyun, or with ossutil mb.",
         )
     if answer.endpoint and answer.endpoint != server:
         return StoreError(
@@ -182,12 +183,13 @@ def _of_place(answer: _Answer, call: Call) -> StoreError | None:
 def _of_rights(answer: _Answer, call: Call) -> StoreError | None:
     if answer.code in _EXPIRED:
         return ExpiredError(
-            f"{call.subject}: credentials expired ({call.key}, {answer.code})", "Renew the token."
+            f"{call.subject}: credentials expired ({call.key}, {answer.code})",
+            f"Replace them with new ones ({call.account.source}).",
         )
     if answer.code in _UNKNOWN_KEY:
         return ExpiredError(
             f"{call.subject}: {call.key} is unknown or inactive ({answer.code})",
-            f"Check the access key in {call.account.source}.",
+            f"Replace it with an active access key of this account ({call.account.source}).",
         )
     if answer.status not in _DENIED:
         return None
@@ -196,14 +198,16 @@ def _of_rights(answer: _Answer, call: Call) -> StoreError | None:
         return StoreError(
             f"{call.subject}: the clock of this machine and that of the server differ by "
             f"{minutes:.0f} minutes ({answer.text})",
-            "Set the clock of this machine (timedatectl, chronyc tracking).",
+            "Find out which of the two is wrong (date -u), and set that one.",
+            fixes.synchronise_clock(),
         )
     if answer.code in _REASONS:
         problem, hint = _REASONS[answer.code]
         return StoreError(f"{call.subject}: {problem.format(key=call.key)} ({answer.code})", hint)
     return DeniedError(
         f"{call.subject}: {call.operation}: access denied for {call.key} ({answer.text})",
-        f"Allow oss:{_RIGHTS.get(call.operation, call.operation)} (docs/modules/storage-oss.md).",
+        f"Allow oss:{_RIGHTS.get(call.operation, call.operation)} for this bucket in the RAM "
+        "policy of the access key (docs/modules/storage-oss.md).",
     )
 
 

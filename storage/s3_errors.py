@@ -7,15 +7,14 @@ vendors were reported to answer.
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from storage.bucket_keys import Keys
-from tools.base import foreign
+from storage import s3_hints
+from tools.base import fixes, foreign
 from tools.base.errors import StoreError, TakenError, TransientError, UnreachableError
 
 _SKEW = timedelta(minutes=5)  # S3 allows 15; less is no fault of the clock
@@ -205,7 +204,8 @@ def _of_clock(answer: _Answer, call: Call) -> StoreError | None:
     return StoreError(
         f"{call.subject}: the clock of this machine and that of the server differ by {minutes} "
         f"minutes ({answer.text})",
-        "Set the clock of this machine (timedatectl, chronyc tracking).",
+        "Find out which of the two is wrong (date -u), and set that one.",
+        fixes.synchronise_clock(),
     )
 
 
@@ -217,16 +217,20 @@ def _of_credentials(answer: _Answer, call: Call) -> StoreError | None:
             "Check HTTPS_PROXY and NO_PROXY.",
         )
     if answer.code in _EXPIRED:
-        return ExpiredError(f"{call.subject}: credentials expired ({key})", "Renew the token.")
+        return ExpiredError(
+            f"{call.subject}: credentials expired ({key})",
+            f"Run aws sso login, or write new ones {s3_hints.configuring()}.",
+        )
     if answer.code in _UNKNOWN_KEY:
         return ExpiredError(
             f"{call.subject}: {key} is not known to {call.endpoint} ({answer.code})",
-            "Check the credentials, and that they belong to this server.",
+            f"Write the access key of this server {s3_hints.configuring()}.",
         )
     if answer.code == "SignatureDoesNotMatch":
         return StoreError(
             f"{call.subject}: the secret key of {key} is wrong (SignatureDoesNotMatch)",
-            "Check the secret key; a proxy that changes requests has the same effect.",
+            f"Write it again {s3_hints.configuring()}. A proxy that changes requests has the same "
+            "effect.",
         )
     return None
 
@@ -251,7 +255,8 @@ def _of_rights(answer: _Answer, call: Call) -> StoreError | None:
     if answer.code == "InvalidObjectState":
         return StoreError(
             f"{call.subject}: the object is in a cold storage class and must be thawed first",
-            f"Thaw it and the other parts of its item: {_thawing(call)}. Then repeat this command.",
+            "Thaw it and the other parts of its item: "
+            f"{s3_hints.thawing(call.store, call.name)}. Then repeat this command.",
         )
     if call.operation in _PUBLISHING and _PROTECTED.search(answer.message):
         return TakenError(f"{call.name}: object exists with different content")  # and is locked
@@ -260,37 +265,16 @@ def _of_rights(answer: _Answer, call: Call) -> StoreError | None:
     return DeniedError(
         f"{call.subject}: {call.operation}: access denied for the access key ...{call.key_id} "
         f"({answer.text})",
-        f"Allow s3:{_RIGHTS.get(call.operation, call.operation)} (docs/modules/storage-s3.md).",
+        s3_hints.allowing(call.store, call.operation, call.name),
     )
-
-
-def _thawing(call: Call) -> str:
-    """Return the command that thaws an object."""
-    bucket, _, prefix = call.store.removeprefix("s3://").partition("/")
-    key = shlex.quote(Keys(prefix).of(call.name))
-    where = f"--bucket {bucket} --key {key}"
-    return f"aws s3api restore-object {where} --restore-request Days=7"
-
-
-_RIGHTS = {
-    "ListObjectsV2": "ListBucket",
-    "ListObjectVersions": "ListBucketVersions",
-    "DeleteObjects": "DeleteObject",
-    "HeadObject": "GetObject",
-    "CreateMultipartUpload": "PutObject",
-    "UploadPart": "PutObject",
-    "CompleteMultipartUpload": "PutObject",
-    "ListMultipartUploads": "ListBucketMultipartUploads",
-    "ListParts": "ListMultipartUploadParts",
-    "GetBucketLifecycleConfiguration": "GetLifecycleConfiguration",
-}
 
 
 def _of_place(answer: _Answer, call: Call) -> StoreError | None:
     if answer.code == "NoSuchBucket":
         return StoreError(
             f"{call.store}: no such bucket at {call.endpoint}",
-            "Check BUCKET_NAME and ENDPOINT_URL, or create the bucket.",
+            "Correct BUCKET_NAME or ENDPOINT_URL. Only if the bucket is new: "
+            f"{s3_hints.creating(call.store, call.endpoint)}",
         )
     redirect = answer.status in (301, 302, 303, 307, 308)
     malformed = answer.code in (
@@ -392,7 +376,7 @@ def no_credentials(store: str, text: str) -> StoreError:
     """Return the error of a store whose credentials are not to be had."""
     return StoreError(
         f"{store}: no credentials: {text}",
-        "Run aws configure as the user of the backup, or set AWS_ACCESS_KEY_ID and "
-        "AWS_SECRET_ACCESS_KEY. With an instance role, check that it is attached, and set the hop "
-        "limit of the metadata service to 2 where the backup runs in a container.",
+        f"Write the access key {s3_hints.configuring()}. With an instance role, check that it is "
+        "attached, and set the hop limit of the metadata service to 2 where the backup runs in a "
+        "container.",
     )

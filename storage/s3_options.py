@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import SplitResult, urlencode, urlsplit
 
 from storage.bucket_keys import BucketOptions
+from tools.base import masking
 from tools.base.errors import ConfigError
 from tools.modules.options import Words, option
 
@@ -109,7 +110,7 @@ def check_endpoint(url: str, key: str = "ENDPOINT_URL") -> SplitResult:
         complete = False
     if not complete or not re.fullmatch(r"[!-~]+", url):
         raise ConfigError(
-            f"{key}: {url!r}: not the URL of a server",
+            f"{key}: {masking.quoted(url)}: not the URL of a server",
             "Begin it with https://, for example https://s3.example.com:9000.",
         )
     if parts.username is not None or parts.query or parts.fragment:

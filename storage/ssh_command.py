@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tools import os_works
-from tools.base import foreign
+from tools.base import foreign, masking
 from tools.base.errors import ConfigError, StoreError, TransientError, UnreachableError
 from tools.flow import reachability
 
@@ -58,11 +58,11 @@ class Server:
     def __post_init__(self) -> None:
         if not _HOST.fullmatch(self.host):
             raise ConfigError(
-                f"HOST: {self.host!r}: not a host name or an address",
+                f"HOST: {masking.quoted(self.host)}: not a host name or an address",
                 "Write the name alone. Set USER and PORT for the rest.",
             )
         if self.user and not _USER.fullmatch(self.user):
-            raise ConfigError(f"USER: {self.user!r}: not a user name")
+            raise ConfigError(f"USER: {masking.quoted(self.user)}: not a user name")
         if self.port is not None and not 0 < self.port <= _LONGEST:
             raise ConfigError(f"PORT: {self.port}: not a port", "Choose one from 1 to 65535.")
         for name, path in (("KEY", self.key), ("KNOWN_HOSTS", self.known_hosts)):

@@ -18,6 +18,7 @@ from tests.brt import ReportServer
 from tests.servers import search_path
 from tests.system import System
 from tools.base import permissions
+from tools.base.log import logger
 
 # No test is timed: a machine under load is slow, and that is no failure.
 hypothesis.settings.register_profile(
@@ -50,10 +51,12 @@ TEXTS = (
 
 
 @pytest.fixture(autouse=True)
-def _same_umask() -> Iterator[None]:
+def _same_process() -> Iterator[None]:
     """A test that runs a program in this process changes nothing for later tests."""
     umask = os.umask(0o022)
+    propagate, handlers = logger.propagate, list(logger.handlers)
     yield
+    logger.propagate, logger.handlers = propagate, handlers  # else caplog gets nothing any more
     os.umask(umask)
     os.environ.pop(permissions.ACCEPT, None)  # --insecure-permissions sets it
 

@@ -131,6 +131,7 @@ CHECKS: dict[tuple[str, str], Callable[[System, str], None]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", ["True", "False"], ids=["streamed", "staged"])
 @pytest.mark.parametrize(("module", "key", "value"), CHOICES)
 def test_every_choice_has_its_effect_in_both_modes(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -23,7 +24,7 @@ from tools.base.errors import StoreError, TransientError
 from tools.catalog import manifest, store_identity
 from tools.catalog.memory import Memory
 from tools.flow.memory_store import MemoryStore
-from tools.flow.store import explained, store_object
+from tools.flow.store import StoreEntry, explained, store_object
 
 BOTH = pytest.mark.parametrize("stream", ["True", "False"])
 
@@ -160,6 +161,20 @@ def test_a_new_store_below_mnt_needs_confirmation(system: System) -> None:
         assert result(system)["exit_code"] == 0
     finally:
         shutil.rmtree(place.parent, ignore_errors=True)
+
+
+def test_lost_and_found_of_a_new_disk_is_no_obstacle(tmp_path: Path) -> None:
+    """A disk that was just formatted has a folder that only root can list: the first run failed."""
+
+    class Disk(local_store.LocalStore):
+        def entries(self, folder: str) -> Iterator[StoreEntry]:
+            if folder == "lost+found":
+                raise PermissionError(errno.EACCES, "Permission denied", f"{self.folder}/{folder}")
+            return super().entries(folder)
+
+    (tmp_path / "lost+found").mkdir()
+    seen = store_identity.seen(Disk(tmp_path), "srv", "")
+    assert seen.settle(Memory(None), accept=False)
 
 
 @pytest.mark.parametrize("spelling", ["{0}", "{0}/../store", "{1}"])

@@ -17,6 +17,7 @@ from tools.base.result import Status
 from tools.catalog import manifest
 from tools.config import loading
 from tools.engine import run
+from tools.flow import item_record
 from tools.flow.item_record import StoredItem
 from tools.modules import work_folder, work_store
 
@@ -297,10 +298,35 @@ def test_records_that_are_none_are_named(
             (tmp_path / name).write_bytes(content)
     assert work_folder.settle(tmp_path) == []
     assert work_folder.known(tmp_path) == {}
+    if content is None:
+        with pytest.raises(IsADirectoryError, match=r"a\.refused"):
+            work_folder.refused(tmp_path)
+        return
     assert work_folder.refused(tmp_path) == set()
     assert {Path(line.split()[0]).name for line in caplog.messages} == {
         "a.json", "a.json.done", "a.refused",
     }  # fmt: skip
+
+
+@pytest.mark.fault(
+    "a record in the work folder that cannot be read during a run",
+    "the section that needs it fails, and names it; a later run stores the file",
+)
+def test_a_record_that_cannot_be_read_makes_no_item_of_an_earlier_run(system: System) -> None:
+    """Sweep of faults: ENOMEM for one read; exit 0, and the fileset was in the run as EARLIER."""
+    whole = sections(system)
+    text = f"cd {system.work}/.nc-backup-py/items; rm *.json; mkdir %s.json"
+    name = item_record.quoted(str(system.work / "files" / "x"))
+    own = {"OWN": system.own("own", text % name)}
+    system.configure({"FILESET": whole.pop("FILESET"), **own, **whole})
+    result = system.result()
+    assert result["exit_code"] == 1
+    failed = {step["name"]: step for step in result["sections"]}
+    assert f"{name}.json" in failed["COMPRESSION"]["message"]
+    assert failed["STORAGE_LOCAL"]["status"] == "failed"
+    system.configure(sections(system))
+    assert system.result()["exit_code"] in (0, 3)
+    assert {item["section"] for item in system.manifest()["items"]} == {"FILESET", "EARLIER"}
 
 
 def test_a_record_without_files_is_forgotten(tmp_path: Path) -> None:

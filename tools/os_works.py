@@ -6,12 +6,11 @@ import contextlib
 import contextvars
 import ctypes
 import os
-import pwd
 import resource
 import signal
 from collections.abc import Iterable, Iterator, Mapping
 
-from tools.base import capability
+from tools.base import account_names, capability
 from tools.base.errors import ConfigError
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
@@ -47,10 +46,7 @@ def harden() -> None:
 
 def user() -> str:
     """Return the name of the current user; its number if it has no name."""
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        return str(os.geteuid())
+    return account_names.user(os.geteuid())
 
 
 def is_root() -> bool:

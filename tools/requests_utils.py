@@ -13,7 +13,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from tools.base import masking
+from tools.base import connection_errors, masking
 from tools.base.errors import BackupError, ConfigError
 
 if TYPE_CHECKING:
@@ -23,6 +23,10 @@ _GROWTH = 3.0  # factor of the back-off
 _MOST = 1 << 20  # bytes of a response that are read
 _MOST_OF_A_SERVICE = 1 << 16  # the same where its text does not matter
 _AGAIN = (408, 425, 429)  # 4xx codes worth a retry: timeout, too early, too many
+_TLS_HINT = (
+    "Use https:// with the name in the certificate, and let this machine trust its authority "
+    "(update-ca-certificates)."
+)
 _SHOWN = 200  # characters of a response that are shown
 
 
@@ -85,6 +89,12 @@ class Request:
     accept: Callable[[str], bool] = lambda _text: True
     most: int = _MOST
 
+    @property
+    def server(self) -> str:
+        """The host of the URL, with its port if there is one."""
+        parts = urlsplit(self.url)
+        return f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)
+
 
 def waits(first: float, tries: int) -> Iterator[float]:
     """Give the seconds to wait between attempts: exponential back-off with 25 % jitter."""
@@ -122,13 +132,13 @@ def post_form(
     """
     check_address(url, key)
     request = Request(url, fields, accept=accept)
-    return bounded(lambda: _exchange(request, limits), limits)
+    return bounded(lambda: _exchange(request, limits), limits, server=request.server)
 
 
 def post_body(url: str, body: bytes, headers: Mapping[str, str], limits: Limits) -> None:
     """Post a body once; any answer from 200 to 299 acknowledges it. Raises DeliveryError."""
     request = Request(url, body, headers, range(200, 300), most=_MOST_OF_A_SERVICE)
-    bounded(lambda: _exchange(request, limits), limits)
+    bounded(lambda: _exchange(request, limits), limits, server=request.server)
 
 
 def retried(  # noqa: PLR0913  (each is named where it is called)
@@ -179,11 +189,13 @@ def bounded(
     attempt: Callable[[], str],
     limits: Limits,
     abandon: Callable[[], Doubt] = lambda: Doubt.AMBIGUOUS,
+    server: str = "",
 ) -> str:
     """Return what one attempt returns, which is made in a thread. Raises DeliveryError.
 
     Libraries limit the time between two bytes, not the total. abandon: called when the time is
-    over: ends the attempt where that is possible, and returns whether it may have arrived
+    over: ends the attempt where that is possible, and returns whether it may have arrived.
+    server: names it in the error
     """
     outcome: list[str | DeliveryError] = []
 
@@ -201,7 +213,8 @@ def bounded(
     thread.join(limits.whole)
     if not outcome:
         doubt = abandon()
-        raise DeliveryError(f"response not complete after {limits.whole:.0f} s", doubt=doubt)
+        late = f"response not complete after {limits.whole:.0f} s"
+        raise DeliveryError(f"{server}: {late}" if server else late, doubt=doubt)
     if isinstance(outcome[0], DeliveryError):
         raise outcome[0]
     return outcome[0]
@@ -225,8 +238,7 @@ def _exchange(request: Request, limits: Limits) -> str:
             stack.callback(answer.close)
             text = _bounded(answer.iter_content(1024), limits, request.most)
         except (requests.RequestException, UnicodeError) as error:
-            trouble = f"{type(error).__name__}: {printable(str(error))}"
-            raise DeliveryError(trouble, doubt=_doubt(error)) from None
+            raise _failed(request.server, error) from None
         except (
             OSError
         ) as error:  # a file that the library cannot read, as that of the CA certificates
@@ -250,6 +262,16 @@ def _exchange(request: Request, limits: Limits) -> str:
         doubt = Doubt.AMBIGUOUS if taken else Doubt.REFUSED
         raise DeliveryError(f"unexpected response: {_ending(text)}", doubt=doubt)
     return _ending(text)
+
+
+def _failed(server: str, error: Exception) -> DeliveryError:
+    """Return the error of a connection, with server and cause."""
+    why = connection_errors.reason(error) or f"{type(error).__name__}: {error}"
+    permanent = connection_errors.is_permanent(error)
+    line = printable(f"{server}: {why}")
+    return DeliveryError(
+        line, again=not permanent, doubt=_doubt(error), hint=_TLS_HINT if permanent else ""
+    )
 
 
 def _doubt(error: Exception) -> Doubt:

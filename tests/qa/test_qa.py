@@ -10,12 +10,13 @@ import pytest
 
 from qa import qa
 from tools import os_works
+from tools.base import account_names
 
 
 def found(tmp_path: Path, **more: object) -> list[str]:
     given = {
         "USER": os_works.user(),
-        "GROUP": qa._group_name(os.getegid()),
+        "GROUP": account_names.group(os.getegid()),
         "WORK_FOLDER": tmp_path / "work",
         "HOME_FOLDER": tmp_path / "home",
         "KEY_FILE": tmp_path / "key",

@@ -200,6 +200,7 @@ _entries = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(_entries, min_size=1, max_size=6), st.sampled_from(list(_FORMS)), st.data())
 def test_verify_ok_implies_restore_ok(

@@ -95,6 +95,7 @@ def test_a_symbolic_link_in_the_place_of_a_folder_is_never_followed(tmp_path: Pa
     assert not list(elsewhere.iterdir())
 
 
+@pytest.mark.slow
 def test_a_tree_of_2000_levels_is_merged(tmp_path: Path) -> None:
     """Trials 7 C3: RecursionError at about 1,000 levels, half moved."""
     source, goal = trees(tmp_path)

@@ -185,3 +185,12 @@ def test_a_config_that_was_moved_finds_its_runs(system: System) -> None:
     shutil.move(system.conf, moved)
     system.conf = moved
     assert content(system.restored(), system, "a") == "old"
+
+
+def test_a_disk_that_is_not_mounted_is_an_error_and_not_an_empty_list(system: System) -> None:
+    system.configure(system.whole())
+    text = system.restore("--list", code=1)
+    assert f"error: {system.store}: no such file or directory" in text
+    assert "hint: Mount the disk of the backups, or correct LOCAL_BACKUP." in text
+    system.store.mkdir()
+    assert f"{system.store}: no runs of host srv-test" in system.restore("--list")

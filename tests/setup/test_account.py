@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tools.base.errors import ConfigError
-from tools.setup import account, purging, steps
+from tools.setup import account, plans, purging, steps
 from tools.setup.installation import Installation
 
 OK = {"uid": 999, "gid": 995, "home": "/opt/backup", "shell": "/usr/sbin/nologin"}
@@ -81,7 +81,8 @@ def test_purge_never_removes_a_store(tmp_path: Path) -> None:
     identity.touch()
     asked = Installation(Path("/"), Path("/"), tmp_path, purge=True)
     with pytest.raises(ConfigError, match="without a copy no backup can be restored"):
-        steps.perform(purging.steps(asked))
+        steps.perform(purging.question(asked))
+    assert plans.UNINSTALL[0] is purging.question  # before anything is removed
     assert identity.exists()
     sure = Installation(Path("/"), Path("/"), tmp_path, purge=True, yes=True)
     assert steps.perform(purging.steps(sure)) == 2

@@ -61,6 +61,8 @@ def test_one_check_that_fails_does_not_hide_the_others(
         return [Finding("good")]
 
     monkeypatch.setattr(checking, "CHECKS", (fails, denied, good))
+    (tmp_path / "var/lib").mkdir(parents=True)
+    (tmp_path / "var/lib/nc-backup-py").symlink_to("release")
     monkeypatch.setattr(os, "geteuid", lambda: 65534)
     found = list(checking.tested(Installation(tmp_path, tmp_path, prefix=tmp_path)))
     by_text = {line.text: line for line in found}
@@ -72,6 +74,18 @@ def test_one_check_that_fails_does_not_hide_the_others(
     assert by_text["a line of cron of the old system"].level is Level.WARN
     missing = by_text[f"{tmp_path}/etc/nc-backup-py: it does not exist"]
     assert missing.fix == f"sudo python3 {SETUP} --prefix {tmp_path}"
+
+
+def test_nothing_installed_is_one_finding(tmp_path: Path) -> None:
+    """Also after `uninstall`, which leaves config and keys."""
+    config = tmp_path / "etc/nc-backup-py/conf.json"
+    for hint in ("", f"The installer uses what is still there: {config}."):
+        (found,) = checking.tested(Installation(tmp_path, tmp_path, prefix=tmp_path))
+        assert found.text == f"not installed: there is no {tmp_path}/var/lib/nc-backup-py"
+        assert (found.level, found.hint) == (Level.BAD, hint)
+        assert found.fix.endswith(f"python3 {SETUP} --prefix {tmp_path}")
+        config.parent.mkdir(parents=True, exist_ok=True)
+        config.touch()
 
 
 def prepared(root: ThrowawayRoot) -> None:

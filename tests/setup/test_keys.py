@@ -85,14 +85,19 @@ def test_the_signer_is_noted_once(installed: Installation, name: str) -> None:
     step.perform()
     assert path.read_text() == f"{RECIPIENT}\n{SIGNER}\n"
     assert step.reason() == ""
+    installed.at(CONFIG).write_text('{"GENERAL": {"HOSTNAME": "renamed"}}')  # later
+    step.perform()
+    assert path.read_text().endswith(f"{SIGNER}\n{SIGNER.replace('srv', 'renamed')}\n")
+    assert step.reason() == ""
+    assert bool(installed.notices) is (name == IDENTITY_FILE)  # the copy elsewhere lacks the line
 
 
 def test_a_recipient_comes_from_its_identity(installed: Installation) -> None:
     """A run that was killed between the two files is finished by the next."""
     identity, key = installed.at(IDENTITY_FILE), installed.at(KEY_FILE)
-    identity.write_text(f"# public key: {RECIPIENT}\nAGE-SECRET-KEY-1X\n")
+    identity.write_text(f"# public key: {RECIPIENT}\nAGE-SECRET-KEY-1X\n{SIGNER}\n")
     keys._write_recipient(installed, identity, key)
-    assert key.read_text().splitlines()[-1] == RECIPIENT
+    assert key.read_text().splitlines()[1:] == [RECIPIENT, SIGNER]  # of an earlier server as well
     assert "AGE-SECRET" not in key.read_text()
     assert key.stat().st_mode & 0o777 == 0o640
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 
+from tools.base import project
 from tools.base.errors import BackupError, ConfigError
 from tools.setup import locked_packages, releases, steps
 from tools.setup.installation import CODE, RELEASES, Installation
@@ -99,6 +102,25 @@ def test_upgrade_keeps_the_release_before_and_rollback_goes_back_to_it(machine: 
     assert machine.versions() == ["1.1", "1.3"]  # not 1.2, which was taken back
 
 
+def test_a_release_stays_while_a_process_runs_from_it(machine: Machine) -> None:
+    machine.install("1.0")
+    release = machine.at(CODE).parent / "nc-backup-py-releases/1.0-20260102T000000Z"
+    code = (
+        f"import sys; sys.path[0] = {str(project.ROOT)!r}; from tools.base import release_lock; "
+        f"release_lock.hold({str(release)!r}); print(flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as run:
+        assert run.stdout is not None
+        assert run.stdout.readline() == b"\n"
+        machine.install("1.1")
+        machine.install("1.2")
+        assert machine.versions() == ["1.0", "1.1", "1.2"]
+    machine.install("1.3")
+    assert machine.versions() == ["1.2", "1.3"]
+
+
 def test_a_release_holds_the_code_alone_and_nobody_can_change_it(machine: Machine) -> None:
     os.umask(0o022)
     (machine.clone / "tools/open.py").write_text("x")
@@ -150,6 +172,21 @@ def test_a_folder_of_the_old_system_is_set_aside(machine: Machine) -> None:
     assert (kept / "custom/custom.py").read_text() == "of the user"
     assert machine.current() == "1.0"
     assert str(kept) in machine.installed.notices[0]
+
+
+def test_packages_that_were_added_are_named(machine: Machine) -> None:
+    machine.write("1.0")
+    (machine.clone / "requirements.lock").write_text("rich==1 --hash=sha256:0\n")
+    machine.install()
+    packages = machine.at(f"{RELEASES}/1.0-20260102T000000Z/.venv/lib/python3.12/site-packages")
+    for name in ("rich-1", "oss2-2.19", "crcmod_plus-2"):
+        (packages / f"{name}.dist-info").mkdir(parents=True)
+        (packages / f"{name}.dist-info/REQUESTED").touch()
+    machine.install("1.1")
+    assert machine.installed.notices == [
+        "the new release lacks the packages crcmod-plus, oss2, which were added by hand: "
+        "sudo /var/lib/nc-backup-py/.venv/bin/python -m pip install crcmod-plus oss2"
+    ]
 
 
 def test_user_defined_modules_go_along(machine: Machine) -> None:

@@ -6,6 +6,7 @@ import io
 import json
 import re
 import tarfile
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -154,6 +155,36 @@ def test_the_service_reads_every_file_and_nothing_else_of_it_can(
         del sets["CapBnd:"]  # the limit of what it could get from a file, without NoNewPrivileges
         assert set(sets.values()) == {"0" * 16}
     grant(installed)  # makes the copy again
+
+
+def test_the_timer_starts_a_run_by_itself_and_catches_up(installed: ThrowawayRoot) -> None:
+    """Once at its time; and at once where the machine was off at that time (Persistent=)."""
+    folder = installed.path(f"{TIMER}.d")
+    folder.mkdir()
+    lines = ["[Timer]", "RandomizedDelaySec=0", "AccuracySec=1us"]
+    moment = installed.run("date", "--date=3 seconds", "+%F %T").stdout.strip()
+    for store, more in (
+        ("/backups/timer", ["OnCalendar=", f"OnCalendar={moment}"]),
+        ("/backups/late", []),
+    ):
+        configure(installed, "True", store)
+        (folder / "test.conf").write_text("\n".join([*lines, *more, ""]))
+        installed.run("systemctl", "daemon-reload")
+        if not more:
+            installed.run("systemctl", "stop", f"{NAME}.timer")
+            installed.run(
+                "touch", "--date=3 days ago", f"/var/lib/systemd/timers/stamp-{NAME}.timer"
+            )
+        installed.run("systemctl", "restart", f"{NAME}.timer")
+        until = time.monotonic() + 60
+        while not list(installed.path(store).glob("srv-test/*.manifest.json")):
+            assert time.monotonic() < until, installed.run("systemctl", "list-timers").stdout
+            time.sleep(0.2)
+        installed.run("systemctl", "stop", f"{NAME}.timer")
+    (folder / "test.conf").unlink()
+    folder.rmdir()
+    installed.run("systemctl", "daemon-reload")
+    installed.run("systemctl", "start", f"{NAME}.timer")
 
 
 def test_the_units_are_accepted_and_hardened(installed: ThrowawayRoot) -> None:

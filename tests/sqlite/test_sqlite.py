@@ -77,6 +77,7 @@ def test_back_up_drop_restore_compare(tmp_path: Path, stream: str) -> None:
     assert not list(system.work.glob(".dump-*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wal", [True, False])
 def test_a_database_that_is_written_meanwhile(tmp_path: Path, wal: bool) -> None:
     """Each transaction writes two rows: a copy of one moment never holds half a pair."""

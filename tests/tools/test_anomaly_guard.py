@@ -40,9 +40,9 @@ def guard(folder: Path, *, tolerant: bool = False, **section: float) -> AnomalyG
     return AnomalyGuard(config(**section), Memory(folder), RUN, tolerant=tolerant)
 
 
-def item(name: str, size: int = BIG) -> StoredItem:
+def item(name: str, size: int = BIG, seconds: float | None = 90.0) -> StoredItem:
     part = Part(f"{RUN}.DB.{name}.000", size, "0" * 64)
-    return StoredItem("DB", name, "mysql", ".sql", (), (part,), size)
+    return StoredItem("DB", name, "mysql", ".sql", (), (part,), size, seconds=seconds)
 
 
 def recorded(folder: Path, items: int = 10, size: int = BIG, seconds: float = 100.0) -> None:
@@ -52,7 +52,8 @@ def recorded(folder: Path, items: int = 10, size: int = BIG, seconds: float = 10
     for number in range(1, 10):
         moment = run_ids.time_of(day(number))
         of_items = [
-            Entry("DB", f"db{i}", "mysql", Figures(moment, size, size)) for i in range(items)
+            Entry("DB", f"db{i}", "mysql", Figures(moment, size, size, seconds=90.0))
+            for i in range(items)
         ]
         of_section = Entry(
             "DB", None, "source", Figures(moment, count=items, seconds=seconds), "ok"
@@ -89,6 +90,11 @@ def test_a_slow_section_is_named(tmp_path: Path) -> None:
     slow = ["unusual: 8 min 21 s, usually 1 min 40 s"]
     assert judged(guard(tmp_path), *items, seconds=501) == slow
     assert judged(guard(tmp_path, duration=6), *items, seconds=501) == []
+    items[0] = item("db0", seconds=451)
+    slow = ["DB/db0: unusual: 7 min 31 s, usually 1 min 30 s"]
+    assert judged(guard(tmp_path), *items, seconds=501) == slow  # it explains the section
+    items[0] = item("db0", seconds=None)
+    assert judged(guard(tmp_path), *items) == []
 
 
 def test_what_was_accepted_is_compared_with(tmp_path: Path) -> None:

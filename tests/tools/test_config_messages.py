@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -15,13 +16,18 @@ import pytest
 
 from tests.system import System, execute
 from tools.base import project
-from tools.base.errors import ConfigError
+from tools.base.errors import BackupError, ConfigError
 from tools.base.finding import Level
 from tools.base.result import Status
-from tools.config import loading
+from tools.base.secret import Secret
+from tools.config import json_parser, loading, notify
+from tools.config.declarations import General, SectionKeys
+from tools.config.include import Files
+from tools.config.notify_keys import TYPES
+from tools.config.validation import literal_secret
 from tools.engine import preflight, run
 from tools.engine.consent import Consent
-from tools.modules import registry
+from tools.modules import options, registry
 
 
 @pytest.fixture
@@ -379,3 +385,87 @@ def test_the_command_line_explains_its_options() -> None:
     assert "--only SECTION run only this section (repeatable)" in words
     assert "--skip SECTION leave out this section (repeatable)" in words
     assert "--migrate OLD.json" in words
+
+
+SHAPES: tuple[Any, ...] = (
+    "zq9",
+    "{zq9",
+    ["zq9"],
+    {"a": "zq9"},
+    "htps://h/zq9",
+    "https://u:zq9@h/",
+    "u:z q9@h",
+    "https://h:99999/zq9",
+)
+HOLD_SECRETS = (Secret, options.Commands, options.Fields, options.Lists)
+SECRET_KEYS = sorted(
+    {
+        (declaration, key)
+        for declaration in (*map(registry.declaration, registry.MODULES), *TYPES.values(), General)
+        for key, field in options.keys(declaration).items()
+        if key != "KEEP"  # numbers of runs
+        and (
+            options.kinds(declaration)[field.name] in HOLD_SECRETS
+            or re.search("(^|_)(URL|URI|HOST|ENDPOINT)$", key)
+        )
+    },
+    key=str,
+)
+
+
+def error_of(declaration: Any, texts: dict[str, str]) -> str:
+    """Return error and hint of a module's keys; "" where they are accepted."""
+    try:
+        options.fill(declaration, texts)
+    except BackupError as error:
+        return f"{error}\n{error.hint}"
+    return ""
+
+
+@pytest.mark.parametrize(("declaration", "key"), SECRET_KEYS)
+def test_no_error_shows_the_value_of_a_key_that_may_hold_a_secret(
+    declaration: Any, key: str
+) -> None:
+    """Passwords, addresses with a token, commands; nor a login in the place of a host."""
+    required = {
+        options.key_of(field): "/x"
+        for field in options.fields(declaration)
+        if field.default is dataclasses.MISSING
+    }
+    assert len(SECRET_KEYS) > 20
+    for value in SHAPES:
+        server = key.endswith(("HOST", "ENDPOINT"))
+        if server and not (isinstance(value, str) and re.search("[@/]", value)):
+            continue  # a name of a server, however wrong, is shown
+        assert "q9" not in error_of(declaration, {**required, key: options.to_text(value)}), value
+
+
+def test_other_keys_show_no_address_and_no_login_that_were_put_there(tmp_path: Path) -> None:
+    hook = "https://hooks.example/T0KEN"
+    for key, value, shown in (
+        ("TO", hook, "'https://hooks.example/***'"),
+        ("SMTP_HOST", "smtp://me:hunter2@mx", "'smtp://***@mx'"),
+        ("SMTP_HOST", "me:hunter2@mx", "'***@mx'"),
+        ("SMTP_PORT", hook, "'https://hooks.example/***'"),
+        ("ON", hook, "'https://hooks.example/***'"),
+        ("TYPE", hook, "'https://hooks.example/***'"),
+    ):
+        channel = {"TYPE": "email", "TO": "a@b", "FROM": "c@d", key: value}
+        (tmp_path / "c.json").write_text(json.dumps({"NOTIFY": {"it": channel}}))
+        _, errors = notify.take(Files(insecure=True).merged(tmp_path / "c.json"), [])
+        assert [shown in str(error) for error in errors] == [True], key
+        assert "hunter2" not in str(errors)
+
+
+def test_a_password_without_quotes_and_a_variable_with_its_value_are_not_shown() -> None:
+    with pytest.raises(ConfigError, match="found a word without quotes") as caught:
+        json_parser.parse(b'{"NOTIFY": {"m": {"PASSWORD": hunter}}}', "c.json")
+    assert "hunter" not in str(caught.value)
+    with pytest.raises(ConfigError, match=r"ENVIRONMENT: 'A-KEY=\*\*\*': invalid") as caught:
+        options.fill(SectionKeys, {"ACTION": "execute", "ENVIRONMENT": "A-KEY=hunter2"})
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_secret_that_is_written_as_a_number_is_warned_of_too() -> None:
+    assert literal_secret("c.json:1: GENERAL.DB_PASSWORD", "DB_PASSWORD", 123456, None)
+    assert not literal_secret("c.json:1: GENERAL.DB_PASSWORD", "DB_PASSWORD", None, None)

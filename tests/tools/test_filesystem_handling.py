@@ -86,6 +86,7 @@ def test_files_below_skips_hidden_ones_and_links(tmp_path: Path) -> None:
     assert list(filesystem_handling.files_below(tmp_path)) == [tmp_path / "b/x"]
 
 
+@pytest.mark.slow
 def test_walks_do_not_recurse(tmp_path: Path) -> None:
     """A folder tree deeper than Python's recursion limit is listed whole, and once."""
     deepest = tmp_path / "top"

@@ -12,7 +12,7 @@ import pytest
 
 from tools.base import fixes
 from tools.base.finding import Finding, Level
-from tools.catalog import writer_key
+from tools.catalog import location, writer_key
 from tools.config.declarations import General
 from tools.config.model import Config
 from tools.engine import general_checks, guard
@@ -64,6 +64,20 @@ def test_a_writer_key_that_others_can_read(signed: General, tmp_path: Path) -> N
     (finding,) = problems(signed, tmp_path)
     assert (finding.level, "everybody" in finding.text) == (Level.BAD, True)
     subprocess.run(["sh", "-c", finding.fix], check=True)
+    assert problems(signed, tmp_path) == []
+
+
+def test_a_key_file_that_names_the_signer_for_another_host(
+    signed: General, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HOSTNAME was changed after the installation: a restore elsewhere has the key file alone."""
+    key_file, public = tmp_path / "key_file", writer_key.read(signed.writer_key).public
+    monkeypatch.setattr(location, "key_file_of", lambda _config: key_file)
+    mark = writer_key.SIGNER
+    key_file.write_text(f"{mark}{writer_key.allowed_signer('vm', public)}\n")
+    (finding,) = problems(signed, tmp_path)
+    assert finding.level is Level.WARN
+    key_file.write_text(key_file.read_text() + mark + finding.hint.partition(mark)[2])
     assert problems(signed, tmp_path) == []
 
 

@@ -62,7 +62,7 @@ def test_lines_and_comments_that_repeat() -> None:
         ("[1]", r"must be a JSON object"),
         ("", r"unexpected end of file"),
         ('{"A": ' + "[" * 30 + "]" * 30 + "}", r"more than 20 levels deep"),
-        ('{"A": tru}', r"found 'tru'"),
+        ('{"A": tru}', r"found a word without quotes"),
     ],
 )
 def test_what_is_wrong_is_said_with_line_and_column(text: str, says: str) -> None:

@@ -132,10 +132,13 @@ def test_neither_login_nor_mail_goes_to_a_server_without_encryption(
         channel = {"TYPE": "email", "TO": "a@x.org", "FROM": "c@x.org", "SMTP_HOST": "127.0.0.1"}
         channel |= {"SMTP_PORT": str(server.server_address[1]), "SMTP_SECURITY": "starttls"}
         sent(tmp_path, NOTIFY={"mail": channel})
-    assert "report: mail: not delivered: SMTPNotSupportedError" in capsys.readouterr().err
+    assert (
+        "report: mail: not delivered: 127.0.0.1: SMTPNotSupportedError" in capsys.readouterr().err
+    )
     assert Mail.mails == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answer", ["redirect", "other", "down", "hang"])
 def test_only_the_documented_answer_counts(
     answer: str, tmp_path: Path, server: ReportServer, capsys: pytest.CaptureFixture[str]

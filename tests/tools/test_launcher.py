@@ -46,7 +46,7 @@ def python(version: str) -> Path:
 def copied(folder: Path) -> Path:
     """Return a copy of what an executable needs before its own code begins, without .venv."""
     names: tuple[str, ...] = ("__init__", "launcher", "environments", "rebuilding", "capability")
-    names += ("last_report", "last_config", "bounded_smtp")
+    names += ("last_report", "last_config", "bounded_smtp", "release_lock")
     files = [ROOT / "tools/__init__.py", *(ROOT / f"tools/base/{name}.py" for name in names)]
     for file in (*files, *EXECUTABLES):
         target = folder / file.relative_to(ROOT)

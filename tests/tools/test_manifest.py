@@ -42,6 +42,7 @@ MADE = Manifest(
             9,
             DIGEST,
             facts={"tar": "1.34"},
+            seconds=1.25,
         ),
     ),
     missing=("MYSQL/shop",),
@@ -53,6 +54,9 @@ MADE = Manifest(
 def test_what_is_written_is_read() -> None:
     assert manifest.read(MADE.to_json(), "x") == MADE
     jsonschema.validate(json.loads(MADE.to_json()), SCHEMA)
+    without = dataclasses.replace(MADE, items=(dataclasses.replace(MADE.items[0], seconds=None),))
+    assert b"seconds" not in without.to_json()  # as earlier versions wrote it
+    assert manifest.read(without.to_json(), "x") == without
 
 
 @pytest.mark.slow
@@ -71,6 +75,7 @@ def test_real_runs_write_what_the_schema_says(tmp_path: Path, stream: str) -> No
         ["zstd", "age"],
     )
     assert "GNU tar" in item["facts"]["tar"]
+    assert 0 < item["seconds"] < 60
     assert [part["name"] for part in item["parts"]] == system.stored()
 
 

@@ -18,6 +18,7 @@ import pytest
 
 from tests import receivers
 from tests.receivers import CHECK, PASSWORD, USER, Certificate, Receiver
+from tools import requests_utils
 from tools.base import masking, project
 from tools.base.errors import ConfigError
 from tools.base.result import Result, Status
@@ -110,7 +111,7 @@ HOOK = {"TYPE": "webhook", "URL": "https://x.example/a"}
     [
         ({}, r":3: NOTIFY.it.TYPE is missing \| Choose from: email, webhook"),
         ({"TYPE": "pigeon"}, r":4: NOTIFY.it.TYPE: 'pigeon': unknown type of channel \| Choose"),
-        ({"TYPE": 7}, r":4: NOTIFY.it.TYPE: 7: unknown type"),
+        ({"TYPE": 7}, r":4: NOTIFY.it.TYPE: unknown type"),
         ([], r":3: NOTIFY.it: must be an object \| For example"),
         ({**HOOK, "UTL": 1}, r":6: NOTIFY.it.UTL: unknown key \| Did you mean URL\?"),
         ({"TYPE": "webhook"}, r"NOTIFY.it.URL is required"),
@@ -317,7 +318,9 @@ def failing_mail(fault: str, folder: Path, certificate: Certificate) -> Delivery
     if fault == "no reply ends":
         with receivers.silent_server(b"220-" + b"x" * 500 + b"\r\n220-more\r\n") as port:
             return sent(port)
-    security = "none" if fault == "no STARTTLS" else "starttls"
+    security = "none" if fault in ("no STARTTLS", "plain text") else "starttls"
+    if fault == "plain text":
+        keys["SMTP_SECURITY"] = "tls"
     with receivers.mail_server(security, certificate.context) as box:
         error = sent(box.port)
     assert box.mails == []
@@ -334,6 +337,7 @@ def failing_mail(fault: str, folder: Path, certificate: Certificate) -> Delivery
         ("no reply ends", "timed out|not complete", True),
         ("no STARTTLS", "server offers no starttls", False),
         ("untrusted", "certificate of the server: self.signed", False),
+        ("plain text", "127.0.0.1:[0-9]+: the server does not speak TLS on this port", False),
         ("login", "login rejected: 535", False),
     ],
 )
@@ -450,6 +454,47 @@ def test_an_untrusted_certificate_is_not_talked_to(
         results = told(tmp_path, all_of_them(tmp_path, web.url), document())
         assert set(results.values()) == {"kept", "lost"}
         assert web.requests == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        ("self-signed", "certificate of the server: self.signed certificate"),
+        ("expired", "certificate of the server: certificate has expired"),
+        ("other address", "certificate of the server: IP address mismatch"),
+        ("plain text", "the server does not speak TLS on this port"),
+    ],
+)
+def test_tls_that_fails_is_one_line_with_server_and_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, says: str
+) -> None:
+    address = "127.0.0.9" if fault == "other address" else "127.0.0.1"
+    made = receivers.certificate(tmp_path, address, -1 if fault == "expired" else 1)
+    if fault != "self-signed":
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(made.file))
+    with receivers.receiver(context=None if fault == "plain text" else made.context) as web:
+        url = web.url.replace("http://", "https://")
+        with pytest.raises(DeliveryError) as caught:
+            requests_utils.post_body(url, b"{}", {}, SHORT)
+        assert web.requests == []
+    assert re.match(rf"{url.partition('//')[2]}: {says}", str(caught.value))
+    assert (caught.value.again, caught.value.doubt) == (False, Doubt.UNSENT)
+    assert "\n" not in str(caught.value)
+
+
+def test_all_attempts_of_a_channel_end_within_its_budget(tmp_path: Path) -> None:
+    """A mail server that is silent, or answers slowly, prolongs a run by that time alone."""
+    with receivers.silent_server(b"220 hello\r\n") as port:
+        keys = {**MAIL, "SMTP_HOST": "127.0.0.1", "SMTP_PORT": port, "SMTP_SECURITY": "none"}
+        made = one(tmp_path, **keys, TIMEOUT="0.4")
+        general = General("srv-1", message_config_wait=Duration(300.0))
+        (recipient,) = channels.configured(general, [made]).values()
+        assert (recipient.limits.budget, recipient.first_wait) == (60.0, 5.0)
+        limits = replace(recipient.limits, budget=1.0)
+        quick = replace(recipient, limits=limits, first_wait=0.2)
+        began = time.monotonic()
+        assert delivery.deliver({"it": quick}, document(), "", None) == {"it": "lost"}
+        assert 0.4 < time.monotonic() - began < 3.0
 
 
 def test_what_was_kept_is_sent_with_the_next_run(web: Receiver, tmp_path: Path) -> None:

@@ -109,6 +109,11 @@ def test_a_dead_environment_is_made_again(release: Path) -> None:
     """C33: the Python below .venv is another one. Two commands at once make one environment."""
     left = release / ".environment-left"  # of a process that was killed
     left.mkdir()
+    packages = release / ".venv/lib/python3.9/site-packages"
+    for name in ("apprise-2.3.0", "rich-1.0", "PyYAML-6"):  # two of them are in no lock file
+        (packages / f"{name}.dist-info").mkdir()
+    for name in ("apprise-2.3.0", "rich-1.0"):  # PyYAML is what apprise needs
+        (packages / f"{name}.dist-info/REQUESTED").touch()
     other = threading.Thread(target=lambda: results.append(started(release, "--version")))
     results: list[subprocess.CompletedProcess[str]] = []
     other.start()
@@ -119,6 +124,10 @@ def test_a_dead_environment_is_made_again(release: Path) -> None:
     assert all(done.stdout.startswith("nc-backup-py ") for done in results)
     why = f"warning: {release}/.venv was made for another version of Python than {HERE}; "
     assert text.count(why) == text.count(f".venv: made with Python {HERE} in ") == 1
+    lacks = f"warning: {release}/.venv lacks what was added to it by hand: apprise\n"
+    assert (
+        f"{lacks}hint: Install it again: {release}/.venv/bin/python -m pip install apprise" in text
+    )
     assert (release / ".venv").stat().st_mode & 0o777 == 0o755
     assert sorted(path.name for path in release.glob(".environment*")) == [".environment.lock"]
     assert started(release, "--version").stderr == ""

@@ -28,6 +28,7 @@ def deep(top: Path, levels: int) -> None:
     os.close(here)
 
 
+@pytest.mark.slow
 def test_a_tree_of_5000_levels_goes(tmp_path: Path) -> None:
     """Issue 11 A10: shutil.rmtree raised RecursionError at 3,000 levels, and left all of it."""
     top = tmp_path / "top"

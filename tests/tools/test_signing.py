@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import hashlib
 import json
@@ -17,11 +18,14 @@ import pytest
 from tests.system import System
 from tools.base.errors import ConfigError
 from tools.base.result import Status
-from tools.catalog import ed25519, signers, sshsig, writer_key
+from tools.catalog import ed25519, location, signers, sshsig, writer_key
+from tools.catalog.location import Source
 from tools.catalog.memory import Memory
 from tools.catalog.signers import Signers
 from tools.catalog.sshsig import SignatureFormatError
 from tools.config import loading
+from tools.config.declarations import General
+from tools.config.model import Config
 from tools.engine import run
 
 SEED = bytes(range(32))
@@ -407,3 +411,42 @@ def test_a_key_that_others_can_read_stops_the_run(system: System) -> None:
     assert done.returncode == 2
     assert "WRITER_KEY" in done.stderr
     assert "chmod" in done.stderr
+
+
+def test_without_a_config_the_key_of_this_machine_is_that_of_the_host_that_it_names(
+    tmp_path: Path,
+) -> None:
+    """`restore.py --local-backup` on the server itself: not "the key of another host"."""
+    path = tmp_path / "writer.key"
+    writer_key.create(path, "web 1")
+    public = writer_key.read(path).public
+    now = datetime.now(timezone.utc)
+    general = General("unknown", writer_key=path)
+    config = Config(tmp_path / "arguments", general, {}, ())
+    known = location.trust_of(config, Source(local_backup=tmp_path)).signers
+    assert not known.problem(public, "web 1", now)
+    assert "of another host" in known.problem(public, "db1", now)
+    configured = location.trust_of(config, Source(config=tmp_path / "conf.json")).signers
+    assert "of another host" in configured.problem(public, "web 1", now)
+    path.write_text("\n".join(one for one in path.read_text().split("\n") if one[:1] != "#"))
+    unnamed = dataclasses.replace(config, general=dataclasses.replace(general, hostname="db1"))
+    known = location.trust_of(unnamed, Source(local_backup=tmp_path, hostname="db1")).signers
+    assert not known.problem(public, "db1", now)  # a file without the line: as --hostname says
+
+
+def test_what_is_remembered_survives_a_file_that_cannot_be_read_for_a_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the next rollback of another store would go unseen."""
+    memory = Memory(tmp_path)
+    memory.keep("sequence.json", "a", [3, "signer"])
+    before = (tmp_path / "sequence.json").read_bytes()
+
+    def fails(*_words: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fdopen", fails)
+        with pytest.raises(OSError, match="Input/output error"):
+            memory.keep("sequence.json", "b", [4, "signer"])
+    assert (tmp_path / "sequence.json").read_bytes() == before

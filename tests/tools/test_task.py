@@ -135,6 +135,7 @@ def _waits_for_more_input(_work: Task) -> None:
     list(process.output(["head", "-c1"], given=given()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "wait",
     [

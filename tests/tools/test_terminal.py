@@ -25,3 +25,15 @@ def test_the_closing_table_has_one_line_per_item() -> None:
     lines = terminal.table_lines(result)
     assert len(lines) == 2
     assert lines[0].startswith(r"FILES/a\nb  ok")
+
+
+def test_an_error_stands_below_the_table_or_in_it_and_not_in_both() -> None:
+    now = datetime.now(timezone.utc)
+    failed = SectionResult("FILES/a", "item", Result(Status.FAILED, "wrong key: no identity"))
+    result = RunResult("20260101_000000", "srv", now, 1.0, Status.FAILED, (failed,))
+    brief, _ = terminal.table_lines(result, brief=True)
+    assert brief.split() == ["FILES/a", "failed", "0.0", "s", "-"]
+    assert terminal.table_lines(result)[0].endswith("wrong key: no identity")
+    assert [one.text for one in result.problems()] == ["wrong key: no identity"]
+    part = Result(Status.INCOMPLETE, "3 files", warnings=("b: permission denied",))
+    assert SectionResult("FILES/a", "item", part).summary == "3 files"

@@ -138,7 +138,7 @@ def test_a_value_of_general_is_blamed_where_it_stands(
     [
         ("EXECUTE_WITH", '"', "invalid interpreter"),
         ("EXECUTE_WITH", " ", "invalid interpreter"),
-        ("ENVIRONMENT", "A=B", "'A=B': invalid variable name"),
+        ("ENVIRONMENT", "A=B", "'A=***': invalid variable name"),
         ("TIMEOUT", 0, "must be greater than 0"),
         ("NAME", "n" * 5000, "file name too long"),
     ],

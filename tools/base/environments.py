@@ -50,6 +50,27 @@ def is_inside(environment: str) -> bool:
     return bool(own) and sys.prefix == own_environment(own)
 
 
+def added(environment: str, lock: str) -> "list[str]":
+    """Return the names of the packages that somebody has installed beside those of a lock file.
+
+    pip marks what it was asked for by a file REQUESTED; what only those need has none.
+    """
+    import glob
+    import re
+
+    try:
+        with open(lock, encoding="utf-8", errors="replace") as file:
+            locked = set(re.findall(r"^([a-z0-9.-]+)==", file.read(), re.M))
+    except OSError:
+        return []
+    marks = glob.glob(os.path.join(environment, "lib/python3*/site-packages/*.dist-info/REQUESTED"))
+    names = {os.path.basename(os.path.dirname(one)).partition("-")[0] for one in marks}
+    usual = {
+        name.replace("_", "-").lower() for name in names if re.match(r"[A-Za-z0-9_.]+\Z", name)
+    }
+    return sorted(usual - locked - {"pip", "setuptools", "wheel"})
+
+
 def problem(folder: str) -> str:
     """Return why the environment that this process runs in is not whole; "" where it is."""
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 
 
 class BackupError(Exception):
@@ -93,7 +94,7 @@ class Cancelled(BaseException):
     """A signal asked the program to end. Not an Exception, so that no handler swallows it."""
 
     def __init__(self, signal_number: int) -> None:
-        super().__init__(f"cancelled by signal {signal_number}")
+        super().__init__(f"cancelled by {signal.Signals(signal_number).name}")
         self.signal_number = signal_number
 
 

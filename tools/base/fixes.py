@@ -104,6 +104,14 @@ def command(*words: str | Path) -> str:
     return shlex.join(map(str, words))
 
 
+def synchronise_clock() -> str:
+    """Return the command that sets the clock of this machine by the network; "" without one.
+
+    It changes nothing where the clock is right and another one is wrong.
+    """
+    return as_root("timedatectl set-ntp true") if shutil.which("timedatectl") else ""
+
+
 def install_version(package: str, major: int) -> str:
     """Return the command that installs a version of a package of Debian; "" on other systems."""
     if not shutil.which("apt-get"):

@@ -14,7 +14,7 @@ from types import ModuleType
 
 from tools.base.environments import PACKAGES
 from tools.base.errors import ConfigError
-from tools.base.project import ROOT
+from tools.base.project import INSTALLED, ROOT
 
 FOLDER = ROOT / ".venv"
 
@@ -81,10 +81,12 @@ def _missing() -> PackageError:
     unreachable = os.path.lexists(FOLDER) and not os.access(FOLDER / "bin/python", os.X_OK)
     why = f" ({FOLDER}/bin/python cannot be started by this user)" if unreachable else ""
     again = f"Remove {FOLDER} first: it was made with a Python of another user. "
+    elsewhere = INSTALLED.exists() and INSTALLED.resolve() != ROOT
+    there = f"Start the command of the installation, in {INSTALLED}. Or here: " if elsewhere else ""
     return PackageError(
         f"the Python {verb.format(', '.join(missing))} missing{why}",
-        f"{again if unreachable else ''}python3 setup.py env makes .venv with all of them. "
-        "Without a network, restore by the RUN.RECOVERY.txt in the store: it needs age, zstd "
+        f"{there}{again if unreachable else ''}python3 {ROOT}/setup.py env makes .venv with all of "
+        "them. Without a network, restore by the RUN.RECOVERY.txt in the store: it needs age, zstd "
         "and tar.",
     )
 

@@ -298,7 +298,8 @@ def _posted(url: str, body: bytes, headers: "dict[str, str]") -> str:
         raise _NotSentError("the server returned %d%s" % (error.code, redirects)) from None
     except urllib.error.URLError as error:
         wrong = isinstance(error.reason, ssl.SSLError)
-        raise _NotSentError(str(error.reason), again=not wrong) from None
+        host = urllib.parse.urlsplit(url).netloc  # a user name in it was rejected before
+        raise _NotSentError("%s: %s" % (host, error.reason), again=not wrong) from None
     except http.client.InvalidURL:  # its text shows the URL
         raise _NotSentError("URL is not valid") from None
     except socket.timeout:
@@ -322,14 +323,19 @@ def _email(config: Config, settings: "dict[str, object]", report: _Report) -> No
                 server.login(str(settings["USER"]), config.secret(settings.get("PASSWORD")))
             server.send_message(message)
     except (smtplib.SMTPException, ssl.SSLError) as error:
-        raise _NotSentError("%s: %s" % (type(error).__name__, error)) from None
+        name = type(error).__name__
+        raise _NotSentError("%s: %s: %s" % (_mail_host(settings), name, error)) from None
     except OSError as error:
-        raise _NotSentError(str(error), again=True) from None
+        raise _NotSentError("%s: %s" % (_mail_host(settings), error), again=True) from None
+
+
+def _mail_host(settings: "dict[str, object]") -> str:
+    return str(settings.get("SMTP_HOST") or "localhost")
 
 
 def _connected(config: Config, settings: "dict[str, object]") -> smtplib.SMTP:
     """Return a connection to the mail server, secured as the config wants it."""
-    host = str(settings.get("SMTP_HOST") or "localhost")
+    host = _mail_host(settings)
     security = str(settings.get("SMTP_SECURITY") or ("none" if host in _HERE else "starttls"))
     port = int(str(settings.get("SMTP_PORT") or _PORTS[security]))
     context = ssl.create_default_context(cafile=str(settings.get("CA_FILE") or "") or None)

@@ -24,8 +24,9 @@ def start(executable):  # type: (str) -> None
     environment = os.path.join(_ROOT, ".venv")
     enter(environment)
     if sys.version_info >= (3, 6):
-        from tools.base import environments
+        from tools.base import environments, release_lock
 
+        release_lock.hold(_ROOT)
         why = environments.state(environment)
         if why:
             _again(executable, environment, why)

@@ -52,6 +52,8 @@ _IN_DICTIONARY = re.compile(
 # Each match of the patterns above has one of these.
 _WORDS_IN_TEXT = ("age-", "://", "auth", "x-amz-")
 _WORDS_OF_NAMES = ("pass", "pwd", "secret", "key")
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)(.*@)?([^/?#]*)(.*)", re.S)
+_LOGIN = re.compile(r".*:.*@", re.S)
 _LEAST = 4  # a shorter secret is masked by its key alone: by value it would mask every text
 _MOST_SPELLED = 256  # characters of a secret that is looked for in mixed spellings
 _MOST_PARSED = 1 << 16
@@ -120,6 +122,19 @@ def text(shown: str) -> str:
         shown = _ASSIGNED.sub(rf"\1{STARS}", shown)
         shown = _IN_DICTIONARY.sub(rf'\1"{STARS}"', shown)
     return shown
+
+
+def quoted(value: str) -> str:
+    """Return an invalid value of a key in quotes, for an error.
+
+    Of a URL it shows scheme and host alone, of USER:PASSWORD@HOST the host: what people put
+    into the wrong key is often the address of a webhook, or a login.
+    """
+    if url := _URL.fullmatch(value):
+        scheme, login, host, rest = url.groups()
+        hidden = f"{rest[0]}{STARS}" if rest.strip("/") else rest
+        return repr(f"{scheme}{STARS + '@' if login else ''}{host}{hidden}")
+    return repr(_LOGIN.sub(f"{STARS}@", value))
 
 
 def cut(shown: str, at: int) -> int:

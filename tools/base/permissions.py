@@ -8,7 +8,6 @@ layout serves the nightly run and root's restore.
 from __future__ import annotations
 
 import contextlib
-import grp
 import os
 import pwd
 import shlex
@@ -18,7 +17,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools.base import fixes
+from tools.base import account_names, fixes
 from tools.base.errors import ConfigError
 from tools.base.real_path import resolved
 
@@ -90,11 +89,11 @@ def of_folder(path: Path) -> Problem | None:
     real = resolved(existing)
     if problem is None or problem.path != real or not problem.trouble.startswith(_BELONGS):
         return problem
-    owner = _user(real.stat().st_uid)
+    owner = account_names.user(real.stat().st_uid)
     if os.geteuid() == 0:  # never taken from the user that the nightly run is
         advice = f"Run it as {owner} (sudo -u {shlex.quote(owner)} ...), or use another folder."
         return Problem(real, problem.trouble, advice=advice)
-    command = f"chown {_user(os.geteuid())} {shlex.quote(str(real))}"
+    command = f"chown {account_names.user(os.geteuid())} {shlex.quote(str(real))}"
     return Problem(real, problem.trouble, (command,), _CHECKED)
 
 
@@ -164,7 +163,7 @@ def _changeable(path: Path, owners: set[int]) -> Iterator[Problem]:
         sticky = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
         quoted = shlex.quote(str(place))
         if status.st_uid not in owners:
-            trouble = f"{_BELONGS}{_user(status.st_uid)}"
+            trouble = f"{_BELONGS}{account_names.user(status.st_uid)}"
             yield Problem(place, trouble, *_owning(real, place, status))
         if sticky:
             continue
@@ -188,7 +187,9 @@ def _readable(real: Path, status: os.stat_result, owners: set[int]) -> Problem |
     if _has_acl(real) or ours:
         return None
     what = "read or written" if status.st_mode & stat.S_IWGRP else "read"
-    trouble = f"can be {what} by the group {_group(status.st_gid)}"
+    trouble = f"can be {what} by the group {account_names.group(status.st_gid)}"
+    if status.st_uid == 0 and os.geteuid() != 0:  # this very user needs the right of a group
+        return Problem(real, trouble, _closing(real, status))
     return Problem(real, trouble, (f"chmod g-rwx {shlex.quote(str(real))}",))
 
 
@@ -201,7 +202,8 @@ def _closing(path: Path, status: os.stat_result) -> tuple[str, ...]:
     quoted = shlex.quote(str(path))
     runner = os.geteuid()
     if status.st_uid == 0 and runner != 0:  # 0600 would lock this very user out
-        return f"chown root:{_group(_primary_group(runner))} {quoted}", f"chmod 0640 {quoted}"
+        group = account_names.group(_primary_group(runner))
+        return f"chown root:{group} {quoted}", f"chmod 0640 {quoted}"
     if not _own_group(status):
         return (f"chmod o-rwx {quoted}",)
     return (f"chmod 0600 {quoted}",)
@@ -222,7 +224,7 @@ def _owning(real: Path, place: Path, status: os.stat_result) -> tuple[tuple[str,
     runner = os.geteuid()
     quoted = shlex.quote(str(place))
     own = _primary_group(status.st_uid if runner == 0 else runner)
-    group = _group(own if own >= 0 else status.st_gid)
+    group = account_names.group(own if own >= 0 else status.st_gid)
     mode = "0750" if stat.S_ISDIR(status.st_mode) else "0640"
     return (f"chown root:{group} {quoted}", f"chmod {mode} {quoted}"), _CHECKED
 
@@ -267,14 +269,15 @@ def _group_of_backup(status: os.stat_result, folder: Path) -> bool:
     if given.st_uid == 0 and given.st_gid == status.st_gid:
         return True
     try:
-        return pwd.getpwnam(_group(status.st_gid)).pw_gid == status.st_gid
+        return pwd.getpwnam(account_names.group(status.st_gid)).pw_gid == status.st_gid
     except KeyError:
         return False
 
 
 def _own_group(status: os.stat_result) -> bool:
     """Return whether a group is root's, or has the name of the owner: a group of one user."""
-    return status.st_gid == 0 or _group(status.st_gid) == _user(status.st_uid)
+    group, owner = account_names.group(status.st_gid), account_names.user(status.st_uid)
+    return status.st_gid == 0 or group == owner
 
 
 def _primary_group(user: int) -> int:
@@ -282,20 +285,6 @@ def _primary_group(user: int) -> int:
         return pwd.getpwuid(user).pw_gid
     except KeyError:
         return os.getegid() if user == os.geteuid() else -1
-
-
-def _user(number: int) -> str:
-    try:
-        return pwd.getpwuid(number).pw_name
-    except KeyError:
-        return str(number)
-
-
-def _group(number: int) -> str:
-    try:
-        return grp.getgrgid(number).gr_name
-    except KeyError:
-        return str(number)
 
 
 def _has_acl(place: Path) -> bool:
@@ -324,9 +313,9 @@ def _foreign_entry(place: Path, owners: set[int], wanted: int, *, ours: bool) ->
         if not rights & mask & wanted:
             continue
         if tag == _ACL_USER and number not in owners:
-            return f"setfacl -x u:{shlex.quote(_user(number))} {quoted}"
+            return f"setfacl -x u:{shlex.quote(account_names.user(number))} {quoted}"
         if tag == _ACL_GROUP and number != 0:
-            return f"setfacl -x g:{shlex.quote(_group(number))} {quoted}"
+            return f"setfacl -x g:{shlex.quote(account_names.group(number))} {quoted}"
         if tag == _ACL_OWNING_GROUP and not ours:
             return f"setfacl -m g::- {quoted}"
     return None

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+INSTALLED = Path("/var/lib/nc-backup-py")  # a symbolic link to the current release
 
 
 def version() -> str:

@@ -92,6 +92,7 @@ def _available(environment: str, why: str, waits: bool) -> "tuple[str, bool]":
         _remove_old(target)
         place = "" if target == environment else " in %s" % target
         _say("warning: %s %s; it is made again%s" % (environment, why, place))
+        added = environments.added(target, environments.LOCK)
         began = time.monotonic()
         umask = os.umask(0o022 if target == environment else 0o077)
         try:
@@ -99,6 +100,9 @@ def _available(environment: str, why: str, waits: bool) -> "tuple[str, bool]":
         finally:
             os.umask(umask)
         _say("note: %s: made with Python %s in %.0f s" % (target, python, time.monotonic() - began))
+    if added:
+        _say("warning: %s lacks what was added to it by hand: %s" % (target, ", ".join(added)))
+        _say("hint: Install it again: %s/bin/python -m pip install %s" % (target, " ".join(added)))
     return target, True
 
 

@@ -75,6 +75,12 @@ class SectionResult:
         """When the section began, UTC."""
         return self.ended_at - timedelta(seconds=self.seconds)
 
+    @property
+    def summary(self) -> str:
+        """Return the message for a table; "" where it is a problem, which stands below it."""
+        first = next(self.problems(), None)
+        return "" if first and first.text == self.result.message else self.result.message
+
     def problems(self) -> Iterator[RunProblem]:
         """Give the section's error with its hint, and its warnings; nothing if it succeeded.
 
@@ -95,6 +101,7 @@ class ItemResult:
     """One item that at least one store holds, or an item that was restored.
 
     size: bytes of its plaintext, None if unknown; stored_size: bytes of its parts
+    seconds: how long its stream was read, None if unknown
     """
 
     section: str
@@ -103,6 +110,7 @@ class ItemResult:
     size: int | None
     stored_size: int
     warnings: tuple[str, ...] = ()
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ def of_item(item: StoredItem, moment: datetime) -> Figures:
     """Return the figures of an item. moment: of its run"""
     count = item.facts.get(registry.kind(item.kind).counted)
     count = count if type(count) is int else None
-    return Figures(moment, item.size, item.stored, count, stages=item.stages)
+    return Figures(moment, item.size, item.stored, count, item.seconds, item.stages)
 
 
 def is_plausible(item: StoredItem) -> bool:

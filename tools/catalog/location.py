@@ -10,8 +10,8 @@ from typing import Any, Protocol
 
 from tools import os_works
 from tools.base import permissions, project
-from tools.base.errors import BackupError, ConfigError
-from tools.catalog import catalog, identity, manifest, trust
+from tools.base.errors import BackupError, ConfigError, StoreError
+from tools.catalog import catalog, identity, manifest, trust, writer_key
 from tools.catalog.catalog import Catalog
 from tools.catalog.selection import Preference
 from tools.catalog.trust import Trust
@@ -55,6 +55,7 @@ class Source:
                 is given
     signer:     file of allowed_signers lines, beside those of the config
     allow_unsigned: trust runs that were made before signing began
+    existing:   the folder of a local store must be there: it is read, and nothing creates it
     own_run:    within a run of this config: a host that signs nothing trusts all of its runs
     insecure_permissions: skip the permission check of the config
     limits:     bytes a second by LIMIT_UPLOAD and LIMIT_DOWNLOAD, instead of those of the config
@@ -69,6 +70,7 @@ class Source:
     insecure_permissions: bool = False
     signer: Path | None = None
     allow_unsigned: bool = False
+    existing: bool = False
     own_run: bool = False
     allow_unencrypted: bool = False
     endpoint: str = ""
@@ -247,8 +249,19 @@ def trust_of(config: Config, source: Source) -> Trust:
     key_file = None  # a run knows its own signer, and the key may be on a mount that hangs
     if not source.own_run:
         key_file = key_file_of(config)
-    known = trust.known(config.general, key_file, source.signer)
+    known = trust.known(_host_of_key(config, source), key_file, source.signer)
     return Trust(known, source.allow_unsigned, everybody=source.own_run and not known)
+
+
+def _host_of_key(config: Config, source: Source) -> General:
+    """Return GENERAL; without a config its HOSTNAME is the host that WRITER_KEY names.
+
+    On the server itself that is the key which has signed: it must not be known for another name.
+    """
+    general = config.general
+    has_config = source.config or not source.names_store
+    host = "" if has_config else writer_key.host_of(general.writer_key)
+    return dataclasses.replace(general, hostname=host) if host else general
 
 
 def key_file_of(config: Config) -> Path | None:
@@ -330,11 +343,29 @@ def _open_store(config: Config, source: Source, user_modules: UserModules) -> St
     first: BackupError | OSError | None = None
     for entry in chosen:
         try:
-            return store_of(entry, config, user_modules)
+            store = store_of(entry, config, user_modules)
+            if source.existing:
+                _require_folder(store)
+            return store
         except (BackupError, OSError) as error:
             first = first or error
     assert first is not None  # noqa: S101
     raise first
+
+
+def _require_folder(store: Store) -> None:
+    """Raise StoreError where the folder of a local store is missing: a disk is not mounted."""
+    folder = folder_of(store)
+    try:
+        if folder is not None:
+            folder.stat()
+    except FileNotFoundError:
+        raise StoreError(
+            f"{folder}: no such file or directory",
+            "Mount the disk of the backups, or correct LOCAL_BACKUP.",
+        ) from None
+    except OSError:
+        return  # the store itself says it where it is read
 
 
 def store_of(section: Section, config: Config, user_modules: UserModules) -> Store:

@@ -115,6 +115,8 @@ class Manifest:
             for name in ("problem", "suspicious", "grave"):
                 if not item[name]:
                     del item[name]
+            if item["seconds"] is None:
+                del item["seconds"]
         return json.dumps(whole, indent=1, sort_keys=True, ensure_ascii=True).encode() + b"\n"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
 import os
@@ -116,10 +117,13 @@ class Memory:
         }
 
     def keep(self, name: str, key: str, value: object) -> None:
-        """Keep a JSON value under a key of a file. Raises OSError."""
+        """Keep a JSON value under a key of a file.
+
+        Raises OSError, where the file cannot be read as well: its other keys would be lost.
+        """
         if self.state is None:
             return
-        text = json.dumps({**self.read(name), key: value}, indent=1)
+        text = json.dumps({**self._content(name), key: value}, indent=1)
         path = self.state / name
         with filesystem_handling.staged(path) as temporary:
             with filesystem_handling.create(temporary) as write:
@@ -127,16 +131,29 @@ class Memory:
             temporary.replace(path)
 
     def read(self, name: str) -> dict[str, object]:
+        """Return the values of a file; none where it is missing, unreadable, spoiled or a link."""
+        try:
+            return self._content(name)
+        except OSError as error:
+            _warn(name, str(error))
+            return {}
+
+    def _content(self, name: str) -> dict[str, object]:
         """Return the values of a file; none where it is missing, spoiled or a link."""
         if self.state is None:
             return {}
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
             with os.fdopen(os.open(self.state / name, flags), "rb") as file:
                 found = foreign_json.load(file.read())
         except (FileNotFoundError, NotADirectoryError):
             return {}
-        except (OSError, ValueError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
+            _warn(name, str(error))
+            return {}
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
             _warn(name, str(error))
             return {}
         return found if isinstance(found, dict) else {}

@@ -22,6 +22,10 @@ from tools.flow.store import Store
 MARKER = f"{store.OWN_FOLDER}/id.json"  # user-defined stores expect a folder in each name
 _IS_ID = re.compile(r"[0-9a-f]{32}")
 _MAX_BYTES = 1 << 16  # of a marker that is read
+_READABLE = (
+    "Let the user of the backup read and write the store. On a new server the files of the old one "
+    "belong to its user: docs/guides/new-server.md."
+)
 _ACCEPT = "If the store was replaced on purpose, run backup.py once with --accept-store."
 
 
@@ -118,8 +122,7 @@ def _found(place: Store, host: str) -> str:
                 raise  # it is there, and cannot be read now
             continue
         except PermissionError as error:
-            hint = "Allow the user of the backup to read the store."
-            raise StoreError(in_words(error)[0], hint) from None
+            raise StoreError(in_words(error)[0], _READABLE) from None
         if raw:
             return _identity(raw, f"{name} in {place}")
     return ""
@@ -174,11 +177,19 @@ def _written(place: Store, host: str) -> str:
     if not identity:
         raise StoreError(
             f"{place}: store marker {MARKER}: cannot be read back",
-            "Allow the user of the backup to read the store.",
+            _READABLE,
         )
     return identity
 
 
 def _runs(place: Store) -> Iterator[str]:
     """The hosts that a store holds something of: it is not a new one."""
-    return (host for host in place.folders() if next(place.entries(host), None) is not None)
+    return (host for host in place.folders() if _holds_objects(place, host))
+
+
+def _holds_objects(place: Store, folder: str) -> bool:
+    """Return whether a folder has objects that can be listed: lost+found of a new disk cannot."""
+    try:
+        return next(place.entries(folder), None) is not None
+    except PermissionError:
+        return False

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
-from tools import filesystem_handling
+from tools import filesystem_handling, os_works
 from tools.base import bech32, fixes, foreign, kdf, masking, permissions, project
 from tools.base.errors import ConfigError
 from tools.catalog import ed25519, rotation, sshsig
@@ -67,8 +67,7 @@ def read(path: Path) -> WriterKey:
     if len(keys) != 1:
         raise ConfigError(
             f"WRITER_KEY: {path}: {len(keys)} keys, expected 1",
-            "Copy it from a backup of the file. Only if there is none: move the file to another "
-            f"place and create a new key ({COMMAND}).",
+            f"Move the file to another place. {': '.join(missing(path, 'HOST'))}",
         )
     try:
         secret = bech32.key(keys[0], _PREFIX, _SIZE, "identity")
@@ -86,10 +85,28 @@ def of_config(config: Config) -> WriterKey | None:
 
 def _hint(error: OSError, path: Path) -> str:
     if isinstance(error, FileNotFoundError):
-        return f"Create it as the user of the backup: {COMMAND} --WRITER_KEY {path} --HOSTNAME HOST"
+        return ": ".join(missing(path, "HOST"))
     if isinstance(error, PermissionError):
         return "Let it belong to the user of the backup, with mode 0600."
     return ""
+
+
+def missing(path: Path, host: str, key_file: Path | None = None) -> tuple[str, str]:
+    """Return the hint for a key that is missing, without a full stop, and the command in it.
+
+    A copy of the file comes first, if there ever was a key. The user of the backup owns the new
+    one; its line is added to the key file.
+    """
+    words: list[str | Path] = ["--WRITER_KEY", path, "--HOSTNAME", host]
+    words += ["--KEY_FILE", key_file] if key_file else []
+    command = f"{COMMAND} {fixes.command(*words)}"
+    if not os.access(filesystem_handling.nearest(path), os.W_OK):
+        command = fixes.as_root(command, fixes.command("chown", f"{os_works.user()}:", path))
+    hint = (
+        "If this host has signed runs, put the file back from a copy. Otherwise, or without a "
+        "copy, create a key"
+    )
+    return hint, command
 
 
 def _derived(secret: bytes, links: tuple[Link, ...] = ()) -> WriterKey:
@@ -151,12 +168,7 @@ def rotate(path: Path, host: str) -> str:
 
 def _check_host(path: Path, host: str) -> None:
     """Raise ConfigError where the signer that a key file names is not this host."""
-    text = foreign.decoded(foreign.beginning(path, _MAX_BYTES))
-    names = [
-        line.removeprefix(SIGNER).split(" ")[0]
-        for line in text.split("\n")
-        if line.startswith(SIGNER)
-    ]
+    names = _names(path)
     name = _pattern(host)
     if names and name not in names:
         raise ConfigError(
@@ -164,6 +176,20 @@ def _check_host(path: Path, host: str) -> None:
             "Set --HOSTNAME to HOSTNAME of conf.json. If that was changed, first write it into the "
             f"line that begins with '{SIGNER.strip()}'.",
         )
+
+
+def host_of(path: Path) -> str:
+    """Return the host that a key file names, as a pattern; "" where none can be read there."""
+    try:
+        return next(iter(_names(path)[-1:]), "")
+    except OSError:
+        return ""
+
+
+def _names(path: Path) -> list[str]:
+    text = foreign.decoded(foreign.beginning(path, _MAX_BYTES))
+    lines = [line for line in text.split("\n") if line.startswith(SIGNER)]
+    return [line.removeprefix(SIGNER).split(" ")[0] for line in lines]
 
 
 def _line(host: str, secret: bytes) -> str:

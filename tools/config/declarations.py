@@ -158,7 +158,9 @@ class General:
         least=0,
     )
     anomaly_duration: float = option(
-        "times the usual duration above which a run names a section; 0: off", default=5.0, least=0
+        "times the usual duration above which a run names an item or a section; 0: off",
+        default=5.0,
+        least=0,
     )
     leftovers_age: Duration = option(
         "age in seconds after which files of crashed runs of this host are removed from a store",
@@ -247,7 +249,7 @@ class General:
             )
         if placeholder(self.message_config_command):
             raise ConfigError(
-                f"MESSAGE_CONFIG_COMMAND: {self.message_config_command!r}: placeholder",
+                "MESSAGE_CONFIG_COMMAND: is a placeholder",
                 "Set the URL of your report server, or remove the key to send no reports.",
             )
         if self.message_config_command:
@@ -311,7 +313,11 @@ class SectionKeys:
         _check_shrink(self.anomaly_shrink)
         for name in self.environment:
             if not _VARIABLE.fullmatch(name):
-                raise ConfigError(f"ENVIRONMENT: {name!r}: invalid variable name")
+                shown = name.partition("=")[0] + ("=***" if "=" in name else "")
+                raise ConfigError(
+                    f"ENVIRONMENT: {shown!r}: invalid variable name",
+                    "Name the variables alone: their values come from the environment of the run.",
+                )
         try:
             words = shlex.split(self.execute_with)
         except ValueError:

@@ -28,6 +28,7 @@ _HALF = re.compile(
 )  # \udc80-\udcff: bytes of names that are no UTF-8
 _LONGEST_NUMBER = 300  # digits; Python refuses to read some thousands
 _LITERALS = {"true": True, "false": False, "null": None}
+_ALMOST_LITERALS = (*_LITERALS, "none", "nan", "infinity", "undefined", "nil")
 
 
 _COMMENT_HINT = (
@@ -120,9 +121,11 @@ class _Reader:
             return self.number(number[0], begin, whole=not (number[1] or number[2]))
         if begin >= len(self.text):
             raise self.fail("unexpected end of file", begin, "Close the open bracket or quote.")
-        token = word[0] if word else self.text[begin]
+        found = repr(word[0] if word else self.text[begin])
+        if word and word[0].lower() not in _ALMOST_LITERALS:  # it may be a password
+            found = "a word without quotes"
         hint = "Use double quotes, and no comma before a closing bracket."
-        raise self.unexpected(f"expected a value, found {token!r}", hint)
+        raise self.unexpected(f"expected a value, found {found}", hint)
 
     def unexpected(self, problem: str, hint: str) -> ConfigError:
         """Return the error for the text that follows; where it is a comment, the hint says so."""

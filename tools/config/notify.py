@@ -143,5 +143,6 @@ def _declaration(keys: Keys, place: str) -> type[ChannelKeys]:
     word = given.value.lower() if isinstance(given.value, str) else ""
     if word not in TYPES:
         where = f"{given.where}: {place.partition(': ')[2]}.TYPE"
-        raise ConfigError(f"{where}: {given.value!r}: unknown type of channel", choose)
+        shown = f"{masking.quoted(given.value)}: " if isinstance(given.value, str) else ""
+        raise ConfigError(f"{where}: {shown}unknown type of channel", choose)
     return TYPES[word]

@@ -107,7 +107,7 @@ class ChannelKeys:
             except ValueError:
                 names = ", ".join([*_GROUPS, *(one.value for one in Outcome)])
                 raise ConfigError(
-                    f"ON: {word!r}: unknown outcome", f"Choose from: {names}."
+                    f"ON: {masking.quoted(word)}: unknown outcome", f"Choose from: {names}."
                 ) from None
         return frozenset(found)
 
@@ -177,9 +177,14 @@ class EmailKeys(ChannelKeys):
             raise ConfigError("TO: is empty", "Set at least one address.")
         for key, address in (*(("TO", one) for one in self.to), ("FROM", self.from_)):
             if not _ADDRESS.fullmatch(address):
-                raise ConfigError(f"{key}: {address!r}: not a mail address", "Use name@domain.")
+                raise ConfigError(
+                    f"{key}: {masking.quoted(address)}: not a mail address", "Use name@domain."
+                )
         if not _HOST.fullmatch(self.smtp_host):
-            raise ConfigError(f"SMTP_HOST: {self.smtp_host!r}: not the name of a server")
+            raise ConfigError(
+                f"SMTP_HOST: {masking.quoted(self.smtp_host)}: not the name of a server",
+                "Write the name or the address alone. SMTP_PORT is a key of its own.",
+            )
         if self.smtp_port is not None and self.smtp_port > _LAST_PORT:
             raise ConfigError(f"SMTP_PORT: {self.smtp_port}: not a port", "Use 1 to 65535.")
         _check_login(self.user, self.password)
@@ -205,9 +210,13 @@ class EmailKeys(ChannelKeys):
         except ValueError:
             return self.smtp_host.lower() == "localhost"
 
+    @property
+    def server(self) -> str:
+        """The name and the port of the mail server."""
+        return f"{self.smtp_host}:{self.port}"
+
     def target(self) -> str:
-        server = f"{self.smtp_host}:{self.port} ({self.security.value})"
-        return f"{', '.join(self.to)} by {server}"
+        return f"{', '.join(self.to)} by {self.server} ({self.security.value})"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -117,8 +117,9 @@ def choice(value: str, allowed: tuple[str, ...], keys: Keys, name: str, key: str
     """Reject a value that is not one of the allowed ones."""
     if value not in allowed:
         near = ", ".join(word for word in allowed if word)
+        shown = masking.quoted(value)
         raise ConfigError(
-            f"{keys[key].where}: {name}.{key}: {value!r}: invalid value", f"Choose from: {near}."
+            f"{keys[key].where}: {name}.{key}: {shown}: invalid value", f"Choose from: {near}."
         )
 
 
@@ -126,7 +127,9 @@ def literal_secret(
     called: str, key: str, value: object, declaration: type[Declaration] | None
 ) -> list[str]:
     """Return a warning for a secret in the config itself, and mask it."""
-    if not isinstance(value, str) or not value or value.startswith(("env:", "file:")):
+    is_plain = isinstance(value, str | int | float) and not isinstance(value, bool)
+    text = options.to_text(value) if is_plain else ""
+    if not text or masking.reference(text):
         return []
     kind = (
         options.kinds(declaration).get(options.canonical(declaration, key).lower())
@@ -134,7 +137,7 @@ def literal_secret(
         else None
     )
     if kind is Secret:
-        Secret(value)
+        Secret(text)
     elif not masking.secretive(key):
         return []
     return [f"{called}: secret in the config; use env:NAME or file:/path instead"]

@@ -132,9 +132,7 @@ def _no_longer_signed(catalog: Catalog, config: Config) -> Iterator[Finding]:
         yield warning(
             f"{catalog.store}: run {signed} was signed, and this run is not: WRITER_KEY {path} "
             "does not exist. A restore will not trust this run",
-            f"Put the file back. Only if there is no copy, create a new key: {writer_key.COMMAND} "
-            f"--WRITER_KEY {path} --HOSTNAME {catalog.host} "
-            f"--KEY_FILE {location.key_file_of(config)}",
+            ": ".join(writer_key.missing(path, catalog.host, location.key_file_of(config))),
         )
 
 

@@ -69,6 +69,8 @@ class Judged:
     def marked(self, item: StoredItem) -> StoredItem:
         """Return an item with the verdict on it."""
         verdict = self.items.get(item.label, Verdict())
+        if (verdict.suspicious, verdict.grave) == (item.suspicious, item.grave):
+            return item
         return dataclasses.replace(item, suspicious=verdict.suspicious, grave=verdict.grave)
 
 
@@ -124,7 +126,8 @@ class AnomalyGuard:
             try:
                 self._history = self._history or self._open()
                 self._learn(self._history, unread)
-                self._judged = self._compared(self._history, items, missing, steps)
+                with self._history.reading():
+                    self._judged = self._compared(self._history, items, missing, steps)
                 break
             except HistoryError as error:
                 self._replace(error)
@@ -205,6 +208,7 @@ class AnomalyGuard:
         steps: Sequence[SectionResult],
     ) -> Judged:
         accepted = self._accepted()
+        thresholds_of = functools.cache(self._config.thresholds)
         moment = run_ids.time_of(self._run_id)
 
         def good(label: str, section: str, name: str | None) -> list[Figures]:
@@ -223,17 +227,20 @@ class AnomalyGuard:
                 item,
                 figures.of_item(item, moment),
                 good(item.label, item.section, item.name),
-                self._config.thresholds(item.section),
+                thresholds_of(item.section),
             )
             for item in items
         }
         of_sections = {}
+        explained = {one.section for one in items if of_items[one.label].unusual}
         lacking = {label.partition("/")[0] for label in missing}
         for step in steps:
-            thresholds = self._config.thresholds(step.name)
+            thresholds = thresholds_of(step.name)
             works = step.kind in _WORKING and step.result.status.stored
             if thresholds is not None and works and step.name not in lacking:
                 now = _of_section(step, items, moment)
+                if step.name in explained:
+                    now = dataclasses.replace(now, seconds=None)
                 past = good(step.name, step.name, None)
                 of_sections[step.name] = anomaly.judge(now, past, thresholds, _ITEMS)
         return Judged(of_items, of_sections)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
-import sys
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TypeVar
 
 from tools import filesystem_handling, os_works
-from tools.base import fixes, hung_mount, log, project
+from tools.base import fixes, hung_mount, log
 from tools.base.errors import BackupError, in_words
 from tools.base.finding import Finding, bad, warning
 from tools.catalog import location, signers, trust, writer_key
@@ -63,9 +63,12 @@ def _hooks(config: Config) -> Iterator[Finding]:
     for name, of_it in hooks.all_of(config, config.sections):
         for key, argv in hooks.listed(of_it):
             if hooks.program(argv, config.path.parent) is None:
+                hint = f"Correct the path, or install it so that {os_works.user()} can run it."
+                if " " in argv[0]:
+                    apart = json.dumps(argv[0].split())
+                    hint = f"Write each argument as a string of its own, as in {apart}."
                 yield bad(
-                    f"{name}.{key}: {argv[0]}: command not found, or it cannot be executed",
-                    f"Correct the path, or install it so that {os_works.user()} can run it.",
+                    f"{name}.{key}: {argv[0]}: command not found, or it cannot be executed", hint
                 )
 
 
@@ -133,19 +136,18 @@ def _log_space(general: General, folder: Path) -> Iterator[Finding]:
 def _signing(config: Config) -> Iterator[Finding]:
     """Yield whether the runs are signed, and whether a restore would trust them."""
     general = config.general
-    path = general.writer_key
+    path, key_file = general.writer_key, location.key_file_of(config)
     if not os.path.lexists(path):
-        yield warning(
-            f"WRITER_KEY {path} does not exist: runs are not signed",
-            "Create it, unless this host has signed before: then put the file back.",
-            _new_key(path, general.hostname),
-        )
+        hint, command = writer_key.missing(path, general.hostname, key_file)
+        text = f"WRITER_KEY {path} does not exist: runs are not signed"
+        yield warning(text, f"{hint}.", command)
         return
     try:
         key = writer_key.read(path)
-        problem = trust.known(general, location.key_file_of(config)).problem(
+        problem = trust.known(general, key_file).problem(
             key.public, general.hostname, datetime.now(timezone.utc)
         )
+        named = signers.Signers(tuple(signers.in_comments(key_file) if key_file else ()))
         listed = signers.of_file(general.signers, "SIGNERS") if general.signers else None
     except BackupError as error:
         yield bad(str(error), error.hint, error.fix)
@@ -157,12 +159,10 @@ def _signing(config: Config) -> Iterator[Finding]:
     elif listed is not None and key.public not in {one.public for one in listed}:
         text = f"SIGNERS {general.signers}: does not list the signer of this host"
         yield warning(text, f"Add this line to it, where a restore needs it: {signer}")
-
-
-def _new_key(path: Path, host: str) -> str:
-    """Return the command that creates a WRITER_KEY, which this user must own."""
-    words = ("--KEYGEN", "--WRITER", "--WRITER_KEY", path, "--HOSTNAME", host)
-    command = fixes.command(sys.executable, project.ROOT / "encryption/encryption.py", *words)
-    if os.access(nearest(path), os.W_OK):
-        return command
-    return fixes.as_root(command, fixes.command("chown", f"{os_works.user()}:", path))
+    if named and not named.names(key.public, general.hostname):
+        line = f"{writer_key.SIGNER}{signer}"
+        yield warning(
+            f"KEY_FILE {key_file}: does not name the signer of {general.hostname}: a restore by a "
+            "copy of the key would not trust the runs",
+            f"Add this line to it and to each copy of the key (setup.py does it here): {line}",
+        )

@@ -106,7 +106,8 @@ class _Run:
             outcome = Outcome(Status.FAILED, "internal error")
             try:
                 result = self._caught(lambda: self._run_all(folder, began))
-                outcome = Outcome(result.status, result.message)
+                reasons = () if result.status.stored else result.problem_lines()
+                outcome = Outcome(result.status, next(iter(reasons), result.message))
             finally:
                 failures = self.hooks.end(outcome)
             return hooks.noted_in_run(result, failures)

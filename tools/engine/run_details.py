@@ -15,7 +15,10 @@ def items(recording: Recording | None) -> tuple[ItemResult, ...]:
     """Return the items that at least one store holds."""
     held = recording.items.values() if recording is not None else ()
     return tuple(
-        ItemResult(item.section, item.name, item.kind, item.size, item.stored, item.warnings)
+        ItemResult(
+            *(item.section, item.name, item.kind, item.size, item.stored, item.warnings),
+            seconds=item.seconds,
+        )
         for item in held
     )
 

@@ -104,6 +104,18 @@ class RunHistory:
         with _explained():
             self._connection.close()
 
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """Make all queries of the block one transaction: else each one locks the file anew."""
+        with _explained():
+            self._connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            with _explained():
+                if self._connection.in_transaction:  # SQLite may have ended it itself
+                    self._connection.execute("ROLLBACK")
+
     def known(self, host: str) -> set[str]:
         """Return the ids of the runs that are recorded."""
         return {text for (text,) in self._rows("SELECT run_id FROM runs WHERE host = ?", host)}
@@ -171,15 +183,10 @@ class RunHistory:
             "INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             tuple(map(_written, (*row, run.stored, run.items, texts))),
         )
-        for one in entries:
-            now = one.figures
-            of_run = (run.host, one.section, _name(one.name), run.run_id, run.config_id)
-            values = (now.size, now.stored, now.count, now.seconds, " ".join(now.stages))
-            bad = "yes" if one.suspicious else ""
-            self._connection.execute(
-                "INSERT OR REPLACE INTO figures VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                tuple(map(_written, (*of_run, one.kind, one.status, *values, bad))),
-            )
+        self._connection.executemany(
+            "INSERT OR REPLACE INTO figures VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (_row(run, one) for one in entries),
+        )
 
     def _trim(self, host: str) -> None:
         for table, most in (("runs", _MOST_RUNS), ("figures", _MOST_DETAILED)):
@@ -305,6 +312,15 @@ def _written(value: object) -> object:
     return min(value, _MAX_INTEGER) if isinstance(value, int) else value
 
 
+def _row(run: RunEntry, one: Entry) -> tuple[object, ...]:
+    """Return the row of an item or a section."""
+    now = one.figures
+    of_run = (run.host, one.section, _name(one.name), run.run_id, run.config_id)
+    values = (now.size, now.stored, now.count, now.seconds, " ".join(now.stages))
+    bad = "yes" if one.suspicious else ""
+    return tuple(map(_written, (*of_run, one.kind, one.status, *values, bad)))
+
+
 def _name(name: str | None) -> str:
     """Return the name of an item as it is stored, after a slash; "" for a section."""
     return "" if name is None else f"/{name}"
@@ -325,6 +341,8 @@ def _seconds(value: object) -> float | None:
 
 
 def _number(value: object) -> int | None:
+    if value is None or type(value) is int:  # of 63 bits: SQLite has no larger ones
+        return value
     found = _seconds(value)
     return None if found is None else int(found)
 

@@ -117,10 +117,12 @@ class Staged:
         has recorded: one bad database does not cost the others.
         """
         result, new = self._files.written_by(lambda: section_runner.execute(current, context))
-        known = work_folder.known(self._records)
-        recorded = {path for path in new if _is_of(known.get(path.resolve()), current, context)}
-        others = [path for path in new if path not in recorded]
+        recorded: set[Path] = set()
+        others = list(new)
         try:
+            known = work_folder.known(self._records)
+            recorded = {path for path in new if _is_of(known.get(path.resolve()), current, context)}
+            others = [path for path in new if path not in recorded]
             for path in others:
                 if path.resolve() in known:  # another section's, and this one has changed it
                     work_folder.forget(known[path.resolve()])

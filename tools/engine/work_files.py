@@ -39,13 +39,18 @@ class WorkFiles:
             self._note.unlink(missing_ok=True)
 
     def interrupted(self) -> Sequence[Path]:
-        """Return the files that a section of an earlier run had written when it was killed."""
+        """Return the files that a section of an earlier run had written when it was killed.
+
+        Raises OSError: they would pass for whole ones.
+        """
         if self._note is None or not self._note.exists():
             return ()
+        with filesystem_handling.naming(self._note):
+            content = self._note.read_bytes()
         try:
-            before = foreign_json.load(self._note.read_bytes(), _MAX_NOTE)
+            before = foreign_json.load(content, _MAX_NOTE)
             return self._changed_since({Path(path): tuple(before[path]) for path in before})
-        except (OSError, ValueError, TypeError, RecursionError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             logger.warning("%s is not understood: %s", self._note, error)
             return ()
 

@@ -26,7 +26,7 @@ class Thresholds:
     shrink:   percent of the usual size or number, below which a copy is suspicious
     ratio:    percentage points by which stored to plaintext bytes may change
     growth:   times the usual size or number, above which a copy is named
-    duration: times the usual duration, above which a section is named
+    duration: times the usual duration, above which an item or a section is named
     """
 
     runs: int = 7
@@ -42,7 +42,7 @@ class Figures:
 
     size:    bytes of the plaintext; stored: bytes of the parts
     count:   number of what is in it: files, tables, items of a section
-    seconds: how long a section worked
+    seconds: how long an item was read, or a section worked
     stages:  that made the stored bytes of the plaintext
     """
 

@@ -17,6 +17,7 @@ EARLIER = "EARLIER"  # section of what an earlier staged run left and this one s
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _LONGEST = 100  # bytes of an item's name in the names of its parts
 _MOST_SIZE = (1 << 63) - 1  # bytes of an item or a part: what file systems can hold
+_MOST_SECONDS = 1e9  # of an item: about 30 years
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class StoredItem:
     warnings: what is missing from it or cut; notes: what was left out by rule, or is worth knowing
     suspicious: why the guard of the run took it for a bad copy; grave: whether so bad that `latest`
         must not select it (tools.flow.anomaly)
+    seconds: how long its stream was read, from the first byte to the end; None where not known
     problem: why the record must not be used: it is invalid; "" for a good one (never stored)
     """
 
@@ -62,6 +64,7 @@ class StoredItem:
     base: str | None = None
     suspicious: tuple[str, ...] = ()
     grave: bool = False
+    seconds: float | None = None
     problem: str = ""
 
     @property
@@ -117,7 +120,18 @@ def item_of(given: Mapping[str, Any]) -> StoredItem:
         base=None if base is None else text_of({"base": base}, "base", run_ids.is_run_id),
         suspicious=tuple(list_of(given, "suspicious", str)) if "suspicious" in given else (),
         grave=given.get("grave") is True,
+        seconds=_seconds_of(given),
     )
+
+
+def _seconds_of(given: Mapping[str, Any]) -> float | None:
+    """Return a duration, which earlier versions do not record. Raises ValueError."""
+    value = given.get("seconds")
+    if value is None:
+        return None
+    if type(value) not in (int, float) or not 0 <= value <= _MOST_SECONDS:
+        raise ValueError(f"seconds: {repr(value)[:80]} is not a duration")
+    return float(value)
 
 
 def _stages(given: Mapping[str, Any]) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -69,6 +70,7 @@ def store_item(
     took it: nothing is visible then.
     """
     plain = stream.Tally()
+    began = time.monotonic()
     form = forms.of(where.form)
     with contextlib.ExitStack() as stack:
         chunks = stack.enter_context(stream.closed(item.read()))
@@ -88,9 +90,10 @@ def store_item(
         )
         fan_out = stack.enter_context(FanOut(targets))
         objects = form.store(data, fan_out)
+        seconds = time.monotonic() - began
         fan_out.confirm()
         report = item.report()
-        before = item.origin or described(item, section, data.ending, report)
+        before = item.origin or described(item, section, data.ending, report, seconds)
         stored = dataclasses.replace(
             after_stages(before, applied, plain),
             parts=tuple(_manifest_part(stored) for stored in objects.own),
@@ -113,8 +116,10 @@ def store_item_in(
         raise (error.__cause__ or error) from None
 
 
-def described(item: Item, section: str, ending: str, report: ItemReport) -> StoredItem:
-    """Return what a source has given, before any stage."""
+def described(
+    item: Item, section: str, ending: str, report: ItemReport, seconds: float
+) -> StoredItem:
+    """Return what a source has given, before any stage. seconds: how long its stream was read"""
     return StoredItem(
         section=section,
         name=item.name,
@@ -126,6 +131,7 @@ def described(item: Item, section: str, ending: str, report: ItemReport) -> Stor
         warnings=report.warnings,
         notes=report.notes,
         base=report.base,
+        seconds=round(seconds, 3),
     )
 
 

@@ -28,7 +28,7 @@ from typing import (
     get_type_hints,
 )
 
-from tools.base import foreign_json
+from tools.base import foreign_json, masking
 from tools.base.errors import ConfigError
 from tools.base.secret import Secret
 from tools.modules import json_values
@@ -285,6 +285,9 @@ _READERS: dict[Any, tuple[str, Callable[[str], Any]]] = {
 }
 
 
+_UNSHOWN = (Secret, Commands, Fields, Lists)  # no error shows their values: they hold passwords
+
+
 def reader(kind: Any) -> tuple[str, Callable[[str], Any]]:  # noqa: ANN401  (a type or a union)
     """What a type is called, and the function that reads it; `X | None` reads X."""
     if get_origin(kind) in (Union, types.UnionType):
@@ -320,9 +323,9 @@ def fill(
         try:
             values[field.name] = read(text)
         except ValueError:
-            shown = "***" if hints[field.name] is Secret else repr(text)
             hint = _hint(text, hints[field.name], field)
-            raise ConfigError(f"{named(key)}: {shown} is not {called}", hint) from None
+            shown = "" if hints[field.name] in _UNSHOWN else f"{masking.quoted(text)} is "
+            raise ConfigError(f"{named(key)}: {shown}not {called}", hint) from None
         least = field.metadata.get("least")
         if least is not None and values[field.name] < least:
             hint = f"Set it to {least:g} or more."

@@ -74,7 +74,10 @@ def records() -> Path | None:
 
 
 def known(folder: Path | None) -> dict[Path, WorkItem]:
-    """Return the items that are recorded, by each of their files."""
+    """Return the items that are recorded, by each of their files.
+
+    Raises OSError where a record cannot be read: its files would pass for those of an earlier run.
+    """
     if folder is None or not folder.is_dir():
         return {}
     items = (_read(path) for path in _named(folder, ".json"))
@@ -93,13 +96,15 @@ def _named(folder: Path, ending: str) -> list[Path]:
 
 
 def _read(path: Path) -> WorkItem | None:
-    """Return what a record says; None, with a warning, where it says nothing."""
+    """Return what a record says; None, with a warning, where it says nothing. Raises OSError."""
+    with filesystem_handling.naming(path):
+        content = path.read_bytes()
     try:
-        given: Any = foreign_json.load(path.read_bytes(), _MAX_BYTES)
+        given: Any = foreign_json.load(content, _MAX_BYTES)
         texts = (item_record.text_of(given, key) for key in ("folder", "run_id", "boot"))
         folder, run, boot = texts
         return WorkItem(Path(folder), item_record.item_of(given["item"]), run, boot, path)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         logger.warning("%s is no record of an item: %s", path, error)
         return None
 
@@ -173,13 +178,20 @@ def settle(folder: Path) -> list[tuple[WorkItem, str]]:
     """Finish what a killed run began to remove; return the items that are not whole, and why.
 
     Nothing else may be at work in the work folder. Files are read again only when the machine
-    was restarted since they were written, or when other bytes were read of them.
+    was restarted since they were written, or when other bytes were read of them. A record that
+    cannot be read is removed.
     """
     for path in _named(folder, _DONE):
-        entry = _read(path)
-        if entry is not None:
-            with _warning():
+        with _warning():
+            entry = _read(path)
+            if entry is not None:
                 _finish(entry, path)
+    for path in _named(folder, ".json"):
+        try:
+            _read(path)
+        except OSError as error:
+            logger.warning("%s; what it describes is stored as that of an earlier run", error)
+            filesystem_handling.remove(path)
     damaged: list[tuple[WorkItem, str]] = []
     for entry in {id(found): found for found in known(folder).values()}.values():
         if not any(file.exists() for file in entry.files):
@@ -209,16 +221,18 @@ def refuse(folder: Path, path: Path) -> None:
 
 
 def refused(folder: Path | None) -> set[Path]:
-    """Return the files that must not be stored."""
+    """Return the files that must not be stored. Raises OSError."""
     found = set()
     for record_file in _named(folder, _REFUSED) if folder is not None else []:
+        with filesystem_handling.naming(record_file):
+            content = record_file.read_bytes()
         try:
-            path, state = foreign_json.load(record_file.read_bytes())
+            path, state = foreign_json.load(content)
             if tuple(state) == state_of(Path(path)):
                 found.add(Path(path))
             else:
                 record_file.unlink(missing_ok=True)
-        except (OSError, ValueError, TypeError, RecursionError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             logger.warning("%s is not understood: %s", record_file, error)
     return found
 

@@ -24,8 +24,8 @@ class Channel(Protocol):
     def message(self, document: Document, log: str) -> Message:
         """Return what is sent: called once per run, and kept until it was delivered.
 
-        document: of the run (docs/run.schema.json), or of its start (`start_document`) where the
-        channel is told of that, secrets masked; log: the newest lines of the run's log and the
+        document: of the run (docs/run.schema.json), or of its start (`start_document`) for a
+        channel whose ON has `start`, secrets masked; log: the newest lines of the run's log and the
         closing table, at most 64 KiB, secrets masked.
         """
 

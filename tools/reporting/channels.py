@@ -35,6 +35,8 @@ TYPES: Mapping[str, Callable[[Any], Channel]] = {
 }
 # A monitor counts the time of arrival: an old ping would tell of a run that was not now.
 _NOT_KEPT = ("ping",)
+_BUDGET = 60.0  # seconds that a channel of NOTIFY may prolong a run: all attempts and waits
+_FIRST_WAIT = 5.0  # seconds: two more attempts fit into it
 _NOT_OF_RESTORES = ("ping",)  # a monitor waits for backups
 
 
@@ -64,7 +66,7 @@ def _recipient(channel: NotifyChannel, wait: float) -> Recipient:
         label=f"notification {channel.name}",
         channel=TYPES[kind](keys),
         outcomes=keys.outcomes,
-        first_wait=wait,
+        first_wait=min(wait, _FIRST_WAIT),
         keep=kind not in _NOT_KEPT,
         limits=_limits(keys),
     )
@@ -72,4 +74,4 @@ def _recipient(channel: NotifyChannel, wait: float) -> Recipient:
 
 def _limits(keys: ChannelKeys) -> Limits:
     most = float(keys.timeout)
-    return Limits(connect=min(Limits().connect, most), read=most, whole=most)
+    return Limits(min(Limits().connect, most), read=most, whole=most, budget=_BUDGET)

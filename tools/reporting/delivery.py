@@ -181,7 +181,8 @@ def deliver(
     ]
     if spool is not None and resend:
         _guarded(functools.partial(_forget, spool, recipients))
-    _together([functools.partial(sender.send, tries) for sender in ready], Limits().budget)
+    longest = max((one.limits.budget for one in recipients.values()), default=0.0)
+    _together([functools.partial(sender.send, tries) for sender in ready], longest)
     return {name: sender.result for name, sender in senders.items()}
 
 

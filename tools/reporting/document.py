@@ -157,5 +157,6 @@ def _item(item: ItemResult) -> Document:
         "kind": item.kind,
         "size": item.size,
         "stored_size": item.stored_size,
+        "seconds": item.seconds,
         "warnings": list(item.warnings),
     }

@@ -16,7 +16,7 @@ from email.utils import format_datetime
 from typing import TYPE_CHECKING
 
 from tools import requests_utils
-from tools.base import foreign
+from tools.base import connection_errors, foreign
 from tools.base.bounded_smtp import BoundedSMTP, BoundedSMTPOverTLS
 from tools.base.log import logger
 from tools.config.notify_keys import EmailKeys, Security
@@ -52,13 +52,15 @@ class Email:
         """Send it once. Raises DeliveryError."""
         mail = self._mail(message)
         session = _Session(self._keys, limits)
-        requests_utils.bounded(lambda: session.send(mail), limits, session.abandon)
+        requests_utils.bounded(
+            lambda: session.send(mail), limits, session.abandon, self._keys.server
+        )
         return f"sent to {self._keys.target()}"
 
     def login(self, limits: Limits) -> str:
         """Connect and log in without sending anything; return how. Raises DeliveryError."""
         session = _Session(self._keys, limits)
-        return requests_utils.bounded(session.try_login, limits, session.abandon)
+        return requests_utils.bounded(session.try_login, limits, session.abandon, self._keys.server)
 
     def _mail(self, message: Message) -> EmailMessage:
         mail = EmailMessage(policy=email.policy.SMTP)
@@ -119,7 +121,9 @@ class _Session:
             trouble = f"server offers no {self._keys.security.value} or no login: {error}"
             raise self._failure(trouble, again=False) from None
         except (smtplib.SMTPException, OSError) as error:
-            raise self._failure(f"{type(error).__name__}: {error}") from None
+            why = connection_errors.reason(error) or f"{type(error).__name__}: {error}"
+            again = not connection_errors.is_permanent(error)
+            raise self._failure(why, again=again) from None
         except UnicodeError:
             trouble = "USER or PASSWORD has characters that SMTP cannot carry"
             raise self._failure(trouble, again=False) from None
@@ -128,8 +132,7 @@ class _Session:
     def _failure(
         self, trouble: str, hint: str = _NOT_PERMITTED, *, again: bool = True
     ) -> DeliveryError:
-        where = f"{self._keys.smtp_host}:{self._keys.port}"
-        line = requests_utils.printable(f"{where}: {trouble}")
+        line = requests_utils.printable(f"{self._keys.server}: {trouble}")
         return DeliveryError(line, again=again, doubt=self._doubt, hint=hint)
 
     def _connected(self) -> smtplib.SMTP:

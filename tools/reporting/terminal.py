@@ -119,17 +119,21 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         say("  ".join(cells).rstrip())
 
 
-def table_lines(result: RunResult) -> list[str]:
-    """Return the closing table as plain text, one line per section."""
+def table_lines(result: RunResult, *, brief: bool = False) -> list[str]:
+    """Return the closing table as plain text, one line per section.
+
+    brief: without errors, which are printed beside it
+    """
     names = [foreign.line(section.name) for section in result.sections]
     width = max(map(len, names), default=0)
     rows = [
         f"{name:{width}}  {section.result.status.value:10}  "
-        f"{human_time(section.seconds):>10}  {_size(section.result):>10}  {section.result.message}"
+        f"{human_time(section.seconds):>10}  {_size(section.result):>10}  "
+        f"{section.summary if brief else section.result.message}"
         for name, section in zip(names, result.sections, strict=True)
     ]
     total = f"run {result.run_id}: {result.status.value} in {human_time(result.seconds)}"
-    return [*rows, f"{total}, size {result.size}"]
+    return [*map(str.rstrip, rows), f"{total}, size {result.size}"]
 
 
 def _size(result: Result) -> str:
@@ -150,7 +154,7 @@ def _rich_table(result: RunResult) -> None:
     for section in result.sections:
         status = section.result.status
         colour = {Status.OK: "green", Status.FAILED: "red"}.get(status, "yellow")
-        message = escape(masking.text(section.result.message))
+        message = escape(masking.text(section.summary))
         table.add_row(
             escape(foreign.line(section.name)),
             f"[{colour}]{status.value}[/]",

@@ -8,6 +8,7 @@ import grp
 import json
 import os
 import pwd
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,7 +19,15 @@ from tools.base.errors import BackupError, in_words
 from tools.base.finding import Finding, Level, Line, bad, warning
 from tools.setup import adopt, plans, private_tar, schedule, steps
 from tools.setup.arguments import Arguments
-from tools.setup.installation import CODE, CONFIG, IDENTITY_FILE, USER, Installation
+from tools.setup.installation import (
+    CODE,
+    CONFIG,
+    CONFIG_FOLDER,
+    IDENTITY_FILE,
+    KEY_FILE,
+    USER,
+    Installation,
+)
 
 Check = Callable[[Installation], Iterable[Finding]]
 _LONGEST = 300.0  # seconds for `backup.py -t`, which has limits of its own
@@ -42,20 +51,50 @@ def check(given: Arguments) -> int:
 
 
 def tested(checked: Installation) -> Iterator[Line]:
-    """Yield every finding: of the installation, then those of `backup.py -t`."""
-    for one in _of_installation(checked):
+    """Yield every finding: of the installation, then those of `backup.py -t`.
+
+    Where nothing is installed that is one finding, beside what an older system has left; this
+    clone is tested where the user of the backup can use it.
+    """
+    absent = not os.path.lexists(checked.at(CODE))
+    for one in _absent(checked) if absent else _of_installation(checked):
         yield Line("setup", one.text, one.level, one.hint, one.fix)
-    yield from _of_backup(checked)
+    if not absent or (checked.real and _is_usable(project.ROOT)):
+        yield from _of_backup(checked)
+
+
+def _is_usable(clone: Path) -> bool:
+    """Return whether there may be a config, and every user can enter the clone."""
+    folders = (clone, *clone.parents)
+    return os.path.lexists(CONFIG_FOLDER) and all(
+        one.stat().st_mode & stat.S_IXOTH for one in folders
+    )
+
+
+def _absent(checked: Installation) -> Iterator[Finding]:
+    """Yield that nothing is installed, and what no step of an installation would tell."""
+    kept = [str(path) for path in map(checked.at, (CONFIG, KEY_FILE)) if os.path.lexists(path)]
+    hint = f"The installer uses what is still there: {' and '.join(kept)}." if kept else ""
+    yield bad(f"not installed: there is no {checked.at(CODE)}", hint, _again(checked))
+    yield from _of_checks((adopt.findings, _identity), checked)
+
+
+def _again(checked: Installation) -> str:
+    """Return the command that installs, or repairs what is installed."""
+    return fixes.as_root(fixes.command("python3", project.ROOT / "setup.py", *_prefix(checked)))
 
 
 def _of_installation(checked: Installation) -> Iterator[Finding]:
     """Yield what the steps of an installation and the further checks find; one fails alone."""
-    again = fixes.as_root(fixes.command("python3", project.ROOT / "setup.py", *_prefix(checked)))
-    checks: list[Check] = [
-        functools.partial(_of_steps, planner, again) for planner in plans.INSTALL
-    ]
+    again = _again(checked)
+    steps_first = [functools.partial(_of_steps, planner, again) for planner in plans.INSTALL]
+    yield from _of_checks((*steps_first, *CHECKS), checked)
+
+
+def _of_checks(checks: Iterable[Check], checked: Installation) -> Iterator[Finding]:
+    """Yield what checks find, each text once; one that fails is a finding itself."""
     told = set()
-    for one in (*checks, *CHECKS):
+    for one in checks:
         try:
             for each in one(checked):
                 if each.text not in told:

@@ -46,6 +46,7 @@ def main(argv: Sequence[str]) -> int:
         say(f"error: {problem}", hint)
         return getattr(error, "exit_code", 1)
     except KeyboardInterrupt:
+        say("error: cancelled", "Run the same command again: it goes on.")
         return 130
 
 

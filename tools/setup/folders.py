@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import grp
 import os
-import pwd
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tools.base import account_names
 from tools.base.errors import ConfigError
 from tools.setup import account
 from tools.setup.installation import CONFIG_FOLDER, HOME, LOG_FOLDER, RELEASES, USER, Installation
@@ -46,7 +45,7 @@ class Access:
         mode = stat.S_IMODE(about.st_mode)
         if mode != self.mode:
             return f"its mode is {mode:04o}"
-        owner = f"{_user(about.st_uid)}:{_group(about.st_gid)}"
+        owner = f"{account_names.user(about.st_uid)}:{account_names.group(about.st_gid)}"
         if installation.real and owner != str(self).split()[0]:
             return f"it belongs to {owner}"
         return ""
@@ -114,17 +113,3 @@ def _opened(path: Path, installation: Installation) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
-
-
-def _user(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
-
-
-def _group(gid: int) -> str:
-    try:
-        return grp.getgrgid(gid).gr_name
-    except KeyError:
-        return str(gid)

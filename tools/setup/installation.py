@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tools.base import capability
+from tools.base import capability, project
 from tools.base.permissions import BACKUP_USER
 
 USER = BACKUP_USER  # and the name of its group
-CODE = "/var/lib/nc-backup-py"  # a symbolic link to the current release
-RELEASES = "/var/lib/nc-backup-py-releases"
+CODE = str(project.INSTALLED)
+RELEASES = f"{CODE}-releases"
 CONFIG_FOLDER = "/etc/nc-backup-py"
 CONFIG = f"{CONFIG_FOLDER}/conf.json"
 KEY_FILE = f"{CONFIG_FOLDER}/key_file"  # recipients and signers, for the nightly run

@@ -30,7 +30,8 @@ _IDENTITY = Access(0o600)
 _WRITER = Access(0o600, user=True, group=True)
 _PUBLIC = re.compile(r"^# public key: (age1[0-9a-z]+)$", re.M)
 _PRIVATE = re.compile(r"^AGE-SECRET-KEY-\S+$", re.M)
-_SIGNER = re.compile(r"^# signer: .+$", re.M)
+_SIGNER = re.compile(r"^# signer: \S+ (.+)$", re.M)
+_HOST = re.compile(r"[A-Za-z0-9._-]+")
 _AGE = re.compile(r"age1|AGE-SECRET-KEY-", re.I)
 _KEYGEN = "encryption/encryption.py"
 
@@ -71,7 +72,10 @@ def steps(installation: Installation) -> Iterator[Step]:
 
 
 def _signer_step(installation: Installation, path: Path, access: Access) -> Step:
-    """Return the step that notes the signer in a key file: a restore trusts nobody else."""
+    """Return the step that notes the signer in a key file: a restore trusts nobody else.
+
+    Once more where HOSTNAME was changed: a restore trusts a key only for the hosts that it names.
+    """
 
     def missing() -> str:
         signer, text = _signer(installation), _text(path)
@@ -82,6 +86,9 @@ def _signer_step(installation: Installation, path: Path, access: Access) -> Step
         end = "" if text.endswith("\n") else "\n"
         content = f"{text}{end}{missing()}\n"
         files.write(path, content.encode("utf-8", "surrogateescape"), access, installation)
+        if path == installation.at(IDENTITY_FILE) and _SIGNER.search(text):
+            installation.notice(f"Copy {path} to the other machine again: without the new line")
+            installation.notice("a restore there does not trust the runs of this server.")
 
     return Step(
         subject=str(path),
@@ -104,8 +111,12 @@ def _text(path: Path) -> str:
 
 
 def _signer(installation: Installation) -> str:
+    """Return the line of the signer, for HOSTNAME of the config; "" where there is no key."""
     found = _SIGNER.search(_text(installation.at(WRITER_KEY)))
-    return found[0] if found else ""
+    host = configuration.hostname(installation)
+    if found is None or not _HOST.fullmatch(host):
+        return found[0] if found else ""
+    return f"# signer: {host} {found[1]}"
 
 
 def _uses_default_key(installation: Installation) -> bool:
@@ -145,8 +156,10 @@ def _write_recipient(installation: Installation, identity: Path, key: Path) -> N
             f"{identity}: has no line '# public key: age1...'",
             f"Write the recipient (age1...) into {key}.",
         )
-    about = f"# This server encrypts for this recipient; {IDENTITY_FILE} decrypts.\n"
-    files.write(key, f"{about}{public[1]}\n".encode(), _RECIPIENTS, installation)
+    about = f"# This server encrypts for this recipient; {IDENTITY_FILE} decrypts."
+    signers = [found[0] for found in _SIGNER.finditer(_text(identity))]  # of an earlier server
+    content = "\n".join((about, public[1], *signers, ""))
+    files.write(key, content.encode("utf-8", "surrogateescape"), _RECIPIENTS, installation)
 
 
 def _create_writer(installation: Installation, writer: Path, host: str) -> None:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
+import tempfile
 from pathlib import Path
 
 from tools.base import environments
 from tools.base.errors import BackupError
-from tools.setup import environment, programs
+from tools.setup import environment, later_wheels, programs
 from tools.setup.installation import Installation
 
 LOCK = environment.LOCK
@@ -19,6 +20,7 @@ WHEELS = "wheels"
 _ENVIRONMENT = ".venv"
 # pip in this environment alone, whatever pip.conf says of other ones; proxies and indexes count
 _PIP = {"PIP_USER": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"}
+_BRIEF = ("--retries=0", "--timeout=10")  # for what can be done without
 _COMMON = ("--quiet", "--require-hashes", "--no-deps")
 # Under the Python of the environment: the record by which commands know that it is whole.
 _SEAL = (
@@ -56,6 +58,8 @@ def install(installation: Installation, release: Path, final: str, before: Path 
     pip = [python, "-m", "pip"]
     local = ["--no-index", "--find-links", str(wheels), "--no-compile", "-r", str(lock)]
     programs.run([*pip, "install", *_COMMON, *local], "the packages cannot be installed", _PIP)
+    if not installation.wheels:
+        _fetch_later(installation, python, lock, wheels, before)
     _move(folder, str(release), final)
     programs.run([python, "-I", "-c", _SEAL, str(release)], "the environment does not start")
     # what cannot be compiled are templates in packages, which nobody imports
@@ -81,6 +85,29 @@ def _fetch(
         download(installation.wheels)
     except BackupError as error:
         raise BackupError(str(error), _explained(error.hint, installation, python)) from None
+
+
+def _fetch_later(
+    installation: Installation, python: str, lock: Path, wheels: Path, before: Path | None
+) -> None:
+    """Fetch the packages that later versions of Python need; a line is printed if it fails."""
+    command = [python, "-m", "pip", "download", *_COMMON, "-d", str(wheels)]
+    kept = before / WHEELS if before is not None and _same(lock, before / LOCK) else None
+
+    def download(requirements: str, options: list[str]) -> None:
+        with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
+            file.write(requirements)
+            file.flush()
+            pip = [*command, *options, "-r", file.name]
+            if kept is not None:
+                with contextlib.suppress(BackupError):  # an earlier version did not keep them
+                    programs.run([*pip, "--no-index", "--find-links", str(kept)], "", _PIP)
+                    return
+            programs.run([*pip, *_BRIEF], "pip download failed", _PIP)
+
+    text = lock.read_text(encoding="utf-8", errors="replace")
+    if line := later_wheels.fetch(environment.version(Path(python)), text, wheels, download):
+        installation.notice(line)
 
 
 def _same(file: Path, other: Path) -> bool:

@@ -43,6 +43,7 @@ ADOPT: Sequence[Planner] = (
 )
 ROLLBACK: Sequence[Planner] = (releases.rollback,)
 UNINSTALL: Sequence[Planner] = (
+    purging.question,
     schedule.uninstall,
     sudoers.removal,
     private_tar.removal,

@@ -76,7 +76,7 @@ def test() -> int:
         units = [pool.submit(_unit, version, other) for version, other in _others(python)]
         failed = _failed(_texts(python))
         programs.result()
-        tests = [_Check("pytest", python, _suite(waiting=1)), *(unit.result() for unit in units)]
+        tests = [_Check("pytest", python, _suite(waiting=2)), *(unit.result() for unit in units)]
     failed += _failed(tests)
     print(f"failed: {'; '.join(failed)}" if failed else "all checks passed", flush=True)
     return 1 if failed else 0

@@ -15,19 +15,22 @@ from tools.setup.steps import Step
 _MANIFEST = ".manifest.json"  # ends the name of what makes a run exist in a store
 
 
-def steps(installation: Installation) -> Iterator[Step]:
-    """Give the steps that remove the folders of the layout. Raises ConfigError without a yes."""
-    if not installation.purge:
-        return
+def question(installation: Installation) -> Iterator[Step]:
+    """Ask before anything is removed; give no step. Raises ConfigError without a yes."""
     key = installation.at(IDENTITY_FILE)
-    if key.exists():
+    if installation.purge and key.exists():
         questions.confirm(
             f"{key}: --purge removes it, and without a copy no backup can be restored",
             f"Copy it to another machine first, with {key.parent}.",
             "Remove config and keys?",
             installation,
         )
-    for place in (LOG_FOLDER, HOME, CONFIG_FOLDER):
+    yield from ()
+
+
+def steps(installation: Installation) -> Iterator[Step]:
+    """Give the steps that remove the folders of the layout."""
+    for place in (LOG_FOLDER, HOME, CONFIG_FOLDER) if installation.purge else ():
         yield _step(installation.at(place), installation)
 
 

@@ -20,13 +20,15 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from tools import filesystem_handling
-from tools.base import foreign_json, removal
+from tools.base import environments, foreign_json, release_lock, removal
 from tools.base.errors import BackupError, ConfigError
 from tools.setup import locked_packages
 from tools.setup.installation import CODE, RELEASES, Installation
 from tools.setup.steps import Step
 
-RECORD = "release.json"  # in a release: what it is, and what of its top level came from the source
+RECORD = (
+    release_lock.RECORD
+)  # in a release: what it is, and what of its top level came from the source
 _PART = ".part-"  # begins the name of a release that is not complete
 _SET_ASIDE = f"{CODE}.before-"
 _NOT_INSTALLED = frozenset({"tests", "benchmarks", RECORD, locked_packages.WHEELS})
@@ -213,6 +215,7 @@ def _build(installation: Installation, version: str, code: str) -> None:
         now = current(installation)
         before = now.path if now else None
         locked_packages.install(installation, part, f"{RELEASES}/{name}", before)
+        _name_added(installation, before)
         record = {"version": version, "code": code, "created": created, "own": sorted(names)}
         (part / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         _close(part)
@@ -257,6 +260,18 @@ def _carry_over(installation: Installation, part: Path, names: set[str]) -> None
         else:
             shutil.copy2(path, part / path.name, follow_symlinks=False)
         installation.notice(f"user-defined module {path.name}: copied from {now.path}")
+
+
+def _name_added(installation: Installation, before: Path | None) -> None:
+    """Name the packages that somebody added to the environment of the release before."""
+    if before is None:
+        return
+    added = environments.added(str(before / ".venv"), str(before / locked_packages.LOCK))
+    if added:
+        installation.notice(
+            f"the new release lacks the packages {', '.join(added)}, which were added by hand: "
+            f"sudo {CODE}/.venv/bin/python -m pip install {' '.join(added)}"
+        )
 
 
 def _close(part: Path) -> None:
@@ -318,7 +333,8 @@ def _step_old(installation: Installation, before: Release | None) -> Step:
         others = [one for one in installed(installation) if now is None or one.path != now.path]
         same = [one for one in others if before is not None and one.path == before.path]
         kept = (same or others[-1:])[:1]
-        return [one for one in others if one not in kept]
+        unused = [one for one in others if one not in kept]
+        return [one for one in unused if not release_lock.is_held(str(one.path))]
 
     def perform() -> None:
         for release in old():
@@ -328,7 +344,7 @@ def _step_old(installation: Installation, before: Release | None) -> Step:
 
     return Step(
         subject=str(installation.at(RELEASES)),
-        action="remove all releases but the current one and the one before it",
+        action="remove all releases but the current one, the one before it and those in use",
         reason=lambda: ", ".join(one.path.name for one in old()),
         perform=perform,
     )
