@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Backups, restores, copies and clean-ups of the same stores at the same time, as real processes.
 
-    python3 benchmarks/concurrent.py [--seconds N] [--store local|s3]
+    python3 benchmarks/simultaneous.py [--seconds N] [--store local|s3]
 
 One process after the other makes backups of a folder that changes; at the same time others restore
 the newest run, copy all runs to a second store, copy them back, and clean up both stores. Every
