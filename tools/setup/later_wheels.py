@@ -13,7 +13,7 @@ from pathlib import Path
 from tools.base.errors import BackupError
 
 _NEWEST = 14  # minor version of Python 3 that is supported
-_BLOCK = re.compile(r"^(?P<name>[a-z0-9.-]+)==.*\n(?:[ \t].*\n?)*", re.M)
+_BLOCK = re.compile(r"^(?P<name>[a-z0-9.-]+)==.*\n(?:[ \t].*\n)*", re.M)
 _VERSION = re.compile(r"python_(?:full_)?version (?P<sign><=?|>=?) '3\.(?P<minor>[0-9]+)'")
 _SIGNS: Mapping[str, Callable[[int, int], bool]] = {
     "<": operator.lt,
@@ -65,7 +65,7 @@ def requirements(lock: str, minor: int, compiled: set[str]) -> str:
         holds = _SIGNS[found["sign"]](minor, int(found["minor"]))
         return _ALWAYS if holds else _NEVER
 
-    blocks = _BLOCK.finditer(lock)
+    blocks = _BLOCK.finditer(lock + "\n")
     return "".join(
         _VERSION.sub(answer, found[0])
         for found in blocks
