@@ -13,7 +13,7 @@ from pathlib import Path
 from tools.base.errors import BackupError
 
 _NEWEST = 14  # minor version of Python 3 that is supported
-_BLOCK = re.compile(r"^(?P<name>[a-z0-9.-]+)==.*\n(?:[ \t].*\n)*", re.M)
+_BLOCK = re.compile(r"^(?P<name>[a-z0-9.-]+)==.*\n(?: .*\n)*", re.M)
 _VERSION = re.compile(r"python_(?:full_)?version (?P<sign><=?|>=?) '3\.(?P<minor>[0-9]+)'")
 _SIGNS: Mapping[str, Callable[[int, int], bool]] = {
     "<": operator.lt,
