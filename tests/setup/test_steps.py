@@ -130,3 +130,13 @@ def test_an_unknown_folder_is_no_release(tmp_path: Path) -> None:
     (tmp_path / "backup.py").touch()
     with pytest.raises(ConfigError, match="holds no nc-backup-py"):
         releases.version_of(tmp_path)
+
+
+def test_a_file_that_became_a_link_is_not_followed(tmp_path: Path) -> None:
+    """A file of a folder that the backup may write is looked at first, and changed later."""
+    other, link = tmp_path / "other", tmp_path / "link"
+    other.touch(0o600)
+    link.symlink_to(other)
+    with pytest.raises(OSError, match="link"):
+        folders.Access(0o644).apply(link, an_installation(tmp_path))
+    assert other.stat().st_mode & 0o777 == 0o600

@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools.base import account_names
+from tools.base import account_names, removal
 from tools.base.errors import ConfigError
 from tools.setup import account
 from tools.setup.installation import CONFIG_FOLDER, HOME, LOG_FOLDER, RELEASES, USER, Installation
 from tools.setup.steps import Step
+
+_NO_LINK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 @dataclass(frozen=True)
@@ -29,15 +31,18 @@ class Access:
         return f"{':'.join(names)} {self.mode:04o}"
 
     def apply(self, place: Path | int, installation: Installation) -> None:
-        """Set owner and mode of an open folder, or of a path that is no link.
+        """Set owner and mode of an open file or folder, or of a path; with --prefix only the mode.
 
-        With --prefix only the mode.
+        Raises OSError where the path is a link: a file that was looked at may have become one.
         """
+        if isinstance(place, Path):
+            with removal.opened(place, _NO_LINK) as descriptor:
+                self.apply(descriptor, installation)
+            return
         if installation.real:
             uid, gid = account.identifiers() if self.user or self.group else (0, 0)
-            links = isinstance(place, int)  # there is none behind a descriptor
-            os.chown(place, uid * self.user, gid * self.group, follow_symlinks=links)
-        os.chmod(place, self.mode)  # noqa: PTH101  (it may be a descriptor)
+            os.fchown(place, uid * self.user, gid * self.group)
+        os.fchmod(place, self.mode)
 
     def difference(self, path: Path, installation: Installation) -> str:
         """Return how owner or mode of an existing path differ; "" if they do not."""
