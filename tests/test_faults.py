@@ -14,18 +14,18 @@ SEED = 13
 @pytest.mark.slow
 @pytest.mark.needs("strace")
 @pytest.mark.fault(
-    "50 seeded faults of system calls: ENOSPC, EIO, EACCES, EINTR, ENOMEM ...",
+    "100 seeded faults of system calls: ENOSPC, EIO, EACCES, EINTR, ENOMEM ...",
     "a run that says stored can be restored; older runs are intact; no traceback, no hang",
 )
 @pytest.mark.parametrize(
     ("flow", "count"),
     [
-        ("streamed", 10),
-        ("sqlite", 5),
-        ("staged", 2),
-        ("restore", 7),
-        ("verify", 8),
-        ("decrypt", 18),
+        ("streamed", 12),
+        ("sqlite", 8),
+        ("staged", 3),
+        ("restore", 15),
+        ("verify", 20),
+        ("decrypt", 42),
     ],
 )
 def test_seeded_faults(tmp_path: Path, flow: str, count: int) -> None:

@@ -415,7 +415,7 @@ def test_a_marker_that_cannot_be_read() -> None:
     with pytest.raises(StoreError) as caught:
         store_identity.seen(_Closed(), "srv", "key")
     assert str(caught.value) == f"/store/{store_identity.MARKER}: permission denied"
-    assert "read the store" in caught.value.hint
+    assert "read and write the store" in caught.value.hint
     error = PermissionError(13, "Permission denied", "/store/a")
     assert explained(error, _Closed())[0] == "/store/a: permission denied"
 

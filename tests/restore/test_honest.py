@@ -221,7 +221,7 @@ def test_missing_packages_are_one_line(system: System, tmp_path: Path) -> None:
         assert done.returncode == 2, done.stderr
         assert "error: the Python packages boto3, cryptography" in done.stderr
         assert "zstandard are missing" in done.stderr
-        assert "hint: python3 setup.py env" in done.stderr
+        assert f"hint: python3 {copy}/setup.py env" in done.stderr
         assert "RECOVERY.txt" in done.stderr
         assert "Traceback" not in done.stderr
     keygen = [str(copy / "encryption/encryption.py"), "--KEYGEN", "--KEY_FILE", str(tmp_path / "k")]

@@ -154,7 +154,7 @@ def test_an_environment_out_of_reach_is_no_traceback(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "Python packages boto3, cryptography" in done.stdout
     assert ".venv/bin/python cannot be started by this user" in done.stdout
-    assert "python3 setup.py env makes .venv" in done.stdout
+    assert "/setup.py env makes .venv with all of them" in done.stdout
     assert "RECOVERY.txt" in done.stdout
 
 

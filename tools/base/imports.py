@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import importlib.util
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from tools.base.errors import ConfigError
 from tools.base.project import INSTALLED, ROOT
 
 FOLDER = ROOT / ".venv"
+_MAKE = f"python3 {shlex.quote(str(ROOT / 'setup.py'))} env"
 
 
 class PackageError(ConfigError):
@@ -66,7 +68,7 @@ def packages() -> Iterator[None]:
         if package := _broken(error):
             raise PackageError(
                 f"the Python package {package} cannot be loaded: {error}",
-                f"Remove {FOLDER}, then run python3 setup.py env.",
+                f"Remove {FOLDER}, then run {_MAKE}.",
             ) from None
         raise
 
@@ -85,8 +87,8 @@ def _missing() -> PackageError:
     there = f"Start the command of the installation, in {INSTALLED}. Or here: " if elsewhere else ""
     return PackageError(
         f"the Python {verb.format(', '.join(missing))} missing{why}",
-        f"{there}{again if unreachable else ''}python3 {ROOT}/setup.py env makes .venv with all of "
-        "them. Without a network, restore by the RUN.RECOVERY.txt in the store: it needs age, zstd "
+        f"{there}{again if unreachable else ''}{_MAKE} makes .venv with all of them. "
+        "Without a network, restore by the RUN.RECOVERY.txt in the store: it needs age, zstd "
         "and tar.",
     )
 

@@ -114,7 +114,9 @@ def _unit(version: str, python: Path) -> _Check:
     requirements = [name for name in environment.requirements("dev") if name in _UNIT]
     inside = environment.environment(ROOT / f".venv-{version}", python, *requirements)
     return _Check(
-        f"pytest, Python {version}", inside, _suite("-m", "unit and not slow", "--assert=plain")
+        f"pytest, Python {version}",
+        inside,
+        _suite("-m", "unit and not slow", "--assert=plain", waiting=1),
     )
 
 

@@ -290,7 +290,11 @@ def _step_link(installation: Installation, code: str) -> Step:
         now = current(installation)
         if now is not None and now.code == code and locked_packages.works(now.path):
             return ""
-        return f"{now.path.name} is current" if now else "it is no link to a release"
+        if now is None:
+            return "it is no link to a release"
+        if now.code == code:
+            return f"{now.path.name} does not start"
+        return f"{now.path.name} is in use, and the code here is another"
 
     def perform() -> None:
         release = _usable(installation, code)
