@@ -98,7 +98,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a part of 2^63 bytes": ({"parts": [{**PART, "size": 1 << 63}]}, "is not a size"),
     "a negative duration": ({"seconds": -0.5}, "seconds: -0.5 is not a duration"),
     "a duration of a century": ({"seconds": 4e9}, "is not a duration"),
-    "a duration that is no number": ({"seconds": True}, "is not a duration"),
+    "a duration that is not a number": ({"seconds": True}, "is not a duration"),
     "an infinite duration": ({"seconds": float("inf")}, "number out of range"),
     "NUL in its name": ({"name": "a\0b"}, "name: "),
     "half of a surrogate pair in its name": ({"name": "\ud800"}, "surrogate"),

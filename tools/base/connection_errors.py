@@ -8,7 +8,7 @@ import ssl
 from collections.abc import Iterator
 
 _MOST = 20  # errors of one chain
-# How OpenSSL calls an answer that is not TLS at all.
+# What OpenSSL calls an answer that is not TLS at all.
 _PLAIN = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "HTTPS_PROXY_REQUEST", "RECORD_LAYER_FAILURE")
 
 
