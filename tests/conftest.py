@@ -13,7 +13,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from tests import fault_table, sshd
+from tests import fault_table, oss_server, sshd
 from tests.brt import ReportServer
 from tests.servers import search_path
 from tests.system import System
@@ -52,12 +52,13 @@ TEXTS = (
 
 @pytest.fixture(autouse=True)
 def _same_process() -> Iterator[None]:
-    """A test that runs a program in this process changes nothing for later tests."""
+    """What a test changes in this process, or lets its server do, is gone after it."""
     umask = os.umask(0o022)
     propagate, handlers = logger.propagate, list(logger.handlers)
     yield
     logger.propagate, logger.handlers = propagate, handlers  # else caplog gets nothing any more
     os.umask(umask)
+    oss_server.reset_all()
     os.environ.pop(permissions.ACCEPT, None)  # --insecure-permissions sets it
 
 

@@ -259,15 +259,26 @@ class Handler(BaseHTTPRequestHandler):
     do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _respond  # noqa: N815  (of the base class)
 
 
+_running: list[OssServer] = []
+
+
+def reset_all() -> None:
+    """Let no test find what an earlier one has scripted."""
+    for server in _running:
+        server.reset()
+
+
 @contextmanager
 def running() -> Iterator[OssServer]:
     """Run a server in a thread until the block ends."""
     server = OssServer()
+    _running.append(server)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
         yield server
     finally:
+        _running.remove(server)
         server.ended.set()
         server.shutdown()
         server.server_close()

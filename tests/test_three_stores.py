@@ -127,7 +127,6 @@ def stores(system: System, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stores]:
     yield Stores(system, seaweed, prefix, proxy, oss, name, bucket, sshd(), server)
     server.stop()
     proxy.close()
-    oss.reset()
 
 
 @pytest.mark.fault(

@@ -35,10 +35,8 @@ BLOCK = 1_000
 
 @pytest.fixture
 def oss() -> OssServer:
-    """The server of this process, which has forgotten everything."""
-    server = oss_stores.server()
-    server.reset()
-    return server
+    """The server of this process."""
+    return oss_stores.server()
 
 
 def opened(folder: Path, bucket: str, **keys: str) -> OssStore:

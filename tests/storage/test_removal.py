@@ -259,7 +259,6 @@ def test_a_bucket_without_versions(bad: BadS3) -> None:
 def oss(tmp_path: Path) -> tuple[OssServer, OssStore, Bucket]:
     """The test server, and a store in a new bucket with two objects."""
     server = oss_stores.server()
-    server.reset()
     name, bucket = server.bucket()
     options = oss_stores.options(tmp_path, name)
     client = Client(options, lambda account: options.url(account.bucket))
