@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.system import System
+from tests.system import System, next_second
 from tools import filesystem_handling
-from tools.base.errors import Cancelled
+from tools.base.errors import BackupError, Cancelled
 from tools.base.result import Status
 from tools.catalog import manifest
 from tools.config import loading
@@ -296,16 +296,83 @@ def test_records_that_are_none_are_named(
             (tmp_path / name).mkdir()
         else:
             (tmp_path / name).write_bytes(content)
-    assert work_folder.settle(tmp_path) == []
-    assert work_folder.known(tmp_path) == {}
-    if content is None:
-        with pytest.raises(IsADirectoryError, match=r"a\.refused"):
-            work_folder.refused(tmp_path)
-        return
-    assert work_folder.refused(tmp_path) == set()
-    assert {Path(line.split()[0]).name for line in caplog.messages} == {
-        "a.json", "a.json.done", "a.refused",
-    }  # fmt: skip
+    for read in (work_folder.settle, work_folder.known, work_folder.refused):
+        with pytest.raises((BackupError, OSError), match=r"a\.(json|refused)\b"):
+            read(tmp_path)
+    assert "a.json.done" in caplog.text
+    found = work_folder.unreadable(tmp_path)
+    assert {path.name for path in found} == {"a.json", "a.refused"}
+    assert all(str(path) in why for path, why in found.items())
+
+
+@pytest.mark.fault(
+    "a record in the work folder is found damaged at the beginning of a run",
+    "what it describes is moved aside and named, exit 3; the rest is stored",
+)
+@pytest.mark.parametrize("folder", ["files", "encrypted"])
+@pytest.mark.parametrize("ending", [".json", ".refused"])
+@pytest.mark.parametrize("content", [b"", b'{"folder": "/x"}', None])
+def test_a_file_whose_record_is_damaged_is_not_stored(
+    system: System, folder: str, ending: str, content: bytes | None
+) -> None:
+    interrupted(system, folder)
+    waiting = left(system)
+    with waiting[0].open("r+b") as file:  # what only the record can tell
+        file.truncate(waiting[0].stat().st_size // 2)
+    for record in records(system):
+        named = record.with_suffix(ending)
+        record.unlink()
+        if content is None:
+            named.mkdir()
+        else:
+            named.write_bytes(content)
+    result = system.result()
+    assert result["exit_code"] == 3
+    (step,) = (one for one in result["sections"] if one["name"] == "STORAGE_LOCAL")
+    assert {path.name for path in waiting} <= {
+        Path(line.split()[0]).name for line in step["warnings"] if "may be cut short" in line
+    }
+    assert {item["section"] for item in system.manifest()["items"]} == {"FILESET"}
+    assert not any(path.exists() for path in waiting)
+    next_second()
+    assert system.result()["exit_code"] == 0
+    assert records(system) == []
+
+
+@pytest.mark.fault(
+    "nothing says any more what a killed section had written",
+    "every file without a record is moved aside and named, exit 3",
+)
+def test_a_damaged_note_of_a_killed_section(system: System) -> None:
+    system.configure(sections(system))
+    for folder in ("files", ".nc-backup-py"):
+        (system.work / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
+    (system.work / "files" / "own.tar").write_bytes(b"begun")
+    (system.work / ".nc-backup-py/section-began.json").write_bytes(b"{")
+    result = system.result()
+    assert result["exit_code"] == 3
+    assert "own.tar may be cut short" in str(result["sections"])
+    assert {item["section"] for item in system.manifest()["items"]} == {"FILESET"}
+    next_second()
+    assert system.result()["exit_code"] == 0
+
+
+def test_long_names_lead_from_a_record_to_its_files(tmp_path: Path) -> None:
+    place = tmp_path / ("x" * 150)
+    place.mkdir()
+    parts = [place / f"{'y' * 90}.age.{number:03}" for number in range(3)]
+    for path in (*parts, place / "other"):
+        path.write_bytes(b"x")
+    item = StoredItem("S", "y", "file", "", ("encryption",), ())
+    work_folder.adopt(tmp_path / "items", parts, item, "r")
+    (record,) = (tmp_path / "items").iterdir()
+    assert work_folder.described(record, place.iterdir()) == parts
+    assert work_folder.described(record, ()) == []  # the name had to be cut
+    short = tmp_path / "z"
+    short.write_bytes(b"x")
+    work_folder.adopt(tmp_path / "other", [short], StoredItem("S", "z", "file", "", (), ()), "r")
+    (record,) = (tmp_path / "other").iterdir()
+    assert work_folder.described(record, ()) == [short]
 
 
 @pytest.mark.fault(

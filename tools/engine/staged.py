@@ -54,15 +54,38 @@ class Staged:
     ) -> None:
         """See Mode. What an earlier run left is stored only where it is whole."""
         self._refused = refused
+        self._doubt_unreadable()
         for entry, why in work_folder.settle(self._records):
             self._put_aside(f"run {entry.run_id}", why, entry.files)
             work_folder.forget(entry)
             self._damaged.append(f"{why}: it was moved aside, and is not stored")
-        known = work_folder.known(self._records)
-        left = [path for path in self._files.interrupted() if path.resolve() not in known]
-        self._put_aside("interrupted", "the section that wrote it was killed", left)
+        self._doubt_interrupted()
         self._put_aside("refused", "not stored", sorted(work_folder.refused(self._records)))
         self._files.forget()
+
+    def _doubt_unreadable(self) -> None:
+        """Move aside what a record describes that says nothing: it could be cut short."""
+        for path, why in work_folder.unreadable(self._records).items():
+            self._doubt("unreadable", why, work_folder.described(path, self._files.all()))
+        for path in work_folder.unreadable(self._records):
+            filesystem_handling.remove(path)
+
+    def _doubt_interrupted(self) -> None:
+        """Move aside what a killed section has written; all, where nothing says what it wrote."""
+        known = work_folder.known(self._records)
+        try:
+            left = [path for path in self._files.interrupted() if path.resolve() not in known]
+        except BackupError as error:
+            unknown = [path for path in self._files.all() if path.resolve() not in known]
+            self._doubt("interrupted", str(error), unknown)
+        else:
+            self._put_aside("interrupted", "the section that wrote it was killed", left)
+
+    def _doubt(self, name: str, why: str, files: Sequence[Path]) -> None:
+        """Move files aside that may not be whole; the result of the first store says so."""
+        logger.warning("%s", why)
+        self._put_aside(name, why, files)
+        self._damaged += [f"{path} may be cut short: {why}: it was moved aside" for path in files]
 
     def batches(self, chosen: Sequence[Section]) -> Iterator[list[tuple[int, Section]]]:
         """See Mode: one section after the other."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tools import filesystem_handling
 from tools.base import foreign_json
+from tools.base.errors import BackupError
 from tools.base.log import logger
 from tools.base.result import Result
 from tools.config.model import Config
@@ -36,12 +37,12 @@ class WorkFiles:
     def forget(self) -> None:
         """Nothing that the last section has written is in doubt any more."""
         if self._note is not None:
-            self._note.unlink(missing_ok=True)
+            filesystem_handling.remove(self._note)
 
     def interrupted(self) -> Sequence[Path]:
         """Return the files that a section of an earlier run had written when it was killed.
 
-        Raises OSError: they would pass for whole ones.
+        Raises OSError, or BackupError where the note says nothing: they would pass for whole ones.
         """
         if self._note is None or not self._note.exists():
             return ()
@@ -51,8 +52,11 @@ class WorkFiles:
             before = foreign_json.load(content, _MAX_NOTE)
             return self._changed_since({Path(path): tuple(before[path]) for path in before})
         except (ValueError, TypeError, RecursionError) as error:
-            logger.warning("%s is not understood: %s", self._note, error)
-            return ()
+            raise BackupError(f"{self._note} is not understood: {error}") from None
+
+    def all(self) -> Sequence[Path]:
+        """Return the files that could be stored."""
+        return list(self._states())
 
     def below(self, path: Path) -> str:
         """Return a path as it lies below the work folder."""

@@ -18,9 +18,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from tools import date_str_utils, filesystem_handling
 from tools.base import foreign_json
+from tools.base.errors import BackupError
 from tools.base.log import logger
 from tools.flow import item_record, stream
 from tools.flow.item_record import EARLIER, Part, StoredItem
@@ -29,6 +31,7 @@ from tools.modules import registry
 VARIABLE = "NC_BACKUP_ITEMS"  # the folder of the records; not set where a module runs by hand
 NAME = "items"  # of that folder in the private folder of the runs
 _MAX_BYTES = 64 << 20  # of a record
+_RECORD = ".json"
 _DONE = ".done"
 _REFUSED = ".refused"
 _DOUBTFUL = "doubtful"  # instead of a boot
@@ -76,12 +79,13 @@ def records() -> Path | None:
 def known(folder: Path | None) -> dict[Path, WorkItem]:
     """Return the items that are recorded, by each of their files.
 
-    Raises OSError where a record cannot be read: its files would pass for those of an earlier run.
+    Raises OSError or BackupError where a record says nothing: its files would pass for those of
+    an earlier run.
     """
     if folder is None or not folder.is_dir():
         return {}
-    items = (_read(path) for path in _named(folder, ".json"))
-    return {file.resolve(): entry for entry in items if entry is not None for file in entry.files}
+    items = [_read(path) for path in _named(folder, _RECORD)]
+    return {file.resolve(): entry for entry in items for file in entry.files}
 
 
 def _named(folder: Path, ending: str) -> list[Path]:
@@ -95,18 +99,21 @@ def _named(folder: Path, ending: str) -> list[Path]:
         return []
 
 
-def _read(path: Path) -> WorkItem | None:
-    """Return what a record says; None, with a warning, where it says nothing. Raises OSError."""
-    with filesystem_handling.naming(path):
-        content = path.read_bytes()
+def _read(path: Path) -> WorkItem:
+    """Return what a record says. Raises OSError, or BackupError where it says nothing."""
+    content = _content(path)
     try:
         given: Any = foreign_json.load(content, _MAX_BYTES)
         texts = (item_record.text_of(given, key) for key in ("folder", "run_id", "boot"))
         folder, run, boot = texts
         return WorkItem(Path(folder), item_record.item_of(given["item"]), run, boot, path)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        logger.warning("%s is no record of an item: %s", path, error)
-        return None
+        raise BackupError(f"{path} is no record of an item: {error}") from None
+
+
+def _content(path: Path) -> bytes:
+    with filesystem_handling.naming(path):
+        return path.read_bytes()
 
 
 def record(
@@ -118,7 +125,7 @@ def record(
     """
     filesystem_handling.make_folder(folder)
     place = files.resolve()
-    path = folder / f"{item_record.quoted(str(place / item.parts[0].name))}.json"
+    path = folder / f"{item_record.quoted(str(place / item.parts[0].name))}{_RECORD}"
     header = {"folder": str(place), "run_id": run, "boot": _DOUBTFUL if doubtful else _boot()}
     text = json.dumps({**header, "item": dataclasses.asdict(item)}, sort_keys=True)
     write_synced(path, text)
@@ -178,20 +185,11 @@ def settle(folder: Path) -> list[tuple[WorkItem, str]]:
     """Finish what a killed run began to remove; return the items that are not whole, and why.
 
     Nothing else may be at work in the work folder. Files are read again only when the machine
-    was restarted since they were written, or when other bytes were read of them. A record that
-    cannot be read is removed.
+    was restarted since they were written, or when other bytes were read of them. Raises as `known`.
     """
     for path in _named(folder, _DONE):
         with _warning():
-            entry = _read(path)
-            if entry is not None:
-                _finish(entry, path)
-    for path in _named(folder, ".json"):
-        try:
-            _read(path)
-        except OSError as error:
-            logger.warning("%s; what it describes is stored as that of an earlier run", error)
-            filesystem_handling.remove(path)
+            _finish(_read(path), path)
     damaged: list[tuple[WorkItem, str]] = []
     for entry in {id(found): found for found in known(folder).values()}.values():
         if not any(file.exists() for file in entry.files):
@@ -209,40 +207,80 @@ def _warning() -> Iterator[None]:
     """What fails in the block can be done by a later run as well."""
     try:
         yield
-    except OSError as error:
+    except (OSError, BackupError) as error:
         logger.warning("%s", error)
+
+
+def unreadable(folder: Path) -> dict[Path, str]:
+    """Return the records that say nothing, and why. Raises OSError for the folder."""
+    found = {}
+    for ending, read in ((_RECORD, _read), (_REFUSED, _refusal)):
+        for path in _named(folder, ending):
+            try:
+                read(path)
+            except (OSError, BackupError) as error:
+                found[path] = str(error)
+    return found
+
+
+def described(record_file: Path, files: Iterable[Path]) -> list[Path]:
+    """Return the files that a record describes, by its own name alone.
+
+    It names the first file of an item; the names of the others have their beginning in common.
+    files: where to look, besides the folder that the name gives where it was not too long for it.
+    """
+    wanted = record_file.name.removesuffix(_RECORD).removesuffix(_REFUSED)
+    beside = Path(unquote(wanted)).parent
+    places = {file: file.parent.resolve() for file in files}
+    with contextlib.suppress(OSError, ValueError):
+        places.update((file, beside) for file in beside.iterdir() if file.is_file())
+    sets = {
+        (place, _stem(file))
+        for file, place in places.items()
+        if item_record.quoted(str(place / file.name)) == wanted
+    }
+    found = {place / file.name for file, place in places.items() if (place, _stem(file)) in sets}
+    return sorted(found)
 
 
 def refuse(folder: Path, path: Path) -> None:
     """Record that a file must never be stored, as long as it stays as it is. Raises OSError."""
+    state = _state(path.stat())
     filesystem_handling.make_folder(folder)
     name = folder / f"{item_record.quoted(str(path))}{_REFUSED}"
-    write_synced(name, json.dumps([str(path), state_of(path)]))
+    write_synced(name, json.dumps([str(path), state]))
 
 
 def refused(folder: Path | None) -> set[Path]:
-    """Return the files that must not be stored. Raises OSError."""
+    """Return the files that must not be stored. Raises OSError or BackupError."""
     found = set()
     for record_file in _named(folder, _REFUSED) if folder is not None else []:
-        with filesystem_handling.naming(record_file):
-            content = record_file.read_bytes()
-        try:
-            path, state = foreign_json.load(content)
-            if tuple(state) == state_of(Path(path)):
-                found.add(Path(path))
-            else:
-                record_file.unlink(missing_ok=True)
-        except (ValueError, TypeError, RecursionError) as error:
-            logger.warning("%s is not understood: %s", record_file, error)
+        path, state = _refusal(record_file)
+        if state == state_of(path):
+            found.add(path)
+        else:
+            record_file.unlink(missing_ok=True)
     return found
+
+
+def _refusal(path: Path) -> tuple[Path, tuple[int, ...]]:
+    """Return what `refuse` has written. Raises OSError, or BackupError where it is not that."""
+    try:
+        file, state = foreign_json.load(_content(path))
+        return Path(file), tuple(state)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise BackupError(f"{path} names no file that must not be stored: {error}") from None
 
 
 def state_of(path: Path) -> State | None:
     """Return what changes when a file is written; None where it is gone or cannot be seen."""
     try:
-        status = path.stat()
+        return _state(path.stat())
     except OSError:
         return None
+
+
+def _state(status: os.stat_result) -> State:
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
