@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator
 
 from benchmarks.fault_calls import LIMIT, Outcome
-from benchmarks.fault_lab import HOST, Flow, Lab
-from tools.base import project
+from benchmarks.fault_lab import HOST, BackupLab, Lab
 from tools.catalog import manifest
 
 _STORED = (0, 3, 4, 5)  # exit codes of a run that has stored
@@ -25,10 +23,10 @@ def always(lab: Lab, outcome: Outcome) -> Iterator[str]:
     if not outcome.outside(lab.live):  # a Python that cannot read its own files says so
         text = outcome.text + lab.log()
         yield from (f"says {bug!r}" for bug in _BUG if bug in text)
-    yield from lab.older_harmed()
+    yield from lab.harmed()
 
 
-def after_run(lab: Lab, outcome: Outcome) -> Iterator[str]:
+def after_run(lab: BackupLab, outcome: Outcome) -> Iterator[str]:
     """Yield what is wrong after a run with a fault, and after the next one without."""
     yield from always(lab, outcome)
     old = lab.pristine / "store" / HOST
@@ -41,7 +39,7 @@ def after_run(lab: Lab, outcome: Outcome) -> Iterator[str]:
     yield from next_run(lab)
 
 
-def restored(lab: Lab, outcome: Outcome, run: str) -> Iterator[str]:
+def restored(lab: BackupLab, outcome: Outcome, run: str) -> Iterator[str]:
     """Yield what is wrong with a restore of a run that says that it is stored."""
     code = lab.restore(run)
     different = lab.differences()
@@ -55,7 +53,7 @@ def restored(lab: Lab, outcome: Outcome, run: str) -> Iterator[str]:
     )
 
 
-def named(lab: Lab, path: str, text: str) -> bool:
+def named(lab: BackupLab, path: str, text: str) -> bool:
     """Return whether a text names a path of the source, or a folder above it, as tar does."""
     whole = lab.source / path
     above = [one for one in whole.parents if one.is_relative_to(lab.source)]
@@ -64,7 +62,7 @@ def named(lab: Lab, path: str, text: str) -> bool:
     )
 
 
-def next_run(lab: Lab) -> Iterator[str]:
+def next_run(lab: BackupLab) -> Iterator[str]:
     """Yield what is wrong with the next run, which has no fault."""
     code = lab.run()
     text = lab.text()
@@ -74,11 +72,11 @@ def next_run(lab: Lab) -> Iterator[str]:
     run = lab.runs()[-1]
     if lab.restore(run) != code or lab.differences():
         yield f"the next run ends with {code}, and is not as the source"
-    yield from lab.older_harmed()
+    yield from lab.harmed()
     yield from lab.leftovers()
 
 
-def after_decryption(lab: Lab, outcome: Outcome) -> Iterator[str]:
+def after_decryption(lab: BackupLab, outcome: Outcome) -> Iterator[str]:
     """Yield what is wrong after a decryption with a fault."""
     yield from always(lab, outcome)
     expected = lab.live / "expected"
@@ -91,7 +89,7 @@ def after_decryption(lab: Lab, outcome: Outcome) -> Iterator[str]:
         yield f"exit {outcome.code}, and the result is not what was encrypted"
 
 
-def after_restore(lab: Lab, outcome: Outcome) -> Iterator[str]:
+def after_restore(lab: BackupLab, outcome: Outcome) -> Iterator[str]:
     """Yield what is wrong after a restore with a fault."""
     yield from always(lab, outcome)
     if outcome.code in (0, _INCOMPLETE):
@@ -104,33 +102,3 @@ def after_restore(lab: Lab, outcome: Outcome) -> Iterator[str]:
         yield f"exit {outcome.code}, and a part of an item has its final name"
     if lab.restore("latest") != 0 or lab.differences():
         yield f"the next restore fails: {lab.text()[-200:]}"
-
-
-def _backup(lab: Lab) -> list[str]:
-    return [sys.executable, str(project.ROOT / "backup.py"), "-r", "-c", str(lab.conf)]
-
-
-def _restore(lab: Lab, *words: str) -> list[str]:
-    return [sys.executable, str(project.ROOT / "restore/restore.py"), "-c", str(lab.conf), *words]
-
-
-def _restoring(lab: Lab) -> list[str]:
-    return _restore(lab, "--restore", "latest", "--destination", str(lab.out))
-
-
-def _decrypting(lab: Lab) -> list[str]:
-    program = str(project.ROOT / "encryption/encryption.py")
-    return [sys.executable, program, *lab.decrypting(lab.out)]
-
-
-FLOWS = {
-    flow.name: flow
-    for flow in (
-        Flow("streamed", _backup, after_run),
-        Flow("staged", _backup, after_run, stream="False"),
-        Flow("sqlite", _backup, after_run, source="SQLITE"),
-        Flow("decrypt", _decrypting, after_decryption, backup=False),
-        Flow("verify", lambda lab: _restore(lab, "--verify", "all"), always, backup=False),
-        Flow("restore", _restoring, after_restore, backup=False),
-    )
-}

@@ -6,13 +6,14 @@ import json
 import os
 import shutil
 import sqlite3
+import subprocess
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from benchmarks.fault_calls import LIMIT, Outcome
 from tools.base import imports
@@ -22,46 +23,96 @@ HOST = "srv"
 _OLD, _NEW = "as it was", "as it is now"
 
 
-@dataclass(frozen=True)
-class Flow:
-    """A command that gets faults.
-
-    check: yields what is wrong after it. backup: whether it is a run of backup.py.
-    """
-
-    name: str
-    command: Callable[[Lab], list[str]]
-    check: Callable[[Lab, Outcome], Iterator[str]]
-    stream: str = "True"
-    source: str = "FILESET"
-    backup: bool = True
-
-
 class Lab:
-    """A config, a source, and a store that holds a run of an older state of the source.
+    """A folder with what a command works on.
 
-    live: the folder of it all. It is put back to the state of `pristine` before each fault.
+    live: that folder. It is put back to the state of `pristine` before each fault.
     """
 
-    def __init__(self, folder: Path, flow: Flow) -> None:
+    def __init__(self, folder: Path, flow: Flow[Any]) -> None:
         """folder: empty, of this lab alone."""
         self.flow = flow
         self.folder = folder
         self.live, self.pristine = folder / "live", folder / "pristine"
-        self.source, self.store = self.live / "source", self.live / "store"
-        self.conf, self.key, self.out = (self.live / n for n in ("conf.json", "key", "out"))
-        self._build()
+        self.live.mkdir()
+        self.build()
+        self.live.rename(self.pristine)
+        self.reset()
+
+    def build(self) -> None:
+        """Fill `live`."""
+        raise NotImplementedError
+
+    def reset(self) -> None:
+        """Put everything back."""
+        shutil.rmtree(self.live, ignore_errors=True)
+        copy(self.pristine, self.live)
+
+    def harmed(self) -> Iterator[str]:
+        """Yield what had to stay, and is no longer as it was."""
+        raise NotImplementedError
+
+    def log(self) -> str:
+        """Return the log of the runs."""
+        return ""
+
+    # --- what runs without a fault: a fork of this process, which has imported everything
+
+    def text(self) -> str:
+        """Return what the last call printed."""
+        return (self.folder / "output").read_text("utf-8", "surrogateescape")
+
+    def call(self, name: str, *words: str) -> int:
+        """Call the main function of a module; return its exit code. Raises TimeoutError."""
+        module = imports.module(name)
+        return self.forked(lambda: int(module.main(words)), f"{name} {' '.join(words)}")
+
+    def forked(self, work: Callable[[], int], called: str) -> int:
+        """Do work in a process of its own; return its exit code. Raises TimeoutError."""
+        sys.stdout.flush()
+        process = os.fork()
+        if process == 0:
+            _child(self.folder / "output", work)
+        until = time.monotonic() + LIMIT
+        while time.monotonic() < until:
+            ended, status = os.waitpid(process, os.WNOHANG)
+            if ended:
+                return os.waitstatus_to_exitcode(status)
+            time.sleep(0.01)
+        os.kill(process, 9)
+        os.waitpid(process, 0)
+        raise TimeoutError(called)
+
+
+L = TypeVar("L", bound=Lab)
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy a folder with owners, modes and times."""
+    subprocess.run(["cp", "-a", str(source), str(target)], check=True)
+
+
+class BackupLab(Lab):
+    """A config, a source, and a store that holds a run of an older state of the source."""
+
+    def __init__(self, folder: Path, flow: Flow[Any]) -> None:
+        """folder: empty, of this lab alone."""
+        live = folder / "live"
+        self.source, self.store = live / "source", live / "store"
+        self.conf, self.key, self.out = (live / name for name in ("conf.json", "key", "out"))
+        super().__init__(folder, flow)
 
     @property
     def sealed(self) -> Path:
         """A folder with one encrypted item in parts, for the command that decrypts."""
         return self.live / "sealed"
 
-    def _build(self) -> None:
+    def build(self) -> None:
+        """Store the first run, then bring the source into its new state."""
         for path in (self.source / "folder", self.live / "log", self.sealed, self.store):
             path.mkdir(parents=True)
-        self._write(_OLD)
-        self._call("encryption.stage", "--KEYGEN", "--KEY_FILE", str(self.key))
+        self.write(_OLD)
+        self.call("encryption.stage", "--KEYGEN", "--KEY_FILE", str(self.key))
         writer_key.create(self.live / "writer.key", HOST)
         self.conf.write_text(json.dumps(self._config()))
         self.conf.chmod(0o600)
@@ -69,11 +120,9 @@ class Lab:
         for part in self.store.glob(f"{HOST}/*.age.*"):
             shutil.copy2(part, self.sealed / part.name)
         if self.flow.backup:
-            self._write(_NEW)
-        self.live.rename(self.pristine)
-        self.reset()
+            self.write(_NEW)
 
-    def _write(self, state: str) -> None:
+    def write(self, state: str) -> None:
         """Bring the source into a state."""
         (self.source / "folder" / "text").write_text(state)
         (self.source / "large").write_bytes(os.urandom(1_200_000))
@@ -107,20 +156,13 @@ class Lab:
         parameters = {"DATABASES": str(self.source / "app.db")}
         return {**section, "CLASS": "SQLiteBackup", "PARAMETERS": parameters}
 
-    def reset(self) -> None:
-        """Put everything back."""
-        shutil.rmtree(self.live, ignore_errors=True)
-        shutil.copytree(self.pristine, self.live, symlinks=True)
-
-    # --- what runs without a fault: a fork of this process, which has imported everything
-
     def run(self) -> int:
         """Run the backup; return its exit code."""
-        return self._call("tools.commands.backup", "-r", "-c", str(self.conf))
+        return self.call("tools.commands.backup", "-r", "-c", str(self.conf))
 
     def decrypt(self, target: Path) -> int:
         """Decrypt `sealed` into a folder; return the exit code."""
-        return self._call("encryption.stage", *self.decrypting(target))
+        return self.call("encryption.stage", *self.decrypting(target))
 
     def decrypting(self, target: Path) -> list[str]:
         """Return the arguments that decrypt `sealed` into a folder."""
@@ -133,27 +175,7 @@ class Lab:
         """Restore a run into a new folder `out`; return the exit code."""
         shutil.rmtree(self.out, ignore_errors=True)
         words = ("-c", str(self.conf), "--restore", run, "--destination", str(self.out))
-        return self._call("restore.command", *words, "--no-report")
-
-    def text(self) -> str:
-        """Return what the last call printed."""
-        return (self.folder / "output").read_text("utf-8", "surrogateescape")
-
-    def _call(self, name: str, *words: str) -> int:
-        module = imports.module(name)
-        sys.stdout.flush()
-        process = os.fork()
-        if process == 0:
-            _child(self.folder / "output", lambda: int(module.main(words)))
-        until = time.monotonic() + LIMIT
-        while time.monotonic() < until:
-            ended, status = os.waitpid(process, os.WNOHANG)
-            if ended:
-                return os.waitstatus_to_exitcode(status)
-            time.sleep(0.01)
-        os.kill(process, 9)
-        os.waitpid(process, 0)
-        raise TimeoutError(f"{name} {' '.join(words)}")
+        return self.call("restore.command", *words, "--no-report")
 
     # --- what must hold
 
@@ -164,12 +186,13 @@ class Lab:
 
     def runs(self) -> list[str]:
         """Return the ids of the runs that have a manifest."""
-        return sorted(filter(None, (manifest.run_of(path.name) for path in self._names())))
+        return sorted(filter(None, (manifest.run_of(path.name) for path in self.names())))
 
-    def _names(self) -> list[Path]:
+    def names(self) -> list[Path]:
+        """Return the paths of what the store holds of the host."""
         return list((self.store / HOST).iterdir())
 
-    def older_harmed(self) -> Iterator[str]:
+    def harmed(self) -> Iterator[str]:
         """Yield what is no longer as it was before, of the older run."""
         for path in sorted((self.pristine / "store" / HOST).iterdir()):
             now = self.store / HOST / path.name
@@ -178,7 +201,7 @@ class Lab:
 
     def leftovers(self) -> Iterator[str]:
         """Yield what a run without a fault leaves nowhere."""
-        for path in self._names():
+        for path in self.names():
             if path.name.endswith(".UNFINISHED") or ".part-" in path.name:
                 yield f"left in the store: {path.name}"
 
@@ -190,6 +213,23 @@ class Lab:
         found = {path.relative_to(self.source) for path in self.source.rglob("*")}
         found |= {path.relative_to(top) for path in top.rglob("*")} if top.exists() else set()
         return [str(one) for one in sorted(found) if _state(self.source / one) != _state(top / one)]
+
+
+@dataclass(frozen=True)
+class Flow(Generic[L]):
+    """A command that gets faults.
+
+    lab: where it works. check: yields what is wrong after it.
+    The others count for a BackupLab. backup: whether it is a run of backup.py.
+    """
+
+    name: str
+    lab: Callable[[Path, Flow[Any]], L]
+    command: Callable[[L], list[str]]
+    check: Callable[[L, Outcome], Iterator[str]]
+    stream: str = "True"
+    source: str = "FILESET"
+    backup: bool = True
 
 
 def _rows(path: Path) -> list[str]:

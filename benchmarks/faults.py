@@ -5,7 +5,7 @@
     python3 benchmarks/faults.py --signals [--count N] ...
 
 Every fault is drawn by the seed from the calls that the flow makes (fault_calls.py), and judged
-by what must hold after it (fault_checks.py). --signals: SIGKILL or SIGTERM at a moment of the
+by what must hold after it (fault_flows.py). --signals: SIGKILL or SIGTERM at a moment of the
 streamed or the staged run. Needs strace. Exit code 1 where anything is wrong.
 """
 
@@ -31,7 +31,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 
-from benchmarks import fault_calls, fault_checks
+from benchmarks import fault_calls, fault_flows
 from benchmarks.fault_calls import Outcome
 from benchmarks.fault_lab import Lab
 from tools.base import imports
@@ -39,7 +39,10 @@ from tools.base import imports
 _SIGNALLED = ("streamed", "staged")
 _TASK = 10  # faults of one task: its calls are recorded once
 _DRAWS = 20  # faults that are drawn until one is hit
-_IMPORTED = ("tools.commands.backup", "restore.command", "encryption.stage")
+_IMPORTED = (
+    *("tools.commands.backup", "restore.command", "encryption.stage"),
+    *("cleanup.command", "copy_runs.command", "benchmarks.fault_installer"),
+)
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,8 @@ class Judged:
 def faults(task: Task) -> list[Judged]:
     """Carry out one task."""
     folder = Path(tempfile.mkdtemp(prefix=f"{task.flow}-", dir=task.folder))
-    lab = Lab(folder, fault_checks.FLOWS[task.flow])
+    flow = fault_flows.FLOWS[task.flow]
+    lab: Lab = flow.lab(folder, flow)
     chance = random.Random(task.seed)  # noqa: S311  (the same faults every time, no secret)
     draw = _signals(lab, chance) if task.signals else _errors(lab, chance)
     judged = [_one(lab, draw, task.signals) for _ in range(task.count)]
@@ -169,7 +173,7 @@ def table(judged: Sequence[Judged]) -> Iterator[str]:
 def main(argv: Sequence[str]) -> int:
     """Run the command line; return the exit code."""
     options = _options(argv)
-    names = options.flow or (_SIGNALLED if options.signals else list(fault_checks.FLOWS))
+    names = options.flow or (_SIGNALLED if options.signals else list(fault_flows.FLOWS))
     began = time.monotonic()
     judged: list[Judged] = []
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
@@ -188,7 +192,7 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
     parser.add_argument("--count", type=int, default=2000, help="faults over all flows")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--flow", action="append", choices=sorted(fault_checks.FLOWS), default=[])
+    parser.add_argument("--flow", action="append", choices=sorted(fault_flows.FLOWS), default=[])
     parser.add_argument("--jobs", type=int, default=2, help="processes at once")
     parser.add_argument("--minutes", type=float, default=math.inf, help="end earlier after these")
     parser.add_argument("--signals", action="store_true", help="signals instead of errors")

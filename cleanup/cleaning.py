@@ -216,7 +216,10 @@ def _removed(cleaning: Cleaning, order: Order, remembered: Remembered) -> Result
         return _forbidden(cleaning, order, error)
     except (BackupError, OSError) as error:
         return _interrupted(cleaning, error)
-    swept = _swept(catalog, order) if not order.by_hand or order.acts else []
+    try:
+        swept = _swept(catalog, order)
+    except (BackupError, OSError) as error:
+        return _not_swept(catalog, order, _result(cleaning, outcome, [], order), error)
     return _result(cleaning, outcome, swept, order)
 
 
@@ -270,13 +273,25 @@ def _result(cleaning: Cleaning, outcome: Outcome, swept: Sequence[str], order: O
 
 
 def _swept(catalog: Catalog, order: Order) -> list[str]:
-    """Remove the files of crashed runs; what goes wrong is a warning."""
-    try:
-        fresh = Catalog(catalog.store, catalog.host, catalog.trust)
-        return leftovers.remove_crashed_runs(fresh, "", order.age, order.sections)
-    except (BackupError, OSError) as error:
-        logger.warning("%s: files of crashed runs: %s", catalog.store, in_words(error)[0])
-        return []
+    """Remove the files of crashed runs; return their names. Raises BackupError, OSError."""
+    fresh = Catalog(catalog.store, catalog.host, catalog.trust)
+    return leftovers.remove_crashed_runs(fresh, "", order.age, order.sections)
+
+
+def _not_swept(
+    catalog: Catalog, order: Order, result: Result, error: BackupError | OSError
+) -> Result:
+    """Return the result where files of crashed runs stay: a failure if somebody asked for it.
+
+    The next run removes them otherwise: a warning in its log.
+    """
+    why, hint = in_words(error)
+    if not order.by_hand:
+        logger.warning("%s: files of crashed runs: %s", catalog.store, why)
+        return result
+    text = f"{result.message}; files of crashed runs: {why}"
+    hint = result.hint or hint or "Run it again: it goes on."
+    return dataclasses.replace(result, status=Status.UNCLEAN, message=text, hint=hint)
 
 
 def _needed(cleaning: Cleaning) -> set[str]:

@@ -187,6 +187,18 @@ def entries_below(
             yield entry
 
 
+def exists(path: Path) -> bool:
+    """Return whether a path exists, if only as a broken link.
+
+    Raises OSError where that cannot be told: what may be there must not be written anew.
+    """
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
 def nearest(path: Path) -> Path:
     """Return the path, or the nearest one above it that exists, if only as a broken link."""
     while not os.path.lexists(path):  # False too where a folder above is closed

@@ -80,7 +80,11 @@ def read(path: Path) -> WriterKey:
 def of_config(config: Config) -> WriterKey | None:
     """Return the key that a config signs with; None where there is none. Raises ConfigError."""
     path = config.general.writer_key
-    return read(path) if os.path.lexists(path) else None
+    try:
+        has_key = filesystem_handling.exists(path)
+    except OSError:
+        has_key = True  # it may be there: reading it says what is wrong
+    return read(path) if has_key else None
 
 
 def _hint(error: OSError, path: Path) -> str:
@@ -129,7 +133,7 @@ def _pattern(host: str) -> str:
 
 def create(path: Path, host: str) -> str:
     """Write a new key, 0600. Return its line of allowed_signers. Raises ConfigError, OSError."""
-    if os.path.lexists(path):
+    if filesystem_handling.exists(path):
         raise ConfigError(
             f"{path}: file exists",
             "Keep it: the runs that it has signed are known by it. To replace it with a new key "

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+from tools import filesystem_handling
 from tools.base import finding, fixes, foreign, foreign_json, project
 from tools.base.errors import BackupError, in_words
 from tools.base.finding import Finding, Level, Line, bad, warning
@@ -56,7 +57,7 @@ def tested(checked: Installation) -> Iterator[Line]:
     Where nothing is installed that is one finding, beside what an older system has left; this
     clone is tested where the user of the backup can use it.
     """
-    absent = not os.path.lexists(checked.at(CODE))
+    absent = not filesystem_handling.exists(checked.at(CODE))
     for one in _absent(checked) if absent else _of_installation(checked):
         yield Line("setup", one.text, one.level, one.hint, one.fix)
     if not absent or (checked.real and _is_usable(project.ROOT)):

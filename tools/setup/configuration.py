@@ -9,6 +9,7 @@ import socket
 from collections.abc import Iterator
 from typing import Any
 
+from tools import filesystem_handling
 from tools.base import foreign_json
 from tools.setup import files
 from tools.setup.folders import Access
@@ -32,18 +33,21 @@ def steps(installation: Installation) -> Iterator[Step]:
     yield Step(
         subject=str(path),
         action=f"write the template, {ACCESS}",
-        reason=lambda: "" if os.path.lexists(path) else "there is no config",
+        reason=lambda: "" if filesystem_handling.exists(path) else "there is no config",
         perform=perform,
     )
     yield files.access_step(CONFIG, ACCESS, installation)
 
 
 def hostname(installation: Installation) -> str:
-    """Return HOSTNAME of the config; "" where it cannot be told, or is that of the template."""
+    """Return HOSTNAME of the config; "" where it has none, or that of the template.
+
+    Raises OSError where the config cannot be read.
+    """
     template = _read(installation.source / _TEMPLATE)["GENERAL"]["HOSTNAME"]
     try:
         found = _read(installation.at(CONFIG))["GENERAL"]["HOSTNAME"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
         return ""
     return found if isinstance(found, str) and found != template else ""
 

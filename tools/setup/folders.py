@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tools import filesystem_handling
 from tools.base import account_names, removal
 from tools.base.errors import ConfigError
 from tools.setup import account
@@ -78,14 +79,14 @@ def step(folder: str, access: Access, installation: Installation) -> Step:
     path = installation.at(folder)
 
     def reason() -> str:
-        if not os.path.lexists(path):
+        if not filesystem_handling.exists(path):
             return "it does not exist"
         if not path.is_dir():
             return "it is not a directory"
         return access.difference(path.resolve(), installation)
 
     def perform() -> None:
-        if os.path.lexists(path) and not path.is_dir():
+        if filesystem_handling.exists(path) and not path.is_dir():
             raise ConfigError(
                 f"{path}: is not a directory", "Move it to another place, then run this again."
             )

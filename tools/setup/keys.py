@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from tools import filesystem_handling
 from tools.base.errors import BackupError
 from tools.setup import configuration, files, programs, releases
 from tools.setup.folders import Access
@@ -99,14 +100,14 @@ def _signer_step(installation: Installation, path: Path, access: Access) -> Step
 
 
 def _exists(*paths: Path) -> bool:
-    return any(map(os.path.lexists, paths))
+    return any(map(filesystem_handling.exists, paths))
 
 
 def _text(path: Path) -> str:
-    """Return the text of a key file; "" if it cannot be read."""
+    """Return the text of a file; "" if there is none. Raises OSError if it cannot be read."""
     try:
         return path.read_bytes().decode("utf-8", "surrogateescape")
-    except OSError:
+    except FileNotFoundError:
         return ""
 
 

@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from tools import filesystem_handling
 from tools.base import capability, fixed_tar, foreign
 from tools.base.errors import BackupError
 from tools.base.finding import Finding, warning
@@ -70,7 +71,7 @@ def _removal(copy: Path, why: str) -> Iterator[Step]:
         with contextlib.suppress(OSError):  # other files are in it
             copy.parent.rmdir()
 
-    if os.path.lexists(copy):
+    if filesystem_handling.exists(copy):
         yield Step(str(copy), "remove it", lambda: why, perform)
 
 
@@ -110,7 +111,7 @@ def _octal(match: re.Match[str]) -> str:
 
 def _outdated(copy: Path, installation: Installation) -> str:
     """Return why the copy must be made again; "" if it is right, and works."""
-    if not os.path.lexists(copy):
+    if not filesystem_handling.exists(copy):
         return "it does not exist"
     if copy.is_symlink() or not copy.is_file():
         return "it is not a file"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,7 +35,7 @@ def steps(installation: Installation) -> Iterator[Step]:
 
 def _step(path: Path, installation: Installation) -> Step:
     def reason() -> str:
-        if not os.path.lexists(path):
+        if not filesystem_handling.exists(path):
             return ""
         kept = obstacle(path)
         if kept:

@@ -169,12 +169,17 @@ def _below(path: Path) -> Iterator[Path]:
 
 
 def _read(path: Path) -> Release | None:
-    """Return the release in a folder; None if it has no record."""
+    """Return the release in a folder; None if it has no record.
+
+    Raises OSError if that cannot be read: a release that is there must not count as none.
+    """
     try:
         record = foreign_json.load((path / RECORD).read_bytes())
         version, code, created = (str(record[key]) for key in ("version", "code", "created"))
         return Release(path, version, code, created, frozenset(map(str, record["own"])))
-    except (OSError, ValueError, KeyError, TypeError, BackupError):
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (ValueError, KeyError, TypeError, BackupError):
         return None
 
 
@@ -308,7 +313,7 @@ def _step_link(installation: Installation, code: str) -> Step:
 
 def _set_aside(installation: Installation, link: Path) -> None:
     """Rename what is in the place of the link and is no link to a release; nothing is lost."""
-    if not os.path.lexists(link) or _is_ours(installation, link):
+    if not filesystem_handling.exists(link) or _is_ours(installation, link):
         return
     kept = installation.at(f"{_SET_ASIDE}{datetime.now(timezone.utc):{_TIME}}")
     link.rename(kept)

@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from tools import filesystem_handling
 from tools.base import fixed_tar
 from tools.base.errors import BackupError
 from tools.base.removal import tree
@@ -108,7 +109,7 @@ def _unusable() -> str:
 
 def _empty_file(path: Path, installation: Installation) -> Step:
     def reason() -> str:
-        if not os.path.lexists(path):
+        if not filesystem_handling.exists(path):
             return "it does not exist"
         if path.is_symlink() or not path.is_file():
             return "it is not a file"
