@@ -570,6 +570,23 @@ def test_an_error_midway_says_how_many_runs_went(
     assert (again.status, again.items, runs_of(place)) == (Status.OK, 17 - gone, made[-3:])
 
 
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_files_of_crashed_runs_that_stay(by_hand: bool) -> None:
+    """Asked for, that is no success: a sweep of faults found exit code 0."""
+    place, clock = stored_runs.memory()
+    daily(place, clock, 5, "A")
+
+    def fault(call: str, name: str) -> None:
+        if call == "unfinished":
+            raise OSError(errno.EIO, "Input/output error", name)
+
+    place.fault = fault
+    result, _plan = clean(place, Rules(daily=3), by_hand=by_hand)
+    assert result.status is (Status.UNCLEAN if by_hand else Status.OK)
+    assert result.message.startswith("2 runs removed, 3 runs left")
+    assert ("; files of crashed runs: " in result.message) is by_hand
+
+
 def test_objects_that_stay_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     place, clock = stored_runs.memory()
     made = daily(place, clock, 20, "A")

@@ -8,9 +8,19 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import fault_installer
 from tools.base.errors import BackupError, ConfigError
 from tools.base.finding import Level
-from tools.setup import arguments, folders, installing, plans, releases, steps
+from tools.setup import (
+    arguments,
+    configuration,
+    folders,
+    installing,
+    keys,
+    plans,
+    releases,
+    steps,
+)
 from tools.setup.installation import Installation
 from tools.setup.steps import Step
 
@@ -104,6 +114,21 @@ def test_a_link_that_another_user_may_have_made_is_not_followed(tmp_path: Path) 
     with pytest.raises(ConfigError, match="is a symbolic link in a folder that others"):
         step.perform()
     assert stat.S_IMODE(elsewhere.stat().st_mode) == 0o755
+
+
+@pytest.mark.fault(
+    "config or keys cannot be read while setup.py runs", "an error; none of them is written anew"
+)
+@pytest.mark.parametrize(
+    "planner", [configuration.steps, folders.steps, fault_installer.owned(keys.steps)]
+)
+def test_what_cannot_be_read_does_not_count_as_missing(
+    tmp_path: Path, planner: plans.Planner
+) -> None:
+    """A link to itself fails for root too. A sweep of faults found it for EIO and ENOMEM."""
+    (tmp_path / "etc").symlink_to("etc")
+    with pytest.raises(OSError, match="symbolic links"):
+        steps.perform(planner(an_installation(tmp_path)))
 
 
 def test_two_at_once_are_refused(tmp_path: Path) -> None:
