@@ -23,12 +23,12 @@ SEED = 13
         ("streamed", 12),
         ("sqlite", 8),
         ("staged", 3),
-        ("restore", 13),
-        ("verify", 17),
-        ("decrypt", 41),
-        ("cleanup", 2),
-        ("copy", 2),
-        ("rollback", 2),
+        ("restore", 14),
+        ("verify", 18),
+        ("decrypt", 42),
+        ("cleanup", 1),
+        ("copy", 1),
+        ("rollback", 1),
     ],
 )
 def test_seeded_faults(tmp_path: Path, flow: str, count: int) -> None:
