@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.base import project
+from tools.base import project, release_lock
 from tools.base.errors import BackupError, ConfigError
 from tools.setup import locked_packages, releases, steps
 from tools.setup.installation import CODE, RELEASES, Installation
@@ -114,6 +114,8 @@ def test_a_record_that_cannot_be_read(machine: Machine) -> None:
     record.symlink_to(record.name)
     with pytest.raises(OSError, match="symbolic links"):
         machine.install("1.1")
+    with pytest.raises(OSError, match="symbolic links"):
+        release_lock.is_held(str(record.parent))
     record.unlink()
     record.write_bytes(content)
     assert (machine.versions(), machine.current()) == (["1.0"], "1.0")

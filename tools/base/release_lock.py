@@ -29,12 +29,12 @@ def hold(release: str) -> None:
 
 
 def is_held(release: str) -> bool:
-    """Return whether a process runs from a release."""
+    """Return whether a process runs from a release. Raises OSError where it cannot be opened."""
     import fcntl
 
     try:
         descriptor = _opened(release)
-    except OSError:
+    except FileNotFoundError:
         return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
