@@ -153,14 +153,14 @@ class BootedTrial(Trial):
         """The restore of the README, and each file of the hidden places, compared by root.
 
         The next boot removes some of the places, so the config is as before again; it waits
-        less for a disk that never comes.
+        less for a disk that never comes, and what a run left is old after a short night.
         """
         self.restore()
         for place in (*_PLACES, "data"):
             self.shell(f"cmp /{place}/file {RESTORED}/*/{place}/file")
         self.shell(f"rm -r {RESTORED}")  # the size of the backups stays as it is
         config = json.loads(self.config)
-        config["GENERAL"]["CONNECT_WAIT"] = "30s"
+        config["GENERAL"] |= {"CONNECT_WAIT": "30s", "LEFTOVERS_AGE": "12h"}
         self.write_config(json.dumps(config, indent=2))
         print(f"restored: a file of root's of each of {', '.join(_PLACES)}, and of a bind mount")
 
