@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.system import System, execute
+from tests.system import System
 from tools.base import project
 from tools.base.errors import ConfigError
 from tools.config import loading, notify
@@ -58,7 +58,7 @@ def test_each_key_of_each_module_takes_its_own_types_alone(declaration: Any) -> 
         ("PASSWORD", ["hunter2"], "must be a string, not a list |"),
         ("PASSWORD", 4711, "must be a string, not a number | Put the value into double quotes."),
         ("PORT", True, "must be a number or a list, not a boolean |"),
-        ("ALLOW_ROOT", ["True"], "must be a boolean, not a list |"),
+        ("TLS", ["True"], "must be a boolean, not a list |"),
     ],
 )
 def test_a_section_names_file_line_and_key(system: System, key: str, value: Any, says: str) -> None:
@@ -85,7 +85,8 @@ def test_a_channel_names_file_line_and_key(tmp_path: Path) -> None:
 def test_documented_spellings_still_load(system: System) -> None:
     """Booleans and numbers with or without quotes; a list as a string."""
     sections = system.whole()
-    sections["OWN"] = {**execute("compression", LEVEL=3), "TIMEOUT": 30.5, "NEEDS": "FILESET"}
+    sections["FILESET"]["TIMEOUT"] = 30.5
+    sections["COMPRESSION"]["NEEDS"] = "FILESET"
     for stream in (True, "False", "auto"):
         system.configure(sections, STREAM=stream, PARALLEL=2, DISK_SPACE_THRESHOLD="90%")
         assert loading.load(system.conf).general.parallel == 2
