@@ -55,6 +55,7 @@ class BootedTrial(Trial):
         super().__init__(machine, "root")
         self.machine = machine
         self.patience = patience
+        self.config = ""  # of the quick start
         self.day = _START  # the evening before the next night
 
     def prepare(self) -> None:
@@ -91,7 +92,8 @@ class BootedTrial(Trial):
             "done\n"
             "mkdir -p /data && mount --bind /bound /data"
         )
-        config = json.loads(self.shell(f"cat {CONF}"))
+        self.config = self.shell(f"cat {CONF}")
+        config = json.loads(self.config)
         include = config["FILESET"]["PARAMETERS"]["FILESET_INCLUDE"]
         include += [f"/{place}" for place in (*_PLACES, "data") if f"/{place}" not in include]
         self.write_config(json.dumps(config, indent=2))
@@ -148,11 +150,18 @@ class BootedTrial(Trial):
         must(found == [result, str(code)], f"service: {found}\n{journal}")
 
     def restore_places(self) -> None:
-        """The restore of the README, and each file of the hidden places, compared by root."""
+        """The restore of the README, and each file of the hidden places, compared by root.
+
+        The next boot removes some of the places, so the config is as before again; it waits
+        less for a disk that never comes, and what a run left is old after a short night.
+        """
         self.restore()
         for place in (*_PLACES, "data"):
             self.shell(f"cmp /{place}/file {RESTORED}/*/{place}/file")
         self.shell(f"rm -r {RESTORED}")  # the size of the backups stays as it is
+        config = json.loads(self.config)
+        config["GENERAL"] |= {"CONNECT_WAIT": "30s", "LEFTOVERS_AGE": "12h"}
+        self.write_config(json.dumps(config, indent=2))
         print(f"restored: a file of root's of each of {', '.join(_PLACES)}, and of a bind mount")
 
     def off_when_due(self) -> None:

@@ -23,7 +23,7 @@ _WITHIN = "WITHIN"
 _NUMBER, _DAY = "NUMBER", "DAY"
 _LAST_DAY = {"WEEKLY": 7, "MONTHLY": 31}  # of the periods whose first day can be chosen
 _DAYS = {"WEEKLY": "1 (Monday) to 7 (Sunday)", "MONTHLY": "1 to 31"}
-_AMOUNT = re.compile(r"[0-9.]+\s*[smhdw]", re.I)
+_AMOUNT = re.compile(r"(?<![0-9.])[0-9.]+\s*[smhdw]", re.I)
 _MOST = 1_000_000  # of anything that is kept
 _LONGEST = 36_500 * 86_400  # seconds of KEEP_WITHIN: a hundred years
 

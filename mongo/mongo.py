@@ -28,6 +28,7 @@ from tools.flow import dump_stream, item_record, process, stream
 from tools.flow.facts import MongoFacts
 from tools.flow.item import Item, ItemReport, SourceContext
 from tools.modules import contracts, database_plugin, executable
+from tools.modules.json_values import Switch
 from tools.modules.options import option
 
 KIND = "mongo"
@@ -55,10 +56,10 @@ class Options:
     mongo_uri: Secret = option(
         "connection URI (mongodb://...), instead of the keys above", default=Secret("")
     )
-    oplog: str = option(
+    oplog: Switch = option(
         "include the oplog, so that the dump is consistent at one point in time (replica sets "
         "only): `True`, `False`, or `auto` (if the host or URI names a replica set)",
-        default="auto",
+        default=Switch.AUTO,
     )
     mongodump_bin: str = option("path of mongodump", default="/usr/bin/mongodump")
     hostname: str = option("name of this server (part of file names in staged runs)", default="")
@@ -74,10 +75,6 @@ class Options:
 
     def __post_init__(self) -> None:
         """Raise ConfigError for values that are invalid or cannot be combined."""
-        if self.oplog.lower() not in ("true", "false", "auto"):
-            raise ConfigError(
-                f"OPLOG: {self.oplog!r}: must be True, False or auto", "Set it to auto."
-            )
         if self.mongo_uri and self.mongo_user:
             raise ConfigError(
                 "MONGO_URI and MONGO_USER cannot be combined",
@@ -86,8 +83,8 @@ class Options:
 
     def with_oplog(self) -> bool:
         """Return whether the oplog is dumped."""
-        if self.oplog.lower() != "auto":
-            return self.oplog.lower() == "true"
+        if self.oplog is not Switch.AUTO:
+            return self.oplog is Switch.TRUE
         uri = self.mongo_uri.reveal() if self.mongo_uri else ""
         return "/" in self.mongo_host or "replicaSet=" in uri
 

@@ -249,7 +249,7 @@ def restore_to_server(
     target = mysql_server.MySQLConnection(
         client, server.credentials, server.port, host, server.user
     )
-    with mysql_server.client_errors():
+    with mysql_server.client_errors(target):
         return (yield from _steps(item, again, server, target))
 
 

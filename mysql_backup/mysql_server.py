@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mysql_backup import login_errors
 from tools import os_works
 from tools.base import foreign
 from tools.base.errors import BackupError, ConfigError, SourceError, StoreError
@@ -31,7 +32,8 @@ _NO_STATEMENT_TIMEOUT = (
 )
 
 _ADVICE = {  # by error number of the client or the server
-    1045: "Check user and password in the option file.",
+    1045: "Check user and password in the option file (CREDENTIAL_PATH; --to-credentials for a "
+    "restore).",
     1698: "Only the system user of that name may use this account, through the server's socket "
     "(socket= in the option file; --to-host /run/mysqld/mysqld.sock for a restore). "
     "If there is no such account yet, create it: docs/guides/mariadb.md.",
@@ -86,6 +88,16 @@ class MySQLConnection:
             arguments.append(f"--port={self.port}")
         return arguments + ([f"--user={self.user}"] if self.user else [])
 
+    @property
+    def place(self) -> str:
+        """Return how messages call the server: host and port, or its socket."""
+        if self.host.startswith("/"):
+            return f"socket {self.host}"
+        host = self.host or login_errors.host_of(self.credentials)
+        if self._by_socket:
+            return f"{host} (socket of the option file)"
+        return f"{host}:{self.port}" if self.port else host
+
     def command(self, *extra_arguments: str) -> list[str]:
         """Return the command line of the client."""
         # the client of MariaDB would print a failed statement: rows, hashes of passwords
@@ -105,7 +117,7 @@ class MySQLConnection:
         Raises SourceError with the error of the client.
         """
         command = self.command("--batch", "--skip-column-names", f"--execute={sql}")
-        with client_errors():
+        with client_errors(self):
             out = b"".join(process.output(command, env=environment()))
         lines = out.decode("utf-8", "surrogateescape").split("\n")[:-1]
         return [line.split("\t") for line in lines]
@@ -115,7 +127,7 @@ class MySQLConnection:
 
         Raises SourceError with the error of the client.
         """
-        with client_errors():
+        with client_errors(self):
             command = self.command("--batch", f"--execute={sql}")
             out = b"".join(process.output(command, env=environment()))
         head, *lines = out.decode("utf-8", "replace").split("\n")[:-1] or [""]
@@ -127,8 +139,11 @@ class MySQLConnection:
 
 
 @contextlib.contextmanager
-def client_errors() -> Iterator[None]:
-    """Make an error of a client begin with its message instead of its exit code."""
+def client_errors(connection: MySQLConnection) -> Iterator[None]:
+    """Make an error of a client begin with its message instead of its exit code.
+
+    A rejected login is named by server and account; the client's line follows in the hint.
+    """
     try:
         yield
     except (SourceError, StoreError) as error:
@@ -137,8 +152,11 @@ def client_errors() -> Iterator[None]:
         if not errors or not _EXIT_CODE.search(str(error)):
             raise
         others = [line for line in lines if line not in errors]
-        hint = "\n".join(filter(None, (*others, _advice(errors[-1]))))
-        raise type(error)(_EXIT_CODE.sub(lambda _: errors[-1], str(error)), hint) from None
+        advice = _advice(errors[-1])
+        rejected = login_errors.explained(errors[-1], connection.place)
+        hints = (advice, *others, errors[-1]) if rejected else (*others, advice)
+        text = _EXIT_CODE.sub(lambda _: rejected or errors[-1], str(error))
+        raise type(error)(text, "\n".join(filter(None, hints))) from None
 
 
 def _advice(error: str) -> str:

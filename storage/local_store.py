@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING
 from storage import local_checks
 from storage.keys import Address, StorageKeys
 from tools import filesystem_handling
-from tools.base.errors import ConfigError, ForbiddenError, StoreError, TakenError
+from tools.base.errors import (
+    ConfigError,
+    ForbiddenError,
+    StoreError,
+    TakenError,
+    UnmountedError,
+)
 from tools.base.finding import Finding
 from tools.flow import store, stream
 from tools.modules.options import option
@@ -94,17 +100,17 @@ class LocalStore:
         """folder: created by the first `put`.
 
         require_mount: it must lie on another file system than /. marker: a file that must
-        exist in it. Raises StoreError where that is not so.
+        exist in it. Raises UnmountedError where that is not so.
         """
         self.folder = folder
         self._unpublished: dict[str, tuple[Path, store.StoredObject]] = {}
         parent = filesystem_handling.nearest(folder)
         if require_mount and parent.stat().st_dev == Path("/").stat().st_dev:
-            raise StoreError(
+            raise UnmountedError(
                 f"LOCAL_BACKUP: {folder} is not mounted (REQUIRE_MOUNT)", "Mount the disk."
             )
         if marker and not (folder / marker).is_file():
-            raise StoreError(
+            raise UnmountedError(
                 f"LOCAL_BACKUP: {folder / marker}: no such file (MARKER)", "Mount the right disk."
             )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import threading
 import time
@@ -13,16 +14,21 @@ from typing import Any
 import pytest
 
 from storage import storage
+from storage.local_store import LocalStore
 from tests.brt import ReportServer
 from tests.servers import Redis, free_port
-from tests.system import System, execute
+from tests.system import System, execute, next_second
 from tools.base.errors import (
     ConfigError,
     SourceError,
     StoreError,
     TransientError,
+    UnmountedError,
     UnreachableError,
 )
+from tools.base.result import Status
+from tools.config import loading
+from tools.engine import run
 from tools.flow import reachability
 from tools.flow.retries import Contact, Retries
 from tools.flow.task import StoppedError, Task, entered
@@ -250,6 +256,36 @@ def test_a_port_that_opens_later() -> None:
         return "reached"
 
     assert reachability.waited("DB", attempt) == "reached"
+
+
+@pytest.mark.fault(
+    "the disk of a store is mounted after a run that makes up for one has begun (nofail)",
+    "the run waits for it in the first 10 minutes after the boot",
+)
+@pytest.mark.parametrize("uptime", [599.0, 600.0])
+def test_a_disk_that_is_mounted_late(
+    system: System, monkeypatch: pytest.MonkeyPatch, uptime: float
+) -> None:
+    (system.source / "a").write_text("a")
+    system.configure(system.short(), CONNECT_WAIT="20")
+    assert system.result()["exit_code"] == 0
+    away = system.folder / "away"
+    system.store.rename(away)
+    monkeypatch.setattr(reachability, "_since_boot", lambda: uptime)
+    timer = threading.Timer(0.5, lambda: away.rename(system.store))
+    next_second()
+    loaded = loading.load(system.conf)
+    timer.start()
+    found = run.perform(loaded, loaded.sections, None)
+    timer.join()
+    assert found.status is (Status.OK if uptime < 600 else Status.FAILED)
+
+
+@pytest.mark.parametrize("keys", [{"require_mount": True}, {"marker": "not-there"}])
+def test_the_keys_of_a_disk_that_may_be_mounted_late(tmp_path: Path, keys: dict[str, Any]) -> None:
+    place = Path(os.path.realpath("/")) if "require_mount" in keys else tmp_path
+    with pytest.raises(UnmountedError):
+        LocalStore(place, **keys)
 
 
 @pytest.mark.needs("ssh")

@@ -12,7 +12,7 @@ import pytest
 
 from tools.base import project
 from tools.base.errors import BackupError, ConfigError
-from tools.setup import labels, private_tar, schedule, schedule_files, steps, sudoers
+from tools.setup import installing, labels, private_tar, schedule, schedule_files, steps, sudoers
 from tools.setup.installation import Installation
 from tools.setup.schedule_files import Kind
 
@@ -90,6 +90,22 @@ def test_the_address_of_mails_stays_in_a_file_of_cron(tmp_path: Path) -> None:
     later = dataclasses.replace(wanted, schedule="cron 04:00")
     assert steps.perform(schedule.steps(later)) == 1
     assert "MAILTO=ops@example.com\n0 4 * * * ncbackup" in cron.read_text()
+
+
+def test_a_schedule_that_nothing_could_start_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without --schedule it is a warning; the rest of the installation stands in both cases."""
+    monkeypatch.setattr(schedule, "_kind", lambda _: None)
+    wanted = Installation(project.ROOT, Path(sys.executable), prefix=tmp_path, schedule="3:00")
+    done: list[str] = []
+    rest = steps.Step("rest", "do it", lambda: "" if done else "new", lambda: done.append("rest"))
+    table = (schedule.steps, lambda _: iter([rest]))
+    with pytest.raises(BackupError, match="--schedule 3:00: there is neither systemd nor cron"):
+        installing._change(table, wanted)
+    assert done == ["rest"]
+    forced = dataclasses.replace(wanted, schedule="cron 03:00", errors=[])
+    assert installing._change(table, forced) == 0
 
 
 def test_a_schedule_that_was_changed_by_hand_is_kept(tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def test_from_install_to_uninstall(root: ThrowawayRoot) -> None:
     assert f"{paths[7]}: remove all releases" in text
     left = [path for path in paths if root.run("test", "-e", path, code=None).returncode == 0]
     assert left == [*paths[:6], paths[8]]
-    assert setup(root, "uninstall").endswith("nothing to do\n")
+    assert "nothing to do\nhint: To remove these as well" in setup(root, "uninstall")
     assert "no backup can be restored" in setup(root, "uninstall", "--purge", code=2)
     setup(root, "uninstall", "--purge", "--yes")
     assert root.run("ls", "/srv/disk").stdout

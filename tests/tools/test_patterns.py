@@ -21,18 +21,24 @@ except ModuleNotFoundError:
 NO_MODULES = {"tests", "benchmarks", "docs", "conf"}
 # Each call within 20 seconds of CPU in all, at 100,000 characters; quadratic ones took minutes.
 ADVERSARIAL = """
-import resource, sys
+import contextlib, resource, sys
 sys.path[0] = sys.argv[1]
 resource.setrlimit(resource.RLIMIT_CPU, (20, 20))
+from cleanup import rules
 from mongo import mongo
 from mysql_backup import mysql_server, statements
 from tools.base import masking, secret
+from tools.base.errors import ConfigError
 from tools.base.path_patterns import compile_pattern
 from tools.config import json_parser
 from tools.modules import options
 LONG = 100_000
 for piece in ("AGE-SECRET-KEY-", "password", "a-", "://:", "'api_key", "x=", "\\"secret\\": "):
     masking.text(piece * (LONG // len(piece)))
+masking.quoted("x" * LONG)
+masking.quoted("x:" * (LONG // 2))
+with contextlib.suppress(ConfigError):
+    rules.period("KEEP_WITHIN", "0" * LONG)
 secret.learn({"URL": "://:" * (LONG // 4), "OTHER": "http://a:b" * (LONG // 10)})
 mongo.reason("\\t" * LONG)
 mongo._RESTORED.search("0" * LONG)

@@ -78,6 +78,10 @@ class TransientError(StoreError):
     """A store failed temporarily: the call is worth a retry."""
 
 
+class UnmountedError(StoreError):
+    """A store is not where its disk would be mounted: after a boot that may come late."""
+
+
 class UnreachableError(TransientError):
     """There is no connection to a server: it, or the network, may not be there yet."""
 

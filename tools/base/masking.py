@@ -53,7 +53,6 @@ _IN_DICTIONARY = re.compile(
 _WORDS_IN_TEXT = ("age-", "://", "auth", "x-amz-")
 _WORDS_OF_NAMES = ("pass", "pwd", "secret", "key")
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)(.*@)?([^/?#]*)(.*)", re.S)
-_LOGIN = re.compile(r".*:.*@", re.S)
 _LEAST = 4  # a shorter secret is masked by its key alone: by value it would mask every text
 _MOST_SPELLED = 256  # characters of a secret that is looked for in mixed spellings
 _MOST_PARSED = 1 << 16
@@ -134,7 +133,8 @@ def quoted(value: str) -> str:
         scheme, login, host, rest = url.groups()
         hidden = f"{rest[0]}{STARS}" if rest.strip("/") else rest
         return repr(f"{scheme}{STARS + '@' if login else ''}{host}{hidden}")
-    return repr(_LOGIN.sub(f"{STARS}@", value))
+    login, at, host = value.rpartition("@")
+    return repr(f"{STARS}{at}{host}" if ":" in login else value)
 
 
 def cut(shown: str, at: int) -> int:

@@ -23,7 +23,7 @@ from tools.flow.store import Store, StoreEntry
 
 _MAX_LINKS = 10_000  # statements about signers that are looked at; each is a key of one host
 _MAX_KEPT = 1 << 16  # bytes of such a manifest that is kept when it was read
-_AHEAD = 32  # runs whose manifests are read before they are asked for
+_AHEAD = 256  # runs whose manifests are on their way before they are asked for
 _LARGE = 1 << 20  # bytes of a manifest that is not read ahead
 _MAX_UNTRUSTED = 4 << 20  # bytes of a manifest that nobody known has signed, and that is parsed
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from tools import filesystem_handling
 from tools.base import foreign_json, run_ids
-from tools.base.errors import BackupError, StoreError, TakenError, in_words
+from tools.base.errors import BackupError, StoreError, TakenError, UnmountedError, in_words
 from tools.base.log import logger
 from tools.catalog.memory import Memory
 from tools.flow import store
@@ -46,7 +46,7 @@ class Seen:
         """Return why the store must not be written to; None for nothing."""
         known = memory.ids(self.key)
         if known and not self.identity:
-            return StoreError(
+            return UnmountedError(
                 f"{self.store}: store marker {MARKER}: no such file",
                 f"{store.check_place(self.store)} {_ACCEPT}",
             )
@@ -64,7 +64,7 @@ class Seen:
         folder = store.folder_of(self.store)
         if folder is None or any(_runs(self.store)) or not filesystem_handling.unmounted(folder):
             return None
-        return StoreError(
+        return UnmountedError(
             f"{self.store}: a new store would be created on the root file system",
             "Check that its disk is mounted. To use this folder, run backup.py once with "
             "--accept-store.",

@@ -7,13 +7,13 @@ import os
 import re
 import shlex
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 
 from tools import requests_utils
 from tools.base import system_log
 from tools.base.errors import ConfigError
 from tools.modules import options
+from tools.modules.json_values import Switch
 from tools.modules.options import Commands, Duration, Size, Words, option
 
 INTERPRETER = "python"
@@ -22,20 +22,6 @@ _PLACEHOLDER = re.compile(r"<[^<>]*>")  # as in https://backupreporter.<your dom
 _NICEST = 19
 _IONICE = re.compile(r"idle|best-effort(?::[0-7])?")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-
-
-class Stream(Enum):
-    """How the data of a run flow; spelt like the other booleans."""
-
-    AUTO = "auto"
-    TRUE = "True"
-    FALSE = "False"
-
-    @classmethod
-    def _missing_(cls, value: object) -> Stream | None:
-        spelt = {"true": cls.TRUE, "1": cls.TRUE, "yes": cls.TRUE}
-        spelt |= {"false": cls.FALSE, "0": cls.FALSE, "no": cls.FALSE}
-        return spelt.get(str(value).lower())
 
 
 @dataclass(frozen=True)
@@ -113,10 +99,10 @@ class General:
         default="",
     )
     allow_root: bool = option("allow the run as root (for containers)", default=False)
-    stream: Stream = option(
+    stream: Switch = option(
         "`True`: send every item from its source through all stages into all stores, without "
         "temporary files; `False`: a staged run; `auto`: streamed if nothing is lost by it",
-        default=Stream.AUTO,
+        default=Switch.AUTO,
     )
     parallel: int = option("streamed runs: items processed at the same time", default=1, least=1)
     stall_timeout: Duration = option(

@@ -80,12 +80,13 @@ def read(path: Path, merged: Mapping[str, Entry]) -> GeneralSection:
             unknown[key] = _unknown(key, entry)
             misplaced += legacy.misplaced(key, entry)
         handed[key] = anchored(General, key, entry, places[key])
-    texts = options.texts(General, {k: value for k, value in handed.items() if k in known})
+    values = {key: value for key, value in handed.items() if key in known}
     for key in HOOK_KEYS:  # the run's alone: modules have no use for them
         handed.pop(key, None)
-    if "DISK_SPACE_THRESHOLD" in texts:
-        texts["DISK_SPACE_THRESHOLD"] = texts["DISK_SPACE_THRESHOLD"].removesuffix("%")
-    general: General = filled(General, texts, places, f"{section.where}: GENERAL")
+    threshold = values.get("DISK_SPACE_THRESHOLD")
+    if isinstance(threshold, str):
+        values["DISK_SPACE_THRESHOLD"] = threshold.removesuffix("%")
+    general: General = filled(General, values, places, f"{section.where}: GENERAL")
     home = general.home_folder or project.ROOT
     for key, folder in (("HOME_FOLDER", home), ("WORK_FOLDER", general.work_folder)):
         handed[key] = handed.get(key) or str(folder)

@@ -16,7 +16,7 @@ from tools.base.errors import ConfigError
 from tools.base.real_path import resolved
 from tools.config import general as general_section
 from tools.config import legacy, notify, program_file, run_mode, selection
-from tools.config.declarations import REPORT_KEYS, SECTION_KEYS, General, SectionKeys, Stream
+from tools.config.declarations import REPORT_KEYS, SECTION_KEYS, General, SectionKeys
 from tools.config.include import Entry, Files, Keys
 from tools.config.model import Config, Section
 from tools.config.notify import NotifyChannel
@@ -32,6 +32,7 @@ from tools.config.validation import (
     trouble,
 )
 from tools.modules import options, registry
+from tools.modules.json_values import Switch
 from tools.modules.options import Declaration
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -109,19 +110,19 @@ def report_settings(path: Path, *, insecure: bool = False) -> ReportSettings | N
 def _readable(section: Entry | None) -> tuple[General, set[str]]:
     """Return GENERAL with the keys that reports need, and those of them that are wrong."""
     given: Keys = section.value if section is not None and isinstance(section.value, dict) else {}
-    texts = {"HOSTNAME": "unknown", "MESSAGE_CONFIG_WAIT": "1"}
+    values: dict[str, Any] = {"HOSTNAME": "unknown", "MESSAGE_CONFIG_WAIT": "1"}
     bad: set[str] = set()
     for key in REPORT_KEYS:
         if key not in given:
             continue
         try:
-            text = options.to_text(anchored(General, key, given[key]))
-            options.fill(General, {**texts, key: text})
+            value = anchored(General, key, given[key])
+            filled(General, {**values, key: value}, {}, "GENERAL")
         except ConfigError:
             bad.add(key)
         else:
-            texts[key] = text
-    return options.fill(General, texts), bad
+            values[key] = value
+    return filled(General, values, {}, "GENERAL"), bad
 
 
 class _Loader:
@@ -189,7 +190,7 @@ class _Loader:
             raise ConfigError(
                 f"{called}: only for user-defined modules", "Remove STREAM from this section."
             )
-        if general.stream is Stream.FALSE:
+        if general.stream is Switch.FALSE:
             raise ConfigError(
                 f"{called}: STREAM of GENERAL is False",
                 "Remove STREAM from GENERAL, or from this section.",
@@ -211,13 +212,12 @@ class _Loader:
                 refuse_misplaced(key, given, registry.declaration(project.ROOT / built_in), name)
             refuse_unknown(key, given, SECTION_KEYS, name)
         values = {key: given.value for key, given in keys.items() if key != "PARAMETERS"}
-        texts = options.texts(SectionKeys, values)
         if "ACTION" not in keys:
             raise ConfigError(
                 f"{entry.where}: {name}.ACTION is missing", 'Set ACTION to "execute" or "load".'
             )
         places = {key: f"{given.where}: {name}.{key}" for key, given in keys.items()}
-        read: SectionKeys = filled(SectionKeys, texts, places, f"{entry.where}: {name}")
+        read: SectionKeys = filled(SectionKeys, values, places, f"{entry.where}: {name}")
         choice(read.action, ("execute", "load"), keys, name, "ACTION")
         choice(read.on_error, ("continue", "stop"), keys, name, "ON_ERROR")
         choice(read.parameters_mode, ("", "flat"), keys, name, "PARAMETERS_MODE")
@@ -248,7 +248,7 @@ class _Loader:
             where=entry.where,
             action=read.action,
             file=file,
-            interpreter=_interpreter(read, file, chosen=bool(row or texts.get("EXECUTE_WITH"))),
+            interpreter=_interpreter(read, file, chosen=bool(row or values.get("EXECUTE_WITH"))),
             class_name=read.class_,
             parameters=parameters,
             places=places,
@@ -340,8 +340,7 @@ class _Loader:
         if declaration is not None:
             known = options.keys(declaration)
             values = {k: v for k, v in {**handed, **found}.items() if k in known}
-            texts = options.texts(declaration, values)
-            filled(declaration, texts, places, f"{(given or section).where}: {called}")
+            filled(declaration, values, places, f"{(given or section).where}: {called}")
         return found, places
 
     def outdone(self, key: str, entries: Keys, declaration: type[Declaration], called: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from tools.base import masking
 from tools.base.errors import ConfigError
@@ -118,17 +119,17 @@ def _channel(name: str, entry: Entry, warnings: list[str]) -> NotifyChannel:
         )
     keys: Keys = {key: held for key, held in entry.value.items() if not key.startswith("__")}
     declaration = _declaration(keys, place)
-    texts: dict[str, str] = {}
+    values: dict[str, Any] = {}
     places: dict[str, str] = {}
     known = options.keys(declaration)
     for key, held in keys.items():
         refuse_unknown(key, held, known, called)
         places[key] = f"{held.where}: {called}.{key}"
-        texts[key] = options.to_text(anchored(declaration, key, held, places[key]))
+        values[key] = anchored(declaration, key, held, places[key])
         if key not in _PUBLIC:
             warnings += literal_secret(places[key], key, held.value, declaration)
-    texts["TYPE"] = texts["TYPE"].lower()
-    settings: ChannelKeys = filled(declaration, texts, places, place)
+    values["TYPE"] = values["TYPE"].lower()
+    settings: ChannelKeys = filled(declaration, values, places, place)
     channel = NotifyChannel(name, settings, place)
     channel.learn()
     return channel

@@ -10,16 +10,16 @@ from tools import filesystem_handling
 from tools.base.errors import ConfigError
 from tools.base.real_path import resolved
 from tools.config import model, selection
-from tools.config.declarations import Stream
 from tools.config.model import Config, RunMode, Section
 from tools.modules import registry
+from tools.modules.json_values import Switch
 
 
 def of_config(config: Config) -> RunMode:
     """Return how a config runs. `auto`: streamed where a staged run would store nothing more."""
     setting = config.general.stream
-    if setting is not Stream.AUTO:
-        return RunMode(setting is Stream.TRUE, f"STREAM is {setting.value}")
+    if setting is not Switch.AUTO:
+        return RunMode(setting is Switch.TRUE, f"STREAM is {setting.value}")
     obstacle = next(_obstacles(config), "")
     return RunMode(not obstacle, obstacle or "every section takes part in the stream")
 
@@ -30,7 +30,7 @@ def of_run(config: Config) -> RunMode:
     Reads the work folder and changes nothing.
     """
     mode = config.mode
-    if config.general.stream is not Stream.AUTO or not mode.streamed:
+    if config.general.stream is not Switch.AUTO or not mode.streamed:
         return mode
     left = next(_leftovers(config), None)
     if left is None or selection.staged_problem(config.sections) is not None:

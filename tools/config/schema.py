@@ -18,52 +18,41 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from enum import Enum
-from typing import Any, get_args
+from typing import Any
 
 from tools.base import project
 from tools.config.declarations import General, SectionKeys
 from tools.config.notify_keys import TYPES
-from tools.modules import options, registry
-from tools.modules.options import (
-    Commands,
-    Declaration,
-    Fields,
-    Lists,
-    Paths,
-    Patterns,
-    Ports,
-    Size,
-    Words,
-)
+from tools.modules import json_types, options, registry
+from tools.modules.json_values import Switch
+from tools.modules.options import Commands, Declaration
 
-_SPELLINGS: dict[object, str] = {int: "integer", Size: "integer", float: "number", bool: "boolean"}
+_LITERALS: dict[object, tuple[bool, ...]] = {Switch: (True, False)}
 Schema = dict[str, Any]
 _COMMENTS: Schema = {"^__": {}}
 
 
 def _kind(kind: Any, default: Any) -> Schema:  # noqa: ANN401  (a type; any default)
     """Return the types of a key: always a string, and its own type."""
-    inner = next((entry for entry in get_args(kind) if entry is not type(None)), kind)
-    if kind == Fields or Lists in (kind, inner):
-        return {"type": ["string", "object"]}
-    if kind == Commands:
+    if kind == Commands:  # as a string it would have to be JSON again
         argument_list = {"type": "array", "items": {"type": "string"}}
         return {"type": "array", "items": {"anyOf": [{"type": "string"}, argument_list]}}
-    if kind in (Paths, Words, Patterns):
-        return {"type": ["string", "array"], "items": {"type": "string"}}
-    if kind == Ports:
-        one = ["string", "integer"]
-        return {"type": [*one, "array"], "items": {"type": one}}
+    inner = json_types.inner(kind)
+    accepted = _type(json_types.accepted(kind))
+    if entries := json_types.entries(kind):
+        return {"type": accepted, "items": {"type": _type(entries)}}
     if isinstance(inner, type) and issubclass(inner, Enum):
-        values = [entry.value for entry in inner]
-        return {"enum": [*values, True, False] if "True" in values else values}
-    own = _SPELLINGS.get(inner)
-    found: Schema = {"type": ["string", own] if own else "string"}
+        return {"enum": [*(entry.value for entry in inner), *_LITERALS.get(inner, ())]}
+    found: Schema = {"type": accepted}
     if inner is bool:
         found["examples"] = ["True", "False"]
     if isinstance(default, str | int | float) and default != "" and default is not None:
         found["default"] = str(default)
     return found
+
+
+def _type(names: json_types.Types) -> str | list[str]:
+    return names[0] if len(names) == 1 else list(names)
 
 
 def _properties(declaration: type[Declaration], skip: tuple[str, ...] = ()) -> Schema:
@@ -81,7 +70,6 @@ def _section() -> Schema:
     keys["ACTION"] = {"enum": ["execute", "load"], "description": keys["ACTION"]["description"]}
     keys["ON_ERROR"]["enum"] = ["continue", "stop"]
     keys["PARAMETERS"] = {"type": "object"}
-    keys["TIMEOUT"]["type"] = ["string", "number"]
     return {
         "type": "object",
         "required": ["ACTION"],
@@ -142,7 +130,6 @@ def _channel() -> Schema:
 
 def _of_type(declaration: type[Declaration]) -> Schema:
     keys = _properties(declaration)
-    keys["TIMEOUT"]["type"] = ["string", "number"]
     fields = dataclasses.fields(declaration)
     needed = [field for field in fields if field.default is dataclasses.MISSING]
     return {

@@ -12,7 +12,7 @@ from tools.base import masking
 from tools.base.errors import ConfigError
 from tools.base.secret import Secret
 from tools.config.include import Entry, Keys
-from tools.modules import options
+from tools.modules import json_types, options
 from tools.modules.options import Declaration
 
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
@@ -23,11 +23,11 @@ _HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 def filled(
     declaration: type[Declaration],
-    texts: Mapping[str, str],
+    values: Mapping[str, Any],
     places: Mapping[str, str],
     otherwise: str,
 ) -> Any:  # noqa: ANN401  (an instance of the declaration)
-    """Call options.fill; its errors get file, line and key.
+    """Call options.fill with JSON values; its errors get file, line and key.
 
     places: where each key that is given stands; otherwise: what a key that is not is called by.
     """
@@ -38,8 +38,11 @@ def filled(
         names = [name.rstrip("_") for name in names]
         return next((places[name] for name in names if name in places), f"{otherwise}.{names[0]}")
 
+    kinds = options.kinds(declaration)
+    for key, value in values.items():
+        json_types.check(kinds.get(options.canonical(declaration, key).lower()), value, named(key))
     try:
-        return options.fill(declaration, texts, named)
+        return options.fill(declaration, options.texts(declaration, values), named)
     except ConfigError as error:
         text = str(error)
         if text.startswith((otherwise, *places.values())):

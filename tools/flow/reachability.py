@@ -1,8 +1,8 @@
 """Servers that cannot be reached yet: a run waits for them at its beginning (CONNECT_WAIT).
 
-A timer fires before the network is there, or before a database has started. All stores and
-databases of a run share one time: what is down for good costs the run this time once. Nothing
-waits where `allow` was not called: -t, restores and other commands fail at once.
+A timer fires before the network is there, before a database has started or a disk is mounted. All
+stores and databases of a run share one time: what is down for good costs the run this time once.
+Nothing waits where `allow` was not called: -t, restores and other commands fail at once.
 """
 
 from __future__ import annotations
@@ -13,13 +13,20 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-from tools.base.errors import BackupError, SourceError, UnreachableError, in_words
+from tools.base.errors import (
+    BackupError,
+    SourceError,
+    UnmountedError,
+    UnreachableError,
+    in_words,
+)
 from tools.base.log import logger
 from tools.flow import task
 
 T = TypeVar("T")
 _VARIABLE = "NC_BACKUP_CONNECT_UNTIL"  # for sections: on the monotonic clock, which all share
 _FIRST, _LONGEST = 1.0, 10.0  # seconds between two attempts
+_BOOTING = 600.0  # seconds after a boot in which a disk may still be mounted (nofail in fstab)
 # How clients of databases, ssh, rclone and the C library say that there is no connection.
 _NO_CONNECTION = re.compile(
     r"connection refused|connection timed out|connect(?:ion)? timeout|dial .*i/o timeout"
@@ -71,8 +78,15 @@ def tells_no_connection(text: str) -> bool:
     return bool(_NO_CONNECTION.search(text)) and not _ANSWERED.search(text)
 
 
+def _since_boot() -> float:
+    """Seconds; the time in which the machine slept is counted (clock_gettime(2))."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 def is_unreachable(error: BaseException) -> bool:
     """Return whether an error says that a store or a database may not be there yet."""
+    if isinstance(error, UnmountedError):
+        return _since_boot() < _BOOTING
     if isinstance(error, SourceError):  # in the words of the client of the database
         return tells_no_connection(f"{error}\n{error.hint}")
     return isinstance(error, UnreachableError)

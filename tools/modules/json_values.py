@@ -1,8 +1,9 @@
-"""Values of keys that are written as JSON: argument lists, and objects of lists."""
+"""Values of keys: argument lists and objects of lists as JSON; True, False or auto."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import Enum
 
 from tools.base import foreign_json
 
@@ -36,3 +37,17 @@ def lists(text: str) -> Mapping[str, tuple[str, ...]]:
         if not isinstance(some, list) or not all(isinstance(one, str) for one in some):
             raise ValueError(text)
     return {name: tuple(some) for name, some in found.items()}
+
+
+class Switch(Enum):
+    """On, off, or decided by the program; spelt like the booleans."""
+
+    AUTO = "auto"
+    TRUE = "True"
+    FALSE = "False"
+
+    @classmethod
+    def _missing_(cls, value: object) -> Switch | None:
+        spelt = {"true": cls.TRUE, "1": cls.TRUE, "yes": cls.TRUE}
+        spelt |= {"false": cls.FALSE, "0": cls.FALSE, "no": cls.FALSE}
+        return spelt.get(str(value).lower())

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tools.base import capability, project
+from tools.base.errors import BackupError
 from tools.base.permissions import BACKUP_USER
 
 USER = BACKUP_USER  # and the name of its group
@@ -34,6 +35,7 @@ class Installation:
     yes:      answer each question with yes
     purge:    uninstall: remove config, keys, work folder and logs as well, never a store
     notices:  lines that are printed at the end, a failed run included
+    errors:   what was asked for and is not possible, beside steps that stand: exit code 1
     """
 
     source: Path
@@ -45,6 +47,7 @@ class Installation:
     yes: bool = False
     purge: bool = False
     notices: list[str] = field(default_factory=list)
+    errors: list[BackupError] = field(default_factory=list)
 
     def at(self, path: str) -> Path:
         """Return where an absolute path of the layout lies: below the prefix."""

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from tools.base import fixes
 from tools.base.errors import BackupError, ConfigError, LockedError
 from tools.base.project import ROOT
 from tools.setup import (
@@ -24,7 +25,15 @@ from tools.setup import (
     steps,
 )
 from tools.setup.arguments import Arguments
-from tools.setup.installation import CONFIG_FOLDER, RELEASES, USER, Installation
+from tools.setup.installation import (
+    CODE,
+    CONFIG_FOLDER,
+    HOME,
+    LOG_FOLDER,
+    RELEASES,
+    USER,
+    Installation,
+)
 
 _AGAIN = "Nothing that works was removed. Fix this, then run the same command again: it goes on."
 
@@ -66,9 +75,22 @@ def uninstall(given: Arguments) -> int:
     """Remove what an installation added; return the exit code."""
     removed = installation(given)
     if not given.purge:
-        kept = f"{CONFIG_FOLDER}, the work folder, the log, the user {USER}"
+        kept = f"{CONFIG_FOLDER}, {HOME}, {LOG_FOLDER}, the user {USER}"
         removed.notice(f"kept: {kept} and every backup")
-    return _change(plans.UNINSTALL, removed)
+    code = _change(plans.UNINSTALL, removed)
+    if not given.purge:
+        hint = "To remove these as well, keys included, but no backup"
+        sys.stdout.write(f"hint: {hint}: {_purge(removed)}\n")
+    return code
+
+
+def _purge(removed: Installation) -> str:
+    """Return the command that removes what `uninstall` keeps; its own release may be gone."""
+    own = ROOT.is_relative_to(removed.at(RELEASES)) or removed.at(CODE) == ROOT
+    program = "setup.py" if own else str(ROOT / "setup.py")
+    prefix: list[str | Path] = [] if removed.real else ["--prefix", removed.prefix]
+    command = f"sudo {fixes.command('python3', program, 'uninstall', '--purge', *prefix)}"
+    return f"{command} (in a clone)" if own else command
 
 
 def installation(given: Arguments) -> Installation:
@@ -125,10 +147,13 @@ def _change(table: Sequence[plans.Planner], changed: Installation, hint: str = "
         raise
     finally:
         sys.stdout.write("".join(f"{line}\n" for line in changed.notices))
+        sys.stdout.flush()
     if not count:
         sys.stdout.write("nothing to do\n")
     elif changed.dry_run:
         sys.stdout.write("dry run: nothing was changed\n" + (f"hint: {hint}\n" if hint else ""))
+    if changed.errors:  # beside what stands
+        raise changed.errors[0]
     return 0
 
 

@@ -46,13 +46,21 @@ def steps(installation: Installation) -> Iterator[Step]:
     else:
         return
     if kind is None:
-        installation.notice(
-            "warning: no schedule: there is neither systemd nor cron here"
-            "\nhint: Install cron and run this again, or run every night: "
-            f"{fixes.as_user(USER, schedule_files.command('python3'))}"
-        )
+        _cannot_start(installation)
     elif time is not None:  # else: changed by hand
         yield from _written(installation, kind, time)
+
+
+def _cannot_start(installation: Installation) -> None:
+    """Say that nothing starts the backup: an error where --schedule asked for it."""
+    nightly = fixes.as_user(USER, schedule_files.command("python3"))
+    hint = f"Install cron and run this again, or run every night: {nightly}"
+    if installation.schedule:
+        problem = f"--schedule {installation.schedule}: there is neither systemd nor cron here"
+        installation.errors.append(BackupError(problem, f"The rest is installed. {hint}"))
+    else:
+        problem = "no schedule: there is neither systemd nor cron here"
+        installation.notice(f"warning: {problem}\nhint: {hint}")
 
 
 def _without(installation: Installation) -> bool:
