@@ -166,7 +166,7 @@ def clean(catalog: Catalog, order: Order, remembered: Remembered) -> tuple[Resul
     if cleaning.problem:
         return Result(Status.UNCLEAN, cleaning.problem, cleaning.hint), cleaning
     if not order.acts:
-        return Result(Status.OK, cleaning.summary()), cleaning
+        return Result(Status.OK, cleaning.summary(), _nothing_found(cleaning, order)), cleaning
     if order.by_hand and cleaning.takes_most and not order.really:
         text = f"{cleaning.summary()}: more than half of the good runs, so nothing was removed"
         return Result(Status.UNCLEAN, text, "If that is meant, add --yes-really."), cleaning
@@ -251,6 +251,13 @@ def _interrupted(cleaning: Cleaning, error: BackupError | OSError) -> Result:
     return Result(Status.UNCLEAN, text, hint or "Run it again: it goes on.", items=runs)
 
 
+def _nothing_found(cleaning: Cleaning, order: Order) -> str:
+    """Return a hint for who has named a store without runs."""
+    if cleaning.found.runs or not order.by_hand:
+        return ""
+    return "Check --hostname, and whether the disk is mounted."
+
+
 def _result(cleaning: Cleaning, outcome: Outcome, swept: Sequence[str], order: Order) -> Result:
     freed = outcome.kept or f"{human_size(outcome.freed)} freed"
     runs = len(cleaning.found.runs) - outcome.runs
@@ -258,7 +265,7 @@ def _result(cleaning: Cleaning, outcome: Outcome, swept: Sequence[str], order: O
     hint = ""
     if not cleaning.found.runs:
         text = f"no runs of host {foreign.line(cleaning.catalog.host)}: no run was removed"
-        hint = "Check --hostname, and whether the disk is mounted." if order.by_hand else ""
+        hint = _nothing_found(cleaning, order)
     if swept:
         text += f", {count(len(swept), 'file')} of crashed runs removed"
     if outcome.locked:

@@ -201,7 +201,7 @@ class _Command:
             return dataclasses.replace(result, message=f"{catalog.store}: {result.message}")
         if plan.removals:
             terminal.say("Nothing was removed. To remove it: the same command with --confirm.")
-        return Result(Status.OK, "")
+        return Result(Status.OK, "", result.hint)
 
     def _order(self) -> Order:
         general = self._config.general

@@ -206,7 +206,6 @@ def source(options: argparse.Namespace) -> Source:
         key_file=options.key_file,
         passphrase=options.passphrase,
         allow_unencrypted=options.allow_unencrypted,
-        existing=True,
     )
 
 

@@ -135,6 +135,15 @@ def test_by_hand(system: System) -> None:
     assert "no run 20200101_000000 of host srv-test" in text
     text = by_hand(system, "--discard", old[-1], code=2)
     assert "can be read, and does not stop clean-up" in text
+    text = by_hand(system, "--hostname", "srv-tset")
+    assert "0 runs left" in text
+    assert "hint: Check --hostname, and whether the disk is mounted." in text
+    system.store.rename(system.folder / "away")
+    for words in ((), ("--confirm",), ("--pin", old[-1])):
+        text = by_hand(system, *words, code=1)
+        assert f"{system.store}: no such file or directory" in text
+        assert "Mount the disk" in text
+    assert not system.store.exists()
 
 
 def test_the_test_of_a_section(system: System) -> None:

@@ -105,7 +105,10 @@ def limits(options: argparse.Namespace) -> Mapping[str, int]:
 
 
 def source(options: argparse.Namespace) -> Source:
-    """Return where the runs are, as far as `add` and `add_signers` have asked for it."""
+    """Return where the runs are, as far as `add` and `add_signers` have asked for it.
+
+    They are there already: a missing folder is a disk that is not mounted.
+    """
     return Source(
         options.config,
         options.store,
@@ -116,6 +119,7 @@ def source(options: argparse.Namespace) -> Source:
         allow_unsigned=options.allow_unsigned,
         endpoint=options.endpoint,
         limits=limits(options),
+        existing=True,
     )
 
 
