@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -150,10 +151,28 @@ def test_a_release_holds_the_code_alone_and_nobody_can_change_it(machine: Machin
     release = machine.at(str(link.readlink()))
     assert link.readlink().parent == Path(RELEASES)
     names = {str(path.relative_to(release)) for path in release.rglob("*") if path.is_file()}
-    assert names == {"backup.py", "pyproject.toml", "release.json", "tools/open.py", ".venv/good"}
+    assert names == {"backup.py", "pyproject.toml", "tools/open.py", ".venv/good"} | {
+        "release.json",
+        "release.lock",
+    }
     modes = {path.name: path.stat().st_mode & 0o777 for path in release.rglob("*")}
     assert modes.pop("backup.py") == modes.pop("tools") == modes.pop(".venv") == 0o755
+    assert modes.pop("release.lock") == 0o640  # nobody else can hold it
     assert set(modes.values()) == {0o644}
+
+
+def test_the_lock_of_a_release_is_not_for_every_user(machine: Machine) -> None:
+    """A record, which everybody can read, is the lock of older releases alone."""
+    machine.install("1.0")
+    release = str(next(machine.at(RELEASES).iterdir()))
+    for name, held in ((release_lock.RECORD, False), (release_lock.LOCK, True)):
+        with Path(release, name).open() as opened:
+            fcntl.flock(opened, fcntl.LOCK_SH)
+            assert release_lock.is_held(release) == held, name
+    Path(release, release_lock.LOCK).unlink()
+    with Path(release, release_lock.RECORD).open() as opened:
+        fcntl.flock(opened, fcntl.LOCK_SH)
+        assert release_lock.is_held(release)
 
 
 @pytest.mark.fault("an installation that fails or is killed", "the release before stays current")

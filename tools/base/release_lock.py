@@ -7,12 +7,16 @@ keeps to the grammar and the library of that version.
 import os
 
 RECORD = "release.json"  # in each release, and in no clone
+# In each release, for root and the group of the backup alone: whoever can open it can hold it.
+# Releases of versions before it lock their record, which everybody can read.
+LOCK = "release.lock"
 _held = []  # type: list[int]  # descriptors that stay open while this process lives
 
 
 def hold(release: str) -> None:
     """Hold the lock of a release until this process ends; a clone has none.
 
+    Users other than root and that of the backup cannot: they could keep a release for ever.
     Where that fails, as in a Python without its library, the process runs without a lock.
     """
     try:
@@ -48,4 +52,8 @@ def is_held(release: str) -> bool:
 
 
 def _opened(release: str) -> int:
-    return os.open(release + "/" + RECORD, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        return os.open(release + "/" + LOCK, flags)
+    except FileNotFoundError:
+        return os.open(release + "/" + RECORD, flags)

@@ -22,7 +22,8 @@ from pathlib import Path
 from tools import filesystem_handling
 from tools.base import environments, foreign_json, release_lock, removal
 from tools.base.errors import BackupError, ConfigError
-from tools.setup import locked_packages
+from tools.setup import files, locked_packages
+from tools.setup.folders import Access
 from tools.setup.installation import CODE, RELEASES, Installation
 from tools.setup.steps import Step
 
@@ -31,7 +32,9 @@ RECORD = (
 )  # in a release: what it is, and what of its top level came from the source
 _PART = ".part-"  # begins the name of a release that is not complete
 _SET_ASIDE = f"{CODE}.before-"
-_NOT_INSTALLED = frozenset({"tests", "benchmarks", RECORD, locked_packages.WHEELS})
+LOCK = release_lock.LOCK
+_LOCK_ACCESS = Access(0o640, group=True)
+_NOT_INSTALLED = frozenset({"tests", "benchmarks", RECORD, LOCK, locked_packages.WHEELS})
 _TIME = "%Y%m%dT%H%M%SZ"
 
 
@@ -224,6 +227,7 @@ def _build(installation: Installation, version: str, code: str) -> None:
         record = {"version": version, "code": code, "created": created, "own": sorted(names)}
         (part / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         _close(part)
+        files.write(part / LOCK, b"", _LOCK_ACCESS, installation)
         filesystem_handling.sync_file_system(part)
         part.rename(folder / name)
     except BaseException:
