@@ -114,9 +114,13 @@ def _only_time(lines: Sequence[old_cron.Line]) -> schedule_files.Time | None:
 
 
 def schedule_of(installation: Installation) -> str:
-    """Return the value of --schedule that keeps the time of the old lines of cron; "" for none."""
+    """Return the value of --schedule that keeps the time of the old lines of cron; "" for none.
+
+    The lines stay where they are all that may start the backup, now or later.
+    """
     written = (schedule_files.TIMER, schedule_files.CRON)
-    if any(installation.at(path).exists() for path in written):
+    has_own = any(installation.at(path).exists() for path in written)
+    if has_own or not schedule.can_start(installation):
         return ""
     ours = [line for line in old_cron.lines(installation) if line.config == CONFIG]
     return str(_only_time(ours) or "")

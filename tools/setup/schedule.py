@@ -57,7 +57,8 @@ def _cannot_start(installation: Installation) -> None:
     hint = f"Install cron and run this again, or run every night: {nightly}"
     if installation.schedule:
         problem = f"--schedule {installation.schedule}: there is neither systemd nor cron here"
-        installation.errors.append(BackupError(problem, f"The rest is installed. {hint}"))
+        rest = "" if installation.dry_run else "The rest is installed. "
+        installation.errors.append(BackupError(problem, rest + hint))
     else:
         problem = "no schedule: there is neither systemd nor cron here"
         installation.notice(f"warning: {problem}\nhint: {hint}")
