@@ -17,6 +17,7 @@ if __name__ == "__main__":  # started by its path
 
     launcher.start(__file__)
 
+import argparse
 import shutil
 from collections.abc import Iterator, Sequence
 from types import ModuleType
@@ -79,11 +80,14 @@ def _name(number: int) -> str:
 
 def main(argv: Sequence[str]) -> int:
     """Run setup.py; return its exit code."""
-    clone, *words = argv
+    parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
+    parser.add_argument("clone", metavar="CLONE", type=Path)
+    parser.add_argument("words", metavar="VERB ...", nargs=argparse.REMAINDER)
+    given = parser.parse_args(argv)
     first, *others = (folders.steps, configuration.steps, keys.steps)
     table = (owned(first), releases.steps, *map(owned, others), schedule.steps)
     stand_ins: Sequence[tuple[ModuleType, str, object]] = (
-        (installing, "ROOT", Path(clone)),
+        (installing, "ROOT", given.clone),
         (installing, "python", lambda _verb: Path(sys.executable)),
         (locked_packages, "install", environment),
         (account, "identifiers", lambda: (NUMBER, NUMBER)),
@@ -94,7 +98,7 @@ def main(argv: Sequence[str]) -> int:
     )
     for module, name, stand_in in stand_ins:
         setattr(module, name, stand_in)
-    return commands.main(words)
+    return commands.main(given.words)
 
 
 if __name__ == "__main__":

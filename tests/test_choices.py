@@ -26,7 +26,8 @@ from tools.modules import loader, options, registry
 CHOICES = sorted(
     (name, key, member.value)
     for name in registry.MODULES
-    if name != "storage/storage.py"  # a bucket's: test_s3.py, test_s3_faults.py
+    # a bucket's: test_s3.py, test_s3_faults.py; oplog: tests/mongo
+    if name not in ("storage/storage.py", "mongo/mongo.py")
     for key, declared in options.kinds(registry.declaration(project.ROOT / name)).items()
     for kind in (typing.get_args(declared) or (declared,))
     if isinstance(kind, type) and issubclass(kind, Enum)

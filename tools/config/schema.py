@@ -39,7 +39,8 @@ def _kind(kind: Any, default: Any) -> Schema:  # noqa: ANN401  (a type; any defa
         return {"type": "array", "items": {"anyOf": [{"type": "string"}, argument_list]}}
     inner = json_types.inner(kind)
     accepted = _type(json_types.accepted(kind))
-    if entries := json_types.entries(kind):
+    entries = json_types.entries(kind)
+    if entries:
         return {"type": accepted, "items": {"type": _type(entries)}}
     if isinstance(inner, type) and issubclass(inner, Enum):
         return {"enum": [*(entry.value for entry in inner), *_LITERALS.get(inner, ())]}
