@@ -84,6 +84,8 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("clone", metavar="CLONE", type=Path)
     parser.add_argument("words", metavar="VERB ...", nargs=argparse.REMAINDER)
     given = parser.parse_args(argv)
+    if "--prefix" not in given.words:
+        parser.error("--prefix is missing: this must never change the machine itself")
     first, *others = (folders.steps, configuration.steps, keys.steps)
     table = (owned(first), releases.steps, *map(owned, others), schedule.steps)
     stand_ins: Sequence[tuple[ModuleType, str, object]] = (
