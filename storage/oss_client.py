@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeVar
 from storage import oss_account, oss_errors
 from storage.oss_account import Account, Keys
 from storage.oss_errors import Call, ExpiredError
+from tools import requests_utils
 from tools.base import masking
 from tools.base.errors import ConfigError
 from tools.flow.block_backend import Block
@@ -100,7 +101,7 @@ class _Session:
         import requests
 
         self.ahead: float | None = None  # seconds of the clock of the server, by its last answer
-        self._session = requests.Session()
+        self._session = requests_utils.session()
         adapter = requests.adapters.HTTPAdapter(pool_maxsize=_CONNECTIONS)
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, adapter)

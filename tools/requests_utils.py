@@ -220,14 +220,29 @@ def bounded(
     return outcome[0]
 
 
+def session() -> requests.Session:
+    """Return a session that never looks where a redirect leads.
+
+    Others prepare the next request even where redirects are not followed, and for that read the
+    whole content of the answer into memory, however long it is.
+    """
+    import requests
+
+    class Unredirected(requests.Session):
+        def get_redirect_target(self, _answer: requests.Response) -> None:
+            return None
+
+    return Unredirected()
+
+
 def _exchange(request: Request, limits: Limits) -> str:
     import requests
 
     with contextlib.ExitStack() as stack:
-        session = stack.enter_context(requests.Session())
-        session.auth = _no_credentials  # else requests would look into ~/.netrc
+        opened = stack.enter_context(session())
+        opened.auth = _no_credentials  # else requests would look into ~/.netrc
         try:
-            answer = session.post(
+            answer = opened.post(
                 request.url,
                 data=request.data if isinstance(request.data, bytes) else dict(request.data),
                 headers={**request.headers, "Accept-Encoding": "identity"},  # it stays small
@@ -236,9 +251,13 @@ def _exchange(request: Request, limits: Limits) -> str:
                 stream=True,
             )
             stack.callback(answer.close)
+            _reject_redirect(answer.status_code)
             text = _bounded(answer.iter_content(1024), limits, request.most)
         except (requests.RequestException, UnicodeError) as error:
             raise _failed(request.server, error) from None
+        except ValueError as error:  # of http.client, for an answer: the lengths of its pieces
+            line = printable(f"{request.server}: answer not understood: {error}")
+            raise DeliveryError(line, doubt=Doubt.AMBIGUOUS) from None
         except (
             OSError
         ) as error:  # a file that the library cannot read, as that of the CA certificates
@@ -248,10 +267,6 @@ def _exchange(request: Request, limits: Limits) -> str:
                 doubt=Doubt.UNSENT,
                 hint="Check REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE.",
             ) from None
-    if answer.is_redirect or 300 <= answer.status_code < 400:  # noqa: PLR2004  (RFC 9110)
-        raise DeliveryError(
-            f"server redirects ({answer.status_code}); redirects are not followed", again=False
-        )
     if answer.status_code not in request.statuses:
         server = answer.status_code >= 500 or answer.status_code in _AGAIN  # noqa: PLR2004
         raise DeliveryError(
@@ -262,6 +277,11 @@ def _exchange(request: Request, limits: Limits) -> str:
         doubt = Doubt.AMBIGUOUS if taken else Doubt.REFUSED
         raise DeliveryError(f"unexpected response: {_ending(text)}", doubt=doubt)
     return _ending(text)
+
+
+def _reject_redirect(code: int) -> None:
+    if 300 <= code < 400:  # noqa: PLR2004  (RFC 9110)
+        raise DeliveryError(f"server redirects ({code}); redirects are not followed", again=False)
 
 
 def _failed(server: str, error: Exception) -> DeliveryError:

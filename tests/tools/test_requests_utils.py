@@ -14,7 +14,7 @@ from tests.brt import ReportServer
 from tools import requests_utils
 from tools.base.errors import ConfigError
 from tools.reporting import brt
-from tools.requests_utils import DeliveryError, Limits
+from tools.requests_utils import DeliveryError, Doubt, Limits
 
 FORM = {"srvname": "srv.1", "result": "0"}
 
@@ -95,6 +95,20 @@ def test_a_redirect_is_not_followed_and_not_tried_again(server: ReportServer) ->
     with pytest.raises(DeliveryError, match="redirects"):
         post(server.url, [])
     assert len(server.forms) == 1
+
+
+def test_the_content_of_a_redirect_is_not_read() -> None:
+    """Memory would be full long before it ends."""
+    begin = b"HTTP/1.1 302 x\r\nLocation: http://127.0.0.1:9/\r\n\r\n" + b"x" * 4096
+    with raw(begin, then="trickle") as (url, _), pytest.raises(DeliveryError, match="redirects"):
+        post(url, [], tries=1, whole=5)
+
+
+def test_an_answer_that_makes_no_sense_may_follow_a_form_that_arrived() -> None:
+    answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\nxx\r\n"
+    with raw(answer) as (url, _), pytest.raises(DeliveryError, match="not understood") as caught:
+        post(url, [], tries=1)
+    assert caught.value.doubt is Doubt.AMBIGUOUS
 
 
 def test_a_server_that_hangs_is_given_up(server: ReportServer) -> None:

@@ -20,6 +20,8 @@ from typing import NamedTuple
 from tools.base.errors import ConfigError
 
 _MOST = 4  # `**` in one pattern
+_LONGEST = 8192  # characters of one; Linux takes paths of 4,095 bytes
+_SHOWN = 60  # characters of one that is longer
 _SYNTAX = (
     "Known are *, ?, **, and sets such as [abc], [a-z], [!abc]. A backslash makes the next "
     "character literal."
@@ -94,6 +96,9 @@ class _InvalidError(Exception):
 
 def compile_pattern(text: str, key: str) -> PathPattern:
     """Compile a pattern of a key or option. Raises ConfigError that names both."""
+    if len(text) > _LONGEST:
+        problem = f"invalid pattern: longer than {_LONGEST} characters"
+        raise ConfigError(f"{key}: {text[:_SHOWN] + '...'!r}: {problem}", "Write several patterns.")
     try:
         return _compiled(text)
     except _InvalidError as error:
