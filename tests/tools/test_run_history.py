@@ -55,7 +55,9 @@ def test_the_last_good_copies_of_an_item(tmp_path: Path) -> None:
     assert sizes(history, since=day(6)) == [6]
     assert sizes(history, config="new") == [4, 6, 7]  # of others, where it has none
     assert sizes(history, config="other config") == [7]
-    assert history.newest(HOST) == {"A": day(7), "A/other": day(6)}
+    failed = RunEntry(HOST, day(9), "c", "failed")
+    history.add([(failed, [entry(0, status="failed"), entry(0, name=None, status="failed")])])
+    assert history.newest(HOST) == {"A": day(7), "A/other": day(6)}  # --accept takes a copy
     history.close()
     (again,) = run_history.read_only(tmp_path).good(
         HOST, "A", "other", "c", since="", until="~", most=1

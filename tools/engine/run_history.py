@@ -43,6 +43,8 @@ _GOOD = """SELECT run_id, size, stored, count, seconds, stages FROM figures
  WHERE host = ? AND section = ? AND name = ? AND run_id >= ? AND run_id < ?
  AND (suspicious = '' OR run_id = ?)
  AND status IN ('', 'ok', 'incomplete', 'unclean', 'unreported')"""
+_NEWEST = """SELECT section, name, max(run_id) FROM figures WHERE host = ?
+ AND status IN ('', 'ok', 'incomplete', 'unclean', 'unreported') GROUP BY section, name"""
 _LAST = "ORDER BY run_id DESC LIMIT ?"
 _MAX_INTEGER = (1 << 63) - 1  # of SQLite
 
@@ -151,11 +153,11 @@ class RunHistory:
         return [_figures(row) for row in reversed(rows)]
 
     def newest(self, host: str) -> dict[str, str]:
-        """Return the newest run of each item, and of each section, by label."""
-        rows = self._rows(
-            "SELECT section, name, max(run_id) FROM figures WHERE host = ? GROUP BY section, name",
-            host,
-        )
+        """Return the newest run with a copy of each item, and of each section, by label.
+
+        Runs that failed have none: from such a run on, nothing earlier would be compared.
+        """
+        rows = self._rows(_NEWEST, host)
         found: dict[str, str] = {}
         for section, name, run_id in rows:
             label = _text(section) + (_text(name) if name != "/" else "")
