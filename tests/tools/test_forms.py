@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import pytest
 
 from tools.base.errors import DamagedError, SourceError, StoreError, TruncatedError
-from tools.catalog import manifest, markers, readback
+from tools.catalog import manifest, markers, readback, recovery_sheet
 from tools.catalog.catalog import Catalog
 from tools.catalog.manifest import Manifest
 from tools.catalog.trust import Trust
@@ -239,6 +239,23 @@ _: type[Form] = Listed
 def listed(monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setitem(forms.FORMS, "listed", Listed())
     return "listed"
+
+
+@pytest.mark.parametrize(
+    ("name", "stage", "expected"),
+    [
+        ("5432/shop", "age", ("createdb -T template0 -- shop && pg_restore", "--EXPORT")),
+        ("5432/postgres", "age", ("Load into a server: pg_restore", "# age identity")),
+        ("5432/shop", "openssl", ("# the old password file\n",)),
+    ],
+)
+def test_the_sheet_can_be_followed(name: str, stage: str, expected: Sequence[str]) -> None:
+    """Every server has a database postgres, and age reads no password file."""
+    item = StoredItem("P", name, "postgres", ".pgdump", (stage,), (Part("p.000", 1, ""),))
+    times = ("2026-01-02T00:00:00Z", "2026-01-02T00:00:01Z")
+    sheet = recovery_sheet.sheet(Manifest(FOLDER, "20260102_000000", *times, "s", "ok", (item,)))
+    assert all(text in sheet for text in expected)
+    assert ("--EXPORT" in sheet) is (stage == "age")
 
 
 def test_a_second_form_is_a_second_row(listed: str) -> None:

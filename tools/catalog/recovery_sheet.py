@@ -16,6 +16,7 @@ from tools.flow.item_record import StoredItem as Item
 from tools.modules import registry
 
 _MAX_WARNINGS = 10  # of an item
+_PRESENT = ("postgres", "template1")  # databases that every PostgreSQL server has
 _DECOMPRESS_COMMANDS = {".gz": "gzip -dc", ".bz2": "bzip2 -dc", ".xz": "xz -dc", ".zst": "zstd -dc"}
 _HEAD = """\
 How to restore run {run_id} of {host} without nc-backup-py
@@ -27,7 +28,7 @@ You need the parts listed below, the key file, and these programs: {programs}.
 Paste this into bash once, and adjust the three paths:
 
     STORE=.                      # the folder of this file
-    KEY=/path/to/key_file        # age identity (post-quantum: age 1.3), or the old password file
+    KEY=/path/to/key_file        # {key}
     TARGET=./restored            # a new folder
 
     mkdir -p "$TARGET" && TARGET=$(cd "$TARGET" && pwd) && cd "$STORE" && set -o pipefail
@@ -35,6 +36,11 @@ Paste this into bash once, and adjust the three paths:
 Then run the commands of each item that you need. If a command does not print "restored", do not
 use its output. Run tar as root to restore owners.
 """
+_DERIVED = """
+age cannot read a key file that is a password of the old system. Write its identity to a file first,
+where nc-backup-py runs: encryption/encryption.py --EXPORT --KEY_FILE OLD --DESTINATION NEW
+"""
+_KEYS = {"age": "age identity (post-quantum: age 1.3)", "openssl": "the old password file"}
 _SIGNED = """
 The manifest of this run is signed. Whoever can write to the store can also write this file, so
 compare the signer with the one that you kept elsewhere (key file, report, config). Then check that
@@ -74,8 +80,13 @@ def sheet(run: Manifest, signer: str = "", links: Sequence[str] = ()) -> str:
         items=count(len(run.items), "item"),
         size=human_size(run.size),
         programs=", ".join(programs),
+        key=" or ".join(_KEYS[one] for one in _KEYS if one in programs) or "not needed",
     )
-    lines = [head + (_signed(run, signer, links) if signer else "")]
+    lines = [
+        head
+        + (_DERIVED if "age" in programs else "")
+        + (_signed(run, signer, links) if signer else "")
+    ]
     for number, item in enumerate(run.items, 1):
         lines += _item(number, item)
     if run.missing:
@@ -122,6 +133,9 @@ def _item(number: int, item: Item) -> list[str]:
     if load := registry.kind(item.kind).load:
         name = item.name.partition("/")[2]
         values = {"file": _file(item), "name": shlex.quote(name), "quoted": _create(name)}
+        values["createdb"] = (
+            "" if name in _PRESENT else f"createdb -T template0 -- {values['name']} && "
+        )
         values["number"] = shlex.quote(item.name)
         lines += ["", "   Load into a server: " + load.format(**values)]
     if item.base:

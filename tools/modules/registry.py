@@ -119,7 +119,8 @@ class Row:
 _UNCHECKED = "  # restore.py checks the SQL before, this does not: see docs/security.md"
 _MYSQL = "mysql -e {quoted} && mysql --binary-mode --comments --database={name} < {file}"
 _MYSQL += _UNCHECKED
-_POSTGRES = "createdb -T template0 -- {name} && pg_restore --exit-on-error -d {name} {file}"
+_POSTGRES = "{createdb}pg_restore --exit-on-error -d {name} {file}"
+_POSTGRES += "  # as a superuser of the server (runuser -u postgres) that can read the file"
 # The server quotes each name and value; \\gexec runs each result as one statement.
 _POSTGRES_ROLES = r"""F={file} psql -X -d postgres <<'END'
 \set f `cat "$F"`
@@ -138,6 +139,8 @@ SELECT format('GRANT %I TO %I%s', m->>'role', m->>'member',
 SELECT format('CREATE TABLESPACE %I OWNER %I LOCATION %L', t->>'name', t->>'owner', t->>'location')
   FROM jsonb_array_elements(current_setting('nc.facts')::jsonb->'tablespaces') t \gexec
 END
+   Run it as a superuser of the server (runuser -u postgres) that can read the file. It says
+   "already exists" of roles that the server has, and goes on.
    Settings, privileges and comments are in the file too (keys settings, acl, comment)."""
 _XTRABACKUP = "mbstream -x -C NEWFOLDER < {file} && mariabackup --prepare --target-dir=NEWFOLDER"
 _REDIS = (
