@@ -13,6 +13,7 @@ import pytest
 
 from tests.system import System, execute
 from tools.base import permissions
+from tools.engine import state
 
 NOBODY = 65534  # a user with a group of its own, on every system
 pytestmark = pytest.mark.needs("root")
@@ -59,6 +60,20 @@ def test_one_layout_serves_the_run_and_roots_restore(
     key.chmod(mode)
     assert permissions.of_secret(key) is None
     assert as_user(NOBODY, key) == ""
+
+
+def test_a_private_folder_that_root_made_is_named(folder: Path) -> None:
+    """The check was clean, and each run failed with "permission denied"."""
+    private = state.folder(folder)
+    assert state.problem(folder) is None
+    try:
+        os.seteuid(54321)
+        closed = state.problem(folder)
+    finally:
+        os.seteuid(0)
+    assert closed is not None
+    assert str(closed) == f"{private} belongs to root"
+    assert closed.commands == (f"chown -R 54321 {private}",)
 
 
 def test_the_fix_leaves_the_file_to_the_user_of_the_backup(folder: Path) -> None:

@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from tools import date_str_utils, filesystem_handling
-from tools.base import hung_mount, lock, permissions, run_ids
+from tools.base import account_names, hung_mount, lock, permissions, run_ids
 from tools.base.permissions import Problem
 
 NAME = ".nc-backup-py"  # lock, undelivered reports, results of a running run, known stores
@@ -44,7 +44,16 @@ def problem(work_folder: Path) -> Problem | None:
         return None
     if private.is_symlink():
         return Problem(private, "is a symbolic link", (f"rm {shlex.quote(str(private))}",))
-    return permissions.of_folder(private)
+    return permissions.of_folder(private) or _closed(private)
+
+
+def _closed(private: Path) -> Problem | None:
+    """The same where root made it, so that this user cannot write there."""
+    owner, user = private.stat().st_uid, os.geteuid()
+    if user in (0, owner) or os.access(private, os.W_OK | os.X_OK, effective_ids=True):
+        return None
+    command = f"chown -R {account_names.user(user)} {shlex.quote(str(private))}"
+    return Problem(private, f"belongs to {account_names.user(owner)}", (command,))
 
 
 def claimed_run_id(private: Path, after: str = "") -> str:
