@@ -34,6 +34,7 @@ from tools.flow.anomaly import Thresholds
 _FROZEN_DAYS = 14  # without a good copy, after which every report names an item
 _DROPPED_DAYS = 30  # after an item has left the config
 _ATTEMPTS = 3  # to make a plan that no other run has overtaken
+_NO_RULE = "No rule is set: set one in the cleanup section, or add one, as --keep-daily 7."
 _LAGS = "its listing may lack objects that are there"
 KEEPS = "this store keeps everything: its credentials may not delete"
 
@@ -252,20 +253,21 @@ def _interrupted(cleaning: Cleaning, error: BackupError | OSError) -> Result:
 
 
 def _nothing_found(cleaning: Cleaning, order: Order) -> str:
-    """Return a hint for who has named a store without runs."""
-    if cleaning.found.runs or not order.by_hand:
+    """Return a hint for who has named a store without runs, or no rule."""
+    if not order.by_hand:
         return ""
-    return "Check --hostname, and whether the disk is mounted."
+    if not cleaning.found.runs:
+        return "Check --hostname, and whether the disk is mounted."
+    return "" if order.rules.any else _NO_RULE
 
 
 def _result(cleaning: Cleaning, outcome: Outcome, swept: Sequence[str], order: Order) -> Result:
     freed = outcome.kept or f"{human_size(outcome.freed)} freed"
     runs = len(cleaning.found.runs) - outcome.runs
     text = f"{_counted(outcome.runs, outcome.items)} removed, {count(runs, 'run')} left, {freed}"
-    hint = ""
+    hint = _nothing_found(cleaning, order)
     if not cleaning.found.runs:
         text = f"no runs of host {foreign.line(cleaning.catalog.host)}: no run was removed"
-        hint = _nothing_found(cleaning, order)
     if swept:
         text += f", {count(len(swept), 'file')} of crashed runs removed"
     if outcome.locked:

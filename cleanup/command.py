@@ -177,6 +177,7 @@ class _Command:
             _require_obstacle(catalog, arguments.discard)
             self._require_memory("--discard")
             remembered.discard(arguments.discard)
+            terminal.say(f"{catalog.store}: run {arguments.discard} no longer stops clean-up")
         if arguments.forget_item:
             self._forget(catalog, remembered)
         if arguments.accept_item:
@@ -254,12 +255,15 @@ class _Command:
             )
         self._require_memory("--forget-item")
         remembered.forget(label, newest)
+        terminal.say(f"{catalog.store}: {label}: may go, until a run has it again")
 
     def _accept(self, catalog: Catalog, remembered: Remembered) -> None:
         """Remember that an item is as large as it should be in its newest run."""
         label = self._arguments.accept_item
         self._require_memory("--accept-item")
-        remembered.accept(label, _newest_with(catalog, label))
+        newest = _newest_with(catalog, label)
+        remembered.accept(label, newest)
+        terminal.say(f"{catalog.store}: {label}: accepted from run {newest} on")
 
     def _adopt(self, catalog: Catalog, remembered: Remembered) -> None:
         """Remember that the runs of an earlier config are those of this one."""

@@ -690,6 +690,18 @@ def test_pinned_runs_stay_and_no_rule_removes_nothing() -> None:
     assert runs_of(place) == made[-3:]
 
 
+def test_without_a_rule_the_operator_is_told_why_nothing_goes() -> None:
+    place, clock = stored_runs.memory()
+    clock.now = days_ago(1)
+    made = run_id(clock.now)
+    put(place, run(made, [item(made, "A")]))
+    clock.now = stored_runs.NOW
+    for acts in (False, True):
+        result, _plan = clean(place, Rules(), by_hand=True, acts=acts)
+        assert result.hint.startswith("No rule is set: ")
+    assert clean(place, Rules())[0].hint == ""  # a section is no operator
+
+
 def test_an_item_that_left_the_config_goes_when_it_is_forgotten(tmp_path: Path) -> None:
     place, clock = stored_runs.memory()
     made = []

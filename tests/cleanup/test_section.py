@@ -85,7 +85,9 @@ def test_a_failed_section_is_no_failed_backup(system: System) -> None:
     assert (result["exit_code"], found["status"]) == (5, "unclean")
     assert f"run {old[0]}: " in found["message"]
     assert runs(system) == [*old, result["run_id"]]
-    assert "3 runs would be removed" in by_hand(system, "--discard", old[0])
+    text = by_hand(system, "--discard", old[0])
+    assert "3 runs would be removed" in text
+    assert f"run {old[0]} no longer stops clean-up" in text
     by_hand(system, "--confirm", "--yes-really")
     assert runs(system) == [old[0], *old[4:], result["run_id"]]
 
