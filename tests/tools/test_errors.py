@@ -50,6 +50,8 @@ def test_an_error_of_the_system_names_the_path_first() -> None:
         "/a/b: no space left on device",
         "Free space there, or use a larger disk.",
     )
+    for number in (errno.EACCES, errno.EPERM, errno.EROFS):
+        assert errors.in_words(OSError(number, os.strerror(number), "/a"))[1].startswith("Check ")
     moved = OSError(18, "Invalid cross-device link", b"/a", None, "/b")
     assert errors.in_words(moved) == ("/a -> /b: invalid cross-device link", "")
     assert errors.in_words(OSError("odd")) == ("odd", "")

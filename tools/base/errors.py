@@ -102,7 +102,14 @@ class Cancelled(BaseException):
         self.signal_number = signal_number
 
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+_ROOM = "Free space there, or use a larger disk."
+_HINTS = {
+    errno.ENOSPC: _ROOM,
+    errno.EDQUOT: _ROOM,
+    errno.EACCES: "Check owner and mode of it and of the folders above it (namei -l).",
+    errno.EPERM: "Check its owner, the sticky bit of its folder, and its attributes (lsattr).",
+    errno.EROFS: "Check the mount options of this file system and the kernel log.",
+}
 _LOOP = "Symlink loop from "
 
 
@@ -115,7 +122,7 @@ def in_words(error: BackupError | OSError) -> tuple[str, str]:
     line = ": ".join(filter(None, (" -> ".join(map(str, paths)), error.strerror.lower())))
     if error.errno == errno.ETIMEDOUT and paths:
         return line, "Check the mount of this path: its file system does not answer."
-    return line, "Free space there, or use a larger disk." if error.errno in _FULL else ""
+    return line, _HINTS.get(error.errno or 0, "")
 
 
 def of_system(error: BaseException) -> BackupError | None:

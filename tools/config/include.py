@@ -151,7 +151,7 @@ def _unread(error: OSError, included: str) -> str:
         return "Use -c CONFIG with the path of your config."
     if isinstance(error, PermissionError):
         return (
-            f"Let {os_works.user()} read the file and enter the folders above it. "
+            f"Let the user {os_works.user()} read the file and enter the folders above it. "
             "Check owner, group and mode with namei -l."
         )
     return ""
