@@ -1,6 +1,6 @@
 """What the server of a bucket may answer before anything believes it; S3 and OSS share this.
 
-Whoever controls the server, or the way to it, writes these answers.
+These are written by those who control the server, or the way to it.
 """
 
 from __future__ import annotations

@@ -859,7 +859,7 @@ def test_staged_parts_of_a_killed_clean_up_are_removed_by_the_next(tmp_path: Pat
 
 
 @pytest.mark.fault(
-    "thousands of objects that are no manifests, by whoever can write to the store",
+    "thousands of objects that are no manifests, by anyone who can write to the store",
     "the plan and the report name the first, and count the others",
 )
 def test_thousands_of_junk_manifests(capsys: pytest.CaptureFixture[str]) -> None:

@@ -99,7 +99,7 @@ def test_times_that_are_odd(bad: BadS3) -> None:
     place = opened(bad)
     (entry,) = place.entries("srv")
     assert entry.age > 7000 * 366 * 86_400
-    assert Catalog(place, "srv", Trust(())).time_of("1").year < 1990
+    assert Catalog(place, "srv", Trust()).time_of("1").year < 1990
 
 
 @pytest.mark.fault("a list of uploads, parts or versions without their values", "an error")
