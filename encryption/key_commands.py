@@ -53,9 +53,9 @@ def create_writer(path: Path, host: str, recipients: Path, *, rotate: bool = Fal
     line = (writer_key.rotate if rotate else writer_key.create)(path, host)
     identity = recipients.with_name(recipients.name + registry.IDENTITY)
     noted = [one for one in (recipients, identity) if _noted(one, line)]
-    also = (f"It was added to {' and '.join(map(str, noted))} as a comment.",) if noted else ()
+    also = [f"It was added to {' and '.join(map(str, noted))} as a comment."] if noted else []
     if identity in noted:
-        also += (f"Copy {identity} to the machine that restores again: its copy lacks the line.",)
+        also.append(f"Copy {identity} to the machine that restores again: its copy lacks the line.")
     return Result(
         Status.OK,
         f"{'replaced' if rotate else 'created'} {path}",
