@@ -64,7 +64,7 @@ def findings(place: object, runs: Runs, now: datetime | None = None) -> Iterator
         total = count(len(runs.others) + len(runs.left), "run")
         yield warning(f"{place}: no complete run among {total}", f"{_LOG} {_OTHER_KEY}")
         return
-    age = now - run_ids.time_of(runs.complete)
+    age = max(timedelta(), now - run_ids.time_of(runs.complete))  # two runs in a second: ahead
     text = f"{place}: the newest complete run, {runs.complete}, is {_days(age)} old"
     yield warning(text, _SCHEDULE) if age > longest(runs.others) else Finding(text)
     later = [one for one in (*runs.others, *runs.left) if one > runs.complete]

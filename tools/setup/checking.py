@@ -187,6 +187,7 @@ def _run(user: pwd.struct_passwd) -> subprocess.CompletedProcess[bytes]:
         user=user.pw_uid if is_root else None,
         group=user.pw_gid if is_root else None,
         extra_groups=own_groups if is_root else None,
+        start_new_session=True,  # that user could type into a terminal that it shares with root
     )
 
 

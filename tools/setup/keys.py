@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tools import filesystem_handling
+from tools.base import foreign
 from tools.base.errors import BackupError
 from tools.base.finding import Finding, warning
 from tools.setup import configuration, files, programs, releases
@@ -36,6 +37,7 @@ _PRIVATE = re.compile(r"^AGE-SECRET-KEY-\S+$", re.M)
 _SIGNER = re.compile(r"^# signer: \S+ (.+)$", re.M)
 _HOST = re.compile(r"[A-Za-z0-9._-]+")
 _AGE = re.compile(r"age1|AGE-SECRET-KEY-", re.I)
+_LARGEST = 1 << 24  # bytes of a config or key file
 _KEYGEN = "encryption/encryption.py"
 
 
@@ -150,7 +152,7 @@ def _exists(*paths: Path) -> bool:
 def _text(path: Path) -> str:
     """Return the text of a file; "" if there is none. Raises OSError if it cannot be read."""
     try:
-        return path.read_bytes().decode("utf-8", "surrogateescape")
+        return foreign.content(path, _LARGEST).decode("utf-8", "surrogateescape")
     except FileNotFoundError:
         return ""
 
