@@ -131,10 +131,8 @@ class _Mover:
     def _move(self, step: Step) -> None:
         """Raises StoreError. A folder that its owner may not write is made writable meanwhile."""
         mode = folder_pairs.owner_may_write(step.name, step.source) if step.is_folder else None
-        if not step.is_folder:
-            self._replaced.hold(step.name, step.goal)
         try:
-            os.rename(step.name, step.name, src_dir_fd=step.source, dst_dir_fd=step.goal)
+            self._replaced.replace(step.name, step.source, step.goal)
         except OSError as error:
             raise self._error(step, error) from None
         if mode is not None:

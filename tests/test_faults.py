@@ -20,12 +20,12 @@ SEED = 13
 @pytest.mark.parametrize(
     ("flow", "count"),
     [
-        ("streamed", 12),
-        ("sqlite", 8),
-        ("staged", 3),
-        ("restore", 14),
-        ("verify", 18),
-        ("decrypt", 42),
+        ("streamed", 9),
+        ("sqlite", 6),
+        ("staged", 2),
+        ("restore", 10),
+        ("verify", 14),
+        ("decrypt", 56),
         ("cleanup", 1),
         ("copy", 1),
         ("rollback", 1),

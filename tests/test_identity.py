@@ -60,10 +60,8 @@ def clone(system: System, name: str, **general: Any) -> System:
 
 
 @pytest.mark.fault("a known store whose disk is not mounted", "exit 1, nothing is created")
-@BOTH
-def test_a_known_store_that_is_not_mounted(system: System, stream: str) -> None:
+def test_a_known_store_that_is_not_mounted(system: System) -> None:
     """Issue 11 A4: the marker is missing; -t says it too; --accept-store confirms."""
-    system.configure(system.short(), STREAM=stream)
     assert result(system)["exit_code"] == 0
     assert (system.store / store_identity.MARKER).is_file()
     mounted = system.folder / "mounted"

@@ -72,12 +72,12 @@ def test_a_whole_header_of_post_quantum_stanzas_can_be_read() -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("library")
-def test_every_flipped_bit_of_a_stanza_is_noticed() -> None:
-    """One bit of each byte: 1.6 KB of a stanza that an ML-KEM decapsulation follows."""
+def test_a_flipped_bit_of_a_stanza_is_noticed() -> None:
+    """One bit of each second byte: 1.6 KB of a stanza that an ML-KEM decapsulation follows."""
     sealed = b"".join(age.encrypt([b"small"], [KEY.recipient()]))
-    for at in range(len(sealed)):
+    for at in range(0, len(sealed), 2):
         bad = bytearray(sealed)
-        bad[at] ^= 1 << at % 8
+        bad[at] ^= 1 << at // 2 % 8
         with pytest.raises(StageError):
             list(age.decrypt([bytes(bad)], [KEY]))
 

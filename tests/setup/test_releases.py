@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import subprocess
@@ -29,7 +30,7 @@ class Machine:
         (self.clone / ".git/secret").write_text("x")
         (self.clone / "tests/test_a.py").write_text("x")
         (self.clone / "backup.py").write_text("x")
-        (self.clone / "backup.py").chmod(0o700)
+        (self.clone / "backup.py").chmod(0o744)
         self.installed = Installation(self.clone, Path("/"), self.prefix)
         self.fail: BaseException | None = None
         self.clock = datetime(2026, 1, 1, tzinfo=timezone.utc)
@@ -165,13 +166,21 @@ def test_a_release_holds_the_code_alone_and_nobody_can_change_it(machine: Machin
 
 
 def test_the_lock_of_a_release_is_not_for_every_user(machine: Machine) -> None:
-    """A record, which everybody can read, is the lock of older releases alone."""
+    """A record, which everybody can read and so lock for ever, keeps a few releases alone."""
     machine.install("1.0")
     release = str(next(machine.at(RELEASES).iterdir()))
     for name, held in ((release_lock.RECORD, False), (release_lock.LOCK, True)):
         with Path(release, name).open() as opened:
             fcntl.flock(opened, fcntl.LOCK_SH)
             assert release_lock.is_held(release) == held, name
+    with contextlib.ExitStack() as opened_records:
+        for number in range(1, 7):
+            machine.install(f"1.{number}")
+            for one in releases.installed(machine.installed):
+                record = opened_records.enter_context((one.path / release_lock.RECORD).open())
+                fcntl.flock(record, fcntl.LOCK_SH)
+        assert machine.versions() == ["1.3", "1.4", "1.5", "1.6"]
+    release = str(machine.at(str(machine.at(CODE).readlink())))
     Path(release, release_lock.LOCK).unlink()
     with Path(release, release_lock.RECORD).open() as opened:
         fcntl.flock(opened, fcntl.LOCK_SH)

@@ -16,6 +16,7 @@ pytestmark = [
 ]
 SETUP = project.ROOT / "setup.py"
 CONF = "/etc/nc-backup-py/conf.json"
+PLANTED = "/srv/planted"  # where another user has put modules for root to import
 LAYOUT = """\
 /etc/nc-backup-py root:ncbackup 750
 /etc/nc-backup-py/conf.json root:ncbackup 640
@@ -31,7 +32,8 @@ LAYOUT = """\
 
 def setup(root: ThrowawayRoot, *words: str, code: int = 0) -> str:
     """setup.py as root, with a closed umask; it must end with this code. What it printed."""
-    command = " ".join(["umask 077; exec /usr/bin/python3", str(SETUP), *words])
+    start = f"umask 077; cd {PLANTED}; exec /usr/bin/python3"
+    command = " ".join([start, str(SETUP), *words])
     done = root.run("sh", "-c", command, code=code)
     assert "Traceback" not in done.stderr
     return done.stdout + done.stderr
@@ -67,6 +69,9 @@ def back_up_and_restore(root: ThrowawayRoot) -> None:
 @pytest.mark.fault("setup.py is killed while it builds a release", "the next run finishes it")
 def test_from_install_to_uninstall(root: ThrowawayRoot) -> None:
     """One test: an installation costs 15 seconds of a processor."""
+    root.path(PLANTED).mkdir(parents=True)
+    for name in ("venv", "ensurepip", "pip", "compileall", "argparse"):
+        root.path(f"{PLANTED}/{name}.py").write_text(f"open('{PLANTED}/ran', 'w')\n")
     killed = "timeout --signal=KILL 2 /usr/bin/python3"  # while pip works
     root.run("sh", "-c", f"{killed} {SETUP}", code=137)
     releases = root.path("/var/lib/nc-backup-py-releases")
@@ -85,6 +90,7 @@ def test_from_install_to_uninstall(root: ThrowawayRoot) -> None:
     assert setup(root).endswith("nothing to do\n")
     assert setup(root, "--dry-run").endswith("nothing to do\n")
 
+    assert not root.path(f"{PLANTED}/ran").exists()
     back_up_and_restore(root)
 
     root.run("rm", f"{release}/.venv/bin/python")

@@ -305,7 +305,7 @@ def test_mutated_configs_are_loaded_or_refused_with_one_clear_line(system: Syste
     whole["GENERAL"] |= {"HOME_FOLDER": str(system.home), "HOSTNAME": "srv", "LOCAL_BACKUP": "/a"}
     text = json.dumps(whole, indent=1)
     refusals: list[str] = []
-    for _ in range(1000):
+    for _ in range(600):
         at = dice.randrange(len(text))
         length = dice.choice([0, 1, 1, 5, 40])
         more = "".join(dice.choices(string.printable + '\0é{}[]",:', k=dice.choice([0, 1, 1, 3])))
@@ -314,5 +314,5 @@ def test_mutated_configs_are_loaded_or_refused_with_one_clear_line(system: Syste
             loading.load(system.conf, insecure=True)
         except ConfigError as error:
             refusals.append(str(error))
-    assert len(refusals) > 300
+    assert len(refusals) > 180
     assert all(str(system.conf) in line and "\n" not in line for line in refusals)

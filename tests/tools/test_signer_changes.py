@@ -22,6 +22,8 @@ from tools.catalog.memory import Memory, Reached
 from tools.catalog.rotation import Link
 from tools.catalog.signers import Signers
 from tools.catalog.trust import Signature, Trust, UntrustedError
+from tools.config import loading
+from tools.engine import general_checks, state
 
 LOST = "was signed, and this run is not"
 
@@ -67,7 +69,7 @@ def test_a_new_machine_with_a_new_key_goes_on(system: System) -> None:
     system.configure(system.short(), STREAM="True", MACHINE_ID="new")
     said = system.result()
     assert said["exit_code"] == 3
-    assert "After a move nothing is to be done" in said["stderr"]
+    assert "After a move nothing is to be done for new runs" in said["stderr"]
     assert signer in system.log.read_text()
     assert system.result()["exit_code"] == 0
     numbers = [json.loads(path.read_text())["sequence"] for path in manifests(system)]
@@ -90,7 +92,7 @@ def test_forged_machines_stop_no_backup(system: System) -> None:
     for _ in range(2):
         said = system.result()
         assert said["exit_code"] == 3
-        assert "No signer that is known here" in said["stderr"]
+        assert "It is not signed" in said["stderr"]
 
 
 def manifests(system: System) -> list[Path]:
@@ -179,6 +181,20 @@ def test_a_file_of_signers_from_another_system(tmp_path: Path) -> None:
         signers.in_comments(path)
 
 
+def test_a_key_file_names_its_signers(tmp_path: Path) -> None:
+    """A new key names its signer in KEY_FILE and in the identity beside it, and either can be
+    given as a file of signers."""
+    path = tmp_path / "key_file"
+    identity = tmp_path / "key_file.identity"
+    for one in (path, identity):
+        key_commands.create(one, post_quantum=False)
+    made = key_commands.create_writer(tmp_path / "writer.key", "srv", path)
+    assert f"It was added to {path} and {identity} as a comment." in made.details
+    for one in (path, identity):
+        (signer,) = signers.of_file(one, "--signer")
+        assert signer.signs_for("srv")
+
+
 @pytest.mark.fault("a full disk while the signer is noted in KEY_FILE", "KEY_FILE is unchanged")
 def test_part_of_a_line_never_stays_in_a_key_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -222,3 +238,31 @@ def test_a_copy_without_times_is_named(tmp_path: Path) -> None:
     with pytest.raises(UntrustedError, match="another host") as caught:
         other.signer("run", "other", b"run", signed)
     assert "--signer" in caught.value.hint
+
+
+def test_a_lost_key_is_put_back_before_a_new_one_is_made(system: System) -> None:
+    """The memory of stores tells that there was a key: its command is then no fix."""
+    config = loading.load(system.conf)
+    system.writer_key.unlink()
+    (finding,) = general_checks._signing(config)
+    assert finding.fix
+    Memory(state.folder(system.work)).reach("s", "srv-test", "c", Reached(3, "SHA256:abc"))
+    (finding,) = general_checks._signing(config)
+    assert "this host has signed runs (SHA256:abc)" in finding.text
+    assert finding.hint.startswith("Put the file back from a copy. Only if there is none, create")
+    assert not finding.fix
+
+
+def test_a_key_that_cannot_be_looked_up_is_not_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run would be stored unsigned, which no restore trusts."""
+    path = tmp_path / "writer.key"
+    assert writer_key.is_missing(path)
+
+    def broken(path: Path) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+
+    with monkeypatch.context() as failing:
+        failing.setattr(Path, "lstat", broken)
+        assert not writer_key.is_missing(path)

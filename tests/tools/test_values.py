@@ -23,7 +23,7 @@ STRANGE: list[Any] = [
     *([], [None], ["a", 1], [[]], [""], {}, {"a": 1}, {"__c": 1}, "env:", "é", "//opt//x/", "٣"),
 ]
 
-_STRIDE = 3  # every third variant: each place meets other values than the one before
+_STRIDE = 7  # every seventh variant: each place meets other values than the one before
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_every_strange_value_and_key_is_taken_or_refused_in_one_line(system: Sys
             assert str(system.conf) in said
             assert len(said) < 2000
             said.encode()
-    assert refused > 400
+    assert refused > 170
 
 
 @pytest.mark.parametrize("paths", ["[", "[1]", [""], ["/a", 1], {"a": 1}, 5])

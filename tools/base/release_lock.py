@@ -1,43 +1,55 @@
-"""The lock of a release: setup.py removes none while a process runs from it.
+"""The locks of a release: setup.py removes none while a process runs from it.
 
-A run loads parts of the code when it first needs them. Python 3.6 can read and run this file: it
-keeps to the grammar and the library of that version.
+A run loads parts of the code when it first needs them. Each process locks both files as far as it
+may open them. Python 3.6 can read and run this file: it keeps to the grammar and the library of
+that version.
 """
 
 import os
 
-RECORD = "release.json"  # in each release, and in no clone
-# In each release, for root and the group of the backup alone: whoever can open it can hold it.
-# Releases of versions before it lock their record, which everybody can read.
-LOCK = "release.lock"
+# In each release, and in no clone. Everybody can read it, so everybody can lock it. setup.py of
+# earlier versions looks at this one alone.
+RECORD = "release.json"
+LOCK = "release.lock"  # in each release, for root and the group of the backup alone
 _held = []  # type: list[int]  # descriptors that stay open while this process lives
 
 
 def hold(release: str) -> None:
-    """Hold the lock of a release until this process ends; a clone has none.
+    """Hold the locks of a release until this process ends; a clone has none.
 
-    Users other than root and that of the backup cannot: they could keep a release for ever.
     Where that fails, as in a Python without its library, the process runs without a lock.
     """
     try:
         import fcntl
-
-        descriptor = _opened(release)
-    except (ImportError, OSError):
+    except ImportError:
         return
-    _held.append(descriptor)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:  # a file system without locks
-        return
+    for name in (RECORD, LOCK):
+        try:
+            _held.append(_opened(release, name))
+            fcntl.flock(_held[-1], fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:  # not for this user, or a file system without locks
+            continue
 
 
 def is_held(release: str) -> bool:
-    """Return whether a process runs from a release. Raises OSError where it cannot be opened."""
+    """Return whether a process of root or of the backup runs from a release.
+
+    In a release of a version without LOCK: any process. Raises OSError where it cannot be opened.
+    """
+    locked = os.path.lexists(release + "/" + LOCK)
+    return _is_locked(release, LOCK if locked else RECORD)
+
+
+def is_held_by_anybody(release: str) -> bool:
+    """Return whether any process runs from a release, or pretends to. Raises OSError."""
+    return _is_locked(release, RECORD)
+
+
+def _is_locked(release: str, name: str) -> bool:
     import fcntl
 
     try:
-        descriptor = _opened(release)
+        descriptor = _opened(release, name)
     except FileNotFoundError:
         return False
     try:
@@ -51,9 +63,5 @@ def is_held(release: str) -> bool:
         os.close(descriptor)
 
 
-def _opened(release: str) -> int:
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-    try:
-        return os.open(release + "/" + LOCK, flags)
-    except FileNotFoundError:
-        return os.open(release + "/" + RECORD, flags)
+def _opened(release: str, name: str) -> int:
+    return os.open(release + "/" + name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)

@@ -69,6 +69,12 @@ class Memory:
         found = [value for key, value in known if key.partition(" ")[2] == of_config]
         return max((_reached(value).number for value in found), default=0)
 
+    def signer(self, host: str) -> str:
+        """Return the fingerprint of a signer of earlier runs of a host; "" if none is known."""
+        known = self.read(_NUMBERS).items()
+        found = [_reached(value) for key, value in known if f" {host} " in key]
+        return max((one for one in found if one.signer), default=Reached(0), key=_number).signer
+
     def reach(self, store_id: str, host: str, config_id: str, newest: Reached) -> None:
         """Keep the newest run that was stored. Raises OSError."""
         self.keep(_NUMBERS, f"{store_id} {host} {config_id}", [newest.number, newest.signer])
@@ -157,6 +163,10 @@ class Memory:
             _warn(name, str(error))
             return {}
         return found if isinstance(found, dict) else {}
+
+
+def _number(reached: Reached) -> int:
+    return reached.number
 
 
 def _reached(value: object) -> Reached:

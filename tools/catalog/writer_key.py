@@ -29,6 +29,15 @@ COMMAND = fixes.command(
     "python3", project.ROOT / "encryption/encryption.py", "--KEYGEN", "--WRITER"
 )
 
+_ABSENT = (
+    "If this host has signed runs, put the file back from a copy. Otherwise, or without a copy, "
+    "create a key"
+)
+_LOST = (
+    "Put the file back from a copy. Only if there is none, create a new key: a restore trusts its "
+    "runs once its signer is listed where you restore. The command is"
+)
+
 
 @dataclass(frozen=True)
 class WriterKey:
@@ -80,11 +89,15 @@ def read(path: Path) -> WriterKey:
 def of_config(config: Config) -> WriterKey | None:
     """Return the key that a config signs with; None where there is none. Raises ConfigError."""
     path = config.general.writer_key
+    return None if is_missing(path) else read(path)
+
+
+def is_missing(path: Path) -> bool:
+    """Return whether no key is there; one that cannot be looked up may be: reading it says why."""
     try:
-        has_key = filesystem_handling.exists(path)
+        return not filesystem_handling.exists(path)
     except OSError:
-        has_key = True  # it may be there: reading it says what is wrong
-    return read(path) if has_key else None
+        return False
 
 
 def _hint(error: OSError, path: Path) -> str:
@@ -95,22 +108,20 @@ def _hint(error: OSError, path: Path) -> str:
     return ""
 
 
-def missing(path: Path, host: str, key_file: Path | None = None) -> tuple[str, str]:
+def missing(
+    path: Path, host: str, key_file: Path | None = None, *, signed: bool = False
+) -> tuple[str, str]:
     """Return the hint for a key that is missing, without a full stop, and the command in it.
 
-    A copy of the file comes first, if there ever was a key. The user of the backup owns the new
-    one; its line is added to the key file.
+    signed: whether this host is known to have signed runs. A copy of the file comes first, if there
+    ever was a key. The user of the backup owns the new one; its line is added to the key file.
     """
     words: list[str | Path] = ["--WRITER_KEY", path, "--HOSTNAME", host]
     words += ["--KEY_FILE", key_file] if key_file else []
     command = f"{COMMAND} {fixes.command(*words)}"
     if not os.access(filesystem_handling.nearest(path), os.W_OK):
         command = fixes.as_root(command, fixes.command("chown", f"{os_works.user()}:", path))
-    hint = (
-        "If this host has signed runs, put the file back from a copy. Otherwise, or without a "
-        "copy, create a key"
-    )
-    return hint, command
+    return _LOST if signed else _ABSENT, command
 
 
 def _derived(secret: bytes, links: tuple[Link, ...] = ()) -> WriterKey:

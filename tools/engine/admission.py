@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -41,6 +40,12 @@ _ROLLED_BACK = (
     "--accept-rollback."
 )
 _MOST_TAKEN = 50  # run ids, one for each second, that a store may hold something of
+_FORGED = "Check who can write to this store."
+_MOVED = (
+    "After a move nothing is to be done for new runs; to restore earlier ones here, copy "
+    "WRITER_KEY and KEY_FILE from the old machine, or list its signer in SIGNERS. Without a move: "
+    "check who can write to this store."
+)
 _ENOUGH = 2  # times the size of the last run that must be free
 
 
@@ -124,7 +129,7 @@ def _numbers(
 def _no_longer_signed(catalog: Catalog, config: Config) -> Iterator[Finding]:
     """A host that has lost its key makes runs that no restore trusts."""
     path = config.general.writer_key
-    if os.path.lexists(path):
+    if not writer_key.is_missing(path):
         return
     made = sequence.claims(catalog, identity.config_id(config.path))
     signed = next(filter(catalog.has_signature, (one.manifest.run_id for one in made)), "")
@@ -132,7 +137,9 @@ def _no_longer_signed(catalog: Catalog, config: Config) -> Iterator[Finding]:
         yield warning(
             f"{catalog.store}: run {signed} was signed, and this run is not: WRITER_KEY {path} "
             "does not exist. A restore will not trust this run",
-            ": ".join(writer_key.missing(path, catalog.host, location.key_file_of(config))),
+            ": ".join(
+                writer_key.missing(path, catalog.host, location.key_file_of(config), signed=True)
+            ),
         )
 
 
@@ -169,13 +176,13 @@ def _findings(
             "Check the clock first (date). If it is right, the run is never restored as latest: "
             f"once it is not needed, remove {run}.* from the folder {catalog.host} of the store.",
         )
-    if foreign := None if consent.host else _foreign(place, history, ours):
+    if foreign := None if consent.host else _foreign(catalog, history, ours):
         yield foreign
     if tight := _tight(place, history.newest_complete(ours.config_id)):
         yield tight
 
 
-def _foreign(place: Store, history: History, ours: Writer) -> Finding | None:
+def _foreign(catalog: Catalog, history: History, ours: Writer) -> Finding | None:
     """Another machine was the last to write under this host name.
 
     The first time may be a move. Raises StoreError from the second time on.
@@ -188,14 +195,15 @@ def _foreign(place: Store, history: History, ours: Writer) -> Finding | None:
     other = identity.named(newest.machine, newest.machine_name)
     this = identity.named(ours.machine, ours.machine_name)
     text = (
-        f"{place}: run {newest.run_id} of {newest.host} was made by the machine {other}, "
+        f"{catalog.store}: run {newest.run_id} of {newest.host} was made by the machine {other}, "
         f"and this is the machine {this}"
     )
     apart = "If both machines are in use, give one of them another HOSTNAME."
     if newest is not trusted:
-        text = f"{text}. No signer that is known here has signed it"
-        apart = f"Check who can write to this store. {apart}"
-    elif _came_back(history, ours.machine):
+        signed = catalog.has_signature(newest.run_id)
+        why = "Its signer is not known on this machine" if signed else "It is not signed"
+        return warning(f"{text}. {why}", f"{_MOVED if signed else _FORGED} {apart}")
+    if _came_back(history, ours.machine):
         raise StoreError(text, f"{apart} After a move run backup.py once with --adopt-host.")
     return warning(text, f"{apart} After a move nothing is to be done.")
 

@@ -15,11 +15,12 @@ from tools.base import fixes, hung_mount, log
 from tools.base.errors import BackupError, in_words
 from tools.base.finding import Finding, bad, warning
 from tools.catalog import location, signers, trust, writer_key
+from tools.catalog.memory import Memory
 from tools.config.declarations import General
 from tools.config.model import Config
 from tools.config.paths import creating, unwritable
 from tools.date_str_utils import human_size
-from tools.engine import guard, hooks
+from tools.engine import guard, hooks, state
 from tools.filesystem_handling import nearest
 
 T = TypeVar("T")
@@ -133,12 +134,25 @@ def _log_space(general: General, folder: Path) -> Iterator[Finding]:
         yield warning(text, "Remove files there, or set LOG_FOLDER to a folder of a larger disk.")
 
 
+def _earlier_signer(general: General) -> str:
+    """Return the fingerprint of the last known signer of this host; "" if none is remembered."""
+    try:
+        return Memory(general.work_folder / state.NAME).signer(general.hostname)
+    except OSError:
+        return ""  # of another user; what is found of the stores says whether they have signed runs
+
+
 def _signing(config: Config) -> Iterator[Finding]:
     """Yield whether the runs are signed, and whether a restore would trust them."""
     general = config.general
     path, key_file = general.writer_key, location.key_file_of(config)
-    if not os.path.lexists(path):
-        hint, command = writer_key.missing(path, general.hostname, key_file)
+    if writer_key.is_missing(path):
+        signer = _earlier_signer(general)
+        hint, command = writer_key.missing(path, general.hostname, key_file, signed=bool(signer))
+        if signer:  # a new key is the second choice: its command is no fix
+            text = f"WRITER_KEY {path} does not exist, but this host has signed runs ({signer})"
+            yield warning(text, f"{hint}: {command}")
+            return
         text = f"WRITER_KEY {path} does not exist: runs are not signed"
         yield warning(text, f"{hint}.", command)
         return

@@ -6,13 +6,16 @@ lines of cron, rules of sudoers, the modes of config and keys, and the config it
 
 from __future__ import annotations
 
-import shutil
+import contextlib
+import itertools
+import os
 import stat
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from tools import filesystem_handling
 from tools.base import fixes, foreign
 from tools.base.errors import BackupError
 from tools.base.finding import Finding, bad, warning
@@ -20,6 +23,7 @@ from tools.base.project import ROOT
 from tools.setup import (
     configuration,
     files,
+    folders,
     old_cron,
     old_sudoers,
     schedule,
@@ -37,10 +41,18 @@ from tools.setup.installation import (
 from tools.setup.steps import Step
 
 _COPIES = f"{CONFIG_FOLDER}/old-system-"
+_LARGEST = 1 << 24  # bytes of a file that is copied
 _OWN = 0o600  # of a file for its owner alone
+_LEFT = "setup.py leaves it as it is. If it starts the old system, remove it"
 _HINT = (
     "To see what would change: python3 setup.py adopt. To change it: python3 setup.py adopt --yes"
 )
+
+
+def folder_steps(installation: Installation) -> Iterator[Step]:
+    """Give the step that closes the folder of the config, before anything in it is looked at."""
+    if installation.at(CONFIG_FOLDER).is_dir():
+        yield folders.step(CONFIG_FOLDER, folders.CONFIG_ACCESS, installation)
 
 
 def sudoers_steps(installation: Installation) -> Iterator[Step]:
@@ -89,7 +101,7 @@ def cron_steps(installation: Installation) -> Iterator[Step]:
 
         def perform(path: Path = path, gone: list[old_cron.Line] = gone) -> None:
             _save(installation, path)
-            old_cron.without(path, {line.number for line in gone})
+            old_cron.without(path, gone)
 
         reasons = ["setup.py has a schedule of its own"] * len(gone)
         yield from _lines("remove this line", gone, reasons, perform)
@@ -141,7 +153,7 @@ def mode_steps(installation: Installation) -> Iterator[Step]:
                 str(path),
                 f"set its owner and mode, {configuration.ACCESS}",
                 lambda path=path: configuration.ACCESS.difference(path, installation),  # type: ignore[misc]
-                lambda path=path: configuration.ACCESS.apply(path, installation),  # type: ignore[misc]
+                lambda path=path: files.set_access(path, configuration.ACCESS, installation),  # type: ignore[misc]
             )
 
 
@@ -186,15 +198,34 @@ def _migrated(installation: Installation, config: Path) -> tuple[str, list[str]]
 
 def _save(installation: Installation, path: Path) -> None:
     """Copy a file, before it is changed, into a folder that only root can read."""
-    folder = installation.at(_COPIES + time.strftime("%Y%m%d", time.gmtime()))
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder = _folder_of_copies(installation)
     name = str(path).strip("/").replace("/", "_")
-    copy, number = folder / name, 1
-    while copy.exists():
-        copy, number = folder / f"{name}.{number}", number + 1
-    shutil.copy(path, copy)
-    copy.chmod(0o600)
+    copy = next(one for one in _numbered(folder / name) if not filesystem_handling.exists(one))
+    files.write(copy, foreign.content(path, _LARGEST), folders.Access(0o600), installation)
     installation.notice(f"copy of the old {path}: {copy}")
+
+
+def _folder_of_copies(installation: Installation) -> Path:
+    """Return the folder of today's copies, which is made if need be.
+
+    A folder of that name that root has not made, as in a config folder that belonged to the user
+    of the backup, is left alone.
+    """
+    today = installation.at(_COPIES + time.strftime("%Y%m%d", time.gmtime()))
+    for folder in _numbered(today):
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(mode=0o700, parents=True)
+        about = folder.lstat()
+        if stat.S_ISDIR(about.st_mode) and about.st_uid == os.geteuid():
+            return folder
+    raise AssertionError  # the numbers do not end
+
+
+def _numbered(path: Path) -> Iterator[Path]:
+    """Give a path, and the same with .1, .2 and so on at its end."""
+    yield path
+    for number in itertools.count(1):
+        yield path.with_name(f"{path.name}.{number}")
 
 
 def notices(installation: Installation) -> Iterator[Step]:
@@ -222,4 +253,9 @@ def findings(installation: Installation) -> list[Finding]:
         for rule in old_sudoers.mentions(installation)
     ]
     lines = old_cron.lines(installation)
-    return found + [warning(f"{line}: an old line of cron", _HINT, fix) for line in lines]
+    found += [warning(f"{line}: an old line of cron", _HINT, fix) for line in lines]
+    others = old_cron.lines_of_others(installation)
+    return found + [
+        warning(f"{line}: a line of cron of another user", f"{_LEFT}: crontab -u {line.user} -e")
+        for line in others
+    ]

@@ -6,6 +6,7 @@ Stands on the standard library alone: it runs before anything is installed.
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ def main(argv: Sequence[str]) -> int:
         sys.stdout.reconfigure(
             line_buffering=True
         )  # in order with the output of pip and with errors
+    os.umask(os.umask(0o077) | 0o022)  # nobody else may change what is written here
     try:
         return _perform(argv)
     except (BackupError, OSError) as error:

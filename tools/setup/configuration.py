@@ -7,10 +7,11 @@ import os
 import re
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from tools import filesystem_handling
-from tools.base import foreign_json
+from tools.base import foreign, foreign_json
 from tools.setup import files
 from tools.setup.folders import Access
 from tools.setup.installation import CODE, CONFIG, Installation
@@ -18,6 +19,7 @@ from tools.setup.steps import Step
 
 ACCESS = Access(0o640, group=True)
 _TEMPLATE = "conf/conf.json"
+_LARGEST = 1 << 24  # bytes of a config
 _NO_NAMES = ("localhost", "debian", "ubuntu", "raspberrypi")  # of machines that nobody has named
 
 
@@ -52,9 +54,8 @@ def hostname(installation: Installation) -> str:
     return found if isinstance(found, str) and found != template else ""
 
 
-def _read(path: os.PathLike[str]) -> Any:  # noqa: ANN401  (any JSON value)
-    with open(path, "rb") as file:  # noqa: PTH123  (PathLike)
-        return foreign_json.load(file.read())
+def _read(path: Path) -> Any:  # noqa: ANN401  (any JSON value)
+    return foreign_json.load(foreign.content(path, _LARGEST))
 
 
 def _filled(installation: Installation) -> bytes:

@@ -21,13 +21,19 @@ from tools.base.errors import BackupError
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCK = "requirements.lock"  # every package, with its version and hashes
+# Options of a Python that root starts: the current folder may be anybody's, and `-c` and `-m`
+# import from it; so they do from PYTHONPATH.
+ISOLATED = "-I"
+# Options of pip: a source distribution would be built with packages that no hash protects.
+LOCKED = ("--require-hashes", "--only-binary=:all:")
 _TAIL = 5  # lines of a failed program that are shown
 _LOCK_WAIT = ("-o", "DPkg::Lock::Timeout=600")  # seconds: another apt-get is at work
 
 
 def say(line: str, hint: str = "") -> None:
     """Print a line and a hint to standard error."""
-    sys.stderr.write(line + "\n" + (f"hint: {hint}\n" if hint else ""))
+    text = line + "\n" + (f"hint: {hint}\n" if hint else "")
+    sys.stderr.write(foreign.printable(text, keep="\n"))
 
 
 def requirements(*groups: str) -> list[str]:
@@ -69,8 +75,8 @@ def _installed(folder: Path, python: Path, *more: str) -> Path:
     elif stamp.exists() and set(wanted.split("\n")) <= set(stamp.read_text("utf-8").split("\n")):
         return inside
     say(f"installing {', '.join((LOCK, *more))} into {shown(folder)}")
-    pip = [str(inside), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    _call([*pip, "--require-hashes", "--requirement", str(lock)], "pip install failed")
+    pip = [str(inside), ISOLATED, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    _call([*pip, *LOCKED, "--requirement", str(lock)], "pip install failed")
     if more:
         _call([*pip, *more], "pip install failed")
     stamp.write_text(wanted, encoding="utf-8")
@@ -84,7 +90,7 @@ def _compile(python: Path) -> None:
     written here either cost that time, and nothing else.
     """
     code = [path for path in ROOT.iterdir() if not path.name.startswith(".")]  # not .venv, not .git
-    command = [str(python), "-m", "compileall", "-q", *map(str, code)]
+    command = [str(python), ISOLATED, "-m", "compileall", "-q", *map(str, code)]
     subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False, umask=0o022)
 
 
@@ -110,13 +116,12 @@ def _runs(python: Path) -> bool:
             hint=f"Remove {python.parent.parent}, then run this again with a Python that every "
             "user can start, for example /usr/bin/python3.",
         ) from None
-    done = subprocess.run([python, "-m", "pip", "--version"], capture_output=True, check=False)
-    return done.returncode == 0
+    return _succeeds([str(python), ISOLATED, "-m", "pip", "--version"])
 
 
 def make(folder: Path, python: Path) -> None:
     """Make an empty environment with pip. Raises BackupError; then there is none."""
-    able = [str(python), "-c", "import ensurepip, venv"]
+    able = [str(python), ISOLATED, "-c", "import ensurepip, venv"]
     package = _venv_package(python)
     if not _succeeds(able) and not (install_packages([package]) and _succeeds(able)):
         raise BackupError(
@@ -124,7 +129,8 @@ def make(folder: Path, python: Path) -> None:
             hint=f"Install it (Debian, Ubuntu: apt install {package}).",
         )
     try:
-        _call([str(python), "-m", "venv", "--clear", str(folder)], f"{folder} could not be created")
+        making = [str(python), ISOLATED, "-m", "venv", "--clear", str(folder)]
+        _call(making, f"{folder} could not be created")
     except BackupError:
         # backup.py uses .venv as soon as it exists: none is better than half of one
         with contextlib.suppress(OSError):
@@ -144,7 +150,9 @@ def version(python: Path) -> str:
     """Return the version of a Python, as 3.11; "3" if it does not start."""
     asked = "import sys; print('%d.%d' % sys.version_info[:2])"
     try:
-        done = subprocess.run([python, "-c", asked], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [python, ISOLATED, "-c", asked], capture_output=True, text=True, check=False
+        )
     except OSError:
         return "3"
     return done.stdout.strip() or "3"

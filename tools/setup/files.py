@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 
 from tools import filesystem_handling
+from tools.base import account_names
+from tools.setup import folders
 from tools.setup.folders import Access
 from tools.setup.installation import Installation
 from tools.setup.steps import Step
@@ -25,14 +27,29 @@ def write(path: Path, content: bytes, access: Access, installation: Installation
     filesystem_handling.sync_folder(path.parent)
 
 
+def set_access(path: Path, access: Access, installation: Installation) -> None:
+    """Set owner and mode of a file, and note that another user could change its content.
+
+    Raises OSError, ConfigError, as Access.apply does.
+    """
+    owner = path.lstat().st_uid
+    access.apply(path, installation)
+    if installation.real and owner != 0 and not access.user:
+        installation.notice(
+            f"warning: {path.parent}: {account_names.user(owner)} owned files in it, and could "
+            "change them\nhint: Read them: restore.py and cleanup.py, run as root, start programs "
+            "that the config names."
+        )
+
+
 def access_step(place: str, access: Access, installation: Installation) -> Step:
     """Return the step that sets owner and mode of a file, where it exists."""
     path = installation.at(place)
 
     def reason() -> str:
-        return access.difference(path, installation) if path.is_file() else ""
+        return access.difference(path.resolve(), installation) if path.is_file() else ""
 
     def perform() -> None:
-        access.apply(path.resolve() if installation.real else path, installation)
+        set_access(folders.followed(path) if installation.real else path, access, installation)
 
     return Step(str(path), f"set owner and mode to {access}", reason, perform)

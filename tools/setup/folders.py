@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from tools import filesystem_handling
-from tools.base import account_names, removal
+from tools.base import account_names, environments, removal
 from tools.base.errors import ConfigError
 from tools.setup import account
 from tools.setup.installation import CONFIG_FOLDER, HOME, LOG_FOLDER, RELEASES, USER, Installation
@@ -35,9 +36,11 @@ class Access:
         """Set owner and mode of an open file or folder, or of a path; with --prefix only the mode.
 
         Raises OSError where the path is a link: a file that was looked at may have become one.
+        Raises ConfigError where a file has other names.
         """
         if isinstance(place, Path):
             with removal.opened(place, _NO_LINK) as descriptor:
+                _refuse_other_names(place, descriptor)
                 self.apply(descriptor, installation)
             return
         if installation.real:
@@ -57,8 +60,20 @@ class Access:
         return ""
 
 
+def _refuse_other_names(path: Path, descriptor: int) -> None:
+    """Raise ConfigError for a hard link: whoever made it may have named a file of root's."""
+    about = os.fstat(descriptor)
+    if stat.S_ISREG(about.st_mode) and about.st_nlink > 1:
+        raise ConfigError(
+            f"{path}: has {about.st_nlink} names (hard links), which would all get owner and mode",
+            f"Find them (find / -xdev -samefile {shlex.quote(str(path))}), then remove this one, "
+            "or replace it by a copy.",
+        )
+
+
+CONFIG_ACCESS = Access(0o750, group=True)
 _FOLDERS = (
-    (CONFIG_FOLDER, Access(0o750, group=True)),
+    (CONFIG_FOLDER, CONFIG_ACCESS),
     (HOME, Access(0o700, user=True, group=True)),
     (LOG_FOLDER, Access(0o750, user=True, group=True)),
     (RELEASES, Access(0o755)),
@@ -99,23 +114,27 @@ def step(folder: str, access: Access, installation: Installation) -> Step:
 
 @contextlib.contextmanager
 def _opened(path: Path, installation: Installation) -> Iterator[int]:
-    """Open a folder; through a link only where nobody but root can have made it.
-
-    In a folder that others can write, as /var/log of Ubuntu, a link could give /etc to the user
-    of the backup. Raises ConfigError for such a link.
-    """
-    above = path.parent.stat()
-    shared = above.st_uid != 0 or (above.st_gid != 0 and above.st_mode & 0o020)
-    shared = shared or above.st_mode & 0o002
-    target = path if installation.real and shared else path.resolve()
-    try:
-        descriptor = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except NotADirectoryError:
-        raise ConfigError(
-            f"{path}: is a symbolic link in a folder that others than root can write",
-            "Remove it. For another place set WORK_FOLDER or LOG_FOLDER in conf.json.",
-        ) from None
-    try:
+    """Open a folder. Raises ConfigError for a link that others than root can have made."""
+    target = followed(path) if installation.real else path.resolve()
+    with removal.opened(target) as descriptor:
         yield descriptor
-    finally:
-        os.close(descriptor)
+
+
+def followed(path: Path) -> Path:
+    """Return where a path leads, if nobody but root can have made its link.
+
+    Another link could give /etc to the user of the backup: one of that user, one in a folder that
+    others can write, as /var/log of Ubuntu, one to a place that others can replace. Raises
+    ConfigError for such a link.
+    """
+    if not path.is_symlink():
+        return path
+    target = path.resolve()
+    folders = (path.parent, target.parent)
+    if path.lstat().st_uid != 0 or any(environments.unsafe(str(one)) for one in folders):
+        raise ConfigError(
+            f"{path}: is a symbolic link that others than root can have made, or can change",
+            "Look where it leads, and remove it. For another place use a link and folders of "
+            "root, or set another path in conf.json.",
+        )
+    return target

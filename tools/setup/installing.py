@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tools.base import fixes
+from tools.base import environments, fixes, foreign
 from tools.base.errors import BackupError, ConfigError, LockedError
 from tools.base.project import ROOT
 from tools.setup import (
@@ -35,6 +35,7 @@ from tools.setup.installation import (
     Installation,
 )
 
+_LOCK = "/run/nc-backup-py-setup.lock"  # of root alone: whoever can open it can hold it for ever
 _AGAIN = "Nothing that works was removed. Fix this, then run the same command again: it goes on."
 
 
@@ -100,6 +101,11 @@ def installation(given: Arguments) -> Installation:
             "setup.py: permission denied: only root can change the system",
             "Run it as root: sudo python3 setup.py. To see what it would do: --dry-run",
         )
+    if given.prefix and os.geteuid() == 0 and (trouble := environments.unsafe(str(given.root))):
+        raise ConfigError(
+            f"--prefix: {trouble}, who could let root write elsewhere by links in it",
+            "Run it as that user, without sudo, or use a folder that belongs to root.",
+        )
     wheels = arguments.folder_of("--wheels", given.wheels) if given.wheels else None
     if given.schedule:
         schedule_files.parsed(given.schedule)  # before anything is changed
@@ -118,14 +124,16 @@ def installation(given: Arguments) -> Installation:
 def python(verb: str) -> Path:
     """Return the Python that makes the environment: one that every user can start.
 
-    The one that runs this, unless it lies in a closed folder, as those of pyenv of root do.
+    The one that runs this, unless it lies in a closed folder, as those of pyenv of root do, or
+    belongs to a user who could change it.
     """
     own = Path(getattr(sys, "_base_executable", sys.executable))
     if verb not in ("install", "upgrade"):
         return own  # makes no environment
-    for one in (own, *map(Path, newer_python.candidates())):
-        if environment.closed_folder(one) is None and newer_python.is_new(str(one)):
-            return one
+    others = (one for one in map(Path, newer_python.candidates()) if newer_python.is_new(str(one)))
+    opened = [one for one in (own, *others) if environment.closed_folder(one) is None]
+    if opened:  # first one that only root can change
+        return min(opened, key=lambda one: bool(environments.unsafe(str(one))))
     raise ConfigError(
         f"{own}: other users cannot start this Python: {environment.closed_folder(own)} is closed",
         "Install the Python of the system (Debian, Ubuntu: apt install python3 python3-venv), "
@@ -146,7 +154,7 @@ def _change(table: Sequence[plans.Planner], changed: Installation, hint: str = "
         error.hint = error.hint or _AGAIN
         raise
     finally:
-        sys.stdout.write("".join(f"{line}\n" for line in changed.notices))
+        sys.stdout.write("".join(map(_shown, changed.notices)))
         sys.stdout.flush()
     if not count:
         sys.stdout.write("nothing to do\n")
@@ -157,16 +165,20 @@ def _change(table: Sequence[plans.Planner], changed: Installation, hint: str = "
     return 0
 
 
+def _shown(notice: str) -> str:
+    """Return a notice as it is printed: names of files may be those of other users."""
+    return foreign.printable(notice, keep="\n") + "\n"
+
+
 @contextlib.contextmanager
 def _alone(changed: Installation) -> Iterator[None]:
     """Keep a second setup.py from changing the same system. Raises LockedError."""
-    nearest = changed.at(RELEASES).parent
-    while not nearest.is_dir():
-        nearest = nearest.parent
-    descriptor = os.open(nearest, os.O_RDONLY | os.O_DIRECTORY)
+    if changed.dry_run:
+        yield
+        return
+    descriptor = _lock_of(changed)
     try:
-        if not changed.dry_run:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     except BlockingIOError:
         raise LockedError(
@@ -174,3 +186,13 @@ def _alone(changed: Installation) -> Iterator[None]:
         ) from None
     finally:
         os.close(descriptor)
+
+
+def _lock_of(changed: Installation) -> int:
+    """Return what is locked, opened: a file; with --prefix, where none may be left, a folder."""
+    if changed.real:
+        return os.open(_LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    nearest = changed.at(RELEASES).parent
+    while not nearest.is_dir():
+        nearest = nearest.parent
+    return os.open(nearest, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

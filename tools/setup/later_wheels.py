@@ -42,7 +42,7 @@ def fetch(version: str, lock: str, wheels: Path, download: Download) -> str:
     minors = range(int(used[1]) + 1, _NEWEST + 1) if used else range(0)
     for minor in minors if compiled else ():
         try:
-            options = ["--only-binary=:all:", f"--python-version=3.{minor}"]
+            options = [f"--python-version=3.{minor}"]
             download(requirements(lock, minor, compiled), options)
         except (BackupError, OSError) as error:
             lacking = ", ".join(f"3.{one}" for one in minors if one >= minor)

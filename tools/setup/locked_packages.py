@@ -21,7 +21,7 @@ _ENVIRONMENT = ".venv"
 # pip in this environment alone, whatever pip.conf says of other ones; proxies and indexes count
 _PIP = {"PIP_USER": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"}
 _BRIEF = ("--retries=0", "--timeout=10")  # for what can be done without
-_COMMON = ("--quiet", "--require-hashes", "--no-deps")
+_COMMON = ("--quiet", "--no-deps", *environment.LOCKED)
 # Under the Python of the environment: the record by which commands know that it is whole.
 _SEAL = (
     "import sys; sys.path.insert(0, sys.argv[1]); from tools.base import environments; "
@@ -55,7 +55,7 @@ def install(installation: Installation, release: Path, final: str, before: Path 
     python = str(folder / "bin/python")
     wheels.mkdir()
     _fetch(installation, python, lock, wheels, before)
-    pip = [python, "-m", "pip"]
+    pip = [python, environment.ISOLATED, "-m", "pip"]
     local = ["--no-index", "--find-links", str(wheels), "--no-compile", "-r", str(lock)]
     programs.run([*pip, "install", *_COMMON, *local], "the packages cannot be installed", _PIP)
     if not installation.wheels:
@@ -64,7 +64,7 @@ def install(installation: Installation, release: Path, final: str, before: Path 
     programs.run([python, "-I", "-c", _SEAL, str(release)], "the environment does not start")
     # what cannot be compiled are templates in packages, which nobody imports
     paths = ["-s", str(release), "-p", final, str(release)]
-    command = [python, "-m", "compileall", "-q", "-j0", *paths]
+    command = [python, environment.ISOLATED, "-m", "compileall", "-q", "-j0", *paths]
     subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False, cwd="/")
 
 
@@ -72,11 +72,12 @@ def _fetch(
     installation: Installation, python: str, lock: Path, wheels: Path, before: Path | None
 ) -> None:
     """Put the packages of a lock file into a folder. Raises BackupError."""
+    pip = (python, environment.ISOLATED, "-m", "pip", "download")
 
     def download(folder: Path | None) -> None:
         source = ["--no-index", "--find-links", str(folder)] if folder else []
-        command = [python, "-m", "pip", "download", *_COMMON, *source, "-d", str(wheels)]
-        programs.run([*command, "-r", str(lock)], "the Python packages could not be fetched", _PIP)
+        command = [*pip, *_COMMON, *source, "-d", str(wheels), "-r", str(lock)]
+        programs.run(command, "the Python packages could not be fetched", _PIP)
 
     if not installation.wheels and before is not None and _same(lock, before / LOCK):
         with contextlib.suppress(BackupError):  # of another Python, or damaged: fetched again
@@ -91,7 +92,8 @@ def _fetch_later(
     installation: Installation, python: str, lock: Path, wheels: Path, before: Path | None
 ) -> None:
     """Fetch the packages that later versions of Python need; a line is printed if it fails."""
-    command = [python, "-m", "pip", "download", *_COMMON, "-d", str(wheels)]
+    pip = (python, environment.ISOLATED, "-m", "pip", "download")
+    command = [*pip, *_COMMON, "-d", str(wheels)]
     kept = before / WHEELS if before is not None and _same(lock, before / LOCK) else None
 
     def download(requirements: str, options: list[str]) -> None:

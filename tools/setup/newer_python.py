@@ -51,6 +51,6 @@ def is_new(python):  # type: (str) -> bool
     look = "import sys; sys.exit(sys.version_info < (%d, %d))" % NEEDED
     with open(os.devnull, "w") as null:
         try:
-            return subprocess.call([python, "-c", look], stdout=null, stderr=null) == 0
+            return subprocess.call([python, "-I", "-c", look], stdout=null, stderr=null) == 0
         except OSError:
             return False

@@ -6,18 +6,19 @@ import os
 import re
 import shlex
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from tools.base import foreign
 from tools.setup import schedule_files
-from tools.setup.installation import Installation
+from tools.setup.installation import USER, Installation
 from tools.setup.schedule_files import Time
 
 # A user's own lines, by distribution; there a file is named after its user.
 _OWN = ("/var/spool/cron/crontabs", "/var/spool/cron/tabs", "/var/spool/cron")
 _SYSTEM = ("/etc/crontab", "/etc/cron.d")  # their lines have a field with the user
+_TRUSTED = ("", "root", USER)  # users whose lines count
 _BACKUP = re.compile(r"\bbackup\.py['\"]?\s(?=.*\s?-(r|-run)\b)(?=.*-(c|-config)\b)")
 _LONGEST = 1 << 20  # bytes of a file of cron that are looked at
 
@@ -29,6 +30,7 @@ class Line:
     path: Path
     number: int  # from 1
     text: str
+    user: str = ""  # whose own file it is; "" for a file of the system
 
     @property
     def config(self) -> str:
@@ -51,25 +53,40 @@ class Line:
 
 
 def lines(installation: Installation) -> list[Line]:
-    """Return the lines that start a backup, but that of setup.py."""
+    """Return the lines of root and of the user of the backup that start it, but that of setup.py.
+
+    Any user can write any line: it must not keep setup.py from a schedule of its own.
+    """
+    return [line for line in _every(installation) if line.user in _TRUSTED]
+
+
+def lines_of_others(installation: Installation) -> list[Line]:
+    """Return the lines of other users that seem to start a backup."""
+    return [line for line in _every(installation) if line.user not in _TRUSTED]
+
+
+def _every(installation: Installation) -> list[Line]:
     ours = installation.at(schedule_files.CRON)
     return [
-        Line(path, number, line)
-        for path in _files(installation)
+        Line(path, number, line, user)
+        for path, user in _files(installation)
         if path != ours
         for number, line in enumerate(_lines(path), 1)
         if not line.lstrip().startswith("#") and _BACKUP.search(line)
     ]
 
 
-def _files(installation: Installation) -> Iterator[Path]:
+def _files(installation: Installation) -> Iterator[tuple[Path, str]]:
+    """Give each file of cron, and the user whose own it is."""
     for name in (*_OWN, *_SYSTEM):
         place = installation.at(name)
         try:
             found = sorted(place.iterdir()) if place.is_dir() else [place]
         except OSError:  # not for this user
             continue
-        yield from (path for path in found if path.is_file() and not path.is_symlink())
+        for path in found:
+            if path.is_file() and not path.is_symlink():
+                yield path, path.name if name in _OWN else ""
 
 
 def _lines(path: Path) -> list[str]:
@@ -79,8 +96,9 @@ def _lines(path: Path) -> list[str]:
         return []
 
 
-def without(path: Path, numbers: set[int]) -> None:
+def without(path: Path, gone: Collection[Line]) -> None:
     """Remove lines of a file in one rename: owner and mode stay. Raises OSError."""
+    numbers = {line.number for line in gone}
     lines = path.read_bytes().split(b"\n")
     about = path.stat()
     descriptor, name = tempfile.mkstemp(prefix=".nc-backup-py.", dir=path.parent)

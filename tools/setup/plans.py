@@ -33,6 +33,7 @@ INSTALL: Sequence[Planner] = (
 )
 ADOPT: Sequence[Planner] = (
     account.steps,
+    adopt.folder_steps,
     private_tar.steps,
     sudoers.steps,
     adopt.sudoers_steps,

@@ -201,6 +201,7 @@ def broken(copy: Path) -> str:
                 user=uid,
                 group=gid,
                 extra_groups=[],
+                start_new_session=True,  # it gets no terminal of root's
             )
         except OSError as error:
             return f"{USER} cannot start it: {(error.strerror or str(error)).lower()}"

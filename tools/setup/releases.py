@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -22,7 +22,7 @@ from pathlib import Path
 from tools import filesystem_handling
 from tools.base import environments, foreign_json, release_lock, removal
 from tools.base.errors import BackupError, ConfigError
-from tools.setup import files, locked_packages
+from tools.setup import files, locked_packages, questions
 from tools.setup.folders import Access
 from tools.setup.installation import CODE, RELEASES, Installation
 from tools.setup.steps import Step
@@ -35,6 +35,8 @@ _SET_ASIDE = f"{CODE}.before-"
 LOCK = release_lock.LOCK
 _LOCK_ACCESS = Access(0o640, group=True)
 _NOT_INSTALLED = frozenset({"tests", "benchmarks", RECORD, LOCK, locked_packages.WHEELS})
+_NAMED = 3  # files that a question names
+_FOR_OTHERS = 2  # releases that stay while users other than root and the backup run from them
 _TIME = "%Y%m%dT%H%M%SZ"
 
 
@@ -146,8 +148,29 @@ def code_digest(folder: Path) -> str:
     for path in _files(folder):
         content = hashlib.sha256(path.read_bytes()).hexdigest()
         program = bool(path.stat().st_mode & stat.S_IXUSR)
-        digest.update(f"{path.relative_to(folder)}\0{program}\0{content}\n".encode())
+        name = os.fsencode(path.relative_to(folder))
+        digest.update(name + f"\0{program}\0{content}\n".encode())
     return digest.hexdigest()
+
+
+def _confirm_private(installation: Installation) -> None:
+    """Ask about files that others may not read, in a clone that they may read: keys, configs.
+
+    A release is readable by everybody. Raises ConfigError without a yes.
+    """
+    source = installation.source
+    if not (source / "pyproject.toml").stat().st_mode & stat.S_IROTH:
+        return  # all of it is closed
+    closed = [path for path in _files(source) if not path.stat().st_mode & stat.S_IROTH]
+    if closed:
+        names = [str(path.relative_to(source)) for path in closed[:_NAMED]]
+        more = [f"{len(closed) - _NAMED} more"] if len(closed) > _NAMED else []
+        questions.confirm(
+            f"{source}: other users cannot read {', '.join(names + more)}, but a release they can",
+            "Move keys and configs out of this folder; for code: chmod o+r.",
+            "Copy these files into the release?",
+            installation,
+        )
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -213,11 +236,14 @@ def _step_leftovers(installation: Installation) -> Step:
 
 def _build(installation: Installation, version: str, code: str) -> None:
     """Build a release under a hidden name, then give it its own."""
+    _confirm_private(installation)
     folder = installation.at(RELEASES)
     part = folder / f"{_PART}{os.getpid()}"
     try:
         part.mkdir(mode=0o755)
         names = _copy(installation.source, part)
+        if code_digest(part) != code:
+            raise BackupError(f"{installation.source}: was changed while it was copied")
         _carry_over(installation, part, names)
         name, created = _name(folder, version)
         now = current(installation)
@@ -340,14 +366,24 @@ def _switch(installation: Installation, release: Release) -> None:
     filesystem_handling.sync_folder(link.parent)
 
 
+def _unused(releases: Sequence[Release]) -> list[Release]:
+    """Return the releases that no process needs.
+
+    Any user can lock a record for ever, and so fill the disk: beside the releases that root or
+    the backup runs from, only the newest few stay for other users.
+    """
+    unlocked = [one for one in releases if not release_lock.is_held(str(one.path))]
+    of_others = [one for one in unlocked if release_lock.is_held_by_anybody(str(one.path))]
+    return [one for one in unlocked if one not in of_others[-_FOR_OTHERS:]]
+
+
 def _step_old(installation: Installation, before: Release | None) -> Step:
     def old() -> list[Release]:
         now = current(installation)
         others = [one for one in installed(installation) if now is None or one.path != now.path]
         same = [one for one in others if before is not None and one.path == before.path]
         kept = (same or others[-1:])[:1]
-        unused = [one for one in others if one not in kept]
-        return [one for one in unused if not release_lock.is_held(str(one.path))]
+        return _unused([one for one in others if one not in kept])
 
     def perform() -> None:
         for release in old():
