@@ -17,9 +17,10 @@ from tools import os_works
 from tools.base import foreign, project, signals
 from tools.base.errors import BackupError, Cancelled, ConfigError
 from tools.base.result import Result, Status, of_error, worst
-from tools.catalog import cleaned, identity, location
+from tools.catalog import cleaned, identity, location, store_identity
 from tools.catalog.catalog import Catalog
 from tools.catalog.location import Source
+from tools.catalog.memory import Memory
 from tools.commands import store_arguments
 from tools.config import model
 from tools.config.model import Section
@@ -85,8 +86,12 @@ def read(argv: Sequence[str]) -> argparse.Namespace:
 def _add_rules(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("rules (default: those of the CLEANUP section)")
     for field in keys.fields(Retention):
-        name = f"--{field.name.replace('_', '-')}"
-        group.add_argument(name, metavar="VALUE", help=str(field.metadata["help"]))
+        group.add_argument(_argument(field.name), metavar="VALUE", help=str(field.metadata["help"]))
+
+
+def _argument(key: str) -> str:
+    """Return the argument that sets a key of a rule."""
+    return f"--{key.lower().replace('_', '-')}"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -133,6 +138,7 @@ class _Command:
         configured = arguments.config is not None
         work_folder = self._config.general.work_folder
         self._state = state.owned_folder(work_folder) if configured else None
+        self._order = self._ordered()
 
     def run(self) -> Result:
         """Do what the arguments say, in every store; return the worst result."""
@@ -158,7 +164,11 @@ class _Command:
         """Do it in one store; an error concerns it alone. None where it lacks what is meant."""
         try:
             place = location.open_location(self._config, source, ForRestore(self._scratch))
-            return self._in_store(place.catalog())
+            catalog = place.catalog()
+            if not catalog.run_ids and not source.names_store:
+                folder = state.readable_folder(self._config.general.work_folder)
+                store_identity.require_known(catalog.store, catalog.host, Memory(folder))
+            return self._in_store(catalog)
         except _AbsentError as error:
             self._absent.append(error)
             return None
@@ -187,7 +197,7 @@ class _Command:
         return self._clean(catalog, remembered)
 
     def _clean(self, catalog: Catalog, remembered: Remembered) -> Result:
-        result, plan = cleaning.clean(catalog, self._order(), remembered)
+        result, plan = cleaning.clean(catalog, self._order, remembered)
         if not self._arguments.confirm or result.status is not Status.OK:
             lines.show(plan)
         for line in plan.notices(""):
@@ -204,7 +214,7 @@ class _Command:
             terminal.say("Nothing was removed. To remove it: the same command with --confirm.")
         return Result(Status.OK, "", result.hint)
 
-    def _order(self) -> Order:
+    def _ordered(self) -> Order:
         general = self._config.general
         section = self._section()
         given = model.filled(section, self._config) if section is not None else None
@@ -229,7 +239,7 @@ class _Command:
         given = {name.upper(): getattr(self._arguments, name) for name in names}
         texts = {name: text for name, text in given.items() if text is not None}
         if texts or section is None:
-            return rules.rules(keys.fill(Retention, texts))
+            return rules.rules(keys.fill(Retention, texts, _argument))
         return rules.rules(cast("Retention", model.filled(section, self._config)))
 
     # --- what the operator says

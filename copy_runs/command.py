@@ -154,6 +154,8 @@ class _Command:
         try:
             pair = Comparison(source.catalog(host), target.catalog(host), self._options.runs)
             chosen = choose(pair)
+            if not all_times and self._options.runs == [arguments.MISSING]:
+                self._outcome.left_out += len(pair.source.run_ids) - len(chosen)
             dry_run = self._options.dry_run
             yield Transfer(pair, chosen, all_times=all_times, dry_run=dry_run)
         except ConfigError:

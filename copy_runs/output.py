@@ -25,12 +25,14 @@ class Outcome:
     steps:    the runs, in the order in which they were copied
     stores:   stores that could not be used
     warnings: that concern no single run
+    left_out: runs that are in the target, so that nothing was asked for
     """
 
     dry_run: bool = False
     steps: list[RunCopy] = field(default_factory=list)
     stores: list[Failed] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    left_out: int = 0
     seconds: float = 0.0
 
     @property
@@ -54,7 +56,7 @@ class Outcome:
             f"{count(len(runs), 'run')} {verb}",
             count(objects, "object"),
             human_size(size),
-            f"{sum(step.is_there for step in self.steps)} there already",
+            f"{sum(step.is_there for step in self.steps) + self.left_out} there already",
         ]
         left = [one for one in self.steps if not one.is_there and one not in runs]
         facts += [f"{len(left)} not copied"] if left else []

@@ -6,9 +6,7 @@ import dataclasses
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
-from tools.base import hung_mount
 from tools.base.errors import BackupError, ConfigError
 from tools.catalog import location, store_identity
 from tools.catalog.catalog import Catalog
@@ -78,19 +76,9 @@ def _require_known(place: Store, config: Config, section: Section) -> None:
     with store.explaining(place):
         key = admission.store_key(config, section)
         seen = store_identity.seen(place, config.general.hostname, key)
-        problem = seen.problem(Memory(_state(config)))
+        problem = seen.problem(Memory(state.readable_folder(config.general.work_folder)))
     if problem is not None:
         raise problem
-
-
-def _state(config: Config) -> Path | None:
-    """Return the folder in which this machine remembers its stores; None if it is not readable."""
-    folder = config.general.work_folder / state.NAME
-    try:
-        known = hung_mount.answer(folder, lambda: os.access(folder, os.R_OK | os.X_OK))
-    except OSError:
-        return None
-    return folder if known else None
 
 
 def require_two(first: Place, second: Place) -> None:

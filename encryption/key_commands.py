@@ -9,6 +9,7 @@ from tools import filesystem_handling
 from tools.base.errors import ConfigError
 from tools.base.result import Result, Status
 from tools.catalog import writer_key
+from tools.modules import registry
 
 _KEEP = (
     "Keep the signer line with the key file on another machine: restore.py trusts only runs of "
@@ -41,7 +42,8 @@ def create(path: Path, *, post_quantum: bool) -> Result:
 def create_writer(path: Path, host: str, recipients: Path, *, rotate: bool = False) -> Result:
     """Write the key that signs the manifests of a host, never over a file.
 
-    recipients: the key file, which gets the signer as a comment where it can be written
+    recipients: the key file; it and its identity beside it get the signer as a comment, where they
+                can be written
     rotate: replace the key with a new one, signed with the old one
     """
     if not host:
@@ -49,8 +51,11 @@ def create_writer(path: Path, host: str, recipients: Path, *, rotate: bool = Fal
             "--HOSTNAME is required", "Set --HOSTNAME to HOSTNAME of conf.json on this server."
         )
     line = (writer_key.rotate if rotate else writer_key.create)(path, host)
-    noted = _noted(recipients, line)
-    also = (f"It was added to {recipients} as a comment.",) if noted else ()
+    identity = recipients.with_name(recipients.name + registry.IDENTITY)
+    noted = [one for one in (recipients, identity) if _noted(one, line)]
+    also = [f"It was added to {' and '.join(map(str, noted))} as a comment."] if noted else []
+    if identity in noted:
+        also.append(f"Copy {identity} to the machine that restores again: its copy lacks the line.")
     return Result(
         Status.OK,
         f"{'replaced' if rotate else 'created'} {path}",

@@ -63,8 +63,7 @@ def read(path: Path, use: Use = Use.ENCRYPT) -> Keys:
     except OSError as error:
         raise _unreadable(path, error, use) from None
     if problem is not None:
-        hint = f"{problem.hint} (or --insecure-permissions, if you must)."
-        raise ConfigError(f"KEY_FILE: {problem}", hint, problem.fix)
+        raise ConfigError(f"KEY_FILE: {problem}", problem.hint_or_accept, problem.fix)
     try:
         text = key_lines.decoded(raw)
     except ConfigError as error:

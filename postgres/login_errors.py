@@ -24,6 +24,11 @@ def explained(error: SourceError, host: str, port: int | None, user: str) -> Sou
     """
     role = user or os_works.user()
     if f'role "{role}" does not exist' in error.hint:
+        if role == "root":  # which backs nothing up: it restores
+            command = by_superuser(host, port, "CREATE ROLE root LOGIN SUPERUSER")
+            hint = "Name the role that restores with --to-user"
+            hint += f", or create a superuser for as long as it takes: {command}" if command else ""
+            return SourceError("role root does not exist", f"{hint}.")
         return SourceError(
             f"role {role} does not exist",
             f"Create a role that can log in and read everything, or set USER ({_PAGE}).",

@@ -113,6 +113,8 @@ class _Command:
         Raises ManifestError where runs of the store were rolled back, replaced or removed; a run
         that is named by its id is what was asked for.
         """
+        if not self._catalog.run_ids:
+            remembered.require_store(self._location, self._catalog.host)
         preference = self._location.preference(self._catalog.host)
         if not run_ids.is_run_id(selector):
             sequence.require(self._catalog, self._options.newest)

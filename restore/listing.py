@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from restore import remembered
 from tools.base import foreign, garbage, run_ids
 from tools.catalog.location import BackupLocation
 from tools.catalog.manifest import Manifest
@@ -24,11 +25,13 @@ def print_runs(location: BackupLocation, *, as_json: bool) -> int:
     """Print the runs of the hosts.
 
     Return the exit code: 1 where a manifest or an item of it is unreadable, or is not trusted
-    although runs are signed.
+    although runs are signed. Raises StoreError where the store is not the one that is known.
     """
     catalogs = map(location.catalog_of, location.hosts())
     with garbage.collected_rarely():
         summaries = [summary for catalog in catalogs for summary in list_runs(catalog)]
+    if not summaries:
+        remembered.require_store(location, location.hostname)
     if as_json:
         terminal.say(json.dumps(document(str(location.store), summaries), ensure_ascii=True))
     else:
@@ -117,6 +120,7 @@ def _item(item: Item) -> dict[str, Any]:
         "parts": len(item.parts),
         "size": item.stored,
         "plain_size": item.size,
+        "seconds": item.seconds,
         "base": item.base,
         "warnings": list(item.warnings),
         "suspicious": list(item.suspicious),
@@ -163,10 +167,11 @@ def _print_run(manifest: Manifest) -> None:
     )
     rows = [
         (i.label, i.kind, " ".join(i.stages) or "-", str(len(i.parts)), str(i.stored),
-         "-" if i.size is None else str(i.size))
+         "-" if i.size is None else str(i.size),
+         "-" if i.seconds is None else human_time(i.seconds))
         for i in manifest.items
     ]  # fmt: skip
-    terminal.table(("item", "kind", "stages", "parts", "stored", "bytes"), rows)
+    terminal.table(("item", "kind", "stages", "parts", "stored", "bytes", "duration"), rows)
     for item in manifest.items:
         if item.problem:
             _say(f"invalid: {item.label}: {item.problem}")

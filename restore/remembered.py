@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-
-from tools.base import hung_mount
-from tools.base.errors import BackupError
+from tools.base.errors import BackupError, StoreError
 from tools.catalog import identity, sequence, store_identity
 from tools.catalog.catalog import Catalog
 from tools.catalog.location import BackupLocation
@@ -24,11 +21,21 @@ def require(place: BackupLocation, catalog: Catalog) -> None:
         sequence.require_reached(catalog, config_id, _reached(place, catalog, config_id))
 
 
+def require_store(place: BackupLocation, host: str) -> None:
+    """Raise StoreError where a store without runs is not the one that is remembered there."""
+    if place.configured:
+        folder = state.readable_folder(place.config.general.work_folder)
+        try:
+            store_identity.require_known(place.store, host, Memory(folder))
+        except StoreError as error:
+            raise type(error)(str(error), f"{error.hint} {place.others()}".strip()) from None
+
+
 def _reached(place: BackupLocation, catalog: Catalog, config_id: str) -> Reached:
-    folder = place.config.general.work_folder / state.NAME
+    folder = state.readable_folder(place.config.general.work_folder)
+    if folder is None:
+        return Reached()
     try:
-        if not hung_mount.answer(folder, lambda: os.access(folder, os.R_OK | os.X_OK)):
-            return Reached()
         found = store_identity.seen(catalog.store, catalog.host, "").identity
         return Memory(folder).reached(found, catalog.host, config_id)
     except (BackupError, OSError):

@@ -10,10 +10,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 from storage import s3_hints
+from storage.bucket_answers import date_of
+from storage.s3_http import AnswerError
 from tools.base import fixes, foreign
 from tools.base.errors import StoreError, TakenError, TransientError, UnreachableError
 
@@ -54,6 +55,7 @@ _ENTRY_STATUS = {
     "MethodNotAllowed": _NOT_ALLOWED,
 }
 _URL = re.compile(r"\"https?://[^\"]*\"|https?://\S+")
+_REGION = re.compile(r"[A-Za-z0-9-]{1,40}")
 _PROXY_AUTHENTICATION = "407 "
 _SERVER_HINT = "Check the state of the server. A later run tries again."
 _NETWORK_HINT = "Check ENDPOINT_URL, the network, the firewall and the proxy."
@@ -127,6 +129,7 @@ class _Answer:
         headers = data.get("HTTPHeaders", {})
         shown = foreign.printable(str(error.get("Message") or ""), keep="")[:_SHOWN]
         region = str(headers.get("x-amz-bucket-region") or error.get("Region") or "")
+        region = region if _REGION.fullmatch(region) else ""  # it becomes a hint
         status = int(data.get("HTTPStatusCode") or 0)
         code = foreign.printable(str(error.get("Code") or status), keep="")[:_SHOWN]
         return cls(status, code, shown, region, date_of(headers))
@@ -137,19 +140,12 @@ class _Answer:
         return f"{self.code}: {self.message}" if self.message else self.code
 
 
-def date_of(headers: Mapping[str, str]) -> datetime | None:
-    """Return the time of an answer by the clock of the server; None where it does not say."""
-    try:
-        date = parsedate_to_datetime(headers.get("date", ""))
-    except (TypeError, ValueError):
-        return None
-    return date if date.tzinfo else date.replace(tzinfo=timezone.utc)
-
-
 def translated(error: Exception, call: Call) -> Exception:
     """Return the error of a store for what botocore raises; any other error as it is."""
     from botocore import exceptions, parsers
 
+    if isinstance(error, AnswerError):
+        return TransientError(f"{call.subject}: {call.operation}: {error}", error.hint)
     if isinstance(error, exceptions.ClientError):
         return _of_answer(_Answer.of(error.response), call)
     if isinstance(error, exceptions.BotoCoreError):
@@ -312,6 +308,8 @@ def _of_missing(answer: _Answer, call: Call) -> StoreError | None:
     if answer.code == "NoSuchUpload":
         return MissingError(f"{call.subject}: no such upload")
     if answer.status == 404:  # noqa: PLR2004
+        if not call.name:
+            return MissingError(f"{call.store}: {call.operation}: not found ({answer.text})")
         return MissingError(f"{call.name}: no such object in {call.store}")
     if answer.code in ("InvalidPart", "InvalidPartOrder"):
         return StoreError(

@@ -14,6 +14,7 @@ import gc
 import importlib
 import json
 import os
+import pkgutil
 import signal
 import socket
 import subprocess
@@ -41,6 +42,14 @@ _COMMANDS = (
     "copy_runs.command",
     "encryption.provider_cryptography",
 )
+_LATE = (
+    "storage",
+    "tools.catalog",
+    "tools.commands",
+    "tools.engine",
+    "tools.flow",
+    "tools.reporting",
+)  # packages of which a run imports a part late
 _PACKAGES = ("requests", "rich.console", "rich.table", "zstandard", "sqlite3")
 _OPTIONAL = ("boto3", "oss2")
 
@@ -205,6 +214,9 @@ def _import() -> None:
 
     for name in (*_COMMANDS, *registry.MODULES):
         imports.module(name.removesuffix(".py").replace("/", "."))
+    for name in _LATE:
+        for found in pkgutil.iter_modules(imports.module(name).__path__, f"{name}."):
+            imports.module(found.name)
     for name in _PACKAGES:
         importlib.import_module(name)
     for name in _OPTIONAL:

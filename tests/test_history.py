@@ -13,6 +13,9 @@ import pytest
 
 from tests import starter
 from tests.system import System, execute
+from tools.commands import history
+from tools.config.declarations import General
+from tools.config.model import Config
 from tools.engine import run_history
 
 USUAL = 2_500_000  # bytes
@@ -140,6 +143,20 @@ def test_a_locked_database_changes_no_run(system: System) -> None:
     assert (result["exit_code"], "usually 2.44 MB" in result["stderr"]) == (3, True)
     other.close()
     assert "history.sqlite3: database is locked: this run is not recorded" in system.log.read_text()
+
+
+def test_a_database_that_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def closed(folder: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(folder / "history.sqlite3"))
+
+    monkeypatch.setattr(run_history, "read_only", closed)
+    config = Config(tmp_path / "conf.json", General("srv", work_folder=tmp_path), {}, ())
+    assert history.show(config, 5, as_json=False) == 1
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == f"error: {tmp_path}/.nc-backup-py/history.sqlite3: permission denied"
+    assert second.startswith("hint: ")
 
 
 @pytest.mark.fault("an absurd size in an earlier manifest", "not compared with")

@@ -110,11 +110,20 @@ def test_the_recovery_sheet_pasted_into_a_shell_restores(system: System, stream:
     assert done.returncode == 0, done.stderr
     good, *others = done.stdout.splitlines()
     assert good.startswith("Good")
-    assert set(others) == {"restored"}
+    assert set(others) == {"unchanged", "restored"}
     back = target / system.source.relative_to("/")
     assert facts(back) == facts(system.source)
     if stream == "True":
         assert (target / "OWN").read_text().splitlines()[-1] == "100000"
+        return
+    part = next(sheet.parent.glob("*.age.000"))
+    part.write_bytes(part.read_bytes()[:-1] + b"?")
+    begin = next(i for i, line in enumerate(lines) if line.startswith("awk "))
+    compare = "\n".join(lines[begin : begin + 2])
+    done = subprocess.run(
+        ["bash", "-c", compare], cwd=sheet.parent, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == f"{part.name}: FAILED\n"
 
 
 def test_a_bash_source_a_perl_filter_and_a_bash_store(system: System) -> None:

@@ -12,6 +12,8 @@ from tests import starter, stored_runs
 from tests.system import System, execute
 from tools.base import project
 from tools.catalog import identity, manifest, writer_key
+from tools.catalog.memory import Memory
+from tools.engine import state
 
 HOST = "srv-test"
 
@@ -146,6 +148,11 @@ def test_by_hand(system: System) -> None:
         assert f"{system.store}: no such file or directory" in text
         assert "Mount the disk" in text
     assert not system.store.exists()
+    system.store.mkdir()  # where its disk is mounted
+    Memory(state.folder(system.work)).remember(f"{system.store} srv-test", "0" * 32)
+    for text in (by_hand(system, code=1), system.restore("--list", code=1)):
+        assert f"{system.store}: store marker nc-backup-py.store/id.json: no such file" in text
+    assert by_hand(system, "--minimum", "0", code=2).startswith("error: --minimum: 0 is less than")
 
 
 def test_the_test_of_a_section(system: System) -> None:

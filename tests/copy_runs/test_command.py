@@ -153,6 +153,7 @@ def test_the_result_as_text_and_as_json(disks: Runs, tmp_path: Path) -> None:
     assert "--allow-unsigned" in unsigned["hint"]
     assert [one["bytes"] for one in shown["runs"]] == [one["bytes"] for one in done["runs"]]
     assert document(*words, "--allow-unsigned", code=0)["status"] == "ok"
+    assert "0 runs copied, 0 objects, 0 B, 2 there already" in copy(*words, code=0)
     one, two = LocalStore(tmp_path / "one"), LocalStore(tmp_path / "two")
     assert contents_of(one) == contents_of(two)
 

@@ -26,6 +26,12 @@ def test_a_role_that_is_missing_is_created_by_the_command_of_the_guide() -> None
     assert not explained('role "me" does not exist', "db.example", "me").fix
 
 
+def test_root_restores_and_backs_nothing_up() -> None:
+    error = explained('role "root" does not exist', user="root")
+    assert "--to-user, or create a superuser for as long as it takes: " in error.hint
+    assert error.hint.endswith("psql --port=5433 -c 'CREATE ROLE root LOGIN SUPERUSER;'.")
+
+
 def test_the_name_of_a_role_comes_from_the_config_alone() -> None:
     error = explained('role "x\\"; DROP ROLE postgres" does not exist', user="me")
     assert str(error) == "psql exited with 2"

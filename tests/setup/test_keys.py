@@ -92,6 +92,34 @@ def test_the_signer_is_noted_once(installed: Installation, name: str) -> None:
     assert bool(installed.notices) is (name == IDENTITY_FILE)  # the copy elsewhere lacks the line
 
 
+def test_a_changed_hostname_reaches_the_signing_key(installed: Installation) -> None:
+    """Otherwise a rotation is rejected."""
+    writer = installed.at(WRITER_KEY)
+    step = keys._host_step(installed, writer)
+    assert step.reason() == ""  # there is none
+    writer.write_text(f"# created: now\n{SIGNER}\n# rotation: a b c\nAGE-SECRET-KEY-1X\n")
+    assert step.reason() == ""  # no config says otherwise
+    installed.at(CONFIG).write_text('{"GENERAL": {"HOSTNAME": "renamed"}}')
+    assert step.reason() == "it names another host"
+    before = writer.read_text()
+    step.perform()
+    assert writer.read_text() == before.replace("signer: srv", "signer: renamed")
+    assert step.reason() == ""
+
+
+def test_an_identity_that_decrypts_no_new_backup_is_named(installed: Installation) -> None:
+    identity, key = installed.at(IDENTITY_FILE), installed.at(KEY_FILE)
+    key.write_text("age1new\n")
+    assert list(keys.identity_findings(installed)) == []
+    identity.write_text("AGE-SECRET-KEY-1X\n")  # nobody says for which recipient
+    assert len(list(keys.identity_findings(installed))) == 1
+    identity.write_text("# public key: age1old\nAGE-SECRET-KEY-1X\n")
+    _here, old = keys.identity_findings(installed)
+    assert old.text == f"{identity}: decrypts no new backup: {key} names other recipients"
+    identity.write_text("# public key: age1old\n# public key: age1new\nAGE-SECRET-KEY-1X\n")
+    assert len(list(keys.identity_findings(installed))) == 1
+
+
 def test_a_recipient_comes_from_its_identity(installed: Installation) -> None:
     """A run that was killed between the two files is finished by the next."""
     identity, key = installed.at(IDENTITY_FILE), installed.at(KEY_FILE)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.system import System, execute
+from tools.config import migrate
 
 
 @pytest.fixture
@@ -135,6 +136,28 @@ def test_what_keeps_the_new_config_from_running_is_said(system: System) -> None:
     assert "MESSAGE_CONFIG_COMMAND" not in json.loads(done.stdout)["GENERAL"]
     assert "cannot run yet" in done.stderr
     assert "gcs: unknown type of store" in done.stderr
+
+
+def test_the_modules_of_another_copy_are_ours(system: System) -> None:
+    """Every documented config names the folder of the code, where setup.py installs this one."""
+    old(system)
+    copy = system.folder / "copy"
+    (copy / "tools").mkdir(parents=True)
+    (copy / "storage").mkdir()
+    for name in ("backup.py", "storage/storage.py"):
+        (copy / name).write_text("")
+    before = migrate.migrated(system.conf)
+    text = json.loads(system.conf.read_text())
+    text["GENERAL"]["HOME_FOLDER"] = str(copy)
+    system.conf.write_text(json.dumps(text))
+    after = migrate.migrated(system.conf)
+    assert after.remaining is None
+    assert len(after.changes) == len(before.changes) + 1  # none is lost
+    found = json.loads(after.text)
+    assert found["GENERAL"].pop("__HOME_FOLDER")[1] == str(copy)
+    first = json.loads(before.text)
+    del first["GENERAL"]["HOME_FOLDER"]  # that of this test
+    assert found == first
 
 
 def test_what_a_config_includes_is_merged_into_the_new_one(system: System) -> None:

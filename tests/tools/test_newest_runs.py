@@ -37,6 +37,7 @@ WEEKLY = (28, 21, 14, 7)
         (DAILY, None, (), [Level.WARN], "no complete run among 7 runs"),
         ((), None, (0.1,), [Level.WARN], "no complete run among 1 run"),
         ((1.9,), 0, (), [Level.OK], "is 1 day old"),
+        ((-0.00001,), 0, (), [Level.OK], "is 0.0 s old"),
     ],
 )
 def test_the_newest_complete_run(

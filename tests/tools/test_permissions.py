@@ -69,11 +69,13 @@ def test_a_private_folder_that_root_made_is_named(folder: Path) -> None:
     try:
         os.seteuid(54321)
         closed = state.problem(folder)
+        hint = closed.hint_or_accept if closed else ""
     finally:
         os.seteuid(0)
     assert closed is not None
     assert str(closed) == f"{private} belongs to root"
     assert closed.commands == (f"chown -R 54321 {private}",)
+    assert hint == closed.commands[0]  # --insecure-permissions would not help
 
 
 def test_the_fix_leaves_the_file_to_the_user_of_the_backup(folder: Path) -> None:

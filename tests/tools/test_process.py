@@ -69,6 +69,8 @@ def test_the_hint_fits_why_a_program_cannot_be_started(number: int, hint: str) -
     error = OSError(number, os.strerror(number), "/bin/no-such")
     found = start_error.of("SECTION", ["/bin/no-such", "x"], error, Path("/a"))
     assert str(found).startswith("SECTION: /bin/no-such cannot be started: ")
+    of_hook = start_error.of("BEFORE /bin/no-such", ["/bin/no-such"], error, None)
+    assert str(of_hook).startswith("BEFORE /bin/no-such cannot be started: ")
     assert hint in found.hint
     assert ("Install" in found.hint) is (number == errno.ENOENT)
 

@@ -181,6 +181,20 @@ def test_a_file_of_signers_from_another_system(tmp_path: Path) -> None:
         signers.in_comments(path)
 
 
+def test_a_key_file_names_its_signers(tmp_path: Path) -> None:
+    """A new key names its signer in KEY_FILE and in the identity beside it, and either can be
+    given as a file of signers."""
+    path = tmp_path / "key_file"
+    identity = tmp_path / "key_file.identity"
+    for one in (path, identity):
+        key_commands.create(one, post_quantum=False)
+    made = key_commands.create_writer(tmp_path / "writer.key", "srv", path)
+    assert f"It was added to {path} and {identity} as a comment." in made.details
+    for one in (path, identity):
+        (signer,) = signers.of_file(one, "--signer")
+        assert signer.signs_for("srv")
+
+
 @pytest.mark.fault("a full disk while the signer is noted in KEY_FILE", "KEY_FILE is unchanged")
 def test_part_of_a_line_never_stays_in_a_key_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import datetime, timezone
 
 import pytest
@@ -35,5 +36,8 @@ def test_an_error_stands_below_the_table_or_in_it_and_not_in_both() -> None:
     assert brief.split() == ["FILES/a", "failed", "0.0", "s", "-"]
     assert terminal.table_lines(result)[0].endswith("wrong key: no identity")
     assert [one.text for one in result.problems()] == ["wrong key: no identity"]
+    follows = Result(Status.FAILED, "not run: it needs FILES/a, which failed", consequence=True)
+    both = dataclasses.replace(result, sections=(SectionResult("S", "store", follows), failed))
+    assert both.problems()[0] == result.problems()[0]  # the cause, which the subject of a mail has
     part = Result(Status.INCOMPLETE, "3 files", warnings=("b: permission denied",))
     assert SectionResult("FILES/a", "item", part).summary == "3 files"

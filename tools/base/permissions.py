@@ -58,6 +58,13 @@ class Problem:
             return f"{self.advice}, then run as root: {' && '.join(self.commands)}"
         return self.advice or " && ".join(self.commands)
 
+    @property
+    def hint_or_accept(self) -> str:
+        """The same, and how to go on without it, unless this user cannot use the path at all."""
+        if not os.access(self.path, os.R_OK, effective_ids=True):
+            return self.hint
+        return f"{self.hint} (to run anyway: --insecure-permissions)"
+
 
 def accept() -> None:
     """Accept insecure permissions from now on, also in the modules that are started."""
@@ -131,7 +138,7 @@ def check_reference(reference: str, path: Path) -> None:
     if (problem := next(_changeable(real, owners), None)) is not None:
         raise ConfigError(
             f"secret {reference}: {problem}",
-            f"{problem.hint} (to run anyway: --insecure-permissions)",
+            problem.hint_or_accept,
             problem.fix,
         )
 
@@ -141,7 +148,7 @@ def check_secret(key: str, path: Path, trusted: Collection[str] = ()) -> None:
     if (problem := of_secret(path, trusted)) is not None:
         raise ConfigError(
             f"{key}: {problem}",
-            f"{problem.hint} (to run anyway: --insecure-permissions)",
+            problem.hint_or_accept,
             problem.fix,
         )
 

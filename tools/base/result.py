@@ -79,6 +79,7 @@ class Result:
     removable: paths that may be removed once every store of the run has confirmed
     size:      size of the run as a text for the report, if the section measures it
     stored:    of a store in a staged run: its items as JSON objects of the manifest
+    consequence: whether it failed because another section did: that one is named first
     """
 
     status: Status
@@ -93,6 +94,7 @@ class Result:
     stored: tuple[Mapping[str, Any], ...] = ()
     details: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
+    consequence: bool = False
 
     def to_json(self) -> str:
         """Return the JSON for the file named by NC_BACKUP_RESULT."""

@@ -230,7 +230,11 @@ class RunResult:
         return tuple(problem.line for problem in self.problems())
 
     def problems(self) -> tuple[RunProblem, ...]:
-        """Return what went wrong or is missing, errors with their hints, in the run's order."""
+        """Return what went wrong or is missing, errors with their hints, in the run's order.
+
+        What only follows from another problem comes last: reports name the first one.
+        """
         stored = self.status.stored
         of_run = [RunProblem(self.message, not stored, self.hint)] if self.message else []
-        return (*of_run, *(found for section in self.sections for found in section.problems()))
+        by_cause = sorted(self.sections, key=lambda section: section.result.consequence)
+        return (*of_run, *(found for section in by_cause for found in section.problems()))

@@ -134,7 +134,12 @@ class BackupLocation:
         folder = folder_of(self.store)
         if folder is not None and any(folder.glob(f"*{manifest.ENDING}")):
             return f"Use the folder of the store, {folder.parent}: {folder} is that of one host."
-        return check_store(self.store)
+        return f"{check_store(self.store)} {self.others()}".strip()
+
+    def others(self) -> str:
+        """Return a hint that names the stores of the config; "" where there is only one."""
+        names = [one.name for one in self.config.sections if one.kind == "store"]
+        return f"The config has the stores {', '.join(names)} (--store)." if names[1:] else ""
 
     def preference(self, host: str) -> Preference:
         """Return which runs of a host are preferred: those of the config, on its own host."""

@@ -44,11 +44,18 @@ _KEYS = {"age": "age identity (post-quantum: age 1.3)", "openssl": "the old pass
 _SIGNED = """
 The manifest of this run is signed. Whoever can write to the store can also write this file, so
 compare the signer with the one that you kept elsewhere (key file, report, config). Then check that
-it prints "Good", and that the parts have the SHA-256 that the manifest names:
+it prints "Good":
 
     echo {signer} > "$TARGET"/allowed_signers
     ssh-keygen -Y verify -f "$TARGET"/allowed_signers -I {host} -n {namespace} \\
       -O verify-time={when} -s {manifest}.sig < {manifest}
+"""
+_PARTS = """
+This compares all parts with the manifest. It prints "unchanged", or names each part that is missing
+or was changed:
+
+    awk -F'"' '$3 != ": " {{key = ""; next}} $2 == "sha256" && key == "name" {{print $4 "  " value}}
+      {{key = $2; value = $4}}' {manifest} | sha256sum -c --quiet && echo "unchanged"
 """
 _SUCCESSOR = """
 An earlier signer named this one. Skip this if you kept the signer above. If you kept only the line
@@ -69,7 +76,9 @@ def sheet(run: Manifest, signer: str = "", links: Sequence[str] = ()) -> str:
     links: the statements about successors that led to this signer, oldest first
     """
     title = f"How to restore run {run.run_id} of {run.host} without nc-backup-py"
-    programs = sorted({word for item in run.items for word in _programs(item)} | {"cat", "bash"})
+    parts = any(item.parts for item in run.items)
+    used = {word for item in run.items for word in _programs(item)} | {"cat", "bash"}
+    programs = sorted(used | ({"awk", "sha256sum"} if parts else set()))
     head = _HEAD.format(
         run_id=run.run_id,
         host=run.host,
@@ -86,6 +95,7 @@ def sheet(run: Manifest, signer: str = "", links: Sequence[str] = ()) -> str:
         head
         + (_DERIVED if "age" in programs else "")
         + (_signed(run, signer, links) if signer else "")
+        + (_PARTS.format(manifest=shlex.quote(name_of(run.run_id))) if parts else "")
     ]
     for number, item in enumerate(run.items, 1):
         lines += _item(number, item)

@@ -34,7 +34,7 @@ IN_FUTURE = (
 class RunSummary:
     """A run that has a manifest.
 
-    manifest: None where it cannot be read or is not trusted; `error` says why
+    manifest: None where it cannot be read or is not trusted; `error` says why, `hint` what to do
     claimed:  what it says, to be shown
     signed:   whether a known signer has signed it
     unsigned: whether it is not trusted only because it was made before signing began
@@ -46,6 +46,7 @@ class RunSummary:
     run_id: str
     manifest: Manifest | None = None
     error: str = ""
+    hint: str = ""
     claimed: Manifest | None = None
     signed: bool = False
     unsigned: bool = False
@@ -109,6 +110,7 @@ def list_runs(catalog: Catalog) -> Iterator[RunSummary]:
                 catalog.host,
                 run_id,
                 error=str(claim.untrusted),
+                hint=claim.untrusted.hint if catalog.has_signature(run_id) else "",
                 claimed=found,
                 unsigned=catalog.is_unsigned(run_id),
                 signature=catalog.has_signature(run_id),

@@ -165,9 +165,10 @@ def _might_fit(run: runs.RunSummary, preference: Preference, until: datetime | N
 
 
 def _newer(run: runs.RunSummary, selected: Selection) -> ManifestError:
+    other = f"Use the copy in another store (--store), or {selected.label()} by its id."
     return ManifestError(
         f"run {run.run_id} of {run.host} is newer, and {run.result}",
-        f"Use the copy in another store (--store), or {selected.label()} by its id.",
+        f"{run.hint} {other}".strip(),
     )
 
 

@@ -22,6 +22,7 @@ _KIND = re.compile(r"(?:ssh|ecdsa|sk|webauthn)-.+")
 _OPTION = re.compile(r'([A-Za-z-]+)(?:="([^"]*)")?(?:,|$)')
 _TIME_FORMS = ("%Y%m%d", "%Y%m%d%H%M", "%Y%m%d%H%M%S")
 _MAX_BYTES = 1 << 20
+_KEY_FILE = re.compile(r"^(?:age1|AGE-SECRET-KEY-)", re.M | re.I)
 _FORM = 'Use a line such as: srv-1 namespaces="nc-backup-manifest" ssh-ed25519 AAAA...'
 
 
@@ -96,9 +97,9 @@ class Signers:
 
 
 def of_file(path: Path, key: str) -> list[Signer]:
-    """Return the signers in a file of allowed_signers lines. key: names it in errors.
+    """Return the signers in a file of allowed_signers lines, or in the comments of a key file.
 
-    Raises ConfigError, also where no line is for manifests.
+    key: names the file in errors. Raises ConfigError, also where no line is for manifests.
     """
     try:
         raw = foreign.beginning(path, _MAX_BYTES + 1)
@@ -107,7 +108,8 @@ def of_file(path: Path, key: str) -> list[Signer]:
         raise ConfigError(f"{key}: {path}: {reason}", _FORM) from None
     if len(raw) > _MAX_BYTES:  # the limits of signers may stand at its end
         raise ConfigError(f"{key}: {path}: larger than {_MAX_BYTES} bytes", _FORM)
-    found = of_text(raw.decode("utf-8-sig", "surrogateescape"), f"{key}: {path}")
+    text = raw.decode("utf-8-sig", "surrogateescape")
+    found = of_text(_comments(text) if _KEY_FILE.search(text) else text, f"{key}: {path}")
     if not found:
         raise ConfigError(f"{key}: {path}: no signer for {writer_key.NAMESPACE}", _FORM)
     return found
@@ -124,10 +126,14 @@ def in_comments(path: Path) -> list[Signer]:
         raw = foreign.beginning(path, _MAX_BYTES)
     except OSError:
         return []  # the reader of the key itself says why
-    lines = foreign.lines(raw.decode("utf-8-sig", "surrogateescape"))
+    return of_text(_comments(raw.decode("utf-8-sig", "surrogateescape")), str(path))
+
+
+def _comments(text: str) -> str:
+    """Return the signers in the comments of a key file, with blank lines for all other lines."""
     mark = writer_key.SIGNER
-    found = [line.removeprefix(mark) if line.startswith(mark) else "" for line in lines]
-    return of_text("\n".join(found), str(path))  # blank lines keep the numbers of lines
+    lines = foreign.lines(text)
+    return "\n".join(line.removeprefix(mark) if line.startswith(mark) else "" for line in lines)
 
 
 def _parsed(lines: Iterable[str], origin: str) -> Iterator[Signer]:

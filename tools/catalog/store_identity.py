@@ -107,6 +107,20 @@ def seen(place: Store, host: str, key: str) -> Seen:
     return Seen(place, host, f"{where} {host}", _found(place, host))
 
 
+def require_known(place: Store, host: str, memory: Memory) -> None:
+    """Raise StoreError where a folder is not the store that this machine knows there.
+
+    Only folders: other stores are known by the section of the config as well.
+    """
+    if store.folder_of(place) is None:
+        return
+    with store.explaining(place):
+        found = seen(place, host, "")
+        problem = found.problem(memory) if memory.ids(found.key) else None
+    if problem is not None:
+        raise problem
+
+
 def _names(host: str) -> tuple[str, str]:
     """Where a marker may be: in the host's folder where the user may write nowhere else."""
     return MARKER, f"{host}/{MARKER.replace('/', '.')}"

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tools.base import foreign, masking
-from tools.base.errors import BackupError, ConfigError
+from tools.base.errors import BackupError, ConfigError, in_words
 from tools.catalog.memory import Memory
 from tools.config.model import Config
 from tools.date_str_utils import human_size, human_time
@@ -32,9 +32,12 @@ def show(config: Config, most: int, *, as_json: bool) -> int:
     except FileNotFoundError:
         runs = []
     except (BackupError, OSError) as error:
-        terminal.say(f"error: {error}", error=True)
+        problem, hint = in_words(error)
         if getattr(error, "damaged", False):
-            terminal.say("hint: The next run makes it again from the stores.", error=True)
+            hint = "The next run makes it again from the stores."
+        terminal.say(f"error: {foreign.line(problem)}", error=True)
+        if hint:
+            terminal.say(f"hint: {terminal.indented(hint)}", error=True)
         return 1
     if as_json:
         terminal.say(json.dumps([masking.structure(dataclasses.asdict(run)) for run in runs]))
@@ -95,6 +98,8 @@ def _newest(folder: Path, host: str) -> dict[str, str]:
     except FileNotFoundError:
         problem = "no run is recorded yet"
     except (BackupError, OSError) as error:
-        problem = str(error)
+        problem, hint = in_words(error)
+        if hint:
+            raise ConfigError(f"--accept: {problem}", hint) from None
     hint = "The next run records what the stores hold. Run backup.py -r, then this again."
     raise ConfigError(f"--accept: {problem}", hint)

@@ -136,6 +136,11 @@ def _unknown(key: str, entry: Entry) -> list[str]:
     return [text, *literal_secret(place, key, entry.value, None)]
 
 
+def is_copy(home: Path) -> bool:
+    """Return whether a folder holds this program, or an earlier version of it."""
+    return all(os.path.exists(home / name) for name in _OF_A_COPY)  # noqa: PTH110  (closed: False)
+
+
 def _check_home(home: Path, place: str) -> None:
     """Reject HOME_FOLDER if it is not a folder, or another copy of this program.
 
@@ -148,8 +153,7 @@ def _check_home(home: Path, place: str) -> None:
             f"{place}: {home}: not a directory{why}",
             f"Remove the key to use the modules of this program ({project.ROOT}).",
         )
-    copied = all(os.path.exists(home / name) for name in _OF_A_COPY)  # noqa: PTH110  (closed: False)
-    if copied and resolved(home / "tools") != project.ROOT / "tools":
+    if is_copy(home) and resolved(home / "tools") != project.ROOT / "tools":
         raise ConfigError(
             f"{place}: {home} holds another copy of this program",
             f"Run the backup.py of that copy, {home / 'backup.py'}, or remove HOME_FOLDER "

@@ -129,7 +129,7 @@ class Files:
         if found is not None:
             raise ConfigError(
                 f"{path}: {found}",
-                f"{found.hint} (to run anyway: --insecure-permissions)",
+                found.hint_or_accept,
                 found.fix,
             )
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from tools.base import project
 from tools.base.errors import ConfigError
-from tools.config import legacy, loading, selection
+from tools.config import general, legacy, loading, selection
 from tools.config.declarations import General, placeholder
 from tools.config.include import Entry, Files, Keys
 from tools.config.legacy import Change
@@ -61,7 +61,9 @@ def _applied(merged: Keys, changes: list[Change]) -> Keys:
 
 
 def _home(merged: Mapping[str, Entry]) -> Path:
-    return legacy.home(merged["GENERAL"]) if "GENERAL" in merged else project.ROOT
+    """Return the folder of the modules: those of another copy of this program are ours."""
+    home = legacy.home(merged["GENERAL"]) if "GENERAL" in merged else project.ROOT
+    return project.ROOT if general.is_copy(home) else home
 
 
 def _of_old(merged: Mapping[str, Entry]) -> Iterator[Change]:
@@ -70,8 +72,12 @@ def _of_old(merged: Mapping[str, Entry]) -> Iterator[Change]:
         raise ConfigError(
             "the config has no section", "Use --migrate with a config of the documented system."
         )
-    general: Keys = merged["GENERAL"].value if "GENERAL" in merged else {}
-    address = general.get("MESSAGE_CONFIG_COMMAND")
+    keys: Keys = merged["GENERAL"].value if "GENERAL" in merged else {}
+    folder = keys.get("HOME_FOLDER")
+    if folder is not None and _home(merged) == project.ROOT:
+        text = "is no longer needed: the modules are those beside backup.py"
+        yield Change(folder.where, ("GENERAL", "HOME_FOLDER"), text, {})
+    address = keys.get("MESSAGE_CONFIG_COMMAND")
     if address is not None and placeholder(str(address.value)):
         text = "is a placeholder: removed, and no report is sent"
         yield Change(address.where, ("GENERAL", "MESSAGE_CONFIG_COMMAND"), text, {})

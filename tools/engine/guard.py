@@ -24,7 +24,7 @@ def check(config: Config) -> None:
     for key, problem in problems(config):
         raise ConfigError(
             f"{key}: {problem}",
-            f"{problem.hint} (or --insecure-permissions, if you must).",
+            problem.hint_or_accept,
             problem.fix,
         )
 

@@ -20,6 +20,9 @@ _MISSED = 2  # intervals between runs that may pass without a complete one
 _LOOKED_AT = 10  # runs whose intervals count
 _NAMED = 3  # runs
 _LOG = "Read the log (LOG_FOLDER) and the reports of these runs."
+_OTHER_KEY = (
+    "Runs that another WRITER_KEY has signed do not count: where it was replaced, make a run."
+)
 _SCHEDULE = "Check that the schedule runs (systemctl list-timers, /etc/cron.d), and read the log."
 
 
@@ -59,9 +62,9 @@ def findings(place: object, runs: Runs, now: datetime | None = None) -> Iterator
             yield Finding(f"{place}: no run yet")
             return
         total = count(len(runs.others) + len(runs.left), "run")
-        yield warning(f"{place}: no complete run among {total}", _LOG)
+        yield warning(f"{place}: no complete run among {total}", f"{_LOG} {_OTHER_KEY}")
         return
-    age = now - run_ids.time_of(runs.complete)
+    age = max(timedelta(), now - run_ids.time_of(runs.complete))  # two runs in a second: ahead
     text = f"{place}: the newest complete run, {runs.complete}, is {_days(age)} old"
     yield warning(text, _SCHEDULE) if age > longest(runs.others) else Finding(text)
     later = [one for one in (*runs.others, *runs.left) if one > runs.complete]

@@ -288,7 +288,8 @@ class _Run:
             return False
         if deadline is not None and time.monotonic() >= deadline:
             reason = self.stopped = "MAX_RUNTIME is over"
-        not_run = Result(Status.FAILED, f"not run: {reason}") if reason else None
+        message = f"not run: {reason}"
+        not_run = Result(Status.FAILED, message, consequence=True) if reason else None
         if (refusal := not_run or self.hooks.enter(current)) is not None:
             self._note(current, refusal, 0.0)
         return refusal is None

@@ -37,6 +37,16 @@ def owned_folder(work_folder: Path) -> Path | None:
     return folder(work_folder)
 
 
+def readable_folder(work_folder: Path) -> Path | None:
+    """The private folder where this user can read it, to look up what the runs remember."""
+    private = work_folder / NAME
+    try:
+        known = hung_mount.answer(private, lambda: os.access(private, os.R_OK | os.X_OK))
+    except OSError:
+        return None
+    return private if known else None
+
+
 def problem(work_folder: Path) -> Problem | None:
     """Why the private folder is another user's, or a link that somebody may have planted."""
     private = work_folder / NAME

@@ -81,7 +81,7 @@ class Streamed:
         """
         self._open()
         if reason := self._blocked():
-            return {entry.name: Result(Status.FAILED, reason) for entry in group}
+            return {entry.name: Result(Status.FAILED, reason, consequence=True) for entry in group}
         sources = {entry.name: self._state(entry) for entry in group}
         jobs = [Job(source, item) for source in sources.values() for item in self._items(source)]
         order = {(job.source.section.name, job.item.name): at for at, job in enumerate(jobs)}
@@ -251,7 +251,8 @@ class Streamed:
             what = f"{target.errors[0]} ({target.lost} not stored; {summary})"
             return Result(Status.FAILED, what, target.hint, warnings=tuple(target.errors[1:]))
         if not self.flowed:
-            return Result(Status.FAILED, "nothing was stored: no source gave a whole item")
+            what = "nothing was stored: no source gave a whole item"
+            return Result(Status.FAILED, what, consequence=True)
         return Result(Status.OK, summary, items=target.parts, bytes=target.size)
 
 

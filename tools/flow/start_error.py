@@ -20,12 +20,11 @@ def of(name: str, argv: Sequence[str], error: OSError, folder: Path | None) -> B
     """Return the error of a program that cannot be started, with the hint for this reason."""
     program = argv[0]
     reason = (error.strerror or str(error)).lower()
-    text = f"{program} cannot be started: {reason}"
+    named = name.endswith(f" {program}")  # as that of a hook is
+    subject = name if named else f"{name}: {program}" if name else program
     if folder is not None and str(error.filename) == str(folder):  # chdir(2) failed
-        text, hint = f"{program} cannot be started in {folder}: {reason}", _FOLDER
-    else:
-        hint = _start_hint(argv, error)
-    return BackupError(f"{name}: {text}" if name else text, hint)
+        return BackupError(f"{subject} cannot be started in {folder}: {reason}", _FOLDER)
+    return BackupError(f"{subject} cannot be started: {reason}", _start_hint(argv, error))
 
 
 def _start_hint(argv: Sequence[str], error: OSError) -> str:

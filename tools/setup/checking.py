@@ -18,13 +18,12 @@ from tools import filesystem_handling
 from tools.base import finding, fixes, foreign, foreign_json, project
 from tools.base.errors import BackupError, in_words
 from tools.base.finding import Finding, Level, Line, bad, warning
-from tools.setup import adopt, plans, private_tar, schedule, steps
+from tools.setup import adopt, keys, plans, private_tar, schedule, steps
 from tools.setup.arguments import Arguments
 from tools.setup.installation import (
     CODE,
     CONFIG,
     CONFIG_FOLDER,
-    IDENTITY_FILE,
     KEY_FILE,
     USER,
     Installation,
@@ -77,7 +76,7 @@ def _absent(checked: Installation) -> Iterator[Finding]:
     kept = [str(path) for path in map(checked.at, (CONFIG, KEY_FILE)) if os.path.lexists(path)]
     hint = f"The installer uses what is still there: {' and '.join(kept)}." if kept else ""
     yield bad(f"not installed: there is no {checked.at(CODE)}", hint, _again(checked))
-    yield from _of_checks((adopt.findings, _identity), checked)
+    yield from _of_checks((adopt.findings, keys.identity_findings), checked)
 
 
 def _again(checked: Installation) -> str:
@@ -134,19 +133,13 @@ def _as_root(checked: Installation) -> tuple[str, str]:
     return _ROOT, fixes.as_root(words)
 
 
-def _identity(checked: Installation) -> Iterator[Finding]:
-    """Yield a warning where the private key is still on this machine."""
-    path = checked.at(IDENTITY_FILE)
-    if path.exists():
-        yield warning(
-            f"{path}: the private key is on this machine: its root can decrypt every backup",
-            "Copy it to another machine, and try the copy there (restore.py --verify latest). Then "
-            "remove it here.",
-        )
-
-
 # Further checks beside the steps of the installation; each raises BackupError or OSError.
-CHECKS: Sequence[Check] = (private_tar.findings, schedule.findings, adopt.findings, _identity)
+CHECKS: Sequence[Check] = (
+    private_tar.findings,
+    schedule.findings,
+    adopt.findings,
+    keys.identity_findings,
+)
 
 
 # --- backup.py -t

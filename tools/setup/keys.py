@@ -15,6 +15,7 @@ from pathlib import Path
 from tools import filesystem_handling
 from tools.base import foreign
 from tools.base.errors import BackupError
+from tools.base.finding import Finding, warning
 from tools.setup import configuration, files, programs, releases
 from tools.setup.folders import Access
 from tools.setup.installation import (
@@ -31,6 +32,7 @@ _RECIPIENTS = Access(0o640, group=True)
 _IDENTITY = Access(0o600)
 _WRITER = Access(0o600, user=True, group=True)
 _PUBLIC = re.compile(r"^# public key: (age1[0-9a-z]+)$", re.M)
+_RECIPIENT = re.compile(r"^age1[0-9a-z]+", re.M)
 _PRIVATE = re.compile(r"^AGE-SECRET-KEY-\S+$", re.M)
 _SIGNER = re.compile(r"^# signer: \S+ (.+)$", re.M)
 _HOST = re.compile(r"[A-Za-z0-9._-]+")
@@ -70,6 +72,7 @@ def steps(installation: Installation) -> Iterator[Step]:
         perform=lambda: _create_writer(installation, writer, host),
     )
     yield files.access_step(WRITER_KEY, _WRITER, installation)
+    yield _host_step(installation, writer)
     for path, access in ((identity, _IDENTITY), (key, _RECIPIENTS)):
         yield _signer_step(installation, path, access)
 
@@ -99,6 +102,47 @@ def _signer_step(installation: Installation, path: Path, access: Access) -> Step
         reason=lambda: "it does not name the signer of this server" if missing() else "",
         perform=perform,
     )
+
+
+def _host_step(installation: Installation, writer: Path) -> Step:
+    """Return the step that writes a changed HOSTNAME into the signing key.
+
+    A rotation is rejected where the key names another host.
+    """
+
+    def renamed() -> str:
+        """Return the text with the name of today; "" if it has that, or there is no key."""
+        text, signer = _text(writer), _signer(installation)
+        return "" if signer in text else _SIGNER.sub(lambda _old: signer, text, count=1)
+
+    def perform() -> None:
+        content = renamed().encode("utf-8", "surrogateescape")
+        files.write(writer.resolve(), content, _WRITER, installation)
+
+    return Step(
+        subject=str(writer),
+        action="write the HOSTNAME of the config into it",
+        reason=lambda: "it names another host" if renamed() else "",
+        perform=perform,
+    )
+
+
+def identity_findings(installation: Installation) -> Iterator[Finding]:
+    """Yield warnings where the private key is still on this machine, and where it is an old one."""
+    path, key = map(installation.at, (IDENTITY_FILE, KEY_FILE))
+    if not path.exists():
+        return
+    yield warning(
+        f"{path}: the private key is on this machine: its root can decrypt every backup",
+        "Copy it to another machine, and try the copy there (restore.py --verify latest). Then "
+        "remove it here.",
+    )
+    public, recipients = set(_PUBLIC.findall(_text(path))), _RECIPIENT.findall(_text(key))
+    if public and recipients and public.isdisjoint(recipients):
+        yield warning(
+            f"{path}: decrypts no new backup: {key} names other recipients",
+            f"Add the private key of {recipients[0]} to it, or move it to another place.",
+        )
 
 
 def _exists(*paths: Path) -> bool:
@@ -142,6 +186,11 @@ def _keygen(installation: Installation, *arguments: str | Path) -> str:
 
 def _create_identity(installation: Installation, identity: Path) -> None:
     """Create the private key, and have it shown at the end, to a person alone."""
+    if _exists(installation.at(WRITER_KEY)):
+        installation.notice(
+            f"warning: {identity}: earlier backups of this server need the key that was lost\n"
+            f"hint: If there is a copy of it, add it to {identity}."
+        )
     _keygen(installation, "--KEY_FILE", identity)
     installation.notice("")
     installation.notice(f"Copy {identity} to another machine NOW. Without it nobody can restore")
