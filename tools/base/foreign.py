@@ -114,21 +114,23 @@ def listing(texts: Iterable[str], most: int = MAX_LINES) -> tuple[str, ...]:
     return (*shown, f"({len(found) - len(shown)} more)")
 
 
-def beginning(path: Path, max_bytes: int) -> bytes:
+def beginning(path: Path, max_bytes: int, *, follow: bool = True) -> bytes:
     """Return the first bytes of a file that another program may have written.
 
-    Raises OSError, also where it is not a regular file: a FIFO would be waited for.
+    follow: whether it may be a symbolic link. Raises OSError, also where it is not a regular
+    file: a FIFO would be waited for.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(path, flags if follow else flags | os.O_NOFOLLOW)
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
         return file.read(max_bytes)
 
 
-def content(path: Path, max_bytes: int) -> bytes:
+def content(path: Path, max_bytes: int, *, follow: bool = True) -> bytes:
     """Return the content of such a file. Raises OSError, also where it is larger."""
-    read = beginning(path, max_bytes + 1)
+    read = beginning(path, max_bytes + 1, follow=follow)
     if len(read) > max_bytes:
         raise OSError(errno.EFBIG, f"larger than {max_bytes} bytes", str(path))
     return read
