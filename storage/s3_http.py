@@ -24,6 +24,7 @@ _LINES = 100  # of headers, as in http.client
 _LONGEST_LINE = 8192  # bytes; they are read one by one
 _EXPECT = "_expect_of_botocore"  # its method, under a name of ours
 _TIME = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.[0-9]{1,9})?Z")
+REGION = re.compile(r"[A-Za-z0-9-]{1,40}")
 _REDIRECTS = (301, 302, 303, 307, 308)
 
 
@@ -127,16 +128,16 @@ def _stay(
     response: tuple[Any, Mapping[str, Any]] | None = None,
     **_more: object,
 ) -> None:
-    """Tell botocore to follow no redirection that names no region.
+    """Tell botocore to follow no redirection that names no region, or one that is none.
 
     It would ask HeadBucket for the region, and where that is redirected as well, without end.
     """
-    if response is None or response[0] is None or response[0].status_code not in _REDIRECTS:
+    if response is None or response[0] is None:
         return
-    named = "x-amz-bucket-region" in response[0].headers or response[1].get("Error", {}).get(
-        "Region"
-    )
-    if not named:
+    error = response[1].get("Error", {})
+    named = str(response[0].headers.get("x-amz-bucket-region") or error.get("Region") or "")
+    leads = bool(named) or response[0].status_code in _REDIRECTS
+    if leads and not REGION.fullmatch(named):
         request_dict["context"].setdefault("s3_redirect", {})["redirected"] = True
 
 

@@ -46,6 +46,30 @@ def test_an_answer_without_end(bad: BadS3, monkeypatch: pytest.MonkeyPatch, stat
         list(made.entries("srv"))
 
 
+@pytest.mark.fault("S3 names a region that is a URL or an escape code", "it is no hint")
+@pytest.mark.parametrize("region", ["127.0.0.1:1/#", "x@127.0.0.1:1", "us\x1b[31m", "a" * 5_000])
+def test_a_region_that_is_none(bad: BadS3, region: str) -> None:
+    error = f"<Error><Code>AuthorizationHeaderMalformed</Code><Region>{region}</Region></Error>"
+    for answer in (
+        Answer(301, b"", {"x-amz-bucket-region": region}),
+        Answer(400, error.replace("\x1b", "").encode()),
+    ):
+        bad.fault = always("ListObjectsV2", answer)
+        with pytest.raises(StoreError, match="sends to another server") as raised:
+            list(opened(bad).entries("srv"))
+        assert raised.value.hint == "Set ENDPOINT_URL and REGION to those of the bucket."
+
+
+@pytest.mark.fault("S3 answers 404, 409, 412 or 416 to a call that cannot have it", "it is named")
+@pytest.mark.parametrize("status", [404, 409, 412, 416])
+def test_statuses_that_do_not_fit(bad: BadS3, status: int) -> None:
+    bad.fault = lambda _server, _request, _count: Answer(status)
+    with pytest.raises(StoreError, match=rf"store: ListObjectsV2: .*{status}"):
+        list(opened(bad).entries("srv"))
+    with pytest.raises(StoreError, match="srv/x"):  # an object that is not there is not empty
+        list(opened(bad).get("srv/x"))
+
+
 def page(token: int, size: str = "1", time: str = "2026-01-01T00:00:00.000Z") -> Answer:
     """A page of one object, and the token of a next one."""
     entry = f"<Key>store/srv/{token}</Key><LastModified>{time}</LastModified><Size>{size}</Size>"
