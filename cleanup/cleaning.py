@@ -35,6 +35,7 @@ _FROZEN_DAYS = 14  # without a good copy, after which every report names an item
 _DROPPED_DAYS = 30  # after an item has left the config
 _ATTEMPTS = 3  # to make a plan that no other run has overtaken
 _NO_RULE = "No rule is set: set one in the cleanup section, or add one, as --keep-daily 7."
+FEW = 10  # lines about runs: anyone who can write to the store makes thousands of bad ones
 _LAGS = "its listing may lack objects that are there"
 KEEPS = "this store keeps everything: its credentials may not delete"
 
@@ -335,11 +336,12 @@ def _obstacle(catalog: Catalog, found: Candidates, now: datetime) -> tuple[str, 
 def with_notes(result: Result, plan: Cleaning, order: Order) -> Result:
     """Return a result with what reports say of items and runs."""
     apart = "its id and the time of its manifest are more than a day apart: it is kept"
-    named = tuple(f"run {run_id}: {apart}" for run_id in plan.plan.named)
-    obstacles = tuple(f"run {run_id}: {why}" for run_id, why in plan.found.obstacles.items())
+    named = foreign.listing((f"run {one}: {apart}" for one in plan.plan.named), FEW)
+    others = list(plan.found.obstacles.items())[1:]
+    obstacles = foreign.listing((f"run {run_id}: {why}" for run_id, why in others), FEW)
     return dataclasses.replace(
         result,
-        warnings=(*result.warnings, *obstacles[1:], *named),
+        warnings=(*result.warnings, *obstacles, *named),
         notices=tuple(plan.notices(order.config_id)),
     )
 

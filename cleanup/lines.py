@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cleanup import cleaning
-from cleanup.cleaning import Cleaning
+from cleanup.cleaning import FEW, Cleaning
 from tools.base import foreign
 from tools.date_str_utils import count, human_size
 from tools.reporting import terminal
@@ -16,7 +16,11 @@ def show(plan: Cleaning) -> None:
     reasons = cleaning.reasons(plan)
     going = {one.run_id: one for one in plan.removals}
     rows = []
+    unusable = [run.run_id for run in plan.found.runs if run.problem]
+    hidden = set(unusable[FEW:])
     for run in plan.found.runs:
+        if run.run_id in hidden:
+            continue
         one = going.get(run.run_id)
         decision = "keep" if one is None else "remove" if one.whole else "remove items"
         why = run.problem or reasons.get(run.run_id, "")
@@ -27,12 +31,15 @@ def show(plan: Cleaning) -> None:
         freed = "-" if one is None else human_size(one.size)
         rows.append((run.run_id, f"{run.stored:%Y-%m-%d %H:%M}", decision, why, freed))
     terminal.table(_HEADER, rows)
+    if hidden:
+        text = f"{count(len(hidden), 'more run')} that cannot be used: restore.py --list shows all"
+        terminal.say(f"note: {text}", error=True)
     text = f"{plan.catalog.store}, host {plan.catalog.host}: {plan.summary()}"
     terminal.say(foreign.line(f"{text}, {human_size(plan.size)} in all"))
-    for run_id in plan.plan.named:
-        text = f"run {run_id}: its id and the time of its manifest in the store are far apart"
+    apart = "its id and the time of its manifest in the store are far apart"
+    for text in foreign.listing((f"run {one}: {apart}" for one in plan.plan.named), FEW):
         terminal.say(f"note: {text}: it is kept, and counts for no rule", error=True)
     if len(plan.found.obstacles) > 1:
-        names = ", ".join(plan.found.obstacles)
+        names = ", ".join(foreign.listing(plan.found.obstacles, FEW))
         number = count(len(plan.found.obstacles), "manifest")
         terminal.say(f"note: {number} that cannot be used: {names}", error=True)

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from restore import database_restore, destination, temporary_server
 from restore.restoring import Restoring
 from tools import filesystem_handling, os_works
-from tools.base import crash, foreign_json, removal, run_ids
+from tools.base import crash, foreign, foreign_json, removal, run_ids
 from tools.base.errors import BackupError, ConfigError
 from tools.base.result import Result, Status
 from tools.base.run_result import SectionResult
@@ -249,7 +249,7 @@ def _digest(options: Options) -> str:
 def _last_result(memory: Path, digest: str) -> tuple[float, str]:
     """Return when this drill passed last, and its summary; 0 and "" for never."""
     try:
-        remembered = foreign_json.load(memory.read_bytes())
+        remembered = foreign_json.load(foreign.content(memory, foreign_json.MAX_BYTES))
         if remembered["wanted"] != digest:
             return 0.0, ""
         return float(remembered["time"]), str(remembered["text"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import mmap
@@ -26,6 +27,7 @@ from tools.base.finding import Finding
 from tools.flow import store, stream
 from tools.modules.options import option
 
+_libc = ctypes.CDLL(None)
 _BLOCK = 2 << 20  # bytes that are written and read back together
 # Why a file may not be removed, with hints.
 _FORBIDDEN = {
@@ -278,7 +280,8 @@ def _write(temporary: Path, path: Path, chunks: Iterable[bytes]) -> int:
             position = 0
             while position < len(chunk):
                 count = min(len(chunk) - position, _BLOCK - filled)
-                buffer[filled : filled + count] = chunk[position : position + count]
+                piece = memoryview(chunk)[position : position + count]
+                buffer[filled : filled + count] = piece
                 position, filled = position + count, filled + count
                 if filled == _BLOCK:
                     _write_verified(descriptor, path, (buffer, back), (begin, filled))
@@ -331,11 +334,17 @@ def _write_verified(
             count := os.preadv(descriptor, [view[received:size]], begin + received)
         ):
             received += count
-    if received != size or back[:size] != buffer[:size]:
+    if received != size or not _equal(buffer, back, size):
         raise StoreError(
             f"{path}: read-back mismatch: the disk returned other data than was written",
             "Check this disk (dmesg, smartctl). The file was not stored.",
         )
+
+
+def _equal(one: mmap.mmap, other: mmap.mmap, size: int) -> bool:
+    """Return whether two buffers begin with the same bytes; comparing slices would copy both."""
+    addresses = (ctypes.addressof(ctypes.c_char.from_buffer(buffer)) for buffer in (one, other))
+    return bool(_libc.memcmp(*map(ctypes.c_void_p, addresses), ctypes.c_size_t(size)) == 0)
 
 
 def _file_sha256(path: Path, size: int) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from storage import oss_account, oss_errors
+from storage import bucket_answers, oss_account, oss_errors
 from storage.oss_account import Account, Keys
 from storage.oss_errors import Call, ExpiredError
 from tools import requests_utils
@@ -22,7 +22,6 @@ from tools.base.errors import ConfigError
 from tools.flow.block_backend import Block
 
 _CONNECTIONS = 32  # kept for the next calls
-_LARGEST_ANSWER = 8 << 20  # bytes of an answer that is no object; 1,000 keys are 3 MiB
 _PIECE = 1 << 18
 _PATIENCE = 1200.0  # seconds for an answer that is no object
 T = TypeVar("T")
@@ -72,8 +71,11 @@ class _Response:
         self._is_read = False
 
     def read(self, size: int | None = None) -> bytes:
-        """Return the content, or its beginning. Raises ValueError where it does not end."""
-        limit = _LARGEST_ANSWER if size is None else size
+        """Return the content, or its beginning.
+
+        Raises ValueError where all of it does not end, or is nothing to parse.
+        """
+        limit = bucket_answers.LARGEST if size is None else size
         until = time.monotonic() + _PATIENCE
         found = bytearray()
         for piece in self:
@@ -82,6 +84,8 @@ class _Response:
                 raise ValueError("no end")
             if len(found) > limit:
                 break
+        if size is None and not bucket_answers.is_parsable(found):
+            raise ValueError("not parsable")
         return bytes(found[:limit])
 
     def __iter__(self) -> Iterator[bytes]:
@@ -121,7 +125,7 @@ class _Session:
             allow_redirects=False,
             auth=_unchanged,
         )
-        date = oss_errors.date_of(answer.headers)
+        date = bucket_answers.date_of(answer.headers)
         self.ahead = date.timestamp() - time.time() if date else self.ahead
         if request.method == "HEAD" and answer.ok and "Content-Length" not in answer.headers:
             answer.close()

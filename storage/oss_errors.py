@@ -5,13 +5,13 @@ Codes: "Error codes" and the pages of each operation in the API reference of OSS
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from email.utils import parsedate_to_datetime
 from typing import Any
 from xml.etree import ElementTree
 
+from storage.bucket_answers import date_of
 from storage.oss_account import Account
 from tools.base import fixes, foreign
 from tools.base.errors import (
@@ -31,6 +31,7 @@ _SERVER = 500
 _REDIRECTS = range(300, 400)
 _INVALID = 400
 _DENIED = (401, 403)
+_ENDPOINT = re.compile(r"[a-z0-9.-]{1,100}\.aliyuncs\.com")
 # What another attempt can fix, though the status is not that of a fault of the server.
 _TRANSIENT_CODES = {
     *("RequestTimeout", "ConnectionTimeout", "InvalidDigest", "IncompleteBody", "BadDigest"),
@@ -98,7 +99,9 @@ class _Answer:
             return foreign.printable(str(details.get(name) or ""))[:_SHOWN]
 
         code = shown("Code") or str(error.status)
-        return cls(error.status, code, shown("Message"), shown("Endpoint"), date_of(error.headers))
+        endpoint = shown("Endpoint")
+        endpoint = endpoint if _ENDPOINT.fullmatch(endpoint) else ""  # it becomes a hint
+        return cls(error.status, code, shown("Message"), endpoint, date_of(error.headers))
 
     @property
     def skew(self) -> timedelta:
@@ -109,15 +112,6 @@ class _Answer:
     def text(self) -> str:
         """What the server has said."""
         return f"{self.code}: {self.message}" if self.message else self.code
-
-
-def date_of(headers: Mapping[str, str]) -> datetime | None:
-    """Return the time of an answer by the clock of the server; None where it does not say."""
-    try:
-        date = parsedate_to_datetime(headers.get("Date", ""))
-    except (TypeError, ValueError):
-        return None
-    return date if date.tzinfo else date.replace(tzinfo=timezone.utc)
 
 
 def translated(error: Exception, call: Call) -> Exception:
@@ -243,6 +237,8 @@ def _of_object(answer: _Answer, call: Call) -> StoreError | None:
     kind, problem = _OBJECTS.get(answer.code) or _OBJECTS.get(str(answer.status)) or (None, "")
     if kind is None:
         return None
+    if kind is MissingError and not call.name:
+        return MissingError(f"{call.store}: {call.operation}: not found ({answer.text})")
     return kind(problem.format(subject=call.subject, name=call.name, call=call, text=answer.text))
 
 

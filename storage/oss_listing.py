@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
 from typing import Any
 
-from storage import oss_errors
+from storage.bucket_answers import Listed, date_of
 from storage.bucket_keys import Keys
 from storage.oss_client import Client
 from storage.oss_errors import DeniedError, MissingError
@@ -18,6 +18,7 @@ from tools.flow.block_backend import PendingUpload, Upload
 from tools.flow.store import StoreEntry
 
 _PAGE = 1_000  # of objects, uploads or parts: the most that OSS lists at once
+_PART_PAGES = 11  # an upload has at most 10,000 parts
 
 
 class Listing:
@@ -31,14 +32,12 @@ class Listing:
 
     def entries(self, folder: str) -> Iterator[StoreEntry]:
         """Yield the objects in a folder, sorted by name."""
-        found = []
-        for page in store.limited(self._client, self._pages(self._keys.folder(folder))):
+        found = Listed(self._client, self._keys, folder)
+        for page in store.limited(self._client, self._pages(found.prefix)):
             now = _time_of(page.headers)
             for entry in page.object_list:
-                name = self._keys.name(entry.key)
-                if not name.endswith("/"):  # which some tools make for a folder
-                    found.append(StoreEntry(name, int(entry.size), now - entry.last_modified))
-        yield from sorted(found, key=lambda one: one.name)
+                found.add(entry.key, int(entry.size), now - entry.last_modified)
+        yield from found
 
     def has(self, name: str) -> bool:
         """Return whether there is an object of this name."""
@@ -48,12 +47,11 @@ class Listing:
 
     def folders(self) -> Iterator[str]:
         """Yield the folders of the hosts, sorted."""
-        found = {
-            self._keys.name(prefix).rstrip("/")
-            for page in store.limited(self._client, self._pages(self._keys.prefix))
-            for prefix in page.prefix_list
-        }
-        yield from sorted(found - {store.OWN_FOLDER})
+        found = Listed(self._client, self._keys, "")
+        for page in store.limited(self._client, self._pages(found.prefix)):
+            for prefix in page.prefix_list:
+                found.add(prefix.removesuffix("/"))
+        yield from (one.name for one in found if one.name != store.OWN_FOLDER)
 
     def _pages(self, prefix: str) -> Iterator[Any]:
         token = ""
@@ -80,18 +78,19 @@ class Listing:
 
         None where the credentials do not allow that list.
         """
+        found = Listed(self._client, self._keys, folder)
         try:
-            listed = self._upload_pages(self._keys.folder(folder))
-            pages = list(store.limited(self._client, listed))
+            for page in store.limited(self._client, self._upload_pages(found.prefix)):
+                yield from self._uploads_of(page, found)
         except DeniedError as error:
             logger.info("unfinished uploads are not listed: %s", error)
-            return
-        for page in pages:
-            now = _time_of(page.headers)
-            for one in page.upload_list:
-                upload = Upload(self._keys.name(one.key), one.upload_id)
-                age = now - one.initiation_date
-                yield PendingUpload(upload, self._size(one.key, one.upload_id), age)
+
+    def _uploads_of(self, page: Any, folder: Listed) -> Iterator[PendingUpload]:  # noqa: ANN401  (of oss2)
+        now = _time_of(page.headers)
+        for one in page.upload_list:
+            if (name := folder.name(one.key)) is not None:
+                size = self._size(one.key, one.upload_id)
+                yield PendingUpload(Upload(name, one.upload_id), size, now - one.initiation_date)
 
     def _upload_pages(self, prefix: str) -> Iterator[Any]:
         markers = ("", "")
@@ -115,23 +114,24 @@ class Listing:
 
     def _size(self, key: str, upload_id: str) -> int:
         """Return the bytes of an upload; 0 where it is gone or its parts may not be listed."""
-        size, marker = 0, ""
         try:
-            while True:
-                page = self._client.call(
-                    "ListParts",
-                    "",
-                    functools.partial(self._parts_after, key, upload_id, marker),
-                )
-                size += sum(int(part.size) for part in page.parts)
-                if not page.is_truncated or page.next_marker == marker:
-                    return size
-                marker = page.next_marker
+            pages = store.limited(self._client, self._part_pages(key, upload_id), _PART_PAGES)
+            return sum(int(part.size) for page in pages for part in page.parts)
         except (DeniedError, MissingError):
             return 0
+
+    def _part_pages(self, key: str, upload_id: str) -> Iterator[Any]:
+        marker = ""
+        while True:
+            send = functools.partial(self._parts_after, key, upload_id, marker)
+            page = self._client.call("ListParts", "", send)
+            yield page
+            if not page.is_truncated or page.next_marker == marker:
+                return
+            marker = page.next_marker
 
 
 def _time_of(headers: Mapping[str, str]) -> float:
     """Return when an answer was given, by the clock of the server where it says."""
-    date = oss_errors.date_of(headers) or datetime.now(timezone.utc)
+    date = date_of(headers) or datetime.now(timezone.utc)
     return date.timestamp()

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from storage import s3_errors, s3_http, s3_options
+from storage import bucket_answers, s3_errors, s3_http, s3_options
 from storage.s3_errors import Call, ExpiredError
 from storage.s3_options import Addressing, Options
 from tools.base import masking
@@ -23,6 +23,21 @@ from tools.flow import stream
 Answer = Mapping[str, Any]  # of S3, by the names of its API
 _CONNECTIONS = 32  # kept for the next calls
 _REGION = "us-east-1"  # where nothing names one
+
+
+def members(place: object, answer: Answer, name: str, *needed: str) -> Iterator[Answer]:
+    """Yield the members of a list in an answer. Raises StoreError where one lacks a value.
+
+    place: names the store in the error
+    """
+    for one in answer.get(name, ()):
+        missing = [key for key in needed if one.get(key) is None]
+        if missing:
+            raise StoreError(
+                f"{place}: the server lists {name} without {missing[0]}",
+                "Check ENDPOINT_URL and the server.",
+            )
+        yield one
 
 
 @dataclass(frozen=True)
@@ -188,7 +203,7 @@ class Client:
         with self.translating(connection, operation, name):
             method = getattr(connection.api, operation)
             answer: Answer = method(Bucket=self.options.bucket_name, **parameters)
-        date = s3_errors.date_of(answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}))
+        date = bucket_answers.date_of(answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}))
         self.ahead = date.timestamp() - time.time() if date else self.ahead
         return answer
 

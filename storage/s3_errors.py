@@ -10,10 +10,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from email.utils import parsedate_to_datetime
 from typing import Any
 
-from storage import s3_hints
+from storage import s3_hints, s3_http
+from storage.bucket_answers import date_of
+from storage.s3_http import AnswerError
 from tools.base import fixes, foreign
 from tools.base.errors import StoreError, TakenError, TransientError, UnreachableError
 
@@ -45,6 +46,7 @@ _CONDITION = re.compile(r"if-none-match|condition", re.I)
 _LOCKED = re.compile(r"lock|worm|retention|legal.?hold|immutab|protected", re.I)
 _PROTECTED = re.compile(r"protected by object lock|worm protected|object is locked", re.I)
 _PUBLISHING = ("PutObject", "CompleteMultipartUpload", "CreateMultipartUpload")
+_WRITING = (*_PUBLISHING, "UploadPart")
 _REMOVING = ("DeleteObject", "DeleteObjects", "AbortMultipartUpload")
 _NOT_ALLOWED, _BAD_REQUEST = 405, 400
 _REFUSED_REMOVAL = (400, 405, 409, 412, 423)
@@ -54,6 +56,7 @@ _ENTRY_STATUS = {
     "MethodNotAllowed": _NOT_ALLOWED,
 }
 _URL = re.compile(r"\"https?://[^\"]*\"|https?://\S+")
+_NOT_HTTP = "An HTTP Client raised an unhandled exception: "  # botocore's own words
 _PROXY_AUTHENTICATION = "407 "
 _SERVER_HINT = "Check the state of the server. A later run tries again."
 _NETWORK_HINT = "Check ENDPOINT_URL, the network, the firewall and the proxy."
@@ -127,6 +130,7 @@ class _Answer:
         headers = data.get("HTTPHeaders", {})
         shown = foreign.printable(str(error.get("Message") or ""), keep="")[:_SHOWN]
         region = str(headers.get("x-amz-bucket-region") or error.get("Region") or "")
+        region = region if s3_http.REGION.fullmatch(region) else ""  # it becomes a hint
         status = int(data.get("HTTPStatusCode") or 0)
         code = foreign.printable(str(error.get("Code") or status), keep="")[:_SHOWN]
         return cls(status, code, shown, region, date_of(headers))
@@ -137,19 +141,12 @@ class _Answer:
         return f"{self.code}: {self.message}" if self.message else self.code
 
 
-def date_of(headers: Mapping[str, str]) -> datetime | None:
-    """Return the time of an answer by the clock of the server; None where it does not say."""
-    try:
-        date = parsedate_to_datetime(headers.get("date", ""))
-    except (TypeError, ValueError):
-        return None
-    return date if date.tzinfo else date.replace(tzinfo=timezone.utc)
-
-
 def translated(error: Exception, call: Call) -> Exception:
     """Return the error of a store for what botocore raises; any other error as it is."""
     from botocore import exceptions, parsers
 
+    if isinstance(error, AnswerError):
+        return TransientError(f"{call.subject}: {call.operation}: {error}", error.hint)
     if isinstance(error, exceptions.ClientError):
         return _of_answer(_Answer.of(error.response), call)
     if isinstance(error, exceptions.BotoCoreError):
@@ -296,14 +293,18 @@ def _of_place(answer: _Answer, call: Call) -> StoreError | None:
 
 
 def _of_object(answer: _Answer, call: Call) -> StoreError | None:
-    if answer.status == 412:  # noqa: PLR2004
+    """What an answer says of an object that is written or read; of other calls it says nothing."""
+    writes = call.operation in _WRITING
+    if answer.status == 412 and writes:  # noqa: PLR2004
         return TakenError(f"{call.name}: object exists with different content")
-    if answer.status == 409:  # noqa: PLR2004
+    if answer.status == 412 and call.operation == "GetObject":  # noqa: PLR2004
+        return StoreError(f"{call.subject}: the object has changed while it was read")
+    if answer.status == 409 and writes:  # noqa: PLR2004
         return ConflictError(
             f"{call.subject}: another program writes this object ({answer.text})",
             "Let one program alone write to this folder.",
         )
-    if answer.status == 416:  # noqa: PLR2004
+    if answer.status == 416 and call.operation == "GetObject":  # noqa: PLR2004
         return RangeError(f"{call.subject}: no such range")
     return None
 
@@ -312,6 +313,8 @@ def _of_missing(answer: _Answer, call: Call) -> StoreError | None:
     if answer.code == "NoSuchUpload":
         return MissingError(f"{call.subject}: no such upload")
     if answer.status == 404:  # noqa: PLR2004
+        if not call.name or call.operation in _WRITING:
+            return MissingError(f"{call.subject}: {call.operation}: not found ({answer.text})")
         return MissingError(f"{call.name}: no such object in {call.store}")
     if answer.code in ("InvalidPart", "InvalidPartOrder"):
         return StoreError(
@@ -333,7 +336,8 @@ def _of_client(error: Exception, call: Call) -> StoreError:
     """What botocore raises by itself: the connection, the credentials, the answer."""
     from botocore import exceptions
 
-    text = foreign.printable(str(error), keep="")[:_SHOWN]
+    text = str(error).replace(_NOT_HTTP, "the answer cannot be read: ", 1)
+    text = foreign.printable(text, keep="")[:_SHOWN]
     if isinstance(error, exceptions.ProxyConnectionError):
         reason = str(error.kwargs.get("error", ""))
         denied = _PROXY_AUTHENTICATION in reason

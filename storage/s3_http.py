@@ -11,21 +11,35 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, BinaryIO
 
+from storage import bucket_answers
 from tools.base.errors import TransientError
 
-_LONGEST = 32 << 20  # bytes of an answer that is no object; a page of a list has at most 8 MiB
 _PIECE = 64 << 10
 _PATIENCE = 1200.0  # seconds; a completion of S3 sends spaces for minutes
 _HINT = "Check ENDPOINT_URL and the server."
+_LONGEST_TIME = 40  # characters
+_LINES = 100  # of headers, as in http.client
+_LONGEST_LINE = 8192  # bytes; they are read one by one
+_EXPECT = "_expect_of_botocore"  # its method, under a name of ours
 _TIME = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.[0-9]{1,9})?Z")
+REGION = re.compile(r"[A-Za-z0-9-]{1,40}")
 _REDIRECTS = (301, 302, 303, 307, 308)
+
+
+class AnswerError(TransientError):
+    """An answer that cannot be one of the server."""
 
 
 def guard(api: Any) -> None:  # noqa: ANN401  (botocore has no types)
     """Bound the answers that a client of boto3 reads, and where it looks after a redirection."""
+    from botocore.awsrequest import AWSConnection
+
     endpoint = api._endpoint  # botocore offers no other way
+    if not hasattr(AWSConnection, _EXPECT):
+        setattr(AWSConnection, _EXPECT, AWSConnection._handle_expect_response)
+        AWSConnection._handle_expect_response = _expect
     endpoint.http_session = Bounded(endpoint.http_session)
     api.meta.events.register_first("needs-retry.s3", _stay)
     api.meta.events.register("before-sign.s3.DeleteObjects", _digest)
@@ -45,10 +59,62 @@ def moment(text: str) -> datetime:
     found = _TIME.fullmatch(text)
     if found is not None:
         return datetime.fromisoformat(found[1]).replace(tzinfo=timezone.utc)
+    if len(text) > _LONGEST_TIME:
+        raise ValueError("not a time")
     from botocore.utils import parse_timestamp
 
-    parsed: datetime = parse_timestamp(text)
-    return parsed
+    try:
+        parsed: datetime = parse_timestamp(text)
+        if parsed.tzinfo is None:
+            return parsed.replace(tzinfo=timezone.utc)
+        return parsed.astimezone(timezone.utc)
+    except (RuntimeError, OverflowError) as error:  # by its way of parsing
+        raise ValueError("not a time") from error
+
+
+def _expect(connection: Any, body: object) -> None:  # noqa: ANN401  (of botocore)
+    """Read the answer to `Expect: 100-continue` as botocore does, up to a limit.
+
+    It reads lines without end, and loops where the connection ends among them.
+    """
+    socket = connection.sock
+    connection.sock = _BoundedSocket(socket)
+    try:
+        getattr(connection, _EXPECT)(body)
+    finally:
+        if connection.sock is not None:  # None: it was closed
+            connection.sock = socket
+
+
+class _BoundedSocket:
+    """A socket whose file has 100 lines of 8 KiB at most."""
+
+    def __init__(self, socket: Any) -> None:  # noqa: ANN401  (of ssl, too)
+        self._socket = socket
+        self._file: BinaryIO | None = None
+        self._left = _LINES
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+        return getattr(self._socket, name)
+
+    def makefile(self, mode: str, buffering: int) -> _BoundedSocket:
+        """Return this as a file."""
+        self._file = self._socket.makefile(mode, buffering)
+        return self
+
+    def readline(self) -> bytes:
+        """Return the next line. Raises ConnectionError where the lines do not end."""
+        assert self._file is not None  # noqa: S101  (by makefile)
+        line = self._file.readline(_LONGEST_LINE)
+        self._left -= 1
+        if not self._left or not line.endswith(b"\n"):
+            raise ConnectionError("the answer is cut, or does not end")
+        return line
+
+    def close(self) -> None:
+        """Close the file; the socket stays open."""
+        if self._file is not None:
+            self._file.close()
 
 
 def _digest(request: Any, **_more: object) -> None:  # noqa: ANN401  (botocore has no types)
@@ -62,16 +128,16 @@ def _stay(
     response: tuple[Any, Mapping[str, Any]] | None = None,
     **_more: object,
 ) -> None:
-    """Tell botocore to follow no redirection that names no region.
+    """Tell botocore to follow no redirection that names no region, or one that is none.
 
     It would ask HeadBucket for the region, and where that is redirected as well, without end.
     """
-    if response is None or response[0] is None or response[0].status_code not in _REDIRECTS:
+    if response is None or response[0] is None:
         return
-    named = "x-amz-bucket-region" in response[0].headers or response[1].get("Error", {}).get(
-        "Region"
-    )
-    if not named:
+    error = response[1].get("Error", {})
+    named = str(response[0].headers.get("x-amz-bucket-region") or error.get("Region") or "")
+    leads = bool(named) or response[0].status_code in _REDIRECTS
+    if leads and not REGION.fullmatch(named):
         request_dict["context"].setdefault("s3_redirect", {})["redirected"] = True
 
 
@@ -88,7 +154,7 @@ def _is_cut(answer: Any) -> bool:  # noqa: ANN401  (botocore has no types)
 class Bounded:
     """The HTTP session of a client; see URLLib3Session of botocore."""
 
-    def __init__(self, inner: Any, longest: int = _LONGEST) -> None:  # noqa: ANN401
+    def __init__(self, inner: Any, longest: int = bucket_answers.LARGEST) -> None:  # noqa: ANN401
         """longest: bytes of an answer that is no object"""
         self._inner = inner
         self._longest = longest
@@ -107,8 +173,16 @@ class Bounded:
             answer.raw.close()
             raise exceptions.ConnectionClosedError(endpoint_url=request.url)
         if not is_object or answer.status_code >= 300:  # noqa: PLR2004
-            answer._content = b"".join(self._read(answer))
+            answer._content = self._parsable(b"".join(self._read(answer)), answer)
         return answer
+
+    def _parsable(self, content: bytes, answer: Any) -> bytes:  # noqa: ANN401
+        """Return an answer that may be parsed; of an error without one the status is enough."""
+        if bucket_answers.is_parsable(content):
+            return content
+        if answer.status_code >= 300:  # noqa: PLR2004
+            return b""
+        raise AnswerError("the answer is none of S3", _HINT)
 
     def _read(self, answer: Any) -> Iterator[bytes]:  # noqa: ANN401
         import urllib3
@@ -120,7 +194,7 @@ class Bounded:
                 left -= len(piece)
                 if left < 0 or time.monotonic() > until:
                     answer.raw.close()
-                    raise TransientError(f"{answer.url}: the answer does not end", _HINT)
+                    raise AnswerError("the answer does not end", _HINT)
                 yield piece
         except urllib3.exceptions.ReadTimeoutError as error:
             raise exceptions.ReadTimeoutError(endpoint_url=answer.url, error=error) from error

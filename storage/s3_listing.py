@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from datetime import datetime, timezone
 from typing import Any
 
-from storage import s3_errors
+from storage.bucket_answers import Listed, date_of
 from storage.bucket_keys import Keys
-from storage.s3_client import Answer, Client
+from storage.s3_client import Answer, Client, members
 from storage.s3_errors import ChecksumRefusedError, DeniedError, MissingError
-from tools.base.errors import StoreError, TransientError
+from tools.base.errors import TransientError
 from tools.base.log import logger
 from tools.flow import store
 from tools.flow.block_backend import PendingUpload, Upload
@@ -28,40 +28,28 @@ class Listing:
 
     def entries(self, folder: str) -> Iterator[StoreEntry]:
         """Yield the objects in a folder, sorted by name."""
-        found = []
-        for page in store.limited(self._client, self._pages(self._keys.folder(folder))):
+        found = Listed(self._client, self._keys, folder)
+        for page in store.limited(self._client, self._pages(found.prefix)):
             now = _time_of(page)
-            for entry in page.get("Contents", ()):
-                listed = self._entry(entry, now)
-                if not listed.name.endswith("/"):  # which some tools make for a folder
-                    found.append(listed)
-        yield from sorted(found, key=lambda one: one.name)
-
-    def _entry(self, entry: Answer, now: datetime) -> StoreEntry:
-        size, modified = entry.get("Size", -1), entry.get("LastModified")
-        if size < 0 or modified is None or "Key" not in entry:
-            raise StoreError(
-                f"{self._client}: the server lists an object without a key, a size or a time",
-                "Check ENDPOINT_URL and the server.",
-            )
-        age = max(0.0, (now - modified).total_seconds())
-        return StoreEntry(self._keys.name(entry["Key"]), size, age)
+            for entry in members(self._client, page, "Contents", "Key", "Size", "LastModified"):
+                age = (now - entry["LastModified"]).total_seconds()
+                found.add(entry["Key"], entry["Size"], age)
+        yield from found
 
     def entry(self, name: str) -> Answer | None:
         """Return what the listing says of one object; None where there is none."""
         key = self._keys.of(name)
         page = self._called(Prefix=key, MaxKeys=1)
-        found = next(iter(page.get("Contents", ())), None)
+        found = next(members(self._client, page, "Contents", "Key", "Size"), None)
         return found if found and found["Key"] == key else None
 
     def folders(self) -> Iterator[str]:
         """Yield the folders of the hosts, sorted."""
-        found = {
-            self._keys.name(one["Prefix"]).rstrip("/")
-            for page in store.limited(self._client, self._pages(self._keys.prefix))
-            for one in page.get("CommonPrefixes", ())
-        }
-        yield from sorted(found - {store.OWN_FOLDER})
+        found = Listed(self._client, self._keys, "")
+        for page in store.limited(self._client, self._pages(found.prefix)):
+            for one in members(self._client, page, "CommonPrefixes", "Prefix"):
+                found.add(one["Prefix"].removesuffix("/"))
+        yield from (one.name for one in found if one.name != store.OWN_FOLDER)
 
     def _pages(self, prefix: str) -> Iterator[Answer]:
         following: dict[str, object] = {}
@@ -90,21 +78,21 @@ class Listing:
         None where the server has no such list, or the credentials do not allow it. rclone answers
         404 to a bucket that never had one.
         """
-        prefix = self._keys.folder(folder)
+        found = Listed(self._client, self._keys, folder)
         try:
-            found = list(store.limited(self._client, self._upload_pages(prefix)))
+            for page in store.limited(self._client, self._upload_pages(found.prefix)):
+                yield from self._uploads_of(page, found)
         except (DeniedError, ChecksumRefusedError) as error:  # the latter also for 501
             logger.info("unfinished uploads are not listed: %s", error)
-            return
         except MissingError:
             return
-        for page in found:
-            now = _time_of(page)
-            for one in page.get("Uploads", ())[:_FEW]:
-                if "/" not in one["Key"][len(prefix) :] and one["Key"].startswith(prefix):
-                    upload = Upload(self._keys.name(one["Key"]), str(one["UploadId"]))
-                    age = (now - one["Initiated"]).total_seconds() if one.get("Initiated") else 0
-                    yield PendingUpload(upload, self._size(one), age)
+
+    def _uploads_of(self, page: Answer, folder: Listed) -> Iterator[PendingUpload]:
+        now = _time_of(page)
+        for one in members(self._client, page, "Uploads", "Key", "UploadId"):
+            if (name := folder.name(one["Key"])) is not None:
+                age = (now - one["Initiated"]).total_seconds() if one.get("Initiated") else 0
+                yield PendingUpload(Upload(name, str(one["UploadId"])), self._size(one), age)
 
     def _upload_pages(self, prefix: str) -> Iterator[Answer]:
         following: dict[str, object] = {}
@@ -122,13 +110,13 @@ class Listing:
         """Return the bytes of the first 1,000 parts of an upload; 0 where they are not told."""
         try:
             of_upload = {"Key": upload["Key"], "UploadId": upload["UploadId"]}
-            parts = self._client.call("list_parts", **of_upload).get("Parts", ())
+            page = self._client.call("list_parts", **of_upload)
         except (DeniedError, MissingError, ChecksumRefusedError):
             return 0
-        return sum(int(part["Size"]) for part in parts)
+        return sum(int(part["Size"]) for part in members(self._client, page, "Parts", "Size"))
 
 
 def _time_of(answer: Answer) -> datetime:
     """Return when an answer was given, by the clock of the server where it says."""
     headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-    return s3_errors.date_of(headers) or datetime.now(timezone.utc)
+    return date_of(headers) or datetime.now(timezone.utc)

@@ -8,12 +8,15 @@ from typing import Any
 
 from storage import bucket_keys, s3_errors
 from storage.bucket_keys import Keys
-from storage.s3_client import Answer, Client
+from storage.s3_client import Answer, Client, members
 from storage.s3_errors import Call, ChecksumRefusedError, DeniedError, MissingError
 from tools.base.errors import ForbiddenError, StoreError, TransientError
 from tools.flow import store
 
 _AT_ONCE = 1_000  # objects that one call removes
+MAX_VERSIONS = 100_000  # of the objects that are asked for: each takes 1 KiB of memory
+_TOO_MANY = f"more than {MAX_VERSIONS} versions"
+_LIFECYCLE = "Let a lifecycle rule of the bucket remove its noncurrent versions."
 Target = Mapping[str, str]  # Key, and VersionId where it is one version
 Again = Callable[[Callable[[], None]], None]
 
@@ -88,17 +91,21 @@ class Removal:
         self, prefix: str, keys: Sequence[str], again: Again, *, versioned: bool
     ) -> int:
         wanted = set(keys)
+        needed = ("Key", "VersionId") if versioned else ("Key",)
         versions: list[Answer] = []
         markers: list[Answer] = []
 
-        def listed() -> None:
+        def list_all() -> None:
             versions.clear()
             markers.clear()
             for page in store.limited(self._client, self.pages(prefix)):
-                versions.extend(one for one in page.get("Versions", ()) if one["Key"] in wanted)
-                markers.extend(one for one in page.get("DeleteMarkers", ()) if one["Key"] in wanted)
+                for found, name in ((versions, "Versions"), (markers, "DeleteMarkers")):
+                    listed = members(self._client, page, name, *needed)
+                    found.extend(one for one in listed if one["Key"] in wanted)
+                if len(versions) + len(markers) > MAX_VERSIONS:
+                    raise StoreError(f"{self._client}: {prefix}: {_TOO_MANY}", _LIFECYCLE)
 
-        again(listed)
+        again(list_all)
         versions.reverse()  # the newest goes last
         for found in (versions, markers):
             targets = [_target(one, versioned=versioned) for one in found]

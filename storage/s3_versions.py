@@ -10,8 +10,8 @@ import hashlib
 from collections.abc import Sequence
 
 from storage.bucket_keys import Keys
-from storage.s3_client import Answer, Client
-from storage.s3_removal import Removal
+from storage.s3_client import Answer, Client, members
+from storage.s3_removal import MAX_VERSIONS, Removal
 from tools.base import run_ids
 from tools.base.errors import ForbiddenError, StoreError, TransientError
 from tools.base.log import logger
@@ -84,9 +84,13 @@ class Versions:
 
     def _list(self, prefix: str) -> None:
         found: dict[str, list[Answer]] = {}
+        number = 0
         for page in store.limited(self._client, self._removal.pages(prefix)):
-            for one in page.get("Versions", ()):
+            for one in members(self._client, page, "Versions", "Key", "VersionId"):
                 found.setdefault(one["Key"], []).append(one)
+                number += 1
+            if number > MAX_VERSIONS:
+                raise StoreError(f"{self._client}: {prefix}: more than {MAX_VERSIONS} versions")
         self._several |= {key: versions for key, versions in found.items() if len(versions) > 1}
 
     def _is(self, stored: StoredObject, version: Answer) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cleanup import candidates, cleaning, policy, removing
+from cleanup import candidates, cleaning, lines, policy, removing
 from cleanup.cleaning import Cleaning, Order
 from cleanup.policy import Rules
 from cleanup.remembered import Remembered
@@ -856,3 +856,23 @@ def test_staged_parts_of_a_killed_clean_up_are_removed_by_the_next(tmp_path: Pat
     assert clean(place, Rules(daily=3), memory=memory)[0].status is Status.OK
     left = [entry.name for entry in place.entries(HOST) if "files-" in entry.name]
     assert left == [f"{HOST}/files-{day}.tar.gz.crypt.000" for day in (1, 2, 3)]
+
+
+@pytest.mark.fault(
+    "thousands of objects that are no manifests, by anyone who can write to the store",
+    "the plan and the report name the first, and count the others",
+)
+def test_thousands_of_junk_manifests(capsys: pytest.CaptureFixture[str]) -> None:
+    place, clock = stored_runs.memory()
+    daily(place, clock, 3, "FILESET")
+    for number in range(300):
+        junk = f"{HOST}/20200101_{number // 60:02}{number % 60:02}00.manifest.json"
+        store.store_object(place, junk, [b"junk"])
+    result, plan = clean(place, RULES, acts=False)
+    lines.show(plan)
+    shown = capsys.readouterr()
+    assert len(result.warnings) <= 2 * cleaning.FEW
+    assert len(shown.out) + len(shown.err) < 5_000
+    assert "note: 290 more runs that cannot be used: restore.py --list shows all" in shown.err
+    assert "note: 300 manifests that cannot be used: " in shown.err
+    assert "(291 more)" in shown.err

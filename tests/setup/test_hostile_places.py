@@ -14,6 +14,7 @@ import pytest
 
 from tools.base import environments
 from tools.base.errors import BackupError, ConfigError
+from tools.catalog.memory import Memory, Reached
 from tools.setup import (
     adopt,
     arguments,
@@ -109,6 +110,24 @@ def test_a_fifo_in_the_place_of_a_file_is_not_waited_for(
     os.mkfifo(real.at(place))
     with pytest.raises(OSError, match="not a regular file"):
         configuration.hostname(real) if place == CONFIG else keys._text(real.at(place))
+
+
+@pytest.mark.parametrize("kind", ["fifo", "link", "large"])
+def test_the_memory_of_the_backup_does_not_stop_a_restore_by_root(
+    tmp_path: Path, kind: str
+) -> None:
+    """It lies in a folder of the user of the backup. What is no file of ours is written anew."""
+    memory, place = Memory(tmp_path), tmp_path / "sequence.json"
+    if kind == "fifo":
+        os.mkfifo(place)
+    elif kind == "link":
+        place.symlink_to("/dev/zero")
+    else:
+        place.touch()
+        os.truncate(place, 1 << 40)
+    assert memory.reached("id", "srv", "config") == Reached()
+    memory.reach("id", "srv", "config", Reached(7))
+    assert memory.reached("id", "srv", "config") == Reached(7)
 
 
 def test_copies_go_only_into_a_folder_that_root_has_made(tmp_path: Path) -> None:

@@ -320,6 +320,7 @@ _OPERATIONS = {
     ("GET", "list-type"): "ListObjectsV2",
     ("GET", "lifecycle"): "GetBucketLifecycleConfiguration",
     ("GET", "object-lock"): "GetObjectLockConfiguration",
+    ("GET", "versions"): "ListObjectVersions",
     ("GET", "versioning"): "GetBucketVersioning",
     ("GET", ""): "GetObject",
 }

@@ -15,7 +15,7 @@ from typing import Any, cast
 import pytest
 
 from tests.system import System
-from tools.base import errors
+from tools.base import errors, masking
 from tools.base.project import ROOT
 from tools.base.real_path import resolved
 from tools.config import loading
@@ -195,3 +195,16 @@ def _fill(file: Path) -> None:
             os.write(descriptor, b"x" * 4096)
     except OSError:
         os.close(descriptor)
+
+
+def test_foreign_text_in_a_message_is_shortened() -> None:
+    masking.add("hidden-secret")
+    key = "A" * 300_000 + "hidden-secret" + "B" * 990
+    error = errors.BackupError(f"conf.json:5: GENERAL.{key}: unknown key", f"Remove {key}.")
+    assert len(str(error)) < 2_000
+    assert len(error.hint) < 2_000
+    assert str(error).startswith("conf.json:5: GENERAL.AAA")
+    assert str(error).endswith("BBB: unknown key")
+    assert "more characters)..." in str(error)
+    assert "secret" not in str(error)
+    assert str(errors.BackupError("x" * 2_000)) == "x" * 2_000

@@ -56,6 +56,18 @@ def test_links_are_removed_and_never_followed(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["kept"]
 
 
+def test_a_closed_folder_that_became_a_link_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir(mode=0o500)
+    (tmp_path / "link").symlink_to("other")
+    (tmp_path / "closed").mkdir(mode=0o000)
+    with removal.opened(tmp_path) as above:
+        removal._make_writable("closed", above)
+        with pytest.raises(NotADirectoryError):
+            removal._make_writable("link", above)
+    modes = [(tmp_path / name).stat().st_mode & 0o777 for name in ("other", "closed")]
+    assert modes == [0o500, 0o700]
+
+
 def test_a_private_folder_goes_at_the_end_and_is_not_swept_before(tmp_path: Path) -> None:
     with removal.private(tmp_path, "x-") as folder:
         (folder / "file").touch()

@@ -6,6 +6,8 @@ import errno
 import os
 import signal
 
+from tools.base import foreign
+
 
 class BackupError(Exception):
     """An error that the user can fix: printed as one line and a hint, without a traceback.
@@ -16,8 +18,8 @@ class BackupError(Exception):
     exit_code = 1
 
     def __init__(self, message: str, hint: str = "", fix: str = "") -> None:
-        super().__init__(message)
-        self.hint = hint
+        super().__init__(foreign.shortened(message))
+        self.hint = foreign.shortened(hint)
         self.fix = fix
 
 

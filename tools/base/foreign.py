@@ -19,6 +19,7 @@ from tools.base import masking
 MAX_LINE = 8192  # characters of a line that is shown
 MAX_LINES = 1000  # lines of a list of warnings
 _MAX_PARAGRAPH = 100  # lines of a hint
+_MAX_MESSAGE = 2000  # characters of a message
 _NOTE = 50  # characters that are kept free for a note of what was cut
 _LARGEST = (1 << 63) - 1
 _MAX_DIGITS = 19  # of the largest
@@ -79,6 +80,22 @@ def line(text: str) -> str:
     return f"{shown[:kept]} ... ({len(shown) - kept} more characters)"
 
 
+def shortened(text: str, most: int = _MAX_MESSAGE) -> str:
+    """Return a text of at most so many characters: its middle is left out, and counted.
+
+    A message begins with a place and ends with what is wrong there; between them is what somebody
+    wrote. A text that is cut is masked first.
+    """
+    if len(text) <= most:
+        return text
+    shown = masking.text(text)
+    half = (most - _NOTE) // 2
+    left_out = len(shown) - 2 * half
+    if left_out <= 0:
+        return shown
+    return f"{shown[:half]}...({left_out} more characters)...{shown[-half:]}"
+
+
 def paragraph(text: str) -> str:
     """Return a text of several lines that can be shown, each as `line` gives it; at most 100."""
     found = lines(text)
@@ -88,30 +105,32 @@ def paragraph(text: str) -> str:
     return "\n".join([*shown, f"({len(found) - len(shown)} more lines)"])
 
 
-def listing(texts: Iterable[str]) -> tuple[str, ...]:
-    """Return a list of lines that can be shown; at most 1000, the last says how many more."""
+def listing(texts: Iterable[str], most: int = MAX_LINES) -> tuple[str, ...]:
+    """Return a list of lines that can be shown; at most `most`, the last says how many more."""
     found = tuple(texts)
-    if len(found) <= MAX_LINES:
+    if len(found) <= most:
         return tuple(map(line, found))
-    shown = tuple(map(line, found[: MAX_LINES - 1]))
+    shown = tuple(map(line, found[: most - 1]))
     return (*shown, f"({len(found) - len(shown)} more)")
 
 
-def beginning(path: Path, max_bytes: int) -> bytes:
+def beginning(path: Path, max_bytes: int, *, follow: bool = True) -> bytes:
     """Return the first bytes of a file that another program may have written.
 
-    Raises OSError, also where it is not a regular file: a FIFO would be waited for.
+    follow: whether it may be a symbolic link. Raises OSError, also where it is not a regular
+    file: a FIFO would be waited for.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(path, flags if follow else flags | os.O_NOFOLLOW)
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
         return file.read(max_bytes)
 
 
-def content(path: Path, max_bytes: int) -> bytes:
+def content(path: Path, max_bytes: int, *, follow: bool = True) -> bytes:
     """Return the content of such a file. Raises OSError, also where it is larger."""
-    read = beginning(path, max_bytes + 1)
+    read = beginning(path, max_bytes + 1, follow=follow)
     if len(read) > max_bytes:
         raise OSError(errno.EFBIG, f"larger than {max_bytes} bytes", str(path))
     return read

@@ -125,12 +125,22 @@ def _entered(name: str, above: int) -> int:
     try:
         below = os.open(name, _FOLDER, dir_fd=above)
     except PermissionError:
-        os.chmod(name, stat.S_IRWXU, dir_fd=above)
+        _make_writable(name, above)
         below = os.open(name, _FOLDER, dir_fd=above)
     if os.fstat(below).st_mode & stat.S_IRWXU != stat.S_IRWXU:
         with contextlib.suppress(PermissionError):  # another's folder: its entries will say so
             os.fchmod(below, stat.S_IRWXU)
     return below
+
+
+def _make_writable(name: str, above: int) -> None:
+    """Let the owner of a folder change it, and never what a link leads to that replaced it."""
+    descriptor = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=above)
+    try:
+        # fchmod(2) takes no such descriptor
+        Path(f"/proc/self/fd/{descriptor}").chmod(stat.S_IRWXU)
+    finally:
+        os.close(descriptor)
 
 
 def _emptied(folder: int, errors: list[OSError]) -> list[str]:

@@ -24,6 +24,7 @@ from tools.flow.store import Store, StoreEntry
 _MAX_LINKS = 10_000  # statements about signers that are looked at; each is a key of one host
 _MAX_KEPT = 1 << 16  # bytes of such a manifest that is kept when it was read
 _AHEAD = 256  # runs whose manifests are on their way before they are asked for
+_LONGEST_AGE = 50 * 366 * 86_400.0  # seconds; no run is older
 _LARGE = 1 << 20  # bytes of a manifest that is not read ahead
 _MAX_UNTRUSTED = 4 << 20  # bytes of a manifest that nobody known has signed, and that is parsed
 
@@ -61,6 +62,11 @@ def named(found: Iterable[str]) -> str:
     return ", ".join(map(foreign.printable, found))
 
 
+def _age(entry: StoreEntry) -> float:
+    """Return the age of an object in seconds, where a store says what no calendar has."""
+    return min(max(entry.age, -_LONGEST_AGE), _LONGEST_AGE)
+
+
 class Catalog:
     """The runs of one host in one store, as they were listed at the first question.
 
@@ -89,7 +95,7 @@ class Catalog:
         """The objects of the host by their names without the folder, and when they were stored."""
         now = datetime.now(timezone.utc)
         return {
-            entry.name.rpartition("/")[2]: (entry, now - timedelta(seconds=entry.age))
+            entry.name.rpartition("/")[2]: (entry, now - timedelta(seconds=_age(entry)))
             for entry in self.store.entries(self.host)
         }
 

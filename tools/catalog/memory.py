@@ -5,13 +5,12 @@ from __future__ import annotations
 import errno
 import functools
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tools import filesystem_handling
-from tools.base import foreign_json
+from tools.base import foreign, foreign_json
 from tools.base.log import logger
 
 _STORES = "stores.json"
@@ -19,6 +18,8 @@ _NUMBERS = "sequence.json"
 _ALARMS = "rollbacks.json"
 _ACCEPTED = "accepted.json"
 _TOLERATED = "tolerated.json"
+# A link, no regular file, too large: root's restore reads it in a folder of the backup's user.
+_NOT_OURS = (errno.ELOOP, errno.EINVAL, errno.EFBIG)
 _MOST_RUNS = 100  # from which on an item was accepted, that are kept
 
 
@@ -137,7 +138,7 @@ class Memory:
             temporary.replace(path)
 
     def read(self, name: str) -> dict[str, object]:
-        """Return the values of a file; none where it is missing, unreadable, spoiled or a link."""
+        """Return the values of a file; none where it is missing, unreadable, spoiled or no file."""
         try:
             return self._content(name)
         except OSError as error:
@@ -145,20 +146,19 @@ class Memory:
             return {}
 
     def _content(self, name: str) -> dict[str, object]:
-        """Return the values of a file; none where it is missing, spoiled or a link."""
+        """Return the values of a file; none where it is missing, spoiled or no file."""
         if self.state is None:
             return {}
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            with os.fdopen(os.open(self.state / name, flags), "rb") as file:
-                found = foreign_json.load(file.read())
+            content = foreign.content(self.state / name, foreign_json.MAX_BYTES, follow=False)
+            found = foreign_json.load(content)
         except (FileNotFoundError, NotADirectoryError):
             return {}
         except (ValueError, RecursionError) as error:
             _warn(name, str(error))
             return {}
         except OSError as error:
-            if error.errno != errno.ELOOP:
+            if error.errno not in _NOT_OURS:
                 raise
             _warn(name, str(error))
             return {}
