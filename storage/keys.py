@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from tools.base import host_name
 from tools.base.errors import ConfigError
 from tools.modules.options import Duration, Paths, Size, option
 
@@ -93,5 +94,4 @@ class StorageKeys:
             raise ConfigError(
                 f"ACTION: {self.action!r}: invalid value", f"Choose from: {', '.join(_ACTIONS)}."
             )
-        if "/" in self.hostname or self.hostname in ("", ".", ".."):
-            raise ConfigError(f"HOSTNAME: {self.hostname!r}: not usable as a folder name")
+        host_name.check(self.hostname)

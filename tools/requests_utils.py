@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import random
 import re
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from tools.base import connection_errors, masking
@@ -19,6 +21,7 @@ from tools.base.errors import BackupError, ConfigError
 if TYPE_CHECKING:
     import requests
 
+ATTEMPT = "attempt"  # name of the thread of one
 _GROWTH = 3.0  # factor of the back-off
 _MOST = 1 << 20  # bytes of a response that are read
 _MOST_OF_A_SERVICE = 1 << 16  # the same where its text does not matter
@@ -131,14 +134,13 @@ def post_form(
     without an acknowledgement.
     """
     check_address(url, key)
-    request = Request(url, fields, accept=accept)
-    return bounded(lambda: _exchange(request, limits), limits, server=request.server)
+    return _posted(Request(url, fields, accept=accept), limits)
 
 
 def post_body(url: str, body: bytes, headers: Mapping[str, str], limits: Limits) -> None:
     """Post a body once; any answer from 200 to 299 acknowledges it. Raises DeliveryError."""
     request = Request(url, body, headers, range(200, 300), most=_MOST_OF_A_SERVICE)
-    bounded(lambda: _exchange(request, limits), limits, server=request.server)
+    _posted(request, limits)
 
 
 def retried(  # noqa: PLR0913  (each is named where it is called)
@@ -208,7 +210,8 @@ def bounded(
             trouble = f"{type(error).__name__}: {printable(str(error))}"
             outcome.append(DeliveryError(trouble, again=False, doubt=Doubt.UNSENT))
 
-    thread = threading.Thread(target=work, daemon=True)  # left behind if the server hangs
+    # left behind if nothing ends it
+    thread = threading.Thread(target=work, name=ATTEMPT, daemon=True)
     thread.start()
     thread.join(limits.whole)
     if not outcome:
@@ -235,11 +238,56 @@ def session() -> requests.Session:
     return Unredirected()
 
 
-def _exchange(request: Request, limits: Limits) -> str:
+class _Sockets:
+    """The sockets of one attempt, by which another thread ends it.
+
+    http.client waits for ever behind a server that sends `100 Continue` for ever: each of its
+    bytes comes in time.
+    """
+
+    def __init__(self) -> None:
+        self._sockets: list[socket.socket] = []
+
+    def response(self, sock: socket.socket, method: str = "") -> http.client.HTTPResponse:
+        """Return the response that will be read from a socket, as http.client makes it."""
+        self._sockets.append(sock)
+        return http.client.HTTPResponse(sock, method=method or None)
+
+    def watch(self, opened: requests.Session) -> None:
+        """Have the connections of a session make their responses here."""
+        from requests.adapters import HTTPAdapter
+
+        class Watched(HTTPAdapter):
+            def get_connection_with_tls_context(adapter, *given: Any, **options: Any) -> Any:  # noqa: ANN401, N805
+                pool: Any = super().get_connection_with_tls_context(*given, **options)
+                made_here = {"response_class": self.response}
+                pool.ConnectionCls = type("Watched", (pool.ConnectionCls,), made_here)
+                return pool
+
+        for scheme in ("http://", "https://"):
+            opened.mount(scheme, Watched())
+
+    def end(self) -> Doubt:
+        """Let whoever waits for a response get its end."""
+        for sock in self._sockets:
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)  # without a word of TLS
+        return Doubt.AMBIGUOUS
+
+
+def _posted(request: Request, limits: Limits) -> str:
+    sockets = _Sockets()
+    return bounded(
+        lambda: _exchange(request, limits, sockets), limits, sockets.end, server=request.server
+    )
+
+
+def _exchange(request: Request, limits: Limits, sockets: _Sockets) -> str:
     import requests
 
     with contextlib.ExitStack() as stack:
         opened = stack.enter_context(session())
+        sockets.watch(opened)
         opened.auth = _no_credentials  # else requests would look into ~/.netrc
         try:
             answer = opened.post(

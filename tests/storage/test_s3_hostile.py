@@ -46,7 +46,7 @@ def test_an_answer_without_end(bad: BadS3, monkeypatch: pytest.MonkeyPatch, stat
         list(made.entries("srv"))
 
 
-@pytest.mark.fault("S3 names a region that is a URL or an escape code", "it is no hint")
+@pytest.mark.fault("S3 names a region that is a URL or an escape code", "it is left out")
 @pytest.mark.parametrize("region", ["127.0.0.1:1/#", "x@127.0.0.1:1", "us\x1b[31m", "a" * 5_000])
 def test_a_region_that_is_none(bad: BadS3, region: str) -> None:
     error = f"<Error><Code>AuthorizationHeaderMalformed</Code><Region>{region}</Region></Error>"

@@ -103,6 +103,7 @@ def test_another_content_under_a_name_that_is_taken(work: Path) -> None:
         (("--DESTINATION", "s3"), 2, "BUCKET_NAME is required with DESTINATION s3"),
         (("--LOCAL_BACKUP", ""), 2, "LOCAL_BACKUP"),
         (("--HOSTNAME", "a/b"), 2, "HOSTNAME"),
+        (("--HOSTNAME", "x" * 201), 2, "HOSTNAME: too long for a folder name"),
         (("--TARGETS", "/not/there"), 1, "TARGETS: /not/there: no such file or directory"),
         (("--MARKER", "mounted"), 1, "mounted: no such file (MARKER)"),
         (("--REQUIRE_MOUNT", "True", "--LOCAL_BACKUP", "/opt/x"), 1, "is not mounted"),

@@ -469,3 +469,12 @@ def test_a_password_without_quotes_and_a_variable_with_its_value_are_not_shown()
 def test_a_secret_that_is_written_as_a_number_is_warned_of_too() -> None:
     assert literal_secret("c.json:1: GENERAL.DB_PASSWORD", "DB_PASSWORD", 123456, None)
     assert not literal_secret("c.json:1: GENERAL.DB_PASSWORD", "DB_PASSWORD", None, None)
+
+
+def test_a_warning_about_a_key_of_any_length_is_short(system: System) -> None:
+    long = "K" * 300_000
+    system.configure(system.short(STORAGE=execute("storage", DESTINATION="local", **{long: "x"})))
+    (warning,) = [line for line in loading.load(system.conf).warnings if "KKK" in line]
+    assert len(warning) < 1_000
+    assert warning.startswith(f"{system.conf}:")
+    assert warning.endswith("unknown key, ignored")

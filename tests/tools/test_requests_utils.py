@@ -34,6 +34,14 @@ def post(url: str, waits: list[float], tries: int = 5, **limits: float) -> str:
     return requests_utils.retried(attempt, tries=tries, limits=Limits(**limits), sleep=waits.append)
 
 
+def attempts() -> bool:
+    """Whether a thread of an attempt is still there after a moment."""
+    found = [one for one in threading.enumerate() if one.name == requests_utils.ATTEMPT]
+    for thread in found:
+        thread.join(5)
+    return any(thread.is_alive() for thread in found)
+
+
 @contextlib.contextmanager
 def raw(*answers: bytes, then: str = "close") -> Iterator[tuple[str, list[bytes]]]:
     """A server that gives each connection the next answer, byte for byte, then `then`."""
@@ -53,6 +61,8 @@ def raw(*answers: bytes, then: str = "close") -> Iterator[tuple[str, list[bytes]
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             while then == "trickle" and not over.wait(0.02):
                 connection.sendall(b"x")
+            while then == "continue" and not over.wait(0.02):
+                connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def listen() -> None:
         with contextlib.suppress(OSError):
@@ -120,13 +130,22 @@ def test_a_server_that_hangs_is_given_up(server: ReportServer) -> None:
     assert len(server.forms) == 2
 
 
-@pytest.mark.parametrize("begin", [b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 200 OK\r\nX-Pad: ", b""])
-def test_a_server_that_trickles_for_ever_is_given_up(begin: bytes) -> None:
+@pytest.mark.parametrize(
+    ("begin", "then"),
+    [
+        (b"HTTP/1.1 200 OK\r\n\r\n", "trickle"),
+        (b"HTTP/1.1 200 OK\r\nX-Pad: ", "trickle"),
+        (b"", "trickle"),
+        (b"", "continue"),
+    ],
+)
+def test_a_server_that_trickles_for_ever_is_given_up(begin: bytes, then: str) -> None:
     """In the body, in a header, in the first line: always a byte before the time is up."""
-    with raw(begin, then="trickle") as (url, seen):
+    with raw(begin, then=then) as (url, seen):
         with pytest.raises(DeliveryError, match=r"not complete after|too slow"):
-            post(url, [], tries=2, whole=1)
+            post(url, [], tries=2, whole=0.5)
         assert len(seen) == 2
+        assert not attempts()
 
 
 @pytest.mark.parametrize(

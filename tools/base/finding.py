@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from tools import date_str_utils
+from tools.base.foreign import shortened
 
 
 class Level(str, Enum):
@@ -45,7 +46,7 @@ class Line:
 
 
 _SHOWN = 100  # lines of one level
-_LONGEST = 2_000  # characters of a text or a hint
+_LONGEST = 2_000  # characters of a command
 _NAMES = 20  # sections of one line
 _ORDER = (Level.BAD, Level.WARN, Level.OK)
 
@@ -73,11 +74,8 @@ def sorted_lines(lines: Iterable[Line]) -> list[Line]:
 
 
 def _bounded(line: Line) -> Line:
-    def cut(text: str) -> str:
-        return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
-
     fix = line.fix if len(line.fix) <= _LONGEST else ""  # the beginning of a command is another one
-    return dataclasses.replace(line, text=cut(line.text), hint=cut(line.hint), fix=fix)
+    return dataclasses.replace(line, text=shortened(line.text), hint=shortened(line.hint), fix=fix)
 
 
 def merged(lines: Iterable[tuple[object, Line]]) -> list[Line]:

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
 from tools import requests_utils
-from tools.base import system_log
+from tools.base import host_name, system_log
 from tools.base.errors import ConfigError
 from tools.modules import options
 from tools.modules.json_values import Switch
 from tools.modules.options import Commands, Duration, Size, Words, option
 
 INTERPRETER = "python"
-_LONGEST_NAME = 200  # bytes; most file systems take 255
 _PLACEHOLDER = re.compile(r"<[^<>]*>")  # as in https://backupreporter.<your domain>.com
 _NICEST = 19
 _IONICE = re.compile(r"idle|best-effort(?::[0-7])?")
@@ -207,12 +205,7 @@ class General:
                 f"MACHINE_ID: {self.machine_id!r}: invalid machine ID",
                 "Use 1 to 64 letters, digits, dots, hyphens and underscores.",
             )
-        if not self.hostname.strip() or re.search(r"[/\x00-\x1f\x7f]", self.hostname):
-            raise ConfigError("HOSTNAME: must not be empty or contain / or control characters")
-        if self.hostname.strip(". ") == "" or self.hostname.startswith("-"):
-            raise ConfigError(f"HOSTNAME: {self.hostname!r}: not usable as a folder name")
-        if len(os.fsencode(self.hostname)) > _LONGEST_NAME:
-            raise ConfigError("HOSTNAME: too long for a folder name")
+        host_name.check(self.hostname)
 
     def _check_outputs(self) -> None:
         for word in self.log_to:

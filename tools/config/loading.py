@@ -151,9 +151,8 @@ class _Loader:
             raise main.misplaced[0]
         if not sections:
             raise legacy.nothing_left(path, changes)
-        config = Config(
-            resolved(path), general, handed, tuple(sections), tuple(self.warnings), notify=channels
-        )
+        warnings = tuple(map(one_line, self.warnings))
+        config = Config(resolved(path), general, handed, tuple(sections), warnings, notify=channels)
         config = dataclasses.replace(config, mode=run_mode.of_config(config))
         run_mode.refuse_staged_roles(sections, config.mode)
         selection.check_order(sections, streamed=config.mode.streamed)

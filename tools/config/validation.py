@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tools.base import masking
+from tools.base import foreign, masking
 from tools.base.errors import ConfigError
 from tools.base.secret import Secret
 from tools.config.include import Entry, Keys
@@ -65,9 +65,7 @@ def trouble(path: Path, kind: Callable[[int], bool]) -> str:
 def one_line(text: str) -> str:
     """Return a message as one printable line, whatever the file contains."""
     shown = _HIDDEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
-    if len(shown) <= _LONGEST_MESSAGE:
-        return shown
-    return f"{shown[: _LONGEST_MESSAGE // 2]} ... {shown[-_LONGEST_MESSAGE // 2 :]}"
+    return foreign.shortened(shown, _LONGEST_MESSAGE)
 
 
 def nearest(key: str, known: Iterable[str]) -> str:
