@@ -18,6 +18,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 PART = ".part-"  # stands in every temporary name
 _LONGEST = 200  # bytes of a name in a temporary one: a name has at most 255
 Write = Callable[[bytes], None]
+_LEAST_FREE = 1 << 20  # bytes: less is what a failed program left
 LOOP = "is a symbolic link that leads to itself"
 _MOUNTS = (Path("/mnt"), Path("/media"), Path("/run/media"))  # where disks get mounted (FHS)
 
@@ -241,6 +242,13 @@ def unmounted(folder: Path) -> bool:
     real = Path(os.path.realpath(folder))
     on_root = nearest(real).stat().st_dev == Path("/").stat().st_dev
     return on_root and any(real.is_relative_to(place) for place in _MOUNTS)
+
+
+def is_full(path: Path) -> bool:
+    """Return whether this user can write less than 1 MiB or no new file there. Raises OSError."""
+    usage = os.statvfs(nearest(path))
+    blocks = usage.f_bfree if os.geteuid() == 0 else usage.f_bavail
+    return blocks * usage.f_frsize < _LEAST_FREE or (usage.f_files > 0 and usage.f_favail == 0)
 
 
 def free_percent(path: Path) -> float:

@@ -89,7 +89,7 @@ def test_the_commands_of_the_page(two: System) -> None:
         "/etc/nc-backup-py/conf.json": str(two.conf),
         "/mnt/backup-disk": str(two.store),
         "/mnt/second-disk": str(two.folder / "second-disk"),
-        "--signer signers": f"--signer {two.folder}/signers",
+        "--signer key_file": f"--signer {two.folder}/signers",
     }
     tried = 0
     for text in re.findall(r"^```sh\n(.*?)^```$", PAGE, re.M | re.S):

@@ -105,6 +105,10 @@ def test_a_changed_hostname_reaches_the_signing_key(installed: Installation) -> 
     step.perform()
     assert writer.read_text() == before.replace("signer: srv", "signer: renamed")
     assert step.reason() == ""
+    writer.rename(other := writer.with_name("other"))
+    other.write_text(before)
+    writer.symlink_to(other)
+    assert step.reason() == ""
 
 
 def test_an_identity_that_decrypts_no_new_backup_is_named(installed: Installation) -> None:

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from tools import filesystem_handling
 from tools.base import project, release_lock
 from tools.base.errors import BackupError, ConfigError
-from tools.setup import locked_packages, releases, steps
+from tools.setup import environment, locked_packages, releases, steps
 from tools.setup.installation import CODE, RELEASES, Installation
 
 
@@ -262,3 +263,18 @@ def test_uninstall_removes_releases_and_never_a_folder_of_others(machine: Machin
     assert machine.in_var_lib() == []
     machine.at(CODE).mkdir()
     assert steps.perform(releases.uninstall(machine.installed)) == 0
+
+
+def test_a_full_disk_is_the_error_and_not_what_failed_on_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failed(hint: str) -> BackupError:
+        with pytest.raises(BackupError) as caught, environment.naming_full_disk(tmp_path):
+            raise BackupError("pip install failed", hint)
+        return caught.value
+
+    full = f"{tmp_path}: no space left on device"
+    assert str(failed("ensurepip ended with 1")) == "pip install failed"
+    assert str(failed("OSError: [Errno 28] No space left on device: 'a'")) == full
+    monkeypatch.setattr(filesystem_handling, "is_full", lambda place: place == tmp_path)
+    assert str(failed("ensurepip ended with 1")) == full

@@ -130,7 +130,7 @@ def test_a_broken_environment_is_left_alone(tmp_path: Path) -> None:
 def test_an_environment_out_of_reach_is_no_traceback(tmp_path: Path) -> None:
     """Issue 11 A3 (trials A13): root had made .venv with a Python that only root can reach."""
     folder = copied(tmp_path)
-    for name in ("imports.py", "errors.py", "project.py"):
+    for name in ("imports.py", "errors.py", "foreign.py", "masking.py", "project.py"):
         shutil.copy(ROOT / "tools/base" / name, folder / "tools/base" / name)
     hidden = folder / "hidden"
     hidden.mkdir()

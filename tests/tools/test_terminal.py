@@ -28,7 +28,9 @@ def test_the_closing_table_has_one_line_per_item() -> None:
     assert lines[0].startswith(r"FILES/a\nb  ok")
 
 
-def test_an_error_stands_below_the_table_or_in_it_and_not_in_both() -> None:
+def test_an_error_stands_below_the_table_or_in_it_and_not_in_both(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     now = datetime.now(timezone.utc)
     failed = SectionResult("FILES/a", "item", Result(Status.FAILED, "wrong key: no identity"))
     result = RunResult("20260101_000000", "srv", now, 1.0, Status.FAILED, (failed,))
@@ -39,5 +41,9 @@ def test_an_error_stands_below_the_table_or_in_it_and_not_in_both() -> None:
     follows = Result(Status.FAILED, "not run: it needs FILES/a, which failed", consequence=True)
     both = dataclasses.replace(result, sections=(SectionResult("S", "store", follows), failed))
     assert both.problems()[0] == result.problems()[0]  # the cause, which the subject of a mail has
+    names = ("a", "b", "c", "d", "e")
+    alike = tuple(dataclasses.replace(failed, name=name) for name in names)
+    terminal._print_problems(dataclasses.replace(result, sections=alike))
+    assert capsys.readouterr().err == "error: a, b, c and 2 more: wrong key: no identity\n"
     part = Result(Status.INCOMPLETE, "3 files", warnings=("b: permission denied",))
     assert SectionResult("FILES/a", "item", part).summary == "3 files"

@@ -28,10 +28,26 @@ class _Answers:
 
 
 class _Bounded(smtplib.SMTP):
+    """As smtplib's.
+
+    opened: called with this connection before its first answer is read: whoever waits for that in
+    another thread can then end it
+    """
+
+    def __init__(
+        self,
+        *arguments: typing.Any,  # noqa: ANN401  (those of smtplib)
+        opened: "typing.Callable[[smtplib.SMTP], None]" = lambda _self: None,
+        **options: typing.Any,  # noqa: ANN401  (as above)
+    ) -> None:
+        self._opened = opened
+        super().__init__(*arguments, **options)
+
     def getreply(self) -> "tuple[int, bytes]":
         """Return code and text of an answer. Raises smtplib.SMTPException."""
         if self.file is None and self.sock is not None:  # also after STARTTLS
             self.file = _Answers(self.sock.makefile("rb"))
+            self._opened(self)
         return super().getreply()
 
 

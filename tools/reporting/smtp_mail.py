@@ -141,11 +141,17 @@ class _Session:
         context = ssl.create_default_context(cafile=keys.ca_file)
         if keys.security is Security.TLS:
             smtp: smtplib.SMTP = BoundedSMTPOverTLS(
-                keys.smtp_host, keys.port, name, timeout=self._limits.connect, context=context
+                keys.smtp_host,
+                keys.port,
+                name,
+                timeout=self._limits.connect,
+                context=context,
+                opened=self._keep,
             )
         else:
-            smtp = BoundedSMTP(keys.smtp_host, keys.port, name, timeout=self._limits.connect)
-        self._smtp = smtp
+            smtp = BoundedSMTP(
+                keys.smtp_host, keys.port, name, timeout=self._limits.connect, opened=self._keep
+            )
         if smtp.sock is not None:
             smtp.sock.settimeout(self._limits.read)
         if keys.security is Security.STARTTLS:
@@ -153,6 +159,9 @@ class _Session:
         if keys.user:
             smtp.login(keys.user, keys.password.reveal())
         return smtp
+
+    def _keep(self, smtp: smtplib.SMTP) -> None:
+        self._smtp = smtp
 
     def _send(self, smtp: smtplib.SMTP, mail: EmailMessage) -> str:
         """Send a mail to every address that the server takes; it must take one."""

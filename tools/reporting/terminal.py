@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from tools.base import finding, foreign, masking
 from tools.base.finding import Level, Line
 from tools.base.result import Result, Status
-from tools.base.run_result import ProgressListener, RunResult
+from tools.base.run_result import ProgressListener, RunProblem, RunResult
 from tools.date_str_utils import human_size, human_time
 from tools.reporting import document
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 
+_MOST_NAMED = 3  # sections or items that have a problem in common
 _UNDELIVERED = {"kept": "kept; the next run sends it", "lost": "lost; see the log"}
 
 
@@ -197,10 +198,21 @@ def indented(text: str) -> str:
 
 
 def _print_problems(result: RunResult) -> None:
-    """Print errors and warnings, each hint once, below the first error that has it."""
+    """Print errors and warnings, each hint once, below the first error that has it.
+
+    What several sections or items have in common is one line: all of them lack the same package.
+    """
     shown: set[str] = set()
+    alike: dict[RunProblem, list[str]] = {}
     for problem in result.problems():
-        say(f"{'error' if problem.error else 'warning'}: {problem.line}", error=True)
+        common = dataclasses.replace(problem, section="")
+        alike.setdefault(common, []).append(problem.section)
+    for problem, sections in alike.items():
+        named = list(dict.fromkeys(filter(None, sections)))
+        more = f" and {len(named) - _MOST_NAMED} more" if len(named) > _MOST_NAMED else ""
+        section = f"{', '.join(named[:_MOST_NAMED])}{more}"
+        line = dataclasses.replace(problem, section=section).line
+        say(f"{'error' if problem.error else 'warning'}: {line}", error=True)
         if problem.hint and problem.hint not in shown:
             say(f"hint: {indented(problem.hint)}", error=True)
         shown.add(problem.hint)

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import errno
 import hashlib
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from tools import filesystem_handling
 from tools.base import foreign, removal
-from tools.base.errors import BackupError
+from tools.base.errors import BackupError, in_words
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCK = "requirements.lock"  # every package, with its version and hashes
@@ -57,7 +60,8 @@ def environment(folder: Path, python: Path, *more: str) -> Path:
     It is created if it is missing, and the project is compiled for it. Raises BackupError with
     the last output of venv or pip.
     """
-    inside = _installed(folder, python, *more)
+    with naming_full_disk(folder):
+        inside = _installed(folder, python, *more)
     _compile(inside)
     return inside
 
@@ -130,12 +134,29 @@ def make(folder: Path, python: Path) -> None:
         )
     try:
         making = [str(python), ISOLATED, "-m", "venv", "--clear", str(folder)]
-        _call(making, f"{folder} could not be created")
+        with naming_full_disk(folder):  # before what fills it is removed
+            _call(making, f"{folder} could not be created")
     except BackupError:
         # backup.py uses .venv as soon as it exists: none is better than half of one
         with contextlib.suppress(OSError):
             removal.tree(folder)
         raise
+
+
+@contextlib.contextmanager
+def naming_full_disk(folder: Path) -> Iterator[None]:
+    """Give another error for a failure in the block where the disk of a folder, or of temporary
+    files, is full: venv only says that pip failed, and pip shows where in its code."""
+    try:
+        yield
+    except BackupError as error:
+        full = os.strerror(errno.ENOSPC)
+        places = [*filter(filesystem_handling.is_full, (folder, Path(tempfile.gettempdir())))]
+        if not places and full in error.hint:
+            places = [folder]  # what did not fit was removed
+        if not places:
+            raise
+        raise BackupError(*in_words(OSError(errno.ENOSPC, full, str(places[0])))) from None
 
 
 def _venv_package(python: Path) -> str:

@@ -107,17 +107,20 @@ def _signer_step(installation: Installation, path: Path, access: Access) -> Step
 def _host_step(installation: Installation, writer: Path) -> Step:
     """Return the step that writes a changed HOSTNAME into the signing key.
 
-    A rotation is rejected where the key names another host.
+    A rotation is rejected where the key names another host. A link is not followed: the user of
+    the backup may have put it there, in a folder of an older system.
     """
 
     def renamed() -> str:
         """Return the text with the name of today; "" if it has that, or there is no key."""
+        if writer.is_symlink():
+            return ""
         text, signer = _text(writer), _signer(installation)
         return "" if signer in text else _SIGNER.sub(lambda _old: signer, text, count=1)
 
     def perform() -> None:
         content = renamed().encode("utf-8", "surrogateescape")
-        files.write(writer.resolve(), content, _WRITER, installation)
+        files.write(writer, content, _WRITER, installation)
 
     return Step(
         subject=str(writer),

@@ -50,6 +50,11 @@ def install(installation: Installation, release: Path, final: str, before: Path 
     final: the path that the release will have, for what has its path inside; before: the current
     release, whose wheels are used again if they are the same. Raises BackupError.
     """
+    with environment.naming_full_disk(release):
+        _install(installation, release, final, before)
+
+
+def _install(installation: Installation, release: Path, final: str, before: Path | None) -> None:
     lock, wheels, folder = release / LOCK, release / WHEELS, release / _ENVIRONMENT
     environment.make(folder, installation.python)
     python = str(folder / "bin/python")
