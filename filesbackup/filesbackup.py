@@ -262,7 +262,7 @@ def _report(
     warnings = [
         *resolved.warnings,
         *messages.unreadable,
-        *fileset_paths.long_path_warnings(resolved.fileset, messages.long),
+        *fileset_paths.long_path_warnings(messages.members),
     ]
     warnings += [f"{problem}; tar of PATH was used" for problem in _unusable_copy(options)]
     more, more_changed = messages.unreadable.more, messages.changed.more

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from filesbackup import long_names, tar_archive
+from filesbackup import archive_members, tar_archive
+from filesbackup.archive_members import ArchiveMembers
 from tools import date_str_utils
 from tools.base import hung_mount
 from tools.base.errors import ConfigError, SourceError
@@ -164,25 +165,20 @@ def _is_excluded(name: bytes, exclude: Sequence[str]) -> bool:
     return any(pattern.matches(name) for text in exclude for pattern in tar_archive.compiled(text))
 
 
-def long_path_warnings(fileset: tar_archive.Fileset, long: long_names.LongNames) -> list[str]:
+def long_path_warnings(members: ArchiveMembers) -> list[str]:
     """Return warnings on stored paths that are too long to be restored.
 
     Call it after the end of the archive.
     """
-    long.end()
-    members = tar_archive.tar_members(fileset)
+    limit = f"at most {archive_members.MAX_PATH} are allowed"
     lines = [
-        f"{_shorten(name)}: path too long to be restored: {len(name)} bytes, at most "
-        f"{long_names.MAX_PATH} are allowed"
-        for name in long.names
-        if any(name.startswith(member + b"/") for member in members)
-        and long_names.exists(name)
-        and not _is_excluded(name, fileset.exclude)
+        f"{_shorten(name)}: path too long to be restored: {len(name)} bytes, {limit}"
+        for name in members.long
     ]
-    more = (
-        f"{long.more} more paths are longer than {long_names.MAX_PATH} bytes and cannot be restored"
-    )
-    return [*lines, *([more] if long.more and lines else [])]
+    if members.more:
+        text = f"more paths are longer than {archive_members.MAX_PATH} bytes"
+        lines.append(f"{members.more} {text} and cannot be restored")
+    return lines
 
 
 def _shorten(name: bytes) -> str:

@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from filesbackup import long_names, tar_patterns, tar_privilege, tar_sudo
-from filesbackup.member_count import MemberCount
+from filesbackup import tar_patterns, tar_privilege, tar_sudo
+from filesbackup.archive_members import ArchiveMembers
 from tools import date_str_utils
 from tools.base import fixed_tar, foreign, hung_mount
 from tools.base.bounded_list import BoundedList
@@ -81,8 +81,7 @@ class TarMessages:
     """The messages of tar, by name.
 
     changed: files that changed while they were read; unreadable: not stored, or truncated;
-    sockets: never stored by tar; unknown: unrecognized lines; long: paths that are too long;
-    members: number of what is in the archive.
+    sockets: never stored by tar; unknown: unrecognized lines; members: what is in the archive.
     Of each the first are kept and all are counted.
     """
 
@@ -90,12 +89,10 @@ class TarMessages:
     unreadable: BoundedList = field(default_factory=_first_lines)
     unknown: BoundedList = field(default_factory=_first_lines)
     sockets: BoundedList = field(default_factory=_first_lines)
-    long: long_names.LongNames = field(default_factory=long_names.LongNames)
-    members: MemberCount = field(default_factory=MemberCount)
+    members: ArchiveMembers = field(default_factory=ArchiveMembers)
 
     def look(self, chunk: bytes) -> None:
         """Look at the next bytes of the archive."""
-        self.long.add_chunk(chunk)
         self.members.add_chunk(chunk)
 
     def add_line(self, line: str) -> None:

@@ -99,6 +99,11 @@ class OssBlocks:
         answer = self._client.call(
             "PutObject", name, lambda bucket: bucket.put_object(key, Body(content), headers)
         )
+        if not answer.etag:  # a login page answers 200 to everything
+            raise TransientError(
+                f"{self}: {name}: PutObject: the answer has no ETag",
+                "Check ENDPOINT, and whether a proxy answers instead of the server.",
+            )
         crc = self._crc(content) if self._crc else None
         if None not in (crc, answer.crc) and crc != answer.crc:
             raise self._withdrawn(name, answer.versionid)

@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 from storage import bucket_answers, s3_errors, s3_http, s3_options
 from storage.s3_errors import Call, ExpiredError
 from storage.s3_options import Addressing, Options
-from tools.base import masking
-from tools.base.errors import ConfigError, StoreError
+from tools.base import foreign, masking
+from tools.base.errors import ConfigError, StoreError, in_words
 from tools.flow import stream
 
 Answer = Mapping[str, Any]  # of S3, by the names of its API
@@ -84,6 +84,7 @@ def connected(options: Options) -> Connection:
         raise ConfigError(
             "DESTINATION s3 needs the package boto3", "Run python3 setup.py env."
         ) from None
+    _check_authorities(options)
     try:
         core = botocore.session.get_session()
         s3_http.quicken(core)
@@ -144,6 +145,17 @@ def _settings(options: Options) -> Any:  # noqa: ANN401  (botocore has no types)
         s3={"addressing_style": addressing.value},
         user_agent_extra="nc-backup-py",
     )
+
+
+def _check_authorities(options: Options) -> None:
+    """Raise ConfigError where CA_BUNDLE is no file: a FIFO would be waited for."""
+    try:
+        if options.ca_bundle is not None:
+            foreign.beginning(options.ca_bundle, 1)
+    except OSError as error:
+        raise ConfigError(
+            f"CA_BUNDLE: {in_words(error)[0]}", "Set it to a file of certificates (PEM)."
+        ) from None
 
 
 def _check(options: Options, key_id: str, secret: str) -> None:

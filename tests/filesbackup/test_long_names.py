@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import os
-import random
 import subprocess
-import tarfile
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 
-from filesbackup import long_names
 from tests.system import System, execute
 
 
@@ -74,36 +70,3 @@ def test_an_archive_among_the_files_is_no_long_path(tmp_path: Path) -> None:
     include = str(system.source)
     system.configure(system.short(FILESET=execute("filesbackup", FILESET_INCLUDE=include)))
     assert system.result()["exit_code"] == 0
-
-
-def record(name: str, form: Literal[1, 2]) -> bytes:
-    """One member of an archive."""
-    member = tarfile.TarInfo(name)
-    return member.tobuf(form)
-
-
-@pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
-def test_a_long_path_is_found_wherever_it_stands(form: Literal[1, 2]) -> None:
-    """Issue 11 A9: at any place in the archive, however it is cut into chunks."""
-    chance = random.Random(11)
-    for _ in range(150):
-        width = chance.choice((1, 20, 255))
-        length = chance.randint(4096, 20_000)
-        name = (("n" * width + "/") * (length // (width + 1) + 2))[:length].rstrip("/") + "x"
-        short = name[:4095].rstrip("/")
-        fill = chance.randrange(40) * 512 + chance.choice((0, 1 << 16))
-        data = io.BytesIO(record(short, form) + bytes(fill) + record(name, form) + bytes(1024))
-        looked = long_names.LongNames()
-        while chunk := data.read(chance.choice((1, 700, 5000, 1 << 16, 1 << 20))):
-            looked.add_chunk(chunk)
-        looked.end()
-        assert list(looked.names) == [name.encode()], (width, length, fill)
-
-
-def test_existence_is_asked_for_paths_of_any_length(tmp_path: Path) -> None:
-    deepen(tmp_path)
-    whole = os.fsencode(tmp_path).lstrip(b"/") + b"/" + b"/".join([b"d" * 150] * 30) + b"/bottom"
-    assert long_names.exists(whole)
-    assert not long_names.exists(whole + b"s")
-    assert not long_names.exists(whole + b"/below")
-    assert not long_names.exists(b"a\0b")

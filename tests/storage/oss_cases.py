@@ -223,6 +223,7 @@ CASES = (
     Case("an upload that is gone", "large", _COMPLETE, says(404, "NoSuchUpload"),
          "no such upload", times=9),
     Case("an upload without an ID", "large", _INITIATE, answers(Answer(200, _HTML))),
+    Case("an object that only a login page has taken", "small", _PUT, answers(Answer(200, _HTML))),
     Case("half an ID", "large", _INITIATE, cut(40)),
     # --- other bytes
     Case("a bit that flips in a small object", "small", _PUT, damaged, calls={_PUT: 2}),

@@ -357,3 +357,16 @@ def test_the_blocks_of_one_store_are_bounded_together() -> None:
         one.join()
     assert 0 < most <= 3  # nine would be sent at a time without the limit
     assert [b"".join(made.get(f"srv/{number}")) for number in range(2)] == [LARGE, LARGE]
+
+
+@pytest.mark.parametrize("kind", ["missing", "FIFO", "folder"])
+def test_authorities_that_are_no_file(tmp_path: Path, kind: str) -> None:
+    """OpenSSL would wait for a FIFO, and names no file."""
+    path = tmp_path / kind
+    if kind == "FIFO":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    options = Options(hostname="srv", bucket_name="bucket", ca_bundle=path)
+    with pytest.raises(ConfigError, match=f"CA_BUNDLE: {path}: (no such file|not a regular file)"):
+        s3_client.connected(options)

@@ -1,7 +1,8 @@
-"""The number of members of an archive, counted while it passes."""
+"""The members of an archive are counted, and long paths found, while it passes."""
 
 from __future__ import annotations
 
+import io
 import os
 import random
 import subprocess
@@ -9,10 +10,11 @@ import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
-from filesbackup.member_count import MemberCount
+from filesbackup.archive_members import ArchiveMembers
 from tools.base.fixed_tar import FORMAT
 
 CHUNKS = (1, 511, 513, 10_240, 1 << 20)
@@ -40,13 +42,13 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def counted(archive: bytes, step: int) -> int | None:
-    count = MemberCount()
+    count = ArchiveMembers()
     for at in range(0, len(archive), step):
         count.add_chunk(archive[at : at + step])
     return count.found
 
 
-@pytest.mark.parametrize("options", [FORMAT, ["-cC/", "--format=gnu"], ["-cC/", "--format=ustar"]])
+@pytest.mark.parametrize("options", [FORMAT, ["-cSC/", "--format=gnu"], ["-cC/", "--format=ustar"]])
 def test_it_is_the_number_that_another_reader_finds(
     tree: Path, options: list[str], tmp_path: Path
 ) -> None:
@@ -74,14 +76,14 @@ def test_a_file_above_8_gib() -> None:
     """POSIX.1-2001: its size stands in an extended header."""
     large = tarfile.TarInfo("large")
     large.size = 9 << 30
-    count = MemberCount()
+    count = ArchiveMembers()
     count.add_chunk(large.tobuf(tarfile.PAX_FORMAT))
     content = b"x" * (64 << 20)
     for _ in range(large.size // len(content)):
         count.add_chunk(content)
     count.add_chunk(tarfile.TarInfo("next").tobuf(tarfile.PAX_FORMAT) + bytes(1024))
     assert count.found == 2
-    gnu = MemberCount()
+    gnu = ArchiveMembers()
     gnu.add_chunk(large.tobuf(tarfile.GNU_FORMAT))
     gnu.add_chunk(content)
     assert gnu.found == 1
@@ -107,3 +109,26 @@ def test_it_costs_little() -> None:
     began = time.process_time()
     assert counted(archive, 1 << 16) == 20_000
     assert time.process_time() - began < 0.2
+
+
+def record(name: str, form: Literal[1, 2]) -> bytes:
+    """One member of an archive."""
+    member = tarfile.TarInfo(name)
+    return member.tobuf(form)
+
+
+@pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_a_long_path_is_found_wherever_it_stands(form: Literal[1, 2]) -> None:
+    """Issue 11 A9: at any place in the archive, however it is cut into chunks."""
+    chance = random.Random(11)
+    for _ in range(150):
+        width = chance.choice((1, 20, 255))
+        length = chance.randint(4096, 20_000)
+        name = (("n" * width + "/") * (length // (width + 1) + 2))[:length].rstrip("/") + "x"
+        short = name[:4095].rstrip("/")
+        fill = chance.randrange(40) * 512 + chance.choice((0, 1 << 16))
+        data = io.BytesIO(record(short, form) + bytes(fill) + record(name, form) + bytes(1024))
+        looked = ArchiveMembers()
+        while chunk := data.read(chance.choice((1, 700, 5000, 1 << 16, 1 << 20))):
+            looked.add_chunk(chunk)
+        assert list(looked.long) == [name.encode()], (width, length, fill)
