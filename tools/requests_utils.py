@@ -247,10 +247,13 @@ class _Sockets:
 
     def __init__(self) -> None:
         self._sockets: list[socket.socket] = []
+        self._over = False
 
     def response(self, sock: socket.socket, method: str = "") -> http.client.HTTPResponse:
         """Return the response that will be read from a socket, as http.client makes it."""
         self._sockets.append(sock)
+        if self._over:  # it was connected after that
+            self.end()
         return http.client.HTTPResponse(sock, method=method or None)
 
     def watch(self, opened: requests.Session) -> None:
@@ -268,7 +271,8 @@ class _Sockets:
             opened.mount(scheme, Watched())
 
     def end(self) -> Doubt:
-        """Let whoever waits for a response get its end."""
+        """Let whoever waits for a response, or will, get its end."""
+        self._over = True
         for sock in self._sockets:
             with contextlib.suppress(OSError):
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)  # without a word of TLS

@@ -81,6 +81,7 @@ class _Session:
         self._keys = keys
         self._limits = limits
         self._smtp: smtplib.SMTP | None = None
+        self._over = False
         self._doubt = Doubt.UNSENT
 
     def send(self, mail: EmailMessage) -> str:
@@ -91,6 +92,7 @@ class _Session:
 
     def abandon(self) -> Doubt:
         """Cut the connection, so that what was given up is not sent after all."""
+        self._over = True
         smtp = self._smtp
         if smtp is not None and smtp.sock is not None:
             with contextlib.suppress(OSError):  # it may have ended meanwhile
@@ -162,6 +164,8 @@ class _Session:
 
     def _keep(self, smtp: smtplib.SMTP) -> None:
         self._smtp = smtp
+        if self._over:  # it was connected after that
+            self.abandon()
 
     def _send(self, smtp: smtplib.SMTP, mail: EmailMessage) -> str:
         """Send a mail to every address that the server takes; it must take one."""
