@@ -11,7 +11,7 @@ from pathlib import Path
 
 from storage import account_checks
 from tools import filesystem_handling, os_works
-from tools.base import account_names, fixes
+from tools.base import account_names, fixes, trusted_path
 from tools.base.errors import StoreError
 from tools.base.finding import Finding
 
@@ -54,16 +54,16 @@ def tried(folder: Path, host: str) -> tuple[bool, float | None]:
     of the server of a share.
     """
     own = folder / host
-    path = (own if own.is_dir() else folder) / _NAME
-    with _one:
-        return _tried(path)
+    with _one, trusted_path.folder(own if own.is_dir() else folder) as held:
+        return _tried(held)
 
 
-def _tried(path: Path) -> tuple[bool, float | None]:
-    if not _is_removed(path):  # an earlier test could not remove it either
+def _tried(folder: int) -> tuple[bool, float | None]:
+    if not _is_removed(folder):  # an earlier test could not remove it either
         return False, None
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(_NAME, flags, 0o600, dir_fd=folder)
     except FileExistsError:  # another test is at work: it can write and remove
         return True, None
     try:
@@ -72,13 +72,15 @@ def _tried(path: Path) -> tuple[bool, float | None]:
         ahead = os.fstat(descriptor).st_mtime - time.time()
     finally:
         os.close(descriptor)
-        removed = _is_removed(path)
+        removed = _is_removed(folder)
     return removed, ahead
 
 
-def _is_removed(path: Path) -> bool:
+def _is_removed(folder: int) -> bool:
     try:
-        path.unlink(missing_ok=True)
+        os.unlink(_NAME, dir_fd=folder)
+    except FileNotFoundError:
+        return True
     except OSError as error:
         if error.errno not in _FORBIDDEN:
             raise

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
+import contextlib
 import errno
-import fcntl
-import mmap
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from storage import local_checks
+from storage import local_checks, verified_file
 from storage.keys import Address, StorageKeys
 from tools import filesystem_handling
+from tools.base import trusted_path
 from tools.base.errors import (
     ConfigError,
     ForbiddenError,
@@ -27,8 +26,6 @@ from tools.base.finding import Finding
 from tools.flow import store, stream
 from tools.modules.options import option
 
-_libc = ctypes.CDLL(None)
-_BLOCK = 2 << 20  # bytes that are written and read back together
 # Why a file may not be removed, with hints.
 _FORBIDDEN = {
     errno.EACCES: "The user of the backup must be able to write to the folder of the file.",
@@ -124,17 +121,19 @@ class LocalStore:
         path = self._path(name)
         self._make(path.parent)
         content = stream.content(chunks)
-        if os.path.lexists(path):
-            stream.drained(content)
-            return _accept_existing(path, store.StoredObject(name, content.size, content.sha256))
-        self.discard([name])
-        temporary = filesystem_handling.temporary(path)
-        try:
-            with filesystem_handling.naming(path):
-                size = _write(temporary, path, content)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        with trusted_path.folder(path.parent) as folder:
+            if filesystem_handling.is_taken(path.name, folder):
+                stream.drained(content)
+                same = store.StoredObject(name, content.size, content.sha256)
+                return _accept_existing(path, same)
+            self.discard([name])
+            temporary = filesystem_handling.temporary(path)
+            try:
+                with filesystem_handling.naming(path):
+                    size = verified_file.write(temporary.name, folder, path, content)
+            except BaseException:
+                verified_file.unlink(temporary.name, folder)
+                raise
         stored = store.StoredObject(name, size, content.sha256)
         self._unpublished[name] = temporary, stored
         return stored
@@ -152,25 +151,29 @@ class LocalStore:
             filesystem_handling.sync_folder(folder)
 
     def _link(self, path: Path, temporary: Path, stored: store.StoredObject) -> None:
-        try:
-            filesystem_handling.publish(temporary, path)
-        except FileExistsError:
-            _accept_existing(path, stored)
-        temporary.unlink(missing_ok=True)
+        with trusted_path.folder(path.parent) as folder:
+            try:
+                filesystem_handling.publish(temporary, path, folder)
+            except FileExistsError:
+                _accept_existing(path, stored)
+            verified_file.unlink(temporary.name, folder)
 
     def discard(self, names: Sequence[str]) -> None:
         """See Store."""
         for name in names:
             temporary, _ = self._unpublished.pop(name, (None, None))
             if temporary is not None:
-                temporary.unlink(missing_ok=True)
+                with trusted_path.folder(temporary.parent) as folder:
+                    verified_file.unlink(temporary.name, folder)
 
     def set_age(self, name: str, seconds: float) -> None:
         """See Timed: the time of the file, which linking it does not change."""
         temporary, _ = self._unpublished.get(name, (None, None))
         if temporary is not None:
             moment = time.time() - seconds
-            os.utime(temporary, (moment, moment))
+            with trusted_path.folder(temporary.parent) as folder:
+                times = (moment, moment)
+                os.utime(temporary.name, times, dir_fd=folder, follow_symlinks=False)
 
     def may_remove(self, host: str) -> bool | None:
         """See Probed: a hidden file is written and removed."""
@@ -183,7 +186,8 @@ class LocalStore:
         """Create the folder, and sync its name."""
         if not folder.is_dir():
             try:
-                filesystem_handling.make_folder(folder)
+                with trusted_path.folder(folder, make=True):
+                    pass
             except (NotADirectoryError, FileExistsError):
                 parent = filesystem_handling.nearest(folder)
                 raise StoreError(
@@ -201,7 +205,7 @@ class LocalStore:
         path = self._path(name)
         if not path.is_file():
             raise StoreError(f"{path}: no such file in the store")
-        yield from stream.read(path, start, end, os.O_NONBLOCK)  # a link may lead to /proc/kmsg
+        yield from stream.read(path, start, end, _opened)
 
     def entries(self, folder: str) -> Iterator[store.StoreEntry]:
         """See Store."""
@@ -216,17 +220,16 @@ class LocalStore:
         now = time.time()
         if not path.is_dir():
             return
-        with os.scandir(path) as scan:
-            files = sorted(scan, key=lambda entry: entry.name)
-        for file in files:
-            of_kind = filesystem_handling.is_temporary(file.name) is temporary
-            if of_kind and file.is_file(follow_symlinks=not temporary):
-                try:
-                    status = file.stat()
-                except FileNotFoundError:  # clean-up has removed it meanwhile
-                    continue
-                age = now - status.st_mtime
-                yield store.StoreEntry(f"{folder}/{file.name}", status.st_size, age)
+        with _listed(path) as files:
+            for file in files:
+                of_kind = filesystem_handling.is_temporary(file.name) is temporary
+                if of_kind and file.is_file(follow_symlinks=not temporary):
+                    try:
+                        status = file.stat()
+                    except FileNotFoundError:  # clean-up has removed it meanwhile
+                        continue
+                    age = now - status.st_mtime
+                    yield store.StoreEntry(f"{folder}/{file.name}", status.st_size, age)
 
     def folders(self) -> Iterator[str]:
         """See Store."""
@@ -245,12 +248,34 @@ class LocalStore:
         for name in names:
             path = self._path(name)
             try:
-                path.unlink(missing_ok=True)
+                with (
+                    contextlib.suppress(FileNotFoundError),
+                    trusted_path.folder(path.parent) as folder,
+                ):
+                    verified_file.unlink(path.name, folder)
             except OSError as error:
                 if error.errno not in _FORBIDDEN:
                     raise
                 reason = os.strerror(error.errno).lower()
                 raise ForbiddenError(f"{path}: {reason}", _FORBIDDEN[error.errno]) from error
+
+
+@contextlib.contextmanager
+def _listed(path: Path) -> Iterator[list[os.DirEntry[str]]]:
+    """Give the entries of a folder by name."""
+    with trusted_path.folder(path) as held:
+        descriptor = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=held)
+    try:
+        with os.scandir(descriptor) as scan:
+            files = sorted(scan, key=lambda entry: entry.name)
+        yield files
+    finally:
+        os.close(descriptor)
+
+
+def _opened(path: Path, flags: int) -> int:
+    """Open a file of the store; one that others have made a FIFO is not waited for."""
+    return trusted_path.file(path, flags | os.O_NONBLOCK)
 
 
 def _accept_existing(path: Path, stored: store.StoredObject) -> store.StoredObject:
@@ -265,96 +290,17 @@ def _accept_existing(path: Path, stored: store.StoredObject) -> store.StoredObje
     return stored
 
 
-def _write(temporary: Path, path: Path, chunks: Iterable[bytes]) -> int:
-    """Write a new file, sync it, and compare each block with what the disk gives back.
-
-    It bypasses the page cache where the file system supports O_DIRECT (open(2)): that costs a
-    fraction of the CPU, and a backup does not evict what the programs of the server use.
-    Returns the number of bytes. Raises StoreError where the disk returns other bytes.
-    """
-    descriptor = _create(temporary)
-    try:
-        buffer, back = mmap.mmap(-1, _BLOCK), mmap.mmap(-1, _BLOCK)
-        begin = filled = 0
-        for chunk in chunks:
-            position = 0
-            while position < len(chunk):
-                count = min(len(chunk) - position, _BLOCK - filled)
-                piece = memoryview(chunk)[position : position + count]
-                buffer[filled : filled + count] = piece
-                position, filled = position + count, filled + count
-                if filled == _BLOCK:
-                    _write_verified(descriptor, path, (buffer, back), (begin, filled))
-                    begin, filled = begin + filled, 0
-        _disable_direct_io(descriptor)  # the last block may be shorter
-        _write_verified(descriptor, path, (buffer, back), (begin, filled))
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    return begin + filled
-
-
-def _create(temporary: Path) -> int:
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    try:
-        return os.open(temporary, flags | os.O_DIRECT, 0o600)
-    except OSError as error:
-        if error.errno != errno.EINVAL:
-            raise
-    temporary.unlink(missing_ok=True)  # some file systems create it all the same
-    return os.open(temporary, flags, 0o600)
-
-
-def _disable_direct_io(descriptor: int) -> None:
-    flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
-    fcntl.fcntl(descriptor, fcntl.F_SETFL, flags & ~os.O_DIRECT)
-
-
-def _write_verified(
-    descriptor: int, path: Path, buffers: tuple[mmap.mmap, mmap.mmap], extent: tuple[int, int]
-) -> None:
-    """Write one block to the disk, read it back and compare. extent: offset and size."""
-    buffer, back = buffers
-    begin, size = extent
-    with memoryview(buffer) as view, view[:size] as block:
-        try:
-            filesystem_handling.write_all(descriptor, block)
-        except OSError as error:
-            if error.errno != errno.EINVAL:
-                raise
-            _disable_direct_io(descriptor)
-            os.lseek(descriptor, begin, os.SEEK_SET)
-            filesystem_handling.write_all(descriptor, block)
-    if not fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_DIRECT:
-        os.fdatasync(descriptor)
-        os.posix_fadvise(descriptor, begin, size, os.POSIX_FADV_DONTNEED)
-    with memoryview(back) as view:
-        received = 0
-        while received < size and (
-            count := os.preadv(descriptor, [view[received:size]], begin + received)
-        ):
-            received += count
-    if received != size or not _equal(buffer, back, size):
-        raise StoreError(
-            f"{path}: read-back mismatch: the disk returned other data than was written",
-            "Check this disk (dmesg, smartctl). The file was not stored.",
-        )
-
-
-def _equal(one: mmap.mmap, other: mmap.mmap, size: int) -> bool:
-    """Return whether two buffers begin with the same bytes; comparing slices would copy both."""
-    addresses = (ctypes.addressof(ctypes.c_char.from_buffer(buffer)) for buffer in (one, other))
-    return bool(_libc.memcmp(*map(ctypes.c_void_p, addresses), ctypes.c_size_t(size)) == 0)
-
-
 def _file_sha256(path: Path, size: int) -> str:
     """Return the SHA-256 of what the disk holds: the page cache drops the file first.
 
     size: bytes that are expected; of a larger file one more is read
     """
-    with path.open("rb", buffering=0) as file:
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-    content = stream.content(stream.read(path, 0, size + 1, os.O_NONBLOCK))
+    descriptor = _opened(path, os.O_RDONLY)
+    try:
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(descriptor)
+    content = stream.content(stream.read(path, 0, size + 1, _opened))
     stream.drained(content)
     return content.sha256
 

@@ -80,22 +80,31 @@ def write_all(descriptor: int, chunk: bytes | memoryview) -> None:
         left = left[os.write(descriptor, left) :]
 
 
-def publish(temporary: Path, path: Path) -> None:
+def publish(temporary: Path, path: Path, folder: int | None = None) -> None:
     """Give a finished file its name without ever replacing another.
 
     Where the file system knows no hard links (FAT, some FUSE), the name is checked and
-    then taken by a rename.
+    then taken by a rename. folder: a descriptor of the folder of both; None: their paths count
     """
+    old, new = (one if folder is None else one.name for one in (temporary, path))
+    taken = FileExistsError(17, "exists already, and nothing is overwritten", str(path))
     try:
-        os.link(temporary, path)
+        os.link(old, new, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
     except FileExistsError:
-        raise FileExistsError(17, "exists already, and nothing is overwritten", str(path)) from None
+        raise taken from None
     except OSError:
-        if path.exists():
-            raise FileExistsError(
-                17, "exists already, and nothing is overwritten", str(path)
-            ) from None
-        temporary.rename(path)
+        if is_taken(new, folder):
+            raise taken from None
+        os.rename(old, new, src_dir_fd=folder, dst_dir_fd=folder)
+
+
+def is_taken(name: str | Path, folder: int | None = None) -> bool:
+    """Return whether a name is one of a file, or of a broken link. folder: see `publish`"""
+    try:
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except OSError:
+        return False
+    return True
 
 
 def sync_file_system(folder: Path) -> None:

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from tests.throwaway_root import ThrowawayRoot
-from tools.base import project
+from tools.base import finding, project
 from tools.base.errors import ConfigError
 from tools.base.finding import Finding, Level
-from tools.setup import checking
+from tools.setup import bounded_run, checking
 from tools.setup.installation import Installation
 
 SETUP = project.ROOT / "setup.py"
@@ -32,6 +32,55 @@ def test_the_lines_of_a_test_are_taken_over() -> None:
     (line,) = lines(json.dumps([one]).encode())
     assert (line.section, line.level, line.hint, line.fix) == ("S3", Level.WARN, "h", "f")
     assert line.also == ("B",)
+    assert finding.shown(line)[0].startswith("WARN [ncbackup] S3")
+    assert finding.shown(line)[2] == "     suggested by ncbackup: f"
+
+
+def test_a_forged_line_looks_like_no_other_finding() -> None:
+    forged = finding.Line(
+        "A\nok   b", "c\nBAD  d", Level.OK, "e\nok", "f\n     fix:  g", source="u"
+    )
+    shown = "\n".join(finding.shown(forged)).split("\n")
+    assert [one for one in shown if not one.startswith("           ")] == [
+        "ok   [u] A",
+        "     hint: e",
+        "     suggested by u: f",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("script", "error"),
+    [
+        ("cat /dev/zero", bounded_run.TooMuchError),
+        ("cat /dev/zero >&2", subprocess.TimeoutExpired),
+        ("sleep 60 & echo", subprocess.TimeoutExpired),
+        ("sleep 60 >/dev/null 2>&1", None),
+    ],
+)
+def test_what_never_ends_is_killed(script: str, error: type[Exception] | None) -> None:
+    process = subprocess.Popen(
+        ["/bin/sh", "-c", script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    with pytest.raises(error or subprocess.TimeoutExpired):
+        bounded_run.output(process, 0.3, 1 << 20)
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+
+
+def test_the_end_of_standard_error_is_kept() -> None:
+    process = subprocess.Popen(
+        ["/bin/sh", "-c", "yes | head -c 500000 >&2; echo end >&2; echo out"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    stdout, stderr = bounded_run.output(process, 60, 100_000)
+    assert stdout == b"out\n"
+    assert stderr.endswith(b"y\nend\n")
+    assert len(stderr) <= 100_000
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,10 @@ class Finding:
 
 @dataclass(frozen=True)
 class Line:
-    """A finding with the section that it is about, and the others that have the same one."""
+    """A finding with the section that it is about, and the others that have the same one.
+
+    source: the user whose check reports it to root, and may have forged it; "" for this program
+    """
 
     section: str
     text: str
@@ -43,6 +46,7 @@ class Line:
     hint: str = ""
     fix: str = ""
     also: tuple[str, ...] = ()
+    source: str = ""
 
 
 _SHOWN = 100  # lines of one level
@@ -97,12 +101,15 @@ def shown(line: Line) -> list[str]:
     names = [line.section, *line.also[:_NAMES]]
     if len(line.also) > _NAMES:
         names.append("...")
-    hint = line.hint.replace("\n", "\n           ")  # never taken for a finding of its own
-    return [
-        f"{line.level.value:5}{', '.join(names)}: {line.text}",
-        *([f"     hint: {hint}"] if hint else []),
-        *([f"     fix:  {line.fix}"] if line.fix else []),
+    source = f"[{line.source}] " if line.source else ""
+    label = f"suggested by {line.source}: " if line.source else "fix:  "
+    texts = [
+        f"{line.level.value:5}{source}{', '.join(names)}: {line.text}",
+        *([f"     hint: {line.hint}"] if line.hint else []),
+        *([f"     {label}{line.fix}"] if line.fix else []),
     ]
+    # no further line of one is taken for a finding of its own
+    return [text.replace("\n", "\n           ") for text in texts]
 
 
 def summary(lines: Sequence[Line]) -> str:

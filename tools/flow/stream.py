@@ -38,14 +38,19 @@ def flow(source: Chunks, *stages: Stage) -> Iterator[bytes]:
     return iter(source)
 
 
-def read(path: Path, start: int = 0, end: int | None = None, flags: int = 0) -> Iterator[bytes]:
+def read(
+    path: Path,
+    start: int = 0,
+    end: int | None = None,
+    opener: Callable[[Path, int], int] = os.open,
+) -> Iterator[bytes]:
     """Yield the chunks of a file, or its bytes from `start` up to, not including, `end`.
 
-    flags: of open(2), beside those for reading
+    opener: opens the file with flags of open(2), and returns its descriptor
     Raises OSError that names this file, and not the one that the chunks are written to.
     """
     with filesystem_handling.naming(path):
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | flags)
+        descriptor = opener(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             os.lseek(descriptor, start, os.SEEK_SET)
             left = math.inf if end is None else end - start

@@ -18,7 +18,7 @@ from tools import filesystem_handling
 from tools.base import finding, fixes, foreign, foreign_json, project
 from tools.base.errors import BackupError, in_words
 from tools.base.finding import Finding, Level, Line, bad, warning
-from tools.setup import adopt, keys, plans, private_tar, schedule, steps
+from tools.setup import adopt, bounded_run, keys, plans, private_tar, schedule, steps
 from tools.setup.arguments import Arguments
 from tools.setup.installation import (
     CODE,
@@ -162,6 +162,8 @@ def _of_backup(checked: Installation) -> Iterator[Line]:
         yield from _lines(_run(user), user)
     except subprocess.TimeoutExpired:
         yield Line("backup.py -t", f"no answer within {_LONGEST:g} s", Level.BAD)
+    except bounded_run.TooMuchError:
+        yield Line("backup.py -t", f"more than {_LARGEST >> 20} MiB of output", Level.BAD)
     except OSError as error:
         hint = "Its Python must be one that every user can start, such as /usr/bin/python3."
         yield Line("backup.py -t", in_words(error)[0], Level.BAD, hint)
@@ -176,19 +178,20 @@ def _run(user: pwd.struct_passwd) -> subprocess.CompletedProcess[bytes]:
         python = Path(sys.executable)
     own_groups = [one.gr_gid for one in grp.getgrall() if user.pw_name in one.gr_mem]
     is_root = os.geteuid() == 0
-    return subprocess.run(
+    process = subprocess.Popen(
         [python, code / "backup.py", "-t", "--json", "-c", CONFIG],
         stdin=subprocess.DEVNULL,
-        capture_output=True,
-        check=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         cwd="/",
         env={"PATH": _PATH, "HOME": user.pw_dir, "USER": USER, "LOGNAME": USER, "LANG": "C.UTF-8"},
-        timeout=_LONGEST,
         user=user.pw_uid if is_root else None,
         group=user.pw_gid if is_root else None,
         extra_groups=own_groups if is_root else None,
         start_new_session=True,  # that user could type into a terminal that it shares with root
     )
+    stdout, stderr = bounded_run.output(process, _LONGEST, _LARGEST)
+    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
 
 def _lines(done: subprocess.CompletedProcess[bytes], user: pwd.struct_passwd) -> Iterator[Line]:
@@ -207,4 +210,5 @@ def _lines(done: subprocess.CompletedProcess[bytes], user: pwd.struct_passwd) ->
 def _line(one: dict[str, str]) -> Line:
     """Return a line of the JSON document. Raises KeyError, ValueError, TypeError."""
     section, text, hint, fix = (str(one[name]) for name in ("section", "text", "hint", "fix"))
-    return Line(section, text, Level(one["level"]), hint, fix, tuple(map(str, one["also"])))
+    also = tuple(map(str, one["also"]))
+    return Line(section, text, Level(one["level"]), hint, fix, also, source=USER)
