@@ -9,6 +9,8 @@ import functools
 import re
 from collections.abc import Iterator
 
+from tools.base import foreign
+
 MAX_PATH = 4095  # bytes (PATH_MAX of Linux); restore/archive_checks.py has the same limit
 _BLOCK = 512  # bytes; content is padded to whole blocks
 _LONGEST = 1 << 21  # bytes of the longest header in front of a member that is read
@@ -120,7 +122,7 @@ def _records(header: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Yield the records of an extended header: "LENGTH KEY=VALUE\\n" (POSIX.1-2001)."""
     while True:
         digits = header[:20].partition(b" ")[0]
-        length = int(digits) if digits.isdigit() else 0
+        length = foreign.number(digits)
         if not length:
             return
         key, _sign, value = header[len(digits) + 1 : length - 1].partition(b"=")
