@@ -9,6 +9,8 @@ import functools
 import re
 from collections.abc import Iterator
 
+from tools.base import foreign
+
 MAX_PATH = 4095  # bytes (PATH_MAX of Linux); restore/archive_checks.py has the same limit
 _BLOCK = 512  # bytes; content is padded to whole blocks
 _LONGEST = 1 << 21  # bytes of the longest header in front of a member that is read
@@ -17,7 +19,7 @@ _DATA = b"0\x007S"  # types of members with content: files, contiguous and spars
 _EXTRA = b"xgXLKVN"  # types of headers that describe the next member, or the volume
 _DESCRIBES = b"xLK"  # of these, such that may have a long name or a size: pax, GNU
 _PAX, _OLD_SPARSE = b"xS"
-_SIZE = re.compile(rb"(?:^|\n)[0-9]+ size=([0-9]{1,19})\n")  # of a file of 8 GiB or more
+_DIGITS = re.compile(rb"[0-9]{1,19}")
 _PATHS = (b"path", b"linkpath")
 
 
@@ -91,10 +93,11 @@ class ArchiveMembers:
         if kind != _PAX:
             self._add(header.rstrip(b"\0"))
             return
-        record = _SIZE.search(header)
-        self._size = int(record[1]) if record else None
+        self._size = None
         for key, value in _records(header):
-            if key in _PATHS:
+            if key == b"size" and _DIGITS.fullmatch(value):  # of a file of 8 GiB or more
+                self._size = int(value)
+            elif key in _PATHS:
                 self._add(value)
 
     def _add(self, name: bytes) -> None:
@@ -119,7 +122,7 @@ def _records(header: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Yield the records of an extended header: "LENGTH KEY=VALUE\\n" (POSIX.1-2001)."""
     while True:
         digits = header[:20].partition(b" ")[0]
-        length = int(digits) if digits.isdigit() else 0
+        length = foreign.number(digits)
         if not length:
             return
         key, _sign, value = header[len(digits) + 1 : length - 1].partition(b"=")
@@ -131,6 +134,7 @@ def _records(header: bytes) -> Iterator[tuple[bytes, bytes]]:
 def _number(field: bytes) -> int | None:
     """Return a size: octal, or binary where that is too short (GNU); None for anything else."""
     try:
-        return int(field.rstrip(b" \0"), 8)
+        number = int(field.rstrip(b" \0"), 8)
+        return number if number >= 0 else None
     except ValueError:
         return int.from_bytes(field[1:], "big") if field[:1] == b"\x80" else None

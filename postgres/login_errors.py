@@ -24,9 +24,9 @@ def explained(error: SourceError, host: str, port: int | None, user: str) -> Sou
     """
     role = user or os_works.user()
     if f'role "{role}" does not exist' in error.hint:
-        if role == "root":  # which backs nothing up: it restores
+        if role == "root":  # it usually restores
             command = by_superuser(host, port, "CREATE ROLE root LOGIN SUPERUSER")
-            hint = "Name the role that restores with --to-user"
+            hint = "For a backup set USER. For a restore name the role with --to-user"
             hint += f", or create a superuser for as long as it takes: {command}" if command else ""
             return SourceError("role root does not exist", f"{hint}.")
         return SourceError(

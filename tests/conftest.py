@@ -17,7 +17,7 @@ from tests import fault_table, oss_server, sshd
 from tests.brt import ReportServer
 from tests.servers import search_path
 from tests.system import System
-from tools.base import permissions
+from tools.base import masking, permissions
 from tools.base.log import logger
 
 # No test is timed: a machine under load is slow, and that is no failure.
@@ -54,9 +54,14 @@ TEXTS = (
 def _same_process() -> Iterator[None]:
     """What a test changes in this process, or lets its server do, is gone after it."""
     umask = os.umask(0o022)
+    known, spelled = set(masking._known), dict(masking._spelled)
     propagate, handlers = logger.propagate, list(logger.handlers)
     yield
     logger.propagate, logger.handlers = propagate, handlers  # else caplog gets nothing any more
+    masking._known.clear()  # with thousands of secrets each text takes long
+    masking._known.update(known)
+    masking._spelled.clear()
+    masking._spelled.update(spelled)
     os.umask(umask)
     oss_server.reset_all()
     os.environ.pop(permissions.ACCEPT, None)  # --insecure-permissions sets it

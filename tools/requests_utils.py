@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import random
 import re
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from tools.base import connection_errors, masking
 from tools.base.errors import BackupError, ConfigError
+from tools.base.watched_sockets import WatchedSockets
 
 if TYPE_CHECKING:
     import requests
@@ -238,55 +237,19 @@ def session() -> requests.Session:
     return Unredirected()
 
 
-class _Sockets:
-    """The sockets of one attempt, by which another thread ends it.
+def _posted(request: Request, limits: Limits) -> str:
+    sockets = WatchedSockets()
 
-    http.client waits for ever behind a server that sends `100 Continue` for ever: each of its
-    bytes comes in time.
-    """
-
-    def __init__(self) -> None:
-        self._sockets: list[socket.socket] = []
-        self._over = False
-
-    def response(self, sock: socket.socket, method: str = "") -> http.client.HTTPResponse:
-        """Return the response that will be read from a socket, as http.client makes it."""
-        self._sockets.append(sock)
-        if self._over:  # it was connected after that
-            self.end()
-        return http.client.HTTPResponse(sock, method=method or None)
-
-    def watch(self, opened: requests.Session) -> None:
-        """Have the connections of a session make their responses here."""
-        from requests.adapters import HTTPAdapter
-
-        class Watched(HTTPAdapter):
-            def get_connection_with_tls_context(adapter, *given: Any, **options: Any) -> Any:  # noqa: ANN401, N805
-                pool: Any = super().get_connection_with_tls_context(*given, **options)
-                made_here = {"response_class": self.response}
-                pool.ConnectionCls = type("Watched", (pool.ConnectionCls,), made_here)
-                return pool
-
-        for scheme in ("http://", "https://"):
-            opened.mount(scheme, Watched())
-
-    def end(self) -> Doubt:
-        """Let whoever waits for a response, or will, get its end."""
-        self._over = True
-        for sock in self._sockets:
-            with contextlib.suppress(OSError):
-                socket.socket.shutdown(sock, socket.SHUT_RDWR)  # without a word of TLS
+    def abandon() -> Doubt:
+        sockets.end()
         return Doubt.AMBIGUOUS
 
-
-def _posted(request: Request, limits: Limits) -> str:
-    sockets = _Sockets()
     return bounded(
-        lambda: _exchange(request, limits, sockets), limits, sockets.end, server=request.server
+        lambda: _exchange(request, limits, sockets), limits, abandon, server=request.server
     )
 
 
-def _exchange(request: Request, limits: Limits, sockets: _Sockets) -> str:
+def _exchange(request: Request, limits: Limits, sockets: WatchedSockets) -> str:
     import requests
 
     with contextlib.ExitStack() as stack:

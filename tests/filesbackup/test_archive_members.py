@@ -28,6 +28,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(30):
         (top / f"file{number}").write_bytes(b"\0ustar\0" * draw.randrange(3000))
     (top / ("long" * 50)).write_bytes(b"x")
+    (top / f"{'x' * 100}\n18 size=99999999\n").write_bytes(b"x")  # a record in a name is none
     (top / "sparse").touch()
     with (top / "sparse").open("r+b") as file:
         for at in range(40):
@@ -94,9 +95,12 @@ def spoiled() -> Iterator[bytes]:
     yield b"no archive" * 100
     yield good + b"x" * 512
     yield good[:124] + b"not a size! " + good[136:]
+    yield good[:124] + b"-0000001000\0" + good[136:]  # would lead back to this header
 
 
-@pytest.mark.parametrize("archive", list(spoiled()), ids=["text", "text after it", "no size"])
+@pytest.mark.parametrize(
+    "archive", list(spoiled()), ids=["text", "text after it", "no size", "negative"]
+)
 def test_what_is_no_archive_has_no_number(archive: bytes) -> None:
     assert counted(archive, 1000) is None
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import subprocess
 import sys
+import tempfile
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -277,4 +279,10 @@ def test_a_full_disk_is_the_error_and_not_what_failed_on_it(
     assert str(failed("ensurepip ended with 1")) == "pip install failed"
     assert str(failed("OSError: [Errno 28] No space left on device: 'a'")) == full
     monkeypatch.setattr(filesystem_handling, "is_full", lambda place: place == tmp_path)
+    assert str(failed("ensurepip ended with 1")) == full
+
+    def nowhere() -> str:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "gettempdir", nowhere)  # as on one full disk
     assert str(failed("ensurepip ended with 1")) == full

@@ -7,11 +7,14 @@ import struct
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from urllib3.util.ssltransport import SSLTransport
 
 from tests.brt import ReportServer
 from tools import requests_utils
+from tools.base import watched_sockets
 from tools.base.errors import ConfigError
 from tools.reporting import brt
 from tools.requests_utils import DeliveryError, Doubt, Limits
@@ -121,6 +124,16 @@ def test_an_answer_that_makes_no_sense_may_follow_a_form_that_arrived() -> None:
     with raw(answer) as (url, _), pytest.raises(DeliveryError, match="not understood") as caught:
         post(url, [], tries=1)
     assert caught.value.doubt is Doubt.AMBIGUOUS
+
+
+def test_a_connection_through_a_proxy_with_tls_is_shut_down() -> None:
+    """It is no socket: urllib3 wraps one that has TLS itself."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        wrapped: Any = SSLTransport.__new__(SSLTransport)
+        wrapped.socket = ours
+        watched_sockets.shut_down(wrapped)
+        assert theirs.recv(1) == b""
 
 
 def test_a_server_that_hangs_is_given_up(server: ReportServer) -> None:

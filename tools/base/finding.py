@@ -70,8 +70,8 @@ def sorted_lines(lines: Iterable[Line]) -> list[Line]:
     lines = list(lines)
     found: list[Line] = []
     for level in _ORDER:
-        of_level = [_bounded(line) for line in lines if line.level is level]
-        found += of_level[:_SHOWN]
+        of_level = [line for line in lines if line.level is level]
+        found += map(_bounded, of_level[:_SHOWN])
         if more := len(of_level) - _SHOWN:
             found += [Line("GENERAL", f"{more} more lines of this kind", level)] * (more > 0)
     return found

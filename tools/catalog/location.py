@@ -53,7 +53,8 @@ class Source:
     key_file, passphrase: instead of those of the config
     allow_unencrypted: restore items that are not encrypted, though the config encrypts or a key
                 is given
-    signer:     file of allowed_signers lines, beside those of the config
+    signer:     file of allowed_signers lines or key file with signers in comments, beside
+                those of the config
     allow_unsigned: trust runs that were made before signing began
     existing:   the folder of a local store must be there: it is read, and nothing creates it
     own_run:    within a run of this config: a host that signs nothing trusts all of its runs

@@ -26,7 +26,7 @@ _MOST_RUNS = 100  # from which on an item was accepted, that are kept
 @functools.lru_cache
 def _warn(name: str, why: str) -> None:
     """Say once that a file cannot be read."""
-    logger.warning("%s cannot be read, its stores are accepted again: %s", name, why)
+    logger.warning("%s cannot be read, and what it says of stores counts as unknown: %s", name, why)
 
 
 @dataclass(frozen=True)

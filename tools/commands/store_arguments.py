@@ -64,8 +64,8 @@ def add_signers(group: Group) -> None:
         "--signer",
         type=Path,
         metavar="FILE",
-        help="known signers of runs (allowed_signers lines), beside those of the config and of "
-        'the comment "# signer:" in the key file',
+        help="known signers of runs (allowed_signers lines, or comments of a key file), beside "
+        'those of the config and of the comment "# signer:" in the key file',
     )
     group.add_argument(
         "--allow-unsigned",

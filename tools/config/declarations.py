@@ -156,7 +156,8 @@ class General:
         default=Path("/etc/nc-backup-py/writer.key"),
     )
     signers: Path | None = option(
-        "file of allowed_signers lines: whose manifests are trusted, beside those of WRITER_KEY",
+        "file of allowed_signers lines, or key file that names signers in comments: whose "
+        "manifests are trusted, beside those of WRITER_KEY",
         default=None,
     )
 

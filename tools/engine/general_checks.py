@@ -136,10 +136,7 @@ def _log_space(general: General, folder: Path) -> Iterator[Finding]:
 
 def _earlier_signer(general: General) -> str:
     """Return the fingerprint of the last known signer of this host; "" if none is remembered."""
-    try:
-        return Memory(general.work_folder / state.NAME).signer(general.hostname)
-    except OSError:
-        return ""  # of another user; what is found of the stores says whether they have signed runs
+    return Memory(state.readable_folder(general.work_folder)).signer(general.hostname)
 
 
 def _signing(config: Config) -> Iterator[Finding]:

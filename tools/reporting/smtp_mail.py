@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import email.policy
 import re
 import smtplib
@@ -16,7 +15,7 @@ from email.utils import format_datetime
 from typing import TYPE_CHECKING
 
 from tools import requests_utils
-from tools.base import connection_errors, foreign
+from tools.base import connection_errors, foreign, watched_sockets
 from tools.base.bounded_smtp import BoundedSMTP, BoundedSMTPOverTLS
 from tools.base.log import logger
 from tools.config.notify_keys import EmailKeys, Security
@@ -93,10 +92,9 @@ class _Session:
     def abandon(self) -> Doubt:
         """Cut the connection, so that what was given up is not sent after all."""
         self._over = True
-        smtp = self._smtp
-        if smtp is not None and smtp.sock is not None:
-            with contextlib.suppress(OSError):  # it may have ended meanwhile
-                smtp.sock.shutdown(socket.SHUT_RDWR)
+        sock = self._smtp.sock if self._smtp is not None else None
+        if sock is not None:
+            watched_sockets.shut_down(sock)
         return self._doubt
 
     def _explained(self, work: Callable[[smtplib.SMTP], str]) -> str:

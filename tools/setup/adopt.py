@@ -22,6 +22,7 @@ from tools.base.finding import Finding, bad, warning
 from tools.base.project import ROOT
 from tools.setup import (
     configuration,
+    environment,
     files,
     folders,
     old_cron,
@@ -180,7 +181,7 @@ def _migrated(installation: Installation, config: Path) -> tuple[str, list[str]]
     """
     program = installation.source / "backup.py"
     done = subprocess.run(
-        [str(installation.python), str(program), "--migrate", str(config)],
+        [str(installation.python), environment.ISOLATED, str(program), "--migrate", str(config)],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         check=False,
@@ -256,6 +257,9 @@ def findings(installation: Installation) -> list[Finding]:
     found += [warning(f"{line}: an old line of cron", _HINT, fix) for line in lines]
     others = old_cron.lines_of_others(installation)
     return found + [
-        warning(f"{line}: a line of cron of another user", f"{_LEFT}: crontab -u {line.user} -e")
+        warning(
+            f"{line}: a line of cron of another user",
+            f"{_LEFT}: {fixes.command('crontab', '-u', line.user, '-e')}",
+        )
         for line in others
     ]

@@ -151,7 +151,10 @@ def naming_full_disk(folder: Path) -> Iterator[None]:
         yield
     except BackupError as error:
         full = os.strerror(errno.ENOSPC)
-        places = [*filter(filesystem_handling.is_full, (folder, Path(tempfile.gettempdir())))]
+        places = [folder]
+        with contextlib.suppress(FileNotFoundError):  # nothing can be written to any of them
+            places.append(Path(tempfile.gettempdir()))
+        places = [*filter(filesystem_handling.is_full, places)]
         if not places and full in error.hint:
             places = [folder]  # what did not fit was removed
         if not places:

@@ -52,7 +52,8 @@ def upgrade(given: Arguments) -> int:
     version = releases.version_of(folder)
     sys.stdout.write(f"upgrading to version {version} of {folder}\n")
     sys.stdout.flush()
-    command = [sys.executable, str(folder / "setup.py"), "install", *given.options()]
+    program = str(folder / "setup.py")
+    command = [sys.executable, environment.ISOLATED, program, "install", *given.options()]
     return subprocess.run(command, check=False).returncode
 
 

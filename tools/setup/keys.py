@@ -16,7 +16,7 @@ from tools import filesystem_handling
 from tools.base import foreign
 from tools.base.errors import BackupError
 from tools.base.finding import Finding, warning
-from tools.setup import configuration, files, programs, releases
+from tools.setup import configuration, environment, files, programs, releases
 from tools.setup.folders import Access
 from tools.setup.installation import (
     CODE,
@@ -183,7 +183,8 @@ def _keygen(installation: Installation, *arguments: str | Path) -> str:
     if release is None:
         raise BackupError(f"{installation.at(CODE)}: no release is installed")
     python = str(release.path / ".venv/bin/python")
-    command = [python, str(release.path / _KEYGEN), "--KEYGEN", *map(str, arguments)]
+    program = str(release.path / _KEYGEN)
+    command = [python, environment.ISOLATED, program, "--KEYGEN", *map(str, arguments)]
     return programs.run(command, "the key could not be created")
 
 

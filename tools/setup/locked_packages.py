@@ -127,8 +127,8 @@ def _explained(last_lines: str, installation: Installation, python: str) -> str:
         version = environment.version(Path(python))
         return (
             f"{installation.wheels} must have the packages of {LOCK} for this Python ({version}) "
-            f"and processor: python{version} -m pip download --require-hashes -r {LOCK} "
-            f"-d DIR | {last_lines}"
+            f"and processor: python{version} -m pip download {' '.join(environment.LOCKED)} "
+            f"-r {LOCK} -d DIR | {last_lines}"
         )
     return (
         "Check network and proxy (https_proxy; sudo drops it: sudo -E). Without a network: "

@@ -166,7 +166,7 @@ def _confirm_private(installation: Installation) -> None:
         names = [str(path.relative_to(source)) for path in closed[:_NAMED]]
         more = [f"{len(closed) - _NAMED} more"] if len(closed) > _NAMED else []
         questions.confirm(
-            f"{source}: other users cannot read {', '.join(names + more)}, but a release they can",
+            f"{source}: other users cannot read {', '.join(names + more)}, but could in a release",
             "Move keys and configs out of this folder; for code: chmod o+r.",
             "Copy these files into the release?",
             installation,
