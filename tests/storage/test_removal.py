@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import os
 import uuid
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -46,10 +47,10 @@ def test_a_file_that_may_not_be_removed(
     made = LocalStore(tmp_path)
     store.store_object(made, NAME, [b"content"])
 
-    def unlink(_path: Path, missing_ok: bool = False) -> None:
-        raise OSError(number, "as the system says", missing_ok)
+    def unlink(name: str, dir_fd: int | None = None) -> None:
+        raise OSError(number, "as the system says", name, dir_fd)
 
-    monkeypatch.setattr(Path, "unlink", unlink)
+    monkeypatch.setattr(os, "unlink", unlink)
     with pytest.raises(ForbiddenError, match=r"x\.000: "):
         Limited(Retrying(made, QUIET), 2).remove([NAME])
     number = errno.EIO
