@@ -578,6 +578,9 @@ def test_apprise(web: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert web.taken[0].json["type"] == "failure"
     web.answer = "down"
     assert told(tmp_path, (channel,), document(), 1) == {"it": "kept"}
+    with receivers.receiver("endless") as other:
+        channel = one(tmp_path, TYPE="apprise", URL=f"json{other.url[4:]}/x", ON="all", TIMEOUT=3)
+        assert told(tmp_path, (channel,), document(), 1) != {"it": "delivered"}
     monkeypatch.setitem(sys.modules, "apprise", None)
     (line,) = notify_checks.tested([channel])
     assert line.text.endswith("NOTIFY.it: apprise: the package apprise is not installed")

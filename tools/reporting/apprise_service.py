@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import logging
+import json
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tools import requests_utils
-from tools.base import foreign
+from tools.base import foreign, foreign_json
 from tools.base.errors import BackupError, ConfigError
 from tools.config.notify_keys import AppriseKeys, Outcome
 from tools.reporting import summary
@@ -16,13 +19,14 @@ from tools.requests_utils import DeliveryError, Doubt, Limits
 
 _MISSING = "the package apprise is not installed"
 _INSTALL = "Install it: .venv/bin/pip install apprise"
+_PROCESS = str(Path(__file__).with_name("apprise_process.py"))
 _MOST = 30_000  # bytes; each service cuts or splits what is too long for it
 _KINDS = {Outcome.SUCCESS: "success", Outcome.START: "info", Outcome.INCOMPLETE: "warning"}
 _KINDS |= {Outcome.UNCLEAN: "warning", Outcome.CANCELLED: "warning"}
 
 
 class AppriseService:
-    """Hands a title and a text to Apprise."""
+    """Hands a title and a text to Apprise, in a process that ends with the attempt."""
 
     def __init__(self, keys: AppriseKeys) -> None:
         self._keys = keys
@@ -38,38 +42,33 @@ class AppriseService:
 
     def send(self, message: Message, limits: Limits) -> str:
         """Make one attempt. Raises DeliveryError; ConfigError for an invalid URL."""
-        service = opened(self._keys)
-        reasons = _Reasons()
-
-        def notify() -> str:
-            logger = logging.getLogger("apprise")
-            logger.addHandler(reasons)
-            try:
-                good = service.notify(
-                    body=message["body"],
-                    title=message["title"],
-                    notify_type=message["kind"],
-                    body_format="text",
-                )
-            finally:
-                logger.removeHandler(reasons)
-            if not good:
-                trouble = reasons.last or "the service did not take it"
-                raise DeliveryError(requests_utils.printable(trouble), doubt=Doubt.REFUSED)
-            return f"sent to {self._keys.target()}"
-
-        return requests_utils.bounded(notify, limits)
+        opened(self._keys)
+        given = {"url": self._keys.url.reveal().strip(), **message}
+        try:
+            done = subprocess.run(
+                [sys.executable, "-I", _PROCESS],
+                input=json.dumps(given).encode(),
+                capture_output=True,
+                timeout=limits.whole,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            late = f"response not complete after {limits.whole:.0f} s"
+            raise DeliveryError(late, doubt=Doubt.AMBIGUOUS) from None
+        trouble = _trouble(done)
+        if trouble:
+            raise DeliveryError(requests_utils.printable(trouble), doubt=Doubt.REFUSED)
+        return f"sent to {self._keys.target()}"
 
 
-class _Reasons(logging.Handler):
-    """Keeps the last warning of Apprise: what it returns is only whether it failed."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.last = ""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.last = foreign.line(record.getMessage())
+def _trouble(done: subprocess.CompletedProcess[bytes]) -> str:
+    """Return why the process sent nothing; "" where it did."""
+    try:
+        found = foreign_json.load(done.stdout)
+        return "" if found["sent"] else found["reason"] or "the service did not take it"
+    except (ValueError, TypeError, KeyError):  # no memory for the answer, killed
+        last = foreign.decoded(done.stderr).strip().rpartition("\n")[2]
+        return f"Apprise ended with exit code {done.returncode}: {last}"
 
 
 def opened(keys: AppriseKeys) -> Any:  # noqa: ANN401  (of an optional package)
