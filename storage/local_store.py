@@ -122,7 +122,9 @@ class LocalStore:
         self._make(path.parent)
         content = stream.content(chunks)
         with trusted_path.folder(path.parent) as folder:
-            if filesystem_handling.is_taken(path.name, folder):
+            with trusted_path.naming(path):
+                taken = filesystem_handling.is_taken(path.name, folder)
+            if taken:
                 stream.drained(content)
                 same = store.StoredObject(name, content.size, content.sha256)
                 return _accept_existing(path, same)
@@ -130,9 +132,9 @@ class LocalStore:
             temporary = filesystem_handling.temporary(path)
             try:
                 with filesystem_handling.naming(path):
-                    size = verified_file.write(temporary.name, folder, path, content)
-            except BaseException:
-                verified_file.unlink(temporary.name, folder)
+                    size = verified_file.write(temporary, folder, path, content)
+            except BaseException:  # whatever ended it: nothing unfinished stays
+                verified_file.unlink(temporary, folder)
                 raise
         stored = store.StoredObject(name, size, content.sha256)
         self._unpublished[name] = temporary, stored
@@ -153,10 +155,11 @@ class LocalStore:
     def _link(self, path: Path, temporary: Path, stored: store.StoredObject) -> None:
         with trusted_path.folder(path.parent) as folder:
             try:
-                filesystem_handling.publish(temporary, path, folder)
+                with trusted_path.naming(path):
+                    filesystem_handling.publish(temporary, path, folder)
             except FileExistsError:
                 _accept_existing(path, stored)
-            verified_file.unlink(temporary.name, folder)
+            verified_file.unlink(temporary, folder)
 
     def discard(self, names: Sequence[str]) -> None:
         """See Store."""
@@ -164,7 +167,7 @@ class LocalStore:
             temporary, _ = self._unpublished.pop(name, (None, None))
             if temporary is not None:
                 with trusted_path.folder(temporary.parent) as folder:
-                    verified_file.unlink(temporary.name, folder)
+                    verified_file.unlink(temporary, folder)
 
     def set_age(self, name: str, seconds: float) -> None:
         """See Timed: the time of the file, which linking it does not change."""
@@ -252,7 +255,7 @@ class LocalStore:
                     contextlib.suppress(FileNotFoundError),
                     trusted_path.folder(path.parent) as folder,
                 ):
-                    verified_file.unlink(path.name, folder)
+                    verified_file.unlink(path, folder)
             except OSError as error:
                 if error.errno not in _FORBIDDEN:
                     raise

@@ -148,7 +148,7 @@ def _settings(options: Options) -> Any:  # noqa: ANN401  (botocore has no types)
 
 
 def _check_authorities(options: Options) -> None:
-    """Raise ConfigError where CA_BUNDLE is no file: a FIFO would be waited for."""
+    """Raise ConfigError unless CA_BUNDLE is a regular file: opening a FIFO would block."""
     try:
         if options.ca_bundle is not None:
             foreign.beginning(options.ca_bundle, 1)

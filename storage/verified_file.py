@@ -12,19 +12,20 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tools import filesystem_handling
+from tools.base import trusted_path
 from tools.base.errors import StoreError
 
 _libc = ctypes.CDLL(None)
 _BLOCK = 2 << 20  # bytes that are written and read back together
 
 
-def unlink(name: str, folder: int) -> None:
-    """Remove a file from an open folder; a missing one is not an error."""
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(name, dir_fd=folder)
+def unlink(path: Path, folder: int) -> None:
+    """Remove a file from its folder, which is open; a missing one is not an error."""
+    with contextlib.suppress(FileNotFoundError), trusted_path.naming(path):
+        os.unlink(path.name, dir_fd=folder)
 
 
-def write(temporary: str, folder: int, path: Path, chunks: Iterable[bytes]) -> int:
+def write(temporary: Path, folder: int, path: Path, chunks: Iterable[bytes]) -> int:
     """Write a new file in an open folder, sync it, and compare each block with what the disk has.
 
     It bypasses the page cache where the file system supports O_DIRECT (open(2)): that costs a
@@ -54,15 +55,17 @@ def write(temporary: str, folder: int, path: Path, chunks: Iterable[bytes]) -> i
     return begin + filled
 
 
-def _create(temporary: str, folder: int) -> int:
+def _create(temporary: Path, folder: int) -> int:
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     try:
-        return os.open(temporary, flags | os.O_DIRECT, 0o600, dir_fd=folder)
+        with trusted_path.naming(temporary):
+            return os.open(temporary.name, flags | os.O_DIRECT, 0o600, dir_fd=folder)
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
     unlink(temporary, folder)  # some file systems create it all the same
-    return os.open(temporary, flags, 0o600, dir_fd=folder)
+    with trusted_path.naming(temporary):
+        return os.open(temporary.name, flags, 0o600, dir_fd=folder)
 
 
 def _disable_direct_io(descriptor: int) -> None:

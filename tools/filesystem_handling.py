@@ -99,10 +99,13 @@ def publish(temporary: Path, path: Path, folder: int | None = None) -> None:
 
 
 def is_taken(name: str | Path, folder: int | None = None) -> bool:
-    """Return whether a name is one of a file, or of a broken link. folder: see `publish`"""
+    """Return whether a name is one of a file, or of a broken link. folder: see `publish`
+
+    Raises OSError where that cannot be told: what may be there must not be replaced.
+    """
     try:
         os.stat(name, dir_fd=folder, follow_symlinks=False)
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
     return True
 

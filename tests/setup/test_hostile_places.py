@@ -116,7 +116,7 @@ def test_a_fifo_in_the_place_of_a_file_is_not_waited_for(
 def test_the_memory_of_the_backup_does_not_stop_a_restore_by_root(
     tmp_path: Path, kind: str
 ) -> None:
-    """It lies in a folder of the user of the backup. What is no file of ours is written anew."""
+    """It lies in a folder of the user of the backup: what another one put there is replaced."""
     memory, place = Memory(tmp_path), tmp_path / "sequence.json"
     if kind == "fifo":
         os.mkfifo(place)

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -36,6 +38,28 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
         write(b"whole")
     assert path.read_bytes() == b"whole"
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_name_that_cannot_be_looked_up_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without hard links, on a failing disk: a rename would replace what is there."""
+    path, other = tmp_path / "file", tmp_path / "other"
+    path.write_bytes(b"first")
+    other.write_bytes(b"second")
+
+    def fails(number: int) -> Callable[..., NoReturn]:
+        def fail(*_arguments: object, **_options: object) -> NoReturn:
+            raise OSError(number, os.strerror(number))
+
+        return fail
+
+    with monkeypatch.context() as changed:
+        changed.setattr(os, "link", fails(errno.EPERM))
+        changed.setattr(os, "stat", fails(errno.EIO))
+        with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+            filesystem_handling.publish(other, path)
+    assert path.read_bytes() == b"first"
 
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:

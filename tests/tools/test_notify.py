@@ -23,14 +23,16 @@ from tools.base import masking, project
 from tools.base.errors import ConfigError
 from tools.base.result import Result, Status
 from tools.base.run_result import RunOrigin, RunResult, SectionResult
+from tools.base.secret import Secret
 from tools.config import notify
 from tools.config.declarations import General
 from tools.config.include import Files
 from tools.config.notify import NotifyChannel
-from tools.config.notify_keys import TYPES, EmailKeys, Outcome
+from tools.config.notify_keys import TYPES, AppriseKeys, EmailKeys, Outcome
 from tools.modules import key_tables
 from tools.modules.options import Duration
-from tools.reporting import channels, delivery, notify_checks, ping, summary
+from tools.reporting import apprise_service, channels, delivery, notify_checks, ping, summary
+from tools.reporting.apprise_service import AppriseService
 from tools.reporting.document import Document, run_document, start_document
 from tools.reporting.smtp_mail import Email
 from tools.requests_utils import DeliveryError, Doubt, Limits
@@ -578,6 +580,15 @@ def test_apprise(web: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert web.taken[0].json["type"] == "failure"
     web.answer = "down"
     assert told(tmp_path, (channel,), document(), 1) == {"it": "kept"}
+    broken = tmp_path / "broken.py"
+    broken.write_text("raise MemoryError")
+    service = AppriseService(AppriseKeys(type="apprise", url=Secret("json://127.0.0.1:1/x")))
+    message = {"title": "t", "body": "b", "kind": "info"}
+    with monkeypatch.context() as changed:
+        changed.setattr(apprise_service, "_PROCESS", str(broken))
+        with pytest.raises(DeliveryError, match="code 1: MemoryError") as caught:
+            service.send(message, Limits())
+    assert caught.value.doubt is Doubt.AMBIGUOUS
     with receivers.receiver("endless") as other:
         channel = one(tmp_path, TYPE="apprise", URL=f"json{other.url[4:]}/x", ON="all", TIMEOUT=3)
         assert told(tmp_path, (channel,), document(), 1) != {"it": "delivered"}

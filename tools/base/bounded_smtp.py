@@ -30,8 +30,8 @@ class _Answers:
 class _Bounded(smtplib.SMTP):
     """As smtplib's.
 
-    opened: called with this connection before its first answer is read: whoever waits for that in
-    another thread can then end it
+    opened: called with this connection before its first answer is read, so that another thread can
+    end the wait for it
     """
 
     def __init__(

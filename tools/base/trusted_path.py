@@ -55,10 +55,19 @@ def file(path: Path, flags: int) -> int:
             raise OSError(errno.EINVAL, "not a regular file", str(path))
         if not Path("/proc/self/fd").is_dir():  # a rescue system: nobody else is there
             return os.open(path, flags | os.O_CLOEXEC)
-        with walk.naming():
+        with naming(path):
             return os.open(f"/proc/self/fd/{held}", flags | os.O_CLOEXEC)
     finally:
         os.close(held)
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Name the whole path in an OSError of a call that knows a name in an open folder alone."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 class _Walk:
@@ -69,23 +78,15 @@ class _Walk:
         self._make = make
         self._links = 0
 
-    @contextlib.contextmanager
-    def naming(self) -> Iterator[None]:
-        """Name the path in an error of a name in it."""
-        try:
-            yield
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, str(self._path)) from None
-
     def opened(self) -> int:
         """Return a descriptor of the folder."""
-        with self.naming():
+        with naming(self._path):
             return self._from(os.open("/", _FOLDER), self._path.absolute().parts[1:])
 
     def opened_file(self) -> int:
         """Return a descriptor (O_PATH) of what is not a folder."""
         path = self._path.absolute()
-        with self.naming():
+        with naming(self._path):
             above = self._from(os.open("/", _FOLDER), path.parts[1:-1])
             try:
                 return self._last(above, path.name)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def shut_down(sock: socket.socket) -> None:
-    """Let whoever waits for a socket in another thread get its end; TLS is told nothing."""
+    """End the wait of another thread for a socket; TLS is not shut down."""
     of_tls_in_tls = getattr(sock, "socket", sock)  # urllib3 wraps it, by a proxy with TLS
     with contextlib.suppress(OSError):  # it may have ended meanwhile
         socket.socket.shutdown(of_tls_in_tls, socket.SHUT_RDWR)
@@ -51,7 +51,7 @@ class WatchedSockets:
             opened.mount(scheme, Watched())
 
     def end(self) -> None:
-        """Let whoever waits for a response, or will, get its end."""
+        """End every wait for a response, also those that begin later."""
         self._over = True
         for sock in self._sockets:
             shut_down(sock)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tools import requests_utils
 from tools.base import foreign, foreign_json
-from tools.base.errors import BackupError, ConfigError
+from tools.base.errors import BackupError, ConfigError, in_words
 from tools.config.notify_keys import AppriseKeys, Outcome
 from tools.reporting import summary
 from tools.reporting.channel import Channel, Message
@@ -55,20 +55,24 @@ class AppriseService:
         except subprocess.TimeoutExpired:
             late = f"response not complete after {limits.whole:.0f} s"
             raise DeliveryError(late, doubt=Doubt.AMBIGUOUS) from None
-        trouble = _trouble(done)
-        if trouble:
-            raise DeliveryError(requests_utils.printable(trouble), doubt=Doubt.REFUSED)
+        except OSError as error:  # no memory, no further process
+            raise DeliveryError(in_words(error)[0], doubt=Doubt.UNSENT) from None
+        _check(done)
         return f"sent to {self._keys.target()}"
 
 
-def _trouble(done: subprocess.CompletedProcess[bytes]) -> str:
-    """Return why the process sent nothing; "" where it did."""
+def _check(done: subprocess.CompletedProcess[bytes]) -> None:
+    """Raise DeliveryError unless the process says that the service took it."""
     try:
         found = foreign_json.load(done.stdout)
-        return "" if found["sent"] else found["reason"] or "the service did not take it"
-    except (ValueError, TypeError, KeyError):  # no memory for the answer, killed
+        sent, reason = bool(found["sent"]), str(found.get("reason", ""))
+    except (ValueError, TypeError, KeyError, AttributeError):  # killed: it may have been sent
         last = foreign.decoded(done.stderr).strip().rpartition("\n")[2]
-        return f"Apprise ended with exit code {done.returncode}: {last}"
+        text = f"Apprise ended with exit code {done.returncode}: {last}"
+        raise DeliveryError(requests_utils.printable(text), doubt=Doubt.AMBIGUOUS) from None
+    if not sent:
+        text = requests_utils.printable(reason or "the service did not take it")
+        raise DeliveryError(text, doubt=Doubt.REFUSED)
 
 
 def opened(keys: AppriseKeys) -> Any:  # noqa: ANN401  (of an optional package)

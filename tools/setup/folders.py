@@ -61,7 +61,7 @@ class Access:
 
 
 def _refuse_other_names(path: Path, descriptor: int) -> None:
-    """Raise ConfigError for a hard link: whoever made it may have named a file of root's."""
+    """Raise ConfigError for a file with hard links: another name may be that of a file of root."""
     about = os.fstat(descriptor)
     if stat.S_ISREG(about.st_mode) and about.st_nlink > 1:
         raise ConfigError(

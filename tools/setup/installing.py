@@ -35,7 +35,7 @@ from tools.setup.installation import (
     Installation,
 )
 
-_LOCK = "/run/nc-backup-py-setup.lock"  # of root alone: whoever can open it can hold it for ever
+_LOCK = "/run/nc-backup-py-setup.lock"  # only root can open it, and so hold it
 _AGAIN = "Nothing that works was removed. Fix this, then run the same command again: it goes on."
 
 
