@@ -40,11 +40,11 @@ _MAGIC = (
 
 
 def is_compressed(head: bytes) -> bool:
-    """Whether the first bytes of a file say that compressing it again would gain nothing."""
+    """Return whether a file that begins like this would gain nothing from compression."""
     return head.startswith(_MAGIC)
 
 
-def zstd_threads(level: int, wanted: int, sharing: int = 1) -> int:
+def zstd_threads(level: int, total: int, sharing: int = 1) -> int:
     """Return the number of threads of one of `sharing` compressors that work at a time.
 
     wanted: by all of them together. No more than fit into their share of the memory: a thread
@@ -55,7 +55,7 @@ def zstd_threads(level: int, wanted: int, sharing: int = 1) -> int:
 
     tables = zstandard.ZstdCompressionParameters.from_level(level)
     each = tables.estimated_compression_context_size() + 2 * _JOB
-    return max(1, min(wanted // sharing, _MEMORY // sharing // each))
+    return max(1, min(total // sharing, _MEMORY // sharing // each))
 
 
 class _Compressors:
@@ -105,7 +105,7 @@ def _packer(level: int, threads: int, sharing: int) -> Any:  # noqa: ANN401  (of
 
 
 def _bounded(packed: bytes) -> Iterator[bytes]:
-    """What came out at once, in chunks: several jobs may end together."""
+    """Yield what came out at once, in chunks: several jobs may end together."""
     if len(packed) <= CHUNK:
         if packed:
             yield packed
@@ -176,20 +176,20 @@ def _unxz(chunks: Chunks) -> Iterator[bytes]:
 def _members(
     chunks: Chunks, name: str, decoder: Callable[[], Any], error: type[Exception]
 ) -> Iterator[bytes]:
-    """Decode members one after another; a cut one, or anything that is none, raises StageError."""
+    """Decode members one after another. Raises StageError for a cut one, and for anything else."""
     current: Any = None  # the decoder of the member that we are in
     ended = 0
     for chunk in chunks:
-        rest = chunk
-        while rest:
+        unread = chunk
+        while unread:
             current = current or decoder()
             try:
-                yield from _plain(current, rest)
+                yield from _plain(current, unread)
             except error as why:
                 raise _undecodable(name, why, ended) from None
-            rest = b""
+            unread = b""
             if current.eof:
-                rest, current = current.unused_data, None
+                unread, current = current.unused_data, None
                 ended += 1
     if current is not None:
         raise StageError(f"{name}: the data ends too early", "It was cut.")
@@ -205,12 +205,12 @@ def _undecodable(name: str, why: Exception, ended: int) -> StageError:
             f"{name}: decompressing this needs more than {most} of memory",
             f"This project writes nothing of that kind. If you trust it, use the program {name}.",
         )
-    what = "something else follows its end" if ended else "the data is damaged"
-    return StageError(f"{name}: {what} ({why})", "It was altered, or is another format.")
+    problem = "something else follows its end" if ended else "the data is damaged"
+    return StageError(f"{name}: {problem} ({why})", "It was altered, or is another format.")
 
 
 def _plain(decoder: Any, packed: bytes) -> Iterator[bytes]:  # noqa: ANN401  (three libraries' own)
-    """What one decoder makes of some bytes, in pieces of at most about CHUNK where it can."""
+    """Yield what one decoder makes of some bytes, in pieces of at most about CHUNK where it can."""
     if not hasattr(decoder, "needs_input"):  # zstd: bounded by the size of the bites
         if plain := decoder.decompress(packed):
             yield plain
@@ -247,5 +247,5 @@ CODECS = {
 
 
 def cores() -> int:
-    """How many processors this process may use."""
+    """Return how many processors this process may use."""
     return len(os.sched_getaffinity(0))
