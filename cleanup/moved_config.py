@@ -53,7 +53,8 @@ def earlier(
 ) -> list[EarlierConfig]:
     """Return the configs that may have been this one: with an item of the same name, and before.
 
-    config_id: that of the config as it is now; "" for none. A run dated in the future counts for nothing.
+    config_id: that of the config as it is now; "" for none
+    A run dated in the future counts for nothing.
     """
     by_config = _by_config(runs, adopted)
     ours = by_config.pop(config_id, [])
