@@ -266,7 +266,7 @@ class Remover:
         self._take(one)
 
     def _condemn(self, group: Iterable[RunRemoval]) -> None:
-        """Remember the files of these runs, in case this is killed after their manifests are gone."""
+        """Remember the files of these runs: this may be killed when their manifests are gone."""
         self.remembered.condemn(name for one in group for name in (*one.records[1:], *one.parts))
 
     def _take(self, one: RunRemoval) -> None:
