@@ -123,7 +123,7 @@ def _absolute(declaration: type[Declaration], key: str, entry: Entry) -> Any:  #
         return entry.value  # the loader says it with its place
     if value is entry.value:
         return value
-    words = options.words(entry.value) if isinstance(entry.value, str) else entry.value
+    words = options.strings(entry.value) if isinstance(entry.value, str) else entry.value
     single = isinstance(value, str)
     written = [entry.value] if single else list(words)
     if all(word.startswith("/") for word in written):

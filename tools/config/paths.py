@@ -40,7 +40,7 @@ def anchored(declaration: type[Declaration], key: str, entry: Entry, place: str 
             raise ConfigError(f"{place}: must be a path")
         return _checked(value, entry, place)
     try:
-        words = options.words(value) if isinstance(value, str) else value
+        words = options.strings(value) if isinstance(value, str) else value
     except ValueError:
         words = None
     if not isinstance(words, list | tuple) or not all(isinstance(w, str) and w for w in words):
