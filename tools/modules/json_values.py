@@ -11,7 +11,7 @@ from tools.base import foreign_json
 def commands(text: str) -> tuple[tuple[str, ...], ...]:
     """Return argument lists: a JSON list of lists of strings, or one list of strings.
 
-    Raises ValueError.     A command line is rejected: no shell would split it.
+    Raises ValueError, also for a command line: no shell would split it.
     """
     value = foreign_json.load(text)
     is_single = (

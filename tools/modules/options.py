@@ -229,10 +229,8 @@ def pairs(argv: Sequence[str], flags: Iterable[str] = ()) -> dict[str, str]:
             arguments[key[2:].upper()] = remaining.pop(0)
         else:
             problem = f"{key} has no value" if key.startswith("--") else f"{key!r} is no --KEY"
-            raise ConfigError(
-                f"arguments must come as --KEY value pairs: {problem}",
-                hint="--help lists the keys.",
-            )
+            hint = "--help lists the keys."
+            raise ConfigError(f"arguments must come as --KEY value pairs: {problem}", hint)
     return arguments
 
 
