@@ -12,7 +12,7 @@ import lzma
 import os
 import threading
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -229,21 +229,32 @@ def _as_it_is(chunks: Chunks, _level: int, _threads: int) -> Iterator[bytes]:
 
 @dataclass(frozen=True)
 class Codec:
-    """One algorithm: its ending, its levels, the stage and its inverse."""
+    """One algorithm: its ending, its levels, the stage and its inverse.
+
+    checksum: whether its format has a checksum of the plaintext that is as good as any for errors
+        of disks and memory: zstd's 64 bits of XXH64 (RFC 8878, Content_Checksum). The CRC-32 of
+        gzip is too short, and beside xz a SHA-256 costs nothing.
+    """
 
     ending: str
     level: int
     levels: range
     pack: Callable[[Chunks, int, int], Iterator[bytes]]
     unpack: Callable[[Chunks], Iterator[bytes]]
+    checksum: bool = False
 
 
 CODECS = {
-    "zstd": Codec(".zst", 3, range(1, 20), _zstd, _unzstd),
+    "zstd": Codec(".zst", 3, range(1, 20), _zstd, _unzstd, checksum=True),
     "gzip": Codec(".gz", 6, range(1, 10), _gzip, _gunzip),
     "xz": Codec(".xz", 6, range(10), _xz, _unxz),
     "none": Codec("", 0, range(1), _as_it_is, lambda chunks: _as_it_is(chunks, 0, 0)),
 }
+
+
+def has_checksum(stages: Sequence[str]) -> bool:
+    """Return whether the first of these stages keeps a checksum of the plaintext."""
+    return bool(stages) and stages[0] in CODECS and CODECS[stages[0]].checksum
 
 
 def cores() -> int:

@@ -119,21 +119,37 @@ def gathered(chunks: Chunks) -> Iterator[bytes]:
         yield b"".join(waiting)
 
 
-class Tally:
-    """A stage that changes nothing: it counts the bytes and takes their SHA-256."""
+class Count:
+    """A stage that changes nothing: it counts the bytes."""
 
     def __init__(self) -> None:
         self.size = 0
-        self._digest = hashlib.sha256()
 
     @property
-    def sha256(self) -> str:
-        """The digest of all that has passed, in hexadecimal."""
-        return self._digest.hexdigest()
+    def sha256(self) -> str | None:
+        """Return None: no digest is taken."""
+        return None
 
     def __call__(self, chunks: Chunks) -> Iterator[bytes]:
         for chunk in chunks:
             self.size += len(chunk)
+            yield chunk
+
+
+class Tally(Count):
+    """A stage that changes nothing: it counts the bytes and takes their SHA-256."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._digest = hashlib.sha256()
+
+    @property
+    def sha256(self) -> str:
+        """Return the digest of all that has passed, in hexadecimal."""
+        return self._digest.hexdigest()
+
+    def __call__(self, chunks: Chunks) -> Iterator[bytes]:
+        for chunk in super().__call__(chunks):
             self._digest.update(chunk)
             yield chunk
 
