@@ -75,7 +75,7 @@ def _require_known(place: Store, config: Config, section: Section) -> None:
     """Raise StoreError where another disk lies in the place of a store, or none is mounted."""
     with store.explaining(place):
         key = admission.store_key(config, section)
-        seen = store_identity.seen(place, config.general.hostname, key)
+        seen = store_identity.inspect(place, config.general.hostname, key)
         problem = seen.problem(Memory(state.readable_folder(config.general.work_folder)))
     if problem is not None:
         raise problem

@@ -36,7 +36,7 @@ def _reached(place: BackupLocation, catalog: Catalog, config_id: str) -> Reached
     if folder is None:
         return Reached()
     try:
-        found = store_identity.seen(catalog.store, catalog.host, "").identity
+        found = store_identity.inspect(catalog.store, catalog.host, "").identity
         return Memory(folder).reached(found, catalog.host, config_id)
     except (BackupError, OSError):
         return Reached()  # a store without a marker, or a folder that does not answer

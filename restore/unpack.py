@@ -102,7 +102,7 @@ class UnpackResult:
 def archive(chunks: Chunks, ending: str) -> Iterator[bytes]:
     """Return the archive, decompressed where the tar of the source compressed it."""
     unpack = next((words for end, words in _PACKED.items() if ending.endswith(end)), None)
-    return process.output(unpack, given=chunks, failure=StoreError) if unpack else iter(chunks)
+    return process.output(unpack, stdin_data=chunks, failure=StoreError) if unpack else iter(chunks)
 
 
 def unpack(
@@ -191,7 +191,7 @@ def _unpack_pass(
         checked = stream.ahead(stream.gathered(safe))
         listed = process.output(
             argv,
-            given=checked,
+            stdin_data=checked,
             env=_environment(),
             notice=messages.take,
             allowed=messages.allowed,

@@ -48,12 +48,12 @@ class StoredRun:
 
     @property
     def run_id(self) -> str:
-        """The id of the run."""
+        """Return the id of the run."""
         return self.manifest.run_id
 
     @property
     def signed(self) -> bool:
-        """Whether a known signer has signed it; True in own runs of a host that does not sign."""
+        """Return whether a known signer signed it; True in runs of a host that does not sign."""
         return self.catalog.trust.everybody or bool(self.catalog.claim(self.run_id).signer)
 
     def part_name(self, part: Part) -> str:
@@ -102,8 +102,8 @@ def _problems(run: StoredRun, item: Item) -> Iterator[tuple[str, str]]:
 
 def _is_encrypted(item: Item) -> bool:
     """Return whether an item is encrypted; a part that a killed run left tells it by its name."""
-    left = item.kind == registry.PLAIN and not item.stages and _ENCRYPTED.search(item.name)
-    return bool(left) or any(map(registry.stage_encrypts, item.stages))
+    is_leftover = item.kind == registry.PLAIN and not item.stages and _ENCRYPTED.search(item.name)
+    return bool(is_leftover) or any(map(registry.stage_encrypts, item.stages))
 
 
 def sheet_problem(run: StoredRun) -> str:

@@ -168,7 +168,7 @@ def _printable(text: str) -> str:
 
 def _decode_commands(item: Item) -> list[str]:
     """Return the command for the inverse of each stage, the last stage first."""
-    found = [
+    commands = [
         registry.STAGES[stage].undo
         if stage in registry.STAGES
         else f"YOUR-PROGRAM-OF-{shlex.quote(stage)} --DIRECTION backward"
@@ -178,7 +178,7 @@ def _decode_commands(item: Item) -> list[str]:
         (undo for ending, undo in _DECOMPRESS_COMMANDS.items() if item.ending.endswith(ending)),
         None,
     )
-    return [*found, packed] if packed and registry.kind(item.kind).archive else found
+    return [*commands, packed] if packed and registry.kind(item.kind).archive else commands
 
 
 def _final_command(item: Item) -> str:

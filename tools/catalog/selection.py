@@ -69,7 +69,7 @@ class Selection:
 
     @property
     def items(self) -> list[Item]:
-        """All items."""
+        """Return all items."""
         return [item for _run, item in self.pairs]
 
     def run(self, item: Item) -> StoredRun:

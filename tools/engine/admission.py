@@ -82,7 +82,7 @@ def admitted(entry: Section, context: Context, memory: Memory, consent: Consent)
     host = config.general.hostname
     place = streamed.open_section_store(entry, context)
     with store.explaining(place):
-        seen = store_identity.seen(place, host, store_key(config, entry))
+        seen = store_identity.inspect(place, host, store_key(config, entry))
         problem = seen.problem(memory)
         if problem is not None and not consent.store:
             raise problem
@@ -147,7 +147,7 @@ def tested(entry: Section, config: Config, memory: Memory, consent: Consent) -> 
     """Look at a built-in store for `backup.py -t`; nothing is changed. Raises BackupError."""
     host = config.general.hostname
     place = location.opened(entry, config)
-    seen = store_identity.seen(place, host, store_key(config, entry))
+    seen = store_identity.inspect(place, host, store_key(config, entry))
     problem = seen.problem(memory)
     if problem is not None and not consent.store:
         yield bad(str(problem), problem.hint)

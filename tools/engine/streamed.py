@@ -248,7 +248,7 @@ class Streamed:
         summary += f", in {target.store}{note(target.store)}"
         summary += _disk_note(target, self._contexts(entry).config.general.work_folder)
         if target.errors:
-            what = f"{target.errors[0]} ({target.lost} not stored; {summary})"
+            what = f"{target.errors[0]} ({target.failed_items} not stored; {summary})"
             return Result(Status.FAILED, what, target.hint, warnings=tuple(target.errors[1:]))
         if not self.flowed:
             what = "nothing was stored: no source gave a whole item"

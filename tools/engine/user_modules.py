@@ -44,7 +44,7 @@ def _run(
     order = section_runner.command(module, context.config)
     return process.output(
         [*order.argv, *more],
-        given=given,
+        stdin_data=given,
         allowed=allowed,
         notice=section_runner.Output().take,
         env=section_runner.environment(module, order, context),

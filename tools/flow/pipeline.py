@@ -35,7 +35,7 @@ class FlowResult:
 
     @property
     def failures(self) -> tuple[SourceError, ...]:
-        """Why its section has failed all the same."""
+        """Return why the section of the item has failed although the item is stored."""
         return tuple(map(SourceError, self.report.failures))
 
 
@@ -76,13 +76,16 @@ def store_item(
         head = next(chunks, b"")
         applied = tuple(stage for stage in stages if not stage.skips(head))
         plain = _plain_tally(applied)
-        words = [where.object_prefix, *map(item_record.quoted, filter(None, (section, item.name)))]
+        names = [
+            where.object_prefix,
+            *map(item_record.quoted, filter(None, (section, item.name))),
+        ]
         chunks = itertools.chain([head] if head else [], chunks)
         data = Plaintext(
             _report_progress(
                 chunks if _is_measured(item.origin) else plain(chunks), where.on_bytes
             ),
-            stem=".".join(words),
+            stem=".".join(names),
             ending=item.suffix_for(head),
             stages=applied,
             part_size=next((stage.size for stage in reversed(stages) if stage.size), PART),
@@ -96,7 +99,7 @@ def store_item(
         before = item.origin or described(item, section, data.ending, report, seconds)
         stored = dataclasses.replace(
             after_stages(before, applied, plain),
-            parts=tuple(_manifest_part(stored) for stored in objects.own),
+            parts=tuple(_manifest_part(stored) for stored in objects.parts),
             form=form.name,
             references=objects.references,
         )
