@@ -76,7 +76,7 @@ class Cleaning:
     """
 
     catalog: Catalog
-    found: Candidates
+    inventory: Candidates
     plan: Plan
     whole: frozenset[str]
     removals: Sequence[RunRemoval]
@@ -86,26 +86,26 @@ class Cleaning:
 
     @property
     def size(self) -> int:
-        """The bytes of all that goes."""
+        """Return the bytes of all that is removed."""
         return sum(one.size for one in self.removals)
 
     @property
     def takes_most(self) -> bool:
         """Return whether more than half of the good runs go."""
-        good = [run.run_id for run in self.found.runs if _is_good(run)]
+        good = [run.run_id for run in self.inventory.runs if _is_good(run)]
         return 2 * sum(run_id in self.whole for run_id in good) > len(good)
 
     def summary(self) -> str:
         """Return what goes in one line."""
         runs = sum(one.whole for one in self.removals)
         items = sum(len(one.labels) for one in self.removals if not one.whole)
-        left = len(self.found.runs) - runs
-        return f"{_counted(runs, items)} would be removed, {count(left, 'run')} left"
+        remaining = len(self.inventory.runs) - runs
+        return f"{_counted(runs, items)} would be removed, {count(remaining, 'run')} left"
 
     def notices(self, config_id: str) -> list[str]:
         """Return a line for each item that has had no good copy for long, and earlier config."""
-        known = (one for one in self.plan.frozen if config_id in ("", one.key[0]))
-        lines = [line for one in known if (line := _notice(one))]
+        frozen = (one for one in self.plan.frozen if config_id in ("", one.key[0]))
+        lines = [line for one in frozen if (line := _notice(one))]
         return [*lines, *(one.line() for one in self.earlier)]
 
     def suspicious(self) -> list[str]:
@@ -117,7 +117,7 @@ class Cleaning:
         ]
 
     def _newest(self, key: policy.Key) -> State | None:
-        copies = (run.copies[key] for run in reversed(self.found.runs) if key in run.copies)
+        copies = (run.copies[key] for run in reversed(self.inventory.runs) if key in run.copies)
         return next((copy.state for copy in copies if copy.stored), None)
 
 
@@ -130,26 +130,26 @@ def planned(catalog: Catalog, order: Order, remembered: Remembered, now: datetim
     """Return what goes. Raises StoreError or OSError where the store cannot be read."""
     adopted = remembered.adopted
     known = Known(remembered.discarded, remembered.accepted, order.thresholds, adopted)
-    found = candidates.read(catalog, known)
-    rules = dataclasses.replace(order.rules, forgotten=_forgotten(found, remembered))
-    plan = policy.plan(found.runs, rules, now)
+    inventory = candidates.read(catalog, known)
+    rules = dataclasses.replace(order.rules, forgotten=_forgotten(inventory, remembered))
+    plan = policy.plan(inventory.runs, rules, now)
     whole = frozenset(plan.whole)
     items: dict[str, list[str]] = {}
-    stored = {run.run_id: run.copies for run in found.runs}
+    stored = {run.run_id: run.copies for run in inventory.runs}
     for one in plan.decisions:
         if not one.keep and one.run_id not in whole and stored[one.run_id][one.key].stored:
             items.setdefault(one.run_id, []).append(one.key[1])
-    removals = removing.removals(catalog, found, whole, items)
-    problem, hint = _obstacle(catalog, found, now)
-    earlier = moved_config.earlier(found.manifests.values(), order.config_id, adopted)
-    return Cleaning(catalog, found, plan, whole, removals, problem, hint, tuple(earlier))
+    removals = removing.removals(catalog, inventory, whole, items)
+    problem, hint = _obstacle(catalog, inventory, now)
+    earlier = moved_config.earlier(inventory.manifests.values(), order.config_id, adopted)
+    return Cleaning(catalog, inventory, plan, whole, removals, problem, hint, tuple(earlier))
 
 
-def _forgotten(found: Candidates, remembered: Remembered) -> frozenset[policy.Key | str]:
+def _forgotten(inventory: Candidates, remembered: Remembered) -> frozenset[policy.Key | str]:
     """Return the items that are no longer wanted, and that no run since then has."""
     until = remembered.forgotten
     newest: dict[policy.Key, str] = {}
-    for run in found.runs:
+    for run in inventory.runs:
         for key in run.copies:
             newest[key] = max(run.run_id, newest.get(key, ""))
     return frozenset(key for key, run_id in newest.items() if run_id <= until.get(key[1], ""))
@@ -197,7 +197,7 @@ def _planned(catalog: Catalog, order: Order, remembered: Remembered) -> Cleaning
 def _acted(cleaning: Cleaning, order: Order, remembered: Remembered) -> tuple[Result, Cleaning]:
     """Remove what was planned; where another run has come meanwhile, what is planned then."""
     for _attempt in range(_ATTEMPTS):
-        if removing.is_unchanged(cleaning.catalog, cleaning.found):
+        if removing.is_unchanged(cleaning.catalog, cleaning.inventory):
             return _removed(cleaning, order, remembered), cleaning
         catalog = cleaning.catalog
         fresh = Catalog(catalog.store, catalog.host, catalog.trust)
@@ -227,15 +227,15 @@ def _removed(cleaning: Cleaning, order: Order, remembered: Remembered) -> Result
 
 def _forbidden(cleaning: Cleaning, order: Order, error: ForbiddenError) -> Result:
     """Return the result for a store in which this account may remove nothing, or only a part."""
-    left = Catalog(cleaning.catalog.store, cleaning.catalog.host, cleaning.catalog.trust)
+    remaining = Catalog(cleaning.catalog.store, cleaning.catalog.host, cleaning.catalog.trust)
     planned_names = {n for one in cleaning.removals for n in (*one.records, *one.parts)}
     why = foreign.line(str(error))
     status = Status.UNCLEAN if order.by_hand else Status.OK
     hint = error.hint if order.by_hand else ""
-    if planned_names <= left.sizes.keys():
+    if planned_names <= remaining.sizes.keys():
         return Result(status, f"{KEEPS} ({why})", hint)
-    runs = len(set(cleaning.catalog.run_ids) - set(left.run_ids))
-    text = f"{count(runs, 'run')} removed, {count(len(left.run_ids), 'run')} left"
+    runs = len(set(cleaning.catalog.run_ids) - set(remaining.run_ids))
+    text = f"{count(runs, 'run')} removed, {count(len(remaining.run_ids), 'run')} left"
     text += f"; the rest of the plan may not be removed ({why})"
     return Result(status, text, hint, items=runs, warnings=(text,))
 
@@ -245,11 +245,11 @@ def _interrupted(cleaning: Cleaning, error: BackupError | OSError) -> Result:
     catalog = cleaning.catalog
     why, hint = in_words(error)
     try:
-        left = Catalog(catalog.store, catalog.host, catalog.trust).run_ids
+        remaining = Catalog(catalog.store, catalog.host, catalog.trust).run_ids
     except (BackupError, OSError):
         return Result(Status.UNCLEAN, f"{why}; how many runs were removed is not known", hint)
-    runs = len(cleaning.whole - set(left))
-    text = f"{why}; {count(runs, 'run')} of {len(cleaning.whole)} removed, {len(left)} left"
+    runs = len(cleaning.whole - set(remaining))
+    text = f"{why}; {count(runs, 'run')} of {len(cleaning.whole)} removed, {len(remaining)} left"
     return Result(Status.UNCLEAN, text, hint or "Run it again: it goes on.", items=runs)
 
 
@@ -257,17 +257,17 @@ def _nothing_found(cleaning: Cleaning, order: Order) -> str:
     """Return a hint for who has named a store without runs, or no rule."""
     if not order.by_hand:
         return ""
-    if not cleaning.found.runs:
+    if not cleaning.inventory.runs:
         return "Check --hostname, and whether the disk is mounted."
     return "" if order.rules.any else _NO_RULE
 
 
 def _result(cleaning: Cleaning, outcome: Outcome, swept: Sequence[str], order: Order) -> Result:
     freed = outcome.kept or f"{human_size(outcome.freed)} freed"
-    runs = len(cleaning.found.runs) - outcome.runs
+    runs = len(cleaning.inventory.runs) - outcome.runs
     text = f"{_counted(outcome.runs, outcome.items)} removed, {count(runs, 'run')} left, {freed}"
     hint = _nothing_found(cleaning, order)
-    if not cleaning.found.runs:
+    if not cleaning.inventory.runs:
         text = f"no runs of host {foreign.line(cleaning.catalog.host)}: no run was removed"
     if swept:
         text += f", {count(len(swept), 'file')} of crashed runs removed"
@@ -306,28 +306,28 @@ def _not_swept(
 
 def _needed(cleaning: Cleaning) -> set[str]:
     """Return the names that belong to runs with a manifest, also to runs that go now."""
-    catalog, found = cleaning.catalog, cleaning.found
+    catalog, inventory = cleaning.catalog, cleaning.inventory
     records = (name for one in catalog.run_ids for name in removing.records(catalog, one))
-    items = (item for run in found.manifests.values() for item in run.items)
+    items = (item for run in inventory.manifests.values() for item in run.items)
     parts = (part for item in items for part in forms.needed(catalog.store, catalog.host, item))
-    return {*records, *found.needed, *(part.name for part in parts)}
+    return {*records, *inventory.needed, *(part.name for part in parts)}
 
 
-def _obstacle(catalog: Catalog, found: Candidates, now: datetime) -> tuple[str, str]:
+def _obstacle(catalog: Catalog, inventory: Candidates, now: datetime) -> tuple[str, str]:
     """Return why nothing may be removed, and what to do; "" for nothing."""
-    if found.obstacles:
-        run_id, why = next(iter(found.obstacles.items()))
-        more = len(found.obstacles) - 1
+    if inventory.obstacles:
+        run_id, why = next(iter(inventory.obstacles.items()))
+        more = len(inventory.obstacles) - 1
         others = f" ({count(more, 'other run')} as well)" if more else ""
         return (
             f"nothing is removed: run {run_id}: {why}{others}",
             f"Check it with restore.py --verify {run_id}. If the run is lost, "
             f"cleanup.py --discard {run_id} lets clean-up go on.",
         )
-    if found.runs and not found.manifests:
+    if inventory.runs and not inventory.manifests:
         text = "nothing is removed: no run is signed by a known signer"
         return text, "Name the signers with --signer FILE, or SIGNERS in the config."
-    problem = candidates.clock_problem(found, now)
+    problem = candidates.clock_problem(inventory, now)
     if problem:
         return f"nothing is removed: {problem}", "Check the clock (date)."
     return "", ""
@@ -337,7 +337,7 @@ def with_notes(result: Result, plan: Cleaning, order: Order) -> Result:
     """Return a result with what reports say of items and runs."""
     apart = "its id and the time of its manifest are more than a day apart: it is kept"
     named = foreign.listing((f"run {one}: {apart}" for one in plan.plan.named), FEW)
-    others = list(plan.found.obstacles.items())[1:]
+    others = list(plan.inventory.obstacles.items())[1:]
     obstacles = foreign.listing((f"run {run_id}: {why}" for run_id, why in others), FEW)
     return dataclasses.replace(
         result,
@@ -371,14 +371,14 @@ def _now() -> datetime:
 
 def reasons(cleaning: Cleaning) -> Mapping[str, str]:
     """Return for each run why it stays, or why it goes: the reasons of its items, each once."""
-    found: dict[str, dict[str, list[str]]] = {}
+    by_run: dict[str, dict[str, list[str]]] = {}
     for one in cleaning.plan.decisions:
         if one.keep or one.run_id in cleaning.whole:
-            found.setdefault(one.run_id, {}).setdefault(one.reason, []).append(one.key[1])
-    return {run_id: "; ".join(_shown(why)) for run_id, why in found.items()}
+            by_run.setdefault(one.run_id, {}).setdefault(one.reason, []).append(one.key[1])
+    return {run_id: "; ".join(_reason_texts(why)) for run_id, why in by_run.items()}
 
 
-def _shown(why: Mapping[str, list[str]]) -> Iterator[str]:
+def _reason_texts(why: Mapping[str, list[str]]) -> Iterator[str]:
     """Yield the reasons of a run, with an item where they differ."""
     if len(why) == 1:
         yield from why

@@ -16,9 +16,9 @@ def show(plan: Cleaning) -> None:
     reasons = cleaning.reasons(plan)
     going = {one.run_id: one for one in plan.removals}
     rows = []
-    unusable = [run.run_id for run in plan.found.runs if run.problem]
+    unusable = [run.run_id for run in plan.inventory.runs if run.problem]
     hidden = set(unusable[FEW:])
-    for run in plan.found.runs:
+    for run in plan.inventory.runs:
         if run.run_id in hidden:
             continue
         one = going.get(run.run_id)
@@ -39,7 +39,7 @@ def show(plan: Cleaning) -> None:
     apart = "its id and the time of its manifest in the store are far apart"
     for text in foreign.listing((f"run {one}: {apart}" for one in plan.plan.named), FEW):
         terminal.say(f"note: {text}: it is kept, and counts for no rule", error=True)
-    if len(plan.found.obstacles) > 1:
-        names = ", ".join(foreign.listing(plan.found.obstacles, FEW))
-        number = count(len(plan.found.obstacles), "manifest")
+    if len(plan.inventory.obstacles) > 1:
+        names = ", ".join(foreign.listing(plan.inventory.obstacles, FEW))
+        number = count(len(plan.inventory.obstacles), "manifest")
         terminal.say(f"note: {number} that cannot be used: {names}", error=True)

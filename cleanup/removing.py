@@ -70,7 +70,7 @@ class Outcome:
 
 def removals(
     catalog: Catalog,
-    found: Candidates,
+    inventory: Candidates,
     whole: Collection[str],
     items: Mapping[str, Collection[str]],
 ) -> list[RunRemoval]:
@@ -85,15 +85,19 @@ def removals(
         for run_id, labels in items.items()
         if cleaned.free_number(catalog.notes.get(run_id, ()))
     }
-    needed = set(found.needed)
-    for run_id, run in found.manifests.items():
+    needed = set(inventory.needed)
+    for run_id, run in inventory.manifests.items():
         if run_id not in whole:
-            gone = going.get(run_id, ())
-            needed.update(n for one in run.items if one.label not in gone for n in names.of(one))
+            removed_labels = going.get(run_id, ())
+            needed.update(
+                n for one in run.items if one.label not in removed_labels for n in names.of(one)
+            )
     both = {*whole, *(run_id for run_id, labels in going.items() if labels)}
     ordered = sorted(both, key=lambda one: (catalog.stored_at(one), one), reverse=True)
     return [
-        _removal(catalog, found.manifests[one], None if one in whole else going[one], needed, names)
+        _removal(
+            catalog, inventory.manifests[one], None if one in whole else going[one], needed, names
+        )
         for one in ordered
     ]
 
@@ -119,18 +123,18 @@ def _removal(
 ) -> RunRemoval:
     """Return what goes of one run. labels: None for all of it"""
     everything = (*run.items, *run.cleaned)
-    gone = [one for one in everything if labels is None or one.label in labels]
-    listed = (name for one in gone for name in names.of(one))
+    removed = [one for one in everything if labels is None or one.label in labels]
+    listed = (name for one in removed for name in names.of(one))
     parts = {name: None for name in listed if name in catalog.sizes and name not in needed}
     beside = records(catalog, run.run_id) if labels is None else ()
     return RunRemoval(
         run.run_id,
         labels is None,
         beside,
-        tuple(one.label for one in gone),
+        tuple(one.label for one in removed),
         tuple(parts),
         sum(catalog.sizes[name] for name in (*beside, *parts)),
-        frozenset(one.base for one in gone if one.base),
+        frozenset(one.base for one in removed if one.base),
     )
 
 
@@ -142,28 +146,28 @@ def records(catalog: Catalog, run_id: str) -> tuple[str, ...]:
     return tuple(name for name in (first, *others, *notes) if name in catalog.sizes)
 
 
-def is_unchanged(catalog: Catalog, found: Candidates) -> bool:
+def is_unchanged(catalog: Catalog, inventory: Candidates) -> bool:
     """List the store again; return False where runs have come, and a new plan is needed.
 
     Raises StoreError where the newest manifest is another one by now, and where a run that was
     there, or an object of it, is gone or has changed.
     """
     fresh = Catalog(catalog.store, catalog.host, catalog.trust)
-    known = set(catalog.run_ids)
+    planned_ids = set(catalog.run_ids)
     for name, size in catalog.sizes.items():
-        of_run = run_ids.run_in(name) in known and not name.endswith(MARKER_SUFFIX)
+        of_run = run_ids.run_in(name) in planned_ids and not name.endswith(MARKER_SUFFIX)
         if of_run and fresh.sizes.get(name) != size:
             raise StoreError(
                 f"{catalog.store}: {catalog.host}/{name} has changed: nothing was removed",
                 _CHANGED,
             )
-    newest = found.runs[-1].run_id if found.runs else ""
-    if newest in found.digests and fresh.claim(newest).sha256 != found.digests[newest]:
+    newest = inventory.runs[-1].run_id if inventory.runs else ""
+    if newest in inventory.digests and fresh.claim(newest).sha256 != inventory.digests[newest]:
         raise StoreError(
             f"{catalog.store}: the manifest of run {newest} was replaced: nothing was removed",
             "Check who can write to this store.",
         )
-    return set(fresh.run_ids) == known
+    return set(fresh.run_ids) == planned_ids
 
 
 @dataclass
@@ -188,15 +192,15 @@ class Remover:
         """
         sizes = self.catalog.sizes
         copied = {run_ids.run_in(name) for name in sizes if name.endswith(MARKER_SUFFIX)}
-        left = [
+        leftovers = [
             one
             for one in self.remembered.condemned
             if one in sizes and one not in needed and run_ids.run_in(one) not in copied
         ]
-        if left:
-            self._remove(left)
+        if leftovers:
+            self._remove(leftovers)
         self.remembered.condemn(())
-        return left
+        return leftovers
 
     def remove(self, removals: Sequence[RunRemoval]) -> Outcome:
         """Remove what was planned, and list what is left of it.
@@ -210,32 +214,32 @@ class Remover:
         else:
             for group in _groups(removals):
                 self._remove_group(group)
-        left = self._left()
-        if not left:
+        listed = self._still_listed()
+        if not listed:
             self.remembered.condemn(())
-        return self._outcome(left)
+        return self._outcome(listed)
 
-    def _outcome(self, left: tuple[str, ...]) -> Outcome:
+    def _outcome(self, listed: tuple[str, ...]) -> Outcome:
         hidden = self._hidden()
         sizes = self.catalog.sizes
-        freed = sum(one.size for one in self._done) - sum(sizes[name] for name in left)
+        freed = sum(one.size for one in self._done) - sum(sizes[name] for name in listed)
         return Outcome(
             sum(one.whole for one in self._done),
             sum(len(one.labels) for one in self._done if not one.whole),
             self._freed if self._takes_versions else 0 if hidden else freed,
             hidden,
-            left,
+            listed,
             tuple(self._locked),
         )
 
     def _remove_group(self, group: Sequence[RunRemoval]) -> None:
         """Remove runs, none of which is the base of another one."""
-        whole = [one for one in group if one.whole]
+        whole_runs = [one for one in group if one.whole]
         self._condemn(group)
         for one in group:
             if not one.whole:
                 self._note(one)
-        self._remove([one.records[0] for one in whole])
+        self._remove([one.records[0] for one in whole_runs])
         self._remove([name for one in group for name in (*one.records[1:], *one.parts)])
         for one in group:
             self._take(one)
@@ -267,21 +271,21 @@ class Remover:
 
     def _note(self, one: RunRemoval) -> None:
         """Write down which items of a run go, where an interrupted clean-up has not."""
-        place, host = self.catalog.store, self.catalog.host
-        known = self.catalog.notes.get(one.run_id, ())
-        new = set(one.labels) - cleaned.labels(place, host, known)
+        backup_store, host = self.catalog.store, self.catalog.host
+        note_names = self.catalog.notes.get(one.run_id, ())
+        new = set(one.labels) - cleaned.labels(backup_store, host, note_names)
         if new:
-            cleaned.note(place, host, one.run_id, known, new)
+            cleaned.note(backup_store, host, one.run_id, note_names, new)
 
     def _remove(self, names: Sequence[str]) -> None:
         if not names:
             return
-        called = [f"{self.catalog.host}/{name}" for name in names]
+        paths = [f"{self.catalog.host}/{name}" for name in names]
         versioned = self._versioned
         if versioned is not None and self.versions:
-            self._freed += versioned.remove_versions(called)
+            self._freed += versioned.remove_versions(paths)
         else:
-            self.catalog.store.remove(called)
+            self.catalog.store.remove(paths)
 
     @property
     def _takes_versions(self) -> bool:
@@ -303,7 +307,7 @@ class Remover:
             return ""
         return _HIDDEN if hides else ""
 
-    def _left(self) -> tuple[str, ...]:
+    def _still_listed(self) -> tuple[str, ...]:
         """Return the removed names that the store still lists.
 
         Raises StoreError where it lists none of the runs that stay: an empty folder is there

@@ -200,9 +200,9 @@ def _check_target(options: argparse.Namespace) -> None:
 
 def source(options: argparse.Namespace) -> Source:
     """Return where the backups are read from."""
-    found = store_arguments.source(options)
+    base = store_arguments.source(options)
     return dataclasses.replace(
-        found,
+        base,
         key_file=options.key_file,
         passphrase=options.passphrase,
         allow_unencrypted=options.allow_unencrypted,

@@ -157,13 +157,13 @@ def _opened(options: Options, scratch: Path) -> _Drill | None:
     source = location.Source(Path(config_path), options.store, own_run=True)
     config = location.load_config(source)
     section_runner.learn_secrets(config)
-    place = location.open_location(config, source, ForRestore(scratch))
-    catalog = place.catalog()
+    backups = location.open_location(config, source, ForRestore(scratch))
+    catalog = backups.catalog()
     if not catalog.run_ids:
         return None
-    selected = selection.select_run(catalog, place.preference(catalog.host), options.run)
+    selected = selection.select_run(catalog, backups.preference(catalog.host), options.run)
     selected = selected.only(_select_items(selected, options))
-    return _Drill(options, Restoring(place, catalog), selected)
+    return _Drill(options, Restoring(backups, catalog), selected)
 
 
 def _select_items(selected: Selection, options: Options) -> list[Item]:

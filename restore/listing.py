@@ -187,5 +187,5 @@ def _print_run(manifest: Manifest) -> None:
         _say(f"cleaned away: {item.label}")
     of_items = [line for item in manifest.items for line in (*item.warnings, *item.suspicious)]
     for line in manifest.warnings:
-        if not any(line.endswith(known) for known in of_items):
+        if not any(line.endswith(item_line) for item_line in of_items):
             _say(f"warning: {line}")

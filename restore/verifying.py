@@ -115,8 +115,8 @@ def _print_item(run: readback.StoredRun, item: Item, target: Path | Server) -> N
         else target / destination.item_path(item)
     )
     size = "unknown size" if item.size is None else f"{item.size} bytes"
-    what = f"{label}: {item.kind} {item.label} of run {run.run_id}, {size}"
-    terminal.say(foreign.line(what))
+    text = f"{label}: {item.kind} {item.label} of run {run.run_id}, {size}"
+    terminal.say(foreign.line(text))
 
 
 def no_match(selection: Selection, patterns: Sequence[str]) -> ConfigError:

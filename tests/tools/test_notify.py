@@ -195,7 +195,7 @@ def test_secrets_are_masked_and_named(tmp_path: Path) -> None:
             "mail": {**MAIL, "USER": "u", "PASSWORD": "pa55-word"},
         },
     )
-    shown = [channel.shown() for channel in found]
+    shown = [channel.description() for channel in found]
     assert shown == [
         "webhook to https://chat.example on all",
         "email to a@example.com by localhost:25 (none) on problems",

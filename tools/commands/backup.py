@@ -283,8 +283,8 @@ def _run(arguments: argparse.Namespace, config: Config, chosen: Sequence[Section
 
 def _failed(bug: Exception) -> RunResult:
     """Return the result of a run that something ended which nothing expected."""
-    if (known := of_system(bug)) is not None:
-        return _without_sections(Status.FAILED, str(known), known.hint)
+    if (system_error := of_system(bug)) is not None:
+        return _without_sections(Status.FAILED, str(system_error), system_error.hint)
     logger.critical("%s", traceback.format_exc())
     traceback.print_exc()
     return _without_sections(Status.FAILED, f"internal error: {type(bug).__name__}: {bug}")
@@ -323,7 +323,7 @@ def _report_settings(arguments: argparse.Namespace) -> loading.ReportSettings | 
     if not arguments.run:
         return None
     settings = loading.report_settings(arguments.config, insecure=arguments.insecure_permissions)
-    return settings if settings is not None and settings.wanted else None
+    return settings if settings is not None and settings.enabled else None
 
 
 def _without_sections(status: Status, message: str, hint: str = "") -> RunResult:

@@ -100,8 +100,8 @@ def _rate(text: str) -> int:
 def limits(options: argparse.Namespace) -> Mapping[str, int]:
     """Return the limits that `add_limits` has asked for, by the keys of the config."""
     keys = ("limit_upload", "limit_download")
-    given = {key.upper(): getattr(options, key, None) for key in keys}
-    return {key: rate for key, rate in given.items() if rate is not None}
+    rates = {key.upper(): getattr(options, key, None) for key in keys}
+    return {key: rate for key, rate in rates.items() if rate is not None}
 
 
 def source(options: argparse.Namespace) -> Source:

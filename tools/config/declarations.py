@@ -188,7 +188,7 @@ class General:
 
     @property
     def hooks(self) -> Hooks:
-        """The commands before and after the run."""
+        """Return the commands before and after the run."""
         return Hooks(self.before, self.after, self.on_failure, self.finally_)
 
     def _check_priority(self) -> None:
@@ -285,7 +285,7 @@ class SectionKeys:
 
     @property
     def hooks(self) -> Hooks:
-        """The commands before and after the section."""
+        """Return the commands before and after the section."""
         return Hooks(self.before, self.after, self.on_failure, self.finally_)
 
     def __post_init__(self) -> None:
@@ -293,16 +293,16 @@ class SectionKeys:
         _check_shrink(self.anomaly_shrink)
         for name in self.environment:
             if not _VARIABLE.fullmatch(name):
-                shown = name.partition("=")[0] + ("=***" if "=" in name else "")
+                masked = name.partition("=")[0] + ("=***" if "=" in name else "")
                 raise ConfigError(
-                    f"ENVIRONMENT: {shown!r}: invalid variable name",
+                    f"ENVIRONMENT: {masked!r}: invalid variable name",
                     "Name the variables alone: their values come from the environment of the run.",
                 )
         try:
-            words = shlex.split(self.execute_with)
+            arguments = shlex.split(self.execute_with)
         except ValueError:
-            words = []
-        if not words:
+            arguments = []
+        if not arguments:
             raise ConfigError(
                 f"EXECUTE_WITH: {self.execute_with!r}: invalid interpreter",
                 "Use a program name, for example bash or perl.",

@@ -96,26 +96,26 @@ class ChannelKeys:
     @property
     def outcomes(self) -> frozenset[Outcome]:
         """Return the outcomes that this channel gets. Raises ConfigError for an unknown word."""
-        found: set[Outcome] = set()
+        outcomes: set[Outcome] = set()
         for word in self.on:
             name = word.lower().strip(",")
             if name in _GROUPS:
-                found |= _GROUPS[name]
+                outcomes |= _GROUPS[name]
                 continue
             try:
-                found.add(Outcome(name))
+                outcomes.add(Outcome(name))
             except ValueError:
                 names = ", ".join([*_GROUPS, *(one.value for one in Outcome)])
                 raise ConfigError(
                     f"ON: {masking.quoted(word)}: unknown outcome", f"Choose from: {names}."
                 ) from None
-        return frozenset(found)
+        return frozenset(outcomes)
 
     def check(self) -> None:
         """Raise ConfigError, which begins with the key, for a value that cannot be right."""
 
     def secrets(self) -> Iterator[str]:
-        """Give what no output may show, beside the values of type Secret."""
+        """Yield what no output may show, beside the values of type Secret."""
         yield from ()
 
     def target(self) -> str:
@@ -191,14 +191,14 @@ class EmailKeys(ChannelKeys):
 
     @property
     def security(self) -> Security:
-        """How the connection is protected."""
+        """Return how the connection is protected."""
         if self.smtp_security is not None:
             return self.smtp_security
         return Security.NONE if self.is_local else Security.STARTTLS
 
     @property
     def port(self) -> int:
-        """The port of the mail server."""
+        """Return the port of the mail server."""
         default = {Security.STARTTLS: 587, Security.TLS: 465, Security.NONE: 25}
         return self.smtp_port or default[self.security]
 
@@ -212,7 +212,7 @@ class EmailKeys(ChannelKeys):
 
     @property
     def server(self) -> str:
-        """The name and the port of the mail server."""
+        """Return the name and the port of the mail server."""
         return f"{self.smtp_host}:{self.port}"
 
     def target(self) -> str:
@@ -349,7 +349,7 @@ def _object(key: str, text: str) -> dict[str, Any]:
 
 
 def _secret_words(url: str) -> Iterator[str]:
-    """Give the words of a URL by which somebody else could post to it."""
+    """Yield the words of a URL by which somebody else could post to it."""
     for word in re.split(r"[/?&=#@:]", url.partition("://")[2].partition("/")[2]):
         if len(word) >= _TOKEN:
             yield word

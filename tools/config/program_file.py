@@ -42,7 +42,7 @@ class ProgramFile:
 
     @property
     def interpreter(self) -> str:
-        """The program that the #! line names: the one that env(1) looks for, where it does."""
+        """Return the program that the #! line names; for env(1) the one that it looks for."""
         first, *rest = _BLANKS.split(self.line)
         if os.path.basename(first) != "env":  # noqa: PTH119  (a word)
             return first

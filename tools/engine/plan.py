@@ -24,7 +24,7 @@ def commands(config: Config, chosen: Sequence[Section]) -> list[Line]:
         )
         lines.append(Line(current.name, f"section {number}: {shown}{of_class}"))
         lines += _hooks(current.name, current.hooks)
-    lines += [Line("NOTIFY", f"{one.name}: {one.shown()}") for one in config.notify]
+    lines += [Line("NOTIFY", f"{one.name}: {one.description()}") for one in config.notify]
     return lines
 
 

@@ -44,7 +44,7 @@ def tested(channels: Sequence[NotifyChannel]) -> list[Line]:
 
 def _placed(channel: NotifyChannel, text: str) -> str:
     """Return a text after file, line and key of its channel."""
-    return f"{channel.place}: {text}"
+    return f"{channel.location}: {text}"
 
 
 def _of(channel: NotifyChannel) -> list[Finding]:

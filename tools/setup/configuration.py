@@ -24,7 +24,7 @@ _NO_NAMES = ("localhost", "debian", "ubuntu", "raspberrypi")  # of machines that
 
 
 def steps(installation: Installation) -> Iterator[Step]:
-    """Give the steps that write the template, and set owner and mode of what is there."""
+    """Yield the steps that write the template, and set owner and mode of what is there."""
     path = installation.at(CONFIG)
 
     def perform() -> None:
@@ -48,10 +48,10 @@ def hostname(installation: Installation) -> str:
     """
     template = _read(installation.source / _TEMPLATE)["GENERAL"]["HOSTNAME"]
     try:
-        found = _read(installation.at(CONFIG))["GENERAL"]["HOSTNAME"]
+        name = _read(installation.at(CONFIG))["GENERAL"]["HOSTNAME"]
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return ""
-    return found if isinstance(found, str) and found != template else ""
+    return name if isinstance(name, str) and name != template else ""
 
 
 def _read(path: Path) -> Any:  # noqa: ANN401  (any JSON value)

@@ -54,11 +54,11 @@ class Installation:
         return self.prefix / path.lstrip("/")
 
     def notice(self, line: str) -> None:
-        """Have a line printed at the end, once."""
+        """Print a line at the end, once."""
         if line not in self.notices:
             self.notices.append(line)
 
     @property
     def real(self) -> bool:
-        """Whether this is the running system, whose users and daemons may be changed."""
+        """Return whether this is the running system, whose users and daemons may be changed."""
         return self.prefix == Path("/")
