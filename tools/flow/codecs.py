@@ -119,7 +119,7 @@ def _unzstd(chunks: Chunks) -> Iterator[bytes]:
     with imports.packages():
         import zstandard
 
-    packed = _MarkedEnd(chunks, zstandard.compress)
+    packed = _MarkedEnd(chunks, zstandard.ZstdCompressor(write_checksum=True).compress)
     decoder = zstandard.ZstdDecompressor(max_window_size=_MOST_WINDOW)
     reader = decoder.stream_reader(cast("IO[bytes]", packed), read_across_frames=True)
     plain = b""  # the last piece, which may end with a part of the mark
@@ -146,26 +146,30 @@ class _MarkedEnd:
     """Chunks as a file, with one frame more, whose plaintext is a random mark.
 
     zstandard's reader takes an end of the data within a frame for the end. The plaintext ends
-    with the mark only if the last frame was whole. Taken as the content of a cut frame, the
-    bytes of the added one cannot give the mark: it repeats itself, and is longer than they are.
+    with the mark only if the last frame was whole. Taken for the rest of a cut frame, the bytes
+    of the added one cannot give the mark: as content, because it repeats itself and is longer
+    than they are; as blocks, because the checksum behind them is neither that of the cut frame
+    nor the beginning of another one.
     """
 
     def __init__(self, chunks: Chunks, compress: Callable[[bytes], bytes]) -> None:
-        self._chunks = (chunk for chunk in chunks if chunk)
         self.mark = secrets.token_bytes(16) * 64
-        self._frame = compress(self.mark)
         self.is_empty = True  # there is no chunk
         self.is_read = False  # all chunks have been read
+        self._pieces = self._with_mark(chunks, compress(self.mark))
+
+    def _with_mark(self, chunks: Chunks, frame: bytes) -> Iterator[bytes]:
+        for chunk in filter(None, chunks):
+            self.is_empty = False
+            yield chunk
+        self.is_read = True
+        # not as one: after a cut frame header, libzstd 1.5.7 takes a whole frame for that frame
+        yield frame[:1]
+        yield frame[1:]
 
     def read(self, _size: int) -> bytes:
         """Return the next chunk; after the last one the frame of the mark, then nothing."""
-        if chunk := next(self._chunks, b""):
-            self.is_empty = False
-            return chunk
-        if self.is_read:
-            return b""
-        self.is_read = True
-        return self._frame
+        return next(self._pieces, b"")
 
 
 def _gzip(chunks: Chunks, level: int, _threads: int) -> Iterator[bytes]:
