@@ -31,7 +31,7 @@ from tools.flow import stream
 from tools.flow.item import Stage
 from tools.modules import executable, work_folder
 from tools.modules import targets as work_targets
-from tools.modules.options import Paths, Words, option
+from tools.modules.options import Paths, Strings, option
 from tools.modules.work_store import WorkFolder, WorkStore, parts_of
 
 _UNREMOVABLE = (
@@ -73,7 +73,7 @@ class Options:
         aliases=("REMOVE_OBJECTIVES",),
     )
     format: Format = option("`age`, or `openssl` for the old format", default=Format.AGE)
-    recipients: Words = option("additional age recipients (age1... or age1pq1...)", default=())
+    recipients: Strings = option("additional age recipients (age1... or age1pq1...)", default=())
     passphrase: Secret = option("encrypt with a passphrase instead of KEY_FILE", default=Secret(""))
     work_folder: Path = option("folder for temporary files", default=Path("/opt/backup"))
     decrypt: bool = option("decrypt", default=False, flag="-d")

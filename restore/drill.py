@@ -37,7 +37,7 @@ from tools.flow import dump_stream
 from tools.flow.facts import MysqlServerFacts
 from tools.flow.item_record import StoredItem as Item
 from tools.modules import executable, registry
-from tools.modules.options import Duration, Lists, Words, option
+from tools.modules.options import Duration, Lists, Strings, option
 
 _ROOT_FOLDER = Path("/var/tmp")  # noqa: S108  (private folders are created in it)
 _FALSE_VALUES = ("", "0", "f", "false", "no", "null")
@@ -53,7 +53,7 @@ class Options:
         default=Duration(604800),
     )
     run: str = option('run to restore: "latest", a run ID or a date', default="latest")
-    items: Words = option(
+    items: Strings = option(
         "items to restore, as SECTION or SECTION/item (`*` and `?` allowed); default: all",
         default=("*",),
     )

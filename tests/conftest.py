@@ -54,12 +54,12 @@ TEXTS = (
 def _same_process() -> Iterator[None]:
     """What a test changes in this process, or lets its server do, is gone after it."""
     umask = os.umask(0o022)
-    known, spelled = set(masking._known), dict(masking._spelled)
+    known, spelled = set(masking._secrets), dict(masking._spelled)
     propagate, handlers = logger.propagate, list(logger.handlers)
     yield
     logger.propagate, logger.handlers = propagate, handlers  # else caplog gets nothing any more
-    masking._known.clear()  # with thousands of secrets each text takes long
-    masking._known.update(known)
+    masking._secrets.clear()  # with thousands of secrets each text takes long
+    masking._secrets.update(known)
     masking._spelled.clear()
     masking._spelled.update(spelled)
     os.umask(umask)

@@ -289,7 +289,7 @@ def test_a_section_that_was_entered_is_left_at_the_end(tmp_path: Path) -> None:
     assert made.enter(section) is None
     assert made.end(Outcome(Status.TERMINATED)) == []
     assert (tmp_path / "left").read_text() == "DB\n"
-    assert made.left(section, Result(Status.OK, "")) == Result(Status.OK, "")
+    assert made.leave(section, Result(Status.OK, "")) == Result(Status.OK, "")
 
 
 def test_a_signal_during_a_last_command_comes_after_it(tmp_path: Path) -> None:

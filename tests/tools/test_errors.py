@@ -108,7 +108,7 @@ def test_a_failed_item_keeps_no_memory() -> None:
     try:
         fail(chunk)
     except OSError as error:
-        run._lost(job, error)
+        run._record_loss(job, error)
     del chunk
     gc.collect()
     assert gone() is None

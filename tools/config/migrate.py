@@ -123,7 +123,7 @@ def _absolute(declaration: type[Declaration], key: str, entry: Entry) -> Any:  #
         return entry.value  # the loader reports it with file and line
     if value is entry.value:
         return value
-    paths = options.words(entry.value) if isinstance(entry.value, str) else entry.value
+    paths = options.strings(entry.value) if isinstance(entry.value, str) else entry.value
     single = isinstance(value, str)
     original = [entry.value] if single else list(paths)
     if all(word.startswith("/") for word in original):

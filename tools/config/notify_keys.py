@@ -17,7 +17,7 @@ from tools.base import foreign_json, masking
 from tools.base.errors import ConfigError
 from tools.base.result import Status
 from tools.base.secret import Secret
-from tools.modules.options import Duration, Fields, Words, option
+from tools.modules.options import Duration, Fields, Strings, option
 
 _ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+(@[A-Za-z0-9.-]+)?")
 _HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")
@@ -79,7 +79,7 @@ class ChannelKeys:
     """The keys of any channel."""
 
     type: str = option("`email`, `webhook`, `ping`, `ntfy` or `apprise`")
-    on: Words = option(_ON, default=("problems",))
+    on: Strings = option(_ON, default=("problems",))
     timeout: Duration = option("maximum duration of one attempt (20, 30s)", default=Duration(30.0))
 
     def __post_init__(self) -> None:
@@ -154,7 +154,7 @@ class AddressKeys(ChannelKeys):
 class EmailKeys(ChannelKeys):
     """The keys of an `email` channel."""
 
-    to: Words = option("addresses that the mail goes to")
+    to: Strings = option("addresses that the mail goes to")
     from_: str = option("address of the sender")
     smtp_host: str = option("name or address of the mail server", default="localhost")
     smtp_port: int | None = option(
@@ -223,7 +223,7 @@ class EmailKeys(ChannelKeys):
 class WebhookKeys(AddressKeys):
     """The keys of a `webhook` channel."""
 
-    on: Words = option(_ON, default=("all",))
+    on: Strings = option(_ON, default=("all",))
     template: Fields = option(
         "JSON object that is posted; `{name}` in its texts stands for a field of the run; default: "
         "the JSON document of the run",
@@ -270,7 +270,7 @@ class WebhookKeys(AddressKeys):
 class PingKeys(AddressKeys):
     """The keys of a `ping` channel."""
 
-    on: Words = option(_ON, default=("start", "all"))
+    on: Strings = option(_ON, default=("start", "all"))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -40,7 +40,7 @@ def anchored(declaration: type[Declaration], key: str, entry: Entry, location: s
             raise ConfigError(f"{location}: must be a path")
         return _checked(value, entry, location)
     try:
-        paths = options.words(value) if isinstance(value, str) else value
+        paths = options.strings(value) if isinstance(value, str) else value
     except ValueError:
         paths = None
     if not isinstance(paths, list | tuple) or not all(isinstance(w, str) and w for w in paths):
