@@ -13,7 +13,6 @@ import itertools
 import math
 import os
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -193,33 +192,6 @@ class Content:
 def content(chunks: Chunks) -> Content:
     """Return the chunks as a Content, which hashes them unless they are one already."""
     return chunks if isinstance(chunks, Content) else Content(chunks)
-
-
-class Progress:
-    """A stage that changes nothing: it tells the runner how many bytes have passed.
-
-    The runner names a file in NC_BACKUP_PROGRESS where somebody looks on; the number of
-    bytes is written there a few times a second.
-    """
-
-    _PAUSE = 0.25  # seconds between two messages
-
-    def __init__(self) -> None:
-        self._path = os.environ.get("NC_BACKUP_PROGRESS", "")
-        self._size = 0
-        self._next = 0.0
-
-    def count(self, size: int) -> None:
-        """Count so many bytes more."""
-        self._size += size
-        if self._path and time.monotonic() >= self._next:
-            Path(self._path).write_text(str(self._size), encoding="ascii")
-            self._next = time.monotonic() + self._PAUSE
-
-    def __call__(self, chunks: Chunks) -> Iterator[bytes]:
-        for chunk in chunks:
-            self.count(len(chunk))
-            yield chunk
 
 
 class Channel:
