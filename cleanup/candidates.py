@@ -224,5 +224,5 @@ def clock_problem(inventory: Candidates, now: datetime) -> str:
 
 
 def _end(run: Manifest) -> datetime:
-    """Return when a run ended, as it says itself; when it began where it does not."""
+    """Return when a run ended, from its manifest; when it began where that is missing."""
     return run_ids.time_of_stamp(run.end) if run.end else run_ids.time_of(run.run_id)

@@ -1,4 +1,4 @@
-"""Clean-up of one host in one store: what goes, why, and what came of it."""
+"""Clean-up of one host in one store: what is removed, why, and the outcome."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ class Order:
 
     acts:     whether anything is removed; otherwise the plan alone is made
     by_hand:  whether somebody asked for it on the command line: then a refusal is a failure
-    really:   whether more than half of the good runs may go by hand
-    versions: whether older versions in a versioned bucket go as well
+    really:   whether more than half of the good runs may be removed by hand
+    versions: whether older versions in a versioned bucket are removed as well
     thresholds: by section: from which change on a copy is suspicious; None: nothing is compared
     config_id: of the config whose items are named in reports; "" for all of them
-    age:      seconds after which the files of crashed runs go
+    age:      seconds after which the files of crashed runs are removed
     sections: of the config, for the names of such files
     """
 
@@ -69,16 +69,16 @@ class Order:
 class Cleaning:
     """The plan for one host in one store.
 
-    whole:    ids of runs that go
-    removals: what goes of each run, newest first
-    problem:  why nothing may be removed; "" for nothing. hint: what to do then
-    earlier:  configs that may have been this one, before it was moved
+    whole_runs: ids of runs that are removed
+    removals:   what is removed of each run, newest first
+    problem:    why nothing may be removed; "" for nothing. hint: what to do then
+    earlier:    configs that may have been this one, before it was moved
     """
 
     catalog: Catalog
     inventory: Candidates
     plan: Plan
-    whole: frozenset[str]
+    whole_runs: frozenset[str]
     removals: Sequence[RunRemoval]
     problem: str = ""
     hint: str = ""
@@ -91,14 +91,14 @@ class Cleaning:
 
     @property
     def takes_most(self) -> bool:
-        """Return whether more than half of the good runs go."""
+        """Return whether more than half of the good runs are removed."""
         good = [run.run_id for run in self.inventory.runs if _is_good(run)]
-        return 2 * sum(run_id in self.whole for run_id in good) > len(good)
+        return 2 * sum(run_id in self.whole_runs for run_id in good) > len(good)
 
     def summary(self) -> str:
-        """Return what goes in one line."""
-        runs = sum(one.whole for one in self.removals)
-        items = sum(len(one.labels) for one in self.removals if not one.whole)
+        """Return what is removed in one line."""
+        runs = sum(one.is_whole for one in self.removals)
+        items = sum(len(one.labels) for one in self.removals if not one.is_whole)
         remaining = len(self.inventory.runs) - runs
         return f"{_counted(runs, items)} would be removed, {count(remaining, 'run')} left"
 
@@ -127,22 +127,22 @@ def _counted(runs: int, items: int) -> str:
 
 
 def planned(catalog: Catalog, order: Order, remembered: Remembered, now: datetime) -> Cleaning:
-    """Return what goes. Raises StoreError or OSError where the store cannot be read."""
+    """Return what is removed. Raises StoreError or OSError where the store cannot be read."""
     adopted = remembered.adopted
     known = Known(remembered.discarded, remembered.accepted, order.thresholds, adopted)
     inventory = candidates.read(catalog, known)
     rules = dataclasses.replace(order.rules, forgotten=_forgotten(inventory, remembered))
     plan = policy.plan(inventory.runs, rules, now)
-    whole = frozenset(plan.whole)
+    whole_runs = frozenset(plan.whole_runs)
     items: dict[str, list[str]] = {}
     stored = {run.run_id: run.copies for run in inventory.runs}
     for one in plan.decisions:
-        if not one.keep and one.run_id not in whole and stored[one.run_id][one.key].stored:
+        if not one.keep and one.run_id not in whole_runs and stored[one.run_id][one.key].stored:
             items.setdefault(one.run_id, []).append(one.key[1])
-    removals = removing.removals(catalog, inventory, whole, items)
+    removals = removing.removals(catalog, inventory, whole_runs, items)
     problem, hint = _obstacle(catalog, inventory, now)
     earlier = moved_config.earlier(inventory.manifests.values(), order.config_id, adopted)
-    return Cleaning(catalog, inventory, plan, whole, removals, problem, hint, tuple(earlier))
+    return Cleaning(catalog, inventory, plan, whole_runs, removals, problem, hint, tuple(earlier))
 
 
 def _forgotten(inventory: Candidates, remembered: Remembered) -> frozenset[policy.Key | str]:
@@ -182,7 +182,7 @@ def clean(catalog: Catalog, order: Order, remembered: Remembered) -> tuple[Resul
 
 
 def _planned(catalog: Catalog, order: Order, remembered: Remembered) -> Cleaning:
-    """Return what goes, by a new listing where another clean-up has removed runs meanwhile."""
+    """Return the plan, from a new listing where another clean-up has removed runs meanwhile."""
     for _attempt in range(_ATTEMPTS - 1):
         try:
             return planned(catalog, order, remembered, _now())
@@ -241,20 +241,21 @@ def _forbidden(cleaning: Cleaning, order: Order, error: ForbiddenError) -> Resul
 
 
 def _interrupted(cleaning: Cleaning, error: BackupError | OSError) -> Result:
-    """Return the result of a clean-up that an error has ended: how many runs had gone by then."""
+    """Return the result of a clean-up that an error has ended: how many runs it had removed."""
     catalog = cleaning.catalog
     why, hint = in_words(error)
     try:
         remaining = Catalog(catalog.store, catalog.host, catalog.trust).run_ids
     except (BackupError, OSError):
         return Result(Status.UNCLEAN, f"{why}; how many runs were removed is not known", hint)
-    runs = len(cleaning.whole - set(remaining))
-    text = f"{why}; {count(runs, 'run')} of {len(cleaning.whole)} removed, {len(remaining)} left"
-    return Result(Status.UNCLEAN, text, hint or "Run it again: it goes on.", items=runs)
+    planned_ids = cleaning.whole_runs
+    runs = len(planned_ids - set(remaining))
+    text = f"{why}; {count(runs, 'run')} of {len(planned_ids)} removed, {len(remaining)} left"
+    return Result(Status.UNCLEAN, text, hint or "Run it again to continue.", items=runs)
 
 
 def _nothing_found(cleaning: Cleaning, order: Order) -> str:
-    """Return a hint for who has named a store without runs, or no rule."""
+    """Return a hint for a store without runs, or for no rule."""
     if not order.by_hand:
         return ""
     if not cleaning.inventory.runs:
@@ -263,7 +264,7 @@ def _nothing_found(cleaning: Cleaning, order: Order) -> str:
 
 
 def _result(cleaning: Cleaning, outcome: Outcome, swept: Sequence[str], order: Order) -> Result:
-    freed = outcome.kept or f"{human_size(outcome.freed)} freed"
+    freed = outcome.keep_reason or f"{human_size(outcome.freed)} freed"
     runs = len(cleaning.inventory.runs) - outcome.runs
     text = f"{_counted(outcome.runs, outcome.items)} removed, {count(runs, 'run')} left, {freed}"
     hint = _nothing_found(cleaning, order)
@@ -273,12 +274,14 @@ def _result(cleaning: Cleaning, outcome: Outcome, swept: Sequence[str], order: O
         text += f", {count(len(swept), 'file')} of crashed runs removed"
     if outcome.locked:
         text += f"; {count(len(outcome.locked), 'run')} may not be removed yet"
-    if not outcome.left:
+    if not outcome.still_listed:
         status = Status.UNCLEAN if outcome.locked and order.by_hand else Status.OK
         locked = tuple(map(foreign.line, outcome.locked))
         return Result(status, text, hint, items=outcome.runs, bytes=outcome.freed, warnings=locked)
-    first = f"{cleaning.catalog.host}/{outcome.left[0]}"
-    problem = f"{text}; {count(len(outcome.left), 'object')} still there, the first is {first}"
+    first = f"{cleaning.catalog.host}/{outcome.still_listed[0]}"
+    problem = (
+        f"{text}; {count(len(outcome.still_listed), 'object')} still there, the first is {first}"
+    )
     return Result(Status.UNCLEAN, problem, "Check the rights of this account in the store.")
 
 
@@ -291,7 +294,7 @@ def _swept(catalog: Catalog, order: Order) -> list[str]:
 def _not_swept(
     catalog: Catalog, order: Order, result: Result, error: BackupError | OSError
 ) -> Result:
-    """Return the result where files of crashed runs stay: a failure if somebody asked for it.
+    """Return the result where files of crashed runs stay: a failure if that was requested.
 
     The next run removes them otherwise: a warning in its log.
     """
@@ -300,12 +303,12 @@ def _not_swept(
         logger.warning("%s: files of crashed runs: %s", catalog.store, why)
         return result
     text = f"{result.message}; files of crashed runs: {why}"
-    hint = result.hint or hint or "Run it again: it goes on."
+    hint = result.hint or hint or "Run it again to continue."
     return dataclasses.replace(result, status=Status.UNCLEAN, message=text, hint=hint)
 
 
 def _needed(cleaning: Cleaning) -> set[str]:
-    """Return the names that belong to runs with a manifest, also to runs that go now."""
+    """Return the names that belong to runs with a manifest, also to runs that are removed now."""
     catalog, inventory = cleaning.catalog, cleaning.inventory
     records = (name for one in catalog.run_ids for name in removing.records(catalog, one))
     items = (item for run in inventory.manifests.values() for item in run.items)
@@ -322,7 +325,7 @@ def _obstacle(catalog: Catalog, inventory: Candidates, now: datetime) -> tuple[s
         return (
             f"nothing is removed: run {run_id}: {why}{others}",
             f"Check it with restore.py --verify {run_id}. If the run is lost, "
-            f"cleanup.py --discard {run_id} lets clean-up go on.",
+            f"cleanup.py --discard {run_id} lets clean-up continue.",
         )
     if inventory.runs and not inventory.manifests:
         text = "nothing is removed: no run is signed by a known signer"
@@ -334,7 +337,7 @@ def _obstacle(catalog: Catalog, inventory: Candidates, now: datetime) -> tuple[s
 
 
 def with_notes(result: Result, plan: Cleaning, order: Order) -> Result:
-    """Return a result with what reports say of items and runs."""
+    """Return a result with the lines of reports about items and runs."""
     apart = "its id and the time of its manifest are more than a day apart: it is kept"
     named = foreign.listing((f"run {one}: {apart}" for one in plan.plan.named), FEW)
     others = list(plan.inventory.obstacles.items())[1:]
@@ -370,10 +373,10 @@ def _now() -> datetime:
 
 
 def reasons(cleaning: Cleaning) -> Mapping[str, str]:
-    """Return for each run why it stays, or why it goes: the reasons of its items, each once."""
+    """Return for each run why it is kept or removed: the reasons of its items, each once."""
     by_run: dict[str, dict[str, list[str]]] = {}
     for one in cleaning.plan.decisions:
-        if one.keep or one.run_id in cleaning.whole:
+        if one.keep or one.run_id in cleaning.whole_runs:
             by_run.setdefault(one.run_id, {}).setdefault(one.reason, []).append(one.key[1])
     return {run_id: "; ".join(_reason_texts(why)) for run_id, why in by_run.items()}
 
@@ -388,7 +391,7 @@ def _reason_texts(why: Mapping[str, list[str]]) -> Iterator[str]:
 
 
 def usable(catalog: Catalog, run_id: str) -> Manifest | None:
-    """Return a manifest that counts for the rules, as far as its signer tells; None for others."""
+    """Return a manifest that counts for the rules, by its signer; None for others."""
     try:
         claim = catalog.claim(run_id)
     except ManifestError:

@@ -81,7 +81,7 @@ def work(options: Options) -> Result:
 
 
 def _cleaned(config: Config, entry: Section, order: Order, scratch: Path) -> Result:
-    """Clean up one store; what goes wrong concerns it alone."""
+    """Clean up one store; an error concerns it alone."""
     try:
         catalog = stores.opened(config, entry, _source(config), scratch).catalog()
         folder = state.folder(config.general.work_folder)
@@ -123,7 +123,7 @@ def _source(config: Config) -> Source:
 
 
 def _chosen(options: Options, config: Config) -> tuple[list[Section], str]:
-    """Return the store sections that are meant, and why there are none."""
+    """Return the selected store sections, and why there are none."""
     chosen = stores.named(config, options.store)
     if not options.bucket and not options.prefix:
         return chosen, ""
@@ -143,7 +143,7 @@ def _order(options: Options, config: Config, *, acts: bool) -> Order:
 
 
 def test(options: Options) -> Sequence[str | Finding]:
-    """Return what would go now, and what the rules lack; nothing is changed."""
+    """Return what would be removed now, and what the rules lack; nothing is changed."""
     config = _config(options)
     chosen, why = _chosen(options, config)
     if not chosen:
@@ -164,7 +164,7 @@ def test(options: Options) -> Sequence[str | Finding]:
 
 
 def _of_store(config: Config, entry: Section, options: Options, scratch: Path) -> list[Finding]:
-    """Return what a store does with what is removed, as far as that can be found out."""
+    """Return what a store does with what is removed, as far as that can be checked."""
     if entry.declaration is None:
         return [Finding(f"{entry.name}: {cleaning.KEEPS}: it is user-defined", Level.WARN)]
     backups = stores.opened(config, entry, _source(config), scratch)

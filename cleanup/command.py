@@ -141,7 +141,7 @@ class _Command:
         self._order = self._ordered()
 
     def run(self) -> Result:
-        """Do what the arguments say, in every store; return the worst result."""
+        """Run the command in every store; return the worst result."""
         outcomes = [self._of_store(source) for source in self._sources()]
         results = [one for one in outcomes if one is not None]
         if not results:
@@ -154,14 +154,14 @@ class _Command:
         return first
 
     def _sources(self) -> list[Source]:
-        """Return the stores that are meant. Raises ConfigError where there is none."""
+        """Return the selected stores. Raises ConfigError where there is none."""
         if self._source.names_store:
             return [self._source]
         sections = stores.named(self._config, self._arguments.store)
         return [dataclasses.replace(self._source, store=entry.name) for entry in sections]
 
     def _of_store(self, source: Source) -> Result | None:
-        """Do it in one store; an error concerns it alone. None where it lacks what is meant."""
+        """Return the result, or error, of one store; None where it lacks the named run or item."""
         try:
             backups = location.open_location(self._config, source, ForRestore(self._scratch))
             catalog = backups.catalog()
@@ -242,7 +242,7 @@ class _Command:
             return rules.rules(keys.fill(Retention, texts, _argument))
         return rules.rules(cast("Retention", model.filled(section, self._config)))
 
-    # --- what the operator says
+    # --- decisions of the operator
 
     def _pin(self, catalog: Catalog) -> Result:
         run_id = self._arguments.pin or self._arguments.unpin
@@ -265,7 +265,7 @@ class _Command:
             )
         self._require_memory("--forget-item")
         remembered.forget(label, newest)
-        terminal.say(f"{catalog.store}: {label}: may go, until a run has it again")
+        terminal.say(f"{catalog.store}: {label}: may be removed until a run contains it again")
 
     def _accept(self, catalog: Catalog, remembered: Remembered) -> None:
         """Remember that an item is as large as it should be in its newest run."""
@@ -295,7 +295,7 @@ class _Command:
         return identity.config_id(self._config.path) if self._arguments.config else ""
 
     def _require_memory(self, flag: str) -> None:
-        """Raise ConfigError where the state folder cannot remember what a flag says."""
+        """Raise ConfigError where the state folder cannot remember a decision."""
         if self._state is None:
             raise ConfigError(
                 f"{flag}: nowhere to remember it",

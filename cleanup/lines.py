@@ -22,11 +22,11 @@ def show(plan: Cleaning) -> None:
         if run.run_id in hidden:
             continue
         one = going.get(run.run_id)
-        decision = "keep" if one is None else "remove" if one.whole else "remove items"
+        decision = "keep" if one is None else "remove" if one.is_whole else "remove items"
         why = run.problem or reasons.get(run.run_id, "")
         if run.pinned:
             why = "pinned"
-        if one is not None and not one.whole:
+        if one is not None and not one.is_whole:
             why = f"{', '.join(one.labels)} ({why})"
         freed = "-" if one is None else human_size(one.size)
         rows.append((run.run_id, f"{run.stored:%Y-%m-%d %H:%M}", decision, why, freed))

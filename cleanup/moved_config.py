@@ -24,13 +24,13 @@ class Adopted:
 
 @dataclass(frozen=True)
 class EarlierConfig:
-    """Another config. file: its path, as its newest run says"""
+    """Another config. file: its path, from its newest run"""
 
     file: str
     newest: str
 
     def line(self) -> str:
-        """Return what reports say of it."""
+        """Return the line of reports about it."""
         file = foreign.line(self.file)
         return (
             f"the runs of the config {file} count separately, the newest is {self.newest}: its "

@@ -110,7 +110,7 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Whether a copy is kept. reason: all rules that keep it, or why it goes"""
+    """Whether a copy is kept. reason: all rules that keep it, or why it is removed"""
 
     run_id: str
     key: Key
@@ -138,20 +138,20 @@ class Frozen:
 class Plan:
     """What is kept of a store.
 
-    decisions: one for each copy, by time of the run, then by key
-    whole:     IDs of the runs that go as a whole, oldest first
-    frozen:    items that are cleaned with more care, by key
-    named:     IDs of the runs that count for no rule because their time differs from the store's
+    decisions:  one for each copy, by time of the run, then by key
+    whole_runs: IDs of the runs that are removed as a whole, oldest first
+    frozen:     items that are cleaned with more care, by key
+    named:      IDs of the runs that count for no rule because their time differs from the store's
     """
 
     decisions: tuple[Decision, ...]
-    whole: tuple[str, ...]
+    whole_runs: tuple[str, ...]
     frozen: tuple[Frozen, ...]
     named: tuple[str, ...]
 
 
 def plan(runs: Sequence[Run], rules: Rules, now: datetime) -> Plan:
-    """Return what is kept of the runs of one store, and what goes.
+    """Return what is kept of the runs of one store, and what is removed.
 
     now: decides nothing but how long items have been frozen, and which runs lie in the future.
     """
@@ -256,7 +256,7 @@ class _Planner:
     def _judge(
         self, key: Key, history: _History, periods: Iterable[tuple[Period, int, list[int]]]
     ) -> None:
-        """Keep what the rules say of one item, and more of it where it is frozen."""
+        """Keep what the rules require of one item, and more of it where it is frozen."""
         if self._is_forgotten(key):
             return
         for copies in (history.dumps, history.logs):
@@ -272,7 +272,7 @@ class _Planner:
             self._freeze(key, history, dropped=copy is None and newest.complete)
 
     def _is_forgotten(self, key: Key) -> bool:
-        """Return whether nobody wants an item, and the newest run of its config lacks it."""
+        """Return whether an item was forgotten, and the newest run of its config lacks it."""
         forgotten = key in self._rules.forgotten or key[1] in self._rules.forgotten
         return forgotten and key not in self._runs[self._newest[key[0]]].copies
 
@@ -330,7 +330,7 @@ class _Planner:
         return newest
 
     def _keep_bases(self) -> None:
-        """Keep what kept copies were added to, down to the copies that stand alone."""
+        """Keep the bases of kept copies, down to the full copies."""
         waiting = [(number, key) for number, kept in enumerate(self._kept) for key in kept]
         done = set(waiting)
         while waiting:
@@ -370,10 +370,10 @@ class _Planner:
                 elif copy.log and copy.stored and i >= oldest[section]:
                     self._keep(i, key, "log since the oldest kept dump")
 
-    # --- what goes
+    # --- what is removed
 
     def _goes(self, number: int, run: Run) -> bool:
-        """Return whether a run goes as a whole: nothing of it is kept."""
+        """Return whether a run is removed as a whole: nothing of it is kept."""
         stays = run.pinned or not self._counts(number, run) or not self._rules.any
         return not (stays or self._kept[number] or self._newest.get(run.config_id) == number)
 

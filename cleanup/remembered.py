@@ -1,4 +1,4 @@
-"""What the operator has told clean-up, kept in the state folder of this machine."""
+"""Decisions of the operator for clean-up, kept in the state folder of this machine."""
 
 from __future__ import annotations
 

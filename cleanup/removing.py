@@ -1,8 +1,8 @@
-"""The removal of runs and items from a store, in an order that a crash cannot turn into a lie.
+"""The removal of runs and items from a store, in an order that survives a crash at any point.
 
 A run loses its manifest first, then the files beside it, then the parts that no other manifest
-names. A run that keeps some of its items gets a note about the others first. Newer runs go before
-older ones: an increment never stays without its base.
+names. A run that keeps some of its items gets a note about the others first. Newer runs are
+removed before older ones: an increment never stays without its base.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ _CHANGED = "Run it again: another run or clean-up has written to this store."
 
 @dataclass(frozen=True)
 class RunRemoval:
-    """What goes of one run.
+    """What is removed of one run.
 
-    whole:   whether the run itself goes
-    records: names of its manifest and the files beside it, the manifest first; of a whole run
-    labels:  items that go, SECTION/name
-    parts:   names of parts that are in the store and that no remaining manifest names
-    size:    bytes of all of these
-    bases:   ids of the runs that its items were added to
+    is_whole: whether the run itself is removed
+    records:  names of its manifest and the files beside it, the manifest first; of a whole run
+    labels:   items that are removed, SECTION/name
+    parts:    names of parts that are in the store and that no remaining manifest names
+    size:     bytes of all of these
+    bases:    ids of the runs that its items were added to
     """
 
     run_id: str
-    whole: bool
+    is_whole: bool
     records: tuple[str, ...]
     labels: tuple[str, ...]
     parts: tuple[str, ...]
@@ -51,33 +51,34 @@ class RunRemoval:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a removal.
+    """The outcome of a removal.
 
-    runs, items: how many went
-    freed: bytes that are free now
-    kept:  why the store goes on keeping what was removed; "" where it does not
-    left:  names that the store still lists
-    locked: a line for each run of which a version may not be removed
+    runs, items:  how many were removed
+    freed:        bytes that are free now
+    keep_reason:  why the store still keeps what was removed; "" where it does not
+    still_listed: names that the store still lists
+    locked:       a line for each run of which a version may not be removed
     """
 
     runs: int = 0
     items: int = 0
     freed: int = 0
-    kept: str = ""
-    left: tuple[str, ...] = ()
+    keep_reason: str = ""
+    still_listed: tuple[str, ...] = ()
     locked: tuple[str, ...] = ()
 
 
 def removals(
     catalog: Catalog,
     inventory: Candidates,
-    whole: Collection[str],
+    whole_ids: Collection[str],
     items: Mapping[str, Collection[str]],
 ) -> list[RunRemoval]:
-    """Return what goes of each run, newest first.
+    """Return what is removed of each run, newest first.
 
-    whole: ids of runs that go; items: labels that go, by the ids of runs that stay. An item stays
-    where no newer run replaces it, or no note can be added: then its run would seem damaged.
+    whole_ids: ids of runs that are removed; items: labels that are, by the ids of other runs
+    An item stays where no newer run replaces it, or no note can be added: its run would then seem
+    damaged.
     """
     names = _Names(catalog)
     going = {
@@ -87,16 +88,20 @@ def removals(
     }
     needed = set(inventory.needed)
     for run_id, run in inventory.manifests.items():
-        if run_id not in whole:
+        if run_id not in whole_ids:
             removed_labels = going.get(run_id, ())
             needed.update(
                 n for one in run.items if one.label not in removed_labels for n in names.of(one)
             )
-    both = {*whole, *(run_id for run_id, labels in going.items() if labels)}
+    both = {*whole_ids, *(run_id for run_id, labels in going.items() if labels)}
     ordered = sorted(both, key=lambda one: (catalog.stored_at(one), one), reverse=True)
     return [
         _removal(
-            catalog, inventory.manifests[one], None if one in whole else going[one], needed, names
+            catalog,
+            inventory.manifests[one],
+            None if one in whole_ids else going[one],
+            needed,
+            names,
         )
         for one in ordered
     ]
@@ -121,7 +126,7 @@ def _removal(
     needed: Collection[str],
     names: _Names,
 ) -> RunRemoval:
-    """Return what goes of one run. labels: None for all of it"""
+    """Return what is removed of one run. labels: None for all of it"""
     everything = (*run.items, *run.cleaned)
     removed = [one for one in everything if labels is None or one.label in labels]
     listed = (name for one in removed for name in names.of(one))
@@ -172,7 +177,7 @@ def is_unchanged(catalog: Catalog, inventory: Candidates) -> bool:
 
 @dataclass
 class Remover:
-    """Removes from one store, and says the truth about what that has freed.
+    """Remove from one store, and report exactly what that has freed.
 
     versions: whether older versions in a versioned bucket are removed as well
     """
@@ -224,8 +229,8 @@ class Remover:
         sizes = self.catalog.sizes
         freed = sum(one.size for one in self._done) - sum(sizes[name] for name in listed)
         return Outcome(
-            sum(one.whole for one in self._done),
-            sum(len(one.labels) for one in self._done if not one.whole),
+            sum(one.is_whole for one in self._done),
+            sum(len(one.labels) for one in self._done if not one.is_whole),
             self._freed if self._takes_versions else 0 if hidden else freed,
             hidden,
             listed,
@@ -234,10 +239,10 @@ class Remover:
 
     def _remove_group(self, group: Sequence[RunRemoval]) -> None:
         """Remove runs, none of which is the base of another one."""
-        whole_runs = [one for one in group if one.whole]
+        whole_runs = [one for one in group if one.is_whole]
         self._condemn(group)
         for one in group:
-            if not one.whole:
+            if not one.is_whole:
                 self._note(one)
         self._remove([one.records[0] for one in whole_runs])
         self._remove([name for one in group for name in (*one.records[1:], *one.parts)])
@@ -251,7 +256,7 @@ class Remover:
             return
         self._condemn([one])
         try:
-            if not one.whole:
+            if not one.is_whole:
                 self._note(one)
             self._remove([*one.records, *one.parts])
         except ForbiddenError as error:
@@ -261,16 +266,16 @@ class Remover:
         self._take(one)
 
     def _condemn(self, group: Iterable[RunRemoval]) -> None:
-        """Remember what of these runs has no name that tells whose it is, should this be killed."""
+        """Remember the files of these runs: this may be killed when their manifests are gone."""
         self.remembered.condemn(name for one in group for name in (*one.records[1:], *one.parts))
 
     def _take(self, one: RunRemoval) -> None:
         self._done.append(one)
-        if one.whole:
+        if one.is_whole:
             logger.info("removed run %s from %s", one.run_id, self.catalog.store)
 
     def _note(self, one: RunRemoval) -> None:
-        """Write down which items of a run go, where an interrupted clean-up has not."""
+        """Add a note of the removed items of a run, unless an interrupted clean-up has."""
         backup_store, host = self.catalog.store, self.catalog.host
         note_names = self.catalog.notes.get(one.run_id, ())
         new = set(one.labels) - cleaned.labels(backup_store, host, note_names)
@@ -317,7 +322,7 @@ class Remover:
             return ()
         entries = self.catalog.store.entries(self.catalog.host)
         listed = {entry.name.rpartition("/")[2] for entry in entries}
-        stay = {*self.catalog.run_ids} - {one.run_id for one in self._done if one.whole}
+        stay = {*self.catalog.run_ids} - {one.run_id for one in self._done if one.is_whole}
         if stay and not any(manifest.name_of(run_id) in listed for run_id in stay):
             raise StoreError(
                 f"{self.catalog.store}: no longer lists the runs that stay",
@@ -328,7 +333,7 @@ class Remover:
 
 
 def _groups(removals: Sequence[RunRemoval]) -> Iterator[list[RunRemoval]]:
-    """Yield runs that go together: none of them is the base of another one."""
+    """Yield groups of runs that are removed together: none of them is the base of another one."""
     group: list[RunRemoval] = []
     bases: set[str] = set()
     for one in removals:

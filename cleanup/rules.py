@@ -1,4 +1,4 @@
-"""The keys that say how much clean-up keeps, and the rules that they make.
+"""The keys for how much clean-up keeps, and the rules from them.
 
 `KEEP_DAILY 7` and the documented dictionary `"KEEP": {"DAILY": {"NUMBER": "7"}}` say the same.
 """
@@ -138,7 +138,7 @@ def _dictionary(text: str) -> Mapping[str, Any]:
 
 @dataclass
 class _Table:
-    """What the keys say. numbers, days: by the word of the rule (DAILY)"""
+    """The values of the keys. numbers, days: by the word of the rule (DAILY)"""
 
     values: Mapping[str, Any]
     numbers: dict[str, int] = field(default_factory=dict)

@@ -73,5 +73,5 @@ def opened(config: Config, entry: Section, source: Source, scratch: Path) -> Bac
 
 
 def remembered(catalog: Catalog, state_folder: Path | None) -> Remembered:
-    """Return what the operator has told this machine about a host in a store."""
+    """Return the decisions of the operator about a host in a store."""
     return Remembered(Memory(state_folder), str(catalog.store), catalog.host)

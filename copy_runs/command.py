@@ -48,7 +48,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def perform(options: argparse.Namespace, scratch: Path, outcome: Outcome) -> None:
-    """Copy what checked arguments say; `outcome` gets what became of it.
+    """Copy for checked arguments; `outcome` gets the results.
 
     scratch: a private folder. Raises BackupError or OSError where nothing could be copied.
     """
@@ -64,7 +64,7 @@ class _Command:
         self._outcome = outcome
 
     def run(self) -> None:
-        """Copy what the arguments say, and note what became of it. Raises BackupError, OSError."""
+        """Copy the selected runs, and record the results. Raises BackupError, OSError."""
         began = time.monotonic()
         with terminal.watcher(quiet=self._options.json) as watcher:
             for transfer in self._transfers():

@@ -29,7 +29,7 @@ from tools.flow import store
 from tools.flow.store import StoreEntry
 
 _BRIEF = 60.0  # seconds
-_RENEWED = 86400.0  # seconds after which the marker of a copy is written anew: see markers
+_RENEWED = 86400.0  # seconds after which the marker of a copy is renewed: see markers
 
 
 class Copier:
@@ -68,7 +68,7 @@ class Copier:
         return self._parts.source_error
 
     def copy_statements(self) -> Iterator[str]:
-        """Copy the statements about signers that the target lacks; yield what went wrong."""
+        """Copy the statements about signers that the target lacks; yield failures."""
         for records in originals.statements(self._pair.source):
             for record in records:
                 if record.name in self._pair.target.sizes:
@@ -232,14 +232,14 @@ class Copier:
         )
 
     def _mark_anew(self, run_id: str) -> None:
-        """Replace the marker of a process that has ended; one that must stay is used as it is."""
+        """Replace the marker of a process that has ended; one that must stay is reused."""
         markers.remove(self._target_store, self._marker(run_id))
         self._marked_at = self._clock()
         with contextlib.suppress(TakenError):
             markers.create_marker(self._target_store, self._host, run_id, copy=True)
 
     def _renew(self, run_id: str) -> None:
-        """Write the marker anew before another machine takes it for that of a dead process."""
+        """Renew the marker before another machine takes it for that of a dead process."""
         if self._marked_at is not None and self._clock() - self._marked_at > _RENEWED:
             self._mark_anew(run_id)
 

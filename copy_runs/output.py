@@ -48,7 +48,7 @@ class Outcome:
         return [step for step in self.steps if step.objects and step.result.status.stored]
 
     def summary(self) -> str:
-        """Return the one line that says how the copy ended."""
+        """Return one line with the outcome of the copy."""
         runs, size = self.copied, sum(step.size for step in self.copied)
         objects = sum(step.objects for step in runs)
         verb = "would be copied" if self.dry_run else "copied"

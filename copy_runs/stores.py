@@ -72,7 +72,7 @@ def of_config(
 
 
 def _require_known(opened_store: Store, config: Config, section: Section) -> None:
-    """Raise StoreError where another disk lies in the place of a store, or none is mounted."""
+    """Raise StoreError where another disk is mounted in the place of a store, or none."""
     with store.explaining(opened_store):
         key = admission.store_key(config, section)
         seen = store_identity.inspect(opened_store, config.general.hostname, key)

@@ -89,7 +89,7 @@ class Transfer:
         self.warnings += self._removed()
 
     def _removed(self) -> Iterator[str]:
-        """Yield a warning for each run that was copied and of which a part is gone again."""
+        """Yield a warning for each copied run of which a part has been removed since."""
         if not self._copied:
             return
         target = self._pair.target

@@ -107,7 +107,7 @@ def check_archive(
 
 
 def is_special(member: Member) -> bool:
-    """Return whether a member gives rights of root or of its owner to whoever can reach it.
+    """Return whether a member gives the rights of root or of its owner to other users.
 
     A set-group-ID bit of a folder only says which group its files get.
     """

@@ -11,7 +11,7 @@ BLOCK = 512
 
 
 class BlockReader:
-    """Chunks as blocks; what is taken is gone."""
+    """Chunks as blocks; each byte is returned once."""
 
     def __init__(self, chunks: Chunks) -> None:
         self._chunks = iter(chunks)

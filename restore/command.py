@@ -95,7 +95,7 @@ class _Command:
         self._started = time.monotonic()
 
     def run(self) -> int:
-        """Do what the arguments say; return the exit code."""
+        """Run the command of the arguments; return the exit code."""
         options = self._options
         if options.list:
             return listing.print_runs(self._location, as_json=options.json)

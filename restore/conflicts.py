@@ -1,4 +1,4 @@
-"""Everything that keeps a restored tree from being moved into a folder, found beforehand."""
+"""Check beforehand what prevents moving a restored tree into a folder."""
 
 from __future__ import annotations
 

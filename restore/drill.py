@@ -79,7 +79,7 @@ class Options:
 
 @dataclass
 class _Drill:
-    """One drill and what it has found so far."""
+    """One drill and its findings so far."""
 
     options: Options
     restoring: Restoring

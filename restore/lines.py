@@ -27,7 +27,7 @@ class Lines:
         self.count += other.count
         self.first += other.first[: _MAX_SHOWN - len(self.first)]
 
-    def shown(self, prefix: str) -> list[str]:
+    def texts(self, prefix: str) -> list[str]:
         """Return the first lines, and how many more there are."""
         more = self.count - len(self.first)
         return [prefix + line for line in self.first] + ([f"{prefix}{more} more"] if more else [])

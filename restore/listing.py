@@ -81,7 +81,7 @@ def _run(summary: RunSummary) -> dict[str, Any]:
 
 
 def _of(manifest: Manifest) -> dict[str, Any]:
-    """Return what the list says of a run whose manifest can be read."""
+    """Return the row of a run whose manifest can be read."""
     values = (
         manifest.begin,
         manifest.end,

@@ -125,7 +125,7 @@ class _Mover:
             )
             self._levels.append(before)
             for folder in (step.source, step.goal):
-                with contextlib.suppress(PermissionError):  # another's: `denied` says so
+                with contextlib.suppress(PermissionError):  # of another user: `denied` reports it
                     folder_pairs.owner_may_write(step.name, folder)
 
     def _move(self, step: Step) -> None:

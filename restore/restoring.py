@@ -73,7 +73,7 @@ class Done:
         self.in_part = label
         try:
             yield
-        except (BackupError, OSError):  # the result of the item tells
+        except (BackupError, OSError):  # the result of the item reports it
             self.in_part = ""
             raise
         self.restored.append(label)

@@ -47,7 +47,7 @@ def in_records(records: Mapping[bytes, bytes], which: str) -> Regions:
     """Return the regions (offset, size) of versions 0.0 and 0.1. Raises ValueError."""
     key = OFFSET if which == "0.0" else PREFIX + b"map"
     keys = list(records)
-    if keys.index(PREFIX + b"numblocks") > keys.index(key):  # GNU tar forgets what is in front
+    if keys.index(PREFIX + b"numblocks") > keys.index(key):  # GNU tar ignores what precedes it
         raise ValueError("sparse map in front of its number of regions")
     written = records[key]
     if not _PAIRS.fullmatch(written):

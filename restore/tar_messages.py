@@ -1,4 +1,4 @@
-"""What GNU tar says while it unpacks or lists: which member it is about, and how bad it is.
+"""The messages of GNU tar while it unpacks or lists: which member it is about, and how bad it is.
 
 Only lines of a known kind are taken for the trouble of one member; with any other line a tar that
 ended with an error has failed as a whole. Needs LC_ALL=C and --quoting-style=escape.
@@ -121,7 +121,7 @@ class Messages:
         return code == 0 or (code == 2 and named and not self.unknown)  # noqa: PLR2004
 
     def error(self) -> str:
-        """Return the line that says best why tar failed."""
+        """Return the line that best explains why tar failed."""
         return next(iter(self.unknown), "tar did not say why")
 
 

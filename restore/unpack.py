@@ -47,7 +47,7 @@ class UnpackResult:
     unset: Lines = field(default_factory=Lines)  # attributes that differ from the backup
     not_restored: Lines = field(default_factory=Lines)  # what only root could have set
     foreign: Lines = field(default_factory=Lines)  # entries restored without owner or group
-    implied: set[bytes] = field(default_factory=set)  # folders that only stand in paths
+    implied: set[bytes] = field(default_factory=set)  # folders that occur only in paths
     unmatched: tuple[str, ...] = ()  # patterns that no name matched
     _folders: set[bytes] = field(default_factory=lambda: {b""})
 
@@ -83,9 +83,9 @@ class UnpackResult:
     def warnings(self) -> tuple[str, ...]:
         """Return a line for each difference; of many the first, and how many more there are."""
         lines = [
-            *self.lost.shown("cannot be restored: "),
-            *self.unset.shown("differs from the backup: "),
-            *self.not_restored.shown("not restored without root: "),
+            *self.lost.texts("cannot be restored: "),
+            *self.unset.texts("differs from the backup: "),
+            *self.not_restored.texts("not restored without root: "),
         ]
         if self.foreign.count:
             names = self.foreign.first[:_NAMED]
@@ -155,7 +155,7 @@ def _restored(
     for name in messages.of_others:
         path = target / os.fsdecode(name)
         if not path.is_symlink() and path.exists():
-            path.chmod(path.stat().st_mode & 0o1777)  # never for another owner than was meant
+            path.chmod(path.stat().st_mode & 0o1777)  # never for another owner than intended
     result.lost.extend(messages.lost)
     result.unset.extend(messages.unset)
     result.kinds["missing"] -= missing
@@ -262,7 +262,7 @@ def list_entries(
     *,
     special: bool = True,
 ) -> Iterator[str]:
-    """Return a line for each entry that would be unpacked; it says what could not be.
+    """Return a line for each entry that would be unpacked; it names what could not be.
 
     Raises what unpacking would raise, at the end.
     """

@@ -106,7 +106,7 @@ def test_400_daily_runs_with_weekly_bases() -> None:
     result, _plan = clean(place)
     assert (preview.status, result.status) == (Status.OK, Status.OK)
     left = runs_of(place)
-    assert left == [one for one in made if one not in plan.whole]
+    assert left == [one for one in made if one not in plan.whole_runs]
     assert 20 < len(left) < 80
     assert left[-7:] == made[-7:]
     assert_good(place)
@@ -126,7 +126,7 @@ def test_notes_of_others_hide_none(numbers: Sequence[int], monkeypatch: pytest.M
             store.store_object(place, f"{HOST}/{cleaned.name_of(one, number)}", [b"x"])
     rules = Rules(daily=2, weekly=1, minimum=1)
     result, plan = clean(place, rules)
-    partly = [one for one in plan.removals if not one.whole]
+    partly = [one for one in plan.removals if not one.is_whole]
     assert (result.status, bool(partly)) == (Status.OK, len(numbers) < 10)
     assert_good(place)
 
@@ -257,7 +257,7 @@ def test_what_a_run_calls_suspicious_freezes_its_item() -> None:
     put(place, run(made[-1], [marked]))
     clock.now = stored_runs.NOW
     off = clean(place, Rules(last=1, minimum=1), acts=False, thresholds=lambda _section: None)[1]
-    assert (off.suspicious(), len(off.whole)) == ([], 9)  # SHRINK_CHECK
+    assert (off.suspicious(), len(off.whole_runs)) == ([], 9)  # SHRINK_CHECK
     _result, plan = clean(place, Rules(last=1, minimum=1))
     assert plan.suspicious() == ["A"]
     assert runs_of(place) == made[-4:]

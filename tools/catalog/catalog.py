@@ -26,7 +26,7 @@ _MAX_KEPT = 1 << 16  # bytes of such a manifest that is kept when it was read
 _AHEAD = 256  # runs whose manifests are on their way before they are asked for
 _LONGEST_AGE = 50 * 366 * 86_400.0  # seconds; no run is older
 _LARGE = 1 << 20  # bytes of a manifest that is not read ahead
-_MAX_UNTRUSTED = 4 << 20  # bytes of a manifest that nobody known has signed, and that is parsed
+_MAX_UNTRUSTED = 4 << 20  # bytes of a manifest that no known signer has signed, and that is parsed
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def named(names: Iterable[str]) -> str:
 
 
 def _age(entry: StoreEntry) -> float:
-    """Return the age of an object in seconds, where a store says what no calendar has."""
+    """Return the age of an object in seconds, limited to what a date can hold."""
     return min(max(entry.age, -_LONGEST_AGE), _LONGEST_AGE)
 
 
@@ -209,7 +209,7 @@ class Catalog:
         return self._followed
 
     def may_be_trusted(self, run_id: str) -> bool:
-        """Return whether a run could be trusted, as far as names alone tell."""
+        """Return whether a run could be trusted, as far as its names show."""
         unsigned = self.trust.allow_unsigned or self.trust.everybody
         return unsigned or self.has_signature(run_id)
 

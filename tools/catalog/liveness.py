@@ -42,7 +42,7 @@ def has_ended(backup_store: Store, marker: StoreEntry) -> bool:
         marked = foreign_json.load(store.content(backup_store, marker.name, _MAX_BYTES))
         is_over = ended(marked, this_process(), marker.age)
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
-        is_over = None  # what the marker does not say is unknown
+        is_over = None  # the marker lacks it
     except BackupError:
         return False
     return marker.age >= FOREIGN_AGE if is_over is None else is_over

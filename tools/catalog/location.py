@@ -79,7 +79,7 @@ class Source:
 
     @property
     def names_store(self) -> bool:
-        """Return whether the arguments alone say where the store is."""
+        """Return whether the arguments alone name the store."""
         return self.local_backup is not None or "://" in self.store
 
 
@@ -373,7 +373,7 @@ def _require_folder(store: Store) -> None:
             "Mount the disk of the backups, or correct LOCAL_BACKUP.",
         ) from None
     except OSError:
-        return  # the store itself says it where it is read
+        return  # the store reports it when it is read
 
 
 def store_of(section: Section, config: Config, user_modules: UserModules) -> Store:

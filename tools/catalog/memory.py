@@ -50,7 +50,7 @@ class Memory:
     state: Path | None
 
     def ids(self, key: str) -> tuple[str, ...]:
-        """Return the ids that are known of a place: several where disks take turns."""
+        """Return the ids that are known for a location: several where disks take turns."""
         ids = self.read(_STORES).get(key, ())
         return tuple(one for one in ids if isinstance(one, str)) if isinstance(ids, list) else ()
 
@@ -102,7 +102,7 @@ class Memory:
         self._add(_ACCEPTED, host, runs)
 
     def tolerated(self, host: str) -> Mapping[str, Sequence[str]]:
-        """Return the same for the runs of this machine alone: clean-up does not ask it."""
+        """Return the same for the runs of this machine alone: clean-up does not use it."""
         return self._runs(_TOLERATED, host)
 
     def tolerate(self, host: str, runs: Mapping[str, str]) -> None:
@@ -138,7 +138,7 @@ class Memory:
             temporary.replace(path)
 
     def read(self, name: str) -> dict[str, object]:
-        """Return the values of a file; none where it is missing, unreadable, spoiled or no file."""
+        """Return the values of a file; none where it is missing, unreadable, damaged or no file."""
         try:
             return self._content(name)
         except OSError as error:
@@ -146,7 +146,7 @@ class Memory:
             return {}
 
     def _content(self, name: str) -> dict[str, object]:
-        """Return the values of a file; none where it is missing, spoiled or no file."""
+        """Return the values of a file; none where it is missing, damaged or no file."""
         if self.state is None:
             return {}
         try:
@@ -170,7 +170,7 @@ def _number(reached: Reached) -> int:
 
 
 def _reached(value: object) -> Reached:
-    """Return what a value of the file says; number 0 where it is spoiled."""
+    """Return a parsed value of the file; number 0 where it is damaged."""
     match value:
         case [int(number), str(signer)] if number > 0:
             return Reached(number, signer)

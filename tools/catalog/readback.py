@@ -101,7 +101,7 @@ def _problems(run: StoredRun, item: Item) -> Iterator[tuple[str, str]]:
 
 
 def _is_encrypted(item: Item) -> bool:
-    """Return whether an item is encrypted; a part that a killed run left tells it by its name."""
+    """Return whether an item is encrypted; of a part of a killed run only the name shows it."""
     is_leftover = item.kind == registry.PLAIN and not item.stages and _ENCRYPTED.search(item.name)
     return bool(is_leftover) or any(map(registry.stage_encrypts, item.stages))
 

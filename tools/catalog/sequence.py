@@ -76,7 +76,7 @@ def _newest_ids(catalog: Catalog) -> list[str]:
 
 
 def unread(catalog: Catalog) -> BackupError | OSError | None:
-    """Return why a store does not hand out a manifest: what is missing is not known then.
+    """Return why a store cannot return a manifest: what is missing is then unknown.
 
     None where it hands out all of them, also such as are altered.
     """

@@ -125,7 +125,7 @@ def in_comments(path: Path) -> list[Signer]:
     try:
         raw = foreign.beginning(path, _MAX_BYTES)
     except OSError:
-        return []  # the reader of the key itself says why
+        return []  # the reader of the key reports why
     return of_text(_comments(raw.decode("utf-8-sig", "surrogateescape")), str(path))
 
 

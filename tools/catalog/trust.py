@@ -28,7 +28,7 @@ _UNSIGNED = "If you trust all who can write to the store, use --allow-unsigned."
 
 
 class UntrustedError(ManifestError):
-    """A manifest that nobody known has signed.
+    """A manifest that no known signer has signed.
 
     unsigned: --allow-unsigned may accept it
     altered:  it does not match the signature beside it, or that is none
@@ -42,7 +42,7 @@ class UntrustedError(ManifestError):
 
 @dataclass(frozen=True)
 class Signature:
-    """What the store holds beside a manifest: the file, and when the store took it."""
+    """The signature of a manifest: the file, and when the store took it."""
 
     content: bytes
     when: datetime
@@ -123,7 +123,7 @@ class Trust:
                 trust.signer(name, host, statement, signature)
                 more = signers.of_text(rotation.line_of(statement, host), name)
             except (BackupError, OSError, ValueError):
-                continue  # of somebody unknown, or no statement: nobody is known by it
+                continue  # of an unknown signer, or no statement
             trust = dataclasses.replace(trust, signers=trust.signers.also(more, host))
         return trust
 

@@ -93,7 +93,7 @@ def of_config(config: Config) -> WriterKey | None:
 
 
 def is_missing(path: Path) -> bool:
-    """Return whether no key is there; one that cannot be looked up may be: reading it says why."""
+    """Return whether there is no key; False where that cannot be checked: reading it fails."""
     try:
         return not filesystem_handling.exists(path)
     except OSError:

@@ -156,7 +156,7 @@ def _consent(arguments: argparse.Namespace) -> Consent:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Do what the command line asks for, and return the exit code (docs/exit-codes.md)."""
+    """Run the command of the arguments, and return the exit code (docs/exit-codes.md)."""
     arguments = parse_arguments(argv)
     os_works.harden()
     signals.catch()

@@ -1,4 +1,4 @@
-"""The end of a run: its report to all who get it, and its metrics."""
+"""The end of a run: its report to all recipients, and its metrics."""
 
 from __future__ import annotations
 

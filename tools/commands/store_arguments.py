@@ -1,4 +1,4 @@
-"""The arguments of commands that say in which store runs are, and whose are trusted."""
+"""The arguments of commands that select a store and the trusted signers."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def add_key(group: Group) -> None:
 
 
 def add_signers(group: Group) -> None:
-    """Add the arguments that say whose runs are trusted."""
+    """Add the arguments that select the trusted signers."""
     group.add_argument(
         "--signer",
         type=Path,

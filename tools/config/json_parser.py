@@ -128,7 +128,7 @@ class _Reader:
         raise self.unexpected(f"expected a value, found {actual}", hint)
 
     def unexpected(self, problem: str, hint: str) -> ConfigError:
-        """Return the error for the text that follows; where it is a comment, the hint says so."""
+        """Return the error for the text that follows; for a comment with a hint."""
         if re.match(r"#|//|/\*", self.text[self.at : self.at + 2]):
             hint = _COMMENT_HINT
         return self.fail(problem, self.at, hint)

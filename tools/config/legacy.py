@@ -62,7 +62,7 @@ class Change:
 
 
 def home(general: Entry) -> Path:
-    """Return the folder of the modules, as far as GENERAL says it; it need not exist."""
+    """Return the folder of the modules, from GENERAL where it is set; it need not exist."""
     home_folder = general.value.get("HOME_FOLDER")
     if home_folder is None or not isinstance(home_folder.value, str) or not home_folder.value:
         return project.ROOT
@@ -96,7 +96,7 @@ def repeated(repeats: Sequence[tuple[str, Repeat]]) -> Iterator[Change]:
 
 
 def changes(merged: Mapping[str, Entry], folder: Path) -> Iterator[Change]:
-    """Return what is read otherwise in the sections of a config, in the order of the file."""
+    """Return what is read differently in the sections of a config, in the order of the file."""
     has_user_defined = False
     for name, entry in merged.items():
         if name == "GENERAL" or name.startswith("__") or not isinstance(entry.value, dict):
@@ -339,7 +339,7 @@ def _file_size(entry: Entry, path: tuple[str, ...]) -> Iterator[Change]:
 
 
 def applied(keys: Keys, change: Change, *, commented: bool = False) -> Keys:
-    """Return the keys with one change made. commented: a `__` key beside it tells of it."""
+    """Return the keys with one change made. commented: a `__` key beside it describes it."""
     if not change.path or change.path[0] not in keys:
         return keys
     name, *below = change.path

@@ -36,7 +36,7 @@ from tools.modules.json_values import Switch
 from tools.modules.options import Declaration
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-_SECTION = re.compile(r"[^/\x00-\x1f\x7f.\s-][^/\x00-\x1f\x7f]*")  # it stands in names of files
+_SECTION = re.compile(r"[^/\x00-\x1f\x7f.\s-][^/\x00-\x1f\x7f]*")  # it is part of file names
 _LONGEST_SECTION = 100  # bytes
 _FLAT = "flat is only for user-defined modules"
 _STREAM = {"source": "source", "filter": "stage", "store": "store"}  # of STREAM: the kind

@@ -35,7 +35,7 @@ FIELDS = (
 
 
 class Outcome(str, Enum):
-    """What a channel can be told of: the start of a run, and each way in which it can end."""
+    """The events of a channel: the start of a run, and each way in which it can end."""
 
     START = "start"
     SUCCESS = "success"
@@ -349,7 +349,7 @@ def _object(key: str, text: str) -> dict[str, Any]:
 
 
 def _secret_words(url: str) -> Iterator[str]:
-    """Yield the words of a URL by which somebody else could post to it."""
+    """Yield the parts of a URL with which others could post to it."""
     for word in re.split(r"[/?&=#@:]", url.partition("://")[2].partition("/")[2]):
         if len(word) >= _TOKEN:
             yield word

@@ -1,4 +1,4 @@
-"""What the first bytes of a user-defined program say about how it is started."""
+"""How a user-defined program is started, from its first bytes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ProgramFile:
     """A file that starts by itself, or is read by an interpreter.
 
     binary: whether it is an ELF file
-    line:   what stands after #! in its first line; "" if it has none
+    line:   the text after #! in its first line; "" if it has none
     """
 
     path: Path
@@ -30,7 +30,7 @@ class ProgramFile:
 
     @property
     def is_direct(self) -> bool:
-        """Return whether it is started as it is where EXECUTE_WITH is not set.
+        """Return whether it is started directly where EXECUTE_WITH is not set.
 
         A #! line that names Python is not followed: Python files run in the Python of backup.py,
         which has the packages of .venv.

@@ -1,4 +1,4 @@
-"""Whether a run is streamed or staged: what STREAM says, and what `auto` means for a config."""
+"""Whether a run is streamed or staged: STREAM, and the meaning of `auto` for a config."""
 
 from __future__ import annotations
 

@@ -118,9 +118,9 @@ def choice(value: str, allowed: tuple[str, ...], keys: Keys, name: str, key: str
     """Reject a value that is not one of the allowed ones."""
     if value not in allowed:
         near = ", ".join(word for word in allowed if word)
-        shown = masking.quoted(value)
+        quoted = masking.quoted(value)
         raise ConfigError(
-            f"{keys[key].where}: {name}.{key}: {shown}: invalid value", f"Choose from: {near}."
+            f"{keys[key].where}: {name}.{key}: {quoted}: invalid value", f"Choose from: {near}."
         )
 
 

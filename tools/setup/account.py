@@ -13,7 +13,7 @@ from tools.setup import programs, questions
 from tools.setup.installation import HOME, USER, Installation
 from tools.setup.steps import Step
 
-_NO_SHELLS = ("nologin", "false")  # names of programs that let nobody in
+_NO_SHELLS = ("nologin", "false")  # names of programs that allow no login
 _ADD = "useradd"
 
 

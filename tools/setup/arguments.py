@@ -58,7 +58,7 @@ def folder_of(option: str, text: str) -> Path:
 
 
 def parse(argv: Sequence[str], verbs: Mapping[str, Sequence[str]], default: str) -> Arguments:
-    """Return what was given. Raises ConfigError, naming the nearest verb or option.
+    """Return the parsed arguments. Raises ConfigError, naming the nearest verb or option.
 
     verbs: the options of each verb; FOLDER among them: it takes a folder
     """

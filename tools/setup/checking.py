@@ -1,4 +1,4 @@
-"""setup.py check: what only root or the installation can tell, and `backup.py -t` as ncbackup."""
+"""setup.py check: checks that need root or the installation, and `backup.py -t` as ncbackup."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def check(parsed: Arguments) -> int:
-    """Print what is found about an installation; return 1 if there is an error, else 0."""
+    """Print the findings about an installation; return 1 if there is an error, else 0."""
     checked = Installation(project.ROOT, Path(sys.executable), prefix=parsed.root, dry_run=True)
     lines = finding.sorted_lines(tested(checked))
     texts = [json.dumps([dataclasses.asdict(line) for line in lines])]
@@ -74,7 +74,7 @@ def _is_usable(clone: Path) -> bool:
 
 
 def _absent(checked: Installation) -> Iterator[Finding]:
-    """Yield that nothing is installed, and what no step of an installation would tell."""
+    """Yield that nothing is installed, and what no step of an installation reports."""
     existing = [str(path) for path in map(checked.at, (CONFIG, KEY_FILE)) if os.path.lexists(path)]
     hint = f"The installer uses what is still there: {' and '.join(existing)}." if existing else ""
     yield bad(f"not installed: there is no {checked.at(CODE)}", hint, _again(checked))
@@ -128,7 +128,7 @@ def _prefix(checked: Installation) -> Sequence[str]:
 
 
 def _as_root(checked: Installation) -> tuple[str, str]:
-    """Return the hint and the command where only root can tell."""
+    """Return the hint and the command for a check that needs root."""
     if os.geteuid() == 0:
         return "", ""
     command = fixes.command("python3", project.ROOT / "setup.py", "check", *_prefix(checked))

@@ -24,7 +24,7 @@ _DEFAULT = "install"
 
 @dataclass(frozen=True)
 class Verb:
-    """A verb of setup.py: what --help says of it, its options, and the function that does it.
+    """A verb of setup.py: its text in --help, its options, and the function that does it.
 
     run: returns the exit code; raises BackupError, OSError
     """
@@ -48,7 +48,7 @@ def main(argv: Sequence[str]) -> int:
         say(f"error: {problem}", hint)
         return getattr(error, "exit_code", 1)
     except KeyboardInterrupt:
-        say("error: cancelled", "Run the same command again: it goes on.")
+        say("error: cancelled", "Run the same command again to continue.")
         return 130
 
 

@@ -20,7 +20,7 @@ from tools.setup.steps import Step
 ACCESS = Access(0o640, group=True)
 _TEMPLATE = "conf/conf.json"
 _LARGEST = 1 << 24  # bytes of a config
-_NO_NAMES = ("localhost", "debian", "ubuntu", "raspberrypi")  # of machines that nobody has named
+_NO_NAMES = ("localhost", "debian", "ubuntu", "raspberrypi")  # of machines without a chosen name
 
 
 def steps(installation: Installation) -> Iterator[Step]:
@@ -74,7 +74,7 @@ def _filled(installation: Installation) -> bytes:
 
 
 def _machine_name() -> str:
-    """Return the name of this machine without its domain; "" where nobody has named it."""
+    """Return the name of this machine without its domain; "" where none was chosen."""
     name = socket.gethostname().partition(".")[0]
     usable = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]*", name) and name not in _NO_NAMES
     return name if usable else ""

@@ -143,7 +143,7 @@ def _configure(conf: Path, folder: Path, source: Path, key: Path) -> None:
     config.pop("$schema", None)  # names a file beside the example
     for section in (entry for entry in config.values() if isinstance(entry, dict)):
         if section.get("NAME") in filled:
-            # what else the example says of folders are places of a real installation
+            # the other folders of the example are those of a real installation
             parameters = section.setdefault("PARAMETERS", {})
             for name in ("TARGETS", "OBJECTIVES", "LOCAL_BACKUP"):
                 parameters.pop(name, None)

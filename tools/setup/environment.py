@@ -67,7 +67,7 @@ def environment(folder: Path, python: Path, *more: str) -> Path:
 
 
 def _installed(folder: Path, python: Path, *more: str) -> Path:
-    """Return the Python of the environment; a file in the folder says what was installed."""
+    """Return the Python of the environment; a file in the folder lists what was installed."""
     lock = ROOT / LOCK
     digest = hashlib.sha256(lock.read_bytes()).hexdigest()
     content = "\n".join([f"# {LOCK}: {digest}", *sorted(more)]) + "\n"

@@ -1,4 +1,4 @@
-"""The layout of an installed nc-backup-py, and what the command line asks of an installation."""
+"""The layout of an installed nc-backup-py, and the options of an installation."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Installation:
     errors: list[BackupError] = field(default_factory=list)
 
     def at(self, path: str) -> Path:
-        """Return where an absolute path of the layout lies: below the prefix."""
+        """Return an absolute path of the layout below the prefix."""
         return self.prefix / path.lstrip("/")
 
     def notice(self, line: str) -> None:

@@ -36,7 +36,7 @@ from tools.setup.installation import (
 )
 
 _LOCK = "/run/nc-backup-py-setup.lock"  # only root can open it, and so hold it
-_AGAIN = "Nothing that works was removed. Fix this, then run the same command again: it goes on."
+_AGAIN = "Nothing that works was removed. Fix this, then run the same command again to continue."
 
 
 def install(parsed: Arguments) -> int:
@@ -96,7 +96,7 @@ def _purge(removed: Installation) -> str:
 
 
 def installation(parsed: Arguments) -> Installation:
-    """Return the installation that the arguments ask for. Raises ConfigError."""
+    """Return the installation for these arguments. Raises ConfigError."""
     if parsed.root == Path("/") and not parsed.dry_run and os.geteuid() != 0:
         raise ConfigError(
             "setup.py: permission denied: only root can change the system",

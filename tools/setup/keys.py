@@ -78,7 +78,7 @@ def steps(installation: Installation) -> Iterator[Step]:
 
 
 def _signer_step(installation: Installation, path: Path, access: Access) -> Step:
-    """Return the step that notes the signer in a key file: a restore trusts nobody else.
+    """Return the step that notes the signer in a key file: a restore trusts no other.
 
     Once more where HOSTNAME was changed: a restore trusts a key only for the hosts that it names.
     """

@@ -47,7 +47,7 @@ def candidates():  # type: () -> list[str]
 
 
 def is_new(python):  # type: (str) -> bool
-    """Return whether a Python starts and is new enough: one of pyenv's may only say that it is."""
+    """Return whether a Python starts and is new enough: a shim of pyenv may only claim that."""
     look = "import sys; sys.exit(sys.version_info < (%d, %d))" % NEEDED
     with open(os.devnull, "w") as null:
         try:

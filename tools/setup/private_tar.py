@@ -212,7 +212,7 @@ def broken(copy: Path) -> str:
 
 
 def findings(installation: Installation) -> list[Finding]:
-    """Return why the copy cannot work here; the steps tell what is wrong with it elsewhere."""
+    """Return why the copy cannot work here; elsewhere the steps report its faults."""
     copy = Path(PRIVATE_TAR)
     if not installation.real or not (obstacle := impossible(copy)):
         return []

@@ -235,7 +235,7 @@ def _step_leftovers(installation: Installation) -> Step:
 
 
 def _build(installation: Installation, version: str, code: str) -> None:
-    """Build a release under a hidden name, then give it its own."""
+    """Build a release under a hidden name, then rename it."""
     _confirm_private(installation)
     folder = installation.at(RELEASES)
     part = folder / f"{_PART}{os.getpid()}"
@@ -357,7 +357,7 @@ def _is_ours(installation: Installation, link: Path) -> bool:
 
 
 def _switch(installation: Installation, release: Release) -> None:
-    """Let the link name a release: a new link takes its name at once."""
+    """Point the link at a release, by renaming a new link over it."""
     link = installation.at(CODE)
     temporary = link.with_name(f".{link.name}.new")
     temporary.unlink(missing_ok=True)

@@ -202,7 +202,7 @@ def _is(state: str) -> bool:
 
 
 def findings(installation: Installation) -> list[Finding]:
-    """Return when the backup runs, and whether it can be started; the steps tell the rest."""
+    """Return when the backup runs, and whether it can be started; the steps report the rest."""
     if installation.at(NONE).exists():
         return [Finding("schedule: none, as --schedule none has set it")]
     lines = []
