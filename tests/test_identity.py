@@ -280,7 +280,7 @@ def test_an_id_that_one_store_of_two_has_is_not_taken(system: System) -> None:
     other = system.folder / "second"
     second = execute("storage", DESTINATION="local", LOCAL_BACKUP=str(other))
     sections = system.short(SECOND=second)
-    taken = system.own("taken", "true")
+    taken = system.script("taken", "true")
     system.configure({"T": taken, **sections}, STREAM="True")
     (other / "srv-test").mkdir(parents=True)
     now = time.time()
@@ -389,7 +389,7 @@ def test_everything_that_is_stored_is_masked(system: System) -> None:
     """Issue 11 C (B6): warnings that a module of the user's own gives."""
     text = 'echo data; echo \'{"status": "incomplete", "message": "m", "warnings": '
     text += '["login with hunter2secret failed"]}\' > "$NC_BACKUP_RESULT"'
-    own = system.own("own", text, "source")
+    own = system.script("own", text, "source")
     own["PARAMETERS"] = {"PASSWORD": "hunter2secret"}
     system.configure({"OWN": own, **system.short()}, STREAM="True")
     assert result(system)["exit_code"] == 3
