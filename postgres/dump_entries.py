@@ -42,6 +42,7 @@ class Entries:
 
 
 def read(target: pg_server.PostgresConnection, dump: Dump) -> Entries:
+    """Return the entries of a dump in its order."""
     groups: dict[str, dict[str, str]] = {
         key: {}
         for key in Entries.__dataclass_fields__  # one for each field
