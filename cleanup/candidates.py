@@ -125,7 +125,7 @@ class _Reader:
 
     @functools.cached_property
     def _first_signature(self) -> str:
-        """The id of the oldest run that has a signature; a later one than all where none has."""
+        """Return the id of the oldest signed run; without any, one that sorts after all ids."""
         return next(filter(self._catalog.has_signature, self._catalog.run_ids), "~")
 
     def _names(self, run: Manifest) -> Iterator[str]:
@@ -204,16 +204,16 @@ def _is_apart(run_id: str, stored: datetime) -> bool:
     return abs(stored - run_ids.time_of(run_id)) > _APART
 
 
-def clock_problem(found: Candidates, now: datetime) -> str:
+def clock_problem(inventory: Candidates, now: datetime) -> str:
     """Return why the times of a store must not be used; "" where they agree with this clock.
 
     A single run whose clock was wrong means nothing; all of them do. A run may take days, so the
     time of its end counts.
     """
-    readable = [run for run in found.runs if not run.problem]
+    readable = [run for run in inventory.runs if not run.problem]
     if readable and readable[-1].stored - now > _AHEAD:
         return f"run {readable[-1].run_id} was stored in the future: a clock is wrong"
-    ends = {run.run_id: _end(found.manifests[run.run_id]) for run in readable}
+    ends = {run.run_id: _end(inventory.manifests[run.run_id]) for run in readable}
     if readable and all(abs(run.stored - ends[run.run_id]) > _APART for run in readable):
         return (
             "the times of all runs differ from those of their manifests in the store by more than "
@@ -224,5 +224,5 @@ def clock_problem(found: Candidates, now: datetime) -> str:
 
 
 def _end(run: Manifest) -> datetime:
-    """Return when a run ended, as it says itself; when it began where it does not."""
+    """Return when a run ended, from its manifest; when it began where that is missing."""
     return run_ids.time_of_stamp(run.end) if run.end else run_ids.time_of(run.run_id)

@@ -1,4 +1,4 @@
-"""Clean-up of one host in one store: what goes, why, and what came of it."""
+"""Clean-up of one host in one store: what is removed, why, and the outcome."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ class Order:
 
     acts:     whether anything is removed; otherwise the plan alone is made
     by_hand:  whether somebody asked for it on the command line: then a refusal is a failure
-    really:   whether more than half of the good runs may go by hand
-    versions: whether older versions in a versioned bucket go as well
+    really:   whether more than half of the good runs may be removed by hand
+    versions: whether older versions in a versioned bucket are removed as well
     thresholds: by section: from which change on a copy is suspicious; None: nothing is compared
     config_id: of the config whose items are named in reports; "" for all of them
-    age:      seconds after which the files of crashed runs go
+    age:      seconds after which the files of crashed runs are removed
     sections: of the config, for the names of such files
     """
 
@@ -69,16 +69,16 @@ class Order:
 class Cleaning:
     """The plan for one host in one store.
 
-    whole:    ids of runs that go
-    removals: what goes of each run, newest first
-    problem:  why nothing may be removed; "" for nothing. hint: what to do then
-    earlier:  configs that may have been this one, before it was moved
+    whole_runs: ids of runs that are removed
+    removals:   what is removed of each run, newest first
+    problem:    why nothing may be removed; "" for nothing. hint: what to do then
+    earlier:    configs that may have been this one, before it was moved
     """
 
     catalog: Catalog
-    found: Candidates
+    inventory: Candidates
     plan: Plan
-    whole: frozenset[str]
+    whole_runs: frozenset[str]
     removals: Sequence[RunRemoval]
     problem: str = ""
     hint: str = ""
@@ -86,26 +86,26 @@ class Cleaning:
 
     @property
     def size(self) -> int:
-        """The bytes of all that goes."""
+        """Return the bytes of all that is removed."""
         return sum(one.size for one in self.removals)
 
     @property
     def takes_most(self) -> bool:
-        """Return whether more than half of the good runs go."""
-        good = [run.run_id for run in self.found.runs if _is_good(run)]
-        return 2 * sum(run_id in self.whole for run_id in good) > len(good)
+        """Return whether more than half of the good runs are removed."""
+        good = [run.run_id for run in self.inventory.runs if _is_good(run)]
+        return 2 * sum(run_id in self.whole_runs for run_id in good) > len(good)
 
     def summary(self) -> str:
-        """Return what goes in one line."""
-        runs = sum(one.whole for one in self.removals)
-        items = sum(len(one.labels) for one in self.removals if not one.whole)
-        left = len(self.found.runs) - runs
-        return f"{_counted(runs, items)} would be removed, {count(left, 'run')} left"
+        """Return what is removed in one line."""
+        runs = sum(one.is_whole for one in self.removals)
+        items = sum(len(one.labels) for one in self.removals if not one.is_whole)
+        remaining = len(self.inventory.runs) - runs
+        return f"{_counted(runs, items)} would be removed, {count(remaining, 'run')} left"
 
     def notices(self, config_id: str) -> list[str]:
         """Return a line for each item that has had no good copy for long, and earlier config."""
-        known = (one for one in self.plan.frozen if config_id in ("", one.key[0]))
-        lines = [line for one in known if (line := _notice(one))]
+        frozen = (one for one in self.plan.frozen if config_id in ("", one.key[0]))
+        lines = [line for one in frozen if (line := _notice(one))]
         return [*lines, *(one.line() for one in self.earlier)]
 
     def suspicious(self) -> list[str]:
@@ -117,7 +117,7 @@ class Cleaning:
         ]
 
     def _newest(self, key: policy.Key) -> State | None:
-        copies = (run.copies[key] for run in reversed(self.found.runs) if key in run.copies)
+        copies = (run.copies[key] for run in reversed(self.inventory.runs) if key in run.copies)
         return next((copy.state for copy in copies if copy.stored), None)
 
 
@@ -127,29 +127,30 @@ def _counted(runs: int, items: int) -> str:
 
 
 def planned(catalog: Catalog, order: Order, remembered: Remembered, now: datetime) -> Cleaning:
-    """Return what goes. Raises StoreError or OSError where the store cannot be read."""
+    """Return what is removed. Raises StoreError or OSError where the store cannot be read."""
     adopted = remembered.adopted
     known = Known(remembered.discarded, remembered.accepted, order.thresholds, adopted)
-    found = candidates.read(catalog, known)
-    rules = dataclasses.replace(order.rules, forgotten=_forgotten(found, remembered))
-    plan = policy.plan(found.runs, rules, now)
-    whole = frozenset(plan.whole)
+    inventory = candidates.read(catalog, known)
+    rules = dataclasses.replace(order.rules, forgotten=_forgotten(inventory, remembered))
+    plan = policy.plan(inventory.runs, rules, now)
+    whole_runs = frozenset(plan.whole_runs)
     items: dict[str, list[str]] = {}
-    stored = {run.run_id: run.copies for run in found.runs}
-    for one in plan.decisions:
-        if not one.keep and one.run_id not in whole and stored[one.run_id][one.key].stored:
-            items.setdefault(one.run_id, []).append(one.key[1])
-    removals = removing.removals(catalog, found, whole, items)
-    problem, hint = _obstacle(catalog, found, now)
-    earlier = moved_config.earlier(found.manifests.values(), order.config_id, adopted)
-    return Cleaning(catalog, found, plan, whole, removals, problem, hint, tuple(earlier))
+    stored = {run.run_id: run.copies for run in inventory.runs}
+    removed = ((one.run_id, one.key) for one in plan.decisions if not one.keep)
+    for run_id, key in removed:
+        if run_id not in whole_runs and stored[run_id][key].stored:
+            items.setdefault(run_id, []).append(key[1])
+    removals = removing.removals(catalog, inventory, whole_runs, items)
+    problem, hint = _obstacle(catalog, inventory, now)
+    earlier = moved_config.earlier(inventory.manifests.values(), order.config_id, adopted)
+    return Cleaning(catalog, inventory, plan, whole_runs, removals, problem, hint, tuple(earlier))
 
 
-def _forgotten(found: Candidates, remembered: Remembered) -> frozenset[policy.Key | str]:
+def _forgotten(inventory: Candidates, remembered: Remembered) -> frozenset[policy.Key | str]:
     """Return the items that are no longer wanted, and that no run since then has."""
     until = remembered.forgotten
     newest: dict[policy.Key, str] = {}
-    for run in found.runs:
+    for run in inventory.runs:
         for key in run.copies:
             newest[key] = max(run.run_id, newest.get(key, ""))
     return frozenset(key for key, run_id in newest.items() if run_id <= until.get(key[1], ""))
@@ -182,7 +183,7 @@ def clean(catalog: Catalog, order: Order, remembered: Remembered) -> tuple[Resul
 
 
 def _planned(catalog: Catalog, order: Order, remembered: Remembered) -> Cleaning:
-    """Return what goes, by a new listing where another clean-up has removed runs meanwhile."""
+    """Return the plan, from a new listing where another clean-up has removed runs meanwhile."""
     for _attempt in range(_ATTEMPTS - 1):
         try:
             return planned(catalog, order, remembered, _now())
@@ -197,7 +198,7 @@ def _planned(catalog: Catalog, order: Order, remembered: Remembered) -> Cleaning
 def _acted(cleaning: Cleaning, order: Order, remembered: Remembered) -> tuple[Result, Cleaning]:
     """Remove what was planned; where another run has come meanwhile, what is planned then."""
     for _attempt in range(_ATTEMPTS):
-        if removing.is_unchanged(cleaning.catalog, cleaning.found):
+        if removing.is_unchanged(cleaning.catalog, cleaning.inventory):
             return _removed(cleaning, order, remembered), cleaning
         catalog = cleaning.catalog
         fresh = Catalog(catalog.store, catalog.host, catalog.trust)
@@ -227,58 +228,59 @@ def _removed(cleaning: Cleaning, order: Order, remembered: Remembered) -> Result
 
 def _forbidden(cleaning: Cleaning, order: Order, error: ForbiddenError) -> Result:
     """Return the result for a store in which this account may remove nothing, or only a part."""
-    left = Catalog(cleaning.catalog.store, cleaning.catalog.host, cleaning.catalog.trust)
+    remaining = Catalog(cleaning.catalog.store, cleaning.catalog.host, cleaning.catalog.trust)
     planned_names = {n for one in cleaning.removals for n in (*one.records, *one.parts)}
     why = foreign.line(str(error))
     status = Status.UNCLEAN if order.by_hand else Status.OK
     hint = error.hint if order.by_hand else ""
-    if planned_names <= left.sizes.keys():
+    if planned_names <= remaining.sizes.keys():
         return Result(status, f"{KEEPS} ({why})", hint)
-    runs = len(set(cleaning.catalog.run_ids) - set(left.run_ids))
-    text = f"{count(runs, 'run')} removed, {count(len(left.run_ids), 'run')} left"
+    runs = len(set(cleaning.catalog.run_ids) - set(remaining.run_ids))
+    text = f"{count(runs, 'run')} removed, {count(len(remaining.run_ids), 'run')} left"
     text += f"; the rest of the plan may not be removed ({why})"
     return Result(status, text, hint, items=runs, warnings=(text,))
 
 
 def _interrupted(cleaning: Cleaning, error: BackupError | OSError) -> Result:
-    """Return the result of a clean-up that an error has ended: how many runs had gone by then."""
+    """Return the result of a clean-up that an error has ended: how many runs it had removed."""
     catalog = cleaning.catalog
     why, hint = in_words(error)
     try:
-        left = Catalog(catalog.store, catalog.host, catalog.trust).run_ids
+        remaining = Catalog(catalog.store, catalog.host, catalog.trust).run_ids
     except (BackupError, OSError):
         return Result(Status.UNCLEAN, f"{why}; how many runs were removed is not known", hint)
-    runs = len(cleaning.whole - set(left))
-    text = f"{why}; {count(runs, 'run')} of {len(cleaning.whole)} removed, {len(left)} left"
-    return Result(Status.UNCLEAN, text, hint or "Run it again: it goes on.", items=runs)
+    planned_ids = cleaning.whole_runs
+    runs = len(planned_ids - set(remaining))
+    text = f"{why}; {count(runs, 'run')} of {len(planned_ids)} removed, {len(remaining)} left"
+    return Result(Status.UNCLEAN, text, hint or "Run it again to continue.", items=runs)
 
 
 def _nothing_found(cleaning: Cleaning, order: Order) -> str:
-    """Return a hint for who has named a store without runs, or no rule."""
+    """Return a hint for a store without runs, or for no rule."""
     if not order.by_hand:
         return ""
-    if not cleaning.found.runs:
+    if not cleaning.inventory.runs:
         return "Check --hostname, and whether the disk is mounted."
     return "" if order.rules.any else _NO_RULE
 
 
 def _result(cleaning: Cleaning, outcome: Outcome, swept: Sequence[str], order: Order) -> Result:
-    freed = outcome.kept or f"{human_size(outcome.freed)} freed"
-    runs = len(cleaning.found.runs) - outcome.runs
+    freed = outcome.keep_reason or f"{human_size(outcome.freed)} freed"
+    runs = len(cleaning.inventory.runs) - outcome.runs
     text = f"{_counted(outcome.runs, outcome.items)} removed, {count(runs, 'run')} left, {freed}"
     hint = _nothing_found(cleaning, order)
-    if not cleaning.found.runs:
+    if not cleaning.inventory.runs:
         text = f"no runs of host {foreign.line(cleaning.catalog.host)}: no run was removed"
     if swept:
         text += f", {count(len(swept), 'file')} of crashed runs removed"
     if outcome.locked:
         text += f"; {count(len(outcome.locked), 'run')} may not be removed yet"
-    if not outcome.left:
+    if not (listed := outcome.still_listed):
         status = Status.UNCLEAN if outcome.locked and order.by_hand else Status.OK
         locked = tuple(map(foreign.line, outcome.locked))
         return Result(status, text, hint, items=outcome.runs, bytes=outcome.freed, warnings=locked)
-    first = f"{cleaning.catalog.host}/{outcome.left[0]}"
-    problem = f"{text}; {count(len(outcome.left), 'object')} still there, the first is {first}"
+    first = f"{cleaning.catalog.host}/{listed[0]}"
+    problem = f"{text}; {count(len(listed), 'object')} still there, the first is {first}"
     return Result(Status.UNCLEAN, problem, "Check the rights of this account in the store.")
 
 
@@ -291,7 +293,7 @@ def _swept(catalog: Catalog, order: Order) -> list[str]:
 def _not_swept(
     catalog: Catalog, order: Order, result: Result, error: BackupError | OSError
 ) -> Result:
-    """Return the result where files of crashed runs stay: a failure if somebody asked for it.
+    """Return the result where files of crashed runs stay: a failure if that was requested.
 
     The next run removes them otherwise: a warning in its log.
     """
@@ -300,44 +302,44 @@ def _not_swept(
         logger.warning("%s: files of crashed runs: %s", catalog.store, why)
         return result
     text = f"{result.message}; files of crashed runs: {why}"
-    hint = result.hint or hint or "Run it again: it goes on."
+    hint = result.hint or hint or "Run it again to continue."
     return dataclasses.replace(result, status=Status.UNCLEAN, message=text, hint=hint)
 
 
 def _needed(cleaning: Cleaning) -> set[str]:
-    """Return the names that belong to runs with a manifest, also to runs that go now."""
-    catalog, found = cleaning.catalog, cleaning.found
+    """Return the names that belong to runs with a manifest, also to runs that are removed now."""
+    catalog, inventory = cleaning.catalog, cleaning.inventory
     records = (name for one in catalog.run_ids for name in removing.records(catalog, one))
-    items = (item for run in found.manifests.values() for item in run.items)
+    items = (item for run in inventory.manifests.values() for item in run.items)
     parts = (part for item in items for part in forms.needed(catalog.store, catalog.host, item))
-    return {*records, *found.needed, *(part.name for part in parts)}
+    return {*records, *inventory.needed, *(part.name for part in parts)}
 
 
-def _obstacle(catalog: Catalog, found: Candidates, now: datetime) -> tuple[str, str]:
+def _obstacle(catalog: Catalog, inventory: Candidates, now: datetime) -> tuple[str, str]:
     """Return why nothing may be removed, and what to do; "" for nothing."""
-    if found.obstacles:
-        run_id, why = next(iter(found.obstacles.items()))
-        more = len(found.obstacles) - 1
+    if inventory.obstacles:
+        run_id, why = next(iter(inventory.obstacles.items()))
+        more = len(inventory.obstacles) - 1
         others = f" ({count(more, 'other run')} as well)" if more else ""
         return (
             f"nothing is removed: run {run_id}: {why}{others}",
             f"Check it with restore.py --verify {run_id}. If the run is lost, "
-            f"cleanup.py --discard {run_id} lets clean-up go on.",
+            f"cleanup.py --discard {run_id} lets clean-up continue.",
         )
-    if found.runs and not found.manifests:
+    if inventory.runs and not inventory.manifests:
         text = "nothing is removed: no run is signed by a known signer"
         return text, "Name the signers with --signer FILE, or SIGNERS in the config."
-    problem = candidates.clock_problem(found, now)
+    problem = candidates.clock_problem(inventory, now)
     if problem:
         return f"nothing is removed: {problem}", "Check the clock (date)."
     return "", ""
 
 
 def with_notes(result: Result, plan: Cleaning, order: Order) -> Result:
-    """Return a result with what reports say of items and runs."""
+    """Return a result with the lines of reports about items and runs."""
     apart = "its id and the time of its manifest are more than a day apart: it is kept"
     named = foreign.listing((f"run {one}: {apart}" for one in plan.plan.named), FEW)
-    others = list(plan.found.obstacles.items())[1:]
+    others = list(plan.inventory.obstacles.items())[1:]
     obstacles = foreign.listing((f"run {run_id}: {why}" for run_id, why in others), FEW)
     return dataclasses.replace(
         result,
@@ -370,15 +372,16 @@ def _now() -> datetime:
 
 
 def reasons(cleaning: Cleaning) -> Mapping[str, str]:
-    """Return for each run why it stays, or why it goes: the reasons of its items, each once."""
-    found: dict[str, dict[str, list[str]]] = {}
-    for one in cleaning.plan.decisions:
-        if one.keep or one.run_id in cleaning.whole:
-            found.setdefault(one.run_id, {}).setdefault(one.reason, []).append(one.key[1])
-    return {run_id: "; ".join(_shown(why)) for run_id, why in found.items()}
+    """Return for each run why it is kept or removed: the reasons of its items, each once."""
+    by_run: dict[str, dict[str, list[str]]] = {}
+    for decision in cleaning.plan.decisions:
+        if decision.keep or decision.run_id in cleaning.whole_runs:
+            by_reason = by_run.setdefault(decision.run_id, {})
+            by_reason.setdefault(decision.reason, []).append(decision.key[1])
+    return {run_id: "; ".join(_reason_texts(why)) for run_id, why in by_run.items()}
 
 
-def _shown(why: Mapping[str, list[str]]) -> Iterator[str]:
+def _reason_texts(why: Mapping[str, list[str]]) -> Iterator[str]:
     """Yield the reasons of a run, with an item where they differ."""
     if len(why) == 1:
         yield from why
@@ -388,7 +391,7 @@ def _shown(why: Mapping[str, list[str]]) -> Iterator[str]:
 
 
 def usable(catalog: Catalog, run_id: str) -> Manifest | None:
-    """Return a manifest that counts for the rules, as far as its signer tells; None for others."""
+    """Return a manifest that counts for the rules, by its signer; None for others."""
     try:
         claim = catalog.claim(run_id)
     except ManifestError:

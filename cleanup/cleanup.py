@@ -73,15 +73,15 @@ def work(options: Options) -> Result:
     with stores.scratch() as scratch:
         for entry in chosen:
             if entry.name in able:
-                found = _cleaned(config, entry, order, scratch)
+                result = _cleaned(config, entry, order, scratch)
             else:
-                found = Result(Status.UNCLEAN, "not cleaned up: it has no manifest of this run")
-            results.append((entry.name, found))
+                result = Result(Status.UNCLEAN, "not cleaned up: it has no manifest of this run")
+            results.append((entry.name, result))
     return _result(results)
 
 
 def _cleaned(config: Config, entry: Section, order: Order, scratch: Path) -> Result:
-    """Clean up one store; what goes wrong concerns it alone."""
+    """Clean up one store; an error concerns it alone."""
     try:
         catalog = stores.opened(config, entry, _source(config), scratch).catalog()
         folder = state.folder(config.general.work_folder)
@@ -123,7 +123,7 @@ def _source(config: Config) -> Source:
 
 
 def _chosen(options: Options, config: Config) -> tuple[list[Section], str]:
-    """Return the store sections that are meant, and why there are none."""
+    """Return the selected store sections, and why there are none."""
     chosen = stores.named(config, options.store)
     if not options.bucket and not options.prefix:
         return chosen, ""
@@ -143,38 +143,38 @@ def _order(options: Options, config: Config, *, acts: bool) -> Order:
 
 
 def test(options: Options) -> Sequence[str | Finding]:
-    """Return what would go now, and what the rules lack; nothing is changed."""
+    """Return what would be removed now, and what the rules lack; nothing is changed."""
     config = _config(options)
     chosen, why = _chosen(options, config)
     if not chosen:
         return [Finding(f"nothing is removed: {why}", Level.WARN)]
     if not rules.rules(options).any:
         return [Finding("no KEEP rule is set: nothing is removed", Level.WARN)]
-    found: list[str | Finding] = list(_findings(rules.rules(options)))
+    findings: list[str | Finding] = list(_findings(rules.rules(options)))
     order = _order(options, config, acts=False)
     with stores.scratch() as scratch:
         for entry in chosen:
             result = _cleaned(config, entry, order, scratch)
             text = foreign.line(f"{entry.name}: {result.message}")
             level = Level.OK if result.status is Status.OK else Level.WARN
-            found.append(Finding(text, level, result.hint))
-            found += [Finding(f"{entry.name}: {line}", Level.WARN) for line in result.warnings]
-            found += _of_store(config, entry, options, scratch)
-    return found
+            findings.append(Finding(text, level, result.hint))
+            findings += [Finding(f"{entry.name}: {line}", Level.WARN) for line in result.warnings]
+            findings += _of_store(config, entry, options, scratch)
+    return findings
 
 
 def _of_store(config: Config, entry: Section, options: Options, scratch: Path) -> list[Finding]:
-    """Return what a store does with what is removed, as far as that can be found out."""
+    """Return what a store does with what is removed, as far as that can be checked."""
     if entry.declaration is None:
         return [Finding(f"{entry.name}: {cleaning.KEEPS}: it is user-defined", Level.WARN)]
-    place = stores.opened(config, entry, _source(config), scratch)
-    folder = store.folder_of(place.store)
+    backups = stores.opened(config, entry, _source(config), scratch)
+    folder = store.folder_of(backups.store)
     if folder is not None and folder.exists() and not os.access(folder, os.W_OK | os.X_OK):
         return [Finding(f"{entry.name}: {cleaning.KEEPS} ({folder})", Level.WARN)]
-    probed = store.ability(place.store, Probed)  # type: ignore[type-abstract]
+    probed = store.ability(backups.store, Probed)  # type: ignore[type-abstract]
     if probed is not None and probed.may_remove(config.general.hostname) is False:
         return [Finding(f"{entry.name}: {cleaning.KEEPS}", Level.WARN, _ELSEWHERE)]
-    versioned = store.ability(place.store, Versioned)  # type: ignore[type-abstract]
+    versioned = store.ability(backups.store, Versioned)  # type: ignore[type-abstract]
     try:
         hides = versioned is not None and versioned.versioning()
     except ForbiddenError:
@@ -186,9 +186,9 @@ def _of_store(config: Config, entry: Section, options: Options, scratch: Path) -
     return []
 
 
-def _findings(found: Rules) -> Iterator[Finding]:
+def _findings(retention: Rules) -> Iterator[Finding]:
     """Yield what the rules do not protect from."""
-    if found.last and not (found.within or any(found.periods)):
+    if retention.last and not (retention.within or any(retention.periods)):
         yield Finding(
             "KEEP_LAST is the only rule: many runs within a short time push out all older ones",
             Level.WARN,

@@ -108,10 +108,10 @@ def main(argv: Sequence[str]) -> int:
     except Cancelled as cancelled:
         status = signals.status(cancelled.signal_number)
         result = Result(status, "cancelled: run it again to finish what it has begun")
-    return _shown(result)
+    return _print_result(result)
 
 
-def _shown(result: Result) -> int:
+def _print_result(result: Result) -> int:
     """Print a result; return its exit code."""
     good = result.status is Status.OK
     if result.message:
@@ -141,30 +141,30 @@ class _Command:
         self._order = self._ordered()
 
     def run(self) -> Result:
-        """Do what the arguments say, in every store; return the worst result."""
-        found = [self._of_store(source) for source in self._sources()]
-        results = [one for one in found if one is not None]
+        """Run the command in every store; return the worst result."""
+        outcomes = [self._of_store(source) for source in self._sources()]
+        results = [one for one in outcomes if one is not None]
         if not results:
             raise self._absent[0]
         status = worst(result.status for result in results)
         first = next(one for one in results if one.status is status)
         for one in results:
             if one is not first:
-                _shown(one)
+                _print_result(one)
         return first
 
     def _sources(self) -> list[Source]:
-        """Return the stores that are meant. Raises ConfigError where there is none."""
+        """Return the selected stores. Raises ConfigError where there is none."""
         if self._source.names_store:
             return [self._source]
         sections = stores.named(self._config, self._arguments.store)
         return [dataclasses.replace(self._source, store=entry.name) for entry in sections]
 
     def _of_store(self, source: Source) -> Result | None:
-        """Do it in one store; an error concerns it alone. None where it lacks what is meant."""
+        """Return the result, or error, of one store; None where it lacks the named run or item."""
         try:
-            place = location.open_location(self._config, source, ForRestore(self._scratch))
-            catalog = place.catalog()
+            backups = location.open_location(self._config, source, ForRestore(self._scratch))
+            catalog = backups.catalog()
             if not catalog.run_ids and not source.names_store:
                 folder = state.readable_folder(self._config.general.work_folder)
                 store_identity.require_known(catalog.store, catalog.host, Memory(folder))
@@ -217,13 +217,13 @@ class _Command:
     def _ordered(self) -> Order:
         general = self._config.general
         section = self._section()
-        given = model.filled(section, self._config) if section is not None else None
+        options = model.filled(section, self._config) if section is not None else None
         return Order(
             self._rules(section),
             acts=self._arguments.confirm,
             by_hand=True,
             really=self._arguments.yes_really,
-            versions=bool(getattr(given, "versions", False)),
+            versions=bool(getattr(options, "versions", False)),
             thresholds=self._config.thresholds,
             config_id=self._config_id,
             age=general.leftovers_age,
@@ -236,13 +236,13 @@ class _Command:
     def _rules(self, section: Section | None) -> Rules:
         """Return the rules of the arguments, or those of the config. Raises ConfigError."""
         names = [field.name for field in keys.fields(Retention)]
-        given = {name.upper(): getattr(self._arguments, name) for name in names}
-        texts = {name: text for name, text in given.items() if text is not None}
+        values = {name.upper(): getattr(self._arguments, name) for name in names}
+        texts = {name: text for name, text in values.items() if text is not None}
         if texts or section is None:
             return rules.rules(keys.fill(Retention, texts, _argument))
         return rules.rules(cast("Retention", model.filled(section, self._config)))
 
-    # --- what the operator says
+    # --- decisions of the operator
 
     def _pin(self, catalog: Catalog) -> Result:
         run_id = self._arguments.pin or self._arguments.unpin
@@ -265,7 +265,7 @@ class _Command:
             )
         self._require_memory("--forget-item")
         remembered.forget(label, newest)
-        terminal.say(f"{catalog.store}: {label}: may go, until a run has it again")
+        terminal.say(f"{catalog.store}: {label}: may be removed until a run contains it again")
 
     def _accept(self, catalog: Catalog, remembered: Remembered) -> None:
         """Remember that an item is as large as it should be in its newest run."""
@@ -291,11 +291,11 @@ class _Command:
 
     @property
     def _config_id(self) -> str:
-        """The id of the config; "" where the arguments name none."""
+        """Return the id of the config; "" where the arguments name none."""
         return identity.config_id(self._config.path) if self._arguments.config else ""
 
     def _require_memory(self, flag: str) -> None:
-        """Raise ConfigError where the state folder cannot remember what a flag says."""
+        """Raise ConfigError where the state folder cannot remember a decision."""
         if self._state is None:
             raise ConfigError(
                 f"{flag}: nowhere to remember it",

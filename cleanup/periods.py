@@ -87,7 +87,7 @@ class Calendar:
 
 @dataclass(frozen=True)
 class Period:
-    """One kind of period: how its numbers and their labels are found."""
+    """One kind of period: how its numbers and labels are computed."""
 
     name: str
     number: Callable[[Calendar, datetime], int]

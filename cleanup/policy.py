@@ -93,24 +93,24 @@ class Rules:
 
     @property
     def calendar(self) -> Calendar:
-        """The zone and the first days in which periods are counted."""
+        """Return the time zone and the first days by which periods are counted."""
         return Calendar(self.timezone, self.week_day, self.month_day)
 
     @property
     def periods(self) -> Iterator[tuple[Period, int]]:
-        """The periods that have a rule, each with the number that is kept."""
+        """Return the periods that have a rule, each with the number that is kept."""
         numbers = (self.hourly, self.daily, self.weekly, self.monthly, self.yearly)
         return ((kind, number) for kind, number in zip(periods.ALL, numbers, strict=True) if number)
 
     @property
     def any(self) -> bool:
-        """Whether there is a rule at all: without one nothing is removed."""
+        """Return whether there is a rule at all: without one nothing is removed."""
         return bool(self.last or self.within or any(self.periods))
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Whether a copy is kept. reason: all rules that keep it, or why it goes"""
+    """Whether a copy is kept. reason: all rules that keep it, or why it is removed"""
 
     run_id: str
     key: Key
@@ -138,20 +138,20 @@ class Frozen:
 class Plan:
     """What is kept of a store.
 
-    decisions: one for each copy, by time of the run, then by key
-    whole:     IDs of the runs that go as a whole, oldest first
-    frozen:    items that are cleaned with more care, by key
-    named:     IDs of the runs that count for no rule because their time differs from the store's
+    decisions:  one for each copy, by time of the run, then by key
+    whole_runs: IDs of the runs that are removed as a whole, oldest first
+    frozen:     items that are cleaned with more care, by key
+    named:      IDs of the runs that count for no rule because their time differs from the store's
     """
 
     decisions: tuple[Decision, ...]
-    whole: tuple[str, ...]
+    whole_runs: tuple[str, ...]
     frozen: tuple[Frozen, ...]
     named: tuple[str, ...]
 
 
 def plan(runs: Sequence[Run], rules: Rules, now: datetime) -> Plan:
-    """Return what is kept of the runs of one store, and what goes.
+    """Return what is kept of the runs of one store, and what is removed.
 
     now: decides nothing but how long items have been frozen, and which runs lie in the future.
     """
@@ -229,8 +229,8 @@ class _Planner:
         """Return each rule about periods with the period of each run."""
         calendar = self._rules.calendar
         return [
-            (kind, wanted, [kind.number(calendar, run.stored) for run in self._runs])
-            for kind, wanted in self._rules.periods
+            (kind, number, [kind.number(calendar, run.stored) for run in self._runs])
+            for kind, number in self._rules.periods
         ]
 
     # --- what is kept
@@ -256,7 +256,7 @@ class _Planner:
     def _judge(
         self, key: Key, history: _History, periods: Iterable[tuple[Period, int, list[int]]]
     ) -> None:
-        """Keep what the rules say of one item, and more of it where it is frozen."""
+        """Keep what the rules require of one item, and more of it where it is frozen."""
         if self._is_forgotten(key):
             return
         for copies in (history.dumps, history.logs):
@@ -272,9 +272,9 @@ class _Planner:
             self._freeze(key, history, dropped=copy is None and newest.complete)
 
     def _is_forgotten(self, key: Key) -> bool:
-        """Return whether nobody wants an item, and the newest run of its config lacks it."""
-        asked = key in self._rules.forgotten or key[1] in self._rules.forgotten
-        return asked and key not in self._runs[self._newest[key[0]]].copies
+        """Return whether an item was forgotten, and the newest run of its config lacks it."""
+        forgotten = key in self._rules.forgotten or key[1] in self._rules.forgotten
+        return forgotten and key not in self._runs[self._newest[key[0]]].copies
 
     def _keep_newest(self, key: Key, good: Sequence[int]) -> None:
         for age, i in enumerate(reversed(good[-max(self._rules.minimum, 1) :])):
@@ -284,11 +284,11 @@ class _Planner:
         self, key: Key, good: Sequence[int], rule: tuple[Period, int, list[int]]
     ) -> None:
         """Keep the first good copy of each of the newest periods."""
-        kind, wanted, numbers = rule
+        kind, most, numbers = rule
         firsts: dict[int, int] = {}
         for i in reversed(good):
             firsts[numbers[i]] = i
-        for number in sorted(firsts, reverse=True)[:wanted]:
+        for number in sorted(firsts, reverse=True)[:most]:
             label = kind.label(self._rules.calendar, number)
             self._keep(firsts[number], key, f"{kind.name} {label}")
 
@@ -330,11 +330,11 @@ class _Planner:
         return newest
 
     def _keep_bases(self) -> None:
-        """Keep what kept copies were added to, down to the copies that stand alone."""
-        left = [(number, key) for number, kept in enumerate(self._kept) for key in kept]
-        done = set(left)
-        while left:
-            number, key = left.pop()
+        """Keep the bases of kept copies, down to the full copies."""
+        waiting = [(number, key) for number, kept in enumerate(self._kept) for key in kept]
+        done = set(waiting)
+        while waiting:
+            number, key = waiting.pop()
             base = self._numbers.get(self._runs[number].copies[key].base, number)
             reason = f"base of {self._runs[number].run_id}"
             for one in self._same_item(base, key) if base != number else ():
@@ -342,7 +342,7 @@ class _Planner:
                     self._keep(base, one, reason)
                 if (base, one) not in done:
                     done.add((base, one))
-                    left.append((base, one))
+                    waiting.append((base, one))
 
     def _same_item(self, number: int, key: Key) -> list[Key]:
         """Return the key of an item in another run, whose config may have had another ID."""
@@ -370,10 +370,10 @@ class _Planner:
                 elif copy.log and copy.stored and i >= oldest[section]:
                     self._keep(i, key, "log since the oldest kept dump")
 
-    # --- what goes
+    # --- what is removed
 
     def _goes(self, number: int, run: Run) -> bool:
-        """Return whether a run goes as a whole: nothing of it is kept."""
+        """Return whether a run is removed as a whole: nothing of it is kept."""
         stays = run.pinned or not self._counts(number, run) or not self._rules.any
         return not (stays or self._kept[number] or self._newest.get(run.config_id) == number)
 

@@ -1,4 +1,4 @@
-"""What the operator has told clean-up, kept in the state folder of this machine."""
+"""Decisions of the operator for clean-up, kept in the state folder of this machine."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class Remembered:
 
     @property
     def discarded(self) -> frozenset[str]:
-        """The ids of runs whose manifest does not stop clean-up, though it cannot be used."""
+        """Return the ids of runs whose unusable manifest does not stop clean-up."""
         return frozenset(self._texts("discarded"))
 
     @property
     def forgotten(self) -> Mapping[str, str]:
-        """The newest runs with items that are no longer wanted, by label.
+        """Return the newest runs with items that are no longer wanted, by label.
 
         An item that a later run has is wanted again.
         """
@@ -44,14 +44,14 @@ class Remembered:
 
     @property
     def accepted(self) -> Mapping[str, Sequence[str]]:
-        """The runs from which on an item may be smaller than before, by its label."""
+        """Return the runs from which on an item may be smaller than before, by its label."""
         return self.memory.accepted(self.host)
 
     @property
     def adopted(self) -> Mapping[str, Adopted]:
-        """Which configs were others before they were moved, by the id that they had."""
-        found = self.memory.read(_FILE).get(self._key("adopted"), {})
-        pairs = found.items() if isinstance(found, dict) else ()
+        """Return which configs were others before they were moved, by the id that they had."""
+        values = self.memory.read(_FILE).get(self._key("adopted"), {})
+        pairs = values.items() if isinstance(values, dict) else ()
         return {
             old: Adopted(*map(str, one))
             for old, one in pairs
@@ -60,7 +60,7 @@ class Remembered:
 
     @property
     def condemned(self) -> tuple[str, ...]:
-        """The names of parts whose removal has begun and was not finished."""
+        """Return the names of parts whose removal has begun and was not finished."""
         return self._texts("condemned", _UNFINISHED)
 
     def discard(self, run_id: str) -> None:
@@ -77,8 +77,8 @@ class Remembered:
 
     def adopt(self, config_id: str, adopted: Adopted) -> None:
         """Keep which config an earlier one is now. Raises OSError."""
-        known = {**self.adopted, config_id: adopted}
-        pairs = {old: [one.config_id, one.until] for old, one in known.items()}
+        adoptions = {**self.adopted, config_id: adopted}
+        pairs = {old: [one.config_id, one.until] for old, one in adoptions.items()}
         self._keep("adopted", pairs)
 
     def condemn(self, names: Iterable[str]) -> None:
@@ -86,9 +86,9 @@ class Remembered:
 
         The first names count: those of a streamed run are found again without this.
         """
-        kept = list(itertools.islice(names, _MOST))
-        if kept or self.condemned:
-            self.memory.keep(_UNFINISHED, self._key("condemned"), kept)
+        condemned = list(itertools.islice(names, _MOST))
+        if condemned or self.condemned:
+            self.memory.keep(_UNFINISHED, self._key("condemned"), condemned)
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
@@ -104,18 +104,18 @@ class Remembered:
         with lock.hold(folder / f"cleanup-{digest[:16]}.lock"):
             yield
 
-    def _key(self, about: str) -> str:
-        return f"{about} {self.store} {self.host}"
+    def _key(self, subject: str) -> str:
+        return f"{subject} {self.store} {self.host}"
 
-    def _runs(self, about: str) -> Mapping[str, str]:
-        found = self.memory.read(_FILE).get(self._key(about), {})
-        pairs = found.items() if isinstance(found, dict) else ()
+    def _runs(self, subject: str) -> Mapping[str, str]:
+        values = self.memory.read(_FILE).get(self._key(subject), {})
+        pairs = values.items() if isinstance(values, dict) else ()
         return {name: run for name, run in pairs if isinstance(run, str)}
 
-    def _texts(self, about: str, file: str = _FILE) -> tuple[str, ...]:
-        found = self.memory.read(file).get(self._key(about), [])
-        texts = found if isinstance(found, list) else []
+    def _texts(self, subject: str, file: str = _FILE) -> tuple[str, ...]:
+        values = self.memory.read(file).get(self._key(subject), [])
+        texts = values if isinstance(values, list) else []
         return tuple(text for text in texts if isinstance(text, str))
 
-    def _keep(self, about: str, value: object) -> None:
-        self.memory.keep(_FILE, self._key(about), value)
+    def _keep(self, subject: str, value: object) -> None:
+        self.memory.keep(_FILE, self._key(subject), value)

@@ -1,8 +1,8 @@
-"""The removal of runs and items from a store, in an order that a crash cannot turn into a lie.
+"""The removal of runs and items from a store, in an order that survives a crash at any point.
 
 A run loses its manifest first, then the files beside it, then the parts that no other manifest
-names. A run that keeps some of its items gets a note about the others first. Newer runs go before
-older ones: an increment never stays without its base.
+names. A run that keeps some of its items gets a note about the others first. Newer runs are
+removed before older ones: an increment never stays without its base.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ _CHANGED = "Run it again: another run or clean-up has written to this store."
 
 @dataclass(frozen=True)
 class RunRemoval:
-    """What goes of one run.
+    """What is removed of one run.
 
-    whole:   whether the run itself goes
-    records: names of its manifest and the files beside it, the manifest first; of a whole run
-    labels:  items that go, SECTION/name
-    parts:   names of parts that are in the store and that no remaining manifest names
-    size:    bytes of all of these
-    bases:   ids of the runs that its items were added to
+    is_whole: whether the run itself is removed
+    records:  names of its manifest and the files beside it, the manifest first; of a whole run
+    labels:   items that are removed, SECTION/name
+    parts:    names of parts that are in the store and that no remaining manifest names
+    size:     bytes of all of these
+    bases:    ids of the runs that its items were added to
     """
 
     run_id: str
-    whole: bool
+    is_whole: bool
     records: tuple[str, ...]
     labels: tuple[str, ...]
     parts: tuple[str, ...]
@@ -51,33 +51,34 @@ class RunRemoval:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a removal.
+    """The outcome of a removal.
 
-    runs, items: how many went
-    freed: bytes that are free now
-    kept:  why the store goes on keeping what was removed; "" where it does not
-    left:  names that the store still lists
-    locked: a line for each run of which a version may not be removed
+    runs, items:  how many were removed
+    freed:        bytes that are free now
+    keep_reason:  why the store still keeps what was removed; "" where it does not
+    still_listed: names that the store still lists
+    locked:       a line for each run of which a version may not be removed
     """
 
     runs: int = 0
     items: int = 0
     freed: int = 0
-    kept: str = ""
-    left: tuple[str, ...] = ()
+    keep_reason: str = ""
+    still_listed: tuple[str, ...] = ()
     locked: tuple[str, ...] = ()
 
 
 def removals(
     catalog: Catalog,
-    found: Candidates,
-    whole: Collection[str],
+    inventory: Candidates,
+    whole_ids: Collection[str],
     items: Mapping[str, Collection[str]],
 ) -> list[RunRemoval]:
-    """Return what goes of each run, newest first.
+    """Return what is removed of each run, newest first.
 
-    whole: ids of runs that go; items: labels that go, by the ids of runs that stay. An item stays
-    where no newer run replaces it, or no note can be added: then its run would seem damaged.
+    whole_ids: ids of runs that are removed; items: labels that are, by the ids of other runs
+    An item stays where no newer run replaces it, or no note can be added: its run would then seem
+    damaged.
     """
     names = _Names(catalog)
     going = {
@@ -85,15 +86,23 @@ def removals(
         for run_id, labels in items.items()
         if cleaned.free_number(catalog.notes.get(run_id, ()))
     }
-    needed = set(found.needed)
-    for run_id, run in found.manifests.items():
-        if run_id not in whole:
-            gone = going.get(run_id, ())
-            needed.update(n for one in run.items if one.label not in gone for n in names.of(one))
-    both = {*whole, *(run_id for run_id, labels in going.items() if labels)}
+    needed = set(inventory.needed)
+    for run_id, run in inventory.manifests.items():
+        if run_id not in whole_ids:
+            removed_labels = going.get(run_id, ())
+            needed.update(
+                n for one in run.items if one.label not in removed_labels for n in names.of(one)
+            )
+    both = {*whole_ids, *(run_id for run_id, labels in going.items() if labels)}
     ordered = sorted(both, key=lambda one: (catalog.stored_at(one), one), reverse=True)
     return [
-        _removal(catalog, found.manifests[one], None if one in whole else going[one], needed, names)
+        _removal(
+            catalog,
+            inventory.manifests[one],
+            None if one in whole_ids else going[one],
+            needed,
+            names,
+        )
         for one in ordered
     ]
 
@@ -117,20 +126,20 @@ def _removal(
     needed: Collection[str],
     names: _Names,
 ) -> RunRemoval:
-    """Return what goes of one run. labels: None for all of it"""
+    """Return what is removed of one run. labels: None for all of it"""
     everything = (*run.items, *run.cleaned)
-    gone = [one for one in everything if labels is None or one.label in labels]
-    listed = (name for one in gone for name in names.of(one))
+    removed = [one for one in everything if labels is None or one.label in labels]
+    listed = (name for one in removed for name in names.of(one))
     parts = {name: None for name in listed if name in catalog.sizes and name not in needed}
     beside = records(catalog, run.run_id) if labels is None else ()
     return RunRemoval(
         run.run_id,
         labels is None,
         beside,
-        tuple(one.label for one in gone),
+        tuple(one.label for one in removed),
         tuple(parts),
         sum(catalog.sizes[name] for name in (*beside, *parts)),
-        frozenset(one.base for one in gone if one.base),
+        frozenset(one.base for one in removed if one.base),
     )
 
 
@@ -142,33 +151,33 @@ def records(catalog: Catalog, run_id: str) -> tuple[str, ...]:
     return tuple(name for name in (first, *others, *notes) if name in catalog.sizes)
 
 
-def is_unchanged(catalog: Catalog, found: Candidates) -> bool:
+def is_unchanged(catalog: Catalog, inventory: Candidates) -> bool:
     """List the store again; return False where runs have come, and a new plan is needed.
 
     Raises StoreError where the newest manifest is another one by now, and where a run that was
     there, or an object of it, is gone or has changed.
     """
     fresh = Catalog(catalog.store, catalog.host, catalog.trust)
-    known = set(catalog.run_ids)
+    planned_ids = set(catalog.run_ids)
     for name, size in catalog.sizes.items():
-        of_run = run_ids.run_in(name) in known and not name.endswith(MARKER_SUFFIX)
+        of_run = run_ids.run_in(name) in planned_ids and not name.endswith(MARKER_SUFFIX)
         if of_run and fresh.sizes.get(name) != size:
             raise StoreError(
                 f"{catalog.store}: {catalog.host}/{name} has changed: nothing was removed",
                 _CHANGED,
             )
-    newest = found.runs[-1].run_id if found.runs else ""
-    if newest in found.digests and fresh.claim(newest).sha256 != found.digests[newest]:
+    newest = inventory.runs[-1].run_id if inventory.runs else ""
+    if newest in inventory.digests and fresh.claim(newest).sha256 != inventory.digests[newest]:
         raise StoreError(
             f"{catalog.store}: the manifest of run {newest} was replaced: nothing was removed",
             "Check who can write to this store.",
         )
-    return set(fresh.run_ids) == known
+    return set(fresh.run_ids) == planned_ids
 
 
 @dataclass
 class Remover:
-    """Removes from one store, and says the truth about what that has freed.
+    """Remove from one store, and report exactly what that has freed.
 
     versions: whether older versions in a versioned bucket are removed as well
     """
@@ -188,15 +197,15 @@ class Remover:
         """
         sizes = self.catalog.sizes
         copied = {run_ids.run_in(name) for name in sizes if name.endswith(MARKER_SUFFIX)}
-        left = [
+        leftovers = [
             one
             for one in self.remembered.condemned
             if one in sizes and one not in needed and run_ids.run_in(one) not in copied
         ]
-        if left:
-            self._remove(left)
+        if leftovers:
+            self._remove(leftovers)
         self.remembered.condemn(())
-        return left
+        return leftovers
 
     def remove(self, removals: Sequence[RunRemoval]) -> Outcome:
         """Remove what was planned, and list what is left of it.
@@ -205,83 +214,83 @@ class Remover:
         OSError; what has begun is finished by the next clean-up.
         """
         if self._takes_versions:
-            for one in removals:
-                self._remove_versions(one)
+            for removal in removals:
+                self._remove_versions(removal)
         else:
             for group in _groups(removals):
                 self._remove_group(group)
-        left = self._left()
-        if not left:
+        listed = self._still_listed()
+        if not listed:
             self.remembered.condemn(())
-        return self._outcome(left)
+        return self._outcome(listed)
 
-    def _outcome(self, left: tuple[str, ...]) -> Outcome:
+    def _outcome(self, listed: tuple[str, ...]) -> Outcome:
         hidden = self._hidden()
         sizes = self.catalog.sizes
-        freed = sum(one.size for one in self._done) - sum(sizes[name] for name in left)
+        freed = sum(one.size for one in self._done) - sum(sizes[name] for name in listed)
         return Outcome(
-            sum(one.whole for one in self._done),
-            sum(len(one.labels) for one in self._done if not one.whole),
+            sum(one.is_whole for one in self._done),
+            sum(len(one.labels) for one in self._done if not one.is_whole),
             self._freed if self._takes_versions else 0 if hidden else freed,
             hidden,
-            left,
+            listed,
             tuple(self._locked),
         )
 
     def _remove_group(self, group: Sequence[RunRemoval]) -> None:
         """Remove runs, none of which is the base of another one."""
-        whole = [one for one in group if one.whole]
+        whole_runs = [removal for removal in group if removal.is_whole]
         self._condemn(group)
-        for one in group:
-            if not one.whole:
-                self._note(one)
-        self._remove([one.records[0] for one in whole])
-        self._remove([name for one in group for name in (*one.records[1:], *one.parts)])
-        for one in group:
-            self._take(one)
+        for removal in group:
+            if not removal.is_whole:
+                self._note(removal)
+        self._remove([removal.records[0] for removal in whole_runs])
+        self._remove([name for removal in group for name in (*removal.records[1:], *removal.parts)])
+        for removal in group:
+            self._take(removal)
 
-    def _remove_versions(self, one: RunRemoval) -> None:
+    def _remove_versions(self, removal: RunRemoval) -> None:
         """Remove all versions of a run; one that is locked stays, and so do its bases."""
-        if one.run_id in self._bases:
-            self._bases |= one.bases
+        if removal.run_id in self._bases:
+            self._bases |= removal.bases
             return
-        self._condemn([one])
+        self._condemn([removal])
         try:
-            if not one.whole:
-                self._note(one)
-            self._remove([*one.records, *one.parts])
+            if not removal.is_whole:
+                self._note(removal)
+            self._remove([*removal.records, *removal.parts])
         except ForbiddenError as error:
-            self._locked.append(f"run {one.run_id}: {error}")
-            self._bases |= one.bases
+            self._locked.append(f"run {removal.run_id}: {error}")
+            self._bases |= removal.bases
             return
-        self._take(one)
+        self._take(removal)
 
     def _condemn(self, group: Iterable[RunRemoval]) -> None:
-        """Remember what of these runs has no name that tells whose it is, should this be killed."""
+        """Remember the files of these runs: this may be killed when their manifests are gone."""
         self.remembered.condemn(name for one in group for name in (*one.records[1:], *one.parts))
 
-    def _take(self, one: RunRemoval) -> None:
-        self._done.append(one)
-        if one.whole:
-            logger.info("removed run %s from %s", one.run_id, self.catalog.store)
+    def _take(self, removal: RunRemoval) -> None:
+        self._done.append(removal)
+        if removal.is_whole:
+            logger.info("removed run %s from %s", removal.run_id, self.catalog.store)
 
-    def _note(self, one: RunRemoval) -> None:
-        """Write down which items of a run go, where an interrupted clean-up has not."""
-        place, host = self.catalog.store, self.catalog.host
-        known = self.catalog.notes.get(one.run_id, ())
-        new = set(one.labels) - cleaned.labels(place, host, known)
+    def _note(self, removal: RunRemoval) -> None:
+        """Add a note of the removed items of a run, unless an interrupted clean-up has."""
+        backup_store, host = self.catalog.store, self.catalog.host
+        note_names = self.catalog.notes.get(removal.run_id, ())
+        new = set(removal.labels) - cleaned.labels(backup_store, host, note_names)
         if new:
-            cleaned.note(place, host, one.run_id, known, new)
+            cleaned.note(backup_store, host, removal.run_id, note_names, new)
 
     def _remove(self, names: Sequence[str]) -> None:
         if not names:
             return
-        called = [f"{self.catalog.host}/{name}" for name in names]
+        paths = [f"{self.catalog.host}/{name}" for name in names]
         versioned = self._versioned
         if versioned is not None and self.versions:
-            self._freed += versioned.remove_versions(called)
+            self._freed += versioned.remove_versions(paths)
         else:
-            self.catalog.store.remove(called)
+            self.catalog.store.remove(paths)
 
     @property
     def _takes_versions(self) -> bool:
@@ -303,7 +312,7 @@ class Remover:
             return ""
         return _HIDDEN if hides else ""
 
-    def _left(self) -> tuple[str, ...]:
+    def _still_listed(self) -> tuple[str, ...]:
         """Return the removed names that the store still lists.
 
         Raises StoreError where it lists none of the runs that stay: an empty folder is there
@@ -313,7 +322,7 @@ class Remover:
             return ()
         entries = self.catalog.store.entries(self.catalog.host)
         listed = {entry.name.rpartition("/")[2] for entry in entries}
-        stay = {*self.catalog.run_ids} - {one.run_id for one in self._done if one.whole}
+        stay = {*self.catalog.run_ids} - {one.run_id for one in self._done if one.is_whole}
         if stay and not any(manifest.name_of(run_id) in listed for run_id in stay):
             raise StoreError(
                 f"{self.catalog.store}: no longer lists the runs that stay",
@@ -324,14 +333,14 @@ class Remover:
 
 
 def _groups(removals: Sequence[RunRemoval]) -> Iterator[list[RunRemoval]]:
-    """Yield runs that go together: none of them is the base of another one."""
+    """Yield groups of runs that are removed together: none of them is the base of another one."""
     group: list[RunRemoval] = []
     bases: set[str] = set()
-    for one in removals:
-        if len(group) >= _TOGETHER or one.run_id in bases:
+    for removal in removals:
+        if len(group) >= _TOGETHER or removal.run_id in bases:
             yield group
             group, bases = [], set()
-        group.append(one)
-        bases |= one.bases
+        group.append(removal)
+        bases |= removal.bases
     if group:
         yield group

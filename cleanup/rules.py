@@ -1,4 +1,4 @@
-"""The keys that say how much clean-up keeps, and the rules that they make.
+"""The keys for how much clean-up keeps, and the rules from them.
 
 `KEEP_DAILY 7` and the documented dictionary `"KEEP": {"DAILY": {"NUMBER": "7"}}` say the same.
 """
@@ -84,13 +84,13 @@ def zone(name: str) -> tzinfo:
     try:
         return zoneinfo.ZoneInfo(name)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-        known = zoneinfo.available_timezones()
-    if not known:
+        zone_names = zoneinfo.available_timezones()
+    if not zone_names:
         raise ConfigError(
             f"TIMEZONE: {name}: this system has no time zone data",
             "Install the package tzdata, or remove TIMEZONE: days then begin at 00:00 UTC.",
         )
-    near = difflib.get_close_matches(name, sorted(known), 1, 0.5)
+    near = difflib.get_close_matches(name, sorted(zone_names), 1, 0.5)
     hint = f"Did you mean {near[0]}?" if near else "Write a name such as Europe/Berlin or UTC."
     raise ConfigError(f"TIMEZONE: {name}: no such time zone", hint)
 
@@ -110,14 +110,14 @@ def period(name: str, text: str) -> timedelta:
     return timedelta(seconds=seconds)
 
 
-def _plain(given: Retention) -> Iterator[tuple[str, str]]:
+def _plain(retention: Retention) -> Iterator[tuple[str, str]]:
     """Yield the rules that have a key of their own, with their values as texts."""
     for word in _NUMBERS:
-        number = getattr(given, f"keep_{word.lower()}")
+        number = getattr(retention, f"keep_{word.lower()}")
         if number:
             yield word, str(number)
-    if given.keep_within:
-        yield _WITHIN, given.keep_within
+    if retention.keep_within:
+        yield _WITHIN, retention.keep_within
 
 
 def _dictionary(text: str) -> Mapping[str, Any]:
@@ -125,34 +125,34 @@ def _dictionary(text: str) -> Mapping[str, Any]:
     if not text:
         return {}
     try:
-        given = foreign_json.load(text)
+        values = foreign_json.load(text)
     except ValueError:
-        given = None
-    if not isinstance(given, dict):
+        values = None
+    if not isinstance(values, dict):
         raise ConfigError(
             f"KEEP: {text} is not a dictionary",
             'Write it as in "KEEP": {"DAILY": {"NUMBER": 7}, "WEEKLY": {"NUMBER": 2}}.',
         )
-    return given
+    return values
 
 
 @dataclass
 class _Table:
-    """What the keys say. numbers, days: by the word of the rule (DAILY)"""
+    """The values of the keys. numbers, days: by the word of the rule (DAILY)"""
 
-    given: Mapping[str, Any]
+    values: Mapping[str, Any]
     numbers: dict[str, int] = field(default_factory=dict)
     days: dict[str, int] = field(default_factory=dict)
     within: timedelta = timedelta(0)
 
     def __post_init__(self) -> None:
-        for word, value in self.given.items():
+        for word, value in self.values.items():
             _check_word(f"KEEP.{word}", word, (*_NUMBERS, _WITHIN))
             self._read(word, value)
 
     def add(self, word: str, text: str) -> None:
         """Take a rule that has a key of its own. Raises ConfigError where KEEP has it too."""
-        if word in self.given:
+        if word in self.values:
             raise ConfigError(
                 f"KEEP.{word}: KEEP_{word} is set as well", f"Remove KEEP_{word} or KEEP.{word}."
             )
@@ -164,16 +164,16 @@ class _Table:
         if not isinstance(value, dict):
             self._set(word, name, value)
             return
-        known = (_NUMBER, _DAY) if word in _LAST_DAY else (_NUMBER,)
+        keys = (_NUMBER, _DAY) if word in _LAST_DAY else (_NUMBER,)
         for key in value:
             if key == _DAY and word not in _LAST_DAY:
                 _refuse(f"{name}.{_DAY}", "only WEEKLY and MONTHLY have a day", "Remove it.")
-            _check_word(f"{name}.{key}", key, known)
+            _check_word(f"{name}.{key}", key, keys)
         if _NUMBER not in value:
             _refuse(name, "has no NUMBER", f'Write "{word}": {{"NUMBER": 7}}.')
         self._set(word, f"{name}.{_NUMBER}", value[_NUMBER])
         if _DAY in value:
-            self.days[word] = _whole(
+            self.days[word] = _whole_number(
                 f"{name}.{_DAY}", value[_DAY], (1, _LAST_DAY[word]), _DAYS[word]
             )
 
@@ -181,14 +181,14 @@ class _Table:
         if word == _WITHIN:
             self.within = period(name, str(value))
         else:
-            self.numbers[word] = _whole(name, value, (0, _MOST), f"0 to {_MOST}")
+            self.numbers[word] = _whole_number(name, value, (0, _MOST), f"0 to {_MOST}")
 
 
 def _refuse(name: str, problem: str, hint: str) -> NoReturn:
     raise ConfigError(f"{name}: {problem}", hint)
 
 
-def _whole(name: str, value: object, limits: tuple[int, int], choices: str) -> int:
+def _whole_number(name: str, value: object, limits: tuple[int, int], choices: str) -> int:
     """Return a whole number within limits. Raises ConfigError."""
     number = re.fullmatch(r"\s*([+-]?[0-9]{1,9})\s*", str(value))
     if isinstance(value, bool) or number is None:
@@ -198,10 +198,10 @@ def _whole(name: str, value: object, limits: tuple[int, int], choices: str) -> i
     return int(number[1])
 
 
-def _check_word(name: str, word: str, known: Collection[str]) -> None:
+def _check_word(name: str, word: str, keys: Collection[str]) -> None:
     """Reject a word that is no key here; the hint names the nearest one."""
-    if word in known:
+    if word in keys:
         return
-    near = difflib.get_close_matches(word.upper(), known, 1, 0.5)
-    hint = f"Did you mean {near[0]}?" if near else f"Choose from {', '.join(known)}."
+    near = difflib.get_close_matches(word.upper(), keys, 1, 0.5)
+    hint = f"Did you mean {near[0]}?" if near else f"Choose from {', '.join(keys)}."
     _refuse(name, "unknown key", hint)

@@ -24,7 +24,7 @@ _SCRATCH = "nc-backup-cleanup-"
 
 @contextlib.contextmanager
 def scratch() -> Iterator[Path]:
-    """Give a private folder for the programs of user-defined stores."""
+    """Yield a private folder for the programs of user-defined stores."""
     top = Path(tempfile.gettempdir())
     removal.sweep(top, _SCRATCH)
     with removal.private(top, _SCRATCH) as folder:
@@ -52,7 +52,7 @@ def of_bucket(
     prefix: of the objects in it, which must be the folder of the host; "" for any
     """
     host = config.general.hostname
-    found: list[Section] = []
+    matching: list[Section] = []
     why = f"no store of this config has the bucket {bucket}"
     for entry in sections:
         options = model.filled(entry, config) if entry.declaration is not None else None
@@ -60,10 +60,10 @@ def of_bucket(
             continue
         folder = f"{getattr(options, 'prefix', '').strip('/')}/{host}".strip("/")
         if prefix.strip("/") in ("", folder):
-            found.append(entry)
+            matching.append(entry)
         else:
             why = f"PREFIX {prefix} is not the folder of this host in {entry.name}, {folder}/"
-    return found, "" if found else why
+    return matching, "" if matching else why
 
 
 def opened(config: Config, entry: Section, source: Source, scratch: Path) -> BackupLocation:
@@ -73,5 +73,5 @@ def opened(config: Config, entry: Section, source: Source, scratch: Path) -> Bac
 
 
 def remembered(catalog: Catalog, state_folder: Path | None) -> Remembered:
-    """Return what the operator has told this machine about a host in a store."""
+    """Return the decisions of the operator about a host in a store."""
     return Remembered(Memory(state_folder), str(catalog.store), catalog.host)

@@ -12,7 +12,7 @@ from tools.catalog.location import Source
 from tools.commands import store_arguments
 
 CONF = store_arguments.CONF
-WORDS = MISSING, NEWEST, ALL = "missing", "newest", "all"
+SELECTORS = MISSING, NEWEST, ALL = "missing", "newest", "all"
 
 
 def read(argv: Sequence[str]) -> argparse.Namespace:
@@ -113,10 +113,10 @@ def _check_catch_up(options: argparse.Namespace) -> None:
 
 
 def _check_runs(names: Sequence[str]) -> None:
-    unknown = [name for name in names if name not in WORDS and not run_ids.is_run_id(name)]
-    if unknown or (len(names) > 1 and any(name in WORDS for name in names)):
+    unknown = [name for name in names if name not in SELECTORS and not run_ids.is_run_id(name)]
+    if unknown or (len(names) > 1 and any(name in SELECTORS for name in names)):
         raise ConfigError(
-            f"--runs {' '.join(names)}: neither {', '.join(WORDS)} nor run IDs",
+            f"--runs {' '.join(names)}: neither {', '.join(SELECTORS)} nor run IDs",
             "Use one of these words, or run IDs as restore.py --list shows them.",
         )
 

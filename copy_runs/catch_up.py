@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from copy_runs.stores import Place
+from copy_runs.stores import OpenStore
 from tools.base.errors import BackupError, in_words
 from tools.base.result import Result, Status
 
@@ -25,9 +25,9 @@ def failed(name: str, error: BackupError | OSError, *, required: bool) -> Failed
     return Failed(name, Result(status, line, hint))
 
 
-def pairs(places: Sequence[Place]) -> Iterator[tuple[Place, Place]]:
+def pairs(open_stores: Sequence[OpenStore]) -> Iterator[tuple[OpenStore, OpenStore]]:
     """Yield every store as a target, with each other one as its source."""
-    for target in places:
-        for source in places:
+    for target in open_stores:
+        for source in open_stores:
             if source is not target:
                 yield source, target

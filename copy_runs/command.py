@@ -12,7 +12,7 @@ from pathlib import Path
 from copy_runs import arguments, catch_up, output, selecting, stores
 from copy_runs.comparison import Comparison
 from copy_runs.output import Outcome
-from copy_runs.stores import Place
+from copy_runs.stores import OpenStore
 from copy_runs.transfer import Transfer
 from tools import os_works
 from tools.base import removal, signals
@@ -48,7 +48,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def perform(options: argparse.Namespace, scratch: Path, outcome: Outcome) -> None:
-    """Copy what checked arguments say; `outcome` gets what became of it.
+    """Copy for checked arguments; `outcome` gets the results.
 
     scratch: a private folder. Raises BackupError or OSError where nothing could be copied.
     """
@@ -64,7 +64,7 @@ class _Command:
         self._outcome = outcome
 
     def run(self) -> None:
-        """Copy what the arguments say, and note what became of it. Raises BackupError, OSError."""
+        """Copy the selected runs, and record the results. Raises BackupError, OSError."""
         began = time.monotonic()
         with terminal.watcher(quiet=self._options.json) as watcher:
             for transfer in self._transfers():
@@ -87,7 +87,7 @@ class _Command:
             choose = functools.partial(selecting.chosen, names=self._options.runs)
             yield from self._transfer((source, target), host, choose, all_times=False)
 
-    def _two(self) -> tuple[Place, Place]:
+    def _two(self) -> tuple[OpenStore, OpenStore]:
         options = self._options
         first = arguments.source(options, options.from_store, options.from_endpoint)
         second = arguments.source(options, options.to_store, options.to_endpoint)
@@ -103,54 +103,56 @@ class _Command:
         self._host = source.hostname or (config.general.hostname if source.config else "")
         return config
 
-    def _hosts(self, source: Place) -> list[str]:
+    def _hosts(self, source: OpenStore) -> list[str]:
         """Return the hosts whose runs are copied. Raises ConfigError where none has any."""
-        known = catalog.hosts(source.store)
-        found = [host for host in known if self._host in ("", host)]
-        if not found:
+        all_hosts = catalog.hosts(source.store)
+        hosts = [host for host in all_hosts if self._host in ("", host)]
+        if not hosts:
             of_host = f" of host {self._host}" if self._host else ""
-            others = f"Choose a host with --hostname: {catalog.named(known)}." if known else ""
+            others = (
+                f"Choose a host with --hostname: {catalog.named(all_hosts)}." if all_hosts else ""
+            )
             raise ConfigError(
                 f"{source.store}: no runs{of_host}", others or "Check that this is the right store."
             )
-        if len(found) > 1 and self._options.runs[0] not in arguments.WORDS:
+        if len(hosts) > 1 and self._options.runs[0] not in arguments.SELECTORS:
             raise ConfigError(
-                f"{source.store} contains runs of {len(found)} hosts",
-                f"Choose one with --hostname: {catalog.named(found)}.",
+                f"{source.store} contains runs of {len(hosts)} hosts",
+                f"Choose one with --hostname: {catalog.named(hosts)}.",
             )
-        return found
+        return hosts
 
     def _catch_up(self) -> Iterator[Transfer]:
         """Yield a transfer for each store of the config, from each other one."""
         source = arguments.source(self._options, "", "")
         config = self._config(source)
-        places = []
-        for section, found in stores.of_config(config, source, self._modules):
-            if isinstance(found, Place):
-                places.append(found)
+        open_stores = []
+        for section, outcome in stores.of_config(config, source, self._modules):
+            if isinstance(outcome, OpenStore):
+                open_stores.append(outcome)
             else:
-                one = catch_up.failed(section.name, found, required=section.required)
-                self._outcome.stores.append(one)
-        if len(places) + len(self._outcome.stores) < 2:  # noqa: PLR2004
+                failure = catch_up.failed(section.name, outcome, required=section.required)
+                self._outcome.stores.append(failure)
+        if len(open_stores) + len(self._outcome.stores) < 2:  # noqa: PLR2004
             raise ConfigError(
                 f"{config.path}: --catch-up requires two store sections",
                 "Use --from and --to to copy into another store.",
             )
         config_id = identity.config_id(config.path)
-        for pair in catch_up.pairs(places):
+        for pair in catch_up.pairs(open_stores):
             choose = functools.partial(selecting.recent, config_id=config_id)
             yield from self._transfer(pair, self._host, choose, all_times=True)
 
     def _transfer(
         self,
-        places: tuple[Place, Place],
+        open_stores: tuple[OpenStore, OpenStore],
         host: str,
         choose: Callable[[Comparison], Sequence[str]],
         *,
         all_times: bool,
     ) -> Iterator[Transfer]:
         """Yield the transfer between two stores; note where they cannot be read."""
-        source, target = places
+        source, target = open_stores
         try:
             pair = Comparison(source.catalog(host), target.catalog(host), self._options.runs)
             chosen = choose(pair)

@@ -48,27 +48,27 @@ class Lack:
 
     @property
     def manifest(self) -> Manifest:
-        """The manifest in the source."""
+        """Return the manifest in the source."""
         return self.claim.manifest
 
     @property
     def run_id(self) -> str:
-        """The id of the run."""
+        """Return the id of the run."""
         return self.claim.manifest.run_id
 
     @property
     def is_new(self) -> bool:
-        """Whether the store has no manifest of the run."""
+        """Return whether the store has no manifest of the run."""
         return manifest.name_of(self.run_id) in self.records
 
     @property
     def objects(self) -> int:
-        """How many objects are to be copied."""
+        """Return how many objects are to be copied."""
         return len(self.absent) + len(self.records)
 
     @property
     def size(self) -> int:
-        """The bytes of all parts that are to be copied."""
+        """Return the bytes of all parts that are to be copied."""
         return sum(part.size for part in self.absent)
 
 
@@ -87,7 +87,7 @@ class Comparison:
     """The runs of one host in two stores, each listed once."""
 
     def __init__(self, source: Catalog, target: Catalog, named: Collection[str] = ()) -> None:
-        """named: ids of runs that were asked for by their ids"""
+        """Read nothing yet. named: ids of runs that were selected by id"""
         self.source = source
         self.target = target
         self._named = named
@@ -96,14 +96,14 @@ class Comparison:
 
     @functools.cached_property
     def _numbered(self) -> list[Claim]:
-        """The newest runs of the target, as they were before the copy."""
+        """Return the newest runs of the target, as they were before the copy."""
         return sequence.numbered(self.target)
 
     def read_ahead(self, run_ids: Collection[str]) -> None:
         """Read the manifests of many runs, several at once where that saves time."""
         for catalog in (self.source, self.target):
-            wanted = set(run_ids).intersection(catalog.run_ids)
-            if len(wanted) < len(catalog.run_ids) * _MANY:
+            requested = set(run_ids).intersection(catalog.run_ids)
+            if len(requested) < len(catalog.run_ids) * _MANY:
                 continue
             for run_id in catalog.in_turn():  # all of them: they are read ahead
                 with contextlib.suppress(BackupError, OSError):  # kept, and raised again
@@ -126,12 +126,12 @@ class Comparison:
         """
         if run_ids.in_future(run_id) and run_id not in self._named:
             raise LeftOutError(f"run {run_id} {IN_FUTURE}", "Name it with --runs to copy it.")
-        found = self.source.claim(run_id)
-        if found.untrusted is not None:
-            raise found.untrusted
-        for item in found.manifest.refused:
+        claim = self.source.claim(run_id)
+        if claim.untrusted is not None:
+            raise claim.untrusted
+        for item in claim.manifest.refused:
             raise LeftOutError(f"{item.label}: {item.problem}", "Copy it from another store.")
-        return found
+        return claim
 
     def lack(self, run_id: str) -> Lack:
         """Return what the target lacks of a run. Raises as `claim` does."""
@@ -159,8 +159,8 @@ class Comparison:
 
     def _new(self, claim: Claim) -> Lack:
         """Return all of a run that the target does not have."""
-        known = [*self._numbered, *self._added]
-        wrong = sequence.contradiction(self.target, known, claim)
+        numbered = [*self._numbered, *self._added]
+        wrong = sequence.contradiction(self.target, numbered, claim)
         if wrong is not None:
             raise LeftOutError(
                 f"a restore from {self.target.store} would fail with: {wrong}",
@@ -176,39 +176,50 @@ class Comparison:
     def _held(self, claim: Claim) -> Lack:
         """Return what is missing of a run of which the target has a manifest."""
         run_id = claim.manifest.run_id
-        own = self._own(run_id, claim.sha256)
+        target_claim = self._target_claim(run_id, claim.sha256)
         sizes = self.target.sizes
         offered = set(self._parts(claim.manifest))
-        wanted = [part for part in self._parts(own.manifest) if sizes.get(part.name) != part.size]
-        absent = tuple(part for part in wanted if part in offered)
-        records = self._records(claim) if own.sha256 == claim.sha256 else ()
+        lacking = [
+            part for part in self._parts(target_claim.manifest) if sizes.get(part.name) != part.size
+        ]
+        absent = tuple(part for part in lacking if part in offered)
+        records = self._records(claim) if target_claim.sha256 == claim.sha256 else ()
         missing = tuple(name for name in records if name not in sizes)
-        return Lack(claim, absent, (), missing, tuple(self._beyond(claim, own, wanted, offered)))
+        return Lack(
+            claim, absent, (), missing, tuple(self._beyond(claim, target_claim, lacking, offered))
+        )
 
-    def _own(self, run_id: str, sha256: str) -> Claim:
+    def _target_claim(self, run_id: str, sha256: str) -> Claim:
         """Return the manifest in the target. Raises LeftOutError where it is not trusted."""
         try:
-            own = self.target.claim(run_id)
+            claim = self.target.claim(run_id)
         except ManifestError as error:
             raise LeftOutError(str(error), _NEVER_REPLACED) from None
-        if own.untrusted is not None and own.sha256 != sha256:
+        if claim.untrusted is not None and claim.sha256 != sha256:
             raise LeftOutError(
-                f"{self.target.store} has another manifest of it: {own.untrusted}", _NEVER_REPLACED
+                f"{self.target.store} has another manifest of it: {claim.untrusted}",
+                _NEVER_REPLACED,
             )
-        return own
+        return claim
 
     def _beyond(
-        self, claim: Claim, own: Claim, wanted: Sequence[Part], offered: Collection[Part]
+        self,
+        claim: Claim,
+        target_claim: Claim,
+        lacking_parts: Sequence[Part],
+        offered: Collection[Part],
     ) -> Iterator[str]:
         """Yield what the target lacks of a run and cannot be given."""
-        has = {item.label for item in (*own.manifest.items, *own.manifest.cleaned)}
+        has = {
+            item.label for item in (*target_claim.manifest.items, *target_claim.manifest.cleaned)
+        }
         lacking = [item.label for item in claim.manifest.items if item.label not in has]
         if lacking:
             yield (
                 f"{self.target.store} has another manifest of it, without {', '.join(lacking)}: "
                 "manifests are never replaced, so these cannot be added"
             )
-        for part in wanted:
+        for part in lacking_parts:
             if part not in offered:
                 yield f"{part.name} is missing in {self.target.store}, and not in the source"
 
@@ -226,8 +237,8 @@ class Comparison:
 
     def _parts(self, run: Manifest) -> list[Part]:
         """Return every object that reading the items of a run needs, each once."""
-        place = self.source.store
-        needed = (part for item in run.items for part in forms.needed(place, run.host, item))
+        source_store = self.source.store
+        needed = (part for item in run.items for part in forms.needed(source_store, run.host, item))
         return list({part.name: part for part in needed}.values())
 
 

@@ -29,7 +29,7 @@ from tools.flow import store
 from tools.flow.store import StoreEntry
 
 _BRIEF = 60.0  # seconds
-_RENEWED = 86400.0  # seconds after which the marker of a copy is written anew: see markers
+_RENEWED = 86400.0  # seconds after which the marker of a copy is renewed: see markers
 
 
 class Copier:
@@ -42,20 +42,20 @@ class Copier:
         all_times: bool,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """all_times: whether every copy keeps the time of its original.
+        """Write nothing yet. all_times: whether every copy keeps the time of its original.
 
         Otherwise only a run that was stored after all that the target has: a hostile source
         could date its runs before them, and clean-up keeps the first of each period.
         clock: seconds, for the age of its markers
         """
         self._pair = pair
-        self._place = pair.target.store
+        self._target_store = pair.target.store
         self._host = pair.target.host
-        self._keeps_times = store.keeps_times(self._place)
+        self._keeps_times = store.keeps_times(self._target_store)
         self._floor = None if all_times else _newest(pair.target)
         self._marked_at: float | None = None
         self._clock = clock
-        self._parts = Parts(pair.source.store, self._place, self._host)
+        self._parts = Parts(pair.source.store, self._target_store, self._host)
         self.is_writing = False  # the last run has got as far as the target
 
     def begin(self) -> None:
@@ -64,11 +64,11 @@ class Copier:
 
     @property
     def source_error(self) -> BaseException | None:
-        """The error of the source in the last run; None for none."""
+        """Return the error of the source in the last run; None for none."""
         return self._parts.source_error
 
     def copy_statements(self) -> Iterator[str]:
-        """Copy the statements about signers that the target lacks; yield what went wrong."""
+        """Copy the statements about signers that the target lacks; yield failures."""
         for records in originals.statements(self._pair.source):
             for record in records:
                 if record.name in self._pair.target.sizes:
@@ -115,15 +115,15 @@ class Copier:
         """
         brief = self._clock() - since < _BRIEF and not lack.present
         try:
-            if not (brief and self._place.consistent):
-                markers.require_parts(self._place, lack.manifest)
+            if not (brief and self._target_store.consistent):
+                markers.require_parts(self._target_store, lack.manifest)
             for base in comparison.bases(lack.manifest):
-                store.beginning(self._place, f"{self._host}/{manifest.name_of(base)}", 0)
+                store.beginning(self._target_store, f"{self._host}/{manifest.name_of(base)}", 0)
         except TransientError:
             raise
         except StoreError as error:
             raise LeftOutError(
-                f"removed from {self._place} meanwhile: {error}",
+                f"removed from {self._target_store} meanwhile: {error}",
                 "Copy again, when no clean-up of that store is running.",
             ) from None
 
@@ -134,10 +134,10 @@ class Copier:
         if lack.records in ((), (lack.run_id + manifest.RECOVERY,)):
             return []
         catalog = self._pair.source
-        kept = self._age_of(catalog.stored_at(lack.run_id)) is not None
-        when = None if kept else datetime.now(timezone.utc)
+        keeps_time = self._age_of(catalog.stored_at(lack.run_id)) is not None
+        when = None if keeps_time else datetime.now(timezone.utc)
         try:
-            found = [
+            records = [
                 *originals.notes(catalog, lack.run_id),
                 *originals.of_manifest(catalog, lack.claim, when),
             ]
@@ -148,16 +148,16 @@ class Copier:
                 f"{error}: its copy would count as stored now, and not be trusted",
                 "Copy it into an empty local store or ssh store: it keeps the times.",
             ) from None
-        return [record for record in found if record.name in lack.records]
+        return [record for record in records if record.name in lack.records]
 
     def _sheet(self, lack: Lack, warnings: list[str]) -> list[Record]:
         """Return the recovery sheet, if it is to be copied. Without it the run is still whole."""
         if lack.run_id + manifest.RECOVERY not in lack.records:
             return []
-        found = originals.sheet(self._pair.source, lack.claim)
-        if isinstance(found, Record):
-            return [found]
-        warnings.append(f"{found}; the run was copied without it")
+        sheet = originals.sheet(self._pair.source, lack.claim)
+        if isinstance(sheet, Record):
+            return [sheet]
+        warnings.append(f"{sheet}; the run was copied without it")
         return []
 
     def _age_of(self, when: datetime) -> float | None:
@@ -170,16 +170,18 @@ class Copier:
         """Store a record with its time, and read it back."""
         name = f"{self._host}/{record.name}"
         age = self._age_of(record.when)
-        with store.atomic_publish(self._place, [name]):
-            self._place.put(name, [record.content])
+        with store.atomic_publish(self._target_store, [name]):
+            self._target_store.put(name, [record.content])
             if age is not None:
-                store.set_age(self._place, name, age)
-        if not markers.is_same(self._place, name, record.content):
-            raise StoreError(f"{self._place}: {name}: read-back mismatch", "Check the store.")
+                store.set_age(self._target_store, name, age)
+        if not markers.is_same(self._target_store, name, record.content):
+            raise StoreError(
+                f"{self._target_store}: {name}: read-back mismatch", "Check the store."
+            )
 
     def _published(self, lack: Lack, record: Record) -> None:
         name = f"{self._host}/{record.name}"
-        markers.require_listed(self._place, name, len(record.content))
+        markers.require_listed(self._target_store, name, len(record.content))
         self._pair.add(lack.claim, record.content)
 
     # --- the marker
@@ -203,7 +205,7 @@ class Copier:
                 leftovers.remove_marker(self._pair.target, lack.run_id)
             raise
         if self._is_whole(lack):
-            markers.remove(self._place, self._marker(lack.run_id))
+            markers.remove(self._target_store, self._marker(lack.run_id))
 
     def _marker(self, run_id: str) -> str:
         return f"{self._host}/{run_id}{MARKER_SUFFIX}"
@@ -213,45 +215,47 @@ class Copier:
         self._marked_at = self._clock()
         if run_id + MARKER_SUFFIX not in self._pair.target.sizes:
             with contextlib.suppress(TakenError):
-                return markers.create_marker(self._place, self._host, run_id, copy=True)
-        found = self._found_marker(run_id)
-        if found is not None and not liveness.may_continue(self._place, found):
+                return markers.create_marker(self._target_store, self._host, run_id, copy=True)
+        marker = self._found_marker(run_id)
+        if marker is not None and not liveness.may_continue(self._target_store, marker):
             raise LeftOutError(
-                f"a run or another copy is writing it into {self._place}",
-                f"If that is not so, remove {found.name} there, or wait until it is 7 days old.",
+                f"a run or another copy is writing it into {self._target_store}",
+                f"If that is not so, remove {marker.name} there, or wait until it is 7 days old.",
             )
         self._mark_anew(run_id)
         return None
 
     def _found_marker(self, run_id: str) -> StoreEntry | None:
         name = self._marker(run_id)
-        return next((one for one in self._place.entries(self._host) if one.name == name), None)
+        return next(
+            (one for one in self._target_store.entries(self._host) if one.name == name), None
+        )
 
     def _mark_anew(self, run_id: str) -> None:
-        """Replace the marker of a process that has ended; one that must stay is used as it is."""
-        markers.remove(self._place, self._marker(run_id))
+        """Replace the marker of a process that has ended; one that must stay is reused."""
+        markers.remove(self._target_store, self._marker(run_id))
         self._marked_at = self._clock()
         with contextlib.suppress(TakenError):
-            markers.create_marker(self._place, self._host, run_id, copy=True)
+            markers.create_marker(self._target_store, self._host, run_id, copy=True)
 
     def _renew(self, run_id: str) -> None:
-        """Write the marker anew before another machine takes it for that of a dead process."""
+        """Renew the marker before another machine takes it for that of a dead process."""
         if self._marked_at is not None and self._clock() - self._marked_at > _RENEWED:
             self._mark_anew(run_id)
 
     def _is_whole(self, lack: Lack) -> bool:
         """Return whether the target holds nothing of a run but what its manifest names."""
-        own = {part.name for part in (*lack.absent, *lack.present)}
-        own |= {*lack.records, lack.run_id + MARKER_SUFFIX}
-        return own.issuperset(self._named.get(lack.run_id, ()))
+        own_names = {part.name for part in (*lack.absent, *lack.present)}
+        own_names |= {*lack.records, lack.run_id + MARKER_SUFFIX}
+        return own_names.issuperset(self._named.get(lack.run_id, ()))
 
     @functools.cached_property
     def _named(self) -> Mapping[str, list[str]]:
-        """What the target had of each run before the copy."""
-        found: dict[str, list[str]] = {}
+        """Return what the target had of each run before the copy."""
+        by_run: dict[str, list[str]] = {}
         for name in self._pair.target.sizes:
-            found.setdefault(run_ids.run_in(name), []).append(name)
-        return found
+            by_run.setdefault(run_ids.run_in(name), []).append(name)
+        return by_run
 
 
 def _newest(catalog: Catalog) -> datetime | None:

@@ -34,18 +34,18 @@ def of_manifest(catalog: Catalog, claim: Claim, when: datetime | None) -> list[R
     where they are not what was trusted, or the signer is not trusted at that time.
     """
     name = manifest.name_of(claim.manifest.run_id)
-    called = f"{catalog.host}/{name}"
-    content = store.content(catalog.store, called, manifest.MAX_BYTES)
+    path = f"{catalog.host}/{name}"
+    content = store.content(catalog.store, path, manifest.MAX_BYTES)
     if hashlib.sha256(content).hexdigest() != claim.sha256:
-        raise ManifestError(f"{called}: changed while it was read", "Check the store.")
+        raise ManifestError(f"{path}: changed while it was read", "Check the store.")
     signature = catalog.signature(name)
     if signature is None:
         return [Record(name, content, catalog.time_of(name))]
     if claim.signer:
         judged = Signature(signature.content, when or signature.when)
-        catalog.followed.signer(called, catalog.host, content, judged)
+        catalog.followed.signer(path, catalog.host, content, judged)
     if len(signature.content) > sshsig.MAX_BYTES:
-        raise ManifestError(f"{called}{trust.ENDING}: not a signature", "Check the store.")
+        raise ManifestError(f"{path}{trust.ENDING}: not a signature", "Check the store.")
     return [
         Record(name + trust.ENDING, signature.content, signature.when),
         Record(name, content, catalog.time_of(name)),
@@ -55,13 +55,13 @@ def of_manifest(catalog: Catalog, claim: Claim, when: datetime | None) -> list[R
 def sheet(catalog: Catalog, claim: Claim) -> Record | str:
     """Return the recovery sheet of a run; or why it must not be copied."""
     name = claim.manifest.run_id + manifest.RECOVERY
-    called = f"{catalog.host}/{name}"
+    path = f"{catalog.host}/{name}"
     if name not in catalog.sizes:
-        return f"{called}: no such file"
-    content = store.content(catalog.store, called, _MAX_SHEET)
+        return f"{path}: no such file"
+    content = store.content(catalog.store, path, _MAX_SHEET)
     expected = claim.manifest.recovery
     if expected and hashlib.sha256(content).hexdigest() != expected:
-        return f"{called}: was altered"
+        return f"{path}: was altered"
     return Record(name, content, catalog.time_of(name))
 
 
@@ -78,17 +78,17 @@ def statements(catalog: Catalog) -> Iterator[list[Record]]:
     """Yield the statements about signers that count, each with its signature, oldest first."""
     names = sorted(filter(rotation.is_name, catalog.sizes))[:_MOST_STATEMENTS]
     for name in names:
-        called = f"{catalog.host}/{name}"
+        path = f"{catalog.host}/{name}"
         try:
             signature = catalog.signature(name)
             if signature is None:
                 continue
-            content = store.content(catalog.store, called, rotation.MAX_BYTES)
+            content = store.content(catalog.store, path, rotation.MAX_BYTES)
             rotation.line_of(content, catalog.host)
             if catalog.followed.signers:
-                catalog.followed.signer(called, catalog.host, content, signature)
+                catalog.followed.signer(path, catalog.host, content, signature)
         except (BackupError, OSError, ValueError) as error:
-            logger.info("%s: not copied: %s", called, error)
+            logger.info("%s: not copied: %s", path, error)
             continue
         yield [
             Record(name, content, catalog.time_of(name)),

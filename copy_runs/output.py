@@ -37,18 +37,18 @@ class Outcome:
 
     @property
     def status(self) -> Status:
-        """The worst of all."""
-        found = [one.result.status for one in self.steps]
-        found += [one.result.status for one in self.stores]
-        return worst([*found, *([Status.INCOMPLETE] if self.warnings else [])])
+        """Return the worst status of all."""
+        statuses = [one.result.status for one in self.steps]
+        statuses += [one.result.status for one in self.stores]
+        return worst([*statuses, *([Status.INCOMPLETE] if self.warnings else [])])
 
     @property
     def copied(self) -> list[RunCopy]:
-        """The runs of which something was copied, or would be."""
+        """Return the runs of which something was copied, or would be."""
         return [step for step in self.steps if step.objects and step.result.status.stored]
 
     def summary(self) -> str:
-        """Return the one line that says how the copy ended."""
+        """Return one line with the outcome of the copy."""
         runs, size = self.copied, sum(step.size for step in self.copied)
         objects = sum(step.objects for step in runs)
         verb = "would be copied" if self.dry_run else "copied"
@@ -58,8 +58,8 @@ class Outcome:
             human_size(size),
             f"{sum(step.is_there for step in self.steps) + self.left_out} there already",
         ]
-        left = [one for one in self.steps if not one.is_there and one not in runs]
-        facts += [f"{len(left)} not copied"] if left else []
+        failed = [one for one in self.steps if not one.is_there and one not in runs]
+        facts += [f"{len(failed)} not copied"] if failed else []
         facts += [human_time(self.seconds), f"exit {self.status.exit_code}"]
         return f"copy: {self.status.value}, {', '.join(facts)}"
 
@@ -69,8 +69,8 @@ def render(outcome: Outcome, *, as_json: bool) -> int:
     if as_json:
         terminal.say(json.dumps(document(outcome), ensure_ascii=True))
     else:
-        shown = [step for step in outcome.steps if not step.is_there]
-        terminal.table(_HEADER, [_row(step) for step in shown])
+        steps = [step for step in outcome.steps if not step.is_there]
+        terminal.table(_HEADER, [_row(step) for step in steps])
         terminal.say(outcome.summary())
     _print_problems(outcome)
     return outcome.status.exit_code
@@ -85,7 +85,7 @@ def _row(step: RunCopy) -> Sequence[str]:
 
 def _print_problems(outcome: Outcome) -> None:
     """Print errors and warnings, each hint once, below the first line that has it."""
-    shown: set[str] = set()
+    hints: set[str] = set()
     for name, result in _results(outcome):
         if result.status is Status.OK:
             continue
@@ -93,9 +93,9 @@ def _print_problems(outcome: Outcome) -> None:
         lines = result.warnings or (result.message,)
         for line in lines:
             terminal.say(foreign.line(f"{word}: {name}: {line}"), error=True)
-        if result.hint and result.hint not in shown:
+        if result.hint and result.hint not in hints:
             terminal.say(f"hint: {terminal.indented(result.hint)}", error=True)
-        shown.add(result.hint)
+        hints.add(result.hint)
     for line in outcome.warnings:
         terminal.say(foreign.line(f"warning: {line}"), error=True)
 

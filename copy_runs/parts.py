@@ -19,7 +19,7 @@ from tools.flow.item_record import Part
 from tools.flow.store import Store
 
 Advance = Callable[[int], None]  # called with the bytes of a run that have been copied
-_SMALL = 8 << 20  # bytes of a part of which the ways to and fro take longer than the bytes
+_SMALL = 8 << 20  # bytes of a part for which round trips take longer than the transfer
 _FEW = 8  # small parts that are not worth the threads
 _AT_ONCE = 4
 _OTHER = (
@@ -108,7 +108,7 @@ class Parts:
 
 
 def _nothing(_size: int) -> None:
-    """Tell nobody: the listener is called from one thread."""
+    """Report nothing: the listener is called from one thread."""
 
 
 def _after(before: int, advance: Advance) -> Advance:

@@ -44,12 +44,12 @@ def _newest(catalog: Catalog) -> Iterator[str]:
     for run_id in reversed(list(catalog.in_turn())):
         if run_ids.in_future(run_id):
             continue
-        found = _trusted(catalog, run_id)
-        if found is None:
+        run = _trusted(catalog, run_id)
+        if run is None:
             if not configs:
                 yield run_id
-        elif found.is_complete and found.config_id not in configs:
-            configs.add(found.config_id)
+        elif run.is_complete and run.config_id not in configs:
+            configs.add(run.config_id)
             yield run_id
 
 
@@ -66,8 +66,8 @@ def recent(pair: Comparison, config_id: str) -> list[str]:
     Those up to its third newest run are left out: clean-up may have removed some there.
     """
     past = (one for one in reversed(pair.target.run_ids) if not run_ids.in_future(one))
-    own = (one for one in past if _is_of(_trusted(pair.target, one), config_id))
-    since = min(itertools.islice(own, _NEVER_REMOVED), default="")
+    of_config = (one for one in past if _is_of(_trusted(pair.target, one), config_id))
+    since = min(itertools.islice(of_config, _NEVER_REMOVED), default="")
     later = (run_id for run_id in pair.source.run_ids if run_id > since)
     return [run_id for run_id in later if _is_of(_claimed(pair.source, run_id), config_id)]
 
@@ -90,9 +90,9 @@ def with_bases(pair: Comparison, chosen_ids: Iterable[str]) -> list[str]:
     the others are newer than what the target has (see Copier).
     """
     ordered: dict[str, None] = {}
-    wanted = sorted(chosen_ids, key=lambda run_id: (pair.source.stored_at(run_id), run_id))
-    pair.read_ahead(wanted)
-    for run_id in wanted:
+    ordered_ids = sorted(chosen_ids, key=lambda run_id: (pair.source.stored_at(run_id), run_id))
+    pair.read_ahead(ordered_ids)
+    for run_id in ordered_ids:
         _visit(pair, run_id, ordered)
     return list(ordered)
 
@@ -103,12 +103,12 @@ def _visit(pair: Comparison, run_id: str, ordered: dict[str, None]) -> None:
     path: set[str] = set()
     while waiting:
         current = waiting[-1]
-        found = None if current in path else _trusted(pair.source, current)
+        run = None if current in path else _trusted(pair.source, current)
         path.add(current)
-        needed = [] if found is None else comparison.bases(found)
+        needed = [] if run is None else comparison.bases(run)
         missing = [one for one in needed if one not in ordered and one not in path]
-        known = [one for one in missing if one in pair.source.run_ids]
-        if known:
-            waiting += reversed(known)
+        available = [one for one in missing if one in pair.source.run_ids]
+        if available:
+            waiting += reversed(available)
         else:
             ordered.setdefault(waiting.pop())

@@ -22,7 +22,7 @@ SOURCE, TARGET = "--from", "--to"
 
 
 @dataclass(frozen=True)
-class Place:
+class OpenStore:
     """A store, and whose runs in it are trusted. name: its section, or its URL"""
 
     name: str
@@ -35,25 +35,25 @@ class Place:
         return Catalog(self.store, host, self.trust)
 
 
-def opened(config: Config, source: Source, modules: UserModules, argument: str) -> Place:
+def opened(config: Config, source: Source, modules: UserModules, argument: str) -> OpenStore:
     """Open the store of an argument, --from or --to. Raises BackupError, OSError.
 
     Raises StoreError where the target is a section of the config, and another store than it was.
     """
     try:
-        found = location.open_location(config, source, modules)
+        backups = location.open_location(config, source, modules)
     except ConfigError as error:  # it names the argument of other commands
         text, hint = (one.replace("--store", argument) for one in (str(error), error.hint))
         raise ConfigError(text, hint) from None
     sections = [one for one in config.sections if one.name == source.store]
     if argument == TARGET and sections:
-        _require_known(found.store, config, sections[0])
-    return Place(source.store, found.store, found.trust)
+        _require_known(backups.store, config, sections[0])
+    return OpenStore(source.store, backups.store, backups.trust)
 
 
 def of_config(
     config: Config, source: Source, modules: UserModules
-) -> Iterator[tuple[Section, Place | BackupError | OSError]]:
+) -> Iterator[tuple[Section, OpenStore | BackupError | OSError]]:
     """Yield every store section of a config with its store, or why it cannot be used.
 
     A host that signs nothing trusts its own runs, as in a run.
@@ -63,25 +63,25 @@ def of_config(
         if section.kind != "store":
             continue
         try:
-            place = location.store_of(section, config, modules)
-            _require_known(place, config, section)
+            opened_store = location.store_of(section, config, modules)
+            _require_known(opened_store, config, section)
         except (BackupError, OSError) as error:
             yield section, error
             continue
-        yield section, Place(section.name, place, trust, section.required)
+        yield section, OpenStore(section.name, opened_store, trust, section.required)
 
 
-def _require_known(place: Store, config: Config, section: Section) -> None:
-    """Raise StoreError where another disk lies in the place of a store, or none is mounted."""
-    with store.explaining(place):
+def _require_known(opened_store: Store, config: Config, section: Section) -> None:
+    """Raise StoreError where another disk is mounted in the place of a store, or none."""
+    with store.explaining(opened_store):
         key = admission.store_key(config, section)
-        seen = store_identity.seen(place, config.general.hostname, key)
+        seen = store_identity.inspect(opened_store, config.general.hostname, key)
         problem = seen.problem(Memory(state.readable_folder(config.general.work_folder)))
     if problem is not None:
         raise problem
 
 
-def require_two(first: Place, second: Place) -> None:
+def require_two(first: OpenStore, second: OpenStore) -> None:
     """Raise ConfigError where both names mean one store."""
     folders = [store.folder_of(one.store) for one in (first, second)]
     real = [os.path.realpath(one) for one in folders if one is not None]

@@ -40,7 +40,7 @@ class RunCopy:
 
     @property
     def is_there(self) -> bool:
-        """Whether the target had all of it already."""
+        """Return whether the target had all of it already."""
         return self.result.status is Status.OK and not self.objects
 
 
@@ -56,7 +56,7 @@ class Transfer:
         dry_run: bool,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """run_ids: those to copy; their bases are added. all_times, clock: see Copier"""
+        """Prepare a copy of runs and of their bases. all_times, clock: see Copier"""
         self._pair = pair
         self._ids = selecting.with_bases(pair, run_ids)
         self._copier = Copier(pair, all_times=all_times, clock=clock)
@@ -83,24 +83,24 @@ class Transfer:
                 watcher.end(run_id, step.result, step.seconds)
             yield step
             if self._is_over(error):
-                if left := len(self._ids) - number:
-                    self.warnings.append(f"{count(left, 'more run')} not tried")
+                if remaining := len(self._ids) - number:
+                    self.warnings.append(f"{count(remaining, 'more run')} not tried")
                 break
         self.warnings += self._removed()
 
     def _removed(self) -> Iterator[str]:
-        """Yield a warning for each run that was copied and of which a part is gone again."""
+        """Yield a warning for each copied run of which a part has been removed since."""
         if not self._copied:
             return
         target = self._pair.target
         listed = {entry.name: entry.size for entry in target.store.entries(target.host)}
         for lack in self._copied:
             names = [(f"{target.host}/{part.name}", part.size) for part in lack.absent]
-            gone = [name for name, size in names if listed.get(name) != size]
-            if gone:
+            removed = [name for name, size in names if listed.get(name) != size]
+            if removed:
                 yield (
-                    f"run {lack.run_id}: {gone[0]} was removed from {target.store} meanwhile "
-                    f"({count(len(gone), 'part')}). Copy it again with --runs {lack.run_id}"
+                    f"run {lack.run_id}: {removed[0]} was removed from {target.store} meanwhile "
+                    f"({count(len(removed), 'part')}). Copy it again with --runs {lack.run_id}"
                 )
 
     def _step(
@@ -147,10 +147,10 @@ class Transfer:
 
     def _failed(self, error: Exception) -> Result:
         """Return the result of a run that was not copied; it names a target that is full."""
-        known = crash.known(error)
-        if isinstance(known, _OF_ONE_RUN) or self._copier.source_error is not None:
-            return left_out(known)
-        return Result(Status.FAILED, *store.explained(known, self._pair.target.store))
+        known_error = crash.known(error)
+        if isinstance(known_error, _OF_ONE_RUN) or self._copier.source_error is not None:
+            return left_out(known_error)
+        return Result(Status.FAILED, *store.explained(known_error, self._pair.target.store))
 
     def _is_over(self, error: Exception | None) -> bool:
         """Return whether no further run can be copied."""

@@ -29,9 +29,10 @@ from tools.base.result import Result, Status
 from tools.base.secret import Secret
 from tools.flow import stream
 from tools.flow.item import Stage
+from tools.flow.progress import Progress
 from tools.modules import executable, work_folder
 from tools.modules import targets as work_targets
-from tools.modules.options import Paths, Words, option
+from tools.modules.options import Paths, Strings, option
 from tools.modules.work_store import WorkFolder, WorkStore, parts_of
 
 _UNREMOVABLE = (
@@ -73,7 +74,7 @@ class Options:
         aliases=("REMOVE_OBJECTIVES",),
     )
     format: Format = option("`age`, or `openssl` for the old format", default=Format.AGE)
-    recipients: Words = option("additional age recipients (age1... or age1pq1...)", default=())
+    recipients: Strings = option("additional age recipients (age1... or age1pq1...)", default=())
     passphrase: Secret = option("encrypt with a passphrase instead of KEY_FILE", default=Secret(""))
     work_folder: Path = option("folder for temporary files", default=Path("/opt/backup"))
     decrypt: bool = option("decrypt", default=False, flag="-d")
@@ -345,7 +346,7 @@ def _decrypt(options: Options) -> Result:
     try:
         # not synced: it can be decrypted again at any time
         with filesystem_handling.create(target, durable=False) as write:
-            for chunk in stream.flow(chain([first], chunks), stream.Progress(), stage):
+            for chunk in stream.flow(chain([first], chunks), Progress(), stage):
                 write(chunk)
     except StageError as error:
         raise part_files.diagnose(error, files, stem, old=old) from None

@@ -76,7 +76,7 @@ def _member_names(
     with _stop_after(seconds):
         chunks = process.output(
             argv,
-            given=name + b"\0",
+            stdin_data=name + b"\0",
             allowed=lambda _code: True,
             notice=messages.add_line,
             env=tar.environment(),

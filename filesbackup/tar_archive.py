@@ -311,7 +311,7 @@ def read(fileset: Fileset, messages: TarMessages) -> Iterator[bytes]:
             argv, given = command(fileset, names, reader.program)
         chunks = process.output(
             argv,
-            given=given,
+            stdin_data=given,
             allowed=messages.explains_exit,
             notice=messages.add_line,
             env=tar.environment(),

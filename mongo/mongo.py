@@ -276,7 +276,7 @@ def _restore(label: str, login: _Login, extra: list[str], again: contracts.Again
         with login.command(program) as arguments, stream.closed(again()) as chunks:
             argv = [*arguments, "--archive", "--stopOnError", *extra]
             output = process.output(
-                argv, given=chunks, notice=stderr_lines.append, failure=StoreError
+                argv, stdin_data=chunks, notice=stderr_lines.append, failure=StoreError
             )
             stream.drained(output)
     except StoreError as error:

@@ -230,7 +230,7 @@ class Replay:
                 collections.deque(replay_check.checked(events), maxlen=0)  # nothing is sent yet
             events = replay_check.checked(_without_gtids(reached.watch(self._events(name, files))))
             with stream.closed(events):
-                output = process.output(client, given=events, env=env, failure=StoreError)
+                output = process.output(client, stdin_data=events, env=env, failure=StoreError)
                 stream.drained(output)
             reached.raise_if_not_reached(files)
         return f"{files[0].name} to {files[-1].name}"
@@ -242,7 +242,7 @@ class Replay:
             for piece in self._pieces:
                 unpack = ["tar", "--extract", f"--directory={folder}", "--", *piece.names]
                 with stream.closed(piece.log_item.again()) as chunks:
-                    done = process.output(unpack, given=chunks, failure=StoreError)
+                    done = process.output(unpack, stdin_data=chunks, failure=StoreError)
                     stream.drained(done)
                 _require_files(folder, piece)
             yield [Path(folder, name) for piece in self._pieces for name in piece.names]

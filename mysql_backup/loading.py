@@ -101,7 +101,7 @@ def load(
     ]
     env = mysql_server.environment()
     output = process.output(
-        target.command(*arguments), given=chunks, env=env, failure=StoreError, notice=notice
+        target.command(*arguments), stdin_data=chunks, env=env, failure=StoreError, notice=notice
     )
     for chunk in output:
         take(chunk)

@@ -38,7 +38,7 @@ from tools.flow.facts import MysqlFacts
 from tools.flow.item import Item, ItemReport, SourceContext
 from tools.modules import contracts, database_plugin, executable
 from tools.modules import servers as configured
-from tools.modules.options import Duration, Paths, Ports, Words, option
+from tools.modules.options import Duration, Paths, Ports, Strings, option
 from tools.modules.servers import Configured
 
 _DUMPS = ("mysqldump", "mariadb-dump")
@@ -58,11 +58,11 @@ class Options:
         "or one for all",
         default=(server_paths.CREDENTIALS,),
     )
-    exclude_db: Words = option("databases to leave out (`*` and `?` allowed)", default=())
-    exclude_table: Words = option(
+    exclude_db: Strings = option("databases to leave out (`*` and `?` allowed)", default=())
+    exclude_table: Strings = option(
         "tables, views and sequences to leave out, as `db.table` (`*` and `?` allowed)", default=()
     )
-    schema_only_table: Words = option(
+    schema_only_table: Strings = option(
         "tables to dump without rows, as `db.table` (`*` and `?` allowed)", default=()
     )
     lock_timeout: Duration = option(
@@ -81,7 +81,7 @@ class Options:
     work_folder: Path = option("folder for temporary files", default=Path("/opt/backup"))
     allow_root: bool = option("allow the run as root (for containers)", default=False)
     conf_path: str = option("ignored here; used by mysql_xtrabackup", default="")
-    data_dir: Words = option("ignored here; used by mysql_xtrabackup", default=())
+    data_dir: Strings = option("ignored here; used by mysql_xtrabackup", default=())
     binlog_path: Paths = option(
         "folders of the binary logs, one per port; default: asked of the server", default=()
     )

@@ -303,7 +303,7 @@ def restore_to_folder(
         folder.mkdir(mode=0o700, exist_ok=True)
         with stream.closed(source()) as chunks:
             command = [unpack, "-x", "-C", str(folder)]
-            stream.drained(process.output(command, given=chunks, failure=StoreError))
+            stream.drained(process.output(command, stdin_data=chunks, failure=StoreError))
         options = apart if number < len(steps) - 1 else []
         prepare = [program, "--prepare", f"--target-dir={place}", *options]
         prepare += [f"--incremental-dir={folder}"] if number else []

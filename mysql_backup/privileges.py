@@ -158,7 +158,7 @@ def _failed_views(
     command = source.command("--force", "--batch", "--default-character-set=utf8mb4")
     stream.drained(
         process.output(
-            command, given=script.encode("utf-8", "surrogateescape"), notice=lines.append,
+            command, stdin_data=script.encode("utf-8", "surrogateescape"), notice=lines.append,
             allowed=(0, 1), env=mysql_server.environment(),
         )
     )  # fmt: skip

@@ -22,7 +22,7 @@ from tools.flow import dump_stream, process, stream
 from tools.flow.facts import OpenldapFacts
 from tools.flow.item import Item, ItemReport, SourceContext
 from tools.modules import database_plugin, executable
-from tools.modules.options import Words, option
+from tools.modules.options import Strings, option
 
 KIND = "openldap"
 _CONFIG_NUMBER = "0"  # the number of cn=config (slapcat(8))
@@ -35,7 +35,7 @@ class Options:
     config_folder: Path = option(
         "configuration directory of slapd (slapd.d)", default=Path("/etc/ldap/slapd.d")
     )
-    databases: Words = option(
+    databases: Strings = option(
         "database numbers; default: the configuration (0) and every database with data", default=()
     )
     slapcat: str = option("path of slapcat", default="/usr/sbin/slapcat")

@@ -163,7 +163,7 @@ def restore_to_folder(
     place.chmod(0o700)  # a server rejects a folder that others can read
     unpack = [tar.program(), "--extract", f"--directory={place}", "--same-permissions"]
     with stream.closed(again()) as chunks:
-        stream.drained(process.output(unpack, given=chunks, failure=StoreError))
+        stream.drained(process.output(unpack, stdin_data=chunks, failure=StoreError))
     files = _count_files(place)
     verify = shutil.which("pg_verifybackup") or next(
         (str(path) for path in sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_verifybackup"))),

@@ -224,7 +224,7 @@ def run_pg_restore(
                     *target.arguments(),
                     database_option,
                 ],  # it names entries then
-                given=b"" if chunks is None else step.guard(chunks),
+                stdin_data=b"" if chunks is None else step.guard(chunks),
                 allowed=step.completed,
                 notice=step.take,
                 env=target.environment(),

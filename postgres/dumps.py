@@ -189,7 +189,7 @@ class _Database:
         environment = self._connection.environment()
         name = self._database.name
         try:
-            stream.drained(process.output(command, given=chunks, env=environment))
+            stream.drained(process.output(command, stdin_data=chunks, env=environment))
         except SourceError as error:
             raise SourceError(f"{name}: incomplete dump: {error}", error.hint) from None
 

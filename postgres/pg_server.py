@@ -117,7 +117,7 @@ class PostgresConnection:
         env, given = self.environment(), text.encode("ascii")
         stream.drained(
             process.output(
-                command, given=given, notice=stderr_lines.append, env=env, failure=StoreError
+                command, stdin_data=given, notice=stderr_lines.append, env=env, failure=StoreError
             )
         )
         return stderr_lines

@@ -25,7 +25,7 @@ from tools.flow.facts import PostgresFacts
 from tools.flow.item import Item, SourceContext
 from tools.modules import contracts, database_plugin, executable
 from tools.modules import servers as configured
-from tools.modules.options import Duration, Words, option
+from tools.modules.options import Duration, Strings, option
 from tools.modules.servers import Configured
 
 
@@ -34,9 +34,9 @@ class Options(login.Login):
     """The keys of the section."""
 
     hostname: str = option("name of this server (part of file names in staged runs)", default="")
-    exclude_db: Words = option("databases to leave out (`*` and `?` allowed)", default=())
-    exclude_table: Words = option("tables to leave out (patterns of pg_dump)", default=())
-    exclude_table_data: Words = option("tables to dump without rows", default=())
+    exclude_db: Strings = option("databases to leave out (`*` and `?` allowed)", default=())
+    exclude_table: Strings = option("tables to leave out (patterns of pg_dump)", default=())
+    exclude_table_data: Strings = option("tables to dump without rows", default=())
     lock_timeout: Duration = option(
         "how long to wait for a table that another session has locked (90, 30s, 5m)",
         default=Duration(600.0),

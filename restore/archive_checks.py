@@ -55,44 +55,45 @@ class Patterns:
 
     @property
     def unmatched(self) -> tuple[str, ...]:
-        """The patterns that no name has matched so far, as written."""
+        """Return the patterns that no name has matched so far, as written."""
         return tuple(pattern.text for pattern in self._open)
 
 
 def check_archive(
     chunks: Chunks,
     rules: Rules,
-    seen: Callable[[Member], None] | None = None,
-    wanted: Callable[[bytes], bool] | None = None,
-    lost: Callable[[Member, str], None] | None = None,
+    on_member: Callable[[Member], None] | None = None,
+    selects: Callable[[bytes], bool] | None = None,
+    on_lost: Callable[[Member, str], None] | None = None,
 ) -> Iterator[bytes]:
-    """A stage: the archive, each member only after it has been looked at.
+    """Yield the archive, each member only after it has been checked.
 
-    seen: gets every member that goes on. wanted: which names go on at all, with the folders
-    that they lie in; without it all. lost: gets every wanted member that no system could
-    create, or that only root could, and why; it does not go on. Raises UnsafeArchiveError before a
-    byte of a bad member's header has been handed on, and MissingLinkTargetError at the end.
-    What the rules call special does not go on either; if any was wanted, UnsafeArchiveError names
-    it at the end.
+    on_member: gets every member that is yielded
+    selects: which names are yielded, with the folders that they lie in; None for all
+    on_lost: gets every selected member that no system could create, or that only root could, and
+    why; it is not yielded
+    Raises UnsafeArchiveError before a byte of a bad member's header is yielded, and
+    MissingLinkTargetError at the end. What the rules call special is not yielded either; if any
+    was selected, UnsafeArchiveError names it at the end.
     """
     source = BlockReader(chunks)
     checks = _Checks(rules)
-    choice = _EntryFilter(wanted)
+    choice = _EntryFilter(selects)
     special: list[bytes] = []
-    while (found := next_member(source, rules)) is not None:
-        member, header, stored = found
+    while (entry := next_member(source, rules)) is not None:
+        member, header, stored = entry
         member, header, why = checks.take(member, header)
         chosen: list[tuple[Member, bytes]] = []
         if not why:
             chosen = choice.take(member, header)
-        elif wanted is None or wanted(member.name):
+        elif selects is None or selects(member.name):
             if why == _SPECIAL:
                 special.append(member.name)
-            if lost is not None:
-                lost(member, why)
-        for one, blocks in chosen:
-            if seen is not None:
-                seen(one)
+            if on_lost is not None:
+                on_lost(member, why)
+        for chosen_member, blocks in chosen:
+            if on_member is not None:
+                on_member(chosen_member)
             yield blocks
         if chosen:
             yield from source.data(stored)
@@ -106,7 +107,7 @@ def check_archive(
 
 
 def is_special(member: Member) -> bool:
-    """Whether a member gives rights of root or of its owner to whoever can reach it.
+    """Return whether a member gives the rights of root or of its owner to other users.
 
     A set-group-ID bit of a folder only says which group its files get.
     """
@@ -139,7 +140,7 @@ class _Checks:
         self._lost: set[bytes] = set()
 
     def take(self, member: Member, header: bytes) -> tuple[Member, bytes, str]:
-        """The member as it may be restored, its header, and why it cannot be ("" if it can).
+        """Return the member as it may be restored, its header, and why it cannot be ("" if it can).
 
         Raises UnsafeArchiveError.
         """
@@ -162,7 +163,7 @@ class _Checks:
         return member, header, why
 
     def _no_link(self, member: Member) -> str:
-        """Why a hard link cannot be made. Raises UnsafeArchiveError for one to a folder."""
+        """Return why a hard link cannot be made. Raises UnsafeArchiveError for one to a folder."""
         if member.kind != "link":
             return ""
         target = printable_name(member.target[:100])
@@ -175,19 +176,19 @@ class _Checks:
         return f"hard link to {target}, which is not in the archive"
 
     def _check_path(self, name: bytes, member: Member) -> None:
-        """No folder on the way may be a symbolic link of this archive, or a file."""
+        """Reject a path through a symbolic link or a file of this archive."""
         parent = name.rpartition(b"/")[0]
         if parent in self._folders:
             return
         way = parent
         while way and way not in self._folders:
             if way in self._symlinks or way in self._names:
-                what = "symbolic link" if way in self._symlinks else "file"
-                raise unsafe(member.name, f"path leads through {what} {printable_name(way)}")
+                obstacle = "symbolic link" if way in self._symlinks else "file"
+                raise unsafe(member.name, f"path leads through {obstacle} {printable_name(way)}")
             way = way.rpartition(b"/")[0]
 
     def _check_replacement(self, name: bytes, member: Member, *, lost: bool) -> None:
-        """No member takes the place of a symbolic link, and none but a folder that of a folder."""
+        """Reject what replaces a symbolic link, and all but a folder in the place of a folder."""
         if self._symlinks and name in self._symlinks:
             raise unsafe(name, "would replace a symbolic link")
         if member.kind != "folder" and name in self._folders:
@@ -229,41 +230,41 @@ class _Checks:
 
 
 def _impossible(member: Member) -> str:
-    """Why no Linux file system could hold a member; "" where it can."""
+    """Return why no Linux file system could hold a member; "" where it can."""
     if len(member.written) <= _COMPONENT and len(member.target) <= _COMPONENT:
         return ""
     longest = max(map(len, member.name.split(b"/")))
     if longest > _COMPONENT:
         return f"a name of {longest} bytes in the path, limit {_COMPONENT}"
-    for what, path in (("path", member.written), ("link target", member.target)):
+    for subject, path in (("path", member.written), ("link target", member.target)):
         if len(path) > _PATH:
-            return f"{what} of {len(path)} bytes, limit {_PATH}"
+            return f"{subject} of {len(path)} bytes, limit {_PATH}"
     return ""
 
 
-def _clean(name: bytes, member: Member, what: str) -> bytes:
-    """A name without `.` and doubled slashes. Raises UnsafeArchiveError where it leads out."""
+def _clean(name: bytes, member: Member, subject: str) -> bytes:
+    """Return a name without `.` and `//`. Raises UnsafeArchiveError where it leads out."""
     if name.startswith(b"/"):
-        raise unsafe(member.name, f"absolute {what} {printable_name(name)}")
+        raise unsafe(member.name, f"absolute {subject} {printable_name(name)}")
     if b"//" not in name and (b"." not in name or _only_inside_names(name)):
         return name
-    words = name.split(b"/")
-    if b".." in words:
+    components = name.split(b"/")
+    if b".." in components:
         raise unsafe(
-            member.name, f"{what} {printable_name(name)} leads out of the destination (..)"
+            member.name, f"{subject} {printable_name(name)} leads out of the destination (..)"
         )
-    if b"." in words[1:]:  # only in front: tar has other ideas of a/. than the kernel
-        raise unsafe(member.name, f"{what} {printable_name(name)} contains a . component")
-    return b"/".join(word for word in words if word not in (b"", b"."))
+    if b"." in components[1:]:  # only in front: tar has other ideas of a/. than the kernel
+        raise unsafe(member.name, f"{subject} {printable_name(name)} contains a . component")
+    return b"/".join(word for word in components if word not in (b"", b"."))
 
 
 def _only_inside_names(name: bytes) -> bool:
-    """Whether no dot begins a component; False for a name that ends with / as well."""
+    """Return whether no dot begins a component; False for a name that ends with / as well."""
     return b"/." not in name and not name.startswith(b".") and not name.endswith(b"/")
 
 
 def _with_mode(header: bytes, member: Member) -> bytes:
-    """The header blocks with the member's mode, and its checksum put right."""
+    """Return the header blocks with the member's mode, and its checksum put right."""
     end = member.header + BLOCK
     block = bytearray(header[member.header : end])
     block[100:108] = b"%07o\0" % member.mode
@@ -275,21 +276,21 @@ def _with_mode(header: bytes, member: Member) -> bytes:
 class _EntryFilter:
     """Which members go on: those that are wanted, and the folders that they lie in."""
 
-    def __init__(self, wanted: Callable[[bytes], bool] | None) -> None:
-        self._wanted = wanted
+    def __init__(self, selects: Callable[[bytes], bool] | None) -> None:
+        self._selects = selects
         self._way: list[tuple[Member, bytes]] = []  # folders that lead here
         self._prefixes: list[bytes] = []  # of the names in them
         self._chosen = names.Names()
         self._needed: set[bytes] = set()
 
     def take(self, member: Member, header: bytes) -> list[tuple[Member, bytes]]:
-        """What to hand on, each with its headers; nothing where the member is not wanted."""
-        if self._wanted is None:
+        """Return the members to hand on, each with its headers; none where it is not selected."""
+        if self._selects is None:
             return [(member, header)]
         while self._way and not member.name.startswith(self._prefixes[-1]):
             self._way.pop()
             self._prefixes.pop()
-        if not self._wanted(member.name):
+        if not self._selects(member.name):
             if member.kind == "folder":
                 self._way.append((member, header))
                 self._prefixes.append(member.name + b"/")
@@ -301,6 +302,6 @@ class _EntryFilter:
         return [*before, (member, header)]
 
     def judge(self) -> None:
-        """Raises MissingLinkTargetError where a hard link has no first name."""
+        """Raise MissingLinkTargetError where a hard link has no first name."""
         if self._needed:
             raise MissingLinkTargetError(frozenset(self._needed))

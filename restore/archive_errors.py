@@ -17,7 +17,7 @@ class UnsafeArchiveError(BackupError):
 
 
 def printable_name(name: bytes) -> str:
-    """A name on one line: what cannot be printed is escaped."""
+    """Return a name on one line: what cannot be printed is escaped."""
     return foreign.printable(foreign.decoded(name))
 
 

@@ -178,7 +178,7 @@ def _check_files(options: argparse.Namespace) -> None:
 
 
 def _check_target(options: argparse.Namespace) -> None:
-    """Raise ConfigError where the arguments do not say where a restore goes."""
+    """Raise ConfigError where the arguments do not name the target of a restore."""
     if options.to_host and (options.destination or options.path):
         raise ConfigError(
             "--to-host cannot be combined with --destination or --path",
@@ -200,9 +200,9 @@ def _check_target(options: argparse.Namespace) -> None:
 
 def source(options: argparse.Namespace) -> Source:
     """Return where the backups are read from."""
-    found = store_arguments.source(options)
+    base = store_arguments.source(options)
     return dataclasses.replace(
-        found,
+        base,
         key_file=options.key_file,
         passphrase=options.passphrase,
         allow_unencrypted=options.allow_unencrypted,

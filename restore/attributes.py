@@ -25,7 +25,7 @@ _ENTRY = re.compile(
 
 
 def refused(member: tar_reader.Member) -> Iterator[str]:
-    """Why ext4 would not hold all of a member, a text for each reason."""
+    """Yield why ext4 would not hold all of a member, a text for each reason."""
     if member.size > _LARGEST:
         yield f"too large for ext4: {member.size} bytes"
     room = 0
@@ -52,15 +52,15 @@ def _attribute(name: bytes, member: tar_reader.Member) -> str:
 
 
 def _acl(raw: bytes) -> str:
-    """Why an ACL in its text form cannot be set on this machine; "" if it can."""
+    """Return why an ACL in its text form cannot be set on this machine; "" if it can."""
     kinds: list[str] = []
     named = False
     for entry in filter(None, re.split(r"[,\n]", raw.decode("utf-8", "replace"))):
-        found = _ENTRY.fullmatch(entry.partition("#")[0].strip())
-        if found is None:
+        match = _ENTRY.fullmatch(entry.partition("#")[0].strip())
+        if match is None:
             return "invalid ACL"
-        kind, name = found["kind"][0], found["name"]
-        if name and not _known(kind, name):
+        kind, name = match["kind"][0], match["name"]
+        if name and not _is_known(kind, name):
             return f"no such {'user' if kind == 'u' else 'group'}: {name[:80]}"
         named = named or bool(name)
         kinds += [] if name else [kind]
@@ -70,8 +70,8 @@ def _acl(raw: bytes) -> str:
     return ""
 
 
-def _known(kind: str, name: str) -> bool:
-    """Whether the machine has a user (u) or a group (g) of this name, or it is a number."""
+def _is_known(kind: str, name: str) -> bool:
+    """Return whether the machine has a user (u) or group (g) of this name, or it is a number."""
     look_up: Callable[[str], object] | None = {"u": pwd.getpwnam, "g": grp.getgrnam}.get(kind)
     if look_up is None:
         return False

@@ -11,7 +11,7 @@ BLOCK = 512
 
 
 class BlockReader:
-    """Chunks as blocks; what is taken is gone."""
+    """Chunks as blocks; each byte is returned once."""
 
     def __init__(self, chunks: Chunks) -> None:
         self._chunks = iter(chunks)
@@ -19,11 +19,11 @@ class BlockReader:
         self._at = 0
 
     def block(self) -> bytes:
-        """The next 512 bytes. Raises UnsafeArchiveError where the archive ends."""
+        """Return the next 512 bytes. Raises UnsafeArchiveError where the archive ends."""
         return self.take(BLOCK)
 
     def take(self, size: int) -> bytes:
-        """So many bytes as one. Raises UnsafeArchiveError where the archive ends."""
+        """Return that many bytes as one. Raises UnsafeArchiveError where the archive ends."""
         end = self._at + size
         if end <= len(self._chunk):
             block = self._chunk[self._at : end]
@@ -39,7 +39,7 @@ class BlockReader:
         self._at += size
 
     def data(self, size: int) -> Iterator[bytes]:
-        """So many bytes, in pieces that are copied only where a chunk holds more."""
+        """Yield that many bytes, in pieces that are copied only where a chunk holds more."""
         while size:
             if self._at == len(self._chunk):
                 self._next_chunk()
@@ -59,7 +59,7 @@ class BlockReader:
             raise UnsafeArchiveError("unexpected end of archive", CORRUPT)
 
     def end(self) -> None:
-        """After the end mark only zeros may follow."""
+        """Require that only zeros follow the end mark."""
         rest = self._chunk[self._at :]
         while True:
             if rest.strip(b"\0"):

@@ -95,7 +95,7 @@ class _Command:
         self._started = time.monotonic()
 
     def run(self) -> int:
-        """Do what the arguments say; return the exit code."""
+        """Run the command of the arguments; return the exit code."""
         options = self._options
         if options.list:
             return listing.print_runs(self._location, as_json=options.json)
@@ -139,14 +139,14 @@ class _Command:
             steps, selections = [], [self._select(options.verify)]
         statuses = []
         with terminal.watcher(quiet=options.json) as watcher:
-            for whole in selections:
-                part = whole.narrowed(options.section, options.item)
+            for run_selection in selections:
+                part = run_selection.narrowed(options.section, options.item)
                 self._warn(part)
                 if options.level == "full":
                     self._require_stages(part.items)
-                label = whole.newest.run_id if len(selections) > 1 else ""
+                label = run_selection.newest.run_id if len(selections) > 1 else ""
                 verify = functools.partial(self._verify_item, part)
-                of_run = [*self._missing(whole), *_sheets(whole)]
+                of_run = [*self._missing(run_selection), *_sheets(run_selection)]
                 of_run += run_steps(part.items, verify, watcher, label)
                 statuses.append(worst(step.result.status for step in of_run))
                 steps += of_run

@@ -1,4 +1,4 @@
-"""Everything that keeps a restored tree from being moved into a folder, found beforehand."""
+"""Check beforehand what prevents moving a restored tree into a folder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from restore.file_status import FileStatus
 from restore.folder_pairs import Step
 from tools.base.errors import ConfigError
 
-_SHOWN = 20  # conflicts that are named
+_MAX_NAMED = 20  # conflicts that are named
 _EXISTS = "already exists"
 _TYPE = "exists and is of another type"
 _MOUNTED = "is a mount point"
@@ -66,15 +66,15 @@ class Conflicts:
             self._add(reason, step.path)
 
     def denied(self, step: Step, error: OSError) -> None:
-        """See Visitor."""
+        """Implement Visitor."""
         self._add(_DENIED, step.path)
 
     def leave(self, path: bytes, source: int, goal: int) -> None:
-        """See Visitor."""
+        """Implement Visitor."""
 
     def _add(self, reason: str, path: bytes) -> None:
         self._count += 1
-        if self._count <= _SHOWN:
+        if self._count <= _MAX_NAMED:
             self._named.setdefault(reason, []).append(f"{self._goal}/{os.fsdecode(path)}")
 
     def raise_if_any(self) -> None:
@@ -82,7 +82,7 @@ class Conflicts:
         if not self._count:
             return
         groups = [f"{', '.join(paths)}: {reason}" for reason, paths in self._named.items()]
-        more = self._count - _SHOWN
+        more = self._count - _MAX_NAMED
         text = "; ".join(groups) + (f"; and {more} more" if more > 0 else "")
         hints = dict.fromkeys(_HINTS[reason] for reason in self._named)
         raise ConfigError(f"DESTINATION: {text}", f"Nothing was replaced. {' '.join(hints)}")

@@ -81,7 +81,7 @@ def item_path(item: Item) -> Path:
 
 @contextlib.contextmanager
 def scratch() -> Iterator[Path]:
-    """Give a private folder for temporary files; those of killed restores are removed first."""
+    """Yield a private folder for temporary files; those of killed restores are removed first."""
     top = Path(tempfile.gettempdir())
     removal.sweep(top, _SCRATCH)
     with removal.private(top, _SCRATCH, _warn) as folder:
@@ -119,7 +119,7 @@ def staging(
     overwrite: bool,
     moving: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
 ) -> Iterator[Staging]:
-    """Give a private folder inside the destination; at the end its content is moved into place.
+    """Yield a private folder inside the destination; at the end its content is moved into place.
 
     moving: its block is entered while the content is moved. On any exception the private folder is
     removed, and the destination too where it is empty. Staging folders of killed restores are

@@ -37,7 +37,7 @@ from tools.flow import dump_stream
 from tools.flow.facts import MysqlServerFacts
 from tools.flow.item_record import StoredItem as Item
 from tools.modules import executable, registry
-from tools.modules.options import Duration, Lists, Words, option
+from tools.modules.options import Duration, Lists, Strings, option
 
 _ROOT_FOLDER = Path("/var/tmp")  # noqa: S108  (private folders are created in it)
 _FALSE_VALUES = ("", "0", "f", "false", "no", "null")
@@ -53,7 +53,7 @@ class Options:
         default=Duration(604800),
     )
     run: str = option('run to restore: "latest", a run ID or a date', default="latest")
-    items: Words = option(
+    items: Strings = option(
         "items to restore, as SECTION or SECTION/item (`*` and `?` allowed); default: all",
         default=("*",),
     )
@@ -79,7 +79,7 @@ class Options:
 
 @dataclass
 class _Drill:
-    """One drill and what it has found so far."""
+    """One drill and its findings so far."""
 
     options: Options
     restoring: Restoring
@@ -157,13 +157,13 @@ def _opened(options: Options, scratch: Path) -> _Drill | None:
     source = location.Source(Path(config_path), options.store, own_run=True)
     config = location.load_config(source)
     section_runner.learn_secrets(config)
-    place = location.open_location(config, source, ForRestore(scratch))
-    catalog = place.catalog()
+    backups = location.open_location(config, source, ForRestore(scratch))
+    catalog = backups.catalog()
     if not catalog.run_ids:
         return None
-    selected = selection.select_run(catalog, place.preference(catalog.host), options.run)
+    selected = selection.select_run(catalog, backups.preference(catalog.host), options.run)
     selected = selected.only(_select_items(selected, options))
-    return _Drill(options, Restoring(place, catalog), selected)
+    return _Drill(options, Restoring(backups, catalog), selected)
 
 
 def _select_items(selected: Selection, options: Options) -> list[Item]:

@@ -13,7 +13,7 @@ import struct
 from typing import NamedTuple
 
 _NO_FOLLOW = 0x100 | 0x800  # AT_SYMLINK_NOFOLLOW, AT_NO_AUTOMOUNT
-_WANTED = 0x1 | 0x2 | 0x8  # STATX_TYPE, STATX_MODE, STATX_UID
+_FIELDS = 0x1 | 0x2 | 0x8  # STATX_TYPE, STATX_MODE, STATX_UID
 _LOCKED = 0x10 | 0x20  # STATX_ATTR_IMMUTABLE, STATX_ATTR_APPEND
 _MOUNT_ROOT = 0x2000
 _STRUCT = struct.Struct("=8xQ4xI4xH")  # attributes, owner, mode of struct statx
@@ -31,7 +31,7 @@ class FileStatus(NamedTuple):
 
     @property
     def is_folder(self) -> bool:
-        """Whether it is a folder, and no symbolic link to one."""
+        """Return whether it is a folder, and no symbolic link to one."""
         return stat.S_ISDIR(self.mode)
 
 
@@ -41,12 +41,12 @@ def status(name: bytes, folder: int) -> FileStatus | None:
     Raises OSError.
     """
     buffer = ctypes.create_string_buffer(_SIZE)
-    if _statx is not None and _statx(folder, name, _NO_FOLLOW, _WANTED, buffer) == 0:
+    if _statx is not None and _statx(folder, name, _NO_FOLLOW, _FIELDS, buffer) == 0:
         attributes, uid, mode = _STRUCT.unpack_from(buffer)
         return FileStatus(mode, uid, bool(attributes & _LOCKED), bool(attributes & _MOUNT_ROOT))
     try:
-        found = os.lstat(name, dir_fd=folder)
+        about = os.lstat(name, dir_fd=folder)
     except FileNotFoundError:
         return None
-    mounted = stat.S_ISDIR(found.st_mode) and found.st_dev != os.fstat(folder).st_dev
-    return FileStatus(found.st_mode, found.st_uid, mounted=mounted)
+    mounted = stat.S_ISDIR(about.st_mode) and about.st_dev != os.fstat(folder).st_dev
+    return FileStatus(about.st_mode, about.st_uid, mounted=mounted)

@@ -34,7 +34,7 @@ class Step(NamedTuple):
 
     @property
     def both_folders(self) -> bool:
-        """Whether the name is a folder in both trees."""
+        """Return whether the name is a folder in both trees."""
         return self.is_folder and self.there is not None and self.there.is_folder
 
 
@@ -45,13 +45,13 @@ class Visitor(Protocol):
     def files(self) -> bool: ...
 
     def visit(self, step: Step) -> None:
-        """Called for each name, in alphabetical order; for folders before what is in them."""
+        """Visit a name, in alphabetical order; a folder before what is in it."""
 
     def denied(self, step: Step, error: OSError) -> None:
-        """Called where a folder that is in both trees cannot be opened; it is skipped then."""
+        """Handle a folder of both trees that cannot be opened; it is skipped then."""
 
     def leave(self, path: bytes, source: int, goal: int) -> None:
-        """Called after everything in a folder of both trees; both are open."""
+        """Leave a folder of both trees after everything in it; both are open."""
 
 
 def walk(source: Path, goal: Path, visitor: Visitor, skip: Collection[bytes] = ()) -> None:
@@ -108,10 +108,10 @@ class _Pair:
     def step(self, listed: bytes, path: bytes, *, files: bool) -> Step:
         name = listed.rstrip(b"/")
         source, goal = self.folders
-        whole = path + b"/" + name if path else name
+        full_path = path + b"/" + name if path else name
         is_folder = listed != name
         there = status(name, goal) if is_folder or files else None
-        return Step(name, whole, source, goal, is_folder, there)
+        return Step(name, full_path, source, goal, is_folder, there)
 
     def inodes(self) -> tuple[int, int]:
         return os.fstat(self.folders[0]).st_ino, os.fstat(self.folders[1]).st_ino

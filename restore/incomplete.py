@@ -14,7 +14,7 @@ from tools.catalog.manifest import Manifest
 from tools.date_str_utils import count
 from tools.flow.item_record import StoredItem as Item
 
-_SHOWN = 5  # warnings of an item that are shown
+_MAX_SHOWN = 5  # warnings of an item that are shown
 
 
 def with_backup_warnings(
@@ -28,10 +28,10 @@ def with_backup_warnings(
     warnings = [line for line in item.warnings if matches is None or _concerns(line, matches)]
     if not warnings or not result.status.stored:
         return result
-    lines = [f"reported by the backup: {line}" for line in warnings[:_SHOWN]]
-    if len(warnings) > _SHOWN:
+    lines = [f"reported by the backup: {line}" for line in warnings[:_MAX_SHOWN]]
+    if len(warnings) > _MAX_SHOWN:
         lines.append(
-            f"and {len(warnings) - _SHOWN} more of {len(warnings)}: --show {run_id} lists all"
+            f"and {len(warnings) - _MAX_SHOWN} more of {len(warnings)}: --show {run_id} lists all"
         )
     return dataclasses.replace(
         result,

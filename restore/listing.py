@@ -81,7 +81,7 @@ def _run(summary: RunSummary) -> dict[str, Any]:
 
 
 def _of(manifest: Manifest) -> dict[str, Any]:
-    """Return what the list says of a run whose manifest can be read."""
+    """Return the row of a run whose manifest can be read."""
     values = (
         manifest.begin,
         manifest.end,
@@ -187,5 +187,5 @@ def _print_run(manifest: Manifest) -> None:
         _say(f"cleaned away: {item.label}")
     of_items = [line for item in manifest.items for line in (*item.warnings, *item.suspicious)]
     for line in manifest.warnings:
-        if not any(line.endswith(known) for known in of_items):
+        if not any(line.endswith(item_line) for item_line in of_items):
             _say(f"warning: {line}")

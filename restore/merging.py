@@ -49,16 +49,16 @@ def merge(
     is in them, except those of `implied` (paths relative to `source`), which keep their own. Raises
     ConfigError naming the conflicts, before anything has been moved.
     """
-    found = conflicts.Conflicts(goal, overwrite=overwrite)
-    folder_pairs.walk(source, goal, found)
-    found.raise_if_any()
+    visitor = conflicts.Conflicts(goal, overwrite=overwrite)
+    folder_pairs.walk(source, goal, visitor)
+    visitor.raise_if_any()
     problems: list[str] = []
-    with _copies(source, goal, found.mounts, problems) as trees:
-        if found.replaces:  # a power cut must not leave half a file in the place of a whole one
+    with _copies(source, goal, visitor.mounts, problems) as trees:
+        if visitor.replaces:  # a power cut must not leave half a file in the place of a whole one
             for tree in trees:
                 filesystem_handling.sync_file_system(tree.source)
         for tree in trees:
-            with ReplacedFiles(tree.goal, needed=found.replaces) as replaced:
+            with ReplacedFiles(tree.goal, needed=visitor.replaces) as replaced:
                 mover = _Mover(tree, tree.below(implied), problems, replaced)
                 folder_pairs.walk(tree.source, tree.goal, mover, tree.skip)
         for tree in trees[1:]:
@@ -71,7 +71,7 @@ def merge(
 def _copies(
     source: Path, goal: Path, mounts: Sequence[bytes], problems: list[str]
 ) -> Iterator[list[_Tree]]:
-    """Give the tree, and a copy of each part that belongs below a mount point, next to its goal."""
+    """Yield the tree, and a copy of each part for a mount point below it, next to its goal."""
     with contextlib.ExitStack() as stack:
         trees = [_Tree(source, goal, skip=mounts)]
         for path in mounts:
@@ -85,10 +85,10 @@ def _copies(
 
 
 def _set_mount_root(source: Path, tree: _Tree) -> list[str]:
-    """Give a mount point the attributes of the folder that the backup has in its place."""
+    """Set the attributes of a mount point to those of the folder that the backup has there."""
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-    with removal.opened(source, flags) as wanted, removal.opened(tree.goal, flags) as folder:
-        lines = folder_attributes.copy(wanted, os.fstat(wanted), folder)
+    with removal.opened(source, flags) as original, removal.opened(tree.goal, flags) as folder:
+        lines = folder_attributes.copy(original, os.fstat(original), folder)
     return [_difference(tree.path, line) for line in lines]
 
 
@@ -125,11 +125,14 @@ class _Mover:
             )
             self._levels.append(before)
             for folder in (step.source, step.goal):
-                with contextlib.suppress(PermissionError):  # another's: `denied` says so
+                with contextlib.suppress(PermissionError):  # of another user: `denied` reports it
                     folder_pairs.owner_may_write(step.name, folder)
 
     def _move(self, step: Step) -> None:
-        """Raises StoreError. A folder that its owner may not write is made writable meanwhile."""
+        """Move a name; a folder that its owner may not write is writable meanwhile.
+
+        Raises StoreError.
+        """
         mode = folder_pairs.owner_may_write(step.name, step.source) if step.is_folder else None
         try:
             self._replaced.replace(step.name, step.source, step.goal)
@@ -147,20 +150,20 @@ class _Mover:
         )
 
     def denied(self, step: Step, error: OSError) -> None:
-        """See Visitor: the folder could be opened when conflicts were searched."""
+        """Implement Visitor: the folder could be opened when conflicts were searched."""
         raise self._error(step, error)
 
     def leave(self, path: bytes, source: int, goal: int) -> None:
         """Set the attributes of a folder; see Visitor."""
-        wanted, before = self._levels.pop()
-        whole = self._tree.path + b"/" + path if self._tree.path else path
+        original, before = self._levels.pop()
+        full_path = self._tree.path + b"/" + path if self._tree.path else path
         if path not in self._implied:
-            lines = folder_attributes.copy(source, wanted, goal)
-            self._problems += [_difference(whole, line) for line in lines]
+            lines = folder_attributes.copy(source, original, goal)
+            self._problems += [_difference(full_path, line) for line in lines]
             return
         try:
             folder_attributes.restore_own(goal, before)
         except PermissionError:
             pass  # another user's folder, in which this one may write: nothing of it was changed
         except OSError as error:
-            self._problems.append(_difference(whole, str(error.strerror).lower()))
+            self._problems.append(_difference(full_path, str(error.strerror).lower()))

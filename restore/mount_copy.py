@@ -46,7 +46,7 @@ def copy(source: Path, target: Path) -> list[str]:
     def archive() -> Iterator[bytes]:
         return process.output(
             [unpack.program(), f"--directory={source}", *_OPTIONS],
-            given=b"".join(name + b"\0" for name in names),
+            stdin_data=b"".join(name + b"\0" for name in names),
             notice=notice,
             allowed=lambda code: code == 0,
             env=tar.environment(),

@@ -33,7 +33,7 @@ class Names:
         self._slots[slot] = number
 
     def _slot(self, number: int) -> int:
-        """Where a number is, or would be put."""
+        """Return where a number is, or would be put."""
         slots = self._slots
         most = len(slots) - 1
         slot = number & most
@@ -51,5 +51,5 @@ class Names:
 
 
 def _number(name: bytes) -> int:
-    """A number from 1 to 2^64 - 1; keyed by the process, so nobody can make two names collide."""
+    """Return a number from 1 to 2^64 - 1, keyed by the process: nobody can cause collisions."""
     return hash(name) & ((1 << 64) - 1) or 1

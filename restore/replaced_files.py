@@ -44,12 +44,12 @@ class ReplacedFiles:
     """
 
     def __init__(self, folder: Path, *, needed: bool) -> None:
-        """needed: whether any file in the folder is replaced."""
+        """Start no thread yet. needed: whether any file in the folder is replaced"""
         self._batches: queue.Queue[list[int]] = queue.Queue(_WAITING)
         self._held: list[int] = []
         self._threads: list[threading.Thread] = []
         self._timed = needed and _many_descriptors() and not lock.on_network(folder)
-        self._left, self._seconds = _WINDOW, 0.0
+        self._remaining, self._seconds = _WINDOW, 0.0
 
     def replace(self, name: bytes, source: int, goal: int) -> None:
         """Move what has a name in an open folder into another one. Raises OSError."""
@@ -62,16 +62,16 @@ class ReplacedFiles:
 
     def _judge(self, seconds: float) -> None:
         """Start the threads once the files of a window took too long."""
-        self._left -= 1
+        self._remaining -= 1
         self._seconds += seconds
-        if self._left:
+        if self._remaining:
             return
         if self._seconds > _WINDOW * _SLOW:
             self._timed = False
             with contextlib.suppress(BackupError):  # no further thread: those that there are do
                 for _ in range(_THREADS):
                     self._threads.append(stream.thread(self._close_batches))
-        self._left, self._seconds = _WINDOW, 0.0
+        self._remaining, self._seconds = _WINDOW, 0.0
 
     def _hold(self, name: bytes, folder: int) -> None:
         try:
@@ -82,7 +82,7 @@ class ReplacedFiles:
             self._hand_over()
 
     def _hand_over(self) -> None:
-        """Give a thread the files that are held; all but the last of them are replaced."""
+        """Hand the files that are held to a thread; all but the last of them are replaced."""
         *replaced, last = self._held
         self._batches.put(replaced)
         self._held = [last]

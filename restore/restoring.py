@@ -73,7 +73,7 @@ class Done:
         self.in_part = label
         try:
             yield
-        except (BackupError, OSError):  # the result of the item tells
+        except (BackupError, OSError):  # the result of the item reports it
             self.in_part = ""
             raise
         self.restored.append(label)
@@ -102,7 +102,7 @@ class Restoring:
         *,
         allow_special: bool = False,
     ) -> None:
-        """done: gets the labels of the items that are restored.
+        """Restore nothing yet. done: gets the labels of the items that are restored
 
         allow_special: device nodes and set-id bits come back from runs of unknown signers too
         """
@@ -146,7 +146,7 @@ class Restoring:
         """Restore an item into a staging folder, and move it into place when it is complete."""
         below = destination.item_path(item)
         moving = functools.partial(self._done.moving, item.label)
-        shown = into.path / below
+        goal = into.path / below
         with destination.staging(into.path, overwrite=into.overwrite, moving=moving) as staging:
             if registry.kind(item.kind).archive:
                 path = staging.make_folders(below, 0o755)
@@ -157,13 +157,13 @@ class Restoring:
                     path.rmdir()
                 prefix = os.fsencode(below) + b"/"
                 staging.implied.update(prefix + name for name in unpacked.implied if name)
-                result = _of_fileset(unpacked, shown)
+                result = _of_fileset(unpacked, goal)
             else:
-                result = self._into_staging(item, again, staging, shown)
+                result = self._into_staging(item, again, staging, goal)
         return _with_differences(result, staging.warnings)
 
     def _into_staging(
-        self, item: Item, again: Again, staging: destination.Staging, shown: Path
+        self, item: Item, again: Again, staging: destination.Staging, goal: Path
     ) -> Result:
         """Restore an item that is one file, or a folder made by the restorer of its kind."""
         below = destination.item_path(item)
@@ -173,10 +173,10 @@ class Restoring:
             since = functools.partial(self._items_since, item.section, "")
             restorer = loader.folder_restorer(registry.file_of_kind(item.kind))
             result = restorer.restore_to_folder(item, again, path, since)
-            return dataclasses.replace(result, message=f"{shown}: {result.message}")
+            return dataclasses.replace(result, message=f"{goal}: {result.message}")
         with stream.closed(again()) as chunks:
             size = destination.write_file(chunks, path)
-        return Result(Status.OK, f"written to {shown}", items=1, bytes=size)
+        return Result(Status.OK, f"written to {goal}", items=1, bytes=size)
 
     # --- into a server
 
@@ -187,14 +187,14 @@ class Restoring:
             running: dict[str, Iterator[Result]] = {}
             for item in selection.items:
                 run = selection.run(item)
-                own = dataclasses.replace(
+                item_server = dataclasses.replace(
                     server,
                     following=functools.partial(self._items_since, item.section, run.run_id),
                     options=self._location.options(item),
                 )
                 again = self.open_chunks(run, item, advance)
                 refuse = functools.partial(readback.check, run, item)
-                steps_of_item = database_restore.restore_item(item, again, own, refuse)
+                steps_of_item = database_restore.restore_item(item, again, item_server, refuse)
                 running[item.label] = stack.enter_context(contextlib.closing(steps_of_item))
             waiting: list[Item] = []
 

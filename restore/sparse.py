@@ -24,7 +24,7 @@ Regions = Iterator[tuple[int, int]]  # offset and size of each
 
 
 def version(records: Mapping[bytes, bytes]) -> str:
-    """The version of the map that an extended header announces: "" for no sparse file.
+    """Return the version of the map that an extended header names: "" for no sparse file.
 
     Raises ValueError for one that is not known, or a header with half of what it needs.
     """
@@ -44,10 +44,10 @@ def version(records: Mapping[bytes, bytes]) -> str:
 
 
 def in_records(records: Mapping[bytes, bytes], which: str) -> Regions:
-    """The regions (offset, size) of versions 0.0 and 0.1. Raises ValueError."""
+    """Return the regions (offset, size) of versions 0.0 and 0.1. Raises ValueError."""
     key = OFFSET if which == "0.0" else PREFIX + b"map"
     keys = list(records)
-    if keys.index(PREFIX + b"numblocks") > keys.index(key):  # GNU tar forgets what is in front
+    if keys.index(PREFIX + b"numblocks") > keys.index(key):  # GNU tar ignores what precedes it
         raise ValueError("sparse map in front of its number of regions")
     written = records[key]
     if not _PAIRS.fullmatch(written):
@@ -60,7 +60,7 @@ def in_records(records: Mapping[bytes, bytes], which: str) -> Regions:
 
 
 def in_data(block: Callable[[], bytes]) -> tuple[Regions, bytes]:
-    """The regions of version 1.0, and the blocks of the data that hold them. Raises ValueError."""
+    """Return the regions of version 1.0, and the blocks of data with them. Raises ValueError."""
     raw = bytearray(block())
     at = 0
 
@@ -84,8 +84,9 @@ def in_data(block: Callable[[], bytes]) -> tuple[Regions, bytes]:
 
 
 def old(blocks: Sequence[tuple[bytes, int, int]], number: Number) -> Regions:
-    """The regions of the old GNU format: (block, where they begin, how many there can be).
+    """Return the regions of the old GNU format.
 
+    blocks: (block, where they begin, how many there can be)
     Raises ValueError.
     """
     for block, start, count in blocks:

@@ -1,4 +1,4 @@
-"""What GNU tar says while it unpacks or lists: which member it is about, and how bad it is.
+"""The messages of GNU tar while it unpacks or lists: which member it is about, and how bad it is.
 
 Only lines of a known kind are taken for the trouble of one member; with any other line a tar that
 ended with an error has failed as a whole. Needs LC_ALL=C and --quoting-style=escape.
@@ -77,7 +77,7 @@ class Trouble(NamedTuple):
     owner: bool = False
 
     def line(self) -> str:
-        """For people."""
+        """Return the trouble as one line."""
         return f"{archive_errors.printable_name(self.name)}: {self.why}"
 
 
@@ -99,7 +99,7 @@ class Messages:
         self.unknown = BoundedList(_MOST_UNKNOWN)
 
     def take(self, line: str) -> None:
-        """One line."""
+        """Take one line."""
         text = line.removeprefix(self._prefix)
         if trouble := _trouble(text):
             self._add(trouble)
@@ -116,45 +116,49 @@ class Messages:
             self.of_others.append(trouble.name)
 
     def allowed(self, code: int) -> bool:
-        """Whether everything that is not as it should be is known by name."""
+        """Return whether everything that is not as it should be is known by name."""
         named = bool(self.lost.count or self.unset.count)
         return code == 0 or (code == 2 and named and not self.unknown)  # noqa: PLR2004
 
     def error(self) -> str:
-        """The line that says best why tar failed."""
+        """Return the line that best explains why tar failed."""
         return next(iter(self.unknown), "tar did not say why")
 
 
 def _trouble(text: str) -> Trouble | None:
-    """The trouble of one member that a line tells of; None for any other line."""
-    if found := _CREATE.fullmatch(text):
-        return None if found["why"] in _EVERYWHERE else _made(found, missing=True)
-    if found := _CONTENT.fullmatch(text):
-        return _made(found, missing=True, partial=True) if found["why"] in _TOO_LARGE else None
-    if found := _SET.fullmatch(text) or _ATTRIBUTE.fullmatch(text):
-        return _made(found, owner="ownership" in found["what"])
+    """Return the trouble of one member that a line reports; None for any other line."""
+    if match := _CREATE.fullmatch(text):
+        return None if match["why"] in _EVERYWHERE else _trouble_of(match, missing=True)
+    if match := _CONTENT.fullmatch(text):
+        return (
+            _trouble_of(match, missing=True, partial=True) if match["why"] in _TOO_LARGE else None
+        )
+    if match := _SET.fullmatch(text) or _ATTRIBUTE.fullmatch(text):
+        return _trouble_of(match, owner="ownership" in match["what"])
     return None
 
 
-def _made(found: re.Match[str], **kinds: bool) -> Trouble:
-    what = found["what"].partition(" '")[0]  # a link's target may be long
+def _trouble_of(match: re.Match[str], **kinds: bool) -> Trouble:
+    subject = match["what"].partition(" '")[0]  # a link's target may be long
     cannot = {
         "open": "cannot be created",
         "hard link to": "cannot be created as a hard link",
         "create symlink to": "cannot be created as a symbolic link",
     }
-    said = cannot.get(what, f"{what} failed" if kinds.get("missing") else f"{what}: not set")
-    name = unescaped(found["name"].encode("utf-8", "surrogateescape"))
-    return Trouble(name, f"{said}: {found['why'].lower()}", **kinds)
+    problem = cannot.get(
+        subject, f"{subject} failed" if kinds.get("missing") else f"{subject}: not set"
+    )
+    name = unescaped(match["name"].encode("utf-8", "surrogateescape"))
+    return Trouble(name, f"{problem}: {match['why'].lower()}", **kinds)
 
 
 def unescaped(name: bytes) -> bytes:
-    """A name as tar's --quoting-style=escape wrote it, and as it is."""
+    """Return a name as it is, from what tar's --quoting-style=escape wrote."""
     if b"\\" not in name:
         return name
 
-    def plain(found: re.Match[bytes]) -> bytes:
-        word = found[1]
+    def plain(match: re.Match[bytes]) -> bytes:
+        word = match[1]
         return bytes([int(word, 8) & 0xFF]) if len(word) == 3 else _ESCAPES.get(word, word)  # noqa: PLR2004
 
     return _ESCAPE.sub(plain, name)

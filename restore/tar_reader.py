@@ -76,7 +76,7 @@ class Rules:
 
 
 def next_member(source: BlockReader, rules: Rules) -> tuple[Member, bytes, int] | None:
-    """The next member, its header blocks and map, the bytes that follow; None at the end."""
+    """Return the next member, its header and map, the bytes that follow; None at the end."""
     header: list[bytes] = []
     records: dict[bytes, bytes] = {}
     before: list[bytes] = []  # the kinds of the headers in front of the entry's own
@@ -103,16 +103,16 @@ def next_member(source: BlockReader, rules: Rules) -> tuple[Member, bytes, int] 
     extensions = list(_extensions(source, block)) if kind == b"S" else []
     header += extensions
     member = _member(block, records, rules, at)
-    left = -(-member.size // BLOCK) * BLOCK
+    remaining = -(-member.size // BLOCK) * BLOCK
     if kind == b"S" or not _PLAIN.issuperset(records):
         try:
             in_front, size = _mapped(source, (block, *extensions), records, member)
         except ValueError as error:
             raise unsafe(member.name, f"{error}") from None
         header.append(in_front)
-        left -= len(in_front)
+        remaining -= len(in_front)
         member = member._replace(size=size)
-    return member, b"".join(header), left
+    return member, b"".join(header), remaining
 
 
 def _check_order(kind: bytes, before: list[bytes]) -> None:
@@ -120,8 +120,8 @@ def _check_order(kind: bytes, before: list[bytes]) -> None:
 
     Of two extended headers GNU tar reads the last, and of a long name beside one it depends.
     """
-    own = [one for one in (*before, kind) if one != b"g"]
-    if len(own) != len(set(own)) or (b"x" in own and len(own) > 1):
+    own_kinds = [one for one in (*before, kind) if one != b"g"]
+    if len(own_kinds) != len(set(own_kinds)) or (b"x" in own_kinds and len(own_kinds) > 1):
         raise UnsafeArchiveError("two headers describe one entry", HINT)
     if len(before) >= _MOST_BEFORE:  # all are kept until the entry's own
         raise UnsafeArchiveError("too many headers in front of one entry", HINT)
@@ -129,7 +129,7 @@ def _check_order(kind: bytes, before: list[bytes]) -> None:
 
 
 def _check_sum(block: bytes) -> None:
-    """The sum of all bytes, those of the checksum itself as spaces.
+    """Compare the sum of all bytes, those of the checksum itself as spaces, with the checksum.
 
     Adler-32 begins with 1 and holds, modulo 65521, the sum in its lower half: exact for 256 bytes.
     """
@@ -140,7 +140,7 @@ def _check_sum(block: bytes) -> None:
 
 @functools.lru_cache(maxsize=4096)
 def _expected_sum(field: bytes) -> int:
-    """The sum of all bytes of a header that has this field of the checksum: octal digits."""
+    """Return the sum of all bytes of a header, without this field of the checksum, as expected."""
     if field[0] > 127:  # noqa: PLR2004
         raise UnsafeArchiveError("corrupt archive: invalid number in a header", CORRUPT)
     return _number(field) + sum(field) - 256
@@ -148,24 +148,24 @@ def _expected_sum(field: bytes) -> int:
 
 @functools.lru_cache(maxsize=4096)  # owners, modes and times repeat
 def _number(field: bytes) -> int:
-    """A number of a header: octal digits, or binary with the first bit set (GNU)."""
+    """Return a number of a header: octal digits, or binary with the first bit set (GNU)."""
     if field[0] == 0x80:  # noqa: PLR2004
         return int.from_bytes(field[1:], "big")
-    found = _OCTAL.fullmatch(field)
-    if found is None or not field[field[0] == 0 :].strip(b" "):
+    match = _OCTAL.fullmatch(field)
+    if match is None or not field[field[0] == 0 :].strip(b" "):
         raise UnsafeArchiveError("corrupt archive: invalid number in a header", CORRUPT)
-    return int(found[1] or b"0", 8)
+    return int(match[1] or b"0", 8)
 
 
 def _check_times(block: bytes, records: Mapping[bytes, bytes], name: bytes) -> None:
-    """Raises UnsafeArchiveError for a time that GNU tar could not read."""
+    """Raise UnsafeArchiveError for a time that GNU tar could not read."""
     field = block[136:148]
-    whole = int.from_bytes(field, "big", signed=True) if field[0] == 0xFF else _number(field)  # noqa: PLR2004
+    seconds = int.from_bytes(field, "big", signed=True) if field[0] == 0xFF else _number(field)  # noqa: PLR2004
     times = [records[key] for key in _TIMES if key in records]
     bad = [time for time in times if not _usual_time(time) and not _is_time(time)]
-    if bad or abs(whole) >= _MAX:
-        what = printable_name(bad[0][:40]) if bad else str(whole)
-        raise unsafe(name, f"invalid time {what!r}")
+    if bad or abs(seconds) >= _MAX:
+        invalid = printable_name(bad[0][:40]) if bad else str(seconds)
+        raise unsafe(name, f"invalid time {invalid!r}")
 
 
 def _is_time(time: bytes) -> bool:
@@ -173,7 +173,7 @@ def _is_time(time: bytes) -> bool:
 
 
 def _check_device(block: bytes, name: bytes) -> None:
-    """Raises UnsafeArchiveError for a device that no system has (Linux: 12 and 20 bits)."""
+    """Raise UnsafeArchiveError for a device that no system has (Linux: 12 and 20 bits)."""
     if _number(block[329:337]) >> 12 or _number(block[337:345]) >> 20:
         raise unsafe(name, "invalid device number")
 
@@ -181,21 +181,21 @@ def _check_device(block: bytes, name: bytes) -> None:
 def _read_extension(kind: bytes, data: bytes, size: int, records: dict[bytes, bytes]) -> None:
     """Read a header in front of an entry. Raises UnsafeArchiveError for a key that occurs twice."""
     if kind in _LONG:
-        found = [(_LONG[kind], data[: max(0, size - 1)])]
-        if b"\0" in found[0][1] or data[len(found[0][1]) :].strip(b"\0") or not size:
+        pairs = [(_LONG[kind], data[: max(0, size - 1)])]
+        if b"\0" in pairs[0][1] or data[len(pairs[0][1]) :].strip(b"\0") or not size:
             raise UnsafeArchiveError("a long name does not end where it says", HINT)
     else:
-        found = _pax(data[:size])
+        pairs = _pax(data[:size])
     if kind == b"g":
-        bad = [key for key, _ in found if key not in _HARMLESS]
+        bad = [key for key, _ in pairs if key not in _HARMLESS]
         if bad:
             raise UnsafeArchiveError(f"global header sets {printable_name(bad[0])}", HINT)
         return
-    plain = dict(found)
-    if not records and len(plain) == len(found) and _PLAIN.issuperset(plain):
+    plain = dict(pairs)
+    if not records and len(plain) == len(pairs) and _PLAIN.issuperset(plain):
         records.update(plain)
         return
-    for key, value in found:
+    for key, value in pairs:
         if key in (sparse.OFFSET, sparse.SIZE):
             _pair(key, value, records)
         elif key in records or key.startswith(_REFUSED):
@@ -205,7 +205,7 @@ def _read_extension(kind: bytes, data: bytes, size: int, records: dict[bytes, by
 
 
 def _pair(key: bytes, value: bytes, records: dict[bytes, bytes]) -> None:
-    """One half of a region of a sparse file: they take turns, and are kept as one list."""
+    """Add half a region of a sparse file: offset and size alternate, and are kept as one list."""
     so_far = records.get(sparse.OFFSET, b"")
     if so_far.count(b",") % 2 == (key == sparse.OFFSET) or foreign.number(value) is None:
         raise UnsafeArchiveError("corrupt sparse map", HINT)
@@ -213,8 +213,8 @@ def _pair(key: bytes, value: bytes, records: dict[bytes, bytes]) -> None:
 
 
 def _pax(data: bytes) -> list[tuple[bytes, bytes]]:
-    """The records of an extended header: "LENGTH KEY=VALUE\\n" (POSIX.1-2001)."""
-    found = []
+    """Return the records of an extended header: "LENGTH KEY=VALUE\\n" (POSIX.1-2001)."""
+    pairs = []
     at = 0
     while at < len(data):
         space = data.find(b" ", at, at + 20)
@@ -230,9 +230,9 @@ def _pax(data: bytes) -> list[tuple[bytes, bytes]]:
             raise _invalid_extension()
         if b"\n" in key and not key.startswith(_ATTRIBUTES):
             raise _invalid_extension()
-        found.append((key, value))
+        pairs.append((key, value))
         at = end
-    return found
+    return pairs
 
 
 def _invalid_extension() -> UnsafeArchiveError:
@@ -240,14 +240,14 @@ def _invalid_extension() -> UnsafeArchiveError:
 
 
 def _extensions(source: BlockReader, block: bytes) -> Iterator[bytes]:
-    """The blocks that follow the header of a sparse file of the old GNU format.
+    """Yield the blocks that follow the header of a sparse file of the old GNU format.
 
     Raises UnsafeArchiveError for more than any file needs: they are kept until the map is judged.
     """
-    more, left = block[482], sparse.MOST // 21
+    more, allowed = block[482], sparse.MOST // 21
     while more:
-        left -= 1
-        if left < 0:
+        allowed -= 1
+        if allowed < 0:
             raise UnsafeArchiveError("sparse map with too many regions", HINT)
         extension = source.block()
         yield extension
@@ -255,7 +255,7 @@ def _extensions(source: BlockReader, block: bytes) -> Iterator[bytes]:
 
 
 def _member(block: bytes, records: Mapping[bytes, bytes], rules: Rules, at: int) -> Member:
-    """The member of a header, which lies there in all of its blocks; size: what is stored."""
+    """Return the member of a header. at: bytes of headers in front; its size: what is stored"""
     name = records.get(b"GNU.sparse.name", records.get(b"path"))
     if name is None:
         name = _name(block)
@@ -283,7 +283,7 @@ def _member(block: bytes, records: Mapping[bytes, bytes], rules: Rules, at: int)
 
 
 def _check_kind(block: bytes, name: bytes, kind: str, stored: int) -> None:
-    """Raises UnsafeArchiveError for an entry that another reader takes for one of another kind."""
+    """Raise UnsafeArchiveError for an entry that other readers take for one of another kind."""
     if not kind:
         raise unsafe(name, f"unknown entry type {block[156:157]!r}")
     if block[475] == 0 and block[487:500:12] == b"  " and block[257:263] == _USTAR:
@@ -304,7 +304,7 @@ def _mapped(
     records: Mapping[bytes, bytes],
     member: Member,
 ) -> tuple[bytes, int]:
-    """Judge the map of a sparse file; what of it stands in front of the data, and the real size.
+    """Check the map of a sparse file; return what of it precedes the data, and the real size.
 
     Raises ValueError where it does not fit.
     """
@@ -329,7 +329,7 @@ def _mapped(
 
 
 def _real_size(block: bytes, records: Mapping[bytes, bytes], member: Member) -> int:
-    """The bytes of a file with its holes. Raises UnsafeArchiveError for what no file can have."""
+    """Return the bytes of a file with its holes. Raises UnsafeArchiveError for an invalid size."""
     size = _number(block[483:495]) if block[156:157] == b"S" else member.size
     for key in (b"GNU.sparse.size", b"GNU.sparse.realsize"):
         size = _pax_number(records, key, size, member.name)
@@ -339,14 +339,14 @@ def _real_size(block: bytes, records: Mapping[bytes, bytes], member: Member) -> 
 
 
 def _name(block: bytes) -> bytes:
-    """The name in the header itself, with its prefix where the format has one."""
+    """Return the name in the header itself, with its prefix where the format has one."""
     name = block[:100].partition(b"\0")[0]
     prefix = block[345:500].partition(b"\0")[0] if block[257:263] == _USTAR else b""
     return prefix + b"/" + name if prefix else name
 
 
 def _pax_number(records: Mapping[bytes, bytes], key: bytes, otherwise: int, name: bytes) -> int:
-    """A number in an extended header; else what the header itself says."""
+    """Return a number in an extended header; else that of the header itself."""
     value = records.get(key)
     if value is None:
         return otherwise

@@ -165,8 +165,8 @@ def _server_user(names: tuple[str, ...]) -> str:
     """Return the user that runs the server as root may not; "" for the user of the backup."""
     if not os_works.is_root():
         return ""
-    known = {entry.pw_name for entry in pwd.getpwall()}
-    return next((name for name in (*names, "nobody") if name in known), "")
+    users = {entry.pw_name for entry in pwd.getpwall()}
+    return next((name for name in (*names, "nobody") if name in users), "")
 
 
 def _chown(path: Path, user: str) -> None:

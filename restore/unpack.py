@@ -32,7 +32,7 @@ _PACKED = {
 
 
 def count_entries(number: int) -> str:
-    """A number of entries, for people."""
+    """Return a number of entries, for people."""
     return f"{number} entry" if number == 1 else f"{number} entries"
 
 
@@ -47,7 +47,7 @@ class UnpackResult:
     unset: Lines = field(default_factory=Lines)  # attributes that differ from the backup
     not_restored: Lines = field(default_factory=Lines)  # what only root could have set
     foreign: Lines = field(default_factory=Lines)  # entries restored without owner or group
-    implied: set[bytes] = field(default_factory=set)  # folders that only stand in paths
+    implied: set[bytes] = field(default_factory=set)  # folders that occur only in paths
     unmatched: tuple[str, ...] = ()  # patterns that no name matched
     _folders: set[bytes] = field(default_factory=lambda: {b""})
 
@@ -55,13 +55,13 @@ class UnpackResult:
         """Count an entry that is handed on to tar."""
         self.kinds[member.kind] += 1
         self.size += member.size if member.kind == "file" else 0
-        self._place(member)
+        self._add_folders(member)
         if member.unsafe:
             self.not_restored.add(f"{printable_name(member.name)}: {member.unsafe}")
         if not self.privileged and (member.uid, member.gid) != (os.geteuid(), os.getegid()):
             self.foreign.add(printable_name(member.name))
 
-    def _place(self, member: tar_reader.Member) -> None:
+    def _add_folders(self, member: tar_reader.Member) -> None:
         """Remember the folders of the archive, and those that it has only as part of a path."""
         if member.kind == "folder":
             self._folders.add(member.name)
@@ -77,15 +77,15 @@ class UnpackResult:
 
     @property
     def entries(self) -> int:
-        """The number of entries of all kinds."""
+        """Return the number of entries of all kinds."""
         return sum(self.kinds.values())
 
     def warnings(self) -> tuple[str, ...]:
         """Return a line for each difference; of many the first, and how many more there are."""
         lines = [
-            *self.lost.shown("cannot be restored: "),
-            *self.unset.shown("differs from the backup: "),
-            *self.not_restored.shown("not restored without root: "),
+            *self.lost.texts("cannot be restored: "),
+            *self.unset.texts("differs from the backup: "),
+            *self.not_restored.texts("not restored without root: "),
         ]
         if self.foreign.count:
             names = self.foreign.first[:_NAMED]
@@ -101,8 +101,8 @@ class UnpackResult:
 
 def archive(chunks: Chunks, ending: str) -> Iterator[bytes]:
     """Return the archive, decompressed where the tar of the source compressed it."""
-    unpack = next((words for end, words in _PACKED.items() if ending.endswith(end)), None)
-    return process.output(unpack, given=chunks, failure=StoreError) if unpack else iter(chunks)
+    unpack = next((command for end, command in _PACKED.items() if ending.endswith(end)), None)
+    return process.output(unpack, stdin_data=chunks, failure=StoreError) if unpack else iter(chunks)
 
 
 def unpack(
@@ -119,18 +119,18 @@ def unpack(
     need a second pass. special: see Rules. Raises UnsafeArchiveError before anything of a bad
     member is written, SourceError where tar fails, and what the chunks raise.
     """
-    wanted = archive_checks.Patterns(patterns) if patterns else None
+    selection = archive_checks.Patterns(patterns) if patterns else None
     rules = tar_reader.Rules(privileged=os_works.is_root(), special=special)
     try:
-        found = _restored(again(), ending, target, rules, wanted)
+        result = _restored(again(), ending, target, rules, selection)
     except archive_checks.MissingLinkTargetError as needs:
         _clear_folder(target)
-        found = _restored(again(), ending, target, rules, _either(wanted, needs.targets))
-    found.unmatched = wanted.unmatched if wanted else ()
-    for name in found.implied:
+        result = _restored(again(), ending, target, rules, _either(selection, needs.targets))
+    result.unmatched = selection.unmatched if selection else ()
+    for name in result.implied:
         with contextlib.suppress(OSError):  # it was never made, and what lay in it is named
             (target / os.fsdecode(name)).chmod(_IMPLIED)
-    return found
+    return result
 
 
 def _clear_folder(folder: Path) -> None:
@@ -143,23 +143,23 @@ def _restored(
     ending: str,
     target: Path,
     rules: tar_reader.Rules,
-    wanted: Callable[[bytes], bool] | None,
+    selects: Callable[[bytes], bool] | None,
 ) -> UnpackResult:
     """Unpack once; what tar could not do with single members is named."""
-    found, messages = _unpack_pass(chunks, ending, command(target), rules, wanted)
+    result, messages = _unpack_pass(chunks, ending, command(target), rules, selects)
     missing = len(messages.missing)
-    if missing and missing >= found.entries:
+    if missing and missing >= result.entries:
         raise StoreError(f"no entry could be restored: {messages.lost.first[0]}")
     for name in messages.partial:
         (target / os.fsdecode(name)).unlink(missing_ok=True)
     for name in messages.of_others:
         path = target / os.fsdecode(name)
         if not path.is_symlink() and path.exists():
-            path.chmod(path.stat().st_mode & 0o1777)  # never for another owner than was meant
-    found.lost.extend(messages.lost)
-    found.unset.extend(messages.unset)
-    found.kinds["missing"] -= missing
-    return found
+            path.chmod(path.stat().st_mode & 0o1777)  # never for another owner than intended
+    result.lost.extend(messages.lost)
+    result.unset.extend(messages.unset)
+    result.kinds["missing"] -= missing
+    return result
 
 
 def _unpack_pass(
@@ -167,7 +167,7 @@ def _unpack_pass(
     ending: str,
     argv: list[str],
     rules: tar_reader.Rules,
-    wanted: Callable[[bytes], bool] | None = None,
+    selects: Callable[[bytes], bool] | None = None,
     judge: Callable[[tar_reader.Member], Iterator[str]] = lambda _member: iter(()),
 ) -> tuple[UnpackResult, tar_messages.Messages]:
     """Send an archive through the checks and GNU tar, to unpack or only to list it.
@@ -175,23 +175,23 @@ def _unpack_pass(
     tar prints each name that it reads: it must read those that we saw. Raises UnsafeArchiveError
     before tar gets anything of a bad member, StoreError where tar fails, and what the chunks raise.
     """
-    found = UnpackResult(rules.privileged)
+    result = UnpackResult(rules.privileged)
     same = _Same()
     messages = tar_messages.Messages(argv[0])
 
-    def seen(member: tar_reader.Member) -> None:
+    def on_member(member: tar_reader.Member) -> None:
         same.expect(member.written)
-        found.take(member)
+        result.take(member)
         for why in judge(member):
-            found.unset.add(f"{printable_name(member.name)}: {why}")
+            result.unset.add(f"{printable_name(member.name)}: {why}")
 
     with stream.closed(chunks):
         plain = archive(chunks, ending)
-        safe = archive_checks.check_archive(plain, rules, seen, wanted, found.lose)
+        safe = archive_checks.check_archive(plain, rules, on_member, selects, result.lose)
         checked = stream.ahead(stream.gathered(safe))
         listed = process.output(
             argv,
-            given=checked,
+            stdin_data=checked,
             env=_environment(),
             notice=messages.take,
             allowed=messages.allowed,
@@ -204,8 +204,8 @@ def _unpack_pass(
             raise _tar_error(error, messages) from None
     same.end()
     for line in messages.unknown:  # tar exited with 0
-        found.unset.add(line)
-    return found, messages
+        result.unset.add(line)
+    return result, messages
 
 
 class _Same:
@@ -224,9 +224,9 @@ class _Same:
         *lines, self._rest = (self._rest + chunk).split(b"\n")
         for line in lines:
             name = tar_messages.unescaped(line)
-            wanted = self._expected.popleft() if self._expected else b""
-            if name.rstrip(b"/") != wanted.rstrip(b"/"):
-                self._differs(wanted or name)
+            expected = self._expected.popleft() if self._expected else b""
+            if name.rstrip(b"/") != expected.rstrip(b"/"):
+                self._differs(expected or name)
 
     def end(self) -> None:
         """Check that no name is missing. Raises UnsafeArchiveError."""
@@ -250,33 +250,35 @@ def _tar_error(error: SourceError, messages: tar_messages.Messages) -> StoreErro
 
 
 def _either(
-    wanted: Callable[[bytes], bool] | None, more: frozenset[bytes]
+    selects: Callable[[bytes], bool] | None, more: frozenset[bytes]
 ) -> Callable[[bytes], bool]:
-    return lambda name: name in more or (wanted is not None and wanted(name))
+    return lambda name: name in more or (selects is not None and selects(name))
 
 
 def list_entries(
     chunks: Iterator[bytes],
     ending: str,
-    wanted: Callable[[bytes], bool] | None,
+    selects: Callable[[bytes], bool] | None,
     *,
     special: bool = True,
 ) -> Iterator[str]:
-    """Return a line for each entry that would be unpacked; it says what could not be.
+    """Return a line for each entry that would be unpacked; it names what could not be.
 
     Raises what unpacking would raise, at the end.
     """
     lines: list[str] = []
 
     def take(member: tar_reader.Member, why: str = "") -> None:
-        if wanted is None or wanted(member.name):
+        if selects is None or selects(member.name):
             without = f" (without {member.unsafe})" if member.unsafe else ""
             lines.append(_line(member) + (f" (not restored: {why})" if why else without))
 
     with stream.closed(chunks):
         rules = tar_reader.Rules(privileged=os_works.is_root(), special=special)
         try:
-            for _ in archive_checks.check_archive(archive(chunks, ending), rules, take, lost=take):
+            for _ in archive_checks.check_archive(
+                archive(chunks, ending), rules, take, on_lost=take
+            ):
                 yield from lines
                 lines.clear()
         finally:
@@ -331,8 +333,8 @@ def verify(chunks: Iterator[bytes], ending: str, *, special: bool = True) -> Unp
     """Read an archive to its end as a restore by root would, and write nothing."""
     argv = [program(), "--list", "--file=-", "--quoting-style=escape"]
     rules = tar_reader.Rules(privileged=True, special=special)
-    found, messages = _unpack_pass(chunks, ending, argv, rules, judge=attributes.refused)
-    found.unset.extend(messages.lost)
-    found.unset.extend(messages.unset)
-    found.foreign = Lines()  # root restores owners, and nothing was written
-    return found
+    result, messages = _unpack_pass(chunks, ending, argv, rules, judge=attributes.refused)
+    result.unset.extend(messages.lost)
+    result.unset.extend(messages.unset)
+    result.foreign = Lines()  # root restores owners, and nothing was written
+    return result

@@ -25,7 +25,7 @@ from tools.flow import dump_stream, stream
 from tools.flow.facts import SqliteFacts
 from tools.flow.item import Item, ItemReport, SourceContext
 from tools.modules import database_plugin, executable
-from tools.modules.options import Duration, Words, option
+from tools.modules.options import Duration, Strings, option
 
 KIND = "sqlite"
 _COMPANIONS = ("-wal", "-shm", "-journal")  # files that belong to a database
@@ -35,7 +35,7 @@ _COMPANIONS = ("-wal", "-shm", "-journal")  # files that belong to a database
 class Options:
     """The keys of the section."""
 
-    databases: Words = option("absolute paths of database files; `*` and `?` allowed in names")
+    databases: Strings = option("absolute paths of database files; `*` and `?` allowed in names")
     lock_timeout: Duration = option(
         "how long to wait for a program that has locked a database (90, 30s, 5m)",
         default=Duration(60.0),

@@ -365,7 +365,7 @@ class CommandStore:
         try:
             yield from process.output(
                 self._templates[key].filled({**self._fields, **own}),
-                given=given,
+                stdin_data=given,
                 allowed=judged,
                 notice=lambda line: logger.info("%s: %s", self, line),
                 env=self._env,

@@ -16,7 +16,7 @@ from tools.base import log
 from tools.base.errors import ConfigError
 from tools.base.finding import Finding, Level
 from tools.flow import store
-from tools.modules.options import Words, option
+from tools.modules.options import Strings, option
 
 # NAME:PATH as rclone config allows names, or :TYPE:PATH; no parameters, which may hold secrets
 _REMOTE = re.compile(r"(?:[\w.+@][\w.+@ -]*|:[a-z0-9]+):[^\0-\x1f\]]*")
@@ -33,7 +33,7 @@ class Options(StorageKeys):
     config: Path | None = option(
         "rclone: its config file; default that of RCLONE_CONFIG or of the user", default=None
     )
-    flags: Words = option(
+    flags: Strings = option(
         "rclone: further options of its command line, as a list; no secrets", default=()
     )
 

@@ -12,7 +12,7 @@ from urllib.parse import SplitResult, urlencode, urlsplit
 from storage.bucket_keys import BucketOptions
 from tools.base import masking
 from tools.base.errors import ConfigError
-from tools.modules.options import Words, option
+from tools.modules.options import Strings, option
 
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]|arn:[!-~]+")
 _OSS = ".aliyuncs.com"
@@ -52,7 +52,7 @@ class Options(BucketOptions):
     object_lock_days: int = option(
         "s3: days for which an object is locked, with OBJECT_LOCK_MODE", default=0, least=0
     )
-    tags: Words = option("s3: tags of every object, each as NAME=VALUE", default=())
+    tags: Strings = option("s3: tags of every object, each as NAME=VALUE", default=())
     ca_bundle: Path | None = option(
         "s3: file of the certificate authorities that are trusted", default=None
     )
@@ -146,7 +146,7 @@ def _check_lock(options: Options) -> None:
         )
 
 
-def _check_tags(tags: Words) -> None:
+def _check_tags(tags: Strings) -> None:
     for tag in tags:
         name, equals, _value = tag.partition("=")
         if not name or not equals:

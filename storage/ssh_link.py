@@ -59,7 +59,7 @@ class Link:
         self.server = server
         self.connected = False  # whether the server has answered; set by the user of the link
         self.fingerprint = ""  # of the server's key, where `verbose`
-        self._said = process.Said(self._notice)
+        self._said = process.StderrTail(self._notice)
         self._sending = threading.Lock()
         with signals.deferred(), task.entered(task.Task()):
             self._group = process.Group(

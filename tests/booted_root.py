@@ -68,11 +68,11 @@ def opened() -> Iterator[ThrowawayRoot]:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="booted-root-")))
         group = _group(stack, folder.name)
         spaces = ["--mount", "--propagation=private", "--pid", "--cgroup", "--uts", "--ipc"]
-        words = ["unshare", *spaces, "--fork", "--kill-child", "sh", "-c", _BOOT, "sh"]
+        command = ["unshare", *spaces, "--fork", "--kill-child", "sh", "-c", _BOOT, "sh"]
         # the shell moves itself before its namespace begins: systemd sees this group as the top
         moved = ["sh", "-c", 'echo $$ > "$0/cgroup.procs"; exec "$@"', str(group)]
         process = subprocess.Popen(
-            [*moved, *words, str(folder), str(project.ROOT)],
+            [*moved, *command, str(folder), str(project.ROOT)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

@@ -54,12 +54,12 @@ TEXTS = (
 def _same_process() -> Iterator[None]:
     """What a test changes in this process, or lets its server do, is gone after it."""
     umask = os.umask(0o022)
-    known, spelled = set(masking._known), dict(masking._spelled)
+    secrets, spelled = set(masking._secrets), dict(masking._spelled)
     propagate, handlers = logger.propagate, list(logger.handlers)
     yield
     logger.propagate, logger.handlers = propagate, handlers  # else caplog gets nothing any more
-    masking._known.clear()  # with thousands of secrets each text takes long
-    masking._known.update(known)
+    masking._secrets.clear()  # with thousands of secrets each text takes long
+    masking._secrets.update(secrets)
     masking._spelled.clear()
     masking._spelled.update(spelled)
     os.umask(umask)
@@ -102,11 +102,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         server = any(
             (SERVERS | PACKAGES) & set(marker.args) for marker in item.iter_markers("needs")
         )
-        whole = "system" in getattr(item, "fixturenames", ())
-        whole = whole and not item.nodeid.startswith(EVERYWHERE)
+        is_run = "system" in getattr(item, "fixturenames", ())
+        is_run = is_run and not item.nodeid.startswith(EVERYWHERE)
         far = item.nodeid.startswith(PLACES) and not item.nodeid.startswith(WRAPPERS)
         far = far and not TRIED.search(item.nodeid)
-        if not (server or whole or far or item.nodeid.startswith((*TEXTS, *RUNS))):
+        if not (server or is_run or far or item.nodeid.startswith((*TEXTS, *RUNS))):
             item.add_marker("unit")
 
 
@@ -129,20 +129,20 @@ def missing(name: str) -> str:
     if name == "root":
         return "" if os.geteuid() == 0 else "needs root"
     if name in PACKAGES:
-        found = importlib.util.find_spec(name) is not None
-        return "" if found else f"needs the package {name}, which is not installed"
+        is_installed = importlib.util.find_spec(name) is not None
+        return "" if is_installed else f"needs the package {name}, which is not installed"
     return "" if shutil.which(name, path=search_path()) else f"needs {name}, which is not installed"
 
 
 def must_run(node_id: str) -> bool:
     """Whether CI lists this test."""
     lines = MUST_RUN.read_text(encoding="utf-8").splitlines()
-    found = [
+    is_listed = [
         line[0] != "!"
         for line in lines
         if line and line[0] != "#" and fnmatch.fnmatchcase(node_id, line.removeprefix("!"))
     ]
-    return bool(found) and found[-1]
+    return bool(is_listed) and is_listed[-1]
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -20,7 +20,7 @@ class CuttingProxy:
         self._target = ("127.0.0.1", port)
         self._lock = threading.Lock()
         self._direction = ""
-        self._left = 0
+        self._bytes_left = 0
         self._for_good = False
         self._sockets: list[socket.socket] = []
         self.cuts = 0
@@ -44,7 +44,7 @@ class CuttingProxy:
         for_good: reset all of them and accept no more, as if the server had been killed
         """
         with self._lock:
-            self._direction, self._left, self._for_good = direction, after, for_good
+            self._direction, self._bytes_left, self._for_good = direction, after, for_good
 
     def close(self) -> None:
         """Accept no more."""
@@ -59,8 +59,8 @@ class CuttingProxy:
                 far = socket.create_connection(self._target)
                 self._sockets += [near, far]
                 for source, target, direction in ((near, far, UP), (far, near, DOWN)):
-                    words = (source, target, direction)
-                    threading.Thread(target=self._pass_on, args=words, daemon=True).start()
+                    arguments = (source, target, direction)
+                    threading.Thread(target=self._pass_on, args=arguments, daemon=True).start()
 
     def _pass_on(self, source: socket.socket, target: socket.socket, direction: str) -> None:
         with contextlib.suppress(OSError):
@@ -87,9 +87,9 @@ class CuttingProxy:
         with self._lock:
             if direction != self._direction:
                 return size
-            self._left -= size
-            if self._left > 0:
+            self._bytes_left -= size
+            if self._bytes_left > 0:
                 return size
             self._direction = ""
             self.cuts += 1
-            return self._left + size
+            return self._bytes_left + size

@@ -23,12 +23,12 @@ def table() -> str:
 
 def _marks(file: Path) -> Iterator[tuple[str, pytest.Mark]]:
     """Yield the faults of a file, each with the name of its test."""
-    place = file.relative_to(ROOT).with_suffix("")
-    module = importlib.import_module(".".join(place.parts))
+    path = file.relative_to(ROOT).with_suffix("")
+    module = importlib.import_module(".".join(path.parts))
     for name, test in vars(module).items():
         if name.startswith("test_") and inspect.isfunction(test):
             for mark in _of_parameters(getattr(test, "pytestmark", [])):
-                yield f"{place.relative_to('tests')}.py::{name}", mark
+                yield f"{path.relative_to('tests')}.py::{name}", mark
 
 
 def _of_parameters(marks: list[pytest.Mark]) -> Iterator[pytest.Mark]:
@@ -38,5 +38,5 @@ def _of_parameters(marks: list[pytest.Mark]) -> Iterator[pytest.Mark]:
             yield mark
         if mark.name == "parametrize":
             for case in mark.args[1]:
-                given = getattr(case, "marks", ())
-                yield from (one for one in given if one.name == "fault")
+                case_marks = getattr(case, "marks", ())
+                yield from (one for one in case_marks if one.name == "fault")

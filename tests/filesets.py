@@ -8,21 +8,21 @@ import stat
 import subprocess
 from pathlib import Path
 
-from tests.system import said
+from tests.system import module_output
 
 
-def run(tmp_path: Path, *words: object, code: int = 0, **environment: str) -> str:
-    given = ["--WORK_FOLDER", tmp_path / "work", "--ALLOW_ROOT", "True", *words]
-    return said("filesbackup", *given, code=code, **environment)
+def run(tmp_path: Path, *arguments: object, code: int = 0, **environment: str) -> str:
+    command = ["--WORK_FOLDER", tmp_path / "work", "--ALLOW_ROOT", "True", *arguments]
+    return module_output("filesbackup", *command, code=code, **environment)
 
 
-def made(tmp_path: Path) -> list[Path]:
+def archives(tmp_path: Path) -> list[Path]:
     folder = tmp_path / "work/files"
     return sorted(folder.iterdir()) if folder.exists() else []
 
 
 def listed(tmp_path: Path) -> set[bytes]:
-    argv = ["tar", "tf", str(made(tmp_path)[0]), "--quoting-style=literal", "--null"]
+    argv = ["tar", "tf", str(archives(tmp_path)[0]), "--quoting-style=literal", "--null"]
     names = subprocess.run(argv, capture_output=True, check=True).stdout
     return set(names.split(b"\n"))
 
@@ -57,7 +57,7 @@ def difficult(folder: Path) -> Path:
 
 def facts(folder: Path) -> dict[str, tuple[object, ...]]:
     """Everything about a tree that a backup must bring back."""
-    found: dict[str, tuple[object, ...]] = {}
+    by_path: dict[str, tuple[object, ...]] = {}
     for path in [folder, *folder.rglob("*")]:
         status = path.lstat()
         kind = stat.S_IFMT(status.st_mode)
@@ -71,7 +71,7 @@ def facts(folder: Path) -> dict[str, tuple[object, ...]]:
             for n in os.listxattr(path, follow_symlinks=False)
         }
         mode = stat.S_IMODE(status.st_mode)
-        found[str(path.relative_to(folder))] = (
+        by_path[str(path.relative_to(folder))] = (
             kind,
             mode,
             status.st_uid,
@@ -80,13 +80,13 @@ def facts(folder: Path) -> dict[str, tuple[object, ...]]:
             attributes,
             0 if stat.S_ISLNK(status.st_mode) else status.st_mtime_ns,
         )
-    return found
+    return by_path
 
 
 def double(tmp_path: Path, says: str, code: int, *, end: bool = True) -> str:
     """A tar that checks its arguments, writes a real archive (or half of it) and complains."""
-    place = tmp_path / "bin/tar"
-    place.parent.mkdir(exist_ok=True)
+    program = tmp_path / "bin/tar"
+    program.parent.mkdir(exist_ok=True)
     cut = "" if end else " | head -c 700"
     lines = (
         "#!/bin/bash",
@@ -96,6 +96,6 @@ def double(tmp_path: Path, says: str, code: int, *, end: bool = True) -> str:
         f"printf '%s\\n' {shlex.quote(says)} >&2",
         f"kill -{-code} $$" if code < 0 else f"exit {code}",
     )
-    place.write_text("\n".join(lines) + "\n")
-    place.chmod(0o755)
-    return f"{place.parent}:{os.environ['PATH']}"
+    program.write_text("\n".join(lines) + "\n")
+    program.chmod(0o755)
+    return f"{program.parent}:{os.environ['PATH']}"

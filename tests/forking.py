@@ -40,7 +40,7 @@ _OPTIONS = (True, True, -1, None, None, None, -1, None)
 _EARLY = ("PYTHON", "LC_", "LANG", "LD_")
 
 
-def be(words: list[str], environment: dict[str, str], streams: Sequence[int]) -> NoReturn:
+def be(arguments: list[str], environment: dict[str, str], streams: Sequence[int]) -> NoReturn:
     """Be the command, as Python would be after its own start.
 
     streams: the last ones of standard input, output and error
@@ -51,8 +51,8 @@ def be(words: list[str], environment: dict[str, str], streams: Sequence[int]) ->
     for target, stream in enumerate(streams, 3 - len(streams)):
         os.dup2(stream, target)
     os.closerange(3, _OPEN)
-    sys.argv = words
-    code = _exit_code(words[0])
+    sys.argv = arguments
+    code = _exit_code(arguments[0])
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     sys.stdout.flush()
@@ -113,12 +113,12 @@ def ask(orders: socket.socket, environment: Mapping[str, str]) -> None:
     start = subprocess._fork_exec  # type: ignore[attr-defined]
     same, priority = early(environment), os.getpriority(os.PRIO_PROCESS, 0)
 
-    def fork_exec(*given: Any) -> int:
-        order = _order(given, same)
+    def fork_exec(*arguments: Any) -> int:
+        order = _order(arguments, same)
         if order is None or os.getpriority(os.PRIO_PROCESS, 0) != priority:
-            return int(start(*given))
-        pid = _asked(orders, order, (given[6], given[9], given[11]))
-        return pid or int(start(*given))
+            return int(start(*arguments))
+        pid = _request(orders, order, (arguments[6], arguments[9], arguments[11]))
+        return pid or int(start(*arguments))
 
     subprocess._fork_exec = fork_exec  # type: ignore[attr-defined]
 
@@ -128,14 +128,14 @@ def early(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if name.startswith(_EARLY)}
 
 
-def _order(given: Sequence[Any], same: dict[str, str]) -> bytes | None:
+def _order(arguments: Sequence[Any], same: dict[str, str]) -> bytes | None:
     """The order for the helper; None for what must be started really."""
-    words, _executables, closed, kept, folder, variables = given[:6]
-    words = [os.fsdecode(word) for word in words]
-    usual = closed and len(kept) == 1 and given[14:22] == _OPTIONS
-    if not usual or min(given[6], given[9], given[11]) < 0:
+    command, _executables, closed, kept, folder, variables = arguments[:6]
+    command = [os.fsdecode(word) for word in command]
+    usual = closed and len(kept) == 1 and arguments[14:22] == _OPTIONS
+    if not usual or min(arguments[6], arguments[9], arguments[11]) < 0:
         return None
-    if words[0] != sys.executable or not _ours(words[1]):
+    if command[0] != sys.executable or not _ours(command[1]):
         return None
     if folder is None or variables is None or not os.access(folder, os.X_OK):
         return None
@@ -143,7 +143,7 @@ def _order(given: Sequence[Any], same: dict[str, str]) -> bytes | None:
     environment = {name: value for name, _equals, value in pairs}
     umask = os.umask(0)
     os.umask(umask)
-    order = pickle.dumps((words[1:], environment, os.fspath(folder), umask))
+    order = pickle.dumps((command[1:], environment, os.fspath(folder), umask))
     return order if early(environment) == same and len(order) <= _LONGEST else None
 
 
@@ -151,7 +151,7 @@ def _ours(file: str) -> bool:
     return file.endswith(".py") and Path(file).resolve().is_relative_to(_ROOT)
 
 
-def _asked(orders: socket.socket, order: bytes, streams: Sequence[int]) -> int:
+def _request(orders: socket.socket, order: bytes, streams: Sequence[int]) -> int:
     """Return the PID of a new child of this process; 0 where the helper is gone."""
     try:
         socket.send_fds(orders, [order], streams)
@@ -192,19 +192,19 @@ def _sibling() -> int:
 
 
 def _be(order: bytes, streams: Sequence[int]) -> NoReturn:
-    words, environment, folder, umask = pickle.loads(order)  # noqa: S301  (our own)
+    arguments, environment, folder, umask = pickle.loads(order)  # noqa: S301  (our own)
     os.setsid()
     os.chdir(folder)
     os.umask(umask)
-    if words[0].endswith("plugin_host.py"):
+    if arguments[0].endswith("plugin_host.py"):
         _forget_project()
-    be(words, environment, streams)
+    be(arguments, environment, streams)
 
 
 def _forget_project() -> None:
     """Import nothing of this project's folders for a plugin that has a module of the same name."""
     for name, module in list(sys.modules.items()):
-        places = [getattr(module, "__file__", None) or "", *getattr(module, "__path__", ())]
-        ours = any(place.startswith(f"{_ROOT}/") and "/.venv" not in place for place in places)
+        paths = [getattr(module, "__file__", None) or "", *getattr(module, "__path__", ())]
+        ours = any(path.startswith(f"{_ROOT}/") and "/.venv" not in path for path in paths)
         if ours and not name.startswith(("tests", "__main__")):
             del sys.modules[name]

@@ -40,11 +40,11 @@ class Request:
     def operation(self) -> str:
         """The operation as the API reference calls it."""
         on = "object" if self.key else "bucket"
-        words = [one for one in _WORDS if one in self.query]
-        return _OPERATIONS.get((self.method, on, *words), "unknown")
+        subresources = [one for one in _SUBRESOURCES if one in self.query]
+        return _OPERATIONS.get((self.method, on, *subresources), "unknown")
 
 
-_WORDS = ("uploads", "uploadId", "delete", "versioning", "versions", "lifecycle", "worm")
+_SUBRESOURCES = ("uploads", "uploadId", "delete", "versioning", "versions", "lifecycle", "worm")
 _OPERATIONS = {
     ("PUT", "object"): "PutObject",
     ("GET", "object"): "GetObject",
@@ -179,11 +179,11 @@ class Bucket:
                 409, "FileAlreadyExists", "The object you specified already exists."
             )
 
-    def _put(self, key: str, made: Object) -> Answer:
-        self.objects[key] = made
+    def _put(self, key: str, stored: Object) -> Answer:
+        self.objects[key] = stored
         version = {"id": "null"} if not self.versioning else {}
-        self.versions.found.append(Version(key, len(made.content), **version))
-        return Answer(200, b"", made.headers)
+        self.versions.entries.append(Version(key, len(stored.content), **version))
+        return Answer(200, b"", stored.headers)
 
     def _PutObject(self, request: Request) -> Answer:  # noqa: N802  (as the API names it)
         self._forbid_overwrite(request)
@@ -196,39 +196,39 @@ class Bucket:
         return self.objects[request.key]
 
     def _HeadObject(self, request: Request) -> Answer:  # noqa: N802  (as above)
-        newest = next((one for one in self.versions.found[::-1] if one.key == request.key), None)
+        newest = next((one for one in self.versions.entries[::-1] if one.key == request.key), None)
         if newest is not None and newest.size is None:
             return Answer(404, b"", {"x-oss-delete-marker": "true"})
-        found = self._object(request)
-        return Answer(200, found.content, found.headers)
+        stored = self._object(request)
+        return Answer(200, stored.content, stored.headers)
 
     def _GetObject(self, request: Request) -> Answer:  # noqa: N802  (as above)
-        found = self._object(request)
-        if "Archive" in found.storage_class:
+        stored = self._object(request)
+        if "Archive" in stored.storage_class:
             raise _RefusedError(403, "InvalidObjectState")
-        if request.headers.get("If-Match", found.headers["ETag"]) != found.headers["ETag"]:
+        if request.headers.get("If-Match", stored.headers["ETag"]) != stored.headers["ETag"]:
             raise _RefusedError(412, "PreconditionFailed")
-        wanted = request.headers.get("Range", "")
-        size = len(found.content)
-        if not wanted:
-            return Answer(200, found.content, found.headers)
-        first, _, last = wanted.removeprefix("bytes=").partition("-")
+        byte_range = request.headers.get("Range", "")
+        size = len(stored.content)
+        if not byte_range:
+            return Answer(200, stored.content, stored.headers)
+        first, _, last = byte_range.removeprefix("bytes=").partition("-")
         begin, end = int(first), min(int(last or size), size - 1)
         if request.headers.get("x-oss-range-behavior") != "standard" and (
             begin >= size or int(last or 0) >= size
         ):
-            return Answer(200, found.content, found.headers)  # the whole object
+            return Answer(200, stored.content, stored.headers)  # the whole object
         if begin >= size:
             raise _RefusedError(416, "InvalidRange")
-        shown = {"Content-Range": f"bytes {begin}-{end}/{size}"}
-        return Answer(206, found.content[begin : end + 1], {**found.headers, **shown})
+        content_range = {"Content-Range": f"bytes {begin}-{end}/{size}"}
+        return Answer(206, stored.content[begin : end + 1], {**stored.headers, **content_range})
 
     def _DeleteObject(self, request: Request) -> Answer:  # noqa: N802  (as above)
         version = request.query.get("versionId", "")
         self._delete(request.key, version)
         if version or not self.versioning:
             return Answer(204)
-        marker = self.versions.found[-1].id
+        marker = self.versions.entries[-1].id
         return Answer(204, b"", {"x-oss-delete-marker": "true", "x-oss-version-id": marker})
 
     def _delete(self, key: str, version: str) -> None:
@@ -239,7 +239,7 @@ class Bucket:
             return
         self.objects.pop(key, None)
         if self.versioning:
-            self.versions.found.append(Version(key, None))
+            self.versions.entries.append(Version(key, None))
         else:
             self.versions.drop(key, "null")
 
@@ -258,12 +258,12 @@ class Bucket:
         ]
         if not 0 < len(named) <= _MOST_LISTED:
             raise _RefusedError(400, "MalformedXML")
-        shown = ""
+        deleted = ""
         for key, version in named:
             self._delete(key, version)
             of_version = oss_xml.element("VersionId", version) if version else ""
-            shown += f"<Deleted>{oss_xml.element('Key', quote(key))}{of_version}</Deleted>"
-        return _xml("DeleteResult", f"<EncodingType>url</EncodingType>{shown}")
+            deleted += f"<Deleted>{oss_xml.element('Key', quote(key))}{of_version}</Deleted>"
+        return _xml("DeleteResult", f"<EncodingType>url</EncodingType>{deleted}")
 
     def _GetBucketVersioning(self, _request: Request) -> Answer:  # noqa: N802  (as above)
         status = oss_xml.element("Status", self.versioning) if self.versioning else ""
@@ -284,24 +284,24 @@ class Bucket:
 
     def _InitiateMultipartUpload(self, request: Request) -> Answer:  # noqa: N802  (as above)
         self._forbid_overwrite(request)
-        made = uuid.uuid4().hex.upper()
+        upload_id = uuid.uuid4().hex.upper()
         stored = request.headers.get("x-oss-storage-class", "Standard")
-        self.uploads[made] = Upload(request.key, stored)
-        return _xml("InitiateMultipartUploadResult", oss_xml.element("UploadId", made))
+        self.uploads[upload_id] = Upload(request.key, stored)
+        return _xml("InitiateMultipartUploadResult", oss_xml.element("UploadId", upload_id))
 
     def _upload(self, request: Request) -> Upload:
-        found = self.uploads.get(request.query["uploadId"])
-        if found is None or found.key != request.key:
+        upload = self.uploads.get(request.query["uploadId"])
+        if upload is None or upload.key != request.key:
             raise _RefusedError(404, "NoSuchUpload")
-        return found
+        return upload
 
     def _UploadPart(self, request: Request) -> Answer:  # noqa: N802  (as above)
         number = int(request.query["partNumber"])
         if not 1 <= number <= _MOST_PARTS:
             raise _RefusedError(400, "InvalidArgument")
         self._upload(request).parts[number] = request.body
-        shown = Object(request.body).headers
-        return Answer(200, b"", {key: shown[key] for key in ("ETag", "x-oss-hash-crc64ecma")})
+        headers = Object(request.body).headers
+        return Answer(200, b"", {key: headers[key] for key in ("ETag", "x-oss-hash-crc64ecma")})
 
     def _CompleteMultipartUpload(self, request: Request) -> Answer:  # noqa: N802  (as above)
         upload = self._upload(request)
@@ -320,9 +320,9 @@ class Bucket:
             if number != numbers[-1] and len(content) < self.min_part:
                 raise _RefusedError(400, "EntityTooSmall")
         content = b"".join(upload.parts[number] for number in numbers)
-        made = Object(content, "Multipart", upload.storage_class)
+        stored = Object(content, "Multipart", upload.storage_class)
         del self.uploads[request.query["uploadId"]]
-        answer = self._put(request.key, made)
+        answer = self._put(request.key, stored)
         result = _xml("CompleteMultipartUploadResult", oss_xml.element("Key", quote(request.key)))
         return Answer(200, result.body, answer.headers)
 
@@ -336,22 +336,22 @@ class Bucket:
         after = int(request.query.get("part-number-marker") or 0)
         numbers = [number for number in sorted(parts) if number > after]
         page = numbers[: self._most(request, "max-parts")]
-        shown = "".join(
+        elements = "".join(
             f"<Part>{oss_xml.element('PartNumber', number)}"
             f"{oss_xml.element('LastModified', oss_xml.time(0))}"
             f"{oss_xml.element('ETag', 'X')}{oss_xml.element('Size', len(parts[number]))}</Part>"
             for number in page
         )
         ends = oss_xml.element("NextPartNumberMarker", page[-1] if page else 0)
-        return _xml("ListPartsResult", oss_xml.truncated(page, numbers) + ends + shown)
+        return _xml("ListPartsResult", oss_xml.truncated(page, numbers) + ends + elements)
 
     # --- listing
 
     def _most(self, request: Request, name: str) -> int:
-        asked = int(request.query.get(name, "100"))
-        if not 1 <= asked <= _MOST_LISTED:
+        most = int(request.query.get(name, "100"))
+        if not 1 <= most <= _MOST_LISTED:
             raise _RefusedError(400, "InvalidArgument")
-        return min(asked, self.page)
+        return min(most, self.page)
 
     def _ListObjectsV2(self, request: Request) -> Answer:  # noqa: N802  (as above)
         query = request.query
@@ -360,8 +360,8 @@ class Bucket:
         names = [one for one in names if one > after]
         page = names[: self._most(request, "max-keys")]
         token = oss_xml.element("NextContinuationToken", quote(page[-1], safe="")) if page else ""
-        shown = "".join(
-            self._shown(one)
+        elements = "".join(
+            self._element(one)
             if one in self.objects
             else f"<CommonPrefixes>{oss_xml.element('Prefix', quote(one))}</CommonPrefixes>"
             for one in page
@@ -369,18 +369,18 @@ class Bucket:
         truncated = oss_xml.truncated(page, names)
         token = token if len(page) < len(names) else ""
         return _xml(
-            "ListBucketResult", f"<EncodingType>url</EncodingType>{truncated}{token}{shown}"
+            "ListBucketResult", f"<EncodingType>url</EncodingType>{truncated}{token}{elements}"
         )
 
-    def _shown(self, key: str) -> str:
-        found = self.objects[key]
+    def _element(self, key: str) -> str:
+        stored = self.objects[key]
         fields = {
             "Key": quote(key),
-            "LastModified": oss_xml.time(found.modified),
-            "ETag": found.headers["ETag"],
-            "Type": found.kind,
-            "Size": len(found.content),
-            "StorageClass": found.storage_class,
+            "LastModified": oss_xml.time(stored.modified),
+            "ETag": stored.headers["ETag"],
+            "Type": stored.kind,
+            "Size": len(stored.content),
+            "StorageClass": stored.storage_class,
         }
         return f"<Contents>{''.join(map(oss_xml.element, fields, fields.values()))}</Contents>"
 
@@ -388,14 +388,14 @@ class Bucket:
         query = request.query
         prefix = query.get("prefix", "")
         marker = (query.get("key-marker", ""), query.get("upload-id-marker", ""))
-        found = sorted(
+        uploads = sorted(
             (one.key, upload_id)
             for upload_id, one in self.uploads.items()
             if one.key.startswith(prefix) and "/" not in one.key[len(prefix) :]
         )
-        found = [one for one in found if one > marker]
-        page = found[: self._most(request, "max-uploads")]
-        shown = "".join(
+        uploads = [one for one in uploads if one > marker]
+        page = uploads[: self._most(request, "max-uploads")]
+        elements = "".join(
             f"<Upload>{oss_xml.element('Key', quote(key))}{oss_xml.element('UploadId', one)}"
             f"{oss_xml.element('Initiated', oss_xml.time(self.uploads[one].began))}</Upload>"
             for key, one in page
@@ -404,5 +404,5 @@ class Bucket:
         ends = oss_xml.element("NextKeyMarker", quote(key)) + oss_xml.element(
             "NextUploadIdMarker", one
         )
-        begin = f"<EncodingType>url</EncodingType>{oss_xml.truncated(page, found)}"
-        return _xml("ListMultipartUploadsResult", f"{begin}{ends}{shown}")
+        begin = f"<EncodingType>url</EncodingType>{oss_xml.truncated(page, uploads)}"
+        return _xml("ListMultipartUploadsResult", f"{begin}{ends}{elements}")

@@ -44,7 +44,7 @@ Proceed = Callable[[], Answer]
 Fault = Callable[["Handler", Request, Proceed], Answer]
 
 
-class Gone(Exception):  # noqa: N818  (no error: the connection is gone)
+class ConnectionClosed(Exception):  # noqa: N818  (no error: the connection is gone)
     """Close the connection without an answer."""
 
 
@@ -91,8 +91,8 @@ class OssServer(ThreadingHTTPServer):
 
     def fault(self, operation: str) -> Fault | None:
         """Return what goes wrong with this request."""
-        for wanted, steps in self._faults:
-            if wanted == operation and steps:
+        for name, steps in self._faults:
+            if name == operation and steps:
                 return steps.pop(0)
         return None
 
@@ -133,7 +133,7 @@ class Handler(BaseHTTPRequestHandler):
         try:
             answer = fault(self, request, proceed) if fault else proceed()
             self._send(request, answer)
-        except Gone:
+        except ConnectionClosed:
             self.reset()
 
     def body(self, size: int | None = None) -> bytes:
@@ -159,7 +159,7 @@ class Handler(BaseHTTPRequestHandler):
         if request.method != "HEAD":
             self.wfile.write(answer.body[: answer.cut])
         if answer.cut is not None:
-            raise Gone
+            raise ConnectionClosed
 
     def _checked(self, request: Request) -> Answer:
         """Return the answer, or why the request is rejected."""
@@ -175,8 +175,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def _unsigned(self) -> Answer | None:
         """Return why the signature is rejected; None for a good one."""
-        given = self.headers.get("Authorization", "")
-        version, _, fields = given.partition(" ")
+        authorization = self.headers.get("Authorization", "")
+        version, _, fields = authorization.partition(" ")
         if version == "OSS4-HMAC-SHA256":
             pairs = dict(one.strip().split("=", 1) for one in fields.split(","))
             key_id, _, scope = pairs["Credential"].partition("/")
@@ -207,10 +207,10 @@ class Handler(BaseHTTPRequestHandler):
             return "InvalidSecurityToken"
         return "" if is_good else "SignatureDoesNotMatch"
 
-    def _own(self) -> Mapping[str, str]:
+    def _service_headers(self) -> Mapping[str, str]:
         """Return the headers of the service by their names in small letters, sorted."""
-        found = {name.lower(): value.strip() for name, value in self.headers.items()}
-        return dict(sorted(one for one in found.items() if one[0].startswith("x-oss-")))
+        headers = {name.lower(): value.strip() for name, value in self.headers.items()}
+        return dict(sorted(one for one in headers.items() if one[0].startswith("x-oss-")))
 
     def _v1(self, secret: str) -> str:
         parts = urlsplit(self.path)
@@ -222,7 +222,7 @@ class Handler(BaseHTTPRequestHandler):
             self.headers.get("Content-MD5", ""),
             self.headers.get("Content-Type", ""),
             self.headers.get("Date", ""),
-            *(f"{name}:{value}" for name, value in self._own().items()),
+            *(f"{name}:{value}" for name, value in self._service_headers().items()),
             unquote(parts.path) + (f"?{resource}" if resource else ""),
         ]
         digest = hmac.new(secret.encode(), "\n".join(lines).encode(), hashlib.sha1).digest()
@@ -230,7 +230,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _v4(self, scope: str, secret: str) -> str:
         parts = urlsplit(self.path)
-        headers = dict(self._own())
+        headers = dict(self._service_headers())
         for name in ("content-type", "content-md5"):
             if name in self.headers:
                 headers[name] = str(self.headers[name]).strip()

@@ -27,34 +27,38 @@ class Version:
         about += "<Owner><ID>1</ID><DisplayName>1</DisplayName></Owner>"
         if self.size is None:
             return f"<DeleteMarker>{about}</DeleteMarker>"
-        rest = f"<Type>Normal</Type><StorageClass>Standard</StorageClass><Size>{self.size}</Size>"
-        return f'<Version>{about}{rest}<ETag>"x"</ETag></Version>'
+        properties = (
+            f"<Type>Normal</Type><StorageClass>Standard</StorageClass><Size>{self.size}</Size>"
+        )
+        return f'<Version>{about}{properties}<ETag>"x"</ETag></Version>'
 
 
 class Versions:
     """All versions of a bucket, the oldest first."""
 
     def __init__(self) -> None:
-        self.found: list[Version] = []
+        self.entries: list[Version] = []
 
     def page(self, prefix: str, after: str, most: int) -> str:
         """Return the XML of a page of a listing. after: the ID of the last version before it"""
-        ours = [one for one in reversed(self.found) if one.key.startswith(prefix)]
+        ours = [one for one in reversed(self.entries) if one.key.startswith(prefix)]
         ours.sort(key=lambda one: one.key)
         ids = [one.id for one in ours]
-        rest = ours[ids.index(after) + 1 if after in ids else 0 :]
-        page = rest[:most]
-        ends = f"<IsTruncated>{str(len(page) < len(rest)).lower()}</IsTruncated>"
+        remaining = ours[ids.index(after) + 1 if after in ids else 0 :]
+        page = remaining[:most]
+        ends = f"<IsTruncated>{str(len(page) < len(remaining)).lower()}</IsTruncated>"
         if page:
             ends += f"<NextKeyMarker>{quote(page[-1].key)}</NextKeyMarker>"
             ends += f"<NextVersionIdMarker>{page[-1].id}</NextVersionIdMarker>"
         names = "".join(f"<{one}></{one}>" for one in ("Prefix", "KeyMarker", "VersionIdMarker"))
         about = f"<Name>b</Name>{names}<Delimiter></Delimiter><MaxKeys>{most}</MaxKeys>"
-        shown = "".join(one.xml for one in page)
-        return f"<EncodingType>url</EncodingType>{about}{ends}{shown}"
+        elements = "".join(one.xml for one in page)
+        return f"<EncodingType>url</EncodingType>{about}{ends}{elements}"
 
     def drop(self, key: str, version: str) -> bool:
         """Remove a version; return whether no content of the key is left, or it was another one."""
-        known = any((one.key, one.id) == (key, version) for one in self.found)
-        self.found = [one for one in self.found if (one.key, one.id) != (key, version)]
-        return not known or not any(one.key == key and one.size is not None for one in self.found)
+        is_known = any((one.key, one.id) == (key, version) for one in self.entries)
+        self.entries = [one for one in self.entries if (one.key, one.id) != (key, version)]
+        return not is_known or not any(
+            one.key == key and one.size is not None for one in self.entries
+        )

@@ -23,16 +23,16 @@ def element(name: str, value: object) -> str:
     return f"<{name}>{escape(str(value))}</{name}>"
 
 
-def truncated(page: Sized, whole: Sized) -> str:
+def truncated(page: Sized, listing: Sized) -> str:
     """Return the element that says whether a page is not the last."""
-    return element("IsTruncated", str(len(page) < len(whole)).lower())
+    return element("IsTruncated", str(len(page) < len(listing)).lower())
 
 
 def grouped(keys: Iterable[str], prefix: str, delimiter: str) -> list[str]:
     """Return keys, and what they begin with up to a delimiter, in the order of their bytes."""
-    found = set()
+    names = set()
     for key in keys:
         if key.startswith(prefix):
             head, mark, _ = key[len(prefix) :].partition(delimiter) if delimiter else ("", "", "")
-            found.add(prefix + head + mark if mark else key)
-    return sorted(found, key=str.encode)
+            names.add(prefix + head + mark if mark else key)
+    return sorted(names, key=str.encode)

@@ -50,10 +50,10 @@ _OPERATORS: Mapping[str, Callable[[str | None, Any], bool]] = {
 }
 
 
-def _all(wanted: str | list[str]) -> list[str]:
-    return [wanted] if isinstance(wanted, str) else wanted
+def _all(values: str | list[str]) -> list[str]:
+    return [values] if isinstance(values, str) else values
 
 
-def _only(wanted: str | list[str]) -> str:
-    (value,) = _all(wanted)
+def _only(values: str | list[str]) -> str:
+    (value,) = _all(values)
     return value

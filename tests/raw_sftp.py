@@ -11,8 +11,8 @@ from storage.ssh_protocol import Kind, u32
 class RawSftp:
     """One connection. call: send a request, return the kind of the answer and its fields."""
 
-    def __init__(self, *words: str) -> None:
-        self._process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    def __init__(self, *command: str) -> None:
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self._count = 0
         self._send(bytes([Kind.INIT]) + u32(3))
         self.hello = self._received()
@@ -50,5 +50,5 @@ class RawSftp:
 
     def code(self, kind: int, *fields: bytes) -> int:
         """Return the code of an answer STATUS; -1 for any other answer."""
-        found, rest = self.call(kind, *fields)
-        return int.from_bytes(rest[:4], "big") if found == Kind.STATUS else -1
+        answer, content = self.call(kind, *fields)
+        return int.from_bytes(content[:4], "big") if answer == Kind.STATUS else -1

@@ -57,7 +57,7 @@ class Receiver:
     def __init__(self, answer: str = "good", context: ssl.SSLContext | None = None) -> None:
         self.answer = answer
         self.requests: list[Request] = []
-        self.taken: list[Request] = []
+        self.accepted: list[Request] = []
         self._released = threading.Event()
         outer = self
 
@@ -92,7 +92,7 @@ class Receiver:
         if self.answer == "redirect":
             status = 302
         if status == 200:
-            self.taken.append(request)
+            self.accepted.append(request)
         handler.send_response(status)
         handler.send_header("Location", "/elsewhere")
         handler.end_headers()
@@ -118,10 +118,10 @@ def judged(request: Request) -> tuple[int, str]:
 
 
 def _ping(request: Request) -> tuple[int, str]:
-    found = re.fullmatch(r"/ping/([0-9a-f-]{36})(/start|/fail|/log|/\d{1,3})?", request.path)
-    if not found or found[1] != CHECK:
+    match = re.fullmatch(r"/ping/([0-9a-f-]{36})(/start|/fail|/log|/\d{1,3})?", request.path)
+    if not match or match[1] != CHECK:
         return 404, "(not found)"
-    code = (found[2] or "/0")[1:]
+    code = (match[2] or "/0")[1:]
     if code.isdigit() and int(code) > 255:
         return 400, "invalid url format"
     for rid in request.form.get("rid", []):
@@ -141,11 +141,11 @@ def kept(request: Request) -> str:
 def _ntfy(request: Request) -> tuple[int, str]:
     if not _is_json(request):
         return 400, "invalid request: request body must be message JSON"
-    given = request.json
-    good = re.fullmatch(r"[-_A-Za-z0-9]{1,64}", str(given.get("topic")))
-    if not good or given.get("priority") not in (1, 2, 3, 4, 5):
+    message = request.json
+    good = re.fullmatch(r"[-_A-Za-z0-9]{1,64}", str(message.get("topic")))
+    if not good or message.get("priority") not in (1, 2, 3, 4, 5):
         return 400, "invalid request"
-    if len(given["message"].encode()) > _MOST_NTFY:
+    if len(message["message"].encode()) > _MOST_NTFY:
         return 413, "message too large"
     authorized = request.headers.get("authorization") in ("Bearer tk_1234567890", None)
     return (200, "{}") if authorized else (401, "unauthorized")
@@ -218,7 +218,7 @@ def certificate(folder: Path, address: str = "127.0.0.1", days: int = 1) -> Cert
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
     now = datetime.datetime.now(datetime.timezone.utc)
     names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address(address))]
-    made = (
+    signed = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
@@ -231,7 +231,7 @@ def certificate(folder: Path, address: str = "127.0.0.1", days: int = 1) -> Cert
         .sign(key, hashes.SHA256())
     )
     file, private = folder / "certificate.pem", folder / "private.pem"
-    file.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    file.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
     private.write_bytes(
         key.private_bytes(
             serialization.Encoding.PEM,

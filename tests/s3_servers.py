@@ -75,22 +75,22 @@ def seaweedfs() -> S3Server:
     """Return the one server of this session; the last of its users stops it."""
     workers = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
     state = Path(tempfile.gettempdir()) / f"nc-test-seaweedfs-{os.geteuid()}-{workers}.json"
-    with _locked(state) as known:
-        if not known:
-            known.update(_started())
-        known["users"] = known.get("users", 0) + 1
+    with _locked(state) as shared:
+        if not shared:
+            shared.update(_started())
+        shared["users"] = shared.get("users", 0) + 1
     atexit.register(_leave, state)
-    return S3Server(known["endpoint"])
+    return S3Server(shared["endpoint"])
 
 
 def _leave(state: Path) -> None:
-    with _locked(state) as known:
-        known["users"] -= 1
-        if known["users"] == 0:
+    with _locked(state) as shared:
+        shared["users"] -= 1
+        if shared["users"] == 0:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(known["pid"], signal.SIGKILL)  # it keeps nothing that is needed
-            shutil.rmtree(known["folder"], ignore_errors=True)
-            known.clear()
+                os.killpg(shared["pid"], signal.SIGKILL)  # it keeps nothing that is needed
+            shutil.rmtree(shared["folder"], ignore_errors=True)
+            shared.clear()
 
 
 @contextlib.contextmanager
@@ -98,12 +98,12 @@ def _locked(state: Path) -> Iterator[dict[str, Any]]:
     """Read and write a file of JSON that several processes share."""
     with state.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        known: dict[str, Any] = json.loads(state.read_text()) if state.exists() else {}
+        shared: dict[str, Any] = json.loads(state.read_text()) if state.exists() else {}
         try:
-            yield known
+            yield shared
         finally:
-            if known:
-                state.write_text(json.dumps(known))
+            if shared:
+                state.write_text(json.dumps(shared))
             else:  # the server was stopped, or could not be started
                 state.unlink(missing_ok=True)
                 state.with_suffix(".lock").unlink(missing_ok=True)
@@ -129,14 +129,14 @@ def policies() -> dict[str, dict[str, Any]]:
 
     Each without the statement that rejects plain http, and so called; add-only with it as well.
     """
-    found: dict[str, dict[str, Any]] = {}
+    by_name: dict[str, dict[str, Any]] = {}
     for path in sorted((project.ROOT / "conf/policies").glob("aws-s3-*.json")):
         text = path.read_text(encoding="utf-8").replace("BUCKET", BUCKET)
         policy = json.loads(text.replace("PREFIX", GUARDED).replace("HOSTNAME", "srv-test"))
         plain = [one for one in policy["Statement"] if one["Sid"] != "EncryptedConnectionsOnly"]
         name = path.stem.removeprefix("aws-s3-")
-        found |= {name: {**policy, "Statement": plain}, f"{name}-tls": policy}
-    return found
+        by_name |= {name: {**policy, "Statement": plain}, f"{name}-tls": policy}
+    return by_name
 
 
 def key_of(name: str) -> str:
@@ -159,22 +159,22 @@ def _started() -> dict[str, Any]:
         "credentials": [{"accessKey": "AKIDREADER", "secretKey": SECRET}],
         "actions": [f"Read:{BUCKET}", f"List:{BUCKET}"],
     }
-    found = policies()
+    by_name = policies()
     guarded = [
         {
             "name": name,
             "credentials": [{"accessKey": key_of(name), "secretKey": SECRET}],
             "policyNames": [name],
         }
-        for name in found
+        for name in by_name
     ]
-    content = [{"name": name, "content": json.dumps(policy)} for name, policy in found.items()]
+    content = [{"name": name, "content": json.dumps(policy)} for name, policy in by_name.items()]
     config = {"identities": [identity, reader, *guarded], "policies": content}
     (folder / "s3.json").write_text(json.dumps(config))
     (folder / "data").mkdir()
     ports = [_port() for _ in range(4)]
     master, volume, filer, s3 = ports
-    words = [
+    command = [
         *(str(weed()), "server", f"-dir={folder}/data", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
         *(f"-master.port={master}", f"-volume.port={volume}", "-filer", f"-filer.port={filer}"),
         *("-s3", f"-s3.port={s3}", f"-s3.config={folder}/s3.json", "-s3.port.iceberg=0"),
@@ -183,7 +183,7 @@ def _started() -> dict[str, Any]:
     ]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            words,
+            command,
             cwd=folder,
             env={**os.environ, "HOME": str(folder), "TMPDIR": str(folder)},
             stdin=subprocess.DEVNULL,
@@ -234,11 +234,11 @@ class VersityGW(servers.Server):
         super().__init__()
         data = self.folder / "data"
         data.mkdir()
-        self.found = S3Server(f"http://127.0.0.1:{self.port}")
+        self.s3 = S3Server(f"http://127.0.0.1:{self.port}")
         keys = (f"ROOT_ACCESS_KEY={KEY_ID}", f"ROOT_SECRET_KEY={SECRET}")
         listen = ("--port", f"127.0.0.1:{self.port}", "--quiet")
         self.start("/usr/bin/env", *keys, versitygw(), *listen, "posix", str(data))
-        self.found.client().create_bucket(Bucket=BUCKET)
+        self.s3.client().create_bucket(Bucket=BUCKET)
 
     def answers(self) -> bool:
         """Whether it listens by now."""
@@ -249,7 +249,7 @@ class VersityGW(servers.Server):
 @functools.cache
 def strict() -> S3Server:
     """Return the one versitygw of this process."""
-    return VersityGW().found
+    return VersityGW().s3
 
 
 class RcloneS3(servers.Server):
@@ -259,9 +259,9 @@ class RcloneS3(servers.Server):
         super().__init__()
         data = self.folder / "data"
         self.call("/bin/mkdir", "-p", str(data / BUCKET))
-        self.found = S3Server(f"http://127.0.0.1:{self.port}")
+        self.s3 = S3Server(f"http://127.0.0.1:{self.port}")
         listen = ("--addr", f"127.0.0.1:{self.port}", "--auth-key", f"{KEY_ID},{SECRET}")
-        own = (
+        options = (
             "--config",
             "/dev/null",
             "--vfs-cache-poll-interval",
@@ -269,7 +269,7 @@ class RcloneS3(servers.Server):
             "--temp-dir",
             str(data.parent),
         )
-        self.start(servers.program("rclone"), "serve", "s3", *listen, *own, str(data))
+        self.start(servers.program("rclone"), "serve", "s3", *listen, *options, str(data))
 
     def answers(self) -> bool:
         """Whether it listens by now."""
@@ -280,4 +280,4 @@ class RcloneS3(servers.Server):
 @functools.cache
 def lenient() -> S3Server:
     """Return the one rclone of this process."""
-    return RcloneS3().found
+    return RcloneS3().s3

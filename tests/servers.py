@@ -26,35 +26,35 @@ _PATIENCE = 60.0  # seconds until a server must answer
 
 def search_path() -> str:
     """Where programs of servers lie: the path, and the folders of Debian's PostgreSQL."""
-    own = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=str)
+    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=str)
     packages = Path(sys.prefix, "bin")  # programs that Python packages bring
     # Debian's folder stands first: what lies in /usr/bin is a wrapper, ten times as slow.
-    return ":".join([*map(str, own), PROGRAMS, str(Path.home() / "go/bin"), str(packages)])
+    return ":".join([*map(str, folders), PROGRAMS, str(Path.home() / "go/bin"), str(packages)])
 
 
 def program(name: str) -> str:
     """The path of a program that a test has named as needed."""
-    found = shutil.which(name, path=search_path())
-    assert found, name
-    return found
+    path = shutil.which(name, path=search_path())
+    assert path, name
+    return path
 
 
 def free_port() -> int:
     """A port that nobody listens on now."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
 
 
 def documented(page: str, brand: str = "") -> str:
     """The statements that the page of a module tells an administrator of this brand to run."""
     text = (project.ROOT / f"docs/modules/{page}.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```sql\n(.*?)^```$", text, re.M | re.S)
-    (found,) = (block for block in blocks if not brand or block.startswith(f"-- {brand}\n"))
-    return str(found)
+    (statements,) = (block for block in blocks if not brand or block.startswith(f"-- {brand}\n"))
+    return str(statements)
 
 
-_MADE: dict[str, Path] = {}  # data of a new server of each kind
+_INSTALLED: dict[str, Path] = {}  # data of a new server of each kind
 
 
 class Server:
@@ -72,10 +72,10 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
         atexit.register(self.stop)  # where a fixture fails before it yields
 
-    def call(self, *words: str, **environment: str) -> bytes:
+    def call(self, *command: str, **environment: str) -> bytes:
         """Run a program to its end as the server's user; it must end well."""
         done = subprocess.run(
-            words,
+            command,
             cwd=self.folder,
             user=self.as_user,
             env={**os.environ, "HOME": str(self.folder), "LC_ALL": "C.UTF-8", **environment},
@@ -83,25 +83,25 @@ class Server:
             capture_output=True,
             check=False,
         )
-        assert done.returncode == 0, (words, done.stderr, done.stdout)
+        assert done.returncode == 0, (command, done.stderr, done.stdout)
         return done.stdout
 
     def once(self, make: Callable[[Path], None], data: Path) -> None:
         """Make the data of a new server: made once, and copied for each later server."""
-        if make.__qualname__ not in _MADE:
+        if make.__qualname__ not in _INSTALLED:
             folder = Path(tempfile.mkdtemp(prefix="nc-test-made-"))
             atexit.register(shutil.rmtree, folder, ignore_errors=True)
             if self.as_user:
                 shutil.chown(folder, self.as_user)
             make(folder / "data")
-            _MADE[make.__qualname__] = folder / "data"
-        self.call("/bin/cp", "-a", str(_MADE[make.__qualname__]), str(data))
+            _INSTALLED[make.__qualname__] = folder / "data"
+        self.call("/bin/cp", "-a", str(_INSTALLED[make.__qualname__]), str(data))
 
-    def start(self, *words: str) -> None:
+    def start(self, *command: str) -> None:
         """Start the server and wait until it answers."""
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                words,
+                command,
                 cwd=self.folder,
                 user=self.as_user,
                 stdin=subprocess.DEVNULL,
@@ -158,8 +158,8 @@ class MySQL(Server):
 
     def install(self) -> None:
         """Make its data."""
-        words = ("--no-defaults", "--initialize-insecure", f"--datadir={self.data}")
-        self.call(program("mysqld"), *words)
+        arguments = ("--no-defaults", "--initialize-insecure", f"--datadir={self.data}")
+        self.call(program("mysqld"), *arguments)
 
     def serve(self, data: Path) -> None:
         """Start it with these data."""
@@ -184,16 +184,16 @@ class MySQL(Server):
 
     def answers(self) -> bool:
         """See Server."""
-        words = [program(self.admin), "--no-defaults", "-S", f"{self.folder}/socket", "-uroot"]
-        done = subprocess.run([*words, "ping"], capture_output=True, check=False)
+        command = [program(self.admin), "--no-defaults", "-S", f"{self.folder}/socket", "-uroot"]
+        done = subprocess.run([*command, "ping"], capture_output=True, check=False)
         return done.returncode == 0
 
     def sql(self, text: str, database: str = "") -> str:
         """What the client prints, as root."""
-        words = [program(self.client), "--no-defaults", "-S", f"{self.folder}/socket", "-uroot"]
-        words += ["--batch", "--skip-column-names", "--default-character-set=utf8mb4"]
-        words += [f"--database={database}"] if database else []
-        done = subprocess.run(words, input=text.encode(), capture_output=True, check=False)
+        command = [program(self.client), "--no-defaults", "-S", f"{self.folder}/socket", "-uroot"]
+        command += ["--batch", "--skip-column-names", "--default-character-set=utf8mb4"]
+        command += [f"--database={database}"] if database else []
+        done = subprocess.run(command, input=text.encode(), capture_output=True, check=False)
         assert done.returncode == 0, done.stderr
         return done.stdout.decode()
 
@@ -262,7 +262,7 @@ class Postgres(Server):
             "-c", "full_page_writes=off", "-c", "autovacuum=off",
         )  # fmt: skip
 
-    def _words(self, database: str) -> list[str]:
+    def _psql(self, database: str) -> list[str]:
         where = ["-h", str(self.folder), "-p", str(self.port), "-U", "postgres"]
         escaped = database.replace("\\", "\\\\").replace("'", "\\'")
         return [program("psql"), "-X", "-A", "-t", "-q", *where, "-d", f"dbname='{escaped}'"]
@@ -270,14 +270,14 @@ class Postgres(Server):
     def answers(self) -> bool:
         """See Server."""
         done = subprocess.run(
-            [*self._words("postgres"), "-c", "SELECT 1"], capture_output=True, check=False
+            [*self._psql("postgres"), "-c", "SELECT 1"], capture_output=True, check=False
         )
         return done.returncode == 0
 
     def sql(self, text: str, database: str = "postgres") -> str:
         """What psql prints, as the superuser."""
-        words = [*self._words(database), "-v", "ON_ERROR_STOP=1"]
-        done = subprocess.run(words, input=text.encode(), capture_output=True, check=False)
+        command = [*self._psql(database), "-v", "ON_ERROR_STOP=1"]
+        done = subprocess.run(command, input=text.encode(), capture_output=True, check=False)
         assert done.returncode == 0, done.stderr
         return done.stdout.decode()
 
@@ -304,17 +304,17 @@ class Redis(Server):
 
     def answers(self) -> bool:
         """See Server."""
-        words = ["redis-cli", "-p", str(self.port), "--no-auth-warning", "PING"]
+        command = ["redis-cli", "-p", str(self.port), "--no-auth-warning", "PING"]
         env = {**os.environ, "REDISCLI_AUTH": self.password}
-        done = subprocess.run(words, env=env, capture_output=True, check=False)
+        done = subprocess.run(command, env=env, capture_output=True, check=False)
         return done.stdout == b"PONG\n"
 
-    def cli(self, *words: str, given: bytes = b"") -> str:
+    def cli(self, *arguments: str, stdin_data: bytes = b"") -> str:
         """What redis-cli prints."""
-        whole = ["redis-cli", "-p", str(self.port), "--no-auth-warning", *words]
+        command = ["redis-cli", "-p", str(self.port), "--no-auth-warning", *arguments]
         env = {**os.environ, "REDISCLI_AUTH": self.password}
         return subprocess.run(
-            whole, env=env, input=given, capture_output=True, check=True
+            command, env=env, input=stdin_data, capture_output=True, check=True
         ).stdout.decode("utf-8", "backslashreplace")
 
 
@@ -330,9 +330,9 @@ class LDAP(Server):
         self.data = self.folder / "data"
         for folder in (self.config, self.data):
             self.call("/bin/mkdir", str(folder))
-        given = self.folder / "config.ldif"
-        given.write_text(_SLAPD.format(folder=self.folder, suffix=self.suffix))
-        self.call(program("slapadd"), "-n", "0", "-F", str(self.config), "-l", str(given))
+        config = self.folder / "config.ldif"
+        config.write_text(_SLAPD.format(folder=self.folder, suffix=self.suffix))
+        self.call(program("slapadd"), "-n", "0", "-F", str(self.config), "-l", str(config))
         self.serve()
 
     def serve(self) -> None:
@@ -347,14 +347,14 @@ class LDAP(Server):
 
     def add(self, ldif: str) -> None:
         """Add entries as the administrator."""
-        words = ["ldapadd", "-x", "-H", f"ldap://127.0.0.1:{self.port}/"]
-        words += ["-D", f"cn=admin,{self.suffix}", "-w", "secret"]
-        subprocess.run(words, input=ldif.encode(), check=True, capture_output=True)
+        command = ["ldapadd", "-x", "-H", f"ldap://127.0.0.1:{self.port}/"]
+        command += ["-D", f"cn=admin,{self.suffix}", "-w", "secret"]
+        subprocess.run(command, input=ldif.encode(), check=True, capture_output=True)
 
     def entries(self) -> str:
         """All of the data, as slapcat has it."""
-        words = (program("slapcat"), "-F", str(self.config), "-n", "1", "-o", "ldif-wrap=no")
-        return self.call(*words).decode()
+        command = (program("slapcat"), "-F", str(self.config), "-n", "1", "-o", "ldif-wrap=no")
+        return self.call(*command).decode()
 
 
 _SLAPD = """\

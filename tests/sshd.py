@@ -24,26 +24,26 @@ from tools.flow.retries import Retries
 _PATIENCE = 60.0  # seconds until it must answer
 _ATTEMPTS = 5
 _SFTP = 'case "$SSH_ORIGINAL_COMMAND" in *sftp-server*) exec $SSH_ORIGINAL_COMMAND;; esac; '
-_ASKED = '"$SSH_ORIGINAL_COMMAND"'
+_COMMAND = '"$SSH_ORIGINAL_COMMAND"'
 APPEND_ONLY = project.ROOT / "conf/policies/append_only_sftp.py"
 # What each port does with the command or the subsystem that the client names.
 KINDS = {
     "login shell": "",
     "no shell": "internal-sftp -d FOLDER/home",
     "no hard links": "internal-sftp -P hardlink,fsync,statvfs,limits",
-    "tcsh": f"{_SFTP}exec tcsh -c {_ASKED}",
-    "fish": f"{_SFTP}exec fish -c {_ASKED}",
-    "rbash": f"{_SFTP}exec rbash -c {_ASKED}",
+    "tcsh": f"{_SFTP}exec tcsh -c {_COMMAND}",
+    "fish": f"{_SFTP}exec fish -c {_COMMAND}",
+    "rbash": f"{_SFTP}exec rbash -c {_COMMAND}",
     "nologin": f"{_SFTP}echo This account is currently not available.; exit 1",
-    "noise": f"echo 'Welcome!'; printf 'mail: 3\\0\\0 '; exec sh -c {_ASKED}",
-    "no sftp": f"{_SFTP.replace('exec $SSH_ORIGINAL_COMMAND', 'exit 1')}exec sh -c {_ASKED}",
+    "noise": f"echo 'Welcome!'; printf 'mail: 3\\0\\0 '; exec sh -c {_COMMAND}",
+    "no sftp": f"{_SFTP.replace('exec $SSH_ORIGINAL_COMMAND', 'exit 1')}exec sh -c {_COMMAND}",
     "quota": f"trap '' XFSZ; ulimit -f 2000; {_SFTP}exit 1",
     # Python ignores SIGXFSZ, and so would the sftp-server of a sshd that it started with that.
     "killed": "ulimit -f 2000; exec env --default-signal=XFSZ $SSH_ORIGINAL_COMMAND",
-    "other home": f"{_SFTP.replace(';;', ' -d FOLDER/home;;')}exec sh -c {_ASKED}",
+    "other home": f"{_SFTP.replace(';;', ' -d FOLDER/home;;')}exec sh -c {_COMMAND}",
     "read only": "internal-sftp -R",
     "append only": f"{sys.executable} {APPEND_ONLY} FOLDER/kept",
-    "liar": f"PATH=FOLDER/bin:$PATH; {_SFTP}exec sh -c {_ASKED}",
+    "liar": f"PATH=FOLDER/bin:$PATH; {_SFTP}exec sh -c {_COMMAND}",
 }
 
 
@@ -63,8 +63,8 @@ class Sshd:
             liar.chmod(0o755)
         self.user = pwd.getpwuid(os.geteuid()).pw_name
         for name in ("host", "id", "other"):
-            words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.folder / name)]
-            subprocess.run(words, check=True)
+            command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.folder / name)]
+            subprocess.run(command, check=True)
         shutil.copy(self.folder / "id.pub", self.folder / "authorized_keys")
         key = (self.folder / "host.pub").read_text().rpartition(" ")[0]
         (self.folder / "known_hosts").write_text(f"[127.0.0.1]:* {key}\n")
@@ -81,8 +81,8 @@ class Sshd:
             self.ports = {name: servers.free_port() for name in (*KINDS, "nobody")}
             config.write_text(self._config())
             log.unlink(missing_ok=True)
-            words = [servers.program("sshd"), "-D", "-f", str(config), "-E", str(log)]
-            process = subprocess.Popen(words, stdin=subprocess.DEVNULL)
+            command = [servers.program("sshd"), "-D", "-f", str(config), "-E", str(log)]
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
             if self._listens(process, log):
                 return process
             process.terminate()

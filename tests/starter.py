@@ -55,13 +55,13 @@ _OPTIONAL = ("boto3", "oss2")
 
 
 def run(
-    words: Sequence[str], environment: Mapping[str, str], timeout: float | None = None
+    arguments: Sequence[str], environment: Mapping[str, str], timeout: float | None = None
 ) -> subprocess.CompletedProcess[bytes]:
     """Run a Python file of this project to its end, from /, without an input."""
     if forking.early(environment) == forking.early(_ENVIRONMENT):
-        return start(words, environment).end(timeout)
+        return start(arguments, environment).end(timeout)
     return subprocess.run(
-        [sys.executable, *words],
+        [sys.executable, *arguments],
         cwd="/",
         env=environment,
         stdin=subprocess.DEVNULL,
@@ -71,9 +71,9 @@ def run(
     )
 
 
-def start(words: Sequence[str], environment: Mapping[str, str]) -> Command:
+def start(arguments: Sequence[str], environment: Mapping[str, str]) -> Command:
     """Start a Python file of this project."""
-    return Command(_server().orders, words, environment)
+    return Command(_server().orders, arguments, environment)
 
 
 class _Server:
@@ -108,12 +108,12 @@ class Command:
     """A command that was started."""
 
     def __init__(
-        self, orders: socket.socket, words: Sequence[str], environment: Mapping[str, str]
+        self, orders: socket.socket, arguments: Sequence[str], environment: Mapping[str, str]
     ) -> None:
-        self._words = list(words)
+        self._arguments = list(arguments)
         (output, output_end), (errors, errors_end) = os.pipe(), os.pipe()
         self._reply, reply_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        order = json.dumps([self._words, dict(environment), _umask()]).encode()
+        order = json.dumps([self._arguments, dict(environment), _umask()]).encode()
         with reply_end:
             socket.send_fds(orders, [order], [output_end, errors_end, reply_end.fileno()])
         os.close(output_end)
@@ -127,9 +127,9 @@ class Command:
             reader.join(timeout)
         if any(reader.is_alive() for reader in self._readers):
             os.kill(self.pid, signal.SIGKILL)
-            raise subprocess.TimeoutExpired(self._words, timeout or 0)
+            raise subprocess.TimeoutExpired(self._arguments, timeout or 0)
         output, errors = (reader.data for reader in self._readers)
-        return subprocess.CompletedProcess(self._words, self.code(), output, errors)
+        return subprocess.CompletedProcess(self._arguments, self.code(), output, errors)
 
     def code(self) -> int:
         """Wait for its own end; its exit code."""
@@ -186,8 +186,8 @@ def _waited(order: bytes, descriptors: Sequence[int]) -> None:
     pid = os.fork()
     if pid == 0:
         os.close(reply)
-        words, environment, umask = json.loads(order)
-        _command(words, environment, umask, streams)
+        arguments, environment, umask = json.loads(order)
+        _command(arguments, environment, umask, streams)
     for stream in streams:
         os.close(stream)
     os.write(reply, str(pid).encode())
@@ -197,14 +197,14 @@ def _waited(order: bytes, descriptors: Sequence[int]) -> None:
 
 
 def _command(
-    words: list[str], environment: dict[str, str], umask: int, streams: Sequence[int]
+    arguments: list[str], environment: dict[str, str], umask: int, streams: Sequence[int]
 ) -> NoReturn:
     """Be the command, as Python would be after its own start."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.umask(umask)
-    if words[0].endswith("backup.py"):
+    if arguments[0].endswith("backup.py"):
         forking.fork_sections(environment)
-    forking.be(words, environment, streams)
+    forking.be(arguments, environment, streams)
 
 
 def _import() -> None:
@@ -215,8 +215,8 @@ def _import() -> None:
     for name in (*_COMMANDS, *registry.MODULES):
         imports.module(name.removesuffix(".py").replace("/", "."))
     for name in _LATE:
-        for found in pkgutil.iter_modules(imports.module(name).__path__, f"{name}."):
-            imports.module(found.name)
+        for module in pkgutil.iter_modules(imports.module(name).__path__, f"{name}."):
+            imports.module(module.name)
     for name in _PACKAGES:
         importlib.import_module(name)
     for name in _OPTIONAL:

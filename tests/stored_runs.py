@@ -52,28 +52,28 @@ def item(
 
 def run(run_id: str, items: Sequence[StoredItem], **fields: object) -> Manifest:
     """Return the manifest of a complete run."""
-    made = Manifest(
+    complete = Manifest(
         HOST, run_id, "", "", "streamed", "ok", tuple(items), config_id="a", program="test"
     )
-    return Manifest(**{**vars(made), **fields})
+    return Manifest(**{**vars(complete), **fields})
 
 
 def put(
-    place: Store,
-    made: Manifest,
+    target: Store,
+    stored: Manifest,
     *,
     without: Sequence[str] = (),
     key: WriterKey | None = None,
 ) -> None:
     """Store a run. without: labels of items whose parts are left out"""
-    for one in made.items:
+    for one in stored.items:
         for part in one.parts if one.label not in without else ():
-            store.store_object(place, f"{made.host}/{part.name}", [CONTENT])
-    name = f"{made.host}/{manifest.name_of(made.run_id)}"
-    store.store_object(place, f"{made.host}/{made.run_id}{manifest.RECOVERY}", [b"sheet"])
+            store.store_object(target, f"{stored.host}/{part.name}", [CONTENT])
+    name = f"{stored.host}/{manifest.name_of(stored.run_id)}"
+    store.store_object(target, f"{stored.host}/{stored.run_id}{manifest.RECOVERY}", [b"sheet"])
     if key is not None:
-        store.store_object(place, name + trust.ENDING, [key.sign(made.to_json())])
-    store.store_object(place, name, [made.to_json()])
+        store.store_object(target, name + trust.ENDING, [key.sign(stored.to_json())])
+    store.store_object(target, name, [stored.to_json()])
 
 
 def days_ago(days: float) -> datetime:
@@ -87,16 +87,16 @@ def run_id(moment: datetime) -> str:
 
 
 def daily(
-    place: MemoryStore, clock: Clock, number: int, *sections: str, key: WriterKey | None = None
+    target: MemoryStore, clock: Clock, number: int, *sections: str, key: WriterKey | None = None
 ) -> list[str]:
     """Store a run for each of the last days, oldest first; return their ids."""
-    made = []
+    run_ids = []
     for day in range(number, 0, -1):
         clock.now = days_ago(day)
-        made.append(run_id(clock.now))
-        put(place, run(made[-1], [item(made[-1], one) for one in sections]), key=key)
+        run_ids.append(run_id(clock.now))
+        put(target, run(run_ids[-1], [item(run_ids[-1], one) for one in sections]), key=key)
     clock.now = NOW
-    return made
+    return run_ids
 
 
 def age(folder: Path, moment: datetime, run: str) -> None:

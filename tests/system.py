@@ -34,8 +34,8 @@ class System:
         self.key = folder / "key_file"
         self.conf = folder / "conf.json"
         self.writer_key = folder / "writer.key"
-        for made in (self.home, self.source, self.log.parent):
-            made.mkdir(mode=0o755)
+        for path in (self.home, self.source, self.log.parent):
+            path.mkdir(mode=0o755)
         for name in BUILT_IN:
             (self.home / name).symlink_to(project.ROOT / name)
         self.signer = writer_key.create(self.writer_key, "srv-test")
@@ -53,7 +53,7 @@ class System:
             "STREAM": "False",  # a test of streamed runs says so
         }
 
-    def own(self, name: str, text: str, stream: str = "", perl: bool = False) -> dict[str, Any]:
+    def script(self, name: str, text: str, stream: str = "", perl: bool = False) -> dict[str, Any]:
         """A section for a new module of the user's own, in bash or perl."""
         self.module(name, text, f"{name}.sh")
         language = "perl" if perl else "bash"
@@ -63,11 +63,11 @@ class System:
 
     def module(self, name: str, text: str, file: str = "") -> None:
         """A module of the user's own."""
-        place = self.home / name / (file or f"{name}.py")
-        place.parent.mkdir(exist_ok=True)
-        place.write_text(text)
+        path = self.home / name / (file or f"{name}.py")
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
 
-    def whole(self, **more: Any) -> dict[str, Any]:
+    def full_sections(self, **more: Any) -> dict[str, Any]:
         """The sections of a whole documented run, and `more`."""
         self.keygen()
         return {
@@ -86,7 +86,7 @@ class System:
 
     def short(self, **more: Any) -> dict[str, Any]:
         """The same without SIZE, which takes longer than all of a small streamed run."""
-        sections = self.whole(**more)
+        sections = self.full_sections(**more)
         del sections["SIZE"]
         return sections
 
@@ -94,68 +94,68 @@ class System:
         """A key, made by the module itself."""
         if not self.key.exists():
             program = str(project.ROOT / "encryption/encryption.py")
-            words = [program, "--KEYGEN", "--KEY_FILE", str(self.key)]
-            starter.run(words, os.environ).check_returncode()
+            arguments = [program, "--KEYGEN", "--KEY_FILE", str(self.key)]
+            starter.run(arguments, os.environ).check_returncode()
             with self.key.open("a") as file:
                 file.write(f"{writer_key.SIGNER}{self.signer}\n")
 
     def configure(self, sections: dict[str, Any], **general: Any) -> Path:
         """Write conf.json."""
-        whole = {"GENERAL": {**self.general, **general}, **sections}
-        self.conf.write_text(json.dumps(whole, indent=1))
+        config = {"GENERAL": {**self.general, **general}, **sections}
+        self.conf.write_text(json.dumps(config, indent=1))
         self.conf.chmod(0o600)
         return self.conf
 
-    def command(self, *words: str) -> list[str]:
+    def command(self, *arguments: str) -> list[str]:
         """The command line of a run of this system."""
-        return [sys.executable, str(project.ROOT / "backup.py"), "-c", str(self.conf), *words]
+        return [sys.executable, str(project.ROOT / "backup.py"), "-c", str(self.conf), *arguments]
 
-    def run(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """backup.py -r (or the words given), from /, as cron would."""
-        _python, *command = self.command(*(words or ("-r",)))
+        _python, *command = self.command(*(arguments or ("-r",)))
         done = starter.run(command, {**os.environ, **environment}, timeout=120)
         texts = [out.decode().replace("\r\n", "\n") for out in (done.stdout, done.stderr)]
         return subprocess.CompletedProcess(done.args, done.returncode, *texts)
 
-    def result(self, *words: str, **environment: str) -> dict[str, Any]:
+    def result(self, *arguments: str, **environment: str) -> dict[str, Any]:
         """The result of a run as JSON, its exit code checked against the process's."""
-        done = self.run("-r", "--json", *words, **environment)
+        done = self.run("-r", "--json", *arguments, **environment)
         assert done.stdout, done.stderr
-        found: dict[str, Any] = json.loads(done.stdout)
-        assert found["exit_code"] == done.returncode
-        return {**found, "stderr": done.stderr}
+        result: dict[str, Any] = json.loads(done.stdout)
+        assert result["exit_code"] == done.returncode
+        return {**result, "stderr": done.stderr}
 
-    def restore(self, *words: str, code: int = 0) -> str:
+    def restore(self, *arguments: str, code: int = 0) -> str:
         """restore.py with this config; it must end with this code. What it said."""
-        return self.restore_bare("-c", str(self.conf), *words, code=code)
+        return self.restore_bare("-c", str(self.conf), *arguments, code=code)
 
-    def restore_bare(self, *words: str, code: int = 0) -> str:
+    def restore_bare(self, *arguments: str, code: int = 0) -> str:
         """restore.py without a config; it must end with this code. What it said."""
         program = str(project.ROOT / "restore/restore.py")
-        done = starter.run([program, *words], os.environ, timeout=120)
+        done = starter.run([program, *arguments], os.environ, timeout=120)
         text = (done.stdout + done.stderr).decode("utf-8", "surrogateescape")
         assert done.returncode == code, text
         assert "Traceback" not in text
         return text
 
-    def restored(self, *words: str, run: str = "latest", code: int = 0) -> Path:
+    def restored(self, *arguments: str, run: str = "latest", code: int = 0) -> Path:
         """A whole restore into a new folder; it must end with this code."""
         out = self.folder / f"restored-{len(list(self.folder.iterdir()))}"
-        self.restore("--restore", run, "--destination", str(out), *words, code=code)
+        self.restore("--restore", run, "--destination", str(out), *arguments, code=code)
         return out
 
     def manifest(self) -> dict[str, Any]:
         """The manifest of the one run in the store."""
         (path,) = (self.store / "srv-test").glob("*.manifest.json")
-        found: dict[str, Any] = json.loads(path.read_text())
-        return found
+        manifest: dict[str, Any] = json.loads(path.read_text())
+        return manifest
 
     def rewrite(self, change: Callable[[dict[str, Any]], None], path: Path | None = None) -> None:
         """Alter a manifest (default: the newest) and sign it again, as this host might have."""
         path = path or sorted((self.store / "srv-test").glob("*.manifest.json"))[-1]
-        given = json.loads(path.read_text())
-        change(given)
-        self.sign(path, json.dumps(given))
+        manifest = json.loads(path.read_text())
+        change(manifest)
+        self.sign(path, json.dumps(manifest))
 
     def sign(self, path: Path, text: str) -> None:
         """Write a manifest and its signature."""
@@ -171,7 +171,7 @@ class System:
         signed: by a key of their own, else by none
         """
         path = sorted((self.store / "srv-test").glob("*.manifest.json"))[-1]
-        self.rewrite(lambda given: given.update(message="ours"), path)
+        self.rewrite(lambda manifest: manifest.update(message="ours"), path)
         signature = path.with_name(path.name + ".sig")
         if not signed:
             signature.unlink()
@@ -219,15 +219,15 @@ def peak(*argv: object) -> int:
     return int(done.stdout.splitlines()[-1])
 
 
-def spawning(module: str, *words: object) -> list[str]:
+def spawning(module: str, *arguments: object) -> list[str]:
     """The command line of a module, with a key that it does not know and must skip."""
     program = project.ROOT / module / f"{module}.py"
-    return [sys.executable, str(program), "--GREASE", "--x", *map(str, words)]
+    return [sys.executable, str(program), "--GREASE", "--x", *map(str, arguments)]
 
 
-def said(module: str, *words: object, code: int = 0, **environment: str) -> str:
+def module_output(module: str, *arguments: object, code: int = 0, **environment: str) -> str:
     """Spawn a module from /; it must end with this code. What it said on both outputs."""
-    done = starter.run(spawning(module, *words)[1:], {**os.environ, **environment})
+    done = starter.run(spawning(module, *arguments)[1:], {**os.environ, **environment})
     text = (done.stdout + done.stderr).decode("utf-8", "surrogateescape")
     assert done.returncode == code, text
     assert "Traceback" not in text

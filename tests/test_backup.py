@@ -35,7 +35,7 @@ def test_a_whole_run_is_stored_reported_and_read_by_the_stock_tools(
 ) -> None:
     (system.source / "a file.txt").write_text("hello\n")
     (system.source / "big").write_bytes(os.urandom(3 << 20))
-    system.configure(system.whole(), MESSAGE_CONFIG_COMMAND=server.url)
+    system.configure(system.full_sections(), MESSAGE_CONFIG_COMMAND=server.url)
     done = system.run(**{forking.REALLY: "1"})
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     names = system.stored()
@@ -283,7 +283,7 @@ def test_a_plugin_without_its_class_or_its_methods_fails(system: System, name: s
 
 def test_a_failed_source_is_never_stored_and_the_others_are(system: System) -> None:
     (system.source / "a").write_text("a")
-    sections = system.whole()
+    sections = system.full_sections()
     text = 'mkdir -p "$4/own"; echo half > "$4/own/dump.sql"; exit 1'
     system.module("own", text, "own.sh")
     own = {**execute("own", X="1", WORK_FOLDER=str(system.work)), "EXECUTE_WITH": "bash"}
@@ -297,7 +297,7 @@ def test_a_failed_source_is_never_stored_and_the_others_are(system: System) -> N
 
 def test_a_stage_that_fails_stops_what_needs_it(system: System) -> None:
     (system.source / "a").write_text("a")
-    sections = system.whole()
+    sections = system.full_sections()
     system.key.unlink()
     system.configure(sections)
     result = system.result()
@@ -313,7 +313,7 @@ def test_sources_are_kept_until_every_store_has_confirmed_and_stored_by_the_next
 ) -> None:
     (system.source / "a").write_text("a")
     second = system.folder / "second"
-    sections = system.whole(
+    sections = system.full_sections(
         SECOND=execute("storage", DESTINATION="local", LOCAL_BACKUP=str(second))
     )
     second.write_text("a file where a folder should be")
@@ -370,7 +370,7 @@ def test_a_refused_run_has_a_run_id_of_its_own(system: System, server: ReportSer
 def test_after_kill_9_the_lock_is_free_and_the_next_run_works_unaided(system: System) -> None:
     (system.source / "big").write_bytes(os.urandom(2 << 20))
     going = system.folder / "going"
-    sections = system.whole()
+    sections = system.full_sections()
     system.module("own", f"echo $$ > {going}.new; mv {going}.new {going}; exec sleep 300", "own.sh")
     own = {**execute("own"), "EXECUTE_WITH": "bash", "EXECUTABLE": "own.sh"}
     system.configure({**sections, "OWN": own})
@@ -454,7 +454,7 @@ def test_secrets_stand_nowhere(system: System, server: ReportServer) -> None:
     secrets = {"PASSWORD": planted[4], "TOKEN": planted[5], "MONGO_PWD": planted[6]}
     (system.source / "a").write_text("a")
     encryption = execute("encryption", PASSPHRASE=planted[7])
-    sections = {**system.whole(), "ENCRYPTION": encryption}
+    sections = {**system.full_sections(), "ENCRYPTION": encryption}
     del sections["STORAGE_LOCAL"]
     system.configure(
         {"OWN": own, "PLUG": {**load, "PARAMETERS": secrets}, **sections},
@@ -478,7 +478,7 @@ def test_secrets_stand_nowhere(system: System, server: ReportServer) -> None:
 
 def test_under_cron(system: System) -> None:
     (system.source / "a").write_text("a")
-    system.configure(system.whole())
+    system.configure(system.full_sections())
     environment = {"PATH": "/usr/bin:/bin"}
     words = " ".join(system.command("-r"))
     for closing, umask in (("<&-", "000"), (">&-", "077"), ("<&- >&- 2>&-", "000")):
@@ -498,7 +498,7 @@ def test_a_lost_reader_of_the_output_is_no_failure(system: System) -> None:
 
 
 def test_dry_run_changes_nothing_and_shows_the_commands(system: System) -> None:
-    system.configure(system.whole())
+    system.configure(system.full_sections())
     before = sorted(system.folder.rglob("*"))
     done = system.run("-n")
     assert done.returncode == 0
@@ -509,7 +509,7 @@ def test_dry_run_changes_nothing_and_shows_the_commands(system: System) -> None:
 
 def test_test_finds_what_is_missing_and_changes_nothing(system: System) -> None:
     (system.source / "a").write_text("a")
-    system.configure(system.whole())
+    system.configure(system.full_sections())
     before = sorted(system.folder.rglob("*"))
     good = system.run("-t")
     assert good.returncode == 0, good.stderr
@@ -522,7 +522,7 @@ def test_test_finds_what_is_missing_and_changes_nothing(system: System) -> None:
 
 def test_on_a_terminal_there_is_a_summary(system: System) -> None:
     (system.source / "a").write_text("a")
-    system.configure(system.whole())
+    system.configure(system.full_sections())
     master, slave = pty.openpty()
     done = subprocess.Popen(system.command("-r"), stdout=slave, stderr=slave, stdin=slave)
     os.close(slave)
@@ -559,7 +559,7 @@ def test_a_run_that_could_store_nothing_is_rejected_and_reported(
 ) -> None:
     """Issue 11 A1: a run without a source or a store never reports success."""
     (system.source / "a").write_text("a")
-    system.configure(system.whole(), MESSAGE_CONFIG_COMMAND=server.url)
+    system.configure(system.full_sections(), MESSAGE_CONFIG_COMMAND=server.url)
     for skipped in ("STORAGE_LOCAL", "FILESET"):
         result = system.result("--skip", skipped)
         assert (result["status"], result["exit_code"], result["sections"]) == ("refused", 2, [])
@@ -569,7 +569,7 @@ def test_a_run_that_could_store_nothing_is_rejected_and_reported(
 
 def test_a_run_of_checks_alone_has_nothing_to_store(system: System) -> None:
     qa = {"ACTION": "load", "FROM": "qa", "FILENAME": "qa", "CLASS": "QA"}
-    system.configure(system.whole(QA=qa))
+    system.configure(system.full_sections(QA=qa))
     assert system.result("--only", "QA")["exit_code"] == 0
 
 
@@ -593,7 +593,7 @@ def test_a_refused_config_does_not_touch_the_reports_that_wait(
 
 def test_the_log_has_each_error_of_a_section_once(system: System) -> None:
     """Issue 13 B1: a module's own output repeated what its result says."""
-    system.configure(system.whole(ENCRYPTION=execute("encryption", KEY_FILE="/not/there")))
+    system.configure(system.full_sections(ENCRYPTION=execute("encryption", KEY_FILE="/not/there")))
     assert system.run("-r", "-l", "INFO").returncode == 1
     lines = system.log.read_text().splitlines()
     assert len([line for line in lines if "/not/there: no such file" in line]) == 1

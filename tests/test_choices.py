@@ -82,7 +82,7 @@ def first_part(system: System, made: dict[str, Any]) -> bytes:
 
 def check_algorithm(system: System, value: str) -> None:
     """The stored bytes, the manifest and the way back agree on the algorithm."""
-    sections = system.whole(COMPRESSION=execute("compression", ALGORITHM=value))
+    sections = system.full_sections(COMPRESSION=execute("compression", ALGORITHM=value))
     del sections["ENCRYPTION"], sections["SIZE"]  # which measures what ENCRYPTION wrote
     sections["STORAGE_LOCAL"]["PARAMETERS"]["TARGETS"] = str(system.work / "compressed")
     system.configure(sections, STREAM=system.general["STREAM"])
@@ -101,7 +101,7 @@ def check_format(system: System, value: str) -> None:
     if value == "openssl":
         system.key.write_text("0123456789abcdef0123456789abcdef\n")
         system.key.chmod(0o600)
-    system.configure(system.whole(ENCRYPTION=encryption), STREAM=system.general["STREAM"])
+    system.configure(system.full_sections(ENCRYPTION=encryption), STREAM=system.general["STREAM"])
     assert system.result()["exit_code"] == 0
     made = manifest(system)
     assert made["items"][0]["stages"][-1] == value
@@ -113,7 +113,7 @@ def check_format(system: System, value: str) -> None:
 def check_changed_files(system: System, value: str) -> None:
     """A file that changes while it is read: a note, a warning or a failure."""
     fileset = execute("filesbackup", FILESET_INCLUDE=str(system.source), CHANGED_FILES=value)
-    system.configure(system.whole(FILESET=fileset), STREAM=system.general["STREAM"])
+    system.configure(system.full_sections(FILESET=fileset), STREAM=system.general["STREAM"])
     with changing(system.source / "busy"):
         result = system.result()
     assert result["exit_code"] == {"log": 0, "warn": 3, "fail": 1}[value], result
@@ -174,7 +174,7 @@ def test_no_file_is_two_modules_after_a_run_of_every_built_in_module(
                 ("openldap", "openldap", "OpenLDAPBackup"),
             )
         },
-        **system.whole(),
+        **system.full_sections(),
         "QA": {"ACTION": "load", "FROM": "qa", "FILENAME": "qa", "CLASS": "QA"},
         "DRILL": execute("restore", EXECUTABLE="drill.py"),
     }

@@ -144,7 +144,7 @@ def test_a_failing_finally_is_a_warning(system: System, teller: Path) -> None:
 
 @pytest.mark.fault("SIGTERM while a section runs", "ON_FAILURE and FINALLY run, exit 143")
 def test_finally_runs_after_a_signal(system: System, teller: Path) -> None:
-    slow = system.own("slow", "sleep 60\n")
+    slow = system.script("slow", "sleep 60\n")
     system.configure({"SLOW": {**slow, **hooked(teller)}}, **hooked(teller))
     with subprocess.Popen(system.command("-r"), stderr=subprocess.DEVNULL) as run:
         wait_for(system.folder / "told")
@@ -289,7 +289,7 @@ def test_a_section_that_was_entered_is_left_at_the_end(tmp_path: Path) -> None:
     assert made.enter(section) is None
     assert made.end(Outcome(Status.TERMINATED)) == []
     assert (tmp_path / "left").read_text() == "DB\n"
-    assert made.left(section, Result(Status.OK, "")) == Result(Status.OK, "")
+    assert made.leave(section, Result(Status.OK, "")) == Result(Status.OK, "")
 
 
 def test_a_signal_during_a_last_command_comes_after_it(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def test_a_path_on_a_hung_mount(tmp_path: Path, hung: Path) -> None:
     system = System(tmp_path / "system")
     (system.source / "file").write_text("content")
     source = {**execute("filesbackup", FILESET_INCLUDE=str(hung / "data")), "TIMEOUT": "1s"}
-    system.configure({"HUNG": source, **system.whole()}, STREAM="True")
+    system.configure({"HUNG": source, **system.full_sections()}, STREAM="True")
     tested = system.run("-t")
     assert tested.returncode == 1
     assert "took longer than its TIMEOUT of 1 s" in tested.stderr
@@ -77,7 +77,7 @@ def test_a_section_on_a_hung_mount(tmp_path: Path, hung: Path, key: str) -> None
     (tmp_path / "system").mkdir()
     system = System(tmp_path / "system")
     (system.source / "file").write_text("content")
-    sections = system.whole()
+    sections = system.full_sections()
     if key == "KEY_FILE":
         name = "ENCRYPTION"
         sections[name] = execute("encryption", KEY_FILE=str(hung / "key"))
@@ -105,7 +105,7 @@ def test_a_section_on_a_hung_mount(tmp_path: Path, hung: Path, key: str) -> None
 def test_a_restore_from_a_hung_mount(tmp_path: Path, hung: Path) -> None:
     (tmp_path / "system").mkdir()
     system = System(tmp_path / "system")
-    sections = system.whole()
+    sections = system.full_sections()
     place = {"DESTINATION": "local", "LOCAL_BACKUP": str(hung / "store")}
     sections["STORAGE_LOCAL"] = execute("storage", **place)
     system.configure(sections, STALL_TIMEOUT="2s")
@@ -167,7 +167,7 @@ def test_free_space_that_is_never_told(
 ) -> None:
     """B2: a work folder that stops answering ends the run with its report."""
     system = System(tmp_path)
-    system.configure(system.whole(), STREAM="True", DISK_SPACE_CHECK="True")
+    system.configure(system.full_sections(), STREAM="True", DISK_SPACE_CHECK="True")
     monkeypatch.setattr(hung_mount, "LONGEST", 1.0)
     monkeypatch.setattr(os, "statvfs", silent)
     assert _run(system) == 1
@@ -180,7 +180,7 @@ def test_a_store_that_stops_answering(
     """B2: the manifest and the run marker are written under the limits of their section."""
     system = System(tmp_path)
     (system.source / "file").write_text("content")
-    sections = system.whole()
+    sections = system.full_sections()
     sections["STORAGE_LOCAL"]["TIMEOUT"] = "1s"
     system.configure(sections, STREAM="True")
     monkeypatch.setattr(markers, "publish_manifest", silent)

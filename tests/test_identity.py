@@ -171,7 +171,7 @@ def test_lost_and_found_of_a_new_disk_is_no_obstacle(tmp_path: Path) -> None:
             return super().entries(folder)
 
     (tmp_path / "lost+found").mkdir()
-    seen = store_identity.seen(Disk(tmp_path), "srv", "")
+    seen = store_identity.inspect(Disk(tmp_path), "srv", "")
     assert seen.settle(Memory(None), accept=False)
 
 
@@ -202,9 +202,9 @@ def test_a_host_folder_alone_is_writable(tmp_path: Path) -> None:
 
     place = HostOnly(tmp_path / "store")
     memory = Memory(tmp_path)
-    identity = store_identity.seen(place, "srv", "x").settle(memory, accept=False)
+    identity = store_identity.inspect(place, "srv", "x").settle(memory, accept=False)
     assert (tmp_path / "store/srv/nc-backup-py.store.id.json").is_file()
-    assert store_identity.seen(place, "srv", "x").settle(memory, accept=False) == identity
+    assert store_identity.inspect(place, "srv", "x").settle(memory, accept=False) == identity
 
 
 # --- the machine
@@ -280,7 +280,7 @@ def test_an_id_that_one_store_of_two_has_is_not_taken(system: System) -> None:
     other = system.folder / "second"
     second = execute("storage", DESTINATION="local", LOCAL_BACKUP=str(other))
     sections = system.short(SECOND=second)
-    taken = system.own("taken", "true")
+    taken = system.script("taken", "true")
     system.configure({"T": taken, **sections}, STREAM="True")
     (other / "srv-test").mkdir(parents=True)
     now = time.time()
@@ -389,7 +389,7 @@ def test_everything_that_is_stored_is_masked(system: System) -> None:
     """Issue 11 C (B6): warnings that a module of the user's own gives."""
     text = 'echo data; echo \'{"status": "incomplete", "message": "m", "warnings": '
     text += '["login with hunter2secret failed"]}\' > "$NC_BACKUP_RESULT"'
-    own = system.own("own", text, "source")
+    own = system.script("own", text, "source")
     own["PARAMETERS"] = {"PASSWORD": "hunter2secret"}
     system.configure({"OWN": own, **system.short()}, STREAM="True")
     assert result(system)["exit_code"] == 3
@@ -411,7 +411,7 @@ class _Closed(MemoryStore):
 def test_a_marker_that_cannot_be_read() -> None:
     """Issue 13 A6: the file and the system's words, and not "[Errno 13]"."""
     with pytest.raises(StoreError) as caught:
-        store_identity.seen(_Closed(), "srv", "key")
+        store_identity.inspect(_Closed(), "srv", "key")
     assert str(caught.value) == f"/store/{store_identity.MARKER}: permission denied"
     assert "read and write the store" in caught.value.hint
     error = PermissionError(13, "Permission denied", "/store/a")
@@ -421,11 +421,11 @@ def test_a_marker_that_cannot_be_read() -> None:
 def test_a_further_host_of_a_store_is_no_warning(caplog: pytest.LogCaptureFixture) -> None:
     """Many machines share one bucket; a machine that has forgotten its store is another matter."""
     place = MemoryStore()
-    store_identity.seen(place, "srv", "key").settle(Memory(None), accept=False)
+    store_identity.inspect(place, "srv", "key").settle(Memory(None), accept=False)
     store_object(place, "srv/x", [b"content"])
-    store_identity.seen(place, "other", "key").settle(Memory(None), accept=False)
+    store_identity.inspect(place, "other", "key").settle(Memory(None), accept=False)
     assert not [one for one in caplog.records if one.levelno >= logging.WARNING]
-    store_identity.seen(place, "srv", "key").settle(Memory(None), accept=False)
+    store_identity.inspect(place, "srv", "key").settle(Memory(None), accept=False)
     assert "did not know it yet" in caplog.text
 
 
@@ -434,7 +434,7 @@ def test_a_store_that_fails_for_a_moment_has_not_lost_its_marker(fails: set[str]
     """A second marker would be a second store; "is its disk mounted?" would be untrue."""
     place = MemoryStore()
     memory = Memory(None)
-    store_identity.seen(place, "srv", "key").settle(memory, accept=False)
+    store_identity.inspect(place, "srv", "key").settle(memory, accept=False)
 
     def fault(call: str, name: str) -> None:
         if call in fails:
@@ -442,4 +442,4 @@ def test_a_store_that_fails_for_a_moment_has_not_lost_its_marker(fails: set[str]
 
     place.fault = fault
     with pytest.raises(TransientError, match="connection reset"):
-        store_identity.seen(place, "srv", "key")
+        store_identity.inspect(place, "srv", "key")

@@ -60,7 +60,7 @@ def _postgres() -> Case:
     return Case(
         server,
         {**section, "CLASS": "PostgresBackup", "PARAMETERS": parameters},
-        server._words("shop"),
+        server._psql("shop"),
         "BEGIN; LOCK TABLE held; SELECT 'locked';\n",
         {f"roles@{server.port}", f"{server.port}/other"},
         "shop: public.held: locked by another session (waited 1 s)",
@@ -107,7 +107,7 @@ def _locked(case: Case) -> Iterator[None]:
 )
 def test_a_locked_table(system: System, case: Case) -> None:
     parameters = {**case.section["PARAMETERS"], "LOCK_TIMEOUT": "1s"}
-    whole = system.whole()
+    whole = system.full_sections()
     del whole["FILESET"]
     system.configure({"DB": {**case.section, "PARAMETERS": parameters}, **whole}, STREAM="True")
     with _locked(case):
@@ -128,7 +128,7 @@ def test_a_physical_backup_waits_for_a_lock(system: System) -> None:
         }
         section = {**case.section, "EXECUTABLE": "mysql_xtrabackup.py"}
         section["PARAMETERS"] = {**parameters, "LOCK_TIMEOUT": "1s"}
-        whole = system.whole()
+        whole = system.full_sections()
         del whole["FILESET"]
         system.configure({"DB": section, **whole}, STREAM="True")
         with _locked(case):

@@ -33,7 +33,7 @@ def onto_full_disk(system: System, *words: str) -> subprocess.CompletedProcess[s
 def test_output_onto_a_full_disk_is_an_error(system: System, words: tuple[str, ...]) -> None:
     """Issue 11 (trials 4, item 24): the output was lost, exit 0, not a word."""
     (system.source / "file").write_text("x")
-    system.configure(system.whole(), STREAM="True")
+    system.configure(system.full_sections(), STREAM="True")
     done = onto_full_disk(system, *words)
     assert done.returncode == 1
     assert done.stderr.count("error: standard output: no space left on device") == 1
@@ -41,7 +41,7 @@ def test_output_onto_a_full_disk_is_an_error(system: System, words: tuple[str, .
 
 def test_a_migrated_config_onto_a_full_disk_is_an_error(system: System) -> None:
     """Issue 11: the new config was lost; the message has no number of an error."""
-    system.configure(system.whole(), STREAM="True")
+    system.configure(system.full_sections(), STREAM="True")
     done = onto_full_disk(system, "--migrate", str(system.conf))
     assert done.returncode == 1
     assert done.stderr.count("error: standard output: no space left on device") == 1
@@ -50,7 +50,7 @@ def test_a_migrated_config_onto_a_full_disk_is_an_error(system: System) -> None:
 
 def test_staged_encryption_before_compression_is_refused(system: System) -> None:
     """Issue 11 A7: -t said ok, and -r failed every night; the plaintext stayed."""
-    sections = system.whole()
+    sections = system.full_sections()
     names = ["FILESET", "ENCRYPTION", "COMPRESSION"]
     names += [name for name in sections if name not in names]
     system.configure({name: sections[name] for name in names}, STREAM="False")
@@ -62,7 +62,7 @@ def test_staged_encryption_before_compression_is_refused(system: System) -> None
 @pytest.mark.parametrize("include", ["/My Documents", "/nowhere,/neither", '"/nowhere"'])
 def test_paths_that_a_string_cannot_hold_have_a_hint(system: System, include: str) -> None:
     """Issue 11 D: a path with a space, a comma or quotes; the hint was to mount a disk."""
-    sections = system.whole()
+    sections = system.full_sections()
     sections["FILESET"]["PARAMETERS"]["FILESET_INCLUDE"] = include
     system.configure(sections, STREAM="True")
     assert 'JSON list: "FILESET_INCLUDE": ["/a b", "/c"]' in called(system, "-t", code=1)
@@ -72,7 +72,7 @@ def test_a_store_that_is_a_file_has_a_hint(system: System, tmp_path: Path) -> No
     """Issue 11 D: [Errno 20] of the marker below it, without a hint."""
     (tmp_path / "file").write_text("x")
     (system.source / "file").write_text("x")
-    system.configure(system.whole(), STREAM="True", LOCAL_BACKUP=str(tmp_path / "file"))
+    system.configure(system.full_sections(), STREAM="True", LOCAL_BACKUP=str(tmp_path / "file"))
     text = called(system, "-r", code=1)
     assert f"{tmp_path}/file: is not a directory" in text
     assert "hint: Set LOCAL_BACKUP to a directory." in text

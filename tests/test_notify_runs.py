@@ -55,7 +55,7 @@ def test_a_good_run(system: System, web: Receiver) -> None:
     assert events(web) == ["0", "hookok", "start"]
     assert web.requests[0].path.endswith("/start")
     assert len({str(request.form) for request in web.requests if request.form}) == 1
-    assert web.requests == web.taken
+    assert web.requests == web.accepted
 
 
 def test_a_wrong_config_is_told_by_the_channels_that_are_right(
@@ -113,7 +113,7 @@ def test_a_run_that_finds_another_one(system: System, web: Receiver) -> None:
 
 def test_a_run_that_is_cancelled(system: System, web: Receiver) -> None:
     begun = system.folder / "begun"
-    slow = system.own("slow", f"touch {begun}; exec sleep 60")
+    slow = system.script("slow", f"touch {begun}; exec sleep 60")
     system.configure({**notified(system, web), "SLOW": slow})
     with subprocess.Popen(system.command("-r")) as process:
         wait_for(begun)

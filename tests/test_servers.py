@@ -100,7 +100,7 @@ def case(request: pytest.FixtureRequest) -> Iterator[Case]:
 def test_one_server_that_is_down_does_not_cost_the_others(system: System, case: Case) -> None:
     """Issue 11 N1: streamed and staged, the dead ones are named and the living one is stored."""
     dead = [free_port(), free_port()]
-    whole = system.whole()
+    whole = system.full_sections()
     del whole["FILESET"]
     section = case.section(f"{dead[0]} {case.server.port} {dead[1]}")
     modes = ("True", "False") if case.server.user == "redis" else ("True",)

@@ -26,7 +26,7 @@ def second(system: System, *, good: bool, **more: Any) -> dict[str, Any]:
 @STREAMED
 def test_each_store_has_its_own_result(system: System, streamed: str) -> None:
     (system.source / "file").write_text("content")
-    system.configure({**system.whole(), **second(system, good=False)}, STREAM=streamed)
+    system.configure({**system.full_sections(), **second(system, good=False)}, STREAM=streamed)
     result = system.result()
     by_name = {section["name"]: section["status"] for section in result["sections"]}
     assert (result["exit_code"], by_name["STORAGE_LOCAL"], by_name["SECOND"]) == (1, "ok", "failed")
@@ -42,7 +42,7 @@ def test_each_store_has_its_own_result(system: System, streamed: str) -> None:
 @STREAMED
 def test_a_store_that_is_not_required(system: System, streamed: str) -> None:
     (system.source / "file").write_text("content")
-    stores = {**system.whole(), **second(system, good=False, REQUIRED="False")}
+    stores = {**system.full_sections(), **second(system, good=False, REQUIRED="False")}
     system.configure(stores, STREAM=streamed)
     result = system.result()
     (failed,) = [section for section in result["sections"] if section["name"] == "SECOND"]
@@ -56,14 +56,14 @@ def test_a_store_that_is_not_required(system: System, streamed: str) -> None:
 @STREAMED
 def test_a_run_that_no_store_holds_has_failed(system: System, streamed: str) -> None:
     (system.source / "file").write_text("content")
-    stores = {**system.whole(), **second(system, good=False, REQUIRED="False")}
+    stores = {**system.full_sections(), **second(system, good=False, REQUIRED="False")}
     del stores["STORAGE_LOCAL"]
     system.configure(stores, STREAM=streamed)
     assert system.result()["exit_code"] == 1
 
 
 def test_only_a_store_is_required(system: System) -> None:
-    sections = system.whole()
+    sections = system.full_sections()
     sections["FILESET"]["REQUIRED"] = "False"
     system.configure(sections)
     with pytest.raises(ConfigError, match=r"FILESET.REQUIRED: is a key of stores"):

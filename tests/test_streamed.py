@@ -56,7 +56,7 @@ def test_one_config_staged_and_streamed_gives_back_everything(system: System) ->
     (tree / "set").chmod(0o6755)
     before = facts(tree)
     for stream in ("False", "True"):
-        system.configure(system.whole(), STREAM=stream)
+        system.configure(system.full_sections(), STREAM=stream)
         result = system.result()
         assert result["exit_code"] == 0, result
         assert result["size"].endswith("KB")
@@ -70,7 +70,7 @@ def test_one_config_staged_and_streamed_gives_back_everything(system: System) ->
 
 def test_what_is_streamed_is_read_by_the_stock_tools(system: System) -> None:
     (system.source / "a").write_bytes(os.urandom(3 << 20))
-    system.configure(system.whole(), STREAM="True")
+    system.configure(system.full_sections(), STREAM="True")
     assert system.result()["exit_code"] == 0
     names = system.stored()
     run_id = names[0].partition(".")[0]
@@ -94,9 +94,9 @@ zstd() {
 @pytest.mark.parametrize("stream", ["True", "False"])
 def test_the_recovery_sheet_pasted_into_a_shell_restores(system: System, stream: str) -> None:
     (system.source / "it's a file").write_bytes(os.urandom(3 << 20))
-    sections = system.whole()
+    sections = system.full_sections()
     if stream == "True":
-        sections = {"OWN": system.own("own", "seq 100000", "source"), **sections}
+        sections = {"OWN": system.script("own", "seq 100000", "source"), **sections}
     system.configure(sections, STREAM=stream)
     assert system.result()["exit_code"] == 0
     (sheet,) = (system.store / "srv-test").glob("*.RECOVERY.txt")
@@ -130,10 +130,10 @@ def test_a_bash_source_a_perl_filter_and_a_bash_store(system: System) -> None:
     place = system.folder / "own store"
     system.configure(
         {
-            "NUMBERS": system.own("numbers", "seq 1 300000", "source"),
-            "ADD": system.own("add", FILTER, "filter", perl=True),
+            "NUMBERS": system.script("numbers", "seq 1 300000", "source"),
+            "ADD": system.script("add", FILTER, "filter", perl=True),
             "COMPRESSION": execute("compression"),
-            "OWN": system.own("keep", STORE.format(store=f"'{place}'"), "store"),
+            "OWN": system.script("keep", STORE.format(store=f"'{place}'"), "store"),
         },
         STREAM="True",
     )
@@ -159,7 +159,7 @@ def test_two_stores_get_one_read(system: System) -> None:
     second = execute("storage", DESTINATION="local", LOCAL_BACKUP=str(system.folder / "second"))
     system.configure(
         {
-            "OWN": system.own("own", f"echo read >> {reads}; seq 100000", "source"),
+            "OWN": system.script("own", f"echo read >> {reads}; seq 100000", "source"),
             "STORAGE_LOCAL": execute("storage", DESTINATION="local"),
             "SECOND": second,
         },
@@ -182,7 +182,7 @@ def test_a_full_store_does_not_stop_the_other(system: System) -> None:
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(small)], check=True)
     try:
         full = execute("storage", DESTINATION="local", LOCAL_BACKUP=str(small))
-        system.configure(system.whole(FULL=full), STREAM="True")
+        system.configure(system.full_sections(FULL=full), STREAM="True")
         result = system.result()
         assert result["exit_code"] == 1
         found = {entry["name"]: entry for entry in result["sections"]}
@@ -225,8 +225,8 @@ def test_a_full_store_does_not_stop_the_other(system: System) -> None:
 def test_a_source_that_fails_is_not_stored(system: System, text: str, says: str) -> None:
     system.configure(
         {
-            "BAD": system.own("bad", text, "source"),
-            "GOOD": system.own("good", "seq 1000", "source"),
+            "BAD": system.script("bad", text, "source"),
+            "GOOD": system.script("good", "seq 1000", "source"),
             "STORAGE_LOCAL": execute("storage", DESTINATION="local"),
         },
         STREAM="True",
@@ -250,7 +250,7 @@ def test_half_an_archive_with_exit_code_0_is_not_stored(system: System) -> None:
     fake = system.folder / "tar"
     fake.write_text('#!/bin/bash\n/bin/tar "$@" | head -c 1000000\n')
     fake.chmod(0o755)
-    sections = system.whole()
+    sections = system.full_sections()
     sections["FILESET"]["PARAMETERS"]["TAR_COMMAND"] = f"{fake} cCf /"
     system.configure(sections, STREAM="True")
     result = system.result()
@@ -261,7 +261,7 @@ def test_half_an_archive_with_exit_code_0_is_not_stored(system: System) -> None:
 
 def test_the_documented_tar_command_streams_and_is_not_compressed_twice(system: System) -> None:
     (system.source / "a").write_text("a" * 100000)
-    sections = system.whole()
+    sections = system.full_sections()
     sections["FILESET"]["PARAMETERS"]["TAR_COMMAND"] = "/bin/tar czCf /"
     system.configure(sections, STREAM="True")
     assert system.result()["exit_code"] == 0
@@ -279,8 +279,8 @@ def test_the_documented_tar_command_streams_and_is_not_compressed_twice(system: 
 def test_a_filter_that_fails(system: System, text: str, says: str) -> None:
     system.configure(
         {
-            "OWN": system.own("own", "head -c 9000000 /dev/urandom", "source"),
-            "BAD": system.own("bad", text, "filter"),
+            "OWN": system.script("own", "head -c 9000000 /dev/urandom", "source"),
+            "BAD": system.script("bad", text, "filter"),
             "STORAGE_LOCAL": execute("storage", DESTINATION="local"),
         },
         STREAM="True",
@@ -296,8 +296,8 @@ def test_a_store_sees_the_end_only_when_all_before_it_succeeded(system: System) 
     place = system.folder / "own store"
     system.configure(
         {
-            "BAD": system.own("bad", "head -c 3000000 /dev/urandom; exit 7", "source"),
-            "OWN": system.own("keep", STORE.format(store=f"'{place}'"), "store"),
+            "BAD": system.script("bad", "head -c 3000000 /dev/urandom; exit 7", "source"),
+            "OWN": system.script("keep", STORE.format(store=f"'{place}'"), "store"),
         },
         STREAM="True",
     )
@@ -308,9 +308,9 @@ def test_a_store_sees_the_end_only_when_all_before_it_succeeded(system: System) 
 
 
 def test_files_that_a_module_leaves_are_not_silently_lost(system: System) -> None:
-    own = system.own("own", f"mkdir -p {system.work}/own; echo data > {system.work}/own/dump")
+    own = system.script("own", f"mkdir -p {system.work}/own; echo data > {system.work}/own/dump")
     (system.source / "a").write_text("a")
-    system.configure({"OWN": own, **system.whole()}, STREAM="True")
+    system.configure({"OWN": own, **system.full_sections()}, STREAM="True")
     result = system.result()
     assert result["exit_code"] == 1
     assert "a streamed run does not store" in result["sections"][0]["message"]
@@ -322,8 +322,8 @@ def test_parallel_items_flow_at_once(system: System) -> None:
     there = system.folder
     system.configure(
         {
-            "ONE": system.own("one", text.format(there, "one.began", "two.began"), "source"),
-            "TWO": system.own("two", text.format(there, "two.began", "one.began"), "source"),
+            "ONE": system.script("one", text.format(there, "one.began", "two.began"), "source"),
+            "TWO": system.script("two", text.format(there, "two.began", "one.began"), "source"),
             "STORAGE_LOCAL": execute("storage", DESTINATION="local"),
         },
         STREAM="True",
@@ -334,10 +334,10 @@ def test_parallel_items_flow_at_once(system: System) -> None:
 
 
 def test_a_source_waits_for_what_it_needs(system: System) -> None:
-    two = {**system.own("two", "seq 1000", "source"), "NEEDS": ["ONE"]}
+    two = {**system.script("two", "seq 1000", "source"), "NEEDS": ["ONE"]}
     system.configure(
         {
-            "ONE": system.own("one", "exit 1", "source"),
+            "ONE": system.script("one", "exit 1", "source"),
             "TWO": two,
             "STORAGE_LOCAL": execute("storage", DESTINATION="local"),
         },
@@ -361,7 +361,7 @@ def test_a_source_waits_for_what_it_needs(system: System) -> None:
 def test_a_source_that_hangs_is_ended(
     system: System, general: dict[str, str], section: dict[str, str], says: str
 ) -> None:
-    own = {**system.own("own", "seq 10; exec sleep 300", "source"), **section}
+    own = {**system.script("own", "seq 10; exec sleep 300", "source"), **section}
     stores = {"STORAGE_LOCAL": execute("storage", DESTINATION="local")}
     system.configure({"OWN": own, **stores}, STREAM="True", **general)
     result = system.result()
@@ -395,10 +395,10 @@ def test_a_module_that_could_hold_the_run(
     pid = system.folder / "pid"
     text = program.format(pid=pid, store=system.store)
     gives = "head -c 3000000 /dev/zero; sleep 1.5; head -c 3000000 /dev/zero"
-    source = system.own("own", text if role == "source" else gives, "source")
+    source = system.script("own", text if role == "source" else gives, "source")
     sections = {"OWN": {**source, "TIMEOUT": "2s"} if "TIMEOUT" in says else source}
     if role != "source":
-        sections["OTHER"] = system.own("other", text, role)
+        sections["OTHER"] = system.script("other", text, role)
     stores = {} if role == "store" else {"STORAGE_LOCAL": execute("storage", DESTINATION="local")}
     system.configure({**sections, **stores}, STREAM="True")
     try:
@@ -414,8 +414,8 @@ def test_a_module_that_could_hold_the_run(
 @pytest.mark.fault("SIGTERM while an item flows", "exit 143, no manifest, nothing left")
 def test_terminated_it_leaves_nothing(system: System) -> None:
     going = system.folder / "going"
-    own = system.own("own", f"seq 1000000; touch {going}; exec sleep 300", "source")
-    system.configure({"OWN": own, **system.whole()}, STREAM="True")
+    own = system.script("own", f"seq 1000000; touch {going}; exec sleep 300", "source")
+    system.configure({"OWN": own, **system.full_sections()}, STREAM="True")
     run = subprocess.Popen([*system.command("-r"), "--json"], stdout=subprocess.PIPE)
     wait_for(going)
     run.send_signal(signal.SIGTERM)
@@ -441,9 +441,9 @@ def test_the_message_of_a_source_is_never_dropped(
     """Trials 7 A4: `unclean` was exit 0 without a word, the message of `incomplete` was dropped."""
     told = f'{{"status": "{status}", "message": "2 of 3 mailboxes"}}'
     text = f"echo data; echo '{told}' > \"$NC_BACKUP_RESULT\"; exit {code}"
-    sections = system.whole()
+    sections = system.full_sections()
     del sections["FILESET"]
-    system.configure({"OWN": system.own("own", text, "source"), **sections}, STREAM="True")
+    system.configure({"OWN": system.script("own", text, "source"), **sections}, STREAM="True")
     result = system.result()
     assert result["exit_code"] == exit_code, result["stderr"]
     (section,) = (one for one in result["sections"] if one["name"] == "OWN")
@@ -458,8 +458,8 @@ def test_the_result_of_a_filter_counts(system: System, status: str, code: int) -
     told = f'{{"status": "{status}", "message": "half of it"}}'
     system.configure(
         {
-            "OWN": system.own("own", "echo data", "source"),
-            "MOD": system.own("mod", f"cat; echo '{told}' > \"$NC_BACKUP_RESULT\"", "filter"),
+            "OWN": system.script("own", "echo data", "source"),
+            "MOD": system.script("mod", f"cat; echo '{told}' > \"$NC_BACKUP_RESULT\"", "filter"),
             "STORAGE_LOCAL": execute("storage", DESTINATION="local"),
         },
         STREAM="True",
@@ -478,10 +478,10 @@ def test_what_a_store_says_of_each_part_is_shown_once(system: System) -> None:
     told = '{"status": "unclean", "message": "old parts stay", "warnings": ["slow"]}'
     text = STORE.format(store=f"'{system.folder / 'own store'}'")
     (system.source / "large").write_bytes(os.urandom(3 << 20))
-    sections = system.whole()
+    sections = system.full_sections()
     del sections["STORAGE_LOCAL"]
     text = f"echo '{told}' > \"$NC_BACKUP_RESULT\"\n{text}"
-    system.configure({**sections, "OWN": system.own("keep", text, "store")}, STREAM="True")
+    system.configure({**sections, "OWN": system.script("keep", text, "store")}, STREAM="True")
     result = system.result()
     assert result["exit_code"] == 5, result["stderr"]
     store = next(one for one in result["sections"] if one["name"] == "OWN")
@@ -493,7 +493,9 @@ def test_an_incomplete_source_is_stored_and_says_so(system: System) -> None:
     told = '{"status": "incomplete", "message": "", "warnings": ["row 7 is missing"]}'
     system.configure(
         {
-            "OWN": system.own("own", f"echo '{told}' > $NC_BACKUP_RESULT; seq 9; exit 3", "source"),
+            "OWN": system.script(
+                "own", f"echo '{told}' > $NC_BACKUP_RESULT; seq 9; exit 3", "source"
+            ),
             "STORAGE_LOCAL": execute("storage", DESTINATION="local"),
         },
         STREAM="True",
@@ -509,9 +511,9 @@ def test_an_incomplete_source_is_stored_and_says_so(system: System) -> None:
 
 def test_memory_is_bounded_whatever_the_size(system: System) -> None:
     """(benchmarks/streamed.py sends 20 GiB through; here it is three times the limit.)"""
-    zeros = system.own("zeros", "head -c 350M /dev/zero", "source")
-    noise = system.own("noise", "head -c 250M /dev/urandom", "source")
-    sections = system.whole()
+    zeros = system.script("zeros", "head -c 350M /dev/zero", "source")
+    noise = system.script("noise", "head -c 250M /dev/urandom", "source")
+    sections = system.full_sections()
     del sections["FILESET"]
     system.configure({"ZEROS": zeros, "NOISE": noise, **sections}, STREAM="True")
     assert peak(*system.command("-r")) < 200 << 10
@@ -522,8 +524,10 @@ def test_memory_is_bounded_whatever_the_size(system: System) -> None:
 def test_a_store_of_the_users_own_that_fails(system: System) -> None:
     system.configure(
         {
-            "OWN": system.own("own", "seq 100000", "source"),
-            "BAD": system.own("bad", "cat > /dev/null; echo 'disk is full' >&2; exit 1", "store"),
+            "OWN": system.script("own", "seq 100000", "source"),
+            "BAD": system.script(
+                "bad", "cat > /dev/null; echo 'disk is full' >&2; exit 1", "store"
+            ),
             "STORAGE_LOCAL": execute("storage", DESTINATION="local"),
         },
         STREAM="True",
@@ -549,8 +553,8 @@ def test_a_store_program_is_asked_for_its_list(system: System, listed: str, mess
     """Issue 13 C7: what it does not list cannot be restored."""
     place = system.folder / "own store"
     program = STORE.format(store=f"'{place}'").replace("stat -c '%s %n' -- *", listed)
-    own = system.own("keep", program, "store")
-    source = system.own("numbers", "seq 1 3000", "source")
+    own = system.script("keep", program, "store")
+    source = system.script("numbers", "seq 1 3000", "source")
     system.configure({"NUMBERS": source, "OWN": own}, STREAM="True")
     result = system.result()
     assert result["exit_code"] == 1
@@ -566,8 +570,8 @@ def test_a_store_program_that_hides_files(system: System, hidden: str) -> None:
     """Issue 13 C7: parts and manifest are looked up in its list as well."""
     place = system.folder / "own store"
     program = STORE.format(store=f"'{place}'").replace("%n' -- *", f"%n' -- !({hidden})")
-    own = system.own("keep", f"shopt -s extglob\n{program}", "store")
-    source = system.own("numbers", "seq 1 3000", "source")
+    own = system.script("keep", f"shopt -s extglob\n{program}", "store")
+    source = system.script("numbers", "seq 1 3000", "source")
     system.configure({"NUMBERS": source, "OWN": own}, STREAM="True")
     result = system.result()
     assert result["exit_code"] == 1
@@ -584,8 +588,8 @@ def test_a_store_that_took_no_marker_takes_nothing(system: System, stream: str) 
     place = system.store / "srv-test"
     place.parent.mkdir()
     place.write_text("in the way")
-    later = system.own("later", f"rm {place}; mkdir {place}")
-    system.configure({"LATER": later, **system.whole()}, STREAM=stream)
+    later = system.script("later", f"rm {place}; mkdir {place}")
+    system.configure({"LATER": later, **system.full_sections()}, STREAM=stream)
     result = system.result()
     assert result["exit_code"] == 1
     assert system.names() == []
@@ -596,7 +600,7 @@ def test_a_store_that_took_no_marker_takes_nothing(system: System, stream: str) 
 @pytest.mark.parametrize("failing", ["COMPRESSION", "ENCRYPTION"])
 def test_a_stage_that_cannot_begin(system: System, failing: str) -> None:
     """Issue 13: found by the sweep: the folder of its result cannot be created."""
-    config = loading.load(system.configure(system.whole(), STREAM="True"))
+    config = loading.load(system.configure(system.full_sections(), STREAM="True"))
 
     def context(section: Section) -> Context:
         if section.name == failing:
@@ -619,11 +623,11 @@ def test_a_stage_that_cannot_begin(system: System, failing: str) -> None:
 @pytest.mark.parametrize("stream", ["True", "False"])
 def test_without_a_manifest_a_store_does_not_hold_the_run(system: System, stream: str) -> None:
     (system.source / "a").write_text("a")
-    system.configure(system.whole(), STREAM=stream)
+    system.configure(system.full_sections(), STREAM=stream)
     place = system.store / "srv-test"
     place.mkdir(parents=True)
-    watch = system.own("watch", f"mkdir {place}/$NC_BACKUP_RUN_ID.manifest.json")
-    system.configure({"WATCH": watch, **system.whole()}, STREAM=stream)
+    watch = system.script("watch", f"mkdir {place}/$NC_BACKUP_RUN_ID.manifest.json")
+    system.configure({"WATCH": watch, **system.full_sections()}, STREAM=stream)
     result = system.result()
     assert result["exit_code"] == 1
     assert "the manifest could not be stored" in result["sections"][-1]["message"]

@@ -20,7 +20,7 @@ STREAMS = pytest.mark.parametrize("stream", ["True", "False"], ids=["streamed", 
 def test_one_summary_line_at_every_level(system: System, level: str, stream: str) -> None:
     """A12: run ID, outcome, bytes and seconds."""
     (system.source / "file").write_text("content")
-    system.configure(system.whole(), STREAM=stream)
+    system.configure(system.full_sections(), STREAM=stream)
     result = system.result("-l", level)
     lines = [line for line in system.log.read_text().splitlines() if " - run " in line]
     (line,) = lines
@@ -33,7 +33,7 @@ def test_one_summary_line_at_every_level(system: System, level: str, stream: str
 def test_a_failed_run_is_summarised_too(system: System, stream: str) -> None:
     """A12: the sections that failed are named."""
     fileset = execute("filesbackup", FILESET_INCLUDE="/nowhere/at")
-    system.configure(system.whole(FILESET=fileset), STREAM=stream)
+    system.configure(system.full_sections(FILESET=fileset), STREAM=stream)
     result = system.result("-l", "critical")
     (line,) = [line for line in system.log.read_text().splitlines() if " - run " in line]
     assert f"run {result['run_id']}: failed, 0 bytes" in line
@@ -43,7 +43,7 @@ def test_a_failed_run_is_summarised_too(system: System, stream: str) -> None:
 def test_sections_and_masked_arguments_of_a_streamed_run(system: System) -> None:
     """A12: at INFO the log shows each section's number, name and arguments."""
     (system.source / "file").write_text("content")
-    sections = system.whole(ENCRYPTION=execute("encryption", PASSPHRASE="hunter2-secret"))
+    sections = system.full_sections(ENCRYPTION=execute("encryption", PASSPHRASE="hunter2-secret"))
     system.configure(sections, STREAM="True")
     assert system.run("-r", "-l", "info").returncode == 0
     text = system.log.read_text()
@@ -58,7 +58,7 @@ def test_sections_and_masked_arguments_of_a_streamed_run(system: System) -> None
 def test_verbose_prints_the_log(system: System) -> None:
     """A12: -v prints the log to the terminal, whatever the level of the file is."""
     (system.source / "file").write_text("content")
-    system.configure(system.whole(), STREAM="True")
+    system.configure(system.full_sections(), STREAM="True")
     done = system.run("-r", "-v")
     assert "INFO - Section 1: FILESET." in done.stderr
     assert re.search(r"INFO - run \d{8}_\d{6}: ok", done.stderr)
@@ -69,7 +69,7 @@ def test_verbose_prints_the_log(system: System) -> None:
 def test_times_and_bytes_in_json(system: System) -> None:
     """E: UTC times and bytes; stages and stores show their own share of the time."""
     (system.source / "file").write_bytes(b"0123456789" * 1_000_000)
-    system.configure(system.whole(), STREAM="True")
+    system.configure(system.full_sections(), STREAM="True")
     result = system.result()
     begin, end = (datetime.fromisoformat(result[key]) for key in ("begin", "end"))
     assert begin.utcoffset() == end.utcoffset()
@@ -86,7 +86,9 @@ def test_hints_stand_below_their_error_and_warnings_have_one_prefix(system: Syst
     (system.source / "file").write_text("content")
     system.module("bad", "import sys; print('no disk', file=sys.stderr); sys.exit(9)")
     fileset = execute("filesbackup", FILESET_INCLUDE=f"{system.source} {system.source}/empty")
-    system.configure({"OTHER": execute("bad"), **system.whole(FILESET=fileset)}, STREAM="True")
+    system.configure(
+        {"OTHER": execute("bad"), **system.full_sections(FILESET=fileset)}, STREAM="True"
+    )
     lines = system.run().stderr.splitlines()
     assert lines[0].startswith("error: OTHER: ")
     assert lines[1] == "hint: no disk"
@@ -97,10 +99,10 @@ def test_hints_stand_below_their_error_and_warnings_have_one_prefix(system: Syst
 def test_dry_run_says_how_the_data_flow(system: System) -> None:
     """E: -n of a streamed run names its way from the sources into the stores."""
     (system.source / "file").write_text("content")
-    system.configure(system.whole(), STREAM="True")
+    system.configure(system.full_sections(), STREAM="True")
     text = system.run("-n").stdout
     assert "streamed run: FILESET -> COMPRESSION + ENCRYPTION -> STORAGE_LOCAL" in text
-    system.configure(system.whole(), STREAM="False")
+    system.configure(system.full_sections(), STREAM="False")
     assert "staged run" in system.run("-n").stdout
 
 

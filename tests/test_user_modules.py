@@ -33,7 +33,7 @@ ESCAPED = r"\x1b[2J\r\x9b\x7f\u202e\u2028 é\nerror: FAKE"
 
 
 def own(system: System, name: str, text: str, stream: str = "") -> dict[str, Any]:
-    return system.own(
+    return system.script(
         name.lower(), text.replace("> R", f"> {RESULT}").replace(" R", f" {RESULT}"), stream
     )
 
@@ -53,11 +53,11 @@ def test_junk_instead_of_a_result_fails_that_section_alone(system: System, strea
             for name in sources
         }
     (system.source / "data").write_text("x")
-    system.configure({**junk, **system.whole()}, STREAM=stream)
+    system.configure({**junk, **system.full_sections()}, STREAM=stream)
     result = system.result()
     sections = by_name(result)
     assert result["exit_code"] == 1
-    assert {sections[name]["status"] for name in system.whole()} == {"ok"}
+    assert {sections[name]["status"] for name in system.full_sections()} == {"ok"}
     for name in junk:
         assert sections[name]["status"] == "failed", name
         assert "NC_BACKUP_RESULT: invalid result file" in sections[name]["message"], name
@@ -158,7 +158,7 @@ case ${DIRECTION:-forward} in
     forward) mkdir -p "${name%/*}"; cat > "$name" ;;
 esac"""
     section = {**own(system, "vault", vault, "store"), "PARAMETERS": {"VAULT": str(system.folder)}}
-    system.configure({**system.whole(), "VAULT": section}, STREAM="True")
+    system.configure({**system.full_sections(), "VAULT": section}, STREAM="True")
     (system.source / "data").write_text("x")
     result = system.result()
     sections = by_name(result)
@@ -304,7 +304,7 @@ case ${DIRECTION:-forward} in
 esac"""
     (system.folder / "vault").mkdir()
     place = {"PARAMETERS": {"VAULT": str(system.folder / "vault")}}
-    sections = system.whole()
+    sections = system.full_sections()
     order = {"FILESET": sections.pop("FILESET"), "FIL": own(system, "fil", text, "filter")}
     own_store = {**own(system, "vault", vault, "store"), **place}
     system.configure({**order, **sections, "VAULT": own_store}, STREAM="True")

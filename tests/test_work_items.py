@@ -31,7 +31,7 @@ def system(tmp_path: Path) -> System:
 
 def sections(system: System) -> dict[str, Any]:
     """A whole run whose data stay as large as they are."""
-    whole: dict[str, Any] = system.whole()
+    whole: dict[str, Any] = system.full_sections()
     whole["COMPRESSION"]["PARAMETERS"] = {"ALGORITHM": "none"}
     return whole
 
@@ -137,7 +137,7 @@ def test_other_bytes_after_a_restart_of_the_machine_are_not_stored(system: Syste
 def test_a_file_of_the_same_name_is_stored_every_night(system: System) -> None:
     """Issue 12, item 6: also where one of the runs could not reach its store."""
     write = "mkdir -p {0}/own && printf %s $NC_BACKUP_RUN_ID > {0}/own/+dump.sql.gz"
-    system.configure({"OWN": system.own("own", write.format(system.work)), **sections(system)})
+    system.configure({"OWN": system.script("own", write.format(system.work)), **sections(system)})
     runs = [system.result()["run_id"]]
     hidden = system.store.rename(system.store.with_name("hidden"))
     system.store.write_text("a file where the store should be")
@@ -207,7 +207,7 @@ def test_any_name_of_a_file_is_restored_equal(system: System, encrypted: bool) -
     ]
     quoted = " ".join(f"$'{name}'" for name in names).replace("\n", "\\n")
     write = f'cd {system.work}/own; for name in {quoted}; do printf %s "$name" > "$name"; done'
-    own = system.own("own", f"mkdir -p {system.work}/own; {write}")
+    own = system.script("own", f"mkdir -p {system.work}/own; {write}")
     whole = {"OWN": own, **sections(system)}
     if not encrypted:
         del whole["COMPRESSION"], whole["ENCRYPTION"]
@@ -226,7 +226,7 @@ def test_any_name_of_a_file_is_restored_equal(system: System, encrypted: bool) -
 )
 def test_other_bytes_within_a_run_are_not_stored(system: System) -> None:
     spoil = "for f in {}/encrypted/*; do printf x | dd of=$f bs=1 seek=99 conv=notrunc; done"
-    own = system.own("own", f"{spoil.format(system.work)} 2>/dev/null; exit 1")
+    own = system.script("own", f"{spoil.format(system.work)} 2>/dev/null; exit 1")
     whole = sections(system)
     store = whole.pop("STORAGE_LOCAL")
     system.configure({**whole, "OWN": own, "STORAGE_LOCAL": store})
@@ -266,7 +266,7 @@ def test_records_are_private_and_do_not_lie_beside_the_files(system: System) -> 
 
 def test_files_of_a_user_defined_module_are_recorded(system: System) -> None:
     note = "mkdir -p {0}/notes; head -c 2000 /dev/zero > {0}/notes/$NC_BACKUP_RUN_ID.txt"
-    own = system.own("own", note.format(system.work))
+    own = system.script("own", note.format(system.work))
     system.configure({"OWN": own, **sections(system)})
     system.store.write_text("a file where the store should be")
     assert system.run("-r").returncode == 1
@@ -391,7 +391,7 @@ def test_a_record_that_cannot_be_read_makes_no_item_of_an_earlier_run(system: Sy
     whole = sections(system)
     text = f"cd {system.work}/.nc-backup-py/items; rm *.json; mkdir %s.json"
     name = item_record.quoted(str(system.work / "files" / "x"))
-    own = {"OWN": system.own("own", text % name)}
+    own = {"OWN": system.script("own", text % name)}
     system.configure({"FILESET": whole.pop("FILESET"), **own, **whole})
     result = system.result()
     assert result["exit_code"] == 1
@@ -438,7 +438,7 @@ def test_a_removal_that_stays_impossible_does_not_end_the_run(
 def failing(system: System, code: int = 1) -> dict[str, Any]:
     """A run whose user-defined source leaves a file and ends with this code."""
     text = f"mkdir -p {system.work}/dumps/a; echo {code} > {system.work}/dumps/a/own; exit {code}"
-    return {"OWN": system.own("own", text), **sections(system)}
+    return {"OWN": system.script("own", text), **sections(system)}
 
 
 @pytest.mark.fault(
@@ -483,7 +483,7 @@ def test_what_a_killed_source_left_is_never_stored(system: System) -> None:
     flag, dump = system.folder / "flag", f"{system.work}/dumps/$NC_BACKUP_RUN_ID"
     text = f"mkdir -p {system.work}/dumps; echo half > {dump}\n"
     text += f"[ -e {flag} ] || {{ touch {flag}; kill -9 $PPID; exit; }}; echo whole > {dump}"
-    system.configure({"OWN": system.own("own", text), **sections(system)})
+    system.configure({"OWN": system.script("own", text), **sections(system)})
     assert system.run("-r").returncode == -9
     result = system.result()
     assert result["exit_code"] == 0, result
@@ -509,7 +509,7 @@ def test_an_encrypted_set_of_a_user_defined_module_is_one_item(system: System) -
     place = system.work / "dumps"
     text = f"mkdir -p {place}; printf age-encryption.org/v1 > {place}/x.age.000; "
     system.configure({
-        "OWN": system.own("own", f"{text} printf rest > {place}/x.age.001"),
+        "OWN": system.script("own", f"{text} printf rest > {place}/x.age.001"),
         **sections(system),
     })  # fmt: skip
     assert system.result()["exit_code"] == 0
@@ -525,7 +525,7 @@ def test_hidden_files_of_ended_runs_are_removed_but_not_those_of_a_store(system:
         path.parent.mkdir(parents=True)
         path.touch()
     loaded = loading.load(
-        system.configure(system.whole(), LOCAL_BACKUP=f"{system.work}/a/../store")
+        system.configure(system.full_sections(), LOCAL_BACKUP=f"{system.work}/a/../store")
     )
     assert run.perform(loaded, loaded.sections, None).status is Status.OK
     assert stored.exists()

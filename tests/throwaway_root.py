@@ -109,10 +109,10 @@ class ThrowawayRoot:
         return subprocess.Popen([*self._enter(user, True), *map(str, command)], env=_environment())
 
     def _enter(self, user: str, network: bool) -> list[str]:
-        words = ["nsenter", f"--target={self._holder}", "--mount", "--pid", "--root"]
-        words += [f"--wd={self.path('')}"]
-        words += [] if network else ["unshare", "--net"]
-        return words + (["runuser", "-u", user, "--"] if user else [])
+        command = ["nsenter", f"--target={self._holder}", "--mount", "--pid", "--root"]
+        command += [f"--wd={self.path('')}"]
+        command += [] if network else ["unshare", "--net"]
+        return command + (["runuser", "-u", user, "--"] if user else [])
 
 
 def _environment() -> dict[str, str]:

@@ -32,8 +32,8 @@ def human_time(seconds: float) -> str:
     """Return a duration for people: 0.8 s, 42 s, 3 min 05 s, 2 h 07 min."""
     if seconds < 10:  # noqa: PLR2004  (below ten a tenth of a second is worth showing)
         return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
+    minutes, remainder = divmod(round(seconds), 60)
     if not minutes:
-        return f"{rest} s"
+        return f"{remainder} s"
     hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {remainder:02} s"

@@ -60,11 +60,11 @@ def create(
 @contextlib.contextmanager
 def staged(path: Path) -> Iterator[Path]:
     """Give a temporary name beside `path`; a file under it is removed at the end."""
-    found = temporary(path)
+    temporary_path = temporary(path)
     try:
-        yield found
+        yield temporary_path
     finally:
-        found.unlink(missing_ok=True)
+        temporary_path.unlink(missing_ok=True)
 
 
 def temporary(path: Path) -> Path:
@@ -75,9 +75,9 @@ def temporary(path: Path) -> Path:
 
 def write_all(descriptor: int, chunk: bytes | memoryview) -> None:
     """Write every byte: write(2) may write less than it was given."""
-    left = memoryview(chunk)
-    while left:
-        left = left[os.write(descriptor, left) :]
+    unwritten = memoryview(chunk)
+    while unwritten:
+        unwritten = unwritten[os.write(descriptor, unwritten) :]
 
 
 def publish(temporary: Path, path: Path, folder: int | None = None) -> None:
@@ -87,14 +87,14 @@ def publish(temporary: Path, path: Path, folder: int | None = None) -> None:
     then taken by a rename. folder: a descriptor of the folder of both; None: their paths count
     """
     old, new = (one if folder is None else one.name for one in (temporary, path))
-    taken = FileExistsError(17, "exists already, and nothing is overwritten", str(path))
+    conflict = FileExistsError(17, "exists already, and nothing is overwritten", str(path))
     try:
         os.link(old, new, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
     except FileExistsError:
-        raise taken from None
+        raise conflict from None
     except OSError:
         if is_taken(new, folder):
-            raise taken from None
+            raise conflict from None
         os.rename(old, new, src_dir_fd=folder, dst_dir_fd=folder)
 
 
@@ -253,7 +253,7 @@ def unmounted(folder: Path) -> bool:
     """Return whether a path lies where disks get mounted, and on the disk of the system itself."""
     real = Path(os.path.realpath(folder))
     on_root = nearest(real).stat().st_dev == Path("/").stat().st_dev
-    return on_root and any(real.is_relative_to(place) for place in _MOUNTS)
+    return on_root and any(real.is_relative_to(mount_folder) for mount_folder in _MOUNTS)
 
 
 def is_full(path: Path) -> bool:

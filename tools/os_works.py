@@ -86,13 +86,13 @@ def environment(
 
     proxies: those of the network too, which may hold a password.
     """
-    wanted = {*_KEPT, *named, *_passed.get(), *os.environ.get(PASSED, "").split()}
+    names = {*_KEPT, *named, *_passed.get(), *os.environ.get(PASSED, "").split()}
     if proxies:
-        wanted |= {*_PROXIES, *(name.upper() for name in _PROXIES)}
+        names |= {*_PROXIES, *(name.upper() for name in _PROXIES)}
     kept = {
         name: value
         for name, value in os.environ.items()
-        if name in wanted or name.startswith(_KEPT_BEGINNINGS)
+        if name in names or name.startswith(_KEPT_BEGINNINGS)
     }
     kept.setdefault("PATH", "/usr/local/bin:/usr/bin:/bin")
     return {**kept, **extra}

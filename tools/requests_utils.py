@@ -29,7 +29,7 @@ _TLS_HINT = (
     "Use https:// with the name in the certificate, and let this machine trust its authority "
     "(update-ca-certificates)."
 )
-_SHOWN = 200  # characters of a response that are shown
+_MAX_SHOWN = 200  # characters of a response that are shown
 
 
 class Doubt(Enum):
@@ -93,7 +93,7 @@ class Request:
 
     @property
     def server(self) -> str:
-        """The host of the URL, with its port if there is one."""
+        """Return the host of the URL, with its port if there is one."""
         parts = urlsplit(self.url)
         return f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)
 
@@ -161,13 +161,13 @@ def retried(  # noqa: PLR0913  (each is named where it is called)
     """
     until = time.monotonic() + limits.budget
     for number, wait in enumerate([*waits(first_wait, tries), None], 1):
-        left = max(0.0, until - time.monotonic())
+        remaining = max(0.0, until - time.monotonic())
         if not before():
             raise DeliveryError(
                 "it was sent before, and may have arrived", again=False, doubt=Doubt.AMBIGUOUS
             )
         try:
-            return attempt(replace(limits, whole=min(limits.whole, left)))
+            return attempt(replace(limits, whole=min(limits.whole, remaining)))
         except DeliveryError as error:
             after(error.doubt)
             over = wait is None or time.monotonic() + wait >= until
@@ -288,8 +288,8 @@ def _exchange(request: Request, limits: Limits, sockets: WatchedSockets) -> str:
             f"server returned {answer.status_code}: {printable(text)}", again=server
         )
     if not request.accept(text):
-        taken = len(text) >= request.most or _echoes(text, request.data)
-        doubt = Doubt.AMBIGUOUS if taken else Doubt.REFUSED
+        in_doubt = len(text) >= request.most or _echoes(text, request.data)
+        doubt = Doubt.AMBIGUOUS if in_doubt else Doubt.REFUSED
         raise DeliveryError(f"unexpected response: {_ending(text)}", doubt=doubt)
     return _ending(text)
 
@@ -333,7 +333,7 @@ def _echoes(text: str, data: Mapping[str, str] | bytes) -> bool:
 def _ending(text: str) -> str:
     """Return the end of a response, where acknowledgements are."""
     line = printable(text)
-    return line if not line.endswith(" ...") else f"... {printable(text[-_SHOWN:])}"
+    return line if not line.endswith(" ...") else f"... {printable(text[-_MAX_SHOWN:])}"
 
 
 def _no_credentials(request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -357,4 +357,4 @@ def printable(text: str) -> str:
     """Return a response as one short line for the log, printable and masked."""
     spaced = "".join(c if c.isprintable() else " " for c in masking.text(text))
     line = " ".join(spaced.split())
-    return line if len(line) <= _SHOWN else line[:_SHOWN] + " ..."
+    return line if len(line) <= _MAX_SHOWN else line[:_MAX_SHOWN] + " ..."

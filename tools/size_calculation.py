@@ -84,9 +84,9 @@ class SizeCalculation:
     def config_plugin(self) -> None:
         """Read the parameters."""
         texts = {key: options.to_text(value) for key, value in self._parameters.items()}
-        given = options.fill(Options, texts)
-        usual = (given.work_folder / "encrypted",)
-        self._targets = given.targets or usual
+        filled = options.fill(Options, texts)
+        usual = (filled.work_folder / "encrypted",)
+        self._targets = filled.targets or usual
         self._named = self._targets != usual
 
     def works_execution(self) -> None:
@@ -104,7 +104,7 @@ class SizeCalculation:
         self._logger.info("%d bytes in %s", self._size, " ".join(map(str, self._targets)))
 
     def output(self) -> int:
-        """The size in bytes."""
+        """Return the size in bytes."""
         return self._size
 
 

@@ -250,8 +250,8 @@ def faults(runs: Sequence[Run], rules: Rules, now: datetime, plan: Plan) -> list
     everything = sorted((run.run_id, key) for run in runs for key in run.copies)
     if sorted((one.run_id, one.key) for one in plan.decisions) != everything:
         found.append("not one decision for each copy")
-    if sorted(plan.whole) != sorted(oracle.whole(kept)):
-        found.append(f"whole: {plan.whole}, not {oracle.whole(kept)}")
+    if sorted(plan.whole_runs) != sorted(oracle.whole(kept)):
+        found.append(f"whole: {plan.whole_runs}, not {oracle.whole(kept)}")
     frozen = [(one.key, one.since, one.days, one.dropped) for one in plan.frozen]
     if frozen != oracle.frozen():
         found.append(f"frozen: {frozen}, not {oracle.frozen()}")

@@ -161,8 +161,8 @@ def _lines(plan: Plan) -> Iterator[str]:
         if one.keep:
             yield f"{one.run_id} {one.key[1]}: {one.reason}"
     items = [f"{one.run_id} {one.key[1]}" for one in plan.decisions if not one.keep]
-    whole = set(plan.whole)
-    yield f"removed: {len(items)} copies; whole runs: {len(plan.whole)}"
+    whole = set(plan.whole_runs)
+    yield f"removed: {len(items)} copies; whole runs: {len(plan.whole_runs)}"
     yield from (f"only this item goes: {one}" for one in items if one.split()[0] not in whole)
     for frozen in plan.frozen:
         gone = ", not in the config" if frozen.dropped else ""

@@ -106,7 +106,7 @@ def test_400_daily_runs_with_weekly_bases() -> None:
     result, _plan = clean(place)
     assert (preview.status, result.status) == (Status.OK, Status.OK)
     left = runs_of(place)
-    assert left == [one for one in made if one not in plan.whole]
+    assert left == [one for one in made if one not in plan.whole_runs]
     assert 20 < len(left) < 80
     assert left[-7:] == made[-7:]
     assert_good(place)
@@ -126,7 +126,7 @@ def test_notes_of_others_hide_none(numbers: Sequence[int], monkeypatch: pytest.M
             store.store_object(place, f"{HOST}/{cleaned.name_of(one, number)}", [b"x"])
     rules = Rules(daily=2, weekly=1, minimum=1)
     result, plan = clean(place, rules)
-    partly = [one for one in plan.removals if not one.whole]
+    partly = [one for one in plan.removals if not one.is_whole]
     assert (result.status, bool(partly)) == (Status.OK, len(numbers) < 10)
     assert_good(place)
 
@@ -257,7 +257,7 @@ def test_what_a_run_calls_suspicious_freezes_its_item() -> None:
     put(place, run(made[-1], [marked]))
     clock.now = stored_runs.NOW
     off = clean(place, Rules(last=1, minimum=1), acts=False, thresholds=lambda _section: None)[1]
-    assert (off.suspicious(), len(off.whole)) == ([], 9)  # SHRINK_CHECK
+    assert (off.suspicious(), len(off.whole_runs)) == ([], 9)  # SHRINK_CHECK
     _result, plan = clean(place, Rules(last=1, minimum=1))
     assert plan.suspicious() == ["A"]
     assert runs_of(place) == made[-4:]
@@ -308,7 +308,7 @@ def test_an_item_that_shrinks_slowly_is_not_frozen() -> None:
         put(place, run(one, [item(one, "A", size=int((1 << 34) * 0.8 ** ((400 - day) / 30)))]))
     clock.now = stored_runs.NOW
     _result, plan = clean(place)
-    states = [c.state for one in plan.found.runs for c in one.copies.values()]
+    states = [c.state for one in plan.inventory.runs for c in one.copies.values()]
     assert (set(states), plan.plan.frozen) == ({policy.State.GOOD}, ())
 
 
@@ -628,7 +628,7 @@ def test_a_store_that_changes_between_plan_and_removal(
     if change == "more":
         result, plan = clean(place, Rules(daily=3))
         assert (result.status, calls) == (Status.OK, 2)
-        assert len(plan.found.runs) == 21
+        assert len(plan.inventory.runs) == 21
         return
     with pytest.raises(StoreError, match="nothing was removed"):
         clean(place, Rules(daily=3))
@@ -723,7 +723,7 @@ def test_an_item_that_left_the_config_goes_when_it_is_forgotten(tmp_path: Path) 
     assert (result.status, plan.notices("")) == (Status.OK, [])
     assert not [entry.name for entry in place.entries(HOST) if ".B." in entry.name]
     assert_good(place)
-    assert policy.State.GOOD in {c.state for r in plan.found.runs for c in r.copies.values()}
+    assert policy.State.GOOD in {c.state for r in plan.inventory.runs for c in r.copies.values()}
 
 
 def test_a_forgotten_item_that_came_back_is_kept_as_any_other(tmp_path: Path) -> None:
@@ -740,7 +740,7 @@ def test_a_forgotten_item_that_came_back_is_kept_as_any_other(tmp_path: Path) ->
     memory.forget("B", made[10])
     _result, plan = clean(place, memory=memory)
     kept = [one for one in plan.plan.decisions if one.keep and one.key[1] == "B"]
-    assert len(kept) > len(plan.found.runs) // 3
+    assert len(kept) > len(plan.inventory.runs) // 3
     assert [one.key[1] for one in plan.plan.frozen] == ["B"]
 
 

@@ -87,7 +87,7 @@ def test_within_counts_back_from_the_newest_good_copy() -> None:
 def test_without_a_rule_nothing_is_removed() -> None:
     case = history(daily("2026-11-01", 9, lambda _day: DATABASE), Rules(minimum=1))
     plan = case.plan()
-    assert not plan.whole
+    assert not plan.whole_runs
     assert {one.reason for one in plan.decisions[:-1]} >= {"no rule is set"}
 
 
@@ -152,7 +152,7 @@ def test_an_item_that_the_newest_run_has_cannot_be_forgotten() -> None:
 
 def test_a_run_without_copies_goes() -> None:
     case = history(daily("2026-11-01", 9, lambda day: DATABASE if day else {}), Rules(last=9))
-    assert case.plan().whole == (case.runs[0].run_id,)
+    assert case.plan().whole_runs == (case.runs[0].run_id,)
 
 
 def cleaned_each_day(days: int) -> History:

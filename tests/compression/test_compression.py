@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system import said
+from tests.system import module_output
 from tools.base import project
 from tools.base.errors import StageError
 from tools.modules import loader
@@ -26,7 +26,9 @@ def work(tmp_path: Path) -> Path:
 
 
 def run(work: Path, *words: object, code: int = 0, private: str = "[]") -> str:
-    return said("compression", "--WORK_FOLDER", work, *words, code=code, NC_BACKUP_PRIVATE=private)
+    return module_output(
+        "compression", "--WORK_FOLDER", work, *words, code=code, NC_BACKUP_PRIVATE=private
+    )
 
 
 def names(work: Path) -> list[str]:

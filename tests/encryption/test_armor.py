@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from encryption import age, armor, x25519
-from tests.system import said
+from tests.system import module_output
 from tools.base.errors import DamagedError, TruncatedError
 
 KEY = x25519.Identity.generate()
@@ -40,7 +40,7 @@ def test_files_of_the_age_program(size: int, tmp_path: Path) -> None:
     key.chmod(0o600)
     command = ["age", "-a", "-r", str(KEY.recipient()), "-o", str(file)]
     subprocess.run(command, input=plaintext, check=True)
-    said(
+    module_output(
         "encryption", "-d", "--KEY_FILE", key, "--OBJECTIVES", file, "--DESTINATION",
         tmp_path / "back",
     )  # fmt: skip
@@ -55,7 +55,7 @@ def test_parts_of_an_armored_file(tmp_path: Path) -> None:
     text = armored(b"".join(age.encrypt([plaintext], [KEY.recipient()])))
     for number in range(3):
         (tmp_path / f"x.age.{number:03}").write_bytes(text[number * 50_000 :][:50_000])
-    said(
+    module_output(
         "encryption", "-d", "--KEY_FILE", key, "--OBJECTIVES", tmp_path / "x.age",
         "--DESTINATION", tmp_path / "back",
     )  # fmt: skip

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from encryption import encryption, key_file, part_files, stage, x25519
-from tests.system import peak, said
+from tests.system import module_output, peak
 from tools import filesystem_handling
 from tools.base import project
 from tools.base.errors import ConfigError, StageError
@@ -28,7 +28,7 @@ SIZES = (0, 1, 15, 16, 17, 65536, 1_000_003)
 
 
 def run(*words: object, code: int = 0) -> str:
-    return said("encryption", *words, code=code)
+    return module_output("encryption", *words, code=code)
 
 
 @pytest.fixture

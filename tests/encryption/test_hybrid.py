@@ -13,7 +13,7 @@ from encryption import age, ciphers, encryption, header, hybrid, key_lines, prov
 from encryption.provider_cryptography import Cryptography
 from encryption.provider_pycryptodome import Pycryptodome
 from tests.encryption.conftest import without
-from tests.system import said
+from tests.system import module_output
 from tools.base import bech32, masking
 from tools.base.errors import ConfigError, StageError, WrongKeyError
 
@@ -124,7 +124,7 @@ def test_keys_of_the_specification() -> None:
 def test_keygen_and_back(tmp_path: Path) -> None:
     """The documented commands: a key, a file in parts, the file again."""
     key, source = tmp_path / "key", tmp_path / "source"
-    shown = said("encryption", "--KEYGEN", "--POST_QUANTUM", "--KEY_FILE", key)
+    shown = module_output("encryption", "--KEYGEN", "--POST_QUANTUM", "--KEY_FILE", key)
     lines = key.read_text().splitlines()
     assert lines[2].startswith("AGE-SECRET-KEY-PQ-1")
     assert lines[2] not in shown
@@ -137,11 +137,11 @@ def test_keygen_and_back(tmp_path: Path) -> None:
     public.chmod(0o600)
     out, back = tmp_path / "out", tmp_path / "back"
     for key_file in (key, public):
-        said(
+        module_output(
             "encryption", "--KEY_FILE", key_file, "--FILE_SIZE", 1, "--TARGETS", source,
             "--DESTINATION", out, "--REMOVE_TARGETS", "False",
         )  # fmt: skip
-        said(
+        module_output(
             "encryption", "-d", "--KEY_FILE", key, "--OBJECTIVES", out / "source.age",
             "--DESTINATION", back,
         )  # fmt: skip
@@ -149,7 +149,7 @@ def test_keygen_and_back(tmp_path: Path) -> None:
         back.unlink()
         for part in out.iterdir():
             part.unlink()
-    text = said("encryption", "--POST_QUANTUM", "--KEY_FILE", key, code=2)
+    text = module_output("encryption", "--POST_QUANTUM", "--KEY_FILE", key, code=2)
     assert "POST_QUANTUM is used with --KEYGEN only" in text
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from encryption import encryption, hybrid, key_file, openssl_format, x25519
-from tests.system import said
+from tests.system import module_output
 from tools.base import bech32, finding, permissions
 from tools.base.errors import ConfigError
 
@@ -31,14 +31,14 @@ def written(folder: Path, content: bytes | str, mode: int = 0o600) -> Path:
 
 def encrypted(folder: Path, key: Path, *more: object, code: int = 0) -> str:
     (folder / "in").write_bytes(b"plain")
-    return said(
+    return module_output(
         "encryption", "--KEY_FILE", key, "--TARGETS", folder / "in", "--DESTINATION",
         folder / "out", *more, code=code,
     )  # fmt: skip
 
 
 def decrypted(folder: Path, key: Path, code: int = 0) -> str:
-    return said(
+    return module_output(
         "encryption", "-d", "--KEY_FILE", key, "--OBJECTIVES", folder / "out/in.age",
         "--DESTINATION", folder / "back", code=code,
     )  # fmt: skip
@@ -243,7 +243,7 @@ def test_sizes_of_old_parts_are_judged_by_the_predecessors_rule(
 
     def opened(code: int) -> str:
         (tmp_path / "back").unlink(missing_ok=True)
-        return said(
+        return module_output(
             "encryption", "-d", "--KEY_FILE", key, "--OBJECTIVES", tmp_path / "x.crypt",
             "--DESTINATION", tmp_path / "back", code=code,
         )  # fmt: skip

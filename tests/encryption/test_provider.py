@@ -18,7 +18,7 @@ from encryption import age, ciphers, provider, provider_cryptography, x25519
 from encryption.provider_cryptography import Cryptography
 from encryption.provider_pycryptodome import Pycryptodome
 from tests.encryption.conftest import without
-from tests.system import said
+from tests.system import module_output
 from tools.base import kdf, project
 from tools.base.errors import ConfigError
 from tools.catalog import ed25519
@@ -114,12 +114,12 @@ def test_pycryptodome_takes_its_place_in_a_spawned_module(tmp_path: Path) -> Non
             check=True,
         )
         assert done.stdout == "pycryptodome\n"
-        said("encryption", "--KEYGEN", "--KEY_FILE", key)
-        said(
+        module_output("encryption", "--KEYGEN", "--KEY_FILE", key)
+        module_output(
             "encryption", "--KEY_FILE", key, "--TARGETS", source, "--DESTINATION",
             tmp_path / "out", "--REMOVE_TARGETS", "False",
         )  # fmt: skip
-    said(
+    module_output(
         "encryption", "-d", "--KEY_FILE", key, "--OBJECTIVES", tmp_path / "out/source.age",
         "--DESTINATION", tmp_path / "back",
     )  # fmt: skip
@@ -130,7 +130,7 @@ def test_without_either_it_is_one_line(tmp_path: Path) -> None:
     with without(tmp_path, "cryptography", "pycryptodome"):
         with pytest.raises(ConfigError, match="cryptography"):
             provider.current()
-        text = said("encryption", "--KEYGEN", "--KEY_FILE", tmp_path / "key", code=2)
+        text = module_output("encryption", "--KEYGEN", "--KEY_FILE", tmp_path / "key", code=2)
     assert text.startswith("error: ")
     assert "cryptography" in text
     assert not (tmp_path / "key").exists()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from filesbackup import tar_archive
-from tests.filesets import double, made, run
+from tests.filesets import archives, double, run
 from tools.base.errors import SourceError
 from tools.flow import tar
 
@@ -31,7 +31,7 @@ def test_unreadable_files_are_listed_by_name(tree: Path, tmp_path: Path) -> None
         tmp_path, "--FILESET_INCLUDE", tree, code=3, PATH=f"{double.parent}:{os.environ['PATH']}"
     )
     assert f"warning: {tree}/shut: permission denied" in said
-    assert len(made(tmp_path)) == 1
+    assert len(archives(tmp_path)) == 1
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_what_tar_says_decides(
 ) -> None:
     path = double(tmp_path, says, tar_code)
     said = run(tmp_path, "--FILESET_INCLUDE", tree, *words, code=code, PATH=path)
-    assert len(made(tmp_path)) == (0 if code == 1 else 1)
+    assert len(archives(tmp_path)) == (0 if code == 1 else 1)
     if "x/a" in says and code != 1:
         assert "/x/a" in said
     if tar_code == -9:
@@ -74,7 +74,7 @@ def test_what_tar_says_decides(
 def test_half_an_archive_with_exit_code_0_is_a_failure(tree: Path, tmp_path: Path) -> None:
     path = double(tmp_path, "", 0, end=False)
     assert "stops before its end" in run(tmp_path, "--FILESET_INCLUDE", tree, code=1, PATH=path)
-    assert made(tmp_path) == []
+    assert archives(tmp_path) == []
 
 
 def test_an_archive_cut_between_members_is_noticed() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.filesets import facts, made, run
+from tests.filesets import archives, facts, run
 from tools.base.errors import SourceError
 
 
@@ -20,7 +20,7 @@ def test_a_tree_with_everything_comes_back_equal(tree: Path, tmp_path: Path) -> 
         os.chown(tree / "link", 1234, 5678, follow_symlinks=False)
     before = facts(tree)
     run(tmp_path, "--FILESET_INCLUDE", tree)
-    (path,) = made(tmp_path)
+    (path,) = archives(tmp_path)
     assert path.stat().st_size < 4 << 20, "the hole of a sparse file was stored"
     out = tmp_path / "out"
     out.mkdir()
@@ -41,7 +41,7 @@ def test_names_of_sections(tree: Path, tmp_path: Path) -> None:
         NC_BACKUP_RUN_ID="20261123_030000",
         NC_BACKUP_SECTION="HOME",
     )
-    assert [path.name for path in made(tmp_path)] == [
+    assert [path.name for path in archives(tmp_path)] == [
         "20261123_030000.HOME.tar",
         "20261123_030000.tar",
     ]
@@ -65,7 +65,7 @@ def test_a_full_work_folder_is_named(tree: Path, tmp_path: Path) -> None:
         said = run(tmp_path, "--FILESET_INCLUDE", tree, code=1)
         assert "no space left on device" in said.lower()
         assert str(work) in said
-        assert made(tmp_path) == []
+        assert archives(tmp_path) == []
     finally:
         subprocess.run(["umount", str(work)], check=True)
 

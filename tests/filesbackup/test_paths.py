@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.filesets import listed, made, run
+from tests.filesets import archives, listed, run
 
 
 def test_excludes_have_an_effect(tree: Path, tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_bad_paths_are_named_before_anything_is_written(
     tmp_path: Path, include: str, code: int, says: str
 ) -> None:
     assert says in run(tmp_path, "--FILESET_INCLUDE", include, code=code)
-    assert made(tmp_path) == []
+    assert archives(tmp_path) == []
 
 
 def test_a_fileset_in_the_work_folder_is_refused(tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_a_fileset_in_the_work_folder_is_refused(tmp_path: Path) -> None:
 
 def test_the_inner_of_two_paths_is_stored_once(tree: Path, tmp_path: Path) -> None:
     run(tmp_path, "--FILESET_INCLUDE", json.dumps([str(tree), str(tree / "plain"), str(tree)]))
-    argv = ["tar", "tf", str(made(tmp_path)[0])]
+    argv = ["tar", "tf", str(archives(tmp_path)[0])]
     names = subprocess.run(argv, capture_output=True, check=True, text=True).stdout.splitlines()
     assert names.count(f"{str(tree)[1:]}/plain") == 1
 
@@ -92,7 +92,7 @@ def test_a_link_that_is_configured_is_stored_with_what_it_leads_to(
 def test_a_fileset_all_of_which_is_excluded_is_a_failure(tree: Path, tmp_path: Path) -> None:
     words = ["--FILESET_INCLUDE", tree, "--FILESET_EXCLUDE", tree]
     assert "holds nothing" in run(tmp_path, *words, code=1)
-    assert made(tmp_path) == []
+    assert archives(tmp_path) == []
 
 
 def test_a_link_to_the_top_is_the_top(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_an_exclude_over_a_link_has_an_effect(linked: Path, tmp_path: Path, tar:
 @pytest.mark.slow
 def test_one_folder_by_two_ways_is_stored_once(linked: Path, tree: Path, tmp_path: Path) -> None:
     run(tmp_path, "--FILESET_INCLUDE", json.dumps([str(linked), str(tree)]))
-    argv = ["tar", "tf", str(made(tmp_path)[0])]
+    argv = ["tar", "tf", str(archives(tmp_path)[0])]
     names = subprocess.run(argv, capture_output=True, check=True, text=True).stdout.splitlines()
     assert len([name for name in names if name.endswith("/plain")]) == 1
 

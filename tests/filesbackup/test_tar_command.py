@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.filesets import listed, made, run
+from tests.filesets import archives, listed, run
 
 pytestmark = pytest.mark.slow
 
@@ -18,7 +18,7 @@ def test_tar_command_is_honoured(tree: Path, tmp_path: Path, text: str, ending: 
     words = ["--FILESET_INCLUDE", tree, "--FILESET_EXCLUDE", "*.log", "--TAR_COMMAND", text]
     (tree / "x.log").write_text("x")
     run(tmp_path, *words)
-    (path,) = made(tmp_path)
+    (path,) = archives(tmp_path)
     assert path.name.endswith(ending)
     assert path.stat().st_mode & 0o777 == 0o600
     names = listed(tmp_path)
@@ -31,7 +31,7 @@ def test_a_tar_command_that_does_nothing_is_a_failure(
     tree: Path, tmp_path: Path, text: str
 ) -> None:
     run(tmp_path, "--FILESET_INCLUDE", tree, "--TAR_COMMAND", text, code=1)
-    assert made(tmp_path) == []
+    assert archives(tmp_path) == []
 
 
 @pytest.mark.parametrize(("end", "code"), [("", 0), (" | head -c 1536", 1)])
@@ -47,7 +47,7 @@ def test_what_tar_command_wrote_is_read_to_its_end(
     other.chmod(0o755)
     words = ["--FILESET_INCLUDE", tree, "--TAR_COMMAND", other]
     said = run(tmp_path, *words, code=code)
-    assert len(made(tmp_path)) == (code == 0)
+    assert len(archives(tmp_path)) == (code == 0)
     assert code == 0 or "stops before its end" in said
 
 
@@ -58,7 +58,7 @@ def test_changed_files_are_judged_for_tar_command_too(tree: Path, tmp_path: Path
     other.chmod(0o755)
     words = ["--FILESET_INCLUDE", tree, "--TAR_COMMAND", other, "--CHANGED_FILES"]
     assert "/x/a: file changed" in run(tmp_path, *words, "fail", code=1, NC_BACKUP_RUN_ID="1")
-    assert made(tmp_path) == []
+    assert archives(tmp_path) == []
     assert "1 file changed while" in run(tmp_path, *words, "log", NC_BACKUP_RUN_ID="2")
 
 
@@ -69,5 +69,5 @@ def test_sudo_never_asks(tree: Path, tmp_path: Path) -> None:
     sudo.chmod(0o755)
     words = ["--FILESET_INCLUDE", tree, "--TAR_COMMAND", "sudo /bin/tar czCf /"]
     run(tmp_path, *words, PATH=f"{sudo.parent}:{os.environ['PATH']}")
-    (path,) = made(tmp_path)
+    (path,) = archives(tmp_path)
     assert path.name.endswith(".tar.gz")

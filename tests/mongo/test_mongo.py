@@ -62,7 +62,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mongo:
 
 
 def configure(system: System, server: Mongo, stream: str = "True", **parameters: Any) -> None:
-    whole = system.whole()
+    whole = system.full_sections()
     del whole["FILESET"]
     secret = system.folder / "password"
     secret.write_text(PASSWORD)

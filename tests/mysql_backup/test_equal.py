@@ -199,7 +199,7 @@ def test_the_drill_has_the_settings_of_the_source(system: System, server: MariaD
     server.sql("SET GLOBAL sql_mode = 'ANSI_QUOTES', GLOBAL max_allowed_packet = 2097152")
     asked = "SELECT @@global.max_allowed_packet = 2097152 AND @@global.sql_mode = 'ANSI_QUOTES'"
     wanted = {f"MYSQL/{server.port}/shop": [asked]}
-    whole = system.whole()
+    whole = system.full_sections()
     del whole["FILESET"]
     whole = {"MYSQL": mysql(server), **whole, "DRILL": drill(ASSERTIONS=wanted)}
     system.configure(whole, STREAM="True")

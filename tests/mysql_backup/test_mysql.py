@@ -119,7 +119,7 @@ def test_to_a_second_a_position_and_a_gtid(system: System, server: MySQL) -> Non
 def test_a_drill(system: System, server: MySQL) -> None:
     shop(server)
     wanted = {f"MYSQL/{server.port}/shop": "SELECT COUNT(*) = 3000 FROM t"}
-    whole = system.whole()
+    whole = system.full_sections()
     del whole["FILESET"]
     both = {"MYSQL": mysql(server), **whole}
     system.configure(both, STREAM="True")

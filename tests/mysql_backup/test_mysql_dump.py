@@ -109,7 +109,7 @@ def mysql(server: MySQL, **parameters: Any) -> dict[str, Any]:
 
 
 def configure(system: System, server: MySQL, stream: str = "True", **more: Any) -> None:
-    whole = system.whole()
+    whole = system.full_sections()
     del whole["FILESET"]
     system.configure({"MYSQL": mysql(server, **more), **whole}, STREAM=stream)
 
@@ -460,7 +460,7 @@ def test_it_tests_without_a_change(system: System, server: MariaDB) -> None:
 
 def test_files_and_databases_are_told_apart(system: System, server: MariaDB) -> None:
     shop(server)
-    whole = system.whole()
+    whole = system.full_sections()
     (system.source / "a").write_text("a")
     system.configure({"MYSQL": mysql(server), **whole}, STREAM="True", PARALLEL="2")
     assert system.result()["exit_code"] == 0

@@ -94,7 +94,7 @@ def test_skip_networking_physically(system: System, socket_only: SocketOnly) -> 
             "MY_INSTANCES": str(socket_only.port), "CREDENTIAL_PATH": str(socket_only.credentials),
         },
     }  # fmt: skip
-    whole = system.whole()
+    whole = system.full_sections()
     del whole["FILESET"]
     system.configure({"PHYSICAL": section, **whole}, STREAM="True")
     result = system.result()

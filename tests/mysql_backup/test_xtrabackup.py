@@ -32,7 +32,7 @@ def server() -> Iterator[MariaDB]:
 
 
 def configure(system: System, server: MariaDB, stream: str = "True", **more: Any) -> None:
-    whole = system.whole()
+    whole = system.full_sections()
     del whole["FILESET"]
     section = {
         "ACTION": "execute",

@@ -41,7 +41,7 @@ def server() -> Iterator[LDAP]:
 
 
 def configure(system: System, server: LDAP, stream: str = "True", **parameters: Any) -> None:
-    whole = system.whole()
+    whole = system.full_sections()
     del whole["FILESET"]
     section = {
         "ACTION": "load",

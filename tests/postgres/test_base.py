@@ -33,7 +33,7 @@ def server() -> Iterator[Postgres]:
 
 
 def configure(system: System, server: Postgres, stream: str = "True", **more: Any) -> None:
-    whole = system.whole()
+    whole = system.full_sections()
     del whole["FILESET"]
     parameters = {"HOST": "127.0.0.1", "PORT": str(server.port), "USER": "ncbase"}
     parameters |= {"PASSFILE": str(server.folder / "nc"), **more}

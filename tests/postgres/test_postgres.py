@@ -77,7 +77,7 @@ def state(server: Postgres, name: str) -> str:
 
 
 def configure(system: System, server: Postgres, stream: str = "True", **more: Any) -> None:
-    whole = system.whole()
+    whole = system.full_sections()
     del whole["FILESET"]
     section = {"ACTION": "load", "FROM": "postgres", "FILENAME": "postgres"}
     login = {"HOST": "127.0.0.1", "PORT": str(server.port), "USER": "postgres"}

@@ -24,7 +24,7 @@ def server() -> Iterator[Redis]:
 
 
 def configure(system: System, server: Redis, stream: str = "True", **parameters: Any) -> None:
-    whole = system.whole()
+    whole = system.full_sections()
     del whole["FILESET"]
     secret = system.folder / "password"
     secret.write_text(server.password)
@@ -39,7 +39,7 @@ def filled(server: Redis) -> None:
     lines += [f"RPUSH list {number}" for number in range(100)]
     lines += ["HSET hash a 1 b 2", "ZADD zset 1.5 a 2 b", "SADD set x y", "SELECT 3", "SET o 1"]
     lines += ["XADD stream * a 1", "SET gone x EX 100000"]
-    server.cli(given="\n".join(lines).encode())
+    server.cli(stdin_data="\n".join(lines).encode())
 
 
 def state(server: Redis) -> list[str]:
@@ -48,7 +48,7 @@ def state(server: Redis) -> list[str]:
     for database in ("0", "3"):
         keys = sorted(server.cli("-n", database, "KEYS", "*").split())
         given = "\n".join(f"DUMP {key}\nEXISTS {key}" for key in keys).encode()
-        found += [*keys, server.cli("-n", database, given=given)]
+        found += [*keys, server.cli("-n", database, stdin_data=given)]
     return found
 
 

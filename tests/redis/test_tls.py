@@ -46,12 +46,12 @@ class TLSRedis(Redis):
         by = ("-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2")
         self.call("openssl", "x509", "-req", "-in", "one.csr", *by, "-out", "one.crt")
 
-    def cli(self, *words: str, given: bytes = b"") -> str:
+    def cli(self, *arguments: str, stdin_data: bytes = b"") -> str:
         """What redis-cli prints."""
         files = [f"{self.folder}/{name}" for name in ("ca.crt", "one.crt", "one.key")]
         return super().cli(
-            "--tls", "--cacert", files[0], "--cert", files[1], "--key", files[2], *words,
-            given=given,
+            "--tls", "--cacert", files[0], "--cert", files[1], "--key", files[2], *arguments,
+            stdin_data=stdin_data,
         )  # fmt: skip
 
     def answers(self) -> bool:
@@ -79,7 +79,7 @@ def files(server: TLSRedis, ca: str = "ca.crt") -> dict[str, str]:
 def test_back_up_and_restore_over_tls(tmp_path: Path, server: TLSRedis, stream: str) -> None:
     """Issue 11 B: Redis over TLS, the password never among the arguments."""
     system = System(tmp_path)
-    server.cli(given=b"SET a 1\nHSET h x 1\n")
+    server.cli(stdin_data=b"SET a 1\nHSET h x 1\n")
     seen = tmp_path / "arguments"
     client = tmp_path / "redis-cli"
     client.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >> {seen}\nexec /usr/bin/redis-cli "$@"\n')

@@ -34,10 +34,10 @@ def prepared(tmp_path: Path, stream: str = "True", **parameters: Any) -> System:
         db.executemany("INSERT INTO t VALUES (?)", [(n,) for n in range(10)])
     sqlite = {"ACTION": "load", "FROM": "sqlite", "FILENAME": "sqlite", "CLASS": "SQLiteBackup"}
     sqlite["PARAMETERS"] = {"DATABASES": str(tmp_path / "app.db")}  # type: ignore[assignment]
-    system.configure({"SQLITE": sqlite, **system.whole()}, STREAM=stream)
+    system.configure({"SQLITE": sqlite, **system.full_sections()}, STREAM=stream)
     assert system.result()["exit_code"] == 0
     system.configure(
-        {"SQLITE": sqlite, **system.whole(), "DRILL": drill(**parameters)}, STREAM=stream
+        {"SQLITE": sqlite, **system.full_sections(), "DRILL": drill(**parameters)}, STREAM=stream
     )
     return system
 
@@ -122,7 +122,7 @@ def test_a_forged_run_proves_nothing(tmp_path: Path, signed: bool, says: str) ->
 
 def test_the_first_run_of_all_has_nothing_to_prove(tmp_path: Path) -> None:
     system = System(tmp_path)
-    system.configure({**system.whole(), "DRILL": drill()}, STREAM="True")
+    system.configure({**system.full_sections(), "DRILL": drill()}, STREAM="True")
     assert section(system.result())["message"].startswith("no run in the store yet")
 
 
@@ -174,7 +174,7 @@ def test_databases_into_throwaway_servers(tmp_path: Path) -> None:
         pg = {"ACTION": "load", "FROM": "postgres", "FILENAME": "postgres"}
         where = {"HOST": "127.0.0.1", "PORT": str(postgres.port), "USER": "postgres"}
         where["PASSFILE"] = str(postgres.pgpass)
-        whole = system.whole()
+        whole = system.full_sections()
         del whole["FILESET"]
         shop, app = f"MYSQL/{maria.port}/shop", f"POSTGRES/{postgres.port}/app"
         asserted = {

@@ -28,7 +28,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> System:
     os.utime(tree / "empty", (1_000_000_000, 1_000_000_000))
     os.utime(tree, (1_000_000_000, 1_000_000_000))
     (made.source / "www").chmod(0o711)
-    sections = made.whole(FILESET=execute("filesbackup", FILESET_INCLUDE=str(tree)))
+    sections = made.full_sections(FILESET=execute("filesbackup", FILESET_INCLUDE=str(tree)))
     made.configure(sections, STREAM="True")
     assert made.result()["exit_code"] == 0
     return made

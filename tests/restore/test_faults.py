@@ -20,7 +20,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> System:
     """A system with two runs of several parts; tests copy its store and never change it."""
     system = System(tmp_path_factory.mktemp("made"))
     (system.source / "random").write_bytes(os.urandom((3 << 20) + 17))
-    system.configure(system.whole(), STREAM="True")
+    system.configure(system.full_sections(), STREAM="True")
     for _ in range(2):
         assert system.result()["exit_code"] == 0
     return system
@@ -32,7 +32,7 @@ def system(made: System, tmp_path: Path) -> System:
     shutil.copytree(made.store, copy.store)
     shutil.copy(made.key, copy.key)
     shutil.copy(made.writer_key, copy.writer_key)
-    copy.configure(copy.whole(), STREAM="True")
+    copy.configure(copy.full_sections(), STREAM="True")
     return copy
 
 
@@ -266,7 +266,7 @@ def test_the_wrong_key_is_said(system: System) -> None:
 def test_a_file_appears_only_when_its_last_byte_is_verified(system: System) -> None:
     shutil.rmtree(system.store)
     sections = {
-        "OWN": system.own("own", "head -c 3000000 /dev/urandom", "source"),
+        "OWN": system.script("own", "head -c 3000000 /dev/urandom", "source"),
         "ENCRYPTION": execute("encryption", KEY_FILE=str(system.key), FILE_SIZE="1"),
         "STORAGE_LOCAL": execute("storage", DESTINATION="local"),
     }

@@ -31,7 +31,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> System:
     system = System(tmp_path_factory.mktemp("made"))
     (system.source / "a file").write_text("x")
     (system.source / "random").write_bytes(os.urandom(100))
-    system.configure(system.whole(), STREAM="True")
+    system.configure(system.full_sections(), STREAM="True")
     assert system.result()["exit_code"] == 0
     return system
 
@@ -44,7 +44,7 @@ def system(made: System, tmp_path: Path) -> System:
     shutil.copytree(made.store, copy.store)
     shutil.copy(made.key, copy.key)
     shutil.copy(made.writer_key, copy.writer_key)
-    copy.configure(copy.whole(), STREAM="True")
+    copy.configure(copy.full_sections(), STREAM="True")
     return copy
 
 
@@ -315,7 +315,7 @@ def test_a_device_that_may_not_be_made_costs_nothing_else(tmp_path: Path) -> Non
     (system.source / "file").write_text("x")
     os.mknod(system.source / "device", 0o020666, os.makedev(1, 3))
     os.utime(system.source / "file", (-1_000_000_000, -1_000_000_000))
-    system.configure(system.whole(), STREAM="True")
+    system.configure(system.full_sections(), STREAM="True")
     assert system.result()["exit_code"] == 0
     command = [
         "setpriv",
@@ -343,7 +343,7 @@ def test_a_cancelled_restore_says_what_is_left(tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()
     (other / "random").write_bytes(os.urandom(200 << 20))
-    sections = system.whole()
+    sections = system.full_sections()
     second = {**sections["FILESET"], "PARAMETERS": {"FILESET_INCLUDE": str(other)}}
     system.configure(
         {"FILESET": sections.pop("FILESET"), "SECOND": second, **sections}, STREAM="True"
@@ -363,7 +363,7 @@ def test_what_a_killed_restore_left_is_removed_by_the_next(tmp_path: Path) -> No
     """Issue 11 A10: .nc-restore-* of the destination held all of the plain data."""
     system = System(tmp_path)
     (system.source / "random").write_bytes(os.urandom(200 << 20))
-    system.configure(system.whole(), STREAM="True")
+    system.configure(system.full_sections(), STREAM="True")
     assert system.result()["exit_code"] == 0
     command = [sys.executable, PROGRAM, "-c", str(system.conf), "--restore", "latest", *out(system)]
     going = subprocess.Popen(

@@ -101,7 +101,7 @@ def test_into_postgres(system: System, server: Postgres) -> None:
         "CREATE INDEX ON t (text); CREATE VIEW v AS SELECT * FROM t",
         "shop",
     )
-    whole = system.whole()
+    whole = system.full_sections()
     sections = {key: whole[key] for key in ("COMPRESSION", "ENCRYPTION", "STORAGE_LOCAL")}
     system.configure({"POSTGRES": postgres(server), **sections}, STREAM="True")
     assert system.result()["exit_code"] == 0

@@ -28,7 +28,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> System:
     (system.source / "a file").write_text("first")
     (system.source / "folder").mkdir(mode=0o750)
     (system.source / "folder/random").write_bytes(os.urandom(3 << 20))
-    system.configure(system.whole(), STREAM="True")
+    system.configure(system.full_sections(), STREAM="True")
     assert system.result()["exit_code"] == 0
     (system.source / "a file").write_text("second")
     assert system.result()["exit_code"] == 0
@@ -44,7 +44,7 @@ def system(made: System, tmp_path: Path) -> System:
     shutil.copytree(made.store, copy.store)
     shutil.copy(made.key, copy.key)
     shutil.copy(made.writer_key, copy.writer_key)
-    copy.configure(copy.whole(), STREAM="True")
+    copy.configure(copy.full_sections(), STREAM="True")
     return copy
 
 
@@ -253,7 +253,7 @@ def test_items_and_sections_by_name(system: System) -> None:
 
 
 def test_a_restore_has_a_report_of_its_own(system: System, server: ReportServer) -> None:
-    system.configure(system.whole(), STREAM="True", MESSAGE_CONFIG_COMMAND=server.url)
+    system.configure(system.full_sections(), STREAM="True", MESSAGE_CONFIG_COMMAND=server.url)
     system.restored()
     (form,) = server.forms
     assert form["bckmethod"] == "ncscript-py-restore"
@@ -272,7 +272,7 @@ def test_without_root_it_says_what_it_could_not_set(system: System) -> None:
     os.chown(source / "theirs", 1234, 1234)
     (source / "set").write_text("x")
     (source / "set").chmod(0o4755)
-    sections = system.whole()
+    sections = system.full_sections()
     sections["FILESET"]["PARAMETERS"]["FILESET_INCLUDE"] = str(source)
     shutil.rmtree(system.store)
     system.configure(sections, STREAM="True")

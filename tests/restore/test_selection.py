@@ -16,7 +16,7 @@ from tests.system import System, next_second
 def system(tmp_path: Path) -> System:
     made = System(tmp_path)
     (made.source / "a").write_text("old")
-    made.configure(made.whole(), STREAM="True")
+    made.configure(made.full_sections(), STREAM="True")
     return made
 
 
@@ -28,7 +28,7 @@ def other_config(system: System, section: str, text: str, **general: Any) -> Sys
     other.store, other.key = system.store, system.key
     other.general["LOCAL_BACKUP"] = str(system.store)
     (other.source / "x").write_text(text)
-    sections = other.whole()
+    sections = other.full_sections()
     sections = {section: sections.pop("FILESET"), **sections}
     other.configure(sections, STREAM="True", **general)
     return other
@@ -74,7 +74,7 @@ def test_latest_is_of_the_config_though_sections_have_one_name(system: System) -
     first = run(system)
     other = other_config(system, "FILESET", "other machine's")
     run(other)
-    system.configure(system.whole(), STREAM="True", PARALLEL="2")
+    system.configure(system.full_sections(), STREAM="True", PARALLEL="2")
     assert content(system.restored(), system, "a") == "old"
     assert first in system.restore("--show", "latest")
     assert content(other.restored(), other, "x") == "other machine's"
@@ -82,8 +82,8 @@ def test_latest_is_of_the_config_though_sections_have_one_name(system: System) -
 
 def test_a_run_of_some_sections_does_not_hide_the_others(system: System) -> None:
     """Issue 11 A4: a run is chosen for each section, and the choice is shown."""
-    sections = system.whole()
-    own = system.own("own", "echo data", "source")
+    sections = system.full_sections()
+    own = system.script("own", "echo data", "source")
     system.configure({"OWN": own, **sections}, STREAM="True")
     first = run(system)
     (system.source / "a").write_text("new")
@@ -188,7 +188,7 @@ def test_a_config_that_was_moved_finds_its_runs(system: System) -> None:
 
 
 def test_a_disk_that_is_not_mounted_is_an_error_and_not_an_empty_list(system: System) -> None:
-    system.configure(system.whole())
+    system.configure(system.full_sections())
     text = system.restore("--list", code=1)
     assert f"error: {system.store}: no such file or directory" in text
     assert "hint: Mount the disk of the backups, or correct LOCAL_BACKUP." in text

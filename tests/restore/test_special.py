@@ -53,7 +53,7 @@ def test_nothing_special_reaches_tar() -> None:
 def test_special_entries_count_only_where_they_are_wanted() -> None:
     raw = make({"name": "a/f"}, {"name": "su", "content": b"x", "mode": 0o4755})
     wanted = archive_checks.Patterns(["/a"])
-    out = b"".join(archive_checks.check_archive(iter([raw]), STRANGER, wanted=wanted))
+    out = b"".join(archive_checks.check_archive(iter([raw]), STRANGER, selects=wanted))
     assert b"a/f" in out
     assert b"su\0" not in out
 

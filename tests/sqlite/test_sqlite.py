@@ -33,7 +33,7 @@ while True:
 
 
 def configure(system: System, stream: str = "True", **parameters: Any) -> None:
-    whole = system.whole()
+    whole = system.full_sections()
     del whole["FILESET"]
     section = {"ACTION": "load", "FROM": "sqlite", "FILENAME": "sqlite", "CLASS": "SQLiteBackup"}
     section["PARAMETERS"] = parameters  # type: ignore[assignment]

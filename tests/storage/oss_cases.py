@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from tests.oss_bucket import Answer, Bucket, Object, Request, error
-from tests.oss_server import SECRET, Fault, Gone, Handler, OssServer, Proceed
+from tests.oss_server import SECRET, ConnectionClosed, Fault, Handler, OssServer, Proceed
 
 STORED = ""
 BLOCK = 1_000  # bytes of a part here
@@ -68,7 +68,7 @@ def done_and(answer: Answer | None) -> Fault:
     def fault(_handler: Handler, _request: Request, proceed: Proceed) -> Answer:
         proceed()
         if answer is None:
-            raise Gone
+            raise ConnectionClosed
         return answer
 
     return fault
@@ -79,7 +79,7 @@ def reset(after: int) -> Fault:
 
     def fault(handler: Handler, _request: Request, _proceed: Proceed) -> Answer:
         handler.body(after)
-        raise Gone
+        raise ConnectionClosed
 
     return fault
 
@@ -88,7 +88,7 @@ def hang(handler: Handler, _request: Request, _proceed: Proceed) -> Answer:
     """Give no answer until the client has given up."""
     handler.body()
     handler.server.ended.wait(1)
-    raise Gone
+    raise ConnectionClosed
 
 
 def damaged(_handler: Handler, request: Request, proceed: Proceed) -> Answer:
@@ -129,7 +129,7 @@ def half_headers(handler: Handler, _request: Request, _proceed: Proceed) -> Answ
     handler.wfile.flush()
     handler.connection.shutdown(socket.SHUT_WR)
     handler.connection.recv(1)  # until the client has closed it as well
-    raise Gone
+    raise ConnectionClosed
 
 
 def whole_object(handler: Handler, _request: Request, _proceed: Proceed) -> Answer:

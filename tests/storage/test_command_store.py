@@ -57,7 +57,7 @@ def test_the_commands_get_the_environment_of_the_section(
     }
     commands = {f"{key}_COMMAND_TEMPLATE": f"sh -c '{line}'" for key, line in lines.items()}
     stored = {**execute("storage", DESTINATION="command", LIST_EMPTY_CODE="1", **commands)}
-    sections = {**system.whole(), "STORAGE_LOCAL": {**stored, "ENVIRONMENT": ["VAULT"]}}
+    sections = {**system.full_sections(), "STORAGE_LOCAL": {**stored, "ENVIRONMENT": ["VAULT"]}}
     system.configure(sections, STREAM="True")
     assert system.run("-t").returncode == 0
     assert system.result()["exit_code"] == 0
@@ -71,7 +71,7 @@ def test_the_documented_config_and_a_restore(system: System, streamed: str) -> N
     bucket = system.folder / "bucket"
     commands = {"DOWNLOAD_COMMAND_TEMPLATE": DOWNLOAD, "LIST_COMMAND_TEMPLATE": LIST}
     sections = {
-        **system.whole(),
+        **system.full_sections(),
         "STORAGE_CUSTOM": section(bucket, LIST_EMPTY_CODE="1", **commands),
     }
     del sections["STORAGE_LOCAL"]
@@ -91,7 +91,7 @@ def test_an_upload_alone_makes_good_runs_and_says_why_it_cannot_be_restored(
 ) -> None:
     (system.source / "file").write_text("content")
     bucket = system.folder / "bucket"
-    sections = {**system.whole(), "STORAGE_CUSTOM": section(bucket)}
+    sections = {**system.full_sections(), "STORAGE_CUSTOM": section(bucket)}
     del sections["STORAGE_LOCAL"]
     system.configure(sections, STREAM="True")
     for _ in range(3):
@@ -202,7 +202,7 @@ def test_a_list_that_fails_is_no_empty_list(tmp_path: Path) -> None:
 )
 def test_a_template_that_cannot_be_filled(system: System, template: str, says: str) -> None:
     store_section = section(system.folder / "b", DOWNLOAD_COMMAND_TEMPLATE=template)
-    system.configure({**system.whole(), "STORAGE_CUSTOM": store_section})
+    system.configure({**system.full_sections(), "STORAGE_CUSTOM": store_section})
     with pytest.raises(ConfigError, match=says) as caught:
         loading.load(system.conf)
     assert "STORAGE_CUSTOM" in str(caught.value)
@@ -212,7 +212,7 @@ def test_a_template_that_cannot_be_filled(system: System, template: str, says: s
 def test_args_dict_is_data(system: System, text: str) -> None:
     store_section = section(system.folder / "b")
     store_section["PARAMETERS"]["ARGS_DICT"] = text
-    system.configure({**system.whole(), "STORAGE_CUSTOM": store_section})
+    system.configure({**system.full_sections(), "STORAGE_CUSTOM": store_section})
     with pytest.raises(ConfigError, match="ARGS_DICT: not a dictionary of texts"):
         loading.load(system.conf)
 

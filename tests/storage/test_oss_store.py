@@ -345,15 +345,15 @@ def test_a_test_leaves_nothing_that_grows(oss: OssServer, tmp_path: Path) -> Non
     options = oss_stores.options(tmp_path, name)
     bucket.versioning = "Enabled"
     oss_store.test(options)
-    assert bucket.versions.found == []
+    assert bucket.versions.entries == []
     forbidden = says(403, "AccessDenied")
     for operation in ("AbortMultipartUpload", "DeleteObject"):
         oss.script(operation, forbidden, times=2, skip=1 if operation == "DeleteObject" else 0)
     kept = [one.text for one in oss_store.test(options) if one.level is Level.WARN]
     assert any("cannot be aborted: " in text for text in kept)
-    assert len(bucket.versions.found) == len(bucket.uploads) == 1
+    assert len(bucket.versions.entries) == len(bucket.uploads) == 1
     assert any("of an earlier test is still there" in one.text for one in oss_store.test(options))
-    assert len(bucket.versions.found) == len(bucket.uploads) == 1
+    assert len(bucket.versions.entries) == len(bucket.uploads) == 1
 
 
 def test_an_account_that_may_only_add(oss: OssServer, tmp_path: Path) -> None:

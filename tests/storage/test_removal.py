@@ -297,7 +297,7 @@ def test_versions_of_oss_are_removed(oss: tuple[OssServer, OssStore, Bucket]) ->
     made.remove([NAME])
     assert NAME not in bucket.objects
     assert made.remove_versions([NAME]) == len(b"content")
-    left = {one.key for one in bucket.versions.found}
+    left = {one.key for one in bucket.versions.entries}
     assert left >= {OTHER, "srv/z"}
     assert NAME not in left
     server.script("DeleteMultipleObjects", oss_cases.says(409, "FileImmutable"), times=9)

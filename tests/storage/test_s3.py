@@ -137,7 +137,7 @@ def test_credentials_reach_the_program_that_stores_and_no_other(
     """Also the proxies of the network; a source gets no key of the bucket."""
     (system.source / "file").write_text("content")
     seen = system.folder / "seen"
-    own = system.own("look", f"env > {seen}\n")
+    own = system.script("look", f"env > {seen}\n")
     sections = {"LOOK": own, **system.short(STORAGE=section(server))}
     del sections["STORAGE_LOCAL"]
     system.configure(sections)

@@ -16,7 +16,7 @@ import pytest
 
 from storage import local_store, storage
 from storage.keys import Address
-from tests.system import System, said, spawning
+from tests.system import System, module_output, spawning
 from tools import filesystem_handling
 from tools.base.errors import ConfigError, StoreError, TransientError
 from tools.base.result import Status
@@ -45,7 +45,7 @@ def command(work: Path, *words: object) -> list[str]:
 
 
 def run(work: Path, *words: object, code: int = 0, **environment: str) -> str:
-    return said("storage", *given(work, *words), code=code, **environment)
+    return module_output("storage", *given(work, *words), code=code, **environment)
 
 
 def stored(work: Path) -> list[str]:
@@ -370,7 +370,7 @@ def test_every_store_has_five_attempts(
 def test_a_streamed_run_tries_again(system: System) -> None:
     """Issue 12, 5: the documented five attempts were made in staged runs only."""
     (system.source / "file").write_bytes(os.urandom(3000))
-    sections = system.whole()
+    sections = system.full_sections()
     sections["STORAGE_LOCAL"]["PARAMETERS"] = {"DESTINATION": "local", "RETRY_WAIT": "0.01"}
     system.configure(sections, STREAM="True")
     command = ["strace", "-f", "-o", str(system.folder / "trace"), "-e", "trace=fdatasync"]

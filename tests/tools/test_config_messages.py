@@ -38,7 +38,7 @@ def system(tmp_path: Path) -> System:
 
 
 def error(system: System, sections: dict[str, Any] | None = None, /, **general: Any) -> ConfigError:
-    system.configure({**system.whole(), **(sections or {})}, **general)
+    system.configure({**system.full_sections(), **(sections or {})}, **general)
     with pytest.raises(ConfigError) as caught:
         loading.load(system.conf)
     assert str(caught.value).startswith(f"{system.conf}:")
@@ -88,7 +88,7 @@ def test_keys_that_do_not_belong_in_general(
 @pytest.mark.parametrize("name", ["general", "General", "GENERAL1", "GENRAL"])
 def test_a_misspelt_general_is_named(system: System, name: str) -> None:
     """Issue 11 E."""
-    text = json.dumps({name: system.general, **system.whole()}, indent=1)
+    text = json.dumps({name: system.general, **system.full_sections()}, indent=1)
     system.conf.write_text(text)
     with pytest.raises(ConfigError, match=r"conf.json:2: section GENERAL is missing") as caught:
         loading.load(system.conf)
@@ -136,7 +136,9 @@ def test_names_that_hold_those_characters_are_paths_all_the_same(system: System)
     for name in ("~", "$RECYCLE.BIN", "a~", "share$"):
         (system.folder / name).mkdir()
     paths = ["~", "$RECYCLE.BIN", str(system.folder / "a~"), str(system.folder / "share$")]
-    system.configure({**system.whole(), "FILESET": execute("filesbackup", FILESET_INCLUDE=paths)})
+    system.configure(
+        {**system.full_sections(), "FILESET": execute("filesbackup", FILESET_INCLUDE=paths)}
+    )
     (fileset, *_) = loading.load(system.conf).sections
     assert len(fileset.parameters["FILESET_INCLUDE"]) == 4
 
@@ -161,7 +163,9 @@ def test_a_path_with_a_space_in_a_text(system: System, value: str, says: str) ->
     assert says in str(found)
     assert 'Use a JSON list for paths with a space: ["/a", "/b c"].' in found.hint
     whole = [str(system.folder / "my docs")]
-    system.configure({**system.whole(), "FILESET": execute("filesbackup", FILESET_INCLUDE=whole)})
+    system.configure(
+        {**system.full_sections(), "FILESET": execute("filesbackup", FILESET_INCLUDE=whole)}
+    )
     assert loading.load(system.conf).sections[0].parameters["FILESET_INCLUDE"] == whole
 
 
@@ -206,7 +210,7 @@ def test_empty_values_of_general(system: System, value: object) -> None:
         assert f"GENERAL.{key}: is empty" in str(found)
         assert "remove the key to use the default (" in found.hint
     address: dict[str, Any] = {"MESSAGE_CONFIG_COMMAND": value, "MESSAGE_CONFIG_METHOD": value}
-    system.configure(system.whole(), **address, HOME_FOLDER=value, MAX_RUNTIME=value)
+    system.configure(system.full_sections(), **address, HOME_FOLDER=value, MAX_RUNTIME=value)
     loaded = loading.load(system.conf)
     assert (loaded.general.message_config_method, loaded.warnings) == ("post", ())
     assert loaded.general.home_folder == project.ROOT
@@ -217,7 +221,7 @@ def test_values_that_are_empty_by_default_may_be_empty(system: System) -> None:
         "FILESET": execute("filesbackup", FILESET_INCLUDE="/etc", FILESET_EXCLUDE=""),
         "ENCRYPTION": execute("encryption", KEY_FILE=str(system.key), RECIPIENTS="", TARGETS=""),
     }
-    system.configure({**system.whole(), **sections})
+    system.configure({**system.full_sections(), **sections})
     assert loading.load(system.conf).warnings == ()
 
 
@@ -238,7 +242,7 @@ def test_a_work_folder_that_is_a_file(system: System) -> None:
 
 def test_flat_and_stream_exclude_each_other(system: System) -> None:
     """Issue 11 E: it is a module of the user's own; the two keys do not go together."""
-    own = {**system.own("own", "true", stream="source"), "PARAMETERS_MODE": "flat"}
+    own = {**system.script("own", "true", stream="source"), "PARAMETERS_MODE": "flat"}
     found = error(system, {"OWN": own}, STREAM="True")
     assert "flat and STREAM exclude each other" in str(found)
 
@@ -254,7 +258,7 @@ def test_a_home_folder_that_is_another_copy_of_the_program(system: System, named
         shutil.copytree(project.ROOT / name, copy / name)
     (system.folder / "link to it").symlink_to(copy)
     home = system.folder / named
-    system.configure(system.whole(), HOME_FOLDER=str(home))
+    system.configure(system.full_sections(), HOME_FOLDER=str(home))
     for mode in ("-r", "-n", "-t"):
         done = system.run(mode)
         assert done.returncode == 2
@@ -267,7 +271,7 @@ def test_a_home_folder_that_is_this_program_by_another_name(system: System) -> N
     link = system.folder / "link"
     link.symlink_to(project.ROOT)
     for home in (link, project.ROOT):
-        system.configure(system.whole(), HOME_FOLDER=str(home))
+        system.configure(system.full_sections(), HOME_FOLDER=str(home))
         assert {section.kind for section in loading.load(system.conf).sections} == {
             *("source", "stage", "store", "check")
         }
@@ -276,7 +280,7 @@ def test_a_home_folder_that_is_this_program_by_another_name(system: System) -> N
 def test_a_home_folder_without_the_built_in_modules(system: System) -> None:
     home = system.folder / "own"
     home.mkdir()
-    system.configure(system.whole(), HOME_FOLDER=str(home))
+    system.configure(system.full_sections(), HOME_FOLDER=str(home))
     done = system.run("-n")
     assert done.returncode == 2
     assert "hint: Remove HOME_FOLDER, or copy the built-in modules" in done.stderr
@@ -310,7 +314,7 @@ def test_the_template_loads_once_it_is_edited(
 def test_errors_of_several_sections_are_said_at_once(system: System) -> None:
     """Issue 11 A11: one per section; exit 2 as before."""
     sections = {"A": execute("storage", DESTINATION="gcs"), "B": execute("compression", LEVEL=99)}
-    system.configure({**system.whole(), **sections})
+    system.configure({**system.full_sections(), **sections})
     done = system.run("-t")
     assert done.returncode == 2
     lines = done.stderr.splitlines()
@@ -321,7 +325,7 @@ def test_errors_of_several_sections_are_said_at_once(system: System) -> None:
 
 def test_what_t_finds_bad_names_file_line_and_key(system: System) -> None:
     """Issue 11 A11, E: as the messages of exit code 2 do."""
-    system.configure(system.whole())
+    system.configure(system.full_sections())
     system.key.unlink()
     done = system.run("-t")
     assert done.returncode == 1
@@ -338,7 +342,7 @@ def test_a_work_folder_that_an_ordinary_user_cannot_make(system: System, place: 
     for folder in (system.folder, *list(system.folder.parents)[:-2]):
         folder.chmod(0o755)
     system.work = system.folder / place
-    system.configure(system.whole(), WORK_FOLDER=str(system.work))
+    system.configure(system.full_sections(), WORK_FOLDER=str(system.work))
     loaded = loading.load(system.conf)
     exists = place == "there"
     if exists:

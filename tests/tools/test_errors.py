@@ -78,7 +78,7 @@ def test_a_limit_of_the_system_is_no_bug(error: Exception, line: str) -> None:
 def test_a_user_without_processes_left_gets_one_line(system: System) -> None:
     """Issue 13 A6 (trials 4, item 20): "can't start new thread" and a traceback."""
     (system.source / "file").write_text("x")
-    system.configure(system.whole(), STREAM="True")
+    system.configure(system.full_sections(), STREAM="True")
     for folder in system.folder.parents:
         folder.chmod(folder.stat().st_mode | 0o055)
     words = ["tools.commands.backup", "-r", "--insecure-permissions", "-c", str(system.conf)]
@@ -108,7 +108,7 @@ def test_a_failed_item_keeps_no_memory() -> None:
     try:
         fail(chunk)
     except OSError as error:
-        run._lost(job, error)
+        run._record_loss(job, error)
     del chunk
     gc.collect()
     assert gone() is None
@@ -125,7 +125,7 @@ def test_a_link_that_leads_to_itself_is_one_line(system: System, key: str, words
     loop = system.folder / "loop"
     loop.symlink_to("loop")
     assert resolved(loop) == loop
-    system.configure(system.whole(), STREAM="False", **{key: f"{loop}/x"})
+    system.configure(system.full_sections(), STREAM="False", **{key: f"{loop}/x"})
     done = system.run(words)
     assert "Traceback" not in done.stderr
     assert done.returncode in ((3,) if key == "LOG_FOLDER" else (1, 2))  # source/ is empty
@@ -176,7 +176,7 @@ def test_a_full_work_folder_is_named(system: System) -> None:
         for kept in (0, 8192):  # bytes that are left: at the start, and in a section
             filler = system.work / "filler"
             filler.write_bytes(b"x" * (65536 - kept - 4096 * 2)) if kept else _fill(filler)
-            system.configure(system.whole(), STREAM="False")
+            system.configure(system.full_sections(), STREAM="False")
             done = system.run("-r")
             assert done.returncode == 1
             assert "Traceback" not in done.stderr

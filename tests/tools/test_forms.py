@@ -98,7 +98,7 @@ def test_one_store_that_fails_does_not_stop_the_other() -> None:
     assert done.store_sections == ("STORE1",)
     assert (names(bad), list(bad.unfinished(FOLDER))) == ([], [])
     assert back(done.item, good) == CONTENT
-    assert targets[0].lost == 1
+    assert targets[0].failed_items == 1
 
 
 @pytest.mark.fault("a store confirms another checksum", "it does not get the item, others do")

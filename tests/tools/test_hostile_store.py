@@ -131,7 +131,7 @@ def of_marker(_made: Signing, place: Endless) -> None:
 
 def of_identity(_made: Signing, place: Endless) -> None:
     with pytest.raises(StoreError, match="not a store marker"):
-        store_identity.seen(place, HOST, "key")
+        store_identity.inspect(place, HOST, "key")
 
 
 @pytest.mark.fault("an object that grows for ever in a store", "one line; little of it is read")

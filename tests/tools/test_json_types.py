@@ -63,7 +63,7 @@ def test_each_key_of_each_module_takes_its_own_types_alone(declaration: Any) -> 
 )
 def test_a_section_names_file_line_and_key(system: System, key: str, value: Any, says: str) -> None:
     load = {"ACTION": "load", "FROM": "redis", "FILENAME": "redis", "CLASS": "RedisBackup"}
-    sections = system.whole()
+    sections = system.full_sections()
     sections["DB"] = {**load, "PARAMETERS": {"UNIX_SOCKET": "/x", key: value}}
     system.configure(sections)
     with pytest.raises(ConfigError) as caught:
@@ -84,7 +84,7 @@ def test_a_channel_names_file_line_and_key(tmp_path: Path) -> None:
 
 def test_documented_spellings_still_load(system: System) -> None:
     """Booleans and numbers with or without quotes; a list as a string."""
-    sections = system.whole()
+    sections = system.full_sections()
     sections["FILESET"]["TIMEOUT"] = 30.5
     sections["COMPRESSION"]["NEEDS"] = "FILESET"
     for stream in (True, "False", "auto"):

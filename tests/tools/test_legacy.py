@@ -20,7 +20,7 @@ def system(tmp_path: Path) -> System:
 
 
 def loaded(system: System, **sections: Any) -> Config:
-    system.configure({**system.whole(), **sections})
+    system.configure({**system.full_sections(), **sections})
     return loading.load(system.conf)
 
 
@@ -57,7 +57,7 @@ def test_a_section_without_action_is_skipped_with_one_warning(
 
 def test_a_source_that_is_skipped_for_its_action_leaves_no_source(system: System) -> None:
     """Issue 11 A1 and D: what is skipped is no source."""
-    whole = system.whole()
+    whole = system.full_sections()
     del whole["FILESET"]["ACTION"]
     system.configure(whole)
     done = system.run("-r")
@@ -68,7 +68,7 @@ def test_a_source_that_is_skipped_for_its_action_leaves_no_source(system: System
 def test_a_typo_of_action_is_an_error(system: System) -> None:
     """Issue 11 D: an unknown key close to a known one is still an error."""
     for key in ("ACTON", "action", "ACTIONS"):
-        system.configure({"A": {key: "execute", "NAME": "filesbackup"}, **system.whole()})
+        system.configure({"A": {key: "execute", "NAME": "filesbackup"}, **system.full_sections()})
         with pytest.raises(ConfigError, match=rf"A.{key}: unknown key") as caught:
             loading.load(system.conf)
         assert caught.value.hint == "Did you mean ACTION?"
@@ -113,7 +113,7 @@ def test_what_is_not_built_is_refused_by_name(
     system: System, parameters: dict[str, Any], says: str
 ) -> None:
     """Issue 11 D: what no store is, and dictionaries that are none."""
-    system.configure({**system.whole(), "STORAGE": execute("storage", **parameters)})
+    system.configure({**system.full_sections(), "STORAGE": execute("storage", **parameters)})
     with pytest.raises(ConfigError, match=r"STORAGE.PARAMETERS") as caught:
         loading.load(system.conf)
     assert says in str(caught.value)
@@ -168,7 +168,9 @@ def test_file_size_in_another_unit_says_how_it_is_written(
     system: System, size: str, example: str
 ) -> None:
     """Issue 11 E: the hint names the unit."""
-    system.configure({**system.whole(), "ENCRYPTION": execute("encryption", FILE_SIZE=size)})
+    system.configure(
+        {**system.full_sections(), "ENCRYPTION": execute("encryption", FILE_SIZE=size)}
+    )
     with pytest.raises(ConfigError, match="FILE_SIZE") as caught:
         loading.load(system.conf)
     assert caught.value.hint.endswith(f"of MiB, without a unit, for example {example}.")
@@ -212,14 +214,14 @@ def test_an_unknown_key_close_to_a_known_one_is_an_error(
     system: System, key: str, near: str
 ) -> None:
     """Issue 11 D: otherwise the default would be backed up instead of what was meant."""
-    system.configure({**system.whole(), "FILESET": execute("filesbackup", **{key: "/srv"})})
+    system.configure({**system.full_sections(), "FILESET": execute("filesbackup", **{key: "/srv"})})
     with pytest.raises(ConfigError, match=rf"FILESET.PARAMETERS.{key}: unknown key") as caught:
         loading.load(system.conf)
     assert caught.value.hint == f"Did you mean {near}?"
 
 
 def text_with(system: System, fileset: str, general: str = "", more: str = "") -> None:
-    whole = system.whole()
+    whole = system.full_sections()
     del whole["FILESET"]
     text = json.dumps({"GENERAL": system.general, **whole}, indent=1)
     text = text.replace('"GENERAL": {', f'"GENERAL": {{{general}', 1)
@@ -256,13 +258,15 @@ def test_of_a_key_that_repeats_in_a_section_the_last_value_counts(system: System
 
 def test_keys_of_general_that_nobody_knows(system: System) -> None:
     """Issue 11 D: SCHEDULE is ignored where no module of the user's own gets it."""
-    system.configure(system.whole(), SCHEDULE={"RUN1": "mon"}, CONFIG_COMMAND="x")
+    system.configure(system.full_sections(), SCHEDULE={"RUN1": "mon"}, CONFIG_COMMAND="x")
     found = loading.load(system.conf)
     assert not {"SCHEDULE", "CONFIG_COMMAND"} & set(found.handed)
     assert [text.split(": ")[1] for text in found.warnings] == [
         *("GENERAL.SCHEDULE", "GENERAL.CONFIG_COMMAND")
     ]
-    system.configure({**system.whole(), "OWN": system.own("own", "true")}, CONFIG_COMMAND="x")
+    system.configure(
+        {**system.full_sections(), "OWN": system.script("own", "true")}, CONFIG_COMMAND="x"
+    )
     found = loading.load(system.conf)
     assert found.handed["CONFIG_COMMAND"] == "x"
     (warning,) = found.warnings
@@ -274,7 +278,7 @@ def test_a_placeholder_of_the_template_is_refused_with_the_hint_to_remove_it(
 ) -> None:
     """Issue 11 D: the examples of the predecessor hold it."""
     address = "https://backupreporter.<Change this to your domain>.com/backup_service.php"
-    system.configure(system.whole(), MESSAGE_CONFIG_COMMAND=address)
+    system.configure(system.full_sections(), MESSAGE_CONFIG_COMMAND=address)
     with pytest.raises(ConfigError, match=r"GENERAL.MESSAGE_CONFIG_COMMAND.*placeholder") as caught:
         loading.load(system.conf)
     assert "remove the key" in caught.value.hint
@@ -283,7 +287,7 @@ def test_a_placeholder_of_the_template_is_refused_with_the_hint_to_remove_it(
 def test_a_whole_old_config_runs(system: System) -> None:
     """Issue 11 D: the local example of the predecessor, unaltered, makes a backup."""
     (system.source / "a").write_text("a")
-    whole = system.whole()
+    whole = system.full_sections()
     include = {"FILESET_INCLUDE": str(system.source), "FILESET_EXCLUDE": "", "SUDO_COMMAND": "sudo"}
     files = {"EXECUTABLE": "", "EXECUTE_WITH": "python", "PARAMETERS": include}
     place = system.folder / "old-store"

@@ -64,7 +64,7 @@ def test_what_is_written_is_read() -> None:
 def test_real_runs_write_what_the_schema_says(tmp_path: Path, stream: str) -> None:
     system = System(tmp_path)
     (system.source / "a").write_bytes(os.urandom(2 << 20))
-    system.configure(system.whole(), STREAM=stream)
+    system.configure(system.full_sections(), STREAM=stream)
     assert system.result()["exit_code"] == 0
     made = system.manifest()
     jsonschema.validate(made, SCHEMA)
@@ -147,8 +147,10 @@ def items(system: System) -> list[dict[str, Any]]:
 
 def test_staged_files_of_own_modules_are_items_of_their_section(system: System) -> None:
     place = system.work / "dumps"
-    own = system.own("own", f"mkdir -p {place}; seq 1000 > {place}/a.sql; echo b > {place}/b.sql")
-    sections = {"OWN": own, **system.whole()}
+    own = system.script(
+        "own", f"mkdir -p {place}; seq 1000 > {place}/a.sql; echo b > {place}/b.sql"
+    )
+    sections = {"OWN": own, **system.full_sections()}
     (system.source / "a").write_text("a")
     system.configure(sections)
     assert system.result()["exit_code"] == 0
@@ -164,7 +166,7 @@ def test_compressed_files_are_items_of_their_own(system: System) -> None:
     place = system.work / "dumps"
     text = f"mkdir -p {place}; for n in 1 2; do echo $n | gzip > {place}/$n.gz; done"
     (system.source / "a").write_text("a")
-    system.configure({"OWN": system.own("own", text), **system.whole()})
+    system.configure({"OWN": system.script("own", text), **system.full_sections()})
     assert system.result()["exit_code"] == 0
     found = {item["name"]: item["stages"] for item in items(system)}
     assert found == {"dumps/1.gz": ["age"], "dumps/2.gz": ["age"], "": ["zstd", "age"]}
@@ -188,7 +190,7 @@ def test_a_run_without_stages_knows_its_digest(system: System) -> None:
 )
 def test_what_an_earlier_run_left_is_known_by_its_record(system: System) -> None:
     (system.source / "a").write_bytes(os.urandom(2 << 20))
-    system.configure(system.whole())
+    system.configure(system.full_sections())
     system.store.write_text("a file where the store should be")
     assert system.run("-r").returncode == 1
     system.store.unlink()
@@ -205,12 +207,12 @@ def test_what_an_earlier_run_left_is_known_by_its_record(system: System) -> None
 
 
 def test_the_digest_of_the_config_is_without_its_secrets(system: System) -> None:
-    own = {**system.own("own", "true"), "PARAMETERS": {"X_PASSWORD": "first"}}
+    own = {**system.script("own", "true"), "PARAMETERS": {"X_PASSWORD": "first"}}
     digests = []
     for secret in ("first", "second"):
         own["PARAMETERS"]["X_PASSWORD"] = secret
         (system.source / "a").write_text("a")
-        system.configure({"OWN": own, **system.whole()})
+        system.configure({"OWN": own, **system.full_sections()})
         assert system.result("--accept-rollback")["exit_code"] == 0
         digests.append(system.manifest()["config"])
         for path in (system.store / "srv-test").iterdir():

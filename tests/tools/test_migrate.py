@@ -19,7 +19,7 @@ def system(tmp_path: Path) -> System:
 
 def old(system: System, **general: Any) -> None:
     """A config with one of each shape that is read otherwise than it is written."""
-    whole = system.whole()
+    whole = system.full_sections()
     whole["FILESET"] |= {"EXECUTABLE": "", "EXECUTE_WITH": "", "COMPRESSION_PROGRAM": "tar.gz"}
     whole["FILESET"]["PARAMETERS"] |= {"PPP": "AAA", "__READTHIS": "a comment"}
     whole["COMPRESSION"] = execute(

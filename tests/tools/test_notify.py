@@ -195,7 +195,7 @@ def test_secrets_are_masked_and_named(tmp_path: Path) -> None:
             "mail": {**MAIL, "USER": "u", "PASSWORD": "pa55-word"},
         },
     )
-    shown = [channel.shown() for channel in found]
+    shown = [channel.description() for channel in found]
     assert shown == [
         "webhook to https://chat.example on all",
         "email to a@example.com by localhost:25 (none) on problems",
@@ -385,8 +385,8 @@ def test_what_each_receiver_gets(web: Receiver, tmp_path: Path) -> None:
     found = document(text="\u20ac" * 5_000)
     results = told(tmp_path, all_of_them(tmp_path, web.url), found)
     assert results == dict.fromkeys(("hook", "chat", "monitor", "phone"), "delivered")
-    requests = {request.path: request for request in web.taken}
-    assert len(web.requests) == len(web.taken) == 4
+    requests = {request.path: request for request in web.accepted}
+    assert len(web.requests) == len(web.accepted) == 4
     assert requests["/hook"].json == found
     chat = requests["/c"].json
     assert (chat["t"][0][:14], chat["code"], chat["n"]) == ("failure: [srv-", 1, 1)
@@ -576,8 +576,8 @@ def test_a_secret_that_cannot_be_read_is_named(
 def test_apprise(web: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     channel = one(tmp_path, TYPE="apprise", URL=f"json{web.url[4:]}/x", ON="all", TIMEOUT=20)
     assert told(tmp_path, (channel,), document()) == {"it": "delivered"}
-    assert web.taken[0].json["title"].startswith("[srv-1] backup failed")
-    assert web.taken[0].json["type"] == "failure"
+    assert web.accepted[0].json["title"].startswith("[srv-1] backup failed")
+    assert web.accepted[0].json["type"] == "failure"
     web.answer = "down"
     assert told(tmp_path, (channel,), document(), 1) == {"it": "kept"}
     broken = tmp_path / "broken.py"

@@ -77,7 +77,7 @@ def test_a_missing_required_key_is_named() -> None:
 
 @given(st.lists(st.text(min_size=1).filter(lambda text: "\0" not in text)))
 def test_a_list_survives_the_way_through_an_argument(entries: list[str]) -> None:
-    assert options.words(options.to_text(entries)) == tuple(entries)
+    assert options.strings(options.to_text(entries)) == tuple(entries)
 
 
 def test_a_simple_list_stays_the_documented_text() -> None:

@@ -222,7 +222,7 @@ def test_a_file_that_a_secret_refers_to(system: System) -> None:
     (system.source / "a").write_text("a")
     passphrase = system.folder / "passphrase"
     passphrase.write_text("a good one")
-    sections = system.whole()
+    sections = system.full_sections()
     sections["ENCRYPTION"]["PARAMETERS"] = {"PASSPHRASE": f"file:{passphrase}"}
     system.configure(sections)
     assert system.run("-r").returncode == 0

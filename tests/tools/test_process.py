@@ -34,7 +34,9 @@ def test_a_signal_is_named_and_the_tail_of_standard_error_is_the_hint() -> None:
 def test_no_deadlock_between_a_large_input_and_a_large_output() -> None:
     given = b"x" * (5 << 20)
     assert (
-        b"".join(process.output(["sh", "-c", "cat; head -c 3000000 /dev/zero >&2"], given=given))
+        b"".join(
+            process.output(["sh", "-c", "cat; head -c 3000000 /dev/zero >&2"], stdin_data=given)
+        )
         == given
     )
 

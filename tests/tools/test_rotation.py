@@ -26,7 +26,7 @@ def system(tmp_path: Path) -> System:
     """A run of each of two keys, the second one named by the first."""
     whole = System(tmp_path)
     (whole.source / "a").write_text("one")
-    whole.configure(whole.whole(), STREAM="True")
+    whole.configure(whole.full_sections(), STREAM="True")
     assert whole.result()["exit_code"] == 0
     said = rotated(whole)
     assert "signer: srv-test" in said

@@ -72,7 +72,7 @@ def test_a_source_that_cannot_be_removed_makes_the_run_unclean(
     system: System, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (system.source / "a").write_text("a")
-    loaded = loading.load(system.configure(system.whole()))
+    loaded = loading.load(system.configure(system.full_sections()))
     real = Path.unlink
 
     def refuse(path: Path, missing_ok: bool = False) -> None:
@@ -89,7 +89,7 @@ def test_a_source_that_cannot_be_removed_makes_the_run_unclean(
 
 
 def test_what_no_source_may_back_up(system: System) -> None:
-    loaded = loading.load(system.configure(system.whole()))
+    loaded = loading.load(system.configure(system.full_sections()))
     private = run.private_paths(loaded)
     assert {str(system.work), str(system.store), str(system.key)} <= set(private)
 
@@ -119,7 +119,7 @@ def test_a_section_without_a_private_folder_fails_alone(
 ) -> None:
     """Issue 13 B1: it ended the run in one line that named no section."""
     (system.source / "a").write_text("a")
-    sections = {"BROKEN": system.whole()["FILESET"], **system.whole()}
+    sections = {"BROKEN": system.full_sections()["FILESET"], **system.full_sections()}
     loaded = loading.load(system.configure(sections, STREAM=stream))
     real = filesystem_handling.make_folder
 

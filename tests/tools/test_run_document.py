@@ -69,7 +69,7 @@ STREAMS = pytest.mark.parametrize("stream", ["True", "False"], ids=["streamed", 
 @STREAMS
 def test_a_good_run(system: System, stream: str) -> None:
     (system.source / "a").write_text("content " * 1000)
-    system.configure(system.whole(), STREAM=stream)
+    system.configure(system.full_sections(), STREAM=stream)
     found = result(system)
     assert (found["version"], found["action"], found["status"]) == (1, "backup", "ok")
     assert found["mode"] == ("streamed" if stream == "True" else "staged")
@@ -111,7 +111,7 @@ def test_a_failed_run(system: System, stream: str) -> None:
     broken = {"ACTION": "load", "FROM": "sqlite", "FILENAME": "sqlite", "CLASS": "SQLiteBackup"}
     parameters = {"DATABASES": str(system.folder / "none.db")}
     system.configure(
-        {"LITE": {**broken, "PARAMETERS": parameters}, **system.whole()}, STREAM=stream
+        {"LITE": {**broken, "PARAMETERS": parameters}, **system.full_sections()}, STREAM=stream
     )
     found = result(system)
     assert (found["status"], found["exit_code"]) == ("failed", 1)
@@ -130,7 +130,7 @@ def test_a_store_that_fails(system: System) -> None:
     (system.source / "a").write_text("content")
     (system.folder / "file").write_text("")
     second = execute("storage", DESTINATION="local", LOCAL_BACKUP=str(system.folder / "file"))
-    system.configure(system.whole(SECOND=second), STREAM="True")
+    system.configure(system.full_sections(SECOND=second), STREAM="True")
     found = result(system)
     by_name = {store["section"]: store for store in found["stores"]}
     assert by_name["STORAGE_LOCAL"]["manifest"] is True
@@ -144,7 +144,7 @@ def test_an_incomplete_run(system: System, stream: str) -> None:
     (system.source / "a").write_text("content")
     (system.source / "empty").mkdir()
     fileset = execute("filesbackup", FILESET_INCLUDE=f"{system.source} {system.source}/empty")
-    system.configure(system.whole(FILESET=fileset), STREAM=stream)
+    system.configure(system.full_sections(FILESET=fileset), STREAM=stream)
     found = result(system)
     assert (found["status"], found["exit_code"]) == ("incomplete", 3)
     assert {entry["level"] for entry in found["problems"]} == {"warning"}
@@ -154,7 +154,7 @@ def test_an_incomplete_run(system: System, stream: str) -> None:
 
 
 def test_a_locked_run(system: System) -> None:
-    system.configure(system.whole())
+    system.configure(system.full_sections())
     private = system.work / ".nc-backup-py"
     private.mkdir(parents=True, mode=0o700)
     with (private / "lock").open("w") as lock:
@@ -179,7 +179,7 @@ def test_a_refused_run(system: System, server: ReportServer) -> None:
 
 def test_a_cancelled_run(system: System) -> None:
     pid = system.folder / "pid"
-    own = system.own("own", f"echo $$ > {pid}.tmp; mv {pid}.tmp {pid}; sleep 300")
+    own = system.script("own", f"echo $$ > {pid}.tmp; mv {pid}.tmp {pid}; sleep 300")
     system.configure({"OWN": own})
     run = subprocess.Popen(system.command("-r", "--json"), stdout=subprocess.PIPE)
     wait_for(pid)
@@ -190,7 +190,7 @@ def test_a_cancelled_run(system: System) -> None:
 
 def test_a_restore_and_a_verification(system: System) -> None:
     (system.source / "a").write_text("content")
-    system.configure(system.whole(), STREAM="True")
+    system.configure(system.full_sections(), STREAM="True")
     run_id = result(system)["run_id"]
     out = system.folder / "out"
     for action, words in (
@@ -261,7 +261,7 @@ def test_a_crash_is_a_document_too(
         raise ZeroDivisionError("by zero")
 
     monkeypatch.setattr(run, "perform", crash)
-    path: Path = system.configure(system.whole())
+    path: Path = system.configure(system.full_sections())
     assert backup.main(["-r", "--json", "-c", str(path)]) == 1
     found = check(json.loads(capsys.readouterr().out))
     assert found["message"] == "internal error: ZeroDivisionError: by zero"

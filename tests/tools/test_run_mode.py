@@ -26,16 +26,16 @@ def mode(system: System, sections: dict[str, Any], **general: Any) -> RunMode:
 
 def changed(system: System, name: str, **parameters: Any) -> dict[str, Any]:
     """The sections of a whole run, one of them with other parameters."""
-    sections = system.whole()
+    sections = system.full_sections()
     sections[name]["PARAMETERS"] = {**sections[name].get("PARAMETERS", {}), **parameters}
     return sections
 
 
 def test_built_in_sections_are_streamed(system: System) -> None:
-    assert mode(system, system.whole()).streamed
+    assert mode(system, system.full_sections()).streamed
     del system.general["STREAM"]
-    assert loading.load(system.configure(system.whole())).mode.streamed
-    without = system.whole()
+    assert loading.load(system.configure(system.full_sections())).mode.streamed
+    without = system.full_sections()
     del without["COMPRESSION"]
     assert mode(system, without).streamed
 
@@ -72,23 +72,23 @@ def test_a_config_that_does_more_stays_staged(
 
 
 def test_what_has_no_part_in_a_stream_keeps_the_run_staged(system: System) -> None:
-    own = system.own("own", "true")
-    assert "OWN has no STREAM key" in mode(system, {"OWN": own, **system.whole()}).reason
+    own = system.script("own", "true")
+    assert "OWN has no STREAM key" in mode(system, {"OWN": own, **system.full_sections()}).reason
     own["STREAM"] = "source"
-    assert mode(system, {"OWN": own, **system.whole()}).streamed
-    other = system.own("other", "true")
+    assert mode(system, {"OWN": own, **system.full_sections()}).streamed
+    other = system.script("other", "true")
     with pytest.raises(ConfigError, match=r"OWN\.STREAM: the run is staged: OTHER has no STREAM"):
-        mode(system, {"OWN": own, "OTHER": other, **system.whole()})
+        mode(system, {"OWN": own, "OTHER": other, **system.full_sections()})
 
 
 def test_order_and_needs_that_a_stream_does_not_keep(system: System) -> None:
-    sections = system.whole()
+    sections = system.full_sections()
     sections["STORAGE_LOCAL"]["NEEDS"] = "FILESET"
     assert mode(system, sections).reason == "STORAGE_LOCAL needs FILESET"
-    sections = system.whole()
+    sections = system.full_sections()
     sections["AGAIN"] = execute("compression", TARGETS=str(system.work / "encrypted"))
     assert "AGAIN" in mode(system, sections).reason
-    sections = system.whole()
+    sections = system.full_sections()
     elsewhere = system.folder / "elsewhere"
     databases = str(system.source / "a.db")
     sections["FILESET"] = {
@@ -102,23 +102,23 @@ def test_order_and_needs_that_a_stream_does_not_keep(system: System) -> None:
 
 
 def test_the_log_and_the_dry_run_say_which_way_and_why(system: System) -> None:
-    system.configure(system.whole(), STREAM="auto")
+    system.configure(system.full_sections(), STREAM="auto")
     assert "streamed run: FILESET -> COMPRESSION" in system.run("-n").stdout
     assert "every section takes part in the stream" in system.run("-n").stdout
     assert system.run("-r", "-l", "info").returncode == 0
     assert "This is a streamed run: every section takes part" in system.log.read_text()
-    system.configure(system.whole(), STREAM="False")
+    system.configure(system.full_sections(), STREAM="False")
     assert "(STREAM is False)" in system.run("-n").stdout
-    system.configure(system.whole(), STREAM=True)
+    system.configure(system.full_sections(), STREAM=True)
     assert "(STREAM is True)" in system.run("-n").stdout
 
 
 def test_files_of_a_staged_run_are_stored_by_a_staged_run(system: System) -> None:
-    system.configure(system.whole(LOST=system.own("lost", "exit 1")))
-    system.configure(system.whole(), STREAM="False")
+    system.configure(system.full_sections(LOST=system.script("lost", "exit 1")))
+    system.configure(system.full_sections(), STREAM="False")
     assert system.run("-r", "--skip", "COMPRESSION").returncode == 1
     assert list((system.work / "files").iterdir())
-    system.configure(system.whole(), STREAM="auto")
+    system.configure(system.full_sections(), STREAM="auto")
     assert "is not stored yet" in system.run("-n").stdout
     assert system.result()["exit_code"] == 0
     assert "staged" in system.restore("--show", "latest")
@@ -129,7 +129,7 @@ def test_files_of_a_staged_run_are_stored_by_a_staged_run(system: System) -> Non
 
 def test_a_local_store_in_the_work_folder_is_not_waiting(system: System) -> None:
     store = system.work / "local"
-    system.configure(system.whole(), STREAM="auto", LOCAL_BACKUP=str(store))
+    system.configure(system.full_sections(), STREAM="auto", LOCAL_BACKUP=str(store))
     for _ in range(2):
         assert system.result()["exit_code"] == 0
     assert "streamed run" in system.run("-n").stdout

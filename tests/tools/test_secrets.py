@@ -51,10 +51,10 @@ def test_no_secret_of_a_module_is_seen_anywhere(
     """Issue 11 C: output, warnings and results of a user-defined module are masked everywhere."""
     text = f'{_SAYS}\nprintf "{BY_ENV} {BY_FILE}\\n" >&2\n'
     text += "echo data\n" if streamed else "mkdir -p $0.d\n"
-    own = system.own("OWN", text, "source" if streamed else "")
+    own = system.script("OWN", text, "source" if streamed else "")
     own["PARAMETERS"] = parameters(system.folder)
     (system.source / "a").write_text("a")
-    sections = system.whole(OWN=own)
+    sections = system.full_sections(OWN=own)
     general = {"STREAM": "True"} if streamed else {}
     system.configure(sections, MESSAGE_CONFIG_COMMAND=server.url, **general)
     seen = []
@@ -194,10 +194,10 @@ def test_no_program_of_a_run_gets_another_sections_secret(system: System, stream
     wrapper.write_text(f'#!/bin/sh\nenv >> {told}\nexec tar "$@"\n')
     wrapper.chmod(0o755)
     (system.source / "a").write_text("a")
-    sections = system.whole()
+    sections = system.full_sections()
     sections["FILESET"]["PARAMETERS"]["TAR_COMMAND"] = str(wrapper)
     sections["FILESET"]["ENVIRONMENT"] = "WANTED"
-    other = system.own("OTHER", "echo x", "source" if streamed else "")
+    other = system.script("OTHER", "echo x", "source" if streamed else "")
     sections["OTHER"] = {**other, "PARAMETERS": {"TOKEN": "env:OTHER_SECRET"}}
     system.configure(sections, **({"STREAM": "True"} if streamed else {}))
     done = system.run("-r", OTHER_SECRET="hidden-one", WANTED="yes")

@@ -42,7 +42,7 @@ def test_a_config_without_a_source_or_a_store_is_exit_2(
     system: System, stream: str, mode: str, missing: str, says: str
 ) -> None:
     """Issue 11 A1: rejected in -r, -n and -t, streamed and staged; commented out or absent."""
-    sections = system.whole()
+    sections = system.full_sections()
     sections[f"__{missing}"] = sections.pop(missing)
     system.configure(sections, STREAM=stream)
     done = system.run(mode)
@@ -59,7 +59,7 @@ def test_only_and_skip_that_leave_no_source_or_store_are_exit_2(
     system: System, stream: str
 ) -> None:
     """Issue 11 A1: also `--only STORE`: what an earlier run left is stored by the next full run."""
-    system.configure(system.whole(), STREAM=stream)
+    system.configure(system.full_sections(), STREAM=stream)
     assert "FILESET" in rejected(system, "no source section", skip=("FILESET",))
     assert "full run" in rejected(system, "no source section", "STORAGE_LOCAL")
     rejected(system, "no source section", "COMPRESSION")
@@ -79,7 +79,7 @@ def test_only_a_source_keeps_the_stages_and_stores_that_it_needs(
     """Issue 11 E: `--only FILESET` is a whole backup of FILESET, encrypted."""
     second = execute("storage", LOCAL_BACKUP=str(system.folder / "second"))
     other = execute("filesbackup", FILESET_INCLUDE=str(system.home))
-    sections = {"OTHER": other, **system.whole(), "SECOND": second}
+    sections = {"OTHER": other, **system.full_sections(), "SECOND": second}
     system.configure(sections, STREAM=stream)
     flow = ["FILESET", "COMPRESSION", "ENCRYPTION"]
     assert chosen(system, "FILESET") == [*flow, "STORAGE_LOCAL", "SECOND"]
@@ -93,7 +93,7 @@ def test_only_a_source_keeps_the_stages_and_stores_that_it_needs(
 
 def test_checks_alone_have_nothing_to_store(system: System) -> None:
     qa = {"ACTION": "load", "FROM": "qa", "FILENAME": "qa", "CLASS": "QA"}
-    system.configure(system.whole(QA=qa))
+    system.configure(system.full_sections(QA=qa))
     assert chosen(system, "QA") == ["QA"]
     system.configure({"QA": qa})
     assert chosen(system) == ["QA"]
@@ -101,9 +101,9 @@ def test_checks_alone_have_nothing_to_store(system: System) -> None:
 
 def test_a_user_defined_module_of_a_staged_run_may_be_a_source_or_a_store(system: System) -> None:
     """Issue 11 A1: such a config cannot be judged; a streamed one says what its modules are."""
-    whole = system.whole()
+    whole = system.full_sections()
     store, source = whole["STORAGE_LOCAL"], whole["FILESET"]
-    own = system.own("own", "true")
+    own = system.script("own", "true")
     for sections in ({"OWN": own, "STORE": store}, {"FILES": source, "OWN": own}, {"OWN": own}):
         system.configure(sections)
         assert chosen(system) == list(sections)
@@ -119,7 +119,7 @@ def test_a_user_defined_module_of_a_staged_run_may_be_a_source_or_a_store(system
 @pytest.mark.parametrize("stream", MODES)
 def test_a_backup_that_is_not_encrypted_is_a_warning(system: System, stream: str) -> None:
     """Issue 11 E: no encryption at all: WARN in -t and -n, and in the log of the run."""
-    sections: dict[str, Any] = system.whole()
+    sections: dict[str, Any] = system.full_sections()
     system.configure(sections, STREAM=stream)
     assert "not encrypted" not in system.run("-t").stderr
     left_out = system.run("-t", "--skip", "ENCRYPTION")
@@ -134,9 +134,9 @@ def test_a_backup_that_is_not_encrypted_is_a_warning(system: System, stream: str
 
 
 def test_a_filter_of_the_users_own_may_encrypt(system: System) -> None:
-    sections = system.whole()
+    sections = system.full_sections()
     del sections["ENCRYPTION"]
-    sections["SEAL"] = system.own("seal", "cat", stream="filter")
+    sections["SEAL"] = system.script("seal", "cat", stream="filter")
     system.configure(sections, STREAM="True")
     loaded = loading.load(system.conf)
     assert selection.cautions(loaded, loaded.sections) == []

@@ -201,7 +201,7 @@ def test_any_host_name_fits_into_a_line(tmp_path: Path, host: str) -> None:
 def made(tmp_path_factory: pytest.TempPathFactory) -> System:
     whole = System(tmp_path_factory.mktemp("signed"))
     (whole.source / "a").write_text("one")
-    whole.configure(whole.whole(), STREAM="True")
+    whole.configure(whole.full_sections(), STREAM="True")
     assert whole.result()["exit_code"] == 0
     (whole.source / "a").write_text("two")
     assert whole.result()["exit_code"] == 0
@@ -220,7 +220,7 @@ def system(made: System, tmp_path: Path) -> System:
         "LOCAL_BACKUP": str(copy.store),
         "WORK_FOLDER": str(copy.work),
     }
-    copy.configure(copy.whole(), STREAM="True")
+    copy.configure(copy.full_sections(), STREAM="True")
     return copy
 
 
@@ -365,7 +365,7 @@ def test_the_key_is_in_no_backup(system: System) -> None:
     inside.mkdir(exist_ok=True)
     key = inside / "writer.key"
     writer_key.create(key, "srv-test")
-    system.configure(system.whole(), STREAM="True", WRITER_KEY=str(key))
+    system.configure(system.full_sections(), STREAM="True", WRITER_KEY=str(key))
     system.result()
     out = system.restored()
     names = {path.name for path in out.rglob("*")}
@@ -396,7 +396,7 @@ def test_signers_that_others_can_change_stop_the_run(system: System, tmp_path: P
     named = tmp_path / "signers"
     named.write_text(line())
     named.chmod(0o666)
-    system.configure(system.whole(), STREAM="True", SIGNERS=str(named))
+    system.configure(system.full_sections(), STREAM="True", SIGNERS=str(named))
     done = system.run("-r")
     assert done.returncode == 2
     assert "SIGNERS" in done.stderr

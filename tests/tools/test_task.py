@@ -33,7 +33,7 @@ def test_a_pipe_that_stays_small(error: int, monkeypatch: pytest.MonkeyPatch) ->
         raise OSError(error, os.strerror(error))
 
     monkeypatch.setattr(fcntl, "fcntl", refused)
-    assert b"".join(process.output(["cat"], given=[b"da", b"ta"])) == b"data"
+    assert b"".join(process.output(["cat"], stdin_data=[b"da", b"ta"])) == b"data"
 
 
 def test_few_bytes_are_handed_on_at_once_and_count_as_movement(work: Task) -> None:
@@ -72,7 +72,7 @@ def test_a_descendant_that_keeps_the_input_open(monkeypatch: pytest.MonkeyPatch)
     given = (bytes(1 << 20) for _ in range(8))
     try:
         with pytest.raises(SourceError, match="left a part of its input unread"):
-            list(process.output(["sh", "-c", command], given=given, notice=pids.append))
+            list(process.output(["sh", "-c", command], stdin_data=given, notice=pids.append))
     finally:
         os.kill(int(pids[0]), signal.SIGKILL)
 
@@ -89,7 +89,7 @@ def test_a_program_that_ends_while_its_input_pauses() -> None:
 
     chunks = process.output(
         ["sh", "-c", "exec <&-; echo over >&2; exit 0"],
-        given=given(),
+        stdin_data=given(),
         notice=lambda _line: ended.set(),
     )
     with pytest.raises(SourceError, match="left a part of its input unread"):
@@ -124,7 +124,7 @@ def _waits_for_the_end(_work: Task) -> None:
 
 def _writes_to_a_program(_work: Task) -> None:
     given = (bytes(1 << 20) for _ in range(8))
-    list(process.output(["sh", "-c", "exec >&-; sleep 300"], given=given))
+    list(process.output(["sh", "-c", "exec >&-; sleep 300"], stdin_data=given))
 
 
 def _waits_for_more_input(_work: Task) -> None:
@@ -132,7 +132,7 @@ def _waits_for_more_input(_work: Task) -> None:
         yield b"x"
         threading.Event().wait()
 
-    list(process.output(["head", "-c1"], given=given()))
+    list(process.output(["head", "-c1"], stdin_data=given()))
 
 
 @pytest.mark.slow

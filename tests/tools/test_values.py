@@ -171,7 +171,7 @@ def test_a_literal_secret_in_general_is_warned_of(system: System) -> None:
 
 def test_a_section_may_bear_any_name(system: System) -> None:
     (system.source / "a").write_text("a")
-    sections = system.whole()
+    sections = system.full_sections()
     files = {"Größe & (my files)": sections.pop("FILESET")}
     system.configure({**files, **sections})
     assert system.result()["exit_code"] == 0

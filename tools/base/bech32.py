@@ -51,10 +51,10 @@ def decode(text: str) -> tuple[str, bytes]:
     """Return the prefix in lower case, and the data. Raises ValueError for a typo."""
     if text not in (text.lower(), text.upper()):
         raise ValueError("mixed upper and lower case")
-    prefix, _, rest = text.lower().rpartition("1")
-    if not prefix or len(rest) < _CHECKSUM or set(rest) - set(_ALPHABET):
+    prefix, _, payload = text.lower().rpartition("1")
+    if not prefix or len(payload) < _CHECKSUM or set(payload) - set(_ALPHABET):
         raise ValueError("not a Bech32 string")
-    values = [_ALPHABET.index(c) for c in rest]
+    values = [_ALPHABET.index(c) for c in payload]
     if _polymod([*_expanded(prefix), *values]) != 1:
         raise ValueError("checksum mismatch")
     data, remainder, _ = _regrouped(values[:-_CHECKSUM], 5, 8)

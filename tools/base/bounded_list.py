@@ -7,7 +7,7 @@ class BoundedList(list[str]):
     """The first lines that were appended. more: number of those that were not kept."""
 
     def __init__(self, most: int) -> None:
-        """most: number of lines that are kept"""
+        """Keep at most so many lines."""
         super().__init__()
         self.more = 0
         self._most = most
@@ -21,5 +21,5 @@ class BoundedList(list[str]):
 
     @property
     def total(self) -> int:
-        """The number of lines that were appended."""
+        """Return the number of lines that were appended."""
         return len(self) + self.more

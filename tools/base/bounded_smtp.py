@@ -14,12 +14,12 @@ class _Answers:
 
     def __init__(self, file: typing.BinaryIO) -> None:
         self._file = file
-        self._left = _MOST
+        self._bytes_left = _MOST
 
     def readline(self, most: int = -1) -> bytes:
         line = self._file.readline(most)
-        self._left -= len(line)
-        if self._left < 0:
+        self._bytes_left -= len(line)
+        if self._bytes_left < 0:
             raise OSError(f"answers of more than {_MOST} bytes")
         return line
 

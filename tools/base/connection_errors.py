@@ -14,10 +14,10 @@ _PLAIN = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "HTTPS_PROXY_REQUEST", "RECORD
 
 def reason(error: BaseException) -> str:
     """Return the cause in one line, without the name of the server; "" where it is not known."""
-    found = list(_chain(error))
-    for kind, words in _KINDS:
-        for one in found:
-            if isinstance(one, kind) and (text := words(one)):
+    errors = list(_chain(error))
+    for kind, describe in _KINDS:
+        for one in errors:
+            if isinstance(one, kind) and (text := describe(one)):
                 return text
     return ""
 
@@ -34,12 +34,12 @@ def is_permanent(error: BaseException) -> bool:
 def _chain(error: BaseException) -> Iterator[BaseException]:
     """Give an error and those that it was made of: as arguments, as `reason`, or by `from`."""
     waiting: list[object] = [error]
-    seen: list[object] = []
-    while waiting and len(seen) < _MOST:
+    visited: list[object] = []
+    while waiting and len(visited) < _MOST:
         one = waiting.pop(0)
-        if not isinstance(one, BaseException) or one in seen:
+        if not isinstance(one, BaseException) or one in visited:
             continue
-        seen.append(one)
+        visited.append(one)
         yield one
         waiting += [*one.args, getattr(one, "reason", None), one.__cause__, one.__context__]
 

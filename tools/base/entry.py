@@ -33,11 +33,11 @@ def _exit_code(name: str, argv: Sequence[str], repair: Callable[[str], None]) ->
     except KeyboardInterrupt:
         return _INTERRUPTED
     except (BackupError, OSError) as error:
-        return _shown(error)
+        return _report(error)
     except Exception as error:
-        if (known := of_system(error)) is None:
+        if (limit := of_system(error)) is None:
             raise
-        return _shown(known)
+        return _report(limit)
 
 
 def _loaded(name: str, repair: Callable[[str], None]) -> ModuleType:
@@ -48,7 +48,7 @@ def _loaded(name: str, repair: Callable[[str], None]) -> ModuleType:
         raise
 
 
-def _shown(error: BackupError | OSError) -> int:
+def _report(error: BackupError | OSError) -> int:
     line, hint = in_words(error)
     sys.stderr.write(f"error: {line}\n" + (f"hint: {hint}\n" if hint else ""))
     return getattr(error, "exit_code", 1)

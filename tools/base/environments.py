@@ -18,7 +18,7 @@ WHEELS = os.path.join(ROOT, "wheels")  # packages that are kept to make it again
 _SEAL = "nc-backup-py.seal"  # in an environment: the Python it was tried with, and what it holds
 GUARD = "NC_BACKUP_ENVIRONMENT_MADE"  # set for the command that goes on: it is made only once
 OWN_PREFIX = "environment-"  # of the environments of one user, one for each lock file
-_OWN = ".nc-backup-py"  # in the home of a user who may not write beside the code
+_PRIVATE_NAME = ".nc-backup-py"  # in the home of a user who may not write beside the code
 _CHECKED = "environment-checked"  # there: the last Python that .venv was tried with
 _IMPORTS = "import boto3, cryptography.hazmat.bindings._rust, requests, rich, zstandard"
 _IMPORT_TIME = 120.0  # seconds; it takes half a second where nothing else runs
@@ -46,8 +46,8 @@ def is_inside(environment: str) -> bool:
         return False
     if os.path.realpath(sys.prefix) == os.path.realpath(environment):
         return True
-    own = own_folder() if os.path.basename(sys.prefix).startswith(OWN_PREFIX) else ""
-    return bool(own) and sys.prefix == own_environment(own)
+    private = own_folder() if os.path.basename(sys.prefix).startswith(OWN_PREFIX) else ""
+    return bool(private) and sys.prefix == own_environment(private)
 
 
 def added(environment: str, lock: str) -> "list[str]":
@@ -134,8 +134,8 @@ def _sealed(folder: str) -> "tuple[str, list[str]]":
 
 def _checked() -> str:
     """Return the Python that this user has tried the environment beside the code with."""
-    own = own_folder()
-    lines = _read(os.path.join(own, _CHECKED)).split("\n") if own else []
+    private = own_folder()
+    lines = _read(os.path.join(private, _CHECKED)).split("\n") if private else []
     return lines[1] if lines[:1] == [ROOT] and len(lines) > 1 else ""
 
 
@@ -175,7 +175,7 @@ def _write(path: str, text: str, mode: int) -> None:
 def own_folder() -> str:
     """Return the private folder of this user below the home; "" where there is none to trust."""
     try:
-        folder = os.path.join(pwd.getpwuid(os.geteuid()).pw_dir, _OWN)
+        folder = os.path.join(pwd.getpwuid(os.geteuid()).pw_dir, _PRIVATE_NAME)
         status = os.lstat(folder)
     except (KeyError, OSError):
         return ""
@@ -192,7 +192,7 @@ def made_own_folder() -> str:
     trouble = unsafe(home)
     if trouble:
         raise OSError(trouble)
-    folder = os.path.join(home, _OWN)
+    folder = os.path.join(home, _PRIVATE_NAME)
     try:
         os.mkdir(folder, 0o700)
     except FileExistsError:
@@ -212,28 +212,28 @@ def own_environment(folder: str) -> str:
 
 def unsafe(path: str) -> str:
     """Return why others than root and this user could change a path; "" where nobody could."""
-    place = os.path.realpath(path)
+    location = os.path.realpath(path)
     while True:
         try:
-            status = os.stat(place)
+            status = os.stat(location)
         except OSError as error:
-            return "%s: %s" % (place, (error.strerror or "cannot be read").lower())
+            return "%s: %s" % (location, (error.strerror or "cannot be read").lower())
         if status.st_uid not in (0, os.geteuid()):
-            return "%s belongs to another user" % place
+            return "%s belongs to another user" % location
         sticky = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
         if not sticky and status.st_mode & stat.S_IWOTH:
-            return "%s is writable by everybody" % place
-        if not sticky and status.st_mode & stat.S_IWGRP and not _of_owner(place, status):
-            return "%s is writable by others than its owner" % place
-        if place == os.path.dirname(place):
+            return "%s is writable by everybody" % location
+        if not sticky and status.st_mode & stat.S_IWGRP and not _of_owner(location, status):
+            return "%s is writable by others than its owner" % location
+        if location == os.path.dirname(location):
             return ""
-        place = os.path.dirname(place)
+        location = os.path.dirname(location)
 
 
-def _of_owner(place: str, status: os.stat_result) -> bool:
+def _of_owner(path: str, status: os.stat_result) -> bool:
     """Return whether a group is root's or has the owner's name, and no ACL adds anybody."""
     try:
-        if "system.posix_acl_access" in os.listxattr(place):
+        if "system.posix_acl_access" in os.listxattr(path):
             return False
     except OSError:  # a file system without such attributes
         pass

@@ -49,7 +49,7 @@ class Line:
     source: str = ""
 
 
-_SHOWN = 100  # lines of one level
+_MAX_LINES = 100  # lines of one level
 _LONGEST = 2_000  # characters of a command
 _NAMES = 20  # sections of one line
 _ORDER = (Level.BAD, Level.WARN, Level.OK)
@@ -68,13 +68,13 @@ def bad(text: str, hint: str = "", fix: str = "") -> Finding:
 def sorted_lines(lines: Iterable[Line]) -> list[Line]:
     """Return errors first, then warnings; each level in the order of the config, and bounded."""
     lines = list(lines)
-    found: list[Line] = []
+    ordered: list[Line] = []
     for level in _ORDER:
         of_level = [line for line in lines if line.level is level]
-        found += map(_bounded, of_level[:_SHOWN])
-        if more := len(of_level) - _SHOWN:
-            found += [Line("GENERAL", f"{more} more lines of this kind", level)] * (more > 0)
-    return found
+        ordered += map(_bounded, of_level[:_MAX_LINES])
+        if more := len(of_level) - _MAX_LINES:
+            ordered += [Line("GENERAL", f"{more} more lines of this kind", level)] * (more > 0)
+    return ordered
 
 
 def _bounded(line: Line) -> Line:
@@ -87,13 +87,13 @@ def merged(lines: Iterable[tuple[object, Line]]) -> list[Line]:
 
     lines: each with its key. What is good is not merged.
     """
-    found: dict[object, Line] = {}
+    by_key: dict[object, Line] = {}
     for number, (key, line) in enumerate(lines):
         name = number if line.level is Level.OK else (line.level, key)
-        first = found.setdefault(name, line)
+        first = by_key.setdefault(name, line)
         if line.section not in (first.section, *first.also):
-            found[name] = dataclasses.replace(first, also=(*first.also, line.section))
-    return list(found.values())
+            by_key[name] = dataclasses.replace(first, also=(*first.also, line.section))
+    return list(by_key.values())
 
 
 def shown(line: Line) -> list[str]:

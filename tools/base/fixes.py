@@ -99,9 +99,9 @@ def let_read(path: Path) -> str:
     return as_root(command("chgrp", group, path), command("chmod", "0640", path))
 
 
-def command(*words: str | Path) -> str:
+def command(*arguments: str | Path) -> str:
     """Return a command line with every word quoted where it must be."""
-    return shlex.join(map(str, words))
+    return shlex.join(map(str, arguments))
 
 
 def synchronise_clock() -> str:
@@ -122,7 +122,7 @@ def install_version(package: str, major: int) -> str:
 def install(program: str) -> str:
     """Return the command that installs a program here; "" where the package is not known."""
     packages = _PACKAGES.get(Path(program).name, {})
-    for manager, words in _MANAGERS.items():
+    for manager, install_command in _MANAGERS.items():
         if shutil.which(manager) and manager in packages:
-            return as_root(command(*words, packages[manager]))
+            return as_root(command(*install_command, packages[manager]))
     return ""

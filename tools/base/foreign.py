@@ -36,8 +36,8 @@ def lines(text: str) -> list[str]:
 
     str.splitlines would split names at U+2028, U+0085, \v, \f and others as well.
     """
-    found = [line.removesuffix("\r") for line in text.split("\n")]
-    return found if found[-1] else found[:-1]
+    rows = [line.removesuffix("\r") for line in text.split("\n")]
+    return rows if rows[-1] else rows[:-1]
 
 
 def lines_with_ends(text: str) -> list[str]:
@@ -73,11 +73,11 @@ def _escaped(character: str) -> str:
 
 def line(text: str) -> str:
     """Return a text as one line that can be shown: masked, escaped, at most 8192 characters."""
-    shown = printable(masking.text(text), keep="\t")
-    if len(shown) <= MAX_LINE:
-        return shown
-    kept = masking.cut(shown, MAX_LINE - _NOTE)
-    return f"{shown[:kept]} ... ({len(shown) - kept} more characters)"
+    safe = printable(masking.text(text), keep="\t")
+    if len(safe) <= MAX_LINE:
+        return safe
+    kept = masking.cut(safe, MAX_LINE - _NOTE)
+    return f"{safe[:kept]} ... ({len(safe) - kept} more characters)"
 
 
 def shortened(text: str, most: int = _MAX_MESSAGE) -> str:
@@ -88,30 +88,30 @@ def shortened(text: str, most: int = _MAX_MESSAGE) -> str:
     """
     if len(text) <= most:
         return text
-    shown = masking.text(text)
+    masked = masking.text(text)
     half = (most - _NOTE) // 2
-    left_out = len(shown) - 2 * half
+    left_out = len(masked) - 2 * half
     if left_out <= 0:
-        return shown
-    return f"{shown[:half]}...({left_out} more characters)...{shown[-half:]}"
+        return masked
+    return f"{masked[:half]}...({left_out} more characters)...{masked[-half:]}"
 
 
 def paragraph(text: str) -> str:
     """Return a text of several lines that can be shown, each as `line` gives it; at most 100."""
-    found = lines(text)
-    if len(found) <= _MAX_PARAGRAPH:
-        return "\n".join(map(line, found))
-    shown = list(map(line, found[: _MAX_PARAGRAPH - 1]))
-    return "\n".join([*shown, f"({len(found) - len(shown)} more lines)"])
+    rows = lines(text)
+    if len(rows) <= _MAX_PARAGRAPH:
+        return "\n".join(map(line, rows))
+    head = list(map(line, rows[: _MAX_PARAGRAPH - 1]))
+    return "\n".join([*head, f"({len(rows) - len(head)} more lines)"])
 
 
 def listing(texts: Iterable[str], most: int = MAX_LINES) -> tuple[str, ...]:
     """Return a list of lines that can be shown; at most `most`, the last says how many more."""
-    found = tuple(texts)
-    if len(found) <= most:
-        return tuple(map(line, found))
-    shown = tuple(map(line, found[: most - 1]))
-    return (*shown, f"({len(found) - len(shown)} more)")
+    rows = tuple(texts)
+    if len(rows) <= most:
+        return tuple(map(line, rows))
+    head = tuple(map(line, rows[: most - 1]))
+    return (*head, f"({len(rows) - len(head)} more)")
 
 
 def beginning(path: Path, max_bytes: int, *, follow: bool = True) -> bytes:

@@ -90,10 +90,10 @@ class _Numbers:
     def decoder(self) -> json.JSONDecoder:
         """Return a decoder that reads numbers by the methods below."""
         return json.JSONDecoder(
-            parse_int=self._whole, parse_float=self._float, parse_constant=self._constant
+            parse_int=self._integer, parse_float=self._float, parse_constant=self._constant
         )
 
-    def _whole(self, digits: str) -> int | float:
+    def _integer(self, digits: str) -> int | float:
         """Return a whole number; infinity for one with more than 64 bits."""
         if len(digits) <= _MAX_DIGITS and _SMALLEST <= (value := int(digits)) <= _LARGEST:
             return value

@@ -35,7 +35,7 @@ class Config:
         table = json.loads(self.read(path))
         if not isinstance(table, dict):
             raise ValueError("%s: not a JSON object" % path)
-        found = {}  # type: dict[str, dict[str, object]]
+        sections = {}  # type: dict[str, dict[str, object]]
         include = table.get("INCLUDE", [])
         names = include.split() if isinstance(include, str) else include
         for name in names if isinstance(names, list) else []:
@@ -44,11 +44,11 @@ class Config:
             except (OSError, ValueError):  # it may be what is broken
                 continue
             for section, keys in below.items():
-                found.setdefault(section, {}).update(keys)
+                sections.setdefault(section, {}).update(keys)
         for section, keys in table.items():
             if isinstance(keys, dict):
-                found.setdefault(section, {}).update(keys)
-        return found
+                sections.setdefault(section, {}).update(keys)
+        return sections
 
     def read(self, path: str) -> str:
         """Return the text of a file that nobody else could have changed."""
@@ -63,13 +63,13 @@ class Config:
     def secret(self, value: object) -> str:
         """Return what a value stands for that may be a reference (env:NAME, file:/path)."""
         text = "" if value is None else str(value)
-        kind, _, rest = text.partition(":")
+        kind, _, target = text.partition(":")
         if kind == "env":
-            text = os.environ.get(rest, "")
+            text = os.environ.get(target, "")
             if not text:
-                raise OSError("the variable %s is not set" % rest)
+                raise OSError("the variable %s is not set" % target)
         elif kind == "file":
-            text = self.read(rest).replace("\r\n", "\n").rstrip("\n")
+            text = self.read(target).replace("\r\n", "\n").rstrip("\n")
         if len(text) > 3:  # noqa: PLR2004  (as masking: a shorter one would hide every text)
             self.secrets.append(text)
         return text

@@ -123,7 +123,7 @@ class _Report:
     def document(self) -> "dict[str, object]":
         """Return the JSON document of the run (docs/run.schema.json)."""
         problem = {"level": "error", "section": None, "text": self.problem, "hint": self.hint}
-        found = {
+        document = {
             "version": 1,
             "action": "backup",
             "run_id": self.run_id,
@@ -144,7 +144,7 @@ class _Report:
             "problems": [problem],
         }  # type: dict[str, object]
         lists = ("notices", "destinations", "sections", "stores", "items")
-        return dict(found, **{name: [] for name in lists})
+        return dict(document, **{name: [] for name in lists})
 
     def filled(self, template: object) -> object:
         """Return a template with the fields of the run."""
@@ -196,9 +196,9 @@ def _wants(settings: object) -> bool:
     """Return whether a channel is one that can be used here, and wants to hear of failures."""
     if not isinstance(settings, dict) or str(settings.get("TYPE")) not in _DEFAULT_ON:
         return False
-    words = settings.get("ON") or _DEFAULT_ON[str(settings["TYPE"])]
-    words = words.split() if isinstance(words, str) else words
-    return isinstance(words, list) and bool(set(_PROBLEM) & set(map(str, words)))
+    events = settings.get("ON") or _DEFAULT_ON[str(settings["TYPE"])]
+    events = events.split() if isinstance(events, str) else events
+    return isinstance(events, list) and bool(set(_PROBLEM) & set(map(str, events)))
 
 
 def _sent(config: Config, settings: object, report: _Report, deadline: float) -> str:
@@ -221,7 +221,7 @@ def _sent(config: Config, settings: object, report: _Report, deadline: float) ->
 
 
 def _report_server(config: Config, settings: "dict[str, object]", report: _Report) -> None:
-    """The backup reporting tool, which acknowledges a report by name and number."""
+    """Post to the backup reporting tool, which acknowledges a report by name and number."""
     url = str(settings["MESSAGE_CONFIG_COMMAND"])
     form = {key: config.masked(value) for key, value in report.form().items()}
     body = urllib.parse.urlencode(form).encode("ascii")
@@ -234,9 +234,9 @@ def _report_server(config: Config, settings: "dict[str, object]", report: _Repor
 def _webhook(config: Config, settings: "dict[str, object]", report: _Report) -> None:
     template = settings.get("TEMPLATE")
     content = report.document() if template is None else report.filled(template)
-    given = settings.get("HEADERS") or {}
-    assert isinstance(given, dict)  # noqa: S101  (reported as any other error)
-    headers = {str(key): config.secret(value) for key, value in given.items()}
+    keys = settings.get("HEADERS") or {}
+    assert isinstance(keys, dict)  # noqa: S101  (reported as any other error)
+    headers = {str(key): config.secret(value) for key, value in keys.items()}
     headers["Content-Type"] = "application/json"
     headers.update(_token(config, settings))
     body = config.masked(json.dumps(content)).encode("utf-8")

@@ -49,11 +49,11 @@ def _again(executable, environment, why):  # type: (str, str, str) -> None
 
     is_run = _is_run(executable)
     failure = rebuilding.entered_again(environment, why, is_run)
-    lost = is_run and sys.version_info >= NEEDED and environments.import_problem(sys.executable)
-    sys.stderr.write("%s: %s\n" % ("error" if lost else "warning", failure))
+    is_lost = is_run and sys.version_info >= NEEDED and environments.import_problem(sys.executable)
+    sys.stderr.write("%s: %s\n" % ("error" if is_lost else "warning", failure))
     if failure.hint:
         sys.stderr.write("hint: %s\n" % failure.hint)
-    if lost:
+    if is_lost:
         _report(executable, "%s" % failure)
         sys.exit(1)
 
@@ -94,7 +94,7 @@ def enter(environment):  # type: (str) -> None
     python = os.path.join(environment, "bin", "python")
     inside = sys.prefix != getattr(sys, "base_prefix", sys.prefix)
     # a broken environment must not make this process replace itself for ever
-    if sys.executable == python or not _whole(environment):
+    if sys.executable == python or not _is_whole(environment):
         return
     if inside and sys.version_info >= NEEDED:
         return
@@ -106,7 +106,7 @@ def enter(environment):  # type: (str) -> None
         sys.stderr.write("warning: %s: %s\n" % (python, error.strerror))
 
 
-def _whole(environment):  # type: (str) -> bool
+def _is_whole(environment):  # type: (str) -> bool
     python = os.path.join(environment, "bin", "python")
     configured = os.access(os.path.join(environment, "pyvenv.cfg"), os.R_OK)
     return configured and os.access(python, os.X_OK)
@@ -114,7 +114,7 @@ def _whole(environment):  # type: (str) -> bool
 
 def _too_old(environment):  # type: (str) -> str
     """Return the error and the hint for a Python that cannot run this project."""
-    closed = os.path.exists(environment) and not _whole(environment)
+    closed = os.path.exists(environment) and not _is_whole(environment)
     why = "; this user cannot start %s/bin/python" % environment if closed else ""
     return (
         "error: nc-backup-py needs Python %d.%d or later, and this is %d.%d%s\n"

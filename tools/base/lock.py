@@ -26,7 +26,7 @@ def file_system(path: Path, mounts: bytes) -> str:
         fields = line.split(b" ")
         if len(fields) < _FIELDS:
             continue
-        folder = os.fsdecode(_OCTAL.sub(lambda found: bytes([int(found[1], 8)]), fields[1]))
+        folder = os.fsdecode(_OCTAL.sub(lambda match: bytes([int(match[1], 8)]), fields[1]))
         if path.is_relative_to(folder) and len(folder) >= len(mount_point):
             mount_point, kind = folder, os.fsdecode(fields[2])
     return kind

@@ -37,8 +37,8 @@ class _Masked(logging.Formatter):
         record = logging.makeLogRecord(record.__dict__)  # a record has other formatters
         if isinstance(record.args, tuple):
             record.args = tuple(map(_in_words, record.args))
-        shown = foreign.printable(masking.text(super().format(record)), keep="\t\n")
-        return shown.rstrip("\n").replace("\n", "\n    ")
+        text = foreign.printable(masking.text(super().format(record)), keep="\t\n")
+        return text.rstrip("\n").replace("\n", "\n    ")
 
 
 def _in_words(value: object) -> object:

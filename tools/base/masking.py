@@ -58,7 +58,7 @@ _MOST_SPELLED = 256  # characters of a secret that is looked for in mixed spelli
 _MOST_PARSED = 1 << 16
 _HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#(?:39|x27);"}
 _NO_VALUES = ("true", "false", "none", "null")
-_known: set[str] = set()
+_secrets: set[str] = set()
 _spelled: dict[str, re.Pattern[str]] = {}
 
 
@@ -69,10 +69,10 @@ def add(secret: str) -> None:
     than 4 characters is not masked by its value.
     """
     for line in {secret, secret.strip(), *secret.split("\n"), *secret.split("\r\n")}:
-        if len(line) < _LEAST or line.lower() in _NO_VALUES or line in _known:
+        if len(line) < _LEAST or line.lower() in _NO_VALUES or line in _secrets:
             continue
         raw = line.encode("utf-8", "surrogateescape")
-        _known.update(
+        _secrets.update(
             (
                 line,
                 quote(raw),
@@ -84,7 +84,7 @@ def add(secret: str) -> None:
                 shlex.quote(line),
             )
         )
-        _known.add(base64.b64encode(raw).decode().rstrip("="))
+        _secrets.add(base64.b64encode(raw).decode().rstrip("="))
         if len(line) <= _MOST_SPELLED:
             _spelled[line] = re.compile("".join(map(_spellings, line)))
 
@@ -93,7 +93,7 @@ def _spellings(character: str) -> str:
     """Return a pattern for one character, however it is escaped."""
     raw = character.encode("utf-8", "surrogateescape")
     code = ord(character)
-    found = [
+    spellings = [
         re.escape(character),
         "".join(f"%(?i:{byte:02x})" for byte in raw),
         rf"\\u(?i:{code:04x})",
@@ -101,26 +101,26 @@ def _spellings(character: str) -> str:
         "".join(rf"\\{byte:03o}" for byte in raw),
     ]
     if not character.isalnum():
-        found.append(rf"\\+{re.escape(character)}")
-    found += [_HTML[character]] if character in _HTML else []
-    found += [r"\+"] if character == " " else []
-    return f"(?:{'|'.join(found)})"
+        spellings.append(rf"\\+{re.escape(character)}")
+    spellings += [_HTML[character]] if character in _HTML else []
+    spellings += [r"\+"] if character == " " else []
+    return f"(?:{'|'.join(spellings)})"
 
 
-def text(shown: str) -> str:
+def text(content: str) -> str:
     """Return the text with every known secret, and what looks like one, replaced by stars."""
-    for secret in sorted(_known, key=len, reverse=True):
-        shown = shown.replace(secret, STARS)
-    if any(escape in shown for escape in "%\\&+"):
+    for secret in sorted(_secrets, key=len, reverse=True):
+        content = content.replace(secret, STARS)
+    if any(escape in content for escape in "%\\&+"):
         for pattern in list(_spelled.values()):  # another thread may learn a secret
-            shown = pattern.sub(STARS, shown)
-    folded = shown.casefold()  # to look for words is a hundred times faster than the patterns
+            content = pattern.sub(STARS, content)
+    folded = content.casefold()  # to look for words is a hundred times faster than the patterns
     if any(word in folded for word in _WORDS_IN_TEXT):
-        shown = _IN_TEXT.sub(STARS, shown)
+        content = _IN_TEXT.sub(STARS, content)
     if any(word in folded for word in _WORDS_OF_NAMES):
-        shown = _ASSIGNED.sub(rf"\1{STARS}", shown)
-        shown = _IN_DICTIONARY.sub(rf'\1"{STARS}"', shown)
-    return shown
+        content = _ASSIGNED.sub(rf"\1{STARS}", content)
+        content = _IN_DICTIONARY.sub(rf'\1"{STARS}"', content)
+    return content
 
 
 def quoted(value: str) -> str:
@@ -130,17 +130,17 @@ def quoted(value: str) -> str:
     into the wrong key is often the address of a webhook, or a login.
     """
     if url := _URL.fullmatch(value):
-        scheme, login, host, rest = url.groups()
-        hidden = f"{rest[0]}{STARS}" if rest.strip("/") else rest
+        scheme, login, host, path = url.groups()
+        hidden = f"{path[0]}{STARS}" if path.strip("/") else path
         return repr(f"{scheme}{STARS + '@' if login else ''}{host}{hidden}")
     login, at, host = value.rpartition("@")
     return repr(f"{STARS}{at}{host}" if ":" in login else value)
 
 
-def cut(shown: str, at: int) -> int:
+def cut(content: str, at: int) -> int:
     """Return where a text can be cut, at most at this position, without splitting a secret."""
-    for secret in sorted(_known, key=len, reverse=True):
-        begin = shown.rfind(secret, max(0, at - len(secret) + 1), at + len(secret) - 1)
+    for secret in sorted(_secrets, key=len, reverse=True):
+        begin = content.rfind(secret, max(0, at - len(secret) + 1), at + len(secret) - 1)
         if 0 < begin < at < begin + len(secret):
             at = begin
     return at
@@ -149,12 +149,12 @@ def cut(shown: str, at: int) -> int:
 def secretive(key: str) -> bool:
     """Return whether the value of a key is a secret, by its name (a path to one is not)."""
     snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", key).upper()
-    words = [word.rstrip("0123456789") for word in re.split(r"[^A-Z0-9]+", snake)]
-    words = [word for word in words if word]
-    if not words or _NO_SECRET.fullmatch(words[-1]) or key.upper() in _PATH_KEYS:
+    parts = [word.rstrip("0123456789") for word in re.split(r"[^A-Z0-9]+", snake)]
+    parts = [word for word in parts if word]
+    if not parts or _NO_SECRET.fullmatch(parts[-1]) or key.upper() in _PATH_KEYS:
         return False
-    named = any(_SECRET_WORDS.fullmatch(word) for word in words)
-    return named or bool(_SECRET_ENDING.search(words[-1]) or _SECRET_KEY.search(" ".join(words)))
+    named = any(_SECRET_WORDS.fullmatch(word) for word in parts)
+    return named or bool(_SECRET_ENDING.search(parts[-1]) or _SECRET_KEY.search(" ".join(parts)))
 
 
 def reference(value: str) -> bool:
@@ -168,11 +168,11 @@ def parsed(value: str) -> Any:  # noqa: ANN401  (whatever the text holds)
         return None
     for read in (json.loads, ast.literal_eval):
         try:
-            found = read(value.strip())
+            value_read = read(value.strip())
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             continue
-        if isinstance(found, dict | list | tuple):
-            return found
+        if isinstance(value_read, dict | list | tuple):
+            return value_read
     return None
 
 
@@ -208,15 +208,15 @@ def _structured_text(value: str) -> str:
 
 def command(argv: Iterable[str]) -> str:
     """Return an argument list for display: quoted, secrets masked."""
-    shown = []
+    arguments = []
     hide = False
     for word in argv:
-        name, given, value = word.partition("=")
+        name, equals, value = word.partition("=")
         if hide and word and not reference(word):
-            shown.append(STARS)
-        elif word.startswith("--") and given and value and secretive(name[2:]):
-            shown.append(f"{name}={STARS}")
+            arguments.append(STARS)
+        elif word.startswith("--") and equals and value and secretive(name[2:]):
+            arguments.append(f"{name}={STARS}")
         else:
-            shown.append(shlex.quote(_structured_text(word)))
-        hide = word.startswith("--") and not given and secretive(word[2:])
-    return text(" ".join(shown))
+            arguments.append(shlex.quote(_structured_text(word)))
+        hide = word.startswith("--") and not equals and secretive(word[2:])
+    return text(" ".join(arguments))

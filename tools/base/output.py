@@ -9,7 +9,7 @@ import os
 import sys
 from typing import TextIO, cast
 
-_lost: list[str] = []  # why standard output could not be written
+_write_errors: list[str] = []  # why standard output could not be written
 
 
 class _Output(io.FileIO):
@@ -23,7 +23,7 @@ class _Output(io.FileIO):
             return super().write(data) or 0
         except OSError as error:
             if self.fileno() == 1 and error.errno != errno.EPIPE:
-                _lost.append((error.strerror or str(error)).lower())
+                _write_errors.append((error.strerror or str(error)).lower())
             return len(data)
 
 
@@ -55,7 +55,7 @@ def _stream(number: int, before: TextIO | None) -> io.TextIOWrapper:
 def close_standard(code: int) -> int:
     """Return the exit code; 0 becomes 1, with an error, if standard output was lost."""
     sys.stdout.flush()
-    if _lost:
-        sys.stderr.write(f"error: standard output: {_lost[0]}\n")
+    if _write_errors:
+        sys.stderr.write(f"error: standard output: {_write_errors[0]}\n")
     sys.stderr.flush()
-    return code or int(bool(_lost))
+    return code or int(bool(_write_errors))

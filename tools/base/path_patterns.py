@@ -21,7 +21,7 @@ from tools.base.errors import ConfigError
 
 _MOST = 4  # `**` in one pattern
 _LONGEST = 8192  # characters of one; Linux takes paths of 4,095 bytes
-_SHOWN = 60  # characters of one that is longer
+_MAX_QUOTED = 60  # characters of one that is longer
 _SYNTAX = (
     "Known are *, ?, **, and sets such as [abc], [a-z], [!abc]. A backslash makes the next "
     "character literal."
@@ -98,7 +98,9 @@ def compile_pattern(text: str, key: str) -> PathPattern:
     """Compile a pattern of a key or option. Raises ConfigError that names both."""
     if len(text) > _LONGEST:
         problem = f"invalid pattern: longer than {_LONGEST} characters"
-        raise ConfigError(f"{key}: {text[:_SHOWN] + '...'!r}: {problem}", "Write several patterns.")
+        raise ConfigError(
+            f"{key}: {text[:_MAX_QUOTED] + '...'!r}: {problem}", "Write several patterns."
+        )
     try:
         return _compiled(text)
     except _InvalidError as error:
@@ -213,8 +215,8 @@ def _regex(tokens: Sequence[Token], *, anchored: bool) -> re.Pattern[bytes]:
     """
     free = [] if anchored or tokens[0] == FOLDERS else [FOLDERS]
     numbers = itertools.count()
-    whole = _first(_groups([*free, *tokens], _CROSSING), numbers, _names)
-    return re.compile(whole + rb"(?:/.*)?", re.DOTALL)
+    expression = _first(_groups([*free, *tokens], _CROSSING), numbers, _names)
+    return re.compile(expression + rb"(?:/.*)?", re.DOTALL)
 
 
 def _names(tokens: Sequence[Token], numbers: Iterator[int]) -> bytes:

@@ -48,19 +48,19 @@ class Problem:
 
     @property
     def fix(self) -> str:
-        """The command that fixes it, as this user runs it; "" where words alone can say it."""
+        """Return the command that fixes it, as this user runs it; "" where only text can say it."""
         return fixes.on(self.path, *self.commands)
 
     @property
     def hint(self) -> str:
-        """What fixes it, as messages say it."""
+        """Return what fixes it, for messages."""
         if self.advice and self.commands:
             return f"{self.advice}, then run as root: {' && '.join(self.commands)}"
         return self.advice or " && ".join(self.commands)
 
     @property
     def hint_or_accept(self) -> str:
-        """The same, and how to go on without it, unless this user cannot use the path at all."""
+        """Return the hint, and how to go on without it, unless this user cannot use the path."""
         if not os.access(self.path, os.R_OK, effective_ids=True):
             return self.hint
         return f"{self.hint} (to run anyway: --insecure-permissions)"
@@ -165,23 +165,23 @@ def exposed(path: Path) -> Problem | None:
 def _changeable(path: Path, owners: set[int]) -> Iterator[Problem]:
     """Give each way in which others than the owners could change a path or a folder above it."""
     real = resolved(path)
-    for place in (real, *real.parents):
-        status = place.stat()
+    for level in (real, *real.parents):
+        status = level.stat()
         sticky = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
-        quoted = shlex.quote(str(place))
+        quoted = shlex.quote(str(level))
         if status.st_uid not in owners:
             trouble = f"{_BELONGS}{account_names.user(status.st_uid)}"
-            yield Problem(place, trouble, *_owning(real, place, status))
+            yield Problem(level, trouble, *_owning(real, level, status))
         if sticky:
             continue
         if status.st_mode & stat.S_IWOTH:
-            yield Problem(place, "is writable by everybody", (f"chmod o-w {quoted}",))
+            yield Problem(level, "is writable by everybody", (f"chmod o-w {quoted}",))
         if status.st_mode & stat.S_IWGRP:
             ours = _own_group(status)
-            if (fix := _foreign_entry(place, owners, _WRITE, ours=ours)) is not None:
-                yield Problem(place, "is writable by others through its ACL", (fix,))
-            elif not _has_acl(place) and not ours:
-                yield Problem(place, "is writable by its group", (f"chmod g-w {quoted}",))
+            if (fix := _foreign_entry(level, owners, _WRITE, ours=ours)) is not None:
+                yield Problem(level, "is writable by others through its ACL", (fix,))
+            elif not _has_acl(level) and not ours:
+                yield Problem(level, "is writable by its group", (f"chmod g-w {quoted}",))
 
 
 def _readable(real: Path, status: os.stat_result, owners: set[int]) -> Problem | None:
@@ -193,8 +193,8 @@ def _readable(real: Path, status: os.stat_result, owners: set[int]) -> Problem |
         return Problem(real, "can be read by others through its ACL", (fix,))
     if _has_acl(real) or ours:
         return None
-    what = "read or written" if status.st_mode & stat.S_IWGRP else "read"
-    trouble = f"can be {what} by the group {account_names.group(status.st_gid)}"
+    access = "read or written" if status.st_mode & stat.S_IWGRP else "read"
+    trouble = f"can be {access} by the group {account_names.group(status.st_gid)}"
     if status.st_uid == 0 and os.geteuid() != 0:  # this very user needs the right of a group
         return Problem(real, trouble, _closing(real, status))
     return Problem(real, trouble, (f"chmod g-rwx {shlex.quote(str(real))}",))
@@ -216,7 +216,7 @@ def _closing(path: Path, status: os.stat_result) -> tuple[str, ...]:
     return (f"chmod 0600 {quoted}",)
 
 
-def _owning(real: Path, place: Path, status: os.stat_result) -> tuple[tuple[str, ...], str]:
+def _owning(real: Path, path: Path, status: os.stat_result) -> tuple[tuple[str, ...], str]:
     """Return the commands that give a path to root but keep it readable for the backup.
 
     With what to do before, or instead of them.
@@ -224,20 +224,20 @@ def _owning(real: Path, place: Path, status: os.stat_result) -> tuple[tuple[str,
     A folder above the file is given away by no command but that of the file's own folder, and
     never a home directory.
     """
-    movable = place == real or (place == real.parent and not _is_home(place))
+    movable = path == real or (path == real.parent and not _is_home(path))
     if not movable:
         advice = f"Move {real} to a folder that belongs to root, for example /etc/nc-backup-py."
         return (), advice
     runner = os.geteuid()
-    quoted = shlex.quote(str(place))
-    own = _primary_group(status.st_uid if runner == 0 else runner)
-    group = account_names.group(own if own >= 0 else status.st_gid)
+    quoted = shlex.quote(str(path))
+    primary = _primary_group(status.st_uid if runner == 0 else runner)
+    group = account_names.group(primary if primary >= 0 else status.st_gid)
     mode = "0750" if stat.S_ISDIR(status.st_mode) else "0640"
     return (f"chown root:{group} {quoted}", f"chmod {mode} {quoted}"), _CHECKED
 
 
-def _is_home(place: Path) -> bool:
-    return any(Path(entry.pw_dir).is_relative_to(place) for entry in pwd.getpwall())
+def _is_home(path: Path) -> bool:
+    return any(Path(entry.pw_dir).is_relative_to(path) for entry in pwd.getpwall())
 
 
 def _backup_users(real: Path, status: os.stat_result) -> Iterator[int]:
@@ -250,8 +250,8 @@ def _backup_users(real: Path, status: os.stat_result) -> Iterator[int]:
     with contextlib.suppress(KeyError):  # no such user: the folder's group decides
         yield pwd.getpwnam(BACKUP_USER).pw_uid
     folder = real.parent.stat()
-    given = folder.st_uid == 0 and folder.st_gid != 0
-    if given and _primary_group(status.st_uid) == folder.st_gid:
+    by_root = folder.st_uid == 0 and folder.st_gid != 0
+    if by_root and _primary_group(status.st_uid) == folder.st_gid:
         yield status.st_uid
 
 
@@ -272,8 +272,8 @@ def _group_of_backup(status: os.stat_result, folder: Path) -> bool:
         return status.st_gid == _primary_group(runner)
     if status.st_uid != 0:
         return False
-    given = folder.stat()
-    if given.st_uid == 0 and given.st_gid == status.st_gid:
+    status_above = folder.stat()
+    if status_above.st_uid == 0 and status_above.st_gid == status.st_gid:
         return True
     try:
         return pwd.getpwnam(account_names.group(status.st_gid)).pw_gid == status.st_gid
@@ -294,30 +294,30 @@ def _primary_group(user: int) -> int:
         return os.getegid() if user == os.geteuid() else -1
 
 
-def _has_acl(place: Path) -> bool:
+def _has_acl(path: Path) -> bool:
     """Return whether there are entries beyond owner, group and others (acl(5)).
 
     The group bits of the mode are then the mask of all entries: they say that somebody may
     write, and not who.
     """
     try:
-        return _ACL in os.listxattr(place)
+        return _ACL in os.listxattr(path)
     except OSError:
         return False  # a file system without such attributes
 
 
-def _foreign_entry(place: Path, owners: set[int], wanted: int, *, ours: bool) -> str | None:
+def _foreign_entry(path: Path, owners: set[int], access: int, *, ours: bool) -> str | None:
     """Return the command that removes the first ACL entry of another user or group.
 
     ours: whether the owning group is the owner's own.
     """
-    if not _has_acl(place):
+    if not _has_acl(path):
         return None
-    quoted = shlex.quote(str(place))
-    entries = list(struct.iter_unpack("<HHI", os.getxattr(place, _ACL)[4:]))
+    quoted = shlex.quote(str(path))
+    entries = list(struct.iter_unpack("<HHI", os.getxattr(path, _ACL)[4:]))
     mask = next((rights for tag, rights, _ in entries if tag == _ACL_MASK), 7)
     for tag, rights, number in entries:
-        if not rights & mask & wanted:
+        if not rights & mask & access:
             continue
         if tag == _ACL_USER and number not in owners:
             return f"setfacl -x u:{shlex.quote(account_names.user(number))} {quoted}"

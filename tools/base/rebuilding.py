@@ -90,13 +90,13 @@ def _available(environment: str, why: str, waits: bool) -> "tuple[str, bool]":
         if _identity(target) != before and _can_start(target):
             return target, True  # the other process has made it
         _remove_old(target)
-        place = "" if target == environment else " in %s" % target
-        _say("warning: %s %s; it is made again%s" % (environment, why, place))
+        where = "" if target == environment else " in %s" % target
+        _say("warning: %s %s; it is made again%s" % (environment, why, where))
         added = environments.added(target, environments.LOCK)
         began = time.monotonic()
         umask = os.umask(0o022 if target == environment else 0o077)
         try:
-            python = _made(target, deadline, waits)
+            python = _build(target, deadline, waits)
         finally:
             os.umask(umask)
         _say("note: %s: made with Python %s in %.0f s" % (target, python, time.monotonic() - began))
@@ -179,7 +179,7 @@ class _Lock:
 # --- making one
 
 
-def _made(target: str, deadline: float, waits: bool) -> str:
+def _build(target: str, deadline: float, waits: bool) -> str:
     """Make an environment, and let it take its place; return the version of its Python.
 
     The kept wheels are tried with each Python before anything is asked of the network.
@@ -210,15 +210,15 @@ def _pythons() -> "list[tuple[str, str]]":
     names = ["python3"] + ["python3.%d" % minor for minor in range(_NEWEST, NEEDED[1] - 1, -1)]
     path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/bin:/usr/bin:/bin"])
     base = getattr(sys, "_base_executable", "") or sys.executable
-    found = {}  # type: dict[str, str]
+    by_version = {}  # type: dict[str, str]
     for command in [base] + [shutil.which(name, path=path) or "" for name in names]:
-        version, executable = _asked(command) if command else ((0, 0), "")
+        version, executable = _inspected(command) if command else ((0, 0), "")
         if version >= NEEDED and _is_open(executable):
-            found.setdefault("%d.%d" % version, executable)
-    return [(executable, version) for version, executable in found.items()]
+            by_version.setdefault("%d.%d" % version, executable)
+    return [(executable, version) for version, executable in by_version.items()]
 
 
-def _asked(command: str) -> "tuple[tuple[int, int], str]":
+def _inspected(command: str) -> "tuple[tuple[int, int], str]":
     """Return the version of a Python, and its real executable; (0, 0) where it does not start."""
     try:
         done = _run([command, "-I", "-c", _VERSION], time.monotonic() + 20)
@@ -237,11 +237,11 @@ def _is_open(executable: str) -> bool:
 
 
 def _closed(path: str) -> bool:
-    place = os.path.dirname(os.path.realpath(path))
-    while os.stat(place).st_mode & stat.S_IXOTH:
-        if place == "/":
+    folder = os.path.dirname(os.path.realpath(path))
+    while os.stat(folder).st_mode & stat.S_IXOTH:
+        if folder == "/":
             return False
-        place = os.path.dirname(place)
+        folder = os.path.dirname(folder)
     return True
 
 
@@ -256,11 +256,11 @@ class _Pip:
 
     def install(self, pip: "list[str]") -> None:
         """Install what the lock file lists; raises RebuildError with the last lines of pip."""
-        words = ["install", "--quiet", "--no-input", "--no-cache-dir", "--no-deps"]
-        words += ["--disable-pip-version-check", "--only-binary", ":all:", "--require-hashes"]
+        arguments = ["install", "--quiet", "--no-input", "--no-cache-dir", "--no-deps"]
+        arguments += ["--disable-pip-version-check", "--only-binary", ":all:", "--require-hashes"]
         while True:
             try:
-                _run(pip + words + self._source + ["-r", environments.LOCK], self.deadline)
+                _run(pip + arguments + self._source + ["-r", environments.LOCK], self.deadline)
                 return
             except RebuildError as error:
                 late = time.monotonic() + _PAUSE > self.deadline
@@ -319,12 +319,12 @@ def _switch(new: str, target: str) -> None:
 def _remove_old(target: str) -> None:
     """Remove what killed processes left, and old environments of this user of other releases."""
     parent = os.path.dirname(target)
-    left = glob.glob(os.path.join(parent, _PREFIX + "*"))
+    leftovers = glob.glob(os.path.join(parent, _PREFIX + "*"))
     for path in glob.glob(os.path.join(parent, environments.OWN_PREFIX + "*")):
         private = os.path.basename(target).startswith(environments.OWN_PREFIX)
         if private and path != target and os.lstat(path).st_mtime < time.time() - _KEEP:
-            left.append(path)
-    for path in left:
+            leftovers.append(path)
+    for path in leftovers:
         if os.path.isdir(path) and not os.path.islink(path):
             shutil.rmtree(path, ignore_errors=True)
 

@@ -215,12 +215,12 @@ def _lock_as(unlocked: Path, folder: Path) -> int:
 
 def sweep(parent: Path, prefix: str) -> list[Path]:
     """Remove the private folders of killed processes of this user, and return them."""
-    gone = []
+    removed = []
     for folder in abandoned(parent, prefix):
         with contextlib.suppress(OSError):  # it went meanwhile
             tree(folder)
-            gone.append(folder)
-    return gone
+            removed.append(folder)
+    return removed
 
 
 def abandoned(parent: Path, prefix: str) -> list[Path]:
@@ -228,7 +228,7 @@ def abandoned(parent: Path, prefix: str) -> list[Path]:
 
     Only folders with a name of `private`, owned by this user, and whose lock nobody holds.
     """
-    found = []
+    folders = []
     pattern = re.compile(re.escape(prefix) + rf"[0-9a-f]{{{_RANDOM}}}(?:{re.escape(_UNLOCKED)})?")
     try:
         names = sorted(entry.name for entry in parent.iterdir() if pattern.fullmatch(entry.name))
@@ -237,8 +237,8 @@ def abandoned(parent: Path, prefix: str) -> list[Path]:
     for name in names:
         with contextlib.suppress(OSError):  # it is another's, or went meanwhile
             if _abandoned(parent / name):
-                found.append(parent / name)
-    return found
+                folders.append(parent / name)
+    return folders
 
 
 def _abandoned(folder: Path) -> bool:

@@ -35,7 +35,7 @@ class Status(str, Enum):
 
     @property
     def stored(self) -> bool:
-        """Whether everything that could be read was stored."""
+        """Return whether everything that could be read was stored."""
         return self in (Status.OK, Status.UNREPORTED, Status.UNCLEAN, Status.INCOMPLETE)
 
     @classmethod
@@ -102,7 +102,7 @@ class Result:
 
     def __post_init__(self) -> None:
         """Make its texts fit to be shown: this is where the texts of modules and servers enter."""
-        for name, shown in (
+        for name, text in (
             ("message", foreign.line(self.message)),
             ("hint", foreign.paragraph(self.hint)),
             ("warnings", foreign.listing(self.warnings)),
@@ -110,7 +110,7 @@ class Result:
             ("details", foreign.listing(self.details)),
             ("notices", foreign.listing(self.notices)),
         ):
-            object.__setattr__(self, name, shown)
+            object.__setattr__(self, name, text)
 
     @classmethod
     def from_json(cls, raw: _Json) -> Result:
@@ -119,26 +119,26 @@ class Result:
         Raises BackupError for an invalid result.
         """
         try:
-            given: Any = foreign_json.load(raw, MAX_BYTES)
-            if not isinstance(given, dict):
+            record: Any = foreign_json.load(raw, MAX_BYTES)
+            if not isinstance(record, dict):
                 raise ValueError("not an object")
             return cls(
-                status=Status(given["status"]),
-                message=_text(given, "message"),
-                hint=_text(given, "hint"),
-                files=_texts(given, "files"),
-                items=_count(given, "items"),
-                bytes=_count(given, "bytes"),
-                warnings=_texts(given, "warnings"),
-                notices=_texts(given, "notices"),
-                removable=_texts(given, "removable"),
-                size=_text(given, "size"),
-                stored=tuple(dict(entry) for entry in given.get("stored", ())),
+                status=Status(record["status"]),
+                message=_text(record, "message"),
+                hint=_text(record, "hint"),
+                files=_texts(record, "files"),
+                items=_count(record, "items"),
+                bytes=_count(record, "bytes"),
+                warnings=_texts(record, "warnings"),
+                notices=_texts(record, "notices"),
+                removable=_texts(record, "removable"),
+                size=_text(record, "size"),
+                stored=tuple(dict(entry) for entry in record.get("stored", ())),
             )
         except (ValueError, KeyError, TypeError) as error:
-            what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+            problem = f"{error} is missing" if isinstance(error, KeyError) else str(error)
             raise BackupError(
-                f"NC_BACKUP_RESULT: invalid result file: {what}",
+                f"NC_BACKUP_RESULT: invalid result file: {problem}",
                 hint='Write a JSON object in UTF-8 with at least "status" and "message".',
             ) from None
 
@@ -157,25 +157,27 @@ class Result:
         return cls.from_json(raw) if raw else None
 
 
-def _text(given: Mapping[str, Any], name: str) -> str:
+def _text(record: Mapping[str, Any], name: str) -> str:
     """Return a text; a number is one as well. Raises ValueError."""
-    value = given.get(name, "")
+    value = record.get(name, "")
     if isinstance(value, list | dict):
         raise ValueError(f"{name}: expected a text")
     return "" if value is None else str(value)
 
 
-def _texts(given: Mapping[str, Any], name: str) -> tuple[str, ...]:
-    values = given.get(name, [])
+def _texts(record: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    values = record.get(name, [])
     if not isinstance(values, list):
         raise ValueError(f"{name}: expected a list of texts")
     return tuple(_text({name: value}, name) for value in values)
 
 
-def _count(given: Mapping[str, Any], name: str) -> int:
-    value = given.get(name, 0)
-    whole = isinstance(value, int | float) and not isinstance(value, bool) and value == int(value)
-    if not whole or value < 0:
+def _count(record: Mapping[str, Any], name: str) -> int:
+    value = record.get(name, 0)
+    is_whole = (
+        isinstance(value, int | float) and not isinstance(value, bool) and value == int(value)
+    )
+    if not is_whole or value < 0:
         raise ValueError(f"{name}: expected a number that is not negative")
     return int(value)
 

@@ -20,8 +20,8 @@ def is_run_id(text: str) -> bool:
 
 def run_in(name: str) -> str:
     """Return the run ID that the name of a file of a run begins with; "" for other names."""
-    found = _RUN_ID.match(name.lstrip("."))
-    return found[0] if found else ""
+    match = _RUN_ID.match(name.lstrip("."))
+    return match[0] if match else ""
 
 
 def now() -> str:
@@ -55,10 +55,10 @@ def time_of(run_id: str) -> datetime:
 
 def _read(form: re.Pattern[str], text: str) -> datetime:
     """Return the time that a text is; strptime takes five times as long."""
-    found = form.fullmatch(text)
-    if found is None:
+    match = form.fullmatch(text)
+    if match is None:
         raise ValueError(f"{text!r} is not a time")
-    return datetime(*map(int, found.groups()), tzinfo=timezone.utc)  # type: ignore[arg-type,misc]
+    return datetime(*map(int, match.groups()), tzinfo=timezone.utc)  # type: ignore[arg-type,misc]
 
 
 def is_time(run_id: str) -> bool:

@@ -16,7 +16,7 @@ class ProgressListener(Protocol):
     """Receives the progress of a run. The calls come from one thread, in the order of events."""
 
     def begin(self, number: int, name: str) -> None:
-        """A section begins; the first is number 1."""
+        """Note that a section begins; the first is number 1."""
 
     def expect(self, size: int | None) -> None:
         """Tell how many bytes the section had in the last run; None if that is not known."""
@@ -25,10 +25,10 @@ class ProgressListener(Protocol):
         """Tell how many bytes of the section have been processed so far."""
 
     def notice(self, text: str) -> None:
-        """Something that people who look on should know at once."""
+        """Show what people who look on should know at once."""
 
     def end(self, name: str, result: Result, seconds: float) -> None:
-        """A section has ended."""
+        """Note that a section has ended."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class RunProblem:
 
     @property
     def line(self) -> str:
-        """The text as one line for people, after the name of the section."""
+        """Return the text as one line for people, after the name of the section."""
         return f"{foreign.line(self.section)}: {self.text}" if self.section else self.text
 
 
@@ -72,7 +72,7 @@ class SectionResult:
 
     @property
     def started_at(self) -> datetime:
-        """When the section began, UTC."""
+        """Return when the section began, UTC."""
         return self.ended_at - timedelta(seconds=self.seconds)
 
     @property
@@ -91,9 +91,9 @@ class SectionResult:
             return
         failed = not result.status.stored
         lines = [] if result.warnings and not failed else [result.message]
-        first, *rest = [*lines, *result.warnings]
+        first, *others = [*lines, *result.warnings]
         yield RunProblem(first, failed, result.hint, self.name)
-        yield from (RunProblem(line, failed, section=self.name) for line in rest)
+        yield from (RunProblem(line, failed, section=self.name) for line in others)
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ class RunResult:
 
     @property
     def size(self) -> str:
-        """What a size plugin measured, else what a store took or a restore gave, or N/A."""
+        """Return what a size plugin measured, else what a store took or a restore gave, or N/A."""
         for section in reversed(self.sections):
             if section.result.size:
                 return section.result.size
@@ -197,13 +197,13 @@ class RunResult:
 
     @property
     def stored(self) -> int:
-        """The bytes that the fullest store took, or that a restore wrote."""
+        """Return the bytes that the fullest store took, or that a restore wrote."""
         stored = max((s.result.bytes for s in self.sections if s.kind == "store"), default=0)
         return stored or sum(s.result.bytes for s in self.sections if s.kind == "item")
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """What a report says before anything else, after the name of its section."""
+        """Return what a report says before anything else, after the name of its section."""
         return tuple(
             foreign.line(f"{section.name}: {line}")
             for section in self.sections
@@ -212,7 +212,7 @@ class RunResult:
 
     @property
     def end(self) -> datetime:
-        """When it ended, UTC."""
+        """Return when it ended, UTC."""
         return self.begin + timedelta(seconds=self.seconds)
 
     def summary(self) -> str:
@@ -237,4 +237,4 @@ class RunResult:
         stored = self.status.stored
         of_run = [RunProblem(self.message, not stored, self.hint)] if self.message else []
         by_cause = sorted(self.sections, key=lambda section: section.result.consequence)
-        return (*of_run, *(found for section in by_cause for found in section.problems()))
+        return (*of_run, *(problem for section in by_cause for problem in section.problems()))

@@ -49,38 +49,38 @@ class Secret:
         could have written the file.
         """
         secret = self.learn()
-        kind, _, rest = self._reference.partition(":")
-        if kind == "file" and Path(rest).is_file():
-            permissions.check_reference(self._reference, Path(rest))
+        kind, _, target = self._reference.partition(":")
+        if kind == "file" and Path(target).is_file():
+            permissions.check_reference(self._reference, Path(target))
         return secret
 
     def learn(self) -> str:
-        """The same for masking alone: whoever may have written the file."""
+        """Return the secret for masking alone, whoever may have written the file."""
         secret = self._resolved()
         masking.add(secret)
         return secret
 
     def try_to_learn(self) -> None:
-        """The same where it can be had without waiting; nothing anywhere else."""
+        """Mask the secret where it can be had without waiting; do nothing elsewhere."""
         _learn_text(self._reference, hidden=True)
 
     def _resolved(self) -> str:
-        kind, _, rest = self._reference.partition(":")
+        kind, _, name = self._reference.partition(":")
         if kind == "env":
             try:
-                return os.environ[rest]
+                return os.environ[name]
             except KeyError:
                 raise ConfigError(
-                    f"secret env:{rest} is not set",
-                    hint=f"Set the variable {rest} for this program.",
+                    f"secret env:{name} is not set",
+                    hint=f"Set the variable {name} for this program.",
                 ) from None
         if kind == "file":
             try:
-                raw = foreign.content(Path(rest), _MOST_LEARNED)
+                raw = foreign.content(Path(name), _MOST_LEARNED)
                 return raw.decode("utf-8").replace("\r\n", "\n").rstrip("\n")
             except (OSError, UnicodeDecodeError) as error:
                 raise ConfigError(
-                    f"secret file:{rest} cannot be read: {getattr(error, 'strerror', 'not UTF-8')}",
+                    f"secret file:{name} cannot be read: {getattr(error, 'strerror', 'not UTF-8')}",
                     hint="The file must exist and be readable by the user that runs the backup.",
                 ) from None
         return self._reference
@@ -125,14 +125,14 @@ def _learn_text(text: str, *, hidden: bool) -> None:
     _learn_words(text.split())
 
 
-def _learn_words(words: Sequence[object]) -> None:
+def _learn_words(arguments: Sequence[object]) -> None:
     """Mask secrets in arguments: --password X, --password=X, password=X."""
     before = ""
-    for word in words:
+    for word in arguments:
         if not isinstance(word, str):
             continue
-        name, given, value = word.partition("=")
-        if given and masking.secretive(name.lstrip("-")):
+        name, equals, value = word.partition("=")
+        if equals and masking.secretive(name.lstrip("-")):
             masking.add(value)
         elif before.startswith("-") and masking.secretive(before.lstrip("-")):
             masking.add(word)
@@ -141,10 +141,10 @@ def _learn_words(words: Sequence[object]) -> None:
 
 def _learn_reference(reference: str) -> None:
     """Mask the value of a reference, if it can be read without waiting."""
-    kind, _, rest = reference.partition(":")
+    kind, _, target = reference.partition(":")
     if kind == "file":
         try:
-            path = Path(rest)
+            path = Path(target)
             if not path.is_file() or path.stat().st_size > _MOST_LEARNED:
                 return
         except (OSError, ValueError):

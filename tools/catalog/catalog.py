@@ -26,7 +26,7 @@ _MAX_KEPT = 1 << 16  # bytes of such a manifest that is kept when it was read
 _AHEAD = 256  # runs whose manifests are on their way before they are asked for
 _LONGEST_AGE = 50 * 366 * 86_400.0  # seconds; no run is older
 _LARGE = 1 << 20  # bytes of a manifest that is not read ahead
-_MAX_UNTRUSTED = 4 << 20  # bytes of a manifest that nobody known has signed, and that is parsed
+_MAX_UNTRUSTED = 4 << 20  # bytes of a manifest that no known signer has signed, and that is parsed
 
 
 @dataclass(frozen=True)
@@ -44,26 +44,26 @@ class Claim:
     untrusted: UntrustedError | None = None
 
 
-def hosts(place: Store) -> list[str]:
+def hosts(backup_store: Store) -> list[str]:
     """Return the hosts that a store has runs of: a disk has other folders (lost+found)."""
-    return [host for host in place.folders() if _has_runs(place, host)]
+    return [host for host in backup_store.folders() if _has_runs(backup_store, host)]
 
 
-def _has_runs(place: Store, host: str) -> bool:
+def _has_runs(backup_store: Store, host: str) -> bool:
     try:
-        names = (entry.name.rpartition("/")[2] for entry in place.entries(host))
+        names = (entry.name.rpartition("/")[2] for entry in backup_store.entries(host))
         return any(manifest.run_of(name) for name in names)
     except PermissionError:
         return False
 
 
-def named(found: Iterable[str]) -> str:
+def named(names: Iterable[str]) -> str:
     """Return the names of hosts as messages list them."""
-    return ", ".join(map(foreign.printable, found))
+    return ", ".join(map(foreign.printable, names))
 
 
 def _age(entry: StoreEntry) -> float:
-    """Return the age of an object in seconds, where a store says what no calendar has."""
+    """Return the age of an object in seconds, limited to what a date can hold."""
     return min(max(entry.age, -_LONGEST_AGE), _LONGEST_AGE)
 
 
@@ -77,10 +77,10 @@ class Catalog:
     """
 
     def __init__(
-        self, place: Store, host: str, trusted: Trust, *, encrypted_only: bool = False
+        self, backup_store: Store, host: str, trusted: Trust, *, encrypted_only: bool = False
     ) -> None:
-        """encrypted_only: whether an item that is not encrypted must not be restored"""
-        self.store = place
+        """Read nothing yet. encrypted_only: whether only encrypted items may be restored"""
+        self.store = backup_store
         self.host = host
         self.trust = trusted
         self.encrypted_only = encrypted_only
@@ -92,7 +92,7 @@ class Catalog:
 
     @functools.cached_property
     def _entries(self) -> Mapping[str, tuple[StoreEntry, datetime]]:
-        """The objects of the host by their names without the folder, and when they were stored."""
+        """Return the objects of the host, and when they were stored, by name without folder."""
         now = datetime.now(timezone.utc)
         return {
             entry.name.rpartition("/")[2]: (entry, now - timedelta(seconds=_age(entry)))
@@ -101,14 +101,14 @@ class Catalog:
 
     @functools.cached_property
     def sizes(self) -> Mapping[str, int]:
-        """The bytes of every object of the host by its name, without the folder."""
+        """Return the bytes of every object of the host by its name, without the folder."""
         return {name: entry.size for name, (entry, _when) in self._entries.items()}
 
     @functools.cached_property
     def run_ids(self) -> Sequence[str]:
-        """The ids of all runs that have a manifest, oldest first."""
-        found = filter(None, map(manifest.run_of, self.sizes))
-        return sorted(run_id for run_id in found if run_ids.is_time(run_id))
+        """Return the ids of all runs that have a manifest, oldest first."""
+        ids = filter(None, map(manifest.run_of, self.sizes))
+        return sorted(run_id for run_id in ids if run_ids.is_time(run_id))
 
     def in_turn(self) -> Iterator[str]:
         """Yield the ids of all runs, oldest first; their manifests are read ahead."""
@@ -125,17 +125,17 @@ class Catalog:
 
     @property
     def future(self) -> Sequence[str]:
-        """The ids of runs that were made while the clock was wrong."""
+        """Return the ids of runs that were made while the clock was wrong."""
         return [run_id for run_id in self.run_ids if run_ids.in_future(run_id)]
 
     @functools.cached_property
     def notes(self) -> Mapping[str, list[str]]:
-        """The names of the notes of removed items, by the id of their run."""
+        """Return the names of the notes of removed items, by the id of their run."""
         return cleaned.by_run(self._entries)
 
     @functools.cached_property
     def pinned(self) -> frozenset[str]:
-        """The ids of the runs that clean-up must not touch."""
+        """Return the ids of the runs that clean-up must not touch."""
         return frozenset(filter(None, map(cleaned.pinned_run, self._entries)))
 
     def stored_at(self, run_id: str) -> datetime:
@@ -153,7 +153,7 @@ class Catalog:
 
     @functools.cached_property
     def _named(self) -> frozenset[str]:
-        """The run ids in the names of all objects."""
+        """Return the run ids in the names of all objects."""
         return frozenset(map(run_ids.run_in, self.sizes))
 
     def manifest(self, run_id: str) -> Manifest:
@@ -161,12 +161,12 @@ class Catalog:
 
         Raises UntrustedError where it is not, ManifestError, StoreError or OSError.
         """
-        if (known := self._untrusted.get(run_id)) is not None:
-            raise known
-        found = self.claim(run_id)
-        if found.untrusted is not None:
-            raise found.untrusted
-        return found.manifest
+        if (error := self._untrusted.get(run_id)) is not None:
+            raise error
+        claim = self.claim(run_id)
+        if claim.untrusted is not None:
+            raise claim.untrusted
+        return claim.manifest
 
     def claim(self, run_id: str) -> Claim:
         """Return a manifest, trusted or not. Raises ManifestError, StoreError or OSError.
@@ -176,23 +176,23 @@ class Catalog:
         it says no more than the removal of the whole run would. Otherwise they are an error.
         """
         with self._lock:
-            found = self._claims.get(run_id)
-            if found is None:
-                found = self._read(run_id)
-                if self._is_kept(run_id, found):
-                    self._claims[run_id] = found
-        if isinstance(found, Claim):
-            return found
-        raise found
+            outcome = self._claims.get(run_id)
+            if outcome is None:
+                outcome = self._read(run_id)
+                if self._is_kept(run_id, outcome):
+                    self._claims[run_id] = outcome
+        if isinstance(outcome, Claim):
+            return outcome
+        raise outcome
 
-    def _is_kept(self, run_id: str, found: Claim | BackupError | OSError) -> bool:
+    def _is_kept(self, run_id: str, outcome: Claim | BackupError | OSError) -> bool:
         """Return whether to keep what was read; of a large untrusted manifest the reason alone.
 
         Anyone who can write to the store may have put hundreds of them there.
         """
-        if not isinstance(found, Claim) or found.untrusted is None:
+        if not isinstance(outcome, Claim) or outcome.untrusted is None:
             return True
-        self._untrusted[run_id] = found.untrusted
+        self._untrusted[run_id] = outcome.untrusted
         return self.sizes.get(manifest.name_of(run_id), 0) <= _MAX_KEPT
 
     def time_of(self, name: str) -> datetime:
@@ -205,11 +205,11 @@ class Catalog:
 
     @property
     def followed(self) -> Trust:
-        """Who is trusted: the known signers, and their successors that the store names."""
+        """Return who is trusted: the known signers, and their successors that the store names."""
         return self._followed
 
     def may_be_trusted(self, run_id: str) -> bool:
-        """Return whether a run could be trusted, as far as names alone tell."""
+        """Return whether a run could be trusted, as far as its names show."""
         unsigned = self.trust.allow_unsigned or self.trust.everybody
         return unsigned or self.has_signature(run_id)
 
@@ -237,8 +237,8 @@ class Catalog:
 
     def _read(self, run_id: str) -> Claim | BackupError | OSError:
         try:
-            found = self._claim(run_id)
-            return self._without_cleaned(found) if run_id in self.notes else found
+            claim = self._claim(run_id)
+            return self._without_cleaned(claim) if run_id in self.notes else claim
         except (BackupError, OSError) as error:
             return error
 
@@ -256,8 +256,8 @@ class Catalog:
         ]
         if not removed:
             return claim
-        kept = tuple(item for item in run.items if item not in removed)
-        run = dataclasses.replace(run, items=kept, cleaned=tuple(removed))
+        items = tuple(item for item in run.items if item not in removed)
+        run = dataclasses.replace(run, items=items, cleaned=tuple(removed))
         return dataclasses.replace(claim, manifest=run)
 
     def is_replaced(self, run_id: str, label: str) -> bool:
@@ -295,18 +295,18 @@ class Catalog:
     def _claim(self, run_id: str) -> Claim:
         name = f"{self.host}/{manifest.name_of(run_id)}"
         content = self._content(run_id)
-        found = manifest.read(content, name)
-        if (found.host, found.run_id) != (self.host, run_id):
+        run = manifest.read(content, name)
+        if (run.host, run.run_id) != (self.host, run_id):
             raise ManifestError(
-                f"{name}: is the manifest of {found.host}/{found.run_id}",
+                f"{name}: is the manifest of {run.host}/{run.run_id}",
                 "It was moved or renamed. Use the copy in another store.",
             )
         digest = hashlib.sha256(content).hexdigest()
         try:
-            return Claim(found, digest, self._signer(run_id, hashlib.sha512(content).digest()))
+            return Claim(run, digest, self._signer(run_id, hashlib.sha512(content).digest()))
         except UntrustedError as error:
             problem = self.trust.judged(error, lambda: self._is_older(run_id))
-            return Claim(found, digest, "", problem)
+            return Claim(run, digest, "", problem)
 
     def _content(self, run_id: str) -> bytes:
         """Return the bytes of a manifest. Raises ManifestError where they are too many.
@@ -345,12 +345,12 @@ class Catalog:
         digest: SHA-512 of the manifest
         """
         name = manifest.name_of(run_id)
-        called = f"{self.host}/{name}"
-        return self._followed.signer_of_digest(called, self.host, digest, self._signature(name))
+        path = f"{self.host}/{name}"
+        return self._followed.signer_of_digest(path, self.host, digest, self._signature(name))
 
     @functools.cached_property
     def _followed(self) -> Trust:
-        """Who is trusted: the known signers, and their successors that the store names."""
+        """Return who is trusted: the known signers, and their successors that the store names."""
         return self.trust.following(self.host, self._links())
 
     def _links(self) -> Iterator[tuple[str, Callable[[], bytes], Signature]]:
@@ -360,14 +360,14 @@ class Catalog:
             text = "%s: %d statements about signers of %s; only the oldest %d are read"
             logger.warning(text, self.store, len(names), self.host, _MAX_LINKS)
         for name in names[:_MAX_LINKS]:
-            called = f"{self.host}/{name}"
+            path = f"{self.host}/{name}"
             try:
                 signature = self._signature(name)
             except (BackupError, OSError) as error:
-                logger.warning("%s: not read, its signer is not known: %s", called, error)
+                logger.warning("%s: not read, its signer is not known: %s", path, error)
                 continue
             if signature is not None:
-                yield called, functools.partial(self._start, called, rotation.MAX_BYTES), signature
+                yield path, functools.partial(self._start, path, rotation.MAX_BYTES), signature
 
     def _signature(self, name: str) -> Signature | None:
         """Return the signature of an object; None where the store has none."""
@@ -387,7 +387,7 @@ class Catalog:
 
     @functools.cached_property
     def _first_signed(self) -> str:
-        """The id of the oldest run that a known signer has signed; "" if there is none."""
+        """Return the id of the oldest run that a known signer has signed; "" if there is none."""
         for run_id in self.run_ids:
             if not self.has_signature(run_id):
                 continue

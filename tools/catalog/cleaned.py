@@ -31,56 +31,56 @@ def name_of(run_id: str, number: int) -> str:
 
 def noted_run(name: str) -> str:
     """Return the run ID in the name of a note; "" for another name."""
-    found = _NAME.fullmatch(name)
-    return found["run_id"] if found else ""
+    match = _NAME.fullmatch(name)
+    return match["run_id"] if match else ""
 
 
 def pinned_run(name: str) -> str:
     """Return the run ID in the name of a pin; "" for another name."""
-    found = _PINNED.fullmatch(name)
-    return found["run_id"] if found else ""
+    match = _PINNED.fullmatch(name)
+    return match["run_id"] if match else ""
 
 
 def by_run(names: Iterable[str]) -> Mapping[str, list[str]]:
     """Return the names of the notes of each run that has some, by its id."""
-    found: dict[str, list[str]] = {}
+    notes: dict[str, list[str]] = {}
     for name in names:
         run_id = noted_run(name)
         if run_id and run_ids.is_time(run_id):
-            found.setdefault(run_id, []).append(name)
-    return found
+            notes.setdefault(run_id, []).append(name)
+    return notes
 
 
 def content(labels: Iterable[str]) -> bytes:
     """Return the bytes of a note about these items, SECTION/name."""
-    whole = {"version": _VERSION, "items": sorted(labels)}
-    return json.dumps(whole, indent=1, ensure_ascii=True).encode() + b"\n"
+    note = {"version": _VERSION, "items": sorted(labels)}
+    return json.dumps(note, indent=1, ensure_ascii=True).encode() + b"\n"
 
 
-def labels(place: Store, folder: str, names: Iterable[str]) -> frozenset[str]:
+def labels(backup_store: Store, folder: str, names: Iterable[str]) -> frozenset[str]:
     """Return the items that the notes of a run name; a note that is invalid names none.
 
     Raises StoreError or OSError where a note cannot be read.
     """
-    found: set[str] = set()
+    items: set[str] = set()
     for name in sorted(names):
         if _number(name) <= _MAX_NOTES:
-            found |= _labels(read(place, folder, name))
-    return frozenset(found)
+            items |= _labels(read(backup_store, folder, name))
+    return frozenset(items)
 
 
-def read(place: Store, folder: str, name: str) -> bytes:
+def read(backup_store: Store, folder: str, name: str) -> bytes:
     """Return the bytes of a note, the first of a large one. Raises StoreError or OSError."""
-    return store.beginning(place, f"{folder}/{name}", _MAX_BYTES)
+    return store.beginning(backup_store, f"{folder}/{name}", _MAX_BYTES)
 
 
 def _labels(raw: bytes) -> set[str]:
     try:
-        given = foreign_json.load(raw, _MAX_BYTES)
+        note = foreign_json.load(raw, _MAX_BYTES)
     except (ValueError, RecursionError):
         return set()
-    items = given.get("items") if isinstance(given, dict) else None
-    if not isinstance(items, list) or given.get("version") != _VERSION:
+    items = note.get("items") if isinstance(note, dict) else None
+    if not isinstance(items, list) or note.get("version") != _VERSION:
         return set()
     return {label for label in items if isinstance(label, str)}
 
@@ -89,41 +89,45 @@ def _number(name: str) -> int:
     return int(name.rpartition("-")[2].partition(".")[0])
 
 
-def free_number(known: Iterable[str]) -> int:
+def free_number(names: Iterable[str]) -> int:
     """Return the number of the next note of a run, the lowest that is free; 0 for none.
 
     Anyone who can write to the store can take numbers; none of them hides a note that is there.
-    known: the names of the notes that the run has
+    names: the names of the notes that the run has
     """
-    taken = set(map(_number, known))
+    taken = set(map(_number, names))
     return next((number for number in range(1, _MAX_NOTES + 1) if number not in taken), 0)
 
 
-def note(place: Store, host: str, run_id: str, known: Iterable[str], items: Iterable[str]) -> str:
+def note(
+    backup_store: Store, host: str, run_id: str, names: Iterable[str], items: Iterable[str]
+) -> str:
     """Store one more note of a run; return its name.
 
-    known: the names of the notes that the run has. Raises StoreError or OSError, also where no
+    names: the names of the notes that the run has. Raises StoreError or OSError, also where no
     number is free.
     """
-    number = free_number(known)
+    number = free_number(names)
     if not number:
         raise StoreError(
-            f"{place}: run {run_id} has {_MAX_NOTES} notes of clean-up, and no place for another",
+            f"{backup_store}: run {run_id} has {_MAX_NOTES} notes of clean-up, the maximum",
             "Check who can write to this store.",
         )
     name = name_of(run_id, number)
-    store.store_object(place, f"{host}/{name}", [content(items)])
+    store.store_object(backup_store, f"{host}/{name}", [content(items)])
     return name
 
 
-def pin(place: Store, host: str, run_id: str, reason: str) -> None:
+def pin(backup_store: Store, host: str, run_id: str, reason: str) -> None:
     """Keep clean-up from removing a run. Raises StoreError or OSError."""
-    store.store_object(place, f"{host}/{run_id}{PIN}", [reason.encode() + b"\n"])
+    store.store_object(backup_store, f"{host}/{run_id}{PIN}", [reason.encode() + b"\n"])
 
 
-def unpin(place: Store, host: str, run_id: str) -> None:
+def unpin(backup_store: Store, host: str, run_id: str) -> None:
     """Let clean-up remove a run again. Raises StoreError or OSError."""
     name = f"{host}/{run_id}{PIN}"
-    place.remove([name])
-    if any(entry.name == name for entry in place.entries(host)):
-        raise StoreError(f"{place}: {name} could not be removed", "Check the rights in this store.")
+    backup_store.remove([name])
+    if any(entry.name == name for entry in backup_store.entries(host)):
+        raise StoreError(
+            f"{backup_store}: {name} could not be removed", "Check the rights in this store."
+        )

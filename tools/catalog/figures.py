@@ -47,15 +47,15 @@ class Acceptance:
     """
 
     def __init__(self, accepted: Mapping[str, Sequence[str]]) -> None:
-        self._left = {label: sorted(runs) for label, runs in accepted.items()}
+        self._remaining = {label: sorted(runs) for label, runs in accepted.items()}
         self._overruled: set[str] = set()
 
     def begins(self, label: str, run_id: str) -> bool:
         """Return whether what was before this run no longer counts for an item."""
-        passed = [one for one in self._left.get(label, ()) if one <= run_id]
+        passed = [one for one in self._remaining.get(label, ()) if one <= run_id]
         if not passed:
             return False
-        del self._left[label][: len(passed)]
+        del self._remaining[label][: len(passed)]
         self._overruled.add(label)
         return True
 

@@ -47,13 +47,13 @@ class History:
             trusted += 1
             yield manifest
 
-    def unread(self, known: Set[str]) -> Iterator[tuple[str, Manifest | None]]:
+    def unread(self, known_ids: Set[str]) -> Iterator[tuple[str, Manifest | None]]:
         """Yield those of the last 30 runs whose id is not known; None for a bad manifest.
 
         Raises StoreError or OSError.
         """
         for run_id in self._past_ids()[:_MAX_UNREAD]:
-            if run_id not in known:
+            if run_id not in known_ids:
                 try:
                     yield run_id, self._catalog.manifest(run_id)
                 except ManifestError:  # `manifests` names it
@@ -69,7 +69,7 @@ class History:
                 yield self._catalog.claim(run_id).manifest
 
     def _past_ids(self) -> Sequence[str]:
-        """The ids of the last runs, newest first."""
+        """Return the ids of the last runs, newest first."""
         future = set(self._catalog.future)
         return [run_id for run_id in reversed(self._catalog.run_ids) if run_id not in future]
 
@@ -77,8 +77,10 @@ class History:
         """Return the newest complete run, of this config where it has one."""
         complete = (manifest for manifest in self.manifests() if manifest.is_complete)
         if config_id:
-            own = (manifest for manifest in self.manifests() if manifest.config_id == config_id)
-            newest = next((manifest for manifest in own if manifest.is_complete), None)
+            of_config = (
+                manifest for manifest in self.manifests() if manifest.config_id == config_id
+            )
+            newest = next((manifest for manifest in of_config if manifest.is_complete), None)
             if newest is not None:
                 return newest
         return next(complete, None)

@@ -34,13 +34,13 @@ class Writer:
 
 
 def writer(config: Config) -> Writer:
-    """Return who makes the runs of this config on this machine."""
+    """Return the machine and config that write these runs."""
     path = str(config.path)
     return Writer(machine(config.general.machine_id), _node(), config_id(config.path), path)
 
 
 def origin(config: Config | None, path: Path | None = None) -> RunOrigin:
-    """Return who makes a run, for its result.
+    """Return the machine, config and program of a run, for its result.
 
     path: of the config file if the config could not be read; both None without a config
     """

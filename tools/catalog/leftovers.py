@@ -28,9 +28,9 @@ def remove_marker(catalog: Catalog, run_id: str) -> None:
     """
     try:
         entries = catalog.store.entries(catalog.host)
-        own = [entry for entry in entries if _run_id(entry) == run_id]
-        expected = {run_id + MARKER_SUFFIX, *_referenced_names(catalog, own)}
-        if set(map(_base, own)) <= expected:
+        of_run = [entry for entry in entries if _run_id(entry) == run_id]
+        expected = {run_id + MARKER_SUFFIX, *_referenced_names(catalog, of_run)}
+        if set(map(_base, of_run)) <= expected:
             markers.remove(catalog.store, f"{catalog.host}/{run_id}{MARKER_SUFFIX}")
     except (BackupError, OSError) as error:
         logger.warning("%s: run marker not removed: %s", catalog.store, error)
@@ -46,8 +46,8 @@ def remove_crashed_runs(
     only what was never published.
     sections: those of the config, beside those that manifests name (see `_unmarked`)
     """
-    place = catalog.store
-    visible = list(place.entries(catalog.host))
+    backup_store = catalog.store
+    visible = list(backup_store.entries(catalog.host))
     marked = {_run_id(entry): entry for entry in visible if entry.name.endswith(MARKER_SUFFIX)}
     # Where nothing may be removed each run has left its marker: beside a manifest none is read.
     complete = {manifest.run_of(_base(entry)) for entry in visible}
@@ -56,31 +56,29 @@ def remove_crashed_runs(
         for run, marker in marked.items()
         if run != run_id
         and marker.age >= age
-        and (run in complete or liveness.has_ended(place, marker))
+        and (run in complete or liveness.has_ended(backup_store, marker))
     }
     names: list[str] = []
-    if place.consistent:
+    if backup_store.consistent:
         names += _visible_of(catalog, visible, crashed)
         names += _unmarked(catalog, visible, {run_id, *marked}, age, sections)
-    for entry in place.unfinished(catalog.host):
+    for entry in backup_store.unfinished(catalog.host):
         run = _run_id(entry)
         in_progress = run == run_id or (run in marked and run not in crashed)
         if run and not in_progress and entry.age >= age:
             names.append(entry.name)
-    old_markers = [marked[run].name for run in crashed if place.consistent]
-    for some in filter(
-        None, (names, old_markers)
-    ):  # markers last: they say what is still to be done
-        place.remove(some)
+    old_markers = [marked[run].name for run in crashed if backup_store.consistent]
+    for batch in filter(None, (names, old_markers)):  # markers last: they name unfinished work
+        backup_store.remove(batch)
     for name in (*names, *old_markers):
-        logger.info("removed %s of a crashed run from %s", name, place)
+        logger.info("removed %s of a crashed run from %s", name, backup_store)
     return [*names, *old_markers]
 
 
 def _unmarked(
     catalog: Catalog,
     visible: list[StoreEntry],
-    known: Collection[str],
+    marked: Collection[str],
     age: float,
     sections: Collection[str],
 ) -> list[str]:
@@ -89,10 +87,10 @@ def _unmarked(
     Only names that a run gives to parts of the sections, and to its recovery sheet: what a user
     or the documented old system stored here has other names. None of a run that has a file
     younger than `age`.
-    known: runs that have a marker, and the one in progress
+    marked: runs that have a marker, and the one in progress
     """
-    kept = {*known, *(_run_id(entry) for entry in visible if _is_kept(entry, age))}
-    orphans = [entry for entry in visible if _run_id(entry) and _run_id(entry) not in kept]
+    excluded = {*marked, *(_run_id(entry) for entry in visible if _is_kept(entry, age))}
+    orphans = [entry for entry in visible if _run_id(entry) and _run_id(entry) not in excluded]
     if not orphans:
         return []
     referenced = _referenced_names(catalog, visible)
@@ -132,11 +130,11 @@ def _visible_of(catalog: Catalog, visible: list[StoreEntry], crashed: set[str]) 
 
 def _readable(catalog: Catalog, run_id: str) -> Manifest:
     """Return a manifest, trusted or not. Raises ManifestError where an item of it is invalid."""
-    found = catalog.claim(run_id).manifest
-    for item in found.refused:
+    run = catalog.claim(run_id).manifest
+    for item in run.refused:
         name = f"{catalog.host}/{manifest.name_of(run_id)}"
         raise ManifestError(foreign.line(f"{name}: {item.label}: {item.problem}"))
-    return found
+    return run
 
 
 def _base(entry: StoreEntry) -> str:
@@ -152,11 +150,11 @@ def _referenced_names(catalog: Catalog, visible: list[StoreEntry]) -> frozenset[
     names: set[str] = set()
     for entry in visible:
         name = _base(entry)
-        run = manifest.run_of(name)
-        if run:
-            found = _readable(catalog, run)
-            names |= {name, name + trust.ENDING, run + manifest.RECOVERY, run + cleaned.PIN}
-            names.update(catalog.notes.get(run, ()))
-            for item in found.items:
-                names |= {part.name for part in forms.needed(catalog.store, found.host, item)}
+        run_id = manifest.run_of(name)
+        if run_id:
+            run = _readable(catalog, run_id)
+            names |= {name, name + trust.ENDING, run_id + manifest.RECOVERY, run_id + cleaned.PIN}
+            names.update(catalog.notes.get(run_id, ()))
+            for item in run.items:
+                names |= {part.name for part in forms.needed(catalog.store, run.host, item)}
     return frozenset(names)

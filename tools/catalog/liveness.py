@@ -33,35 +33,35 @@ def this_process() -> dict[str, Any]:
     }
 
 
-def has_ended(place: Store, marker: StoreEntry) -> bool:
+def has_ended(backup_store: Store, marker: StoreEntry) -> bool:
     """Return whether the run of a marker has ended; one that may be in progress has not.
 
     Raises OSError where the marker cannot be read.
     """
     try:
-        marked = foreign_json.load(store.content(place, marker.name, _MAX_BYTES))
-        known = ended(marked, this_process(), marker.age)
+        marked = foreign_json.load(store.content(backup_store, marker.name, _MAX_BYTES))
+        is_over = ended(marked, this_process(), marker.age)
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
-        known = None  # what the marker does not say is unknown
+        is_over = None  # the marker lacks it
     except BackupError:
         return False
-    return marker.age >= FOREIGN_AGE if known is None else known
+    return marker.age >= FOREIGN_AGE if is_over is None else is_over
 
 
-def may_continue(place: Store, marker: StoreEntry) -> bool:
+def may_continue(backup_store: Store, marker: StoreEntry) -> bool:
     """Return whether a copy may go on with the run of a marker.
 
     The run that wrote it has ended; or it was a copy by this process, or one that is not known
     to go on: two copies of one run do each other no harm. Raises OSError where the marker
     cannot be read.
     """
-    if has_ended(place, marker):
+    if has_ended(backup_store, marker):
         return True
     try:
-        marked = foreign_json.load(store.content(place, marker.name, _MAX_BYTES))
-        own = this_process()
-        is_own = all(marked.get(key) == value for key, value in own.items())
-        unknown = ended(marked, own, marker.age) is None
+        marked = foreign_json.load(store.content(backup_store, marker.name, _MAX_BYTES))
+        process = this_process()
+        is_own = all(marked.get(key) == value for key, value in process.items())
+        unknown = ended(marked, process, marker.age) is None
         return marked["copy"] is True and (is_own or unknown)
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return False
@@ -69,17 +69,20 @@ def may_continue(place: Store, marker: StoreEntry) -> bool:
         return False
 
 
-def ended(marked: Mapping[str, Any], own: Mapping[str, Any], age: float) -> bool | None:
+def ended(marked: Mapping[str, Any], process: Mapping[str, Any], age: float) -> bool | None:
     """Return whether a marked process has ended; None where this process cannot know it.
 
     Another boot of this machine can only lie before the current one. A marker that is younger
     was written by a copy of this machine.
     """
-    if (marked["machine"], marked.get("node", own["node"])) != (own["machine"], own["node"]):
+    if (marked["machine"], marked.get("node", process["node"])) != (
+        process["machine"],
+        process["node"],
+    ):
         return None
-    if marked["boot"] != own["boot"]:
+    if marked["boot"] != process["boot"]:
         return True if age >= time.clock_gettime(time.CLOCK_BOOTTIME) else None
-    if marked.get("pids", own["pids"]) != own["pids"]:
+    if marked.get("pids", process["pids"]) != process["pids"]:
         return None
     return start_time(int(marked["process"])) != str(marked["started"])
 

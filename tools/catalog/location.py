@@ -79,7 +79,7 @@ class Source:
 
     @property
     def names_store(self) -> bool:
-        """Whether the arguments alone say where the store is."""
+        """Return whether the arguments alone name the store."""
         return self.local_backup is not None or "://" in self.store
 
 
@@ -104,8 +104,8 @@ class BackupLocation:
         """Return the host that was named, else all hosts of the store."""
         if self.hostname:
             return [self.hostname]
-        found = list(self.store.folders())
-        return (catalog.hosts(self.store) if len(found) > 1 else ()) or found
+        folders = list(self.store.folders())
+        return (catalog.hosts(self.store) if len(folders) > 1 else ()) or folders
 
     def host(self) -> str:
         """Return the one host that is meant. Raises ConfigError where that is not clear."""
@@ -235,14 +235,16 @@ def _encrypts_all(config: Config) -> bool:
 
 def _folder_of(encryption: Section, config: Config) -> Path:
     """Return the folder that an encryption section of a staged run writes to."""
-    given = getattr(model.filled(encryption, config), "destination", None)
-    return Path(given or config.general.work_folder / "encrypted").absolute()
+    destination = getattr(model.filled(encryption, config), "destination", None)
+    return Path(destination or config.general.work_folder / "encrypted").absolute()
 
 
 def _folders_of(store: Section, config: Config) -> list[Path]:
     """Return the folders that a store of a staged run takes."""
-    given = getattr(model.filled(store, config), "targets", ())
-    return [Path(one).absolute() for one in given or (config.general.work_folder / "encrypted",)]
+    targets = getattr(model.filled(store, config), "targets", ())
+    return [
+        Path(folder).absolute() for folder in targets or (config.general.work_folder / "encrypted",)
+    ]
 
 
 def _is_filter(section: Section) -> bool:
@@ -255,8 +257,8 @@ def trust_of(config: Config, source: Source) -> Trust:
     key_file = None  # a run knows its own signer, and the key may be on a mount that hangs
     if not source.own_run:
         key_file = key_file_of(config)
-    known = trust.known(_host_of_key(config, source), key_file, source.signer)
-    return Trust(known, source.allow_unsigned, everybody=source.own_run and not known)
+    signers = trust.known_signers(_host_of_key(config, source), key_file, source.signer)
+    return Trust(signers, source.allow_unsigned, everybody=source.own_run and not signers)
 
 
 def _host_of_key(config: Config, source: Source) -> General:
@@ -273,8 +275,8 @@ def _host_of_key(config: Config, source: Source) -> General:
 def key_file_of(config: Config) -> Path | None:
     """Return the KEY_FILE of the encryption, or its default; it may hold the signers."""
     section = _section_for(config, _ENCRYPTION) or _built_in(_ENCRYPTION)
-    found: Path | None = getattr(model.filled(section, config), "key_file", None)
-    return found
+    key_file: Path | None = getattr(model.filled(section, config), "key_file", None)
+    return key_file
 
 
 def _section_for(config: Config, module: str) -> Section | None:
@@ -334,8 +336,8 @@ def _open_store(config: Config, source: Source, user_modules: UserModules) -> St
         keys = {"HOSTNAME": "any", "DESTINATION": "local", "LOCAL_BACKUP": str(folder)}
         return store_of(_built_in(_STORAGE, **keys), config, user_modules)
     if source.names_store:
-        given = loader.store(_built_in(_STORAGE).file).keys_of(source.store, source.endpoint)
-        return store_of(_built_in(_STORAGE, **given), config, user_modules)
+        store_keys = loader.store(_built_in(_STORAGE).file).keys_of(source.store, source.endpoint)
+        return store_of(_built_in(_STORAGE, **store_keys), config, user_modules)
     if source.endpoint:
         raise ConfigError(
             "--endpoint requires --store with the URL of a store",
@@ -371,7 +373,7 @@ def _require_folder(store: Store) -> None:
             "Mount the disk of the backups, or correct LOCAL_BACKUP.",
         ) from None
     except OSError:
-        return  # the store itself says it where it is read
+        return  # the store reports it when it is read
 
 
 def store_of(section: Section, config: Config, user_modules: UserModules) -> Store:

@@ -81,58 +81,58 @@ class Manifest:
 
     @property
     def size(self) -> int:
-        """The bytes of all parts."""
+        """Return the bytes of all parts."""
         return sum(item.stored for item in self.items)
 
     @property
     def plain_size(self) -> int | None:
-        """The plaintext bytes of all items; None where that of one is unknown."""
+        """Return the plaintext bytes of all items; None where that of one is unknown."""
         sizes = [item.size for item in self.items]
-        known = [size for size in sizes if size is not None]
-        return sum(known) if len(known) == len(sizes) else None
+        known_sizes = [size for size in sizes if size is not None]
+        return sum(known_sizes) if len(known_sizes) == len(sizes) else None
 
     @property
     def base(self) -> str | None:
-        """The newest run that an item of this one was added to; None where all are full."""
+        """Return the newest run that an item of this one was added to; None where all are full."""
         return max((item.base for item in self.items if item.base), default=None)
 
     @property
     def refused(self) -> tuple[StoredItem, ...]:
-        """The items that are invalid."""
+        """Return the items that are invalid."""
         return tuple(item for item in self.items if item.problem)
 
     @property
     def is_complete(self) -> bool:
-        """Whether the run stored all of it here, as large as usual; files may be unreadable."""
+        """Return whether the run stored everything, as large as usual; files may be unreadable."""
         stored = self.status in ("ok", "incomplete", "unclean", "unreported") and not self.missing
         return stored and not any(item.grave for item in self.items)
 
     def to_json(self) -> bytes:
-        """The file's bytes: sorted, indented, so that two of them can be compared by eye."""
-        whole = dataclasses.asdict(self)
-        del whole["cleaned"]
-        for item in whole["items"]:
+        """Return the file's bytes: sorted, indented, so that two of them can be compared by eye."""
+        fields = dataclasses.asdict(self)
+        del fields["cleaned"]
+        for item in fields["items"]:
             for name in ("problem", "suspicious", "grave"):
                 if not item[name]:
                     del item[name]
             if item["seconds"] is None:
                 del item["seconds"]
-        return json.dumps(whole, indent=1, sort_keys=True, ensure_ascii=True).encode() + b"\n"
+        return json.dumps(fields, indent=1, sort_keys=True, ensure_ascii=True).encode() + b"\n"
 
 
 def name_of(run_id: str) -> str:
-    """The manifest's name beside its parts."""
+    """Return the manifest's name beside its parts."""
     return run_id + ENDING
 
 
 def run_of(name: str) -> str:
-    """The run id in the name of a manifest; "" for another name."""
-    found = _NAME.fullmatch(name)
-    return found["run_id"] if found else ""
+    """Return the run id in the name of a manifest; "" for another name."""
+    match = _NAME.fullmatch(name)
+    return match["run_id"] if match else ""
 
 
-def read(raw: bytes, called: str) -> Manifest:
-    """A manifest from its bytes, every field checked; `called` names it in errors.
+def read(raw: bytes, name: str) -> Manifest:
+    """Return a manifest from its bytes, every field checked. name: of the object, for errors
 
     An invalid item costs only itself: see StoredItem.problem.
 
@@ -140,60 +140,60 @@ def read(raw: bytes, called: str) -> Manifest:
     that skipping would be wrong. Raises ManifestError.
     """
     if len(raw) > MAX_BYTES:
-        raise ManifestError(f"{called}: too large for a manifest", "Check that this is a manifest.")
+        raise ManifestError(f"{name}: too large for a manifest", "Check that this is a manifest.")
     try:
-        given, checked = foreign_json.load_structure(raw, MAX_BYTES)
+        fields, checked = foreign_json.load_structure(raw, MAX_BYTES)
     except InvalidJsonError as error:
         state = "incomplete" if isinstance(error, IncompleteJsonError) else "invalid"
-        raise ManifestError(f"{called}: {state} manifest ({error})", _ALTERED) from None
-    if not isinstance(given, dict):
-        raise ManifestError(f"{called}: not a manifest", _ALTERED)
-    version = given.get("version")
+        raise ManifestError(f"{name}: {state} manifest ({error})", _ALTERED) from None
+    if not isinstance(fields, dict):
+        raise ManifestError(f"{name}: not a manifest", _ALTERED)
+    version = fields.get("version")
     if type(version) is int and version > VERSION:
         raise ManifestError(
-            f"{called}: manifest version {version}; this program supports up to {VERSION}",
+            f"{name}: manifest version {version}; this program supports up to {VERSION}",
             "Use the version of nc-backup-py that wrote it, or a later one.",
         )
     try:
-        return _manifest(given, checked=checked)
+        return _manifest(fields, checked=checked)
     except (KeyError, TypeError, ValueError) as error:  # InvalidJsonError is a ValueError
-        what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-        raise ManifestError(f"{called}: invalid manifest ({what})", _ALTERED) from None
+        problem = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise ManifestError(f"{name}: invalid manifest ({problem})", _ALTERED) from None
 
 
-def _count(given: Mapping[str, Any], key: str) -> int:
+def _count(fields: Mapping[str, Any], key: str) -> int:
     """Return a number that manifests of earlier versions do not have. Raises ValueError."""
-    return number_of(given, key) if key in given else 0
+    return number_of(fields, key) if key in fields else 0
 
 
-def _manifest(given: Mapping[str, Any], *, checked: bool) -> Manifest:
+def _manifest(fields: Mapping[str, Any], *, checked: bool) -> Manifest:
     """Return a manifest. checked: whether texts and numbers need no further check"""
-    if given["version"] not in range(1, VERSION + 1) or type(given["version"]) is not int:
+    if fields["version"] not in range(1, VERSION + 1) or type(fields["version"]) is not int:
         raise ValueError("version")
-    items = list_of(given, "items", object)
+    items = list_of(fields, "items", object)
     if not checked:
-        foreign_json.check({key: value for key, value in given.items() if key != "items"})
-    run_id = text_of(given, "run_id", run_ids.is_run_id)
-    mode = text_of(given, "mode", _MODES.__contains__)
+        foreign_json.check({key: value for key, value in fields.items() if key != "items"})
+    run_id = text_of(fields, "run_id", run_ids.is_run_id)
+    mode = text_of(fields, "mode", _MODES.__contains__)
     return Manifest(
-        host=text_of(given, "host", is_file_name),
+        host=text_of(fields, "host", is_file_name),
         run_id=run_id,
-        begin=text_of(given, "begin", run_ids.is_stamp),
-        end=text_of(given, "end", run_ids.is_stamp),
+        begin=text_of(fields, "begin", run_ids.is_stamp),
+        end=text_of(fields, "end", run_ids.is_stamp),
         mode=mode,
-        status=text_of(given, "status", _STATUS.fullmatch),
+        status=text_of(fields, "status", _STATUS.fullmatch),
         items=manifest_items.read(items, run_id, mode, checked=checked),
-        missing=tuple(list_of(given, "missing", str)),
-        warnings=tuple(list_of(given, "warnings", str)),
-        config=text_of(given, "config"),
-        program=text_of(given, "program"),
-        machine=optional(given, "machine"),
-        machine_name=optional(given, "machine_name"),
-        config_id=optional(given, "config_id"),
-        config_file=optional(given, "config_file"),
-        sequence=_count(given, "sequence"),
-        previous_run=optional(given, "previous_run"),
-        previous=tuple(list_of(given, "previous", str)) if "previous" in given else (),
-        recovery=optional(given, "recovery"),
-        accepted_rollback=given.get("accepted_rollback") is True,
+        missing=tuple(list_of(fields, "missing", str)),
+        warnings=tuple(list_of(fields, "warnings", str)),
+        config=text_of(fields, "config"),
+        program=text_of(fields, "program"),
+        machine=optional(fields, "machine"),
+        machine_name=optional(fields, "machine_name"),
+        config_id=optional(fields, "config_id"),
+        config_file=optional(fields, "config_file"),
+        sequence=_count(fields, "sequence"),
+        previous_run=optional(fields, "previous_run"),
+        previous=tuple(list_of(fields, "previous", str)) if "previous" in fields else (),
+        recovery=optional(fields, "recovery"),
+        accepted_rollback=fields.get("accepted_rollback") is True,
     )

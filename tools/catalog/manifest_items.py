@@ -24,25 +24,26 @@ _LONGEST = 200  # characters of a bad name that are shown
 
 
 def read(
-    given: Sequence[object], run_id: str, mode: str, *, checked: bool = False
+    entries: Sequence[object], run_id: str, mode: str, *, checked: bool = False
 ) -> tuple[StoredItem, ...]:
     """Return the items of a run; `problem` of each says why it must not be used.
 
     checked: whether texts and numbers need no further check (foreign_json.load_structure)
     Raises ValueError for an item that has not even a section.
     """
-    found = [
-        _item(number, entry, run_id, mode, checked=checked) for number, entry in enumerate(given, 1)
+    items = [
+        _item(number, entry, run_id, mode, checked=checked)
+        for number, entry in enumerate(entries, 1)
     ]
-    parts = _repeated(part.name for item in found for part in item.parts)
-    labels = _repeated(item.label for item in found)
+    parts = _repeated(part.name for item in items for part in item.parts)
+    labels = _repeated(item.label for item in items)
     return tuple(
         _refused(item, "duplicate item")
         if item.label in labels
         else _refused(item, "duplicate part")
         if any(part.name in parts for part in item.parts)
         else item
-        for item in found
+        for item in items
     )
 
 
@@ -58,28 +59,28 @@ def _invalid(problem: str) -> str:
     return f"invalid manifest entry ({foreign.line(problem)})"
 
 
-def _item(number: int, given: object, run_id: str, mode: str, *, checked: bool) -> StoredItem:
+def _item(number: int, entry: object, run_id: str, mode: str, *, checked: bool) -> StoredItem:
     try:
-        if not isinstance(given, dict):
+        if not isinstance(entry, dict):
             raise ValueError("not an object")
         if not checked:
-            foreign_json.check(given)
-        item = item_of(given)
+            foreign_json.check(entry)
+        item = item_of(entry)
         forms.of(item.form).check(item)
         _check_base(item, run_id)
         _check_names(item, run_id, mode)
     except (KeyError, TypeError, ValueError) as error:
-        what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-        return _placeholder(number, given if isinstance(given, dict) else {}, _invalid(what))
+        problem = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        return _placeholder(number, entry if isinstance(entry, dict) else {}, _invalid(problem))
     return item
 
 
-def _placeholder(number: int, given: Mapping[str, Any], problem: str) -> StoredItem:
+def _placeholder(number: int, entry: Mapping[str, Any], problem: str) -> StoredItem:
     """Return an item that stands for a bad one.
 
     Raises ValueError where its section is unknown: it might be any item that the run should have.
     """
-    section, name, kind = (given.get(key) for key in ("section", "name", "kind"))
+    section, name, kind = (entry.get(key) for key in ("section", "name", "kind"))
     if not isinstance(section, str) or not section or not is_word(section):
         raise ValueError(f"item {number} has no section: {problem}")
     label = foreign.printable(name)[:_LONGEST] if isinstance(name, str) else f"item {number}"
@@ -99,12 +100,12 @@ def _check_names(item: StoredItem, run_id: str, mode: str) -> None:
     staged one it is that of the file in the work folder, which may be anything. What a form
     refers to may be of earlier runs.
     """
-    own = [part.name for part in item.parts]
-    for name in (*own, *(part.name for more in item.references.values() for part in more)):
+    part_names = [part.name for part in item.parts]
+    for name in (*part_names, *(part.name for more in item.references.values() for part in more)):
         if filesystem_handling.is_temporary(name) or _RECORD.fullmatch(name):
             raise ValueError(f"part {name!r} is not the name of a part")
-    words = (run_id, *map(item_record.quoted, filter(None, (item.section, item.name))), "")
-    start = ".".join(words)
-    for name in own if mode == STREAMED else ():
+    name_parts = (run_id, *map(item_record.quoted, filter(None, (item.section, item.name))), "")
+    start = ".".join(name_parts)
+    for name in part_names if mode == STREAMED else ():
         if not name.startswith(start):
             raise ValueError(f"part {name!r} belongs to another run or item")

@@ -43,7 +43,7 @@ _REMOVED_HINT = (
 _NUMERIC = re.compile(r"[0-9.,:-]*")  # facts that a restore computes with: no secrets
 
 
-def create_marker(place: Store, host: str, run_id: str, *, copy: bool = False) -> None:
+def create_marker(backup_store: Store, host: str, run_id: str, *, copy: bool = False) -> None:
     """Mark in a store that a run is in progress, and which process runs it.
 
     copy: the run was made already, and is copied into this store
@@ -58,26 +58,26 @@ def create_marker(place: Store, host: str, run_id: str, *, copy: bool = False) -
     text = (json.dumps(identity, sort_keys=True) + "\n").encode()
     name = f"{host}/{run_id}{MARKER_SUFFIX}"
     try:
-        store.store_object(place, name, [text])
+        store.store_object(backup_store, name, [text])
     except (BackupError, OSError):
-        if _holds(place, name, text):
-            remove(place, name)
+        if _holds(backup_store, name, text):
+            remove(backup_store, name)
         raise
-    if not is_same(place, name, text):
-        raise TakenError(f"{name} was replaced in {place} by another run")
-    require_listed(place, name, len(text))
+    if not is_same(backup_store, name, text):
+        raise TakenError(f"{name} was replaced in {backup_store} by another run")
+    require_listed(backup_store, name, len(text))
 
 
-def remove(place: Store, marker: str) -> None:
+def remove(backup_store: Store, marker: str) -> None:
     """Remove a marker; where that fails, beside a manifest it means nothing."""
     try:
-        place.remove([marker])
+        backup_store.remove([marker])
     except UnsupportedError as error:  # as expected of this store
-        logger.debug("%s: run marker not removed: %s", place, error)
+        logger.debug("%s: run marker not removed: %s", backup_store, error)
     except ForbiddenError as error:  # as append-only credentials are meant to be
         log.always("run marker not removed: %s", error)
     except (BackupError, OSError) as error:
-        logger.warning("%s: run marker not removed: %s", place, error)
+        logger.warning("%s: run marker not removed: %s", backup_store, error)
 
 
 def publish_manifest(catalog: Catalog, run: Manifest, key: WriterKey | None) -> str:
@@ -90,21 +90,21 @@ def publish_manifest(catalog: Catalog, run: Manifest, key: WriterKey | None) -> 
     removed it, or the store lists less than it took.
     """
     run = masked(run)
-    place, folder = catalog.store, run.host
-    require_parts(place, run)
+    backup_store, folder = catalog.store, run.host
+    require_parts(backup_store, run)
     signer = "" if key is None else writer_key.allowed_signer(run.host, key.public)
     links = () if key is None else tuple(link.name for link in key.links)
     sheet = recovery_sheet.sheet(run, signer, links).encode("utf-8", "backslashreplace")
     run = dataclasses.replace(run, recovery=hashlib.sha256(sheet).hexdigest())
-    store.store_object(place, f"{folder}/{run.run_id}{manifest.RECOVERY}", [sheet])
+    store.store_object(backup_store, f"{folder}/{run.run_id}{manifest.RECOVERY}", [sheet])
     name = f"{folder}/{manifest.name_of(run.run_id)}"
     content = run.to_json()
     if key is not None:
         for link in key.links:
             _store_link(catalog, link)
-        store.store_object(place, name + trust.ENDING, [key.sign(content)])
-    problem = _publish(place, name, content)
-    require_listed(place, name, len(content))
+        store.store_object(backup_store, name + trust.ENDING, [key.sign(content)])
+    problem = _publish(backup_store, name, content)
+    require_listed(backup_store, name, len(content))
     catalog.add(run, content, "" if key is None else sshsig.fingerprint(key.public))
     return problem
 
@@ -117,16 +117,16 @@ def _store_link(catalog: Catalog, link: Link) -> None:
                 store.store_object(catalog.store, f"{catalog.host}/{name}", [content])
 
 
-def _publish(place: Store, name: str, text: bytes) -> str:
+def _publish(backup_store: Store, name: str, text: bytes) -> str:
     """Store a manifest and read it back; return the error of the store if it is there."""
     problem = ""
     try:
-        store.store_object(place, name, [text])
+        store.store_object(backup_store, name, [text])
     except (BackupError, OSError) as error:
-        if not _holds(place, name, text):
+        if not _holds(backup_store, name, text):
             raise
-        problem = store.explained(error, place)[0]
-    if not is_same(place, name, text):
+        problem = store.explained(error, backup_store)[0]
+    if not is_same(backup_store, name, text):
         run_id = manifest.run_of(name.rpartition("/")[2])
         raise BackupError(
             f"{name}: read-back mismatch",
@@ -135,40 +135,43 @@ def _publish(place: Store, name: str, text: bytes) -> str:
     return problem
 
 
-def _holds(place: Store, name: str, content: bytes) -> bool:
+def _holds(backup_store: Store, name: str, content: bytes) -> bool:
     """Return whether a store holds an object of this name and content; False if unknown."""
     try:
-        return is_same(place, name, content)
+        return is_same(backup_store, name, content)
     except (BackupError, OSError):
         return False
 
 
-def is_same(place: Store, name: str, content: bytes) -> bool:
+def is_same(backup_store: Store, name: str, content: bytes) -> bool:
     """Return whether an object has this content. Raises BackupError or OSError."""
-    return store.beginning(place, name, len(content)) == content
+    return store.beginning(backup_store, name, len(content)) == content
 
 
-def require_listed(place: Store, name: str, size: int) -> None:
+def require_listed(backup_store: Store, name: str, size: int) -> None:
     """Raise StoreError where a store of which nothing is known does not list an object."""
-    if place.consistent:
+    if backup_store.consistent:
         return
-    if (name, size) not in {(entry.name, entry.size) for entry in place.entries(_folder(name))}:
-        raise StoreError(f"{place}: its list lacks {name} ({size} bytes)", _LIST_HINT)
+    if (name, size) not in {
+        (entry.name, entry.size) for entry in backup_store.entries(_folder(name))
+    }:
+        raise StoreError(f"{backup_store}: its list lacks {name} ({size} bytes)", _LIST_HINT)
 
 
 def _folder(name: str) -> str:
     return name.rpartition("/")[0]
 
 
-def require_parts(place: Store, run: Manifest) -> None:
+def require_parts(backup_store: Store, run: Manifest) -> None:
     """Raise StoreError where the list of a store lacks a part. One list serves all parts."""
-    sizes = {entry.name.rpartition("/")[2]: entry.size for entry in place.entries(run.host)}
-    for part in (one for item in run.items for one in forms.needed(place, run.host, item)):
+    sizes = {entry.name.rpartition("/")[2]: entry.size for entry in backup_store.entries(run.host)}
+    needed = (part for item in run.items for part in forms.needed(backup_store, run.host, item))
+    for part in needed:
         size = sizes.get(part.name)
-        if not copies.holds(place, form.object_of(run.host, part), size):
+        if not copies.holds(backup_store, form.object_of(run.host, part), size):
             problem = "no such part" if size is None else f"{size} bytes, expected {part.size}"
-            hint = _REMOVED_HINT if place.consistent else _LIST_HINT
-            raise StoreError(f"{place}: {part.name}: {problem}", hint)
+            hint = _REMOVED_HINT if backup_store.consistent else _LIST_HINT
+            raise StoreError(f"{backup_store}: {part.name}: {problem}", hint)
 
 
 def masked(run: Manifest) -> Manifest:

@@ -50,14 +50,14 @@ class Memory:
     state: Path | None
 
     def ids(self, key: str) -> tuple[str, ...]:
-        """Return the ids that are known of a place: several where disks take turns."""
+        """Return the ids that are known for a location: several where disks take turns."""
         ids = self.read(_STORES).get(key, ())
         return tuple(one for one in ids if isinstance(one, str)) if isinstance(ids, list) else ()
 
     def remember(self, key: str, identity: str) -> None:
         """Keep one more id of a place. Raises OSError."""
-        if identity not in (known := self.ids(key)):
-            self.keep(_STORES, key, [*known, identity])
+        if identity not in (ids := self.ids(key)):
+            self.keep(_STORES, key, [*ids, identity])
 
     def reached(self, store_id: str, host: str, config_id: str) -> Reached:
         """Return the newest run that was stored in a store; number 0 if unknown."""
@@ -66,15 +66,15 @@ class Memory:
     def highest(self, host: str, config_id: str) -> int:
         """Return the highest number in any store, also in one that is not there now."""
         of_config = f"{host} {config_id}"
-        known = self.read(_NUMBERS).items()
-        found = [value for key, value in known if key.partition(" ")[2] == of_config]
-        return max((_reached(value).number for value in found), default=0)
+        entries = self.read(_NUMBERS).items()
+        values = [value for key, value in entries if key.partition(" ")[2] == of_config]
+        return max((_reached(value).number for value in values), default=0)
 
     def signer(self, host: str) -> str:
         """Return the fingerprint of a signer of earlier runs of a host; "" if none is known."""
-        known = self.read(_NUMBERS).items()
-        found = [_reached(value) for key, value in known if f" {host} " in key]
-        return max((one for one in found if one.signer), default=Reached(0), key=_number).signer
+        entries = self.read(_NUMBERS).items()
+        reached = [_reached(value) for key, value in entries if f" {host} " in key]
+        return max((one for one in reached if one.signer), default=Reached(0), key=_number).signer
 
     def reach(self, store_id: str, host: str, config_id: str, newest: Reached) -> None:
         """Keep the newest run that was stored. Raises OSError."""
@@ -82,8 +82,8 @@ class Memory:
 
     def alarm(self, store_id: str, host: str, config_id: str) -> str:
         """Return what an earlier run found wrong with the runs of a store; "" for nothing."""
-        found = self.read(_ALARMS).get(f"{store_id} {host} {config_id}", "")
-        return found if isinstance(found, str) else ""
+        alarm = self.read(_ALARMS).get(f"{store_id} {host} {config_id}", "")
+        return alarm if isinstance(alarm, str) else ""
 
     def set_alarm(self, store_id: str, host: str, config_id: str, text: str) -> None:
         """Keep what is wrong with the runs of a store; "" for nothing. Raises OSError."""
@@ -102,7 +102,7 @@ class Memory:
         self._add(_ACCEPTED, host, runs)
 
     def tolerated(self, host: str) -> Mapping[str, Sequence[str]]:
-        """Return the same for the runs of this machine alone: clean-up does not ask it."""
+        """Return the same for the runs of this machine alone: clean-up does not use it."""
         return self._runs(_TOLERATED, host)
 
     def tolerate(self, host: str, runs: Mapping[str, str]) -> None:
@@ -110,13 +110,13 @@ class Memory:
         self._add(_TOLERATED, host, runs)
 
     def _add(self, name: str, host: str, runs: Mapping[str, str]) -> None:
-        known = self._runs(name, host)
-        added = {label: sorted({*known.get(label, ()), run}) for label, run in runs.items()}
-        self.keep(name, host, {**known, **{k: one[-_MOST_RUNS:] for k, one in added.items()}})
+        runs_before = self._runs(name, host)
+        added = {label: sorted({*runs_before.get(label, ()), run}) for label, run in runs.items()}
+        self.keep(name, host, {**runs_before, **{k: one[-_MOST_RUNS:] for k, one in added.items()}})
 
     def _runs(self, name: str, host: str) -> dict[str, list[str]]:
-        found = self.read(name).get(host, {})
-        pairs = found.items() if isinstance(found, dict) else ()
+        entries = self.read(name).get(host, {})
+        pairs = entries.items() if isinstance(entries, dict) else ()
         return {
             label: sorted(run for run in runs if isinstance(run, str))
             for label, runs in pairs
@@ -138,7 +138,7 @@ class Memory:
             temporary.replace(path)
 
     def read(self, name: str) -> dict[str, object]:
-        """Return the values of a file; none where it is missing, unreadable, spoiled or no file."""
+        """Return the values of a file; none where it is missing, unreadable, damaged or no file."""
         try:
             return self._content(name)
         except OSError as error:
@@ -146,12 +146,12 @@ class Memory:
             return {}
 
     def _content(self, name: str) -> dict[str, object]:
-        """Return the values of a file; none where it is missing, spoiled or no file."""
+        """Return the values of a file; none where it is missing, damaged or no file."""
         if self.state is None:
             return {}
         try:
             content = foreign.content(self.state / name, foreign_json.MAX_BYTES, follow=False)
-            found = foreign_json.load(content)
+            values = foreign_json.load(content)
         except (FileNotFoundError, NotADirectoryError):
             return {}
         except (ValueError, RecursionError) as error:
@@ -162,7 +162,7 @@ class Memory:
                 raise
             _warn(name, str(error))
             return {}
-        return found if isinstance(found, dict) else {}
+        return values if isinstance(values, dict) else {}
 
 
 def _number(reached: Reached) -> int:
@@ -170,7 +170,7 @@ def _number(reached: Reached) -> int:
 
 
 def _reached(value: object) -> Reached:
-    """Return what a value of the file says; number 0 where it is spoiled."""
+    """Return a parsed value of the file; number 0 where it is damaged."""
     match value:
         case [int(number), str(signer)] if number > 0:
             return Reached(number, signer)

@@ -11,7 +11,7 @@ from tools.catalog import rotation
 from tools.catalog.manifest import Manifest, name_of
 from tools.catalog.writer_key import NAMESPACE
 from tools.date_str_utils import count, human_size
-from tools.flow import forms
+from tools.flow import codecs, forms
 from tools.flow.item_record import StoredItem as Item
 from tools.modules import registry
 
@@ -140,6 +140,8 @@ def _item(number: int, item: Item) -> list[str]:
     lines += ["    " + " \\\n      | ".join(commands) + ' && echo "restored"']
     if item.sha256 is not None:
         lines += ["", f"   SHA-256 of the data before the first stage: {item.sha256}"]
+    elif codecs.has_checksum(item.stages):
+        lines += ["", "   zstd -d compares the data with the checksum that its frame contains."]
     if load := registry.kind(item.kind).load:
         name = item.name.partition("/")[2]
         values = {"file": _file(item), "name": shlex.quote(name), "quoted": _create(name)}
@@ -166,7 +168,7 @@ def _printable(text: str) -> str:
 
 def _decode_commands(item: Item) -> list[str]:
     """Return the command for the inverse of each stage, the last stage first."""
-    found = [
+    commands = [
         registry.STAGES[stage].undo
         if stage in registry.STAGES
         else f"YOUR-PROGRAM-OF-{shlex.quote(stage)} --DIRECTION backward"
@@ -176,7 +178,7 @@ def _decode_commands(item: Item) -> list[str]:
         (undo for ending, undo in _DECOMPRESS_COMMANDS.items() if item.ending.endswith(ending)),
         None,
     )
-    return [*found, packed] if packed and registry.kind(item.kind).archive else found
+    return [*commands, packed] if packed and registry.kind(item.kind).archive else commands
 
 
 def _final_command(item: Item) -> str:

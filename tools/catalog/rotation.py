@@ -44,8 +44,10 @@ def next_name(links: Sequence[Link]) -> str:
     """Return the name of a link that is made now: later than all before."""
     now = datetime.now(timezone.utc).replace(microsecond=0)
     for link in links:
-        made = datetime.strptime(link.name.removesuffix(ENDING), _TIME).replace(tzinfo=timezone.utc)
-        now = max(now, made + timedelta(seconds=1))
+        created = datetime.strptime(link.name.removesuffix(ENDING), _TIME).replace(
+            tzinfo=timezone.utc
+        )
+        now = max(now, created + timedelta(seconds=1))
     return now.strftime(_TIME) + ENDING
 
 
@@ -63,10 +65,10 @@ def statement(host: str, line: str) -> bytes:
 def line_of(content: bytes, host: str) -> str:
     """Return the line of allowed_signers in a statement. Raises ValueError."""
     try:
-        found = foreign_json.load(content)
+        statement = foreign_json.load(content)
     except RecursionError:
         raise ValueError("too deep") from None
-    match found:
+    match statement:
         case {"format": "nc-backup-signer", "version": 1, "host": str(of), "signer": str(line)}:
             if of == host and "\n" not in line:
                 return line

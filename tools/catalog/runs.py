@@ -23,7 +23,7 @@ _DATES = (  # accepted forms, and from what is written to the last second that i
     ("%Y-%m-%dT%H:%M:%S", timedelta()),
     ("%Y-%m-%d %H:%M:%S", timedelta()),
 )
-_SHOWN = 3  # invalid items of a run that a list of runs names
+_MAX_INVALID_NAMED = 3  # invalid items of a run that a list of runs names
 IN_FUTURE = (
     "is dated in the future: the clock was wrong when it was made, or is wrong now. "
     "It is never latest"
@@ -55,17 +55,17 @@ class RunSummary:
 
     @property
     def in_future(self) -> bool:
-        """Whether the run was made while the clock was wrong."""
+        """Return whether the run was made while the clock was wrong."""
         return run_ids.in_future(self.run_id)
 
     @property
     def age(self) -> float:
-        """Seconds since the run began."""
+        """Return the seconds since the run began."""
         return (datetime.now(timezone.utc) - run_ids.time_of(self.run_id)).total_seconds()
 
     @property
     def result(self) -> str:
-        """The status, and what the store lacks; or why the manifest cannot be read."""
+        """Return the status, and what the store lacks; or why the manifest cannot be read."""
         if self.unsigned and self.claimed is not None:
             why = "signer not known" if self.signature else "not signed"
             return f"{self.claimed.status}, {why}"
@@ -78,7 +78,7 @@ class RunSummary:
             result += ", pinned"
         if self.manifest.missing:
             result += f", lacks {', '.join(self.manifest.missing)}"
-        for item in self.manifest.refused[:_SHOWN]:
+        for item in self.manifest.refused[:_MAX_INVALID_NAMED]:
             result += f"; unreadable: {item.label}: {item.problem}"
         return foreign.line(result)
 
@@ -95,13 +95,13 @@ def list_runs(catalog: Catalog) -> Iterator[RunSummary]:
         except (BackupError, OSError) as error:
             yield RunSummary(catalog.host, run_id, error=in_words(error)[0])
             continue
-        found = claim.manifest
+        run = claim.manifest
         if claim.untrusted is None:
             yield RunSummary(
                 catalog.host,
                 run_id,
-                found,
-                claimed=found,
+                run,
+                claimed=run,
                 signed=bool(claim.signer),
                 pinned=run_id in catalog.pinned,
             )
@@ -111,7 +111,7 @@ def list_runs(catalog: Catalog) -> Iterator[RunSummary]:
                 run_id,
                 error=str(claim.untrusted),
                 hint=claim.untrusted.hint if catalog.has_signature(run_id) else "",
-                claimed=found,
+                claimed=run,
                 unsigned=catalog.is_unsigned(run_id),
                 signature=catalog.has_signature(run_id),
                 pinned=run_id in catalog.pinned,

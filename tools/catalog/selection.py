@@ -69,7 +69,7 @@ class Selection:
 
     @property
     def items(self) -> list[Item]:
-        """All items."""
+        """Return all items."""
         return [item for _run, item in self.pairs]
 
     def run(self, item: Item) -> StoredRun:
@@ -229,7 +229,7 @@ def _none_complete(
     if summaries:
         newest = summaries[-1]
         if newest.claimed is not None and newest.manifest is None:
-            catalog.manifest(newest.run_id)  # says why it is not trusted
+            catalog.manifest(newest.run_id)  # raises the reason
         return ConfigError(
             message,
             f"Check the newest run with --show {newest.run_id} ({newest.result}), then use its id.",

@@ -76,7 +76,7 @@ def _newest_ids(catalog: Catalog) -> list[str]:
 
 
 def unread(catalog: Catalog) -> BackupError | OSError | None:
-    """Return why a store does not hand out a manifest: what is missing is not known then.
+    """Return why a store cannot return a manifest: what is missing is then unknown.
 
     None where it hands out all of them, also such as are altered.
     """
@@ -92,15 +92,15 @@ def unread(catalog: Catalog) -> BackupError | OSError | None:
 
 def newest(catalogs: Iterable[Catalog], config_id: str) -> Numbered:
     """Return the newest run of a config over several stores."""
-    found = [claim for one in catalogs for claim in claims(one, config_id)[:1]]
+    newest_claims = [claim for catalog in catalogs for claim in claims(catalog, config_id)[:1]]
     best = max(
-        (claim.manifest for claim in found),
+        (claim.manifest for claim in newest_claims),
         key=lambda one: (one.sequence, one.run_id),
         default=None,
     )
     if best is None:
         return Numbered()
-    digests = {claim.sha256 for claim in found if claim.manifest.run_id == best.run_id}
+    digests = {claim.sha256 for claim in newest_claims if claim.manifest.run_id == best.run_id}
     return Numbered(best.sequence, best.run_id, tuple(sorted(digests)))
 
 
@@ -109,19 +109,19 @@ def highest_claimed(catalogs: Iterable[Catalog], config_id: str) -> int:
 
     A new key goes on from there, so that `--newest` never means a run of the key before.
     """
-    found = (
+    manifests = (
         claim.manifest for catalog in catalogs for claim in _numbered(catalog, _newest_ids(catalog))
     )
-    return max((one.sequence for one in found if one.config_id == config_id), default=0)
+    return max((one.sequence for one in manifests if one.config_id == config_id), default=0)
 
 
 def missed(catalogs: Iterable[Catalog], config_id: str, best: Numbered) -> Iterator[str]:
     """Yield a line for each store that lacks the newest runs: it failed, or disks take turns."""
     for catalog in catalogs:
-        found = next(iter(claims(catalog, config_id)), None)
-        number = 0 if found is None else found.manifest.sequence
+        claim = next(iter(claims(catalog, config_id)), None)
+        number = 0 if claim is None else claim.manifest.sequence
         if number < best.number:
-            run_id = None if found is None else found.manifest.run_id
+            run_id = None if claim is None else claim.manifest.run_id
             newest = f"the newest there is run {run_id}" if run_id else "it has no numbered run"
             yield (
                 f"{catalog.store} has missed {count(best.number - number, 'run')}: "
@@ -142,45 +142,45 @@ def problem(catalog: Catalog, config_id: str, at_least: int = 0) -> ManifestErro
 
     at_least: a number that the store has reached already
     """
-    found = claims(catalog, config_id)
-    number = found[0].manifest.sequence if found else 0
+    numbered = claims(catalog, config_id)
+    number = numbered[0].manifest.sequence if numbered else 0
     if number < at_least:
-        where = f"run {found[0].manifest.run_id} with number {number}" if found else "no run"
+        where = f"run {numbered[0].manifest.run_id} with number {number}" if numbered else "no run"
         return ManifestError(
             f"{catalog.store}: runs of {catalog.host} are missing: the newest is {where}, and "
-            f"number {at_least} was stored here{_damaged(catalog, found)}",
+            f"number {at_least} was stored here{_damaged(catalog, numbered)}",
             _CHECK,
         )
-    signers = dict.fromkeys(claim.signer for claim in found)
-    of_signers = ([claim for claim in found if claim.signer == one] for one in signers)
+    signers = dict.fromkeys(claim.signer for claim in numbered)
+    of_signers = ([claim for claim in numbered if claim.signer == one] for one in signers)
     return next((wrong for runs in of_signers for wrong in _contradictions(catalog, runs)), None)
 
 
-def contradiction(catalog: Catalog, known: Iterable[Claim], new: Claim) -> ManifestError | None:
+def contradiction(catalog: Catalog, trusted: Iterable[Claim], new: Claim) -> ManifestError | None:
     """Return what would be wrong with the runs of a store if it had one more; None for nothing.
 
-    known: the trusted, numbered manifests of the store
+    trusted: the trusted, numbered manifests of the store
     """
     if new.manifest.sequence <= 0:
         return None
     same = (new.signer, new.manifest.config_id)
-    own = [one for one in known if (one.signer, one.manifest.config_id) == same]
-    earlier = {str(error) for error in _contradictions(catalog, _in_turn(own))}
-    found = _contradictions(catalog, _in_turn([*own, new]))
-    return next((error for error in found if str(error) not in earlier), None)
+    of_signer = [one for one in trusted if (one.signer, one.manifest.config_id) == same]
+    earlier = {str(error) for error in _contradictions(catalog, _in_turn(of_signer))}
+    errors = _contradictions(catalog, _in_turn([*of_signer, new]))
+    return next((error for error in errors if str(error) not in earlier), None)
 
 
-def _in_turn(found: Iterable[Claim]) -> list[Claim]:
+def _in_turn(unordered: Iterable[Claim]) -> list[Claim]:
     """Return the newest manifests, newest first."""
     newest = sorted(
-        found, key=lambda one: (one.manifest.sequence, one.manifest.run_id), reverse=True
+        unordered, key=lambda one: (one.manifest.sequence, one.manifest.run_id), reverse=True
     )
     return newest[:MAX_SEARCHED]
 
 
-def _damaged(catalog: Catalog, found: Sequence[Claim]) -> str:
+def _damaged(catalog: Catalog, numbered: Sequence[Claim]) -> str:
     """Return a note on the newest run, if its manifest is there and may be the missing one."""
-    after = found[0].manifest.run_id if found else ""
+    after = numbered[0].manifest.run_id if numbered else ""
     for run_id in _newest_ids(catalog):
         if run_id > after and not _is_trusted(catalog, run_id):
             return f"; run {run_id} is there, but its manifest is damaged or not trusted"
@@ -192,12 +192,12 @@ def require(catalog: Catalog, at_least: int = 0) -> None:
 
     at_least: a number that the store has reached, as was reported
     """
-    found = list(_trusted(catalog))
-    configs = dict.fromkeys(claim.manifest.config_id for claim in found)
+    trusted = list(_trusted(catalog))
+    configs = dict.fromkeys(claim.manifest.config_id for claim in trusted)
     for config_id in configs:
         if (wrong := problem(catalog, config_id)) is not None:
             raise wrong
-    _require_number(catalog, found, at_least)
+    _require_number(catalog, trusted, at_least)
 
 
 def require_reached(catalog: Catalog, config_id: str, reached: Reached) -> None:
@@ -205,8 +205,8 @@ def require_reached(catalog: Catalog, config_id: str, reached: Reached) -> None:
     _require_number(catalog, claims(catalog, config_id), expected(catalog, reached))
 
 
-def _require_number(catalog: Catalog, found: Iterable[Claim], at_least: int) -> None:
-    number = max((claim.manifest.sequence for claim in found), default=0)
+def _require_number(catalog: Catalog, trusted: Iterable[Claim], at_least: int) -> None:
+    number = max((claim.manifest.sequence for claim in trusted), default=0)
     if number >= at_least:
         return
     if (error := unread(catalog) or _untrusted(catalog, at_least)) is not None:
@@ -228,16 +228,16 @@ def _untrusted(catalog: Catalog, number: int) -> BackupError | None:
     return None
 
 
-def _contradictions(catalog: Catalog, found: Sequence[Claim]) -> Iterator[ManifestError]:
+def _contradictions(catalog: Catalog, in_turn: Sequence[Claim]) -> Iterator[ManifestError]:
     """Yield what cannot be true of the runs of one signer, the newest first.
 
     Not of those before one for which the operator accepted it.
     """
-    accepted = next((at for at, one in enumerate(found) if one.manifest.accepted_rollback), None)
-    found = found[: None if accepted is None else accepted + 1]
-    by_run = {claim.manifest.run_id: claim for claim in found}
+    accepted = next((at for at, one in enumerate(in_turn) if one.manifest.accepted_rollback), None)
+    in_turn = in_turn[: None if accepted is None else accepted + 1]
+    by_run = {claim.manifest.run_id: claim for claim in in_turn}
     numbers: dict[int, str] = {}
-    for claim in found:
+    for claim in in_turn:
         run = claim.manifest
         other = numbers.setdefault(run.sequence, run.run_id)
         if other != run.run_id:

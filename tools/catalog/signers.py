@@ -42,14 +42,14 @@ class Signer:
 
     def signs_for(self, host: str) -> bool:
         """Return whether the key may sign for a host (PATTERNS of ssh_config(5))."""
-        found = False
+        matches = False
         for pattern in self.principals.split(","):
             # a bracket is no pattern for OpenSSH
             if fnmatch.fnmatchcase(host, pattern.removeprefix("!").replace("[", "[[]")):
                 if pattern.startswith("!"):
                     return False
-                found = True
-        return found
+                matches = True
+        return matches
 
     def problem(self, when: datetime) -> str:
         """Return why a signature of this time does not count; "" if it does."""
@@ -75,13 +75,13 @@ class Signers:
         The limits of all lines of a key count: a key file may name it without the limit that
         it was given later, in SIGNERS.
         """
-        known = [one for one in self.all if one.public == public]
-        if not known:
+        of_key = [one for one in self.all if one.public == public]
+        if not of_key:
             return f"signed by an unknown key ({sshsig.fingerprint(public)})"
-        own = [one for one in known if one.signs_for(host)]
-        if not own:
+        of_host = [one for one in of_key if one.signs_for(host)]
+        if not of_host:
             return f"signed by the key of another host ({sshsig.fingerprint(public)})"
-        return next(filter(None, (one.problem(when) for one in own)), "")
+        return next(filter(None, (one.problem(when) for one in of_host)), "")
 
     def names(self, public: bytes, host: str) -> bool:
         """Return whether a key is known for a host, whatever its time."""
@@ -109,10 +109,10 @@ def of_file(path: Path, key: str) -> list[Signer]:
     if len(raw) > _MAX_BYTES:  # the limits of signers may stand at its end
         raise ConfigError(f"{key}: {path}: larger than {_MAX_BYTES} bytes", _FORM)
     text = raw.decode("utf-8-sig", "surrogateescape")
-    found = of_text(_comments(text) if _KEY_FILE.search(text) else text, f"{key}: {path}")
-    if not found:
+    signers = of_text(_comments(text) if _KEY_FILE.search(text) else text, f"{key}: {path}")
+    if not signers:
         raise ConfigError(f"{key}: {path}: no signer for {writer_key.NAMESPACE}", _FORM)
-    return found
+    return signers
 
 
 def of_text(text: str, origin: str) -> list[Signer]:
@@ -125,7 +125,7 @@ def in_comments(path: Path) -> list[Signer]:
     try:
         raw = foreign.beginning(path, _MAX_BYTES)
     except OSError:
-        return []  # the reader of the key itself says why
+        return []  # the reader of the key reports why
     return of_text(_comments(raw.decode("utf-8-sig", "surrogateescape")), str(path))
 
 
@@ -142,8 +142,8 @@ def _parsed(lines: Iterable[str], origin: str) -> Iterator[Signer]:
         if not text or text.startswith("#"):
             continue
         try:
-            if (found := _signer(text)) is not None:
-                yield found
+            if (signer := _signer(text)) is not None:
+                yield signer
         except (ValueError, SignatureFormatError) as error:
             raise ConfigError(
                 f"{origin}:{number}: {foreign.printable(str(error))}", _FORM
@@ -152,7 +152,7 @@ def _parsed(lines: Iterable[str], origin: str) -> Iterator[Signer]:
 
 def _signer(text: str) -> Signer | None:
     """Return the signer of a line; None if it is for something else. Raises ValueError."""
-    principals, *rest = _words(text)
+    principals, *rest = _tokens(text)
     written = "" if rest and _KIND.fullmatch(rest[0]) else rest.pop(0) if rest else ""
     if len(rest) < 2 or not _KIND.fullmatch(rest[0]):  # noqa: PLR2004  (kind and key)
         raise ValueError("not an allowed_signers line")
@@ -163,35 +163,37 @@ def _signer(text: str) -> Signer | None:
     if options:
         raise ValueError(f"{next(iter(options))}: not supported")
     patterns = spaces.split(",")
-    ours = any(fnmatch.fnmatchcase(writer_key.NAMESPACE, pattern) for pattern in patterns)
-    if kind != sshsig.ALGORITHM or not ours:
+    is_for_manifests = any(
+        fnmatch.fnmatchcase(writer_key.NAMESPACE, pattern) for pattern in patterns
+    )
+    if kind != sshsig.ALGORITHM or not is_for_manifests:
         return None
     return Signer(principals.strip('"'), sshsig.public_key(kind, key), after, before)
 
 
-def _words(text: str) -> list[str]:
+def _tokens(text: str) -> list[str]:
     """Return the words of a line; white space between quotes separates none."""
-    words = [""]
+    tokens = [""]
     quoted = False
     for character in text:
         quoted ^= character == '"'
         if character.isspace() and not quoted:
-            words.append("")
+            tokens.append("")
         else:
-            words[-1] += character
-    return [word for word in words if word]
+            tokens[-1] += character
+    return [word for word in tokens if word]
 
 
 def _options(text: str) -> dict[str, str]:
-    found: dict[str, str] = {}
+    options: dict[str, str] = {}
     at = 0
     while at < len(text):
         match = _OPTION.match(text, at)
-        if match is None or match[1].lower() in found:
+        if match is None or match[1].lower() in options:
             raise ValueError("invalid options")
-        found[match[1].lower()] = match[2] or ""
+        options[match[1].lower()] = match[2] or ""
         at = match.end()
-    return found
+    return options
 
 
 def _time(text: str) -> datetime | None:

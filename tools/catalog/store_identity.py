@@ -30,11 +30,11 @@ _ACCEPT = "If the store was replaced on purpose, run backup.py once with --accep
 
 
 @dataclass(frozen=True)
-class Seen:
-    """A store as it is met before a run.
+class StoreState:
+    """The state of a store before a run.
 
     identity: of its marker; "" where it has none
-    key:      its place, as the memory has it
+    key:      its key in the memory of this machine
     """
 
     store: Store
@@ -44,23 +44,24 @@ class Seen:
 
     def problem(self, memory: Memory) -> StoreError | None:
         """Return why the store must not be written to; None for nothing."""
-        known = memory.ids(self.key)
-        if known and not self.identity:
+        expected = memory.ids(self.key)
+        if expected and not self.identity:
             return UnmountedError(
                 f"{self.store}: store marker {MARKER}: no such file",
                 f"{store.check_place(self.store)} {_ACCEPT}",
             )
-        if known and self.identity not in known:
+        if expected and self.identity not in expected:
             return StoreError(
-                f"{self.store}: another store (id {self.identity}; expected: {', '.join(known)})",
+                f"{self.store}: another store "
+                f"(id {self.identity}; expected: {', '.join(expected)})",
                 f"{store.check_store(self.store)} {_ACCEPT}",
             )
-        if not self.identity and not known:
+        if not self.identity and not expected:
             return self._unmounted()
         return None
 
     def _unmounted(self) -> StoreError | None:
-        """A new store below /mnt or /media that would lie on the disk of the system."""
+        """Return an error for a new store below /mnt or /media that is on the root file system."""
         folder = store.folder_of(self.store)
         if folder is None or any(_runs(self.store)) or not filesystem_handling.unmounted(folder):
             return None
@@ -79,7 +80,7 @@ class Seen:
         if problem is not None and not accept:
             raise problem
         with store.explaining(self.store):
-            identity = self.identity or _written(self.store, self.host)
+            identity = self.identity or _create_marker(self.store, self.host)
         if problem is not None:
             logger.warning("%s (accepted: store id %s)", problem, identity)
         elif self.identity and not memory.ids(self.key):
@@ -97,113 +98,113 @@ class Seen:
         )
 
 
-def seen(place: Store, host: str, key: str) -> Seen:
+def inspect(backup_store: Store, host: str, key: str) -> StoreState:
     """Look at a store. Raises StoreError or OSError where that is not possible.
 
     key: what tells this store from the others of this machine, where it is no folder
     """
-    folder = store.folder_of(place)
+    folder = store.folder_of(backup_store)
     where = str(folder) if folder is not None else key
-    return Seen(place, host, f"{where} {host}", _found(place, host))
+    return StoreState(backup_store, host, f"{where} {host}", _stored_identity(backup_store, host))
 
 
-def require_known(place: Store, host: str, memory: Memory) -> None:
+def require_known(backup_store: Store, host: str, memory: Memory) -> None:
     """Raise StoreError where a folder is not the store that this machine knows there.
 
     Only folders: other stores are known by the section of the config as well.
     """
-    if store.folder_of(place) is None:
+    if store.folder_of(backup_store) is None:
         return
-    with store.explaining(place):
-        found = seen(place, host, "")
-        problem = found.problem(memory) if memory.ids(found.key) else None
+    with store.explaining(backup_store):
+        status = inspect(backup_store, host, "")
+        problem = status.problem(memory) if memory.ids(status.key) else None
     if problem is not None:
         raise problem
 
 
 def _names(host: str) -> tuple[str, str]:
-    """Where a marker may be: in the host's folder where the user may write nowhere else."""
+    """Return the names of a marker; the second is for a user who may write to that folder only."""
     return MARKER, f"{host}/{MARKER.replace('/', '.')}"
 
 
-def _found(place: Store, host: str) -> str:
-    """The id of a store; "" where it has no marker. Raises StoreError for a spoiled one."""
+def _stored_identity(backup_store: Store, host: str) -> str:
+    """Return the id of a store; "" without a marker. Raises StoreError for an invalid one."""
     for name in _names(host):
         try:
-            raw = store.beginning(place, name, _MAX_BYTES)
+            raw = store.beginning(backup_store, name, _MAX_BYTES)
         except BackupError:
-            if _is_listed(place, name):
+            if _is_listed(backup_store, name):
                 raise  # it is there, and cannot be read now
             continue
         except PermissionError as error:
             raise StoreError(in_words(error)[0], _READABLE) from None
         if raw:
-            return _identity(raw, f"{name} in {place}")
+            return _identity(raw, f"{name} in {backup_store}")
     return ""
 
 
-def _is_listed(place: Store, name: str) -> bool:
+def _is_listed(backup_store: Store, name: str) -> bool:
     """Return whether a store lists an object. Raises StoreError, OSError."""
     try:
-        return any(entry.name == name for entry in place.entries(name.rpartition("/")[0]))
+        return any(entry.name == name for entry in backup_store.entries(name.rpartition("/")[0]))
     except BackupError:
-        if place.consistent:
+        if backup_store.consistent:
             raise
         return False  # a user-defined program may know no folder that is still empty
 
 
-def _is_empty(place: Store, host: str) -> bool:
+def _is_empty(backup_store: Store, host: str) -> bool:
     """Return whether a store lists nothing of a host. Raises StoreError, OSError."""
     try:
-        return next(iter(place.entries(host)), None) is None
+        return next(iter(backup_store.entries(host)), None) is None
     except BackupError:
-        if place.consistent:
+        if backup_store.consistent:
             raise
         return True  # a user-defined program may know no folder that is still empty
 
 
-def _identity(raw: bytes, called: str) -> str:
+def _identity(raw: bytes, name: str) -> str:
     try:
-        found = foreign_json.load(raw)["store"]
-        if _IS_ID.fullmatch(found):
-            return str(found)
+        identity = foreign_json.load(raw)["store"]
+        if _IS_ID.fullmatch(identity):
+            return str(identity)
     except (ValueError, KeyError, TypeError, RecursionError):
         pass  # said below
     raise StoreError(
-        f"{called}: not a store marker",
+        f"{name}: not a store marker",
         "Check that this is the right store, move this file to another place, and run backup.py "
         "once with --accept-store.",
     )
 
 
-def _written(place: Store, host: str) -> str:
-    """A new marker, created, never replaced; the id that the store has then."""
+def _create_marker(backup_store: Store, host: str) -> str:
+    """Create a marker, never replace one; return the id that the store has then."""
     text = {"store": secrets.token_hex(16), "created": run_ids.now(), "version": 1}
     raw = json.dumps(text, sort_keys=True).encode() + b"\n"
     first, second = _names(host)
     try:
-        store.store_object(place, first, [raw])
+        store.store_object(backup_store, first, [raw])
     except TakenError:
         pass  # another run was faster: its marker counts
     except (BackupError, PermissionError):
-        store.store_object(place, second, [raw])
-    identity = _found(place, host)
+        store.store_object(backup_store, second, [raw])
+    identity = _stored_identity(backup_store, host)
     if not identity:
         raise StoreError(
-            f"{place}: store marker {MARKER}: cannot be read back",
+            f"{backup_store}: store marker {MARKER}: cannot be read back",
             _READABLE,
         )
     return identity
 
 
-def _runs(place: Store) -> Iterator[str]:
-    """The hosts that a store holds something of: it is not a new one."""
-    return (host for host in place.folders() if _holds_objects(place, host))
+def _runs(backup_store: Store) -> Iterator[str]:
+    """Return the hosts that have objects in a store; a new store has none."""
+    return (host for host in backup_store.folders() if _holds_objects(backup_store, host))
 
 
-def _holds_objects(place: Store, folder: str) -> bool:
+def _holds_objects(backup_store: Store, folder: str) -> bool:
     """Return whether a folder has objects that can be listed: lost+found of a new disk cannot."""
     try:
-        return next(place.entries(folder), None) is not None
+        return next(backup_store.entries(folder), None) is not None
     except PermissionError:
         return False

@@ -28,7 +28,7 @@ _UNSIGNED = "If you trust all who can write to the store, use --allow-unsigned."
 
 
 class UntrustedError(ManifestError):
-    """A manifest that nobody known has signed.
+    """A manifest that no known signer has signed.
 
     unsigned: --allow-unsigned may accept it
     altered:  it does not match the signature beside it, or that is none
@@ -42,7 +42,7 @@ class UntrustedError(ManifestError):
 
 @dataclass(frozen=True)
 class Signature:
-    """What the store holds beside a manifest: the file, and when the store took it."""
+    """The signature of a manifest: the file, and when the store took it."""
 
     content: bytes
     when: datetime
@@ -61,36 +61,37 @@ class Trust:
     allow_unsigned: bool = False
     everybody: bool = False
 
-    def signer(self, called: str, host: str, content: bytes, signature: Signature | None) -> str:
-        """Return the fingerprint of the known signer of a manifest. called: names the manifest
+    def signer(self, name: str, host: str, content: bytes, signature: Signature | None) -> str:
+        """Return the fingerprint of the known signer of a manifest.
 
+        name: that of the manifest, for errors
         Raises UntrustedError where there is none.
         """
         digest = hashlib.sha512(content).digest()
-        return self.signer_of_digest(called, host, digest, signature)
+        return self.signer_of_digest(name, host, digest, signature)
 
     def signer_of_digest(
-        self, called: str, host: str, digest: bytes, signature: Signature | None
+        self, name: str, host: str, digest: bytes, signature: Signature | None
     ) -> str:
         """Return the same of a manifest of which only the SHA-512 is known."""
         if signature is None:
-            raise UntrustedError(f"{called}: not signed", _UNSIGNED, unsigned=True)
+            raise UntrustedError(f"{name}: not signed", _UNSIGNED, unsigned=True)
         if not self.signers:
             hint = f"{_UNKNOWN} {_UNSIGNED}"
-            raise UntrustedError(f"{called}: no signer is known", hint, unsigned=True)
+            raise UntrustedError(f"{name}: no signer is known", hint, unsigned=True)
         try:
             public = sshsig.signer_of_digest(signature.content, digest, writer_key.NAMESPACE)
         except SignatureFormatError as error:
             raise UntrustedError(
-                f"{called}{ENDING}: {error}", _ALTERED, unsigned=False, altered=True
+                f"{name}{ENDING}: {error}", _ALTERED, unsigned=False, altered=True
             ) from None
         if public is None:
-            text = f"{called}: does not match its signature"
+            text = f"{name}: does not match its signature"
             raise UntrustedError(text, _ALTERED, unsigned=False, altered=True)
         problem = self.signers.problem(public, host, signature.when)
         if problem:
             hint = _ENDED if self.signers.names(public, host) else _UNKNOWN
-            raise UntrustedError(f"{called}: {problem}", hint, unsigned=True)
+            raise UntrustedError(f"{name}: {problem}", hint, unsigned=True)
         return sshsig.fingerprint(public)
 
     def knows(self, signer: str) -> bool:
@@ -112,19 +113,19 @@ class Trust:
         links: name, statement and signature of each, oldest first. A statement that claims to be
         of somebody unknown is not even read: anyone may have put thousands into the store.
         """
-        found = self
-        for called, read, signature in links:
+        trust = self
+        for name, read, signature in links:
             try:
                 claimed = sshsig.claimed_key(signature.content, writer_key.NAMESPACE)
-                if not found.signers.names(claimed, host):
+                if not trust.signers.names(claimed, host):
                     continue
                 statement = read()
-                found.signer(called, host, statement, signature)
-                more = signers.of_text(rotation.line_of(statement, host), called)
+                trust.signer(name, host, statement, signature)
+                more = signers.of_text(rotation.line_of(statement, host), name)
             except (BackupError, OSError, ValueError):
-                continue  # of somebody unknown, or no statement: nobody is known by it
-            found = dataclasses.replace(found, signers=found.signers.also(more, host))
-        return found
+                continue  # of an unknown signer, or no statement
+            trust = dataclasses.replace(trust, signers=trust.signers.also(more, host))
+        return trust
 
     def judged(
         self, problem: UntrustedError, is_older: Callable[[], bool]
@@ -146,31 +147,33 @@ class Trust:
         )
 
 
-def known(general: General, key_file: Path | None, signer_file: Path | None = None) -> Signers:
+def known_signers(
+    general: General, key_file: Path | None, signer_file: Path | None = None
+) -> Signers:
     """Return the signers that a config, its key file and --signer name, and this host's own.
 
     Raises ConfigError, also where the package that checks signatures is missing.
     """
-    found: list[Signer] = []
+    listed: list[Signer] = []
     if signer_file is not None:
-        found += signers.of_file(signer_file, "--signer")
+        listed += signers.of_file(signer_file, "--signer")
     if general.signers is not None:
-        found += signers.of_file(general.signers, "SIGNERS")
+        listed += signers.of_file(general.signers, "SIGNERS")
     if key_file is not None:
-        found += signers.in_comments(key_file)
+        listed += signers.in_comments(key_file)
     try:
-        own = _own(general)
+        of_host = _signers_of_host(general)
     except ConfigError as error:
-        if not found:
+        if not listed:
             raise
-        own = []  # a restore does not need it: another file names the signer
+        of_host = []  # a restore does not need it: another file names the signer
         logger.warning("%s", error)
-    if found or own:
+    if listed or of_host:
         ed25519.library()  # a missing package is reported before anything is read
-    return Signers(tuple(found)).also(own, general.hostname)
+    return Signers(tuple(listed)).also(of_host, general.hostname)
 
 
-def _own(general: General) -> list[Signer]:
+def _signers_of_host(general: General) -> list[Signer]:
     """Return the signers of this host: the key that it has and those that led to it.
 
     None where the file is missing or of another user.

@@ -52,7 +52,7 @@ class WriterKey:
 
     @property
     def all_public(self) -> list[bytes]:
-        """The public keys of the host: this one, and those that led to it."""
+        """Return the public keys of the host: this one, and those that led to it."""
         signed = (sshsig.signer(one.signature, one.statement, NAMESPACE) for one in self.links)
         return [self.public, *filter(None, signed)]
 
@@ -93,7 +93,7 @@ def of_config(config: Config) -> WriterKey | None:
 
 
 def is_missing(path: Path) -> bool:
-    """Return whether no key is there; one that cannot be looked up may be: reading it says why."""
+    """Return whether there is no key; False where that cannot be checked: reading it fails."""
     try:
         return not filesystem_handling.exists(path)
     except OSError:
@@ -116,9 +116,9 @@ def missing(
     signed: whether this host is known to have signed runs. A copy of the file comes first, if there
     ever was a key. The user of the backup owns the new one; its line is added to the key file.
     """
-    words: list[str | Path] = ["--WRITER_KEY", path, "--HOSTNAME", host]
-    words += ["--KEY_FILE", key_file] if key_file else []
-    command = f"{COMMAND} {fixes.command(*words)}"
+    arguments: list[str | Path] = ["--WRITER_KEY", path, "--HOSTNAME", host]
+    arguments += ["--KEY_FILE", key_file] if key_file else []
+    command = f"{COMMAND} {fixes.command(*arguments)}"
     if not os.access(filesystem_handling.nearest(path), os.W_OK):
         command = fixes.as_root(command, fixes.command("chown", f"{os_works.user()}:", path))
     return _LOST if signed else _ABSENT, command
@@ -169,8 +169,8 @@ def rotate(path: Path, host: str) -> str:
     _check_host(path, host)
     secret = os.urandom(_SIZE)
     line = _line(host, secret)
-    said = rotation.statement(host, line)
-    link = Link(rotation.next_name(old.links), said, old.sign(said))
+    statement = rotation.statement(host, line)
+    link = Link(rotation.next_name(old.links), statement, old.sign(statement))
     owner = path.stat()
     with filesystem_handling.staged(path) as temporary:
         with filesystem_handling.create(temporary) as write:

@@ -156,7 +156,7 @@ def _consent(arguments: argparse.Namespace) -> Consent:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Do what the command line asks for, and return the exit code (docs/exit-codes.md)."""
+    """Run the command of the arguments, and return the exit code (docs/exit-codes.md)."""
     arguments = parse_arguments(argv)
     os_works.harden()
     signals.catch()
@@ -283,8 +283,8 @@ def _run(arguments: argparse.Namespace, config: Config, chosen: Sequence[Section
 
 def _failed(bug: Exception) -> RunResult:
     """Return the result of a run that something ended which nothing expected."""
-    if (known := of_system(bug)) is not None:
-        return _without_sections(Status.FAILED, str(known), known.hint)
+    if (system_error := of_system(bug)) is not None:
+        return _without_sections(Status.FAILED, str(system_error), system_error.hint)
     logger.critical("%s", traceback.format_exc())
     traceback.print_exc()
     return _without_sections(Status.FAILED, f"internal error: {type(bug).__name__}: {bug}")
@@ -311,10 +311,10 @@ def _report_config_error(arguments: argparse.Namespace, error: ConfigError) -> i
         return code
     if error.fix:
         terminal.say(f"fix:  {error.fix}", error=True)
-    for other in error.others:
-        terminal.say(f"error: {other}", error=True)
-        if other.hint:
-            terminal.say(f"hint: {other.hint}", error=True)
+    for further in error.others:
+        terminal.say(f"error: {further}", error=True)
+        if further.hint:
+            terminal.say(f"hint: {further.hint}", error=True)
     return code
 
 
@@ -323,7 +323,7 @@ def _report_settings(arguments: argparse.Namespace) -> loading.ReportSettings | 
     if not arguments.run:
         return None
     settings = loading.report_settings(arguments.config, insecure=arguments.insecure_permissions)
-    return settings if settings is not None and settings.wanted else None
+    return settings if settings is not None and settings.enabled else None
 
 
 def _without_sections(status: Status, message: str, hint: str = "") -> RunResult:

@@ -1,4 +1,4 @@
-"""The end of a run: its report to all who get it, and its metrics."""
+"""The end of a run: its report to all recipients, and its metrics."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def send(
     Whatever happens to the report, the result of the backup stays what it is: at worst one that
     is good becomes UNREPORTED.
     """
-    if not settings.wanted:
+    if not settings.enabled:
         return result, {}
     private = _private_folder(result, settings.work_folder)
     _write_metrics(result, settings, private, {})  # sending may take long, or be killed
@@ -49,8 +49,8 @@ def _write_metrics(
 ) -> None:
     file = settings.general.metrics_file
     if file is not None:
-        found = document.run_document(result)
-        metrics.write(file, found, result.origin.config_file, private, deliveries)
+        run_document = document.run_document(result)
+        metrics.write(file, run_document, result.origin.config_file, private, deliveries)
 
 
 def _private_folder(result: RunResult, work_folder: Path | None) -> Path | None:

@@ -1,4 +1,4 @@
-"""The arguments of commands that say in which store runs are, and whose are trusted."""
+"""The arguments of commands that select a store and the trusted signers."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def add_key(group: Group) -> None:
 
 
 def add_signers(group: Group) -> None:
-    """Add the arguments that say whose runs are trusted."""
+    """Add the arguments that select the trusted signers."""
     group.add_argument(
         "--signer",
         type=Path,
@@ -100,8 +100,8 @@ def _rate(text: str) -> int:
 def limits(options: argparse.Namespace) -> Mapping[str, int]:
     """Return the limits that `add_limits` has asked for, by the keys of the config."""
     keys = ("limit_upload", "limit_download")
-    given = {key.upper(): getattr(options, key, None) for key in keys}
-    return {key: rate for key, rate in given.items() if rate is not None}
+    rates = {key.upper(): getattr(options, key, None) for key in keys}
+    return {key: rate for key, rate in rates.items() if rate is not None}
 
 
 def source(options: argparse.Namespace) -> Source:

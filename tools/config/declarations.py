@@ -13,7 +13,7 @@ from tools.base import host_name, system_log
 from tools.base.errors import ConfigError
 from tools.modules import options
 from tools.modules.json_values import Switch
-from tools.modules.options import Commands, Duration, Size, Words, option
+from tools.modules.options import Commands, Duration, Size, Strings, option
 
 INTERPRETER = "python"
 _PLACEHOLDER = re.compile(r"<[^<>]*>")  # as in https://backupreporter.<your domain>.com
@@ -51,7 +51,7 @@ class General:
         "size in MiB at which the log file is rotated", default=10, least=1, unit="MiB"
     )
     log_files: int = option("rotated log files to keep", default=10, least=1)
-    log_to: Words = option("where the log goes: `file`, `syslog`, `journald`", default=("file",))
+    log_to: Strings = option("where the log goes: `file`, `syslog`, `journald`", default=("file",))
     metrics_file: Path | None = option(
         "file with the figures of the last run, for the node exporter of Prometheus (`.prom`)",
         default=None,
@@ -188,7 +188,7 @@ class General:
 
     @property
     def hooks(self) -> Hooks:
-        """The commands before and after the run."""
+        """Return the commands before and after the run."""
         return Hooks(self.before, self.after, self.on_failure, self.finally_)
 
     def _check_priority(self) -> None:
@@ -254,7 +254,7 @@ class SectionKeys:
     class_: str = option("load: class name", default="")
     parameters: str = option("keys and values for the module", default="")
     parameters_mode: str = option("`flat`: pass only the values, without --KEY", default="")
-    needs: options.Words = option(
+    needs: options.Strings = option(
         "sections that must have succeeded before this one runs", default=()
     )
     on_error: str = option(
@@ -267,7 +267,7 @@ class SectionKeys:
     after: Commands = option("commands after the section, if it succeeded", default=())
     on_failure: Commands = option("commands after the section, if it failed", default=())
     finally_: Commands = option("commands after the section, however it ended", default=())
-    environment: options.Words = option("environment variables to pass to the module", default=())
+    environment: options.Strings = option("environment variables to pass to the module", default=())
     required: bool = option(
         "of a store; `False`: the run counts as stored without it, and ends with exit code 3 where "
         "it fails",
@@ -285,7 +285,7 @@ class SectionKeys:
 
     @property
     def hooks(self) -> Hooks:
-        """The commands before and after the section."""
+        """Return the commands before and after the section."""
         return Hooks(self.before, self.after, self.on_failure, self.finally_)
 
     def __post_init__(self) -> None:
@@ -293,16 +293,16 @@ class SectionKeys:
         _check_shrink(self.anomaly_shrink)
         for name in self.environment:
             if not _VARIABLE.fullmatch(name):
-                shown = name.partition("=")[0] + ("=***" if "=" in name else "")
+                masked = name.partition("=")[0] + ("=***" if "=" in name else "")
                 raise ConfigError(
-                    f"ENVIRONMENT: {shown!r}: invalid variable name",
+                    f"ENVIRONMENT: {masked!r}: invalid variable name",
                     "Name the variables alone: their values come from the environment of the run.",
                 )
         try:
-            words = shlex.split(self.execute_with)
+            arguments = shlex.split(self.execute_with)
         except ValueError:
-            words = []
-        if not words:
+            arguments = []
+        if not arguments:
             raise ConfigError(
                 f"EXECUTE_WITH: {self.execute_with!r}: invalid interpreter",
                 "Use a program name, for example bash or perl.",

@@ -43,7 +43,7 @@ class GeneralSection:
 
     @property
     def home(self) -> Path:
-        """The folder of the modules."""
+        """Return the folder of the modules."""
         return Path(str(self.general.home_folder))
 
     def adapted(self, entry: Entry, warnings: list[str]) -> tuple[General, dict[str, Any]]:
@@ -69,18 +69,18 @@ def read(path: Path, merged: Mapping[str, Entry]) -> GeneralSection:
     if "GENERAL" not in merged:
         raise _missing(path, merged)
     section = merged["GENERAL"]
-    known = options.keys(General)
+    declared = options.keys(General)
     handed: dict[str, Any] = {}
     places: dict[str, str] = {}
     unknown: dict[str, list[str]] = {}
     misplaced: list[ConfigError] = []
     for key, entry in section.value.items():
         places[key] = f"{entry.where}: GENERAL.{key}"
-        if key not in known:
+        if key not in declared:
             unknown[key] = _unknown(key, entry)
             misplaced += legacy.misplaced(key, entry)
         handed[key] = anchored(General, key, entry, places[key])
-    values = {key: value for key, value in handed.items() if key in known}
+    values = {key: value for key, value in handed.items() if key in declared}
     for key in HOOK_KEYS:  # the run's alone: modules have no use for them
         handed.pop(key, None)
     threshold = values.get("DISK_SPACE_THRESHOLD")
@@ -131,9 +131,9 @@ def _unknown(key: str, entry: Entry) -> list[str]:
     """Return the warnings for a key that may be meant for a user-defined module."""
     legacy.general_key(key, entry)
     check_key(key, entry, "GENERAL")
-    place = f"{entry.where}: GENERAL.{key}"
-    text = f"{place}: unknown key, passed to the modules"
-    return [text, *literal_secret(place, key, entry.value, None)]
+    location = f"{entry.where}: GENERAL.{key}"
+    text = f"{location}: unknown key, passed to the modules"
+    return [text, *literal_secret(location, key, entry.value, None)]
 
 
 def is_copy(home: Path) -> bool:
@@ -141,21 +141,21 @@ def is_copy(home: Path) -> bool:
     return all(os.path.exists(home / name) for name in _OF_A_COPY)  # noqa: PTH110  (closed: False)
 
 
-def _check_home(home: Path, place: str) -> None:
+def _check_home(home: Path, location: str) -> None:
     """Reject HOME_FOLDER if it is not a folder, or another copy of this program.
 
     The built-in modules of another copy would be taken for user-defined ones: their keys would
     not be checked, and no manifest would be written.
     """
-    why = answered(home, lambda: trouble(home, stat.S_ISDIR), place)
+    why = answered(home, lambda: trouble(home, stat.S_ISDIR), location)
     if why:
         raise ConfigError(
-            f"{place}: {home}: not a directory{why}",
+            f"{location}: {home}: not a directory{why}",
             f"Remove the key to use the modules of this program ({project.ROOT}).",
         )
     if is_copy(home) and resolved(home / "tools") != project.ROOT / "tools":
         raise ConfigError(
-            f"{place}: {home} holds another copy of this program",
+            f"{location}: {home} holds another copy of this program",
             f"Run the backup.py of that copy, {home / 'backup.py'}, or remove HOME_FOLDER "
             f"to use the modules of this one ({project.ROOT}).",
         )

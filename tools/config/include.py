@@ -58,7 +58,7 @@ class Files:
             raise ConfigError(f"{path}: INCLUDE: more than {_MOST_FILES} files")
         self.read_files.append(real)
         table = self._table(path, included)
-        found: dict[str, Entry] = {}
+        sections: dict[str, Entry] = {}
         include = table.values.get("INCLUDE", [])
         files = include.split() if isinstance(include, str) else include
         if not isinstance(files, list) or not all(isinstance(name, str) for name in files):
@@ -70,23 +70,25 @@ class Files:
             by = f"{path}:{table.lines['INCLUDE']}"
             unexpanded(name, real.parent / name, f"{by}: INCLUDE")
             for section, entry in self.merged(real.parent / name, (*above, real), by).items():
-                _merge(found, section, entry)
+                _merge(sections, section, entry)
         for key, value in table.values.items():
             where = f"{path}:{table.lines[key]}"
             if key in ("INCLUDE", "$schema"):
                 continue
             if key.startswith("__"):
-                found.setdefault(key, Entry(json_parser.plain(value), where, real.parent))
+                sections.setdefault(key, Entry(json_parser.plain(value), where, real.parent))
                 continue
             if not isinstance(value, json_parser.Table):
                 raise ConfigError(
                     f"{where}: {key}: a section must be an object",
                     f'For example: "{key}": {{{_EXAMPLES.get(key, _EXAMPLES[""])}}}',
                 )
-            _merge(found, key, Entry(_section(key, value, path, real.parent), where, real.parent))
-        return found
+            _merge(
+                sections, key, Entry(_section(key, value, path, real.parent), where, real.parent)
+            )
+        return sections
 
-    def own(self, path: Path) -> dict[str, Entry]:
+    def unmerged(self, path: Path) -> dict[str, Entry]:
         """Return the sections of the file itself, without what it includes."""
         table = json_parser.parse(self.read(path), str(path))
         folder = Path(os.path.realpath(path)).parent
@@ -125,12 +127,12 @@ class Files:
         if self.insecure:
             return
         # the folder of the name as well: the name may be a link that is replaced
-        found = permissions.of_code(path) or permissions.of_code(path.absolute().parent)
-        if found is not None:
+        weakness = permissions.of_code(path) or permissions.of_code(path.absolute().parent)
+        if weakness is not None:
             raise ConfigError(
-                f"{path}: {found}",
-                found.hint_or_accept,
-                found.fix,
+                f"{path}: {weakness}",
+                weakness.hint_or_accept,
+                weakness.fix,
             )
 
     def _secure_opened(self, path: Path, descriptor: int) -> None:
@@ -166,12 +168,12 @@ def _irregular(path: Path, included: str) -> str:
     return "Use -c with the path of the file conf.json."
 
 
-def unexpanded(word: str, path: Path, place: str) -> None:
+def unexpanded(word: str, path: Path, location: str) -> None:
     """Reject `~` and `$NAME` in a path that does not exist as it is written."""
     mark = "~" if word.startswith("~") else "$" if _VARIABLE.search(word) else ""
     if mark and not os.path.lexists(path):
         raise ConfigError(
-            f"{place}: {word}: {mark} is not expanded in a config", "Write the whole path."
+            f"{location}: {word}: {mark} is not expanded in a config", "Write the whole path."
         )
 
 
@@ -185,22 +187,25 @@ def _section(name: str, table: json_parser.Table, path: Path, folder: Path) -> K
 
 
 def _entries(table: json_parser.Table, path: Path, folder: Path, deep: str | None) -> Keys:
-    """deep: the key whose value has keys with lines as well; None for all of them"""
-    found: Keys = {}
+    """Return the entries of a table.
+
+    deep: the key whose value has keys with lines as well; None for all of them
+    """
+    keys: Keys = {}
     for key, value in table.values.items():
         nested = deep in (None, key) and isinstance(value, json_parser.Table)
         held = _entries(value, path, folder, "") if nested else value
-        found[key] = Entry(
+        keys[key] = Entry(
             held if nested else json_parser.plain(value), f"{path}:{table.lines[key]}", folder
         )
-    return found
+    return keys
 
 
 def _merge(into: dict[str, Entry], name: str, entry: Entry) -> None:
     """Merge a section over one of the same name, key by key; PARAMETERS likewise."""
     if name in into and _has_keys(into[name]) and _has_keys(entry):
-        for key, given in entry.value.items():
-            _merge(into[name].value, key, given)
+        for key, value in entry.value.items():
+            _merge(into[name].value, key, value)
     else:
         into[name] = entry
 

@@ -79,9 +79,9 @@ class _Reader:
         return ConfigError(f"{self.name}:{self.line(position)}: {problem} (column {column})", hint)
 
     def next(self) -> str:
-        """The next character that is no white space; "" at the end."""
-        found = _SPACE.match(self.text, self.at)
-        self.at = found.end() if found else self.at
+        """Return the next character that is no white space; "" at the end."""
+        match = _SPACE.match(self.text, self.at)
+        self.at = match.end() if match else self.at
         return self.text[self.at : self.at + 1]
 
     def value(self, depth: int) -> Any:  # noqa: ANN401  (any JSON value)
@@ -118,36 +118,36 @@ class _Reader:
         number = _NUMBER.match(self.text, begin)
         if number and number[0]:
             self.at = number.end()
-            return self.number(number[0], begin, whole=not (number[1] or number[2]))
+            return self.number(number[0], begin, is_integer=not (number[1] or number[2]))
         if begin >= len(self.text):
             raise self.fail("unexpected end of file", begin, "Close the open bracket or quote.")
-        found = repr(word[0] if word else self.text[begin])
+        actual = repr(word[0] if word else self.text[begin])
         if word and word[0].lower() not in _ALMOST_LITERALS:  # it may be a password
-            found = "a word without quotes"
+            actual = "a word without quotes"
         hint = "Use double quotes, and no comma before a closing bracket."
-        raise self.unexpected(f"expected a value, found {found}", hint)
+        raise self.unexpected(f"expected a value, found {actual}", hint)
 
     def unexpected(self, problem: str, hint: str) -> ConfigError:
-        """Return the error for the text that follows; where it is a comment, the hint says so."""
+        """Return the error for the text that follows; for a comment with a hint."""
         if re.match(r"#|//|/\*", self.text[self.at : self.at + 2]):
             hint = _COMMENT_HINT
         return self.fail(problem, self.at, hint)
 
-    def number(self, text: str, begin: int, *, whole: bool) -> int | float:
+    def number(self, text: str, begin: int, *, is_integer: bool) -> int | float:
         if len(text) > _LONGEST_NUMBER or not math.isfinite(float(text)):
             raise self.fail("number too large", begin)
-        return int(text) if whole else float(text)
+        return int(text) if is_integer else float(text)
 
     def list(self, depth: int) -> list[Any]:
-        found: list[Any] = []
+        items: list[Any] = []
         self.at += 1
         if self.next() == "]":
             self.at += 1
-            return found
+            return items
         while True:
-            found.append(self.value(depth + 1))
+            items.append(self.value(depth + 1))
             if self.separator("]"):
-                return found
+                return items
 
     def table(self, depth: int) -> Table:
         values: dict[str, Any] = {}
@@ -193,12 +193,12 @@ class _Reader:
         self.repeats.append(Repeat(tuple(self.path), first_line, self.line(begin), plain(value)))
 
     def separator(self, closing: str) -> bool:
-        """Step over a comma (False) or the closing bracket (True)."""
-        found = self.next()
-        if found == closing:
+        """Skip a comma (return False) or the closing bracket (return True)."""
+        character = self.next()
+        if character == closing:
             self.at += 1
             return True
-        if found != ",":
+        if character != ",":
             hint = "Separate entries with commas."
             raise self.unexpected(f"expected ',' or '{closing}'", hint)
         self.at += 1
@@ -242,7 +242,7 @@ def parse(raw: bytes, name: str, *, comments: bool = False) -> Table:
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401  (any JSON value)
-    """The value as plain dictionaries and lists, without lines."""
+    """Return the value as plain dictionaries and lists, without lines."""
     if isinstance(value, Table):
         return {key: plain(entry) for key, entry in value.values.items()}
     if isinstance(value, list):

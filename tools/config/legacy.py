@@ -57,16 +57,16 @@ class Change:
 
     @property
     def warning(self) -> str:
-        """The change as one line."""
+        """Return the change as one line."""
         return f"{self.where}: {'.'.join(self.path)}: {self.text}"
 
 
 def home(general: Entry) -> Path:
-    """Return the folder of the modules, as far as GENERAL says it; it need not exist."""
-    given = general.value.get("HOME_FOLDER")
-    if given is None or not isinstance(given.value, str) or not given.value:
+    """Return the folder of the modules, from GENERAL where it is set; it need not exist."""
+    home_folder = general.value.get("HOME_FOLDER")
+    if home_folder is None or not isinstance(home_folder.value, str) or not home_folder.value:
         return project.ROOT
-    return Path(given.folder, given.value)
+    return Path(home_folder.folder, home_folder.value)
 
 
 def module(keys: Keys, folder: Path) -> str:
@@ -89,15 +89,15 @@ def module(keys: Keys, folder: Path) -> str:
 
 
 def repeated(repeats: Sequence[tuple[str, Repeat]]) -> Iterator[Change]:
-    """Of a key that repeats inside its section, the last value counts."""
+    """Yield a change for each key that repeats inside its section: the last value counts."""
     for where, repeat in repeats:
         text = f"occurs twice: the value of line {repeat.line} is used, not {repeat.first_line}"
         yield Change(where, repeat.path, text)
 
 
 def changes(merged: Mapping[str, Entry], folder: Path) -> Iterator[Change]:
-    """Return what is read otherwise in the sections of a config, in the order of the file."""
-    own = False
+    """Return what is read differently in the sections of a config, in the order of the file."""
+    has_user_defined = False
     for name, entry in merged.items():
         if name == "GENERAL" or name.startswith("__") or not isinstance(entry.value, dict):
             continue
@@ -107,31 +107,31 @@ def changes(merged: Mapping[str, Entry], folder: Path) -> Iterator[Change]:
         if clean_up is not None:
             yield clean_up
             continue
-        found = module(entry.value, folder)
+        built_in = module(entry.value, folder)
         skipped = _skipped(name, entry)
-        own = own or not (found or skipped)
-        yield from skipped or _of_section(name, entry.value, found)
-    if "GENERAL" in merged and not own:
+        has_user_defined = has_user_defined or not (built_in or skipped)
+        yield from skipped or _of_section(name, entry.value, built_in)
+    if "GENERAL" in merged and not has_user_defined:
         yield from _of_general(merged["GENERAL"].value)
 
 
 def _of_general(keys: Keys) -> Iterator[Change]:
-    """An unknown key of GENERAL has no use where no user-defined module gets it."""
-    known = options.keys(General)
+    """Yield changes for unknown keys of GENERAL, which only user-defined modules would get."""
+    declared = options.keys(General)
     for key, entry in keys.items():
-        if key not in known and not key.startswith("__") and _is_spare(key, entry):
+        if key not in declared and not key.startswith("__") and _is_spare(key, entry):
             yield Change(entry.where, ("GENERAL", key), "unknown key, ignored", {})
 
 
 def general_key(key: str, entry: Entry) -> None:
     """Refuse an unknown key of GENERAL that is a typo, or an option of the command line."""
-    called = f"{entry.where}: GENERAL.{key}"
+    location = f"{entry.where}: GENERAL.{key}"
     if key.upper().replace("_", "") == "LOGLEVEL":
-        raise ConfigError(f"{called}: unknown key", "Set the log level with -l, as in -l info.")
-    known = list(options.keys(General))
-    near = difflib.get_close_matches(key.upper(), known, 1, NEAR)
+        raise ConfigError(f"{location}: unknown key", "Set the log level with -l, as in -l info.")
+    declared = list(options.keys(General))
+    near = difflib.get_close_matches(key.upper(), declared, 1, NEAR)
     if near:
-        raise ConfigError(f"{called}: unknown key", f"Did you mean {near[0]}?")
+        raise ConfigError(f"{location}: unknown key", f"Did you mean {near[0]}?")
 
 
 def misplaced(key: str, entry: Entry) -> list[ConfigError]:
@@ -162,32 +162,36 @@ def _clean_up(name: str, entry: Entry, folder: Path) -> Change | None:
     Its keys stand beside ACTION, or there is none.
     """
     keys: Keys = entry.value
-    ours = module(keys, folder) == _CLEANUP_MODULE
+    is_cleanup = module(keys, folder) == _CLEANUP_MODULE
     action = keys.get("ACTION")
     bare = (action is None or action.value in ("", None)) and (
         "KEEP" in keys or name.lower() == _CLEANUP
     )
-    if not (bare or (ours and not set(_OF_CLEANUP).isdisjoint(keys))):
+    if not (bare or (is_cleanup and not set(_OF_CLEANUP).isdisjoint(keys))):
         return None
-    own = keys.get("PARAMETERS")
-    given: Keys = dict(own.value) if own is not None and isinstance(own.value, dict) else {}
+    old_parameters = keys.get("PARAMETERS")
+    parameters: Keys = (
+        dict(old_parameters.value)
+        if old_parameters is not None and isinstance(old_parameters.value, dict)
+        else {}
+    )
     old = ("BUCKET", "PREFIX", "KEEP")
-    given |= {key: replace(keys[key], value=plain(keys[key])) for key in old if key in keys}
-    given = {key: held for key, held in given.items() if held.value not in ("", None)}
+    parameters |= {key: replace(keys[key], value=plain(keys[key])) for key in old if key in keys}
+    parameters = {key: held for key, held in parameters.items() if held.value not in ("", None)}
     why = ""
-    if not given.get("KEEP") or not given["KEEP"].value:
+    if not parameters.get("KEEP") or not parameters["KEEP"].value:
         why = "it has no KEEP"
     elif not os.path.exists(folder / _CLEANUP_MODULE):  # noqa: PTH110  (closed: False)
         why = f"HOME_FOLDER has no {_CLEANUP_MODULE}"
     if why:
         text = f"the section is skipped: {why}, so nothing is removed from a store"
         return Change(entry.where, (name,), text, {})
-    rest = {key: held for key, held in keys.items() if key in _KEPT_WITH_CLEANUP}
+    kept_keys = {key: held for key, held in keys.items() if key in _KEPT_WITH_CLEANUP}
     section = {
         "ACTION": Entry("execute", entry.where, entry.folder),
         "NAME": Entry(_CLEANUP, entry.where, entry.folder),
-        **rest,
-        "PARAMETERS": Entry(given, entry.where, entry.folder),
+        **kept_keys,
+        "PARAMETERS": Entry(parameters, entry.where, entry.folder),
     }
     text = "is read as a section of the module cleanup: it removes runs that KEEP does not keep"
     return Change(entry.where, (name,), text, {name: section})
@@ -207,9 +211,9 @@ def _skipped(name: str, entry: Entry) -> list[Change]:
     return [Change(entry.where, (name,), f"the section is skipped: {why}", {})] if why else []
 
 
-def nothing_left(path: Path, found: Sequence[Change]) -> ConfigError:
+def no_section_left(path: Path, changes: Sequence[Change]) -> ConfigError:
     """Return the error for a config of which no section runs."""
-    skipped = [change for change in found if len(change.path) == 1]
+    skipped = [change for change in changes if len(change.path) == 1]
     if skipped:
         problem = f"{skipped[0].where}: {skipped[0].path[0]}.ACTION is missing"
         return ConfigError(problem, 'Set ACTION to "execute" or "load": no other section runs.')
@@ -217,8 +221,8 @@ def nothing_left(path: Path, found: Sequence[Change]) -> ConfigError:
     return ConfigError(f"{path}:1: no section besides GENERAL", hint)
 
 
-def _of_section(name: str, keys: Keys, found: str) -> Iterator[Change]:
-    declaration = registry.declaration(project.ROOT / found) if found else None
+def _of_section(name: str, keys: Keys, built_in: str) -> Iterator[Change]:
+    declaration = registry.declaration(project.ROOT / built_in) if built_in else None
     for key, entry in keys.items():
         path = (name, key)
         if key in ("EXECUTABLE", "EXECUTE_WITH") and entry.value in ("", None):
@@ -226,7 +230,7 @@ def _of_section(name: str, keys: Keys, found: str) -> Iterator[Change]:
         elif key == "PARAMETERS" and entry.value in ("", None):
             yield Change(entry.where, path, "is empty: the module gets its defaults", {})
         elif key == "PARAMETERS" and declaration is not None and isinstance(entry.value, dict):
-            yield from _of_parameters(name, entry.value, found, declaration)
+            yield from _of_parameters(name, entry.value, built_in, declaration)
         elif _ignored(key, SECTION_KEYS) and key not in (
             options.keys(declaration) if declaration else ()
         ):
@@ -234,47 +238,49 @@ def _of_section(name: str, keys: Keys, found: str) -> Iterator[Change]:
 
 
 def _ignored(key: str, known: Sequence[str]) -> bool:
-    """Whether a key is unknown and no typo of a known one: the old program ignored it, too."""
+    """Return whether a key is unknown and no typo of a known one; the old program ignored it."""
     return key not in known and not key.startswith("__") and not nearest(key, known)
 
 
 def _of_parameters(
-    name: str, keys: Keys, found: str, declaration: type[Declaration]
+    name: str, keys: Keys, built_in: str, declaration: type[Declaration]
 ) -> Iterator[Change]:
-    known = tuple(options.keys(declaration))
+    declared = tuple(options.keys(declaration))
     texts = {key: str(entry.value) for key, entry in keys.items()}
     foreign = options.foreign_keys(declaration, texts)
     chosen = options.is_chosen(declaration, texts)  # otherwise that is what is rejected
     for key, entry in keys.items():
         path = (name, "PARAMETERS", key)
-        if found == _STORAGE and key == "ACTION":
+        if built_in == _STORAGE and key == "ACTION":
             yield _upload(entry, path)
-        elif found == _STORAGE and key == "ARGS_DICT" and (key in foreign or key not in known):
+        elif (
+            built_in == _STORAGE and key == "ARGS_DICT" and (key in foreign or key not in declared)
+        ):
             yield from _arguments(entry, path, keys)
-        elif found == _ENCRYPTION and key == "FILE_SIZE":
+        elif built_in == _ENCRYPTION and key == "FILE_SIZE":
             yield from _file_size(entry, path)
         elif key in foreign:
             yield _of_another(declaration, entry, path, texts)
-        elif _ignored(key, known) or not (key in known or chosen):
+        elif _ignored(key, declared) or not (key in declared or chosen):
             yield Change(entry.where, path, "unknown key, ignored", {})
 
 
 def _of_another(
-    declaration: type[Declaration], entry: Entry, path: tuple[str, ...], given: Mapping[str, str]
+    declaration: type[Declaration], entry: Entry, path: tuple[str, ...], texts: Mapping[str, str]
 ) -> Change:
     """Return the change for a key of another variant. Raises ConfigError where none is chosen."""
     choice, values = options.variants(declaration)
-    if choice not in given:
+    if choice not in texts:
         fitting = [value for value, one in values.items() if path[-1] in options.keys(one)]
         raise ConfigError(
             f"{entry.where}: {'.'.join(path)}: is a key of {choice} {' or '.join(fitting)}",
             f"Set {choice}.",
         )
-    return Change(entry.where, path, f"is not used with {choice} {given[choice]}", {})
+    return Change(entry.where, path, f"is not used with {choice} {texts[choice]}", {})
 
 
 def _upload(entry: Entry, path: tuple[str, ...]) -> Change:
-    """The only ACTION that the storage module ever had."""
+    """Return the change for ACTION of the storage module, which only ever stored."""
     if str(entry.value or "upload").lower() != "upload":
         raise ConfigError(
             f"{entry.where}: {'.'.join(path)}: {entry.value!r}: invalid value",
@@ -284,23 +290,24 @@ def _upload(entry: Entry, path: tuple[str, ...]) -> Change:
 
 
 def _arguments(entry: Entry, path: tuple[str, ...], keys: Keys) -> Iterator[Change]:
-    """ARGS_DICT is a dictionary written as text; for most stores it holds keys of the section."""
+    """Yield the change for ARGS_DICT, a dictionary as text, mostly of keys of the section."""
     destination = keys["DESTINATION"].value if "DESTINATION" in keys else "local"
-    own = _IN_DICTIONARY.get(str(destination))
-    if own is None:  # DESTINATION itself is rejected
+    key_names = _IN_DICTIONARY.get(str(destination))
+    if key_names is None:  # DESTINATION itself is rejected
         yield Change(entry.where, path, f"is not used with DESTINATION {destination}", {})
         return
-    found = _dictionary(entry.value)
-    if found is None or not set(found) <= set(own):
+    values = _dictionary(entry.value)
+    if values is None or not set(values) <= set(key_names):
         raise ConfigError(
             f"{entry.where}: {'.'.join(path)}: invalid value",
-            f"With this DESTINATION it is a dictionary with no other key than {', '.join(own)}.",
+            "With this DESTINATION it is a dictionary with no other key than "
+            f"{', '.join(key_names)}.",
         )
-    put = {own[key]: value for key, value in found.items() if own[key] not in keys}
-    if not found:
+    put = {key_names[key]: value for key, value in values.items() if key_names[key] not in keys}
+    if not values:
         yield Change(entry.where, path, "is empty: it is ignored", {})
     elif not put:
-        names = " and ".join(own[key] for key in found)
+        names = " and ".join(key_names[key] for key in values)
         yield Change(entry.where, path, f"is ignored: {names} is also set", {})
     else:
         yield Change(
@@ -324,7 +331,7 @@ def _dictionary(value: object) -> dict[str, str] | None:
 
 
 def _file_size(entry: Entry, path: tuple[str, ...]) -> Iterator[Change]:
-    """FILE_SIZE is a number of MiB; the unit may stand behind it, as in 5M."""
+    """Yield the change for a FILE_SIZE with the unit, as in 5M: it is a number of MiB."""
     size = _SIZE.fullmatch(entry.value) if isinstance(entry.value, str) else None
     if size:
         text = f"is read as {int(size[1])}: the number of MiB is written without a unit"
@@ -332,7 +339,7 @@ def _file_size(entry: Entry, path: tuple[str, ...]) -> Iterator[Change]:
 
 
 def applied(keys: Keys, change: Change, *, commented: bool = False) -> Keys:
-    """Return the keys with one change made. commented: a `__` key beside it tells of it."""
+    """Return the keys with one change made. commented: a `__` key beside it describes it."""
     if not change.path or change.path[0] not in keys:
         return keys
     name, *below = change.path

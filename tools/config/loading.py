@@ -36,7 +36,7 @@ from tools.modules.json_values import Switch
 from tools.modules.options import Declaration
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-_SECTION = re.compile(r"[^/\x00-\x1f\x7f.\s-][^/\x00-\x1f\x7f]*")  # it stands in names of files
+_SECTION = re.compile(r"[^/\x00-\x1f\x7f.\s-][^/\x00-\x1f\x7f]*")  # it is part of file names
 _LONGEST_SECTION = 100  # bytes
 _FLAT = "flat is only for user-defined modules"
 _STREAM = {"source": "source", "filter": "stage", "store": "store"}  # of STREAM: the kind
@@ -50,7 +50,7 @@ def load(path: Path, *, insecure: bool = False) -> Config:
     try:
         return _Loader(insecure).load(path)
     except ConfigError as error:
-        raise _shown(error) from None
+        raise _printable(error) from None
 
 
 def checked(path: Path, merged: dict[str, Entry]) -> Config:
@@ -58,15 +58,15 @@ def checked(path: Path, merged: dict[str, Entry]) -> Config:
     try:
         return _Loader(insecure=True).loaded(path, merged)
     except ConfigError as error:
-        raise _shown(error) from None
+        raise _printable(error) from None
 
 
-def _shown(error: ConfigError) -> ConfigError:
+def _printable(error: ConfigError) -> ConfigError:
     """Return the error in printable lines."""
     fix = error.fix if one_line(error.fix) == error.fix else ""  # a part is another command
-    shown = ConfigError(one_line(str(error)), one_line(error.hint), fix)
-    shown.others = tuple(_shown(other) for other in error.others)
-    return shown
+    printable = ConfigError(one_line(str(error)), one_line(error.hint), fix)
+    printable.others = tuple(_printable(other) for other in error.others)
+    return printable
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class ReportSettings:
     work_folder: Path | None
 
     @property
-    def wanted(self) -> bool:
+    def enabled(self) -> bool:
         """Return whether anything is to be made of a run: a report or metrics."""
         general = self.general
         return bool(self.channels or general.message_config_command or general.metrics_file)
@@ -99,7 +99,7 @@ def report_settings(path: Path, *, insecure: bool = False) -> ReportSettings | N
         try:
             merged = files.merged(path)
         except ConfigError:  # what it includes may be what is broken
-            merged = files.own(path)
+            merged = files.unmerged(path)
     except ConfigError:
         return None
     general, bad = _readable(merged.get("GENERAL"))
@@ -109,14 +109,14 @@ def report_settings(path: Path, *, insecure: bool = False) -> ReportSettings | N
 
 def _readable(section: Entry | None) -> tuple[General, set[str]]:
     """Return GENERAL with the keys that reports need, and those of them that are wrong."""
-    given: Keys = section.value if section is not None and isinstance(section.value, dict) else {}
+    keys: Keys = section.value if section is not None and isinstance(section.value, dict) else {}
     values: dict[str, Any] = {"HOSTNAME": "unknown", "MESSAGE_CONFIG_WAIT": "1"}
     bad: set[str] = set()
     for key in REPORT_KEYS:
-        if key not in given:
+        if key not in keys:
             continue
         try:
-            value = anchored(General, key, given[key])
+            value = anchored(General, key, keys[key])
             filled(General, {**values, key: value}, {}, "GENERAL")
         except ConfigError:
             bad.add(key)
@@ -150,7 +150,7 @@ class _Loader:
         if main.misplaced:  # after the values of the wrong type
             raise main.misplaced[0]
         if not sections:
-            raise legacy.nothing_left(path, changes)
+            raise legacy.no_section_left(path, changes)
         warnings = tuple(map(one_line, self.warnings))
         config = Config(resolved(path), general, handed, tuple(sections), warnings, notify=channels)
         config = dataclasses.replace(config, mode=run_mode.of_config(config))
@@ -183,15 +183,15 @@ class _Loader:
     # --- a section
 
     @staticmethod
-    def check_stream(called: str, read: SectionKeys, kind: str, general: General) -> None:
+    def check_stream(location: str, read: SectionKeys, kind: str, general: General) -> None:
         """Reject STREAM for a built-in module, and in a staged run."""
         if kind or read.action != "execute":
             raise ConfigError(
-                f"{called}: only for user-defined modules", "Remove STREAM from this section."
+                f"{location}: only for user-defined modules", "Remove STREAM from this section."
             )
         if general.stream is Switch.FALSE:
             raise ConfigError(
-                f"{called}: STREAM of GENERAL is False",
+                f"{location}: STREAM of GENERAL is False",
                 "Remove STREAM from GENERAL, or from this section.",
             )
 
@@ -206,16 +206,18 @@ class _Loader:
             )
         keys: Keys = entry.value
         built_in = legacy.module(keys, Path(str(general[0].home_folder)))
-        for key, given in keys.items():
+        for key, key_entry in keys.items():
             if built_in and key not in SECTION_KEYS:
-                refuse_misplaced(key, given, registry.declaration(project.ROOT / built_in), name)
-            refuse_unknown(key, given, SECTION_KEYS, name)
-        values = {key: given.value for key, given in keys.items() if key != "PARAMETERS"}
+                refuse_misplaced(
+                    key, key_entry, registry.declaration(project.ROOT / built_in), name
+                )
+            refuse_unknown(key, key_entry, SECTION_KEYS, name)
+        values = {key: key_entry.value for key, key_entry in keys.items() if key != "PARAMETERS"}
         if "ACTION" not in keys:
             raise ConfigError(
                 f"{entry.where}: {name}.ACTION is missing", 'Set ACTION to "execute" or "load".'
             )
-        places = {key: f"{given.where}: {name}.{key}" for key, given in keys.items()}
+        places = {key: f"{key_entry.where}: {name}.{key}" for key, key_entry in keys.items()}
         read: SectionKeys = filled(SectionKeys, values, places, f"{entry.where}: {name}")
         choice(read.action, ("execute", "load"), keys, name, "ACTION")
         choice(read.on_error, ("continue", "stop"), keys, name, "ON_ERROR")
@@ -272,17 +274,17 @@ class _Loader:
 
     def file(self, name: str, entry: Entry, read: SectionKeys, general: General) -> Path:
         """Return the file that a section runs; it must exist, and no other user may write it."""
-        wanted = ("NAME",) if read.action == "execute" else ("FROM", "FILENAME", "CLASS")
-        given = {
+        name_keys = ("NAME",) if read.action == "execute" else ("FROM", "FILENAME", "CLASS")
+        names = {
             "NAME": read.name,
             "FROM": read.from_,
             "FILENAME": read.filename,
             "CLASS": read.class_,
         }
-        for key in wanted:
-            if not _NAME.fullmatch(given[key]):
+        for key in name_keys:
+            if not _NAME.fullmatch(names[key]):
                 at = entry.value[key].where if key in entry.value else entry.where
-                problem = f"{given[key]!r}: invalid name" if given[key] else "is missing"
+                problem = f"{names[key]!r}: invalid name" if names[key] else "is missing"
                 raise ConfigError(
                     f"{at}: {name}.{key}: {problem}", f"Set it: ACTION {read.action} requires it."
                 )
@@ -320,48 +322,48 @@ class _Loader:
 
         Also return the file and line of each key, those of GENERAL included.
         """
-        given: Entry | None = section.value.get("PARAMETERS")
-        if given is not None and not isinstance(given.value, dict):
-            raise ConfigError(f"{given.where}: {name}.PARAMETERS: must be an object")
-        entries: Keys = given.value if given is not None else {}
-        called = f"{name}.PARAMETERS"
+        parameters_entry: Entry | None = section.value.get("PARAMETERS")
+        if parameters_entry is not None and not isinstance(parameters_entry.value, dict):
+            raise ConfigError(f"{parameters_entry.where}: {name}.PARAMETERS: must be an object")
+        entries: Keys = parameters_entry.value if parameters_entry is not None else {}
+        parent = f"{name}.PARAMETERS"
         places = dict(self.places)
-        found: dict[str, Any] = {}
+        parameters: dict[str, Any] = {}
         for key, entry in entries.items():
-            places[key] = f"{entry.where}: {called}.{key}"
-            check_key(key, entry, called)
+            places[key] = f"{entry.where}: {parent}.{key}"
+            check_key(key, entry, parent)
             if declaration is None:
-                found[key] = entry.value
-            elif not self.outdone(key, entries, declaration, called):
+                parameters[key] = entry.value
+            elif not self.outdone(key, entries, declaration, parent):
                 preferred = options.canonical(declaration, key)
-                found[preferred] = anchored(declaration, key, entry, places[key])
+                parameters[preferred] = anchored(declaration, key, entry, places[key])
             self.warnings += literal_secret(places[key], key, entry.value, declaration)
         if declaration is not None:
-            known = options.keys(declaration)
-            values = {k: v for k, v in {**handed, **found}.items() if k in known}
-            filled(declaration, values, places, f"{(given or section).where}: {called}")
-        return found, places
+            declared_keys = options.keys(declaration)
+            values = {k: v for k, v in {**handed, **parameters}.items() if k in declared_keys}
+            filled(declaration, values, places, f"{(parameters_entry or section).where}: {parent}")
+        return parameters, places
 
-    def outdone(self, key: str, entries: Keys, declaration: type[Declaration], called: str) -> bool:
+    def outdone(self, key: str, entries: Keys, declaration: type[Declaration], parent: str) -> bool:
         """Return whether the key is an old name, and the preferred one is also set."""
         where = entries[key].where
-        refuse_unknown(key, entries[key], options.keys(declaration), called)
+        refuse_unknown(key, entries[key], options.keys(declaration), parent)
         preferred = options.canonical(declaration, key)
         if preferred == key or preferred not in entries:
             return False
-        self.warnings.append(f"{where}: {called}.{key} is ignored: {preferred} is also set")
+        self.warnings.append(f"{where}: {parent}.{key} is ignored: {preferred} is also set")
         return True
 
 
 def _thresholds(read: SectionKeys) -> dict[str, float]:
     """Return the thresholds of the anomaly guard that a section sets, by their names there."""
-    found = {
+    thresholds = {
         "shrink": read.anomaly_shrink,
         "ratio": read.anomaly_ratio,
         "growth": read.anomaly_growth,
         "duration": read.anomaly_duration,
     }
-    return {name: value for name, value in found.items() if value is not None}
+    return {name: value for name, value in thresholds.items() if value is not None}
 
 
 def _interpreter(read: SectionKeys, file: Path, *, chosen: bool) -> str:

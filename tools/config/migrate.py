@@ -67,7 +67,7 @@ def _home(merged: Mapping[str, Entry]) -> Path:
 
 
 def _of_old(merged: Mapping[str, Entry]) -> Iterator[Change]:
-    """What the loader would warn of, and the placeholder of the documented templates."""
+    """Yield what the loader would warn of, and the placeholder of the documented templates."""
     if not any(isinstance(entry.value, dict) for entry in merged.values()):
         raise ConfigError(
             "the config has no section", "Use --migrate with a config of the documented system."
@@ -85,17 +85,17 @@ def _of_old(merged: Mapping[str, Entry]) -> Iterator[Change]:
 
 
 def _of_style(merged: Mapping[str, Entry]) -> Iterator[Change]:
-    """Old names of keys, and paths that depend on the folder of the old file."""
+    """Yield changes: old names of keys, and paths that depend on the folder of the old file."""
     for name, entry in merged.items():
         if name.startswith("__") or not isinstance(entry.value, dict):
             continue
         if name == "GENERAL":
             yield from _paths(("GENERAL",), entry.value, General)
             continue
-        found = legacy.module(entry.value, _home(merged))
+        built_in = legacy.module(entry.value, _home(merged))
         parameters = entry.value.get("PARAMETERS")
-        if found and parameters is not None and isinstance(parameters.value, dict):
-            declaration = registry.declaration(project.ROOT / found)
+        if built_in and parameters is not None and isinstance(parameters.value, dict):
+            declaration = registry.declaration(project.ROOT / built_in)
             yield from _paths((name, "PARAMETERS"), parameters.value, declaration)
 
 
@@ -120,13 +120,13 @@ def _absolute(declaration: type[Declaration], key: str, entry: Entry) -> Any:  #
     try:
         value = anchored(declaration, key, entry)
     except ConfigError:
-        return entry.value  # the loader says it with its place
+        return entry.value  # the loader reports it with file and line
     if value is entry.value:
         return value
-    words = options.words(entry.value) if isinstance(entry.value, str) else entry.value
+    paths = options.strings(entry.value) if isinstance(entry.value, str) else entry.value
     single = isinstance(value, str)
-    written = [entry.value] if single else list(words)
-    if all(word.startswith("/") for word in written):
+    original = [entry.value] if single else list(paths)
+    if all(word.startswith("/") for word in original):
         return entry.value
     return value
 
@@ -145,9 +145,9 @@ def _bare(entry: Entry) -> Entry:
     """Return the entry without comments."""
     if not isinstance(entry.value, dict):
         return entry
-    kept = {
+    values = {
         key: _bare(held) if isinstance(held, Entry) else held
         for key, held in entry.value.items()
         if not key.startswith("__")
     }
-    return Entry(kept, entry.where, entry.folder)
+    return Entry(values, entry.where, entry.folder)

@@ -64,7 +64,7 @@ class RunMode:
 
     @property
     def name(self) -> str:
-        """As manifests call it."""
+        """Return the name that manifests use."""
         return "streamed" if self.streamed else "staged"
 
 
@@ -90,19 +90,19 @@ class Config:
         general = self.general
         if not general.shrink_check:
             return None
-        found = Thresholds(
+        defaults = Thresholds(
             general.anomaly_runs,
             general.anomaly_shrink,
             general.anomaly_ratio,
             general.anomaly_growth,
             general.anomaly_duration,
         )
-        own = (one.thresholds for one in self.sections if one.name == section)
-        return dataclasses.replace(found, **next(own, {}))  # type: ignore[arg-type]
+        of_section = (one.thresholds for one in self.sections if one.name == section)
+        return dataclasses.replace(defaults, **next(of_section, {}))  # type: ignore[arg-type]
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the config without its secrets: two runs of one config share it."""
+        """Return the SHA-256 of the config without its secrets: two runs of one config share it."""
         identity = {
             "GENERAL": _public(self.handed),
             **{entry.name: [str(entry.file), _public(entry.parameters)] for entry in self.sections},
@@ -114,14 +114,14 @@ class Config:
 
 def filled(section: Section, config: Config) -> Declaration:
     """Return the Options of a built-in section; its own keys win over those of GENERAL."""
-    given = {**config.handed, **section.parameters}
-    texts = options.texts(section.declaration, given)  # type: ignore[arg-type]
+    values = {**config.handed, **section.parameters}
+    texts = options.texts(section.declaration, values)  # type: ignore[arg-type]
     return options.fill(section.declaration, texts)  # type: ignore[arg-type]
 
 
-def _public(given: Mapping[str, Any]) -> dict[str, Any]:
+def _public(values: Mapping[str, Any]) -> dict[str, Any]:
     return {
         key: masking.text(options.to_text(masking.structure(v, key)))
-        for key, v in given.items()
+        for key, v in values.items()
         if not masking.secretive(key)
     }

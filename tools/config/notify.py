@@ -25,18 +25,18 @@ _PUBLIC = ("URL",)  # a secret that people write into the config knowingly
 
 @dataclass(frozen=True)
 class NotifyChannel:
-    """One channel of NOTIFY. place: its file, line and key"""
+    """One channel of NOTIFY. location: its file, line and key"""
 
     name: str
     keys: ChannelKeys
-    place: str
+    location: str
 
-    def shown(self) -> str:
+    def description(self) -> str:
         """Return type, target and outcomes, without secrets."""
         return f"{self.keys.type} to {self.keys.target()} on {', '.join(self.keys.on)}"
 
     def learn(self) -> None:
-        """Mask its secrets from now on; what cannot be read is named where it is used."""
+        """Mask its secrets from now on; what cannot be read is reported where it is used."""
         for value in vars(self.keys).values():
             if isinstance(value, Secret):
                 value.try_to_learn()
@@ -106,8 +106,8 @@ def _entries(merged: Mapping[str, Entry]) -> Iterator[tuple[str, Entry]]:
 
 
 def _channel(name: str, entry: Entry, warnings: list[str]) -> NotifyChannel:
-    called = f"{NAME}.{name}"
-    place = f"{entry.where}: {called}"
+    path = f"{NAME}.{name}"
+    location = f"{entry.where}: {path}"
     if not _CHANNEL.fullmatch(name) or name in _TAKEN:
         raise ConfigError(
             f"{entry.where}: {NAME}: {name!r}: invalid name of a channel",
@@ -115,35 +115,35 @@ def _channel(name: str, entry: Entry, warnings: list[str]) -> NotifyChannel:
         )
     if not isinstance(entry.value, dict):
         raise ConfigError(
-            f"{place}: must be an object", f'For example: "{name}": {{"TYPE": "email", ...}}.'
+            f"{location}: must be an object", f'For example: "{name}": {{"TYPE": "email", ...}}.'
         )
     keys: Keys = {key: held for key, held in entry.value.items() if not key.startswith("__")}
-    declaration = _declaration(keys, place)
+    declaration = _declaration(keys, location)
     values: dict[str, Any] = {}
     places: dict[str, str] = {}
-    known = options.keys(declaration)
+    declared = options.keys(declaration)
     for key, held in keys.items():
-        refuse_unknown(key, held, known, called)
-        places[key] = f"{held.where}: {called}.{key}"
+        refuse_unknown(key, held, declared, path)
+        places[key] = f"{held.where}: {path}.{key}"
         values[key] = anchored(declaration, key, held, places[key])
         if key not in _PUBLIC:
             warnings += literal_secret(places[key], key, held.value, declaration)
     values["TYPE"] = values["TYPE"].lower()
-    settings: ChannelKeys = filled(declaration, values, places, place)
-    channel = NotifyChannel(name, settings, place)
+    settings: ChannelKeys = filled(declaration, values, places, location)
+    channel = NotifyChannel(name, settings, location)
     channel.learn()
     return channel
 
 
-def _declaration(keys: Keys, place: str) -> type[ChannelKeys]:
+def _declaration(keys: Keys, location: str) -> type[ChannelKeys]:
     """Return the keys of the type that TYPE names."""
     choose = f"Choose from: {', '.join(TYPES)}."
     if "TYPE" not in keys:
-        raise ConfigError(f"{place}.TYPE is missing", choose)
-    given = keys["TYPE"]
-    word = given.value.lower() if isinstance(given.value, str) else ""
+        raise ConfigError(f"{location}.TYPE is missing", choose)
+    choice = keys["TYPE"]
+    word = choice.value.lower() if isinstance(choice.value, str) else ""
     if word not in TYPES:
-        where = f"{given.where}: {place.partition(': ')[2]}.TYPE"
-        shown = f"{masking.quoted(given.value)}: " if isinstance(given.value, str) else ""
-        raise ConfigError(f"{where}: {shown}unknown type of channel", choose)
+        where = f"{choice.where}: {location.partition(': ')[2]}.TYPE"
+        quoted = f"{masking.quoted(choice.value)}: " if isinstance(choice.value, str) else ""
+        raise ConfigError(f"{where}: {quoted}unknown type of channel", choose)
     return TYPES[word]

@@ -17,7 +17,7 @@ from tools.base import foreign_json, masking
 from tools.base.errors import ConfigError
 from tools.base.result import Status
 from tools.base.secret import Secret
-from tools.modules.options import Duration, Fields, Words, option
+from tools.modules.options import Duration, Fields, Strings, option
 
 _ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+(@[A-Za-z0-9.-]+)?")
 _HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")
@@ -35,7 +35,7 @@ FIELDS = (
 
 
 class Outcome(str, Enum):
-    """What a channel can be told of: the start of a run, and each way in which it can end."""
+    """The events of a channel: the start of a run, and each way in which it can end."""
 
     START = "start"
     SUCCESS = "success"
@@ -79,7 +79,7 @@ class ChannelKeys:
     """The keys of any channel."""
 
     type: str = option("`email`, `webhook`, `ping`, `ntfy` or `apprise`")
-    on: Words = option(_ON, default=("problems",))
+    on: Strings = option(_ON, default=("problems",))
     timeout: Duration = option("maximum duration of one attempt (20, 30s)", default=Duration(30.0))
 
     def __post_init__(self) -> None:
@@ -96,26 +96,26 @@ class ChannelKeys:
     @property
     def outcomes(self) -> frozenset[Outcome]:
         """Return the outcomes that this channel gets. Raises ConfigError for an unknown word."""
-        found: set[Outcome] = set()
+        outcomes: set[Outcome] = set()
         for word in self.on:
             name = word.lower().strip(",")
             if name in _GROUPS:
-                found |= _GROUPS[name]
+                outcomes |= _GROUPS[name]
                 continue
             try:
-                found.add(Outcome(name))
+                outcomes.add(Outcome(name))
             except ValueError:
                 names = ", ".join([*_GROUPS, *(one.value for one in Outcome)])
                 raise ConfigError(
                     f"ON: {masking.quoted(word)}: unknown outcome", f"Choose from: {names}."
                 ) from None
-        return frozenset(found)
+        return frozenset(outcomes)
 
     def check(self) -> None:
         """Raise ConfigError, which begins with the key, for a value that cannot be right."""
 
     def secrets(self) -> Iterator[str]:
-        """Give what no output may show, beside the values of type Secret."""
+        """Yield what no output may show, beside the values of type Secret."""
         yield from ()
 
     def target(self) -> str:
@@ -154,7 +154,7 @@ class AddressKeys(ChannelKeys):
 class EmailKeys(ChannelKeys):
     """The keys of an `email` channel."""
 
-    to: Words = option("addresses that the mail goes to")
+    to: Strings = option("addresses that the mail goes to")
     from_: str = option("address of the sender")
     smtp_host: str = option("name or address of the mail server", default="localhost")
     smtp_port: int | None = option(
@@ -191,14 +191,14 @@ class EmailKeys(ChannelKeys):
 
     @property
     def security(self) -> Security:
-        """How the connection is protected."""
+        """Return how the connection is protected."""
         if self.smtp_security is not None:
             return self.smtp_security
         return Security.NONE if self.is_local else Security.STARTTLS
 
     @property
     def port(self) -> int:
-        """The port of the mail server."""
+        """Return the port of the mail server."""
         default = {Security.STARTTLS: 587, Security.TLS: 465, Security.NONE: 25}
         return self.smtp_port or default[self.security]
 
@@ -212,7 +212,7 @@ class EmailKeys(ChannelKeys):
 
     @property
     def server(self) -> str:
-        """The name and the port of the mail server."""
+        """Return the name and the port of the mail server."""
         return f"{self.smtp_host}:{self.port}"
 
     def target(self) -> str:
@@ -223,7 +223,7 @@ class EmailKeys(ChannelKeys):
 class WebhookKeys(AddressKeys):
     """The keys of a `webhook` channel."""
 
-    on: Words = option(_ON, default=("all",))
+    on: Strings = option(_ON, default=("all",))
     template: Fields = option(
         "JSON object that is posted; `{name}` in its texts stands for a field of the run; default: "
         "the JSON document of the run",
@@ -270,7 +270,7 @@ class WebhookKeys(AddressKeys):
 class PingKeys(AddressKeys):
     """The keys of a `ping` channel."""
 
-    on: Words = option(_ON, default=("start", "all"))
+    on: Strings = option(_ON, default=("start", "all"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -349,7 +349,7 @@ def _object(key: str, text: str) -> dict[str, Any]:
 
 
 def _secret_words(url: str) -> Iterator[str]:
-    """Give the words of a URL by which somebody else could post to it."""
+    """Yield the parts of a URL with which others could post to it."""
     for word in re.split(r"[/?&=#@:]", url.partition("://")[2].partition("/")[2]):
         if len(word) >= _TOKEN:
             yield word

@@ -25,7 +25,7 @@ _MOST_SPACES = 6  # words of one path
 _WINDOWS = re.compile(r"[A-Za-z]:[\\/]")
 
 
-def anchored(declaration: type[Declaration], key: str, entry: Entry, place: str = "") -> Any:  # noqa: ANN401  (JSON value)
+def anchored(declaration: type[Declaration], key: str, entry: Entry, location: str = "") -> Any:  # noqa: ANN401  (JSON value)
     """Return the value with its paths made absolute, from the folder of the file that holds it.
 
     A value without paths is returned unchanged. Raises ConfigError for an invalid path, and for
@@ -37,59 +37,61 @@ def anchored(declaration: type[Declaration], key: str, entry: Entry, place: str 
         return value
     if kind in (Path, Path | None):
         if not isinstance(value, str):
-            raise ConfigError(f"{place}: must be a path")
-        return _checked(value, entry, place)
+            raise ConfigError(f"{location}: must be a path")
+        return _checked(value, entry, location)
     try:
-        words = options.words(value) if isinstance(value, str) else value
+        paths = options.strings(value) if isinstance(value, str) else value
     except ValueError:
-        words = None
-    if not isinstance(words, list | tuple) or not all(isinstance(w, str) and w for w in words):
-        raise ConfigError(f"{place}: must be one or more paths", 'Use "/a /b" or ["/a", "/b c"].')
+        paths = None
+    if not isinstance(paths, list | tuple) or not all(isinstance(w, str) and w for w in paths):
+        raise ConfigError(
+            f"{location}: must be one or more paths", 'Use "/a /b" or ["/a", "/b c"].'
+        )
     if isinstance(value, str):
-        _check_spaces(words, entry.folder, place)
-    return [_checked(word, entry, place) for word in words]
+        _check_spaces(paths, entry.folder, location)
+    return [_checked(word, entry, location) for word in paths]
 
 
 def absolute(folder: Path, path: str) -> str:
-    """Without a final slash; normpath leaves two slashes at the beginning, as POSIX allows."""
+    """Return a path without a final slash; normpath keeps two at the beginning, as POSIX allows."""
     return re.sub(r"^/+", "/", os.path.normpath(folder / path))
 
 
-def _checked(word: str, entry: Entry, place: str) -> str:
+def _checked(word: str, entry: Entry, location: str) -> str:
     path = absolute(entry.folder, word)
-    unexpanded(word, Path(path), place)
+    unexpanded(word, Path(path), location)
     if _WINDOWS.match(word) and not os.path.lexists(path):
         raise ConfigError(
-            f"{place}: {word}: is a Windows path", "Use a Unix path, for example /a/b."
+            f"{location}: {word}: is a Windows path", "Use a Unix path, for example /a/b."
         )
     return path
 
 
-def _check_spaces(words: Sequence[str], folder: Path, place: str) -> None:
+def _check_spaces(paths: Sequence[str], folder: Path, location: str) -> None:
     """Reject a text that was split at a space inside a path: the pieces would be other paths."""
-    for first, second in pairwise(words):
+    for first, second in pairwise(paths):
         if os.path.lexists(absolute(folder, second)):
             continue
         if first.endswith("\\"):
             problem = f"{first} {second}: a backslash does not keep a space in a path"
-            raise ConfigError(f"{place}: {problem}", _LIST)
+            raise ConfigError(f"{location}: {problem}", _LIST)
         if first[0] in _QUOTES:
             problem = f"{first} {second}: quotes do not keep a space in a path"
-            raise ConfigError(f"{place}: {problem}", _LIST)
-    for begin in range(len(words)):
-        for end in range(begin + 2, min(begin + _MOST_SPACES, len(words)) + 1):
-            _check_joined(words[begin:end], folder, place)
+            raise ConfigError(f"{location}: {problem}", _LIST)
+    for begin in range(len(paths)):
+        for end in range(begin + 2, min(begin + _MOST_SPACES, len(paths)) + 1):
+            _check_joined(paths[begin:end], folder, location)
 
 
-def _check_joined(words: Sequence[str], folder: Path, place: str) -> None:
-    """Reject words that together are one existing path, but not all existing paths alone."""
-    joined = " ".join(words)
+def _check_joined(paths: Sequence[str], folder: Path, location: str) -> None:
+    """Reject paths that joined are one existing path, but not all existing paths alone."""
+    joined = " ".join(paths)
     exists = os.path.lexists(absolute(folder, joined))
-    if exists and not all(os.path.lexists(absolute(folder, word)) for word in words):
-        raise ConfigError(f"{place}: {joined}: is read as {len(words)} paths", _LIST)
+    if exists and not all(os.path.lexists(absolute(folder, word)) for word in paths):
+        raise ConfigError(f"{location}: {joined}: is read as {len(paths)} paths", _LIST)
 
 
-def check_folder(path: Path | None, place: str) -> None:
+def check_folder(path: Path | None, location: str) -> None:
     """Reject a file where a folder is needed; a folder above it may be closed to this user."""
 
     def is_file(folder: Path) -> bool:
@@ -97,19 +99,19 @@ def check_folder(path: Path | None, place: str) -> None:
 
     if path is None:
         return
-    if answered(path, functools.partial(is_file, path), place):
-        raise ConfigError(f"{place}: {path}: not a directory", "Name a folder.")
-    if link := answered(path, functools.partial(filesystem_handling.looping_link, path), place):
-        raise ConfigError(f"{place}: {link}: {filesystem_handling.LOOP}", "Name a folder.")
+    if answered(path, functools.partial(is_file, path), location):
+        raise ConfigError(f"{location}: {path}: not a directory", "Name a folder.")
+    if link := answered(path, functools.partial(filesystem_handling.looping_link, path), location):
+        raise ConfigError(f"{location}: {link}: {filesystem_handling.LOOP}", "Name a folder.")
 
 
-def answered(path: Path, look: Callable[[], T], place: str) -> T:
+def answered(path: Path, look: Callable[[], T], location: str) -> T:
     """Return what a look at a path returns. Raises ConfigError where its mount is silent."""
     try:
         return hung_mount.answer(path, look)
     except TimeoutError as error:
         problem, hint = in_words(error)
-        raise ConfigError(f"{place}: {problem}", hint) from None
+        raise ConfigError(f"{location}: {problem}", hint) from None
 
 
 def unwritable(key: str, folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""What the first bytes of a user-defined program say about how it is started."""
+"""How a user-defined program is started, from its first bytes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ProgramFile:
     """A file that starts by itself, or is read by an interpreter.
 
     binary: whether it is an ELF file
-    line:   what stands after #! in its first line; "" if it has none
+    line:   the text after #! in its first line; "" if it has none
     """
 
     path: Path
@@ -30,7 +30,7 @@ class ProgramFile:
 
     @property
     def is_direct(self) -> bool:
-        """Return whether it is started as it is where EXECUTE_WITH is not set.
+        """Return whether it is started directly where EXECUTE_WITH is not set.
 
         A #! line that names Python is not followed: Python files run in the Python of backup.py,
         which has the packages of .venv.
@@ -42,7 +42,7 @@ class ProgramFile:
 
     @property
     def interpreter(self) -> str:
-        """The program that the #! line names: the one that env(1) looks for, where it does."""
+        """Return the program that the #! line names; for env(1) the one that it looks for."""
         first, *rest = _BLANKS.split(self.line)
         if os.path.basename(first) != "env":  # noqa: PTH119  (a word)
             return first

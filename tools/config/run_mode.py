@@ -1,4 +1,4 @@
-"""Whether a run is streamed or staged: what STREAM says, and what `auto` means for a config."""
+"""Whether a run is streamed or staged: STREAM, and the meaning of `auto` for a config."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def of_run(config: Config) -> RunMode:
     mode = config.mode
     if config.general.stream is not Switch.AUTO or not mode.streamed:
         return mode
-    left = next(_leftovers(config), None)
-    if left is None or selection.staged_problem(config.sections) is not None:
+    leftover = next(_leftovers(config), None)
+    if leftover is None or selection.staged_problem(config.sections) is not None:
         return mode
-    return RunMode(False, f"{left} is not stored yet")
+    return RunMode(False, f"{leftover} is not stored yet")
 
 
 def refuse_staged_roles(sections: Sequence[Section], mode: RunMode) -> None:
@@ -49,7 +49,7 @@ def refuse_staged_roles(sections: Sequence[Section], mode: RunMode) -> None:
 
 
 def _obstacles(config: Config) -> Iterator[str]:
-    """Why a streamed run of this config would do less than a staged one."""
+    """Yield why a streamed run of this config would do less than a staged one."""
     sections = config.sections
     for section in sections:
         if not section.kind:
@@ -69,7 +69,7 @@ def _obstacles(config: Config) -> Iterator[str]:
 
 
 def _of_order(sections: Sequence[Section]) -> Iterator[str]:
-    """Stages after a store, and stages or stores that wait for a source."""
+    """Yield an obstacle for a stage after a store, and for what waits for a source."""
     kinds = {section.name: section.kind for section in sections}
     store = ""
     for section in sections:
@@ -84,7 +84,7 @@ def _of_order(sections: Sequence[Section]) -> Iterator[str]:
 
 
 def _of_keys(section: Section, options: Any) -> Iterator[str]:  # noqa: ANN401  (any Options)
-    """Keys of a stage that a stream has no use for."""
+    """Yield an obstacle for each key of a stage that a stream cannot honor."""
     if section.kind != "stage":
         return
     if not options.remove_targets:
@@ -95,7 +95,7 @@ def _of_keys(section: Section, options: Any) -> Iterator[str]:  # noqa: ANN401  
 
 
 def _of_folders(config: Config, built_in: dict[str, Any]) -> Iterator[str]:
-    """Folders that are taken and that no earlier section fills, and those that nobody takes."""
+    """Yield obstacles: folders taken that no earlier section fills, and those nobody takes."""
     work = config.general.work_folder
     filled: list[Path] = []
     untaken: dict[Path, str] = {}
@@ -123,7 +123,7 @@ def _measured(
     work: Path,
     filled: Sequence[Path],
 ) -> Iterator[str]:
-    """Files between sections that a check looks at; it knows the usual folder in a stream, too."""
+    """Yield the files between sections that a check measures; a stream has the usual folder."""
     for target in getattr(options, "targets", ()):
         if target != work / "encrypted" and any(_within(target, folder) for folder in filled):
             yield f"{section.name} checks {target}"
@@ -140,7 +140,7 @@ def _taken(
     work: Path,
     filled: Sequence[Path] | None,
 ) -> Sequence[Path]:
-    """Where a stage or a store of a staged run finds its files.
+    """Return where a stage or a store of a staged run finds its files.
 
     filled: the folders of earlier sections. Without a folder of its own that one of them fills,
     a section takes all that they fill; None: its own folder in any case.
@@ -153,7 +153,7 @@ def _taken(
 
 
 def _filled(section: Section, options: Any, work: Path) -> Path | None:  # noqa: ANN401  (any Options)
-    """The folder that a section of a staged run fills; None for a store or a check."""
+    """Return the folder that a section of a staged run fills; None for a store or a check."""
     destination = getattr(options, "destination", None)
     row = registry.row(section.file)
     if row is None or section.kind not in ("source", "stage"):
@@ -164,20 +164,20 @@ def _filled(section: Section, options: Any, work: Path) -> Path | None:  # noqa:
 
 
 def _leftovers(config: Config) -> Iterator[Path]:
-    """Finished files that a staged run would take: an earlier one has not stored them."""
+    """Yield finished files that a staged run would take: an earlier one has not stored them."""
     general = config.general
     stores = {general.local_backup}
-    places: list[Path] = []
+    sources: list[Path] = []
     for section in config.sections:
         if section.declaration is None or section.kind not in ("stage", "store"):
             continue
         options = model.filled(section, config)
         stores.add(getattr(options, "local_backup", None))
-        places += _taken(section, options, general.work_folder, None)
-    kept = [resolved(folder) for folder in stores if folder is not None]
-    for place in places:
-        inside = place.is_dir() and resolved(place) == resolved(general.work_folder)
-        for folder in sorted(place.iterdir()) if inside else [place]:
+        sources += _taken(section, options, general.work_folder, None)
+    store_folders = [resolved(folder) for folder in stores if folder is not None]
+    for source in sources:
+        inside = source.is_dir() and resolved(source) == resolved(general.work_folder)
+        for folder in sorted(source.iterdir()) if inside else [source]:
             real = resolved(folder)
-            if folder.is_dir() and not folder.name.startswith(".") and real not in kept:
+            if folder.is_dir() and not folder.name.startswith(".") and real not in store_folders:
                 yield from filesystem_handling.files_below(folder)

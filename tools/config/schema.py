@@ -44,12 +44,12 @@ def _kind(kind: Any, default: Any) -> Schema:  # noqa: ANN401  (a type; any defa
         return {"type": accepted, "items": {"type": _type(entries)}}
     if isinstance(inner, type) and issubclass(inner, Enum):
         return {"enum": [*(entry.value for entry in inner), *_LITERALS.get(inner, ())]}
-    found: Schema = {"type": accepted}
+    schema: Schema = {"type": accepted}
     if inner is bool:
-        found["examples"] = ["True", "False"]
+        schema["examples"] = ["True", "False"]
     if isinstance(default, str | int | float) and default != "" and default is not None:
-        found["default"] = str(default)
-    return found
+        schema["default"] = str(default)
+    return schema
 
 
 def _type(names: json_types.Types) -> str | list[str]:
@@ -58,12 +58,12 @@ def _type(names: json_types.Types) -> str | list[str]:
 
 def _properties(declaration: type[Declaration], skip: tuple[str, ...] = ()) -> Schema:
     kinds = options.kinds(declaration)
-    found = {}
+    properties = {}
     for key, field in options.keys(declaration).items():
         if key not in skip:
             about = {"description": field.metadata["help"]}
-            found[key] = {**about, **_kind(kinds[field.name], field.default)}
-    return found
+            properties[key] = {**about, **_kind(kinds[field.name], field.default)}
+    return properties
 
 
 def _section() -> Schema:

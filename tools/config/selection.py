@@ -21,12 +21,14 @@ def select(config: Config, only: Sequence[str], skip: Sequence[str]) -> list[Sec
     two sections store in one folder.
     """
     names = [entry.name for entry in config.sections]
-    for wanted in (*only, *skip):
-        if wanted not in names:
-            raise ConfigError(f"no section {wanted}", f"Choose from: {', '.join(names)}.")
+    for name in (*only, *skip):
+        if name not in names:
+            raise ConfigError(f"no section {name}", f"Choose from: {', '.join(names)}.")
     wanted_names = _with_needed(config.sections, only) if only else names
     chosen = [s for s in config.sections if s.name in wanted_names and s.name not in skip]
-    by = " and ".join(flag for flag, given in (("--only", only), ("--skip", skip)) if given)
+    by = " and ".join(
+        flag for flag, section_names in (("--only", only), ("--skip", skip)) if section_names
+    )
     _check_complete(chosen, config, by)
     _refuse_twins(chosen, config)
     return chosen
@@ -38,10 +40,10 @@ def _with_needed(sections: Sequence[Section], only: Sequence[str]) -> list[str]:
     A stage is never left out silently: without the encryption, plaintext would be stored.
     """
     kinds = {entry.name: entry.kind for entry in sections}
-    wanted = {kinds[name] for name in only}
-    if "source" not in wanted:
+    selected_kinds = {kinds[name] for name in only}
+    if "source" not in selected_kinds:
         return list(only)
-    needed = ("stage",) if "store" in wanted else ("stage", "store")
+    needed = ("stage",) if "store" in selected_kinds else ("stage", "store")
     return [*only, *(name for name, kind in kinds.items() if kind in needed)]
 
 

@@ -29,7 +29,7 @@ def filled(
 ) -> Any:  # noqa: ANN401  (an instance of the declaration)
     """Call options.fill with JSON values; its errors get file, line and key.
 
-    places: where each key that is given stands; otherwise: what a key that is not is called by.
+    places: file, line and path of each key that is set; otherwise: the start of the path of others
     """
     known = options.keys(declaration)
 
@@ -47,8 +47,8 @@ def filled(
         text = str(error)
         if text.startswith((otherwise, *places.values())):
             raise
-        key, _, what = text.partition(":")
-        text = f"{named(key)}:{what}" if key in known else f"{otherwise}: {text}"
+        key, _, problem = text.partition(":")
+        text = f"{named(key)}:{problem}" if key in known else f"{otherwise}: {text}"
         raise ConfigError(text, error.hint, error.fix) from None
 
 
@@ -64,8 +64,8 @@ def trouble(path: Path, kind: Callable[[int], bool]) -> str:
 
 def one_line(text: str) -> str:
     """Return a message as one printable line, whatever the file contains."""
-    shown = _HIDDEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
-    return foreign.shortened(shown, _LONGEST_MESSAGE)
+    printable = _HIDDEN.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+    return foreign.shortened(printable, _LONGEST_MESSAGE)
 
 
 def nearest(key: str, known: Iterable[str]) -> str:
@@ -81,51 +81,51 @@ def nearest(key: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(upper, names, 1, NEAR)
     if near:
         return near[0]
-    words = _words(upper)
-    return next((name for name in names if words < _words(name) or words > _words(name)), "")
+    tokens = _tokens(upper)
+    return next((name for name in names if tokens < _tokens(name) or tokens > _tokens(name)), "")
 
 
-def _words(key: str) -> set[str]:
+def _tokens(key: str) -> set[str]:
     return set(key.split("_")) - {""}
 
 
-def refuse_unknown(key: str, entry: Entry, known: Iterable[str], called: str) -> None:
+def refuse_unknown(key: str, entry: Entry, known: Iterable[str], parent: str) -> None:
     """Reject an unknown key; the hint names the nearest known one."""
     names = list(known)
     if key in names:
         return
     near = nearest(key, names) or next(iter(difflib.get_close_matches(key, names, 1, 0.5)), "")
     hint = f"Did you mean {near}?" if near else f"Choose from: {', '.join(names)}."
-    raise ConfigError(f"{entry.where}: {called}.{key}: unknown key", hint)
+    raise ConfigError(f"{entry.where}: {parent}.{key}: unknown key", hint)
 
 
-def refuse_misplaced(key: str, entry: Entry, declaration: type[Declaration], called: str) -> None:
+def refuse_misplaced(key: str, entry: Entry, declaration: type[Declaration], parent: str) -> None:
     """Reject a key of a module that is next to PARAMETERS instead of in it."""
     if key in options.keys(declaration):
         raise ConfigError(
-            f"{entry.where}: {called}.{key}: belongs in PARAMETERS",
-            f'Write "PARAMETERS": {{"{key}": ...}} in the section {called}.',
+            f"{entry.where}: {parent}.{key}: belongs in PARAMETERS",
+            f'Write "PARAMETERS": {{"{key}": ...}} in the section {parent}.',
         )
 
 
-def check_key(key: str, entry: Entry, called: str) -> None:
+def check_key(key: str, entry: Entry, parent: str) -> None:
     """Reject what cannot be the key of an argument."""
     if not _KEY.fullmatch(key):
-        raise ConfigError(f"{entry.where}: {called}.{key!r}: invalid key", "Use A-Z, 0-9 and _.")
+        raise ConfigError(f"{entry.where}: {parent}.{key!r}: invalid key", "Use A-Z, 0-9 and _.")
 
 
 def choice(value: str, allowed: tuple[str, ...], keys: Keys, name: str, key: str) -> None:
     """Reject a value that is not one of the allowed ones."""
     if value not in allowed:
         near = ", ".join(word for word in allowed if word)
-        shown = masking.quoted(value)
+        quoted = masking.quoted(value)
         raise ConfigError(
-            f"{keys[key].where}: {name}.{key}: {shown}: invalid value", f"Choose from: {near}."
+            f"{keys[key].where}: {name}.{key}: {quoted}: invalid value", f"Choose from: {near}."
         )
 
 
 def literal_secret(
-    called: str, key: str, value: object, declaration: type[Declaration] | None
+    location: str, key: str, value: object, declaration: type[Declaration] | None
 ) -> list[str]:
     """Return a warning for a secret in the config itself, and mask it."""
     is_plain = isinstance(value, str | int | float) and not isinstance(value, bool)
@@ -141,4 +141,4 @@ def literal_secret(
         Secret(text)
     elif not masking.secretive(key):
         return []
-    return [f"{called}: secret in the config; use env:NAME or file:/path instead"]
+    return [f"{location}: secret in the config; use env:NAME or file:/path instead"]

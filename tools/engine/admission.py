@@ -61,7 +61,7 @@ class Admitted:
 
     @property
     def store(self) -> Store:
-        """The store itself."""
+        """Return the store itself."""
         return self.catalog.store
 
     def mark(self, run_id: str) -> None:
@@ -80,20 +80,20 @@ def admitted(entry: Section, context: Context, memory: Memory, consent: Consent)
     """
     config = context.config
     host = config.general.hostname
-    place = streamed.open_section_store(entry, context)
-    with store.explaining(place):
-        seen = store_identity.seen(place, host, store_key(config, entry))
-        problem = seen.problem(memory)
+    target = streamed.open_section_store(entry, context)
+    with store.explaining(target):
+        inspected = store_identity.inspect(target, host, store_key(config, entry))
+        problem = inspected.problem(memory)
         if problem is not None and not consent.store:
             raise problem
-        catalog = Catalog(place, host, _trust(config))
+        catalog = Catalog(target, host, _trust(config))
         history = History(catalog)
-        found = list(_findings(catalog, history, identity.writer(config), consent))
-        odd, alarm = _numbers(catalog, config, memory, seen.identity, consent)
-        found += [*odd, *_no_longer_signed(catalog, config)]
-    settled = seen.settle(memory, accept=consent.store)
+        findings = list(_findings(catalog, history, identity.writer(config), consent))
+        odd, alarm = _numbers(catalog, config, memory, inspected.identity, consent)
+        findings += [*odd, *_no_longer_signed(catalog, config)]
+    settled = inspected.settle(memory, accept=consent.store)
     memory.set_alarm(settled, host, identity.config_id(config.path), alarm)
-    return Admitted(entry.name, catalog, history, settled, tuple(found))
+    return Admitted(entry.name, catalog, history, settled, tuple(findings))
 
 
 def _trust(config: Config) -> Trust:
@@ -112,27 +112,29 @@ def _numbers(
     reached = memory.reached(store_id, host, config_id)
     problem = sequence.problem(catalog, config_id, sequence.expected(catalog, reached))
     alarm = memory.alarm(store_id, host, config_id)
-    found = []
+    findings = []
     if problem is not None and (error := sequence.unread(catalog)) is not None:
         text, hint = in_words(error)
-        found.append(warning(f"{catalog.store}: the numbers of runs are not known: {text}", hint))
+        findings.append(
+            warning(f"{catalog.store}: the numbers of runs are not known: {text}", hint)
+        )
     elif problem is not None:
         alarm = str(problem)
     if alarm and consent.rollback:
         logger.warning("%s (accepted)", alarm)
         alarm = ""
     if alarm:
-        found.append(warning(alarm, _ROLLED_BACK))
-    return found, alarm
+        findings.append(warning(alarm, _ROLLED_BACK))
+    return findings, alarm
 
 
 def _no_longer_signed(catalog: Catalog, config: Config) -> Iterator[Finding]:
-    """A host that has lost its key makes runs that no restore trusts."""
+    """Yield a warning for a host that has lost its key: no restore trusts its runs."""
     path = config.general.writer_key
     if not writer_key.is_missing(path):
         return
-    made = sequence.claims(catalog, identity.config_id(config.path))
-    signed = next(filter(catalog.has_signature, (one.manifest.run_id for one in made)), "")
+    claims = sequence.claims(catalog, identity.config_id(config.path))
+    signed = next(filter(catalog.has_signature, (one.manifest.run_id for one in claims)), "")
     if signed:
         yield warning(
             f"{catalog.store}: run {signed} was signed, and this run is not: WRITER_KEY {path} "
@@ -146,17 +148,17 @@ def _no_longer_signed(catalog: Catalog, config: Config) -> Iterator[Finding]:
 def tested(entry: Section, config: Config, memory: Memory, consent: Consent) -> Iterator[Finding]:
     """Look at a built-in store for `backup.py -t`; nothing is changed. Raises BackupError."""
     host = config.general.hostname
-    place = location.opened(entry, config)
-    seen = store_identity.seen(place, host, store_key(config, entry))
-    problem = seen.problem(memory)
+    target = location.opened(entry, config)
+    inspected = store_identity.inspect(target, host, store_key(config, entry))
+    problem = inspected.problem(memory)
     if problem is not None and not consent.store:
         yield bad(str(problem), problem.hint)
         return
-    catalog = Catalog(place, host, _trust(config))
+    catalog = Catalog(target, host, _trust(config))
     history, ours = History(catalog), identity.writer(config)
     yield from _findings(catalog, history, ours, consent)
-    yield from newest_runs.findings(place, newest_runs.of(catalog, history, ours.config_id))
-    yield from _numbers(catalog, config, memory, seen.identity, consent)[0]
+    yield from newest_runs.findings(target, newest_runs.of(catalog, history, ours.config_id))
+    yield from _numbers(catalog, config, memory, inspected.identity, consent)[0]
     yield from _no_longer_signed(catalog, config)
 
 
@@ -168,22 +170,22 @@ def store_key(config: Config, entry: Section) -> str:
 def _findings(
     catalog: Catalog, history: History, ours: Writer, consent: Consent
 ) -> Iterator[Finding]:
-    """What the operator should know. Raises StoreError where another machine goes on writing."""
-    place = catalog.store
+    """Yield what the operator should know. Raises StoreError where another machine writes too."""
+    target = catalog.store
     for run in catalog.future:
         yield warning(
-            f"{place}: run {run} lies in the future: the clock was wrong then, or is wrong now",
+            f"{target}: run {run} lies in the future: the clock was wrong then, or is wrong now",
             "Check the clock first (date). If it is right, the run is never restored as latest: "
             f"once it is not needed, remove {run}.* from the folder {catalog.host} of the store.",
         )
     if foreign := None if consent.host else _foreign(catalog, history, ours):
         yield foreign
-    if tight := _tight(place, history.newest_complete(ours.config_id)):
+    if tight := _tight(target, history.newest_complete(ours.config_id)):
         yield tight
 
 
 def _foreign(catalog: Catalog, history: History, ours: Writer) -> Finding | None:
-    """Another machine was the last to write under this host name.
+    """Return a warning where another machine was the last to write under this host name.
 
     The first time may be a move. Raises StoreError from the second time on.
     """
@@ -208,29 +210,31 @@ def _foreign(catalog: Catalog, history: History, ours: Writer) -> Finding | None
     return warning(text, f"{apart} After a move nothing is to be done.")
 
 
-def _is_foreign(made: Manifest | None, ours: Writer) -> bool:
+def _is_foreign(manifest: Manifest | None, ours: Writer) -> bool:
     """Return whether a run says that another machine made it."""
-    return made is not None and bool(ours.machine) and made.machine not in ("", ours.machine)
-
-
-def _came_back(history: History, machine: str) -> bool:
-    """Whether this machine has written after another one before.
-
-    Only trusted runs count: anyone who can write to the store could stop all backups otherwise.
-    """
-    known = [made.machine for made in history.manifests() if made.machine]
-    return any(
-        later == machine and earlier != machine for later, earlier in itertools.pairwise(known)
+    return (
+        manifest is not None and bool(ours.machine) and manifest.machine not in ("", ours.machine)
     )
 
 
-def _tight(place: Store, last: Manifest | None) -> Finding | None:
-    """Less space is left than for two more runs."""
-    free = None if last is None else store.free_space(place)
+def _came_back(history: History, machine: str) -> bool:
+    """Return whether this machine has written after another one before.
+
+    Only trusted runs count: anyone who can write to the store could stop all backups otherwise.
+    """
+    machines = [manifest.machine for manifest in history.manifests() if manifest.machine]
+    return any(
+        later == machine and earlier != machine for later, earlier in itertools.pairwise(machines)
+    )
+
+
+def _tight(target: Store, last: Manifest | None) -> Finding | None:
+    """Return a warning where less space is free than two more runs need."""
+    free = None if last is None else store.free_space(target)
     if last is None or free is None or free >= _ENOUGH * last.size:
         return None
     return warning(
-        f"{place}: only {human_size(free)} are free, and run {last.run_id} has "
+        f"{target}: only {human_size(free)} are free, and run {last.run_id} has "
         f"{human_size(last.size)}",
         "Remove old runs, or use a larger disk.",
     )
@@ -248,14 +252,14 @@ def claimed(
     within: makes a call for a section, under its limits
     Return the id, and by section why a store could not be marked.
     """
-    for left in itertools.count(_MOST_TAKEN, -1):
+    for attempts_left in itertools.count(_MOST_TAKEN, -1):
         failed: dict[str, BackupError | OSError] = {}
         with ExitStack() as unmark:
             try:
                 for one in stores:
                     mark = functools.partial(_marked, one, run_id, unmark)
                     call = functools.partial(within, one.section, mark)
-                    _admit(one.section, call, failed, another=left > 0)
+                    _admit(one.section, call, failed, another=attempts_left > 0)
             except TakenError as taken:
                 logger.info("the run id %s is taken: %s", run_id, taken)
             else:

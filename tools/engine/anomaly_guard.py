@@ -78,7 +78,7 @@ class AnomalyGuard:
     """The guard of one run, and what it records of the run."""
 
     def __init__(self, config: Config, memory: Memory, run_id: str, *, tolerant: bool) -> None:
-        """tolerant: whether suspicious items of this run are accepted (--accept-shrink)"""
+        """Compare the items of a run. tolerant: suspicious ones are accepted (--accept-shrink)"""
         self._config = config
         self._host = config.general.hostname
         self._config_id = identity.config_id(config.path)
@@ -91,10 +91,10 @@ class AnomalyGuard:
 
     def hint(self, label: str) -> str:
         """Return what to do about a suspicious item."""
-        words = [str(project.ROOT / "backup.py"), "-c", str(self._config.path), "--accept", label]
+        command = [str(project.ROOT / "backup.py"), "-c", str(self._config.path), "--accept", label]
         return (
             "Check that the source is mounted, complete and not encrypted by somebody else. Its "
-            f"older copies are kept. If the change is intended: python3 {shlex.join(words)}"
+            f"older copies are kept. If the change is intended: python3 {shlex.join(command)}"
         )
 
     def judge(
@@ -179,15 +179,15 @@ class AnomalyGuard:
 
     def _learn(self, history: RunHistory, unread: Unread) -> None:
         """Record the runs of the stores that the database lacks."""
-        found: dict[str, Manifest] = {}
+        manifests: dict[str, Manifest] = {}
         bad: dict[str, tuple[RunEntry, list[Entry]]] = {}
         for run_id, manifest in unread(history.known(self._host)):
             if manifest is None:
                 bad[run_id] = run_history.unusable(self._host, run_id), []
-            elif run_id not in found or found[run_id].missing:
-                found[run_id] = manifest
-        if found or bad:
-            runs = learned(found, self._accepted(), self._config.thresholds)
+            elif run_id not in manifests or manifests[run_id].missing:
+                manifests[run_id] = manifest
+        if manifests or bad:
+            runs = learned(manifests, self._accepted(), self._config.thresholds)
             history.add([*bad.values(), *runs])
 
     def _accepted(self) -> dict[str, Sequence[str]]:
@@ -253,8 +253,8 @@ class AnomalyGuard:
         except OSError as error:
             logger.warning("--accept-shrink is not remembered for later runs: %s", error)
         return Judged(*(
-            {name: Verdict(unusual=one.unusual) for name, one in found.items()}
-            for found in (self._judged.items, self._judged.sections)
+            {name: Verdict(unusual=one.unusual) for name, one in verdicts.items()}
+            for verdicts in (self._judged.items, self._judged.sections)
         ))  # fmt: skip
 
     def _recorded(self, result: RunResult, items: Sequence[StoredItem]) -> Iterator[Entry]:

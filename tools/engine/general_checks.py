@@ -155,7 +155,7 @@ def _signing(config: Config) -> Iterator[Finding]:
         return
     try:
         key = writer_key.read(path)
-        problem = trust.known(general, key_file).problem(
+        problem = trust.known_signers(general, key_file).problem(
             key.public, general.hostname, datetime.now(timezone.utc)
         )
         named = signers.Signers(tuple(signers.in_comments(key_file) if key_file else ()))

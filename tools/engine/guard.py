@@ -30,20 +30,20 @@ def check(config: Config) -> None:
 
 
 def problems(config: Config) -> Iterator[tuple[str, Problem]]:
-    """Each place that another user could use to change what this user's run does."""
+    """Yield each file or folder by which another user could change what this user's run does."""
     if permissions.accepted():
         return
     general = config.general
-    found: list[tuple[str, Problem | None]] = [
+    checked: list[tuple[str, Problem | None]] = [
         ("WORK_FOLDER", permissions.of_folder(general.work_folder)),
         ("WORK_FOLDER", state.problem(general.work_folder)),
         ("LOG_FOLDER", _log_folder(general.log_folder)),
     ]
-    found += [("HOME_FOLDER", permissions.of_code(place)) for place in _code()]
-    found += _hooks(config)
+    checked += [("HOME_FOLDER", permissions.of_code(path)) for path in _code()]
+    checked += _hooks(config)
     if general.signers is not None and os.path.exists(general.signers):  # noqa: PTH110  (closed: False)
-        found.append(("SIGNERS", permissions.of_code(general.signers)))
-    yield from ((key, problem) for key, problem in found if problem is not None)
+        checked.append(("SIGNERS", permissions.of_code(general.signers)))
+    yield from ((key, problem) for key, problem in checked if problem is not None)
 
 
 def _hooks(config: Config) -> Iterator[tuple[str, Problem | None]]:
@@ -55,14 +55,14 @@ def _hooks(config: Config) -> Iterator[tuple[str, Problem | None]]:
                 yield f"{name}.{key}", permissions.of_code(program)
 
 
-def _log_folder(place: Path) -> Problem | None:
-    """The folder of the log alone: those above it belong to the system.
+def _log_folder(path: Path) -> Problem | None:
+    """Return the problem of the log's own folder: those above it belong to the system.
 
     (/var/log is writable by the group of the system's logger.)
     """
     try:
-        folder = log.file_of(place).parent
-        status = hung_mount.answer(place, folder.stat)
+        folder = log.file_of(path).parent
+        status = hung_mount.answer(path, folder.stat)
     except OSError:
         return None  # not there yet, or not to be reached: opening the log tells
     problem = permissions.of_folder(folder)
@@ -73,7 +73,7 @@ def _log_folder(place: Path) -> Problem | None:
 
 
 def _code() -> Iterator[Path]:
-    """The folders of this program's own code and of its libraries."""
+    """Yield the folders of this program's own code and of its libraries."""
     yield project.ROOT
     files = (file for pattern in ("*/*.py", "tools/*/*.py") for file in project.ROOT.glob(pattern))
     yield from sorted({file.parent for file in files if file.parent.name[0] != "."})
@@ -84,5 +84,5 @@ def _code() -> Iterator[Path]:
 
 
 def root_allowed(config: Config) -> bool:
-    """Whether this runs as root because the config allows it: each run says so."""
+    """Return whether this runs as root because the config allows it: each run reports so."""
     return os_works.is_root() and config.general.allow_root

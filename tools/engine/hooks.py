@@ -40,7 +40,7 @@ class Event(Enum):
 
     @property
     def key(self) -> str:
-        """The key of the config."""
+        """Return the key of the config."""
         return self.name
 
 
@@ -53,7 +53,7 @@ class Outcome:
 
     @property
     def events(self) -> tuple[Event, Event]:
-        """What runs at the end."""
+        """Return what runs at the end."""
         return (Event.AFTER if self.status.stored else Event.ON_FAILURE, Event.FINALLY)
 
 
@@ -79,7 +79,7 @@ class RunHooks:
     """The hooks of one run: which sections were entered, and are left at its end at the latest."""
 
     def __init__(self, config: Config, run_id: Callable[[], str]) -> None:
-        """run_id: gives the id of the run, which may change before the stores are open"""
+        """Prepare the hooks. run_id: gives the ID, which may change until the stores are open"""
         self._config = config
         self._run_id = run_id
         self._entered: list[Section] = []
@@ -124,7 +124,7 @@ class RunHooks:
         self._beside = []
         for number, step in enumerate(steps):
             if step.name in by_name:
-                result = self.left(by_name[step.name], step.result)
+                result = self.leave(by_name[step.name], step.result)
                 steps[number] = dataclasses.replace(step, result=result)
 
     def enter(self, section: Section) -> Result | None:
@@ -139,7 +139,7 @@ class RunHooks:
             return Result(Status.FAILED, str(error), error.hint)
         return None
 
-    def left(self, section: Section, result: Result) -> Result:
+    def leave(self, section: Section, result: Result) -> Result:
         """Return the result of a section that has ended, after what follows it has run."""
         if section in self._beside or section not in self._entered:
             return result
@@ -234,17 +234,17 @@ def noted_in_run(result: RunResult, failures: Sequence[str]) -> RunResult:
     """Return the result of a run with hooks that failed after it."""
     if not failures:
         return result
-    own = noted(Result(Status.OK, "commands after the run failed"), failures)
-    status = worst((result.status, own.status))
-    steps = (*result.sections, SectionResult("GENERAL", "hook", own))
+    of_hooks = noted(Result(Status.OK, "commands after the run failed"), failures)
+    status = worst((result.status, of_hooks.status))
+    steps = (*result.sections, SectionResult("GENERAL", "hook", of_hooks))
     return dataclasses.replace(result, status=status, sections=steps)
 
 
 def program(argv: Sequence[str], folder: Path) -> Path | None:
     """Return the file that a hook starts; None where there is none, or it cannot be executed."""
     name = str(folder / argv[0]) if "/" in argv[0] else argv[0]
-    found = shutil.which(name, path=os_works.environment({})["PATH"])
-    return Path(found) if found else None
+    path = shutil.which(name, path=os_works.environment({})["PATH"])
+    return Path(path) if path else None
 
 
 def all_of(config: Config, chosen: Sequence[Section]) -> Iterator[tuple[str, Hooks]]:

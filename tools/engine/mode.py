@@ -26,15 +26,15 @@ class Mode(Protocol):
 
     @property
     def name(self) -> str:
-        """How manifests call it."""
+        """Return the name of the mode in manifests."""
 
     @property
     def streamed(self) -> bool:
-        """Whether items flow without files in between."""
+        """Return whether items flow without files in between."""
 
     @property
     def size(self) -> int | None:
-        """The bytes that the fullest store has taken so far; None where only files tell."""
+        """Return the bytes that the fullest store has taken so far; None where only files tell."""
 
     def begin(self, stores: Mapping[str, Store], refused: Mapping[str, Result], past: Past) -> None:
         """Take over the stores that are marked, by section, and why the others take no part."""
@@ -73,7 +73,7 @@ class StreamedMode:
     def __init__(
         self, chosen: Sequence[Section], contexts: Callable[[Section], Context], files: WorkFiles
     ) -> None:
-        """files: tells what modules that take no part in the stream leave."""
+        """Prepare a run. files: tells what modules that take no part in the stream leave"""
         self._chosen = chosen
         self._contexts = contexts
         self._files = files
@@ -118,11 +118,11 @@ class StreamedMode:
             return self._flows.run(batch, advance)
         current = batch[0]
         context = self._contexts(current)
-        result, left = self._files.written_by(lambda: section_runner.execute(current, context))
-        if left and result.status.stored:
+        result, leftovers = self._files.written_by(lambda: section_runner.execute(current, context))
+        if leftovers and result.status.stored:
             result = Result(
                 Status.FAILED,
-                f"{current.name} left {left[0]}, which a streamed run does not store",
+                f"{current.name} left {leftovers[0]}, which a streamed run does not store",
                 'Let it write to its standard output, and give it "STREAM": "source".',
             )
         return {current.name: result}

@@ -48,14 +48,14 @@ def _plugin(section: Section) -> Finding:
 
 def _interpreter(section: Section) -> Finding:
     name = shlex.split(section.interpreter)[0]
-    found = sys.executable if name in ("python", "python3") else shutil.which(name)
-    if not found:
+    program = sys.executable if name in ("python", "python3") else shutil.which(name)
+    if not program:
         text = f"EXECUTE_WITH: {name}: command not found"
         return bad(text, f"Install {name}, or name another interpreter.", fixes.install(name))
     if not os.access(section.file, os.R_OK, effective_ids=True):
         command = fixes.on(section.file, fixes.command("chmod", "a+r", section.file))
         return bad(f"{section.file}: permission denied", "Let this user read it.", command)
-    return Finding(f"{found} runs {section.file}")
+    return Finding(f"{program} runs {section.file}")
 
 
 def _direct(file: Path) -> Finding:
@@ -65,8 +65,8 @@ def _direct(file: Path) -> Finding:
 
 def _long_arguments(section: Section, config: Config) -> Iterator[Finding]:
     """Yield each argument that is longer than Linux hands over."""
-    words = section_runner.command(section, config).argv
-    for before, word in itertools.pairwise(words):
+    arguments = section_runner.command(section, config).argv
+    for before, word in itertools.pairwise(arguments):
         size = len(os.fsencode(word))
         if size > start_error.MAX_ARGUMENT:
             key = f"{before[2:]}: " if before.startswith("--") else ""

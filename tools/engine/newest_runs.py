@@ -37,48 +37,48 @@ class Runs:
 
     complete: str
     others: Sequence[str]
-    left: Sequence[str]
+    unfinished: Sequence[str]
 
 
 def of(catalog: Catalog, history: History, config_id: str) -> Runs:
     """Return the runs of a catalog; those that lie in the future are left out."""
     newest = history.newest_complete(config_id)
     future = set(catalog.future)
-    known = [run_id for run_id in catalog.run_ids if run_id not in future]
+    past = [run_id for run_id in catalog.run_ids if run_id not in future]
     marked = {
         name.removesuffix(markers.MARKER_SUFFIX)
         for name in catalog.sizes
         if name.endswith(markers.MARKER_SUFFIX)
     }
-    left = sorted(run_id for run_id in marked - {*known, *future} if run_ids.is_time(run_id))
-    return Runs(newest.run_id if newest else "", known, left)
+    unfinished = sorted(run_id for run_id in marked - {*past, *future} if run_ids.is_time(run_id))
+    return Runs(newest.run_id if newest else "", past, unfinished)
 
 
-def findings(place: object, runs: Runs, now: datetime | None = None) -> Iterator[Finding]:
+def findings(subject: object, runs: Runs, now: datetime | None = None) -> Iterator[Finding]:
     """Yield how old the newest complete run is, and which later ones are not complete."""
     now = now or datetime.now(timezone.utc)
     if not runs.complete:
-        if not runs.others and not runs.left:
-            yield Finding(f"{place}: no run yet")
+        if not runs.others and not runs.unfinished:
+            yield Finding(f"{subject}: no run yet")
             return
-        total = count(len(runs.others) + len(runs.left), "run")
-        yield warning(f"{place}: no complete run among {total}", f"{_LOG} {_OTHER_KEY}")
+        total = count(len(runs.others) + len(runs.unfinished), "run")
+        yield warning(f"{subject}: no complete run among {total}", f"{_LOG} {_OTHER_KEY}")
         return
     age = max(timedelta(), now - run_ids.time_of(runs.complete))  # two runs in a second: ahead
-    text = f"{place}: the newest complete run, {runs.complete}, is {_days(age)} old"
+    text = f"{subject}: the newest complete run, {runs.complete}, is {_days(age)} old"
     yield warning(text, _SCHEDULE) if age > longest(runs.others) else Finding(text)
-    later = [one for one in (*runs.others, *runs.left) if one > runs.complete]
+    later = [one for one in (*runs.others, *runs.unfinished) if one > runs.complete]
     if later:
         names = ", ".join(later[-_NAMED:])
         more = f" and {len(later) - _NAMED} before" if len(later) > _NAMED else ""
         is_one = len(later) == 1
         which = "the run after it is" if is_one else f"the {len(later)} runs after it are"
-        yield warning(f"{place}: {which} not complete, or still in progress: {names}{more}", _LOG)
+        yield warning(f"{subject}: {which} not complete, or still in progress: {names}{more}", _LOG)
 
 
-def longest(known: Sequence[str]) -> timedelta:
+def longest(ids: Sequence[str]) -> timedelta:
     """Return after which age a run is too old: runs once a week are not late after two days."""
-    times = [run_ids.time_of(run_id) for run_id in known[-_LOOKED_AT:]]
+    times = [run_ids.time_of(run_id) for run_id in ids[-_LOOKED_AT:]]
     gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
     usual = statistics.median(gap.total_seconds() for gap in gaps) if gaps else 0.0
     return max(_LEAST, timedelta(seconds=_MISSED * usual))

@@ -13,18 +13,18 @@ from tools.engine import hooks, section_runner
 
 
 def commands(config: Config, chosen: Sequence[Section]) -> list[Line]:
-    """The command of every section, secrets masked (-n)."""
+    """Return the command of every section, secrets masked (-n)."""
     lines = warnings(config, chosen)
     lines.append(Line("GENERAL", _way(config, chosen)))
     lines += _hooks("GENERAL", config.general.hooks)
     for number, current in enumerate(chosen, 1):
-        shown = section_runner.command(current, config).shown()
+        text = section_runner.command(current, config).shown()
         of_class = (
             f" (class {current.class_name} of {current.file})" if current.action == "load" else ""
         )
-        lines.append(Line(current.name, f"section {number}: {shown}{of_class}"))
+        lines.append(Line(current.name, f"section {number}: {text}{of_class}"))
         lines += _hooks(current.name, current.hooks)
-    lines += [Line("NOTIFY", f"{one.name}: {one.shown()}") for one in config.notify]
+    lines += [Line("NOTIFY", f"{one.name}: {one.description()}") for one in config.notify]
     return lines
 
 

@@ -28,7 +28,7 @@ _AT_ONCE = 16  # sections
 
 
 def tested(config: Config, chosen: Sequence[Section], consent: Consent) -> list[Line]:
-    """Config, tools, credentials and destinations (-t). The config itself has been read.
+    """Test config, tools, credentials and destinations (-t). The config itself has been read.
 
     Sections are tested at once, each within a time limit; the lines are in their order. What
     several sections have in common is one line.
@@ -38,9 +38,9 @@ def tested(config: Config, chosen: Sequence[Section], consent: Consent) -> list[
     for one in general_checks.tested(config):
         lines.append(Line("GENERAL", one.text, one.level, one.hint, one.fix))
     of_general = {line.text for line in lines}
-    found = _of_sections(config, chosen, consent)
-    found = [pair for pair in found if pair[1].text not in of_general]
-    return [*lines, *finding.merged((one, _line(section, one)) for section, one in found)]
+    findings = _of_sections(config, chosen, consent)
+    findings = [pair for pair in findings if pair[1].text not in of_general]
+    return [*lines, *finding.merged((one, _line(section, one)) for section, one in findings)]
 
 
 def _line(section: Section, one: Finding) -> Line:
@@ -52,14 +52,14 @@ def _of_sections(
     config: Config, chosen: Sequence[Section], consent: Consent
 ) -> list[tuple[Section, Finding]]:
     """Return what is found about all sections, in their order."""
-    found = [[bad("the test ended without a result")] for _ in chosen]
+    results = [[bad("the test ended without a result")] for _ in chosen]
     free = threading.Semaphore(_AT_ONCE)
     done = [threading.Event() for _ in chosen]
 
     def work(number: int) -> None:
         try:
             with free, retries.once():
-                found[number] = _of_section(chosen[number], config, consent)
+                results[number] = _of_section(chosen[number], config, consent)
         finally:
             done[number].set()
 
@@ -73,17 +73,17 @@ def _of_sections(
         except BaseException:
             all_of_them.stop("the test was ended")
             raise
-    pairs = zip(chosen, found, strict=True)
+    pairs = zip(chosen, results, strict=True)
     return [(section, one) for section, findings in pairs for one in findings]
 
 
 def _of_section(current: Section, config: Config, consent: Consent) -> list[Finding]:
     """Return what is found about a section; what it cannot be tested for is an error."""
-    found: list[Finding] = []  # kept when the time limit is over
+    findings: list[Finding] = []  # kept when the time limit is over
 
     def add(more: Sequence[str | Finding]) -> None:
         if not task.current().stopped:  # what ended with the time limit is no finding
-            found.extend(Finding(one) if isinstance(one, str) else one for one in more)
+            findings.extend(Finding(one) if isinstance(one, str) else one for one in more)
 
     def look() -> None:
         add(_of(current, config))
@@ -94,12 +94,12 @@ def _of_section(current: Section, config: Config, consent: Consent) -> list[Find
         within(limits, look)
     except StoppedError as error:
         if current.timeout is not None and limits.timeout == current.timeout:
-            return [*found, bad(str(error), error.hint)]
-        return [*found, bad(f"no answer within {limits.timeout:g} s", _SILENT)]
+            return [*findings, bad(str(error), error.hint)]
+        return [*findings, bad(f"no answer within {limits.timeout:g} s", _SILENT)]
     except Exception as error:  # noqa: BLE001  (see crash.known)
-        known = crash.known(error)
-        return [*found, bad(*in_words(known), getattr(known, "fix", ""))]
-    return found
+        failure = crash.known(error)
+        return [*findings, bad(*in_words(failure), getattr(failure, "fix", ""))]
+    return findings
 
 
 def _limits(current: Section, config: Config) -> Limits:
@@ -109,18 +109,18 @@ def _limits(current: Section, config: Config) -> Limits:
 
 
 def _placed(current: Section, text: str) -> str:
-    """The text with file, line and whole name of the key that it begins with, or the section's."""
+    """Put the file, line and full name of a key before a text, or those of the section."""
     key, colon, rest = text.partition(":")
     if not colon or not key.isupper() or current.declaration is None:
         return f"{current.where}: {text}"
     fields = options.keys(current.declaration)
     names = [name for name in fields if fields[name] is fields.get(key)]
-    place = next((current.places[name] for name in (key, *names) if name in current.places), "")
-    return f"{place}:{rest}" if place else f"{current.where}: {current.name}.{text}"
+    location = next((current.places[name] for name in (key, *names) if name in current.places), "")
+    return f"{location}:{rest}" if location else f"{current.where}: {current.name}.{text}"
 
 
 def _of(current: Section, config: Config) -> Sequence[str | Finding]:
-    """What the module's test found; raises BackupError where it could not go on."""
+    """Return the findings of the module's test. Raises BackupError where it could not go on."""
     if current.declaration is None:
         return tuple(module_checks.tested(current, config))
     module = loader.tested(current.file)
@@ -139,7 +139,7 @@ def _options(current: Section, config: Config) -> Declaration:
 
 
 def _store(current: Section, config: Config, consent: Consent) -> Sequence[Finding]:
-    """What is to be known of a built-in store before a run."""
+    """Return what is to be known of a built-in store before a run."""
     if current.kind != "store" or current.declaration is None:
         return ()
     memory = Memory(config.general.work_folder / state.NAME)

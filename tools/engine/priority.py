@@ -28,9 +28,9 @@ def lower(general: General) -> None:
             logger.warning("IONICE: %s: %s", general.ionice, ": ".join(in_words(error)))
 
 
-def _command(wanted: str) -> Sequence[str]:
+def _command(priority: str) -> Sequence[str]:
     """Return the command that sets the I/O priority of this process. Raises ConfigError."""
-    kind, _, level = wanted.partition(":")
-    words = [dump_stream.program("ionice"), "-c", _CLASSES[kind]]
-    words += ["-n", level] if level else []
-    return [*words, "-p", str(os.getpid())]
+    kind, _, level = priority.partition(":")
+    command = [dump_stream.program("ionice"), "-c", _CLASSES[kind]]
+    command += ["-n", level] if level else []
+    return [*command, "-p", str(os.getpid())]

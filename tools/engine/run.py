@@ -158,7 +158,7 @@ class _Run:
         reachability.allow(longest, self.watcher.notice if self.watcher else None)
 
     def _mode(self, private: Path) -> Mode:
-        """Staged or streamed, and why: the log tells."""
+        """Return whether the run is staged or streamed, and log why."""
         way = run_mode.of_run(self.config)
         logger.info("This is a %s run: %s.", way.name, way.reason)
         if way.streamed:
@@ -166,7 +166,7 @@ class _Run:
         return Staged(self.config, private, self.context)
 
     def _ended(self) -> RunResult:
-        """The worst of the sections; what was collected and went nowhere is no success."""
+        """Return the worst of the sections; what was collected and not stored is no success."""
         status = worst(step.result.status for step in self.steps)
         kinds = frozenset(step.kind for step in self.steps)
         collected = bool(kinds & {"source", "stage"})
@@ -209,7 +209,7 @@ class _Run:
                 _remove_quietly(Path(entry.path))
 
     def context(self, current: Section) -> Context:
-        """What the run tells a section."""
+        """Return what the run tells a section."""
         general = self.config.general
         private = state.folder(general.work_folder)
         return Context(
@@ -275,7 +275,7 @@ class _Run:
             self._note(current, results[current.name], time.monotonic() - began)
 
     def _may_run(self, number: int, current: Section) -> bool:
-        """Whether the section's turn has come; where not, its result says why."""
+        """Return whether the section's turn has come; where not, its result says why."""
         self._check_space()
         logger.info("Section %d: %s.", number, current.name)
         if self.watcher:
@@ -302,7 +302,7 @@ class _Run:
     def _note(self, current: Section, result: Result, seconds: float) -> None:
         if current.kind == _CLEANUP and result.status is Status.FAILED:
             result = dataclasses.replace(result, status=Status.UNCLEAN)
-        result = self.hooks.left(current, result)
+        result = self.hooks.leave(current, result)
         self.steps.append(SectionResult(current.name, current.kind, result, seconds))
         level = {Status.OK: logger.info, Status.FAILED: logger.error}.get(
             result.status, logger.warning
@@ -317,7 +317,7 @@ class _Run:
             self.stopped = f"{current.name} failed, and its ON_ERROR is stop"
 
     def _unmet(self, current: Section) -> str:
-        """Why a section must not run now: what it needs has failed; "" if it may."""
+        """Return why a section must not run now: what it needs has failed; "" if it may."""
         failed = {
             step.name: step.kind for step in self.steps if step.result.status is Status.FAILED
         }
@@ -335,7 +335,7 @@ class _Run:
         return ""
 
     def _check_space(self) -> None:
-        """The documented levels: a warning, an error, and the end (MANUAL)."""
+        """Apply the documented levels: a warning, an error, and the end (MANUAL)."""
         general = self.config.general
         if not general.disk_space_check or self.stopped:
             return
@@ -370,15 +370,15 @@ def _remove_quietly(folder: Path) -> None:
 
 
 def destinations(sections: Sequence[Section]) -> tuple[str, ...]:
-    """The storages, as the report names them."""
+    """Return the storages, as the report names them."""
     return tuple(dict.fromkeys(run_details.store_kind(s) for s in sections if s.kind == "store"))
 
 
 def private_paths(config: Config) -> tuple[str, ...]:
-    """What no source may back up: work folder, stores, key files, the writer key."""
-    found = [config.general.work_folder, config.general.writer_key]
+    """Return what no source may back up: work folder, stores, key files, the writer key."""
+    paths = [config.general.work_folder, config.general.writer_key]
     if config.general.local_backup:
-        found.append(config.general.local_backup)
+        paths.append(config.general.local_backup)
     for entry in config.sections:
         row = registry.row(entry.file)
         if row is None or not row.private:
@@ -387,7 +387,7 @@ def private_paths(config: Config) -> tuple[str, ...]:
         for name in row.private:
             value = getattr(filled, name, None)
             if isinstance(value, Path):
-                found.append(value)
+                paths.append(value)
                 if name == "key_file":
-                    found.append(value.with_name(value.name + registry.IDENTITY))
-    return tuple(dict.fromkeys(str(path) for path in found))
+                    paths.append(value.with_name(value.name + registry.IDENTITY))
+    return tuple(dict.fromkeys(str(path) for path in paths))

@@ -147,9 +147,9 @@ class RunHistory:
         since: the first run that counts, which is good whatever it was called; until: the run
         before which they were made. Where this config made none, those of other configs count.
         """
-        wanted = (host, _written(section), _written(_name(name)), since, until, since)
-        rows = self._rows(f"{_GOOD} AND config_id IN (?, '') {_LAST}", *wanted, config_id, most)
-        rows = rows or self._rows(f"{_GOOD} {_LAST}", *wanted, most)
+        parameters = (host, _written(section), _written(_name(name)), since, until, since)
+        rows = self._rows(f"{_GOOD} AND config_id IN (?, '') {_LAST}", *parameters, config_id, most)
+        rows = rows or self._rows(f"{_GOOD} {_LAST}", *parameters, most)
         return [_figures(row) for row in reversed(rows)]
 
     def newest(self, host: str) -> dict[str, str]:
@@ -158,11 +158,11 @@ class RunHistory:
         Runs that failed have none: from such a run on, nothing earlier would be compared.
         """
         rows = self._rows(_NEWEST, host)
-        found: dict[str, str] = {}
+        run_by_label: dict[str, str] = {}
         for section, name, run_id in rows:
             label = _text(section) + (_text(name) if name != "/" else "")
-            found[label] = max(_text(run_id), found.get(label, ""))
-        return found
+            run_by_label[label] = max(_text(run_id), run_by_label.get(label, ""))
+        return run_by_label
 
     def add(self, runs: Sequence[tuple[RunEntry, Sequence[Entry]]]) -> None:
         """Record runs in one transaction; the oldest ones go where there are too many."""
@@ -345,8 +345,8 @@ def _seconds(value: object) -> float | None:
 def _number(value: object) -> int | None:
     if value is None or type(value) is int:  # of 63 bits: SQLite has no larger ones
         return value
-    found = _seconds(value)
-    return None if found is None else int(found)
+    number = _seconds(value)
+    return None if number is None else int(number)
 
 
 def _run(row: Sequence[object]) -> RunEntry:

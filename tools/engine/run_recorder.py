@@ -50,7 +50,7 @@ class Recording:
         mode: Mode,
         consent: Consent,
     ) -> None:
-        """mode: how the sections run, and what the stores hold in the end."""
+        """Record a run. mode: how the sections run, and what the stores hold in the end"""
         self._consent = consent
         self._config = config
         self._run_id = run_id
@@ -83,11 +83,13 @@ class Recording:
         took. A store that is not the right one, cannot be reached or takes no mark takes no part.
         """
         self._memory = memory
-        found = self._admitted(chosen, contexts, memory)
-        self._run_id, failed = admission.claimed(found, self._run_id, following, self._within)
+        admitted_stores = self._admitted(chosen, contexts, memory)
+        self._run_id, failed = admission.claimed(
+            admitted_stores, self._run_id, following, self._within
+        )
         for name, error in failed.items():
             self._refuse(name, error)
-        for one in found:
+        for one in admitted_stores:
             if one.section not in failed:
                 stack.callback(self._unmark, one)
                 self._stores[one.section] = one
@@ -110,7 +112,7 @@ class Recording:
         contexts: Callable[[Section], Context],
         memory: Memory,
     ) -> list[Admitted]:
-        found: dict[str, Admitted] = {}  # by the store's id
+        admitted: dict[str, Admitted] = {}  # by the store's id
         for entry in chosen:
             if entry.kind != "store" or entry.name in self.refused:
                 continue
@@ -121,15 +123,15 @@ class Recording:
                 one = reachability.waited(
                     entry.name, functools.partial(self._within, entry.name, call)
                 )
-                if one.identity in found:
+                if one.identity in admitted:
                     raise StoreError(
-                        f"{one.store} is the store of {found[one.identity].section} as well",
+                        f"{one.store} is the store of {admitted[one.identity].section} as well",
                         "Give one of the sections another place.",
                     )
-                found[one.identity] = one
+                admitted[one.identity] = one
             except Exception as error:  # noqa: BLE001  (see section_runner.failed)
                 self._refuse(entry.name, error)
-        return list(found.values())
+        return list(admitted.values())
 
     def _admission(self, entry: Section, context: Context, memory: Memory) -> Call[Admitted]:
         return lambda: admission.admitted(entry, context, memory, self._consent)
@@ -159,7 +161,7 @@ class Recording:
 
     @property
     def signer(self) -> str:
-        """The line of allowed_signers for the manifests of this run; "" if they are not signed."""
+        """Return the line of allowed_signers for this run's manifests; "" if they are unsigned."""
         if self._key is None:
             return ""
         return writer_key.allowed_signer(self._config.general.hostname, self._key.public)
@@ -170,8 +172,8 @@ class Recording:
         newest = sequence.newest(catalogs, config_id)
         for name, one in self._stores.items():
             for line in sequence.missed([one.catalog], config_id, newest):
-                words = self._catch_up(name, config_id, newest)
-                logger.warning("%s. To copy them: %s", line, words)
+                command = self._catch_up(name, config_id, newest)
+                logger.warning("%s. To copy them: %s", line, command)
         host = self._config.general.hostname
         remembered = self._memory.highest(host, config_id)
         reached = max(remembered, sequence.highest_claimed(catalogs, config_id))
@@ -182,14 +184,14 @@ class Recording:
 
         After this run --catch-up takes newer ones only: a store without runs needs all of them.
         """
-        words = ["--catch-up"]
+        options = ["--catch-up"]
         if not any(sequence.claims(self._stores[name].catalog, config_id)):
             holders = (
                 other for other, one in self._stores.items() if newest.run_id in one.catalog.run_ids
             )
-            words = ["--from", next(holders), "--to", name]
+            options = ["--from", next(holders), "--to", name]
         program = str(project.ROOT / "copy_runs/copy_runs.py")
-        return f"python3 {shlex.join([program, '-c', str(self._config.path), *words])}"
+        return f"python3 {shlex.join([program, '-c', str(self._config.path), *options])}"
 
     def _log_signer(self) -> None:
         """Tell who signs this run: always where it is the first of its signer, or nobody."""
@@ -232,21 +234,21 @@ class Recording:
         """Yield the runs of the stores that are not known, as many as can be read in a minute."""
         limits = Limits("the comparison with earlier runs", _COMPARISON)
         for name, one in self._stores.items():
-            found: list[tuple[str, Manifest | None]] = []
-            read = functools.partial(_extend, found, one, known)
+            manifests: list[tuple[str, Manifest | None]] = []
+            read = functools.partial(_extend, manifests, one, known)
             try:
                 within(limits, read)
             except (BackupError, OSError) as error:
                 text = in_words(error)[0]
                 logger.warning("%s: not compared with all earlier runs: %s", name, text)
-            yield from list(found)
+            yield from list(manifests)
 
     def remember(self, result: RunResult) -> None:
         """Record the figures of the run in the history of this machine."""
         self._guard.record(result, list(self.items.values()))
 
     def write(self, steps: list[SectionResult]) -> None:
-        """A manifest into every store that holds something of this run."""
+        """Write a manifest into every store that holds something of this run."""
         items = {name: self._mode.items(name) for name in self._stores}
         self.items = {item.label: item for held in items.values() for item in held}
         self.missing = set(self._mode.missing())
@@ -259,7 +261,7 @@ class Recording:
         for name, one in self._stores.items():
             if not items[name]:
                 continue
-            made = Manifest(
+            manifest = Manifest(
                 host=self._config.general.hostname,
                 run_id=self._run_id,
                 begin=run_ids.stamp(self._begin),
@@ -278,68 +280,70 @@ class Recording:
                 accepted_rollback=self._consent.rollback,
             )
             try:
-                problem = self._within(name, functools.partial(_published, one, made, self._key))
+                problem = self._within(
+                    name, functools.partial(_published, one, manifest, self._key)
+                )
             except Exception as error:  # noqa: BLE001  (see section_runner.failed)
                 _without_manifest(steps, name, crash.known(error))
                 continue
-            self.manifests[name] = made
+            self.manifests[name] = manifest
             if problem:
                 text = f"the manifest is stored, although the store reported: {problem}"
                 _worsen(steps, name, text, Status.INCOMPLETE)
-            self._remember(steps, one, made)
+            self._remember(steps, one, manifest)
         for one in self._stores.values():
             for finding in one.warnings:
                 _worsen(steps, one.section, finding.text, Status.INCOMPLETE, finding.hint)
         _excuse(steps, {one.name for one in self._config.sections if not one.required})
 
-    def _remember(self, steps: list[SectionResult], one: Admitted, made: Manifest) -> None:
+    def _remember(self, steps: list[SectionResult], one: Admitted, manifest: Manifest) -> None:
         """Keep the number that a store has reached. The run is stored, even if that fails."""
         try:
             signer = "" if self._key is None else sshsig.fingerprint(self._key.public)
-            newest = Reached(made.sequence, signer)
-            self._memory.reach(one.identity, made.host, made.config_id, newest)
+            newest = Reached(manifest.sequence, signer)
+            self._memory.reach(one.identity, manifest.host, manifest.config_id, newest)
         except OSError as error:
             problem, hint = in_words(error)
             text = f"the number of this run could not be remembered: {problem}"
             _worsen(steps, one.section, text, Status.INCOMPLETE, hint)
 
 
-def _extend(found: list[tuple[str, Manifest | None]], one: Admitted, known: Set[str]) -> None:
-    found.extend(one.history.unread(known))
+def _extend(manifests: list[tuple[str, Manifest | None]], one: Admitted, known: Set[str]) -> None:
+    manifests.extend(one.history.unread(known))
 
 
-def _published(one: Admitted, made: Manifest, key: WriterKey | None) -> str:
+def _published(one: Admitted, manifest: Manifest, key: WriterKey | None) -> str:
     with store.explaining(one.store):
-        return markers.publish_manifest(one.catalog, made, key)
+        return markers.publish_manifest(one.catalog, manifest, key)
 
 
 def _without_manifest(steps: list[SectionResult], name: str, error: BackupError | OSError) -> None:
-    """The run does not exist in this store, and its section must not say that it does."""
+    """Fail the section of a store that has no manifest: the run does not exist there."""
     if any(step.name == name and step.result.status.stored for step in steps):
         problem, hint = in_words(error)
         _worsen(steps, name, f"the manifest could not be stored: {problem}", Status.FAILED, hint)
 
 
 def _worsen(
-    steps: list[SectionResult], name: str, what: str, status: Status, hint: str = ""
+    steps: list[SectionResult], name: str, text: str, status: Status, hint: str = ""
 ) -> None:
-    """Something that is known only after a section has ended."""
-    logger.log(40 if status is Status.FAILED else 30, "%s: %s", name, what)
+    """Add what is known only after a section has ended to its result."""
+    logger.log(40 if status is Status.FAILED else 30, "%s: %s", name, text)
     for number, step in enumerate(steps):
         if step.name == name:
             result = step.result
             now = worst((result.status, status))
             if status is Status.FAILED:
-                result = dataclasses.replace(result, message=what, removable=(), hint=hint)
+                result = dataclasses.replace(result, message=text, removable=(), hint=hint)
             else:
-                lines = (*result.warnings, what)
+                lines = (*result.warnings, text)
                 result = dataclasses.replace(result, warnings=lines, hint=result.hint or hint)
             result = dataclasses.replace(result, status=now)
             steps[number] = dataclasses.replace(step, result=result)
 
 
 def _notice(steps: list[SectionResult], name: str, text: str) -> None:
-    """Something that every report tells first, and that is no fault of the run."""
+    """Add to a result what every report tells first, and what is no fault of the run."""
     logger.warning("%s: %s", name, text)
     for number, step in enumerate(steps):
         if step.name == name:
@@ -350,8 +354,8 @@ def _notice(steps: list[SectionResult], name: str, text: str) -> None:
 def _excuse(steps: list[SectionResult], optional: Collection[str]) -> None:
     """Count an optional store that failed as incomplete where another store holds all of it."""
     stores = [number for number, step in enumerate(steps) if step.kind == "store"]
-    whole = [number for number in stores if steps[number].result.status.stored]
-    for number in stores if whole else ():
+    holders = [number for number in stores if steps[number].result.status.stored]
+    for number in stores if holders else ():
         step = steps[number]
         if step.name in optional and step.result.status is Status.FAILED:
             message = f"not required, and failed: {step.result.message}"
@@ -360,7 +364,7 @@ def _excuse(steps: list[SectionResult], optional: Collection[str]) -> None:
 
 
 def _concerns(step: SectionResult, store: str) -> bool:
-    """Whether a section says something of what a store holds: no check, no other store."""
+    """Return whether a section tells what a store holds: no check, no other store."""
     return step.kind != "check" and (step.kind != "store" or step.name == store)
 
 

@@ -91,17 +91,17 @@ class Command:
     """What is spawned for a section: the list, its standard input, its own environment."""
 
     argv: tuple[str, ...]
-    given: bytes = b""
+    stdin_data: bytes = b""
     extra: Mapping[str, str] = field(default_factory=dict)
     named: tuple[str, ...] = ()
 
     def shown(self) -> str:
-        """As it may be shown: quoted, secrets masked."""
+        """Return the command as it may be shown: quoted, secrets masked."""
         return masking.command(self.argv)
 
 
 def command(section: Section, config: Config) -> Command:
-    """The command of a section. Values go into a list; no shell ever sees them."""
+    """Return the command of a section. Values go into a list; no shell ever sees them."""
     secret.learn({**config.handed, **section.parameters})
     named = (*section.environment, *_referenced({**config.handed, **section.parameters}))
     if section.action == "load":
@@ -114,34 +114,34 @@ def command(section: Section, config: Config) -> Command:
         return Command((sys.executable, str(_HOST)), json.dumps(job).encode(), named=named)
     python = section.interpreter in ("python", "python3")
     interpreter = [sys.executable] if python else shlex.split(section.interpreter)
-    words, extra = _arguments(section, config.handed)
-    return Command((*interpreter, str(section.file), *words), extra=extra, named=named)
+    arguments, extra = _arguments(section, config.handed)
+    return Command((*interpreter, str(section.file), *arguments), extra=extra, named=named)
 
 
-def called(section: Section) -> str:
-    """Return how errors call a section's program: by its section and its file."""
+def program_name(section: Section) -> str:
+    """Return the name of a section's program in errors: its section and its file."""
     return f"{section.name} ({section.file.name})"
 
 
 def _arguments(section: Section, handed: Mapping[str, Any]) -> tuple[list[str], dict[str, str]]:
-    """--KEY VALUE pairs, the section's own before those of GENERAL; `flat`: values alone.
+    """Return --KEY VALUE pairs, the section's before those of GENERAL, or (`flat`) values alone.
 
     A literal secret of a built-in module goes by a variable of its environment instead.
     """
     if section.flat:
         return [options.to_text(value) for value in section.parameters.values()], {}
-    rest = {key: value for key, value in handed.items() if key not in section.parameters}
+    general = {key: value for key, value in handed.items() if key not in section.parameters}
     kinds = options.kinds(section.declaration) if section.declaration else {}
-    words: list[str] = []
+    arguments: list[str] = []
     extra: dict[str, str] = {}
-    for key, value in {**section.parameters, **rest}.items():
+    for key, value in {**section.parameters, **general}.items():
         text = options.text_of(kinds.get(key.lower()), value)
         if kinds.get(key.lower()) is Secret and text and not Secret(text).is_reference:
             name = f"NC_BACKUP_SECRET_{len(extra) + 1}"
             extra[name] = text
             text = f"env:{name}"
-        words += [f"--{key}", text]
-    return words, extra
+        arguments += [f"--{key}", text]
+    return arguments, extra
 
 
 def learn_secrets(config: Config) -> None:
@@ -155,7 +155,7 @@ def learn_secrets(config: Config) -> None:
 
 
 def _referenced(parameters: Mapping[str, Any]) -> tuple[str, ...]:
-    """The names of the variables that the values refer to as env:NAME."""
+    """Return the names of the variables that the values refer to as env:NAME."""
     return tuple(secret.variables(parameters))
 
 
@@ -172,11 +172,11 @@ def execute(section: Section, context: Context) -> Result:
             order.argv,
             env=environment(section, order, context),
             folder=context.config.path.parent,
-            stdin=subprocess.PIPE if order.given else subprocess.DEVNULL,
-            name=called(section),
+            stdin=subprocess.PIPE if order.stdin_data else subprocess.DEVNULL,
+            name=program_name(section),
             capable=_reads_all(section, order),
         ) as group:
-            output.follow(group, order.given)
+            output.follow(group, order.stdin_data)
             code = _wait(group, section, context)
             if not group.finish():
                 logger.warning("%s left a program running that held its output", section.name)
@@ -207,7 +207,7 @@ def _with_warning(result: Result, warning: str) -> Result:
 
 
 def environment(section: Section, order: Command, context: Context) -> dict[str, str]:
-    """What a section's program finds in its environment: an allow-list, and what we tell it."""
+    """Return the environment of a section's program: an allow-list, and what we add."""
     variables = {
         "NC_BACKUP_RUN_ID": context.run_id,
         "NC_BACKUP_SECTION": section.name,
@@ -244,23 +244,23 @@ class Output:
 
     def __init__(self) -> None:
         self.tail: deque[str] = deque(maxlen=process.TAIL)
-        self._left = _LOGGED
+        self._bytes_left = _LOGGED
 
-    def follow(self, group: process.Group, given: bytes) -> None:
+    def follow(self, group: process.Group, stdin_data: bytes) -> None:
         """Read both pipes in threads and feed standard input."""
         for pipe in (group.popen.stdout, group.popen.stderr):
             if pipe is not None:
                 group.drain(pipe, self.take)
-        if given:
-            process.feed(group.popen, given)
+        if stdin_data:
+            process.feed(group.popen, stdin_data)
 
     def take(self, line: str) -> None:
-        """One line; a level in front of it ("warning: ...") is honoured."""
+        """Log a line; a level in front of it ("warning: ...") is honoured."""
         self.tail.append(line)
-        if self._left < 0:
+        if self._bytes_left < 0:
             return
-        self._left -= len(line) + _ENTRY
-        if self._left < 0:
+        self._bytes_left -= len(line) + _ENTRY
+        if self._bytes_left < 0:
             logger.warning("more output is left out of the log")
             return
         levelled = _LEVELLED.match(line)
@@ -272,7 +272,7 @@ def _level(name: str) -> int:
 
 
 def _wait(group: process.Group, section: Section, context: Context) -> int:
-    """The exit code; raises BackupError when the time of the section or of the run is over."""
+    """Return the exit code. Raises BackupError when the time of the section or the run is over."""
     limits, began = Limits(section.name, section.timeout, None, context.deadline), time.monotonic()
     while True:
         if reason := limits.exceeded(began):
@@ -296,7 +296,7 @@ def _advance(context: Context) -> None:
 
 
 def _judged(section: Section, code: int, result_file: Path, output: Output) -> Result:
-    """The result from exit code and result file together: the worse of the two counts."""
+    """Return the result from exit code and result file together: the worse of the two counts."""
     by_code = Status.of_exit_code(code) if code >= 0 else Status.FAILED
     by_code = by_code if by_code in ENDINGS else Status.FAILED
     tail = "\n".join(output.tail)

@@ -36,7 +36,7 @@ class Staged:
     def __init__(
         self, config: Config, private: Path, contexts: Callable[[Section], Context]
     ) -> None:
-        """private: the private folder of runs; what a failed source left goes below it."""
+        """Prepare a run. private: folder of runs; what a failed source left goes below it"""
         self._config = config
         self._contexts = contexts
         self._refused: Mapping[str, Result] = {}  # stores that take no part, and why
@@ -74,12 +74,12 @@ class Staged:
         """Move aside what a killed section has written; all, where nothing says what it wrote."""
         known = work_folder.known(self._records)
         try:
-            left = [path for path in self._files.interrupted() if path.resolve() not in known]
+            leftovers = [path for path in self._files.interrupted() if path.resolve() not in known]
         except BackupError as error:
             unknown = [path for path in self._files.all() if path.resolve() not in known]
             self._doubt("interrupted", str(error), unknown)
         else:
-            self._put_aside("interrupted", "the section that wrote it was killed", left)
+            self._put_aside("interrupted", "the section that wrote it was killed", leftovers)
 
     def _doubt(self, name: str, why: str, files: Sequence[Path]) -> None:
         """Move files aside that may not be whole; the result of the first store says so."""
@@ -192,11 +192,11 @@ class Staged:
                 )
 
 
-def _hide(path: Path, place: Path) -> None:
+def _hide(path: Path, target: Path) -> None:
     """Move a file to a place, or give it a hidden name where that is impossible."""
     try:
-        filesystem_handling.make_folder(place.parent)
-        path.rename(place)
+        filesystem_handling.make_folder(target.parent)
+        path.rename(target)
     except OSError:  # another file system, a full one, no permission
         path.rename(filesystem_handling.temporary(path))
 
@@ -215,7 +215,7 @@ def _is_encrypted(path: Path) -> bool:
 
 
 def _is_of(entry: WorkItem | None, section: Section, context: Context) -> bool:
-    """Whether a section has recorded an item itself, in this run."""
+    """Return whether a section has recorded an item itself, in this run."""
     return entry is not None and (entry.item.section, entry.run_id) == (
         section.name,
         context.run_id,
@@ -223,15 +223,15 @@ def _is_of(entry: WorkItem | None, section: Section, context: Context) -> bool:
 
 
 def _items(result: Result) -> Sequence[StoredItem]:
-    """The items that a store has confirmed."""
+    """Return the items that a store has confirmed."""
     try:
-        return [item_record.item_of(given) for given in result.stored]
+        return [item_record.item_of(record) for record in result.stored]
     except (KeyError, TypeError, ValueError) as error:
         raise BackupError(f"the result of a store is not understood: {error}") from None
 
 
 def _without(result: Result, damaged: Sequence[str]) -> Result:
-    """The result of the first store, which does not hold what was moved aside."""
+    """Return the result of the first store, which does not hold what was moved aside."""
     if not damaged:
         return result
     status = worst((result.status, Status.INCOMPLETE))

@@ -18,12 +18,12 @@ _CROWD = 60.0  # seconds of ids that starts of one second may claim
 
 
 def folder(work_folder: Path) -> Path:
-    """The private folder of the run's own files, made where it is missing."""
+    """Return the private folder of the run's own files, made where it is missing."""
     return filesystem_handling.make_folder(work_folder / NAME)
 
 
 def owned_folder(work_folder: Path) -> Path | None:
-    """The same where the work folder is there and is this user's; None elsewhere.
+    """Return the same where the work folder exists and is this user's; None elsewhere.
 
     For whoever may not run: what root made here would lock out the user of the backup.
     """
@@ -38,17 +38,17 @@ def owned_folder(work_folder: Path) -> Path | None:
 
 
 def readable_folder(work_folder: Path) -> Path | None:
-    """The private folder where this user can read it, to look up what the runs remember."""
+    """Return the private folder where this user can read it, to look up what runs remember."""
     private = work_folder / NAME
     try:
-        known = hung_mount.answer(private, lambda: os.access(private, os.R_OK | os.X_OK))
+        is_readable = hung_mount.answer(private, lambda: os.access(private, os.R_OK | os.X_OK))
     except OSError:
         return None
-    return private if known else None
+    return private if is_readable else None
 
 
 def problem(work_folder: Path) -> Problem | None:
-    """Why the private folder is another user's, or a link that somebody may have planted."""
+    """Return why the private folder is another user's, or a link that may have been planted."""
     private = work_folder / NAME
     if not os.path.lexists(private):
         return None
@@ -58,7 +58,7 @@ def problem(work_folder: Path) -> Problem | None:
 
 
 def _closed(private: Path) -> Problem | None:
-    """The same where root made it, so that this user cannot write there."""
+    """Return the problem where root made the folder, so that this user cannot write there."""
     owner, user = private.stat().st_uid, os.geteuid()
     if user in (0, owner) or os.access(private, os.W_OK | os.X_OK, effective_ids=True):
         return None
@@ -67,7 +67,7 @@ def _closed(private: Path) -> Problem | None:
 
 
 def claimed_run_id(private: Path, after: str = "") -> str:
-    """A run id that no other start has got, though several start in one second.
+    """Claim a run ID that no other start has got, though several start in one second.
 
     after: an id that is taken in a store; the next one is claimed then.
     The one that finds another run going on, and the one that is refused, report too, and the
@@ -89,7 +89,7 @@ def claimed_run_id(private: Path, after: str = "") -> str:
 
 
 def _last_id(file: Path) -> str:
-    """The id that was claimed last; "" where the file is missing, spoiled or a link."""
+    """Return the ID that was claimed last; "" where the file is missing, damaged or a link."""
     try:
         descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
@@ -102,7 +102,7 @@ def _last_id(file: Path) -> str:
 
 
 def _soon(run_id: str, used: str) -> bool:
-    """Whether `used` is this id, or one of the next minute: claimed by starts of this second.
+    """Return whether `used` is this ID, or one of the next minute: claimed in this second.
 
     What lies further ahead was claimed while the clock was wrong, and does not count.
     """

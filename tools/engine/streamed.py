@@ -34,7 +34,7 @@ _NOTE = 5.0  # seconds that a note on a store may take
 
 
 def open_section_store(current: Section, context: Context) -> Store:
-    """The store of a section, built-in or the user's own. Raises BackupError."""
+    """Return the store of a section, built-in or user-defined. Raises BackupError."""
     if current.declaration is None:
         general = context.config.general
         program = user_modules.ProgramStore(current, context)
@@ -46,12 +46,12 @@ class Streamed:
     """The flows of one run: what has been stored, and what became of stages and stores."""
 
     def __init__(self, chosen: Sequence[Section], contexts: Callable[[Section], Context]) -> None:
-        """contexts: what the run tells a section."""
+        """Prepare a run. contexts: what the run tells a section"""
         self._contexts = contexts
         self._stages = [entry for entry in chosen if entry.kind == "stage"]
         self._stores = [entry for entry in chosen if entry.kind == "store"]
         self._failed: dict[str, Result] = {}  # stages and stores that could not begin
-        self._made: list[Stage] | None = None
+        self._open_stages: list[Stage] | None = None
         self._notices: dict[str, str] = {}  # of stages
         self._watches: dict[str, Stopwatch] = {}  # of stages and stores
         self.targets: list[StoreProgress] = []
@@ -68,7 +68,7 @@ class Streamed:
 
     @property
     def size(self) -> int:
-        """The bytes that the fullest store has taken."""
+        """Return the bytes that the fullest store has taken."""
         return max((target.size for target in self.targets), default=0)
 
     def run(
@@ -92,7 +92,7 @@ class Streamed:
             if advance is not None:
                 advance(sum(source.size for source in sources.values()))
 
-        Workers(self._one, self._lost).run(jobs, general.parallel, look)
+        Workers(self._one, self._record_loss).run(jobs, general.parallel, look)
         # as the sources give them, not as they end: a restore needs the roles before the databases
         self.flowed[before:] = sorted(
             self.flowed[before:], key=lambda done: order[done.item.section, done.item.name]
@@ -109,15 +109,15 @@ class Streamed:
             return None
 
     def _open(self) -> None:
-        """The stages and stores, when the first source is there."""
-        if self._made is not None:
+        """Open the stages and stores, when the first source is there."""
+        if self._open_stages is not None:
             return
-        self._made = []
+        self._open_stages = []
         for entry in self._stages:
             try:
                 stage = self._stage(entry)
                 watch = self._watches[entry.name] = Stopwatch()
-                self._made.append(replace(stage, forward=watch.stage(stage.forward)))
+                self._open_stages.append(replace(stage, forward=watch.stage(stage.forward)))
                 if stage.notice:
                     self._notices[entry.name] = stage.notice
                     logger.warning("%s: %s", entry.name, stage.notice)
@@ -137,14 +137,16 @@ class Streamed:
         return within(limits, lambda: _stage(entry, context))
 
     def _blocked(self) -> str:
-        """Why nothing can flow; "" if it can."""
+        """Return why nothing can flow; "" if it can."""
         for entry in self._stages:
             if entry.name in self._failed:
                 return f"not run: it needs {entry.name}, which failed"
         if not self.targets:
             failed = [entry.name for entry in self._stores if entry.name in self._failed]
-            what = f"it needs {failed[0]}, which failed" if failed else "no section stores anything"
-            return f"not run: {what}"
+            reason = (
+                f"it needs {failed[0]}, which failed" if failed else "no section stores anything"
+            )
+            return f"not run: {reason}"
         return ""
 
     def _state(self, entry: Section) -> SourceState:
@@ -154,7 +156,7 @@ class Streamed:
         return SourceState(entry, Limits(entry.name, entry.timeout, stall, context.deadline))
 
     def _items(self, source: SourceState) -> Sequence[Item]:
-        """What a source has to give; an error is kept as its result."""
+        """Return the items of a source; an error is kept as its result."""
         entry = source.section
         try:
             context = self._contexts(entry)
@@ -185,7 +187,7 @@ class Streamed:
 
     def _flow(self, job: Job) -> None:
         source, item = job.source, job.item
-        entry, called = source.section, job.name
+        entry, name = source.section, job.name
         context = self._contexts(entry)
         where = pipeline.ItemContext(
             f"{context.config.general.hostname}/{context.run_id}",
@@ -194,15 +196,15 @@ class Streamed:
         try:
             job.count(0)  # not even begun, where the section has been stopped
             done = dump_stream.again(
-                called,
+                name,
                 lambda: pipeline.store_item(
-                    item, entry.name, self._made or [], self.targets, where
+                    item, entry.name, self._open_stages or [], self.targets, where
                 ),
-                lambda line: logger.warning("%s: %s", called, line),
+                lambda line: logger.warning("%s: %s", name, line),
             )
         except Exception as error:  # noqa: BLE001  (see section_runner.failed)
             if job.settle():
-                self._lost(job, crash.known(error))
+                self._record_loss(job, crash.known(error))
         else:
             if not job.settle():
                 return
@@ -212,7 +214,7 @@ class Streamed:
             source.flowed.append(done)
             self.flowed.append(done)
 
-    def _lost(self, job: Job, error: BackupError | OSError) -> None:
+    def _record_loss(self, job: Job, error: BackupError | OSError) -> None:
         """Keep why no store has an item.
 
         Not the error itself: its traceback would keep the chunks of each failed item.
@@ -230,29 +232,29 @@ class Streamed:
         return 0.0 if watch is None else max(0.0, watch.seconds)
 
     def result_of(self, entry: Section) -> Result:
-        """What became of a stage or a store in this run."""
+        """Return the result of a stage or a store in this run."""
         if entry.name in self._failed:
             return self._failed[entry.name]
         return self._contexts(entry).calls.of(self._result_of(entry))
 
     def _result_of(self, entry: Section) -> Result:
-        if self._made is None:
+        if self._open_stages is None:
             return Result(Status.OK, "nothing to do: no source ran")
         count = date_str_utils.count
         if entry.kind == "stage":
             notice = self._notices.get(entry.name)
             text = f"{count(len(self.flowed), 'item')} went through"
             return Result(Status.OK, text, warnings=(notice,) if notice else ())
-        target = next(found for found in self.targets if found.section == entry.name)
+        target = next(one for one in self.targets if one.section == entry.name)
         summary = f"{count(target.parts, 'part')}, {date_str_utils.human_size(target.size)}"
         summary += f", in {target.store}{note(target.store)}"
         summary += _disk_note(target, self._contexts(entry).config.general.work_folder)
         if target.errors:
-            what = f"{target.errors[0]} ({target.lost} not stored; {summary})"
-            return Result(Status.FAILED, what, target.hint, warnings=tuple(target.errors[1:]))
+            message = f"{target.errors[0]} ({target.failed_items} not stored; {summary})"
+            return Result(Status.FAILED, message, target.hint, warnings=tuple(target.errors[1:]))
         if not self.flowed:
-            what = "nothing was stored: no source gave a whole item"
-            return Result(Status.FAILED, what, consequence=True)
+            message = "nothing was stored: no source gave a whole item"
+            return Result(Status.FAILED, message, consequence=True)
         return Result(Status.OK, summary, items=target.parts, bytes=target.size)
 
 
@@ -275,7 +277,7 @@ def _source_result(source: SourceState) -> Result:
 
 
 def _stage(entry: Section, context: Context) -> Stage:
-    """The stage of a section, built-in or user-defined. Raises BackupError."""
+    """Return the stage of a section, built-in or user-defined. Raises BackupError."""
     if entry.declaration is None:
         return user_modules.stage(entry, context)
     return loader.stage(entry.file).stage(model.filled(entry, context.config))

@@ -37,20 +37,20 @@ def _run(
     context: Context,
     failure: type[BackupError],
     more: Sequence[str] = (),
-    given: Chunks | bytes = b"",
+    stdin_data: Chunks | bytes = b"",
     allowed: Callable[[int], bool] = lambda code: code == 0,
 ) -> Iterator[bytes]:
-    """The standard output of the module's program; its standard error goes into the log."""
+    """Yield the standard output of the module's program; its standard error is logged."""
     order = section_runner.command(module, context.config)
     return process.output(
         [*order.argv, *more],
-        given=given,
+        stdin_data=stdin_data,
         allowed=allowed,
         notice=section_runner.Output().take,
         env=section_runner.environment(module, order, context),
         folder=context.config.path.parent,
         failure=failure,
-        name=section_runner.called(module),
+        name=section_runner.program_name(module),
     )
 
 
@@ -59,17 +59,17 @@ def _checked(
     context: Context,
     failure: type[BackupError],
     more: Sequence[str],
-    given: Chunks | bytes,
+    stdin_data: Chunks | bytes,
 ) -> Iterator[bytes]:
     """Yield the output of a filter or store; its result counts as well, and is its own per call."""
     with removal.private(context.folder, "call-") as folder:
-        own = dataclasses.replace(context, folder=folder)
-        yield from _run(module, own, failure, more, given)
+        own_context = dataclasses.replace(context, folder=folder)
+        yield from _run(module, own_context, failure, more, stdin_data)
         result = Result.from_file(folder / "result.json")
     if result is None:
         return
     if result.status not in (Status.OK, Status.UNCLEAN):
-        name = section_runner.called(module)
+        name = section_runner.program_name(module)
         raise failure(f"{name}: {result.message or result.status.value}", result.hint)
     context.calls.add(result)
     level = logging.INFO if result.status is Status.OK else logging.WARNING
@@ -78,7 +78,7 @@ def _checked(
 
 
 def item(module: Section, context: Context) -> Item:
-    """What a source gives: nothing at all is no backup."""
+    """Return what a source gives: nothing at all is no backup."""
     result_file = context.folder / "result.json"
     codes: list[int] = []
 
@@ -87,11 +87,11 @@ def item(module: Section, context: Context) -> Item:
         return Status.of_exit_code(code) in (Status.OK, Status.INCOMPLETE, Status.UNCLEAN)
 
     def read() -> Iterator[bytes]:
-        given = False
+        is_any = False
         for chunk in _run(module, context, SourceError, allowed=allowed):
-            given = True
+            is_any = True
             yield chunk
-        if not given:
+        if not is_any:
             raise SourceError(
                 f"{module.name} gave nothing", "Its standard output is what is backed up."
             )
@@ -119,7 +119,7 @@ def _item_report(status: Status, result: Result) -> ItemReport:
 
 
 def stage(module: Section, context: Context) -> Stage:
-    """A filter on the way forward."""
+    """Return a filter for the way forward."""
     return Stage(
         USER_STAGE + module.name,
         f".{item_record.quoted(module.name)}",
@@ -131,7 +131,7 @@ class ForRestore:
     """User-defined stores and filters for reading backups (tools.catalog.location.UserModules)."""
 
     def __init__(self, folder: Path) -> None:
-        """folder: private, for the files of their programs"""
+        """Use a private folder for the files of their programs."""
         self._folder = folder
 
     def open_store(self, section: Section, config: Config) -> Store:
@@ -170,16 +170,16 @@ class ProgramStore:
     def __str__(self) -> str:
         return self._module.name
 
-    def _call(self, more: Sequence[str], given: Chunks | bytes = b"") -> Iterator[bytes]:
-        return _checked(self._module, self._context, StoreError, more, given)
+    def _call(self, more: Sequence[str], stdin_data: Chunks | bytes = b"") -> Iterator[bytes]:
+        return _checked(self._module, self._context, StoreError, more, stdin_data)
 
     def put(self, name: str, chunks: Iterable[bytes]) -> StoredObject:
         """See Store; its exit code alone confirms. What it prints goes into the log."""
         content = stream.content(chunks)
         log = section_runner.Output()
         lines = process.Lines(log.take)
-        for said in self._call(("--NAME", check_name(name)), content):
-            lines.add(said)
+        for chunk in self._call(("--NAME", check_name(name)), content):
+            lines.add(chunk)
         lines.end()
         return StoredObject(name, content.size, content.sha256)
 
@@ -191,8 +191,8 @@ class ProgramStore:
 
     def get(self, name: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """See Store: the program writes the whole object, of which the range is used."""
-        whole = self._call((*_BACKWARD, "--NAME", check_name(name)))
-        return whole if (start, end) == (0, None) else cut(whole, start, end)
+        chunks = self._call((*_BACKWARD, "--NAME", check_name(name)))
+        return chunks if (start, end) == (0, None) else cut(chunks, start, end)
 
     def entries(self, folder: str) -> Iterator[StoreEntry]:
         """See Store. Raises StoreError where a line is not `SIZE NAME`."""
@@ -201,8 +201,9 @@ class ProgramStore:
             digits, _, name = line.strip(" ").partition(" ")
             size = foreign.number(digits)
             if size is None or not name:
+                program = section_runner.program_name(self._module)
                 raise StoreError(
-                    f"{section_runner.called(self._module)}: {line!r} is not a line of a list",
+                    f"{program}: {line!r} is not a line of a list",
                     "Print a line SIZE NAME for each name with --DIRECTION list.",
                 )
             yield StoreEntry(f"{folder}/{name.strip(' ').rpartition('/')[2]}", size)

@@ -22,7 +22,7 @@ class WorkFiles:
     """Looks at the files in the work folder that could be stored."""
 
     def __init__(self, config: Config, note: Path | None = None) -> None:
-        """note: a file that tells the next run what was there when this section began."""
+        """List files. note: a file that tells the next run what existed when this section began"""
         self._general = config.general
         self._note = note
 
@@ -35,7 +35,7 @@ class WorkFiles:
         return run(), self._changed_since(before)
 
     def forget(self) -> None:
-        """Nothing that the last section has written is in doubt any more."""
+        """Trust what the last section has written from now on."""
         if self._note is not None:
             filesystem_handling.remove(self._note)
 

@@ -48,7 +48,7 @@ class Job:
 
     @property
     def name(self) -> str:
-        """The name of the item with its section."""
+        """Return the name of the item with its section."""
         section = self.source.section.name
         return f"{section}/{self.item.name}" if self.item.name else section
 

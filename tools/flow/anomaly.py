@@ -89,12 +89,12 @@ class _Change:
 
     now: float
     usual: float
-    shown: Callable[[float], str]
+    format: Callable[[float], str]
     noun: str = ""
 
     def __str__(self) -> str:
         noun = f"{self.noun}: " if self.noun else ""
-        return f"{noun}{self.shown(self.now)}, usually {self.shown(self.usual)}"
+        return f"{noun}{self.format(self.now)}, usually {self.format(self.usual)}"
 
 
 def judge(
@@ -105,9 +105,9 @@ def judge(
 ) -> Verdict:
     """Return what is unusual about figures. good: of the good copies before, oldest first."""
     past = comparable(good, now.moment)[-thresholds.runs :]
-    what = counted or Counted()
+    counter = counted or Counted()
     sizes = _change(now, past, lambda one: one.size, _LEAST_SIZE, human_size)
-    counts = _change(now, past, lambda one: one.count, what.least, "{:.0f}".format, what.noun)
+    counts = _change(now, past, lambda one: one.count, counter.least, "{:.0f}".format, counter.noun)
     times = _change(now, past, lambda one: one.seconds, _LEAST_SECONDS, human_time)
     limit = thresholds.shrink / 100
     lower = [one for one in (*sizes, *counts) if one.now < one.usual * limit]
@@ -139,15 +139,15 @@ def _change(
     past: Sequence[Figures],
     of: Callable[[Figures], float | None],
     least: float,
-    shown: Callable[[float], str],
+    format_value: Callable[[float], str],
     noun: str = "",
 ) -> list[_Change]:
     """Return a figure with its median in the past; nothing where they cannot be compared."""
     value = of(now)
-    known = [one for one in map(of, past) if one is not None]
-    if value is None or not known or (usual := statistics.median(known)) < least:
+    past_values = [one for one in map(of, past) if one is not None]
+    if value is None or not past_values or (usual := statistics.median(past_values)) < least:
         return []
-    return [_Change(value, usual, shown, noun)]
+    return [_Change(value, usual, format_value, noun)]
 
 
 def _converted(now: Figures, past: Sequence[Figures], points: float) -> list[str]:
@@ -156,10 +156,10 @@ def _converted(now: Figures, past: Sequence[Figures], points: float) -> list[str
     Files that somebody has encrypted do not compress any longer. Files of zeros compress well.
     """
     same = [one for one in past if one.stages == now.stages]
-    found = _change(now, same, lambda one: one.share, 0, "{:.0%}".format)
+    changes = _change(now, same, lambda one: one.share, 0, "{:.0%}".format)
     return [
-        f"stored with {one.shown(one.now)} of its size, usually {one.shown(one.usual)}: is the "
+        f"stored with {one.format(one.now)} of its size, usually {one.format(one.usual)}: is the "
         "data encrypted, or zeros?"
-        for one in found
+        for one in changes
         if 0 < points < abs(one.now - one.usual) * 100
     ]

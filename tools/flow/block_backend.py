@@ -69,11 +69,14 @@ class BlockBackend(Protocol):
 
     @property
     def block_size(self) -> int:
-        """Bytes of every block but the last; objects up to this size are created in one call."""
+        """Return the bytes of every block but the last.
+
+        An object up to this size is created in one call.
+        """
 
     @property
     def max_blocks(self) -> int:
-        """How many blocks an object may have."""
+        """Return how many blocks an object may have."""
 
     def create(self, name: str, content: Block, sha256: str) -> None:
         """Make one whole object visible, never over another (TakenError).

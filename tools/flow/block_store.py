@@ -71,7 +71,7 @@ class _Slots:
         return self._sending == 0 or (self._sending < self._parallel and used <= self._total)
 
     def release(self) -> None:
-        """A block has been sent."""
+        """Count a block that has been sent."""
         self._add(sending=-1)
 
     def reserve(self, size: int, most: int) -> bool:
@@ -83,7 +83,7 @@ class _Slots:
             return True
 
     def give_back(self, size: int) -> None:
-        """A small object waits no more."""
+        """Free the memory of a small object that waits no more."""
         self._add(waiting=-size)
 
     def _add(self, *, filling: int = 0, sending: int = 0, waiting: int = 0) -> None:
@@ -250,8 +250,8 @@ class BlockStore:
                 self._abort(unpublished.upload)
             return
         if held is Held.OTHER and not isinstance(error, TakenError):
-            taken = f"{unpublished.stored.name}: object exists with different content"
-            raise TakenError(taken) from error
+            message = f"{unpublished.stored.name}: object exists with different content"
+            raise TakenError(message) from error
         raise error
 
     def _held(self, unpublished: Unpublished) -> Held:

@@ -23,8 +23,8 @@ _SCRATCH = ".dump-"  # begins the name of a private folder; the number of its pr
 _TAIL = 4096  # bytes in which the end mark of a dump must stand (RELIABILITY M2, P1)
 
 
-def ended_by(chunks: Chunks, mark: bytes, what: str) -> Iterator[bytes]:
-    """A stage that changes nothing: the end mark must stand in the last 4 KiB.
+def ended_by(chunks: Chunks, mark: bytes, subject: str) -> Iterator[bytes]:
+    """Pass a dump on, and require the end mark in its last 4 KiB.
 
     Raises SourceError at the end where it does not: an exit code of 0 is not enough.
     """
@@ -34,13 +34,13 @@ def ended_by(chunks: Chunks, mark: bytes, what: str) -> Iterator[bytes]:
         yield chunk
     if mark not in tail:
         raise SourceError(
-            f"the dump of {what} has no end: {foreign.decoded(mark)!r} is missing",
+            f"the dump of {subject} has no end: {foreign.decoded(mark)!r} is missing",
             "The dump program ended early, though it said that all is well.",
         )
 
 
 def beginning(chunks: Iterator[bytes], size: int) -> tuple[bytes, Iterator[bytes]]:
-    """The first bytes, and all of the chunks."""
+    """Return the first bytes, and an iterator of all the chunks."""
     first: list[bytes] = []
     while sum(map(len, first)) < size and (chunk := next(chunks, b"")):
         first.append(chunk)
@@ -61,39 +61,39 @@ def again(name: str, attempt: Callable[[], T], say: Callable[[str], None]) -> T:
 
 @contextlib.contextmanager
 def scratch(work_folder: Path) -> Iterator[Path]:
-    """A private folder in the work folder, for what a program can write only to a file.
+    """Yield a private folder in the work folder, for what a program can write only to a file.
 
     What a killed run left of that kind is removed.
     """
     filesystem_handling.make_folder(work_folder)
-    for left in work_folder.glob(f"{_SCRATCH}*"):
-        if not Path("/proc", left.name[len(_SCRATCH) :].partition("-")[0]).exists():
+    for leftover in work_folder.glob(f"{_SCRATCH}*"):
+        if not Path("/proc", leftover.name[len(_SCRATCH) :].partition("-")[0]).exists():
             with contextlib.suppress(OSError):  # another user's: it is his to remove
-                removal.tree(left)
+                removal.tree(leftover)
     with removal.private(work_folder, f"{_SCRATCH}{os.getpid()}-") as folder:
         yield folder
 
 
 def run_id() -> str:
-    """The run's id, or one of our own where a module is started by hand."""
+    """Return the ID of the run, or a new one where a module is started by hand."""
     return os.environ.get("NC_BACKUP_RUN_ID") or date_str_utils.run_id()
 
 
 def is_named(name: str, patterns: Sequence[str]) -> bool:
-    """Whether a name is among them: as it is, or as one with * and ? says."""
+    """Return whether a name is in a list, or matches one of its patterns with * and ?."""
     return name in patterns or any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def program(wanted: str, *others: str) -> str:
+def program(command: str, *others: str) -> str:
     """Return the path of a program, or of the first of its other names in PATH.
 
     Raises ConfigError if there is none.
     """
-    for name in (wanted, *others):
-        if found := shutil.which(name):
-            return found
+    for name in (command, *others):
+        if path := shutil.which(name):
+            return path
     raise ConfigError(
-        f"{wanted}: command not found",
+        f"{command}: command not found",
         "Install the client programs of the server, or set the key to the path of the program.",
-        fixes.install(wanted),
+        fixes.install(command),
     )

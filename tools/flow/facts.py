@@ -52,14 +52,14 @@ class Facts:
 
     def to_json(self) -> dict[str, Json]:
         """Return the JSON object of the manifest; facts that are empty are left out."""
-        found: dict[str, Json] = {}
-        for one in dataclasses.fields(self):
-            value = getattr(self, one.name)
-            if _PREFIX in one.metadata:
-                found |= {one.metadata[_PREFIX] + key: text for key, text in value.items()}
+        facts: dict[str, Json] = {}
+        for fact in dataclasses.fields(self):
+            value = getattr(self, fact.name)
+            if _PREFIX in fact.metadata:
+                facts |= {fact.metadata[_PREFIX] + key: text for key, text in value.items()}
             elif value is not None and value is not False and value not in ("", ()):
-                found[one.name] = list(value) if isinstance(value, tuple) else value
-        return found
+                facts[fact.name] = list(value) if isinstance(value, tuple) else value
+        return facts
 
     is_open: ClassVar[bool] = False  # whether facts that have no field are allowed
 
@@ -76,21 +76,21 @@ class Facts:
             raise ManifestError(text, _HINT) from None
 
     @classmethod
-    def from_json(cls: type[F], given: Mapping[str, Json]) -> F:
+    def from_json(cls: type[F], json_object: Mapping[str, Json]) -> F:
         """Return the facts of a JSON object. Raises ValueError, naming the fact."""
-        rest = dict(given)
+        rest = dict(json_object)
         values: dict[str, Any] = {}
         types = _types(cls)  # type: ignore[arg-type]
-        for one in dataclasses.fields(cls):
-            if prefix := one.metadata.get(_PREFIX, ""):
+        for fact in dataclasses.fields(cls):
+            if prefix := fact.metadata.get(_PREFIX, ""):
                 keys = [key for key in rest if key.startswith(prefix)]
-                values[one.name] = {
+                values[fact.name] = {
                     key.removeprefix(prefix): _scalar(key, rest.pop(key)) for key in keys
                 }
-            elif one.name in rest:
-                values[one.name] = _READERS[types[one.name]](one.name, rest.pop(one.name))
-            elif one.default is dataclasses.MISSING:
-                raise _FactError(f"{one.name} is missing")
+            elif fact.name in rest:
+                values[fact.name] = _READERS[types[fact.name]](fact.name, rest.pop(fact.name))
+            elif fact.default is dataclasses.MISSING:
+                raise _FactError(f"{fact.name} is missing")
         if rest and not cls.is_open:
             raise _FactError(f"{min(rest)} is unknown")
         facts = cls(**values)

@@ -36,7 +36,7 @@ class StoreProgress:
     parts: int = 0
     size: int = 0
     errors: list[str] = field(default_factory=list)
-    lost: int = 0
+    failed_items: int = 0
     hint: str = ""
     watch: Stopwatch = field(default_factory=Stopwatch)
     silent: str = ""
@@ -51,7 +51,7 @@ class StoreProgress:
     def fail(self, text: str, hint: str) -> None:
         """Note why the store does not hold an item."""
         with self._lock:
-            self.lost += 1
+            self.failed_items += 1
             if text not in self.errors:
                 self.errors.append(text)
             self.hint = self.hint or hint
@@ -149,7 +149,7 @@ class _Sink:
 
     @property
     def is_awaited(self) -> bool:
-        """Whether the next step has to wait: this store takes nothing, or confirms nothing."""
+        """Return whether the next step waits: the store takes nothing, or confirms nothing."""
         working = [thread.is_alive() for thread, _channel in list(self._pending)]
         behind = len(working) >= _MAX_PENDING and working[0]
         return self._channel.is_full or behind or (self._is_ended and any(working))
@@ -163,7 +163,7 @@ class _Sink:
         self._channel.leave(error)
 
     def begin(self, name: str, tally: stream.Tally) -> None:
-        """Begin the next object. tally: counts and hashes it before it comes here."""
+        """Begin the next object. tally: counts and hashes it before it comes here"""
         while len(self._pending) >= _MAX_PENDING:
             self._joined(self._pending[0][0])
             self._pending.popleft()

@@ -55,7 +55,7 @@ class Objects:
     references: further objects that the manifest must name, by what they are for
     """
 
-    own: tuple[StoredObject, ...]
+    parts: tuple[StoredObject, ...]
     references: Mapping[str, tuple[Part, ...]] = field(default_factory=dict)
 
 
@@ -64,7 +64,7 @@ class Outlet(Protocol):
 
     @property
     def max_object_size(self) -> int:
-        """Bytes of the largest object that every store takes."""
+        """Return the bytes of the largest object that every store takes."""
 
     def put(self, name: str, chunks: Chunks) -> StoredObject:
         """Send one object to every store; return what each of them has to confirm.
@@ -84,7 +84,7 @@ class Form(Protocol):
 
     @property
     def name(self) -> str:
-        """What the manifest calls it."""
+        """Return the name of the form in manifests."""
 
     def store(self, data: Plaintext, outlet: Outlet) -> Objects:
         """Store the data of an item, and return its objects. They are published afterwards."""

@@ -23,11 +23,11 @@ class Living(Protocol):
 
     @property
     def has_ended(self) -> bool:
-        """Whether its first process has ended."""
+        """Return whether its first process has ended."""
 
 
 def widen(pipe: IO[bytes]) -> None:
-    """As much room as a chunk takes, so that neither side waits for every page."""
+    """Give a pipe the capacity of a chunk, so that neither side waits for every page."""
     with contextlib.suppress(OSError):  # not allowed, no memory, unknown here: it stays small
         fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, CHUNK)
 
@@ -43,7 +43,7 @@ class _Wait:
         self._ended: float | None = None
 
     def ready(self, seconds: float) -> bool:
-        """Whether the pipe is ready within some seconds. Raises StoppedError."""
+        """Return whether the pipe is ready within some seconds. Raises StoppedError."""
         self._task.check()
         if not self._poll.poll(seconds * 1000):
             return False
@@ -53,7 +53,7 @@ class _Wait:
 
     @property
     def abandoned(self) -> bool:
-        """Whether the program ended a while ago, and another keeps the pipe open in silence."""
+        """Return whether the program ended a while ago, and another one holds the silent pipe."""
         if self._ended is None and self._program.has_ended:
             self._ended = time.monotonic()
         return self._ended is not None and time.monotonic() - self._ended >= LINGER
@@ -68,7 +68,10 @@ class Reader:
     def __init__(
         self, program: Living, pipe: IO[bytes], idle: Callable[[float], None] | None = None
     ) -> None:
-        """idle: gets the seconds of silence every now and then; what it raises is raised"""
+        """Read a pipe of a program.
+
+        idle: gets the seconds of silence every now and then; what it raises is raised
+        """
         self.held = False
         self._pipe = pipe.fileno()
         self._wait = _Wait(program, self._pipe, select.POLLIN)
@@ -118,10 +121,10 @@ class Writer:
 
     def write(self, chunk: bytes) -> None:
         """Write a chunk. Raises BrokenPipeError if nobody reads it, and StoppedError."""
-        left = memoryview(chunk)
-        while left:
+        unwritten = memoryview(chunk)
+        while unwritten:
             if self._wait.ready(task.TICK):
                 with contextlib.suppress(BlockingIOError):
-                    left = left[os.write(self._pipe, left) :]
+                    unwritten = unwritten[os.write(self._pipe, unwritten) :]
             elif self._wait.abandoned:
                 raise BrokenPipeError

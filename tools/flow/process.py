@@ -31,7 +31,7 @@ _AT_EXIT = 1.0  # seconds between SIGTERM and SIGKILL for what still runs when w
 
 
 def ended(code: int) -> str:
-    """How a program ended, in words; a negative code is the number of a signal."""
+    """Describe how a program ended; a negative code is the number of a signal."""
     if code >= 0:
         return f"ended with exit code {code}"
     name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
@@ -52,17 +52,17 @@ class Lines:
         while (at := self._held.find(b"\n")) >= 0:
             line = bytes(self._held[: at + 1])
             del self._held[: at + 1]
-            self._whole(line)
+            self._hand_on(line)
         if len(self._held) > _LONGEST + _LINE:
             self._held = bytearray(self._shortened(bytes(self._held)))
 
     def end(self) -> None:
         """Hand on what no newline has ended."""
         if self._held:
-            self._whole(bytes(self._held))
+            self._hand_on(bytes(self._held))
             self._held.clear()
 
-    def _whole(self, line: bytes) -> None:
+    def _hand_on(self, line: bytes) -> None:
         while len(line) > _LONGEST + _LINE:
             line = self._shortened(line)
         self._take(line.decode("utf-8", "backslashreplace").rstrip("\r\n"))
@@ -119,7 +119,7 @@ class Group:
 
     @property
     def has_ended(self) -> bool:
-        """Whether its first process has ended."""
+        """Return whether its first process has ended."""
         return self.popen.poll() is not None
 
     def drain(self, pipe: IO[bytes], take: Callable[[str], None]) -> None:
@@ -143,7 +143,7 @@ class Group:
         self._threads.append(thread)
 
     def wait(self, timeout: float | None = None) -> int:
-        """The exit code. Raises subprocess.TimeoutExpired."""
+        """Return the exit code. Raises subprocess.TimeoutExpired."""
         return self.popen.wait(timeout)
 
     def finish(self) -> bool:
@@ -221,7 +221,7 @@ def started(
     name: str = "",
     capable: bool = False,
 ) -> Iterator[Group]:
-    """A program that is ended, with all that it started, at the end of the block.
+    """Yield a program that is ended, with all that it started, at the end of the block.
 
     A signal that comes while it starts waits until it has its owner here. Raises
     BackupError where there is no such program.
@@ -239,7 +239,7 @@ def started(
 def output(  # noqa: PLR0913  (as subprocess.Popen, by name)
     argv: Sequence[str],
     *,
-    given: bytes | Chunks = b"",
+    stdin_data: bytes | Chunks = b"",
     allowed: Collection[int] | Callable[[int], bool] = (0,),
     notice: Callable[[str], None] | None = None,
     idle: Callable[[float], None] | None = None,
@@ -249,26 +249,26 @@ def output(  # noqa: PLR0913  (as subprocess.Popen, by name)
     name: str = "",
     capable: bool = False,
 ) -> Iterator[bytes]:
-    """The standard output of a program, as chunks.
+    """Yield the standard output of a program, as chunks.
 
     At the end of it the exit code is read: one that is not allowed raises `failure`
     with the last lines of standard error; `allowed` may also be a function that is asked
-    once all of standard error has been read. `given` is written to its standard input: bytes,
+    once all of standard error has been read. `stdin_data` is written to its standard input: bytes,
     or chunks; when those raise, the program is ended and never sees their end, and what they
     raise is raised. `notice` gets each line of its standard error; `idle` the seconds of
     silence, a few times a second while nothing comes: what it raises is raised. The program is
     ended if the reader goes away early. Raises task.StoppedError where the task is stopped, and
     `failure` where the program ended while another one keeps its output open in silence.
     """
-    said = Said(notice)
-    stdin = subprocess.PIPE if given else subprocess.DEVNULL
+    stderr_tail = StderrTail(notice)
+    stdin = subprocess.PIPE if stdin_data else subprocess.DEVNULL
     with started(argv, env=env, stdin=stdin, folder=folder, name=name, capable=capable) as group:
         assert group.popen.stdout is not None and group.popen.stderr is not None  # noqa: S101, PT018
         with group.popen.stdout as pipe:
             pipes.widen(pipe)
-            group.drain(group.popen.stderr, said.take)
+            group.drain(group.popen.stderr, stderr_tail.take)
             reader = pipes.Reader(group, pipe, idle)
-            feeder = _Feeder(group, given) if given else None
+            feeder = _Feeder(group, stdin_data) if stdin_data else None
             try:
                 yield from reader
                 code = _exit_code(group)
@@ -278,7 +278,7 @@ def output(  # noqa: PLR0913  (as subprocess.Popen, by name)
                 if group.errors:
                     raise group.errors[0]
                 if not (allowed(code) if callable(allowed) else code in allowed):
-                    raise failure(f"{group.name} {ended(code)}", hint=said.text())
+                    raise failure(f"{group.name} {ended(code)}", hint=stderr_tail.text())
                 if reader.held:
                     raise failure(f"{group.name} {_HELD}", _HELD_HINT)
                 if feeder is not None and feeder.unread():
@@ -297,7 +297,7 @@ def _exit_code(group: Group) -> int:
             task.current().check()
 
 
-class Said:
+class StderrTail:
     """The last lines that a program wrote to its standard error, for the error message."""
 
     def __init__(self, notice: Callable[[str], None] | None = None) -> None:
@@ -305,23 +305,23 @@ class Said:
         self._tail: deque[str] = deque(maxlen=TAIL)
 
     def take(self, line: str) -> None:
-        """One line."""
+        """Keep a line, and hand it on."""
         self._tail.append(line)
         if self._notice is not None:
             self._notice(line)
 
     def text(self) -> str:
-        """The lines, secrets masked, each of a length that can be shown."""
+        """Return the lines, secrets masked, each of a length that can be shown."""
         return "\n".join(map(foreign.line, self._tail))
 
 
 class _Feeder:
     """Writes a program's standard input in a thread, so that neither side waits for the other."""
 
-    def __init__(self, group: Group, given: bytes | Chunks) -> None:
+    def __init__(self, group: Group, stdin_data: bytes | Chunks) -> None:
         self._group = group
-        self._given: Chunks = [given] if isinstance(given, bytes) else given
-        self._lenient = isinstance(given, bytes)  # a program need not read a list to its end
+        self._chunks: Chunks = [stdin_data] if isinstance(stdin_data, bytes) else stdin_data
+        self._lenient = isinstance(stdin_data, bytes)  # a program need not read a list to its end
         self._error: BaseException | None = None
         self._closed_early = False
         self._thread = stream.thread(self._work)
@@ -332,7 +332,7 @@ class _Feeder:
         try:
             pipes.widen(pipe)
             writer = pipes.Writer(self._group, pipe)
-            for chunk in self._given:
+            for chunk in self._chunks:
                 writer.write(chunk)
             pipe.close()
         except BrokenPipeError:
@@ -343,8 +343,8 @@ class _Feeder:
         finally:
             with contextlib.suppress(OSError):
                 pipe.close()
-            if not isinstance(self._given, list):
-                getattr(self._given, "close", lambda: None)()
+            if not isinstance(self._chunks, list):
+                getattr(self._chunks, "close", lambda: None)()
 
     def judge(self) -> None:
         """Raise what the chunks raised."""
@@ -352,7 +352,7 @@ class _Feeder:
             raise self._error
 
     def unread(self) -> bool:
-        """After the program has ended: whether it left chunks unread; a list it may.
+        """Return, after the program has ended, whether it left chunks unread, which a list may be.
 
         Waits until the chunks end, or go on and find nobody. Raises what they raise, and
         StoppedError.
@@ -370,12 +370,12 @@ class _Feeder:
             self._thread.join(task.GRACE)
 
 
-def feed(popen: subprocess.Popen[bytes], given: bytes) -> None:
+def feed(popen: subprocess.Popen[bytes], stdin_data: bytes) -> None:
     """Write the standard input in a thread, so that neither side waits for the other."""
 
     def work() -> None:
         assert popen.stdin is not None  # noqa: S101
         with contextlib.suppress(BrokenPipeError), popen.stdin as pipe:
-            pipe.write(given)
+            pipe.write(stdin_data)
 
     threading.Thread(target=work, daemon=True).start()

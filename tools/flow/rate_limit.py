@@ -22,12 +22,12 @@ def wait(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Wait, which is no stall. Raises StoppedError where the task is stopped."""
+    """Wait for some seconds, which is no stall. Raises StoppedError where the task is stopped."""
     end = clock() + seconds
-    while (left := end - clock()) > 0:
+    while (remaining := end - clock()) > 0:
         task.current().check()
         task.current().touch()
-        sleep(min(left, task.TICK))
+        sleep(min(remaining, task.TICK))
 
 
 class Bucket:
@@ -52,9 +52,9 @@ class Bucket:
         with self._lock:
             now = self._clock()
             self._free_at = max(self._free_at, now) + size / self._rate
-            left = self._free_at - now
-        if left > 0:
-            self._wait(left)
+            delay = self._free_at - now
+        if delay > 0:
+            self._wait(delay)
 
     def pace(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
         """Yield the bytes of the chunks, in small pieces, as fast as they may pass."""

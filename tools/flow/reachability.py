@@ -79,7 +79,7 @@ def tells_no_connection(text: str) -> bool:
 
 
 def _since_boot() -> float:
-    """Seconds; the time in which the machine slept is counted (clock_gettime(2))."""
+    """Return the seconds since boot, with the time that the machine slept (clock_gettime(2))."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
@@ -104,17 +104,17 @@ def waited(name: str, attempt: Callable[[], T]) -> T:
         try:
             result = attempt()
         except (BackupError, OSError) as error:
-            left = _moment() - time.monotonic()
+            remaining = _moment() - time.monotonic()
             absent = is_unreachable(error)
-            if left <= 0 or not absent:
+            if remaining <= 0 or not absent:
                 if pause:
                     _ended(name, began, absent=absent)
                 raise
             if not pause:
                 reason = in_words(error)[0]
-                _say(f"{name}: {reason}; waiting for it, {left:.0f} s at most (CONNECT_WAIT)")
+                _say(f"{name}: {reason}; waiting for it, {remaining:.0f} s at most (CONNECT_WAIT)")
             pause = min(_LONGEST, max(_FIRST, pause * 2))
-            _sleep(min(pause, left))
+            _sleep(min(pause, remaining))
         else:
             if pause:
                 _ended(name, began, absent=False)
@@ -136,7 +136,7 @@ def _say(line: str) -> None:
 def _sleep(seconds: float) -> None:
     """Sleep, unless the task is stopped. Nothing is stalled meanwhile."""
     until = time.monotonic() + seconds
-    while (left := until - time.monotonic()) > 0:
+    while (remaining := until - time.monotonic()) > 0:
         task.current().check()
         task.current().touch()
-        time.sleep(min(task.TICK, left))
+        time.sleep(min(task.TICK, remaining))

@@ -16,9 +16,9 @@ T = TypeVar("T")
 _REPLAY = 32 << 20  # bytes of all objects of one store that are kept for another attempt
 
 
-def retries_itself(place: store.Receiver) -> bool:
+def retries_itself(receiver: store.Receiver) -> bool:
     """Return whether a store, or the one that it wraps, repeats its puts and publications."""
-    return store.ability(place, SelfRetrying) is not None  # type: ignore[type-abstract]
+    return store.ability(receiver, SelfRetrying) is not None  # type: ignore[type-abstract]
 
 
 class Retrying(Wrapping):
@@ -33,7 +33,7 @@ class Retrying(Wrapping):
     def __init__(
         self, inner: Store, policy: Retries | None = None, *, memory: int = _REPLAY
     ) -> None:
-        """memory: bytes of all objects on their way together that are kept for a repetition."""
+        """Wrap a store. memory: bytes of all objects in transfer that are kept for a repetition"""
         super().__init__(inner)
         self._policy = policy or Retries()
         self._budget = _Budget(memory)
@@ -64,10 +64,10 @@ class Retrying(Wrapping):
         """See Store."""
         position = start
 
-        def rest() -> Iterator[bytes]:
+        def reopen() -> Iterator[bytes]:
             return self._inner.get(name, position, end)
 
-        for chunk in self._continued(name, rest):
+        for chunk in self._continued(name, reopen):
             position += len(chunk)
             yield chunk
 
@@ -92,14 +92,14 @@ class Retrying(Wrapping):
     ) -> Iterator[StoreEntry]:
         yield from self._again(folder, lambda: list(begin()))
 
-    def _continued(self, name: str, rest: Callable[[], Iterator[bytes]]) -> Iterator[bytes]:
-        """Yield the chunks of `rest`, which is called again where one of them fails."""
+    def _continued(self, name: str, reopen: Callable[[], Iterator[bytes]]) -> Iterator[bytes]:
+        """Yield the chunks of `reopen()`, which is called again where one of them fails."""
         current: Iterator[bytes] | None = None
 
         def following() -> bytes | None:
             nonlocal current
             if current is None:
-                current = rest()
+                current = reopen()
             try:
                 return next(current, None)
             except BaseException:
@@ -114,21 +114,21 @@ class _Budget:
     """Bytes that several threads share."""
 
     def __init__(self, size: int) -> None:
-        self._left = size
+        self._free = size
         self._lock = threading.Lock()
 
     def take(self, size: int) -> bool:
-        """Take so many; return False, and take none, where they are not left."""
+        """Take so many; return False, and take none, where fewer are free."""
         with self._lock:
-            if size > self._left:
+            if size > self._free:
                 return False
-            self._left -= size
+            self._free -= size
             return True
 
     def give_back(self, size: int) -> None:
         """Return so many."""
         with self._lock:
-            self._left += size
+            self._free += size
 
 
 class _Replay:

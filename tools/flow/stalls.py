@@ -30,7 +30,7 @@ class Watch:
     """
 
     def __init__(self, limit: float) -> None:
-        """limit: seconds"""
+        """Allow each call so many seconds of silence."""
         self._limit = limit
         self._calls: set[Call] = set()
         self._lock = threading.Lock()
@@ -38,7 +38,7 @@ class Watch:
         self.stopped = ""
 
     def begin(self, call: Call) -> None:
-        """A call works from now on. Raises StoppedError where one was stopped before."""
+        """Watch a call from now on. Raises StoppedError where one was stopped before."""
         if self.stopped:
             raise StoppedError(self.stopped, _HINT)
         with self._lock:
@@ -48,7 +48,7 @@ class Watch:
             threading.Thread(target=self._look, daemon=True).start()
 
     def end(self, call: Call) -> None:
-        """It works no more."""
+        """Watch a call no more."""
         with self._lock:
             self._calls.discard(call)
 

@@ -42,11 +42,11 @@ class Stopwatch:
 
     def _between(self, chunks: stream.Chunks, sign: int) -> Iterator[bytes]:
         """Pass chunks on; the time that each takes counts with this sign."""
-        with stream.closed(iter(chunks)) as given:
+        with stream.closed(iter(chunks)) as source:
             while True:
                 began = time.perf_counter()
                 try:
-                    chunk = next(given, None)
+                    chunk = next(source, None)
                 finally:
                     self._add(sign * (time.perf_counter() - began))
                 if chunk is None:

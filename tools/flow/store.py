@@ -86,11 +86,11 @@ class Store(Receiver, Protocol):
 
     @property
     def consistent(self) -> bool:
-        """Whether a listing has every object that was published before it began."""
+        """Return whether a listing has every object that was published before it began."""
 
     @property
     def create_only(self) -> CreateOnly:
-        """How it is kept that nothing is ever overwritten."""
+        """Return how the store keeps an object from being overwritten."""
 
     def get(self, name: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """Yield an object, or its bytes from `start` up to, not including, `end`.
@@ -134,7 +134,7 @@ class Located(Protocol):
 
     @property
     def folder(self) -> Path:
-        """The folder; it may be missing until something is published."""
+        """Return the folder, which may be missing until something is published."""
 
 
 @runtime_checkable
@@ -143,7 +143,7 @@ class Bounded(Protocol):
 
     @property
     def max_object_size(self) -> int:
-        """Bytes of the largest object that it takes."""
+        """Return the bytes of the largest object that it takes."""
 
 
 @runtime_checkable
@@ -215,7 +215,7 @@ class Wrapper(Protocol):
 
     @property
     def inner(self) -> Store:
-        """The store that it stands on."""
+        """Return the wrapped store."""
 
     def passes_on(self, kind: type[object]) -> bool:
         """Return whether an ability of the inner store may be used behind the wrapper's back."""
@@ -328,39 +328,39 @@ def check_name(name: str) -> str:
     return name
 
 
-def bounded(place: Store, name: str, max_bytes: int) -> Iterator[bytes]:
+def bounded(source: Store, name: str, max_bytes: int) -> Iterator[bytes]:
     """Yield the content of an object; of a larger one the first bytes, one too many.
 
     Anyone who can write to a store may have put an object there that has no end.
     """
-    left = max_bytes + 1
-    for chunk in place.get(name):
-        yield chunk[:left]
-        left -= len(chunk)
-        if left <= 0:
+    remaining = max_bytes + 1
+    for chunk in source.get(name):
+        yield chunk[:remaining]
+        remaining -= len(chunk)
+        if remaining <= 0:
             return
 
 
-def beginning(place: Store, name: str, max_bytes: int) -> bytes:
+def beginning(source: Store, name: str, max_bytes: int) -> bytes:
     """Return the content of a small object; of a larger one the first bytes, one too many."""
-    return b"".join(bounded(place, name, max_bytes))
+    return b"".join(bounded(source, name, max_bytes))
 
 
-def content(place: Store, name: str, max_bytes: int) -> bytes:
+def content(source: Store, name: str, max_bytes: int) -> bytes:
     """Return the content of a small object. Raises StoreError, also where it is larger."""
-    found = beginning(place, name, max_bytes)
-    if len(found) > max_bytes:
+    data = beginning(source, name, max_bytes)
+    if len(data) > max_bytes:
         raise StoreError(
-            f"{place}: {name}: larger than {max_bytes} bytes", "Check who can write to this store."
+            f"{source}: {name}: larger than {max_bytes} bytes", "Check who can write to this store."
         )
-    return found
+    return data
 
 
-def limited(place: object, pages: Iterable[A], most: int = MAX_PAGES) -> Iterator[A]:
+def limited(owner: object, pages: Iterable[A], most: int = MAX_PAGES) -> Iterator[A]:
     """Yield the pages of a listing. Raises StoreError where there are more than `most`."""
     for number, page in enumerate(pages):
         if number >= most:
-            raise StoreError(f"{place}: the listing does not end", "Check the server.")
+            raise StoreError(f"{owner}: the listing does not end", "Check the server.")
         yield page
 
 

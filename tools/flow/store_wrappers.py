@@ -184,7 +184,7 @@ class DryRun(Wrapping):
     _READING = (store.Measured, store.Located, store.Bounded)
 
     def __init__(self, inner: Store, say: Callable[[str], None]) -> None:
-        """say: gets a line for each object that would be stored or removed."""
+        """Wrap a store. say: gets a line for each object that would be stored or removed"""
         super().__init__(inner)
         self._say = say
         self._unpublished: dict[str, StoredObject] = {}

@@ -13,7 +13,6 @@ import itertools
 import math
 import os
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -53,11 +52,11 @@ def read(
         descriptor = opener(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             os.lseek(descriptor, start, os.SEEK_SET)
-            left = math.inf if end is None else end - start
+            remaining = math.inf if end is None else end - start
             # reading allocates what it asks for: little for a small file
             most = min(CHUNK, max(_SMALL, os.fstat(descriptor).st_size))
-            while left > 0 and (chunk := os.read(descriptor, int(min(left, most)))):
-                left -= len(chunk)
+            while remaining > 0 and (chunk := os.read(descriptor, int(min(remaining, most)))):
+                remaining -= len(chunk)
                 yield chunk
         finally:
             os.close(descriptor)
@@ -74,7 +73,7 @@ def small(chunks: Iterable[bytes], most: int) -> bytes | None:
 
 
 def joined(paths: Iterable[Path]) -> Iterator[bytes]:
-    """The chunks of several files, one after the other."""
+    """Yield the chunks of several files, one after the other."""
     for path in paths:
         yield from read(path)
 
@@ -103,7 +102,7 @@ def closed(chunks: Iterator[bytes]) -> Iterator[Iterator[bytes]]:
 
 
 def gathered(chunks: Chunks) -> Iterator[bytes]:
-    """A stage that changes nothing but the size of small chunks: it joins them.
+    """Join small chunks, and change nothing else.
 
     Each chunk costs a switch between threads, whatever its size.
     """
@@ -119,21 +118,37 @@ def gathered(chunks: Chunks) -> Iterator[bytes]:
         yield b"".join(waiting)
 
 
-class Tally:
-    """A stage that changes nothing: it counts the bytes and takes their SHA-256."""
+class Count:
+    """A stage that changes nothing: it counts the bytes."""
 
     def __init__(self) -> None:
         self.size = 0
-        self._digest = hashlib.sha256()
 
     @property
-    def sha256(self) -> str:
-        """The digest of all that has passed, in hexadecimal."""
-        return self._digest.hexdigest()
+    def sha256(self) -> str | None:
+        """Return None: no digest is taken."""
+        return None
 
     def __call__(self, chunks: Chunks) -> Iterator[bytes]:
         for chunk in chunks:
             self.size += len(chunk)
+            yield chunk
+
+
+class Tally(Count):
+    """A stage that changes nothing: it counts the bytes and takes their SHA-256."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._digest = hashlib.sha256()
+
+    @property
+    def sha256(self) -> str:
+        """Return the digest of all that has passed, in hexadecimal."""
+        return self._digest.hexdigest()
+
+    def __call__(self, chunks: Chunks) -> Iterator[bytes]:
+        for chunk in super().__call__(chunks):
             self._digest.update(chunk)
             yield chunk
 
@@ -161,12 +176,12 @@ class Content:
 
     @property
     def size(self) -> int:
-        """The number of all bytes; known when the last chunk has been read."""
+        """Return the number of all bytes, once the last chunk has been read."""
         return self._tally.size
 
     @property
     def sha256(self) -> str:
-        """The SHA-256 of all bytes in hexadecimal; known when the last chunk has been read."""
+        """Return the SHA-256 of all bytes in hexadecimal, once the last chunk has been read."""
         return self._tally.sha256
 
     def replayed(self, chunks: Chunks) -> Content:
@@ -179,33 +194,6 @@ def content(chunks: Chunks) -> Content:
     return chunks if isinstance(chunks, Content) else Content(chunks)
 
 
-class Progress:
-    """A stage that changes nothing: it tells the runner how many bytes have passed.
-
-    The runner names a file in NC_BACKUP_PROGRESS where somebody looks on; the number of
-    bytes is written there a few times a second.
-    """
-
-    _PAUSE = 0.25  # seconds between two messages
-
-    def __init__(self) -> None:
-        self._path = os.environ.get("NC_BACKUP_PROGRESS", "")
-        self._size = 0
-        self._next = 0.0
-
-    def count(self, size: int) -> None:
-        """So many bytes have passed."""
-        self._size += size
-        if self._path and time.monotonic() >= self._next:
-            Path(self._path).write_text(str(self._size), encoding="ascii")
-            self._next = time.monotonic() + self._PAUSE
-
-    def __call__(self, chunks: Chunks) -> Iterator[bytes]:
-        for chunk in chunks:
-            self.count(len(chunk))
-            yield chunk
-
-
 class Channel:
     """A bounded queue of chunks from one thread to another.
 
@@ -214,7 +202,7 @@ class Channel:
     """
 
     def __init__(self, size: int = _AHEAD) -> None:
-        """size: chunks that may wait in it."""
+        """Create a queue in which `size` chunks may wait."""
         self._waiting: deque[bytes] = deque()
         self._size = size
         self._changed = threading.Condition()
@@ -224,11 +212,11 @@ class Channel:
 
     @property
     def is_full(self) -> bool:
-        """Whether the writer has to wait for the reader."""
+        """Return whether the writer has to wait for the reader."""
         return len(self._waiting) >= self._size and self._gone is None
 
     def put(self, chunk: bytes) -> None:
-        """Hand on a chunk; waits while the queue is full. Raises what the reader went with."""
+        """Hand on a chunk; wait while the queue is full. Raises what the reader left with."""
         with self._changed:
             while self.is_full:
                 self._wait()
@@ -238,14 +226,14 @@ class Channel:
             self._changed.notify_all()
 
     def end(self, error: BaseException | None = None) -> None:
-        """Nothing more comes: well, or with this error. Only the first call counts."""
+        """End the queue: well, or with an error. Only the first call counts."""
         with self._changed:
             if not self._ended:
                 self._ended, self._error = True, error
             self._changed.notify_all()
 
     def leave(self, error: BaseException | None = None) -> None:
-        """The reader is gone, for this reason."""
+        """Note that the reader is gone, for this reason."""
         with self._changed:
             if self._gone is None:
                 self._gone = error or ReaderGoneError()
@@ -277,7 +265,7 @@ class ReaderGoneError(Exception):
 
 
 def ahead(chunks: Chunks) -> Iterator[bytes]:
-    """A stage that changes nothing: all before it goes on in a thread of its own.
+    """Pass chunks on, while everything before goes on in a thread of its own.
 
     For stages whose work leaves Python. What the thread raises, the reader gets; when the
     reader goes away, what is before is closed there.
@@ -305,19 +293,19 @@ def ahead(chunks: Chunks) -> Iterator[bytes]:
 
 
 def watched(chunks: Chunks, look: Callable[[Chunks], None]) -> Iterator[bytes]:
-    """A stage that changes nothing: `look` reads the same chunks in a thread of its own.
+    """Pass chunks on, while `look` reads the same ones in a thread of its own.
 
     What it raises is raised here, at the latest at the end: it may have found that what has
     passed is not whole.
     """
     channel = Channel()
-    found: list[BaseException] = []
+    errors: list[BaseException] = []
 
     def work() -> None:
         try:
             look(channel)
         except BaseException as error:  # noqa: BLE001  (raised again below)
-            found.append(error)
+            errors.append(error)
         finally:
             channel.leave()
 
@@ -326,8 +314,8 @@ def watched(chunks: Chunks, look: Callable[[Chunks], None]) -> Iterator[bytes]:
         for chunk in chunks:
             with contextlib.suppress(ReaderGoneError):  # it has seen enough
                 channel.put(chunk)
-            if found:
-                raise found[0]
+            if errors:
+                raise errors[0]
             yield chunk
         channel.end()
     except BaseException as error:
@@ -336,8 +324,8 @@ def watched(chunks: Chunks, look: Callable[[Chunks], None]) -> Iterator[bytes]:
     finally:
         channel.end(ReaderGoneError())
         task.join(worker)
-    if found:
-        raise found[0]
+    if errors:
+        raise errors[0]
 
 
 def thread(work: Callable[[], None]) -> threading.Thread:
@@ -368,17 +356,17 @@ def split_into(chunks: Chunks, sizes: Iterable[int]) -> Iterator[Iterator[bytes]
     """
     source = (chunk for chunk in chunks if chunk)  # an empty chunk is no end
     rest = b""
-    left = 0  # bytes of the current part
+    remaining = 0  # bytes of the current part
 
     def pieces() -> Iterator[bytes]:
-        nonlocal rest, left
-        while left and (rest := rest or next(source, b"")):
-            piece, rest = rest[:left], rest[left:]
-            left -= len(piece)
+        nonlocal rest, remaining
+        while remaining and (rest := rest or next(source, b"")):
+            piece, rest = rest[:remaining], rest[remaining:]
+            remaining -= len(piece)
             yield piece
 
     for size in sizes:
-        left = size
+        remaining = size
         yield pieces()
         drained(pieces())
         rest = rest or next(source, b"")

@@ -33,17 +33,17 @@ class Decoder(Protocol):
 
 def program() -> str:
     """Return the path of the tar on PATH. Raises ConfigError if there is none."""
-    found = shutil.which("tar")
-    if found is None:
+    path = shutil.which("tar")
+    if path is None:
         raise ConfigError("tar: command not found", "Install GNU tar.", fixes.install("tar"))
-    return found
+    return path
 
 
 def version(tar: str) -> str:
-    """What the program calls itself; raises ConfigError where that is not GNU tar."""
-    asked = [tar, "--version"]
-    said = subprocess.run(asked, capture_output=True, stdin=subprocess.DEVNULL, check=False).stdout
-    line = said.decode("utf-8", "replace").partition("\n")[0]
+    """Return what the program calls itself. Raises ConfigError where that is not GNU tar."""
+    command = [tar, "--version"]
+    done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, check=False)
+    line = done.stdout.decode("utf-8", "replace").partition("\n")[0]
     if "GNU tar" not in line:
         raise ConfigError(f"{tar} is not GNU tar", "Install GNU tar, or name it with TAR_COMMAND.")
     return line
@@ -65,13 +65,13 @@ class Ends:
         self._head = self._tail = b""
 
     def take(self, chunk: bytes) -> None:
-        """The next bytes of the archive."""
+        """Look at the next bytes of the archive."""
         if len(self._head) < _MAGIC.stop:
             self._head += chunk[: _MAGIC.stop]
         self._tail = (self._tail + chunk)[-_END:] if len(chunk) < _END else chunk[-_END:]
 
     def judge(self) -> None:
-        """After the last bytes; raises SourceError where the archive is empty or has no end."""
+        """Raise SourceError, after the last bytes, where the archive is empty or has no end."""
         if len(self._tail) < _END or self._tail.strip(b"\0"):
             raise SourceError(
                 "tar's archive stops before its end",
@@ -85,7 +85,7 @@ class Ends:
 
 
 def whole(chunks: Chunks, look: Look = lambda _chunk: None) -> Iterator[bytes]:
-    """A stage that changes nothing: raises SourceError where an archive is empty or has no end.
+    """Pass an archive on. Raises SourceError at its end where it is empty or has no end.
 
     look: gets the archive as it passes
     """
@@ -100,7 +100,10 @@ def whole(chunks: Chunks, look: Look = lambda _chunk: None) -> Iterator[bytes]:
 def whole_packed(
     chunks: Chunks, decoder: Decoder, look: Look = lambda _chunk: None
 ) -> Iterator[bytes]:
-    """The same for an archive that tar's own option compressed; look: gets it unpacked."""
+    """Pass on an archive that tar's own option compressed; otherwise as `whole`.
+
+    look: gets it unpacked
+    """
     ends = Ends()
     for chunk in chunks:
         for at in range(0, len(chunk), _BITE):

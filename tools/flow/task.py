@@ -34,7 +34,7 @@ class Program(Protocol):
 
 
 def nothing(_reason: str) -> bool:
-    """Nothing can be given up (`Task.relief`)."""
+    """Give up nothing, and return False (`Task.relief`)."""
     return False
 
 
@@ -47,7 +47,7 @@ class Task:
     """
 
     def __init__(self, parent: Task | None = None) -> None:
-        """parent: a task that stops this one, and its programs, when it is stopped itself"""
+        """Begin a task. parent: stops this one, and its programs, when it is stopped itself"""
         self.moved = time.monotonic()
         self.relief: Callable[[str], bool] = nothing
         self._reason = ""
@@ -57,7 +57,7 @@ class Task:
 
     @property
     def stopped(self) -> str:
-        """See above."""
+        """Return why it was stopped, or its parent; "" while it may go on."""
         return self._reason or (self._parent.stopped if self._parent else "")
 
     def check(self) -> None:
@@ -72,14 +72,14 @@ class Task:
             self._parent.touch()
 
     def add(self, program: Program) -> None:
-        """A program has started."""
+        """Add a program that has started."""
         with self._lock:
             self._programs.add(program)
         if self._parent:
             self._parent.add(program)
 
     def remove(self, program: Program) -> None:
-        """A program has ended."""
+        """Remove a program that has ended."""
         with self._lock:
             self._programs.discard(program)
         if self._parent:
@@ -122,11 +122,11 @@ def entered(task: Task) -> Iterator[Task]:
 
 def join(thread: threading.Thread) -> bool:
     """Wait for a thread; False if it goes on although the task was stopped GRACE seconds ago."""
-    left = GRACE
-    while left > 0:
+    remaining = GRACE
+    while remaining > 0:
         thread.join(TICK)
         if not thread.is_alive():
             return True
         if current().stopped:
-            left -= TICK
+            remaining -= TICK
     return False

@@ -119,8 +119,8 @@ class FolderRestorer(Protocol):
         self,
         item: StoredItem,
         again: Again,
-        place: Path,
+        folder: Path,
         stored: Callable[[], Iterator[Following]],
         /,
     ) -> Result:
-        """Fill the empty folder `place`. Raises BackupError or OSError."""
+        """Fill the empty folder. Raises BackupError or OSError."""

@@ -78,34 +78,34 @@ class Plugin(Generic[D]):
     def __init__(self, parameters: Mapping[str, Any], logger: logging.Logger) -> None:
         self._parameters = parameters
         self._logger = logger
-        self._given: D | None = None
+        self._options: D | None = None
         self._result: Result | None = None
 
     def items(self, options: D, context: SourceContext) -> Sequence[Item]:
-        """What a streamed run would get."""
+        """Return what a streamed run would get."""
         raise NotImplementedError
 
     def config_plugin(self) -> None:
         """Read the parameters."""
         texts = {key: options.to_text(value) for key, value in self._parameters.items()}
-        self._given = options.fill(self.declared, texts)
+        self._options = options.fill(self.declared, texts)
 
     def works_execution(self) -> None:
         """Dump."""
-        given = self._given
-        if given is None:
+        filled = self._options
+        if filled is None:
             raise RuntimeError("config_plugin was not called")
         section = os.environ.get("NC_BACKUP_SECTION", self.section)
-        found = self.items(given, SourceContext(dump_stream.run_id(), section))
-        ending = {item.name: item.suffix_for(b"") for item in found}
-        prefix = f"{dump_stream.run_id()}_{given.hostname}_{given.prefix_folder}"
+        items = self.items(filled, SourceContext(dump_stream.run_id(), section))
+        ending = {item.name: item.suffix_for(b"") for item in items}
+        prefix = f"{dump_stream.run_id()}_{filled.hostname}_{filled.prefix_folder}"
 
         def named(item: str) -> str:
             return f"{prefix}_{item_record.quoted(item.replace('/', '_', 1))}{ending[item]}"
 
-        top = given.destination or given.work_folder
-        self._result = staged(found, top / given.prefix_folder, named, self._logger.info)
+        top = filled.destination or filled.work_folder
+        self._result = staged(items, top / filled.prefix_folder, named, self._logger.info)
 
     def output(self) -> Result | None:
-        """What came of it."""
+        """Return the result; None before the dump."""
         return self._result

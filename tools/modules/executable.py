@@ -81,7 +81,7 @@ def _report(result: Result) -> None:
 
 
 def _show(result: Result) -> None:
-    """People's text: good news on standard output, trouble on standard error."""
+    """Print the text for people: success on standard output, problems on standard error."""
     good = result.status is Status.OK
     lines = [result.message if result.status.stored else f"error: {result.message}"]
     lines += result.details

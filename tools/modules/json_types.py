@@ -18,7 +18,7 @@ from tools.modules.options import (
     Patterns,
     Ports,
     Size,
-    Words,
+    Strings,
 )
 
 Types = tuple[str, ...]  # names of JSON Schema
@@ -33,7 +33,7 @@ _ACCEPTED: dict[object, Types] = {
     bool: ("string", "boolean"),
     Switch: ("string", "boolean"),
     Paths: ("string", "array"),
-    Words: ("string", "array"),
+    Strings: ("string", "array"),
     Patterns: ("string", "array"),
     Ports: ("string", "integer", "array"),
     Commands: ("string", "array"),
@@ -58,9 +58,9 @@ def inner(kind: Any) -> Any:  # noqa: ANN401  (a type or a union)
 
 def accepted(kind: Any) -> Types:  # noqa: ANN401  (a type or a union)
     """Return the types of JSON that a field takes."""
-    known = _ACCEPTED.get(kind) or _ACCEPTED.get(inner(kind))
-    if known:
-        return known
+    names = _ACCEPTED.get(kind) or _ACCEPTED.get(inner(kind))
+    if names:
+        return names
     if isinstance(inner(kind), type) and issubclass(inner(kind), Enum):
         return ("string",)
     raise TypeError(kind)
@@ -68,32 +68,32 @@ def accepted(kind: Any) -> Types:  # noqa: ANN401  (a type or a union)
 
 def entries(kind: Any) -> Types:  # noqa: ANN401  (a type)
     """Return the types of JSON of the entries of a list; () where its reader checks them."""
-    if kind in (Paths, Words, Patterns):
+    if kind in (Paths, Strings, Patterns):
         return ("string",)
     return ("string", "integer") if kind == Ports else ()
 
 
-def check(kind: Any, value: object, called: str) -> None:  # noqa: ANN401  (a type)
+def check(kind: Any, value: object, name: str) -> None:  # noqa: ANN401  (a type)
     """Reject a value of another type: as a text it would be a wrong one. It is not shown.
 
     kind: of the field; None: any. `null` is an empty value. Raises ConfigError.
     """
     if kind is None or value is None:
         return
-    _check(accepted(kind), value, called)
+    _check(accepted(kind), value, name)
     if isinstance(value, list | tuple) and entries(kind):
         for number, entry in enumerate(value, 1):
-            _check(entries(kind), entry, f"{called}: entry {number}")
+            _check(entries(kind), entry, f"{name}: entry {number}")
 
 
-def _check(types: Types, value: object, called: str) -> None:
-    own = type_of(value)
-    if own in types or (own == "integer" and "number" in types):
+def _check(types: Types, value: object, name: str) -> None:
+    actual = type_of(value)
+    if actual in types or (actual == "integer" and "number" in types):
         return
     simple = types in (("string",), ("string", "array"))  # else the string is the other spelling
-    wanted = " or ".join(_IN_WORDS[name] for name in types if simple or name != "string")
-    hint = "Put the value into double quotes." if simple and own in _UNQUOTED else ""
-    raise ConfigError(f"{called}: must be {wanted}, not {_IN_WORDS.get(own, own)}", hint)
+    expected = " or ".join(_IN_WORDS[entry] for entry in types if simple or entry != "string")
+    hint = "Put the value into double quotes." if simple and actual in _UNQUOTED else ""
+    raise ConfigError(f"{name}: must be {expected}, not {_IN_WORDS.get(actual, actual)}", hint)
 
 
 def type_of(value: object) -> str:

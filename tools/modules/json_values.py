@@ -9,34 +9,36 @@ from tools.base import foreign_json
 
 
 def commands(text: str) -> tuple[tuple[str, ...], ...]:
-    """Argument lists: a JSON list of lists of strings, or one list of strings. Raises ValueError.
+    """Return argument lists: a JSON list of lists of strings, or one list of strings.
 
-    A command line is rejected: no shell would split it.
+    Raises ValueError, also for a command line: no shell would split it.
     """
-    given = foreign_json.load(text)
-    one = isinstance(given, list) and bool(given) and all(isinstance(word, str) for word in given)
-    found = [given] if one else given
-    if not isinstance(found, list) or not all(map(_is_command, found)):
+    value = foreign_json.load(text)
+    is_single = (
+        isinstance(value, list) and bool(value) and all(isinstance(word, str) for word in value)
+    )
+    lists = [value] if is_single else value
+    if not isinstance(lists, list) or not all(map(_is_command, lists)):
         raise ValueError(text)
-    return tuple(map(tuple, found))
+    return tuple(map(tuple, lists))
 
 
 def _is_command(argv: object) -> bool:
-    words = argv if isinstance(argv, list) else []
-    strings = all(isinstance(word, str) and "\0" not in word for word in words)
-    return bool(words) and strings and bool(words[0].strip())
+    arguments = argv if isinstance(argv, list) else []
+    strings = all(isinstance(word, str) and "\0" not in word for word in arguments)
+    return bool(arguments) and strings and bool(arguments[0].strip())
 
 
 def lists(text: str) -> Mapping[str, tuple[str, ...]]:
-    """A JSON object of texts and lists of texts; raises ValueError."""
-    given = foreign_json.load(text)
-    if not isinstance(given, dict):
+    """Return a JSON object of texts and lists of texts. Raises ValueError."""
+    value = foreign_json.load(text)
+    if not isinstance(value, dict):
         raise ValueError(text)
-    found = {name: [one] if isinstance(one, str) else one for name, one in given.items()}
-    for some in found.values():
-        if not isinstance(some, list) or not all(isinstance(one, str) for one in some):
+    by_name = {name: [one] if isinstance(one, str) else one for name, one in value.items()}
+    for texts in by_name.values():
+        if not isinstance(texts, list) or not all(isinstance(one, str) for one in texts):
             raise ValueError(text)
-    return {name: tuple(some) for name, some in found.items()}
+    return {name: tuple(texts) for name, texts in by_name.items()}
 
 
 class Switch(Enum):

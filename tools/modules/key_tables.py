@@ -7,14 +7,14 @@ from tools.modules.options import Declaration
 
 
 def table(declaration: type[Declaration]) -> str:
-    """The keys as a table in Markdown: the docs hold exactly this (a test compares)."""
+    """Return the keys as a table in Markdown: the docs hold exactly this (a test compares)."""
     rows = ["| Key | Default | Meaning |", "|---|---|---|"]
     for field in options.fields(declaration):
         names = "`, `".join((options.key_of(field), *field.metadata["aliases"]))
         flag = f" (`{field.metadata['flag']}`)" if field.metadata["flag"] else ""
         default = options.shown_default(field)
-        shown = default if default in ("", "required") else f"`{default}`"
-        rows.append(f"| `{names}`{flag} | {shown} | {field.metadata['help']} |")
+        cell = default if default in ("", "required") else f"`{default}`"
+        rows.append(f"| `{names}`{flag} | {cell} | {field.metadata['help']} |")
     return "\n".join(rows)
 
 
@@ -28,7 +28,7 @@ def usage(program: str, declaration: type[Declaration]) -> str:
         alone = field.metadata["flag"]
         flag = f" ({alone})" if alone and alone not in names.split(", ") else ""
         default = options.shown_default(field)
-        shown = {"": "", "required": "  [required]"}.get(default, f"  [default: {default}]")
-        lines.append(f"  {names}{flag}{shown}")
+        note = {"": "", "required": "  [required]"}.get(default, f"  [default: {default}]")
+        lines.append(f"  {names}{flag}{note}")
         lines.append(f"      {field.metadata['help'].replace('`', '')}")
     return "\n".join(lines)

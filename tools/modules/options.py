@@ -38,12 +38,12 @@ _LAST_PORT = 65535
 Duration = NewType("Duration", float)  # seconds; written as 90, "90s", "5m", "12h", "7d", "4w"
 Size = NewType("Size", int)  # bytes; written as 4096, "500K", "5M", "1G": powers of 1024
 Paths = tuple[Path, ...]
-Words = tuple[str, ...]
+Strings = tuple[str, ...]
 Ports = tuple[int, ...]  # of TCP; separated by white space or commas
-Patterns = NewType("Patterns", Words)  # of paths (path_patterns); a list is always read literally
+Patterns = NewType("Patterns", Strings)  # of paths (path_patterns); a list is always read literally
 Fields = NewType("Fields", str)  # a JSON object of texts, or a dictionary of Python as a text
-Commands = tuple[Words, ...]  # argument lists; no shell reads them
-Lists = Mapping[str, Words]  # a JSON object: names, each with a text or a list of texts
+Commands = tuple[Strings, ...]  # argument lists; no shell reads them
+Lists = Mapping[str, Strings]  # a JSON object: names, each with a text or a list of texts
 
 
 class Declaration(Protocol):
@@ -92,17 +92,17 @@ def variants(declaration: type[Declaration]) -> tuple[str, Mapping[str, type[Dec
 
 def fields(declaration: type[Declaration]) -> list[dataclasses.Field[Any]]:
     """Return the fields of a declaration, then those that its variants add."""
-    found: dict[str, dataclasses.Field[Any]] = {}
+    by_name: dict[str, dataclasses.Field[Any]] = {}
     for one in (declaration, *variants(declaration)[1].values()):
-        found.update({f.name: f for f in dataclasses.fields(one) if f.name not in found})
-    return list(found.values())
+        by_name.update({f.name: f for f in dataclasses.fields(one) if f.name not in by_name})
+    return list(by_name.values())
 
 
-def _chosen(declaration: type[T], given: Mapping[str, str]) -> type[T]:
+def _chosen(declaration: type[T], arguments: Mapping[str, str]) -> type[T]:
     """Return the variant that the values choose; the declaration itself where there is none."""
     key, by_value = variants(declaration)
     default = next((one.default for one in fields(declaration) if key_of(one) == key), "")
-    chosen = by_value.get(given.get(key) or str(default), declaration)
+    chosen = by_value.get(arguments.get(key) or str(default), declaration)
     return cast("type[T]", chosen)
 
 
@@ -112,27 +112,27 @@ def key_of(field: dataclasses.Field[Any]) -> str:
 
 
 def keys(declaration: type[Declaration]) -> dict[str, dataclasses.Field[Any]]:
-    """Every key that the declaration knows, aliases included, with its field."""
-    known = {}
+    """Return every key that the declaration knows, aliases included, with its field."""
+    by_key = {}
     for field in fields(declaration):
-        known[key_of(field)] = field
-        known.update(dict.fromkeys(field.metadata.get("aliases", ()), field))
-    return known
+        by_key[key_of(field)] = field
+        by_key.update(dict.fromkeys(field.metadata.get("aliases", ()), field))
+    return by_key
 
 
-def is_chosen(declaration: type[Declaration], given: Mapping[str, str]) -> bool:
+def is_chosen(declaration: type[Declaration], arguments: Mapping[str, str]) -> bool:
     """Return False where the values choose a variant that there is not."""
     key, by_value = variants(declaration)
-    return key not in given or given[key] in by_value
+    return key not in arguments or arguments[key] in by_value
 
 
-def foreign_keys(declaration: type[Declaration], given: Mapping[str, str]) -> set[str]:
+def foreign_keys(declaration: type[Declaration], arguments: Mapping[str, str]) -> set[str]:
     """Return the keys of a declaration that only other variants than the chosen one have."""
-    return set(keys(declaration)) - set(keys(_chosen(declaration, given)))
+    return set(keys(declaration)) - set(keys(_chosen(declaration, arguments)))
 
 
 def canonical(declaration: type[Declaration], key: str) -> str:
-    """The preferred name of a key (TARGETS for OBJECTIVES)."""
+    """Return the preferred name of a key (TARGETS for OBJECTIVES)."""
     field = keys(declaration).get(key.upper())
     return key_of(field) if field else key
 
@@ -141,7 +141,7 @@ _kinds: dict[type[Declaration], Mapping[str, Any]] = {}  # reading annotations i
 
 
 def kinds(declaration: type[Declaration]) -> Mapping[str, Any]:
-    """The type of each field by its name, and by its key in lower case."""
+    """Return the type of each field by its name, and by its key in lower case."""
     if declaration not in _kinds:
         _kinds[declaration] = {}
         for one in (*variants(declaration)[1].values(), declaration):
@@ -152,7 +152,7 @@ def kinds(declaration: type[Declaration]) -> Mapping[str, Any]:
 
 
 def to_text(value: Any) -> str:  # noqa: ANN401  (any JSON value)
-    """A JSON value as the text of one argument.
+    """Return a JSON value as the text of one argument.
 
     A list becomes words separated by spaces, or, where that would lose something, JSON.
     """
@@ -161,17 +161,17 @@ def to_text(value: Any) -> str:  # noqa: ANN401  (any JSON value)
     if isinstance(value, bool):
         return str(value)
     if isinstance(value, list | tuple):
-        words = [to_text(entry) for entry in value]
-        if all(word and not re.search(r"[\s\[\"]", word) for word in words):
-            return " ".join(words)
-        return json.dumps(words)
+        entries = [to_text(entry) for entry in value]
+        if all(word and not re.search(r"[\s\[\"]", word) for word in entries):
+            return " ".join(entries)
+        return json.dumps(entries)
     if value is None:
         return ""
     return json.dumps(value)
 
 
 def text_of(kind: Any, value: Any) -> str:  # noqa: ANN401  (a type; any JSON value)
-    """A JSON value as the text of one argument, for a field of a type (None: any)."""
+    """Return a JSON value as the text of one argument, for a field of a type (None: any)."""
     if kind is Patterns and isinstance(value, list):
         return json.dumps([to_text(entry) for entry in value])
     if kind == Commands and isinstance(value, list):
@@ -179,59 +179,59 @@ def text_of(kind: Any, value: Any) -> str:  # noqa: ANN401  (a type; any JSON va
     return to_text(value)
 
 
-def texts(declaration: type[Declaration], given: Mapping[str, Any]) -> dict[str, str]:
-    """The texts of JSON values by key, each as the type of its field needs it."""
-    known = kinds(declaration)
-    return {key: text_of(known.get(key.lower()), value) for key, value in given.items()}
+def texts(declaration: type[Declaration], values: Mapping[str, Any]) -> dict[str, str]:
+    """Return the texts of JSON values by key, each as the type of its field needs it."""
+    kind_by_key = kinds(declaration)
+    return {key: text_of(kind_by_key.get(key.lower()), value) for key, value in values.items()}
 
 
-def words(text: str) -> Words:
-    """The words of a list: separated by white space, or a JSON list."""
+def strings(text: str) -> Strings:
+    """Return the words of a list: separated by white space, or a JSON list."""
     if text.lstrip().startswith("["):
-        given = foreign_json.load(text)
-        if not all(isinstance(entry, str) for entry in given):
+        entries = foreign_json.load(text)
+        if not all(isinstance(entry, str) for entry in entries):
             raise ValueError(text)
-        return tuple(given)
+        return tuple(entries)
     return tuple(text.split())
 
 
 def patterns(text: str) -> Patterns:
-    """Path patterns: words, in which quotes and commas have no meaning, or a JSON list.
+    """Return path patterns: words, in which quotes and commas have no meaning, or a JSON list.
 
     Raises ValueError for words with quotes or commas: they would match nothing.
     """
-    found = words(text)
+    entries = strings(text)
     outside = re.sub(r"\{[^{}\s]*\}", "", text)  # braces are rejected where patterns are compiled
     if not text.lstrip().startswith("[") and re.search(r"[\"',]", outside):
         raise ValueError(text)
-    return Patterns(found)
+    return Patterns(entries)
 
 
 def ports(text: str) -> Ports:
-    """Ports, each from 1 to 65535 and named once; raises ValueError."""
-    found = tuple(int(word) for entry in words(text) for word in entry.split(",") if word)
-    if not found or len(set(found)) != len(found) or not 0 < min(found) <= max(found) <= _LAST_PORT:
+    """Return ports, each from 1 to 65535 and named once. Raises ValueError."""
+    numbers = tuple(int(word) for entry in strings(text) for word in entry.split(",") if word)
+    valid = all(0 < number <= _LAST_PORT for number in numbers)
+    if not numbers or not valid or len(set(numbers)) != len(numbers):
         raise ValueError(text)
-    return found
+    return numbers
 
 
 def pairs(argv: Sequence[str], flags: Iterable[str] = ()) -> dict[str, str]:
     """Read argv strictly two by two, so that a value may begin with a dash."""
-    left = list(argv)
-    given: dict[str, str] = {}
+    remaining = list(argv)
+    arguments: dict[str, str] = {}
     flags = set(flags)
-    while left:
-        key = left.pop(0)
+    while remaining:
+        key = remaining.pop(0)
         if key in flags:
-            given[key] = "True"
-        elif key.startswith("--") and left:
-            given[key[2:].upper()] = left.pop(0)
+            arguments[key] = "True"
+        elif key.startswith("--") and remaining:
+            arguments[key[2:].upper()] = remaining.pop(0)
         else:
-            what = f"{key} has no value" if key.startswith("--") else f"{key!r} is no --KEY"
-            raise ConfigError(
-                f"arguments must come as --KEY value pairs: {what}", hint="--help lists the keys."
-            )
-    return given
+            problem = f"{key} has no value" if key.startswith("--") else f"{key!r} is no --KEY"
+            hint = "--help lists the keys."
+            raise ConfigError(f"arguments must come as --KEY value pairs: {problem}", hint)
+    return arguments
 
 
 def _boolean(text: str) -> bool:
@@ -243,20 +243,20 @@ def _boolean(text: str) -> bool:
 
 
 def duration(text: str) -> Duration:
-    """Seconds from "90", "90s", "5m", "12h", "7d" or "4w"; raises ValueError."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhdw]?)", text.strip())
-    if not found:
+    """Return the seconds of "90", "90s", "5m", "12h", "7d" or "4w". Raises ValueError."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhdw]?)", text.strip())
+    if not match:
         raise ValueError(text)
-    unit = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}[found[2]]
-    return Duration(float(found[1]) * unit)
+    unit = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}[match[2]]
+    return Duration(float(match[1]) * unit)
 
 
 def size(text: str) -> Size:
-    """Bytes from "4096", "500K", "5M", "1.5G"; raises ValueError."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)", text.strip(), re.I)
-    if not found:
+    """Return the bytes of "4096", "500K", "5M", "1.5G". Raises ValueError."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)", text.strip(), re.I)
+    if not match:
         raise ValueError(text)
-    return Size(int(float(found[1]) * 1024 ** " kmgt".index(found[2].lower() or " ")))
+    return Size(int(float(match[1]) * 1024 ** " kmgt".index(match[2].lower() or " ")))
 
 
 def _number(text: str) -> float:
@@ -275,8 +275,8 @@ _READERS: dict[Any, tuple[str, Callable[[str], Any]]] = {
     Secret: ("a secret", Secret),
     Duration: ("a duration (90, 30s, 5m, 12h, 7d)", duration),
     Size: ("a size (4096, 500K, 5M, 1G)", size),
-    Paths: ("paths", lambda text: tuple(Path(word) for word in words(text))),
-    Words: ("words", words),
+    Paths: ("paths", lambda text: tuple(Path(word) for word in strings(text))),
+    Strings: ("words", strings),
     Patterns: ("a list of patterns", patterns),
     Commands: ("a list of argument lists", json_values.commands),
     Ports: ("a list of ports (1 to 65535, each once)", ports),
@@ -289,7 +289,7 @@ _UNSHOWN = (Secret, Commands, Fields, Lists)  # no error shows their values: the
 
 
 def reader(kind: Any) -> tuple[str, Callable[[str], Any]]:  # noqa: ANN401  (a type or a union)
-    """What a type is called, and the function that reads it; `X | None` reads X."""
+    """Return the name of a type, and the function that reads it; `X | None` reads X."""
     if get_origin(kind) in (Union, types.UnionType):
         return reader(next(entry for entry in get_args(kind) if entry is not type(None)))
     if isinstance(kind, type) and issubclass(kind, Enum):
@@ -299,7 +299,7 @@ def reader(kind: Any) -> tuple[str, Callable[[str], Any]]:  # noqa: ANN401  (a t
 
 
 def fill(
-    declaration: type[T], given: Mapping[str, str], named: Callable[[str], str] = "--{}".format
+    declaration: type[T], arguments: Mapping[str, str], named: Callable[[str], str] = "--{}".format
 ) -> T:
     """Fill the dataclass from texts by key.
 
@@ -308,24 +308,24 @@ def fill(
     calls a key (where it stands in a file).
     Raises ConfigError for a value of the wrong kind, an empty one, and a missing key.
     """
-    declaration = _chosen(declaration, given)
+    declaration = _chosen(declaration, arguments)
     hints = kinds(declaration)
-    own = {field.name for field in dataclasses.fields(declaration)}
-    known = {key: field for key, field in keys(declaration).items() if field.name in own}
+    names = {field.name for field in dataclasses.fields(declaration)}
+    by_key = {key: field for key, field in keys(declaration).items() if field.name in names}
     values: dict[str, Any] = {}
-    for key, text in given.items():
-        field = known.get(key)
+    for key, text in arguments.items():
+        field = by_key.get(key)
         if field is None or (text == "" and field.default is not dataclasses.MISSING):
             if field is not None:
                 _check_empty(field, named(key))
             continue
-        called, read = reader(hints[field.name])
+        type_name, read = reader(hints[field.name])
         try:
             values[field.name] = read(text)
         except ValueError:
             hint = _hint(text, hints[field.name], field)
-            shown = "" if hints[field.name] in _UNSHOWN else f"{masking.quoted(text)} is "
-            raise ConfigError(f"{named(key)}: {shown}not {called}", hint) from None
+            subject = "" if hints[field.name] in _UNSHOWN else f"{masking.quoted(text)} is "
+            raise ConfigError(f"{named(key)}: {subject}not {type_name}", hint) from None
         least = field.metadata.get("least")
         if least is not None and values[field.name] < least:
             hint = f"Set it to {least:g} or more."
@@ -339,12 +339,12 @@ def fill(
     return declaration(**values)
 
 
-def _check_empty(field: dataclasses.Field[Any], called: str) -> None:
+def _check_empty(field: dataclasses.Field[Any], key: str) -> None:
     """Reject an empty value that would silently mean a default which is not empty."""
     default = shown_default(field)
     if default and not field.metadata.get("empty"):
         raise ConfigError(
-            f"{called}: is empty", f"Set a value, or remove the key to use the default ({default})."
+            f"{key}: is empty", f"Set a value, or remove the key to use the default ({default})."
         )
 
 
@@ -363,7 +363,7 @@ def _hint(text: str, kind: Any, field: dataclasses.Field[Any]) -> str:  # noqa: 
         return (
             'Write each argument as a string, as in [["systemctl", "stop", "app"]]. No shell runs.'
         )
-    if text.lstrip().startswith("[") and kind in (Words, Paths, Patterns):
+    if text.lstrip().startswith("[") and kind in (Strings, Paths, Patterns):
         return 'A value that begins with [ must be a JSON list of strings, for example ["[ab]"].'
     unit = field.metadata.get("unit", "")
     if not unit:
@@ -375,7 +375,7 @@ def _hint(text: str, kind: Any, field: dataclasses.Field[Any]) -> str:  # noqa: 
 
 
 def flags(declaration: type[Declaration]) -> dict[str, str]:
-    """The words that stand alone, with the key that they set."""
+    """Return the words that stand alone, with the key that they set."""
     declared = dataclasses.fields(declaration)
     return {f.metadata["flag"]: key_of(f) for f in declared if f.metadata.get("flag")}
 
@@ -383,12 +383,12 @@ def flags(declaration: type[Declaration]) -> dict[str, str]:
 def parse(declaration: type[T], argv: Sequence[str]) -> T:
     """Fill the dataclass `declaration` from argv."""
     alone = flags(declaration)
-    given = pairs(argv, alone)
-    return fill(declaration, {alone.get(key, key): value for key, value in given.items()})
+    arguments = pairs(argv, alone)
+    return fill(declaration, {alone.get(key, key): value for key, value in arguments.items()})
 
 
 def shown_default(field: dataclasses.Field[Any]) -> str:
-    """The default as it would stand in conf.json; "required" where there is none."""
+    """Return the default as in conf.json; "required" where there is none."""
     if field.default is dataclasses.MISSING:
         return "required"
     if field.default is None:

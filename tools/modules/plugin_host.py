@@ -44,7 +44,7 @@ class Plugin(Protocol):
         """Do the work."""
 
     def output(self) -> object:
-        """(code, stdout, stderr); a size plugin gives the size, in bytes or as a text."""
+        """Return (code, stdout, stderr); a size plugin gives the size, in bytes or as a text."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def work(_options: Options) -> Result:
     _set_path(Path(job["file"]), job["home"])
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.DEBUG, stream=sys.stderr)
     try:
-        return _checked(judged(_called(job)))
+        return _checked(judged(_run_plugin(job)))
     except (BackupError, Cancelled):
         raise
     except SystemExit as left:
@@ -97,22 +97,22 @@ def _set_path(file: Path, home: str) -> None:
     sys.path += [home, root]
 
 
-def _called(job: dict[str, Any]) -> object:
+def _run_plugin(job: dict[str, Any]) -> object:
     loaded = loader.module(job["file"])
-    made: type[Plugin] | None = getattr(loaded, job["class"], None)
-    if made is None:
+    plugin_class: type[Plugin] | None = getattr(loaded, job["class"], None)
+    if plugin_class is None:
         raise BackupError(f"{job['file']} has no class {job['class']}")
-    missing = [name for name in _METHODS if not callable(getattr(made, name, None))]
+    missing = [name for name in _METHODS if not callable(getattr(plugin_class, name, None))]
     if missing:
         raise BackupError(f"the class {job['class']} has no method {', '.join(missing)}")
-    instance = made(job["parameters"], logging.getLogger("ncbackup"))
+    instance = plugin_class(job["parameters"], logging.getLogger("ncbackup"))
     instance.config_plugin()
     instance.works_execution()
     return instance.output()
 
 
 def judged(output: object) -> Result:
-    """The result that a plugin's output stands for; raises BackupError for anything else."""
+    """Return the result of a plugin's output. Raises BackupError for any other object."""
     if isinstance(output, Result):
         return output
     if isinstance(output, str) and output:
@@ -124,7 +124,7 @@ def judged(output: object) -> Result:
         return Result(Status.OK, f"size {size}", size=size, bytes=int(output))
     if isinstance(output, tuple | list) and len(output) == 3 and type(output[0]) is int:  # noqa: PLR2004
         code, *texts = output
-        message = " ".join(_shown(text) for text in texts if text).strip()
+        message = " ".join(_text(text) for text in texts if text).strip()
         return Result(Status.of_exit_code(code), message or f"code {code}")
     raise BackupError(
         f"the plugin gave {type(output).__name__} as its output",
@@ -132,7 +132,7 @@ def judged(output: object) -> Result:
     )
 
 
-def _shown(text: object) -> str:
+def _text(text: object) -> str:
     """Return what a plugin gives as text: bytes in any encoding as well."""
     return foreign.decoded(text) if isinstance(text, bytes) else str(text)
 

@@ -112,7 +112,7 @@ class Row:
 
     @property
     def encrypts(self) -> bool:
-        """Whether nobody without a key can read what this stage gives."""
+        """Return whether nobody without a key can read what this stage gives."""
         return any(stage.encrypts for stage in self.stages)
 
 
@@ -311,8 +311,8 @@ def kind(name: str) -> Kind:
 
 def file_of_kind(name: str) -> str:
     """Return the module whose items are of this kind, by its file; "" for an unknown kind."""
-    found = _KIND_ROWS.get(name)
-    return found.file if found else ""
+    kind_row = _KIND_ROWS.get(name)
+    return kind_row.file if kind_row else ""
 
 
 def row_of_stage(name: str) -> Row | None:
@@ -331,5 +331,5 @@ def stage_of_ending(ending: str) -> Applied | None:
 
 
 def encrypts(files: Iterable[Path]) -> bool:
-    """Whether one of these modules is a built-in encryption."""
-    return any(found.encrypts for file in files if (found := row(file)) is not None)
+    """Return whether one of these modules is a built-in encryption."""
+    return any(module_row.encrypts for file in files if (module_row := row(file)) is not None)

@@ -28,11 +28,11 @@ def arguments(variables: Iterable[Mapping[str, str]], *, install: bool) -> list[
     is no value of a setting is skipped. A server of another version ignores what it does not
     know (--loose).
     """
-    known = {
+    values = {
         name: value
         for one in variables
         for name, value in one.items()
         if isinstance(value, str) and _VALUE.fullmatch(value)
     }
     names = _AT_INSTALLATION if install else NAMES
-    return [f"--loose-{name.replace('_', '-')}={known[name]}" for name in names if name in known]
+    return [f"--loose-{name.replace('_', '-')}={values[name]}" for name in names if name in values]

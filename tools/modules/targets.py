@@ -13,7 +13,7 @@ from tools.modules import work_folder
 
 
 @dataclass(frozen=True)
-class Found:
+class TargetFile:
     """A file that lies below a target, or is one."""
 
     path: Path
@@ -21,19 +21,19 @@ class Found:
 
     @property
     def name(self) -> Path:
-        """Its path from the folder of the target on."""
+        """Return its path from the folder of the target on."""
         return self.path.relative_to(self.target.parent) if self.target.name else self.path
 
 
 def files(
     targets: Iterable[Path], failure: type[BackupError], reserved: Collection[Path] = ()
-) -> list[Found]:
+) -> list[TargetFile]:
     """Return every finished file below the targets, once.
 
     reserved: folders inside a target that are not looked into, links followed. Raises `failure`
     where a target is not there.
     """
-    found: dict[Path, Found] = {}
+    by_path: dict[Path, TargetFile] = {}
     refused = {path.resolve() for path in work_folder.refused(work_folder.records())}
     for target in targets:
         if not target.exists():
@@ -42,9 +42,9 @@ def files(
                 "Set TARGETS to what the earlier sections wrote.",
             )
         root = resolved(target)
-        inside = {place for place in reserved if root in place.parents}
+        inside = {folder for folder in reserved if root in folder.parents}
         for path in filesystem_handling.files_below(target):
             real = resolved(path)
             if real not in refused and inside.isdisjoint((real, *real.parents)):
-                found.setdefault(real, Found(path, target))
-    return list(found.values())
+                by_path.setdefault(real, TargetFile(path, target))
+    return list(by_path.values())

@@ -61,7 +61,7 @@ class WorkItem:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """Its files, in order."""
+        """Return its files, in order."""
         return tuple(self.folder / part.name for part in self.item.parts)
 
 
@@ -103,10 +103,10 @@ def _read(path: Path) -> WorkItem:
     """Return what a record says. Raises OSError, or BackupError where it says nothing."""
     content = _content(path)
     try:
-        given: Any = foreign_json.load(content, _MAX_BYTES)
-        texts = (item_record.text_of(given, key) for key in ("folder", "run_id", "boot"))
+        value: Any = foreign_json.load(content, _MAX_BYTES)
+        texts = (item_record.text_of(value, key) for key in ("folder", "run_id", "boot"))
         folder, run, boot = texts
-        return WorkItem(Path(folder), item_record.item_of(given["item"]), run, boot, path)
+        return WorkItem(Path(folder), item_record.item_of(value["item"]), run, boot, path)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise BackupError(f"{path} is no record of an item: {error}") from None
 
@@ -124,9 +124,9 @@ def record(
     files: the folder of its parts. doubtful: whether the next run must read them again.
     """
     filesystem_handling.make_folder(folder)
-    place = files.resolve()
-    path = folder / f"{item_record.quoted(str(place / item.parts[0].name))}{_RECORD}"
-    header = {"folder": str(place), "run_id": run, "boot": _DOUBTFUL if doubtful else _boot()}
+    location = files.resolve()
+    path = folder / f"{item_record.quoted(str(location / item.parts[0].name))}{_RECORD}"
+    header = {"folder": str(location), "run_id": run, "boot": _DOUBTFUL if doubtful else _boot()}
     text = json.dumps({**header, "item": dataclasses.asdict(item)}, sort_keys=True)
     write_synced(path, text)
 
@@ -191,7 +191,7 @@ def settle(folder: Path) -> list[tuple[WorkItem, str]]:
         with _warning():
             _finish(_read(path), path)
     damaged: list[tuple[WorkItem, str]] = []
-    for entry in {id(found): found for found in known(folder).values()}.values():
+    for entry in {id(one): one for one in known(folder).values()}.values():
         if not any(file.exists() for file in entry.files):
             forget(entry)  # killed before the first name, or removed by somebody
         elif why := problem(entry, read=entry.boot != _boot()):
@@ -204,7 +204,7 @@ def settle(folder: Path) -> list[tuple[WorkItem, str]]:
 
 @contextlib.contextmanager
 def _warning() -> Iterator[None]:
-    """What fails in the block can be done by a later run as well."""
+    """Log what fails in the block, which a later run can do as well."""
     try:
         yield
     except (OSError, BackupError) as error:
@@ -213,14 +213,14 @@ def _warning() -> Iterator[None]:
 
 def unreadable(folder: Path) -> dict[Path, str]:
     """Return the records that say nothing, and why. Raises OSError for the folder."""
-    found = {}
+    problems = {}
     for ending, read in ((_RECORD, _read), (_REFUSED, _refusal)):
         for path in _named(folder, ending):
             try:
                 read(path)
             except (OSError, BackupError) as error:
-                found[path] = str(error)
-    return found
+                problems[path] = str(error)
+    return problems
 
 
 def described(record_file: Path, files: Iterable[Path]) -> list[Path]:
@@ -229,18 +229,18 @@ def described(record_file: Path, files: Iterable[Path]) -> list[Path]:
     It names the first file of an item; the names of the others have their beginning in common.
     files: where to look, besides the folder that the name gives where it was not too long for it.
     """
-    wanted = record_file.name.removesuffix(_RECORD).removesuffix(_REFUSED)
-    beside = Path(unquote(wanted)).parent
+    stem = record_file.name.removesuffix(_RECORD).removesuffix(_REFUSED)
+    beside = Path(unquote(stem)).parent
     places = {file: file.parent.resolve() for file in files}
     with contextlib.suppress(OSError, ValueError):
         places.update((file, beside) for file in beside.iterdir() if file.is_file())
     sets = {
-        (place, _stem(file))
-        for file, place in places.items()
-        if item_record.quoted(str(place / file.name)) == wanted
+        (folder, _stem(file))
+        for file, folder in places.items()
+        if item_record.quoted(str(folder / file.name)) == stem
     }
-    found = {place / file.name for file, place in places.items() if (place, _stem(file)) in sets}
-    return sorted(found)
+    paths = {folder / file.name for file, folder in places.items() if (folder, _stem(file)) in sets}
+    return sorted(paths)
 
 
 def refuse(folder: Path, path: Path) -> None:
@@ -253,14 +253,14 @@ def refuse(folder: Path, path: Path) -> None:
 
 def refused(folder: Path | None) -> set[Path]:
     """Return the files that must not be stored. Raises OSError or BackupError."""
-    found = set()
+    paths = set()
     for record_file in _named(folder, _REFUSED) if folder is not None else []:
         path, state = _refusal(record_file)
         if state == state_of(path):
-            found.add(path)
+            paths.add(path)
         else:
             record_file.unlink(missing_ok=True)
-    return found
+    return paths
 
 
 def _refusal(path: Path) -> tuple[Path, tuple[int, ...]]:
@@ -333,16 +333,16 @@ def name_of(files: Sequence[Path]) -> str:
 
 def bounded(name: str) -> str:
     """Return a name that leaves room for endings: a longer one without its middle, digested."""
-    whole = os.fsencode(name)
-    if len(whole) <= _LONGEST:
+    encoded = os.fsencode(name)
+    if len(encoded) <= _LONGEST:
         return name
-    begin, end = whole[: _LONGEST - 40], whole[-20:]
-    digest = hashlib.sha256(whole).hexdigest()[:12]
+    begin, end = encoded[: _LONGEST - 40], encoded[-20:]
+    digest = hashlib.sha256(encoded).hexdigest()[:12]
     return f"{begin.decode(errors='ignore')}~{digest}~{end.decode(errors='ignore')}"
 
 
 def _stem(path: Path) -> str:
-    """What the names of all parts of a set have in common; the name of any other file."""
+    """Return what the names of all parts of a set have in common; the name of any other file."""
     part = _PART.fullmatch(path.name)
     return part["stem"] if part else path.name
 
@@ -352,21 +352,21 @@ def complete_sets(files: Iterable[Path]) -> tuple[list[list[Path]], list[str]]:
 
     A file that is no part is a set of its own.
     """
-    whole: list[list[Path]] = []
+    complete: list[list[Path]] = []
     sets: dict[str, dict[int, Path]] = {}
     for file in files:
         part = _PART.fullmatch(file.name)
         if part and part["number"] == f"{int(part['number']):03}":
             sets.setdefault(part["stem"], {})[int(part["number"])] = file
         else:
-            whole.append([file])
+            complete.append([file])
     errors = []
     for stem, parts in sets.items():
         gap = next((n for n in range(max(parts)) if n not in parts), None)
         if gap is None:
-            whole.append([parts[number] for number in sorted(parts)])
+            complete.append([parts[number] for number in sorted(parts)])
         else:
             errors.append(
                 f"{stem}.{gap:03} is missing; the other parts of this backup were not stored"
             )
-    return whole, errors
+    return complete, errors

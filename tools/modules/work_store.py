@@ -17,6 +17,7 @@ from tools.flow.form import Layout, numbered
 from tools.flow.item import Item, Stage
 from tools.flow.item_record import EARLIER, Part, StoredItem
 from tools.flow.pipeline import FlowResult, ItemContext
+from tools.flow.progress import Progress
 from tools.flow.store import Receiver, StoredObject
 from tools.modules import work_folder
 from tools.modules.work_folder import WorkItem
@@ -63,8 +64,8 @@ class WorkStore:
         self.folder = filesystem_handling.make_folder(folder)
         self._unpublished: dict[str, Path] = {}
         for path in folder.iterdir():
-            left = _TEMPORARY.search(path.name) if path.name.startswith(".") else None
-            if left and (left[1] == str(os.getpid()) or not Path("/proc", left[1]).exists()):
+            match = _TEMPORARY.search(path.name) if path.name.startswith(".") else None
+            if match and (match[1] == str(os.getpid()) or not Path("/proc", match[1]).exists()):
                 path.unlink(missing_ok=True)
 
     def __str__(self) -> str:
@@ -107,11 +108,11 @@ class WorkFolder:
     """What one module sees of the items that wait; without records, files are all there is."""
 
     def __init__(self, records: Path | None = None) -> None:
-        """records: the folder of the records; default: the one that the runner names."""
+        """Read the records of a folder; by default the one that the runner names."""
         self._records = records or work_folder.records()
         self._known = work_folder.known(self._records)
         self._section = os.environ.get("NC_BACKUP_SECTION", "")
-        self._progress = stream.Progress()
+        self._progress = Progress()
 
     def entry(self, file: Path) -> WorkItem | None:
         """Return the recorded item that a file belongs to."""
@@ -130,7 +131,7 @@ class WorkFolder:
         return list(entries.values()), others
 
     def of_earlier_run(self, files: Sequence[Path]) -> bool:
-        """Whether an earlier run made this item; never where a module is started by hand."""
+        """Return whether an earlier run made this item; never where a module runs by hand."""
         return self._records is not None and self._run_of(files) != work_folder.run_id()
 
     def prefix(self, files: Sequence[Path]) -> str:
@@ -243,14 +244,16 @@ class WorkFolder:
             )
         filesystem_handling.publish(file, target)
 
-    def adopt(self, made: Sequence[Path], files: Sequence[Path], stages: Sequence[Stage]) -> None:
+    def adopt(
+        self, outputs: Sequence[Path], files: Sequence[Path], stages: Sequence[Stage]
+    ) -> None:
         """Record what a killed run has made of an item and not recorded. files: the item's."""
-        if self._records is None or self.entry(made[0]) is not None:
+        if self._records is None or self.entry(outputs[0]) is not None:
             return
         plain = stream.Tally()
         stream.drained(plain(self.item(files).read()))
         after = pipeline.after_stages(self._origin(files), stages, plain)
-        work_folder.adopt(self._records, made, after, self._run_of(files))
+        work_folder.adopt(self._records, outputs, after, self._run_of(files))
 
     def remove(self, files: Iterable[Path]) -> None:
         """Remove files with their records. Raises OSError."""

@@ -43,11 +43,11 @@ class AppriseService:
     def send(self, message: Message, limits: Limits) -> str:
         """Make one attempt. Raises DeliveryError; ConfigError for an invalid URL."""
         opened(self._keys)
-        given = {"url": self._keys.url.reveal().strip(), **message}
+        request = {"url": self._keys.url.reveal().strip(), **message}
         try:
             done = subprocess.run(
                 [sys.executable, "-I", _PROCESS],
-                input=json.dumps(given).encode(),
+                input=json.dumps(request).encode(),
                 capture_output=True,
                 timeout=limits.whole,
                 check=False,
@@ -64,8 +64,8 @@ class AppriseService:
 def _check(done: subprocess.CompletedProcess[bytes]) -> None:
     """Raise DeliveryError unless the process says that the service took it."""
     try:
-        found = foreign_json.load(done.stdout)
-        sent, reason = bool(found["sent"]), str(found.get("reason", ""))
+        answer = foreign_json.load(done.stdout)
+        sent, reason = bool(answer["sent"]), str(answer.get("reason", ""))
     except (ValueError, TypeError, KeyError, AttributeError):  # killed: it may have been sent
         last = foreign.decoded(done.stderr).strip().rpartition("\n")[2]
         text = f"Apprise ended with exit code {done.returncode}: {last}"

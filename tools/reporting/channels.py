@@ -42,20 +42,20 @@ _NOT_OF_RESTORES = ("ping",)  # a monitor waits for backups
 
 def configured(general: General, notify: Sequence[NotifyChannel] = ()) -> dict[str, Recipient]:
     """Return the channels that a config uses, by name."""
-    made = {name: make(general) for name, make in CHANNELS.items()}
+    channels = {name: make(general) for name, make in CHANNELS.items()}
     wait = float(general.message_config_wait)
-    found = {
+    recipients = {
         name: Recipient(name, "report", channel, ENDS, wait)
-        for name, channel in made.items()
+        for name, channel in channels.items()
         if channel is not None
     }
-    return found | {channel.name: _recipient(channel, wait) for channel in notify}
+    return recipients | {channel.name: _recipient(channel, wait) for channel in notify}
 
 
 def of_restores(general: General, notify: Sequence[NotifyChannel]) -> dict[str, Recipient]:
     """Return the channels that are told of a restore."""
-    told = [channel for channel in notify if channel.keys.type not in _NOT_OF_RESTORES]
-    return configured(general, told)
+    channels = [channel for channel in notify if channel.keys.type not in _NOT_OF_RESTORES]
+    return configured(general, channels)
 
 
 def _recipient(channel: NotifyChannel, wait: float) -> Recipient:

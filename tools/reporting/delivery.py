@@ -32,13 +32,13 @@ class SpooledChannel:
     """
 
     def __init__(self, recipient: Recipient, spool: Spool | None) -> None:
-        """spool: None if nothing may be kept."""
+        """Send reports to a recipient. spool: None if nothing may be kept"""
         self.result = "lost"
         self._recipient = recipient
         self._channel = recipient.channel
         self._spool = spool if recipient.keep else None
         self._message: Message = {}
-        self._own: Path | None = None
+        self._kept_at: Path | None = None
         self._waiting: list[Path] = []
 
     def deliver(
@@ -58,12 +58,12 @@ class SpooledChannel:
         if self._spool is None:
             return
         try:
-            self._own = self._spool.add(Entry(self._recipient.key, self._message, document))
+            self._kept_at = self._spool.add(Entry(self._recipient.key, self._message, document))
         except OSError as error:
             logger.error("%s: cannot keep it: %s", self._recipient.label, error)
             return
         self.result = "kept"
-        self._waiting = self._spool.waiting(self._recipient.key) if resend else [self._own]
+        self._waiting = self._spool.waiting(self._recipient.key) if resend else [self._kept_at]
 
     def send(self, tries: int) -> None:
         """Send what waits, then this report.
@@ -71,16 +71,16 @@ class SpooledChannel:
         A report that is rejected does not keep the next ones from being sent, but they have one
         attempt each; without a connection none is tried after the first.
         """
-        if self._spool is None or self._own is None:
+        if self._spool is None or self._kept_at is None:
             self._send_unspooled(tries)
             return
         try:
-            self.result = self._send_all(self._spool, self._own, tries)
+            self.result = self._send_all(self._spool, self._kept_at, tries)
         except OSError as error:
             self._log("kept; the next run sends it", error)
 
-    def _log(self, what: str, error: Exception) -> None:
-        logger.error("%s %s: %s", self._recipient.label, what, error)
+    def _log(self, action: str, error: Exception) -> None:
+        logger.error("%s %s: %s", self._recipient.label, action, error)
 
     def _send_unspooled(self, tries: int) -> None:
         try:
@@ -91,7 +91,7 @@ class SpooledChannel:
         logger.info("%s %s", self._recipient.label, line)
         self.result = "delivered"
 
-    def _send_all(self, spool: Spool, own: Path, tries: int) -> str:
+    def _send_all(self, spool: Spool, current: Path, tries: int) -> str:
         until = time.monotonic() + self._recipient.limits.budget
         for path in self._waiting:
             budget = until - time.monotonic()
@@ -100,16 +100,16 @@ class SpooledChannel:
             try:
                 self._send(spool, path, tries, budget)
             except DeliveryError as error:
-                name = "" if path == own else f"{path.name} "
+                name = "" if path == current else f"{path.name} "
                 unsure = spool.exhausted(path)
                 then = f"not sent again (see {unsure})" if unsure else "kept; the next run sends it"
                 self._log(f"{name}{then}", error)
                 if error.doubt is Doubt.UNSENT:
                     break
                 tries = 1  # the others need not wait for a server that does not take one
-        if own.exists():
+        if current.exists():
             return "kept"
-        return "lost" if own.with_suffix(UNSURE).exists() else "delivered"
+        return "lost" if current.with_suffix(UNSURE).exists() else "delivered"
 
     def _send(self, spool: Spool, path: Path, tries: int, budget: float) -> None:
         """Send one report that waits; another run may have sent it meanwhile."""
@@ -168,11 +168,11 @@ def deliver(
     resend: whether what waits is sent as well
     """
     spool = None if folder is None else Spool(folder / FOLDER)
-    told = outcome(document)
+    event = outcome(document)
     senders = {
         name: SpooledChannel(recipient, spool)
         for name, recipient in recipients.items()
-        if told in recipient.outcomes
+        if event in recipient.outcomes
     }
     ready = [
         sender
@@ -202,8 +202,8 @@ class Announcement:
 
     def begin(self, recipients: Mapping[str, Recipient], document: Document) -> None:
         """Send it, once to each, in threads: no channel delays the run."""
-        told = outcome(document)
-        chosen = [one for one in recipients.values() if told in one.outcomes]
+        event = outcome(document)
+        chosen = [one for one in recipients.values() if event in one.outcomes]
         self._longest = max((one.limits.whole for one in chosen), default=0.0)
         self._threads = _started([functools.partial(_announce, one, document) for one in chosen])
 

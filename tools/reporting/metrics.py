@@ -189,9 +189,9 @@ def _last_successes(
 ) -> Iterator[_Sample]:
     """Give the times of the run, and of all stores of this config that are known."""
     series = _sample(f"{_RUN}{_SECONDS}", base, 0.0).series
-    own = _sample(f"{_STORE}{_SECONDS}", base, 0.0).series.removesuffix("}")
+    prefix = _sample(f"{_STORE}{_SECONDS}", base, 0.0).series.removesuffix("}")
     for name, value in times.items():
-        if name == series or name.startswith(f"{own},"):
+        if name == series or name.startswith(f"{prefix},"):
             yield _Sample(name, value)
 
 
@@ -212,8 +212,8 @@ def _escaped(text: str) -> str:
 
     They are replaced: no reader of the file needs them.
     """
-    shown = foreign.printable(text, keep="\n")
-    return shown.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    printable = foreign.printable(text, keep="\n")
+    return printable.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
 def _seconds(moment: str) -> float:
@@ -225,13 +225,13 @@ def _seconds(moment: str) -> float:
 
 def _of_file(file: Path) -> dict[str, float]:
     """Return the times of the last success that a METRICS_FILE holds; none if it is broken."""
-    found = {}
+    times = {}
     for line in foreign.lines(foreign.decoded(_content(file))):
         series, _, value = line.rpartition(" ")
         ours = series.startswith((f"{_RUN}{_SECONDS}{{", f"{_STORE}{_SECONDS}{{"))
         if ours and _NUMBER.fullmatch(value):
-            found[series] = float(value)
-    return found
+            times[series] = float(value)
+    return times
 
 
 def _of_state(private: Path | None) -> dict[str, float]:
@@ -239,14 +239,14 @@ def _of_state(private: Path | None) -> dict[str, float]:
     if private is None:
         return {}
     try:
-        given = foreign_json.load(_content(private / STATE), _MOST)
+        value_by_series = foreign_json.load(_content(private / STATE), _MOST)
     except ValueError:
         return {}
-    if not isinstance(given, dict):
+    if not isinstance(value_by_series, dict):
         return {}
     return {
         series: float(value)
-        for series, value in given.items()
+        for series, value in value_by_series.items()
         if isinstance(value, int | float) and math.isfinite(value) and value > 0
     }
 

@@ -25,9 +25,9 @@ _LIMITS = Limits(connect=5.0, read=10.0, whole=_LONGEST)
 
 def tested(channels: Sequence[NotifyChannel]) -> list[Line]:
     """Return what is found about the channels, in their order; they are tried at the same time."""
-    found: dict[str, list[Finding]] = {channel.name: [] for channel in channels}
+    findings: dict[str, list[Finding]] = {channel.name: [] for channel in channels}
     threads = [
-        threading.Thread(target=lambda one: found[one.name].extend(_of(one)), args=(channel,))
+        threading.Thread(target=lambda one: findings[one.name].extend(_of(one)), args=(channel,))
         for channel in channels
     ]
     for thread in threads:
@@ -38,13 +38,13 @@ def tested(channels: Sequence[NotifyChannel]) -> list[Line]:
         Line(NAME, one.text if one.level is Level.OK else _placed(channel, one.text), one.level,
              one.hint, one.fix)
         for channel in channels
-        for one in found[channel.name]
+        for one in findings[channel.name]
     ]  # fmt: skip
 
 
 def _placed(channel: NotifyChannel, text: str) -> str:
     """Return a text after file, line and key of its channel."""
-    return f"{channel.place}: {text}"
+    return f"{channel.location}: {text}"
 
 
 def _of(channel: NotifyChannel) -> list[Finding]:
@@ -115,5 +115,5 @@ def _context() -> ssl.SSLContext:
     """Return the context that requests uses."""
     from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
-    given = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
-    return ssl.create_default_context(cafile=given or DEFAULT_CA_BUNDLE_PATH)
+    path = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
+    return ssl.create_default_context(cafile=path or DEFAULT_CA_BUNDLE_PATH)

@@ -29,13 +29,13 @@ class Ntfy:
 
     def message(self, document: Document, log: str) -> dict[str, str]:
         """Return title, text, priority and tag."""
-        found = summary.outcome(document)
+        event = summary.outcome(document)
         raw = summary.clean(summary.text(document)).encode()[:_MOST]
         return {
             "title": summary.clean(summary.subject(document)),
             "message": raw.decode("utf-8", "ignore"),
-            "priority": str(_PRIORITIES.get(found, _DEFAULT_PRIORITY)),
-            "tag": _TAGS.get(found, "warning"),
+            "priority": str(_PRIORITIES.get(event, _DEFAULT_PRIORITY)),
+            "tag": _TAGS.get(event, "warning"),
         }
 
     def send(self, message: Message, limits: Limits) -> str:

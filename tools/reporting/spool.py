@@ -71,13 +71,13 @@ class Spool:
 
     def abandoned(self, channels: Collection[str], age: float) -> list[Path]:
         """Return the reports of other channels than these that have waited for `age` seconds."""
-        found = []
+        paths = []
         for path in sorted(self._folder.glob("*.json")):
             entry = self.read(path)
             if entry is not None and entry.channel not in channels:
                 waited = time.time() - path.lstat().st_mtime
-                found += [path] if waited > age else []
-        return found
+                paths += [path] if waited > age else []
+        return paths
 
     def begin(self, path: Path) -> bool:
         """Note that an attempt begins; False if too many of them may have arrived."""

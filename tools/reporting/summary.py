@@ -12,7 +12,7 @@ from tools.reporting.document import STARTED, Document
 
 _LONGEST_SUBJECT = 160  # characters
 _MOST_PROBLEMS = 50
-_WORDS = {
+_OUTCOME_TEXTS = {
     Outcome.START: "started",
     Outcome.SUCCESS: "succeeded",
     Outcome.UNCLEAN: "stored, clean-up failed",
@@ -58,10 +58,10 @@ def outcome(document: Document) -> Outcome:
 
 def subject(document: Document) -> str:
     """Return host, outcome and the first problem as one line of at most 160 characters."""
-    found = outcome(document)
-    line = f"[{document['hostname'] or 'unknown'}] {document['action']} {_WORDS[found]}"
+    event = outcome(document)
+    line = f"[{document['hostname'] or 'unknown'}] {document['action']} {_OUTCOME_TEXTS[event]}"
     problems = document["problems"]
-    if problems and found is not Outcome.LOCKED:
+    if problems and event is not Outcome.LOCKED:
         line += f": {_problem(problems[0])}"
     line = foreign.line(line)
     return line if len(line) <= _LONGEST_SUBJECT else f"{line[: _LONGEST_SUBJECT - 4]} ..."
@@ -81,29 +81,31 @@ def tail(log: str, most: int) -> str:
     if len(raw) <= most:
         return foreign.decoded(raw)
     end = raw[-most:]
-    whole = raw[-most - 1 : -most] == b"\n"  # the cut is at the beginning of a line
-    after = 0 if whole else end.find(b"\n") + 1
-    if after or whole:
+    is_line = raw[-most - 1 : -most] == b"\n"  # the cut is at the beginning of a line
+    after = 0 if is_line else end.find(b"\n") + 1
+    if after or is_line:
         return end[after:].decode("utf-8", "ignore")
     last = raw[raw.rfind(b"\n") + 1 :]
     return last[:most].decode("utf-8", "ignore")
 
 
-def clean(shown: str) -> str:
+def clean(text: str) -> str:
     """Return a text that can be written in UTF-8: bytes of names that are not are escaped."""
-    return foreign.decoded(shown.encode("utf-8", "backslashreplace"))
+    return foreign.decoded(text.encode("utf-8", "backslashreplace"))
 
 
 def _paragraphs(document: Document) -> Iterator[list[str]]:
-    found = outcome(document)
+    event = outcome(document)
     code = document["exit_code"]
     ended = f" (exit code {code})" if code is not None else ""
-    yield [f"{document['action'].title()} of {document['hostname']}: {_WORDS[found]}{ended}"]
+    yield [
+        f"{document['action'].title()} of {document['hostname']}: {_OUTCOME_TEXTS[event]}{ended}"
+    ]
     restored = document["action"] != "backup"
-    yield [_RESTORED.get(found, "") if restored else _MEANING[found]]
+    yield [_RESTORED.get(event, "") if restored else _MEANING[event]]
     yield [f"note: {line}" for line in document["notices"]]
     yield list(_problem_lines(document))
-    yield [] if restored or found not in _NEXT else [f"Next: {_NEXT[found]}"]
+    yield [] if restored or event not in _NEXT else [f"Next: {_NEXT[event]}"]
     yield list(_facts(document))
     yield list(_sections(document))
     yield list(_stores(document))
@@ -116,12 +118,12 @@ def _problem(problem: Document) -> str:
 
 def _problem_lines(document: Document) -> Iterator[str]:
     problems = document["problems"]
-    shown: set[str] = set()
+    hints: set[str] = set()
     for problem in problems[:_MOST_PROBLEMS]:
         yield f"{problem['level']}: {_problem(problem)}"
-        if problem["hint"] and problem["hint"] not in shown:
+        if problem["hint"] and problem["hint"] not in hints:
             yield "  hint: " + problem["hint"].replace("\n", "\n        ")
-        shown.add(problem["hint"])
+        hints.add(problem["hint"])
     if len(problems) > _MOST_PROBLEMS:
         yield f"({len(problems) - _MOST_PROBLEMS} more)"
 

@@ -105,8 +105,8 @@ def watcher(*, quiet: bool) -> Iterator[ProgressListener | None]:
         progress.TextColumn("{task.description}", markup=False),
         Figures(),
     )
-    with progress.Progress(*columns, transient=True) as shown:
-        yield _ProgressBar(shown)
+    with progress.Progress(*columns, transient=True) as bar:
+        yield _ProgressBar(bar)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -202,7 +202,7 @@ def _print_problems(result: RunResult) -> None:
 
     What several sections or items have in common is one line: all of them lack the same package.
     """
-    shown: set[str] = set()
+    hints: set[str] = set()
     alike: dict[RunProblem, list[str]] = {}
     for problem in result.problems():
         common = dataclasses.replace(problem, section="")
@@ -213,9 +213,9 @@ def _print_problems(result: RunResult) -> None:
         section = f"{', '.join(named[:_MOST_NAMED])}{more}"
         line = dataclasses.replace(problem, section=section).line
         say(f"{'error' if problem.error else 'warning'}: {line}", error=True)
-        if problem.hint and problem.hint not in shown:
+        if problem.hint and problem.hint not in hints:
             say(f"hint: {indented(problem.hint)}", error=True)
-        shown.add(problem.hint)
+        hints.add(problem.hint)
 
 
 def show(lines: Sequence[Line], *, as_json: bool) -> int:

@@ -19,7 +19,7 @@ from tools.requests_utils import Limits
 _JSON = {"Content-Type": "application/json"}
 _MOST_LOG = 10_000  # bytes of the log in a TEMPLATE
 # Fields of a TEMPLATE that are not keys of the document.
-_MADE: Mapping[str, Callable[[Document], str]] = {
+_DERIVED_FIELDS: Mapping[str, Callable[[Document], str]] = {
     "outcome": lambda document: summary.outcome(document).value,
     "summary": summary.subject,
     "text": summary.text,
@@ -47,14 +47,14 @@ class Webhook:
 
     def _headers(self) -> dict[str, str]:
         """Return the headers, references resolved. Raises ConfigError."""
-        found = {}
+        headers = {}
         for name, value in self._keys.header_texts().items():
-            found[name] = Secret(value).reveal() if masking.reference(value) else value
-            if not found[name].isprintable():
+            headers[name] = Secret(value).reveal() if masking.reference(value) else value
+            if not headers[name].isprintable():
                 raise ConfigError(f"HEADERS: {name}: holds a line break or a control character")
         if self._keys.token:
-            found |= bearer(self._keys.token)
-        return found
+            headers |= bearer(self._keys.token)
+        return headers
 
 
 def bearer(token: Secret) -> dict[str, str]:
@@ -73,13 +73,13 @@ def _filled(template: Any, document: Document, log: str) -> Any:  # noqa: ANN401
     alone = FIELD.fullmatch(template)
     if alone:
         return _field(alone[1], document, log)
-    return FIELD.sub(lambda found: _text(_field(found[1], document, log)), template)
+    return FIELD.sub(lambda match: _text(_field(match[1], document, log)), template)
 
 
 def _field(name: str, document: Document, log: str) -> Any:  # noqa: ANN401  (any JSON value)
     if name == "log":
         return summary.tail(log, _MOST_LOG)
-    return _MADE[name](document) if name in _MADE else document[name]
+    return _DERIVED_FIELDS[name](document) if name in _DERIVED_FIELDS else document[name]
 
 
 def _text(value: object) -> str:

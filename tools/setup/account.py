@@ -13,12 +13,12 @@ from tools.setup import programs, questions
 from tools.setup.installation import HOME, USER, Installation
 from tools.setup.steps import Step
 
-_NO_SHELLS = ("nologin", "false")  # names of programs that let nobody in
+_NO_SHELLS = ("nologin", "false")  # names of programs that allow no login
 _ADD = "useradd"
 
 
 def steps(installation: Installation) -> Iterator[Step]:
-    """Give the step that creates the user, where this is the running system."""
+    """Yield the step that creates the user, where this is the running system."""
     if not installation.real:
         return
     if (user := _user()) is not None:
@@ -32,7 +32,7 @@ def steps(installation: Installation) -> Iterator[Step]:
 
 
 def removal(installation: Installation) -> Iterator[Step]:
-    """Give the step that removes the user; only --purge does, because it owns files."""
+    """Yield the step that removes the user; only --purge does, because it owns files."""
     if installation.real and installation.purge:
         yield Step(
             subject=f"user {USER}",
@@ -82,17 +82,17 @@ def _create() -> None:
             f"group {USER}: exists, with members: {', '.join(group.gr_mem)}",
             f"They could read the config and its keys. Remove them: gpasswd -d USER {USER}",
         )
-    own = ["--user-group"] if group is None else ["--gid", USER]
+    group_option = ["--user-group"] if group is None else ["--gid", USER]
     about = ["--comment", "nc-backup-py", "--home-dir", HOME, "--no-create-home"]
     programs.run(
-        [_ADD, "--system", *own, *about, "--shell", _no_shell(), USER],
+        [_ADD, "--system", *group_option, *about, "--shell", _no_shell(), USER],
         f"user {USER}: cannot be created",
     )
 
 
 def _no_shell() -> str:
-    found = shutil.which("nologin", path="/usr/sbin:/sbin")
-    return found or "/bin/false"
+    nologin = shutil.which("nologin", path="/usr/sbin:/sbin")
+    return nologin or "/bin/false"
 
 
 def _check(user: pwd.struct_passwd, installation: Installation) -> None:

@@ -43,21 +43,21 @@ from tools.setup.steps import Step
 
 _COPIES = f"{CONFIG_FOLDER}/old-system-"
 _LARGEST = 1 << 24  # bytes of a file that is copied
-_OWN = 0o600  # of a file for its owner alone
-_LEFT = "setup.py leaves it as it is. If it starts the old system, remove it"
+_PRIVATE = 0o600  # of a file for its owner alone
+_UNTOUCHED = "setup.py leaves it as it is. If it starts the old system, remove it"
 _HINT = (
     "To see what would change: python3 setup.py adopt. To change it: python3 setup.py adopt --yes"
 )
 
 
 def folder_steps(installation: Installation) -> Iterator[Step]:
-    """Give the step that closes the folder of the config, before anything in it is looked at."""
+    """Yield the step that closes the folder of the config, before anything in it is looked at."""
     if installation.at(CONFIG_FOLDER).is_dir():
         yield folders.step(CONFIG_FOLDER, folders.CONFIG_ACCESS, installation)
 
 
 def sudoers_steps(installation: Installation) -> Iterator[Step]:
-    """Give the steps that remove the old rules of sudoers, once tar has another way."""
+    """Yield the steps that remove the old rules of sudoers, once tar has another way."""
     rules = old_sudoers.rules(installation)
     ways = (installation.at(PRIVATE_TAR), installation.at(sudoers.FILE))
     if not installation.dry_run and not any(way.exists() for way in ways):
@@ -65,53 +65,54 @@ def sudoers_steps(installation: Installation) -> Iterator[Step]:
             installation.notice(f"warning: {rule}: kept: tar has no other way to read every file")
         return
     for path in dict.fromkeys(rule.path for rule in rules):
-        gone = [rule for rule in rules if rule.path == path]
+        removed = [rule for rule in rules if rule.path == path]
         reasons = [
-            "its wildcard gives root" if rule.is_powerful else "it is not needed" for rule in gone
+            "its wildcard gives root" if rule.is_powerful else "it is not needed"
+            for rule in removed
         ]
 
-        def perform(path: Path = path, gone: list[old_sudoers.Rule] = gone) -> None:
+        def perform(path: Path = path, rules: list[old_sudoers.Rule] = removed) -> None:
             _save(installation, path)
-            old_sudoers.without(path, gone)
+            old_sudoers.without(path, rules)
 
-        yield from _lines("remove this rule", gone, reasons, perform)
+        yield from _lines("remove this rule", removed, reasons, perform)
 
 
 def cron_steps(installation: Installation) -> Iterator[Step]:
-    """Give the steps that remove the old lines of cron that the schedule of setup.py replaces."""
+    """Yield the steps that remove the old lines of cron that the schedule of setup.py replaces."""
     lines = old_cron.lines(installation)
-    ours = [line for line in lines if line.config == CONFIG]
+    replaced = [line for line in lines if line.config == CONFIG]
     for line in lines:
-        if line not in ours:
+        if line not in replaced:
             config = line.config or "not named"
             installation.notice(
                 f"warning: {line}: kept: its config is {config}, and setup.py runs {CONFIG}"
             )
-    if ours and not schedule.can_start(installation):
-        for line in ours:
+    if replaced and not schedule.can_start(installation):
+        for line in replaced:
             installation.notice(f"warning: {line}: kept: nothing else here would start the backup")
         return
-    if ours and not installation.schedule and _only_time(ours) is None:
+    if replaced and not installation.schedule and _only_time(replaced) is None:
         installation.notice(
             "warning: the old lines of cron are kept: they do not run once a day, all at one time"
             '\nhint: Choose the time: python3 setup.py adopt --yes --schedule "03:00"'
         )
         return
-    for path in dict.fromkeys(line.path for line in ours):
-        gone = [line for line in ours if line.path == path]
+    for path in dict.fromkeys(line.path for line in replaced):
+        removed = [line for line in replaced if line.path == path]
 
-        def perform(path: Path = path, gone: list[old_cron.Line] = gone) -> None:
+        def perform(path: Path = path, lines: list[old_cron.Line] = removed) -> None:
             _save(installation, path)
-            old_cron.without(path, gone)
+            old_cron.without(path, lines)
 
-        reasons = ["setup.py has a schedule of its own"] * len(gone)
-        yield from _lines("remove this line", gone, reasons, perform)
+        reasons = ["setup.py has a schedule of its own"] * len(removed)
+        yield from _lines("remove this line", removed, reasons, perform)
 
 
 def _lines(
     action: str, lines: Sequence[object], reasons: Sequence[str], perform: Callable[[], None]
 ) -> Iterator[Step]:
-    """Give a step for each line of one file: the last one removes all of them at once."""
+    """Yield a step for each line of one file: the last one removes all of them at once."""
     for number, (line, reason) in enumerate(zip(lines, reasons, strict=True), 1):
         done = perform if number == len(lines) else _with_the_last
         yield Step(str(line), action, lambda reason=reason: reason, done)  # type: ignore[misc]
@@ -135,8 +136,8 @@ def schedule_of(installation: Installation) -> str:
     has_own = any(installation.at(path).exists() for path in written)
     if has_own or not schedule.can_start(installation):
         return ""
-    ours = [line for line in old_cron.lines(installation) if line.config == CONFIG]
-    return str(_only_time(ours) or "")
+    replaced = [line for line in old_cron.lines(installation) if line.config == CONFIG]
+    return str(_only_time(replaced) or "")
 
 
 def mode_steps(installation: Installation) -> Iterator[Step]:
@@ -148,7 +149,7 @@ def mode_steps(installation: Installation) -> Iterator[Step]:
     config, writer_key = installation.at(CONFIG), installation.at(WRITER_KEY)
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         mode = path.lstat().st_mode
-        closed = stat.S_IMODE(mode) == _OWN and path != config
+        closed = stat.S_IMODE(mode) == _PRIVATE and path != config
         if stat.S_ISREG(mode) and not closed and path != writer_key:
             yield Step(
                 str(path),
@@ -159,7 +160,7 @@ def mode_steps(installation: Installation) -> Iterator[Step]:
 
 
 def config_steps(installation: Installation) -> Iterator[Step]:
-    """Give the step that writes the config in today's form."""
+    """Yield the step that writes the config in today's form."""
     config = installation.at(CONFIG)
     if not config.is_file():
         return
@@ -223,14 +224,14 @@ def _folder_of_copies(installation: Installation) -> Path:
 
 
 def _numbered(path: Path) -> Iterator[Path]:
-    """Give a path, and the same with .1, .2 and so on at its end."""
+    """Yield a path, and the same with .1, .2 and so on at its end."""
     yield path
     for number in itertools.count(1):
         yield path.with_name(f"{path.name}.{number}")
 
 
 def notices(installation: Installation) -> Iterator[Step]:
-    """Give no step, but name what is left of the old system: for `install`."""
+    """Yield no step, but name what is left of the old system: for `install`."""
     for finding in findings(installation):
         installation.notice(f"warning: {finding.text}\nhint: {finding.hint}")
     yield from ()
@@ -238,28 +239,28 @@ def notices(installation: Installation) -> Iterator[Step]:
 
 def findings(installation: Installation) -> list[Finding]:
     """Return what is left of the old system: rules of sudoers and lines of cron."""
-    found = []
+    entries = []
     prefix = () if installation.real else ("--prefix", installation.prefix)
     fix = fixes.as_root(fixes.command("python3", ROOT / "setup.py", "adopt", "--yes", *prefix))
     for rule in old_sudoers.rules(installation):
         text = f"{rule}: an old rule of sudoers"
         if rule.is_powerful:
             power = f"{text}: its wildcard gives root to the user of the backup"
-            found.append(bad(power, _HINT, fix))
+            entries.append(bad(power, _HINT, fix))
         else:
-            found.append(warning(text, _HINT, fix))
+            entries.append(warning(text, _HINT, fix))
     by_hand = f"Look at it, and remove {USER}: visudo -f"
-    found += [
+    entries += [
         warning(f"{rule}: names {USER} among others", f"{by_hand} {rule.path}")
         for rule in old_sudoers.mentions(installation)
     ]
     lines = old_cron.lines(installation)
-    found += [warning(f"{line}: an old line of cron", _HINT, fix) for line in lines]
+    entries += [warning(f"{line}: an old line of cron", _HINT, fix) for line in lines]
     others = old_cron.lines_of_others(installation)
-    return found + [
+    return entries + [
         warning(
             f"{line}: a line of cron of another user",
-            f"{_LEFT}: {fixes.command('crontab', '-u', line.user, '-e')}",
+            f"{_UNTOUCHED}: {fixes.command('crontab', '-u', line.user, '-e')}",
         )
         for line in others
     ]

@@ -39,7 +39,7 @@ class Arguments:
 
     @property
     def root(self) -> Path:
-        """The folder that stands for /."""
+        """Return the folder that stands for /."""
         return folder_of("--prefix", self.prefix) if self.prefix else Path("/")
 
     def options(self) -> list[str]:
@@ -58,20 +58,20 @@ def folder_of(option: str, text: str) -> Path:
 
 
 def parse(argv: Sequence[str], verbs: Mapping[str, Sequence[str]], default: str) -> Arguments:
-    """Return what was given. Raises ConfigError, naming the nearest verb or option.
+    """Return the parsed arguments. Raises ConfigError, naming the nearest verb or option.
 
     verbs: the options of each verb; FOLDER among them: it takes a folder
     """
-    words = list(argv)
-    verb = words.pop(0) if words and not words[0].startswith("-") else default
+    arguments = list(argv)
+    verb = arguments.pop(0) if arguments and not arguments[0].startswith("-") else default
     if verb not in verbs:
-        known = ", ".join(verbs)
+        verb_names = ", ".join(verbs)
         raise ConfigError(
-            f"setup.py: unknown command {verb!r}{_nearest(verb, list(verbs))}", f"Use {known}."
+            f"setup.py: unknown command {verb!r}{_nearest(verb, list(verbs))}", f"Use {verb_names}."
         )
     values: dict[str, str | bool] = {}
-    while words:
-        name, value = _option(verb, verbs[verb], words)
+    while arguments:
+        name, value = _option(verb, verbs[verb], arguments)
         if name in values:
             raise ConfigError(f"setup.py {verb}: {name} is given twice", "Give it once.")
         values[name] = value
@@ -83,31 +83,31 @@ def _field(option: str) -> str:
     return option.lstrip("-").replace("-", "_").lower()
 
 
-def _option(verb: str, allowed: Sequence[str], words: list[str]) -> tuple[str, str | bool]:
-    """Take one option and its value off the words."""
-    word = words.pop(0)
+def _option(verb: str, allowed: Sequence[str], arguments: list[str]) -> tuple[str, str | bool]:
+    """Remove one option and its value from the arguments; return both."""
+    word = arguments.pop(0)
     if not word.startswith("-") and "FOLDER" in allowed:
         return "FOLDER", word
     name, equals, value = word.partition("=")
     if name not in allowed:
-        known = "It takes " + ", ".join(allowed) if allowed else "It takes none"
+        accepted = "It takes " + ", ".join(allowed) if allowed else "It takes none"
         raise ConfigError(
-            f"setup.py {verb}: unknown argument {word!r}{_nearest(name, allowed)}", f"{known}."
+            f"setup.py {verb}: unknown argument {word!r}{_nearest(name, allowed)}", f"{accepted}."
         )
     if name in FLAGS:
         if equals:
             raise ConfigError(f"setup.py {verb}: {name} takes no value", f"{name} alone.")
         return name, True
     if not equals:
-        if not words or words[0] == "" or words[0].startswith("--"):
+        if not arguments or arguments[0] == "" or arguments[0].startswith("--"):
             raise ConfigError(f"setup.py {verb}: {name} needs a value", f"{name} {VALUES[name][0]}")
-        value = words.pop(0)
+        value = arguments.pop(0)
     if not value:
         raise ConfigError(f"setup.py {verb}: {name} needs a value", f"{name} {VALUES[name][0]}")
     return name, value
 
 
-def _nearest(word: str, known: Sequence[str]) -> str:
-    begun = [one for one in known if one.startswith(word) and word.strip("-")]
-    close = begun or difflib.get_close_matches(word, known, 1)
+def _nearest(word: str, names: Sequence[str]) -> str:
+    starting = [one for one in names if one.startswith(word) and word.strip("-")]
+    close = starting or difflib.get_close_matches(word, names, 1)
     return f": did you mean {close[0]}?" if close else ""

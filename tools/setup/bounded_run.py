@@ -26,18 +26,18 @@ def output(process: subprocess.Popen[bytes], seconds: float, most: int) -> tuple
     """
     pipes = (process.stdout, process.stderr)
     numbers = [pipe.fileno() for pipe in pipes if pipe is not None]
-    kept = {number: bytearray() for number in numbers}
+    outputs = {number: bytearray() for number in numbers}
     try:
         for number, chunk in _chunks(process, numbers, seconds):
-            kept[number] += chunk
-            if len(kept[number]) > most:
+            outputs[number] += chunk
+            if len(outputs[number]) > most:
                 if number == numbers[0]:
                     raise TooMuchError
-                del kept[number][: -most // 2]
+                del outputs[number][: -most // 2]
         process.wait(seconds)
     finally:
         _end(process)
-    return bytes(kept[numbers[0]]), bytes(kept[numbers[1]])
+    return bytes(outputs[numbers[0]]), bytes(outputs[numbers[1]])
 
 
 def _chunks(

@@ -1,4 +1,4 @@
-"""setup.py check: what only root or the installation can tell, and `backup.py -t` as ncbackup."""
+"""setup.py check: checks that need root or the installation, and `backup.py -t` as ncbackup."""
 
 from __future__ import annotations
 
@@ -38,14 +38,16 @@ _ROOT = "Only root can tell. Run this again as root."
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def check(given: Arguments) -> int:
-    """Print what is found about an installation; return 1 if there is an error, else 0."""
-    checked = Installation(project.ROOT, Path(sys.executable), prefix=given.root, dry_run=True)
+def check(parsed: Arguments) -> int:
+    """Print the findings about an installation; return 1 if there is an error, else 0."""
+    checked = Installation(project.ROOT, Path(sys.executable), prefix=parsed.root, dry_run=True)
     lines = finding.sorted_lines(tested(checked))
     texts = [json.dumps([dataclasses.asdict(line) for line in lines])]
-    if not given.json:
-        shown = (text for line in lines for text in finding.shown(line))
-        texts = [foreign.printable(text, keep="\n") for text in (*shown, finding.summary(lines))]
+    if not parsed.json:
+        finding_texts = (text for line in lines for text in finding.shown(line))
+        texts = [
+            foreign.printable(text, keep="\n") for text in (*finding_texts, finding.summary(lines))
+        ]
     sys.stdout.write("".join(f"{text}\n" for text in texts))
     return 1 if any(line.level is Level.BAD for line in lines) else 0
 
@@ -57,8 +59,8 @@ def tested(checked: Installation) -> Iterator[Line]:
     clone is tested where the user of the backup can use it.
     """
     absent = not filesystem_handling.exists(checked.at(CODE))
-    for one in _absent(checked) if absent else _of_installation(checked):
-        yield Line("setup", one.text, one.level, one.hint, one.fix)
+    for entry in _absent(checked) if absent else _of_installation(checked):
+        yield Line("setup", entry.text, entry.level, entry.hint, entry.fix)
     if not absent or (checked.real and _is_usable(project.ROOT)):
         yield from _of_backup(checked)
 
@@ -72,9 +74,9 @@ def _is_usable(clone: Path) -> bool:
 
 
 def _absent(checked: Installation) -> Iterator[Finding]:
-    """Yield that nothing is installed, and what no step of an installation would tell."""
-    kept = [str(path) for path in map(checked.at, (CONFIG, KEY_FILE)) if os.path.lexists(path)]
-    hint = f"The installer uses what is still there: {' and '.join(kept)}." if kept else ""
+    """Yield that nothing is installed, and what no step of an installation reports."""
+    existing = [str(path) for path in map(checked.at, (CONFIG, KEY_FILE)) if os.path.lexists(path)]
+    hint = f"The installer uses what is still there: {' and '.join(existing)}." if existing else ""
     yield bad(f"not installed: there is no {checked.at(CODE)}", hint, _again(checked))
     yield from _of_checks((adopt.findings, keys.identity_findings), checked)
 
@@ -93,13 +95,13 @@ def _of_installation(checked: Installation) -> Iterator[Finding]:
 
 def _of_checks(checks: Iterable[Check], checked: Installation) -> Iterator[Finding]:
     """Yield what checks find, each text once; one that fails is a finding itself."""
-    told = set()
-    for one in checks:
+    reported = set()
+    for run_check in checks:
         try:
-            for each in one(checked):
-                if each.text not in told:
-                    yield each
-                told.add(each.text)
+            for entry in run_check(checked):
+                if entry.text not in reported:
+                    yield entry
+                reported.add(entry.text)
         except PermissionError as error:
             problem = in_words(error)[0]
             yield warning(f"not checked: {problem}", *_as_root(checked))
@@ -108,17 +110,19 @@ def _of_checks(checks: Iterable[Check], checked: Installation) -> Iterator[Findi
             yield bad(problem, hint, getattr(error, "fix", ""))
     for notice in checked.notices:  # what the steps found, and setup.py leaves as it is
         text, _, hint = notice.removeprefix(_WARNING).partition("\nhint: ")
-        if notice.startswith(_WARNING) and text not in told:
+        if notice.startswith(_WARNING) and text not in reported:
             yield warning(text, hint)
 
 
 def _of_steps(planner: plans.Planner, again: str, checked: Installation) -> Iterator[Finding]:
     """Yield what steps find: a subject is good where none of its steps is needed."""
-    found = steps.findings(planner(checked), "", again)
-    needed = tuple(one.text for one in found if one.level is not Level.OK)
-    for one in dict.fromkeys(found):
-        if one.level is not Level.OK or not any(text.startswith(f"{one.text}:") for text in needed):
-            yield one
+    findings = steps.findings(planner(checked), "", again)
+    needed = tuple(entry.text for entry in findings if entry.level is not Level.OK)
+    for entry in dict.fromkeys(findings):
+        if entry.level is not Level.OK or not any(
+            text.startswith(f"{entry.text}:") for text in needed
+        ):
+            yield entry
 
 
 def _prefix(checked: Installation) -> Sequence[str]:
@@ -126,11 +130,11 @@ def _prefix(checked: Installation) -> Sequence[str]:
 
 
 def _as_root(checked: Installation) -> tuple[str, str]:
-    """Return the hint and the command where only root can tell."""
+    """Return the hint and the command for a check that needs root."""
     if os.geteuid() == 0:
         return "", ""
-    words = fixes.command("python3", project.ROOT / "setup.py", "check", *_prefix(checked))
-    return _ROOT, fixes.as_root(words)
+    command = fixes.command("python3", project.ROOT / "setup.py", "check", *_prefix(checked))
+    return _ROOT, fixes.as_root(command)
 
 
 # Further checks beside the steps of the installation; each raises BackupError or OSError.
@@ -172,8 +176,8 @@ def _of_backup(checked: Installation) -> Iterator[Line]:
 def _run(user: pwd.struct_passwd) -> subprocess.CompletedProcess[bytes]:
     """Run it as a schedule does: as the user, with little environment. Raises OSError."""
     code = Path(CODE) if (Path(CODE) / "backup.py").is_file() else project.ROOT
-    own = code / ".venv/bin/python"
-    python = own if own.exists() else Path("/usr/bin/python3")
+    private_python = code / ".venv/bin/python"
+    python = private_python if private_python.exists() else Path("/usr/bin/python3")
     if not python.exists():
         python = Path(sys.executable)
     own_groups = [one.gr_gid for one in grp.getgrall() if user.pw_name in one.gr_mem]
@@ -197,18 +201,18 @@ def _run(user: pwd.struct_passwd) -> subprocess.CompletedProcess[bytes]:
 def _lines(done: subprocess.CompletedProcess[bytes], user: pwd.struct_passwd) -> Iterator[Line]:
     """Yield the lines of its output; where that is none, why."""
     try:
-        found = [_line(one) for one in foreign_json.load(done.stdout, _LARGEST)]
+        lines = [_line(one) for one in foreign_json.load(done.stdout, _LARGEST)]
     except (ValueError, TypeError, KeyError):
         last = foreign.lines(foreign.decoded(done.stderr[-_LARGEST:]).strip())[-_LAST:]
         problem = foreign.line(" | ".join(last)) or "no output"
         text = f"run as {user.pw_name} it ended with exit code {done.returncode}: {problem}"
         yield Line("backup.py -t", text, Level.BAD)
     else:
-        yield from found
+        yield from lines
 
 
-def _line(one: dict[str, str]) -> Line:
+def _line(fields: dict[str, str]) -> Line:
     """Return a line of the JSON document. Raises KeyError, ValueError, TypeError."""
-    section, text, hint, fix = (str(one[name]) for name in ("section", "text", "hint", "fix"))
-    also = tuple(map(str, one["also"]))
-    return Line(section, text, Level(one["level"]), hint, fix, also, source=USER)
+    section, text, hint, fix = (str(fields[name]) for name in ("section", "text", "hint", "fix"))
+    also = tuple(map(str, fields["also"]))
+    return Line(section, text, Level(fields["level"]), hint, fix, also, source=USER)

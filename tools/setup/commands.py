@@ -16,7 +16,7 @@ from tools.base import imports
 from tools.base.errors import BackupError, ConfigError, in_words
 from tools.setup import arguments, checking, installing
 from tools.setup.arguments import Arguments
-from tools.setup.environment import closed_folder, environment, say, shown
+from tools.setup.environment import closed_folder, display_path, environment, say
 
 _SETUPTOOLS = ("build", "bdist", "sdist", "develop", "egg_info", "dist_info", "editable_wheel")
 _DEFAULT = "install"
@@ -24,7 +24,7 @@ _DEFAULT = "install"
 
 @dataclass(frozen=True)
 class Verb:
-    """A verb of setup.py: what --help says of it, its options, and the function that does it.
+    """A verb of setup.py: its text in --help, its options, and the function that does it.
 
     run: returns the exit code; raises BackupError, OSError
     """
@@ -48,7 +48,7 @@ def main(argv: Sequence[str]) -> int:
         say(f"error: {problem}", hint)
         return getattr(error, "exit_code", 1)
     except KeyboardInterrupt:
-        say("error: cancelled", "Run the same command again: it goes on.")
+        say("error: cancelled", "Run the same command again to continue.")
         return 130
 
 
@@ -62,8 +62,8 @@ def _perform(argv: Sequence[str]) -> int:
             hint="To build a package use pip (pyproject.toml). Verbs: setup.py --help",
         )
     options = {name: verb.options for name, verb in VERBS.items()}
-    given = arguments.parse(argv, options, _DEFAULT)
-    return VERBS[given.verb].run(given)
+    parsed = arguments.parse(argv, options, _DEFAULT)
+    return VERBS[parsed.verb].run(parsed)
 
 
 def usage() -> str:
@@ -83,20 +83,20 @@ def _users(option: str) -> list[str]:
     return [name for name, verb in VERBS.items() if option in verb.options]
 
 
-def _env(_given: Arguments) -> int:
+def _env(_arguments: Arguments) -> int:
     python = environment(imports.FOLDER, Path(sys.executable))
-    sys.stdout.write(f"{shown(imports.FOLDER)} is complete: {python}\n")
+    sys.stdout.write(f"{display_path(imports.FOLDER)} is complete: {python}\n")
     _warn_of_closed(python)
     return 0
 
 
-def _demo(_given: Arguments) -> int:
+def _demo(_arguments: Arguments) -> int:
     from tools.setup import demo
 
     return demo.demo(environment(imports.FOLDER, Path(sys.executable)))
 
 
-def _test(_given: Arguments) -> int:
+def _test(_arguments: Arguments) -> int:
     from tools.setup import project_checks
 
     return project_checks.test()
@@ -108,7 +108,7 @@ def _warn_of_closed(python: Path) -> None:
     if closed is not None:
         say(
             f"warning: other users cannot start it: its Python lies below {closed}",
-            f"If backups run as another user: remove {shown(imports.FOLDER)}, then run "
+            f"If backups run as another user: remove {display_path(imports.FOLDER)}, then run "
             "/usr/bin/python3 setup.py env",
         )
 

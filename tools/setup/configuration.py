@@ -20,11 +20,11 @@ from tools.setup.steps import Step
 ACCESS = Access(0o640, group=True)
 _TEMPLATE = "conf/conf.json"
 _LARGEST = 1 << 24  # bytes of a config
-_NO_NAMES = ("localhost", "debian", "ubuntu", "raspberrypi")  # of machines that nobody has named
+_NO_NAMES = ("localhost", "debian", "ubuntu", "raspberrypi")  # of machines without a chosen name
 
 
 def steps(installation: Installation) -> Iterator[Step]:
-    """Give the steps that write the template, and set owner and mode of what is there."""
+    """Yield the steps that write the template, and set owner and mode of what is there."""
     path = installation.at(CONFIG)
 
     def perform() -> None:
@@ -48,10 +48,10 @@ def hostname(installation: Installation) -> str:
     """
     template = _read(installation.source / _TEMPLATE)["GENERAL"]["HOSTNAME"]
     try:
-        found = _read(installation.at(CONFIG))["GENERAL"]["HOSTNAME"]
+        name = _read(installation.at(CONFIG))["GENERAL"]["HOSTNAME"]
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return ""
-    return found if isinstance(found, str) and found != template else ""
+    return name if isinstance(name, str) and name != template else ""
 
 
 def _read(path: Path) -> Any:  # noqa: ANN401  (any JSON value)
@@ -74,7 +74,7 @@ def _filled(installation: Installation) -> bytes:
 
 
 def _machine_name() -> str:
-    """Return the name of this machine without its domain; "" where nobody has named it."""
+    """Return the name of this machine without its domain; "" where none was chosen."""
     name = socket.gethostname().partition(".")[0]
     usable = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]*", name) and name not in _NO_NAMES
     return name if usable else ""

@@ -28,10 +28,10 @@ _TAIL = 5  # lines of a failed program that are shown
 
 def demo(python: Path) -> int:
     """Back up, verify, restore and compare. Raises BackupError at the first difference."""
-    place = Path(tempfile.mkdtemp(prefix="nc-backup-demo-")).resolve()
-    source, restored = place / "source", place / "restored"
-    key, conf = place / "key_file", place / "conf.json"
-    print(f"demo folder: {place}")
+    folder = Path(tempfile.mkdtemp(prefix="nc-backup-demo-")).resolve()
+    source, restored = folder / "source", folder / "restored"
+    key, conf = folder / "key_file", folder / "conf.json"
+    print(f"demo folder: {folder}")
     _make_source(source)
     print(
         f"1. {len(_tree_snapshot(source))} files and folders in {source}, some with unusual names"
@@ -44,11 +44,11 @@ def demo(python: Path) -> int:
         key,
     ]
     _run(keygen)
-    _run([*keygen, "--WRITER", "--WRITER_KEY", place / "writer.key", "--HOSTNAME", "demo"])
+    _run([*keygen, "--WRITER", "--WRITER_KEY", folder / "writer.key", "--HOSTNAME", "demo"])
     print(f"2. created an age key, {key}, and a key that signs the runs (mode 0600)")
-    _configure(conf, place, source, key)
+    _configure(conf, folder, source, key)
     _run([python, ROOT / "backup.py", "-r", "-c", conf])
-    item = _stored(place / "store")
+    item = _stored(folder / "store")
     print(f"3. backup.py -r -c {conf}: streamed run, {count(len(item['parts']), 'encrypted part')}")
     restore: list[str | Path] = [python, ROOT / "restore/restore.py", "-c", conf]
     print(f"4. restore.py -c {conf} --list:")
@@ -59,13 +59,13 @@ def demo(python: Path) -> int:
     print(f"6. restore.py --restore latest --destination {restored}")
     _compare(source, restored / "FILESET" / source.relative_to("/"))
     print("   contents, modes, times, owners, links and sparse files are identical")
-    _restore_with_stock_tools(place / "store/demo", item, key)
+    _restore_with_stock_tools(folder / "store/demo", item, key)
     print(
         "\nNext: sudo python3 setup.py installs it on this server, with keys, a config to edit\n"
         "and a nightly schedule (README.md; --dry-run only prints the steps).\n"
         f"{conf} is the config of this demo.\n"
-        f"{place}/store/demo/*.RECOVERY.txt shows how to restore without this program.\n"
-        f"Remove the demo with: rm -r {place}"
+        f"{folder}/store/demo/*.RECOVERY.txt shows how to restore without this program.\n"
+        f"Remove the demo with: rm -r {folder}"
     )
     return 0
 
@@ -82,10 +82,10 @@ def _run(command: Sequence[str | Path]) -> str:
         check=False,
     )
     if done.returncode != 0:
-        words = [str(word) for word in command[:3]]
+        command_start = [str(word) for word in command[:3]]
         last_lines = (done.stderr or done.stdout).strip().split("\n")[-_TAIL:]
         raise BackupError(
-            f"demo failed: {' '.join(words)} exited with code {done.returncode}",
+            f"demo failed: {' '.join(command_start)} exited with code {done.returncode}",
             hint=" | ".join(last_lines),
         )
     return done.stdout
@@ -117,17 +117,17 @@ def _make_source(source: Path) -> None:
     os.utime(odd / "two  spaces", ns=(_NANOSECONDS, _NANOSECONDS))
 
 
-def _configure(conf: Path, place: Path, source: Path, key: Path) -> None:
+def _configure(conf: Path, folder: Path, source: Path, key: Path) -> None:
     """Write the example config with the paths of the demo."""
     config: dict[str, Any] = foreign_json.load(_EXAMPLE.read_bytes())
     general = config["GENERAL"]
     general |= {
         "HOSTNAME": "demo",
-        "WORK_FOLDER": str(place / "work"),
-        "LOCAL_BACKUP": str(place / "store"),
+        "WORK_FOLDER": str(folder / "work"),
+        "LOCAL_BACKUP": str(folder / "store"),
         "HOME_FOLDER": str(ROOT),
-        "LOG_FOLDER": str(place / "backup.log"),
-        "WRITER_KEY": str(place / "writer.key"),
+        "LOG_FOLDER": str(folder / "backup.log"),
+        "WRITER_KEY": str(folder / "writer.key"),
     }
     for reporting in ("MESSAGE_CONFIG_COMMAND", "MESSAGE_CONFIG_METHOD"):
         general.pop(reporting, None)
@@ -143,13 +143,13 @@ def _configure(conf: Path, place: Path, source: Path, key: Path) -> None:
     config.pop("$schema", None)  # names a file beside the example
     for section in (entry for entry in config.values() if isinstance(entry, dict)):
         if section.get("NAME") in filled:
-            # what else the example says of folders are places of a real installation
-            given = section.setdefault("PARAMETERS", {})
+            # the other folders of the example are those of a real installation
+            parameters = section.setdefault("PARAMETERS", {})
             for name in ("TARGETS", "OBJECTIVES", "LOCAL_BACKUP"):
-                given.pop(name, None)
+                parameters.pop(name, None)
             if section["NAME"] != "storage":
-                given.pop("DESTINATION", None)
-            given |= filled[section["NAME"]]
+                parameters.pop("DESTINATION", None)
+            parameters |= filled[section["NAME"]]
         elif isinstance(section.get("PARAMETERS"), dict):
             section["PARAMETERS"].pop("TARGETS", None)
     conf.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
@@ -158,16 +158,16 @@ def _configure(conf: Path, place: Path, source: Path, key: Path) -> None:
 
 def _stored(store: Path) -> dict[str, Any]:
     """Return the one item of the one run in the store, from its manifest."""
-    found = list(store.glob("demo/*.manifest.json"))
-    if len(found) != 1:
-        raise BackupError(f"demo failed: {len(found)} manifests in {store}, expected 1")
-    (item,) = foreign_json.load(found[0].read_bytes())["items"]
+    manifests = list(store.glob("demo/*.manifest.json"))
+    if len(manifests) != 1:
+        raise BackupError(f"demo failed: {len(manifests)} manifests in {store}, expected 1")
+    (item,) = foreign_json.load(manifests[0].read_bytes())["items"]
     return dict(item)
 
 
 def _tree_snapshot(top: Path) -> dict[bytes, tuple[object, ...]]:
     """Return everything that must be restored, by its name below the top."""
-    found: dict[bytes, tuple[object, ...]] = {}
+    snapshot: dict[bytes, tuple[object, ...]] = {}
     inodes: dict[tuple[int, int], bytes] = {}
     for folder, folders, files in os.walk(os.fsencode(top)):
         for name in sorted([*folders, *files]):
@@ -183,8 +183,8 @@ def _tree_snapshot(top: Path) -> dict[bytes, tuple[object, ...]]:
             same = inodes.setdefault((about.st_dev, about.st_ino), below)
             hole = about.st_blocks * 512 < about.st_size // 2 and about.st_size >= _HOLE
             owner = (about.st_uid, about.st_gid)
-            found[below] = (about.st_mode, owner, about.st_mtime_ns, content, same, hole)
-    return found
+            snapshot[below] = (about.st_mode, owner, about.st_mtime_ns, content, same, hole)
+    return snapshot
 
 
 def _compare(source: Path, restored: Path) -> None:
@@ -202,13 +202,13 @@ def _restore_with_stock_tools(folder: Path, item: dict[str, Any], key: Path) -> 
     """Print the standard programs that restore the run, and run them if they are installed."""
     names = [part["name"] for part in item["parts"]]
     pattern = f"{shlex.quote(str(folder / names[0].removesuffix('000')))}*"
-    shown = f"cat {pattern} | age -d -i {shlex.quote(str(key))} | zstd -d"
-    print(f"7. without nc-backup-py: {shown} | tar x")
+    command = f"cat {pattern} | age -d -i {shlex.quote(str(key))} | zstd -d"
+    print(f"7. without nc-backup-py: {command} | tar x")
     missing = [name for name in ("age", "zstd") if shutil.which(name) is None]
     if missing:
         print(f"   (not run: {' and '.join(missing)} not installed)")
         return
-    said = _run(["sh", "-c", f"{shown} | sha256sum"])
-    if said.split()[0] != item["sha256"]:
+    output = _run(["sh", "-c", f"{command} | sha256sum"])
+    if output.split()[0] != item["sha256"]:
         raise BackupError("demo failed: age and zstd produce another archive")
     print("   run: identical archive")

@@ -45,13 +45,13 @@ def requirements(*groups: str) -> list[str]:
     Python 3.10 has no tomllib; a list of plain strings reads the same in Python as in TOML.
     """
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    found: list[str] = []
+    names: list[str] = []
     for group in groups:
         written = re.search(rf"^{group} = (\[.*?\])$", text, re.M | re.S)
         if written is None:
             raise BackupError(f"pyproject.toml: no list {group}")
-        found += ast.literal_eval(written[1])
-    return found
+        names += ast.literal_eval(written[1])
+    return names
 
 
 def environment(folder: Path, python: Path, *more: str) -> Path:
@@ -67,28 +67,28 @@ def environment(folder: Path, python: Path, *more: str) -> Path:
 
 
 def _installed(folder: Path, python: Path, *more: str) -> Path:
-    """Return the Python of the environment; a file in the folder says what was installed."""
+    """Return the Python of the environment; a file in the folder lists what was installed."""
     lock = ROOT / LOCK
     digest = hashlib.sha256(lock.read_bytes()).hexdigest()
-    wanted = "\n".join([f"# {LOCK}: {digest}", *sorted(more)]) + "\n"
+    content = "\n".join([f"# {LOCK}: {digest}", *sorted(more)]) + "\n"
     inside = folder / "bin/python"
     stamp = folder / "requirements.txt"
     if not _runs(inside):
-        say(f"creating {shown(folder)} with {python}")
+        say(f"creating {display_path(folder)} with {python}")
         make(folder, python)
-    elif stamp.exists() and set(wanted.split("\n")) <= set(stamp.read_text("utf-8").split("\n")):
+    elif stamp.exists() and set(content.split("\n")) <= set(stamp.read_text("utf-8").split("\n")):
         return inside
-    say(f"installing {', '.join((LOCK, *more))} into {shown(folder)}")
+    say(f"installing {', '.join((LOCK, *more))} into {display_path(folder)}")
     pip = [str(inside), ISOLATED, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     _call([*pip, *LOCKED, "--requirement", str(lock)], "pip install failed")
     if more:
         _call([*pip, *more], "pip install failed")
-    stamp.write_text(wanted, encoding="utf-8")
+    stamp.write_text(content, encoding="utf-8")
     return inside
 
 
 def _compile(python: Path) -> None:
-    """Compile the project, because the user of the backup may not write beside the code.
+    """Compile the project: the user of the backup may not write beside the code.
 
     Without that, each start of a program compiles all that it imports. Folders that cannot be
     written here either cost that time, and nothing else.
@@ -98,7 +98,7 @@ def _compile(python: Path) -> None:
     subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False, umask=0o022)
 
 
-def shown(folder: Path) -> str:
+def display_path(folder: Path) -> str:
     """Return a folder as messages name it: relative to the root of the project if it is inside."""
     return str(folder.relative_to(ROOT)) if folder.is_relative_to(ROOT) else str(folder)
 
@@ -172,10 +172,10 @@ def _venv_package(python: Path) -> str:
 
 def version(python: Path) -> str:
     """Return the version of a Python, as 3.11; "3" if it does not start."""
-    asked = "import sys; print('%d.%d' % sys.version_info[:2])"
+    program = "import sys; print('%d.%d' % sys.version_info[:2])"
     try:
         done = subprocess.run(
-            [python, ISOLATED, "-c", asked], capture_output=True, text=True, check=False
+            [python, ISOLATED, "-c", program], capture_output=True, text=True, check=False
         )
     except OSError:
         return "3"
@@ -222,12 +222,12 @@ def install_packages(names: Sequence[str]) -> bool:
 def _no_services() -> Iterator[None]:
     """Keep packages from starting services while they are installed (policy-rc.d)."""
     policy = Path("/usr/sbin/policy-rc.d")
-    ours = not policy.exists() and policy.parent.is_dir()
-    if ours:
+    is_free = not policy.exists() and policy.parent.is_dir()
+    if is_free:
         policy.write_text("#!/bin/sh\nexit 101\n", encoding="ascii")
         policy.chmod(0o755)
     try:
         yield
     finally:
-        if ours:
+        if is_free:
             policy.unlink(missing_ok=True)

@@ -42,9 +42,9 @@ def set_access(path: Path, access: Access, installation: Installation) -> None:
         )
 
 
-def access_step(place: str, access: Access, installation: Installation) -> Step:
+def access_step(system_path: str, access: Access, installation: Installation) -> Step:
     """Return the step that sets owner and mode of a file, where it exists."""
-    path = installation.at(place)
+    path = installation.at(system_path)
 
     def reason() -> str:
         return access.difference(path.resolve(), installation) if path.is_file() else ""

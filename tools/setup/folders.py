@@ -29,24 +29,24 @@ class Access:
     group: bool = False
 
     def __str__(self) -> str:
-        names = [USER if own else "root" for own in (self.user, self.group)]
+        names = [USER if is_private else "root" for is_private in (self.user, self.group)]
         return f"{':'.join(names)} {self.mode:04o}"
 
-    def apply(self, place: Path | int, installation: Installation) -> None:
+    def apply(self, target: Path | int, installation: Installation) -> None:
         """Set owner and mode of an open file or folder, or of a path; with --prefix only the mode.
 
         Raises OSError where the path is a link: a file that was looked at may have become one.
         Raises ConfigError where a file has other names.
         """
-        if isinstance(place, Path):
-            with removal.opened(place, _NO_LINK) as descriptor:
-                _refuse_other_names(place, descriptor)
+        if isinstance(target, Path):
+            with removal.opened(target, _NO_LINK) as descriptor:
+                _refuse_other_names(target, descriptor)
                 self.apply(descriptor, installation)
             return
         if installation.real:
             uid, gid = account.identifiers() if self.user or self.group else (0, 0)
-            os.fchown(place, uid * self.user, gid * self.group)
-        os.fchmod(place, self.mode)
+            os.fchown(target, uid * self.user, gid * self.group)
+        os.fchmod(target, self.mode)
 
     def difference(self, path: Path, installation: Installation) -> str:
         """Return how owner or mode of an existing path differ; "" if they do not."""
@@ -81,7 +81,7 @@ _FOLDERS = (
 
 
 def steps(installation: Installation) -> Iterator[Step]:
-    """Give a step for each folder of the layout."""
+    """Yield a step for each folder of the layout."""
     for folder, access in _FOLDERS:
         yield step(folder, access, installation)
 

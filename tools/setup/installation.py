@@ -1,4 +1,4 @@
-"""The layout of an installed nc-backup-py, and what the command line asks of an installation."""
+"""The layout of an installed nc-backup-py, and the options of an installation."""
 
 from __future__ import annotations
 
@@ -50,15 +50,15 @@ class Installation:
     errors: list[BackupError] = field(default_factory=list)
 
     def at(self, path: str) -> Path:
-        """Return where an absolute path of the layout lies: below the prefix."""
+        """Return an absolute path of the layout below the prefix."""
         return self.prefix / path.lstrip("/")
 
     def notice(self, line: str) -> None:
-        """Have a line printed at the end, once."""
+        """Print a line at the end, once."""
         if line not in self.notices:
             self.notices.append(line)
 
     @property
     def real(self) -> bool:
-        """Whether this is the running system, whose users and daemons may be changed."""
+        """Return whether this is the running system, whose users and daemons may be changed."""
         return self.prefix == Path("/")

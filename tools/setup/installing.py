@@ -36,51 +36,51 @@ from tools.setup.installation import (
 )
 
 _LOCK = "/run/nc-backup-py-setup.lock"  # only root can open it, and so hold it
-_AGAIN = "Nothing that works was removed. Fix this, then run the same command again: it goes on."
+_AGAIN = "Nothing that works was removed. Fix this, then run the same command again to continue."
 
 
-def install(given: Arguments) -> int:
+def install(parsed: Arguments) -> int:
     """Perform the steps of an installation that are needed; return the exit code."""
-    return _change(plans.INSTALL, installation(given))
+    return _change(plans.INSTALL, installation(parsed))
 
 
-def upgrade(given: Arguments) -> int:
+def upgrade(parsed: Arguments) -> int:
     """Install the code of a folder, by its own setup.py; without one that of this clone."""
-    if not given.folder:
-        return install(given)
-    folder = arguments.folder_of("setup.py upgrade", given.folder)
+    if not parsed.folder:
+        return install(parsed)
+    folder = arguments.folder_of("setup.py upgrade", parsed.folder)
     version = releases.version_of(folder)
     sys.stdout.write(f"upgrading to version {version} of {folder}\n")
     sys.stdout.flush()
     program = str(folder / "setup.py")
-    command = [sys.executable, environment.ISOLATED, program, "install", *given.options()]
+    command = [sys.executable, environment.ISOLATED, program, "install", *parsed.options()]
     return subprocess.run(command, check=False).returncode
 
 
-def rollback(given: Arguments) -> int:
+def rollback(parsed: Arguments) -> int:
     """Switch back to the release before; return the exit code."""
-    return _change(plans.ROLLBACK, installation(given))
+    return _change(plans.ROLLBACK, installation(parsed))
 
 
-def adopt_old_system(given: Arguments) -> int:
+def adopt_old_system(parsed: Arguments) -> int:
     """Convert or remove what the documented system left; only --yes changes anything."""
-    adopted = installation(given)
+    adopted = installation(parsed)
     adopted = dataclasses.replace(
         adopted,
-        schedule=given.schedule or adopt.schedule_of(adopted),
-        dry_run=given.dry_run or not given.yes,
+        schedule=parsed.schedule or adopt.schedule_of(adopted),
+        dry_run=parsed.dry_run or not parsed.yes,
     )
     return _change(plans.ADOPT, adopted, "To change this: python3 setup.py adopt --yes")
 
 
-def uninstall(given: Arguments) -> int:
+def uninstall(parsed: Arguments) -> int:
     """Remove what an installation added; return the exit code."""
-    removed = installation(given)
-    if not given.purge:
-        kept = f"{CONFIG_FOLDER}, {HOME}, {LOG_FOLDER}, the user {USER}"
-        removed.notice(f"kept: {kept} and every backup")
+    removed = installation(parsed)
+    if not parsed.purge:
+        kept_parts = f"{CONFIG_FOLDER}, {HOME}, {LOG_FOLDER}, the user {USER}"
+        removed.notice(f"kept: {kept_parts} and every backup")
     code = _change(plans.UNINSTALL, removed)
-    if not given.purge:
+    if not parsed.purge:
         hint = "To remove these as well, keys included, but no backup"
         sys.stdout.write(f"hint: {hint}: {_purge(removed)}\n")
     return code
@@ -88,37 +88,37 @@ def uninstall(given: Arguments) -> int:
 
 def _purge(removed: Installation) -> str:
     """Return the command that removes what `uninstall` keeps; its own release may be gone."""
-    own = ROOT.is_relative_to(removed.at(RELEASES)) or removed.at(CODE) == ROOT
-    program = "setup.py" if own else str(ROOT / "setup.py")
+    is_installed = ROOT.is_relative_to(removed.at(RELEASES)) or removed.at(CODE) == ROOT
+    program = "setup.py" if is_installed else str(ROOT / "setup.py")
     prefix: list[str | Path] = [] if removed.real else ["--prefix", removed.prefix]
     command = f"sudo {fixes.command('python3', program, 'uninstall', '--purge', *prefix)}"
-    return f"{command} (in a clone)" if own else command
+    return f"{command} (in a clone)" if is_installed else command
 
 
-def installation(given: Arguments) -> Installation:
-    """Return the installation that the arguments ask for. Raises ConfigError."""
-    if given.root == Path("/") and not given.dry_run and os.geteuid() != 0:
+def installation(parsed: Arguments) -> Installation:
+    """Return the installation for these arguments. Raises ConfigError."""
+    if parsed.root == Path("/") and not parsed.dry_run and os.geteuid() != 0:
         raise ConfigError(
             "setup.py: permission denied: only root can change the system",
             "Run it as root: sudo python3 setup.py. To see what it would do: --dry-run",
         )
-    if given.prefix and os.geteuid() == 0 and (trouble := environments.unsafe(str(given.root))):
+    if parsed.prefix and os.geteuid() == 0 and (trouble := environments.unsafe(str(parsed.root))):
         raise ConfigError(
             f"--prefix: {trouble}, who could let root write elsewhere by links in it",
             "Run it as that user, without sudo, or use a folder that belongs to root.",
         )
-    wheels = arguments.folder_of("--wheels", given.wheels) if given.wheels else None
-    if given.schedule:
-        schedule_files.parsed(given.schedule)  # before anything is changed
+    wheels = arguments.folder_of("--wheels", parsed.wheels) if parsed.wheels else None
+    if parsed.schedule:
+        schedule_files.parsed(parsed.schedule)  # before anything is changed
     return Installation(
         source=ROOT,
-        python=python(given.verb),
-        prefix=given.root,
+        python=python(parsed.verb),
+        prefix=parsed.root,
         wheels=wheels,
-        schedule=given.schedule,
-        dry_run=given.dry_run,
-        yes=given.yes,
-        purge=given.purge,
+        schedule=parsed.schedule,
+        dry_run=parsed.dry_run,
+        yes=parsed.yes,
+        purge=parsed.purge,
     )
 
 
@@ -128,15 +128,16 @@ def python(verb: str) -> Path:
     The one that runs this, unless it lies in a closed folder, as those of pyenv of root do, or
     belongs to a user who could change it.
     """
-    own = Path(getattr(sys, "_base_executable", sys.executable))
+    current = Path(getattr(sys, "_base_executable", sys.executable))
     if verb not in ("install", "upgrade"):
-        return own  # makes no environment
+        return current  # makes no environment
     others = (one for one in map(Path, newer_python.candidates()) if newer_python.is_new(str(one)))
-    opened = [one for one in (own, *others) if environment.closed_folder(one) is None]
-    if opened:  # first one that only root can change
-        return min(opened, key=lambda one: bool(environments.unsafe(str(one))))
+    startable = [one for one in (current, *others) if environment.closed_folder(one) is None]
+    if startable:  # first one that only root can change
+        return min(startable, key=lambda one: bool(environments.unsafe(str(one))))
     raise ConfigError(
-        f"{own}: other users cannot start this Python: {environment.closed_folder(own)} is closed",
+        f"{current}: other users cannot start this Python: "
+        f"{environment.closed_folder(current)} is closed",
         "Install the Python of the system (Debian, Ubuntu: apt install python3 python3-venv), "
         "then run: /usr/bin/python3 setup.py",
     )
@@ -145,7 +146,7 @@ def python(verb: str) -> Path:
 def _change(table: Sequence[plans.Planner], changed: Installation, hint: str = "") -> int:
     """Perform a table of steps, then print the notices, after an error as well.
 
-    hint: how to do what a dry run has shown
+    hint: how to make the changes that a dry run lists
     """
     os.umask(0o022)  # whatever the caller's is: steps that keep secrets set their own modes
     try:
@@ -155,7 +156,7 @@ def _change(table: Sequence[plans.Planner], changed: Installation, hint: str = "
         error.hint = error.hint or _AGAIN
         raise
     finally:
-        sys.stdout.write("".join(map(_shown, changed.notices)))
+        sys.stdout.write("".join(map(_printable, changed.notices)))
         sys.stdout.flush()
     if not count:
         sys.stdout.write("nothing to do\n")
@@ -166,7 +167,7 @@ def _change(table: Sequence[plans.Planner], changed: Installation, hint: str = "
     return 0
 
 
-def _shown(notice: str) -> str:
+def _printable(notice: str) -> str:
     """Return a notice as it is printed: names of files may be those of other users."""
     return foreign.printable(notice, keep="\n") + "\n"
 

@@ -42,7 +42,7 @@ _KEYGEN = "encryption/encryption.py"
 
 
 def steps(installation: Installation) -> Iterator[Step]:
-    """Give the steps that create missing keys, and set owners and modes of all.
+    """Yield the steps that create missing keys, and set owners and modes of all.
 
     Not with --prefix: machines that get the same package must not share a key.
     """
@@ -78,7 +78,7 @@ def steps(installation: Installation) -> Iterator[Step]:
 
 
 def _signer_step(installation: Installation, path: Path, access: Access) -> Step:
-    """Return the step that notes the signer in a key file: a restore trusts nobody else.
+    """Return the step that notes the signer in a key file: a restore trusts no other.
 
     Once more where HOSTNAME was changed: a restore trusts a key only for the hosts that it names.
     """
@@ -162,11 +162,11 @@ def _text(path: Path) -> str:
 
 def _signer(installation: Installation) -> str:
     """Return the line of the signer, for HOSTNAME of the config; "" where there is no key."""
-    found = _SIGNER.search(_text(installation.at(WRITER_KEY)))
+    match = _SIGNER.search(_text(installation.at(WRITER_KEY)))
     host = configuration.hostname(installation)
-    if found is None or not _HOST.fullmatch(host):
-        return found[0] if found else ""
-    return f"# signer: {host} {found[1]}"
+    if match is None or not _HOST.fullmatch(host):
+        return match[0] if match else ""
+    return f"# signer: {host} {match[1]}"
 
 
 def _uses_default_key(installation: Installation) -> bool:
@@ -213,7 +213,7 @@ def _write_recipient(installation: Installation, identity: Path, key: Path) -> N
             f"Write the recipient (age1...) into {key}.",
         )
     about = f"# This server encrypts for this recipient; {IDENTITY_FILE} decrypts."
-    signers = [found[0] for found in _SIGNER.finditer(_text(identity))]  # of an earlier server
+    signers = [match[0] for match in _SIGNER.finditer(_text(identity))]  # of an earlier server
     content = "\n".join((about, public[1], *signers, ""))
     files.write(key, content.encode("utf-8", "surrogateescape"), _RECIPIENTS, installation)
 

@@ -11,6 +11,6 @@ ENFORCE = Path("/sys/fs/selinux/enforce")  # it exists where SELinux is on
 
 
 def restore(path: Path) -> None:
-    """Give a path, and all below it, the label of the policy. Raises BackupError."""
+    """Set the label of the policy on a path and all below it. Raises BackupError."""
     if ENFORCE.exists() and shutil.which("restorecon", path=programs.PATH):
         programs.run(["restorecon", "-R", path], f"{path}: its SELinux label cannot be restored")

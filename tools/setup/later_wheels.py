@@ -61,13 +61,13 @@ def requirements(lock: str, minor: int, compiled: set[str]) -> str:
     version that it runs under: they are replaced by the answer for the other one.
     """
 
-    def answer(found: re.Match[str]) -> str:
-        holds = _SIGNS[found["sign"]](minor, int(found["minor"]))
+    def answer(match: re.Match[str]) -> str:
+        holds = _SIGNS[match["sign"]](minor, int(match["minor"]))
         return _ALWAYS if holds else _NEVER
 
     blocks = _BLOCK.finditer(lock + "\n")
     return "".join(
-        _VERSION.sub(answer, found[0])
-        for found in blocks
-        if found["name"] in compiled or _VERSION.search(found[0])
+        _VERSION.sub(answer, match[0])
+        for match in blocks
+        if match["name"] in compiled or _VERSION.search(match[0])
     )

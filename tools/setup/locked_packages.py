@@ -99,16 +99,18 @@ def _fetch_later(
     """Fetch the packages that later versions of Python need; a line is printed if it fails."""
     pip = (python, environment.ISOLATED, "-m", "pip", "download")
     command = [*pip, *_COMMON, "-d", str(wheels)]
-    kept = before / WHEELS if before is not None and _same(lock, before / LOCK) else None
+    earlier_wheels = before / WHEELS if before is not None and _same(lock, before / LOCK) else None
 
     def download(requirements: str, options: list[str]) -> None:
         with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
             file.write(requirements)
             file.flush()
             pip = [*command, *options, "-r", file.name]
-            if kept is not None:
+            if earlier_wheels is not None:
                 with contextlib.suppress(BackupError):  # an earlier version did not keep them
-                    programs.run([*pip, "--no-index", "--find-links", str(kept)], "", _PIP)
+                    programs.run(
+                        [*pip, "--no-index", "--find-links", str(earlier_wheels)], "", _PIP
+                    )
                     return
             programs.run([*pip, *_BRIEF], "pip download failed", _PIP)
 

@@ -37,17 +37,17 @@ def go_on(arguments):  # type: (list[str]) -> None
 def candidates():  # type: () -> list[str]
     """Return the paths of python3.14 ... python3.10 that exist, newest version first."""
     folders = [folder for folder in os.environ.get("PATH", "").split(":") if folder[:1] == "/"]
-    found = []  # type: list[str]
+    paths = []  # type: list[str]
     for minor in range(_NEWEST, NEEDED[1] - 1, -1):
         for folder in folders + [one for one in _FOLDERS if one not in folders]:
             path = os.path.join(folder, "python3.%d" % minor)
-            if os.access(path, os.X_OK) and path not in found:
-                found.append(path)
-    return found
+            if os.access(path, os.X_OK) and path not in paths:
+                paths.append(path)
+    return paths
 
 
 def is_new(python):  # type: (str) -> bool
-    """Return whether a Python starts and is new enough: one of pyenv's may only say that it is."""
+    """Return whether a Python starts and is new enough: a shim of pyenv may only claim that."""
     look = "import sys; sys.exit(sys.version_info < (%d, %d))" % NEEDED
     with open(os.devnull, "w") as null:
         try:

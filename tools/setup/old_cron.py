@@ -16,7 +16,7 @@ from tools.setup.installation import USER, Installation
 from tools.setup.schedule_files import Time
 
 # A user's own lines, by distribution; there a file is named after its user.
-_OWN = ("/var/spool/cron/crontabs", "/var/spool/cron/tabs", "/var/spool/cron")
+_USER_TABLES = ("/var/spool/cron/crontabs", "/var/spool/cron/tabs", "/var/spool/cron")
 _SYSTEM = ("/etc/crontab", "/etc/cron.d")  # their lines have a field with the user
 _TRUSTED = ("", "root", USER)  # users whose lines count
 _BACKUP = re.compile(r"\bbackup\.py['\"]?\s(?=.*\s?-(r|-run)\b)(?=.*-(c|-config)\b)")
@@ -34,17 +34,17 @@ class Line:
 
     @property
     def config(self) -> str:
-        """The path of its config; "" if it names none."""
+        """Return the path of its config; "" if it names none."""
         try:
-            words = shlex.split(self.text)
+            arguments = shlex.split(self.text)
         except ValueError:
-            words = self.text.split()
-        places = [at for at, word in enumerate(words[:-1]) if word in ("-c", "--config")]
-        return words[places[-1] + 1] if places else ""
+            arguments = self.text.split()
+        positions = [at for at, word in enumerate(arguments[:-1]) if word in ("-c", "--config")]
+        return arguments[positions[-1] + 1] if positions else ""
 
     @property
     def time(self) -> Time | None:
-        """Its time, if it runs once every day."""
+        """Return its time, if it runs once every day."""
         match = re.match(r"\s*(\d{1,2})\s+(\d{1,2})\s+\*\s+\*\s+\*\s", self.text)
         return Time(int(match[2]), int(match[1])) if match else None
 
@@ -66,27 +66,27 @@ def lines_of_others(installation: Installation) -> list[Line]:
 
 
 def _every(installation: Installation) -> list[Line]:
-    ours = installation.at(schedule_files.CRON)
+    schedule_file = installation.at(schedule_files.CRON)
     return [
         Line(path, number, line, user)
         for path, user in _files(installation)
-        if path != ours
+        if path != schedule_file
         for number, line in enumerate(_lines(path), 1)
         if not line.lstrip().startswith("#") and _BACKUP.search(line)
     ]
 
 
 def _files(installation: Installation) -> Iterator[tuple[Path, str]]:
-    """Give each file of cron, and the user whose own it is."""
-    for name in (*_OWN, *_SYSTEM):
-        place = installation.at(name)
+    """Yield each file of cron, and the user whose own it is."""
+    for name in (*_USER_TABLES, *_SYSTEM):
+        table = installation.at(name)
         try:
-            found = sorted(place.iterdir()) if place.is_dir() else [place]
+            paths = sorted(table.iterdir()) if table.is_dir() else [table]
         except OSError:  # not for this user
             continue
-        for path in found:
-            if path.is_file() and not path.is_symlink():
-                yield path, path.name if name in _OWN else ""
+        for file in paths:
+            if file.is_file() and not file.is_symlink():
+                yield file, file.name if name in _USER_TABLES else ""
 
 
 def _lines(path: Path) -> list[str]:
@@ -96,9 +96,9 @@ def _lines(path: Path) -> list[str]:
         return []
 
 
-def without(path: Path, gone: Collection[Line]) -> None:
+def without(path: Path, removed: Collection[Line]) -> None:
     """Remove lines of a file in one rename: owner and mode stay. Raises OSError."""
-    numbers = {line.number for line in gone}
+    numbers = {line.number for line in removed}
     lines = path.read_bytes().split(b"\n")
     about = path.stat()
     descriptor, name = tempfile.mkstemp(prefix=".nc-backup-py.", dir=path.parent)

@@ -35,7 +35,7 @@ class Rule:
 
     @property
     def is_powerful(self) -> bool:
-        """Whether a wildcard or ALL is among its commands."""
+        """Return whether a wildcard or ALL is among its commands."""
         _before, _equals, commands = self.text.partition("=")
         return bool(re.search(r"(?<!\\)[*?\[]|\bALL\b", commands.partition(":")[2] or commands))
 
@@ -49,23 +49,23 @@ def rules(installation: Installation) -> list[Rule]:
     These are its own rules and settings, and the aliases that nothing but they name.
     """
     every = _every(installation)
-    own = [rule for rule in every if _OURS.match(rule.text)]
-    others = "\n".join(rule.text for rule in every if rule not in own)
+    of_backup = [rule for rule in every if _OURS.match(rule.text)]
+    others = "\n".join(rule.text for rule in every if rule not in of_backup)
     aliases = [
         rule
         for rule in every
         if (match := _ALIAS.match(rule.text))
-        and any(re.search(rf"\b{match[1]}\b", one.text) for one in own)
+        and any(re.search(rf"\b{match[1]}\b", one.text) for one in of_backup)
         and len(re.findall(rf"\b{match[1]}\b", others)) == 1
     ]
-    return [rule for rule in every if rule in own or rule in aliases]
+    return [rule for rule in every if rule in of_backup or rule in aliases]
 
 
 def mentions(installation: Installation) -> list[Rule]:
     """Return the other rules that name the user of the backup: among others, or in an alias."""
-    own = rules(installation)
+    of_backup = rules(installation)
     named = (rule for rule in _every(installation) if re.search(rf"\b{USER}\b", rule.text))
-    return [rule for rule in named if rule not in own]
+    return [rule for rule in named if rule not in of_backup]
 
 
 def _every(installation: Installation) -> list[Rule]:
@@ -73,15 +73,15 @@ def _every(installation: Installation) -> list[Rule]:
 
 
 def _files(installation: Installation) -> list[Path]:
-    found: list[Path] = []
+    paths: list[Path] = []
     for name in _PLACES:
-        place = installation.at(name)
+        path = installation.at(name)
         try:
-            found += sorted(place.iterdir()) if place.is_dir() else [place]
+            paths += sorted(path.iterdir()) if path.is_dir() else [path]
         except OSError:  # not for this user
             continue
-    ours = installation.at(sudoers.FILE)
-    return [path for path in found if path.is_file() and path != ours]
+    rules_file = installation.at(sudoers.FILE)
+    return [file for file in paths if file.is_file() and file != rules_file]
 
 
 def _read(path: Path) -> list[Rule]:
@@ -89,7 +89,7 @@ def _read(path: Path) -> list[Rule]:
         lines = foreign.lines(foreign.decoded(foreign.beginning(path, _LONGEST)))
     except OSError:
         return []
-    found: list[Rule] = []
+    rules: list[Rule] = []
     first, text = 1, ""
     for number, line in enumerate(lines, 1):
         text += line
@@ -97,14 +97,14 @@ def _read(path: Path) -> list[Rule]:
             text = f"{text[:-1]} "
             continue
         if text.strip() and not text.lstrip().startswith("#"):
-            found.append(Rule(path, first, number, text))
+            rules.append(Rule(path, first, number, text))
         first, text = number + 1, ""
-    return found
+    return rules
 
 
-def without(path: Path, gone: list[Rule]) -> None:
+def without(path: Path, removed: list[Rule]) -> None:
     """Remove rules of a file, if visudo accepts the rest. Raises BackupError."""
-    numbers = {number for rule in gone for number in range(rule.first, rule.last + 1)}
+    numbers = {number for rule in removed for number in range(rule.first, rule.last + 1)}
     lines = path.read_bytes().split(b"\n")
     rest = b"\n".join(line for number, line in enumerate(lines, 1) if number not in numbers)
     sudoers.replace(path, rest)

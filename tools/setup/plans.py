@@ -55,6 +55,6 @@ UNINSTALL: Sequence[Planner] = (
 
 
 def steps(table: Sequence[Planner], installation: Installation) -> Iterator[Step]:
-    """Give the steps of a table, in its order."""
+    """Yield the steps of a table, in its order."""
     for planner in table:
         yield from planner(installation)

@@ -38,7 +38,7 @@ _WITHOUT = "tar cannot have a capability here"
 
 
 def steps(installation: Installation) -> Iterator[Step]:
-    """Give the steps that make the copy, where this is the running system and files can have one.
+    """Yield the steps that make the copy, where this is the running system and files can have one.
 
     Where it cannot work it is no error: sudoers.py has another way then.
     """
@@ -59,7 +59,7 @@ def steps(installation: Installation) -> Iterator[Step]:
 
 
 def removal(installation: Installation) -> Iterator[Step]:
-    """Give the steps that remove the copy."""
+    """Yield the steps that remove the copy."""
     if installation.real:
         yield from _removal(Path(PRIVATE_TAR), "it exists")
         yield from _removal(Path(EARLIER), "it exists")
@@ -212,7 +212,7 @@ def broken(copy: Path) -> str:
 
 
 def findings(installation: Installation) -> list[Finding]:
-    """Return why the copy cannot work here; the steps tell what is wrong with it elsewhere."""
+    """Return why the copy cannot work here; elsewhere the steps report its faults."""
     copy = Path(PRIVATE_TAR)
     if not installation.real or not (obstacle := impossible(copy)):
         return []

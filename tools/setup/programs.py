@@ -25,13 +25,13 @@ def run(
     environment: variables beside those of this process
     Raises BackupError with the last lines of its output.
     """
-    words = list(map(str, command))
-    found = shutil.which(words[0], path=f"{os.environ.get('PATH', '')}:{PATH}")
-    failure = failure or " ".join(words)
-    if found is None:
-        raise BackupError(f"{failure}: {words[0]} is not installed")
+    arguments = list(map(str, command))
+    program = shutil.which(arguments[0], path=f"{os.environ.get('PATH', '')}:{PATH}")
+    failure = failure or " ".join(arguments)
+    if program is None:
+        raise BackupError(f"{failure}: {arguments[0]} is not installed")
     done = subprocess.run(
-        [found, *words[1:]],
+        [program, *arguments[1:]],
         cwd="/",
         env={**os.environ, **(environment or {})},
         stdin=subprocess.DEVNULL,

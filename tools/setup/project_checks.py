@@ -60,7 +60,7 @@ class _Check:
 
     name: str
     python: Path
-    words: tuple[str, ...]
+    arguments: tuple[str, ...]
 
 
 def test() -> int:
@@ -123,8 +123,8 @@ def _unit(version: str, python: Path) -> _Check:
 def _passes(check: _Check) -> bool:
     print(f"== {check.name}", flush=True)
     began = time.monotonic()
-    words = [str(check.python), *check.words]
-    done = subprocess.run(words, cwd=ROOT, stdin=subprocess.DEVNULL, check=False)
+    command = [str(check.python), *check.arguments]
+    done = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, check=False)
     took = time.monotonic() - began
     print(f"== {check.name}: {took:.0f} s, exit {done.returncode}", flush=True)
     return done.returncode == 0
@@ -151,10 +151,10 @@ def _missing() -> list[str]:
 
 def _others(python: Path) -> list[tuple[str, Path]]:
     """Return the oldest and the newest Python from 3.10 on, other than the current one."""
-    found = pythons(_candidates())
-    ends = sorted({min(found), max(found)}) if found else []
-    mine = _version(python)
-    return [(f"{end[0]}.{end[1]}", found[end]) for end in ends if end != mine]
+    by_version = pythons(_candidates())
+    ends = sorted({min(by_version), max(by_version)}) if by_version else []
+    current = _version(python)
+    return [(f"{end[0]}.{end[1]}", by_version[end]) for end in ends if end != current]
 
 
 def _candidates() -> Iterable[Path]:
@@ -170,18 +170,18 @@ def _candidates() -> Iterable[Path]:
 
 def pythons(candidates: Iterable[Path]) -> dict[tuple[int, int], Path]:
     """Return the usable Pythons by their version: new enough, with venv."""
-    found: dict[tuple[int, int], Path] = {}
+    by_version: dict[tuple[int, int], Path] = {}
     for file in candidates:
         version = _version(file)
         if version is not None and version >= _OLDEST:
-            found.setdefault(version, file)
-    return found
+            by_version.setdefault(version, file)
+    return by_version
 
 
 def _version(python: Path) -> tuple[int, int] | None:
-    asked = "import ensurepip, sys, venv; print(*sys.version_info[:2])"
+    program = "import ensurepip, sys, venv; print(*sys.version_info[:2])"
     try:
-        done = subprocess.run([python, "-c", asked], capture_output=True, text=True, check=False)
+        done = subprocess.run([python, "-c", program], capture_output=True, text=True, check=False)
     except OSError:
         return None
     numbers = done.stdout.split()

@@ -28,19 +28,19 @@ def question(installation: Installation) -> Iterator[Step]:
 
 
 def steps(installation: Installation) -> Iterator[Step]:
-    """Give the steps that remove the folders of the layout."""
-    for place in (LOG_FOLDER, HOME, CONFIG_FOLDER) if installation.purge else ():
-        yield _step(installation.at(place), installation)
+    """Yield the steps that remove the folders of the layout."""
+    for folder in (LOG_FOLDER, HOME, CONFIG_FOLDER) if installation.purge else ():
+        yield _step(installation.at(folder), installation)
 
 
 def _step(path: Path, installation: Installation) -> Step:
     def reason() -> str:
         if not filesystem_handling.exists(path):
             return ""
-        kept = obstacle(path)
-        if kept:
-            installation.notice(f"warning: {path} is kept: {kept}")
-        return "" if kept else "it is there"
+        obstacle_text = obstacle(path)
+        if obstacle_text:
+            installation.notice(f"warning: {path} is kept: {obstacle_text}")
+        return "" if obstacle_text else "it is there"
 
     return Step(str(path), "remove it", reason, lambda: removal.tree(path))
 

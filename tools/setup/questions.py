@@ -9,7 +9,7 @@ from tools.setup.installation import Installation
 
 
 def confirm(problem: str, hint: str, question: str, installation: Installation) -> None:
-    """Return where the operator says yes. Raises ConfigError otherwise.
+    """Return if the operator answers yes. Raises ConfigError otherwise.
 
     A dry run asks nothing, and goes on with a notice.
     """

@@ -44,19 +44,19 @@ _TIME = "%Y%m%dT%H%M%SZ"
 class Release:
     """A complete release.
 
-    code: SHA-256 of its code; created: when, in UTC, as in its name; own: the names at its top
-    level that came from the source: others are user-defined modules
+    code: SHA-256 of its code; created: when, in UTC, as in its name; names: those at its
+    top level that came from the source: others are user-defined modules
     """
 
     path: Path
     version: str
     code: str
     created: str
-    own: frozenset[str]
+    names: frozenset[str]
 
 
 def steps(installation: Installation) -> Iterator[Step]:
-    """Give the steps that build the release of the source, switch to it, and remove old ones."""
+    """Yield the steps that build the release of the source, switch to it, and remove old ones."""
     yield _step_leftovers(installation)
     code = code_digest(installation.source)
     version = version_of(installation.source)
@@ -73,7 +73,7 @@ def steps(installation: Installation) -> Iterator[Step]:
 
 
 def rollback(installation: Installation) -> Iterator[Step]:
-    """Give the step that switches to the release before. Raises ConfigError if there is none."""
+    """Yield the step that switches to the release before. Raises ConfigError if there is none."""
     now = current(installation)
     if now is None:
         raise ConfigError(
@@ -100,7 +100,7 @@ def rollback(installation: Installation) -> Iterator[Step]:
 
 
 def uninstall(installation: Installation) -> Iterator[Step]:
-    """Give the steps that remove link and releases."""
+    """Yield the steps that remove link and releases."""
     link, releases = installation.at(CODE), installation.at(RELEASES)
     yield Step(
         subject=str(link),
@@ -126,8 +126,8 @@ def installed(installation: Installation) -> list[Release]:
     """Return the complete releases, oldest first."""
     folder = installation.at(RELEASES)
     paths = folder.iterdir() if folder.is_dir() else ()
-    found = [one for one in map(_read, paths) if one is not None]
-    return sorted(found, key=lambda one: one.created)
+    releases = [one for one in map(_read, paths) if one is not None]
+    return sorted(releases, key=lambda one: one.created)
 
 
 def version_of(source: Path) -> str:
@@ -174,13 +174,13 @@ def _confirm_private(installation: Installation) -> None:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """Give the regular files of the code, sorted; nothing hidden, no tests, no links.
+    """Yield the regular files of the code, sorted; nothing hidden, no tests, no links.
 
     Of a release only what came from its source, without user-defined modules.
     """
     release = _read(folder)
     for path in sorted(folder.iterdir()):
-        if path.name not in _NOT_INSTALLED and (release is None or path.name in release.own):
+        if path.name not in _NOT_INSTALLED and (release is None or path.name in release.names):
             yield from _below(path)
 
 
@@ -235,7 +235,7 @@ def _step_leftovers(installation: Installation) -> Step:
 
 
 def _build(installation: Installation, version: str, code: str) -> None:
-    """Build a release under a hidden name, then give it its own."""
+    """Build a release under a hidden name, then rename it."""
     _confirm_private(installation)
     folder = installation.at(RELEASES)
     part = folder / f"{_PART}{os.getpid()}"
@@ -287,8 +287,8 @@ def _carry_over(installation: Installation, part: Path, names: set[str]) -> None
     """Copy the user-defined modules of the current release into the new one."""
     now = current(installation)
     for path in sorted(now.path.iterdir()) if now is not None else ():
-        ours = path.name in names or path.name in _NOT_INSTALLED or path.name.startswith(".")
-        if now is None or ours or path.name in now.own or path.name == "__pycache__":
+        is_built_in = path.name in names or path.name in _NOT_INSTALLED or path.name.startswith(".")
+        if now is None or is_built_in or path.name in now.names or path.name == "__pycache__":
             continue
         if path.is_dir() and not path.is_symlink():
             shutil.copytree(path, part / path.name, symlinks=True)
@@ -345,10 +345,10 @@ def _set_aside(installation: Installation, link: Path) -> None:
     """Rename what is in the place of the link and is no link to a release; nothing is lost."""
     if not filesystem_handling.exists(link) or _is_ours(installation, link):
         return
-    kept = installation.at(f"{_SET_ASIDE}{datetime.now(timezone.utc):{_TIME}}")
-    link.rename(kept)
+    aside = installation.at(f"{_SET_ASIDE}{datetime.now(timezone.utc):{_TIME}}")
+    link.rename(aside)
     installation.notice(
-        f"{link}: what was there is now {kept}: copy user-defined modules from it, then remove it"
+        f"{link}: what was there is now {aside}: copy user-defined modules from it, then remove it"
     )
 
 
@@ -357,7 +357,7 @@ def _is_ours(installation: Installation, link: Path) -> bool:
 
 
 def _switch(installation: Installation, release: Release) -> None:
-    """Let the link name a release: a new link takes its name at once."""
+    """Point the link at a release, by renaming a new link over it."""
     link = installation.at(CODE)
     temporary = link.with_name(f".{link.name}.new")
     temporary.unlink(missing_ok=True)
@@ -382,8 +382,8 @@ def _step_old(installation: Installation, before: Release | None) -> Step:
         now = current(installation)
         others = [one for one in installed(installation) if now is None or one.path != now.path]
         same = [one for one in others if before is not None and one.path == before.path]
-        kept = (same or others[-1:])[:1]
-        return _unused([one for one in others if one not in kept])
+        retained = (same or others[-1:])[:1]
+        return _unused([one for one in others if one not in retained])
 
     def perform() -> None:
         for release in old():

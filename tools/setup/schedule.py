@@ -25,7 +25,7 @@ _AGAIN = 'Run as root: python3 setup.py --schedule "03:00"'
 
 
 def steps(installation: Installation) -> Iterator[Step]:
-    """Give the steps that write the schedule, and remove one of the other kind.
+    """Yield the steps that write the schedule, and remove one of the other kind.
 
     Without --schedule an existing schedule keeps its time and kind; where there is none, and no
     old line of cron, the backup runs every night.
@@ -37,7 +37,7 @@ def steps(installation: Installation) -> Iterator[Step]:
     elif installation.schedule:
         forced, time = schedule_files.parsed(installation.schedule)
         kind = forced or _kind(installation)
-        yield _none_step(installation, wanted=time is None)
+        yield _none_step(installation, remember=time is None)
         if time is None:
             yield from removal(installation)
             return
@@ -69,12 +69,12 @@ def _without(installation: Installation) -> bool:
     return installation.at(NONE).exists() or bool(old_cron.lines(installation))
 
 
-def _none_step(installation: Installation, *, wanted: bool) -> Step:
+def _none_step(installation: Installation, *, remember: bool) -> Step:
     """Return the step that remembers --schedule none for later installations, or forgets it."""
     path = installation.at(NONE)
 
     def perform() -> None:
-        if wanted:
+        if remember:
             path.parent.mkdir(parents=True, exist_ok=True)
             files.write(path, b"set by setup.py --schedule none\n", _ACCESS, installation)
         else:
@@ -82,8 +82,8 @@ def _none_step(installation: Installation, *, wanted: bool) -> Step:
 
     return Step(
         str(path),
-        "remember that there is no schedule" if wanted else "remove it",
-        lambda: "" if path.exists() == wanted else "--schedule",
+        "remember that there is no schedule" if remember else "remove it",
+        lambda: "" if path.exists() == remember else "--schedule",
         perform,
     )
 
@@ -156,16 +156,16 @@ def _file_step(installation: Installation, name: str, text: str, time: Time) -> 
 
 
 def removal(installation: Installation) -> Iterator[Step]:
-    """Give the steps that remove each schedule of setup.py."""
+    """Yield the steps that remove each schedule of setup.py."""
     for kind in Kind:
         yield from _removed(installation, kind, "it exists")
 
 
 def uninstall(installation: Installation) -> Iterator[Step]:
-    """Give the steps that remove each schedule, and what is remembered of it."""
+    """Yield the steps that remove each schedule, and what is remembered of it."""
     yield from removal(installation)
     if installation.at(NONE).exists():
-        yield _none_step(installation, wanted=False)
+        yield _none_step(installation, remember=False)
 
 
 def _removed(installation: Installation, kind: Kind, why: str) -> Iterator[Step]:
@@ -188,8 +188,8 @@ def _reload() -> None:
         _systemctl("daemon-reload")
 
 
-def _systemctl(*words: str) -> None:
-    programs.run(["systemctl", *words])
+def _systemctl(*arguments: str) -> None:
+    programs.run(["systemctl", *arguments])
 
 
 def _is(state: str) -> bool:
@@ -202,19 +202,19 @@ def _is(state: str) -> bool:
 
 
 def findings(installation: Installation) -> list[Finding]:
-    """Return when the backup runs, and whether it can be started; the steps tell the rest."""
+    """Return when the backup runs, and whether it can be started; the steps report the rest."""
     if installation.at(NONE).exists():
         return [Finding("schedule: none, as --schedule none has set it")]
-    found = []
+    lines = []
     for kind in Kind:
         path = installation.at(_FILES[kind][-1])
         runs = _has_cron() if kind is Kind.CRON else _systemd_runs()
         if not path.exists():
             continue
         if installation.real and not runs:
-            found.append(bad(f"{path}: {kind.value} does not run here", _AGAIN))
+            lines.append(bad(f"{path}: {kind.value} does not run here", _AGAIN))
         else:
             time = schedule_files.time_of(path.read_text("utf-8", "replace"))
             when = f"every day at {time}" if time else "changed by hand"
-            found.append(Finding(f"schedule: {kind.value}, {when}"))
-    return found
+            lines.append(Finding(f"schedule: {kind.value}, {when}"))
+    return lines

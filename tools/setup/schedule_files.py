@@ -84,12 +84,12 @@ def command(python: str) -> str:
     return f"{python} {CODE}/backup.py -r -c {CONFIG}"
 
 
-def _cron(time: Time, python: str, kept: Sequence[str]) -> str:
+def _cron(time: Time, python: str, kept_lines: Sequence[str]) -> str:
     return f"""{_WRITTEN}: run it again to change the time.
 # cron mails what backup.py prints to root, or to the address of a line MAILTO=address here.
 SHELL=/bin/sh
 PATH={PATH}
-{"".join(kept)}{time.minute} {time.hour} * * * {USER} {command(python)}
+{"".join(kept_lines)}{time.minute} {time.hour} * * * {USER} {command(python)}
 """
 
 

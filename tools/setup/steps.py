@@ -77,9 +77,9 @@ def perform(steps: Iterable[Step], *, dry_run: bool = False) -> int:
 
 def findings(steps: Iterable[Step], hint: str, fix: str = "") -> list[Finding]:
     """Return a finding for each step: OK, or BAD with its reason, the hint and the command."""
-    found = []
+    lines = []
     for step in steps:
         reason = step.reason()
         text = f"{step.subject}: {reason}"
-        found.append(bad(text, hint, fix) if reason else Finding(step.subject))
-    return found
+        lines.append(bad(text, hint, fix) if reason else Finding(step.subject))
+    return lines

@@ -43,12 +43,12 @@ Defaults!{_ALIAS} env_reset, !setenv, !requiretty, umask=0077
 
 
 def _line(single: bool) -> str:
-    words = [fixed_tar.program(), *fixed_tar.sudo_arguments(single=single)]
-    return " ".join(re.sub(r"([,:=\\*?\[\]])", r"\\\1", word) for word in words)
+    command = [fixed_tar.program(), *fixed_tar.sudo_arguments(single=single)]
+    return " ".join(re.sub(r"([,:=\\*?\[\]])", r"\\\1", word) for word in command)
 
 
 def steps(installation: Installation) -> Iterator[Step]:
-    """Give the steps that write it where tar's copy cannot work, and that remove it elsewhere."""
+    """Yield the steps that write it where tar's copy cannot work, and that remove it elsewhere."""
     if not installation.real:
         return
     copy = Path(PRIVATE_TAR)
@@ -72,7 +72,7 @@ def steps(installation: Installation) -> Iterator[Step]:
 
 
 def removal(installation: Installation) -> Iterator[Step]:
-    """Give the steps that remove it."""
+    """Yield the steps that remove it."""
     if not installation.real:
         return
     for path in (Path(FILE), fixed_tar.EXCLUDES):
@@ -127,9 +127,9 @@ def _write(path: Path) -> None:
     """Put the file in its place when visudo has accepted it, and sudo the line for the user."""
     replace(path, text().encode())
     account.identifiers()
-    words = ["sudo", "-n", "-l", "-U", USER, fixed_tar.program()]
+    command = ["sudo", "-n", "-l", "-U", USER, fixed_tar.program()]
     try:
-        programs.run([*words, *fixed_tar.sudo_arguments(single=False)], f"{path}: sudo denies it")
+        programs.run([*command, *fixed_tar.sudo_arguments(single=False)], f"{path}: sudo denies it")
     except BackupError:
         path.unlink()
         raise
