@@ -307,6 +307,14 @@ def test_a_store_that_is_down_costs_its_time_once(system: System) -> None:
     assert "Connection refused; waiting for it, " in lines[0]
 
 
+def serve_when_awaited(server: Redis, log: Path) -> None:
+    """Start the server once the log says that the run waits for it."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until and not (log.exists() and "CONNECT_WAIT" in log.read_text()):
+        time.sleep(0.05)
+    server.serve()
+
+
 @pytest.mark.needs("redis-server")
 @pytest.mark.parametrize("stream", ["True", "False"])
 @pytest.mark.fault("a database that starts after the run", "the run waits, exit 0")
@@ -324,10 +332,10 @@ def test_a_database_that_starts_later(system: System, stream: str) -> None:
         del whole["FILESET"]
         sections = {"REDIS": {**section, "PARAMETERS": parameters}, **whole}
         system.configure(sections, STREAM=stream, CONNECT_WAIT="1m")
-        timer = threading.Timer(1.5, server.serve)
-        timer.start()
+        starter = threading.Thread(target=serve_when_awaited, args=(server, system.log))
+        starter.start()
         result = system.result()
-        timer.join()
+        starter.join()
     finally:
         server.stop()
     assert result["exit_code"] == 0, result
