@@ -136,9 +136,10 @@ def planned(catalog: Catalog, order: Order, remembered: Remembered, now: datetim
     whole_runs = frozenset(plan.whole_runs)
     items: dict[str, list[str]] = {}
     stored = {run.run_id: run.copies for run in inventory.runs}
-    for one in plan.decisions:
-        if not one.keep and one.run_id not in whole_runs and stored[one.run_id][one.key].stored:
-            items.setdefault(one.run_id, []).append(one.key[1])
+    removed = ((one.run_id, one.key) for one in plan.decisions if not one.keep)
+    for run_id, key in removed:
+        if run_id not in whole_runs and stored[run_id][key].stored:
+            items.setdefault(run_id, []).append(key[1])
     removals = removing.removals(catalog, inventory, whole_runs, items)
     problem, hint = _obstacle(catalog, inventory, now)
     earlier = moved_config.earlier(inventory.manifests.values(), order.config_id, adopted)
@@ -274,14 +275,12 @@ def _result(cleaning: Cleaning, outcome: Outcome, swept: Sequence[str], order: O
         text += f", {count(len(swept), 'file')} of crashed runs removed"
     if outcome.locked:
         text += f"; {count(len(outcome.locked), 'run')} may not be removed yet"
-    if not outcome.still_listed:
+    if not (listed := outcome.still_listed):
         status = Status.UNCLEAN if outcome.locked and order.by_hand else Status.OK
         locked = tuple(map(foreign.line, outcome.locked))
         return Result(status, text, hint, items=outcome.runs, bytes=outcome.freed, warnings=locked)
-    first = f"{cleaning.catalog.host}/{outcome.still_listed[0]}"
-    problem = (
-        f"{text}; {count(len(outcome.still_listed), 'object')} still there, the first is {first}"
-    )
+    first = f"{cleaning.catalog.host}/{listed[0]}"
+    problem = f"{text}; {count(len(listed), 'object')} still there, the first is {first}"
     return Result(Status.UNCLEAN, problem, "Check the rights of this account in the store.")
 
 
@@ -375,9 +374,10 @@ def _now() -> datetime:
 def reasons(cleaning: Cleaning) -> Mapping[str, str]:
     """Return for each run why it is kept or removed: the reasons of its items, each once."""
     by_run: dict[str, dict[str, list[str]]] = {}
-    for one in cleaning.plan.decisions:
-        if one.keep or one.run_id in cleaning.whole_runs:
-            by_run.setdefault(one.run_id, {}).setdefault(one.reason, []).append(one.key[1])
+    for decision in cleaning.plan.decisions:
+        if decision.keep or decision.run_id in cleaning.whole_runs:
+            by_reason = by_run.setdefault(decision.run_id, {})
+            by_reason.setdefault(decision.reason, []).append(decision.key[1])
     return {run_id: "; ".join(_reason_texts(why)) for run_id, why in by_run.items()}
 
 

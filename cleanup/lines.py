@@ -14,21 +14,21 @@ _HEADER = ("run", "stored (UTC)", "decision", "reason", "freed")
 def show(plan: Cleaning) -> None:
     """Print a table of all runs, oldest first, and what would be freed."""
     reasons = cleaning.reasons(plan)
-    going = {one.run_id: one for one in plan.removals}
+    going = {removal.run_id: removal for removal in plan.removals}
     rows = []
     unusable = [run.run_id for run in plan.inventory.runs if run.problem]
     hidden = set(unusable[FEW:])
     for run in plan.inventory.runs:
         if run.run_id in hidden:
             continue
-        one = going.get(run.run_id)
-        decision = "keep" if one is None else "remove" if one.is_whole else "remove items"
+        removal = going.get(run.run_id)
+        decision = "keep" if removal is None else "remove" if removal.is_whole else "remove items"
         why = run.problem or reasons.get(run.run_id, "")
         if run.pinned:
             why = "pinned"
-        if one is not None and not one.is_whole:
-            why = f"{', '.join(one.labels)} ({why})"
-        freed = "-" if one is None else human_size(one.size)
+        if removal is not None and not removal.is_whole:
+            why = f"{', '.join(removal.labels)} ({why})"
+        freed = "-" if removal is None else human_size(removal.size)
         rows.append((run.run_id, f"{run.stored:%Y-%m-%d %H:%M}", decision, why, freed))
     terminal.table(_HEADER, rows)
     if hidden:
@@ -37,7 +37,7 @@ def show(plan: Cleaning) -> None:
     text = f"{plan.catalog.store}, host {plan.catalog.host}: {plan.summary()}"
     terminal.say(foreign.line(f"{text}, {human_size(plan.size)} in all"))
     apart = "its id and the time of its manifest in the store are far apart"
-    for text in foreign.listing((f"run {one}: {apart}" for one in plan.plan.named), FEW):
+    for text in foreign.listing((f"run {run_id}: {apart}" for run_id in plan.plan.named), FEW):
         terminal.say(f"note: {text}: it is kept, and counts for no rule", error=True)
     if len(plan.inventory.obstacles) > 1:
         names = ", ".join(foreign.listing(plan.inventory.obstacles, FEW))

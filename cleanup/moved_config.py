@@ -57,14 +57,14 @@ def earlier(
     A run dated in the future counts for nothing.
     """
     by_config = _by_config(runs, adopted)
-    ours = by_config.pop(config_id, [])
-    if not config_id or not ours:
+    of_config = by_config.pop(config_id, [])
+    if not config_id or not of_config:
         return []
-    labels = {item.label for item in ours[-1].items}
+    labels = {item.label for item in of_config[-1].items}
     return [
         EarlierConfig(past_runs[-1].config_file, past_runs[-1].run_id)
         for past_runs in by_config.values()
-        if past_runs[-1].run_id < ours[0].run_id
+        if past_runs[-1].run_id < of_config[0].run_id
         and labels & {item.label for item in past_runs[-1].items}
     ]
 

@@ -104,18 +104,18 @@ class Remembered:
         with lock.hold(folder / f"cleanup-{digest[:16]}.lock"):
             yield
 
-    def _key(self, about: str) -> str:
-        return f"{about} {self.store} {self.host}"
+    def _key(self, subject: str) -> str:
+        return f"{subject} {self.store} {self.host}"
 
-    def _runs(self, about: str) -> Mapping[str, str]:
-        values = self.memory.read(_FILE).get(self._key(about), {})
+    def _runs(self, subject: str) -> Mapping[str, str]:
+        values = self.memory.read(_FILE).get(self._key(subject), {})
         pairs = values.items() if isinstance(values, dict) else ()
         return {name: run for name, run in pairs if isinstance(run, str)}
 
-    def _texts(self, about: str, file: str = _FILE) -> tuple[str, ...]:
-        values = self.memory.read(file).get(self._key(about), [])
+    def _texts(self, subject: str, file: str = _FILE) -> tuple[str, ...]:
+        values = self.memory.read(file).get(self._key(subject), [])
         texts = values if isinstance(values, list) else []
         return tuple(text for text in texts if isinstance(text, str))
 
-    def _keep(self, about: str, value: object) -> None:
-        self.memory.keep(_FILE, self._key(about), value)
+    def _keep(self, subject: str, value: object) -> None:
+        self.memory.keep(_FILE, self._key(subject), value)

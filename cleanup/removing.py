@@ -214,8 +214,8 @@ class Remover:
         OSError; what has begun is finished by the next clean-up.
         """
         if self._takes_versions:
-            for one in removals:
-                self._remove_versions(one)
+            for removal in removals:
+                self._remove_versions(removal)
         else:
             for group in _groups(removals):
                 self._remove_group(group)
@@ -239,48 +239,48 @@ class Remover:
 
     def _remove_group(self, group: Sequence[RunRemoval]) -> None:
         """Remove runs, none of which is the base of another one."""
-        whole_runs = [one for one in group if one.is_whole]
+        whole_runs = [removal for removal in group if removal.is_whole]
         self._condemn(group)
-        for one in group:
-            if not one.is_whole:
-                self._note(one)
-        self._remove([one.records[0] for one in whole_runs])
-        self._remove([name for one in group for name in (*one.records[1:], *one.parts)])
-        for one in group:
-            self._take(one)
+        for removal in group:
+            if not removal.is_whole:
+                self._note(removal)
+        self._remove([removal.records[0] for removal in whole_runs])
+        self._remove([name for removal in group for name in (*removal.records[1:], *removal.parts)])
+        for removal in group:
+            self._take(removal)
 
-    def _remove_versions(self, one: RunRemoval) -> None:
+    def _remove_versions(self, removal: RunRemoval) -> None:
         """Remove all versions of a run; one that is locked stays, and so do its bases."""
-        if one.run_id in self._bases:
-            self._bases |= one.bases
+        if removal.run_id in self._bases:
+            self._bases |= removal.bases
             return
-        self._condemn([one])
+        self._condemn([removal])
         try:
-            if not one.is_whole:
-                self._note(one)
-            self._remove([*one.records, *one.parts])
+            if not removal.is_whole:
+                self._note(removal)
+            self._remove([*removal.records, *removal.parts])
         except ForbiddenError as error:
-            self._locked.append(f"run {one.run_id}: {error}")
-            self._bases |= one.bases
+            self._locked.append(f"run {removal.run_id}: {error}")
+            self._bases |= removal.bases
             return
-        self._take(one)
+        self._take(removal)
 
     def _condemn(self, group: Iterable[RunRemoval]) -> None:
         """Remember the files of these runs: this may be killed when their manifests are gone."""
         self.remembered.condemn(name for one in group for name in (*one.records[1:], *one.parts))
 
-    def _take(self, one: RunRemoval) -> None:
-        self._done.append(one)
-        if one.is_whole:
-            logger.info("removed run %s from %s", one.run_id, self.catalog.store)
+    def _take(self, removal: RunRemoval) -> None:
+        self._done.append(removal)
+        if removal.is_whole:
+            logger.info("removed run %s from %s", removal.run_id, self.catalog.store)
 
-    def _note(self, one: RunRemoval) -> None:
+    def _note(self, removal: RunRemoval) -> None:
         """Add a note of the removed items of a run, unless an interrupted clean-up has."""
         backup_store, host = self.catalog.store, self.catalog.host
-        note_names = self.catalog.notes.get(one.run_id, ())
-        new = set(one.labels) - cleaned.labels(backup_store, host, note_names)
+        note_names = self.catalog.notes.get(removal.run_id, ())
+        new = set(removal.labels) - cleaned.labels(backup_store, host, note_names)
         if new:
-            cleaned.note(backup_store, host, one.run_id, note_names, new)
+            cleaned.note(backup_store, host, removal.run_id, note_names, new)
 
     def _remove(self, names: Sequence[str]) -> None:
         if not names:
@@ -336,11 +336,11 @@ def _groups(removals: Sequence[RunRemoval]) -> Iterator[list[RunRemoval]]:
     """Yield groups of runs that are removed together: none of them is the base of another one."""
     group: list[RunRemoval] = []
     bases: set[str] = set()
-    for one in removals:
-        if len(group) >= _TOGETHER or one.run_id in bases:
+    for removal in removals:
+        if len(group) >= _TOGETHER or removal.run_id in bases:
             yield group
             group, bases = [], set()
-        group.append(one)
-        bases |= one.bases
+        group.append(removal)
+        bases |= removal.bases
     if group:
         yield group

@@ -240,6 +240,7 @@ def stage(options: Options) -> Stage:
         codec.ending,
         lambda chunks: codec.pack(chunks, level, threads),
         skips=codecs.is_compressed,
+        checksum=codec.checksum,
     )
 
 

@@ -131,8 +131,8 @@ class _Command:
             if isinstance(outcome, OpenStore):
                 open_stores.append(outcome)
             else:
-                one = catch_up.failed(section.name, outcome, required=section.required)
-                self._outcome.stores.append(one)
+                failure = catch_up.failed(section.name, outcome, required=section.required)
+                self._outcome.stores.append(failure)
         if len(open_stores) + len(self._outcome.stores) < 2:  # noqa: PLR2004
             raise ConfigError(
                 f"{config.path}: --catch-up requires two store sections",

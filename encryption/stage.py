@@ -29,6 +29,7 @@ from tools.base.result import Result, Status
 from tools.base.secret import Secret
 from tools.flow import stream
 from tools.flow.item import Stage
+from tools.flow.progress import Progress
 from tools.modules import executable, work_folder
 from tools.modules import targets as work_targets
 from tools.modules.options import Paths, Strings, option
@@ -345,7 +346,7 @@ def _decrypt(options: Options) -> Result:
     try:
         # not synced: it can be decrypted again at any time
         with filesystem_handling.create(target, durable=False) as write:
-            for chunk in stream.flow(chain([first], chunks), stream.Progress(), stage):
+            for chunk in stream.flow(chain([first], chunks), Progress(), stage):
                 write(chunk)
     except StageError as error:
         raise part_files.diagnose(error, files, stem, old=old) from None

@@ -7,7 +7,7 @@ import dataclasses
 import re
 import tempfile
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,9 +22,9 @@ _NO_TABLESPACE = re.compile(r'(?:tablespace|"default_tablespace":) "(.*?)"')
 _LIST_SIZE = 1 << 20  # bytes of a dump that are read for its list first
 # Kinds of entries that can be restored again as a whole.
 RETRYABLE = ("INDEX ", "CONSTRAINT ", "CHECK CONSTRAINT ", "MATERIALIZED VIEW DATA ", "COMMENT ")
-_KEYS = ("INDEX", "CONSTRAINT")  # what a foreign key needs on the referenced table
+_KEYS = ("INDEX ", "CONSTRAINT ")  # what a foreign key needs on the referenced table
 _FOREIGN = "FK CONSTRAINT "
-_LINE = re.compile(r"(\d+); \d+ \d+ ([A-Z]+)")  # of the list of a dump
+_LINE = re.compile(r"(\d+); \d+ \d+ (.*)")  # of the list of a dump
 
 
 @dataclass(frozen=True)
@@ -205,11 +205,15 @@ def run_pg_restore(
     *options: str,
     errors: restore_errors.RestoreErrors | None = None,
     made_by: str = "",
+    selected: Collection[str] | None = None,
 ) -> restore_errors.RestoreErrors:
-    """Run pg_restore on a database; its errors are added to `errors`. Raises StoreError."""
+    """Run pg_restore on a database; its errors are added to `errors`. Raises StoreError.
+
+    selected: the entries that the options select; None for any
+    """
     program = target.programs.sibling("pg_restore")
     database_option = f"--dbname={pg_server.conninfo(name)}"
-    step = restore_errors.RestoreErrors()
+    step = restore_errors.RestoreErrors(selected)
     try:
         stream.drained(
             process.output(
@@ -265,7 +269,10 @@ def retry_failed(
     Objects that succeed then are still warnings, because plain pg_restore cannot create them.
     """
     failed = result.left_out.left_out
-    retried = [one for one in failed if one.entry and one.entry_label.startswith(retryable)]
+    if not failed:
+        return
+    labels = entry_labels(target, dump)
+    retried = [one for one in failed if labels.get(one.entry, "").startswith(retryable)]
     if not retried:
         return
     try:
@@ -278,7 +285,7 @@ def retry_failed(
     for one in retried:
         if one.entry not in still:
             failed.remove(one)
-            if not one.entry_label.startswith("COMMENT "):
+            if not labels[one.entry].startswith("COMMENT "):
                 line = f"{one.reason}: {one.command} (created with the search_path of the source)"
                 result.warnings += (line,)
 
@@ -287,15 +294,24 @@ def restore_entries(
     target: pg_server.PostgresConnection, name: str, dump: Dump, selected: Collection[str]
 ) -> restore_errors.RestoreErrors:
     """Restore single entries of a dump in its order; return their errors."""
-    entries = (one[1] for one in map(_LINE.match, list_entries(target, dump.head)) if one)
-    return restore_list(target, name, dump, [one for one in entries if one in selected])
+    entries = [entry for entry in entry_labels(target, dump) if entry in selected]
+    return restore_list(target, name, dump, entries)
+
+
+def entry_labels(target: pg_server.PostgresConnection, dump: Dump) -> dict[str, str]:
+    """Return the number and label of each entry of a dump, in its order.
+
+    An error has only a part of the label, and it may be forged by a name or message of the dump.
+    """
+    matches = map(_LINE.match, list_entries(target, dump.head))
+    return {match[1]: match[2] for match in matches if match}
 
 
 def restore_list(
     target: pg_server.PostgresConnection,
     name: str,
     dump: Dump,
-    selected: Iterable[str],
+    selected: Collection[str],
     *options: str,
     chunks: Iterator[bytes] | None = None,
 ) -> restore_errors.RestoreErrors:
@@ -303,7 +319,8 @@ def restore_list(
     list_file = dump.head.with_name(f"list-{uuid.uuid4().hex[:8]}")
     list_file.write_text("".join(f"{one};\n" for one in selected), encoding="ascii")
     source = () if chunks is not None else (str(dump.head),)
-    return run_pg_restore(target, name, chunks, *options, f"--use-list={list_file}", *source)
+    options = (*options, f"--use-list={list_file}", *source)
+    return run_pg_restore(target, name, chunks, *options, selected=selected)
 
 
 def add_foreign_keys(
@@ -314,7 +331,10 @@ def add_foreign_keys(
     They are created in an empty database first, so that the server returns their definitions.
     """
     failed = result.left_out.left_out
-    failed_keys = {one.entry for one in failed if one.entry_label.startswith(_FOREIGN)}
+    if not failed:
+        return
+    labels = entry_labels(target, dump)
+    failed_keys = {one.entry for one in failed if labels.get(one.entry, "").startswith(_FOREIGN)}
     if not failed_keys:
         return
     scratch = f"{remains.KEYS}_{uuid.uuid4().hex[:12]}"
@@ -324,10 +344,8 @@ def add_foreign_keys(
             run_pg_restore(
                 target, scratch, None, "--no-tablespaces", "--section=pre-data", str(dump.head)
             )
-            keys = [match for match in map(_LINE.match, list_entries(target, dump.head)) if match]
-            restore_entries(
-                target, scratch, dump, {f[1] for f in keys if f[2] in _KEYS} | failed_keys
-            )
+            keys = {entry for entry, label in labels.items() if label.startswith(_KEYS)}
+            restore_entries(target, scratch, dump, keys | failed_keys)
         for owner_table, table, key, definition in _definitions(target, scratch):
             _add_not_valid(target, name, result, (owner_table, table, key, definition))
     finally:

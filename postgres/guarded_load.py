@@ -11,44 +11,26 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
-from postgres import dump_loading, pg_server, replaced_code, restore_errors, search_path
+from postgres import (
+    dump_entries,
+    dump_loading,
+    holders,
+    pg_server,
+    replaced_code,
+    restore_errors,
+    search_path,
+)
 from postgres.dump_loading import Dump, LoadResult
-from postgres.loading_role import Holder, LoadingRole, one_line
+from postgres.holders import Holder, longest, one_line
+from postgres.loading_role import LoadingRole
 from tools.base.errors import BackupError, StoreError
 from tools.flow import stream
 
-_ENTRY = re.compile(r"(\d+); (\d+) \d+ (.*)")  # of the list of a dump: number, catalog, label
-_ROWS = ("TABLE DATA ", "SEQUENCE SET ", "BLOBS ")
-_FIRST = ("INDEX ", "CONSTRAINT ")  # of the section post-data
 _TABLES = ("TABLE ", "FOREIGN TABLE ", "MATERIALIZED VIEW ", "DOMAIN ")
-_DEPENDS = ";\tdepends on: "
+_SERVER = "SERVER - "
 _RETRYABLE = tuple(one for one in dump_loading.RETRYABLE if one != "CHECK CONSTRAINT ")
-_ATTACH, _FOREIGN, _CHECK = "TABLE ATTACH ", "FK CONSTRAINT ", "CHECK CONSTRAINT "
-_VIEWS = "MATERIALIZED VIEW DATA "
 _ERROR = re.compile(r"^(?:psql: )?ERROR:\s+")
-
-
-@dataclass(frozen=True)
-class _Entries:
-    """The entries of a dump, number and label, by when they are restored.
-
-    before: tables and the like; attach: partitions; acl: privileges; rows; first: indexes;
-    checks, keys: constraints; after: the rest; views: rows of materialized views; last: event
-    triggers
-    """
-
-    before: dict[str, str]
-    attach: dict[str, str]
-    acl: dict[str, str]
-    rows: dict[str, str]
-    first: dict[str, str]
-    checks: dict[str, str]
-    keys: dict[str, str]
-    after: dict[str, str]
-    views: dict[str, str]
-    last: dict[str, str]
 
 
 class GuardedLoad:
@@ -114,8 +96,8 @@ class _Load:
         self.target, self.role, self.name, self.dump = target, role, name, dump
         self._options = options
         self.path = dump.search_path
-        self.entries = _sorted_entries(target, dump)
-        self._depends = _dependencies(target, dump)
+        self.entries = dump_entries.read(target, dump)
+        self._depends = dump_entries.dependencies(target, dump)
         self.numbers = 0, 0
         self._private: Mapping[str, frozenset[str]] = {}  # functions that tables need
         self.result = LoadResult(restore_errors.RestoreErrors(), remaining=tuple(self.entries.last))
@@ -153,9 +135,11 @@ class _Load:
         self._restore_replaced(waiting)
         self._attach()
 
-    def replaced(self, functions: str, checks: str) -> contextlib.AbstractContextManager[None]:
+    def replaced(
+        self, functions: str, checks: str, *, volatile: bool = False
+    ) -> contextlib.AbstractContextManager[None]:
         """Replace code until the end of the block: see replaced_code."""
-        return replaced_code.replaced(self.target, self.name, functions, checks)
+        return replaced_code.replaced(self.target, self.name, functions, checks, volatile=volatile)
 
     def _restore_replaced(
         self, selected: Collection[str], functions: str = replaced_code.ALL
@@ -168,9 +152,10 @@ class _Load:
     def _create_table(self, entry: str, label: str) -> None:
         """Let the role create a table. Privileges are not restored yet: no SECURITY DEFINER."""
         parents = self._tables_of(entry)
+        servers = [one[len(_SERVER) :] for one in self._labels_of(entry) if one.startswith(_SERVER)]
         with (
             self.replaced(replaced_code.DEFINERS, replaced_code.KEEP),
-            self.role.creating(self.name, label, *parents),
+            self.role.creating(self.name, label, *parents, servers=servers),
         ):
             options = ("--no-owner", *self._options)
             self._restored(self.role.login, {entry}, *options)
@@ -179,31 +164,53 @@ class _Load:
         """Attach partitions, by the role if the key or a CHECK constraint calls a function."""
         for one in self._restore_replaced(self.entries.attach).blocked:
             with self.replaced(replaced_code.DEFINERS, replaced_code.KEEP):
-                self._restore_as_owner(one.entry)
+                self._restore_as_owner(one.entry, self._tables_of(one.entry))
 
-    def _restore_as_owner(self, entry: str, *, create: bool = False) -> None:
-        """Let the role restore an entry, as the owner of the tables that it depends on.
+    def _restore_as_owner(
+        self, entry: str, owned: Sequence[Holder], *, create: bool = False
+    ) -> None:
+        """Let the role restore an entry, as the owner of these tables or domains.
 
         create: whether it may create objects
         """
-        holders = self._tables_of(entry)
-        functions = self._needed(holders)
+        functions = self._needed(owned)
         with (
             self.role.executing(self.name, functions),
-            self.role.owning(self.name, *holders, create=create),
+            self.role.owning(self.name, *owned, create=create),
         ):
             self._restored(self.role.login, {entry}, "--no-owner", *self._options)
 
     def _tables_of(self, entry: str) -> list[Holder]:
         """Return the tables and domains that an entry depends on."""
-        before = self.entries.before
-        labels = (before[one] for one in self._depends.get(entry, ()) if one in before)
-        kinds = ((label, next((k for k in _TABLES if label.startswith(k)), "")) for label in labels)
+        kinds = (
+            (label, next((k for k in _TABLES if label.startswith(k)), ""))
+            for label in self._labels_of(entry)
+        )
         return self.role.find(self.name, *(label[len(kind) :] for label, kind in kinds if kind))
 
-    def _needed(self, holders: Iterable[Holder]) -> frozenset[str]:
+    def _labels_of(self, entry: str) -> list[str]:
+        """Return the labels of what an entry depends on: tables and the like."""
+        before = self.entries.before
+        return [before[one] for one in self._depends.get(entry, ()) if one in before]
+
+    def _altered(self, entry: str, label: str) -> list[Holder]:
+        """Return what an index or constraint belongs to: a table or domain of the same owner.
+
+        It may depend on tables and domains of other owners as well: those stay theirs.
+        """
+        owned = [one for one in self._tables_of(entry) if one.may_own(label)]
+        if label.startswith("INDEX "):
+            return [one for one in owned if one.kind == "TABLE"]
+        kind = next(
+            one
+            for one in (dump_entries.CHECK, dump_entries.FOREIGN, *dump_entries.FIRST)
+            if label.startswith(one)
+        )
+        return longest([one for one in owned if one.begins(label[len(kind) :])])
+
+    def _needed(self, tables: Iterable[Holder]) -> frozenset[str]:
         """Return the private functions that the rows of tables need."""
-        return frozenset().union(*(self._private.get(one.name, ()) for one in holders))
+        return frozenset().union(*(self._private.get(one.name, ()) for one in tables))
 
     # --- rows
 
@@ -257,7 +264,7 @@ class _Load:
         begins = {
             extension: tuple(
                 f"{kind}{name} "
-                for kind in _ROWS
+                for kind in dump_entries.ROWS
                 for name, owned in names
                 if pg_server.decode_hex(owned).startswith("t") == extension
             )
@@ -279,7 +286,7 @@ class _Load:
 
     def _validate(self, check: search_path.Check) -> None:
         statement = f"ALTER {check.kind} {check.holder} VALIDATE CONSTRAINT {check.name}"
-        holder = self.role.find_named(self.name, check.kind, check.holder)
+        holder = holders.find_named(self.target, self.name, check.kind, check.holder)
         functions = self._needed([holder])
         with self.role.executing(self.name, functions), self.role.owning(self.name, holder):
             try:
@@ -294,10 +301,13 @@ class _Load:
     def create_the_rest(self) -> None:
         """Create indexes, constraints and the rest, without event triggers."""
         self._create_indexes()
+        if self.entries.indexes:
+            with self.replaced(replaced_code.ALL, replaced_code.TRUE, volatile=True):
+                self.restore(self.entries.indexes)
         for entry in self.entries.checks:
-            self._constrain(entry)
+            self._constrain(entry, self.entries.checks)
         for one in self._restore_replaced(self.entries.keys).blocked:
-            self._constrain(one.entry)
+            self._constrain(one.entry, self.entries.keys)
         if self.result.left_out.left_out:
             dump_loading.add_foreign_keys(self.target, self.name, self.dump, self.result)
         self._restore_replaced(self.entries.after, replaced_code.NONE)
@@ -316,11 +326,11 @@ class _Load:
                 entries = dict.fromkeys(one.entry for one in failed[number:])
                 del failed[number:]
             for one in blocked:
-                self._constrain(one.entry, create=True)
+                self._constrain(one.entry, self.entries.first, create=True)
 
-    def _constrain(self, entry: str, *, create: bool = False) -> None:
+    def _constrain(self, entry: str, labels: Mapping[str, str], *, create: bool = False) -> None:
         """Let the role add a constraint to a table, or an index."""
-        self._restore_as_owner(entry, create=create)
+        self._restore_as_owner(entry, self._altered(entry, labels[entry]), create=create)
 
 
 def finish(
@@ -336,41 +346,3 @@ def finish(
         errors = dump_loading.restore_list(target, name, dump, loaded.remaining)
         loaded.left_out.left_out += errors.left_out
     return warnings
-
-
-def _sorted_entries(target: pg_server.PostgresConnection, dump: Dump) -> _Entries:
-    groups: dict[str, dict[str, str]] = {
-        key: {}
-        for key in _Entries.__dataclass_fields__  # one for each field
-    }
-    for section in ("pre-data", "data", "post-data"):
-        lines = dump_loading.list_entries(target, dump.head, f"--section={section}")
-        for match in filter(None, map(_ENTRY.match, lines)):
-            groups[_group(section, match[2], match[3])][match[1]] = match[3]
-    return _Entries(**groups)
-
-
-def _dependencies(target: pg_server.PostgresConnection, dump: Dump) -> dict[str, list[str]]:
-    """Return the numbers of the entries that each entry depends on."""
-    found: dict[str, list[str]] = {}
-    entry = ""
-    for line in dump_loading.list_entries(target, dump.head, "--verbose"):
-        if match := _ENTRY.match(line):
-            entry = match[1]
-        elif line.startswith(_DEPENDS):
-            found[entry] = line.removeprefix(_DEPENDS).split()
-    return found
-
-
-def _group(section: str, catalog: str, label: str) -> str:
-    """Return when an entry is restored: the name of a field of _Entries."""
-    if catalog == "0" and label.startswith("ACL "):
-        return "acl"
-    if section == "pre-data":
-        return "attach" if catalog == "0" and label.startswith(_ATTACH) else "before"
-    if section == "data" and label.startswith(_ROWS):
-        return "rows"
-    if "EVENT TRIGGER " in label:
-        return "last"
-    kinds = {_CHECK: "checks", _FOREIGN: "keys", _VIEWS: "views"} | dict.fromkeys(_FIRST, "first")
-    return next((group for kind, group in kinds.items() if label.startswith(kind)), "after")

@@ -10,17 +10,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import re
 import secrets
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
-from postgres import pg_server, remains, statements
+from postgres import holders, pg_server, remains, statements
+from postgres.holders import Holder, one_line
 from postgres.search_path import DISABLE_EVENT_TRIGGERS
 from postgres.statements import Statement
 from tools.base.errors import BackupError, StoreError
 
-_LINE_BREAK = re.compile("[\r\n]")  # a space in a list
 _LOOPBACK = "127.0.0.1"  # the same server, if only its socket has no logins with passwords
 _OURS = "nspname ~ '^pg_' OR nspname ~ '^nc_backup_' OR nspname = 'information_schema'"
 # Functions that may be powerful stay as private as they are: SECURITY DEFINER, those in languages
@@ -56,10 +54,21 @@ _GRANT_CREATE = f"""DO $$ DECLARE one record; BEGIN
   FOR one IN SELECT spcname FROM pg_tablespace WHERE spcname !~ '^pg_' LOOP
     EXECUTE format('GRANT CREATE ON TABLESPACE %I TO {{0}}', one.spcname);
   END LOOP;
-  FOR one IN SELECT srvname FROM pg_foreign_server LOOP
-    EXECUTE format('GRANT USAGE ON FOREIGN SERVER %I TO {{0}}', one.srvname);
-  END LOOP;
 END $$"""
+# While it owns objects, code of the dump must not run DDL: what it creates would outlive the role.
+# The context has one line for each caller; the statements of a restore have none. {1}: a schema
+_NO_NESTED_DDL = (
+    "CREATE SCHEMA {1}",
+    """CREATE FUNCTION {1}.reject_nested() RETURNS event_trigger LANGUAGE plpgsql AS
+  $reject$ DECLARE context text; BEGIN
+    GET DIAGNOSTICS context = PG_CONTEXT;
+    IF session_user = '{0}' AND strpos(context, chr(10)) > 0 THEN
+      RAISE EXCEPTION 'nc-backup-py: % is not allowed while a dump is loaded', tg_tag;
+    END IF;
+  END $reject$""",
+    "CREATE EVENT TRIGGER {1} ON ddl_command_start EXECUTE PROCEDURE {1}.reject_nested()",
+)
+_NESTED_DDL = ("DROP EVENT TRIGGER {1}", "DROP SCHEMA {1} CASCADE")
 # {1}: a table. Sequences change their owner with it.
 _REVOKE = """DO $$ DECLARE one record; BEGIN
   FOR one IN SELECT objid::regclass AS name FROM pg_depend d JOIN pg_class r ON r.oid = objid
@@ -86,14 +95,6 @@ _NEEDED = f"""WITH used AS (
   WHERE p.oid >= 16384 AND prokind = 'f' AND {_POWERFUL}
   AND NOT has_function_privilege('{{0}}', p.oid, 'EXECUTE')
   AND has_function_privilege(relowner, p.oid, 'EXECUTE')"""
-_HOLDERS = """SELECT 'TABLE' AS kind, nspname || ' ' || relname AS label,
-    r.oid::regclass::text AS name, pg_get_userbyid(relowner) AS owner
-  FROM pg_class r JOIN pg_namespace n ON n.oid = relnamespace
-  WHERE relkind IN ('r', 'p', 'm', 'f')
-  UNION ALL SELECT 'DOMAIN', nspname || ' ' || typname, t.oid::regtype::text,
-    pg_get_userbyid(typowner)
-  FROM pg_type t JOIN pg_namespace n ON n.oid = typnamespace WHERE typtype = 'd'"""
-
 
 # Privileges that were granted and revoked leave the default ones in the catalog, where NULL was.
 _RESET_DEFAULTS = (
@@ -107,28 +108,9 @@ _RESET_DEFAULTS = (
 )
 
 
-@dataclass(frozen=True)
-class Holder:
-    """A table or domain. kind: TABLE or DOMAIN; label: schema and name; name: as it is in SQL"""
-
-    kind: str
-    label: str
-    name: str
-    owner: str
-
-    def begins(self, label: str) -> bool:
-        """Return whether this is at the beginning of the label of an entry in a dump."""
-        return f"{label} ".startswith(f"{one_line(self.label)} ")
-
-
-def one_line(name: str) -> str:
-    """Return a name as the list of a dump has it."""
-    return _LINE_BREAK.sub(" ", name)
-
-
-def _owned(holders: Iterable[Holder], owner: str) -> list[Holder]:
+def _owned(wanted: Iterable[Holder], owner: str) -> list[Holder]:
     """Return tables and domains as they are when they belong to this owner."""
-    return [dataclasses.replace(one, owner=owner) for one in holders]
+    return [dataclasses.replace(one, owner=owner, orphan=False) for one in wanted]
 
 
 def _password() -> str:
@@ -152,19 +134,28 @@ class LoadingRole:
         variables = {**target.variables, "PGPASSWORD": password}
         variables["PGOPTIONS"] = pg_server.WRITABLE
         self.login = dataclasses.replace(target, user=self._name, variables=variables)
-        template = "CREATE ROLE %I LOGIN PASSWORD %L"
-        # Otherwise only the owner of a large object could write it.
-        setting = Statement("ALTER ROLE %I SET lo_compat_privileges = on", (self._name,))
-        mark = Statement(f"ALTER ROLE %I SET {remains.SETTING} TO %L", (self._name, remains.mark()))
-        made = [Statement(template, (self._name, password)), mark, setting]
-        failures = statements.run(target, made)
+        created = Statement("CREATE ROLE %I LOGIN PASSWORD %L", (self._name, password))
+        failures = statements.run(target, [created, *self._settings()])
         if failures:
             raise LoginError("no role for the rows could be created", failures[0].reason)
         self._present = True
+        user = target.row(f"SELECT {pg_server.hex_expression('current_user')}")[0]
+        self._restorer = pg_server.decode_hex(user)
+
+    def _settings(self) -> list[Statement]:
+        # Otherwise only the owner of a large object could write it.
+        setting = Statement("ALTER ROLE %I SET lo_compat_privileges = on", (self._name,))
+        mark = Statement(f"ALTER ROLE %I SET {remains.SETTING} TO %L", (self._name, remains.mark()))
+        return [mark, setting]
 
     def connect(self, database: str) -> None:
-        """Find out how the role connects to the database. Raises LoginError."""
-        self._database = database
+        """Find out how the role connects to the database. Raises LoginError, StoreError.
+
+        Only the first time LoginError: later, code of the dump may be the reason.
+        """
+        if self._database:
+            self._change_password()
+        first, self._database = not self._database, database
         self._let_in(database)
         hosts = [self.login.host]
         if not hosts[0] or hosts[0].startswith("/"):
@@ -178,7 +169,8 @@ class LoadingRole:
             else:
                 self.login = candidate
                 return
-        raise LoginError("a role that was created for the rows cannot connect", reason)
+        kind = LoginError if first else StoreError
+        raise kind("a role that was created for the rows cannot connect", reason)
 
     def _run(self, database: str, *wanted: str) -> None:
         self._alter(database, *(one.replace("{0}", self._name) for one in wanted))
@@ -188,19 +180,22 @@ class LoadingRole:
         self._run(database, _GRANT)
 
     @contextlib.contextmanager
-    def creating(self, database: str, label: str, *parents: Holder) -> Iterator[None]:
+    def creating(
+        self, database: str, label: str, *parents: Holder, servers: Iterable[str] = ()
+    ) -> Iterator[None]:
         """Let it create one table in the block, which then gets its owner.
 
-        label: of the table in the dump. parents: what it inherits from. All else that it created
-        is dropped. A foreign table may be left out.
+        label: of the table in the dump. parents: what it inherits from. servers: labels of the
+        foreign servers that it needs. A foreign table may be left out.
         """
         foreign = label.startswith("FOREIGN ")
         label = label.removeprefix("FOREIGN ").removeprefix("TABLE ")
         with self.owning(database, *parents, create=True):
+            self._grant_servers(database, servers)
             yield
             made = [
                 one
-                for one in self._holders(database)
+                for one in holders.of_database(self._target, database)
                 if one.owner == self._name and one not in _owned(parents, self._name)
             ]
             found = [one for one in made if one.begins(label)]
@@ -214,46 +209,51 @@ class LoadingRole:
             self._alter(database, f"ALTER TABLE {found[0].name} OWNER TO {owner}")
 
     def find(self, database: str, *labels: str) -> list[Holder]:
-        """Return the tables and domains that labels in a dump may begin with: often one each."""
-        return [
-            one for one in self._holders(database) if any(one.begins(label) for label in labels)
-        ]
+        """Return the tables and domains of labels in a dump."""
+        return holders.find(self._target, database, labels, self._restorer) if labels else []
 
-    def find_named(self, database: str, kind: str, name: str) -> Holder:
-        """Return a table or domain by its name in SQL. Raises StoreError."""
-        for one in self._holders(database):
-            if (one.kind, one.name) == (kind, name):
-                return one
-        raise StoreError(f"{kind} not found: {name}")
-
-    def _holders(self, database: str) -> list[Holder]:
-        columns = ", ".join(map(pg_server.hex_expression, ("kind", "label", "name", "owner")))
-        rows = self._target.sql(
-            f"SELECT {columns} FROM ({_HOLDERS}) AS h", database=database, columns=4
-        )
-        return [Holder(*map(pg_server.decode_hex, row)) for row in rows]
+    def _grant_servers(self, database: str, labels: Iterable[str]) -> None:
+        """Let it use foreign servers, found by their labels in a dump."""
+        for label in labels:
+            columns = ", ".join(
+                map(pg_server.hex_expression, ("srvname", "pg_get_userbyid(srvowner)"))
+            )
+            rows = self._target.sql(
+                f"SELECT {columns} FROM pg_foreign_server", database=database, columns=2
+            )
+            for name, owner in (map(pg_server.decode_hex, row) for row in rows):
+                if label == f"{one_line(name)} {one_line(owner)}":
+                    quoted = pg_server.quote_identifier(name)
+                    self._run(database, f"GRANT USAGE ON FOREIGN SERVER {quoted} TO {{0}}")
 
     @contextlib.contextmanager
-    def owning(self, database: str, *holders: Holder, create: bool = False) -> Iterator[None]:
+    def owning(self, database: str, *owned: Holder, create: bool = False) -> Iterator[None]:
         """Make it the owner of tables or domains in the block.
 
         create: whether it may also create objects; those that it still owns are dropped
         """
         self._change_password()
         wanted = (_GRANT, _GRANT_CREATE) if create else (_GRANT,)
+        schema = f"nc_backup_{secrets.token_hex(6)}"
+        allowed, rejected = (
+            [one.replace("{0}", self._name).replace("{1}", schema) for one in group]
+            for group in (_NESTED_DDL, _NO_NESTED_DDL)
+        )
         self._alter(
             database,
             self._terminate(),
+            *rejected,
             *(one.replace("{0}", self._name) for one in wanted),
-            *(line for one in holders for line in self._revoke(one)),
-            *(f"ALTER {one.kind} {one.name} OWNER TO {self._name}" for one in holders),
+            *(line for one in owned for line in self._revoke(one)),
+            *(f"ALTER {one.kind} {one.name} OWNER TO {self._name}" for one in owned),
         )
         yield
         self._alter(
             database,
+            *allowed,
             *(
                 f"ALTER {one.kind} {one.name} OWNER TO {pg_server.quote_identifier(one.owner)}"
-                for one in holders
+                for one in owned
             ),
         )
         if create:
@@ -307,11 +307,12 @@ class LoadingRole:
         return f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {where}"
 
     def _change_password(self) -> None:
-        """Exclude code that has changed the password; its sessions must be ended then."""
+        """Exclude code that has changed the password or settings; its sessions must be ended."""
         password = _password()
         variables = {**self.login.variables, "PGPASSWORD": password}
-        template = "ALTER ROLE %I PASSWORD %L"
-        failures = statements.run(self._target, [Statement(template, (self._name, password))])
+        changed = Statement("ALTER ROLE %I PASSWORD %L", (self._name, password))
+        reset = Statement("ALTER ROLE %I RESET ALL", (self._name,))
+        failures = statements.run(self._target, [changed, reset, *self._settings()])
         if failures:
             raise StoreError("the role for the rows cannot be changed", failures[0].reason)
         self.login = dataclasses.replace(self.login, variables=variables)

@@ -6,6 +6,9 @@ evaluates CHECK constraints of domains as soon as it parses a constant, in any s
 '{1}'::domain[]. All this would run with the privileges of the restore. Meanwhile each function
 raises an error, and the CHECK constraint of each domain is true; also of those that are created.
 
+When the index of a partition is attached, the server evaluates constants in the expressions of both
+indexes. It does not if the functions are VOLATILE.
+
 While indexes are built, functions are needed, and a function may depend on the CHECK constraint of
 a domain. Then those constraints raise an error instead. No function can catch it with WHEN OTHERS.
 """
@@ -32,10 +35,10 @@ _FUNCTIONS = """JOIN pg_language l ON l.oid = p.prolang WHERE p.oid >= 16384
     AND {1} {2} AND p.pronamespace <> '{0}'::regnamespace AND NOT EXISTS (SELECT FROM pg_depend d
       WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')"""
 _REPLACE = f"""
-  INSERT INTO {{0}}.functions SELECT p.oid, p.prosrc, p.prolang FROM pg_proc p {_FUNCTIONS}
-    ON CONFLICT DO NOTHING;
+  INSERT INTO {{0}}.functions SELECT p.oid, p.prosrc, p.prolang, p.provolatile
+    FROM pg_proc p {_FUNCTIONS} ON CONFLICT DO NOTHING;
   UPDATE pg_proc p SET prosrc = '{_RAISE}',
-    prolang = (SELECT oid FROM pg_language WHERE lanname = 'plpgsql')
+    prolang = (SELECT oid FROM pg_language WHERE lanname = 'plpgsql'), provolatile = {{6}}
     FROM {{0}}.functions s WHERE s.id = p.oid AND NOT s.replaced;
   UPDATE {{0}}.functions SET replaced = true WHERE NOT replaced;
   INSERT INTO {{0}}.checks SELECT c.oid, c.conbin FROM pg_constraint c
@@ -54,7 +57,7 @@ _INSTALL = (
     f"CREATE FUNCTION {{0}}.blocked() RETURNS boolean LANGUAGE plpgsql AS '{_NEVER_CAUGHT}'",
     "CREATE DOMAIN {0}.instead AS integer CHECK ({4})",
     "CREATE TABLE {0}.functions (id oid PRIMARY KEY, source text, language oid, "
-    "replaced boolean DEFAULT false)",
+    """volatile "char", replaced boolean DEFAULT false)""",
     "CREATE TABLE {0}.checks (id oid PRIMARY KEY, expression pg_node_tree, "
     "replaced boolean DEFAULT false)",
     f"DO $stub$ BEGIN {_EXISTING} END $stub$",
@@ -68,8 +71,8 @@ _INSTALL = (
 )
 _REMOVE = (
     "DROP EVENT TRIGGER {0}",
-    "UPDATE pg_proc p SET prosrc = s.source, prolang = s.language FROM {0}.functions s "
-    "WHERE s.id = p.oid",
+    "UPDATE pg_proc p SET prosrc = s.source, prolang = s.language, provolatile = s.volatile "
+    "FROM {0}.functions s WHERE s.id = p.oid",
     "UPDATE pg_constraint c SET conbin = s.expression FROM {0}.checks s WHERE s.id = c.oid",
     "DROP SCHEMA {0} CASCADE",
 )
@@ -77,12 +80,18 @@ _REMOVE = (
 
 @contextlib.contextmanager
 def replaced(
-    target: pg_server.PostgresConnection, database: str, functions: str = ALL, checks: str = TRUE
+    target: pg_server.PostgresConnection,
+    database: str,
+    functions: str = ALL,
+    checks: str = TRUE,
+    *,
+    volatile: bool = False,
 ) -> Iterator[None]:
     """Replace code until the end of the block; on an exception for good.
 
     functions: which of them, an SQL expression on pg_proc p. checks: what the CHECK constraints of
-    domains are, an SQL expression. Raises SourceError.
+    domains are, an SQL expression. volatile: whether functions are VOLATILE meanwhile. Raises
+    SourceError.
     """
     schema = f"nc_backup_{uuid.uuid4().hex[:12]}"
 
@@ -91,6 +100,7 @@ def replaced(
             "{1}": functions,
             "{4}": checks or "true",
             "{5}": str(bool(checks)),
+            "{6}": "'v'" if volatile else "p.provolatile",
             "{0}": schema,
         }
         formatted = [

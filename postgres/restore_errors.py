@@ -82,7 +82,12 @@ class LeftOut:
 class RestoreErrors:
     """Parses the errors of pg_restore, which continues after them."""
 
-    def __init__(self) -> None:
+    def __init__(self, selected: Collection[str] | None = None) -> None:
+        """selected: the entries that are restored; None for all.
+
+        A name or message of the dump may look like lines of pg_restore, and name other entries.
+        """
+        self._selected = selected
         self.left_out: list[LeftOut] = []
         self.blocked: list[LeftOut] = []  # because functions are replaced
         self._fatal = ""
@@ -101,7 +106,8 @@ class RestoreErrors:
             self.left_out.append(LeftOut(last.entry, last.entry_label, last.reason, command))
         self._open = False
         if match := _ENTRY.match(line):
-            self._entry = (match[1], match[2])
+            known = self._selected is None or match[1] in self._selected
+            self._entry = (match[1], match[2]) if known else ("", "")
         elif _PHASE.match(line):
             self._entry = ("", "")
         elif line.startswith(_ERROR):

@@ -33,12 +33,13 @@ CREATE TABLE {0}.functions AS SELECT p.oid AS id, pg_catalog.pg_get_userbyid(pro
   WHERE p.oid >= 16384 AND prokind = 'f' AND lanname NOT IN ('internal', 'c')
   AND NOT EXISTS (SELECT FROM unnest(proconfig) c WHERE c LIKE 'search\\_path=%')
 """
-# Every name is qualified, because this runs with the search_path of the source.
+# Every name, also of a type, is qualified, because this runs with the search_path of the source.
 _SET = """
 DO $$ DECLARE one record; wanted text := pg_catalog.current_setting('nc_backup.path'); BEGIN
   FOR one IN SELECT id, owner FROM {0}.functions LOOP
     PERFORM pg_catalog.set_config('search_path',
-      pg_catalog.replace(wanted, '"$user"', pg_catalog.quote_ident(one.owner::text)), false);
+      pg_catalog.replace(wanted, '"$user"',
+        pg_catalog.quote_ident(one.owner::pg_catalog.text)), false);
     BEGIN
       EXECUTE pg_catalog.format('ALTER FUNCTION %s SET search_path FROM CURRENT',
         one.id::pg_catalog.regprocedure);

@@ -14,7 +14,7 @@ from tools.base.result import Result, Status
 from tools.catalog import readback
 from tools.catalog.selection import Selection
 from tools.date_str_utils import count
-from tools.flow import stream
+from tools.flow import codecs, stream
 from tools.flow.form import InverseStages
 from tools.flow.item_record import StoredItem as Item
 from tools.modules import registry
@@ -63,7 +63,8 @@ def verify_item(
             warnings = unpack.verify(chunks, item.ending, special=special).warnings()
         else:
             stream.drained(chunks)
-    message = "can be restored" if item.sha256 else "readable, but the run has no checksum of it"
+    checked = item.sha256 is not None or codecs.has_checksum(item.stages)
+    message = "can be restored" if checked else "readable, but the run has no checksum of it"
     message = f"{message}, but not all of it" if warnings else message
     status = Status.INCOMPLETE if warnings else Status.OK
     return Result(status, message, bytes=item.size or 0, warnings=warnings)

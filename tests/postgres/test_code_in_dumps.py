@@ -2,101 +2,20 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.postgres.hostile_code import FUNCTIONS, GRAB, OBJECTS, ROWS, UNQUALIFIED
 from tests.postgres.test_left_out import dumped
 from tests.postgres.test_untrusted import client, loaded
-from tests.servers import Postgres
+from tests.servers import Postgres, program
 from tools.base.result import Status
 
 pytestmark = pytest.mark.needs("initdb", "postgres", "pg_dump")
-# Each function is harmless in the source: there it runs as lowly.
-GRAB = """
-CREATE FUNCTION grab(f text) RETURNS void LANGUAGE plpgsql AS $$ BEGIN
-  EXECUTE format('CREATE ROLE %I', f); EXCEPTION WHEN OTHERS THEN NULL; END $$;
-"""
-FUNCTION = """
-CREATE FUNCTION {0}(i int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN
-  PERFORM public.grab('{0}'); RETURN i; END $$;
-"""
-ATOMIC = """CREATE FUNCTION f_atomic() RETURNS int LANGUAGE sql IMMUTABLE
-  BEGIN ATOMIC SELECT public.f_check(1); END;"""
-# While rows are loaded.
-ROWS = """
-CREATE TABLE checked (i int CHECK (f_check(i) > 0)); INSERT INTO checked VALUES (1);
-CREATE TABLE generated (i int, j int GENERATED ALWAYS AS (f_generated(i)) STORED);
-INSERT INTO generated VALUES (1);
-CREATE DOMAIN positive AS int CHECK (f_domain(VALUE) > 0);
-CREATE TABLE domains (i positive); INSERT INTO domains VALUES (1);
-CREATE TABLE parted (i int) PARTITION BY LIST (f_part(i));
-CREATE TABLE parted_1 PARTITION OF parted FOR VALUES IN (1); INSERT INTO parted VALUES (1);
-"""
-# When a statement is planned: calls with constant arguments, and keys that are domains.
-PLANNED = """
-CREATE TABLE g_planned (i int, j int GENERATED ALWAYS AS (i + f_g_planned(1)) STORED);
-INSERT INTO g_planned VALUES (1);
-CREATE TABLE p_planned (i int) PARTITION BY LIST ((i + f_p_planned(1)));
-CREATE TABLE p_planned_1 PARTITION OF p_planned FOR VALUES IN (2); INSERT INTO p_planned VALUES (1);
-CREATE DOMAIN bound AS int CHECK (f_bound(VALUE) > 0);
-CREATE TABLE bounds (i bound) PARTITION BY LIST (i);
-CREATE TABLE bounds_1 PARTITION OF bounds FOR VALUES IN (1);
-CREATE TABLE attached (i int) PARTITION BY LIST (i);
-CREATE TABLE attached_1 (i int CHECK (i < f_attached(5) + f_atomic()));
-ALTER TABLE attached ATTACH PARTITION attached_1 FOR VALUES IN (1);
-"""
-# Indexes and constraints on rows.
-LATER = """
-CREATE TABLE indexed (i int PRIMARY KEY); INSERT INTO indexed VALUES (1);
-CREATE INDEX ON indexed (f_index(i)); CREATE INDEX ON indexed (i) WHERE f_predicate(i) > 0;
-CREATE INDEX ON indexed ((i + f_i_planned(1)));
-CREATE TABLE refers (i int REFERENCES indexed); INSERT INTO refers VALUES (1);
-CREATE MATERIALIZED VIEW m AS SELECT f_view(1) AS i;
-CREATE TYPE word AS ENUM ('a');
-CREATE FUNCTION number(word) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT public.f_cast(1)';
-CREATE CAST (word AS int) WITH FUNCTION number(word) AS IMPLICIT;
-CREATE TABLE casted (w word REFERENCES indexed); INSERT INTO casted VALUES ('a');
-CREATE TABLE looped (i int); INSERT INTO looped VALUES (1);
-CREATE FUNCTION loop(looped) RETURNS bool LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN
-  RETURN public.f_loop(1) > 0; END $$;
-ALTER TABLE looped ADD CHECK (loop(looped));
-CREATE STATISTICS st ON (f_statistics(i)), i FROM looped;
-"""
-# When a constant is parsed; no function of a user is needed for that.
-PARSED = """
-CREATE DOMAIN builtin AS int CHECK (
-  CASE WHEN current_setting('is_superuser') = 'on' THEN lo_create(0) > 0 ELSE true END);
-CREATE DOMAIN own AS int CHECK (f_parsed(VALUE) > 0);
-CREATE TABLE parsed (i int, a builtin[] DEFAULT '{1}'::builtin[], CHECK (a <> '{7}'::builtin[]));
-INSERT INTO parsed VALUES (1);
-CREATE VIEW v AS SELECT '{1}'::builtin[] AS a, '{1}'::own[] AS b;
-CREATE FUNCTION step(builtin, int) RETURNS builtin LANGUAGE plpgsql AS 'BEGIN RETURN 1; END';
-CREATE AGGREGATE total(int) (sfunc = step, stype = builtin, initcond = '1');
-CREATE FUNCTION changed() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
-CREATE TRIGGER t BEFORE INSERT ON parsed FOR EACH ROW WHEN (NEW.a <> '{2}'::builtin[]
-  AND ARRAY[NEW.i] <> '{2}'::own[]::int[]) EXECUTE FUNCTION changed();
-CREATE POLICY p ON parsed USING (a <> '{3}'::builtin[] AND ARRAY[i] <> '{2}'::own[]::int[]);
-ALTER TABLE parsed ENABLE ROW LEVEL SECURITY;
-CREATE RULE r AS ON UPDATE TO parsed WHERE OLD.a = '{5}'::builtin[] DO INSTEAD NOTHING;
-CREATE INDEX ON parsed (i) WHERE a <> '{4}'::builtin[] AND ARRAY[i] <> '{4}'::own[]::int[];
-CREATE TABLE bounds_2 (i builtin) PARTITION BY LIST (i);
-CREATE TABLE bounds_2_1 PARTITION OF bounds_2 FOR VALUES IN (1);
-"""
-NAMES = (
-    *("check", "generated", "domain", "part", "g_planned", "p_planned", "bound", "attached"),
-    *("index", "predicate", "i_planned", "view", "cast", "loop", "statistics", "parsed"),
-)
-FUNCTIONS = GRAB + "".join(FUNCTION.replace("{0}", f"f_{name}") for name in NAMES) + ATOMIC
-OBJECTS = FUNCTIONS + ROWS + PLANNED + LATER + PARSED
-UNQUALIFIED = """
-CREATE TABLE kinds (k int); INSERT INTO kinds VALUES (1);
-CREATE FUNCTION known(x int) RETURNS bool LANGUAGE plpgsql STABLE AS $$ BEGIN
-  PERFORM public.grab('f_known'); RETURN EXISTS (SELECT FROM kinds WHERE k = x); END $$;
-CREATE DOMAIN kind AS int CHECK (known(VALUE));
-CREATE TABLE goods (k int CHECK (known(k)), d kind); INSERT INTO goods VALUES (1, 1);
-"""
 
 
 @pytest.fixture(scope="module")
@@ -194,6 +113,92 @@ def test_escapes(server: Postgres, tmp_path: Path) -> None:
     assert unharmed(server)
     assert not (tmp_path / "made").exists()
     assert dumped(server, "copy") == dumped(server, "d")
+
+
+# Each asks for an object of another owner while the role of the restore owns tables.
+OTHERS = """CREATE TABLE orders (i int PRIMARY KEY); INSERT INTO orders VALUES (1);
+GRANT REFERENCES ON orders TO lowly; CREATE DOMAIN email AS int CHECK (VALUE > 0);
+CREATE EXTENSION postgres_fdw; CREATE SERVER far FOREIGN DATA WRAPPER postgres_fdw"""
+PLANTS = """
+CREATE FUNCTION attempt(statement text) RETURNS int LANGUAGE plpgsql AS $$ BEGIN
+  IF session_user ~ '^nc_load' THEN EXECUTE statement; END IF; RETURN 1;
+  EXCEPTION WHEN OTHERS THEN RETURN 1; END $$;
+CREATE FUNCTION planted() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+  PERFORM public.grab('planted'); RETURN NEW; END $$;
+CREATE FUNCTION plant(trigger_name text) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN
+  RETURN public.attempt(format('CREATE TRIGGER %I BEFORE INSERT ON public.orders
+    FOR EACH ROW EXECUTE FUNCTION public.planted()', trigger_name)); END $$;
+CREATE TABLE "orders x" (i int); INSERT INTO "orders x" VALUES (1);
+CREATE FUNCTION loop("orders x") RETURNS bool LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN
+  RETURN public.plant('label') > 0; END $$;
+ALTER TABLE "orders x" ADD CONSTRAINT c CHECK (loop("orders x"));
+CREATE TYPE word AS ENUM ('a');
+CREATE FUNCTION number(word) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN
+  RETURN public.plant('key'); END $$;
+CREATE CAST (word AS int) WITH FUNCTION number(word) AS IMPLICIT;
+CREATE TABLE casted (w word REFERENCES orders); INSERT INTO casted VALUES ('a');
+CREATE FUNCTION constrain(i int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN
+  RETURN public.attempt('ALTER DOMAIN public.email ADD CHECK (public.grab(''d'') IS NULL)');
+  END $$;
+CREATE TABLE t (i int); INSERT INTO t VALUES (1);
+CREATE INDEX ON t (constrain(i)) WHERE '{2}'::email[] <> ARRAY[i]::email[];
+CREATE FUNCTION serve(i int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN
+  IF session_user ~ '^nc_load' AND has_server_privilege('far', 'USAGE') THEN
+    RAISE EXCEPTION 'far'; END IF; RETURN 1; END $$;
+CREATE TABLE g (i int, j int GENERATED ALWAYS AS (i + serve(1)) STORED);
+"""
+
+
+@pytest.mark.fault("code in a dump while its role owns tables", "it changes nothing of others")
+def test_objects_of_others(server: Postgres) -> None:
+    server.sql(OTHERS, "d")
+    as_lowly(server, GRAB + PLANTS)
+    result = loaded(server, "copy", client(server, "pg_dump", "-Fc", "d"))
+    assert [line for line in result.warnings if "properties" not in line] == []
+    assert dumped(server, "copy") == dumped(server, "d")
+    server.sql("INSERT INTO orders VALUES (2); SELECT 1::email", "copy")
+    assert unharmed(server)
+
+
+# A first load that fails must not make the second one less safe. {0}: the number of an entry
+SECOND = """
+CREATE FUNCTION close() RETURNS bool LANGUAGE plpgsql AS $$ BEGIN
+  IF session_user ~ '^nc_load' THEN EXECUTE format('ALTER ROLE %I PASSWORD ''x''', session_user);
+    EXECUTE format('ALTER ROLE %I SET local_preload_libraries = missing', session_user); END IF;
+  PERFORM public.grab('closed'); RETURN true; END $$;
+CREATE TABLE closes (i int CHECK (close())); INSERT INTO closes VALUES (1);
+CREATE FUNCTION named(x text) RETURNS bool LANGUAGE plpgsql AS $$ BEGIN
+  PERFORM public.grab('text'); RETURN true; END $$;
+CREATE DOMAIN own.text AS pg_catalog.text CHECK (public.named(VALUE));
+CREATE TABLE looped (i int); INSERT INTO looped VALUES (1);
+CREATE FUNCTION loop(looped) RETURNS bool LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN
+  IF session_user ~ '^nc_load' THEN
+    RAISE EXCEPTION E'x\\npg_restore: from TOC entry {0}; 0 0 INDEX public x lowly'; END IF;
+  PERFORM public.grab('looped'); RETURN true; END $$;
+ALTER TABLE looped ADD CONSTRAINT c CHECK (loop(looped));
+"""
+
+
+@pytest.mark.fault("code in a dump whose first load fails", "the second one is as safe")
+def test_second_load(server: Postgres, tmp_path: Path) -> None:
+    """Settings of the role, types on search_path, and lines that look like those of pg_restore."""
+    server.sql("CREATE SCHEMA own; GRANT ALL ON SCHEMA own TO lowly", "d")
+    as_lowly(server, FUNCTIONS + UNQUALIFIED + SECOND)
+    file = tmp_path / "dump"
+    file.write_bytes(client(server, "pg_dump", "-Fc", "d"))
+    listed = subprocess.run(
+        [program("pg_restore"), "--list", str(file)], capture_output=True, text=True, check=True
+    ).stdout
+    (entry,) = re.findall("(?m)^([0-9]+); .* CHECK CONSTRAINT ", listed)
+    function = SECOND.partition("CREATE FUNCTION loop")[2].partition("ALTER TABLE")[0]
+    as_lowly(server, f"CREATE OR REPLACE FUNCTION loop{function.replace('{0}', entry)}")
+    dump = client(server, "pg_dump", "-Fc", "d")
+    result = loaded(server, "copy", dump, search_path="public, own, pg_catalog")
+    lines = [line for line in result.warnings if "properties" not in line]
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("x: ALTER TABLE public.looped ADD CONSTRAINT c")
+    assert "may have run with the privileges" not in result.message
+    assert unharmed(server)
 
 
 @pytest.fixture

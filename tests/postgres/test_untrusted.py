@@ -162,11 +162,13 @@ def roles_item(content: bytes) -> Server:
     return Server("", following=lambda: iter([following]))
 
 
-def loaded(target: Postgres, name: str, dump: bytes, roles_sql: bytes = b"") -> Result:
-    """The result of a restore of a dump."""
+def loaded(
+    target: Postgres, name: str, dump: bytes, roles_sql: bytes = b"", search_path: str = ""
+) -> Result:
+    """The result of a restore of a dump. search_path: of its database"""
     item = StoredItem("POSTGRES", "5432/d", "postgres", ".pgdump", (), ())
     stored = StoredDatabase(
-        PostgresFacts("15", "15"),
+        PostgresFacts("15", "15", search_path=search_path),
         lambda: iter([dump]),
         lambda *words: stored_facts.restore_properties(item, roles_item(roles_sql), *words),
     )

@@ -8,6 +8,7 @@ import sys
 import zlib
 
 import pytest
+import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -63,6 +64,26 @@ def test_cut_damaged_or_followed_by_something_else(name: str) -> None:
         unpacked(name, file + b"garbage garbage garbage")
     with pytest.raises(StageError):
         unpacked(name, plain)
+
+
+@pytest.mark.parametrize("checksum", [False, True])
+@pytest.mark.parametrize("content_size", [False, True])
+def test_a_zstd_frame_that_is_cut_anywhere_is_not_whole(checksum: bool, content_size: bool) -> None:
+    """Bytes of the mark behind the end must not pass for missing ones, as raw content could."""
+    packer = zstandard.ZstdCompressor(write_checksum=checksum, write_content_size=content_size)
+    for size in (50, 300, 140_000):
+        plain = random.Random(size).randbytes(size) + bytes(1000)
+        frame = packer.compress(plain)
+        skipped = b"\x50\x2a\x4d\x18" + (7).to_bytes(4, "little") + b"skipped"
+        for width in (3, 10_000):
+            whole = frame + skipped + frame
+            pieces = (whole[at : at + width] for at in range(0, len(whole), width))
+            assert b"".join(codecs.CODECS["zstd"].unpack(pieces)) == plain * 2
+        near_ends = (*range(1, 40), *range(131_000, 131_100), *range(len(frame) - 40, len(frame)))
+        for end in filter(range(1, len(frame)).__contains__, near_ends):
+            for before in (b"", frame, frame + skipped[: end % 15]):
+                with pytest.raises(StageError):
+                    unpacked("zstd", before, frame[:end])
 
 
 @pytest.mark.parametrize("name", PACKED)

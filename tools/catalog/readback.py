@@ -185,6 +185,8 @@ def read_item(
 ) -> Iterator[bytes]:
     """Return the plaintext of an item; at its end it is compared with its size and SHA-256.
 
+    An item without SHA-256 was compressed by zstd, whose decoder compares its checksum.
+
     What has been returned before an error is a true prefix, so the caller must not commit
     anything before the end. advance: called with the stored bytes that have been read.
     Raises ManifestError for an item that must not be restored.
@@ -198,7 +200,7 @@ def _plaintext(
     run: StoredRun, item: Item, inverse: InverseStages, advance: Advance
 ) -> Iterator[bytes]:
     chunks = forms.of(item.form).read(item, _counting(run, advance), inverse)
-    tally = stream.Tally()
+    tally = stream.Count() if item.sha256 is None else stream.Tally()
     try:
         for chunk in tally(chunks):
             if item.size is not None and tally.size > item.size:
@@ -209,7 +211,7 @@ def _plaintext(
         raise
     if item.size is not None and tally.size != item.size:
         raise TruncatedError(f"{item.label}: {_other_size(tally.size, item.size)}", _HINT)
-    if item.sha256 is not None and tally.sha256 != item.sha256:
+    if tally.sha256 != item.sha256:
         raise DamagedError(
             f"{item.label}: SHA-256 mismatch: differs from what was backed up", _HINT
         )

@@ -11,7 +11,7 @@ from tools.catalog import rotation
 from tools.catalog.manifest import Manifest, name_of
 from tools.catalog.writer_key import NAMESPACE
 from tools.date_str_utils import count, human_size
-from tools.flow import forms
+from tools.flow import codecs, forms
 from tools.flow.item_record import StoredItem as Item
 from tools.modules import registry
 
@@ -140,6 +140,8 @@ def _item(number: int, item: Item) -> list[str]:
     lines += ["    " + " \\\n      | ".join(commands) + ' && echo "restored"']
     if item.sha256 is not None:
         lines += ["", f"   SHA-256 of the data before the first stage: {item.sha256}"]
+    elif codecs.has_checksum(item.stages):
+        lines += ["", "   zstd -d compares the data with the checksum that its frame contains."]
     if load := registry.kind(item.kind).load:
         name = item.name.partition("/")[2]
         values = {"file": _file(item), "name": shlex.quote(name), "quoted": _create(name)}

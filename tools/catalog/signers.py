@@ -163,8 +163,10 @@ def _signer(text: str) -> Signer | None:
     if options:
         raise ValueError(f"{next(iter(options))}: not supported")
     patterns = spaces.split(",")
-    ours = any(fnmatch.fnmatchcase(writer_key.NAMESPACE, pattern) for pattern in patterns)
-    if kind != sshsig.ALGORITHM or not ours:
+    is_for_manifests = any(
+        fnmatch.fnmatchcase(writer_key.NAMESPACE, pattern) for pattern in patterns
+    )
+    if kind != sshsig.ALGORITHM or not is_for_manifests:
         return None
     return Signer(principals.strip('"'), sshsig.public_key(kind, key), after, before)
 

@@ -311,10 +311,10 @@ def _report_config_error(arguments: argparse.Namespace, error: ConfigError) -> i
         return code
     if error.fix:
         terminal.say(f"fix:  {error.fix}", error=True)
-    for other in error.others:
-        terminal.say(f"error: {other}", error=True)
-        if other.hint:
-            terminal.say(f"hint: {other.hint}", error=True)
+    for further in error.others:
+        terminal.say(f"error: {further}", error=True)
+        if further.hint:
+            terminal.say(f"hint: {further.hint}", error=True)
     return code
 
 

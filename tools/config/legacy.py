@@ -162,12 +162,12 @@ def _clean_up(name: str, entry: Entry, folder: Path) -> Change | None:
     Its keys stand beside ACTION, or there is none.
     """
     keys: Keys = entry.value
-    ours = module(keys, folder) == _CLEANUP_MODULE
+    is_cleanup = module(keys, folder) == _CLEANUP_MODULE
     action = keys.get("ACTION")
     bare = (action is None or action.value in ("", None)) and (
         "KEEP" in keys or name.lower() == _CLEANUP
     )
-    if not (bare or (ours and not set(_OF_CLEANUP).isdisjoint(keys))):
+    if not (bare or (is_cleanup and not set(_OF_CLEANUP).isdisjoint(keys))):
         return None
     old_parameters = keys.get("PARAMETERS")
     parameters: Keys = (

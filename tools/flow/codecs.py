@@ -10,21 +10,21 @@ from __future__ import annotations
 import contextlib
 import lzma
 import os
+import secrets
 import threading
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any, cast
 
 from tools.base import imports
 from tools.base.errors import StageError
-from tools.flow.stream import CHUNK, Chunks, gathered
+from tools.flow.stream import CHUNK, Chunks
 
 _JOB = 2 << 20  # bytes that one zstd thread takes at a time, at least
 _MOST_JOB = 4 << 20  # and at most, shared by the compressors: larger ones cost less time
 _OVERLAP = 1  # log of the share of the job before that is looked at again: none (zstd.h)
 _MEMORY = 160 << 20  # bytes that all threads of zstd may take together
-_BITE = 2048  # bytes of compressed data that the decoder of zstd takes at a time
 _MOST_WINDOW = 128 << 20  # bytes that a decoder may look back, as of the program zstd; ours need 64
 _GZIP = 31  # zlib's window bits for a gzip wrapper of the largest window
 _MAGIC = (
@@ -91,15 +91,17 @@ def _zstd(chunks: Chunks, level: int, threads: int) -> Iterator[bytes]:
 
 
 def _packer(level: int, threads: int, sharing: int) -> Any:  # noqa: ANN401  (of zstandard)
+    """Return a compressor. One thread is the one that calls it: a worker would need more memory."""
     with imports.packages():
         import zstandard
 
+    jobs = {
+        "threads": threads,
+        "job_size": max(_JOB, min(_MOST_JOB // sharing, _MEMORY // (4 * threads * sharing))),
+        "overlap_log": _OVERLAP,
+    }
     parameters = zstandard.ZstdCompressionParameters.from_level(
-        level,
-        threads=threads,
-        job_size=max(_JOB, min(_MOST_JOB // sharing, _MEMORY // (4 * threads * sharing))),
-        overlap_log=_OVERLAP,
-        write_checksum=True,
+        level, write_checksum=True, **(jobs if threads > 1 else {})
     )
     return zstandard.ZstdCompressor(compression_params=parameters).compressobj()
 
@@ -115,14 +117,61 @@ def _bounded(packed: bytes) -> Iterator[bytes]:
 
 
 def _unzstd(chunks: Chunks) -> Iterator[bytes]:
+    """Decode frames one after another, in pieces of CHUNK, however much a few bytes stand for."""
     with imports.packages():
         import zstandard
 
-    # Four bytes can stand for 128 KiB (RFC 8878, RLE block): a small bite is at most 64 MiB.
-    bites = (chunk[at : at + _BITE] for chunk in chunks for at in range(0, len(chunk), _BITE))
-    unpacker = zstandard.ZstdDecompressor(max_window_size=_MOST_WINDOW)
-    plain = _members(bites, "zstd", unpacker.decompressobj, zstandard.ZstdError)
-    yield from gathered(plain)
+    packed = _MarkedEnd(chunks, zstandard.ZstdCompressor(write_checksum=True).compress)
+    decoder = zstandard.ZstdDecompressor(max_window_size=_MOST_WINDOW)
+    reader = decoder.stream_reader(cast("IO[bytes]", packed), read_across_frames=True)
+    plain = b""  # the last piece, which may end with a part of the mark
+    try:
+        while piece := reader.read(CHUNK):
+            if len(plain) >= CHUNK:
+                yield plain
+                plain = b""
+            plain += piece
+    except zstandard.ZstdError as error:
+        if packed.is_read:
+            raise StageError("zstd: the data ends too early", "It was cut.") from None
+        is_between = "descriptor" in str(error)  # of a frame
+        raise _undecodable("zstd", error, has_ended=is_between and reader.tell() > 0) from None
+    if packed.is_empty:
+        raise StageError("zstd: there is no data", "It was cut to nothing.")
+    if not plain.endswith(packed.mark):
+        raise StageError("zstd: the data ends too early", "It was cut.")
+    if content := plain[: -len(packed.mark)]:
+        yield content
+
+
+class _MarkedEnd:
+    """Chunks as a file, with one frame more, whose plaintext is a random mark.
+
+    zstandard's reader takes an end of the data within a frame for the end. The plaintext ends
+    with the mark only if the last frame was whole. Taken for the rest of a cut frame, the bytes
+    of the added one cannot give the mark: as content, because it repeats itself and is longer
+    than they are; as blocks, because the checksum behind them is neither that of the cut frame
+    nor the beginning of another one.
+    """
+
+    def __init__(self, chunks: Chunks, compress: Callable[[bytes], bytes]) -> None:
+        self.mark = secrets.token_bytes(16) * 64
+        self.is_empty = True  # there is no chunk
+        self.is_read = False  # all chunks have been read
+        self._pieces = self._with_mark(chunks, compress(self.mark))
+
+    def _with_mark(self, chunks: Chunks, frame: bytes) -> Iterator[bytes]:
+        for chunk in filter(None, chunks):
+            self.is_empty = False
+            yield chunk
+        self.is_read = True
+        # not as one: after a cut frame header, libzstd 1.5.7 takes a whole frame for that frame
+        yield frame[:1]
+        yield frame[1:]
+
+    def read(self, _size: int) -> bytes:
+        """Return the next chunk; after the last one the frame of the mark, then nothing."""
+        return next(self._pieces, b"")
 
 
 def _gzip(chunks: Chunks, level: int, _threads: int) -> Iterator[bytes]:
@@ -186,7 +235,7 @@ def _members(
             try:
                 yield from _plain(current, unread)
             except error as why:
-                raise _undecodable(name, why, ended) from None
+                raise _undecodable(name, why, has_ended=ended > 0) from None
             unread = b""
             if current.eof:
                 unread, current = current.unused_data, None
@@ -197,24 +246,20 @@ def _members(
         raise StageError(f"{name}: there is no data", "It was cut to nothing.")
 
 
-def _undecodable(name: str, why: Exception, ended: int) -> StageError:
-    """Return the error of a decoder in our words. ended: how many members ended before."""
+def _undecodable(name: str, why: Exception, *, has_ended: bool) -> StageError:
+    """Return the error of a decoder in our words. has_ended: whether a member ended before it."""
     if "memory" in str(why).lower():
         most = f"{_MOST_WINDOW >> 20} MiB"
         return StageError(
             f"{name}: decompressing this needs more than {most} of memory",
             f"This project writes nothing of that kind. If you trust it, use the program {name}.",
         )
-    problem = "something else follows its end" if ended else "the data is damaged"
+    problem = "something else follows its end" if has_ended else "the data is damaged"
     return StageError(f"{name}: {problem} ({why})", "It was altered, or is another format.")
 
 
-def _plain(decoder: Any, packed: bytes) -> Iterator[bytes]:  # noqa: ANN401  (three libraries' own)
-    """Yield what one decoder makes of some bytes, in pieces of at most about CHUNK where it can."""
-    if not hasattr(decoder, "needs_input"):  # zstd: bounded by the size of the bites
-        if plain := decoder.decompress(packed):
-            yield plain
-        return
+def _plain(decoder: Any, packed: bytes) -> Iterator[bytes]:  # noqa: ANN401  (of two libraries)
+    """Yield what one decoder makes of some bytes, in pieces of at most CHUNK."""
     while True:
         if plain := decoder.decompress(packed, CHUNK):
             yield plain
@@ -229,21 +274,32 @@ def _as_it_is(chunks: Chunks, _level: int, _threads: int) -> Iterator[bytes]:
 
 @dataclass(frozen=True)
 class Codec:
-    """One algorithm: its ending, its levels, the stage and its inverse."""
+    """One algorithm: its ending, its levels, the stage and its inverse.
+
+    checksum: whether its format has a checksum of the plaintext that is as good as any for errors
+        of disks and memory: zstd's 64 bits of XXH64 (RFC 8878, Content_Checksum). The CRC-32 of
+        gzip is too short, and beside xz a SHA-256 costs nothing.
+    """
 
     ending: str
     level: int
     levels: range
     pack: Callable[[Chunks, int, int], Iterator[bytes]]
     unpack: Callable[[Chunks], Iterator[bytes]]
+    checksum: bool = False
 
 
 CODECS = {
-    "zstd": Codec(".zst", 3, range(1, 20), _zstd, _unzstd),
+    "zstd": Codec(".zst", 3, range(1, 20), _zstd, _unzstd, checksum=True),
     "gzip": Codec(".gz", 6, range(1, 10), _gzip, _gunzip),
     "xz": Codec(".xz", 6, range(10), _xz, _unxz),
     "none": Codec("", 0, range(1), _as_it_is, lambda chunks: _as_it_is(chunks, 0, 0)),
 }
+
+
+def has_checksum(stages: Sequence[str]) -> bool:
+    """Return whether the first of these stages keeps a checksum of the plaintext."""
+    return bool(stages) and stages[0] in CODECS and CODECS[stages[0]].checksum
 
 
 def cores() -> int:

@@ -85,6 +85,7 @@ class Stage:
     skips:  whether it leaves an item that begins like this as it is
     size:   bytes of a part, where the stage says how large one may be
     notice: a warning that is shown once per run; "" for none
+    checksum: whether its output has a checksum of its input, which its inverse checks
     """
 
     name: str
@@ -93,6 +94,7 @@ class Stage:
     skips: Callable[[bytes], bool] = lambda _head: False
     size: int | None = None
     notice: str = ""
+    checksum: bool = False
 
 
 def about(name: str, line: object) -> str:

@@ -38,7 +38,8 @@ class StoredItem:
     references: further objects that the form needs, by what they are for
     ending: of the data before the first stage (".tar")
     stages: in the order in which they were applied ("zstd", "age")
-    size, sha256: of the data before the first stage; None where it is not known
+    size, sha256: of the data before the first stage; None where they are not known, and the SHA-256
+        as well where zstd keeps a checksum of the data
     facts:  versions of tools, positions: the JSON object of tools.flow.facts for the kind
     base:   the run that an incremental item was added to; None for a full one
     warnings: what is missing from it or cut; notes: what was left out by rule, or is worth knowing

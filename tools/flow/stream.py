@@ -13,7 +13,6 @@ import itertools
 import math
 import os
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -119,21 +118,37 @@ def gathered(chunks: Chunks) -> Iterator[bytes]:
         yield b"".join(waiting)
 
 
-class Tally:
-    """A stage that changes nothing: it counts the bytes and takes their SHA-256."""
+class Count:
+    """A stage that changes nothing: it counts the bytes."""
 
     def __init__(self) -> None:
         self.size = 0
-        self._digest = hashlib.sha256()
 
     @property
-    def sha256(self) -> str:
-        """Return the SHA-256 of all that has passed, in hexadecimal."""
-        return self._digest.hexdigest()
+    def sha256(self) -> str | None:
+        """Return None: no digest is taken."""
+        return None
 
     def __call__(self, chunks: Chunks) -> Iterator[bytes]:
         for chunk in chunks:
             self.size += len(chunk)
+            yield chunk
+
+
+class Tally(Count):
+    """A stage that changes nothing: it counts the bytes and takes their SHA-256."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._digest = hashlib.sha256()
+
+    @property
+    def sha256(self) -> str:
+        """Return the digest of all that has passed, in hexadecimal."""
+        return self._digest.hexdigest()
+
+    def __call__(self, chunks: Chunks) -> Iterator[bytes]:
+        for chunk in super().__call__(chunks):
             self._digest.update(chunk)
             yield chunk
 
@@ -177,33 +192,6 @@ class Content:
 def content(chunks: Chunks) -> Content:
     """Return the chunks as a Content, which hashes them unless they are one already."""
     return chunks if isinstance(chunks, Content) else Content(chunks)
-
-
-class Progress:
-    """A stage that changes nothing: it tells the runner how many bytes have passed.
-
-    The runner names a file in NC_BACKUP_PROGRESS where somebody looks on; the number of
-    bytes is written there a few times a second.
-    """
-
-    _PAUSE = 0.25  # seconds between two messages
-
-    def __init__(self) -> None:
-        self._path = os.environ.get("NC_BACKUP_PROGRESS", "")
-        self._size = 0
-        self._next = 0.0
-
-    def count(self, size: int) -> None:
-        """Count so many bytes more."""
-        self._size += size
-        if self._path and time.monotonic() >= self._next:
-            Path(self._path).write_text(str(self._size), encoding="ascii")
-            self._next = time.monotonic() + self._PAUSE
-
-    def __call__(self, chunks: Chunks) -> Iterator[bytes]:
-        for chunk in chunks:
-            self.count(len(chunk))
-            yield chunk
 
 
 class Channel:

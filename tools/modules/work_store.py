@@ -17,6 +17,7 @@ from tools.flow.form import Layout, numbered
 from tools.flow.item import Item, Stage
 from tools.flow.item_record import EARLIER, Part, StoredItem
 from tools.flow.pipeline import FlowResult, ItemContext
+from tools.flow.progress import Progress
 from tools.flow.store import Receiver, StoredObject
 from tools.modules import work_folder
 from tools.modules.work_folder import WorkItem
@@ -111,7 +112,7 @@ class WorkFolder:
         self._records = records or work_folder.records()
         self._known = work_folder.known(self._records)
         self._section = os.environ.get("NC_BACKUP_SECTION", "")
-        self._progress = stream.Progress()
+        self._progress = Progress()
 
     def entry(self, file: Path) -> WorkItem | None:
         """Return the recorded item that a file belongs to."""

@@ -81,25 +81,25 @@ def sudoers_steps(installation: Installation) -> Iterator[Step]:
 def cron_steps(installation: Installation) -> Iterator[Step]:
     """Yield the steps that remove the old lines of cron that the schedule of setup.py replaces."""
     lines = old_cron.lines(installation)
-    ours = [line for line in lines if line.config == CONFIG]
+    replaced = [line for line in lines if line.config == CONFIG]
     for line in lines:
-        if line not in ours:
+        if line not in replaced:
             config = line.config or "not named"
             installation.notice(
                 f"warning: {line}: kept: its config is {config}, and setup.py runs {CONFIG}"
             )
-    if ours and not schedule.can_start(installation):
-        for line in ours:
+    if replaced and not schedule.can_start(installation):
+        for line in replaced:
             installation.notice(f"warning: {line}: kept: nothing else here would start the backup")
         return
-    if ours and not installation.schedule and _only_time(ours) is None:
+    if replaced and not installation.schedule and _only_time(replaced) is None:
         installation.notice(
             "warning: the old lines of cron are kept: they do not run once a day, all at one time"
             '\nhint: Choose the time: python3 setup.py adopt --yes --schedule "03:00"'
         )
         return
-    for path in dict.fromkeys(line.path for line in ours):
-        removed = [line for line in ours if line.path == path]
+    for path in dict.fromkeys(line.path for line in replaced):
+        removed = [line for line in replaced if line.path == path]
 
         def perform(path: Path = path, lines: list[old_cron.Line] = removed) -> None:
             _save(installation, path)
@@ -136,8 +136,8 @@ def schedule_of(installation: Installation) -> str:
     has_own = any(installation.at(path).exists() for path in written)
     if has_own or not schedule.can_start(installation):
         return ""
-    ours = [line for line in old_cron.lines(installation) if line.config == CONFIG]
-    return str(_only_time(ours) or "")
+    replaced = [line for line in old_cron.lines(installation) if line.config == CONFIG]
+    return str(_only_time(replaced) or "")
 
 
 def mode_steps(installation: Installation) -> Iterator[Step]:

@@ -59,8 +59,8 @@ def tested(checked: Installation) -> Iterator[Line]:
     clone is tested where the user of the backup can use it.
     """
     absent = not filesystem_handling.exists(checked.at(CODE))
-    for one in _absent(checked) if absent else _of_installation(checked):
-        yield Line("setup", one.text, one.level, one.hint, one.fix)
+    for entry in _absent(checked) if absent else _of_installation(checked):
+        yield Line("setup", entry.text, entry.level, entry.hint, entry.fix)
     if not absent or (checked.real and _is_usable(project.ROOT)):
         yield from _of_backup(checked)
 
@@ -117,10 +117,12 @@ def _of_checks(checks: Iterable[Check], checked: Installation) -> Iterator[Findi
 def _of_steps(planner: plans.Planner, again: str, checked: Installation) -> Iterator[Finding]:
     """Yield what steps find: a subject is good where none of its steps is needed."""
     findings = steps.findings(planner(checked), "", again)
-    needed = tuple(one.text for one in findings if one.level is not Level.OK)
-    for one in dict.fromkeys(findings):
-        if one.level is not Level.OK or not any(text.startswith(f"{one.text}:") for text in needed):
-            yield one
+    needed = tuple(entry.text for entry in findings if entry.level is not Level.OK)
+    for entry in dict.fromkeys(findings):
+        if entry.level is not Level.OK or not any(
+            text.startswith(f"{entry.text}:") for text in needed
+        ):
+            yield entry
 
 
 def _prefix(checked: Installation) -> Sequence[str]:
@@ -209,8 +211,8 @@ def _lines(done: subprocess.CompletedProcess[bytes], user: pwd.struct_passwd) ->
         yield from lines
 
 
-def _line(one: dict[str, str]) -> Line:
+def _line(fields: dict[str, str]) -> Line:
     """Return a line of the JSON document. Raises KeyError, ValueError, TypeError."""
-    section, text, hint, fix = (str(one[name]) for name in ("section", "text", "hint", "fix"))
-    also = tuple(map(str, one["also"]))
-    return Line(section, text, Level(one["level"]), hint, fix, also, source=USER)
+    section, text, hint, fix = (str(fields[name]) for name in ("section", "text", "hint", "fix"))
+    also = tuple(map(str, fields["also"]))
+    return Line(section, text, Level(fields["level"]), hint, fix, also, source=USER)

@@ -222,12 +222,12 @@ def install_packages(names: Sequence[str]) -> bool:
 def _no_services() -> Iterator[None]:
     """Keep packages from starting services while they are installed (policy-rc.d)."""
     policy = Path("/usr/sbin/policy-rc.d")
-    ours = not policy.exists() and policy.parent.is_dir()
-    if ours:
+    is_free = not policy.exists() and policy.parent.is_dir()
+    if is_free:
         policy.write_text("#!/bin/sh\nexit 101\n", encoding="ascii")
         policy.chmod(0o755)
     try:
         yield
     finally:
-        if ours:
+        if is_free:
             policy.unlink(missing_ok=True)

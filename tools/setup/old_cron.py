@@ -66,11 +66,11 @@ def lines_of_others(installation: Installation) -> list[Line]:
 
 
 def _every(installation: Installation) -> list[Line]:
-    ours = installation.at(schedule_files.CRON)
+    schedule_file = installation.at(schedule_files.CRON)
     return [
         Line(path, number, line, user)
         for path, user in _files(installation)
-        if path != ours
+        if path != schedule_file
         for number, line in enumerate(_lines(path), 1)
         if not line.lstrip().startswith("#") and _BACKUP.search(line)
     ]

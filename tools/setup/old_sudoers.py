@@ -80,8 +80,8 @@ def _files(installation: Installation) -> list[Path]:
             paths += sorted(path.iterdir()) if path.is_dir() else [path]
         except OSError:  # not for this user
             continue
-    ours = installation.at(sudoers.FILE)
-    return [file for file in paths if file.is_file() and file != ours]
+    rules_file = installation.at(sudoers.FILE)
+    return [file for file in paths if file.is_file() and file != rules_file]
 
 
 def _read(path: Path) -> list[Rule]:

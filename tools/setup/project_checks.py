@@ -153,8 +153,8 @@ def _others(python: Path) -> list[tuple[str, Path]]:
     """Return the oldest and the newest Python from 3.10 on, other than the current one."""
     by_version = pythons(_candidates())
     ends = sorted({min(by_version), max(by_version)}) if by_version else []
-    mine = _version(python)
-    return [(f"{end[0]}.{end[1]}", by_version[end]) for end in ends if end != mine]
+    current = _version(python)
+    return [(f"{end[0]}.{end[1]}", by_version[end]) for end in ends if end != current]
 
 
 def _candidates() -> Iterable[Path]:

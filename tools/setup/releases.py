@@ -287,8 +287,8 @@ def _carry_over(installation: Installation, part: Path, names: set[str]) -> None
     """Copy the user-defined modules of the current release into the new one."""
     now = current(installation)
     for path in sorted(now.path.iterdir()) if now is not None else ():
-        ours = path.name in names or path.name in _NOT_INSTALLED or path.name.startswith(".")
-        if now is None or ours or path.name in now.names or path.name == "__pycache__":
+        is_built_in = path.name in names or path.name in _NOT_INSTALLED or path.name.startswith(".")
+        if now is None or is_built_in or path.name in now.names or path.name == "__pycache__":
             continue
         if path.is_dir() and not path.is_symlink():
             shutil.copytree(path, part / path.name, symlinks=True)
