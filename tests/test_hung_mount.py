@@ -141,7 +141,7 @@ def test_a_look_that_waits_is_not_repeated(
     monkeypatch.setenv("NC_BACKUP_PRIVATE", f'["{tmp_path}"]')
     compression: Any = loader.module("compression/compression.py")
     options = compression.Options(work_folder=tmp_path / "work")
-    assert tmp_path in compression.reserved_places(options)
+    assert tmp_path in compression.reserved_paths(options)
 
 
 def test_folders_of_the_run_that_do_not_answer(
