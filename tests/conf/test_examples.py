@@ -16,7 +16,7 @@ from tools.config import loading, schema
 
 CONF = project.ROOT / "conf"
 EXAMPLES = sorted((CONF / "examples").glob("*.json"))
-OWN = {
+USER_DEFINED = {
     *("dump/dump.sh", "count/count.pl", "export/export.py", "sync/sync.sh", "check/check.py"),
     *("ledger/ledger.bash", "label/label.pl", "vault/vault.bash"),
 }
@@ -29,7 +29,7 @@ def home(tmp_path: Path) -> Path:
     folder.mkdir()
     for name in BUILT_IN:
         (folder / name).symlink_to(project.ROOT / name)
-    for name in OWN:
+    for name in USER_DEFINED:
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text("")
     return folder
@@ -97,10 +97,10 @@ def test_a_slip_is_refused_by_program_and_schema(
 ) -> None:
     whole: dict[str, Any] = json.loads((CONF / "examples/local.json").read_text())
     whole["GENERAL"]["HOME_FOLDER"] = str(home)
-    place = whole
+    node = whole
     for key in slip[:-1]:
-        place = place.setdefault(key, {})
-    place[slip[-1]] = "x"
+        node = node.setdefault(key, {})
+    node[slip[-1]] = "x"
     file = tmp_path / "conf.json"
     file.write_text(json.dumps(whole, indent=1))
     with pytest.raises(ConfigError, match=slip[-1]) as caught:

@@ -122,9 +122,9 @@ def test_old_files_open_with_whatever_password_they_have(tmp_path: Path, passwor
     """Issue 11 A13: what is no password for new backups still reads the old ones."""
     key = written(tmp_path, password + "\n")
     command = ["openssl", "enc", "-aes-256-cbc", "-md", "md5", "-pass", f"file:{key}", "-e"]
-    made = subprocess.run(command, input=b"plain", capture_output=True, check=True).stdout
+    sealed = subprocess.run(command, input=b"plain", capture_output=True, check=True).stdout
     (tmp_path / "out").mkdir()
-    (tmp_path / "out/in.age").write_bytes(made)
+    (tmp_path / "out/in.age").write_bytes(sealed)
     decrypted(tmp_path, key)
     assert (tmp_path / "back").read_bytes() == b"plain"
 
@@ -216,15 +216,15 @@ def test_a_cut_single_chunk_says_what_can_be_said(tmp_path: Path) -> None:
 
 def _predecessor(folder: Path, key: Path, size: int) -> list[Path]:
     """Parts as the predecessor wrote them: the first is one byte shorter than the others."""
-    made = b"".join(openssl_format.encrypt([bytes(size)], key.read_bytes().strip()))
+    sealed = b"".join(openssl_format.encrypt([bytes(size)], key.read_bytes().strip()))
     cuts = [0, 1 << 20]
-    while cuts[-1] < len(made):
+    while cuts[-1] < len(sealed):
         cuts.append(cuts[-1] + (1 << 20) + 1)
-    found = []
+    parts = []
     for number, (begin, end) in enumerate(itertools.pairwise(cuts)):
-        found.append(folder / f"x.crypt.{number:03}")
-        found[-1].write_bytes(made[begin:end])
-    return found
+        parts.append(folder / f"x.crypt.{number:03}")
+        parts[-1].write_bytes(sealed[begin:end])
+    return parts
 
 
 @pytest.mark.slow

@@ -44,12 +44,12 @@ def filled(server: Redis) -> None:
 
 def state(server: Redis) -> list[str]:
     """Every key with its value, as DUMP of Redis has it, and how long it lives."""
-    found = []
+    dumps = []
     for database in ("0", "3"):
         keys = sorted(server.cli("-n", database, "KEYS", "*").split())
-        given = "\n".join(f"DUMP {key}\nEXISTS {key}" for key in keys).encode()
-        found += [*keys, server.cli("-n", database, stdin_data=given)]
-    return found
+        commands = "\n".join(f"DUMP {key}\nEXISTS {key}" for key in keys).encode()
+        dumps += [*keys, server.cli("-n", database, stdin_data=commands)]
+    return dumps
 
 
 @pytest.mark.parametrize("stream", ["True", "False"])

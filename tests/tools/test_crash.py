@@ -70,8 +70,8 @@ def test_a_secret_over_a_cut_of_a_line_is_masked(before: int) -> None:
     for at in range(0, len(raw), 8192):
         lines.add(raw[at : at + 8192])
     lines.end()
-    shown = "".join(map(masking.text, taken))
-    assert "SECRET" not in shown
-    assert "PASSWORD" not in shown
-    assert shown.count("é") == 50_000
+    masked = "".join(map(masking.text, taken))
+    assert "SECRET" not in masked
+    assert "PASSWORD" not in masked
+    assert masked.count("é") == 50_000
     assert taken[-1] == "next"
