@@ -73,14 +73,14 @@ def find(
     A label is ambiguous if names contain spaces, so its owner must be the right one as well.
     """
     everything = of_database(target, database)
-    found: list[Holder] = []
+    holders: list[Holder] = []
     for label in dict.fromkeys(labels):
-        found += [one for one in everything if one.is_labelled(label)] or [
+        holders += [one for one in everything if one.is_labelled(label)] or [
             dataclasses.replace(one, orphan=True)
             for one in longest([one for one in everything if one.begins(label)])
             if one.owner == restorer
         ]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(holders))
 
 
 def find_named(target: pg_server.PostgresConnection, database: str, kind: str, name: str) -> Holder:

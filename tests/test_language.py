@@ -114,19 +114,19 @@ def _files() -> Iterator[Path]:
     "path", list(_files()), ids=lambda path: str(path.relative_to(project.ROOT))
 )
 def test_messages(path: Path) -> None:
-    found = [
+    matches = [
         (line, word)
         for line, text in messages(path.read_text(encoding="utf-8"))
         for word in banned(text)
     ]
-    assert found == [], "see BANNED for the words to use"
+    assert matches == [], "see BANNED for the words to use"
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_pages(page: str) -> None:
     lines = (project.ROOT / page).read_text(encoding="utf-8").splitlines()
-    found = [(number, word) for number, line in enumerate(lines, 1) for word in banned(line)]
-    assert found == [], "see BANNED for the words to use"
+    matches = [(number, word) for number, line in enumerate(lines, 1) for word in banned(line)]
+    assert matches == [], "see BANNED for the words to use"
 
 
 def test_the_words_are_found_where_users_read_them() -> None:

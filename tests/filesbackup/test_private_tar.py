@@ -136,7 +136,7 @@ def test_documented_commands_are_run_by_the_copy(
     for way in (Way.COPY, Way.AMBIENT):
         monkeypatch.setattr(tar_privilege, "reader", lambda way=way: Reader("/way/tar", way))
         assert tar_command.program(f"sudo /bin/tar {options}") == "/way/tar"
-    assert tar_command.words(f"nice {tar_privilege.COPY} {options}")
+    assert tar_command.split(f"nice {tar_privilege.COPY} {options}")
     monkeypatch.setattr(tar_privilege, "reader", lambda: Reader("tar", Way.PLAIN))
     assert tar_command.program(f"sudo /bin/tar {options}") == "sudo"
 
