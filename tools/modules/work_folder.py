@@ -185,7 +185,8 @@ def settle(folder: Path) -> list[tuple[WorkItem, str]]:
     """Finish what a killed run began to remove; return the items that are not whole, and why.
 
     Nothing else may be at work in the work folder. Files are read again only when the machine
-    was restarted since they were written, or when other bytes were read of them. Raises as `items_by_file`.
+    was restarted since they were written, or when other bytes were read of them.
+    Raises as `items_by_file`.
     """
     for path in _named(folder, _DONE):
         with _warning():
