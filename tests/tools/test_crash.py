@@ -25,14 +25,14 @@ def raised(error: Exception) -> Exception:
 
 @pytest.mark.parametrize("error", [SourceError("odd", "look"), OSError(5, "odd")])
 def test_a_known_error_keeps_no_frames(error: Exception) -> None:
-    known = crash.known(raised(error))
+    known = crash.reportable(raised(error))
     assert known is error
     assert (known.__traceback__, known.__context__, known.__cause__) == (None, None, None)
 
 
 def test_a_bug_is_named_and_the_log_has_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.CRITICAL):
-        known = crash.known(raised(IndexError("list")))
+        known = crash.reportable(raised(IndexError("list")))
     assert isinstance(known, BackupError)
     assert str(known) == "internal error: IndexError: list"
     assert known.__traceback__ is None

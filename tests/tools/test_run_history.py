@@ -73,7 +73,7 @@ def test_it_is_private_and_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     for number in range(1, 9):
         history.add([(RunEntry(HOST, day(number), "c", "ok"), [entry(number)])])
     history.add([(run_history.unusable(HOST, day(9)), [])])
-    assert history.known(HOST) == {day(number) for number in range(5, 10)}
+    assert history.recorded_run_ids(HOST) == {day(number) for number in range(5, 10)}
     assert [run.run_id for run in history.runs(2)] == [day(8), day(7)]
     assert sizes(history) == [8]
     assert {path.name for path in tmp_path.iterdir()} == {FILE, f"{FILE}-journal"}
