@@ -50,9 +50,9 @@ def test_each_file_by_itself_and_the_source_is_removed(
 ) -> None:
     run(work, *arguments)
     assert names(work) == [f"a.tar{ending}"]
-    archive = work / "compressed" / f"a.tar{ending}"
+    compressed = work / "compressed" / f"a.tar{ending}"
     assert (
-        subprocess.run([program, "-dc", str(archive)], capture_output=True, check=True).stdout
+        subprocess.run([program, "-dc", str(compressed)], capture_output=True, check=True).stdout
         == b"plain " * 10_000
     )
     assert list((work / "files").iterdir()) == []
@@ -76,7 +76,7 @@ def test_sources_are_kept_when_told_and_when_anything_fails(work: Path) -> None:
     assert (work / "files/a.tar").exists()
 
 
-def whole(work: Path) -> dict[str, bytes]:
+def contents_by_name(work: Path) -> dict[str, bytes]:
     """What was compressed, by name, decompressed where it is zstd."""
     return {
         path.name: subprocess.run(["zstd", "-dc", path], capture_output=True, check=True).stdout
@@ -98,7 +98,7 @@ def test_equal_names_from_several_folders_are_all_there(work: Path) -> None:
     packed = subprocess.run(["zstd", "-c"], input=b"3", capture_output=True, check=True).stdout
     fill(work, one__x_sql=b"1", two__x_sql=b"2", three__x_sql_zst=packed)
     run(work)
-    assert whole(work) == {
+    assert contents_by_name(work) == {
         "a.tar.zst": b"plain " * 10_000,
         "one.x.sql.zst": b"1",
         "two.x.sql.zst": b"2",
@@ -159,10 +159,10 @@ def test_alone_the_folders_must_be_named(work: Path) -> None:
 @pytest.mark.needs("zstd")
 def test_what_a_run_that_died_has_made_is_kept_and_its_source_removed(work: Path) -> None:
     run(work, "--REMOVE_TARGETS", "False")
-    archive = work / "compressed/a.tar.zst"
-    before = archive.stat()
+    compressed = work / "compressed/a.tar.zst"
+    before = compressed.stat()
     run(work)
-    assert (archive.stat().st_ino, archive.stat().st_mtime_ns) == (
+    assert (compressed.stat().st_ino, compressed.stat().st_mtime_ns) == (
         before.st_ino,
         before.st_mtime_ns,
     )

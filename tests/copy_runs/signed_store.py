@@ -37,26 +37,26 @@ class Runs:
         self.key = writer_key.read(folder / "writer.key")
         self.trust = Trust(Signers(tuple(signers.of_text(self.line, "test"))))
 
-    def catalog(self, backup_store: Store, trust: Trust | None = None) -> Catalog:
-        return Catalog(backup_store, HOST, trust or self.trust)
+    def catalog(self, location: Store, trust: Trust | None = None) -> Catalog:
+        return Catalog(location, HOST, trust or self.trust)
 
     def item(
-        self, backup_store: Store, run_id: str, name: str, parts: int, base: str = ""
+        self, location: Store, run_id: str, name: str, parts: int, base: str = ""
     ) -> StoredItem:
         """Store the parts of an item."""
-        stored = []
+        stored_parts = []
         for number in range(parts):
             text = f"{run_id} {name} {number}".encode() * 10
             part = Part(
                 f"{run_id}.DB.{name}.tar.{number:03}", len(text), hashlib.sha256(text).hexdigest()
             )
-            store.store_object(backup_store, f"{HOST}/{part.name}", [text])
-            stored.append(part)
-        return StoredItem("DB", name, "file", ".tar", (), tuple(stored), base=base or None)
+            store.store_object(location, f"{HOST}/{part.name}", [text])
+            stored_parts.append(part)
+        return StoredItem("DB", name, "file", ".tar", (), tuple(stored_parts), base=base or None)
 
     def add(
         self,
-        backup_store: Store,
+        location: Store,
         run_id: str,
         *,
         names: Sequence[str] = ("one", "two"),
@@ -66,12 +66,12 @@ class Runs:
         **fields: Any,
     ) -> Manifest:
         """Store a run as a run does."""
-        items = tuple(self.item(backup_store, run_id, name, parts, base) for name in names)
+        items = tuple(self.item(location, run_id, name, parts, base) for name in names)
         start = run_ids.stamp(run_ids.time_of(run_id))
-        complete = Manifest(HOST, run_id, start, start, "streamed", "ok", items, config_id="a")
-        complete = dataclasses.replace(complete, **fields)
-        markers.publish_manifest(self.catalog(backup_store), complete, self.key if signed else None)
-        return complete
+        run = Manifest(HOST, run_id, start, start, "streamed", "ok", items, config_id="a")
+        run = dataclasses.replace(run, **fields)
+        markers.publish_manifest(self.catalog(location), run, self.key if signed else None)
+        return run
 
     def transfer(
         self,
@@ -93,10 +93,10 @@ class Runs:
         return list(self.transfer(source, target, names or (ALL,), **more).steps(None))
 
 
-def contents(memory: MemoryStore) -> dict[str, bytes]:
+def contents(memory_store: MemoryStore) -> dict[str, bytes]:
     """All objects of a store."""
-    names = [entry.name for entry in memory.objects.entries(HOST)]
-    return {name: memory.objects.read(name) for name in names}
+    names = [entry.name for entry in memory_store.objects.entries(HOST)]
+    return {name: memory_store.objects.read(name) for name in names}
 
 
 class FailingAt:
@@ -114,11 +114,13 @@ class FailingAt:
             raise OSError(5, "broken", f"{call} {name}")
 
 
-def manifest_names(memory: MemoryStore) -> list[str]:
+def manifest_names(memory_store: MemoryStore) -> list[str]:
     """The ids of the runs that a store has."""
-    return [run_id for name in contents(memory) if (run_id := manifest.run_of(name.split("/")[1]))]
+    return [
+        run_id for name in contents(memory_store) if (run_id := manifest.run_of(name.split("/")[1]))
+    ]
 
 
-def contents_of(local: LocalStore) -> dict[str, bytes]:
+def contents_of(local_store: LocalStore) -> dict[str, bytes]:
     """All objects of a local store, unfinished ones as well."""
-    return {path.name: path.read_bytes() for path in (local.folder / HOST).iterdir()}
+    return {path.name: path.read_bytes() for path in (local_store.folder / HOST).iterdir()}

@@ -60,19 +60,19 @@ def test_the_age_program_reads_ours_and_we_read_its(size: int, tmp_path: Path) -
         ["age", "-d", "-i", key], input=encrypted(plain), capture_output=True, check=True
     )
     assert theirs.stdout == plain
-    theirs_sealed = subprocess.run(
+    age = subprocess.run(
         ["age", "-r", str(KEY.recipient())], input=plain, capture_output=True, check=True
     )
-    assert decrypted(theirs_sealed.stdout) == plain
+    assert decrypted(age.stdout) == plain
 
 
 @pytest.mark.needs("age-keygen")
 def test_keys_are_those_of_age_keygen(tmp_path: Path) -> None:
-    key_file = subprocess.run(["age-keygen"], capture_output=True, text=True, check=True).stdout
-    text = key_file.splitlines()[-1]
+    output = subprocess.run(["age-keygen"], capture_output=True, text=True, check=True).stdout
+    text = output.splitlines()[-1]
     identity = x25519.Identity.parse(text)
     assert identity.reveal() == text
-    assert f"# public key: {identity.recipient()}\n" in key_file
+    assert f"# public key: {identity.recipient()}\n" in output
 
 
 @pytest.mark.needs("age")
@@ -231,16 +231,16 @@ def test_every_change_is_refused_and_only_a_true_prefix_comes_out() -> None:
 def test_faults_have_their_own_words() -> None:
     head, body = chunks_of(65536 * 3)
 
-    def message(*pieces: bytes) -> str:
+    def error_of(*pieces: bytes) -> str:
         return str(released(head + b"".join(pieces))[1])
 
     flipped = bytes([body[1][0] ^ 1]) + body[1][1:]
-    assert message(body[0], flipped, body[2]) == "corrupt data (chunk 1)"
-    assert message(*body, b"x") == "unexpected data after the end of the file (chunk 2)"
-    assert message(*body[:2]) == "unexpected end of file (chunk 1)"
-    assert message(*body[:2], body[2][:99]) == ("unexpected end of file or corrupt end (chunk 2)")
+    assert error_of(body[0], flipped, body[2]) == "corrupt data (chunk 1)"
+    assert error_of(*body, b"x") == "unexpected data after the end of the file (chunk 2)"
+    assert error_of(*body[:2]) == "unexpected end of file (chunk 1)"
+    assert error_of(*body[:2], body[2][:99]) == ("unexpected end of file or corrupt end (chunk 2)")
     bad = bytes([body[2][0] ^ 1]) + body[2][1:]
-    assert message(*body[:2], bad) == "corrupt data (chunk 2)"
+    assert error_of(*body[:2], bad) == "corrupt data (chunk 2)"
 
 
 class Recording:
@@ -323,12 +323,12 @@ def test_any_chunking_gives_the_same(size: int, one: list[int], two: list[int]) 
     assert b"".join(age.decrypt(pieces(b"".join(sealed), two), [KEY])) == plain
 
 
-def pieces(whole: bytes, sizes: list[int]) -> Iterator[bytes]:
+def pieces(content: bytes, sizes: list[int]) -> Iterator[bytes]:
     """The bytes in pieces of these sizes, and the rest."""
     for size in sizes:
-        yield whole[:size]
-        whole = whole[size:]
-    yield whole
+        yield content[:size]
+        content = content[size:]
+    yield content
 
 
 def test_both_ways_are_streams() -> None:

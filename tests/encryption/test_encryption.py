@@ -133,12 +133,12 @@ def test_the_old_format_both_ways_with_openssl(tmp_path: Path, password: Path, s
     plain = os.urandom(size)
     base = ["openssl", "enc", "-aes-256-cbc", "-md", "md5", "-pass", f"file:{password}"]
     theirs = subprocess.run([*base, "-e"], input=plain, capture_output=True, check=True).stdout
-    whole = tmp_path / "20160607_161750.tar.gz.crypt"
-    whole.write_bytes(theirs)
-    cut = ["split", "-b", "300000", "-d", "-a", "3", str(whole), f"{whole}."]
+    encrypted = tmp_path / "20160607_161750.tar.gz.crypt"
+    encrypted.write_bytes(theirs)
+    cut = ["split", "-b", "300000", "-d", "-a", "3", str(encrypted), f"{encrypted}."]
     subprocess.run(cut, check=True)
-    whole.unlink()
-    output = decrypt(password, whole, tmp_path / "out")
+    encrypted.unlink()
+    output = decrypt(password, encrypted, tmp_path / "out")
     assert (tmp_path / "out").read_bytes() == plain
     assert "not authenticated" in output
     stem = encrypt(tmp_path, password, plain, "--FORMAT", "openssl")
@@ -328,15 +328,15 @@ def write(
 
 
 def test_parts_count_beyond_999_and_are_joined_by_number(tmp_path: Path) -> None:
-    written = write(tmp_path, bytes(n % 251 for n in range(1005)))
-    assert [path.name for path in written[998:1002]] == [
+    paths = write(tmp_path, bytes(n % 251 for n in range(1005)))
+    assert [path.name for path in paths[998:1002]] == [
         "x.age.998",
         "x.age.999",
         "x.age.1000",
         "x.age.1001",
     ]
     stem, parts = part_files.resolve_objective(tmp_path / "out/x.age", MAGICS)
-    assert (stem, parts) == ("x.age", written)
+    assert (stem, parts) == ("x.age", paths)
     assert b"".join(path.read_bytes() for path in parts) == bytes(n % 251 for n in range(1005))
 
 
@@ -462,10 +462,10 @@ def test_what_is_no_encrypted_file(tmp_path: Path, key: Path, content: bytes, sa
 def test_the_old_format_tells_a_cut_from_a_wrong_key(tmp_path: Path, password: Path) -> None:
     stem = encrypt(tmp_path, password, bytes(100), "--FORMAT", "openssl")
     first = Path(f"{stem}.000")
-    whole = first.read_bytes()
-    first.write_bytes(whole[:-1])
+    content = first.read_bytes()
+    first.write_bytes(content[:-1])
     assert "unexpected end of file" in decrypt(password, first, tmp_path / "out", code=1)
-    first.write_bytes(whole[:-16])
+    first.write_bytes(content[:-16])
     assert "wrong key, or the end" in decrypt(password, first, tmp_path / "out", code=1)
     assert not (tmp_path / "out").exists()
 
@@ -561,8 +561,8 @@ def test_memory_stays_small(tmp_path: Path, key: Path) -> None:
 def test_a_source_that_stays_is_named(tmp_path: Path) -> None:
     """A folder stands for what cannot be removed: root may remove any file."""
     (tmp_path / "gone").touch()
-    (remaining,) = stage._remove([tmp_path / "gone", tmp_path], WorkFolder())
-    assert remaining.startswith(f"{tmp_path}: cannot be removed: ")
+    (problem,) = stage._remove([tmp_path / "gone", tmp_path], WorkFolder())
+    assert problem.startswith(f"{tmp_path}: cannot be removed: ")
     assert not (tmp_path / "gone").exists()
 
 

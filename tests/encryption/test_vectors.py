@@ -149,5 +149,5 @@ def test_armor_is_recognized(name: str) -> None:
 
 
 def test_all_vectors_are_there() -> None:
-    outcomes = Counter(vector(name).head["expect"] for name in NAMES)
-    assert outcomes == EXPECTED
+    counts = Counter(vector(name).head["expect"] for name in NAMES)
+    assert counts == EXPECTED

@@ -24,8 +24,14 @@ def test_a_tree_with_everything_comes_back_equal(tree: Path, tmp_path: Path) -> 
     assert path.stat().st_size < 4 << 20, "the hole of a sparse file was stored"
     out = tmp_path / "out"
     out.mkdir()
-    options = ["--acls", "--xattrs", "--xattrs-include=*", "--numeric-owner", "--same-permissions"]
-    subprocess.run(["tar", "xf", str(path), "-C", str(out), *options], check=True)
+    tar_options = [
+        "--acls",
+        "--xattrs",
+        "--xattrs-include=*",
+        "--numeric-owner",
+        "--same-permissions",
+    ]
+    subprocess.run(["tar", "xf", str(path), "-C", str(out), *tar_options], check=True)
     back = out / str(tree).lstrip("/")
     assert facts(back) == before
     assert (back / "plain").stat().st_ino == (back / "hard").stat().st_ino
@@ -80,10 +86,10 @@ def test_root_is_refused_unless_allowed(tree: Path, tmp_path: Path) -> None:
 def test_the_test_of_the_section_changes_nothing(tree: Path, tmp_path: Path) -> None:
     from filesbackup import filesbackup as loaded
 
-    settings: dict[str, Any] = {"allow_root": True, "work_folder": tmp_path / "work"}
-    good = loaded.test(loaded.Options(fileset_include=(tree,), **settings))
+    fields: dict[str, Any] = {"allow_root": True, "work_folder": tmp_path / "work"}
+    good = loaded.test(loaded.Options(fileset_include=(tree,), **fields))
     assert "GNU tar" in str(good[0])
     assert f"{tree} exists" in good
     with pytest.raises(SourceError, match="no such file"):
-        loaded.test(loaded.Options(fileset_include=(tree / "none",), **settings))
+        loaded.test(loaded.Options(fileset_include=(tree / "none",), **fields))
     assert not (tmp_path / "work").exists()

@@ -65,8 +65,8 @@ def test_an_archive_among_the_files_is_no_long_path(tmp_path: Path) -> None:
     deepen(deep)
     for number, form in enumerate(("posix", "gnu")):
         target = system.source / f"{number}.tar"
-        command = ["tar", f"--format={form}", "-cf", str(target), "-C", "/", str(deep)[1:]]
-        subprocess.run(command, check=True)
+        tar = ["tar", f"--format={form}", "-cf", str(target), "-C", "/", str(deep)[1:]]
+        subprocess.run(tar, check=True)
     include = str(system.source)
     system.configure(system.short(FILESET=execute("filesbackup", FILESET_INCLUDE=include)))
     assert system.result()["exit_code"] == 0

@@ -86,7 +86,7 @@ def read(data: bytes) -> dict[str, dict[str, list[dict[str, Any]]]]:
     if not data.startswith(MAGIC) or not data.endswith(END):
         raise ValueError("stream or file does not appear to be a mongodump archive")
     databases: dict[str, dict[str, list[dict[str, Any]]]] = {}
-    ended, at, block, wanted = set(), 4, None, set()
+    complete, at, block, announced = set(), 4, None, set()
     documents: list[dict[str, Any]] = []
     head = True
     while at < len(data):
@@ -98,23 +98,23 @@ def read(data: bytes) -> dict[str, dict[str, list[dict[str, Any]]]]:
         at += size
         if head:
             if "db" in document:
-                wanted.add((document["db"], document["collection"]))
+                announced.add((document["db"], document["collection"]))
                 databases.setdefault(document["db"], {})[document["collection"]] = []
         elif block is None:
             block = (document["db"], document["collection"])
             documents = databases[block[0]][block[1]]
             if document["EOF"]:
-                ended.add(block)
+                complete.add(block)
         else:
             documents.append(document)
-    if {name for name in wanted if not name[1].startswith("view")} - ended:
+    if {name for name in announced if not name[1].startswith("view")} - complete:
         raise ValueError("demux finishing when there are still outs")
     return databases
 
 
 def login(flags: dict[str, str], server: dict[str, Any]) -> None:
     """Ends the program where the login is wrong, or stands where others can see it."""
-    settings: dict[str, str] = {}
+    options: dict[str, str] = {}
     if path := flags.get("config"):
         assert stat.S_IMODE(Path(path).stat().st_mode) == 0o600, "others can read --config"
         for line in Path(path).read_text(encoding="utf-8").split("\n"):
@@ -126,10 +126,10 @@ def login(flags: dict[str, str], server: dict[str, Any]) -> None:
                     f"Failed: error parsing config file {path}: yaml: found invalid Unicode "
                     "character escape code"
                 )
-            settings[key] = json.loads(value)
-    uri = re.match(r"mongodb://([^:]+):([^@]+)@", settings.get("uri", ""))
+            options[key] = json.loads(value)
+    uri = re.match(r"mongodb://([^:]+):([^@]+)@", options.get("uri", ""))
     user = uri[1] if uri else flags.get("username")
-    password = uri[2] if uri else settings.get("password")
+    password = uri[2] if uri else options.get("password")
     if (user, password) != (server["user"], server["password"]):
         raise SystemExit("Failed: can't create session: AuthenticationFailed")
 

@@ -50,27 +50,27 @@ class Mongo:
 
     @property
     def databases(self) -> dict[str, Any]:
-        stored_databases: dict[str, Any] = json.loads(self.state_file.read_text())["databases"]
-        return stored_databases
+        databases: dict[str, Any] = json.loads(self.state_file.read_text())["databases"]
+        return databases
 
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mongo:
-    mongo_server = Mongo(tmp_path, DATA)
-    monkeypatch.setenv("PATH", f"{mongo_server.folder}:{os.environ['PATH']}")
-    return mongo_server
+    mongo = Mongo(tmp_path, DATA)
+    monkeypatch.setenv("PATH", f"{mongo.folder}:{os.environ['PATH']}")
+    return mongo
 
 
 def configure(system: System, server: Mongo, stream: str = "True", **parameters: Any) -> None:
-    whole = system.full_sections()
-    del whole["FILESET"]
+    sections = system.full_sections()
+    del sections["FILESET"]
     secret = system.folder / "password"
     secret.write_text(PASSWORD)
     secret.chmod(0o600)
     section = {"ACTION": "load", "FROM": "mongo", "FILENAME": "mongo", "CLASS": "MongoBackup"}
-    settings = {"MONGO_USER": "bk", "MONGO_PWD": f"file:{secret}"} | parameters
-    settings["MONGODUMP_BIN"] = str(server.folder / "mongodump")
-    system.configure({"MONGODB": {**section, "PARAMETERS": settings}, **whole}, STREAM=stream)
+    options = {"MONGO_USER": "bk", "MONGO_PWD": f"file:{secret}"} | parameters
+    options["MONGODUMP_BIN"] = str(server.folder / "mongodump")
+    system.configure({"MONGODB": {**section, "PARAMETERS": options}, **sections}, STREAM=stream)
 
 
 def to(system: System, *more: str) -> tuple[str, ...]:

@@ -41,16 +41,16 @@ def server() -> Iterator[LDAP]:
 
 
 def configure(system: System, server: LDAP, stream: str = "True", **parameters: Any) -> None:
-    whole = system.full_sections()
-    del whole["FILESET"]
+    sections = system.full_sections()
+    del sections["FILESET"]
     section = {
         "ACTION": "load",
         "FROM": "openldap",
         "FILENAME": "openldap",
         "CLASS": "OpenLDAPBackup",
     }
-    settings = {"CONFIG_FOLDER": str(server.config), **parameters}
-    system.configure({"OPENLDAP": {**section, "PARAMETERS": settings}, **whole}, STREAM=stream)
+    options = {"CONFIG_FOLDER": str(server.config), **parameters}
+    system.configure({"OPENLDAP": {**section, "PARAMETERS": options}, **sections}, STREAM=stream)
 
 
 @pytest.mark.parametrize("stream", ["True", "False"])

@@ -21,10 +21,10 @@ pytestmark = pytest.mark.needs("initdb", "postgres", "pg_dump")
 @pytest.fixture(scope="module")
 def started() -> Iterator[Postgres]:
     """One for all tests of this file."""
-    shared_server = Postgres()
-    shared_server.sql("CREATE ROLE lowly LOGIN")
-    yield shared_server
-    shared_server.stop()
+    postgres = Postgres()
+    postgres.sql("CREATE ROLE lowly LOGIN")
+    yield postgres
+    postgres.stop()
 
 
 @pytest.fixture
@@ -204,17 +204,17 @@ def test_second_load(server: Postgres, tmp_path: Path) -> None:
 @pytest.fixture
 def extension(started: Postgres) -> Iterator[str]:
     """The name of an extension whose table is configured for dumps."""
-    share_folder = "SELECT setting FROM pg_config WHERE name = 'SHAREDIR'"
-    folder = Path(started.sql(share_folder).strip()) / "extension"
-    contents = {
+    query = "SELECT setting FROM pg_config WHERE name = 'SHAREDIR'"
+    folder = Path(started.sql(query).strip()) / "extension"
+    files = {
         "nc_test.control": "default_version = '1'\n",
         "nc_test--1.sql": "CREATE TABLE known (i int); "
         "SELECT pg_extension_config_dump('known', '');\n",
     }
-    for name, text in contents.items():
+    for name, text in files.items():
         (folder / name).write_text(text)
     yield "nc_test"
-    for name in contents:
+    for name in files:
         (folder / name).unlink()
 
 
@@ -303,8 +303,8 @@ def test_honest_code(server: Postgres) -> None:
         "SET enable_seqscan = off; SELECT x FROM mail WHERE NOT valid(x)",
     ):
         assert server.sql(query, "copy") == server.sql(query, "d")
-    leftovers = "SELECT count(*) FROM pg_roles WHERE rolname ~ '^nc_'"
-    assert server.sql(leftovers) == "0\n"
+    roles = "SELECT count(*) FROM pg_roles WHERE rolname ~ '^nc_'"
+    assert server.sql(roles) == "0\n"
 
 
 def test_a_server_that_lets_no_other_role_in(server: Postgres) -> None:

@@ -16,7 +16,7 @@ from tests.system import System
 
 pytestmark = pytest.mark.needs("initdb", "postgres", "pg_dump")
 
-STATEMENTS = """\
+SCHEMA = """\
 CREATE DATABASE app TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'de-u-kn' TABLESPACE fast;
 """
 TABLES = """\
@@ -37,7 +37,7 @@ def server() -> Iterator[Postgres]:
     for name in ("fast", "slow"):
         started.call("/bin/mkdir", str(started.folder / name))
         started.sql(f"CREATE TABLESPACE {name} LOCATION '{started.folder}/{name}'")
-    started.sql(STATEMENTS)
+    started.sql(SCHEMA)
     started.sql("CREATE ROLE clerk; GRANT CREATE ON TABLESPACE slow TO clerk")
     started.sql(TABLES, "app")
     yield started
@@ -56,10 +56,10 @@ def other() -> Iterator[Postgres]:
 
 @pytest.fixture
 def system(tmp_path: Path, server: Postgres) -> System:
-    new_system = System(tmp_path)
-    configure(new_system, server)
-    assert new_system.result()["exit_code"] == 0
-    return new_system
+    system = System(tmp_path)
+    configure(system, server)
+    assert system.result()["exit_code"] == 0
+    return system
 
 
 def test_locale_and_tablespaces_come_back(system: System, server: Postgres) -> None:

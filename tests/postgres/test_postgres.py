@@ -77,13 +77,13 @@ def state(server: Postgres, name: str) -> str:
 
 
 def configure(system: System, server: Postgres, stream: str = "True", **more: Any) -> None:
-    whole = system.full_sections()
-    del whole["FILESET"]
+    sections = system.full_sections()
+    del sections["FILESET"]
     section = {"ACTION": "load", "FROM": "postgres", "FILENAME": "postgres"}
     login = {"HOST": "127.0.0.1", "PORT": str(server.port), "USER": "postgres"}
     parameters = {**login, "PASSFILE": str(server.pgpass), **more}
     postgres = {**section, "CLASS": "PostgresBackup", "PARAMETERS": parameters}
-    system.configure({"POSTGRES": postgres, **whole}, STREAM=stream, PARALLEL="2")
+    system.configure({"POSTGRES": postgres, **sections}, STREAM=stream, PARALLEL="2")
 
 
 def to(server: Postgres, *more: str) -> tuple[str, ...]:

@@ -67,7 +67,7 @@ def test_a_pg_restore_that_is_too_old(server: Postgres) -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "versions", "taken"),
+    ("host", "versions", "newest"),
     [
         ("db", ("9.6", "15", "lost+found"), "15"),
         ("/run/postgresql", ("9.6", "9.10"), "9.10"),
@@ -80,7 +80,7 @@ def test_the_wrapper_of_debian_is_not_asked_where_its_answer_is_known(
     monkeypatch: pytest.MonkeyPatch,
     host: str,
     versions: tuple[str, ...],
-    taken: str,
+    newest: str,
 ) -> None:
     """pg_wrapper(1): with --host it starts the newest version, and looks at no cluster."""
     wrapper = tmp_path / "pg_wrapper"
@@ -93,8 +93,8 @@ def test_the_wrapper_of_debian_is_not_asked_where_its_answer_is_known(
             (tmp_path / "versions" / version / "bin" / name.name).touch()
     monkeypatch.setattr(client_programs, "_VERSIONS", tmp_path / "versions")
     programs = client_programs.for_host(str(names[0]), str(names[1]), host)
-    wanted = [tmp_path / "versions" / taken / "bin" / name.name for name in names]
-    assert programs == ClientPrograms(*map(str, wanted if taken else names))
+    expected = [tmp_path / "versions" / newest / "bin" / name.name for name in names]
+    assert programs == ClientPrograms(*map(str, expected if newest else names))
 
 
 def test_a_program_that_is_no_wrapper_stays(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from tests.servers import Postgres
 from tests.system import System
 from tools.base.errors import StoreError
 
-STATEMENTS = """\
+SCHEMA = """\
 CREATE TABLE t (id serial PRIMARY KEY, v text); INSERT INTO t (v) VALUES ('a'), ('b');
 ALTER TABLE t OWNER TO clerk; GRANT SELECT ON t TO boss;
 CREATE POLICY p ON t TO boss USING (true); CREATE INDEX i ON t (v);
@@ -29,7 +29,7 @@ ROWS = "SELECT id, v FROM t ORDER BY id; SELECT nextval('t_id_seq'); SELECT lo_g
 def server() -> Iterator[Postgres]:
     started = Postgres()
     started.sql("CREATE ROLE clerk; CREATE ROLE boss; CREATE DATABASE app")
-    started.sql(STATEMENTS, "app")
+    started.sql(SCHEMA, "app")
     yield started
     started.stop()
 

@@ -30,7 +30,7 @@ def marked(**more: object) -> str:
     return json.dumps({**json.loads(bytes.fromhex(remains.mark())), **more}).encode().hex()
 
 
-def create_marked(server: Postgres, kind: str, name: str, mark: str) -> None:
+def create(server: Postgres, kind: str, name: str, mark: str) -> None:
     server.sql(f"CREATE {kind} {name}")
     server.sql(f"ALTER {kind} {name} SET {remains.SETTING} = '{mark}'")
 
@@ -41,15 +41,13 @@ def test_what_killed_restores_left(server: Postgres) -> None:
     process.wait()
     ended = marked(process=process.pid, started="1")
     for kind, word in (("DATABASE", "new"), ("DATABASE", "old"), ("ROLE", "load")):
-        create_marked(server, kind, f"nc_{word}_{NAME}", ended)
-    create_marked(server, "DATABASE", "nc_shop", ended)
-    create_marked(server, "DATABASE", "shop", ended)  # that is restored now
-    create_marked(
-        server, "DATABASE", "nc_new_aaaaaaaaaaaa", remains.mark()
-    )  # of a restore in progress
+        create(server, kind, f"nc_{word}_{NAME}", ended)
+    create(server, "DATABASE", "nc_shop", ended)
+    create(server, "DATABASE", "shop", ended)  # that is restored now
+    create(server, "DATABASE", "nc_new_aaaaaaaaaaaa", remains.mark())  # of a restore in progress
     elsewhere = marked(machine="another")
-    create_marked(server, "DATABASE", "nc_keys_bbbbbbbbbbbb", elsewhere)
-    create_marked(
+    create(server, "DATABASE", "nc_keys_bbbbbbbbbbbb", elsewhere)
+    create(
         server, "ROLE", "nc_load_cccccccccccc", marked(machine="another", time=time.time() - 1e6)
     )
     target = connection(server)

@@ -81,9 +81,9 @@ def test_a_wrong_certificate(system: System, server: Postgres, wrong: str) -> No
 
 def of_section(system: System, **keys: str) -> None:
     """Keys of the section itself."""
-    whole = json.loads(system.conf.read_text())
-    whole["POSTGRES"] |= keys
-    system.conf.write_text(json.dumps(whole))
+    config = json.loads(system.conf.read_text())
+    config["POSTGRES"] |= keys
+    system.conf.write_text(json.dumps(config))
 
 
 def refuses(system: System, **environment: str) -> bool:

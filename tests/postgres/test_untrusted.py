@@ -170,9 +170,7 @@ def loaded(
     stored = StoredDatabase(
         PostgresFacts("15", "15", search_path=search_path),
         lambda: iter([dump]),
-        lambda *properties: stored_facts.restore_properties(
-            item, roles_item(roles_sql), *properties
-        ),
+        lambda *arguments: stored_facts.restore_properties(item, roles_item(roles_sql), *arguments),
     )
     return restore_dump.restore_database(
         connection(target), name, stored, overwrite=True, tablespaces=False
