@@ -296,7 +296,7 @@ def test_records_that_are_none_are_named(
             (tmp_path / name).mkdir()
         else:
             (tmp_path / name).write_bytes(content)
-    for read in (work_folder.settle, work_folder.known, work_folder.refused):
+    for read in (work_folder.settle, work_folder.items_by_file, work_folder.refused):
         with pytest.raises((BackupError, OSError), match=r"a\.(json|refused)\b"):
             read(tmp_path)
     assert "a.json.done" in caplog.text
@@ -420,7 +420,7 @@ def test_a_removal_that_stays_impossible_does_not_end_the_run(
     items = tmp_path / "items"
     (tmp_path / "x").write_text("x")
     work_folder.adopt(items, [tmp_path / "x"], StoredItem("S", "x", "file", "", (), ()), "r")
-    (entry,) = work_folder.known(items).values()
+    (entry,) = work_folder.items_by_file(items).values()
 
     def unlink(path: Path, missing_ok: bool = False) -> None:
         raise PermissionError(1, "Operation not permitted", str(path))

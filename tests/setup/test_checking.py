@@ -33,15 +33,15 @@ def test_the_lines_of_a_test_are_taken_over() -> None:
     (line,) = lines(json.dumps([one]).encode())
     assert (line.section, line.level, line.hint, line.fix) == ("S3", Level.WARN, "h", "f")
     assert line.also == ("B",)
-    assert finding.shown(line)[0].startswith("WARN [ncbackup] S3")
-    assert finding.shown(line)[2] == "     suggested by ncbackup: f"
+    assert finding.rendered(line)[0].startswith("WARN [ncbackup] S3")
+    assert finding.rendered(line)[2] == "     suggested by ncbackup: f"
 
 
 def test_a_forged_line_looks_like_no_other_finding() -> None:
     forged = finding.Line(
         "A\nok   b", "c\nBAD  d", Level.OK, "e\nok", "f\n     fix:  g", source="u"
     )
-    shown = "\n".join(finding.shown(forged)).split("\n")
+    shown = "\n".join(finding.rendered(forged)).split("\n")
     assert [one for one in shown if not one.startswith("           ")] == [
         "ok   [u] A",
         "     hint: e",
