@@ -149,7 +149,7 @@ class Daemon:
             signals.raise_lost()
             if self._group.has_ended:
                 self._group.finish()
-                ending = process.ended(self._group.wait())
+                ending = process.ending_text(self._group.wait())
                 raise rclone_errors.of_start(self._group.name, ending, self.reason())
             if time.monotonic() > until:
                 raise TransientError(f"{self._group.name}: does not listen within {_READY:.0f} s")

@@ -130,7 +130,7 @@ class Link:
             code = None
         self._group.finish()
         self.close()
-        ending = "does not end" if code is None else process.ended(code)
+        ending = "does not end" if code is None else process.ending_text(code)
         lines = [*foreign.lines(output), *foreign.lines(self._stderr.text())]
         return self.server.error(lines, ending, connected=self.connected)
 

@@ -140,13 +140,15 @@ def _upload(options: StorageKeys) -> Result:
         try:
             items.append(_store(parts, target, folder, options))
             sources += parts
-        except Exception as error:  # noqa: BLE001  (see crash.known)
-            text, hint = store.explained(crash.known(error), target)
+        except Exception as error:  # noqa: BLE001  (see crash.reportable)
+            text, hint = store.explained(crash.reportable(error), target)
             lost += 1
             hints.setdefault(hint)
             if text not in errors:
                 errors.append(text)
-    result = _result(options, items, sources, store.note(target) + store.beside(target, sources))
+    result = _result(
+        options, items, sources, store.note(target) + store.same_disk_note(target, sources)
+    )
     if errors:
         message = f"{errors[0]} ({lost} not stored; {result.message})"
         hint = "\n".join(filter(None, hints))

@@ -106,12 +106,12 @@ def test_a_restore_from_a_hung_mount(tmp_path: Path, hung: Path) -> None:
     (tmp_path / "system").mkdir()
     system = System(tmp_path / "system")
     sections = system.full_sections()
-    place = {"DESTINATION": "local", "LOCAL_BACKUP": str(hung / "store")}
-    sections["STORAGE_LOCAL"] = execute("storage", **place)
+    parameters = {"DESTINATION": "local", "LOCAL_BACKUP": str(hung / "store")}
+    sections["STORAGE_LOCAL"] = execute("storage", **parameters)
     system.configure(sections, STALL_TIMEOUT="2s")
     out = str(tmp_path / "out")
-    said = system.restore("--restore", "latest", "--destination", out, code=1)
-    assert "the store has not answered for 2 s (STALL_TIMEOUT)" in said
+    output = system.restore("--restore", "latest", "--destination", out, code=1)
+    assert "the store has not answered for 2 s (STALL_TIMEOUT)" in output
 
 
 @pytest.fixture
