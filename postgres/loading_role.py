@@ -140,7 +140,7 @@ class LoadingRole:
             raise LoginError("no role for the rows could be created", failures[0].reason)
         self._present = True
         user = target.row(f"SELECT {pg_server.hex_expression('current_user')}")[0]
-        self._restorer = pg_server.decode_hex(user)
+        self.restorer = pg_server.decode_hex(user)
 
     def _settings(self) -> list[Statement]:
         # Otherwise only the owner of a large object could write it.
@@ -210,7 +210,7 @@ class LoadingRole:
 
     def find(self, database: str, *labels: str) -> list[Holder]:
         """Return the tables and domains of labels in a dump."""
-        return holders.find(self._target, database, labels, self._restorer) if labels else []
+        return holders.find(self._target, database, labels, self.restorer) if labels else []
 
     def _grant_servers(self, database: str, labels: Iterable[str]) -> None:
         """Let it use foreign servers, found by their labels in a dump."""
