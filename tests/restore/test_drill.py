@@ -152,19 +152,31 @@ def test_bad_input(tmp_path: Path, parameters: dict[str, Any], says: str) -> Non
     assert "Traceback" not in done.stderr
 
 
+def fill(maria: MariaDB, postgres: Postgres, apart: Path) -> None:
+    """Databases with a table in another folder, and a view that asks who calls it."""
+    maria.sql("CREATE DATABASE shop; CREATE TABLE shop.t (n INT, at DATETIME)")
+    maria.sql("INSERT INTO shop.t VALUES (1, NOW()), (2, NOW()); CREATE DATABASE other")
+    maria.sql(
+        "CREATE TABLE other.u (i INT); CREATE VIEW shop.v AS SELECT * FROM other.u; "
+        "CREATE EVENT shop.e ON SCHEDULE EVERY 1 DAY DO SELECT 1"
+    )
+    apart.mkdir()
+    apart.chmod(0o777)
+    maria.sql(f"CREATE TABLE shop.far (i INT) DATA DIRECTORY='{apart}'")
+    postgres.sql("CREATE DATABASE app; CREATE ROLE clerk; REVOKE ALL ON DATABASE app FROM PUBLIC")
+    postgres.sql("CREATE TABLE t AS SELECT 1 AS n; GRANT SELECT ON t TO clerk", "app")
+    power = "SELECT n > 0 AND current_setting(''is_superuser'') = ''off'' FROM t"
+    postgres.sql(f"CREATE FUNCTION ok() RETURNS bool LANGUAGE sql AS '{power}'", "app")
+    postgres.sql("CREATE VIEW v AS SELECT ok() AS ok", "app")
+
+
 @pytest.mark.needs("mariadbd", "mariadb-dump", "initdb")
 def test_databases_into_throwaway_servers(tmp_path: Path) -> None:
     system = System(tmp_path)
     maria, postgres = MariaDB(), Postgres()
     try:
-        maria.sql("CREATE DATABASE shop; CREATE TABLE shop.t (n INT, at DATETIME)")
-        maria.sql("INSERT INTO shop.t VALUES (1, NOW()), (2, NOW()); CREATE DATABASE other")
-        maria.sql(
-            "CREATE TABLE other.u (i INT); CREATE VIEW shop.v AS SELECT * FROM other.u; "
-            "CREATE EVENT shop.e ON SCHEDULE EVERY 1 DAY DO SELECT 1"
-        )
-        postgres.sql("CREATE DATABASE app; CREATE ROLE clerk")
-        postgres.sql("CREATE TABLE t AS SELECT 1 AS n; GRANT SELECT ON t TO clerk", "app")
+        apart = maria.folder / "apart"
+        fill(maria, postgres, apart)
         mysql = {"ACTION": "execute", "NAME": "mysql_backup", "EXECUTABLE": "mysql_dump.py"}
         login = {
             "EXCLUDE_DB": "oth*",
@@ -179,7 +191,7 @@ def test_databases_into_throwaway_servers(tmp_path: Path) -> None:
         shop, app = f"MYSQL/{maria.port}/shop", f"POSTGRES/{postgres.port}/app"
         asserted = {
             shop: ["SELECT COUNT(*) = 2 FROM t", "SELECT MAX(at) > NOW() - INTERVAL 1 DAY FROM t"],
-            app: ["SELECT count(*) > 0 FROM t", "SELECT 1 FROM pg_roles WHERE rolname = 'clerk'"],
+            app: ["SELECT ok FROM v", "SELECT 1 FROM pg_roles WHERE rolname = 'clerk'"],
         }
         sections = {
             "MYSQL": {**mysql, "PARAMETERS": login},
@@ -191,8 +203,10 @@ def test_databases_into_throwaway_servers(tmp_path: Path) -> None:
     finally:
         maria.stop()
         postgres.stop()
+    before = sorted(apart.rglob("*"))
     system.configure({**sections, "DRILL": drill(ASSERTIONS=asserted, EVERY="0s")}, STREAM="True")
     said = section(system.result("--only", "DRILL"))
+    assert sorted(apart.rglob("*")) == before
     assert said["status"] == "incomplete", said
     assert "4 assertions, 1 warning" in said["message"]
     assert "view v was not created: ERROR 1146" in said["warnings"][0]
