@@ -69,6 +69,11 @@ _NO_NESTED_DDL = (
     "CREATE EVENT TRIGGER {1} ON ddl_command_start EXECUTE PROCEDURE {1}.reject_nested()",
 )
 _NESTED_DDL = ("DROP EVENT TRIGGER {1}", "DROP SCHEMA {1} CASCADE")
+_FREE = 5  # connections: a server that has fewer counts as full
+_FULL = f"""SELECT count(*) + {_FREE} > current_setting('max_connections')::integer
+    - (SELECT sum(setting::integer) FROM pg_settings
+      WHERE name IN ('superuser_reserved_connections', 'reserved_connections'))
+  FROM pg_stat_activity WHERE backend_type = 'client backend'"""
 # {1}: a table. Sequences change their owner with it.
 _REVOKE = """DO $$ DECLARE one record; BEGIN
   FOR one IN SELECT objid::regclass AS name FROM pg_depend d JOIN pg_class r ON r.oid = objid
@@ -151,7 +156,8 @@ class LoadingRole:
     def connect(self, database: str) -> None:
         """Find out how the role connects to the database. Raises LoginError, StoreError.
 
-        Only the first time LoginError: later, code of the dump may be the reason.
+        Only the first time LoginError: later, code of the dump may be the reason. Nor if the server
+        has no connection left for a role without privileges: anyone may have taken them.
         """
         if self._database:
             self._change_password()
@@ -169,7 +175,7 @@ class LoadingRole:
             else:
                 self.login = candidate
                 return
-        kind = LoginError if first else StoreError
+        kind = LoginError if first and self._target.row(_FULL) == ["f"] else StoreError
         raise kind("a role that was created for the rows cannot connect", reason)
 
     def _run(self, database: str, *wanted: str) -> None:
