@@ -6,6 +6,7 @@ are read by their names in JSON: they are null in servers that do not have them.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar
@@ -111,7 +112,15 @@ def server(target: pg_server.PostgresConnection, *, passwords: bool) -> ServerFa
         found.of(Tablespace),
         found.of(DatabaseProperties),
         found.of(Parameter),
+        system_identifier(target),
     )
+
+
+def system_identifier(target: pg_server.PostgresConnection) -> str:
+    """Return the number that initdb gave to the server; "" if the role may not read it."""
+    with contextlib.suppress(SourceError):
+        return target.row("SELECT system_identifier FROM pg_control_system()")[0]
+    return ""
 
 
 def roles(target: pg_server.PostgresConnection, *, passwords: bool) -> tuple[Role, ...]:

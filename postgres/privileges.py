@@ -1,7 +1,8 @@
 """What a restore may give to whom: no role that exists on the target gains power by it.
 
 The power of a role: its attributes, those of the roles that it is a member of, and the predefined
-roles among these. On the target also what any of these roles owns there, or may do with objects.
+roles among these. If the target is another server than the source: also what any of these roles
+owns there, or may do with objects.
 """
 
 from __future__ import annotations
@@ -131,11 +132,16 @@ def _excess_text(role: str, excess: Iterable[str]) -> str:
 def compared(target: pg_server.PostgresConnection, facts: ServerFacts) -> Comparison:
     """Return the powers of roles in the backup and on the target, as it is now."""
     roles = catalogs.roles(target, passwords=False)
-    holding = catalogs.holding_roles(target)
+    holding = frozenset() if _is_source(target, facts) else catalogs.holding_roles(target)
     powers = Powers(roles, catalogs.memberships(target), holding)
     existing = frozenset(role.name for role in roles)
     source = Powers(facts.roles, facts.memberships)
     return Comparison(source, powers, existing, holding, catalogs.settings(target))
+
+
+def _is_source(target: pg_server.PostgresConnection, facts: ServerFacts) -> bool:
+    """Return whether the backup is of this server: then its roles are the same ones."""
+    return bool(facts.system) and facts.system == catalogs.system_identifier(target)
 
 
 def shown(powers: Iterable[str]) -> str:
