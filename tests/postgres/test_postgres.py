@@ -239,10 +239,12 @@ def test_other_encodings(system: System, server: Postgres, encoding: str) -> Non
         f"convert_from('\\xfc', '{encoding}')); END $$",
         "old",
     )
+    server.sql("ALTER DATABASE old SET client_encoding = 'SJIS'")  # the name is not in it
     configure(system, server)
     assert system.result()["exit_code"] == 0
     server.sql("DROP DATABASE old")
     text = system.restore("--restore", "latest", "--item", "old", *to(server))
+    server.sql("ALTER DATABASE old RESET client_encoding")
     assert "database old: 1 table, 1 row" in text
     asked = "SELECT encode(textsend(tablename::text), 'hex') FROM pg_tables "
     assert server.sql(f"{asked} WHERE schemaname = 'public'", "old") == "fc\n"
